@@ -1,0 +1,181 @@
+//! What a handler answers: [`Decision`], and the small lists of events in it: [`Events`].
+
+/// None, one or several events; no allocation for none and for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events<E>(List<E>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum List<E> {
+    AtMostOne(Option<E>),
+    Many(Vec<E>),
+}
+
+impl<E> Events<E> {
+    /// No event.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(List::AtMostOne(None))
+    }
+
+    /// One event.
+    #[must_use]
+    pub const fn one(event: E) -> Self {
+        Self(List::AtMostOne(Some(event)))
+    }
+
+    /// The events in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[E] {
+        match &self.0 {
+            List::AtMostOne(event) => event.as_slice(),
+            List::Many(events) => events,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    /// The events in order.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<E> {
+        match self.0 {
+            List::AtMostOne(event) => event.into_iter().collect(),
+            List::Many(events) => events,
+        }
+    }
+
+    /// Replaces each event by what `f` makes of it, in order. Errors end it.
+    pub(crate) fn flat_map<T>(self, f: impl Fn(E) -> Events<T>) -> Events<T> {
+        match self.0 {
+            List::AtMostOne(None) => Events::none(),
+            List::AtMostOne(Some(event)) => f(event),
+            List::Many(events) => events.into_iter().flat_map(|event| f(event).into_vec()).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
+impl<E> IntoIterator for Events<E> {
+    type Item = E;
+    type IntoIter = std::vec::IntoIter<E>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.into_vec().into_iter()
+    }
+}
+
+impl<E> From<E> for Events<E> {
+    fn from(event: E) -> Self {
+        Self::one(event)
+    }
+}
+
+impl<E> From<Option<E>> for Events<E> {
+    fn from(event: Option<E>) -> Self {
+        Self(List::AtMostOne(event))
+    }
+}
+
+impl<E> From<Vec<E>> for Events<E> {
+    fn from(events: Vec<E>) -> Self {
+        Self(List::Many(events))
+    }
+}
+
+impl<E, const N: usize> From<[E; N]> for Events<E> {
+    fn from(events: [E; N]) -> Self {
+        Self(List::Many(events.into()))
+    }
+}
+
+impl<E> FromIterator<E> for Events<E> {
+    fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
+        Self(List::Many(events.into_iter().collect()))
+    }
+}
+
+/// What a command leads to, as its handler decided: none, one or several events, or "already so".
+///
+/// ```
+/// use es_core::Decision;
+/// let one: Decision<&str> = "approved".into();
+/// let several: Decision<&str> = ["packed", "shipped"].into();
+/// let maybe: Decision<&str> = Some("shipped").into();
+/// let none = Decision::<&str>::none();
+/// let nothing_to_do = Decision::<&str>::already_so();
+/// # assert_eq!((one.events().len(), several.events().len(), maybe.events().len()), (1, 2, 1));
+/// # assert!(nothing_to_do.is_already_so() && !none.is_already_so());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Decision<E> {
+    events: Events<E>,
+    already_so: bool,
+}
+
+impl<E> Decision<E> {
+    /// No event: the command is accepted and changes nothing.
+    pub const fn none() -> Self {
+        Self { events: Events::none(), already_so: false }
+    }
+
+    /// No event, because what the command asks for is the case already. Not an error: the caller has what it wants.
+    pub const fn already_so() -> Self {
+        Self { events: Events::none(), already_so: true }
+    }
+
+    /// The events, in order.
+    #[must_use]
+    pub fn events(&self) -> &[E] {
+        self.events.as_slice()
+    }
+
+    /// Whether the handler said "already so".
+    #[must_use]
+    pub const fn is_already_so(&self) -> bool {
+        self.already_so
+    }
+
+    /// The events, in order.
+    #[must_use]
+    pub fn into_events(self) -> Vec<E> {
+        self.events.into_vec()
+    }
+}
+
+impl<E> From<E> for Decision<E> {
+    fn from(event: E) -> Self {
+        Self { events: event.into(), already_so: false }
+    }
+}
+
+impl<E> From<Option<E>> for Decision<E> {
+    fn from(event: Option<E>) -> Self {
+        Self { events: event.into(), already_so: false }
+    }
+}
+
+impl<E> From<Vec<E>> for Decision<E> {
+    fn from(events: Vec<E>) -> Self {
+        Self { events: events.into(), already_so: false }
+    }
+}
+
+impl<E, const N: usize> From<[E; N]> for Decision<E> {
+    fn from(events: [E; N]) -> Self {
+        Self { events: events.into(), already_so: false }
+    }
+}
+
+impl<E> FromIterator<E> for Decision<E> {
+    fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
+        Self { events: events.into_iter().collect(), already_so: false }
+    }
+}

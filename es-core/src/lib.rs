@@ -1,0 +1,165 @@
+//! Event sourcing for Rust: what has happened is kept, and state follows from it.
+//!
+//! es-core holds the model and the contracts: events, commits, aggregates, repositories, snapshots, schema evolution, and
+//! what a store must do. It performs no I/O; a store such as `es-rocksdb` does.
+//!
+//! It is
+//!
+//! - **not a message broker**: events are kept in one log and read from it; nothing is delivered and forgotten;
+//! - **not a database of projections**: it keeps what happened; views of it are built from there;
+//! - **no promise of exactly-once side effects**: what happens in the log happens once, what happens outside of it can only
+//!   be repeated safely.
+//!
+//! # The tour
+//!
+//! **Events** say what happened. Each has a wire name that never changes. See [`macro@Event`].
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
+//! enum AccountEvent {
+//!     #[event(name = "account-opened")]
+//!     Opened {
+//!         #[event(tag)]
+//!         owner: String,
+//!     },
+//!     #[event(name = "money-deposited")]
+//!     Deposited { cents: u64 },
+//!     #[event(name = "money-withdrawn")]
+//!     Withdrawn { cents: u64 },
+//! }
+//! ```
+//!
+//! **An aggregate** is the state that follows from the events of one stream, and decides on commands. See
+//! [`macro@Aggregate`], [`Evolve`] and [`Decide`].
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
+//! # enum AccountEvent {
+//! #     #[event(name = "account-opened")] Opened { #[event(tag)] owner: String },
+//! #     #[event(name = "money-deposited")] Deposited { cents: u64 },
+//! #     #[event(name = "money-withdrawn")] Withdrawn { cents: u64 },
+//! # }
+//! use es_core::prelude::*;
+//!
+//! #[derive(Clone, Debug, Aggregate)]
+//! #[aggregate(category = "account", id = u64, event = AccountEvent)]
+//! struct Account {
+//!     cents: u64,
+//! }
+//!
+//! impl Evolve for Account {
+//!     fn initial(_: &u64) -> Self {
+//!         Self { cents: 0 }
+//!     }
+//!
+//!     fn evolve(&mut self, event: &AccountEvent, _: &EventContext<'_>) {
+//!         match event {
+//!             AccountEvent::Opened { .. } => {}
+//!             AccountEvent::Deposited { cents } => self.cents += cents,
+//!             AccountEvent::Withdrawn { cents } => self.cents -= cents,
+//!         }
+//!     }
+//! }
+//!
+//! #[derive(Clone)]
+//! struct Withdraw {
+//!     cents: u64,
+//! }
+//!
+//! #[derive(Debug, PartialEq, thiserror::Error)]
+//! #[error("expected at least {wanted} cents, found {found}")]
+//! struct TooLittle {
+//!     wanted: u64,
+//!     found: u64,
+//! }
+//!
+//! impl Decide<Withdraw> for Account {
+//!     type Rejection = TooLittle;
+//!
+//!     fn decide(&self, Withdraw { cents }: Withdraw, _: &CommandContext<'_, Self>) -> Result<Decision<AccountEvent>, TooLittle> {
+//!         if cents > self.cents {
+//!             return Err(TooLittle { wanted: cents, found: self.cents });
+//!         }
+//!         Ok(AccountEvent::Withdrawn { cents }.into())
+//!     }
+//! }
+//!
+//! // A test of the domain is a sentence. See `testing`.
+//! use es_core::testing::given;
+//! given::<Account>(7, [AccountEvent::Deposited { cents: 50 }])
+//!     .when(Withdraw { cents: 20 })
+//!     .then([AccountEvent::Withdrawn { cents: 20 }])
+//!     .then_state(|account| assert_eq!(account.cents, 30));
+//! given::<Account>(7, []).when(Withdraw { cents: 20 }).then_rejected(TooLittle { wanted: 20, found: 0 });
+//!
+//! // A repository loads, decides, encodes, commits and returns. See `repository`.
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! use std::sync::Arc;
+//! use es_core::store::memory::MemoryStore;
+//!
+//! let accounts = Repository::<Account>::new(Arc::new(MemoryStore::new()));
+//! let refused = accounts.execute(&7, Withdraw { cents: 20 }).await;
+//! assert!(matches!(refused, Err(ExecuteError::Rejected(TooLittle { .. }))));
+//! # });
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! **A commit** is the one write primitive: events for one or more streams, the conditions under which they may be written,
+//! and the rows that change with them, wholly or not at all. See [`Commit`].
+//!
+//! **A store** keeps the log: [`store::memory`] for tests, `es-rocksdb` on disk. What a store must do stands at
+//! [`EventStore`], and [`testing::conformance`] checks it.
+//!
+//! **Reading**: by stream, category, type, tag and position, forward and backward. See [`StreamRead`] and [`LogRead`].
+//!
+//! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
+//!
+//! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
+
+pub mod aggregate;
+pub mod clock;
+pub mod codec;
+pub mod consistency;
+mod context;
+mod decision;
+pub mod event;
+pub mod name;
+pub mod prelude;
+pub mod repository;
+pub mod revision;
+mod sample;
+pub mod snapshot;
+pub mod store;
+pub mod testing;
+mod typed;
+mod variant;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use aggregate::{Aggregate, AggregateId, CommandContext, Decide, EventContext, Evolve};
+pub use clock::{Clock, SystemClock};
+pub use codec::{Codec, Json, MessagePack};
+pub use consistency::Consistency;
+pub use context::Context;
+pub use decision::{Decision, Events};
+pub use event::{CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, RecordedEvent, Timestamp};
+pub use name::{Category, EventType, NameError, StreamId, Table, Tag, UniqueKey};
+pub use repository::{
+    At, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
+};
+pub use revision::{ExpectedRevision, Position, Revision};
+pub use sample::SampleError;
+pub use snapshot::{SnapshotPolicy, SnapshotSupport};
+pub use store::{
+    Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, LogRead, Query, QueryItem, StoreError,
+    StreamRead,
+};
+pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
+
+#[cfg(feature = "derive")]
+pub use es_macros::{Aggregate, Event};

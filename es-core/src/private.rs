@@ -1,0 +1,121 @@
+//! What the derive macros call. Not part of the interface: it may change with any version.
+
+use std::fmt;
+
+pub use crate::sample::{SampleError, sample, sample_variant};
+pub use bytes::Bytes;
+pub use serde;
+
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::Aggregate;
+use crate::codec::{self, Codec};
+use crate::decision::Events;
+use crate::name::{EventType, Tag};
+use crate::snapshot::{SnapshotPolicy, SnapshotSupport};
+use crate::typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, KnownNames, RawEvent, Upcast};
+use crate::variant::{Content, VariantSeed};
+
+// NOTE: the bounds say `for<'de> Deserialize<'de>` and not `DeserializeOwned`, which is the same, because serde's hint to
+// derive it comes with the former only.
+
+/// Encodes a struct.
+///
+/// # Errors
+/// As [`Event::encode`](crate::Event::encode).
+pub fn encode_struct<C: Codec, T: Serialize>(
+    name: &'static str,
+    version: u32,
+    event: &T,
+) -> Result<EncodedEvent, EncodeEventError> {
+    encode::<C, T>(name, version, event)
+}
+
+/// Encodes a variant of an enum as its content.
+///
+/// # Errors
+/// As [`Event::encode`](crate::Event::encode).
+pub fn encode_variant<C: Codec, T: Serialize>(
+    name: &'static str,
+    version: u32,
+    event: &T,
+) -> Result<EncodedEvent, EncodeEventError> {
+    encode::<C, _>(name, version, &Content(event))
+}
+
+fn encode<C: Codec, T: Serialize>(
+    name: &'static str,
+    version: u32,
+    content: &T,
+) -> Result<EncodedEvent, EncodeEventError> {
+    Ok(EncodedEvent {
+        event_type: EventType::new(name).map_err(|source| EncodeEventError::Tag { name, source })?,
+        version,
+        content_type: C::CONTENT_TYPE,
+        payload: C::encode(content).map_err(|source| EncodeEventError::Content { name, source })?,
+        tags: std::collections::BTreeSet::new(),
+    })
+}
+
+/// Adds the tag `key:value` to an encoded event.
+///
+/// # Errors
+/// As [`Event::encode`](crate::Event::encode).
+pub fn add_tag(
+    event: &mut EncodedEvent,
+    name: &'static str,
+    key: &'static str,
+    value: &dyn fmt::Display,
+) -> Result<(), EncodeEventError> {
+    let tag = Tag::of(key, value).map_err(|source| EncodeEventError::Tag { name, source })?;
+    event.tags.insert(tag);
+    Ok(())
+}
+
+/// Decodes a struct.
+///
+/// # Errors
+/// As [`Event::decode`](crate::Event::decode).
+pub fn decode_struct<T: for<'de> Deserialize<'de>>(
+    name: &'static str,
+    event: RawEvent<'_>,
+) -> Result<T, DecodeEventError> {
+    codec::decode(event.content_type, event.payload).map_err(|source| DecodeEventError::Content {
+        name,
+        version: event.version,
+        source,
+    })
+}
+
+/// Decodes a content as the variant of an enum with this index.
+///
+/// # Errors
+/// As [`Event::decode`](crate::Event::decode).
+pub fn decode_variant<T: for<'de> Deserialize<'de>>(
+    name: &'static str,
+    index: u32,
+    event: RawEvent<'_>,
+) -> Result<T, DecodeEventError> {
+    codec::decode_seed(event.content_type, event.payload, VariantSeed::new(index))
+        .map_err(|source| DecodeEventError::Content { name, version: event.version, source })
+}
+
+/// What is said of a record whose wire name the event type does not know.
+#[must_use]
+pub fn unknown_type<E: Event>(event: RawEvent<'_>) -> DecodeEventError {
+    DecodeEventError::UnknownType { found: event.event_type.to_owned(), known: KnownNames(E::SCHEMA) }
+}
+
+/// One step of a chain of upcasters.
+pub fn upcast<Old: Upcast<New>, New>(old: Events<Old>) -> Events<New> {
+    old.flat_map(Upcast::upcast)
+}
+
+/// Support of snapshots of a state type by a policy.
+#[must_use]
+pub fn snapshot_support<A: Aggregate + Serialize + for<'de> Deserialize<'de>>(
+    policy: SnapshotPolicy,
+    declared: u64,
+) -> SnapshotSupport<A> {
+    SnapshotSupport::new(policy, declared)
+}

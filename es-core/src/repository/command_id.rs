@@ -1,0 +1,95 @@
+//! Command ids: a command that is executed again under the same id gives its first result.
+//!
+//! The first result is a row of the side table `commands` under stream and id, written in the commit of the command, so
+//! that there is either both or neither, also after a crash. Rows are kept for ever: 60 bytes and the id, each.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{NameError, StreamId, Table};
+use crate::repository::error::MachineryError;
+use crate::revision::{Position, Revision};
+use crate::store::{Commit, EventStore, StoreError};
+
+/// What a caller calls a command, so that it is executed at most once: any text that is a [name](crate::name), unique for
+/// the aggregate, for example the id of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CommandId(Box<str>);
+
+impl CommandId {
+    /// The command id with this text.
+    ///
+    /// # Errors
+    /// [`NameError`] when the text is not a name.
+    pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
+        // NOTE: the rules of a command id are those of every name; a tag has no others.
+        crate::name::Tag::new(text.as_ref())?;
+        Ok(Self(text.as_ref().into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for CommandId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+/// The first result of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FirstResult {
+    /// How many events it wrote.
+    pub(crate) events: u64,
+    /// The revision of the aggregate behind it.
+    pub(crate) revision: Option<Revision>,
+    /// The position of that revision's event, where it was not written by the command itself.
+    pub(crate) position: Option<Position>,
+    /// Whether the handler said "already so".
+    pub(crate) already_so: bool,
+}
+
+/// The place of a command's first result.
+#[derive(Debug, Clone)]
+pub(crate) struct ResultRow {
+    key: Bytes,
+    id: CommandId,
+}
+
+fn table() -> Table {
+    Table::well_known("commands")
+}
+
+impl ResultRow {
+    pub(crate) fn new(stream: &StreamId, id: CommandId) -> Self {
+        Self { key: [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into(), id }
+    }
+
+    pub(crate) async fn read(&self, store: &dyn EventStore) -> Result<Option<FirstResult>, MachineryError> {
+        let Some(value) = store.row(&table(), &self.key).await? else { return Ok(None) };
+        serde_json::from_slice(&value).map(Some).map_err(|error| MachineryError::CommandResult {
+            command_id: self.id.as_str().to_owned(),
+            detail: error.to_string(),
+        })
+    }
+
+    /// Adds the result to the commit that makes it true; refused where a result is there already.
+    pub(crate) fn write(&self, commit: Commit, result: &FirstResult) -> Result<Commit, StoreError> {
+        let value = serde_json::to_vec(result).map_err(|error| StoreError::io("write a command result", error))?;
+        Ok(commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value))
+    }
+}

@@ -1,0 +1,45 @@
+//! [`RetryPolicy`]: how often a command is decided again when another writer was faster.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+/// How often, and with which pauses, a command is decided again on fresh state after a conflict.
+///
+/// Pauses grow exponentially with jitter, so that writers that collided once spread out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// How often it is decided at the most, at least once.
+    pub attempts: usize,
+    /// The pause before the second attempt, before jitter.
+    pub first_pause: Duration,
+    /// The longest pause, before jitter.
+    pub longest_pause: Duration,
+}
+
+impl RetryPolicy {
+    /// Decides once: a conflict goes to the caller.
+    pub const NEVER: Self = Self { attempts: 1, first_pause: Duration::ZERO, longest_pause: Duration::ZERO };
+
+    /// The default pauses with another number of attempts; 0 counts as 1.
+    #[must_use]
+    pub fn attempts(attempts: usize) -> Self {
+        Self { attempts: attempts.max(1), ..Self::default() }
+    }
+
+    pub(crate) fn pauses(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(self.first_pause)
+            .with_max_delay(self.longest_pause)
+            .with_max_times(self.attempts.saturating_sub(1))
+            .with_jitter()
+            .build()
+    }
+}
+
+impl Default for RetryPolicy {
+    /// Twenty attempts with pauses of 1 to 100 ms: about a second of trying.
+    fn default() -> Self {
+        Self { attempts: 20, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(100) }
+    }
+}

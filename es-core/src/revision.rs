@@ -1,0 +1,192 @@
+//! Order: [`Revision`] within a stream, [`Position`] within the log, and what a writer [expects](ExpectedRevision).
+
+use std::fmt;
+use std::num::{NonZeroU64, ParseIntError};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of an event in its stream. The first is 0, and there are no gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// The revision of a stream's first event.
+    pub const FIRST: Self = Self(0);
+
+    /// The revision with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number, from 0.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The revision after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The revision that the next event of a stream gets whose last event has the revision `last`.
+    #[must_use]
+    pub const fn following(last: Option<Self>) -> Self {
+        match last {
+            Some(last) => last.next(),
+            None => Self::FIRST,
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Revision {
+    type Err = ParseIntError;
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+/// The number of an event in the whole log of a store. The first is 1, and there are no gaps.
+///
+/// A position is given at commit by the store's one writer, becomes visible in order, and is never given again: who
+/// has read up to a position has seen every event up to it. Before the first event is `None::<Position>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(NonZeroU64);
+
+impl Position {
+    /// The position of the first event of a log.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// The position with this number; `None` for 0, which is no position.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// The number, from 1.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The position after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The position before this one; `None` before the first.
+    #[must_use]
+    pub const fn previous(self) -> Option<Self> {
+        Self::new(self.0.get() - 1)
+    }
+
+    /// The position that the next event of a log gets whose last event has the position `last`.
+    #[must_use]
+    pub const fn following(last: Option<Self>) -> Self {
+        match last {
+            Some(last) => last.next(),
+            None => Self::FIRST,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Position {
+    type Err = ParseIntError;
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+/// What a writer expects of a stream at the moment of its commit; the commit is refused when it is otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ExpectedRevision {
+    /// Anything: the stream may or may not exist.
+    Any,
+    /// The stream has no event yet.
+    NoStream,
+    /// The stream has at least one event.
+    StreamExists,
+    /// The last event of the stream has this revision.
+    Exact(Revision),
+}
+
+impl ExpectedRevision {
+    /// Whether a stream whose last event has the revision `actual` is as expected.
+    #[must_use]
+    pub fn is_met_by(self, actual: Option<Revision>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NoStream => actual.is_none(),
+            Self::StreamExists => actual.is_some(),
+            Self::Exact(expected) => actual == Some(expected),
+        }
+    }
+
+    /// Expects a stream to be as it was when it was loaded.
+    #[must_use]
+    pub fn unchanged(loaded: Option<Revision>) -> Self {
+        loaded.map_or(Self::NoStream, Self::Exact)
+    }
+}
+
+impl fmt::Display for ExpectedRevision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any revision"),
+            Self::NoStream => f.write_str("no stream"),
+            Self::StreamExists => f.write_str("an existing stream"),
+            Self::Exact(revision) => write!(f, "revision {revision}"),
+        }
+    }
+}
+
+/// Writes an actual revision as it stands in messages: `revision 3`, or `no stream`.
+pub(crate) fn found(actual: Option<Revision>) -> String {
+    ExpectedRevision::unchanged(actual).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_expectation_is_met_by_what_it_names_and_by_nothing_else() {
+        let (none, first, second) = (None, Some(Revision::FIRST), Some(Revision::new(1)));
+        let met = |expected: ExpectedRevision| [none, first, second].map(|actual| expected.is_met_by(actual));
+        assert_eq!(met(ExpectedRevision::Any), [true, true, true]);
+        assert_eq!(met(ExpectedRevision::NoStream), [true, false, false]);
+        assert_eq!(met(ExpectedRevision::StreamExists), [false, true, true]);
+        assert_eq!(met(ExpectedRevision::Exact(Revision::FIRST)), [false, true, false]);
+        assert_eq!(met(ExpectedRevision::unchanged(second)), [false, false, true]);
+        assert_eq!(met(ExpectedRevision::unchanged(none)), [true, false, false]);
+    }
+
+    #[test]
+    fn positions_start_at_one() {
+        assert_eq!(Position::new(0), None);
+        assert_eq!(Position::following(None), Position::FIRST);
+        assert_eq!(Position::FIRST.previous(), None);
+        assert_eq!(Position::FIRST.next().previous(), Some(Position::FIRST));
+    }
+}

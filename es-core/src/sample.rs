@@ -1,0 +1,487 @@
+//! Samples and shapes of serde types, found by deserializing from nothing.
+//!
+//! A [`Sampler`] is a deserializer that answers every question of a type with a plausible value and writes down what it
+//! was asked. The value is a sample for a golden corpus; what was asked is the shape of the type, nested types included,
+//! from which a snapshot's fingerprint is made. Some texts must parse (a date, a UUID, a decimal): a text that is refused
+//! is replaced by the next of [`TEXTS`] and the type is asked again. The idea is that of the crate `serde-reflection`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::value::{StrDeserializer, U32Deserializer};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
+
+/// Texts to try where a type wants one, in this order.
+const TEXTS: [&str; 12] = [
+    "sample",
+    "1",
+    "1.5",
+    "2024-02-29T12:30:00Z",
+    "2024-02-29",
+    "12:30:00",
+    "2024-02-29T12:30:00",
+    "67e55044-10b1-726f-9247-bb680e5fe0c8",
+    "https://example.org/",
+    "ada@example.org",
+    "127.0.0.1",
+    "true",
+];
+/// How deep a sample may be: a recursive type ends here with what has no content.
+const MAX_DEPTH: usize = 12;
+/// How often a type may be asked before it is given up.
+const MAX_TRIES: usize = 2_000;
+
+/// A type of which no sample could be made, for example one that accepts only texts of a form of its own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("could not make a sample of {type_name}: {reason}; give one with `#[event(sample = path::to::function)]`")]
+pub struct SampleError {
+    /// The type.
+    pub type_name: &'static str,
+    /// What it said at last.
+    pub reason: String,
+}
+
+/// A sample of a type.
+///
+/// # Errors
+/// [`SampleError`] when the type accepts nothing of what is tried.
+pub fn sample<T: DeserializeOwned>() -> Result<T, SampleError> {
+    make(&Plan::default()).map(|(sample, _)| sample)
+}
+
+/// A sample of an enum that is its variant with this index.
+///
+/// # Errors
+/// [`SampleError`] when the type accepts nothing of what is tried.
+pub fn sample_variant<T: DeserializeOwned>(index: u32) -> Result<T, SampleError> {
+    make(&Plan { top_variant: Some(index), ..Plan::default() }).map(|(sample, _)| sample)
+}
+
+/// The shape of a type: names of structs, fields and variants and kinds of values, one line each, nested types
+/// included. Empty where the type could not be asked.
+pub(crate) fn shape<T: DeserializeOwned>() -> BTreeSet<String> {
+    let mut shape = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut plans = vec![Plan::default()];
+    while let Some(plan) = plans.pop() {
+        let Ok((_, asked)) = make::<T>(&plan) else { continue };
+        shape.extend(asked.shape);
+        for (name, variants) in asked.enums {
+            for index in 0..variants {
+                if seen.insert((name, index)) {
+                    plans.push(Plan { variants: [(name, index)].into(), ..Plan::default() });
+                }
+            }
+        }
+    }
+    shape
+}
+
+/// What to answer where there is a choice.
+#[derive(Debug, Clone, Default)]
+struct Plan {
+    top_variant: Option<u32>,
+    variants: BTreeMap<&'static str, u32>,
+}
+
+/// What a type asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    shape: BTreeSet<String>,
+    enums: BTreeMap<&'static str, u32>,
+}
+
+fn make<T: DeserializeOwned>(plan: &Plan) -> Result<(T, Asked), SampleError> {
+    let mut choices = Vec::new();
+    for _ in 0..MAX_TRIES {
+        let mut sampler = Sampler {
+            plan,
+            at_top: true,
+            choices: &mut choices,
+            texts: 0,
+            depth: 0,
+            place: String::from("value"),
+            asked: Asked::default(),
+        };
+        let error = match T::deserialize(&mut sampler) {
+            Ok(sample) => return Ok((sample, sampler.asked)),
+            Err(error) => error,
+        };
+        let asked_texts = sampler.texts;
+        if !next_choice(&mut choices, asked_texts) {
+            return Err(SampleError { type_name: std::any::type_name::<T>(), reason: error.0 });
+        }
+    }
+    Err(SampleError { type_name: std::any::type_name::<T>(), reason: format!("nothing fits in {MAX_TRIES} tries") })
+}
+
+/// Goes on to the next text at the place that was asked for last: it is the one that was refused.
+fn next_choice(choices: &mut Vec<usize>, asked_texts: usize) -> bool {
+    choices.truncate(asked_texts);
+    match choices.last_mut() {
+        Some(choice) if *choice + 1 < TEXTS.len() => {
+            *choice += 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A refusal by the type.
+#[derive(Debug)]
+struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl de::Error for Refused {
+    fn custom<M: fmt::Display>(message: M) -> Self {
+        Self(message.to_string())
+    }
+}
+
+struct Sampler<'a> {
+    plan: &'a Plan,
+    at_top: bool,
+    /// Which text to answer at which place; a place not yet asked gets the first.
+    choices: &'a mut Vec<usize>,
+    texts: usize,
+    depth: usize,
+    place: String,
+    asked: Asked,
+}
+
+impl Sampler<'_> {
+    fn note(&mut self, kind: &str) {
+        self.at_top = false;
+        self.asked.shape.insert(format!("{}: {kind}", self.place));
+    }
+
+    fn text(&mut self) -> &'static str {
+        let index = self.texts;
+        self.texts += 1;
+        if index == self.choices.len() {
+            self.choices.push(0);
+        }
+        self.choices.get(index).and_then(|choice| TEXTS.get(*choice)).copied().unwrap_or(TEXTS[0])
+    }
+
+    /// Asks for a part of the value under another place name.
+    fn inside<R>(&mut self, place: String, ask: impl FnOnce(&mut Self) -> R) -> R {
+        let outer = std::mem::replace(&mut self.place, place);
+        self.depth += 1;
+        let answer = ask(self);
+        self.depth -= 1;
+        self.place = outer;
+        answer
+    }
+
+    fn is_deep(&self) -> bool {
+        self.depth >= MAX_DEPTH
+    }
+}
+
+macro_rules! answer {
+    ($($method:ident $visit:ident $value:expr, $kind:literal;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+            self.note($kind);
+            visitor.$visit($value)
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
+    type Error = Refused;
+
+    answer! {
+        deserialize_bool visit_bool true, "bool";
+        deserialize_i8 visit_i8 1, "i8";
+        deserialize_i16 visit_i16 1, "i16";
+        deserialize_i32 visit_i32 1, "i32";
+        deserialize_i64 visit_i64 1, "i64";
+        deserialize_i128 visit_i128 1, "i128";
+        deserialize_u8 visit_u8 1, "u8";
+        deserialize_u16 visit_u16 1, "u16";
+        deserialize_u32 visit_u32 1, "u32";
+        deserialize_u64 visit_u64 1, "u64";
+        deserialize_u128 visit_u128 1, "u128";
+        deserialize_f32 visit_f32 1.5, "f32";
+        deserialize_f64 visit_f64 1.5, "f64";
+        deserialize_char visit_char 'a', "char";
+        deserialize_bytes visit_bytes b"sample", "bytes";
+        deserialize_byte_buf visit_bytes b"sample", "bytes";
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.note("any");
+        visitor.visit_str(self.text())
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.note("text");
+        visitor.visit_str(self.text())
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.note("optional");
+        if self.is_deep() {
+            return visitor.visit_none();
+        }
+        self.inside(format!("{}?", self.place), |inner| visitor.visit_some(inner))
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.note("unit");
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refused> {
+        self.note(name);
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refused> {
+        self.note(name);
+        self.inside(name.to_owned(), |inner| visitor.visit_newtype_struct(inner))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.note("list");
+        let left = usize::from(!self.is_deep());
+        self.inside(format!("{}[]", self.place), |inner| visitor.visit_seq(Elements { sampler: inner, left }))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
+        self.note(&format!("tuple of {len}"));
+        self.inside(format!("{}()", self.place), |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Refused> {
+        self.note(&format!("{name} of {len}"));
+        self.inside(name.to_owned(), |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.note("map");
+        let left = usize::from(!self.is_deep());
+        self.inside(format!("{}{{}}", self.place), |inner| visitor.visit_map(Entries { sampler: inner, left }))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refused> {
+        self.note(&format!("{name} {{ {} }}", fields.join(", ")));
+        self.inside(name.to_owned(), |inner| visitor.visit_map(Fields { sampler: inner, fields, value_of: "" }))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refused> {
+        let at_top = self.at_top;
+        self.note(&format!("{name} = {}", variants.join(" | ")));
+        let count = u32::try_from(variants.len()).unwrap_or(u32::MAX);
+        self.asked.enums.insert(name, count);
+        let forced = self.plan.top_variant.filter(|_| at_top);
+        let index = forced.or_else(|| self.plan.variants.get(name).copied()).unwrap_or(0);
+        // NOTE: below the greatest depth every enum is its last variant, so that `enum List { Cons(Box<List>), Nil }` ends.
+        let index = if self.is_deep() { count.saturating_sub(1) } else { index };
+        let variant = variants.get(index as usize).copied().unwrap_or_default();
+        self.inside(format!("{name}::{variant}"), |inner| visitor.visit_enum(Variant { sampler: inner, index }))
+    }
+}
+
+struct Elements<'a, 'p> {
+    sampler: &'a mut Sampler<'p>,
+    left: usize,
+}
+
+impl<'de> de::SeqAccess<'de> for Elements<'_, '_> {
+    type Error = Refused;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(&mut *self.sampler).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+struct Entries<'a, 'p> {
+    sampler: &'a mut Sampler<'p>,
+    left: usize,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
+    type Error = Refused;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let place = format!("{}key", self.sampler.place);
+        self.sampler.inside(place, |inner| seed.deserialize(inner)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
+        seed.deserialize(&mut *self.sampler)
+    }
+}
+
+struct Fields<'a, 'p> {
+    sampler: &'a mut Sampler<'p>,
+    fields: &'static [&'static str],
+    value_of: &'static str,
+}
+
+impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
+    type Error = Refused;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+        let Some((first, rest)) = self.fields.split_first() else { return Ok(None) };
+        self.fields = rest;
+        self.value_of = first;
+        let name: StrDeserializer<'_, Refused> = (*first).into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
+        let place = format!("{}.{}", self.sampler.place, self.value_of);
+        self.sampler.inside(place, |inner| seed.deserialize(inner))
+    }
+}
+
+struct Variant<'a, 'p> {
+    sampler: &'a mut Sampler<'p>,
+    index: u32,
+}
+
+impl<'de> de::EnumAccess<'de> for Variant<'_, '_> {
+    type Error = Refused;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Refused> {
+        let index: U32Deserializer<Refused> = self.index.into_deserializer();
+        Ok((seed.deserialize(index)?, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Variant<'_, '_> {
+    type Error = Refused;
+
+    fn unit_variant(self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Refused> {
+        seed.deserialize(self.sampler)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
+        self.sampler.note(&format!("of {len}"));
+        visitor.visit_seq(Elements { sampler: self.sampler, left: len })
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Refused> {
+        self.sampler.note(&format!("{{ {} }}", fields.join(", ")));
+        visitor.visit_map(Fields { sampler: self.sampler, fields, value_of: "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{NaiveDate, NaiveTime};
+    use serde::Deserialize;
+    use uuid::Uuid;
+
+    #[derive(Debug, Deserialize)]
+    struct Nested {
+        id: Uuid,
+        on: NaiveDate,
+        at: Option<crate::Timestamp>,
+        #[serde(default)]
+        notes: BTreeMap<String, Vec<NaiveTime>>,
+        kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    enum Kind {
+        Plain,
+        Wrapped(u32),
+        Named { left: Option<Box<Kind>>, right: char },
+    }
+
+    #[test]
+    fn texts_that_must_parse_are_found() {
+        let nested: Nested = sample().expect("a sample");
+        assert_eq!(nested.id.to_string(), "67e55044-10b1-726f-9247-bb680e5fe0c8");
+        assert_eq!(nested.on.to_string(), "2024-02-29");
+        assert_eq!(nested.at.map(|at| at.to_rfc3339()).as_deref(), Some("2024-02-29T12:30:00+00:00"));
+        assert_eq!(nested.notes.get("sample").map(Vec::len), Some(1));
+        assert_eq!(nested.kind, Kind::Plain);
+    }
+
+    #[test]
+    fn each_variant_has_a_sample() {
+        assert_eq!(sample_variant(1), Ok(Kind::Wrapped(1)));
+        let named = Kind::Named { left: Some(Box::new(Kind::Plain)), right: 'a' };
+        assert_eq!(sample_variant(2), Ok(named));
+    }
+
+    #[test]
+    fn the_shape_reaches_into_nested_types_and_all_variants() {
+        let shape = shape::<Nested>();
+        assert!(shape.contains("Kind::Named.right: char"), "{shape:?}");
+        assert!(shape.contains("Kind::Wrapped: u32"), "{shape:?}");
+        assert!(shape.contains("Nested.id: text"), "{shape:?}");
+    }
+
+    #[test]
+    fn a_type_that_accepts_nothing_is_an_error() {
+        #[derive(Debug, Deserialize)]
+        #[serde(try_from = "String")]
+        struct Picky;
+        impl TryFrom<String> for Picky {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                Err(format!("{text:?} is not picky enough"))
+            }
+        }
+        let error = sample::<Picky>().expect_err("nothing fits");
+        assert!(error.to_string().contains("is not picky enough"), "{error}");
+    }
+}

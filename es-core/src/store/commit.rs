@@ -1,0 +1,298 @@
+//! [`Commit`]: the one write primitive. Events for one or more streams, the conditions under which they may be
+//! written and the rows that must change with them happen wholly or not at all.
+
+use bytes::Bytes;
+
+use crate::event::{ContentType, NewEvent, RecordedEvent};
+use crate::name::{StreamId, Table, UniqueKey};
+use crate::revision::{ExpectedRevision, Position, Revision};
+use crate::store::{InvalidCommit, Query};
+
+/// The most events of one commit.
+pub const MAX_COMMIT_EVENTS: usize = 100_000;
+/// The largest payload of one event, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+/// The most bytes of payloads and row values in one commit.
+pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
+/// The most tags of one event.
+pub const MAX_TAGS: usize = 256;
+/// The most bytes of the annotations of one event, written as JSON.
+pub const MAX_METADATA_BYTES: usize = 64 * 1024;
+/// How deep lists and objects may be nested in the annotations of an event.
+pub const MAX_METADATA_DEPTH: usize = 32;
+/// The longest key of a row, in bytes.
+pub const MAX_ROW_KEY_BYTES: usize = 2048;
+
+/// What is to be written, and under which conditions.
+///
+/// ```
+/// use es_core::{Commit, EventType, ExpectedRevision, NewEvent, Revision, StreamId};
+/// let (from, to) = (StreamId::new("account-1")?, StreamId::new("account-2")?);
+/// let event = |name| Ok::<_, es_core::NameError>(NewEvent::json(EventType::new(name)?, r#"{"amount":5}"#));
+/// let transfer = Commit::new()
+///     .expect(from.clone(), ExpectedRevision::Exact(Revision::new(3)))
+///     .append(from, event("withdrawn")?)
+///     .append(to, event("deposited")?);
+/// # assert_eq!(transfer.events().len(), 2);
+/// # Ok::<(), es_core::NameError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    pub(crate) expectations: Vec<(StreamId, ExpectedRevision)>,
+    pub(crate) absences: Vec<Absence>,
+    pub(crate) events: Vec<(StreamId, NewEvent)>,
+    pub(crate) keys: Vec<KeyChange>,
+    pub(crate) row_conditions: Vec<RowCondition>,
+    pub(crate) rows: Vec<RowChange>,
+}
+
+/// A condition: nothing may match `query` behind `after`. The append condition of dynamic consistency boundaries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absence {
+    /// What must not be there.
+    pub query: Query,
+    /// Up to where the writer has seen the log; `None` says that nothing in the whole log may match.
+    pub after: Option<Position>,
+}
+
+/// What becomes of a unique key. A claim that its stream holds already, and a release of a key that nobody holds, change nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// The key belongs to the stream from now on; refused when another stream holds it.
+    Claim(UniqueKey, StreamId),
+    /// The stream gives the key up; refused when another stream holds it.
+    Release(UniqueKey, StreamId),
+}
+
+/// A condition: the row is as the writer has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowCondition {
+    /// The table.
+    pub table: Table,
+    /// The key of the row.
+    pub key: Bytes,
+    /// The value that it must have; `None` when there must be no row.
+    pub value: Option<Bytes>,
+}
+
+/// What becomes of a row of a side table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChange {
+    /// The table.
+    pub table: Table,
+    /// The key of the row, 1 to [`MAX_ROW_KEY_BYTES`] bytes.
+    pub key: Bytes,
+    /// Its new value; `None` removes the row.
+    pub value: Option<Bytes>,
+}
+
+impl Commit {
+    /// A commit that changes nothing, to be filled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Events for one stream under one expectation.
+    #[must_use]
+    pub fn to(stream: &StreamId, expected: ExpectedRevision, events: impl IntoIterator<Item = NewEvent>) -> Self {
+        events
+            .into_iter()
+            .fold(Self::new().expect(stream.clone(), expected), |commit, event| commit.append(stream.clone(), event))
+    }
+
+    /// Demands that a stream is as expected, whether or not this commit writes to it. Of a stream without a demand
+    /// nothing is demanded. Several demands on one stream must all be met.
+    #[must_use]
+    pub fn expect(mut self, stream: StreamId, expected: ExpectedRevision) -> Self {
+        self.expectations.push((stream, expected));
+        self
+    }
+
+    /// Demands that nothing matches `query` behind `after`. Events of this commit itself do not count.
+    #[must_use]
+    pub fn unless(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
+        self.absences.push(Absence { query: query.into(), after });
+        self
+    }
+
+    /// Adds an event. Events of several streams keep the order in which they were added.
+    #[must_use]
+    pub fn append(mut self, stream: StreamId, event: NewEvent) -> Self {
+        self.events.push((stream, event));
+        self
+    }
+
+    /// Claims a unique key for a stream.
+    #[must_use]
+    pub fn claim(mut self, key: UniqueKey, owner: StreamId) -> Self {
+        self.keys.push(KeyChange::Claim(key, owner));
+        self
+    }
+
+    /// Gives a unique key of a stream up.
+    #[must_use]
+    pub fn release(mut self, key: UniqueKey, owner: StreamId) -> Self {
+        self.keys.push(KeyChange::Release(key, owner));
+        self
+    }
+
+    /// Demands that a row has this value, or that there is none.
+    #[must_use]
+    pub fn expect_row(mut self, table: Table, key: impl Into<Bytes>, value: Option<Bytes>) -> Self {
+        self.row_conditions.push(RowCondition { table, key: key.into(), value });
+        self
+    }
+
+    /// Sets a row.
+    #[must_use]
+    pub fn put_row(mut self, table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        self.rows.push(RowChange { table, key: key.into(), value: Some(value.into()) });
+        self
+    }
+
+    /// Removes a row; nothing happens where there is none.
+    #[must_use]
+    pub fn delete_row(mut self, table: Table, key: impl Into<Bytes>) -> Self {
+        self.rows.push(RowChange { table, key: key.into(), value: None });
+        self
+    }
+
+    /// The events with their streams, in order.
+    #[must_use]
+    pub fn events(&self) -> &[(StreamId, NewEvent)] {
+        &self.events
+    }
+
+    /// The demands on streams.
+    #[must_use]
+    pub fn expectations(&self) -> &[(StreamId, ExpectedRevision)] {
+        &self.expectations
+    }
+
+    /// The demands that nothing matches a query.
+    #[must_use]
+    pub fn absences(&self) -> &[Absence] {
+        &self.absences
+    }
+
+    /// The changes of unique keys, in order.
+    #[must_use]
+    pub fn keys(&self) -> &[KeyChange] {
+        &self.keys
+    }
+
+    /// The demands on rows.
+    #[must_use]
+    pub fn row_conditions(&self) -> &[RowCondition] {
+        &self.row_conditions
+    }
+
+    /// The changes of rows, in order: the last change of a row counts.
+    #[must_use]
+    pub fn rows(&self) -> &[RowChange] {
+        &self.rows
+    }
+
+    /// How many bytes of payloads and row values the commit has; what [`MAX_COMMIT_BYTES`] bounds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let payloads: usize = self.events.iter().map(|(_, event)| event.payload.len()).sum();
+        let rows: usize = self.rows.iter().filter_map(|row| row.value.as_ref()).map(Bytes::len).sum();
+        payloads + rows
+    }
+
+    /// Checks what no store may write, whatever it holds. Every store calls it first.
+    ///
+    /// # Errors
+    /// [`InvalidCommit`]: the commit breaks a limit. Correct it; nothing was written.
+    pub fn validate(&self) -> Result<(), InvalidCommit> {
+        if self.events.len() > MAX_COMMIT_EVENTS {
+            return Err(InvalidCommit::TooManyEvents { found: self.events.len() });
+        }
+        if self.bytes() > MAX_COMMIT_BYTES {
+            return Err(InvalidCommit::TooManyBytes { found: self.bytes() });
+        }
+        let mut ids = std::collections::HashSet::with_capacity(self.events.len());
+        for (_, event) in &self.events {
+            if !ids.insert(event.id) {
+                return Err(InvalidCommit::SameIdTwice { id: event.id });
+            }
+            validate_event(event)?;
+        }
+        let row_keys = self.rows.iter().map(|row| &row.key);
+        for key in row_keys.chain(self.row_conditions.iter().map(|row| &row.key)) {
+            if key.is_empty() || key.len() > MAX_ROW_KEY_BYTES {
+                return Err(InvalidCommit::RowKeyLength { found: key.len() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
+    let id = event.id;
+    if event.payload.len() > MAX_PAYLOAD_BYTES {
+        return Err(InvalidCommit::PayloadTooLarge { id, found: event.payload.len() });
+    }
+    if event.tags.len() > MAX_TAGS {
+        return Err(InvalidCommit::TooManyTags { id, found: event.tags.len() });
+    }
+    if event.version == 0 {
+        return Err(InvalidCommit::VersionZero { id });
+    }
+    validate_metadata(event)?;
+    let media_type = event.content_type.as_str();
+    if media_type.is_empty() || media_type.len() > ContentType::MAX_BYTES {
+        return Err(InvalidCommit::ContentTypeLength { id, found: media_type.len() });
+    }
+    Ok(())
+}
+
+fn validate_metadata(event: &NewEvent) -> Result<(), InvalidCommit> {
+    if event.metadata.is_empty() {
+        return Ok(());
+    }
+    let refused = |found| Err(InvalidCommit::Metadata { id: event.id, found });
+    // ORDER: before it is written, because writing what is nested without a bound needs a stack without a bound.
+    if event.metadata.iter().any(|(_, value)| !is_nested_at_most(MAX_METADATA_DEPTH, value)) {
+        return refused("more levels".to_owned());
+    }
+    match serde_json::to_vec(&event.metadata) {
+        Ok(json) if json.len() > MAX_METADATA_BYTES => refused(format!("{} bytes", json.len())),
+        Ok(_) => Ok(()),
+        Err(error) => refused(error.to_string()),
+    }
+}
+
+fn is_nested_at_most(levels: usize, value: &serde_json::Value) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return false };
+    match value {
+        serde_json::Value::Array(items) => items.iter().all(|item| is_nested_at_most(below, item)),
+        serde_json::Value::Object(fields) => fields.values().all(|field| is_nested_at_most(below, field)),
+        _ => true,
+    }
+}
+
+/// What a commit gave: its events as they stand in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The recorded events in the order of the commit; none where the commit had none.
+    pub events: Vec<RecordedEvent>,
+    /// Whether the commit had been written before, so that this time nothing was.
+    pub repeated: bool,
+}
+
+impl Committed {
+    /// The position of the last event; `None` where the commit had none.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.events.last().map(|event| event.position)
+    }
+
+    /// The revision of the last event of a stream in this commit; `None` where it had none of that stream.
+    #[must_use]
+    pub fn revision(&self, stream: &StreamId) -> Option<Revision> {
+        self.events.iter().rev().find(|event| event.stream == *stream).map(|event| event.revision)
+    }
+}

@@ -1,0 +1,181 @@
+//! The decision on a commit, apart from carrying it out: a plain function over a view of the log.
+//!
+//! Every store calls [`decide`] from its one append path, so that all stores give the same answer. What it takes from
+//! the log it takes through [`LogView`]; a store whose writer gathers several commits into one write shows a view in
+//! which the commits before this one have happened already.
+
+use bytes::Bytes;
+
+use crate::event::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
+use crate::name::{StreamId, Table, UniqueKey};
+use crate::revision::{Position, Revision};
+use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition};
+use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, StoreError};
+use crate::store::query::Query;
+
+/// What a decision must know of the log, as it is at the moment of the decision.
+pub trait LogView {
+    /// The position of the last event.
+    fn head(&mut self) -> Result<Option<Position>, StoreError>;
+    /// When the last event was recorded.
+    fn last_recorded_at(&mut self) -> Result<Option<Timestamp>, StoreError>;
+    /// The revision of the last event of a stream.
+    fn revision(&mut self, stream: &StreamId) -> Result<Option<Revision>, StoreError>;
+    /// Where the event with this id stands.
+    fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError>;
+    /// The event at a position that the log has.
+    fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError>;
+    /// The first event behind `after` that matches.
+    fn first_match(&mut self, query: &Query, after: Option<Position>) -> Result<Option<Position>, StoreError>;
+    /// Who holds a unique key.
+    fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError>;
+    /// The value of a row.
+    fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// What is to be done with a commit that is not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Write these events, with the key and row changes of the commit.
+    Write(Committed),
+    /// Write nothing: the commit was written before and gave this.
+    Repeat(Committed),
+}
+
+/// Decides on a commit that came at the time `now`.
+///
+/// 1. Is it valid at all? 2. Was it written before? Then its first result is the answer, and no condition is looked at:
+///    they held when they counted. 3. Do all conditions hold? 4. Then each event gets its position, its revision and
+///    its time.
+///
+/// # Errors
+/// [`CommitError`]: the commit must not be written.
+pub fn decide(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Decision, CommitError> {
+    commit.validate()?;
+    if let Some(committed) = written_before(commit, view)? {
+        return Ok(Decision::Repeat(committed));
+    }
+    let failed = failed_checks(commit, view)?;
+    if !failed.is_empty() {
+        return Err(Conflict { failed }.into());
+    }
+    Ok(Decision::Write(Committed { events: number(commit, view, now)?, repeated: false }))
+}
+
+/// A commit was written before if all its ids stand in the log as one whole commit with the same content. Ids that
+/// stand there in any other way are an error: adding the rest would break the promise that a commit is whole.
+fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Committed>, CommitError> {
+    let mut known = Vec::new();
+    for (_, event) in commit.events() {
+        if let Some(position) = view.position_of(event.id)? {
+            known.push((event.id, position));
+        }
+    }
+    let Some(&(first_id, first_position)) = known.first() else { return Ok(None) };
+    if known.len() < commit.events().len() {
+        return Err(IdConflict::Partial { found: known.len(), of: commit.events().len(), id: first_id }.into());
+    }
+    let mut events = Vec::with_capacity(known.len());
+    let mut expected_position = first_position;
+    for (index, ((stream, event), &(id, position))) in commit.events().iter().zip(&known).enumerate() {
+        let recorded = view.event(position)?;
+        let same_commit = position == expected_position
+            && recorded.part.index as usize == index
+            && recorded.part.size as usize == commit.events().len();
+        if !same_commit || !recorded.is_record_of(stream, event) {
+            return Err(IdConflict::Taken { id, position }.into());
+        }
+        expected_position = position.next();
+        events.push(recorded);
+    }
+    Ok(Some(Committed { events, repeated: true }))
+}
+
+fn failed_checks(commit: &Commit, view: &mut impl LogView) -> Result<Vec<FailedCheck>, StoreError> {
+    let mut failed = Vec::new();
+    for (stream, expected) in commit.expectations() {
+        let actual = view.revision(stream)?;
+        if !expected.is_met_by(actual) {
+            failed.push(FailedCheck::Revision { stream: stream.clone(), expected: *expected, actual });
+        }
+    }
+    for Absence { query, after } in commit.absences() {
+        if let Some(found) = view.first_match(query, *after)? {
+            failed.push(FailedCheck::Match { query: query.clone(), after: *after, found });
+        }
+    }
+    failed.extend(failed_key_changes(commit.keys(), view)?);
+    for RowCondition { table, key, value } in commit.row_conditions() {
+        let actual = view.row(table, key)?;
+        if actual != *value {
+            failed.push(FailedCheck::Row {
+                table: table.clone(),
+                key: key.clone(),
+                expected_present: value.is_some(),
+                found_present: actual.is_some(),
+            });
+        }
+    }
+    Ok(failed)
+}
+
+/// Key changes happen in order, so that a commit can hand a key from one stream to another.
+fn failed_key_changes(changes: &[KeyChange], view: &mut impl LogView) -> Result<Vec<FailedCheck>, StoreError> {
+    let mut owners = std::collections::BTreeMap::<&UniqueKey, Option<StreamId>>::new();
+    let mut failed = Vec::new();
+    for change in changes {
+        let (KeyChange::Claim(key, stream) | KeyChange::Release(key, stream)) = change;
+        let owner = match owners.get(key) {
+            Some(owner) => owner.clone(),
+            None => view.owner(key)?,
+        };
+        match owner {
+            Some(held_by) if held_by != *stream => {
+                failed.push(FailedCheck::UniqueKey { key: key.clone(), wanted_by: stream.clone(), held_by });
+            }
+            _ => {
+                owners.insert(key, matches!(change, KeyChange::Claim(..)).then(|| stream.clone()));
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// Gives positions, revisions and times: the only place where they come from.
+fn number(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Vec<RecordedEvent>, StoreError> {
+    // NOTE: a wall clock that goes back must not make recorded times go back.
+    let recorded_at = view.last_recorded_at()?.map_or(now, |last| last.max(now));
+    let recorded_at = to_stored_precision(recorded_at);
+    let mut revisions = std::collections::HashMap::<&StreamId, Option<Revision>>::new();
+    let mut last_position = view.head()?;
+    let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
+    let mut events = Vec::with_capacity(commit.events().len());
+    for (index, (stream, event)) in (0u32..).zip(commit.events()) {
+        let last_revision = match revisions.get(stream) {
+            Some(last) => *last,
+            None => view.revision(stream)?,
+        };
+        let revision = Revision::following(last_revision);
+        revisions.insert(stream, Some(revision));
+        let position = Position::following(last_position);
+        last_position = Some(position);
+        events.push(RecordedEvent {
+            position,
+            stream: stream.clone(),
+            revision,
+            id: event.id,
+            event_type: event.event_type.clone(),
+            version: event.version,
+            content_type: event.content_type.clone(),
+            payload: event.payload.clone(),
+            tags: event.tags.clone(),
+            metadata: event.metadata.clone(),
+            recorded_at,
+            occurred_at: event.occurred_at.map_or(recorded_at, to_stored_precision),
+            correlation_id: event.correlation_id,
+            causation_id: event.causation_id,
+            part: CommitPart { index, size },
+        });
+    }
+    Ok(events)
+}

@@ -1,0 +1,265 @@
+//! What can go wrong in a store, one type per operation: [`CommitError`] for commits, [`StoreError`] for reads.
+
+use std::fmt;
+
+use crate::event::EventId;
+use crate::name::{StreamId, Table, UniqueKey};
+use crate::revision::{ExpectedRevision, Position, Revision, found};
+use crate::store::Query;
+use crate::store::commit::{
+    MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES,
+    MAX_TAGS,
+};
+
+/// The machinery of a store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// What was read is not what was written. Do not retry: restore a backup, or mend the store with its tool.
+    #[error("the store is damaged: {place}: {detail}; restore a backup or repair the store")]
+    Damaged {
+        /// Where: a position, a stream, a file.
+        place: String,
+        /// What was expected and what was found.
+        detail: String,
+    },
+    /// The store takes no more writes, because an earlier write failed and what is on disk is unknown. Reads go on.
+    /// Reopen the store; then repeat the commit with the same event ids, which adds nothing twice.
+    #[error("the store takes no more writes since {reason}; reopen it and repeat the commit with the same event ids")]
+    Stopped {
+        /// The failure that stopped it.
+        reason: String,
+    },
+    /// The operating system or the storage engine refused. Nothing was acknowledged; mend the cause and try again.
+    #[error("could not {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The refusal.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store was closed. Open it again.
+    #[error("the store is closed; open it again")]
+    Closed,
+}
+
+impl StoreError {
+    /// An [`Io`](Self::Io) error.
+    pub fn io(action: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Io { action: action.into(), source: source.into() }
+    }
+
+    /// A [`Damaged`](Self::Damaged) error.
+    pub fn damaged(place: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Damaged { place: place.into(), detail: detail.into() }
+    }
+}
+
+/// Why a commit wrote nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The log is not as the writer expects. Reload what was read, decide again, and commit what follows from it.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// An event id is in the log already, but not as part of this same commit. See [`IdConflict`].
+    #[error(transparent)]
+    IdConflict(#[from] IdConflict),
+    /// The commit breaks a limit that holds whatever the log holds. Correct it.
+    #[error(transparent)]
+    Invalid(#[from] InvalidCommit),
+    /// The machinery failed. Whether the commit was written is known only where the error says so: repeat it with the
+    /// same event ids, which adds nothing twice.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All conditions of a commit that did not hold, together, so that one reload is enough.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Conflict {
+    /// The conditions that did not hold, at least one, in the order of the commit.
+    pub failed: Vec<FailedCheck>,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("conflict: ")?;
+        for (index, check) in self.failed.iter().enumerate() {
+            write!(f, "{}{check}", if index == 0 { "" } else { "; " })?;
+        }
+        f.write_str("; nothing was written: reload and decide again")
+    }
+}
+
+/// A condition of a commit that did not hold, and what was found instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailedCheck {
+    /// A stream is not as expected.
+    Revision {
+        /// The stream.
+        stream: StreamId,
+        /// What was expected.
+        expected: ExpectedRevision,
+        /// The revision of its last event; `None` where there is no stream.
+        actual: Option<Revision>,
+    },
+    /// Something matches a query that was to match nothing.
+    Match {
+        /// The query.
+        query: Query,
+        /// Behind where nothing was to match.
+        after: Option<Position>,
+        /// The first event that matches.
+        found: Position,
+    },
+    /// Another stream holds a unique key.
+    UniqueKey {
+        /// The key.
+        key: UniqueKey,
+        /// The stream that wanted to claim or release it.
+        wanted_by: StreamId,
+        /// The stream that holds it.
+        held_by: StreamId,
+    },
+    /// A row is not as expected.
+    Row {
+        /// The table.
+        table: Table,
+        /// Its key.
+        key: bytes::Bytes,
+        /// Whether a row was expected.
+        expected_present: bool,
+        /// Whether a row was found.
+        found_present: bool,
+    },
+}
+
+impl fmt::Display for FailedCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revision { stream, expected, actual } => {
+                write!(f, "stream {stream:?}: expected {expected}, found {}", found(*actual))
+            }
+            Self::Match { after: Some(after), found, .. } => {
+                write!(f, "expected no matching event behind position {after}, found one at position {found}")
+            }
+            Self::Match { after: None, found, .. } => {
+                write!(f, "expected no matching event, found one at position {found}")
+            }
+            Self::UniqueKey { key, wanted_by, held_by } => {
+                write!(f, "unique key {key}: expected to be free for stream {wanted_by:?}, found held by {held_by:?}")
+            }
+            Self::Row { table, key, expected_present, found_present } => {
+                let row = |present| if present { "a row" } else { "no row" };
+                let found = match (expected_present, found_present) {
+                    (true, true) => "another value",
+                    (_, found) => row(*found),
+                };
+                write!(
+                    f,
+                    "table {table:?}, key {}: expected {}, found {found}",
+                    key.escape_ascii(),
+                    row(*expected_present)
+                )
+            }
+        }
+    }
+}
+
+/// Event ids of a commit are in the log already, but the commit is not a repeat of the one that wrote them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdConflict {
+    /// Some of the ids are there and some are not: a repeat must be the same commit, whole.
+    #[error(
+        "a commit must be repeated whole: expected all or none of its {of} event ids in the log, found {found}, \
+         the first is {id}; repeat the commit as it was, or give new ids"
+    )]
+    Partial {
+        /// How many of the ids are in the log.
+        found: usize,
+        /// How many events the commit has.
+        of: usize,
+        /// The first id that is there.
+        id: EventId,
+    },
+    /// The id belongs to an event of another commit or with another stream, type, payload or set of tags.
+    #[error("event id {id} belongs to another event, at position {position}; give each event an id of its own")]
+    Taken {
+        /// The id.
+        id: EventId,
+        /// Where the event stands that has it.
+        position: Position,
+    },
+}
+
+/// A commit that no store may write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCommit {
+    /// Two events have one id.
+    #[error("each event of a commit must have an id of its own, found {id} twice")]
+    SameIdTwice {
+        /// The id.
+        id: EventId,
+    },
+    /// More events than [`MAX_COMMIT_EVENTS`].
+    #[error("a commit must have at most {MAX_COMMIT_EVENTS} events, found {found}; split it")]
+    TooManyEvents {
+        /// How many it has.
+        found: usize,
+    },
+    /// More bytes than [`MAX_COMMIT_BYTES`].
+    #[error("a commit must have at most {MAX_COMMIT_BYTES} bytes of payloads and rows, found {found}; split it")]
+    TooManyBytes {
+        /// How many it has.
+        found: usize,
+    },
+    /// A payload is longer than [`MAX_PAYLOAD_BYTES`].
+    #[error(
+        "the payload of an event must have at most {MAX_PAYLOAD_BYTES} bytes, found {found} in event {id}; \
+         store large content elsewhere and its address in the event"
+    )]
+    PayloadTooLarge {
+        /// The event.
+        id: EventId,
+        /// The length of its payload in bytes.
+        found: usize,
+    },
+    /// An event has more tags than [`MAX_TAGS`].
+    #[error("an event must have at most {MAX_TAGS} tags, found {found} on event {id}")]
+    TooManyTags {
+        /// The event.
+        id: EventId,
+        /// How many tags it has.
+        found: usize,
+    },
+    /// The annotations of an event are too many or nested too deep.
+    #[error(
+        "the metadata of an event must have at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found \
+         {found} in event {id}; put content into the payload"
+    )]
+    Metadata {
+        /// The event.
+        id: EventId,
+        /// What is too much.
+        found: String,
+    },
+    /// The schema version of an event is 0.
+    #[error("schema versions start at 1, found 0 on event {id}")]
+    VersionZero {
+        /// The event.
+        id: EventId,
+    },
+    /// The content type of an event is empty or too long.
+    #[error("a content type must have 1 to 255 bytes, found {found} on event {id}")]
+    ContentTypeLength {
+        /// The event.
+        id: EventId,
+        /// The length of its content type in bytes.
+        found: usize,
+    },
+    /// The key of a row is empty or longer than [`MAX_ROW_KEY_BYTES`].
+    #[error("the key of a row must have 1 to {MAX_ROW_KEY_BYTES} bytes, found {found}")]
+    RowKeyLength {
+        /// Its length in bytes.
+        found: usize,
+    },
+}

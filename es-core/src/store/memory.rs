@@ -1,0 +1,230 @@
+//! [`MemoryStore`]: the specification of a store, in memory, without any index. For tests and for reading.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::clock::{Clock, SystemClock};
+use crate::event::{EventId, RecordedEvent, Timestamp};
+use crate::name::{StreamId, Table, UniqueKey};
+use crate::revision::{Position, Revision};
+use crate::store::decide::{Decision, LogView, decide};
+use crate::store::{
+    Batch, Commit, CommitError, Committed, Direction, EventStore, EventStream, KeyChange, LogRead, Query, Row,
+    RowChange, RowScan, StoreError, StreamRead,
+};
+
+/// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
+#[derive(Clone)]
+pub struct MemoryStore {
+    log: Arc<Mutex<Log>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// All that a store knows: the events by position, the owners of unique keys, the rows.
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<RecordedEvent>,
+    ids: HashMap<EventId, Position>,
+    streams: HashMap<StreamId, Revision>,
+    owners: BTreeMap<UniqueKey, StreamId>,
+    rows: BTreeMap<(Table, Bytes), Bytes>,
+}
+
+impl MemoryStore {
+    /// An empty store on the clock of the machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Arc::new(SystemClock::new()))
+    }
+
+    /// An empty store on this clock.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { log: Arc::default(), clock }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // NOTE: no code that can panic runs between two changes of the log, so a poisoned one is still whole.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("events", &self.log().events.len()).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    fn apply(&mut self, commit: &Commit, committed: &Committed) {
+        for event in &committed.events {
+            self.ids.insert(event.id, event.position);
+            self.streams.insert(event.stream.clone(), event.revision);
+            self.events.push(event.clone());
+        }
+        for change in commit.keys() {
+            match change {
+                KeyChange::Claim(key, stream) => self.owners.insert(key.clone(), stream.clone()),
+                KeyChange::Release(key, _) => self.owners.remove(key),
+            };
+        }
+        for RowChange { table, key, value } in commit.rows() {
+            let row = (table.clone(), key.clone());
+            match value {
+                Some(value) => self.rows.insert(row, value.clone()),
+                None => self.rows.remove(&row),
+            };
+        }
+    }
+}
+
+fn index_of(position: Position) -> usize {
+    usize::try_from(position.get() - 1).unwrap_or(usize::MAX)
+}
+
+impl LogView for Log {
+    fn head(&mut self) -> Result<Option<Position>, StoreError> {
+        Ok(self.events.last().map(|event| event.position))
+    }
+
+    fn last_recorded_at(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.events.last().map(|event| event.recorded_at))
+    }
+
+    fn revision(&mut self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        Ok(self.streams.get(stream).copied())
+    }
+
+    fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError> {
+        Ok(self.ids.get(&id).copied())
+    }
+
+    fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError> {
+        self.events
+            .get(index_of(position))
+            .cloned()
+            .ok_or_else(|| StoreError::damaged(format!("position {position}"), "expected an event, found none"))
+    }
+
+    fn first_match(&mut self, query: &Query, after: Option<Position>) -> Result<Option<Position>, StoreError> {
+        let behind = after.map_or(0, |after| index_of(after) + 1);
+        let mut rest = self.events.iter().skip(behind);
+        Ok(rest.find(|event| query.matches_event(event)).map(|event| event.position))
+    }
+
+    fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        Ok(self.owners.get(key).cloned())
+    }
+
+    fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.rows.get(&(table.clone(), Bytes::copy_from_slice(key))).cloned())
+    }
+}
+
+/// Takes what matches, from a bound on, in a direction, up to a limit.
+fn select<'a, N: Ord + Copy>(
+    events: impl DoubleEndedIterator<Item = &'a RecordedEvent>,
+    number: impl Fn(&RecordedEvent) -> N,
+    from: Option<N>,
+    direction: Direction,
+    limit: Option<u64>,
+) -> Vec<RecordedEvent> {
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    match direction {
+        Direction::Forward => {
+            events.filter(|event| from.is_none_or(|from| number(event) >= from)).take(limit).cloned().collect()
+        }
+        Direction::Backward => {
+            events.rev().filter(|event| from.is_none_or(|from| number(event) <= from)).take(limit).cloned().collect()
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let mut log = self.log();
+        match decide(&commit, &mut *log, self.clock.now())? {
+            Decision::Repeat(committed) => Ok(committed),
+            Decision::Write(committed) => {
+                log.apply(&commit, &committed);
+                Ok(committed)
+            }
+        }
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
+        let log = self.log();
+        let of_stream = log.events.iter().filter(|event| event.stream == read.stream);
+        let events = select(of_stream, |event| event.revision, read.from, read.direction, read.limit);
+        Ok(EventStream::ready(Batch { events, scanned: None }))
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        let log = self.log();
+        let matching = log.events.iter().filter(|event| read.query.matches_event(event));
+        let events = select(matching, |event| event.position, read.from, read.direction, read.limit);
+        let head = log.events.last().map(|event| event.position);
+        let scanned = read.scanned_to(head, &events);
+        Ok(EventStream::ready(Batch { events, scanned }))
+    }
+
+    async fn head(&self) -> Result<Option<Position>, StoreError> {
+        LogView::head(&mut *self.log())
+    }
+
+    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        LogView::revision(&mut *self.log(), stream)
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
+        let mut log = self.log();
+        match log.position_of(id)? {
+            Some(position) => log.event(position).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        LogView::owner(&mut *self.log(), key)
+    }
+
+    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        LogView::row(&mut *self.log(), table, key)
+    }
+
+    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
+        let log = self.log();
+        let first = (Bound::Included((scan.table.clone(), scan.prefix.clone())), Bound::Unbounded);
+        let of_prefix = log
+            .rows
+            .range(first)
+            .take_while(|((table, key), _)| *table == scan.table && key.starts_with(&scan.prefix))
+            .map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
+        let rows: Vec<Row> = match scan.direction {
+            Direction::Forward => of_prefix
+                .filter(|row| scan.after.as_ref().is_none_or(|after| row.key > *after))
+                .take(scan.limit)
+                .collect(),
+            Direction::Backward => {
+                let mut rows: Vec<Row> = of_prefix.collect();
+                rows.reverse();
+                rows.retain(|row| scan.after.as_ref().is_none_or(|after| row.key < *after));
+                rows.truncate(scan.limit);
+                rows
+            }
+        };
+        Ok(rows)
+    }
+}

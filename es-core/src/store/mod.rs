@@ -1,0 +1,157 @@
+//! The contract of every store: [`EventStore`], its one write primitive [`Commit`], and its reads.
+//!
+//! ```text
+//!            Commit                                 StreamRead / LogRead
+//!   events + conditions + rows                  stream, category, type, tag, position
+//!               |                                             |
+//!               v                                             v
+//!   decide(commit, view, now)  -- one writer -->  log  -->  EventStream (bounded batches)
+//!               |
+//!   Committed { events }   or   CommitError { Conflict | IdConflict | Invalid | Store }
+//! ```
+//!
+//! [`memory::MemoryStore`] reads as the specification; the [conformance suite](crate::testing::conformance) holds every
+//! other store to it.
+
+mod commit;
+pub mod decide;
+mod error;
+pub mod memory;
+mod query;
+mod read;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use commit::{
+    Absence, Commit, Committed, KeyChange, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH,
+    MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange, RowCondition,
+};
+pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
+pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
+pub use read::{Batch, BatchSource, EventStream};
+
+use crate::event::{EventId, RecordedEvent};
+use crate::name::{StreamId, Table, UniqueKey};
+use crate::revision::{Position, Revision};
+
+/// A log of events with conditional, atomic, idempotent appends.
+///
+/// To be correct, a store
+///
+/// - has one append path, which calls [`decide::decide`], writes what it decided wholly or not at all, and only then
+///   answers and makes it visible;
+/// - acknowledges only what is durable, unless its user opened it otherwise, and what any later read sees;
+/// - gives positions from 1 without gaps and makes them visible in order: a reader never sees a gap become filled;
+/// - never gives a position, a revision or an event id a second time, also after a crash;
+/// - refuses further writes after a failed one until it is reopened, when it cannot know what is on disk;
+/// - never panics on what it is asked or on what it finds on disk.
+///
+/// A `commit` whose future is dropped may or may not be written; it is whole either way.
+#[async_trait]
+pub trait EventStore: fmt::Debug + Send + Sync + 'static {
+    /// Writes a commit wholly, or not at all.
+    ///
+    /// The same commit again (same event ids, streams, types, payloads and tags) returns what the first time returned,
+    /// for every expectation, also after a restart. Its row and key changes are not made again.
+    ///
+    /// # Errors
+    /// [`CommitError`]; each variant says what to do.
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
+
+    /// Reads one stream. A stream that does not exist has no events.
+    ///
+    /// # Errors
+    /// [`StoreError`], here or from the stream.
+    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError>;
+
+    /// Reads the log.
+    ///
+    /// # Errors
+    /// [`StoreError`], here or from the stream.
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError>;
+
+    /// The position of the last event that a read sees; `None` for an empty log.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn head(&self) -> Result<Option<Position>, StoreError>;
+
+    /// The revision of the last event of a stream; `None` where there is no such stream.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError>;
+
+    /// The event with this id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError>;
+
+    /// The stream that holds a unique key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError>;
+
+    /// The value of a row.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Rows of a table in the order of their keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError>;
+}
+
+/// A row of a side table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// Which rows of a table: those whose key begins with a prefix, bounded by a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowScan {
+    /// The table.
+    pub table: Table,
+    /// What the keys begin with; empty for the whole table.
+    pub prefix: Bytes,
+    /// The key behind which to go on, in the direction of the scan; `None` begins at the first.
+    pub after: Option<Bytes>,
+    /// In the order of the keys, or against it.
+    pub direction: Direction,
+    /// How many rows to return at the most.
+    pub limit: usize,
+}
+
+impl RowScan {
+    /// The first `limit` rows whose keys begin with `prefix`.
+    #[must_use]
+    pub fn new(table: Table, prefix: impl Into<Bytes>, limit: usize) -> Self {
+        Self { table, prefix: prefix.into(), after: None, direction: Direction::Forward, limit }
+    }
+
+    /// Goes on behind a key that an earlier scan returned.
+    #[must_use]
+    pub fn after(mut self, key: impl Into<Bytes>) -> Self {
+        self.after = Some(key.into());
+        self
+    }
+
+    /// Against the order of the keys.
+    #[must_use]
+    pub fn backward(mut self) -> Self {
+        self.direction = Direction::Backward;
+        self
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading: [`EventStream`], a bounded stream of events that comes in batches.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::Stream;
+
+use crate::event::RecordedEvent;
+use crate::revision::Position;
+use crate::store::StoreError;
+
+/// Some events in order, and how far the read has looked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Events that match, in the order of the read.
+    pub events: Vec<RecordedEvent>,
+    /// The last position that the read has looked at: everything that matches up to here has been returned, with this
+    /// batch included. `None` where the read looked at nothing, or for a read of one stream.
+    pub scanned: Option<Position>,
+}
+
+/// Where an [`EventStream`] comes from. For those who write a store.
+#[async_trait]
+pub trait BatchSource: Send {
+    /// The next batch, which may be without events; `None` behind the last.
+    ///
+    /// - Batches are bounded: memory does not grow with the length of the log.
+    /// - What is returned is the log as it was when the read was opened: an event recorded later is never returned.
+    /// - After an error or `None` it is not called again.
+    async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError>;
+}
+
+/// The events of one read, in order, as the log was when the read was opened.
+///
+/// Memory is bounded by the batch size of the store; dropping the stream ends the read. Use [`next`](Self::next) for
+/// one event after the other, [`next_batch`](Self::next_batch) for speed, [`into_stream`](Self::into_stream) for the
+/// combinators of the `futures` crate.
+pub struct EventStream {
+    source: Option<Box<dyn BatchSource>>,
+    ready: VecDeque<RecordedEvent>,
+    scanned: Option<Position>,
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream").field("ready", &self.ready.len()).field("scanned", &self.scanned).finish()
+    }
+}
+
+impl EventStream {
+    /// A stream over a source.
+    #[must_use]
+    pub fn new(source: impl BatchSource + 'static) -> Self {
+        Self { source: Some(Box::new(source)), ready: VecDeque::new(), scanned: None }
+    }
+
+    /// A stream of events that are in memory already.
+    #[must_use]
+    pub fn ready(batch: Batch) -> Self {
+        Self { source: None, ready: batch.events.into(), scanned: batch.scanned }
+    }
+
+    /// The next event; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the read cannot go on; nothing comes after it.
+    pub async fn next(&mut self) -> Result<Option<RecordedEvent>, StoreError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// All events that are ready, at least one; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the read cannot go on; nothing comes after it.
+    pub async fn next_batch(&mut self) -> Result<Option<Vec<RecordedEvent>>, StoreError> {
+        while self.ready.is_empty() {
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(std::mem::take(&mut self.ready).into()))
+    }
+
+    /// The last position that the read has looked at, including events that are ready but not yet taken. Once the stream
+    /// has ended, a consumer may remember it as done, although nothing may have matched on the way.
+    #[must_use]
+    pub fn scanned(&self) -> Option<Position> {
+        self.scanned
+    }
+
+    /// All remaining events. Their number is bounded only by the read: give it a limit where the log is long.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the read cannot go on.
+    pub async fn collect(mut self) -> Result<Vec<RecordedEvent>, StoreError> {
+        let mut events = Vec::new();
+        while let Some(batch) = self.next_batch().await? {
+            events.extend(batch);
+        }
+        Ok(events)
+    }
+
+    /// The same as a [`Stream`] of the `futures` crate.
+    pub fn into_stream(self) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send {
+        futures_util::stream::try_unfold(self, |mut events| async move {
+            Ok(events.next().await?.map(|event| (event, events)))
+        })
+    }
+
+    /// Fetches a batch; `false` behind the last.
+    async fn fill(&mut self) -> Result<bool, StoreError> {
+        let Some(mut source) = self.source.take() else { return Ok(false) };
+        let Some(batch) = source.next_batch().await? else { return Ok(false) };
+        self.source = Some(source);
+        self.scanned = batch.scanned.or(self.scanned);
+        self.ready.extend(batch.events);
+        Ok(true)
+    }
+}

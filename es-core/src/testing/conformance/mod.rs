@@ -1,0 +1,177 @@
+//! The conformance suite: what every [`EventStore`] must do, as tests that any store can run.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use async_trait::async_trait; // or write the boxed futures by hand
+//! use es_core::{EventStore, store::memory::MemoryStore, testing::conformance::Harness};
+//!
+//! struct Memory;
+//!
+//! #[async_trait]
+//! impl Harness for Memory {
+//!     async fn open(&self) -> Arc<dyn EventStore> {
+//!         Arc::new(MemoryStore::new())
+//!     }
+//!     async fn reopen(&self, _: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+//!         None // it forgets
+//!     }
+//! }
+//!
+//! es_core::conformance_tests!(Memory);
+//! # assert!(es_core::testing::conformance::CASES.len() > 30);
+//! ```
+//!
+//! Each case gets a store of its own. A case fails by panicking with what was expected and what was found.
+
+pub mod appends;
+pub mod concurrency;
+pub mod conditions;
+pub mod idempotency;
+pub mod reads;
+pub mod tables;
+mod tools;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::store::EventStore;
+
+/// How the suite gets stores.
+#[async_trait]
+pub trait Harness: Send + Sync + 'static {
+    /// A new, empty store.
+    async fn open(&self) -> Arc<dyn EventStore>;
+
+    /// Closes a store that [`open`](Self::open) gave, and opens it again; `None` for a store that forgets everything. The
+    /// suite has dropped every other handle to it.
+    async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>>;
+}
+
+/// One test of the suite.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// Its name: a sentence about the store.
+    pub name: &'static str,
+    run: for<'a> fn(&'a dyn Harness) -> Running<'a>,
+}
+
+/// A case that runs.
+type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+impl Case {
+    /// Runs it on a runtime of its own.
+    ///
+    /// # Panics
+    /// When the store does not conform, or no runtime can be had.
+    pub fn run(&self, harness: &dyn Harness) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
+        runtime.expect("a runtime for the test").block_on((self.run)(harness));
+    }
+}
+
+/// Hands all cases, as `module::name`, to a macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    ($callback:ident!($($argument:tt)*)) => {
+        $crate::$callback! {
+            ($($argument)*)
+            appends::positions_count_from_one_and_revisions_from_zero,
+            appends::one_commit_keeps_the_order_of_its_streams,
+            appends::all_of_an_event_comes_back,
+            appends::an_empty_commit_changes_nothing,
+            appends::names_of_real_logs_come_back,
+            appends::what_breaks_a_limit_is_refused,
+            appends::times_are_kept_to_the_microsecond_and_never_go_back,
+            appends::a_large_commit_is_whole,
+            appends::everything_is_there_after_a_restart,
+            conditions::any_takes_every_stream,
+            conditions::no_stream_refuses_an_existing_one,
+            conditions::stream_exists_refuses_a_missing_one,
+            conditions::exact_refuses_every_other_revision,
+            conditions::a_stream_can_be_checked_without_being_written,
+            conditions::all_failed_checks_come_back_together,
+            conditions::nothing_of_a_refused_commit_is_there,
+            conditions::a_query_condition_sees_only_what_is_behind_its_position,
+            conditions::a_query_condition_is_any_item_and_all_tags,
+            conditions::a_query_condition_does_not_see_its_own_commit,
+            conditions::conditions_hold_after_a_restart,
+            idempotency::a_repeated_commit_gives_its_first_result,
+            idempotency::a_repeat_is_recognized_for_every_expectation,
+            idempotency::a_repeat_is_recognized_after_others_have_written,
+            idempotency::a_repeat_changes_no_rows_and_no_keys,
+            idempotency::a_partial_repeat_is_refused,
+            idempotency::an_id_with_other_content_is_refused,
+            idempotency::an_id_in_another_stream_is_refused,
+            idempotency::a_commit_split_otherwise_is_refused,
+            idempotency::an_id_twice_in_one_commit_is_refused,
+            idempotency::a_repeat_is_recognized_after_a_restart,
+            reads::a_stream_reads_forward_and_backward_from_anywhere,
+            reads::the_log_reads_forward_and_backward_from_anywhere,
+            reads::categories_types_and_tags_select,
+            reads::items_are_alternatives_and_come_in_order_once,
+            reads::streams_and_tags_that_begin_alike_are_apart,
+            reads::a_filtered_read_says_how_far_it_looked,
+            reads::a_limit_ends_a_read,
+            reads::a_read_shows_the_log_as_it_was_opened,
+            reads::long_reads_come_whole,
+            reads::what_is_not_there_is_empty,
+            reads::an_event_is_found_by_its_id,
+            tables::a_unique_key_has_one_owner,
+            tables::a_key_can_be_handed_over_in_one_commit,
+            tables::rows_change_with_their_commit,
+            tables::a_row_condition_compares_the_value,
+            tables::rows_are_scanned_in_order_by_prefix,
+            tables::tables_are_apart,
+            tables::keys_and_rows_survive_a_restart,
+            concurrency::one_writer_wins_each_revision,
+            concurrency::positions_have_no_gaps_under_concurrent_writers,
+            concurrency::one_writer_claims_a_unique_key,
+            concurrency::one_writer_passes_a_query_condition,
+            concurrency::concurrent_repeats_write_once,
+            concurrency::a_reader_never_sees_a_gap,
+            concurrency::a_commit_is_seen_whole,
+            concurrency::an_acknowledged_commit_is_seen_by_the_next_read,
+            concurrency::a_dropped_commit_is_whole_or_absent,
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_list {
+    (() $($module:ident::$case:ident,)*) => {
+        /// Every case.
+        pub const CASES: &[Case] = &[
+            $(Case { name: stringify!($case), run: |harness| Box::pin($module::$case(harness)) },)*
+        ];
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_test_functions {
+    (($harness:expr) $($module:ident::$case:ident,)*) => {
+        $(
+            #[test]
+            fn $case() {
+                let name = stringify!($case);
+                let case = $crate::testing::conformance::CASES.iter().find(|case| case.name == name);
+                case.expect("the list of cases has it").run(&$harness);
+            }
+        )*
+    };
+}
+
+/// Makes one `#[test]` of each case of the [suite](crate::testing::conformance) for the store of a harness.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($harness:expr) => {
+        $crate::__conformance_cases! { __conformance_test_functions!($harness) }
+    };
+}
+
+crate::__conformance_cases! { __conformance_list!() }

@@ -1,0 +1,218 @@
+//! Cases: reads return what they should, in order, and say how far they looked.
+
+use super::tools::*;
+use crate::event::EventId;
+use crate::store::{Commit, LogRead, Query, QueryItem, StreamRead};
+
+/// Writes a small log: positions 1 to 9 with streams, types and tags that overlap.
+async fn sample(harness: &dyn Harness) -> Store {
+    let store = harness.open().await;
+    let rows: [(&str, &str, &[&str]); 9] = [
+        ("order-1", "placed", &["customer:1", "product:a"]),
+        ("order-2", "placed", &["customer:2", "product:a", "product:b"]),
+        ("stock-a", "taken", &["product:a"]),
+        ("order-1", "shipped", &["customer:1"]),
+        ("settings", "changed", &[]),
+        ("order-3", "placed", &["customer:1", "product:b"]),
+        ("stock-b", "taken", &["product:b"]),
+        ("order-2", "cancelled", &["customer:2"]),
+        ("order-1", "delivered", &["customer:1"]),
+    ];
+    for (name, kind, tags) in rows {
+        commit(&store, Commit::to(&stream(name), Any, [tagged(kind, tags)])).await;
+    }
+    store
+}
+
+/// A stream is read in both directions, from any revision, with any limit.
+pub async fn a_stream_reads_forward_and_backward_from_anywhere(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    let all = || StreamRead::new(stream("order-1"));
+    assert_eq!(revisions(&store, all()).await, [0, 1, 2]);
+    assert_eq!(revisions(&store, all().backward()).await, [2, 1, 0]);
+    assert_eq!(revisions(&store, all().from(rev(1))).await, [1, 2]);
+    assert_eq!(revisions(&store, all().from(rev(1)).backward()).await, [1, 0]);
+    assert_eq!(revisions(&store, all().limit(2)).await, [0, 1]);
+    assert_eq!(revisions(&store, all().limit(2).backward()).await, [2, 1]);
+    assert_eq!(revisions(&store, all().from(rev(1)).limit(1)).await, [1]);
+    assert_eq!(revisions(&store, all().limit(0)).await, Vec::<u64>::new());
+    assert_eq!(revisions(&store, all().from(rev(3))).await, Vec::<u64>::new());
+    assert_eq!(revisions(&store, all().from(rev(u64::MAX))).await, Vec::<u64>::new());
+    assert_eq!(revisions(&store, all().from(rev(99)).backward()).await, [2, 1, 0]);
+    assert_eq!(revisions(&store, all().from(rev(u64::MAX)).backward()).await, [2, 1, 0]);
+}
+
+/// The log is read in both directions, from any position, with any limit.
+pub async fn the_log_reads_forward_and_backward_from_anywhere(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    assert_eq!(positions(&store, LogRead::all()).await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(positions(&store, LogRead::all().backward()).await, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(positions(&store, LogRead::all().from(at(8))).await, [8, 9]);
+    assert_eq!(positions(&store, LogRead::all().after(Some(at(8)))).await, [9]);
+    assert_eq!(positions(&store, LogRead::all().after(None).limit(1)).await, [1]);
+    assert_eq!(positions(&store, LogRead::all().from(at(2)).backward()).await, [2, 1]);
+    assert_eq!(positions(&store, LogRead::all().from(at(100)).backward().limit(1)).await, [9]);
+    assert_eq!(positions(&store, LogRead::all().from(at(100))).await, Vec::<u64>::new());
+}
+
+/// Each index selects what it should, in both directions, from any position.
+pub async fn categories_types_and_tags_select(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    let expected = [
+        (LogRead::category(category("order")), vec![1, 2, 4, 6, 8, 9]),
+        (LogRead::category(category("settings")), vec![5]),
+        (LogRead::event_type(event_type("placed")), vec![1, 2, 6]),
+        (LogRead::tag(tag("customer:1")), vec![1, 4, 6, 9]),
+        (LogRead::tag(tag("product:b")), vec![2, 6, 7]),
+        (LogRead::tag(tag("customer")), vec![]),
+        (LogRead::category(category("ord")), vec![]),
+        (LogRead::event_type(event_type("Placed")), vec![]),
+    ];
+    for (what, positions_of) in expected {
+        let reversed: Vec<u64> = positions_of.iter().rev().copied().collect();
+        let from_four: Vec<u64> = positions_of.iter().filter(|p| **p >= 4).copied().collect();
+        let back_from_four: Vec<u64> = reversed.iter().filter(|p| **p <= 4).copied().collect();
+        assert_eq!(positions(&store, what.clone()).await, positions_of, "{what:?}");
+        assert_eq!(positions(&store, what.clone().backward()).await, reversed, "{what:?}");
+        assert_eq!(positions(&store, what.clone().from(at(4))).await, from_four, "{what:?}");
+        assert_eq!(positions(&store, what.clone().from(at(4)).backward()).await, back_from_four, "{what:?}");
+    }
+}
+
+/// Items of a query are alternatives; an event that matches two of them comes once.
+pub async fn items_are_alternatives_and_come_in_order_once(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    let item = QueryItem::new;
+    let expected: [(Query, &[u64]); 8] = [
+        (Query::any_of([item().tag(tag("customer:1")), item().event_type(event_type("placed"))]), &[1, 2, 4, 6, 9]),
+        (item().tag(tag("product:a")).tag(tag("product:b")).into(), &[2]),
+        (item().event_type(event_type("placed")).event_type(event_type("taken")).into(), &[1, 2, 3, 6, 7]),
+        (item().event_type(event_type("placed")).tag(tag("customer:1")).into(), &[1, 6]),
+        (item().category(category("stock")).category(category("settings")).into(), &[3, 5, 7]),
+        (item().category(category("order")).tag(tag("product:b")).event_type(event_type("placed")).into(), &[2, 6]),
+        (Query::any_of([]), &[]),
+        (Query::any_of([item(), item().tag(tag("customer:1"))]), &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ];
+    for (query, found) in expected {
+        assert_eq!(positions(&store, LogRead::matching(query.clone())).await, found, "{query:?}");
+        let reversed: Vec<u64> = found.iter().rev().copied().collect();
+        assert_eq!(positions(&store, LogRead::matching(query.clone()).backward()).await, reversed, "{query:?}");
+        let limited: Vec<u64> = found.iter().filter(|p| **p > 2).take(2).copied().collect();
+        assert_eq!(
+            positions(&store, LogRead::matching(query.clone()).from(at(3)).limit(2)).await,
+            limited,
+            "{query:?}"
+        );
+    }
+}
+
+/// A name that is the beginning of another one is another one.
+pub async fn streams_and_tags_that_begin_alike_are_apart(harness: &dyn Harness) {
+    let store = harness.open().await;
+    for name in ["a-1", "a-10", "a-1 ", "a-1-1", "a", "a-"] {
+        commit(&store, Commit::to(&stream(name), NoStream, [tagged(name, &[name])])).await;
+    }
+    for (index, name) in ["a-1", "a-10", "a-1 ", "a-1-1", "a", "a-"].into_iter().enumerate() {
+        let expected = [index as u64 + 1];
+        assert_eq!(revisions(&store, StreamRead::new(stream(name))).await, [0], "stream {name:?}");
+        assert_eq!(revisions(&store, StreamRead::new(stream(name)).backward()).await, [0], "stream {name:?}");
+        assert_eq!(positions(&store, LogRead::tag(tag(name))).await, expected, "tag {name:?}");
+        assert_eq!(positions(&store, LogRead::tag(tag(name)).backward()).await, expected, "tag {name:?}");
+        assert_eq!(positions(&store, LogRead::event_type(event_type(name))).await, expected, "type {name:?}");
+    }
+    assert_eq!(positions(&store, LogRead::category(category("a"))).await, [1, 2, 3, 4, 5, 6]);
+}
+
+/// A checkpoint can pass what a filter leaves out.
+pub async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    for (what, scanned) in [
+        (LogRead::tag(tag("nobody")), Some(at(9))),
+        (LogRead::tag(tag("customer:1")), Some(at(9))),
+        (LogRead::event_type(event_type("placed")), Some(at(9))),
+        (LogRead::event_type(event_type("placed")).limit(1), Some(at(1))),
+        (LogRead::event_type(event_type("placed")).after(Some(at(1))).limit(1), Some(at(2))),
+        (LogRead::all().after(Some(at(9))), None),
+        (LogRead::tag(tag("customer:1")).backward(), Some(at(1))),
+    ] {
+        let mut events = store.read_log(what.clone()).await.expect("opened");
+        while events.next().await.expect("read").is_some() {}
+        assert_eq!(events.scanned(), scanned, "{what:?}");
+    }
+    let empty = harness.open().await;
+    let mut events = empty.read_log(LogRead::all()).await.expect("opened");
+    assert_eq!(events.next().await.expect("read"), None);
+    assert_eq!(events.scanned(), None);
+}
+
+/// A limit of n returns n events, also where it is larger than a batch of the store.
+pub async fn a_limit_ends_a_read(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let many = (0..3_000).map(|_| tagged("x", &["t"]));
+    commit(&store, Commit::to(&stream("a-1"), Any, many)).await;
+    for limit in [0, 1, 999, 1_000, 1_024, 2_999, 3_000, 3_001] {
+        let expected = usize::try_from(limit.min(3_000)).expect("small");
+        assert_eq!(read(&store, LogRead::all().limit(limit)).await.len(), expected);
+        assert_eq!(read(&store, LogRead::tag(tag("t")).limit(limit).backward()).await.len(), expected);
+        assert_eq!(read_stream(&store, StreamRead::new(stream("a-1")).limit(limit)).await.len(), expected);
+    }
+}
+
+/// What is recorded after a read was opened does not appear in it.
+pub async fn a_read_shows_the_log_as_it_was_opened(harness: &dyn Harness) {
+    let store = harness.open().await;
+    commit(&store, Commit::to(&stream("a-1"), Any, (0..2_500).map(|_| tagged("x", &["t"])))).await;
+    let mut opened = Vec::new();
+    for what in [LogRead::all(), LogRead::tag(tag("t")), LogRead::all().backward()] {
+        opened.push(store.read_log(what).await.expect("opened"));
+    }
+    opened.push(store.read_stream(StreamRead::new(stream("a-1"))).await.expect("opened"));
+    for events in &mut opened {
+        events.next().await.expect("read").expect("an event");
+    }
+    commit(&store, Commit::to(&stream("a-1"), Any, (0..2_500).map(|_| tagged("x", &["t"])))).await;
+    for events in opened {
+        assert_eq!(events.collect().await.expect("read").len(), 2_499);
+    }
+}
+
+/// A read of many batches is complete and in order.
+pub async fn long_reads_come_whole(harness: &dyn Harness) {
+    let store = harness.open().await;
+    for part in 0..10 {
+        let commit_of = (0..1_000).fold(Commit::new(), |commit, n| {
+            let name = stream(if n % 2 == 0 { "even-1" } else { "odd-1" });
+            let tags: &[&str] = if n % 3 == 0 { &["three", "all"] } else { &["all"] };
+            commit.append(name, tagged(if part % 2 == 0 { "x" } else { "y" }, tags))
+        });
+        commit(&store, commit_of).await;
+    }
+    let all = log(&store).await;
+    assert_eq!(numbers(&all), (1..=10_000).collect::<Vec<_>>());
+    let item = QueryItem::new().tag(tag("three")).tag(tag("all")).event_type(event_type("y"));
+    let query = Query::from(item.category(category("odd")));
+    let expected: Vec<_> = all.iter().filter(|event| query.matches_event(event)).cloned().collect();
+    assert_eq!(read(&store, LogRead::matching(query.clone())).await, expected);
+    let backward = read(&store, LogRead::matching(query).backward()).await;
+    assert_eq!(backward, expected.into_iter().rev().collect::<Vec<_>>());
+    let even: Vec<_> = all.iter().filter(|event| event.stream == "even-1").cloned().collect();
+    assert_eq!(read_stream(&store, StreamRead::new(stream("even-1"))).await, even);
+}
+
+/// What does not exist is empty, and no error.
+pub async fn what_is_not_there_is_empty(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    assert_eq!(read_stream(&store, StreamRead::new(stream("order-4"))).await, []);
+    assert_eq!(store.revision(&stream("order")).await.expect("revision"), None);
+    assert_eq!(store.find(EventId::new()).await.expect("find"), None);
+    assert_eq!(store.owner(&key("nobody")).await.expect("owner"), None);
+    assert_eq!(row(&store, "nothing", "k").await, None);
+}
+
+/// An event is found by its id.
+pub async fn an_event_is_found_by_its_id(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    for event in log(&store).await {
+        assert_eq!(store.find(event.id).await.expect("find"), Some(event));
+    }
+}

@@ -1,0 +1,122 @@
+//! Cases: unique keys and rows change together with events.
+
+use bytes::Bytes;
+
+use super::tools::*;
+use crate::store::{Commit, FailedCheck, Row, RowScan};
+
+/// A key belongs to one stream until that stream gives it up.
+pub async fn a_unique_key_has_one_owner(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let claim = |name| Commit::to(&stream(name), Any, events(1)).claim(key("ada@example.org"), stream(name));
+    let taken = |wanted_by: &str| FailedCheck::UniqueKey {
+        key: key("ada@example.org"),
+        wanted_by: stream(wanted_by),
+        held_by: stream("customer-1"),
+    };
+    commit(&store, claim("customer-1")).await;
+    assert_eq!(store.owner(&key("ada@example.org")).await.expect("owner"), Some(stream("customer-1")));
+    assert_eq!(conflict(&store, claim("customer-2")).await, [taken("customer-2")]);
+    commit(&store, claim("customer-1")).await;
+    let release = |name| Commit::new().release(key("ada@example.org"), stream(name));
+    assert_eq!(conflict(&store, release("customer-2")).await, [taken("customer-2")]);
+    commit(&store, release("customer-1")).await;
+    commit(&store, release("customer-1")).await;
+    assert_eq!(store.owner(&key("ada@example.org")).await.expect("owner"), None);
+    commit(&store, claim("customer-2")).await;
+}
+
+/// Changes of one key in one commit happen in order.
+pub async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (one, two) = (stream("a-1"), stream("a-2"));
+    commit(&store, Commit::new().claim(key("k"), one.clone())).await;
+    let wrong_order = Commit::new().claim(key("k"), two.clone()).release(key("k"), one.clone());
+    conflict(&store, wrong_order).await;
+    commit(&store, Commit::new().release(key("k"), one).claim(key("k"), two.clone())).await;
+    assert_eq!(store.owner(&key("k")).await.expect("owner"), Some(two.clone()));
+    let both = Commit::new().claim(key("new"), stream("a-1")).claim(key("new"), two);
+    conflict(&store, both).await;
+    assert_eq!(store.owner(&key("new")).await.expect("owner"), None);
+}
+
+/// Rows are set and removed with their commit; the last change of a row counts.
+pub async fn rows_change_with_their_commit(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let change = Commit::to(&stream("a-1"), Any, events(1))
+        .put_row(table("t"), "a", "1")
+        .put_row(table("t"), "b", "")
+        .put_row(table("t"), "a", "2");
+    commit(&store, change).await;
+    assert_eq!(row(&store, "t", "a").await.as_deref(), Some(&b"2"[..]));
+    assert_eq!(row(&store, "t", "b").await.as_deref(), Some(&b""[..]));
+    commit(&store, Commit::new().delete_row(table("t"), "a").delete_row(table("t"), "nothing")).await;
+    assert_eq!(row(&store, "t", "a").await, None);
+    commit(&store, Commit::new().put_row(table("t"), "a", "3").delete_row(table("t"), "a")).await;
+    assert_eq!(row(&store, "t", "a").await, None);
+}
+
+/// A row condition holds for exactly the value that the writer has seen.
+pub async fn a_row_condition_compares_the_value(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let set = |seen: Option<&'static str>, to: &'static str| {
+        Commit::new().expect_row(table("t"), "k", seen.map(Bytes::from)).put_row(table("t"), "k", to)
+    };
+    let failed = |expected_present, found_present| FailedCheck::Row {
+        table: table("t"),
+        key: "k".into(),
+        expected_present,
+        found_present,
+    };
+    assert_eq!(conflict(&store, set(Some("0"), "1")).await, [failed(true, false)]);
+    commit(&store, set(None, "1")).await;
+    assert_eq!(conflict(&store, set(None, "2")).await, [failed(false, true)]);
+    assert_eq!(conflict(&store, set(Some("0"), "2")).await, [failed(true, true)]);
+    commit(&store, set(Some("1"), "2")).await;
+    assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"2"[..]));
+}
+
+/// Rows are scanned in the order of their keys as bytes, by prefix, in both directions, page by page.
+pub async fn rows_are_scanned_in_order_by_prefix(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let keys: [&[u8]; 7] = [b"a", b"a\0", b"a\0b", b"ab", b"b", b"\xff", b"\xff\xff"];
+    let all = keys.iter().rev().fold(Commit::new(), |commit, key| commit.put_row(table("t"), key.to_vec(), "v"));
+    commit(&store, all).await;
+    let scan = async |scan: RowScan| -> Vec<Vec<u8>> {
+        let rows = store.rows(scan).await.expect("scanned");
+        rows.into_iter().map(|Row { key, .. }| key.to_vec()).collect()
+    };
+    let of = |prefix: &'static [u8]| RowScan::new(table("t"), prefix, 100);
+    assert_eq!(scan(of(b"")).await, keys);
+    assert_eq!(scan(of(b"").backward()).await, keys.iter().rev().map(|key| key.to_vec()).collect::<Vec<_>>());
+    assert_eq!(scan(of(b"a")).await, &keys[..4]);
+    assert_eq!(scan(of(b"a\0").backward()).await, [keys[2], keys[1]]);
+    assert_eq!(scan(of(b"\xff")).await, &keys[5..]);
+    assert_eq!(scan(of(b"\xff").backward()).await, [keys[6], keys[5]]);
+    assert_eq!(scan(of(b"c")).await, Vec::<Vec<u8>>::new());
+    assert_eq!(scan(of(b"").after(&b"a\0b"[..])).await, &keys[3..]);
+    assert_eq!(scan(of(b"").after(&b"aaa"[..]).backward()).await, [keys[2], keys[1], keys[0]]);
+    assert_eq!(scan(of(b"a").after(&b"zzz"[..]).backward()).await.len(), 4);
+    assert_eq!(scan(RowScan::new(table("t"), "", 2)).await, &keys[..2]);
+    assert_eq!(scan(RowScan::new(table("t"), "", 0)).await, Vec::<Vec<u8>>::new());
+}
+
+/// Tables whose names begin alike share nothing.
+pub async fn tables_are_apart(harness: &dyn Harness) {
+    let store = harness.open().await;
+    commit(&store, Commit::new().put_row(table("t"), "k", "1").put_row(table("tt"), "k", "2")).await;
+    assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"1"[..]));
+    assert_eq!(row(&store, "tt", "k").await.as_deref(), Some(&b"2"[..]));
+    let rows = store.rows(RowScan::new(table("t"), "", 10)).await.expect("scanned");
+    assert_eq!(rows, [Row { key: "k".into(), value: "1".into() }]);
+}
+
+/// Keys and rows are as durable as events.
+pub async fn keys_and_rows_survive_a_restart(harness: &dyn Harness) {
+    let store = harness.open().await;
+    commit(&store, Commit::new().put_row(table("t"), "k", "v").claim(key("k"), stream("a-1"))).await;
+    let Some(store) = harness.reopen(store).await else { return };
+    assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"v"[..]));
+    assert_eq!(store.owner(&key("k")).await.expect("owner"), Some(stream("a-1")));
+    conflict(&store, Commit::new().claim(key("k"), stream("a-2"))).await;
+}

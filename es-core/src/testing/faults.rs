@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::event::{EventId, RecordedEvent};
+use crate::name::{StreamId, Table, UniqueKey};
+use crate::revision::{Position, Revision};
+use crate::store::{
+    Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, LogRead, Row, RowScan, StoreError,
+    StreamRead,
+};
+
+/// What goes wrong with one commit or one read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is written, and the caller is told that the machinery failed.
+    Refuse,
+    /// The commit is written, but the caller is told that the machinery failed: the acknowledgement is lost.
+    LoseAcknowledgement,
+    /// Nothing is written, and the caller is told of a conflict on the first stream of the commit.
+    Conflict,
+    /// Everything is right, but late.
+    Delay(Duration),
+    /// Nothing is ever answered: what a crash looks like to the one who waits.
+    Hang,
+}
+
+/// A store in front of another store, in which chosen commits and reads go wrong.
+///
+/// Operations are counted from 0, commits apart from reads of streams and of the log.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId};
+/// # use es_core::{store::memory::MemoryStore, testing::{Fault, FaultyStore}};
+/// # tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+/// let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+/// store.at_commit(0, Fault::LoseAcknowledgement);
+/// let commit = Commit::to(
+///     &StreamId::new("order-1").expect("a name"),
+///     ExpectedRevision::NoStream,
+///     [NewEvent::json(EventType::new("order-placed").expect("a name"), "{}")],
+/// );
+/// assert!(store.commit(commit.clone()).await.is_err());
+/// assert!(store.commit(commit).await.expect("the same ids again").repeated);
+/// # });
+/// ```
+#[derive(Debug, Clone)]
+pub struct FaultyStore {
+    inner: Arc<dyn EventStore>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    commits: u64,
+    reads: u64,
+    at_commit: BTreeMap<u64, Fault>,
+    at_read: BTreeMap<u64, Fault>,
+}
+
+impl FaultyStore {
+    /// A store in front of `inner` in which nothing goes wrong yet.
+    #[must_use]
+    pub fn new(inner: Arc<dyn EventStore>) -> Self {
+        Self { inner, plan: Arc::default() }
+    }
+
+    /// Lets the commit with this number go wrong.
+    pub fn at_commit(&self, number: u64, fault: Fault) {
+        self.plan().at_commit.insert(number, fault);
+    }
+
+    /// Lets the read with this number go wrong. A read has no conflict and no acknowledgement: those faults refuse it.
+    pub fn at_read(&self, number: u64, fault: Fault) {
+        self.plan().at_read.insert(number, fault);
+    }
+
+    /// How many commits there were.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.plan().commits
+    }
+
+    /// How many reads of streams and of the log there were.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.plan().reads
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_commit(&self) -> Option<Fault> {
+        let mut plan = self.plan();
+        let number = plan.commits;
+        plan.commits += 1;
+        plan.at_commit.remove(&number)
+    }
+
+    async fn before_read(&self) -> Result<(), StoreError> {
+        let fault = {
+            let mut plan = self.plan();
+            let number = plan.reads;
+            plan.reads += 1;
+            plan.at_read.remove(&number)
+        };
+        match fault {
+            None => Ok(()),
+            Some(Fault::Delay(time)) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Refuse | Fault::LoseAcknowledgement | Fault::Conflict) => Err(injected("read")),
+        }
+    }
+}
+
+fn injected(action: &str) -> StoreError {
+    StoreError::io(action, "injected fault")
+}
+
+#[async_trait]
+impl EventStore for FaultyStore {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        match self.next_commit() {
+            None => self.inner.commit(commit).await,
+            Some(Fault::Refuse) => Err(injected("commit").into()),
+            Some(Fault::LoseAcknowledgement) => {
+                self.inner.commit(commit).await?;
+                Err(injected("hear of a commit").into())
+            }
+            Some(Fault::Conflict) => {
+                let expected = commit.expectations().first().cloned();
+                let (stream, expected) = match expected.or_else(|| {
+                    let (stream, _) = commit.events().first()?;
+                    Some((stream.clone(), crate::ExpectedRevision::Any))
+                }) {
+                    Some(first) => first,
+                    None => return Err(injected("commit").into()),
+                };
+                let actual = self.inner.revision(&stream).await?;
+                Err(Conflict { failed: vec![FailedCheck::Revision { stream, expected, actual }] }.into())
+            }
+            Some(Fault::Delay(time)) => {
+                tokio::time::sleep(time).await;
+                self.inner.commit(commit).await
+            }
+            Some(Fault::Hang) => std::future::pending().await,
+        }
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
+        self.before_read().await?;
+        self.inner.read_stream(read).await
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        self.before_read().await?;
+        self.inner.read_log(read).await
+    }
+
+    async fn head(&self) -> Result<Option<Position>, StoreError> {
+        self.inner.head().await
+    }
+
+    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        self.inner.revision(stream).await
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
+        self.inner.find(id).await
+    }
+
+    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        self.inner.owner(key).await
+    }
+
+    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.row(table, key).await
+    }
+
+    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
+        self.inner.rows(scan).await
+    }
+}

@@ -1,0 +1,53 @@
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::clock::Clock;
+use crate::event::Timestamp;
+
+/// A clock that stands still until it is told otherwise.
+///
+/// ```
+/// use es_core::{Clock, testing::ManualClock};
+/// use std::time::Duration;
+/// let clock = ManualClock::at("2016-07-04T00:00:00Z".parse().expect("a time"));
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().to_rfc3339(), "2016-07-04T00:01:00+00:00");
+/// assert_eq!(clock.elapsed(), Duration::from_secs(60));
+/// ```
+#[derive(Debug)]
+pub struct ManualClock {
+    time: Mutex<(Timestamp, Duration)>,
+}
+
+impl ManualClock {
+    /// A clock that shows this time.
+    #[must_use]
+    pub const fn at(now: Timestamp) -> Self {
+        Self { time: Mutex::new((now, Duration::ZERO)) }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, duration: Duration) {
+        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.0 += TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+        time.1 += duration;
+    }
+
+    /// Sets the time of day, in either direction, as an administrator or a time server does. What [`Clock::elapsed`] says
+    /// stays as it is.
+    pub fn set(&self, now: Timestamp) {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).0 = now;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}

@@ -1,0 +1,169 @@
+//! The values of items: each reader takes what a key expects, or reports what was to stand there.
+
+use std::fmt::Display;
+
+use proc_macro2::{Span, TokenStream};
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::{ExprPath, LitInt, LitStr, Path, Token, Type};
+
+use crate::attr::keys::{self, Derive};
+use crate::attr::{Form, Item, split};
+use crate::ctxt::Ctxt;
+
+/// A number from 1 and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Number {
+    pub(crate) value: u32,
+    pub(crate) span: Span,
+}
+
+/// `1 = OrderPlacedV1`: an old version and its type.
+#[derive(Debug, Clone)]
+pub(crate) struct OldVersion {
+    pub(crate) version: Number,
+    pub(crate) ty: Type,
+}
+
+/// Reads the value of one item.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) cx: &'a Ctxt,
+    pub(crate) derive: Derive,
+    pub(crate) item: &'a Item,
+}
+
+impl Reader<'_> {
+    fn expected(self, what: impl Display) -> String {
+        let key = &self.item.key;
+        let example = keys::example(self.derive, &key.to_string());
+        format!("`{key}` expects {what}, as in `{example}`")
+    }
+
+    fn wrong_form<T>(self, what: impl Display) -> Option<T> {
+        self.cx.error_on(self.item, self.expected(what));
+        None
+    }
+
+    /// The tokens of `key = tokens`, all of them.
+    fn value<T: Parse>(self, what: &str) -> Option<T> {
+        let Form::Value(tokens) = &self.item.form else { return self.wrong_form(what) };
+        let mut understood = false;
+        let parse = |input: ParseStream<'_>| {
+            let value = input.parse()?;
+            understood = true;
+            if input.is_empty() {
+                return Ok(value);
+            }
+            Err(syn::Error::new(input.span(), format!("expected `,` behind the value of `{}`", self.item.key)))
+        };
+        match parse.parse2(tokens.clone()) {
+            Ok(value) => return Some(value),
+            Err(error) if understood => self.cx.push(error),
+            Err(_) => self.cx.error_on(tokens, self.expected(what)),
+        }
+        None
+    }
+
+    /// `key = "text"`
+    pub(crate) fn text(self) -> Option<LitStr> {
+        self.value("a text in quotes")
+    }
+
+    /// `key = 3`
+    pub(crate) fn number(self) -> Option<Number> {
+        let literal: LitInt = self.value("a number")?;
+        self.number_of(&literal)
+    }
+
+    fn number_of(self, literal: &LitInt) -> Option<Number> {
+        match literal.base10_parse() {
+            Ok(value) if value > 0 => Some(Number { value, span: literal.span() }),
+            _ => {
+                self.cx.error_on(literal, self.expected(format_args!("a number from 1 to {}", u32::MAX)));
+                None
+            }
+        }
+    }
+
+    /// `key = Type`
+    pub(crate) fn ty(self) -> Option<Type> {
+        if let Form::Value(tokens) = &self.item.form
+            && let Ok(text) = syn::parse2::<LitStr>(tokens.clone())
+        {
+            let (key, value) = (&self.item.key, text.value());
+            self.cx.error_on(&text, format!("`{key}` expects a type: remove the quotes and write `{key} = {value}`"));
+            return None;
+        }
+        self.value("a type")
+    }
+
+    /// `key = path::to::function`
+    pub(crate) fn path(self) -> Option<ExprPath> {
+        self.value("the path of a function")
+    }
+
+    /// `crate = "path::to::es_core"`
+    pub(crate) fn quoted_path(self) -> Option<Path> {
+        let text: LitStr = self.value("a path in quotes")?;
+        match text.parse_with(Path::parse_mod_style) {
+            Ok(path) => Some(path),
+            Err(_) => {
+                self.cx.error_on(&text, self.expected("a path in quotes"));
+                None
+            }
+        }
+    }
+
+    /// `key`
+    pub(crate) fn flag_or_text(self) -> Option<Option<LitStr>> {
+        match &self.item.form {
+            Form::Flag => Some(None),
+            Form::Value(_) => self.text().map(Some),
+            Form::List(_) => self.wrong_form("nothing, or a text in quotes"),
+        }
+    }
+
+    /// The tokens of `key(tokens)`, of which there are some.
+    pub(crate) fn list(self, what: &str) -> Option<TokenStream> {
+        match &self.item.form {
+            Form::List(tokens) if !tokens.is_empty() => Some(tokens.clone()),
+            _ => self.wrong_form(what),
+        }
+    }
+
+    /// `key("text", "text")`
+    pub(crate) fn texts(self) -> Vec<LitStr> {
+        const WHAT: &str = "a list of texts in quotes";
+        let Some(tokens) = self.list(WHAT) else { return Vec::new() };
+        let text = |tokens: TokenStream| match syn::parse2::<LitStr>(tokens.clone()) {
+            Ok(text) => Some(text),
+            Err(_) => {
+                self.cx.error_on(tokens, self.expected(WHAT));
+                None
+            }
+        };
+        split(self.cx, tokens).into_iter().filter_map(text).collect()
+    }
+
+    /// `key(1 = TypeV1, 2 = TypeV2)`, if all of them can be read.
+    pub(crate) fn old_versions(self) -> Option<Vec<OldVersion>> {
+        const WHAT: &str = "a list of old versions, each a number, `=` and the type that it had";
+        let tokens = self.list(WHAT)?;
+        let old = |tokens: TokenStream| match parse_old_version.parse2(tokens.clone()) {
+            Ok((version, ty)) => Some(OldVersion { version: self.number_of(&version)?, ty }),
+            Err(_) => {
+                self.cx.error_on(tokens, self.expected(WHAT));
+                None
+            }
+        };
+        // NOTE: in two steps, so that each mistake is reported and not only the first.
+        let versions: Vec<Option<OldVersion>> = split(self.cx, tokens).into_iter().map(old).collect();
+        versions.into_iter().collect()
+    }
+}
+
+fn parse_old_version(input: ParseStream<'_>) -> syn::Result<(LitInt, Type)> {
+    let version = input.parse()?;
+    input.parse::<Token![=]>()?;
+    Ok((version, input.parse()?))
+}

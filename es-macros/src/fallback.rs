@@ -1,0 +1,98 @@
+//! What is written after a mistake: the implementations without their content, so that the compiler does not add to the
+//! mistake that the trait is not implemented, wherever it is used.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Generics, Path, parse_quote};
+
+use crate::ast::{AggregateInput, EventInput};
+use crate::expand::where_clause;
+
+/// `Event` and `EventSamples` of nothing.
+pub(crate) fn event(input: &EventInput<'_>) -> TokenStream {
+    let (krate, ident) = (&input.krate, &input.source.ident);
+    let generics = owned(&input.source.generics);
+    let (impl_generics, _, _) = generics.split_for_impl();
+    let ty = arguments(&input.source.generics);
+    let bounds = quote!(::core::marker::Send + ::core::marker::Sync + 'static);
+    let where_clause = where_clause(input.source, &bounds, &[]);
+    let body = event_body(krate);
+    quote! {
+        #[automatically_derived]
+        impl #impl_generics #krate::Event for #ident #ty #where_clause { #body }
+
+        #[automatically_derived]
+        impl #impl_generics #krate::EventSamples for #ident #ty #where_clause {
+            fn samples() -> ::std::vec::Vec<::core::result::Result<Self, #krate::SampleError>> {
+                ::core::unreachable!()
+            }
+        }
+    }
+}
+
+fn event_body(krate: &Path) -> TokenStream {
+    quote! {
+        const SCHEMA: &'static [#krate::EventSchema] = &[];
+
+        fn encode(&self) -> ::core::result::Result<#krate::EncodedEvent, #krate::EncodeEventError> {
+            ::core::unreachable!()
+        }
+
+        fn decode(
+            _: #krate::RawEvent<'_>,
+        ) -> ::core::result::Result<#krate::Events<Self>, #krate::DecodeEventError> {
+            ::core::unreachable!()
+        }
+    }
+}
+
+/// `Aggregate` with the types that were given, and others in the place of those that were not.
+pub(crate) fn aggregate(input: &AggregateInput<'_>) -> TokenStream {
+    let (krate, ident) = (&input.krate, &input.source.ident);
+    let generics = owned(&input.source.generics);
+    let (impl_generics, _, _) = generics.split_for_impl();
+    let ty = arguments(&input.source.generics);
+    let bounds = quote!(::core::clone::Clone + ::core::marker::Send + ::core::marker::Sync + 'static);
+    let where_clause = where_clause(input.source, &bounds, &[]);
+    let id = input.id.clone().unwrap_or_else(|| parse_quote!(::std::string::String));
+    let event = input.event.clone().unwrap_or_else(|| parse_quote!(__Missing));
+    let missing = input.event.is_none().then(|| {
+        let body = event_body(krate);
+        quote!(pub enum __Missing {} impl #krate::Event for __Missing { #body })
+    });
+    quote! {
+        const _: () = {
+            #missing
+            #[automatically_derived]
+            impl #impl_generics #krate::Aggregate for #ident #ty #where_clause {
+                const CATEGORY: &'static ::core::primitive::str = "";
+                type Id = #id;
+                type Event = #event;
+            }
+        };
+    }
+}
+
+/// The parameters of a type without its lifetimes: an event is `'static`.
+fn owned(generics: &Generics) -> Generics {
+    let mut generics = generics.clone();
+    let parameters = std::mem::take(&mut generics.params);
+    generics.params = parameters.into_iter().filter(|p| !matches!(p, syn::GenericParam::Lifetime(_))).collect();
+    generics
+}
+
+/// The arguments of a type with `'static` for its lifetimes.
+fn arguments(generics: &Generics) -> TokenStream {
+    let arguments = generics.params.iter().map(|parameter| match parameter {
+        syn::GenericParam::Lifetime(_) => quote!('static),
+        syn::GenericParam::Type(parameter) => {
+            let ident = &parameter.ident;
+            quote!(#ident)
+        }
+        syn::GenericParam::Const(parameter) => {
+            let ident = &parameter.ident;
+            quote!(#ident)
+        }
+    });
+    if generics.params.is_empty() { TokenStream::new() } else { quote!(<#(#arguments),*>) }
+}

@@ -1,0 +1,75 @@
+//! What the user may have meant.
+
+/// The candidate that is most like `found`, if one is like it at all.
+pub(crate) fn closest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A third of the letters may be wrong: `nmae` is `name`, but `kind` is nothing.
+    let tolerated = found.chars().count().max(3).div_ceil(3);
+    let found = found.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&found, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= tolerated && *distance < candidate.chars().count())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean `name`?`, or nothing.
+pub(crate) fn did_you_mean<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    closest(found, candidates).map_or_else(String::new, |candidate| format!("; did you mean `{candidate}`?"))
+}
+
+/// `one of `name`, `version``, or the only name.
+pub(crate) fn expected<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    let one_of = if names.len() > 1 { "one of " } else { "" };
+    format!("{one_of}{}", names.join(", "))
+}
+
+/// `OrderPlaced` as `order-placed`: what a wire name by custom looks like.
+pub(crate) fn kebab_case(ident: &str) -> String {
+    let mut text = String::new();
+    let mut after_small = false;
+    for letter in ident.chars() {
+        if letter == '_' {
+            after_small = false;
+            text.push('-');
+            continue;
+        }
+        if letter.is_uppercase() && after_small {
+            text.push('-');
+        }
+        after_small = !letter.is_uppercase();
+        text.extend(letter.to_lowercase());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_is_understood() {
+        let keys = ["name", "version", "upcast", "alias", "codec", "sample"];
+        assert_eq!(closest("nmae", keys), Some("name"));
+        assert_eq!(closest("Version", keys), Some("version"));
+        assert_eq!(closest("aliases", keys), Some("alias"));
+        assert_eq!(closest("upcasts", keys), Some("upcast"));
+    }
+
+    #[test]
+    fn another_word_is_not_mistaken_for_a_typing_error() {
+        let keys = ["name", "version", "tag"];
+        assert_eq!(closest("kind", keys), None);
+        assert_eq!(closest("id", keys), None);
+        assert_eq!(did_you_mean("kind", keys), "");
+    }
+
+    #[test]
+    fn wire_names_follow_the_names_of_variants() {
+        assert_eq!(kebab_case("OrderPlaced"), "order-placed");
+        assert_eq!(kebab_case("Placed"), "placed");
+        assert_eq!(kebab_case("VATChanged"), "vatchanged");
+        assert_eq!(kebab_case("Placed_2"), "placed-2");
+    }
+}

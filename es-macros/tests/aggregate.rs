@@ -1,0 +1,143 @@
+//! What `#[derive(Aggregate)]` declares.
+
+use std::time::Duration;
+
+use es_core::{Aggregate, Consistency, Event, SnapshotPolicy};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "counted")]
+struct Counted<T> {
+    by: T,
+}
+
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "plain", id = u64, event = Counted<u8>)]
+struct Plain;
+
+#[derive(Debug, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(
+    category = "full", id = String, event = Counted<u8>, consistency = "causal",
+    snapshot(every = 100, load_cost = "250us", keep = 3, version = 2),
+)]
+enum Full {
+    New,
+    Counting { count: u64 },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(category = "generic", id = I, event = Counted<T>, snapshot(load_cost = "1s"))]
+struct Generic<T, I>
+where
+    T: Default,
+{
+    count: T,
+    #[serde(skip)]
+    id: std::marker::PhantomData<I>,
+}
+
+#[test]
+fn what_is_not_declared_has_the_weakest_meaning() {
+    assert_eq!(Plain::CATEGORY, "plain");
+    assert_eq!(Plain::CONSISTENCY, Consistency::Local);
+    assert!(Plain::snapshots().is_none());
+    assert_eq!(Plain::stream(&7).expect("a stream"), "plain-7");
+}
+
+#[test]
+fn what_is_declared_is_kept() {
+    assert_eq!(Full::CONSISTENCY, Consistency::Causal);
+    let policy = Full::snapshots().expect("declared").policy;
+    let expected = SnapshotPolicy { every: Some(100), load_cost: Some(Duration::from_micros(250)), keep: 3 };
+    assert_eq!(policy, expected);
+    let _ = (Full::New, Full::Counting { count: 1 });
+}
+
+#[test]
+fn a_state_may_be_generic() {
+    let policy = Generic::<u8, String>::snapshots().expect("declared").policy;
+    assert_eq!(policy, SnapshotPolicy::load_cost(Duration::from_secs(1)));
+    assert_eq!(Generic::<u8, u64>::stream(&1).expect("a stream"), "generic-1");
+}
+
+macro_rules! level {
+    ($($name:ident $level:literal $expected:ident;)*) => {$(
+        #[derive(Debug, Clone, Aggregate)]
+        #[aggregate(category = "level", id = u64, event = Counted<u8>, consistency = $level)]
+        struct $name;
+        assert_eq!($name::CONSISTENCY, Consistency::$expected);
+        assert_eq!($name::CONSISTENCY.as_str(), $level);
+    )*};
+}
+
+#[test]
+fn each_level_of_consistency_can_be_declared() {
+    level! {
+        Local "local" Local;
+        Causal "causal" Causal;
+        Eventual "eventual" Eventual;
+        Sequential "sequential" Sequential;
+        Linearizable "linearizable" Linearizable;
+    }
+}
+
+/// The fingerprint of a state is not public: it is what `Debug` shows of the support.
+fn fingerprint<A: Aggregate + std::fmt::Debug>() -> String {
+    let shown = format!("{:?}", A::snapshots().expect("declared"));
+    let (_, declared) = shown.split_once("declared: ").expect("the field `declared`");
+    declared.split(',').next().unwrap_or_default().to_owned()
+}
+
+macro_rules! state {
+    ($module:ident: $($definition:tt)*) => {
+        mod $module {
+            use super::*;
+            #[derive(Debug, Clone, Serialize, Deserialize, Aggregate)]
+            $($definition)*
+        }
+    };
+}
+
+state! { original:
+    #[aggregate(category = "state", id = u64, event = Counted<u8>, snapshot(every = 1))]
+    pub(super) struct State { count: u64, name: String }
+}
+state! { documented:
+    /// A state.
+    #[aggregate(category = "other", id = String, event = Counted<u16>, snapshot(every = 2, keep = 9))]
+    pub(super) struct State {
+        /// How many.
+        pub(super) count : u64,
+
+        name:String,
+    }
+}
+state! { renamed:
+    #[aggregate(category = "state", id = u64, event = Counted<u8>, snapshot(every = 1))]
+    pub(super) struct State { counted: u64, name: String }
+}
+state! { retyped:
+    #[aggregate(category = "state", id = u64, event = Counted<u8>, snapshot(every = 1))]
+    pub(super) struct State { count: u32, name: String }
+}
+state! { serde_renamed:
+    #[aggregate(category = "state", id = u64, event = Counted<u8>, snapshot(every = 1))]
+    pub(super) struct State { #[serde(rename = "c")] count: u64, name: String }
+}
+state! { next_version:
+    #[aggregate(category = "state", id = u64, event = Counted<u8>, snapshot(every = 1, version = 2))]
+    pub(super) struct State { count: u64, name: String }
+}
+
+#[test]
+fn the_fingerprint_follows_the_fields_and_nothing_else() {
+    let original = fingerprint::<original::State>();
+    assert_eq!(original, fingerprint::<documented::State>());
+    let others = [
+        fingerprint::<renamed::State>(),
+        fingerprint::<retyped::State>(),
+        fingerprint::<serde_renamed::State>(),
+        fingerprint::<next_version::State>(),
+    ];
+    assert!(!others.contains(&original), "{others:?}");
+}

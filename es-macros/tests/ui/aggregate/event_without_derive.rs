@@ -1,0 +1,16 @@
+// The events of an aggregate are events.
+use es_core::{Aggregate, Event};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event(name = "order-placed")]
+struct OrderPlaced;
+
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "order", id = u64, event = OrderShipped)]
+struct Order;
+
+#[derive(Serialize, Deserialize)]
+struct OrderShipped;
+
+fn main() {}

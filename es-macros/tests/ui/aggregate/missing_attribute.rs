@@ -1,0 +1,12 @@
+// All that is required is asked for at once.
+use es_core::{Aggregate, Event};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event(name = "order-placed")]
+struct OrderPlaced;
+
+#[derive(Clone, Aggregate)]
+struct Order;
+
+fn main() {}

@@ -1,0 +1,12 @@
+// An event that serde does not know.
+use es_core::Event;
+
+#[derive(Event)]
+enum OrderEvent {
+    #[event(name = "order-placed")]
+    Placed { customer: String },
+    #[event(name = "order-shipped")]
+    Shipped,
+}
+
+fn main() {}

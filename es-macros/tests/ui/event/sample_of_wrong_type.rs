@@ -1,0 +1,15 @@
+// A sample is an event.
+use es_core::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+enum OrderEvent {
+    #[event(name = "order-placed", sample = sample)]
+    Placed(String),
+}
+
+fn sample() -> String {
+    String::new()
+}
+
+fn main() {}

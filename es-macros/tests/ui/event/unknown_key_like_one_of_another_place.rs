@@ -1,0 +1,11 @@
+// A misspelt key that belongs elsewhere.
+use es_core::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+enum OrderEvent {
+    #[event(name = "order-placed", tagg = "order")]
+    Placed(String),
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+// A key that is misspelt, and one that is like none.
+use es_core::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+enum OrderEvent {
+    #[event(nmae = "order-placed")]
+    Placed,
+    #[event(name = "order-shipped", kind = "shipment")]
+    Shipped,
+}
+
+fn main() {}

@@ -1,0 +1,106 @@
+//! How `#[derive(Event)]` reads what was recorded under another name or in another version.
+
+use es_core::{DecodeEventError, Event, Events, Upcast};
+use serde::{Deserialize, Serialize};
+
+#[expect(dead_code, reason = "shared with the other tests of events")]
+mod support;
+
+use support::decode;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(retired("order-blinked", "order-winked"))]
+enum OrderEvent {
+    #[event(name = "order-placed", alias("order-made", "order-bought"))]
+    Placed { customer: String },
+    #[event(name = "order-closed")]
+    Closed(u8),
+}
+
+#[test]
+fn aliases_are_read_and_the_name_is_written() {
+    let placed = OrderEvent::Placed { customer: "ada".into() };
+    for name in ["order-placed", "order-made", "order-bought"] {
+        let read = decode::<OrderEvent>(name, 1, r#"{"customer":"ada"}"#).expect("decodes");
+        assert_eq!(read.as_slice(), std::slice::from_ref(&placed), "{name}");
+    }
+    assert_eq!(placed.encode().expect("encodes").event_type, "order-placed");
+}
+
+#[test]
+fn a_retired_event_is_no_event() {
+    for version in [0, 1, 77] {
+        assert_eq!(decode::<OrderEvent>("order-winked", version, "not even JSON").expect("decodes"), Events::none());
+    }
+    let versions: Vec<_> = OrderEvent::SCHEMA.iter().map(|schema| (schema.name, schema.version)).collect();
+    assert_eq!(versions, [("order-placed", 1), ("order-closed", 1), ("order-blinked", 0), ("order-winked", 0)]);
+}
+
+#[test]
+fn an_unknown_name_and_an_unknown_version_say_what_is_known() {
+    let error = decode::<OrderEvent>("order-lost", 1, "{}").expect_err("unknown").to_string();
+    assert!(
+        error.contains("\"order-lost\" (known: order-placed, order-closed, order-blinked, order-winked)"),
+        "{error}"
+    );
+    let error = decode::<OrderEvent>("order-made", 2, "{}").expect_err("unknown").to_string();
+    assert!(error.contains("unknown version 2 of event \"order-placed\" (known: 1 to 1)"), "{error}");
+    let error = decode::<OrderEvent>("order-closed", 0, "{}").expect_err("versions count from 1");
+    assert!(matches!(error, DecodeEventError::UnknownVersion { found: 0, .. }));
+}
+
+/// A person's name in one text, as it was once recorded.
+#[derive(Serialize, Deserialize)]
+struct NamedV1 {
+    full: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NamedV2 {
+    first: String,
+    last: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+enum Customer {
+    #[event(name = "customer-named", version = 3, upcast(1 = NamedV1, 2 = NamedV2), alias("customer-renamed"))]
+    FirstNamed { first: String },
+    #[event(name = "customer-last-named")]
+    LastNamed { last: String },
+}
+
+impl Upcast<NamedV2> for NamedV1 {
+    fn upcast(self) -> Events<NamedV2> {
+        // Two persons in one record become two events, and a record of nobody becomes none.
+        let split = |full: &str| full.split_once(' ').map(|(first, last)| (first.to_owned(), last.to_owned()));
+        self.full.split('&').filter_map(split).map(|(first, last)| NamedV2 { first, last }).collect()
+    }
+}
+
+impl Upcast<Customer> for NamedV2 {
+    fn upcast(self) -> Events<Customer> {
+        [Customer::FirstNamed { first: self.first }, Customer::LastNamed { last: self.last }].into()
+    }
+}
+
+#[test]
+fn old_versions_go_through_the_chain_of_upcasters() {
+    let read = |version, json| decode::<Customer>("customer-named", version, json).expect("decodes").into_vec();
+    let named = |first: &str, last: &str| {
+        [Customer::FirstNamed { first: first.into() }, Customer::LastNamed { last: last.into() }]
+    };
+    assert_eq!(read(3, r#"{"first":"Ada"}"#), [Customer::FirstNamed { first: "Ada".into() }]);
+    assert_eq!(read(2, r#"{"first":"Ada","last":"L"}"#), named("Ada", "L"));
+    assert_eq!(read(1, r#"{"full":"Ada L"}"#), named("Ada", "L"));
+    assert_eq!(read(1, r#"{"full":"Ada L&Bob M"}"#), [named("Ada", "L"), named("Bob", "M")].concat());
+    assert_eq!(read(1, r#"{"full":"nobody"}"#), [], "an old event may become none");
+    let by_alias = decode::<Customer>("customer-renamed", 1, r#"{"full":"Ada L"}"#).expect("decodes");
+    assert_eq!(by_alias.into_vec(), named("Ada", "L"));
+    assert_eq!(Customer::SCHEMA.iter().map(|schema| schema.oldest).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn an_old_version_of_another_shape_is_an_error() {
+    let error = decode::<Customer>("customer-named", 1, r#"{"first":"Ada"}"#).expect_err("version 1 has `full`");
+    assert!(matches!(error, DecodeEventError::Content { name: "customer-named", version: 1, .. }), "{error}");
+}
