@@ -1,0 +1,242 @@
+//! The open database with types in place of bytes. Everything but the writer only reads.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Table, UniqueKey};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
+
+use crate::error;
+use crate::key::{self, KeyError};
+use crate::record::{Decoder, RecordError};
+use crate::schema::Cf;
+
+/// An open RocksDB with our column families.
+pub(crate) struct Database {
+    db: DB,
+    cached: ReadOptions,
+    any: ReadOptions,
+    folder: PathBuf,
+}
+
+/// From where a read may take what it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// From memory only, so that it may run on an executor; what is not there is [`Fault::NotCached`].
+    Cached,
+    /// From memory or disk. It may block.
+    Any,
+}
+
+/// Why a read gave nothing.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It would have had to wait for the disk; do it again with [`Tier::Any`] where that is allowed.
+    NotCached,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Store(error) => error,
+            Fault::NotCached => Self::io("read", "RocksDB looked only in its cache"),
+        }
+    }
+}
+
+/// A place in the store as it stands in messages.
+pub(crate) fn place_of(position: Position) -> String {
+    format!("position {position}")
+}
+
+/// A record's place under its stream as it stands in messages.
+pub(crate) fn place_in(stream: &StreamId, revision: Revision) -> String {
+    format!("stream {stream:?}, revision {revision}")
+}
+
+impl Database {
+    pub(crate) fn new(db: DB, folder: PathBuf) -> Self {
+        Self { db, cached: read_options(Tier::Cached), any: read_options(Tier::Any), folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// RocksDB itself, for the writer.
+    pub(crate) fn raw(&self) -> &DB {
+        &self.db
+    }
+
+    /// The number of the last change that reads see.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.db.latest_sequence_number()
+    }
+
+    pub(crate) fn family(&self, cf: Cf) -> Result<&ColumnFamily, StoreError> {
+        let missing = || StoreError::damaged(format!("column family {}", cf.name()), "expected it, found none");
+        self.db.cf_handle(cf.name()).ok_or_else(missing)
+    }
+
+    pub(crate) fn get(&self, cf: Cf, key: &[u8], tier: Tier) -> Result<Option<DBPinnableSlice<'_>>, Fault> {
+        let options = match tier {
+            Tier::Cached => &self.cached,
+            Tier::Any => &self.any,
+        };
+        self.db.get_pinned_cf_opt(self.family(cf)?, key, options).map_err(|error| fault(cf, error))
+    }
+
+    /// An iterator over the keys of a family that begin with `prefix`; over all of them if it is empty.
+    pub(crate) fn iterate(&self, cf: Cf, prefix: Vec<u8>, tier: Tier) -> Result<DBRawIterator<'_>, StoreError> {
+        let mut options = read_options(tier);
+        options.set_iterate_range(rocksdb::PrefixRange(prefix));
+        Ok(self.db.raw_iterator_cf_opt(self.family(cf)?, options))
+    }
+
+    /// An iterator over the log that reads ahead.
+    pub(crate) fn scan_log(&self) -> Result<DBRawIterator<'_>, StoreError> {
+        let mut options = read_options(Tier::Any);
+        options.set_readahead_size(READAHEAD_BYTES);
+        Ok(self.db.raw_iterator_cf_opt(self.family(Cf::Log)?, options))
+    }
+
+    /// The event at a position that the log has.
+    pub(crate) fn event(&self, position: Position, tier: Tier, decoder: &mut Decoder) -> Result<RecordedEvent, Fault> {
+        let record = self.get(Cf::Log, &key::position(position), tier)?;
+        let record = record.ok_or_else(|| missing_event(position))?;
+        Ok(decode_at(position, &record, decoder)?)
+    }
+
+    /// The events at positions that the log has, in their order, with the lengths of their records.
+    pub(crate) fn events(
+        &self,
+        positions: &[Position],
+        decoder: &mut Decoder,
+    ) -> Result<Vec<(RecordedEvent, usize)>, StoreError> {
+        let keys: Vec<_> = positions.iter().map(|position| key::position(*position)).collect();
+        let sorted = keys.is_sorted();
+        let family = self.family(Cf::Log)?;
+        let records = self.db.batched_multi_get_cf_opt(family, keys.iter(), sorted, &self.any);
+        let mut events = Vec::with_capacity(positions.len());
+        for (position, record) in positions.iter().zip(records) {
+            let record = record.map_err(|error| error::of_rocksdb("read", place_of(*position), error))?;
+            let record = record.ok_or_else(|| missing_event(*position))?;
+            events.push((decode_at(*position, &record, decoder)?, record.len()));
+        }
+        Ok(events)
+    }
+
+    /// The last event of the log.
+    pub(crate) fn last_event(&self) -> Result<Option<RecordedEvent>, StoreError> {
+        let mut log = self.iterate(Cf::Log, Vec::new(), Tier::Any)?;
+        log.seek_to_last();
+        let Some((key, record)) = item(&log, Cf::Log)? else { return Ok(None) };
+        let position = key::decode_position(key).map_err(|error| bad_key(Cf::Log, key, &error))?;
+        decode_at(position, record, &mut Decoder::default()).map(Some)
+    }
+
+    pub(crate) fn revision(&self, stream: &StreamId, tier: Tier) -> Result<Option<Revision>, Fault> {
+        let Some(value) = self.get(Cf::Heads, stream.as_str().as_bytes(), tier)? else { return Ok(None) };
+        let revision = key::decode_revision(&value);
+        Ok(Some(
+            revision.map_err(|error| StoreError::damaged(format!("head of stream {stream:?}"), error.to_string()))?,
+        ))
+    }
+
+    pub(crate) fn position_of(&self, id: EventId, tier: Tier) -> Result<Option<Position>, Fault> {
+        let Some(value) = self.get(Cf::Ids, &key::id(id), tier)? else { return Ok(None) };
+        let position = key::decode_position(&value);
+        Ok(Some(position.map_err(|error| StoreError::damaged(format!("event id {id}"), error.to_string()))?))
+    }
+
+    pub(crate) fn owner(&self, key: &UniqueKey, tier: Tier) -> Result<Option<StreamId>, Fault> {
+        let Some(value) = self.get(Cf::Keys, &key::unique(key), tier)? else { return Ok(None) };
+        let damaged = |detail: String| StoreError::damaged(format!("owner of unique key {key}"), detail);
+        let text = std::str::from_utf8(&value).map_err(|_| damaged("expected UTF-8, found other bytes".into()))?;
+        Ok(Some(StreamId::new(text).map_err(|error| damaged(error.to_string()))?))
+    }
+
+    pub(crate) fn row(&self, table: &Table, key: &[u8], tier: Tier) -> Result<Option<Bytes>, Fault> {
+        let value = self.get(Cf::Rows, &key::row(table, key), tier)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+}
+
+/// How far a scan of the log reads ahead. RocksDB would work up to a part of this by itself, anew for each batch.
+const READAHEAD_BYTES: usize = 1024 * 1024;
+
+fn read_options(tier: Tier) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options.set_read_tier(match tier {
+        Tier::Cached => ReadTier::BlockCache,
+        Tier::Any => ReadTier::All,
+    });
+    options
+}
+
+fn fault(cf: Cf, error: rocksdb::Error) -> Fault {
+    match error.kind() {
+        ErrorKind::Incomplete => Fault::NotCached,
+        _ => Fault::Store(error::of_rocksdb("read", format!("column family {}", cf.name()), error)),
+    }
+}
+
+/// A key and its value.
+pub(crate) type Item<'a> = (&'a [u8], &'a [u8]);
+
+/// Where an iterator stands; `None` behind the last.
+pub(crate) fn item<'a>(iterator: &'a DBRawIterator<'_>, cf: Cf) -> Result<Option<Item<'a>>, Fault> {
+    match iterator.item() {
+        Some(item) => Ok(Some(item)),
+        // NOTE: an iterator also ends where it cannot read on: without this look an error would be the end of the log.
+        None => iterator.status().map(|()| None).map_err(|error| fault(cf, error)),
+    }
+}
+
+/// A key that is none of ours.
+pub(crate) fn bad_key(cf: Cf, key: &[u8], error: &KeyError) -> StoreError {
+    StoreError::damaged(format!("column family {}, key {}", cf.name(), key.escape_ascii()), error.to_string())
+}
+
+/// A record that cannot be read.
+pub(crate) fn bad_record(place: String, error: &RecordError) -> StoreError {
+    StoreError::damaged(place, error.to_string())
+}
+
+fn missing_event(position: Position) -> StoreError {
+    StoreError::damaged(place_of(position), "expected an event, found none")
+}
+
+/// Reads the record that was found under a position.
+pub(crate) fn decode_at(position: Position, record: &[u8], decoder: &mut Decoder) -> Result<RecordedEvent, StoreError> {
+    let event = decoder.decode(record).map_err(|error| bad_record(place_of(position), &error))?;
+    if event.position != position {
+        let detail = format!("expected the record of this position, found that of position {}", event.position);
+        return Err(StoreError::damaged(place_of(position), detail));
+    }
+    Ok(event)
+}
+
+/// Reads the record that was found under a revision of a stream.
+pub(crate) fn decode_in(
+    stream: &StreamId,
+    revision: Revision,
+    record: &[u8],
+    decoder: &mut Decoder,
+) -> Result<RecordedEvent, StoreError> {
+    let event = decoder.decode(record).map_err(|error| bad_record(place_in(stream, revision), &error))?;
+    if event.stream != *stream || event.revision != revision {
+        let found = place_in(&event.stream, event.revision);
+        let detail = format!("expected the record of this place, found that of {found}");
+        return Err(StoreError::damaged(place_in(stream, revision), detail));
+    }
+    Ok(event)
+}

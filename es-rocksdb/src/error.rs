@@ -1,0 +1,131 @@
+//! [`OpenError`]: why a store could not be opened. What goes wrong later is a [`StoreError`].
+
+use std::path::{Path, PathBuf};
+
+use es_core::StoreError;
+use rocksdb::ErrorKind;
+
+use crate::schema::FORMAT_VERSION;
+
+/// Why a store could not be opened. Nothing was written to it, except for what RocksDB itself writes when it opens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another handle of this process, has the store open. Stop that process, or use its handle:
+    /// a handle can be cloned. After [`close`](crate::RocksDbStore::close) the folder is free.
+    #[error(
+        "the store in {} is open already, in another process or under another handle of this one; close that first, \
+         or clone its handle", .folder.display()
+    )]
+    AlreadyOpen {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A later version of this crate has written the store. Update this program. Nothing was written.
+    #[error(
+        "the store in {} has format version {found}, expected at most {supported}; update this program",
+        .folder.display()
+    )]
+    NewerFormat {
+        /// The folder.
+        folder: PathBuf,
+        /// The format version of the store.
+        found: u32,
+        /// The highest format version that this version of the crate can open.
+        supported: u32,
+    },
+    /// There is something else. Choose another folder. Nothing was written.
+    #[error("expected an event store or an empty folder in {}, found {found}; choose another folder", .folder.display())]
+    NotAStore {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// What is on disk is not what was written. Do not delete anything: make a copy of the folder, then restore a backup
+    /// or repair the store.
+    #[error(
+        "the store in {} is damaged: {detail}; copy the folder, then restore a backup or repair the store",
+        .folder.display()
+    )]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// What is known of the damage.
+        detail: String,
+    },
+    /// There is no store, and [`create_if_missing(false)`](crate::Options::create_if_missing) forbids to create one.
+    /// Check the path, and whether its disk is mounted; or allow it.
+    #[error(
+        "expected an event store in {}, found none; check the path and whether its disk is mounted, or allow to create it",
+        .folder.display()
+    )]
+    NoSuchFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The operating system or RocksDB refused. Mend the cause (permission, space, limits) and try again.
+    #[error("could not {action} in {}: {source}", .folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What was tried.
+        action: String,
+        /// The refusal.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn newer(folder: &Path, found: u32) -> Self {
+        Self::NewerFormat { folder: folder.to_owned(), found, supported: FORMAT_VERSION }
+    }
+
+    pub(crate) fn not_a_store(folder: &Path, found: impl Into<String>) -> Self {
+        Self::NotAStore { folder: folder.to_owned(), found: found.into() }
+    }
+
+    pub(crate) fn damaged(folder: &Path, detail: impl Into<String>) -> Self {
+        Self::Damaged { folder: folder.to_owned(), detail: detail.into() }
+    }
+
+    pub(crate) fn io(
+        folder: &Path,
+        action: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Io { folder: folder.to_owned(), action: action.into(), source: source.into() }
+    }
+
+    /// What RocksDB said when it was to `action`.
+    pub(crate) fn of_rocksdb(folder: &Path, action: &str, error: rocksdb::Error) -> Self {
+        let message: &str = error.as_ref();
+        // NOTE: RocksDB has no error of its own for its lock, only these words of its file system layer. What else can
+        // go wrong with a lock, such as a file system without locks, has other words behind the first ones.
+        let taken = message.contains("temporarily unavailable") || message.contains("Permission denied");
+        let locked = message.contains("lock hold by current process") || (message.contains("While lock file") && taken);
+        match error.kind() {
+            ErrorKind::IOError if locked => Self::AlreadyOpen { folder: folder.to_owned() },
+            ErrorKind::Corruption => Self::damaged(folder, error.into_string()),
+            // NOTE: what RocksDB opens by itself are files that its manifest names.
+            ErrorKind::IOError if message.contains("No such file") => Self::damaged(folder, error.into_string()),
+            _ => Self::io(folder, action, error),
+        }
+    }
+
+    /// What reading the end of the log said.
+    pub(crate) fn of_store(folder: &Path, action: &str, error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { place, detail } => Self::damaged(folder, format!("{place}: {detail}")),
+            other => Self::io(folder, action, other),
+        }
+    }
+}
+
+/// What RocksDB said to a read or a write of an open store.
+pub(crate) fn of_rocksdb(verb: &str, place: impl Into<String>, error: rocksdb::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::damaged(place, error.into_string()),
+        _ => StoreError::io(format!("{verb} {}", place.into()), error),
+    }
+}

@@ -1,0 +1,229 @@
+//! Binds `docs/storage-format.md` to the constants: its tables are rendered from them and compared.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use es_core::{
+    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, Position, RecordedEvent, Revision, StreamId,
+    Table, Tag, UniqueKey,
+};
+use uuid::Uuid;
+
+use crate::key;
+use crate::record::{
+    self, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, Decoder, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
+    FLAG_CAUSATION, FLAG_CORRELATION, VARIABLE,
+};
+use crate::schema::{Cf, FORMAT_VERSION, META_ROWS};
+
+/// Set to write the tables instead of comparing them.
+const UPDATE: &str = "ES_UPDATE_DOCS";
+
+fn families() -> String {
+    let mut table = String::from("| family | key | value | a key |\n|---|---|---|---|\n");
+    for cf in Cf::ALL {
+        let (key, value) = cf.layout();
+        let _ = writeln!(table, "| `{}` | {key} | {value} | `{}` |", cf.name(), sample_key(cf).escape_ascii());
+    }
+    table
+}
+
+/// A key of each family, as the code writes it for the sample.
+fn sample_key(cf: Cf) -> Vec<u8> {
+    let event = sample();
+    match cf {
+        Cf::Log => key::position(event.position).to_vec(),
+        Cf::Streams => key::in_stream(&event.stream, event.revision),
+        Cf::Heads => event.stream.as_str().as_bytes().to_vec(),
+        Cf::Ids => key::id(event.id).to_vec(),
+        Cf::Categories => key::posting(event.stream.category_str(), event.position),
+        Cf::Types => key::posting(event.event_type.as_str(), event.position),
+        Cf::Tags => key::posting("vip", event.position),
+        Cf::Keys => key::unique(&UniqueKey::new("email", "ada@example.org").unwrap()),
+        Cf::Rows => key::row(&Table::new("views").unwrap(), b"VINET"),
+        Cf::Meta => META_ROWS[0].0.to_vec(),
+    }
+}
+
+fn meta() -> String {
+    let mut table = format!("Format version {FORMAT_VERSION}.\n\n| key | value |\n|---|---|\n");
+    for (key, value) in META_ROWS {
+        let _ = writeln!(table, "| `{}` | {value} |", key.escape_ascii());
+    }
+    table
+}
+
+fn fixed() -> String {
+    let mut table = String::from("| offset | length | field |\n|---:|---:|---|\n");
+    let mut offset = 0;
+    for (name, length) in FIXED {
+        let note = match name {
+            "flags" => format!(": `{FLAG_CORRELATION:#04x}` correlation id, `{FLAG_CAUSATION:#04x}` causation id"),
+            _ => String::new(),
+        };
+        let _ = writeln!(table, "| {offset} | {length} | {name}{note} |");
+        offset += length;
+    }
+    let _ = writeln!(table, "| {offset} | | the variable part |");
+    table
+}
+
+fn variable() -> String {
+    let mut table = String::from("| field | length |\n|---|---|\n");
+    for (name, length) in VARIABLE {
+        let _ = writeln!(table, "| {name} | {length} |");
+    }
+    table.push_str("| extensions | as said |\n");
+    table
+}
+
+fn content() -> String {
+    let json = ContentType::Json;
+    let message_pack = ContentType::MessagePack;
+    format!(
+        "| code | media type |\n|---:|---|\n| {CONTENT_OTHER} | any other, as a text in the variable part |\n\
+         | {CONTENT_JSON} | `{json}` |\n| {CONTENT_MESSAGE_PACK} | `{message_pack}` |\n"
+    )
+}
+
+fn extension() -> String {
+    let tag = 2;
+    format!(
+        "| offset | length | field |\n|---:|---:|---|\n| 0 | {tag} | tag |\n| {tag} | {} | length of the value |\n\
+         | {EXTENSION_HEAD_LEN} | as said | value |\n",
+        EXTENSION_HEAD_LEN - tag
+    )
+}
+
+/// An event with every field set, whose fields are all different.
+fn sample() -> RecordedEvent {
+    let uuid = |n: u8| Uuid::from_bytes([n; 16]);
+    RecordedEvent {
+        position: Position::new(0x0102).unwrap(),
+        stream: StreamId::new("order-10248").unwrap(),
+        revision: Revision::new(3),
+        id: EventId::from_uuid(uuid(0xe1)),
+        event_type: EventType::new("order-placed").unwrap(),
+        version: 2,
+        content_type: ContentType::Other("text/plain".into()),
+        payload: Bytes::from_static(b"hello"),
+        tags: [Tag::new("customer:VINET").unwrap(), Tag::new("vip").unwrap()].into(),
+        metadata: Metadata::new().with("user", "ada"),
+        recorded_at: DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap(),
+        occurred_at: DateTime::from_timestamp_micros(-1).unwrap(),
+        correlation_id: Some(CorrelationId::from_uuid(uuid(0xc0))),
+        causation_id: Some(EventId::from_uuid(uuid(0xca))),
+        part: CommitPart { index: 1, size: 4 },
+    }
+}
+
+/// The bytes that each field of the sample must have, from its value and not from the encoder.
+fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let short = |n: u16| n.to_be_bytes().to_vec();
+    let long = |n: u32| n.to_be_bytes().to_vec();
+    let number = |n: i64| n.to_be_bytes().to_vec();
+    let fixed = [
+        vec![1],
+        checksum.to_vec(),
+        vec![FLAG_CORRELATION | FLAG_CAUSATION],
+        number(0x0102),
+        number(3),
+        vec![0xe1; 16],
+        number(1_700_000_000_000_001),
+        number(-1),
+        long(2),
+        long(1),
+        long(4),
+        vec![CONTENT_OTHER],
+        short(11),
+        short(12),
+        short(2),
+        long(14),
+        long(5),
+        long(0),
+    ];
+    let variable = [
+        vec![0xc0; 16],
+        vec![0xca; 16],
+        b"\x0atext/plain".to_vec(),
+        b"order-10248".to_vec(),
+        b"order-placed".to_vec(),
+        b"\x00\x0ecustomer:VINET\x00\x03vip".to_vec(),
+        br#"{"user":"ada"}"#.to_vec(),
+        b"hello".to_vec(),
+    ];
+    let fixed = FIXED.iter().zip(fixed).map(|((name, length), bytes)| {
+        assert_eq!(bytes.len(), *length, "length of {name}");
+        (*name, bytes)
+    });
+    fixed.chain(VARIABLE.iter().map(|(name, _)| *name).zip(variable)).collect()
+}
+
+fn example() -> String {
+    let mut record = Vec::new();
+    record::encode(&sample(), &mut record).unwrap();
+    let parts = parts_of_sample(&record[record::CHECKSUM_AT..record::CHECKED_FROM]);
+    let mut dump = format!("```text\n{} bytes\n\n", record.len());
+    let mut offset = 0;
+    for (name, bytes) in &parts {
+        let found = &record[offset..offset + bytes.len()];
+        assert_eq!(found, bytes, "the bytes of {name}, which the tables place at {offset}");
+        for (line, chunk) in found.chunks(16).enumerate() {
+            let hex: Vec<_> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
+            let label = if line == 0 { *name } else { "" };
+            let text = format!("{:4}  {:47}  {label}", offset + line * 16, hex.join(" "));
+            let _ = writeln!(dump, "{}", text.trim_end());
+        }
+        offset += bytes.len();
+    }
+    assert_eq!(offset, record.len(), "the tables name every byte of a record");
+    dump.push_str("```\n");
+    dump
+}
+
+/// The document with these tables in place of those between its markers.
+fn rendered(mut document: String) -> String {
+    let tables = [
+        ("families", families()),
+        ("meta", meta()),
+        ("fixed", fixed()),
+        ("variable", variable()),
+        ("content", content()),
+        ("extension", extension()),
+        ("example", example()),
+    ];
+    for (name, table) in tables {
+        let (begin, end) = (format!("<!-- begin: {name} -->\n"), format!("<!-- end: {name} -->"));
+        let from = document.find(&begin).unwrap_or_else(|| panic!("the document has no {begin}")) + begin.len();
+        let to = from + document[from..].find(&end).unwrap_or_else(|| panic!("the document has no {end}"));
+        document.replace_range(from..to, &format!("\n{table}\n"));
+    }
+    document
+}
+
+#[test]
+fn the_document_is_what_the_constants_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/storage-format.md");
+    let document = std::fs::read_to_string(&path).unwrap();
+    let rendered = rendered(document.clone());
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, &rendered).unwrap();
+    } else {
+        let differs = document.lines().zip(rendered.lines()).find(|(stands, should)| stands != should);
+        assert!(
+            document == rendered,
+            "docs/storage-format.md differs from the code, first at {differs:?}; if the change of the format is meant, \
+             run: {UPDATE}=1 cargo test -p es-rocksdb --lib format_document"
+        );
+    }
+}
+
+#[test]
+fn the_example_is_read_back() {
+    let mut record = Vec::new();
+    record::encode(&sample(), &mut record).unwrap();
+    assert!(record.len() > FIXED_LEN);
+    assert_eq!(Decoder::default().decode(&record).unwrap(), sample());
+}

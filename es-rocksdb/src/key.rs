@@ -1,0 +1,165 @@
+//! Keys, written by hand: names as they are, numbers big-endian, so that RocksDB's byte order is the order of numbers.
+//!
+//! A name has no control character, so that the byte [`SEPARATOR`] ends it, and so that no key of one name begins like a
+//! key of another.
+
+use bytes::Bytes;
+use es_core::{EventId, Position, Revision, StreamId, Table, UniqueKey};
+
+/// What ends a name in a key.
+pub(crate) const SEPARATOR: u8 = 0x00;
+/// The length of a position or a revision in a key or a value.
+pub(crate) const NUMBER_LEN: usize = 8;
+/// The length of an event id.
+pub(crate) const ID_LEN: usize = 16;
+
+const _: () = assert!(NUMBER_LEN == size_of::<u64>());
+const _: () = assert!(ID_LEN == size_of::<u128>());
+
+/// Bytes on disk that are no key or value of this format. Whoever reads them reports a damaged store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// The length is wrong.
+    #[error("expected {expected} bytes, found {found}")]
+    Length { expected: usize, found: usize },
+    /// A position is 0.
+    #[error("expected a position from 1, found 0")]
+    PositionZero,
+    /// The key does not begin with the name under which it was found.
+    #[error("expected a key that begins with {expected:?}, found {}", .found.escape_ascii())]
+    Prefix { expected: String, found: Vec<u8> },
+}
+
+/// A position, as key or value.
+pub(crate) fn position(position: Position) -> [u8; NUMBER_LEN] {
+    position.get().to_be_bytes()
+}
+
+/// A revision as a value.
+pub(crate) fn revision(revision: Revision) -> [u8; NUMBER_LEN] {
+    revision.get().to_be_bytes()
+}
+
+/// An event id as a key.
+pub(crate) fn id(id: EventId) -> [u8; ID_LEN] {
+    *id.as_uuid().as_bytes()
+}
+
+fn decode_number(bytes: &[u8]) -> Result<u64, KeyError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| KeyError::Length { expected: NUMBER_LEN, found: bytes.len() })
+}
+
+/// What [`position`] wrote.
+pub(crate) fn decode_position(bytes: &[u8]) -> Result<Position, KeyError> {
+    Position::new(decode_number(bytes)?).ok_or(KeyError::PositionZero)
+}
+
+/// What [`revision`] wrote.
+pub(crate) fn decode_revision(bytes: &[u8]) -> Result<Revision, KeyError> {
+    decode_number(bytes).map(Revision::new)
+}
+
+/// What all keys of a name begin with.
+pub(crate) fn prefix(name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 1 + NUMBER_LEN);
+    key.extend_from_slice(name.as_bytes());
+    key.push(SEPARATOR);
+    key
+}
+
+fn numbered(name: &str, number: u64) -> Vec<u8> {
+    let mut key = prefix(name);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The number behind a prefix that [`prefix`] gave.
+fn decode_numbered(key: &[u8], prefix: &[u8]) -> Result<u64, KeyError> {
+    decode_number(strip(key, prefix)?)
+}
+
+fn strip<'a>(key: &'a [u8], prefix: &[u8]) -> Result<&'a [u8], KeyError> {
+    key.strip_prefix(prefix)
+        .ok_or_else(|| KeyError::Prefix { expected: String::from_utf8_lossy(prefix).into_owned(), found: key.to_vec() })
+}
+
+/// The key of a record in its stream.
+pub(crate) fn in_stream(stream: &StreamId, revision: Revision) -> Vec<u8> {
+    numbered(stream.as_str(), revision.get())
+}
+
+/// The revision in a key of [`in_stream`].
+pub(crate) fn decode_in_stream(key: &[u8], prefix: &[u8]) -> Result<Revision, KeyError> {
+    decode_numbered(key, prefix).map(Revision::new)
+}
+
+/// The key of an index entry: a category, type or tag, and where an event stands that has it.
+pub(crate) fn posting(name: &str, position: Position) -> Vec<u8> {
+    numbered(name, position.get())
+}
+
+/// The position in a key of [`posting`].
+pub(crate) fn decode_posting(key: &[u8], prefix: &[u8]) -> Result<Position, KeyError> {
+    Position::new(decode_numbered(key, prefix)?).ok_or(KeyError::PositionZero)
+}
+
+/// The key of a unique key.
+pub(crate) fn unique(key: &UniqueKey) -> Vec<u8> {
+    let mut bytes = prefix(key.scope());
+    bytes.extend_from_slice(key.value().as_bytes());
+    bytes
+}
+
+/// The key of a row.
+pub(crate) fn row(table: &Table, key: &[u8]) -> Vec<u8> {
+    let mut bytes = prefix(table.as_str());
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+/// The key within its table of a key of [`row`].
+pub(crate) fn decode_row(key: &[u8], table: &Table) -> Result<Bytes, KeyError> {
+    strip(key, &prefix(table.as_str())).map(Bytes::copy_from_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(text: &str) -> StreamId {
+        StreamId::new(text).unwrap()
+    }
+
+    #[test]
+    fn keys_sort_by_name_then_number() {
+        let sorted = [
+            in_stream(&stream("a"), Revision::new(0)),
+            in_stream(&stream("a"), Revision::new(255)),
+            in_stream(&stream("a"), Revision::new(256)),
+            in_stream(&stream("a"), Revision::new(u64::MAX)),
+            in_stream(&stream("a b"), Revision::new(0)),
+            in_stream(&stream("ab"), Revision::new(0)),
+        ];
+        assert!(sorted.is_sorted());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let name = prefix("a-1");
+        assert_eq!(decode_in_stream(&in_stream(&stream("a-1"), Revision::new(7)), &name), Ok(Revision::new(7)));
+        assert_eq!(decode_posting(&posting("a-1", Position::FIRST), &name), Ok(Position::FIRST));
+        assert_eq!(decode_position(&position(Position::FIRST)), Ok(Position::FIRST));
+        assert_eq!(decode_revision(&revision(Revision::new(3))), Ok(Revision::new(3)));
+        let table = Table::new("snapshots").unwrap();
+        assert_eq!(decode_row(&row(&table, b"\0x\0"), &table), Ok(Bytes::from_static(b"\0x\0")));
+    }
+
+    #[test]
+    fn what_is_no_key_is_an_error() {
+        assert_eq!(decode_position(&[0; 7]), Err(KeyError::Length { expected: 8, found: 7 }));
+        assert_eq!(decode_position(&[0; 8]), Err(KeyError::PositionZero));
+        assert_eq!(decode_posting(b"a\0", &prefix("a")), Err(KeyError::Length { expected: 8, found: 0 }));
+        let error = decode_posting(b"b\0", &prefix("a")).unwrap_err();
+        assert_eq!(error.to_string(), "expected a key that begins with \"a\\0\", found b\\x00");
+    }
+}

@@ -1,0 +1,67 @@
+//! An embedded, durable event store on RocksDB: [`RocksDbStore`] is an [`EventStore`](es_core::EventStore) in a folder of
+//! this machine.
+//!
+//! It gives
+//!
+//! - **durability**: what was acknowledged is on the disk, unless the store was opened with [`Durability::Buffered`];
+//! - **one order**: one thread writes. Positions have no gaps, and become visible in order;
+//! - **group commit**: commits that come at the same time share one wait for the disk, and a lone one waits for nobody;
+//! - **honest reads**: each record carries a checksum over itself, its position, its stream and its revision, which is
+//!   verified whenever it is read; damage is an error that says where;
+//! - **indexes**: reads by category, type and tag, and the conditions of commits over them, touch only what matches.
+//!
+//! It is not
+//!
+//! - a server: one process has the folder open, under one handle that can be cloned;
+//! - a copy: one disk holds it. Replication or backups make it two;
+//! - a projection database: its rows are for snapshots, checkpoints and views small enough to live beside the log.
+//!
+//! ```
+//! use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId, StreamRead};
+//! use es_rocksdb::RocksDbStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let store = RocksDbStore::open(folder.path()).await?;
+//!
+//! let stream = StreamId::new("order-10248")?;
+//! let placed = NewEvent::json(EventType::new("order-placed")?, r#"{"customer":"VINET"}"#);
+//! let committed = store.commit(Commit::to(&stream, ExpectedRevision::NoStream, [placed])).await?;
+//!
+//! let events = store.read_stream(StreamRead::new(stream)).await?.collect().await?;
+//! assert_eq!(events, committed.events);
+//!
+//! store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! How it stands on disk, byte by byte, is drawn in `docs/storage-format.md`. What may be chosen is in [`Options`]; why a
+//! store does not open in [`OpenError`]; what goes wrong later in [`StoreError`](es_core::StoreError).
+
+mod database;
+mod error;
+mod key;
+mod notify;
+mod open;
+mod options;
+mod overlay;
+mod postings;
+mod queue;
+mod reader;
+mod record;
+mod rows;
+mod schema;
+mod shared;
+mod stats;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod format_document;
+
+pub use error::OpenError;
+pub use options::{Durability, Options};
+pub use stats::Stats;
+pub use store::RocksDbStore;

@@ -1,0 +1,96 @@
+//! Publication: what of the log readers may see.
+//!
+//! The writer publishes after a batch is written. A read of the log is bounded by the published head, so that it sees
+//! neither a part of a batch nor anything of a batch that failed. A point read (a row, a key, an id) sees what RocksDB
+//! has, which is a moment ahead of the head; it waits until that is published, too, so that whoever reads in a row of
+//! position 10 also finds the event at position 10.
+
+use es_core::Position;
+use tokio::sync::watch;
+
+/// What readers may see.
+#[derive(Debug)]
+pub(crate) struct Visible {
+    head: watch::Sender<Option<Position>>,
+    settled: watch::Sender<u64>,
+}
+
+impl Visible {
+    /// The log up to `head`, as RocksDB has it at `sequence`.
+    pub(crate) fn new(head: Option<Position>, sequence: u64) -> Self {
+        Self { head: watch::Sender::new(head), settled: watch::Sender::new(sequence) }
+    }
+
+    /// The position of the last event that a read sees.
+    pub(crate) fn head(&self) -> Option<Position> {
+        *self.head.borrow()
+    }
+
+    /// Follows the head.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Position>> {
+        self.head.subscribe()
+    }
+
+    /// Makes a batch visible.
+    pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
+        // ORDER: the head first, so that whoever waits for the sequence finds the head there.
+        self.head.send_if_modified(|published| std::mem::replace(published, head) != head);
+        self.settled.send_replace(sequence);
+    }
+
+    /// Lets nobody wait any longer: after a failed write nothing more will be published. RocksDB shows nothing of a
+    /// batch that it did not write wholly.
+    pub(crate) fn stop(&self) {
+        self.settled.send_replace(u64::MAX);
+    }
+
+    /// Waits until what RocksDB had at `sequence` is published. The writer does that right after its write returns, so
+    /// that this is a matter of microseconds, and almost always of none.
+    pub(crate) async fn settle(&self, sequence: u64) {
+        if *self.settled.borrow() >= sequence {
+            return;
+        }
+        // NOTE: an error says that the sender is gone, but it is ours.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled >= sequence).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_point_read_waits_for_the_head() {
+        let visible = std::sync::Arc::new(Visible::new(None, 5));
+        visible.settle(5).await;
+        let waiting = tokio::spawn({
+            let visible = visible.clone();
+            async move {
+                visible.settle(6).await;
+                visible.head()
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        visible.publish(Some(Position::FIRST), 6);
+        assert_eq!(waiting.await.unwrap(), Some(Position::FIRST));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_stopped_writer() {
+        let visible = Visible::new(None, 5);
+        visible.stop();
+        visible.settle(6).await;
+    }
+
+    #[test]
+    fn only_a_new_head_wakes_its_followers() {
+        let visible = Visible::new(None, 5);
+        let mut head = visible.watch();
+        visible.publish(None, 6);
+        assert!(!head.has_changed().unwrap());
+        visible.publish(Some(Position::FIRST), 7);
+        assert!(head.has_changed().unwrap());
+        assert_eq!(*head.borrow_and_update(), Some(Position::FIRST));
+    }
+}

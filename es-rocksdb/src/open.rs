@@ -1,0 +1,289 @@
+//! Opening: what is in the folder, whether it may be opened, and where its log ends.
+//!
+//! ```text
+//!   1 look at the files ──► 2 look into the database, read-only ──► 3 open ──► 4 find the end of the log
+//!     nothing, a store,       its families, its format version        lock
+//!     something else
+//! ```
+//!
+//! Steps 1 and 2 write nothing, so that a store of a later version, and anything that is not a store, stays as it is.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::DateTime;
+use es_core::{RecordedEvent, StoreError, Timestamp};
+use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, WriteBatch};
+use uuid::Uuid;
+
+use crate::database::{Database, Tier, place_in, place_of};
+use crate::error::OpenError;
+use crate::key;
+use crate::options::{self, Durability, Options};
+use crate::overlay::LogEnd;
+use crate::record::Decoder;
+use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
+
+/// A store that was opened.
+pub(crate) struct Opened {
+    pub(crate) database: Database,
+    pub(crate) end: LogEnd,
+    pub(crate) id: Uuid,
+    pub(crate) created: Timestamp,
+}
+
+/// What is in a folder.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing, or the beginnings of a store to which nothing was written yet.
+    Nothing,
+    /// A store.
+    Store,
+}
+
+/// Opens the store in a folder. It may block for as long as RocksDB takes to read its write-ahead log.
+pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError> {
+    let folder = prepare(folder, options.create_if_missing)?;
+    let found = inspect(&folder)?;
+    if found == Found::Nothing && !options.create_if_missing {
+        return Err(OpenError::NoSuchFolder { folder });
+    }
+    let mut db_options = options::database(options);
+    // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
+    db_options.create_if_missing(found == Found::Nothing);
+    db_options.create_missing_column_families(found == Found::Nothing);
+    let db = DB::open_cf_descriptors(&db_options, &folder, options::families(options))
+        .map_err(|error| OpenError::of_rocksdb(&folder, "open the database", error))?;
+    let database = Database::new(db, folder.clone());
+    let (id, created) = identify(&database, &found, options)?;
+    let end = end_of_log(&database).map_err(|error| OpenError::of_store(&folder, "read the end of the log", error))?;
+    Ok(Opened { database, end, id, created })
+}
+
+/// The full path of the folder, which there is afterwards.
+fn prepare(folder: &Path, create: bool) -> Result<PathBuf, OpenError> {
+    match fs::metadata(folder) {
+        Ok(metadata) if !metadata.is_dir() => return Err(OpenError::not_a_store(folder, "a file")),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !create => {
+            return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_durably(folder).map_err(|error| OpenError::io(folder, "create the folder", error))?;
+        }
+        Err(error) => return Err(OpenError::io(folder, "look at the folder", error)),
+    }
+    // NOTE: RocksDB takes a folder under two names for two folders, and its lock does not hold within one process then.
+    fs::canonicalize(folder).map_err(|error| OpenError::io(folder, "find the full path", error))
+}
+
+/// Creates a folder so that it is there after a power failure: each new entry is synced in the folder that has it.
+fn create_durably(folder: &Path) -> io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let missing = folder.ancestors().take_while(|ancestor| !ancestor.exists()).count();
+    fs::create_dir_all(&folder)?;
+    for parent in folder.ancestors().skip(1).take(missing) {
+        sync_folder(parent)?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// What is in the folder. Writes nothing.
+fn inspect(folder: &Path) -> Result<Found, OpenError> {
+    let looked = |error| OpenError::io(folder, "look at the folder", error);
+    if !folder.join("CURRENT").try_exists().map_err(looked)? {
+        return inspect_files(folder);
+    }
+    let read_only = read_only_options();
+    let families = DB::list_cf(&read_only, folder)
+        .map_err(|error| OpenError::of_rocksdb(folder, "list the column families", error))?;
+    let foreign = families.iter().find(|name| !is_ours(name));
+    let format = match read_format(folder, &read_only, &families)? {
+        Format::Version(found) if found > FORMAT_VERSION => return Err(OpenError::newer(folder, found)),
+        Format::Unwritten if foreign.is_none() => return Ok(Found::Nothing),
+        format => format,
+    };
+    match format {
+        Format::Unwritten | Format::Foreign => {
+            let found = format!("a RocksDB of something else, with the column families {}", families.join(", "));
+            Err(OpenError::not_a_store(folder, found))
+        }
+        Format::Version(_) | Format::Unclear => {
+            let missing = Cf::ALL.iter().map(|cf| cf.name()).find(|name| !families.iter().any(|family| family == name));
+            match (missing, foreign) {
+                (Some(missing), _) => {
+                    Err(OpenError::damaged(folder, format!("expected the column family {missing}, found none")))
+                }
+                (None, Some(foreign)) => Err(OpenError::damaged(
+                    folder,
+                    format!("expected {} column families, found also {foreign}", Cf::ALL.len()),
+                )),
+                (None, None) => Ok(Found::Store),
+            }
+        }
+    }
+}
+
+fn is_ours(family: &str) -> bool {
+    family == rocksdb::DEFAULT_COLUMN_FAMILY_NAME || Cf::ALL.iter().any(|cf| cf.name() == family)
+}
+
+/// What is in a folder without a database: nothing; what a crash leaves while a database is created; something else.
+fn inspect_files(folder: &Path) -> Result<Found, OpenError> {
+    let looked = |error| OpenError::io(folder, "look at the folder", error);
+    for entry in fs::read_dir(folder).map_err(looked)? {
+        let entry = entry.map_err(looked)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let has_data =
+            name.ends_with(".sst") || (name.ends_with(".log") && entry.metadata().map_err(looked)?.len() > 0);
+        if has_data {
+            // NOTE: RocksDB would create a new database here, and delete these files as nobody's.
+            return Err(OpenError::damaged(folder, format!("expected the file CURRENT beside {name}, found none")));
+        }
+        let is_leftover = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-"].iter().any(|own| name.starts_with(own))
+            || [".log", ".dbtmp"].iter().any(|own| name.ends_with(own));
+        if !is_leftover && name != "lost+found" {
+            return Err(OpenError::not_a_store(folder, format!("other files, such as {name}")));
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+/// What a database says of its format.
+#[derive(Debug, PartialEq, Eq)]
+enum Format {
+    Version(u32),
+    /// Nothing was written to it yet.
+    Unwritten,
+    /// It holds something, but no format version.
+    Foreign,
+    /// It cannot be read just now. That may be damage, or another process that is writing: opening it will tell.
+    Unclear,
+}
+
+fn read_only_options() -> rocksdb::Options {
+    let mut options = rocksdb::Options::default();
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_paranoid_checks(true);
+    options.set_max_open_files(64);
+    options
+}
+
+fn read_format(folder: &Path, options: &rocksdb::Options, families: &[String]) -> Result<Format, OpenError> {
+    let meta = Cf::Meta.name();
+    let has_meta = families.iter().any(|family| family == meta);
+    let names = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(has_meta.then_some(meta));
+    let families = names.map(|name| ColumnFamilyDescriptor::new(name, rocksdb::Options::default()));
+    let db = match DB::open_cf_descriptors_read_only(options, folder, families, false) {
+        Ok(db) => db,
+        Err(error) => {
+            tracing::debug!(folder = %folder.display(), %error, "could not look into the database before opening it");
+            return Ok(Format::Unclear);
+        }
+    };
+    let written = match db.cf_handle(meta) {
+        Some(meta) => db
+            .get_cf(meta, META_FORMAT)
+            .map_err(|error| OpenError::of_rocksdb(folder, "read the format version", error))?,
+        None => None,
+    };
+    match written {
+        Some(bytes) => decode_format(folder, &bytes).map(Format::Version),
+        None if db.latest_sequence_number() == 0 => Ok(Format::Unwritten),
+        None => Ok(Format::Foreign),
+    }
+}
+
+fn decode_format(folder: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
+    match bytes.try_into().map(u32::from_be_bytes) {
+        Ok(version) if version > 0 => Ok(version),
+        _ => {
+            let found = bytes.escape_ascii();
+            Err(OpenError::damaged(folder, format!("expected a format version from 1 in 4 bytes, found {found}")))
+        }
+    }
+}
+
+/// Reads who the store is; gives a new one its id.
+fn identify(database: &Database, found: &Found, options: &Options) -> Result<(Uuid, Timestamp), OpenError> {
+    let folder = database.folder();
+    let in_store = |error| OpenError::of_store(folder, "read the description of the store", error);
+    let read = |key: &[u8]| -> Result<_, StoreError> {
+        Ok(database.get(Cf::Meta, key, Tier::Any)?.map(|value| value.to_vec()))
+    };
+    if *found == Found::Nothing && read(META_FORMAT).map_err(in_store)?.is_none() {
+        create(database, options)?;
+    }
+    let require = |key: &[u8]| {
+        let missing =
+            || OpenError::damaged(folder, format!("expected {} in its description, found none", key.escape_ascii()));
+        read(key).map_err(in_store)?.ok_or_else(missing)
+    };
+    // NOTE: it was looked at before, but that may have failed, and another process may have written since.
+    let version = decode_format(folder, &require(META_FORMAT)?)?;
+    if version > FORMAT_VERSION {
+        return Err(OpenError::newer(folder, version));
+    }
+    let id = require(META_STORE_ID)?;
+    let id = Uuid::from_slice(&id)
+        .map_err(|_| OpenError::damaged(folder, format!("expected a store id of 16 bytes, found {}", id.len())))?;
+    let created = require(META_CREATED)?;
+    let micros = created.as_slice().try_into().ok().map(i64::from_be_bytes);
+    let created = micros.and_then(DateTime::from_timestamp_micros).ok_or_else(|| {
+        OpenError::damaged(folder, format!("expected a time of creation, found {}", created.escape_ascii()))
+    })?;
+    Ok((id, created))
+}
+
+fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
+    let folder = database.folder();
+    let meta = database.family(Cf::Meta).map_err(|error| OpenError::of_store(folder, "describe the store", error))?;
+    let mut batch = WriteBatch::new();
+    batch.put_cf(meta, META_FORMAT, FORMAT_VERSION.to_be_bytes());
+    batch.put_cf(meta, META_STORE_ID, Uuid::now_v7().as_bytes());
+    batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
+    database
+        .raw()
+        .write_opt(batch, &options::write(Durability::Sync))
+        .map_err(|error| OpenError::of_rocksdb(folder, "describe the store", error))
+}
+
+/// Where the log ends. The last event must stand under its stream, its id and as the head of its stream, too.
+fn end_of_log(database: &Database) -> Result<LogEnd, StoreError> {
+    let Some(last) = database.last_event()? else { return Ok(LogEnd::default()) };
+    let differs = |what: &str, found: String| {
+        Err(StoreError::damaged(place_of(last.position), format!("expected the last event in {what}, found {found}")))
+    };
+    let in_stream = in_stream(database, &last)?;
+    if in_stream.as_ref() != Some(&last) {
+        return differs("its stream", in_stream.map_or("none".into(), |other| place_in(&other.stream, other.revision)));
+    }
+    let indexed = database.position_of(last.id, Tier::Any)?;
+    if indexed != Some(last.position) {
+        return differs("the index of event ids", indexed.map_or("none".into(), place_of));
+    }
+    let head = database.revision(&last.stream, Tier::Any)?;
+    if head != Some(last.revision) {
+        return differs("the heads of streams", head.map_or("none".into(), |head| place_in(&last.stream, head)));
+    }
+    Ok(LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) })
+}
+
+fn in_stream(database: &Database, event: &RecordedEvent) -> Result<Option<RecordedEvent>, StoreError> {
+    let record = database.get(Cf::Streams, &key::in_stream(&event.stream, event.revision), Tier::Any)?;
+    let decode = |record: rocksdb::DBPinnableSlice<'_>| {
+        crate::database::decode_in(&event.stream, event.revision, &record, &mut Decoder::default())
+    };
+    record.map(decode).transpose()
+}

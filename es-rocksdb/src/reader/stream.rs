@@ -1,0 +1,157 @@
+//! Reads of one stream: one ordered scan of the family in which records stand under stream and revision.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use es_core::store::{Batch, BatchSource, Direction};
+use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead};
+
+use super::{FIRST_EVENTS, INLINE, Room};
+use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in};
+use crate::key;
+use crate::options::ReadLimits;
+use crate::record::Decoder;
+use crate::schema::Cf;
+use crate::shared::Shared;
+
+/// A read of one stream.
+pub(crate) struct StreamSource {
+    shared: Arc<Shared>,
+    scan: StreamScan,
+    limits: ReadLimits,
+    /// Whether a batch was read already. Only the first one is tried on the executor: it is all that most loads need.
+    begun: bool,
+    ended: bool,
+}
+
+/// Where a read of one stream stands.
+#[derive(Debug, Clone)]
+struct StreamScan {
+    read: StreamRead,
+    head: Position,
+    /// The revision to go on at; `None` for the end at which the direction begins.
+    next: Option<Revision>,
+    /// How many events may still be returned.
+    left: Option<u64>,
+}
+
+/// A part of a read of one stream.
+struct Found {
+    events: Vec<RecordedEvent>,
+    /// Whether nothing comes after them.
+    is_last: bool,
+}
+
+impl StreamSource {
+    /// A read of a stream up to `head`, the position at which the log ended when it was opened.
+    pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
+        let scan = StreamScan { next: read.from, left: read.limit, read, head };
+        Self { shared, scan, limits, begun: false, ended: false }
+    }
+
+    async fn fetch(&mut self) -> Result<Found, StoreError> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let limits = self.limits.at_most(INLINE);
+            match self.shared.cached(|database| self.scan.fetch(database, limits, Tier::Cached)) {
+                Err(Fault::NotCached) => {}
+                Err(Fault::Store(error)) => return Err(error),
+                Ok(found) => return Ok(found),
+            }
+        }
+        let (scan, limits) = (self.scan.clone(), self.limits);
+        self.shared.blocking(move |database| Ok(scan.fetch(database, limits, Tier::Any)?)).await
+    }
+}
+
+#[async_trait]
+impl BatchSource for StreamSource {
+    async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        if self.ended || self.scan.left == Some(0) {
+            return Ok(None);
+        }
+        let Found { events, is_last } = self.fetch().await?;
+        self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
+        self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
+        self.ended = is_last || self.scan.next.is_none();
+        Ok(Some(Batch { events, scanned: None }))
+    }
+}
+
+/// The revision behind another in a direction; `None` behind the first or the last that there can be.
+fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
+    let number = match direction {
+        Direction::Forward => revision.get().checked_add(1),
+        Direction::Backward => revision.get().checked_sub(1),
+    };
+    number.map(Revision::new)
+}
+
+impl StreamScan {
+    fn fetch(&self, database: &Database, limits: ReadLimits, tier: Tier) -> Result<Found, Fault> {
+        let (stream, direction) = (&self.read.stream, self.read.direction);
+        let prefix = key::prefix(stream.as_str());
+        let mut keys = database.iterate(Cf::Streams, prefix.clone(), tier)?;
+        match (direction, self.next) {
+            (Direction::Forward, next) => keys.seek(key::in_stream(stream, next.unwrap_or(Revision::FIRST))),
+            (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
+            (Direction::Backward, None) => keys.seek_to_last(),
+        }
+        let mut decoder = Decoder::of_stream(stream.clone());
+        let mut room = Room::new(limits, self.left);
+        let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
+        let mut expected = self.expected_first();
+        while !room.is_used_up() {
+            let Some((key, record)) = item(&keys, Cf::Streams)? else {
+                self.check_end(expected)?;
+                return Ok(Found { events, is_last: true });
+            };
+            let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            let event = decode_in(stream, revision, record, &mut decoder)?;
+            match (event.position > self.head, direction) {
+                (false, _) => {
+                    self.check_follows(expected, revision)?;
+                    expected = behind(direction, revision);
+                    room.take(record.len());
+                    events.push(event);
+                }
+                // NOTE: recorded after this read was opened. Forward this is the end; backward it is passed over.
+                (true, Direction::Forward) => return Ok(Found { events, is_last: true }),
+                (true, Direction::Backward) => {}
+            }
+            match direction {
+                Direction::Forward => keys.next(),
+                Direction::Backward => keys.prev(),
+            }
+        }
+        Ok(Found { events, is_last: false })
+    }
+
+    /// Which revision the next event must have, if it is known: a stream has no gaps and begins at 0. The first event of
+    /// a backward read may have any, because the read may begin behind the end of the stream.
+    fn expected_first(&self) -> Option<Revision> {
+        match self.read.direction {
+            Direction::Forward => Some(self.next.unwrap_or(Revision::FIRST)),
+            Direction::Backward => self.next.filter(|_| self.next != self.read.from),
+        }
+    }
+
+    fn check_follows(&self, expected: Option<Revision>, found: Revision) -> Result<(), StoreError> {
+        match expected {
+            Some(expected) if expected != found => {
+                let detail = format!("expected an event, found the next at revision {found}");
+                Err(StoreError::damaged(place_in(&self.read.stream, expected), detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing more is there. That is a loss where a backward read has not come to revision 0.
+    fn check_end(&self, expected: Option<Revision>) -> Result<(), StoreError> {
+        match (self.read.direction, expected) {
+            (Direction::Backward, Some(expected)) => {
+                Err(StoreError::damaged(place_in(&self.read.stream, expected), "expected an event, found none"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

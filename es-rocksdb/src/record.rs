@@ -1,0 +1,428 @@
+//! The record: how an event stands on disk. `docs/storage-format.md` draws it byte by byte.
+//!
+//! The checksum covers every other byte, and these include position, stream and revision: a record that was moved
+//! under another key is found out by whoever reads it there.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use es_core::{
+    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, Position, RecordedEvent, Revision,
+    StreamId, Tag, Timestamp,
+};
+use uuid::Uuid;
+
+/// The version of the record format, its first byte.
+pub(crate) const RECORD_VERSION: u8 = 1;
+/// Where the checksum stands; it covers what is before and what is behind it.
+pub(crate) const CHECKSUM_AT: usize = 1;
+/// Where that begins which is behind the checksum.
+pub(crate) const CHECKED_FROM: usize = CHECKSUM_AT + 4;
+/// Flag: the record has a correlation id.
+pub(crate) const FLAG_CORRELATION: u8 = 0b01;
+/// Flag: the record has a causation id.
+pub(crate) const FLAG_CAUSATION: u8 = 0b10;
+/// Content type codes; any other media type stands as a text under [`CONTENT_OTHER`].
+pub(crate) const CONTENT_OTHER: u8 = 0;
+pub(crate) const CONTENT_JSON: u8 = 1;
+pub(crate) const CONTENT_MESSAGE_PACK: u8 = 2;
+/// The length of the head of an extension: its tag and its length.
+#[cfg(test)]
+pub(crate) const EXTENSION_HEAD_LEN: usize = 2 + 4;
+
+/// The fixed part of a record: name and length of each field, in order.
+pub(crate) const FIXED: [(&str, usize); 18] = [
+    ("record version", 1),
+    ("crc32c", 4),
+    ("flags", 1),
+    ("position", 8),
+    ("revision", 8),
+    ("event id", 16),
+    ("recorded at", 8),
+    ("occurred at", 8),
+    ("schema version", 4),
+    ("index in commit", 4),
+    ("size of commit", 4),
+    ("content type", 1),
+    ("length of stream", 2),
+    ("length of event type", 2),
+    ("number of tags", 2),
+    ("length of metadata", 4),
+    ("length of payload", 4),
+    ("length of extensions", 4),
+];
+
+/// The length of the fixed part.
+pub(crate) const FIXED_LEN: usize = {
+    let (mut sum, mut field) = (0, 0);
+    while field < FIXED.len() {
+        sum += FIXED[field].1;
+        field += 1;
+    }
+    sum
+};
+const _: () = assert!(FIXED_LEN == 85);
+const _: () = assert!(CHECKED_FROM == FIXED[0].1 + FIXED[1].1);
+
+/// The variable part of a record: name and length of each field, in order.
+#[cfg(test)]
+pub(crate) const VARIABLE: [(&str, &str); 8] = [
+    ("correlation id", "16, if flag `0x01`"),
+    ("causation id", "16, if flag `0x02`"),
+    ("media type", "1 + n, if the content type is 0: length `u8`, text"),
+    ("stream", "as said"),
+    ("event type", "as said"),
+    ("tags", "per tag 2 + n: length `u16`, text; ascending, none twice"),
+    ("metadata", "as said: JSON object, empty for none"),
+    ("payload", "as said"),
+];
+
+/// The bytes are no record of this version, or the event cannot be one. Whoever reads reports a damaged store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("expected a record of at least {expected} bytes, found {found}")]
+    TooShort { expected: usize, found: usize },
+    #[error("expected record version {RECORD_VERSION}, found {found}")]
+    Version { found: u8 },
+    #[error("expected checksum {expected:08x}, found {found:08x}")]
+    Checksum { expected: u32, found: u32 },
+    #[error("expected {expected} bytes for the {field}, found {found} left")]
+    Length { field: &'static str, expected: usize, found: usize },
+    #[error("expected the end of the record, found {found} more bytes")]
+    Trailing { found: usize },
+    #[error("expected flags below 4, found {found}")]
+    Flags { found: u8 },
+    #[error("expected a position from 1, found 0")]
+    PositionZero,
+    #[error("expected a known content type code, found {found}")]
+    ContentCode { found: u8 },
+    #[error("expected UTF-8 in the {field}, found other bytes")]
+    NotUtf8 { field: &'static str },
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("expected tags in ascending order, found {found:?} out of order")]
+    TagOrder { found: String },
+    #[error("expected a time in the {field}, found {found} microseconds")]
+    Time { field: &'static str, found: i64 },
+    #[error("expected metadata that can be read back, found: {0}")]
+    Metadata(serde_json::Error),
+    #[error("expected at most {max} in the {field}, found {found}")]
+    TooLarge { field: &'static str, max: u64, found: usize },
+}
+
+/// Writes the record of an event behind what `out` holds already.
+///
+/// # Errors
+/// [`RecordError`] for what could not be read back: `out` then has a part of a record; do not use it.
+pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let start = out.len();
+    let metadata = encode_metadata(&event.metadata)?;
+    let flags =
+        flag(event.correlation_id.is_some(), FLAG_CORRELATION) | flag(event.causation_id.is_some(), FLAG_CAUSATION);
+
+    out.reserve(FIXED_LEN + 256 + metadata.len() + event.payload.len());
+    out.push(RECORD_VERSION);
+    out.extend_from_slice(&[0; 4]);
+    out.push(flags);
+    out.extend_from_slice(&event.position.get().to_be_bytes());
+    out.extend_from_slice(&event.revision.get().to_be_bytes());
+    out.extend_from_slice(event.id.as_uuid().as_bytes());
+    out.extend_from_slice(&event.recorded_at.timestamp_micros().to_be_bytes());
+    out.extend_from_slice(&event.occurred_at.timestamp_micros().to_be_bytes());
+    out.extend_from_slice(&event.version.to_be_bytes());
+    out.extend_from_slice(&event.part.index.to_be_bytes());
+    out.extend_from_slice(&event.part.size.to_be_bytes());
+    out.push(content_code(&event.content_type));
+    out.extend_from_slice(&short("length of stream", event.stream.as_str().len())?);
+    out.extend_from_slice(&short("length of event type", event.event_type.as_str().len())?);
+    out.extend_from_slice(&short("number of tags", event.tags.len())?);
+    out.extend_from_slice(&long("length of metadata", metadata.len())?);
+    out.extend_from_slice(&long("length of payload", event.payload.len())?);
+    // NOTE: no extension is defined yet; the area is there for what replication will add.
+    out.extend_from_slice(&long("length of extensions", 0)?);
+
+    if let Some(id) = event.correlation_id {
+        out.extend_from_slice(id.as_uuid().as_bytes());
+    }
+    if let Some(id) = event.causation_id {
+        out.extend_from_slice(id.as_uuid().as_bytes());
+    }
+    if let ContentType::Other(media_type) = &event.content_type {
+        let max = u64::from(u8::MAX);
+        let length = u8::try_from(media_type.len()).map_err(|_| RecordError::TooLarge {
+            field: "media type",
+            max,
+            found: media_type.len(),
+        })?;
+        out.push(length);
+        out.extend_from_slice(media_type.as_bytes());
+    }
+    out.extend_from_slice(event.stream.as_str().as_bytes());
+    out.extend_from_slice(event.event_type.as_str().as_bytes());
+    for tag in &event.tags {
+        out.extend_from_slice(&short("length of a tag", tag.as_str().len())?);
+        out.extend_from_slice(tag.as_str().as_bytes());
+    }
+    out.extend_from_slice(&metadata);
+    out.extend_from_slice(&event.payload);
+
+    let checksum = checksum(out.get(start..).unwrap_or_default());
+    if let Some(place) = out.get_mut(start + CHECKSUM_AT..start + CHECKED_FROM) {
+        place.copy_from_slice(&checksum.to_be_bytes());
+    }
+    Ok(())
+}
+
+fn flag(is_set: bool, flag: u8) -> u8 {
+    if is_set { flag } else { 0 }
+}
+
+fn content_code(content_type: &ContentType) -> u8 {
+    match content_type {
+        ContentType::Json => CONTENT_JSON,
+        ContentType::MessagePack => CONTENT_MESSAGE_PACK,
+        ContentType::Other(_) => CONTENT_OTHER,
+    }
+}
+
+fn short(field: &'static str, length: usize) -> Result<[u8; 2], RecordError> {
+    let too_large = |_| RecordError::TooLarge { field, max: u64::from(u16::MAX), found: length };
+    u16::try_from(length).map(u16::to_be_bytes).map_err(too_large)
+}
+
+fn long(field: &'static str, length: usize) -> Result<[u8; 4], RecordError> {
+    let too_large = |_| RecordError::TooLarge { field, max: u64::from(u32::MAX), found: length };
+    u32::try_from(length).map(u32::to_be_bytes).map_err(too_large)
+}
+
+/// The metadata as JSON. It is read back here at once, because JSON that nests too deeply can be written but not read.
+fn encode_metadata(metadata: &Metadata) -> Result<Vec<u8>, RecordError> {
+    if metadata.is_empty() {
+        return Ok(Vec::new());
+    }
+    let json = serde_json::to_vec(metadata).map_err(RecordError::Metadata)?;
+    serde_json::from_slice::<Metadata>(&json).map_err(RecordError::Metadata)?;
+    Ok(json)
+}
+
+/// CRC32C over the version byte and everything behind the checksum.
+fn checksum(record: &[u8]) -> u32 {
+    let before = crc32c::crc32c(record.get(..CHECKSUM_AT).unwrap_or_default());
+    crc32c::crc32c_append(before, record.get(CHECKED_FROM..).unwrap_or_default())
+}
+
+/// Reads records, and keeps the names that it has seen last: most records of a scan share stream and type.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    stream: Option<StreamId>,
+    types: Vec<EventType>,
+}
+
+/// How many event types a [`Decoder`] keeps.
+const KEPT_TYPES: usize = 16;
+
+impl Decoder {
+    /// A decoder that knows a stream already.
+    pub(crate) fn of_stream(stream: StreamId) -> Self {
+        Self { stream: Some(stream), types: Vec::new() }
+    }
+
+    /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once, and
+    /// nothing else is: to copy the whole record and slice it takes one allocation more, and keeps more alive.
+    ///
+    /// # Errors
+    /// [`RecordError`] for anything that [`encode`] has not written as it is.
+    pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
+        verify(record)?;
+        let mut rest = Rest { record, at: CHECKED_FROM };
+        let flags = rest.u8("flags")?;
+        if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
+            return Err(RecordError::Flags { found: flags });
+        }
+        let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
+        let revision = Revision::new(rest.u64("revision")?);
+        let id = EventId::from_uuid(rest.uuid("event id")?);
+        let recorded_at = rest.time("recorded at")?;
+        let occurred_at = rest.time("occurred at")?;
+        let version = rest.u32("schema version")?;
+        let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };
+        let content_code = rest.u8("content type")?;
+        let stream_len = rest.u16("length of stream")?;
+        let type_len = rest.u16("length of event type")?;
+        let tag_count = rest.u16("number of tags")?;
+        let metadata_len = rest.length("length of metadata")?;
+        let payload_len = rest.length("length of payload")?;
+        let extensions_len = rest.length("length of extensions")?;
+
+        let correlation_id =
+            (flags & FLAG_CORRELATION != 0).then(|| rest.uuid("correlation id")).transpose()?.map(CorrelationId::from);
+        let causation_id =
+            (flags & FLAG_CAUSATION != 0).then(|| rest.uuid("causation id")).transpose()?.map(EventId::from);
+        let content_type = rest.content_type(content_code)?;
+        let stream = self.stream(rest.text("stream", usize::from(stream_len))?)?;
+        let event_type = self.event_type(rest.text("event type", usize::from(type_len))?)?;
+        let tags = rest.tags(tag_count)?;
+        let metadata = match rest.take("metadata", metadata_len)? {
+            [] => Metadata::new(),
+            json => serde_json::from_slice(json).map_err(RecordError::Metadata)?,
+        };
+        let payload = Bytes::copy_from_slice(rest.take("payload", payload_len)?);
+        rest.skip_extensions(extensions_len)?;
+        rest.end()?;
+        Ok(RecordedEvent {
+            position,
+            stream,
+            revision,
+            id,
+            event_type,
+            version,
+            content_type,
+            payload,
+            tags,
+            metadata,
+            recorded_at,
+            occurred_at,
+            correlation_id,
+            causation_id,
+            part,
+        })
+    }
+
+    fn stream(&mut self, text: &str) -> Result<StreamId, RecordError> {
+        match &self.stream {
+            Some(known) if *known == text => Ok(known.clone()),
+            _ => Ok(self.stream.insert(StreamId::new(text)?).clone()),
+        }
+    }
+
+    fn event_type(&mut self, text: &str) -> Result<EventType, RecordError> {
+        if let Some(known) = self.types.iter().find(|known| **known == text) {
+            return Ok(known.clone());
+        }
+        let event_type = EventType::new(text)?;
+        if self.types.len() == KEPT_TYPES {
+            self.types.clear();
+        }
+        self.types.push(event_type.clone());
+        Ok(event_type)
+    }
+}
+
+/// Checks what every record has, before anything in it is believed: its least length, its version, its checksum.
+fn verify(record: &[u8]) -> Result<(), RecordError> {
+    let (Some(&version), true) = (record.first(), record.len() >= FIXED_LEN) else {
+        return Err(RecordError::TooShort { expected: FIXED_LEN, found: record.len() });
+    };
+    if version != RECORD_VERSION {
+        return Err(RecordError::Version { found: version });
+    }
+    let expected = Rest { record, at: CHECKSUM_AT }.u32("crc32c")?;
+    let found = checksum(record);
+    if expected != found {
+        return Err(RecordError::Checksum { expected, found });
+    }
+    Ok(())
+}
+
+/// What is left of a record while it is read. Every length is bounded by it.
+struct Rest<'a> {
+    record: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, field: &'static str, length: usize) -> Result<&'a [u8], RecordError> {
+        let left = self.record.get(self.at..).unwrap_or_default();
+        let Some(taken) = left.get(..length) else {
+            return Err(RecordError::Length { field, expected: length, found: left.len() });
+        };
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], RecordError> {
+        let taken = self.take(field, N)?;
+        taken.try_into().map_err(|_| RecordError::Length { field, expected: N, found: taken.len() })
+    }
+
+    fn u8(&mut self, field: &'static str) -> Result<u8, RecordError> {
+        self.array(field).map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self, field: &'static str) -> Result<u16, RecordError> {
+        self.array(field).map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self, field: &'static str) -> Result<u32, RecordError> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self, field: &'static str) -> Result<u64, RecordError> {
+        self.array(field).map(u64::from_be_bytes)
+    }
+
+    fn length(&mut self, field: &'static str) -> Result<usize, RecordError> {
+        let length = self.u32(field)?;
+        usize::try_from(length).map_err(|_| RecordError::Length { field, expected: usize::MAX, found: 0 })
+    }
+
+    fn uuid(&mut self, field: &'static str) -> Result<Uuid, RecordError> {
+        self.array(field).map(Uuid::from_bytes)
+    }
+
+    fn time(&mut self, field: &'static str) -> Result<Timestamp, RecordError> {
+        let found = self.array(field).map(i64::from_be_bytes)?;
+        DateTime::from_timestamp_micros(found).ok_or(RecordError::Time { field, found })
+    }
+
+    fn text(&mut self, field: &'static str, length: usize) -> Result<&'a str, RecordError> {
+        std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
+    }
+
+    fn content_type(&mut self, code: u8) -> Result<ContentType, RecordError> {
+        match code {
+            CONTENT_JSON => Ok(ContentType::Json),
+            CONTENT_MESSAGE_PACK => Ok(ContentType::MessagePack),
+            CONTENT_OTHER => {
+                let length = self.u8("media type")?;
+                self.text("media type", usize::from(length)).map(|text| ContentType::Other(text.into()))
+            }
+            found => Err(RecordError::ContentCode { found }),
+        }
+    }
+
+    fn tags(&mut self, count: u16) -> Result<BTreeSet<Tag>, RecordError> {
+        let mut tags = Vec::<Tag>::with_capacity(usize::from(count).min(es_core::store::MAX_TAGS));
+        for _ in 0..count {
+            let length = self.u16("length of a tag")?;
+            let tag = Tag::new(self.text("tag", usize::from(length))?)?;
+            if tags.last().is_some_and(|last| *last >= tag) {
+                return Err(RecordError::TagOrder { found: tag.as_str().to_owned() });
+            }
+            tags.push(tag);
+        }
+        Ok(tags.into_iter().collect())
+    }
+
+    /// Passes over the extensions by their lengths: a later version may have written some that this one does not know.
+    fn skip_extensions(&mut self, length: usize) -> Result<(), RecordError> {
+        let mut area = Rest { record: self.take("extensions", length)?, at: 0 };
+        while area.at < area.record.len() {
+            let _tag = area.u16("tag of an extension")?;
+            let length = area.length("length of an extension")?;
+            area.take("extension", length)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), RecordError> {
+        match self.record.len() - self.at {
+            0 => Ok(()),
+            found => Err(RecordError::Trailing { found }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use chrono::{DateTime, SubsecRound};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A record with every field set, so that each byte means something.
+fn full() -> RecordedEvent {
+    RecordedEvent {
+        position: Position::new(7).unwrap(),
+        stream: StreamId::new("order-10248").unwrap(),
+        revision: Revision::new(3),
+        id: EventId::from_uuid(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001)),
+        event_type: EventType::new("order-placed").unwrap(),
+        version: 2,
+        content_type: ContentType::Other("text/plain".into()),
+        payload: Bytes::from_static(b"payload"),
+        tags: [Tag::new("customer:VINET").unwrap(), Tag::new("vip").unwrap()].into(),
+        metadata: Metadata::new().with("user", "ada").with("ratio", 0.1),
+        recorded_at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
+        occurred_at: DateTime::from_timestamp_micros(-1).unwrap(),
+        correlation_id: Some(CorrelationId::from_uuid(Uuid::from_u128(5))),
+        causation_id: Some(EventId::from_uuid(Uuid::from_u128(6))),
+        part: CommitPart { index: 1, size: 4 },
+    }
+}
+
+fn bare() -> RecordedEvent {
+    RecordedEvent {
+        content_type: ContentType::Json,
+        payload: Bytes::new(),
+        tags: BTreeSet::new(),
+        metadata: Metadata::new(),
+        correlation_id: None,
+        causation_id: None,
+        ..full()
+    }
+}
+
+fn encoded(event: &RecordedEvent) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(event, &mut out).unwrap();
+    out
+}
+
+fn decoded(record: &[u8]) -> Result<RecordedEvent, RecordError> {
+    Decoder::default().decode(record)
+}
+
+/// The record with a right checksum, as a writer with a bug or a later version would have written it.
+fn sealed(mut record: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(&record);
+    record[CHECKSUM_AT..CHECKED_FROM].copy_from_slice(&sum.to_be_bytes());
+    record
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    for event in [full(), bare()] {
+        assert_eq!(decoded(&encoded(&event)).unwrap(), event);
+    }
+}
+
+#[test]
+fn a_decoder_gives_the_same_whatever_it_saw_before() {
+    let mut decoder = Decoder::of_stream(StreamId::new("other").unwrap());
+    for event in [full(), bare(), full()] {
+        assert_eq!(decoder.decode(&encoded(&event)).unwrap(), event);
+    }
+}
+
+#[test]
+fn encoding_appends() {
+    let mut out = b"before".to_vec();
+    encode(&full(), &mut out).unwrap();
+    assert_eq!(decoded(&out[6..]).unwrap(), full());
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    for event in [full(), bare()] {
+        let record = encoded(&event);
+        for length in 0..record.len() {
+            assert!(decoded(&record[..length]).is_err(), "{length} of {} bytes were read", record.len());
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    for event in [full(), bare()] {
+        let record = encoded(&event);
+        for bit in 0..record.len() * 8 {
+            let mut flipped = record.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decoded(&flipped).is_err(), "bit {bit} was flipped and read");
+        }
+    }
+}
+
+/// The lengths are trusted no more than the checksum: with each byte set to extremes and the checksum made right, there
+/// is an error or an event, never a panic.
+#[test]
+fn a_record_with_a_right_checksum_and_wrong_lengths_does_not_panic() {
+    let record = encoded(&full());
+    for at in CHECKED_FROM..record.len() {
+        for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+            let mut changed = record.clone();
+            changed[at] = value;
+            let _ = decoded(&sealed(changed));
+        }
+    }
+    for length in 0..record.len() {
+        if length >= CHECKED_FROM {
+            assert!(decoded(&sealed(record[..length].to_vec())).is_err(), "{length} bytes were read");
+        }
+    }
+}
+
+#[test]
+fn trailing_bytes_are_refused() {
+    let mut record = encoded(&full());
+    record.push(0);
+    assert!(matches!(decoded(&record), Err(RecordError::Checksum { .. })));
+    assert!(matches!(decoded(&sealed(record)), Err(RecordError::Trailing { found: 1 })));
+}
+
+/// The extension area of `record` with these bytes in it.
+fn with_extensions(mut record: Vec<u8>, area: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(area.len()).unwrap();
+    record[FIXED_LEN - 4..FIXED_LEN].copy_from_slice(&length.to_be_bytes());
+    record.extend_from_slice(area);
+    sealed(record)
+}
+
+#[test]
+fn extensions_of_a_later_version_are_passed_over() {
+    let area = [&[0x00, 0x01, 0, 0, 0, 3][..], b"abc", &[0xff, 0xff, 0, 0, 0, 0]].concat();
+    assert_eq!(decoded(&with_extensions(encoded(&full()), &area)).unwrap(), full());
+    assert_eq!(area.len(), 2 * EXTENSION_HEAD_LEN + 3);
+}
+
+#[test]
+fn an_extension_longer_than_its_area_is_refused() {
+    let record = with_extensions(encoded(&full()), &[0x00, 0x01, 0, 0, 0, 3, b'a', b'b']);
+    assert!(matches!(decoded(&record), Err(RecordError::Length { field: "extension", expected: 3, found: 2 })));
+}
+
+#[test]
+fn tags_out_of_order_are_refused() {
+    let record = encoded(&full());
+    let text = String::from_utf8_lossy(&record).into_owned();
+    assert!(text.contains("customer:VINET"));
+    let at = record.windows(3).position(|bytes| bytes == b"vip").unwrap();
+    let mut swapped = record;
+    swapped[at..at + 3].copy_from_slice(b"aaa");
+    assert!(matches!(decoded(&sealed(swapped)), Err(RecordError::TagOrder { .. })));
+}
+
+#[test]
+fn another_version_is_named() {
+    let mut record = encoded(&full());
+    record[0] = 2;
+    assert_eq!(decoded(&sealed(record)).unwrap_err().to_string(), "expected record version 1, found 2");
+}
+
+#[test]
+fn metadata_that_could_not_be_read_back_is_not_written() {
+    let deep = (0..200).fold(serde_json::Value::Null, |inner, _| serde_json::Value::Array(vec![inner]));
+    let event = RecordedEvent { metadata: Metadata::new().with("deep", deep), ..full() };
+    assert!(matches!(encode(&event, &mut Vec::new()), Err(RecordError::Metadata(_))));
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(decoded(&bytes).is_err());
+        let mut record = bytes;
+        if let Some(version) = record.first_mut() {
+            *version = RECORD_VERSION;
+        }
+        if record.len() >= FIXED_LEN {
+            let _ = decoded(&sealed(record));
+        }
+    }
+
+    #[test]
+    fn any_event_is_read_back(
+        (position, revision) in (1..u64::MAX, any::<u64>()),
+        payload in proptest::collection::vec(any::<u8>(), 0..300),
+        tags in proptest::collection::btree_set("[a-zé]{1,8}", 0..6),
+        (number, text) in (any::<f64>().prop_filter("finite", |f| f.is_finite()), ".{0,20}"),
+        micros in -8_000_000_000_000_000_000i64..8_000_000_000_000_000_000,
+        code in 0u8..3,
+    ) {
+        let event = RecordedEvent {
+            position: Position::new(position).unwrap(),
+            revision: Revision::new(revision),
+            payload: payload.into(),
+            tags: tags.iter().map(|tag| Tag::new(tag).unwrap()).collect(),
+            metadata: Metadata::new().with("number", number).with("text", text),
+            occurred_at: DateTime::from_timestamp_micros(micros).unwrap().trunc_subsecs(6),
+            content_type: [ContentType::Json, ContentType::MessagePack, ContentType::Other("x/y".into())][usize::from(code)].clone(),
+            correlation_id: (code == 1).then(CorrelationId::new),
+            ..full()
+        };
+        prop_assert_eq!(decoded(&encoded(&event)).unwrap(), event);
+    }
+}

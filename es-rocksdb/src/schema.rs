@@ -1,0 +1,96 @@
+//! The schema: which column families there are, and what the `meta` family says of the store itself.
+//!
+//! `docs/storage-format.md` is rendered from the constants of this file, of `key` and of `record`.
+
+/// The version of the whole format: column families, keys and values. It goes up when a store written by this version
+/// could no longer be opened by the one before; a new extension tag of a record does not count.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// Key in [`Cf::Meta`]: the format version, 4 bytes big-endian.
+pub(crate) const META_FORMAT: &[u8] = b"format";
+/// Key in [`Cf::Meta`]: the id of the store, the 16 bytes of a UUID.
+pub(crate) const META_STORE_ID: &[u8] = b"store-id";
+/// Key in [`Cf::Meta`]: when the store was created, 8 bytes big-endian, microseconds since 1970 in UTC.
+pub(crate) const META_CREATED: &[u8] = b"created";
+
+/// The rows of the `meta` family for the document: key, value.
+#[cfg(test)]
+pub(crate) const META_ROWS: [(&[u8], &str); 3] = [
+    (META_FORMAT, "format version, `u32`"),
+    (META_STORE_ID, "id of the store, the 16 bytes of a UUID"),
+    (META_CREATED, "when the store was created, `i64` microseconds since 1970 in UTC"),
+];
+
+/// A column family. All of them change together in one write batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cf {
+    /// Records by position.
+    Log,
+    /// The same records by stream and revision, so that loading a stream is one scan.
+    Streams,
+    /// The last revision of each stream.
+    Heads,
+    /// Positions by event id.
+    Ids,
+    /// Positions by category.
+    Categories,
+    /// Positions by event type.
+    Types,
+    /// Positions by tag.
+    Tags,
+    /// Owners of unique keys.
+    Keys,
+    /// Rows of side tables.
+    Rows,
+    /// What the store says of itself.
+    Meta,
+}
+
+impl Cf {
+    /// All column families, in the order in which the document lists them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Log,
+        Self::Streams,
+        Self::Heads,
+        Self::Ids,
+        Self::Categories,
+        Self::Types,
+        Self::Tags,
+        Self::Keys,
+        Self::Rows,
+        Self::Meta,
+    ];
+
+    /// Its name in RocksDB.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Streams => "streams",
+            Self::Heads => "heads",
+            Self::Ids => "ids",
+            Self::Categories => "categories",
+            Self::Types => "types",
+            Self::Tags => "tags",
+            Self::Keys => "keys",
+            Self::Rows => "rows",
+            Self::Meta => "meta",
+        }
+    }
+
+    /// Key and value for the document.
+    #[cfg(test)]
+    pub(crate) const fn layout(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Log => ("position `u64`", "record"),
+            Self::Streams => ("stream, `0x00`, revision `u64`", "record, the same bytes as in `log`"),
+            Self::Heads => ("stream", "revision of its last event `u64`"),
+            Self::Ids => ("event id, 16 bytes", "position `u64`"),
+            Self::Categories => ("category, `0x00`, position `u64`", "empty"),
+            Self::Types => ("event type, `0x00`, position `u64`", "empty"),
+            Self::Tags => ("tag, `0x00`, position `u64`", "empty"),
+            Self::Keys => ("scope, `0x00`, value", "stream that holds the key"),
+            Self::Rows => ("table, `0x00`, key of the row", "value of the row"),
+            Self::Meta => ("ASCII text", "see below"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What all handles, reads and the writer share: the open database, and the ways to read from it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+
+use es_core::StoreError;
+
+use crate::database::{Database, Fault, Tier};
+use crate::notify::Visible;
+use crate::stats::Counters;
+
+/// The open database, until it is closed.
+pub(crate) struct Shared {
+    /// NOTE: a read holds the lock only while it runs on RocksDB, so that closing waits for the reads under way, and for
+    /// nothing else: a read that is open but idle does not keep the store open.
+    database: RwLock<Option<Arc<Database>>>,
+    pub(crate) visible: Visible,
+    pub(crate) counters: Counters,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("visible", &self.visible).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(database: Arc<Database>, visible: Visible) -> Self {
+        Self { database: RwLock::new(Some(database)), visible, counters: Counters::default() }
+    }
+
+    /// Reads on this thread, from memory only.
+    pub(crate) fn cached<T>(&self, read: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        let database = match self.database.try_read() {
+            Ok(database) => database,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // NOTE: the store is being closed; whoever may block finds out when.
+            Err(TryLockError::WouldBlock) => return Err(Fault::NotCached),
+        };
+        database.as_ref().map_or(Err(Fault::Store(StoreError::Closed)), |database| read(database))
+    }
+
+    /// Reads on a thread that may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(self);
+        off_executor(move || {
+            let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+            database.as_ref().map_or(Err(StoreError::Closed), |database| read(database))
+        })
+        .await?
+    }
+
+    /// Reads what commits also change, such as a row or a key: from memory if possible, and not before everything that
+    /// it has seen is published.
+    pub(crate) async fn point<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl Fn(&Database, Tier) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // ORDER: the sequence is asked for after the read, so that it is not below what the read has seen.
+        let with_sequence = move |database: &Database, tier| Ok((read(database, tier)?, database.sequence()));
+        let (value, sequence) = match self.cached(|database| with_sequence(database, Tier::Cached)) {
+            Ok(found) => found,
+            Err(Fault::Store(error)) => return Err(error),
+            Err(Fault::NotCached) => {
+                self.blocking(move |database| with_sequence(database, Tier::Any).map_err(|fault: Fault| fault.into()))
+                    .await?
+            }
+        };
+        self.visible.settle(sequence).await;
+        Ok(value)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn database(&self) -> Option<Arc<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the database out, once no read runs on it any more.
+    pub(crate) fn take(&self) -> Option<Arc<Database>> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Runs what may block on a thread for such work; on this thread where there is no tokio runtime.
+///
+/// # Errors
+/// [`StoreError::Io`] when the runtime is shut down, or when `work` panicked.
+pub(crate) async fn off_executor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => {
+            runtime.spawn_blocking(work).await.map_err(|error| StoreError::io("run on a blocking thread", error))
+        }
+        Err(_) => Ok(work()),
+    }
+}

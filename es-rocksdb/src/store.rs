@@ -1,0 +1,305 @@
+//! [`RocksDbStore`]: the handle, and its [`EventStore`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use es_core::store::{Batch, EventStream, Row, RowScan};
+use es_core::{
+    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
+    StreamId, StreamRead, Table, Timestamp, UniqueKey,
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::database::{Database, Fault, Tier, place_of};
+use crate::error::{OpenError, of_rocksdb};
+use crate::notify::Visible;
+use crate::open::{self, Opened};
+use crate::options::{self, Durability, Options, ReadLimits};
+use crate::queue::{Closed, Queue};
+use crate::reader::{LogSource, StreamSource};
+use crate::record::Decoder;
+use crate::rows::{self, INLINE_ROWS};
+use crate::shared::{Shared, off_executor};
+use crate::stats::Stats;
+use crate::writer::{Parts, WriteToDisk, Writer};
+
+/// An event store in a folder of this machine. See [the crate](crate) for what it promises.
+///
+/// A handle is cheap to clone; all clones are one store. Dropping the last one writes what waits, ends the writer and
+/// frees the folder, and blocks for as long as that takes; [`close`](Self::close) does the same without blocking an
+/// executor, and reports errors. An [`EventStream`] does not keep the store open: it ends with
+/// [`StoreError::Closed`] at its next batch.
+///
+/// The conditions of a commit are checked by the one writer while others wait. A condition over a query costs what the
+/// shortest of its indexes has behind the position that it starts from: give it the position up to which the log was read.
+///
+/// Reads run on the executor where what they want is in memory, and on tokio's threads for blocking work otherwise. Where
+/// there is no tokio runtime, they block the thread that polls them.
+#[derive(Clone)]
+pub struct RocksDbStore {
+    inner: Arc<Inner>,
+}
+
+/// What the last handle closes.
+struct Inner {
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    is_closed: AtomicBool,
+    durability: Durability,
+    read_batch: ReadLimits,
+    folder: PathBuf,
+    id: Uuid,
+    created: Timestamp,
+}
+
+impl RocksDbStore {
+    /// Opens the store in this folder as [`Options::new`] says; creates it where there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`]; each variant says what to do.
+    pub async fn open(folder: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
+        Self::open_with(folder, Options::new()).await
+    }
+
+    /// Opens the store in this folder as the options say.
+    ///
+    /// It takes as long as reading the write-ahead log twice, which is bounded by four write buffers.
+    ///
+    /// # Errors
+    /// [`OpenError`]; each variant says what to do.
+    pub async fn open_with(folder: impl AsRef<Path> + Send, options: Options) -> Result<Self, OpenError> {
+        let folder = folder.as_ref().to_owned();
+        let opened = off_executor({
+            let folder = folder.clone();
+            move || open::open(&folder, &options).and_then(|opened| Self::start(opened, &options, None))
+        });
+        opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store", error)))
+    }
+
+    /// Starts the writer of an opened store; with another disk in a test.
+    pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
+        let Opened { database, end, id, created } = opened;
+        let folder = database.folder().to_owned();
+        tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
+        let visible = Visible::new(end.head, database.sequence());
+        let database = Arc::new(database);
+        let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
+        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let writer = Writer::new(Parts {
+            queue: Arc::clone(&queue),
+            limits: options.commit_batch,
+            disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
+            database,
+            shared: Arc::clone(&shared),
+            clock: Arc::clone(&options.clock),
+            is_synced: options.durability == Durability::Sync,
+            end,
+            cached_heads: options.cached_heads,
+        });
+        let writer = std::thread::Builder::new()
+            .name("es-rocksdb-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::io(&folder, "start the writer", error))?;
+        let inner = Inner {
+            queue,
+            shared,
+            writer: Mutex::new(Some(writer)),
+            is_closed: AtomicBool::new(false),
+            durability: options.durability,
+            read_batch: options.read_batch,
+            folder,
+            id,
+            created,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Writes the commits that wait already, waits for the reads under way, and closes the store for all its handles.
+    /// When this returns, the folder is free and everything acknowledged is on the disk, also with
+    /// [`Durability::Buffered`]. Later calls of the store give [`StoreError::Closed`]; closing again does nothing.
+    ///
+    /// If the future is dropped after it was polled, the store is closed all the same.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the last wait for the disk failed; the store is closed, and what was acknowledged with
+    /// [`Durability::Buffered`] may be lost at a power failure.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        off_executor(move || inner.close()).await?
+    }
+
+    /// What this store has written since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.shared.counters.read()
+    }
+
+    /// Follows [`head`](EventStore::head): the receiver wakes whenever commits become visible, once for all of a batch.
+    #[must_use]
+    pub fn watch_head(&self) -> watch::Receiver<Option<Position>> {
+        self.inner.shared.visible.watch()
+    }
+
+    /// The folder, with its full path.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// The id that the store was given when it was created. A copy of the folder has the same.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.inner.id
+    }
+
+    /// When the store was created.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.inner.created
+    }
+}
+
+#[cfg(test)]
+impl RocksDbStore {
+    /// The open database, for a disk that fails.
+    pub(crate) fn database_for_test(&self) -> Option<Arc<Database>> {
+        self.inner.shared.database()
+    }
+
+    /// How many commits wait.
+    pub(crate) fn queued_for_test(&self) -> usize {
+        self.inner.queue.len()
+    }
+}
+
+impl fmt::Debug for RocksDbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = self.inner.shared.visible.head();
+        f.debug_struct("RocksDbStore").field("folder", &self.inner.folder).field("head", &head).finish_non_exhaustive()
+    }
+}
+
+/// The disk in earnest.
+fn write_to(database: Arc<Database>, durability: Durability) -> WriteToDisk {
+    let options = options::write(durability);
+    Box::new(move |batch| Ok(database.raw().write_opt(batch, &options)?))
+}
+
+impl Inner {
+    fn close(&self) -> Result<(), StoreError> {
+        self.is_closed.store(true, Ordering::Release);
+        self.queue.close();
+        // NOTE: the lock is held while the writer ends, so that whoever closes at the same time waits, too.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let panicked = writer.take().is_some_and(|writer| writer.join().is_err());
+        let Some(database) = self.shared.take() else { return Ok(()) };
+        let synced = match self.durability {
+            Durability::Sync => Ok(()),
+            Durability::Buffered => {
+                database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "write-ahead log", error))
+            }
+        };
+        // ORDER: the writer had the only other reference and is gone: this closes RocksDB and gives its lock back.
+        drop(database);
+        tracing::info!(folder = %self.folder.display(), "closed the store");
+        if panicked {
+            return Err(StoreError::io("end the writer", "it panicked; this is a bug, and its message says where"));
+        }
+        synced
+    }
+
+    /// Why the queue takes no commit, or why no answer comes.
+    fn refusal(&self) -> CommitError {
+        let error = if self.is_closed.load(Ordering::Acquire) {
+            StoreError::Closed
+        } else {
+            StoreError::Stopped { reason: "its writer ended without being asked to".into() }
+        };
+        error.into()
+    }
+
+    /// The head up to which a read that begins now may see.
+    fn open_head(&self) -> Result<Option<Position>, StoreError> {
+        if self.is_closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(self.shared.visible.head()) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(folder = %self.folder.display(), %error, "could not close the store in order");
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for RocksDbStore {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        // NOTE: here already, so that nothing that breaks a limit takes room in the queue.
+        commit.validate()?;
+        let answer = self.inner.queue.push(commit).await.map_err(|Closed| self.inner.refusal())?;
+        answer.await.unwrap_or_else(|_| Err(self.inner.refusal()))
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
+        let Some(head) = self.inner.open_head()? else { return Ok(EventStream::ready(Batch::default())) };
+        Ok(EventStream::new(StreamSource::new(Arc::clone(&self.inner.shared), self.inner.read_batch, read, head)))
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        let head = self.inner.open_head()?;
+        let nothing = Batch { events: Vec::new(), scanned: read.scanned_to(head, &[]) };
+        let (shared, limits) = (Arc::clone(&self.inner.shared), self.inner.read_batch);
+        let source = head.and_then(|head| LogSource::new(shared, limits, read, head));
+        Ok(source.map_or_else(|| EventStream::ready(nothing), EventStream::new))
+    }
+
+    async fn head(&self) -> Result<Option<Position>, StoreError> {
+        self.inner.open_head()
+    }
+
+    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        let stream = stream.clone();
+        self.inner.shared.point(move |database, tier| database.revision(&stream, tier)).await
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
+        self.inner.shared.point(move |database, tier| find(database, id, tier)).await
+    }
+
+    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        let key = key.clone();
+        self.inner.shared.point(move |database, tier| database.owner(&key, tier)).await
+    }
+
+    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let (table, key) = (table.clone(), Bytes::copy_from_slice(key));
+        self.inner.shared.point(move |database, tier| database.row(&table, &key, tier)).await
+    }
+
+    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
+        let is_small = scan.limit <= INLINE_ROWS;
+        let read = move |database: &Database, tier: Tier| match tier {
+            Tier::Cached if !is_small => Err(Fault::NotCached),
+            tier => rows::scan(database, &scan, tier),
+        };
+        self.inner.shared.point(read).await
+    }
+}
+
+fn find(database: &Database, id: EventId, tier: Tier) -> Result<Option<RecordedEvent>, Fault> {
+    let Some(position) = database.position_of(id, tier)? else { return Ok(None) };
+    let event = database.event(position, tier, &mut Decoder::default())?;
+    if event.id != id {
+        let detail = format!("expected the event with id {id}, which an index names, found id {}", event.id);
+        return Err(StoreError::damaged(place_of(position), detail).into());
+    }
+    Ok(Some(event))
+}

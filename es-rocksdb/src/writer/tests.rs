@@ -1,0 +1,225 @@
+//! What happens when the disk refuses: the tests put a failing one in its place.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use es_core::store::EventStream;
+use es_core::{
+    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId, StreamRead,
+    Table, UniqueKey,
+};
+
+use super::*;
+use crate::open;
+use crate::options::{self, Durability, Options};
+use crate::store::RocksDbStore;
+
+fn stream() -> StreamId {
+    StreamId::new("order-1").unwrap()
+}
+
+fn event() -> NewEvent {
+    NewEvent::json(EventType::new("placed").unwrap(), "{}")
+}
+
+fn to_stream(expected: ExpectedRevision) -> Commit {
+    Commit::to(&stream(), expected, [event()])
+}
+
+/// A store on a disk that takes `good` batches and then fails, either before anything is on it or after all of it is.
+fn store_on_failing_disk(folder: &std::path::Path, good: usize, writes_before_it_fails: bool) -> RocksDbStore {
+    let options = Options::new();
+    let opened = open::open(folder, &options).unwrap();
+    // NOTE: the disk writes through a handle of its own, which is empty once the store is closed.
+    let database = Arc::new(std::sync::Mutex::new(None::<Arc<Database>>));
+    let handle = Arc::clone(&database);
+    let written = AtomicUsize::new(0);
+    let disk: WriteToDisk = Box::new(move |batch| {
+        let is_good = written.fetch_add(1, Ordering::Relaxed) < good;
+        if is_good || writes_before_it_fails {
+            let database = handle.lock().unwrap();
+            database.as_ref().unwrap().raw().write_opt(batch, &options::write(Durability::Sync))?;
+        }
+        if is_good { Ok(()) } else { Err("no space left on device".into()) }
+    });
+    let store = RocksDbStore::start(opened, &options, Some(disk)).unwrap();
+    *database.lock().unwrap() = store.database_for_test();
+    store
+}
+
+fn stopped_reason(error: CommitError) -> String {
+    match error {
+        CommitError::Store(StoreError::Stopped { reason }) => reason,
+        other => panic!("expected that the store has stopped, found {other:?}"),
+    }
+}
+
+async fn positions(events: Result<EventStream, StoreError>) -> Vec<u64> {
+    let events = events.unwrap().collect().await.unwrap();
+    events.iter().map(|event| event.position.get()).collect()
+}
+
+#[tokio::test]
+async fn after_a_failed_write_nothing_is_written_and_everything_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_on_failing_disk(folder.path(), 1, false);
+    store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
+
+    let failed = to_stream(ExpectedRevision::Any);
+    let reason = stopped_reason(store.commit(failed.clone()).await.unwrap_err());
+    assert_eq!(reason, "a write failed: no space left on device");
+    for commit in [failed.clone(), to_stream(ExpectedRevision::NoStream), Commit::new()] {
+        assert_eq!(stopped_reason(store.commit(commit).await.unwrap_err()), reason);
+    }
+
+    assert_eq!(store.head().await.unwrap(), Some(Position::FIRST));
+    assert_eq!(store.revision(&stream()).await.unwrap(), Some(Revision::FIRST));
+    assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
+    assert_eq!(store.stats().batches, 1);
+
+    drop(store);
+    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let repeated = store.commit(failed).await.unwrap();
+    assert_eq!((repeated.position(), repeated.repeated), (Position::new(2), false));
+}
+
+/// The worst case: the failed batch is on the disk after all. No reader sees it, and whoever repeats the commit after
+/// the store was opened again learns that it was written.
+#[tokio::test]
+async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reopened() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_on_failing_disk(folder.path(), 1, true);
+    store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
+    let failed = to_stream(ExpectedRevision::Any);
+    stopped_reason(store.commit(failed.clone()).await.unwrap_err());
+
+    assert_eq!(store.head().await.unwrap(), Some(Position::FIRST));
+    assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
+    assert_eq!(positions(store.read_log(LogRead::all().backward()).await).await, [1]);
+    assert_eq!(positions(store.read_log(LogRead::event_type(event().event_type)).await).await, [1]);
+    assert_eq!(positions(store.read_log(LogRead::event_type(event().event_type).backward()).await).await, [1]);
+    assert_eq!(positions(store.read_stream(StreamRead::new(stream())).await).await, [1]);
+    assert_eq!(positions(store.read_stream(StreamRead::new(stream()).backward()).await).await, [1]);
+
+    drop(store);
+    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let repeated = store.commit(failed).await.unwrap();
+    assert_eq!((repeated.position(), repeated.repeated), (Position::new(2), true));
+}
+
+/// Between RocksDB's write and the publication a point read sees what a read of the log does not. It waits, so that what
+/// it returns is in the log, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_point_read_returns_nothing_that_is_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new();
+    let opened = open::open(folder.path(), &options).unwrap();
+    let database = Arc::new(std::sync::Mutex::new(None::<Arc<Database>>));
+    let handle = Arc::clone(&database);
+    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let disk: WriteToDisk = Box::new(move |batch| {
+        let database = handle.lock().unwrap();
+        database.as_ref().unwrap().raw().write_opt(batch, &options::write(Durability::Sync))?;
+        entered.send(()).map_err(|_| "nobody waits")?;
+        Ok(may_go_on.recv()?)
+    });
+    let store = RocksDbStore::start(opened, &options, Some(disk)).unwrap();
+    *database.lock().unwrap() = store.database_for_test();
+    drop(database);
+
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(to_stream(ExpectedRevision::NoStream)).await }
+    });
+    is_in.recv().await.unwrap();
+    assert_eq!(store.head().await.unwrap(), None);
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move { (store.revision(&stream()).await.unwrap(), store.head().await.unwrap()) }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!reading.is_finished(), "it returned what is not published");
+    go_on.send(()).unwrap();
+    assert_eq!(reading.await.unwrap(), (Some(Revision::FIRST), Some(Position::FIRST)));
+    writing.await.unwrap().unwrap();
+}
+
+/// A conflict may have been found against a commit of the same batch. If that commit is not written, the conflict is not
+/// true.
+#[tokio::test]
+async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new();
+    let opened = open::open(folder.path(), &options).unwrap();
+    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<bool>();
+    // NOTE: the first batch holds the disk until the next one has filled; nothing is written at all.
+    let disk: WriteToDisk = Box::new(move |_| {
+        entered.send(()).map_err(|_| "nobody waits")?;
+        if may_go_on.recv()? { Ok(()) } else { Err("no space left on device".into()) }
+    });
+    let store = RocksDbStore::start(opened, &options, Some(disk)).unwrap();
+    let commit = |commit| {
+        tokio::spawn({
+            let store = store.clone();
+            async move { store.commit(commit).await }
+        })
+    };
+    let first = commit(Commit::new().put_row(Table::new("t").unwrap(), "k", "v"));
+    is_in.recv().await.unwrap();
+    let second = commit(to_stream(ExpectedRevision::NoStream));
+    while store.queued_for_test() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let conflicting = commit(to_stream(ExpectedRevision::NoStream));
+    while store.queued_for_test() < 2 {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(true).unwrap();
+    is_in.recv().await.unwrap();
+    assert!(!conflicting.is_finished(), "it was answered before the batch was written");
+    go_on.send(false).unwrap();
+    first.await.unwrap().unwrap();
+    stopped_reason(second.await.unwrap().unwrap_err());
+    stopped_reason(conflicting.await.unwrap().unwrap_err());
+}
+
+#[tokio::test]
+async fn commits_of_one_batch_see_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Arc::new(open::open(folder.path(), &Options::new()).unwrap().database);
+    let mut known = KnownHeads::new(1);
+    let mut overlay = Overlay::new(LogEnd::default());
+    let key = UniqueKey::new("scope", "value").unwrap();
+    let table = Table::new("t").unwrap();
+    let now = "2016-07-04T00:00:00Z".parse().unwrap();
+    let mut run = |commit: &Commit| {
+        let mut view = BatchView { database: &database, written: None, known: &mut known, overlay: &overlay };
+        let decision = decide(commit, &mut view, now)?;
+        overlay.change(commit);
+        if let Decision::Write(committed) = decision.clone() {
+            overlay.append(committed);
+        }
+        Ok::<_, CommitError>(decision)
+    };
+
+    let tag = es_core::Tag::new("a:1").unwrap();
+    let first = Commit::to(&stream(), ExpectedRevision::NoStream, [event().tagged(tag.clone()), event()])
+        .claim(key.clone(), stream())
+        .put_row(table.clone(), "k", "v");
+    assert!(matches!(run(&first), Ok(Decision::Write(_))));
+    assert!(matches!(run(&first), Ok(Decision::Repeat(repeat)) if repeat.position() == Position::new(2)));
+    let other = StreamId::new("order-2").unwrap();
+    let wrong = Commit::to(&stream(), ExpectedRevision::Exact(Revision::FIRST), [event()])
+        .unless(es_core::QueryItem::new().tag(tag), None)
+        .claim(key, other)
+        .expect_row(table.clone(), "k", None);
+    let Err(CommitError::Conflict(conflict)) = run(&wrong) else { panic!("expected a conflict") };
+    assert_eq!(conflict.failed.len(), 4, "{conflict}");
+    let next = Commit::to(&stream(), ExpectedRevision::Exact(Revision::new(1)), [event()]).expect_row(
+        table,
+        "k",
+        Some("v".into()),
+    );
+    assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
+}

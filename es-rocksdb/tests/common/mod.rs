@@ -1,0 +1,84 @@
+//! What the tests of this crate share: short ways to say what to write and what was read.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::Path;
+use std::pin::Pin;
+use std::task::Poll;
+
+use es_core::store::EventStream;
+use es_core::{
+    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId, Tag,
+};
+use es_rocksdb::{OpenError, RocksDbStore};
+use rocksdb::{ColumnFamilyDescriptor, DB, Options};
+
+pub(crate) fn stream(name: &str) -> StreamId {
+    StreamId::new(name).unwrap()
+}
+
+pub(crate) fn event(event_type: &str) -> NewEvent {
+    NewEvent::json(EventType::new(event_type).unwrap(), r#"{"amount":5}"#)
+}
+
+pub(crate) fn tag(text: &str) -> Tag {
+    Tag::new(text).unwrap()
+}
+
+/// A commit of one event to a stream, whatever is there.
+pub(crate) fn append(name: &str) -> Commit {
+    Commit::to(&stream(name), ExpectedRevision::Any, [event("happened")])
+}
+
+pub(crate) async fn open(folder: &Path) -> RocksDbStore {
+    RocksDbStore::open(folder).await.unwrap()
+}
+
+pub(crate) async fn refused(folder: &Path) -> OpenError {
+    RocksDbStore::open(folder).await.expect_err("the store must not open")
+}
+
+pub(crate) async fn all(store: &dyn EventStore) -> Vec<RecordedEvent> {
+    collect(store.read_log(LogRead::all()).await).await.unwrap()
+}
+
+pub(crate) async fn collect(events: Result<EventStream, StoreError>) -> Result<Vec<RecordedEvent>, StoreError> {
+    events?.collect().await
+}
+
+pub(crate) fn positions(events: &[RecordedEvent]) -> Vec<u64> {
+    events.iter().map(|event| event.position.get()).collect()
+}
+
+/// Polls a future once, and leaves it.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
+}
+
+/// The database under a closed store, as RocksDB itself sees it.
+pub(crate) fn raw(folder: &Path) -> DB {
+    let names = DB::list_cf(&Options::default(), folder).unwrap();
+    let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+    DB::open_cf_descriptors(&Options::default(), folder, families).unwrap()
+}
+
+/// Changes the value under a key of a family of a closed store.
+pub(crate) fn tamper(folder: &Path, family: &str, key: &[u8], change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) {
+    let db = raw(folder);
+    let family = db.cf_handle(family).unwrap();
+    match change(db.get_cf(family, key).unwrap()) {
+        Some(value) => db.put_cf(family, key, value).unwrap(),
+        None => db.delete_cf(family, key).unwrap(),
+    }
+}
+
+/// Names, lengths and contents of the files in a folder.
+pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    };
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(entry).collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,310 @@
+//! What is not as it was written is an error that says where.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{all, append, collect, event, open, positions, raw, refused, stream, tag, tamper};
+use es_core::store::{Direction, RowScan};
+use es_core::{Commit, EventStore, ExpectedRevision, LogRead, QueryItem, StoreError, StreamRead, Table, UniqueKey};
+use es_rocksdb::{OpenError, Options, RocksDbStore};
+
+/// A closed store with five events at positions 1 to 5, revisions 0 to 4 of one stream, all with one tag.
+async fn five(folder: &Path) {
+    let store = open(folder).await;
+    for _ in 0..5 {
+        let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("a:1"))]);
+        store.commit(commit).await.unwrap();
+    }
+    store.close().await.unwrap();
+}
+
+fn position(position: u64) -> [u8; 8] {
+    position.to_be_bytes()
+}
+
+fn in_stream(revision: u64) -> Vec<u8> {
+    [b"order-1\0".as_slice(), &revision.to_be_bytes()].concat()
+}
+
+fn flipped(value: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let mut value = value.unwrap();
+    let middle = value.len() / 2;
+    value[middle] ^= 0x10;
+    Some(value)
+}
+
+fn damage<T: std::fmt::Debug>(result: Result<T, StoreError>) -> (String, String) {
+    match result {
+        Err(StoreError::Damaged { place, detail }) => (place, detail),
+        other => panic!("expected damage, found {other:?}"),
+    }
+}
+
+async fn read_log(store: &RocksDbStore, read: LogRead) -> Result<Vec<u64>, StoreError> {
+    collect(store.read_log(read).await).await.map(|events| positions(&events))
+}
+
+#[tokio::test]
+async fn a_record_with_a_flipped_bit_names_its_position() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    tamper(folder.path(), "log", &position(3), flipped);
+    let store = open(folder.path()).await;
+    for read in [LogRead::all(), LogRead::all().backward(), LogRead::tag(tag("a:1"))] {
+        let (place, detail) = damage(read_log(&store, read).await);
+        assert_eq!(place, "position 3");
+        assert!(detail.starts_with("expected checksum "), "{detail}");
+    }
+    assert_eq!(read_log(&store, LogRead::all().limit(2)).await.unwrap(), [1, 2]);
+    let stream = collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await.unwrap();
+    assert_eq!(positions(&stream), [1, 2, 3, 4, 5], "the copy under the stream is whole");
+    store.commit(append("order-2")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_a_stream_with_a_flipped_bit_names_its_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    tamper(folder.path(), "streams", &in_stream(2), flipped);
+    let store = open(folder.path()).await;
+    for read in [StreamRead::new(stream("order-1")), StreamRead::new(stream("order-1")).backward()] {
+        let (place, _) = damage(collect(store.read_stream(read).await).await);
+        assert_eq!(place, "stream \"order-1\", revision 2");
+    }
+}
+
+#[tokio::test]
+async fn a_record_under_another_key_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    let db = raw(folder.path());
+    let (log, streams) = (db.cf_handle("log").unwrap(), db.cf_handle("streams").unwrap());
+    db.put_cf(log, position(3), db.get_cf(log, position(4)).unwrap().unwrap()).unwrap();
+    db.put_cf(streams, in_stream(2), db.get_cf(streams, in_stream(3)).unwrap().unwrap()).unwrap();
+    drop(db);
+    let store = open(folder.path()).await;
+    let (place, detail) = damage(read_log(&store, LogRead::all()).await);
+    assert_eq!(place, "position 3");
+    assert_eq!(detail, "expected the record of this position, found that of position 4");
+    let (place, _) = damage(collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await);
+    assert_eq!(place, "stream \"order-1\", revision 2");
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    tamper(folder.path(), "log", &position(3), |_| None);
+    tamper(folder.path(), "streams", &in_stream(2), |_| None);
+    let store = open(folder.path()).await;
+    for read in [LogRead::all(), LogRead::all().backward(), LogRead::tag(tag("a:1"))] {
+        assert_eq!(damage(read_log(&store, read).await).0, "position 3");
+    }
+    for read in [StreamRead::new(stream("order-1")), StreamRead::new(stream("order-1")).backward()] {
+        let (place, _) = damage(collect(store.read_stream(read).await).await);
+        assert_eq!(place, "stream \"order-1\", revision 2");
+    }
+}
+
+/// The same with batches of one event, so that the loss lies between two of them.
+#[tokio::test]
+async fn a_record_that_is_gone_between_two_batches_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    tamper(folder.path(), "streams", &in_stream(0), |_| None);
+    tamper(folder.path(), "streams", &in_stream(2), |_| None);
+    let store = Options::new().read_batch(1, 1).open(folder.path()).await.unwrap();
+    let (place, _) = damage(collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await);
+    assert_eq!(place, "stream \"order-1\", revision 0");
+    let backward = StreamRead::new(stream("order-1")).backward();
+    let (place, _) = damage(collect(store.read_stream(backward.clone()).await).await);
+    assert_eq!(place, "stream \"order-1\", revision 2");
+    let from_below = backward.from(es_core::Revision::new(1));
+    let (place, _) = damage(collect(store.read_stream(from_below).await).await);
+    assert_eq!(place, "stream \"order-1\", revision 0");
+}
+
+#[tokio::test]
+async fn an_index_that_names_nothing_or_something_else_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    let other_tag = [b"b:1\0".as_slice(), &position(2)].concat();
+    tamper(folder.path(), "tags", &other_tag, |_| Some(Vec::new()));
+    tamper(folder.path(), "types", b"short\0\xff\xff", |_| Some(Vec::new()));
+    let store = open(folder.path()).await;
+    let (place, detail) = damage(read_log(&store, LogRead::tag(tag("b:1"))).await);
+    assert_eq!(place, "position 2");
+    assert!(detail.contains("found type \"happened\" in stream \"order-1\""), "{detail}");
+    let short = LogRead::event_type(es_core::EventType::new("short").unwrap());
+    let (place, detail) = damage(read_log(&store, short).await);
+    assert_eq!(
+        (place.as_str(), detail.as_str()),
+        ("column family types, key short\\x00\\xff\\xff", "expected 8 bytes, found 2")
+    );
+}
+
+#[tokio::test]
+async fn an_index_entry_behind_the_head_is_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    let behind = [b"a:1\0".as_slice(), &position(9)].concat();
+    tamper(folder.path(), "tags", &behind, |_| Some(Vec::new()));
+    let store = open(folder.path()).await;
+    assert_eq!(read_log(&store, LogRead::tag(tag("a:1"))).await.unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(read_log(&store, LogRead::tag(tag("a:1")).backward()).await.unwrap(), [5, 4, 3, 2, 1]);
+    let after = all(&store).await.last().map(|event| event.position);
+    let commit = append("order-2").unless(QueryItem::new().tag(tag("a:1")), after);
+    store.commit(commit).await.unwrap();
+}
+
+#[tokio::test]
+async fn values_that_are_none_are_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    tamper(folder.path(), "heads", b"order-2", |_| Some(vec![1, 2, 3]));
+    tamper(folder.path(), "keys", b"scope\0value", |_| Some(vec![0xff]));
+    let id = uuid::Uuid::from_u128(1);
+    tamper(folder.path(), "ids", id.as_bytes(), |_| Some(position(9).to_vec()));
+    let store = open(folder.path()).await;
+    let (place, detail) = damage(store.revision(&stream("order-2")).await);
+    assert_eq!((place.as_str(), detail.as_str()), ("head of stream \"order-2\"", "expected 8 bytes, found 3"));
+    let (place, _) = damage(store.owner(&UniqueKey::new("scope", "value").unwrap()).await);
+    assert_eq!(place, "owner of unique key scope \"value\"");
+    let (place, detail) = damage(store.find(id.into()).await);
+    assert_eq!((place.as_str(), detail.as_str()), ("position 9", "expected an event, found none"));
+
+    let commit = Commit::to(&stream("order-3"), ExpectedRevision::Any, [event("happened").with_id(id.into())]);
+    let error = store.commit(commit).await.unwrap_err().to_string();
+    assert!(error.contains("position 9: an index names it, but the log ends with position 5"), "{error}");
+    store.commit(append("order-3")).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_of_another_table_are_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let table = |name: &str| Table::new(name).unwrap();
+    let mut commit = Commit::new();
+    for (name, key) in [("a", "x"), ("ab", "x"), ("a ", "x"), ("b", "x")] {
+        commit = commit.put_row(table(name), key, name.to_owned());
+    }
+    store.commit(commit).await.unwrap();
+    for direction in [Direction::Forward, Direction::Backward] {
+        let rows = store.rows(RowScan { direction, ..RowScan::new(table("a"), "", 10) }).await.unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].value, "a");
+    }
+}
+
+#[tokio::test]
+async fn a_last_event_that_is_not_everywhere_is_damage_at_once() {
+    for (family, key) in [("streams", in_stream(4)), ("heads", b"order-1".to_vec())] {
+        let folder = tempfile::tempdir().unwrap();
+        five(folder.path()).await;
+        tamper(folder.path(), family, &key, |_| None);
+        let error = refused(folder.path()).await;
+        assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.starts_with("position 5: ")), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    tamper(folder.path(), "log", &position(5), flipped);
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.starts_with("position 5: ")), "{error}");
+}
+
+/// The files of a closed store that end so.
+fn files_named(folder: &Path, contains: &str) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().to_str().unwrap().contains(contains)).collect()
+}
+
+/// The whole log, read in every way: what comes out is what was written, or an error.
+async fn read_everything(folder: &Path) -> Result<(), String> {
+    let text = |error: StoreError| error.to_string();
+    let store = RocksDbStore::open(folder).await.map_err(|error| error.to_string())?;
+    for read in [LogRead::all(), LogRead::all().backward(), LogRead::tag(tag("a:1"))] {
+        assert_eq!(read_log(&store, read).await.map_err(text)?.len(), 5);
+    }
+    let of_stream = store.read_stream(StreamRead::new(stream("order-1"))).await;
+    assert_eq!(collect(of_stream).await.map_err(text)?.len(), 5);
+    assert_eq!(store.revision(&stream("order-1")).await.map_err(text)?.map(es_core::Revision::get), Some(4));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_file_is_an_error_or_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    let db = raw(folder.path());
+    for family in ["log", "streams", "heads", "ids", "tags"] {
+        db.flush_cf(db.cf_handle(family).unwrap()).unwrap();
+    }
+    drop(db);
+    read_everything(folder.path()).await.unwrap();
+    let mut refused = 0;
+    for file in files_named(folder.path(), ".sst") {
+        let whole = std::fs::read(&file).unwrap();
+        for part in 0..16 {
+            let mut bytes = whole.clone();
+            bytes[part * whole.len() / 16] ^= 1;
+            std::fs::write(&file, bytes).unwrap();
+            if let Err(error) = read_everything(folder.path()).await {
+                assert!(error.contains("is damaged: "), "{error}");
+                refused += 1;
+            }
+        }
+        std::fs::write(&file, whole).unwrap();
+    }
+    assert!(refused > 20, "only {refused} flips were found out");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_damage() {
+    for name in [".sst", "MANIFEST-"] {
+        let folder = tempfile::tempdir().unwrap();
+        five(folder.path()).await;
+        let db = raw(folder.path());
+        db.flush_cf(db.cf_handle("log").unwrap()).unwrap();
+        drop(db);
+        std::fs::remove_file(&files_named(folder.path(), name)[0]).unwrap();
+        let error = refused(folder.path()).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    }
+}
+
+/// The write-ahead log of a closed store: the largest, because opening leaves empty ones.
+fn write_ahead_log(folder: &Path) -> std::path::PathBuf {
+    let logs = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+}
+
+#[tokio::test]
+async fn a_torn_end_of_the_write_ahead_log_loses_only_the_commit_that_was_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    let log = write_ahead_log(folder.path());
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() - 10]).unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(positions(&all(&store).await), [1, 2, 3, 4]);
+    let committed = store.commit(append("order-1")).await.unwrap();
+    assert_eq!(committed.position().map(es_core::Position::get), Some(5));
+}
+
+#[tokio::test]
+async fn a_flipped_bit_within_the_write_ahead_log_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    five(folder.path()).await;
+    let log = write_ahead_log(folder.path());
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("orruption"), "{error}");
+}

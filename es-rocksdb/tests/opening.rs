@@ -1,0 +1,235 @@
+//! What a folder may hold when a store is opened in it, and what it must not.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{all, append, files, open, positions, raw, refused, tamper};
+use es_core::EventStore;
+use es_rocksdb::{OpenError, Options, RocksDbStore};
+
+/// In the environment of a second process: the folder that it is to open.
+const FOLDER: &str = "ES_ROCKSDB_TEST_FOLDER";
+/// In the environment of a second process: the file that it creates once it has the store open.
+const READY: &str = "ES_ROCKSDB_TEST_READY";
+
+#[tokio::test]
+async fn a_new_folder_is_created_with_its_parents() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("a/b/c");
+    let store = open(&folder).await;
+    store.commit(append("order-1")).await.unwrap();
+    assert_eq!(store.folder(), folder.canonicalize().unwrap());
+}
+
+#[tokio::test]
+async fn a_store_keeps_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let (id, created) = (store.id(), store.created());
+    store.close().await.unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!((store.id(), store.created()), (id, created));
+}
+
+#[tokio::test]
+async fn a_second_handle_is_refused_and_the_first_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    store.commit(append("order-1")).await.unwrap();
+    let error = refused(folder.path()).await;
+    assert!(
+        matches!(&error, OpenError::AlreadyOpen { folder: named } if *named == folder.path().canonicalize().unwrap())
+    );
+    assert!(error.to_string().contains("is open already"), "{error}");
+    store.commit(append("order-1")).await.unwrap();
+    assert_eq!(positions(&all(&store).await), [1, 2]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_handle_under_another_name_of_the_folder_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("store");
+    let link = parent.path().join("link");
+    let store = open(&folder).await;
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    assert!(matches!(refused(&link).await, OpenError::AlreadyOpen { .. }));
+    assert!(matches!(refused(&parent.path().join("./store/../store")).await, OpenError::AlreadyOpen { .. }));
+    drop(store);
+    open(&link).await;
+}
+
+/// Not a test of its own: what the second process of the next test runs.
+#[tokio::test]
+async fn second_process() {
+    let (Some(folder), Some(ready)) = (std::env::var_os(FOLDER), std::env::var_os(READY)) else { return };
+    let _store = open(folder.as_ref()).await;
+    std::fs::write(ready, "").unwrap();
+    // NOTE: until the first process closes the pipe, or ends.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_another_process_has_open_is_refused_until_that_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let ready = tempfile::tempdir().unwrap().path().with_extension("ready");
+    let mut second = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "second_process"])
+        .env(FOLDER, folder.path())
+        .env(READY, &ready)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !ready.exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the second process did not open the store");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::fs::remove_file(&ready).unwrap();
+    assert!(matches!(refused(folder.path()).await, OpenError::AlreadyOpen { .. }));
+
+    second.kill().unwrap();
+    second.wait().unwrap();
+    open(folder.path()).await;
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.close().await.unwrap();
+    tamper(folder.path(), "meta", b"format", |_| Some(7u32.to_be_bytes().to_vec()));
+    let before = files(folder.path());
+    let error = refused(folder.path()).await;
+    assert!(matches!(error, OpenError::NewerFormat { found: 7, supported: 1, .. }), "{error}");
+    assert_eq!(files(folder.path()), before);
+}
+
+#[tokio::test]
+async fn a_format_that_is_no_number_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.close().await.unwrap();
+    tamper(folder.path(), "meta", b"format", |_| Some(b"x".to_vec()));
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.contains("found x")), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_something_else_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    rocksdb::DB::open_default(folder.path()).unwrap().put("a", "b").unwrap();
+    let before = files(folder.path());
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("default")), "{error}");
+    assert_eq!(files(folder.path()), before);
+}
+
+#[tokio::test]
+async fn an_empty_database_of_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    rocksdb::DB::open_default(folder.path()).unwrap().create_cf("orders", &rocksdb::Options::default()).unwrap();
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("orders")), "{error}");
+}
+
+/// A crash between the creation of the database and the description of the store leaves this.
+#[tokio::test]
+async fn a_store_that_was_half_created_is_created_wholly() {
+    let folder = tempfile::tempdir().unwrap();
+    rocksdb::DB::open_default(folder.path()).unwrap().create_cf("log", &rocksdb::Options::default()).unwrap();
+    let must_exist = Options::new().create_if_missing(false).open(folder.path()).await;
+    assert!(matches!(must_exist, Err(OpenError::NoSuchFolder { .. })));
+    open(folder.path()).await.commit(append("order-1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_with_other_files_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("invoice.pdf"), "").unwrap();
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("invoice.pdf")), "{error}");
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store");
+    std::fs::write(&file, "hello").unwrap();
+    let error = refused(&file).await;
+    assert!(matches!(&error, OpenError::NotAStore { found, .. } if found == "a file"), "{error}");
+    let inside = refused(&file.join("deeper")).await;
+    assert!(matches!(inside, OpenError::Io { .. }), "{inside}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn a_missing_store_is_refused_where_it_must_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("store");
+    for folder in [missing.as_path(), folder.path()] {
+        let error = Options::new().create_if_missing(false).open(folder).await.unwrap_err();
+        assert!(matches!(error, OpenError::NoSuchFolder { .. }), "{error}");
+    }
+    assert_eq!(files(folder.path()).len(), 0);
+    open(&missing).await.close().await.unwrap();
+    Options::new().create_if_missing(false).open(&missing).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_without_permission_is_an_error_of_the_system() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("store");
+    open(&folder).await.close().await.unwrap();
+    let permit = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    permit(0o555);
+    if std::fs::write(folder.join("probe"), "").is_ok() {
+        // NOTE: no mode binds root, so that there is nothing to see here for root.
+        eprintln!("skipped: this user may write where it must not");
+        return;
+    }
+    let error = refused(&folder).await;
+    permit(0o755);
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+}
+
+/// RocksDB would create a new database beside these files and delete them as nobody's.
+#[tokio::test]
+async fn a_store_without_its_first_file_is_damage_and_loses_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    store.commit(append("order-1")).await.unwrap();
+    store.close().await.unwrap();
+    std::fs::remove_file(folder.path().join("CURRENT")).unwrap();
+    let before = files(folder.path());
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.contains("CURRENT")), "{error}");
+    assert_eq!(files(folder.path()), before);
+}
+
+#[tokio::test]
+async fn a_store_that_lost_a_column_family_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.close().await.unwrap();
+    raw(folder.path()).drop_cf("tags").unwrap();
+    let error = refused(folder.path()).await;
+    assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.contains("tags")), "{error}");
+}
+
+#[tokio::test]
+async fn many_handles_are_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let clone: RocksDbStore = store.clone();
+    store.commit(append("order-1")).await.unwrap();
+    drop(store);
+    clone.commit(append("order-1")).await.unwrap();
+    assert_eq!(positions(&all(&clone).await), [1, 2]);
+}

@@ -1,0 +1,255 @@
+//! Reads give what the memory store gives, whatever the batches are.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{event, open, positions, stream, tag};
+use es_core::store::memory::MemoryStore;
+use es_core::store::{Direction, Row, RowScan};
+use es_core::{
+    Category, Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem, Revision,
+    StreamRead, Table,
+};
+use es_rocksdb::{Options, RocksDbStore};
+use proptest::prelude::*;
+
+fn names<T: Ord>(names: impl IntoIterator<Item = u8>, make: impl Fn(u8) -> T) -> BTreeSet<T> {
+    names.into_iter().map(make).collect()
+}
+
+fn event_type(n: u8) -> EventType {
+    EventType::new(format!("type-{n}")).unwrap()
+}
+
+/// Three categories, one of them empty and one the beginning of another.
+fn category(n: u8) -> Category {
+    Category::new(["", "order", "order "][usize::from(n % 3)]).unwrap()
+}
+
+fn new_event() -> impl Strategy<Value = (u8, u8, NewEvent)> {
+    (0u8..3, 0u8..3, 0u8..4, proptest::collection::vec(0u8..5, 0..4), 0usize..300).prop_map(
+        |(kind, id, type_number, tags, length)| {
+            let mut event = NewEvent::json(event_type(type_number), vec![b' '; length]);
+            event.tags = names(tags, |n| tag(&format!("tag:{n}")));
+            (kind, id, event)
+        },
+    )
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let some = |of: u8| proptest::collection::vec(0..of, 0..3);
+    let item = (some(3), some(4), some(5)).prop_map(|(categories, types, tags)| QueryItem {
+        categories: names(categories, category),
+        event_types: names(types, event_type),
+        tags: names(tags, |n| tag(&format!("tag:{n}"))),
+    });
+    prop_oneof![
+        1 => Just(Query::all()),
+        8 => proptest::collection::vec(item, 0..4).prop_map(Query::any_of),
+    ]
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Forward), Just(Direction::Backward)]
+}
+
+fn log_read() -> impl Strategy<Value = LogRead> {
+    let from = proptest::option::of((1u64..70).prop_map(|n| Position::new(n).unwrap()));
+    (query(), from, direction(), proptest::option::of(0u64..20)).prop_map(|(query, from, direction, limit)| LogRead {
+        query,
+        from,
+        direction,
+        limit,
+    })
+}
+
+fn stream_read() -> impl Strategy<Value = StreamRead> {
+    let from = proptest::option::of((0u64..12).prop_map(Revision::new));
+    (0u8..3, 0u8..4, from, direction(), proptest::option::of(0u64..8)).prop_map(|(kind, id, from, direction, limit)| {
+        StreamRead { stream: stream_of(kind, id), from, direction, limit }
+    })
+}
+
+fn stream_of(kind: u8, id: u8) -> es_core::StreamId {
+    stream(&format!("{}-{id}", category(kind)))
+}
+
+async fn same_log(store: &RocksDbStore, memory: &MemoryStore, read: LogRead) {
+    let mut expected = memory.read_log(read.clone()).await.unwrap();
+    let mut found = store.read_log(read.clone()).await.unwrap();
+    while let Some(event) = expected.next().await.unwrap() {
+        let same =
+            found.next().await.unwrap().unwrap_or_else(|| panic!("expected {event:?} from {read:?}, found none"));
+        assert_eq!((same.position, &same.stream, &same.id), (event.position, &event.stream, &event.id), "{read:?}");
+        let scanned = found.scanned().unwrap();
+        assert!(if read.direction == Direction::Forward { scanned >= same.position } else { scanned <= same.position });
+    }
+    assert_eq!(found.next().await.unwrap(), None, "{read:?}");
+    assert_eq!(found.scanned(), expected.scanned(), "{read:?}");
+}
+
+async fn same_stream(store: &RocksDbStore, memory: &MemoryStore, read: StreamRead) {
+    let expected = memory.read_stream(read.clone()).await.unwrap().collect().await.unwrap();
+    let found = store.read_stream(read.clone()).await.unwrap().collect().await.unwrap();
+    assert_eq!(positions(&found), positions(&expected), "{read:?}");
+}
+
+async fn same_conditions(store: &RocksDbStore, memory: &MemoryStore, read: &LogRead) {
+    let check = || Commit::new().unless(read.query.clone(), read.from);
+    let (expected, found) = (memory.commit(check()).await, store.commit(check()).await);
+    assert_eq!(found.map_err(|error| error.to_string()), expected.map_err(|error| error.to_string()), "{read:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn reads_are_those_of_the_memory_store(
+        events in proptest::collection::vec(new_event(), 0..60),
+        log_reads in proptest::collection::vec(log_read(), 20),
+        stream_reads in proptest::collection::vec(stream_read(), 20),
+        batch in prop_oneof![Just((1, 1)), Just((3, 1_000_000)), Just((1000, 400)), Just((1024, 4 << 20))],
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Options::new().read_batch(batch.0, batch.1).open(folder.path()).await.unwrap();
+            let memory = MemoryStore::new();
+            for (kind, id, event) in events {
+                let commit = Commit::to(&stream_of(kind, id), ExpectedRevision::Any, [event]);
+                let (one, other) = (store.commit(commit.clone()).await.unwrap(), memory.commit(commit).await.unwrap());
+                assert_eq!((one.position(), one.events[0].revision), (other.position(), other.events[0].revision));
+            }
+            for read in log_reads {
+                same_conditions(&store, &memory, &read).await;
+                same_log(&store, &memory, read).await;
+            }
+            for read in stream_reads {
+                same_stream(&store, &memory, read).await;
+            }
+        });
+    }
+
+    #[test]
+    fn rows_are_those_of_the_memory_store(
+        keys in proptest::collection::btree_set(proptest::collection::vec(0u8..3, 1..4), 0..20),
+        scans in proptest::collection::vec(
+            (proptest::collection::vec(0u8..3, 0..3), proptest::option::of(proptest::collection::vec(0u8..3, 0..4)), direction(), 0usize..25),
+            30,
+        ),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (store, memory) = (open(folder.path()).await, MemoryStore::new());
+            let table = Table::new("views").unwrap();
+            let mut commit = Commit::new().put_row(Table::new("view").unwrap(), "x", "").put_row(Table::new("views ").unwrap(), "x", "");
+            for key in keys {
+                commit = commit.put_row(table.clone(), key.clone(), key);
+            }
+            store.commit(commit.clone()).await.unwrap();
+            memory.commit(commit).await.unwrap();
+            for (prefix, after, direction, limit) in scans {
+                let scan = RowScan { table: table.clone(), prefix: prefix.into(), after: after.map(Into::into), direction, limit };
+                let expected: Vec<Row> = memory.rows(scan.clone()).await.unwrap();
+                assert_eq!(store.rows(scan.clone()).await.unwrap(), expected, "{scan:?}");
+            }
+        });
+    }
+}
+
+/// A read that is open is a snapshot: what comes later is not in it, forward or backward.
+#[tokio::test]
+async fn an_open_read_does_not_see_what_comes_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Options::new().read_batch(2, 1 << 20).open(folder.path()).await.unwrap();
+    let append = || Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("a:1"))]);
+    for _ in 0..5 {
+        store.commit(append()).await.unwrap();
+    }
+    let mut open = Vec::new();
+    for read in [LogRead::all(), LogRead::tag(tag("a:1"))] {
+        open.push((store.read_log(read.clone()).await.unwrap(), false));
+        open.push((store.read_log(read.backward()).await.unwrap(), true));
+    }
+    let read = StreamRead::new(stream("order-1"));
+    open.push((store.read_stream(read.clone()).await.unwrap(), false));
+    open.push((store.read_stream(read.backward()).await.unwrap(), true));
+    for _ in 0..500 {
+        store.commit(append()).await.unwrap();
+    }
+    for (events, is_backward) in open {
+        let mut read = positions(&events.collect().await.unwrap());
+        if is_backward {
+            read.reverse();
+        }
+        assert_eq!(read, [1, 2, 3, 4, 5]);
+    }
+}
+
+/// Two tags that never meet but at the end: the search reports on its way how far it has come.
+#[tokio::test]
+async fn a_long_search_reports_its_progress() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let (even, odd) = (tag("even"), tag("odd"));
+    let mut events: Vec<_> =
+        (0..40_000).map(|n| event("n").tagged(if n % 2 == 0 { even.clone() } else { odd.clone() })).collect();
+    events.push(event("n").tagged(even.clone()).tagged(odd.clone()));
+    store.commit(Commit::to(&stream("numbers-1"), ExpectedRevision::Any, events)).await.unwrap();
+    let both = QueryItem::new().tag(even).tag(odd);
+
+    let mut forward = store.read_log(LogRead::matching(both.clone())).await.unwrap();
+    assert_eq!(forward.next().await.unwrap().map(|event| event.position), Position::new(40_001));
+    assert_eq!(forward.next().await.unwrap(), None);
+    let mut backward = store.read_log(LogRead::matching(both.clone()).backward()).await.unwrap();
+    assert_eq!(backward.next().await.unwrap().map(|event| event.position), Position::new(40_001));
+    let paused = backward.scanned().unwrap();
+    assert!(paused > Position::FIRST, "a search of 40,000 steps was done in one batch");
+    assert_eq!(backward.next().await.unwrap(), None);
+    assert_eq!(backward.scanned(), Some(Position::FIRST));
+
+    let condition = |after| store.commit(Commit::new().unless(both.clone(), Position::new(after)));
+    assert!(condition(1).await.is_err());
+    assert!(condition(40_001).await.is_ok());
+}
+
+/// What is read from files and not from memory is the same, also where the cache is too small for anything.
+#[tokio::test]
+async fn what_is_not_in_memory_is_read_from_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = || Options::new().block_cache_bytes(0).write_buffer_bytes(1).max_open_files(1);
+    let store = small().open(folder.path()).await.unwrap();
+    let table = Table::new("rows").unwrap();
+    let mut ids = Vec::new();
+    for n in 0..300u32 {
+        let name = stream(&format!("order-{}", n % 30));
+        let mut large = event("happened").tagged(tag(&format!("n:{}", n % 7)));
+        large.payload = vec![n as u8; 5000].into();
+        let commit =
+            Commit::to(&name, ExpectedRevision::Any, [large]).put_row(table.clone(), n.to_be_bytes().to_vec(), "v");
+        ids.push(store.commit(commit).await.unwrap().events[0].id);
+    }
+    store.close().await.unwrap();
+    assert!(common::files(folder.path()).iter().any(|(name, _)| name.ends_with(".sst")), "nothing left memory");
+
+    let store = small().open(folder.path()).await.unwrap();
+    for (n, id) in (0u32..).zip(ids) {
+        let event = store.find(id).await.unwrap().unwrap();
+        assert_eq!((event.position.get(), &event.payload[..]), (u64::from(n) + 1, &vec![n as u8; 5000][..]));
+        assert_eq!(store.row(&table, &n.to_be_bytes()).await.unwrap(), Some("v".into()));
+        assert_eq!(store.row(&table, &(n + 1000).to_be_bytes()).await.unwrap(), None);
+    }
+    for n in 0..30 {
+        let name = stream(&format!("order-{n}"));
+        assert_eq!(store.revision(&name).await.unwrap(), Some(Revision::new(9)));
+        let events = store.read_stream(StreamRead::new(name).backward()).await.unwrap().collect().await.unwrap();
+        assert_eq!(positions(&events), (0..10u64).rev().map(|round| round * 30 + n + 1).collect::<Vec<_>>());
+    }
+    let tagged = store.read_log(LogRead::tag(tag("n:3"))).await.unwrap().collect().await.unwrap();
+    assert_eq!(positions(&tagged), (1..=300).filter(|position| (position - 1) % 7 == 3).collect::<Vec<_>>());
+    assert_eq!(store.rows(RowScan::new(table, "", 1000)).await.unwrap().len(), 300);
+}

@@ -1,0 +1,345 @@
+//! Commits: shared syncs, many writers, dropped futures, closing.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use common::{all, append, event, open, poll_once, positions, stream};
+use es_core::testing::ManualClock;
+use es_core::{
+    Commit, CommitError, EventStore, ExpectedRevision, LogRead, Position, Revision, StoreError, StreamRead, Table,
+    UniqueKey,
+};
+use es_rocksdb::{Durability, Options};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_come_together_share_a_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let commits = (0..500).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move { store.commit(append(&format!("order-{n}"))).await.unwrap() })
+    });
+    let mut seen = BTreeSet::new();
+    for commit in commits.collect::<Vec<_>>() {
+        seen.insert(commit.await.unwrap().position().unwrap());
+    }
+    assert_eq!(seen.len(), 500);
+    let stats = store.stats();
+    assert_eq!((stats.commits, stats.events), (500, 500));
+    assert_eq!(stats.batches, stats.syncs);
+    assert!(stats.batches < 250, "500 commits took {} batches", stats.batches);
+    assert!(stats.bytes > 500 * 200);
+}
+
+#[tokio::test]
+async fn a_lone_commit_waits_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    for _ in 0..10 {
+        store.commit(append("order-1")).await.unwrap();
+    }
+    assert_eq!(store.stats().batches, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_writers_on_streams_of_their_own_meet_no_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let writers = (0..64).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let name = stream(&format!("writer-{n}"));
+            let mut last = None;
+            for _ in 0..20 {
+                let commit = Commit::to(&name, ExpectedRevision::unchanged(last), [event("happened"), event("again")]);
+                last = store.commit(commit).await.unwrap().revision(&name);
+            }
+            assert_eq!(last, Some(Revision::new(39)));
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let events = all(&store).await;
+    assert_eq!(positions(&events), (1..=64 * 40).collect::<Vec<_>>());
+    store.close().await.unwrap();
+    assert_eq!(all(&open(folder.path()).await).await, events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_expect_the_same_revision_one_wins_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    for round in 0..20 {
+        let expected = ExpectedRevision::unchanged(Revision::new(round).get().checked_sub(1).map(Revision::new));
+        let racers = (0..16).map(|_| {
+            let store = store.clone();
+            tokio::spawn(
+                async move { store.commit(Commit::to(&stream("order-1"), expected, [event("happened")])).await },
+            )
+        });
+        let mut won = 0;
+        for racer in racers.collect::<Vec<_>>() {
+            match racer.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(CommitError::Conflict(_)) => {
+                    // NOTE: what a conflict says must be there for whoever then reads.
+                    assert!(store.revision(&stream("order-1")).await.unwrap() >= Some(Revision::new(round)));
+                    assert!(store.head().await.unwrap() >= Position::new(round + 1));
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(won, 1, "in round {round}");
+    }
+}
+
+/// A commit whose future is dropped is whole or not there, and the writer does not stumble over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_future_is_dropped_is_whole_either_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    for n in 0..200u64 {
+        let name = stream(&format!("order-{n}"));
+        let commit = Commit::to(&name, ExpectedRevision::NoStream, [event("a"), event("b"), event("c")]).put_row(
+            Table::new("t").unwrap(),
+            n.to_be_bytes().to_vec(),
+            "row",
+        );
+        let timeout = Duration::from_micros(n % 5 * 50);
+        let _ = tokio::time::timeout(timeout, store.commit(commit)).await;
+    }
+    store.commit(append("last-1")).await.unwrap();
+    let mut written = 0;
+    for n in 0..200u64 {
+        let name = stream(&format!("order-{n}"));
+        let events = store.read_stream(StreamRead::new(name)).await.unwrap().collect().await.unwrap();
+        let row = store.row(&Table::new("t").unwrap(), &n.to_be_bytes()).await.unwrap();
+        assert!(matches!((events.len(), row.is_some()), (0, false) | (3, true)), "{n} was written in part");
+        written += u64::from(row.is_some());
+    }
+    assert_eq!(store.stats().commits, written + 1);
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits_and_then_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let reading = store.read_log(LogRead::all()).await.unwrap();
+    let mut waiting: Vec<_> = (0..50).map(|n| Box::pin(store.commit(append(&format!("order-{n}"))))).collect();
+    // NOTE: polled once, each is in the queue; the first ones may be written already.
+    let mut answers = Vec::new();
+    for commit in &mut waiting {
+        answers.push(poll_once(commit).await);
+    }
+    store.close().await.unwrap();
+    for (commit, answer) in waiting.into_iter().zip(answers) {
+        match answer {
+            Poll::Ready(answer) => answer.unwrap(),
+            Poll::Pending => commit.await.unwrap(),
+        };
+    }
+    store.close().await.unwrap();
+    assert!(matches!(store.commit(append("order-1")).await, Err(CommitError::Store(StoreError::Closed))));
+    assert!(matches!(store.commit(Commit::new()).await, Err(CommitError::Store(StoreError::Closed))));
+    assert!(matches!(store.head().await, Err(StoreError::Closed)));
+    assert!(matches!(store.revision(&stream("order-1")).await, Err(StoreError::Closed)));
+    assert!(matches!(store.read_log(LogRead::all()).await, Err(StoreError::Closed)));
+    assert_eq!(reading.collect().await.unwrap(), [], "the log was empty when this read was opened");
+
+    let again = open(folder.path()).await;
+    assert_eq!(all(&again).await.len(), 50);
+}
+
+#[tokio::test]
+async fn a_read_that_is_open_ends_with_an_error_when_the_store_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Options::new().read_batch(1, 1).open(folder.path()).await.unwrap();
+    for _ in 0..3 {
+        store.commit(append("order-1")).await.unwrap();
+    }
+    let mut log = store.read_log(LogRead::all()).await.unwrap();
+    let mut of_stream = store.read_stream(StreamRead::new(stream("order-1"))).await.unwrap();
+    log.next().await.unwrap().unwrap();
+    of_stream.next().await.unwrap().unwrap();
+    drop(store);
+    assert!(matches!(log.next().await, Err(StoreError::Closed)));
+    assert!(matches!(of_stream.next().await, Err(StoreError::Closed)));
+    open(folder.path()).await;
+}
+
+/// Whoever waits for room in the queue and is not polled any more must not keep the store open.
+#[tokio::test]
+async fn a_forgotten_commit_does_not_keep_the_store_from_closing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Options::new().queue_bytes(1).open(folder.path()).await.unwrap();
+    let mut forgotten: Vec<_> = (0..8).map(|_| Box::pin(store.commit(append("order-1")))).collect();
+    let mut answers = Vec::new();
+    for commit in &mut forgotten {
+        answers.push(poll_once(commit).await);
+    }
+    tokio::time::timeout(Duration::from_secs(10), store.close()).await.unwrap().unwrap();
+    let mut written = 0;
+    for (commit, answer) in forgotten.into_iter().zip(answers) {
+        let answer = match answer {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => commit.await,
+        };
+        match answer {
+            Ok(_) => written += 1,
+            Err(CommitError::Store(StoreError::Closed)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(all(&open(folder.path()).await).await.len(), written);
+}
+
+#[tokio::test]
+async fn everything_is_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, table) = (UniqueKey::new("email", "ada@example.org").unwrap(), Table::new("views").unwrap());
+    let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("placed"), event("paid")])
+        .claim(key.clone(), stream("order-1"))
+        .put_row(table.clone(), "a", "1");
+    let store = open(folder.path()).await;
+    let committed = store.commit(commit.clone()).await.unwrap();
+    drop(store);
+
+    let store = open(folder.path()).await;
+    assert_eq!(all(&store).await, committed.events);
+    assert_eq!(store.head().await.unwrap(), Position::new(2));
+    assert_eq!(store.revision(&stream("order-1")).await.unwrap(), Some(Revision::new(1)));
+    assert_eq!(store.find(committed.events[1].id).await.unwrap().as_ref(), Some(&committed.events[1]));
+    assert_eq!(store.owner(&key).await.unwrap(), Some(stream("order-1")));
+    assert_eq!(store.row(&table, b"a").await.unwrap(), Some("1".into()));
+
+    let repeated = store.commit(commit).await.unwrap();
+    assert!(repeated.repeated);
+    assert_eq!(repeated.events, committed.events);
+    assert_eq!(store.stats().commits, 0);
+    let next = store.commit(append("order-1")).await.unwrap();
+    assert_eq!((next.position(), next.revision(&stream("order-1"))), (Position::new(3), Some(Revision::new(2))));
+}
+
+#[tokio::test]
+async fn recorded_times_do_not_go_back_when_the_clock_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let time = |text: &str| text.parse::<es_core::Timestamp>().unwrap();
+    let late = Arc::new(ManualClock::at(time("2016-07-04T12:00:00.123456789Z")));
+    let store = Options::new().clock(late.clone()).open(folder.path()).await.unwrap();
+    assert_eq!(store.created(), time("2016-07-04T12:00:00.123456Z"));
+    store.commit(append("order-1")).await.unwrap();
+    late.set(time("2016-07-04T11:00:00Z"));
+    store.commit(append("order-1")).await.unwrap();
+    drop(store);
+    let early = Arc::new(ManualClock::at(time("2016-07-04T10:00:00Z")));
+    let store = Options::new().clock(early).open(folder.path()).await.unwrap();
+    store.commit(append("order-1")).await.unwrap();
+    for event in all(&store).await {
+        assert_eq!(event.recorded_at, time("2016-07-04T12:00:00.123456Z"));
+    }
+}
+
+#[tokio::test]
+async fn a_buffered_store_never_syncs_and_keeps_what_it_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Options::new().durability(Durability::Buffered).open(folder.path()).await.unwrap();
+    store.commit(append("order-1")).await.unwrap();
+    assert_eq!((store.stats().batches, store.stats().syncs), (1, 0));
+    store.close().await.unwrap();
+    assert_eq!(all(&open(folder.path()).await).await.len(), 1);
+}
+
+/// A commit larger than the queue, the batch and the write buffer is still one commit.
+#[tokio::test]
+async fn a_commit_larger_than_every_limit_is_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new().queue_bytes(1).commit_batch(1, 1).write_buffer_bytes(1).read_batch(1, 1);
+    let store = options.open(folder.path()).await.unwrap();
+    let mut large = event("large");
+    large.payload = vec![7; 3 << 20].into();
+    let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [large, event("a"), event("b")]);
+    let committed = store.commit(commit).await.unwrap();
+    store.commit(append("order-1")).await.unwrap();
+    assert_eq!(all(&store).await[..3], committed.events);
+}
+
+#[tokio::test]
+async fn the_head_wakes_those_who_follow_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let mut head = store.watch_head();
+    assert_eq!(*head.borrow_and_update(), None);
+    store.commit(append("order-1")).await.unwrap();
+    assert!(head.has_changed().unwrap());
+    assert_eq!(*head.borrow_and_update(), Some(Position::FIRST));
+    store.commit(Commit::new().put_row(Table::new("t").unwrap(), "k", "v")).await.unwrap();
+    assert!(!head.has_changed().unwrap(), "a commit without events moves no head");
+}
+
+/// Readers who follow the log while it grows see every position once, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_never_sees_a_gap_become_filled() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let reader = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut next = 1;
+            let mut head = store.watch_head();
+            while next <= 1000 {
+                head.changed().await.unwrap();
+                let seen = store.head().await.unwrap();
+                let read = LogRead::all().from(Position::new(next).unwrap());
+                let events = store.read_log(read).await.unwrap().collect().await.unwrap();
+                for event in events {
+                    assert_eq!(event.position.get(), next);
+                    next += 1;
+                }
+                assert!(Position::new(next) > seen, "the head was {seen:?}, but the log ended before {next}");
+            }
+        }
+    });
+    let writers = (0..10).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                store.commit(append(&format!("order-{n}"))).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    reader.await.unwrap();
+}
+
+#[test]
+fn without_a_runtime_the_store_blocks_and_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut run = |future: std::pin::Pin<Box<dyn Future<Output = Vec<u64>>>>| {
+        let mut future = future;
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            std::thread::yield_now();
+        }
+    };
+    let path = folder.path().to_owned();
+    let read = run(Box::pin(async move {
+        let store = open(&path).await;
+        store.commit(append("order-1")).await.unwrap();
+        let read = positions(&all(&store).await);
+        store.close().await.unwrap();
+        read
+    }));
+    assert_eq!(read, [1]);
+}
