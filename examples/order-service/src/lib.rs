@@ -1,0 +1,18 @@
+//! A small real order service on `es-core`: the chapter that uses everything.
+//!
+//! - [`domain`]: orders, products, money. Not a word of storage.
+//! - [`shop`]: the domain on a store.
+//! - [`import`]: orders, lines and products from CSV files.
+//! - [`report`]: what all orders come to, folded from the log.
+//! - [`cli`]: the command line, which opens the store.
+//!
+//! What it is not: a server, and a model of how stock follows orders. Shipping an order and withdrawing its pieces are
+//! two commands to two aggregates, and nothing here pretends that they are one.
+
+pub mod cli;
+pub mod domain;
+pub mod failure;
+pub mod import;
+pub mod moment;
+pub mod report;
+pub mod shop;

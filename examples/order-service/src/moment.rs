@@ -1,0 +1,83 @@
+//! Times as people and files give them.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta};
+use es_core::Timestamp;
+
+use crate::domain::Invalid;
+
+/// A day (`YYYY-MM-DD`, in UTC) or a point in time (RFC 3339).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// A whole day.
+    Day(NaiveDate),
+    /// A point in time.
+    At(Timestamp),
+}
+
+impl Moment {
+    /// When it begins: midnight, for a day.
+    #[must_use]
+    pub fn first(self) -> Timestamp {
+        match self {
+            Self::Day(day) => day.and_time(NaiveTime::MIN).and_utc(),
+            Self::At(time) => time,
+        }
+    }
+
+    /// When it ends: the last microsecond, for a day.
+    #[must_use]
+    pub fn last(self) -> Timestamp {
+        match self {
+            Self::Day(_) => self.first() + Days::new(1) - TimeDelta::microseconds(1),
+            Self::At(time) => time,
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("a date (YYYY-MM-DD) or a time (RFC 3339, 2016-07-04T09:30:00Z)", text);
+        // NOTE: chrono would read 2016-7-4 and +12016-07-04, too.
+        if text.len() == "YYYY-MM-DD".len() {
+            return NaiveDate::parse_from_str(text, "%Y-%m-%d").map(Self::Day).map_err(|_| invalid());
+        }
+        let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?;
+        // NOTE: in whole microseconds, so that it is equal to what a store gives back.
+        DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::At).ok_or_else(invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(text: &str) -> Moment {
+        text.parse().expect("a moment")
+    }
+
+    #[test]
+    fn a_day_lasts_from_midnight_to_the_last_microsecond() {
+        let day = moment("2024-02-29");
+        assert_eq!(day.first().to_rfc3339(), "2024-02-29T00:00:00+00:00");
+        assert_eq!(day.last().to_rfc3339(), "2024-02-29T23:59:59.999999+00:00");
+    }
+
+    #[test]
+    fn a_point_in_time_is_kept_in_utc_and_microseconds() {
+        let time = moment("2016-07-04T01:30:00.1234567+02:00");
+        assert_eq!(time.first().to_rfc3339(), "2016-07-03T23:30:00.123456+00:00");
+        assert_eq!(time.first(), time.last());
+        assert_eq!(moment("2016-12-31T23:59:60Z").first().to_rfc3339(), "2017-01-01T00:00:00+00:00");
+    }
+
+    #[test]
+    fn nothing_else_is_a_moment() {
+        for text in ["", "2016-13-01", "2016-02-30", "2016-7-04", "04/07/2016", "2016-07-04 ", "2016-07-04T09:30:00"] {
+            assert!(text.parse::<Moment>().is_err(), "{text:?}");
+        }
+    }
+}

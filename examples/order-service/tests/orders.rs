@@ -1,0 +1,158 @@
+//! The rules of orders, told as: given what happened, when a command comes, then this follows.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use es_core::Timestamp;
+use es_core::testing::{Given, given, golden};
+use order_service::domain::order::{Approve, Cancel, Deliver, Place, Ship};
+use order_service::domain::{
+    Destination, Order, OrderEvent, OrderId, OrderLine, OrderLines, OrderLinesError, OrderRejection, OrderStatus,
+    Reason,
+};
+use order_service::moment::Moment;
+
+fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().expect("it is valid")
+}
+
+fn id() -> OrderId {
+    parsed("A-1")
+}
+
+fn day(text: &str) -> Timestamp {
+    parsed::<Moment>(text).first()
+}
+
+fn lines(quantity: &str) -> OrderLines {
+    let line = OrderLine {
+        product: parsed("11"),
+        unit_price: parsed("9.80"),
+        quantity: parsed(quantity),
+        discount: parsed("0.05"),
+    };
+    OrderLines::new(vec![line]).expect("one line is enough")
+}
+
+fn place() -> Place {
+    let destination = Destination { city: None, country: Some(parsed("France")) };
+    Place { customer: parsed("VINET"), destination, lines: lines("10") }
+}
+
+fn placed() -> OrderEvent {
+    let Place { customer, destination, lines } = place();
+    OrderEvent::Placed { customer, destination, lines }
+}
+
+fn cancelled() -> OrderEvent {
+    OrderEvent::Cancelled { reason: parsed("ordered twice") }
+}
+
+fn cancel() -> Cancel {
+    Cancel { reason: parsed("ordered twice") }
+}
+
+fn order(events: impl IntoIterator<Item = OrderEvent>) -> Given<Order> {
+    given::<Order>(id(), events)
+}
+
+fn wrong_status(wanted: OrderStatus, found: OrderStatus) -> OrderRejection {
+    OrderRejection::Status { id: id(), wanted, found }
+}
+
+#[test]
+fn an_order_goes_from_the_customer_to_the_customer() {
+    order([]).when(place()).then([placed()]);
+    order([placed()]).when(Approve).then([OrderEvent::Approved]);
+    order([placed(), OrderEvent::Approved]).when(Ship).then([OrderEvent::Shipped]);
+    order([placed(), OrderEvent::Approved, OrderEvent::Shipped]).when(Deliver).then([OrderEvent::Delivered]);
+}
+
+#[test]
+fn what_is_so_already_is_no_event() {
+    order([placed()]).when(place()).then_already_so();
+    order([placed(), OrderEvent::Approved]).when(Approve).then_already_so();
+    order([placed(), OrderEvent::Approved]).when(place()).then_already_so();
+    order([placed(), cancelled()]).when(cancel()).then_already_so();
+}
+
+#[test]
+fn an_order_id_is_for_one_order() {
+    let other = Place { lines: lines("11"), ..place() };
+    order([placed()]).when(other).then_rejected(OrderRejection::PlacedOtherwise { id: id(), differs: "lines" });
+    let other = Place { customer: parsed("TOMSP"), ..place() };
+    order([placed()]).when(other).then_rejected(OrderRejection::PlacedOtherwise { id: id(), differs: "customer" });
+}
+
+#[test]
+fn nothing_happens_to_an_order_that_nobody_placed() {
+    order([]).when(Approve).then_rejected(OrderRejection::NotPlaced { id: id() });
+    order([]).when(cancel()).then_rejected(OrderRejection::NotPlaced { id: id() });
+}
+
+#[test]
+fn no_step_is_left_out_and_none_goes_back() {
+    use OrderStatus::{Approved, Cancelled, Delivered, Placed, Shipped};
+    order([placed()]).when(Ship).then_rejected(wrong_status(Shipped, Placed));
+    order([placed(), OrderEvent::Approved]).when(Deliver).then_rejected(wrong_status(Delivered, Approved));
+    let shipped = [placed(), OrderEvent::Approved, OrderEvent::Shipped];
+    order(shipped.clone()).when(Approve).then_rejected(wrong_status(Approved, Shipped));
+    order(shipped).when(cancel()).then_rejected(wrong_status(Cancelled, Shipped));
+    order([placed(), cancelled()]).when(Approve).then_rejected(wrong_status(Approved, Cancelled));
+}
+
+#[test]
+fn an_order_can_be_called_off_until_it_is_shipped() {
+    let called_off = |order: &Order| {
+        let order = order.placed().unwrap();
+        assert_eq!(order.status, OrderStatus::Cancelled);
+        assert_eq!(order.cancelled_because.as_ref().map(Reason::as_str), Some("ordered twice"));
+    };
+    order([placed()]).when(cancel()).then([cancelled()]).then_state(called_off);
+    order([placed(), OrderEvent::Approved]).when(cancel()).then([cancelled()]).then_state(called_off);
+}
+
+#[test]
+fn no_step_is_dated_before_the_one_before_it() {
+    let since = day("2016-07-10T17:30:00Z");
+    let placed_on = || order([]).at(since).and([placed()]);
+    placed_on().at(day("2016-07-10")).when(Approve).then([OrderEvent::Approved]);
+    placed_on().at(day("2016-07-09")).when(Approve).then_rejected(OrderRejection::TooEarly {
+        id: id(),
+        wanted: OrderStatus::Approved,
+        on: day("2016-07-09"),
+        found: OrderStatus::Placed,
+        since,
+    });
+}
+
+#[test]
+fn the_state_knows_when_it_came_by_each_status() {
+    let order = order([]).at(day("2016-07-04")).and([placed()]).at(day("2016-07-16")).and([OrderEvent::Approved]);
+    let order = order.state().placed().unwrap();
+    let reached: Vec<_> = order.reached.iter().map(|(status, at)| (*status, *at)).collect();
+    assert_eq!(reached, [(OrderStatus::Placed, day("2016-07-04")), (OrderStatus::Approved, day("2016-07-16"))]);
+}
+
+#[test]
+fn refusals_say_what_was_expected_and_what_was_found() {
+    assert_eq!(
+        wrong_status(OrderStatus::Shipped, OrderStatus::Placed).to_string(),
+        "order A-1 cannot become shipped: expected it to be approved, found it placed"
+    );
+    assert_eq!(
+        wrong_status(OrderStatus::Cancelled, OrderStatus::Shipped).to_string(),
+        "order A-1 cannot become cancelled: expected it to be placed or approved, found it shipped"
+    );
+}
+
+#[test]
+fn an_order_has_at_least_one_line() {
+    assert_eq!(OrderLines::new(Vec::new()), Err(OrderLinesError::Count { found: 0 }));
+    assert!(serde_json::from_str::<OrderLines>("[]").is_err());
+}
+
+#[test]
+fn every_version_of_every_event_can_be_read() {
+    golden::check::<OrderEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"));
+}

@@ -1,0 +1,72 @@
+//! The rules of products.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use es_core::testing::{given, golden};
+use order_service::domain::product::{Receive, Register, Withdraw};
+use order_service::domain::{Product, ProductEvent, ProductId, ProductRejection, Quantity};
+
+fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().expect("it is valid")
+}
+
+fn id() -> ProductId {
+    parsed("11")
+}
+
+fn pieces(quantity: u32) -> Quantity {
+    parsed(&quantity.to_string())
+}
+
+fn register() -> Register {
+    Register { name: parsed("Tofu"), unit_price: parsed("23.25"), stock: 35 }
+}
+
+fn registered() -> ProductEvent {
+    let Register { name, unit_price, stock } = register();
+    ProductEvent::Registered { name, unit_price, stock }
+}
+
+#[test]
+fn a_product_is_registered_once() {
+    given::<Product>(id(), []).when(register()).then([registered()]);
+    given::<Product>(id(), [registered()]).when(register()).then_already_so();
+    let received = ProductEvent::Received { quantity: pieces(5) };
+    given::<Product>(id(), [registered(), received]).when(register()).then_already_so();
+    let other = Register { name: parsed("Smoked tofu"), ..register() };
+    let rejection = ProductRejection::RegisteredOtherwise { id: id(), differs: "name" };
+    given::<Product>(id(), [registered()]).when(other).then_rejected(rejection);
+}
+
+#[test]
+fn stock_comes_in_and_goes_out() {
+    let receive = Receive { quantity: pieces(5) };
+    let received = ProductEvent::Received { quantity: pieces(5) };
+    let stock = |expected: u64| move |product: &Product| assert_eq!(product.registered().unwrap().stock, expected);
+    given::<Product>(id(), [registered()]).when(receive).then([received.clone()]).then_state(stock(40));
+    let withdrawn = ProductEvent::Withdrawn { quantity: pieces(40) };
+    given::<Product>(id(), [registered(), received])
+        .when(Withdraw { quantity: pieces(40) })
+        .then([withdrawn])
+        .then_state(stock(0));
+}
+
+#[test]
+fn more_than_there_is_cannot_go_out() {
+    let wanted = pieces(36);
+    let short = ProductRejection::Short { id: id(), wanted, found: 35 };
+    given::<Product>(id(), [registered()]).when(Withdraw { quantity: wanted }).then_rejected(short);
+}
+
+#[test]
+fn a_product_that_nobody_registered_has_no_stock() {
+    let rejection = ProductRejection::NotRegistered { id: id() };
+    given::<Product>(id(), []).when(Receive { quantity: pieces(1) }).then_rejected(rejection.clone());
+    given::<Product>(id(), []).when(Withdraw { quantity: pieces(1) }).then_rejected(rejection);
+}
+
+#[test]
+fn every_version_of_every_event_can_be_read() {
+    golden::check::<ProductEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"));
+}

@@ -1,0 +1,77 @@
+//! Every store under one name.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use es_core::EventStore;
+use es_core::store::memory::MemoryStore;
+use es_core::testing::conformance::Harness;
+use es_rocksdb::{Options, RocksDbStore};
+use tempfile::TempDir;
+
+/// Runs a test on each kind of store, on a runtime with two threads.
+///
+/// # Panics
+/// When the test does, or no store can be had.
+pub fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
+    runtime.expect("a runtime").block_on(async {
+        test(Arc::new(MemoryStore::new())).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = rocksdb(folder.path()).await;
+        test(Arc::new(store.clone())).await;
+        store.close().await.expect("closed");
+    });
+}
+
+/// A RocksDB store in a folder, with caches small enough for many stores in one test process.
+///
+/// # Panics
+/// When it does not open.
+pub async fn rocksdb(folder: &Path) -> RocksDbStore {
+    small().open(folder).await.expect("the store opens")
+}
+
+/// Options for many stores in one test process.
+#[must_use]
+pub fn small() -> Options {
+    Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20)
+}
+
+/// Opens RocksDB stores for the conformance suite, each in a folder of its own that goes with the harness.
+#[derive(Debug, Default)]
+pub struct RocksDbHarness {
+    open: Mutex<HashMap<usize, (RocksDbStore, TempDir)>>,
+}
+
+impl RocksDbHarness {
+    async fn open_in(&self, folder: TempDir) -> Arc<dyn EventStore> {
+        let store = rocksdb(folder.path()).await;
+        let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(key(&shared), (store, folder));
+        shared
+    }
+}
+
+/// What tells one shared store from another.
+fn key(store: &Arc<dyn EventStore>) -> usize {
+    Arc::as_ptr(store).cast::<()>().addr()
+}
+
+#[async_trait]
+impl Harness for RocksDbHarness {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        self.open_in(tempfile::tempdir().expect("a folder")).await
+    }
+
+    async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        let opened = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&store));
+        let (handle, folder) = opened.expect("the harness opened it");
+        drop(store);
+        handle.close().await.expect("closed");
+        Some(self.open_in(folder).await)
+    }
+}

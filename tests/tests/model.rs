@@ -1,0 +1,322 @@
+//! Random commits, conditions and reads, with restarts between: RocksDB gives the answers of the memory store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use es_core::store::memory::MemoryStore;
+use es_core::store::{Direction, RowScan};
+use es_core::testing::ManualClock;
+use es_core::{
+    Category, Commit, CommitError, EventId, EventStore, EventType, ExpectedRevision, LogRead, Metadata, NewEvent,
+    Position, Query, QueryItem, Revision, StreamId, StreamRead, Table, Tag, UniqueKey,
+};
+use es_tests::stores::small;
+use proptest::prelude::*;
+use proptest::sample::select;
+use uuid::Uuid;
+
+const STREAMS: [&str; 5] = ["order-1", "order-10", "stock-1", "order", "-"];
+const TYPES: [&str; 3] = ["placed", "shipped", "taken/é"];
+const TAGS: [&str; 4] = ["a", "a:1", "a:10", "b"];
+const CATEGORIES: [&str; 4] = ["order", "stock", "", "none"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Commit(Commit),
+    Repeat(usize),
+    /// The events of an earlier commit, and one more or one less.
+    Alter(usize, bool),
+    ReadStream(StreamRead),
+    ReadLog(LogRead),
+    Rows(RowScan),
+    Owner(UniqueKey),
+    Advance(u64),
+    SetBack(u64),
+    Reopen,
+}
+
+fn stream() -> impl Strategy<Value = StreamId> {
+    select(&STREAMS[..]).prop_map(|name| StreamId::new(name).expect("a name"))
+}
+
+fn tag() -> impl Strategy<Value = Tag> {
+    select(&TAGS[..]).prop_map(|name| Tag::new(name).expect("a name"))
+}
+
+fn event_type() -> impl Strategy<Value = EventType> {
+    select(&TYPES[..]).prop_map(|name| EventType::new(name).expect("a name"))
+}
+
+fn table() -> impl Strategy<Value = Table> {
+    select(&["t", "tt"][..]).prop_map(|name| Table::new(name).expect("a name"))
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    proptest::collection::vec(select(&[0_u8, 1, b'a', 255][..]), 1..4).prop_map(Bytes::from)
+}
+
+fn unique_key() -> impl Strategy<Value = UniqueKey> {
+    (select(&["s", "s2"][..]), select(&["x", "y"][..]))
+        .prop_map(|(scope, value)| UniqueKey::new(scope, value).expect("a key"))
+}
+
+fn expected() -> impl Strategy<Value = ExpectedRevision> {
+    prop_oneof![
+        4 => Just(ExpectedRevision::Any),
+        1 => Just(ExpectedRevision::NoStream),
+        1 => Just(ExpectedRevision::StreamExists),
+        2 => (0_u64..8).prop_map(|revision| ExpectedRevision::Exact(Revision::new(revision))),
+    ]
+}
+
+fn event() -> impl Strategy<Value = NewEvent> {
+    let content = (any::<u128>(), event_type(), 1_u32..3, proptest::collection::vec(any::<u8>(), 0..20));
+    let labels = (proptest::collection::btree_set(tag(), 0..3), any::<Option<u32>>(), any::<bool>());
+    (content, labels).prop_map(|((id, event_type, version, payload), (tags, seconds, annotated))| {
+        let mut event = NewEvent::json(event_type, payload).with_id(EventId::from_uuid(Uuid::from_u128(id)));
+        event.version = version;
+        event.tags = tags;
+        event.occurred_at = seconds.and_then(|seconds| chrono::DateTime::from_timestamp(i64::from(seconds), 999));
+        if annotated {
+            event.metadata = Metadata::new().with("k", "v");
+        }
+        event
+    })
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let categories = proptest::collection::btree_set(
+        select(&CATEGORIES[..]).prop_map(|name| Category::new(name).expect("a category")),
+        0..2,
+    );
+    let item =
+        (categories, proptest::collection::btree_set(event_type(), 0..3), proptest::collection::btree_set(tag(), 0..3))
+            .prop_map(|(categories, event_types, tags)| QueryItem { categories, event_types, tags });
+    prop_oneof![
+        1 => Just(Query::all()),
+        6 => proptest::collection::vec(item, 0..3).prop_map(Query::any_of),
+    ]
+}
+
+fn position() -> impl Strategy<Value = Option<Position>> {
+    prop_oneof![Just(None), (1_u64..40).prop_map(Position::new)]
+}
+
+fn commit() -> impl Strategy<Value = Commit> {
+    let events = proptest::collection::vec((stream(), event()), 0..5);
+    let conditions = (
+        proptest::collection::vec((stream(), expected()), 0..3),
+        proptest::option::weighted(0.2, (query(), position())),
+        proptest::option::weighted(0.2, (table(), bytes(), proptest::option::of(bytes()))),
+    );
+    let changes = (
+        proptest::collection::vec((unique_key(), stream(), any::<bool>()), 0..2),
+        proptest::collection::vec((table(), bytes(), proptest::option::of(bytes())), 0..3),
+    );
+    (events, conditions, changes).prop_map(|(events, (expected, absence, seen), (keys, rows))| {
+        let mut commit = Commit::new();
+        for (stream, event) in events {
+            commit = commit.append(stream, event);
+        }
+        for (stream, expected) in expected {
+            commit = commit.expect(stream, expected);
+        }
+        if let Some((query, after)) = absence {
+            commit = commit.unless(query, after);
+        }
+        if let Some((table, key, value)) = seen {
+            commit = commit.expect_row(table, key, value);
+        }
+        for (key, stream, claim) in keys {
+            commit = if claim { commit.claim(key, stream) } else { commit.release(key, stream) };
+        }
+        for (table, key, value) in rows {
+            commit = match value {
+                Some(value) => commit.put_row(table, key, value),
+                None => commit.delete_row(table, key),
+            };
+        }
+        commit
+    })
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    select(&[Direction::Forward, Direction::Backward][..])
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let limit = || proptest::option::of(0_u64..6);
+    let read_stream = (stream(), proptest::option::of((0_u64..8).prop_map(Revision::new)), direction(), limit())
+        .prop_map(|(stream, from, direction, limit)| StreamRead { stream, from, direction, limit });
+    let read_log = (query(), position(), direction(), limit()).prop_map(|(query, from, direction, limit)| LogRead {
+        query,
+        from,
+        direction,
+        limit,
+    });
+    let rows = (table(), proptest::option::of(bytes()), proptest::option::of(bytes()), direction(), 0_usize..5)
+        .prop_map(|(table, prefix, after, direction, limit)| RowScan {
+            table,
+            prefix: prefix.unwrap_or_default(),
+            after,
+            direction,
+            limit,
+        });
+    prop_oneof![
+        12 => commit().prop_map(Step::Commit),
+        2 => any::<prop::sample::Index>().prop_map(|index| Step::Repeat(index.index(64))),
+        2 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(index, more)| Step::Alter(index.index(64), more)),
+        3 => read_stream.prop_map(Step::ReadStream),
+        6 => read_log.prop_map(Step::ReadLog),
+        2 => rows.prop_map(Step::Rows),
+        1 => unique_key().prop_map(Step::Owner),
+        1 => (0_u64..100_000).prop_map(Step::Advance),
+        1 => (0_u64..100_000).prop_map(Step::SetBack),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// What a commit came to, without what two stores may word differently.
+fn outcome(result: &Result<es_core::Committed, CommitError>) -> String {
+    match result {
+        Ok(committed) => format!("{committed:?}"),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+struct Pair {
+    model: MemoryStore,
+    store: es_rocksdb::RocksDbStore,
+    clock: Arc<ManualClock>,
+    folder: tempfile::TempDir,
+    sent: Vec<Commit>,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456789Z".parse().expect("a time")));
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Self::open(&clock, &folder).await;
+        let model = MemoryStore::with_clock(Arc::clone(&clock) as _);
+        Self { model, store, clock, folder, sent: Vec::new() }
+    }
+
+    async fn open(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) -> es_rocksdb::RocksDbStore {
+        // NOTE: batches of three events, so that short logs have many.
+        let options = small().clock(Arc::clone(clock) as _).read_batch(3, 1 << 20);
+        options.open(folder.path()).await.expect("opens")
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Commit(commit) => self.commit(commit).await,
+            Step::Repeat(index) => {
+                if let Some(commit) = self.earlier(index) {
+                    self.commit(commit).await;
+                }
+            }
+            Step::Alter(index, more) => {
+                if let Some(commit) = self.earlier(index) {
+                    self.commit(altered(&commit, more)).await;
+                }
+            }
+            Step::ReadStream(read) => {
+                let expected = self.model.read_stream(read.clone()).await.expect("read").collect().await.expect("read");
+                let found = self.store.read_stream(read.clone()).await.expect("read").collect().await.expect("read");
+                assert_eq!(found, expected, "{read:?}");
+            }
+            Step::ReadLog(read) => self.read_log(read).await,
+            Step::Rows(scan) => {
+                let expected = self.model.rows(scan.clone()).await.expect("scanned");
+                assert_eq!(self.store.rows(scan.clone()).await.expect("scanned"), expected, "{scan:?}");
+            }
+            Step::Owner(key) => {
+                let expected = self.model.owner(&key).await.expect("read");
+                assert_eq!(self.store.owner(&key).await.expect("read"), expected, "{key}");
+            }
+            Step::Advance(micros) => self.clock.advance(std::time::Duration::from_micros(micros)),
+            Step::SetBack(micros) => {
+                use es_core::Clock;
+                let back = chrono::TimeDelta::microseconds(i64::try_from(micros).expect("small"));
+                self.clock.set(self.clock.now() - back);
+            }
+            Step::Reopen => {
+                self.store.close().await.expect("closed");
+                self.store = Self::open(&self.clock, &self.folder).await;
+            }
+        }
+    }
+
+    fn earlier(&self, index: usize) -> Option<Commit> {
+        let count = self.sent.len();
+        (count > 0).then(|| self.sent.get(index % count).cloned()).flatten()
+    }
+
+    async fn commit(&mut self, commit: Commit) {
+        let expected = self.model.commit(commit.clone()).await;
+        let found = self.store.commit(commit.clone()).await;
+        assert_eq!(outcome(&found), outcome(&expected), "{commit:?}");
+        self.sent.push(commit);
+    }
+
+    async fn read_log(&self, read: LogRead) {
+        let mut expected = self.model.read_log(read.clone()).await.expect("read");
+        let mut found = self.store.read_log(read.clone()).await.expect("read");
+        loop {
+            let (next, wanted) = (found.next().await.expect("read"), expected.next().await.expect("read"));
+            assert_eq!(next, wanted, "{read:?}");
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found.scanned(), expected.scanned(), "{read:?}");
+    }
+
+    /// All that can be read is the same in both.
+    async fn compare(&self) {
+        self.read_log(LogRead::all()).await;
+        self.read_log(LogRead::all().backward()).await;
+        assert_eq!(self.store.head().await.expect("read"), self.model.head().await.expect("read"));
+        for name in STREAMS {
+            let stream = StreamId::new(name).expect("a name");
+            let (found, expected) = (self.store.revision(&stream).await, self.model.revision(&stream).await);
+            assert_eq!(found.expect("read"), expected.expect("read"), "{name:?}");
+        }
+        for (_, event) in self.sent.iter().flat_map(Commit::events) {
+            let (found, expected) = (self.store.find(event.id).await, self.model.find(event.id).await);
+            assert_eq!(found.expect("read"), expected.expect("read"));
+        }
+    }
+}
+
+/// The events of a commit with one more at the end, or without the last one; without conditions.
+fn altered(commit: &Commit, more: bool) -> Commit {
+    let keep = if more { commit.events().len() } else { commit.events().len().saturating_sub(1) };
+    let kept = commit.events().iter().take(keep).cloned();
+    let last = commit
+        .events()
+        .last()
+        .filter(|_| more)
+        .map(|(stream, event)| (stream.clone(), NewEvent::json(event.event_type.clone(), "more")));
+    kept.chain(last).fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..ProptestConfig::with_cases(
+        std::env::var("ES_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60)
+    ) })]
+    #[test]
+    fn rocksdb_answers_as_the_memory_store_does(steps in proptest::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut pair = Pair::new().await;
+            for step in steps {
+                pair.take(step).await;
+            }
+            pair.compare().await;
+            pair.take(Step::Reopen).await;
+            pair.compare().await;
+            pair.store.close().await.expect("closed");
+        });
+    }
+}

@@ -1,0 +1,404 @@
+//! The repository on every store: load, execute, conflicts, command ids, context, cache, past states.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::prelude::*;
+use es_core::store::memory::MemoryStore;
+use es_core::testing::{Fault, FaultyStore, ManualClock};
+use es_core::{
+    Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, LoadError, LogRead, MachineryError,
+    Metadata, NewEvent, Outcome, RecordedEvent, RetryPolicy, StreamId, StreamRead, UniqueKey,
+};
+use es_tests::account::{Account, AccountEvent, Check, Close, Deposit, Open, Refusal, Withdraw};
+use es_tests::stores::on_every_store;
+
+type Store = Arc<dyn EventStore>;
+
+fn id() -> String {
+    "7".to_owned()
+}
+
+fn stream() -> StreamId {
+    StreamId::new("account-7").expect("a name")
+}
+
+fn repository(store: &Store) -> Repository<Account> {
+    Repository::new(Arc::clone(store))
+}
+
+async fn events(store: &Store) -> Vec<RecordedEvent> {
+    store.read_log(LogRead::all()).await.expect("opened").collect().await.expect("read")
+}
+
+fn memory() -> Store {
+    Arc::new(MemoryStore::new())
+}
+
+#[test]
+fn a_command_gives_events_state_revision_and_position() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
+        let deposited = accounts.execute(&id(), Deposit { cents: 50 }).await.expect("deposited");
+        assert_eq!(deposited.events, [AccountEvent::Deposited { cents: 50 }]);
+        assert_eq!((deposited.state.cents, deposited.outcome), (50, Outcome::Done));
+        assert_eq!((deposited.revision, deposited.position), (Some(Revision::new(1)), Position::new(2)));
+        let closed = accounts.execute(&id(), Close).await.expect("closed");
+        assert_eq!(closed.events, [AccountEvent::Withdrawn { cents: 50 }, AccountEvent::Closed]);
+        assert_eq!(closed.revision, Some(Revision::new(3)));
+        let loaded = accounts.load(&id()).await.expect("loaded");
+        assert_eq!((loaded.state, loaded.revision), (closed.state, closed.revision));
+    });
+}
+
+#[test]
+fn a_handler_can_say_already_so_or_nothing_or_no() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        let checked = accounts.execute(&id(), Check).await.expect("accepted");
+        assert_eq!((checked.outcome, checked.revision, checked.position), (Outcome::Done, None, None));
+        accounts.execute(&id(), Close).await.expect("closed");
+        let again = accounts.execute(&id(), Close).await.expect("closed already");
+        assert_eq!((again.events.len(), again.outcome), (0, Outcome::AlreadySo));
+        assert_eq!((again.revision, again.position), (Some(Revision::FIRST), Some(Position::FIRST)));
+        let refused = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("refused");
+        assert_eq!(refused.rejection(), Some(&Refusal::Closed));
+        let refused = accounts.execute(&id(), Withdraw { cents: 1 }).await.expect_err("refused");
+        assert_eq!(refused.to_string(), "the command is refused: account 7: expected at least 1 cents, found 0");
+        assert_eq!(events(&store).await.len(), 1);
+    });
+}
+
+#[test]
+fn an_exact_revision_is_demanded_once_and_the_conflict_says_what_is_there() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
+        accounts.execute(&id(), Deposit { cents: 1 }).at_revision(Revision::FIRST).await.expect("as seen");
+        let late = accounts.execute(&id(), Deposit { cents: 1 }).at_revision(Revision::FIRST).await;
+        let late = late.expect_err("another writer was there");
+        let expected = FailedCheck::Revision {
+            stream: stream(),
+            expected: ExpectedRevision::Exact(Revision::FIRST),
+            actual: Some(Revision::new(1)),
+        };
+        assert_eq!(late.conflict().map(|conflict| conflict.failed.as_slice()), Some(&[expected][..]));
+        assert_eq!(
+            late.to_string(),
+            "conflict: stream \"account-7\": expected revision 0, found revision 1; nothing was written: reload and \
+             decide again"
+        );
+        let new = accounts.execute(&id(), Deposit { cents: 1 }).expecting(ExpectedRevision::NoStream).await;
+        assert!(new.expect_err("it exists").conflict().is_some());
+    });
+}
+
+/// Sixty-four tasks increment one aggregate one hundred times each; each task has a repository of its own, so that only
+/// the expected revision protects the aggregate.
+#[test]
+fn sixty_four_tasks_lose_no_increment() {
+    on_every_store(async |store| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..64 {
+            let accounts = repository(&store).with_retry(RetryPolicy::attempts(10_000)).with_cache(4);
+            tasks.spawn(async move {
+                for _ in 0..100 {
+                    accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited in the end");
+                }
+            });
+        }
+        tasks.join_all().await;
+        let account = repository(&store).load(&id()).await.expect("loaded");
+        assert_eq!((account.state.cents, account.revision), (6_400, Some(Revision::new(6_399))));
+    });
+}
+
+/// The same through one shared repository with the default retry policy: commands take turns.
+#[test]
+fn sixty_four_tasks_that_share_a_repository_never_collide() {
+    on_every_store(async |store| {
+        let accounts = Arc::new(repository(&store).with_retry(RetryPolicy::NEVER));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..64 {
+            let accounts = Arc::clone(&accounts);
+            tasks.spawn(async move {
+                for _ in 0..100 {
+                    accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited at once");
+                }
+            });
+        }
+        tasks.join_all().await;
+        assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 6_400);
+    });
+}
+
+#[tokio::test]
+async fn a_conflict_is_decided_again_as_often_as_the_policy_says() {
+    let faulty = FaultyStore::new(memory());
+    for commit in 0..3 {
+        faulty.at_commit(commit, Fault::Conflict);
+    }
+    let store: Store = Arc::new(faulty.clone());
+    let patient = repository(&store).with_retry(RetryPolicy::attempts(4));
+    patient.execute(&id(), Deposit { cents: 1 }).await.expect("the fourth attempt");
+    assert_eq!(faulty.commits(), 4);
+    for commit in 4..8 {
+        faulty.at_commit(commit, Fault::Conflict);
+    }
+    let hasty = repository(&store).with_retry(RetryPolicy::attempts(2));
+    let lost = hasty.execute(&id(), Deposit { cents: 1 }).await.expect_err("two attempts");
+    assert!(lost.conflict().is_some());
+    assert_eq!(faulty.commits(), 6);
+}
+
+#[test]
+fn a_repeated_command_gives_its_first_result() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        let request = || CommandId::new("request 1").expect("a name");
+        accounts.execute(&id(), Deposit { cents: 5 }).await.expect("deposited");
+        let first = accounts.execute(&id(), Deposit { cents: 10 }).with_id(request()).await.expect("deposited");
+        accounts.execute(&id(), Close).await.expect("closed");
+        // NOTE: by now the domain would refuse the command; what counts is what it said the first time.
+        let again = repository(&store).execute(&id(), Deposit { cents: 10 }).with_id(request()).await;
+        let again = again.expect("the first result");
+        assert_eq!(again.outcome, Outcome::Repeated);
+        assert_eq!((again.events, again.state), (first.events, first.state));
+        assert_eq!((again.revision, again.position), (first.revision, first.position));
+        let other = accounts.execute(&"8".to_owned(), Deposit { cents: 10 }).with_id(request()).await;
+        assert_eq!(other.expect("another aggregate").outcome, Outcome::Done);
+        assert_eq!(events(&store).await.len(), 5);
+    });
+}
+
+#[test]
+fn a_repeated_command_without_events_gives_its_first_result() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        let request = || CommandId::new("check").expect("a name");
+        let first = accounts.execute(&id(), Check).with_id(request()).await.expect("accepted");
+        accounts.execute(&id(), Close).await.expect("closed");
+        let again = accounts.execute(&id(), Check).with_id(request()).await.expect("the first result");
+        assert_eq!((again.outcome, again.revision, again.state), (Outcome::Repeated, first.revision, first.state));
+    });
+}
+
+#[test]
+fn one_command_id_sent_by_many_at_once_counts_once() {
+    on_every_store(async |store| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let accounts = repository(&store).with_retry(RetryPolicy::attempts(1_000));
+            let request = CommandId::new("once").expect("a name");
+            tasks.spawn(async move { accounts.execute(&id(), Deposit { cents: 1 }).with_id(request).await });
+        }
+        let outcomes: Vec<Outcome> =
+            tasks.join_all().await.into_iter().map(|result| result.expect("a result").outcome).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count(), 1);
+        assert_eq!(events(&store).await.len(), 1);
+    });
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_is_mended_by_the_command_id() {
+    let faulty = FaultyStore::new(memory());
+    faulty.at_commit(0, Fault::LoseAcknowledgement);
+    let store: Store = Arc::new(faulty);
+    let accounts = repository(&store);
+    let request = || CommandId::new("r").expect("a name");
+    let unknown = accounts.execute(&id(), Deposit { cents: 1 }).with_id(request()).await.expect_err("unknown");
+    assert!(matches!(unknown, ExecuteError::Failed(MachineryError::Store(_))), "{unknown}");
+    let known = accounts.execute(&id(), Deposit { cents: 1 }).with_id(request()).await.expect("the first result");
+    assert_eq!((known.outcome, known.state.cents), (Outcome::Repeated, 1));
+}
+
+#[test]
+fn correlation_and_causation_flow_by_themselves() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        let request = Context::with_correlation(CorrelationId::new());
+        request.scope(async { accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited") }).await;
+        let cause = events(&store).await.remove(0);
+        assert_eq!((cause.correlation_id, cause.causation_id), (Some(request.correlation_id), None));
+        Context::caused_by(&cause)
+            .scope(async { accounts.execute(&"8".to_owned(), Deposit { cents: 1 }).await.expect("deposited") })
+            .await;
+        let effect = events(&store).await.remove(1);
+        assert_eq!((effect.correlation_id, effect.causation_id), (Some(request.correlation_id), Some(cause.id)));
+        accounts.execute(&id(), Close).await.expect("closed");
+        let unrelated = events(&store).await.split_off(2);
+        assert_eq!(unrelated.len(), 2);
+        assert!(unrelated.iter().all(|event| event.correlation_id == unrelated[0].correlation_id));
+        assert_ne!(unrelated[0].correlation_id, Some(request.correlation_id));
+    });
+}
+
+#[test]
+fn what_the_caller_says_stands_in_the_events() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        let noon = "2016-07-04T12:00:00Z".parse().expect("a time");
+        let metadata = Metadata::new().with("user", "ada");
+        let executed = accounts.execute(&id(), Deposit { cents: 1 }).occurred_at(noon).with_metadata(metadata.clone());
+        assert_eq!(executed.await.expect("deposited").state.last_movement, Some(noon));
+        let event = events(&store).await.remove(0);
+        assert_eq!((event.occurred_at, &event.metadata), (noon, &metadata));
+        assert!(event.recorded_at > noon);
+    });
+}
+
+/// The cache of one repository does not know what another one writes; every load looks for itself.
+#[test]
+fn a_cached_state_is_never_decided_on_when_it_is_stale() {
+    on_every_store(async |store| {
+        let cached = repository(&store).with_cache(10).with_retry(RetryPolicy::NEVER);
+        let other = repository(&store);
+        for round in 1..=20 {
+            cached.execute(&id(), Deposit { cents: 1 }).await.expect("decided on the present state");
+            other.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
+            assert_eq!(cached.load(&id()).await.expect("loaded").state.cents, 2 * round);
+        }
+        other.execute(&id(), Close).await.expect("closed");
+        // NOTE: a refusal writes nothing, so no conflict could mend it, were it made on a stale state.
+        let refused = cached.execute(&id(), Deposit { cents: 1 }).await.expect_err("closed");
+        assert_eq!(refused.rejection(), Some(&Refusal::Closed));
+        assert_eq!(cached.execute(&id(), Close).await.expect("closed").outcome, Outcome::AlreadySo);
+    });
+}
+
+/// An aggregate that counts how often it takes an event in.
+mod counted {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    pub(crate) static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+    #[derive(Clone, Debug, Aggregate)]
+    #[aggregate(category = "account", id = String, event = AccountEvent)]
+    pub(crate) struct Counted;
+
+    impl Evolve for Counted {
+        fn initial(_: &String) -> Self {
+            Self
+        }
+        fn evolve(&mut self, _: &AccountEvent, _: &EventContext<'_>) {
+            TAKEN.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cache_takes_only_the_tail_in() {
+    let taken = || counted::TAKEN.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let store = memory();
+    let deposit = async || repository(&store).execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
+    for _ in 0..5 {
+        deposit().await;
+    }
+    let cached = Repository::<counted::Counted>::new(Arc::clone(&store)).with_cache(1);
+    cached.load(&id()).await.expect("loaded");
+    assert_eq!(taken(), 5, "the first load takes all in");
+    cached.load(&id()).await.expect("loaded");
+    assert_eq!(taken(), 0, "nothing is new");
+    deposit().await;
+    cached.load(&id()).await.expect("loaded");
+    assert_eq!(taken(), 1, "one event is new");
+    cached.load(&"8".to_owned()).await.expect("loaded");
+    cached.load(&id()).await.expect("loaded");
+    assert_eq!(taken(), 6, "the cache has room for one aggregate only");
+}
+
+#[test]
+fn past_states_are_found_by_revision_by_recorded_and_by_business_time() {
+    let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00Z".parse().expect("a time")));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let store: Store = Arc::new(MemoryStore::with_clock(Arc::clone(&clock) as _));
+        let accounts = repository(&store).with_clock(Arc::clone(&clock) as _);
+        let hour = Duration::from_secs(3_600);
+        let june = |day: u32| format!("2016-06-{day:02}T00:00:00Z").parse().expect("a time");
+        for (cents, day) in [(1, 10), (10, 5), (100, 20)] {
+            accounts.execute(&id(), Deposit { cents }).occurred_at(june(day)).await.expect("deposited");
+            clock.advance(hour);
+        }
+        let cents =
+            async |at: At| accounts.load_at(&id(), at).await.map(|loaded| (loaded.state.cents, loaded.revision));
+        let revision = |number| Some(Revision::new(number));
+        assert_eq!(cents(At::Revision(Revision::new(1))).await.expect("loaded"), (11, revision(1)));
+        let start: es_core::Timestamp = "2024-01-01T00:30:00Z".parse().expect("a time");
+        assert_eq!(cents(At::Recorded(start)).await.expect("loaded"), (1, revision(0)));
+        assert_eq!(cents(At::Recorded(start + hour)).await.expect("loaded"), (11, revision(1)));
+        assert_eq!(cents(At::Occurred(june(4))).await.expect("loaded"), (0, None));
+        assert_eq!(cents(At::Occurred(june(5))).await.expect("loaded"), (10, revision(1)));
+        assert_eq!(cents(At::Occurred(june(19))).await.expect("loaded"), (11, revision(1)));
+        assert_eq!(cents(At::Occurred(june(20))).await.expect("loaded"), (111, revision(2)));
+        let error = cents(At::Revision(Revision::new(3))).await.expect_err("it has three events");
+        assert_eq!(
+            error.to_string(),
+            "stream \"account-7\": expected to reach revision 3, found revision 2; ask for a lower one"
+        );
+    });
+}
+
+#[test]
+fn an_unknown_event_is_a_typed_error_for_the_aggregate_and_passes_elsewhere() {
+    on_every_store(async |store| {
+        let unknown = NewEvent::json(EventType::new("account-frozen").expect("a name"), r#"{"by":"court"}"#);
+        store.commit(Commit::to(&stream(), ExpectedRevision::Any, [unknown])).await.expect("written");
+        let error = repository(&store).load(&id()).await.expect_err("unknown to the aggregate");
+        assert!(
+            matches!(&error, LoadError::Event { source: DecodeEventError::UnknownType { found, .. }, .. } if found == "account-frozen"),
+            "{error}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "stream \"account-7\" revision 0 (position 1): unknown event type \"account-frozen\" (known: account-opened, \
+             money-deposited, money-withdrawn, account-closed); add a variant of this name, an alias, or retire it"
+        );
+        let failed = repository(&store).execute(&id(), Check).await.expect_err("no decision on half a state");
+        assert!(matches!(failed, ExecuteError::Failed(MachineryError::Load(LoadError::Event { .. }))));
+        assert_eq!(&*events(&store).await[0].payload, br#"{"by":"court"}"#);
+    });
+}
+
+#[test]
+fn codecs_mix_in_one_stream_and_tags_come_from_fields() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
+        accounts.execute(&id(), Deposit { cents: 3 }).await.expect("deposited");
+        accounts.execute(&id(), Withdraw { cents: 1 }).await.expect("withdrawn");
+        let types: Vec<String> = events(&store).await.iter().map(|event| event.content_type.to_string()).collect();
+        assert_eq!(types, ["application/json", "application/msgpack", "application/json"]);
+        let of_ada = LogRead::tag(es_core::Tag::new("owner:ada").expect("a name"));
+        assert_eq!(store.read_log(of_ada).await.expect("opened").collect().await.expect("read").len(), 1);
+        assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 2);
+    });
+}
+
+#[test]
+fn a_command_can_claim_a_unique_key() {
+    on_every_store(async |store| {
+        let accounts = repository(&store);
+        let key = || UniqueKey::new("owner", "ada").expect("a name");
+        let open = || Open { owner: "ada".into() };
+        accounts.execute(&id(), open()).claim(key()).await.expect("opened");
+        let taken = accounts.execute(&"8".to_owned(), open()).claim(key()).await.expect_err("taken");
+        let conflict = taken.conflict().expect("a conflict");
+        assert!(matches!(&conflict.failed[..], [FailedCheck::UniqueKey { held_by, .. }] if *held_by == stream()));
+        accounts.execute(&id(), Close).release(key()).await.expect("closed");
+        accounts.execute(&"8".to_owned(), open()).claim(key()).await.expect("free again");
+    });
+}
+
+#[test]
+fn an_id_that_cannot_name_a_stream_is_an_error() {
+    on_every_store(async |store| {
+        let error = repository(&store).load(&"a\nb".to_owned()).await.expect_err("a control character");
+        assert!(matches!(error, LoadError::Name(_)), "{error}");
+        let read = store.read_stream(StreamRead::new(stream())).await.expect("opened");
+        assert_eq!(read.collect().await.expect("read"), []);
+    });
+}

@@ -1,0 +1,34 @@
+//! Formatting, clippy and rustdoc: none of them may have anything to say.
+
+use std::time::Instant;
+
+use crate::failure::Failure;
+use crate::run::CommandLine;
+use crate::say;
+use crate::workspace::Workspace;
+
+/// Runs the stages one after the other, and stops at the first that fails.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
+    for (name, line) in stages(workspace) {
+        let start = Instant::now();
+        say::heading(name);
+        if name != FORMATTING {
+            workspace.announce_rocksdb();
+        }
+        line.run()?;
+        say::note(&format!("{name}: {}", say::duration(start.elapsed())));
+    }
+    Ok(())
+}
+
+const FORMATTING: &str = "formatting";
+
+/// The quickest first. Warnings are made errors through arguments that reach our own crates only:
+/// RUSTFLAGS would have everything compiled again.
+fn stages(workspace: &Workspace) -> [(&'static str, CommandLine); 3] {
+    let formatting = workspace.cargo(["fmt", "--all", "--check"]);
+    let clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    let rustdoc =
+        workspace.cargo(["doc", "--workspace", "--no-deps", "--lib", "--bins"]).variable("RUSTDOCFLAGS", "-Dwarnings");
+    [(FORMATTING, formatting), ("clippy", clippy), ("rustdoc", rustdoc)]
+}

@@ -1,0 +1,97 @@
+//! What can be typed after `cargo xtask`.
+
+use clap::builder::FalseyValueParser;
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo                     see the order service work, on a sample made for it
+  cargo xtask test                     run all tests
+  cargo xtask test conflict            run the tests that have `conflict` in their name
+  cargo xtask bench -- --help          see what the benchmark takes
+  cargo xtask --no-install ci          what CI checks, without installing anything
+
+Each command first looks for what building RocksDB needs: a C++ compiler and libclang. What is missing is installed
+with apt-get (as root or through sudo without a password), or else libclang is fetched from PyPI into the cache folder.
+Where neither can be done, the command to type is printed.";
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// Install nothing: when something is missing, print the command that installs it, and stop.
+    #[arg(long, global = true, env = "ES_NO_INSTALL", value_parser = FalseyValueParser::new())]
+    pub(crate) no_install: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+pub(crate) enum Command {
+    /// Import a small sample into a fresh store and walk one order through its life.
+    Demo,
+
+    /// Run all tests of the workspace, with the doctests.
+    Test {
+        /// Handed to `cargo test --workspace` as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+
+    /// Measure, in the release profile (RocksDB itself is not compiled again).
+    Bench {
+        /// Handed to the benchmark as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+
+    /// Formatting, clippy and rustdoc, each of which must have nothing to say.
+    Check,
+
+    /// `check`, then `test`: what CI runs.
+    Ci,
+
+    /// Only see to it that RocksDB can be built.
+    Setup {
+        /// Print the variables that cargo needs as `export` lines, for `eval`.
+        #[arg(long)]
+        print_env: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_bench_is_handed_on() -> Result<(), clap::Error> {
+        let args = vec!["append".to_owned(), "--seconds".to_owned(), "5".to_owned()];
+        assert_eq!(parsed("xtask bench append --seconds 5")?.command, Command::Bench { args });
+        let args = vec!["--help".to_owned()];
+        assert_eq!(parsed("xtask bench -- --help")?.command, Command::Bench { args });
+        Ok(())
+    }
+
+    #[test]
+    fn no_install_is_understood_before_and_after_the_command() -> Result<(), clap::Error> {
+        assert!(parsed("xtask --no-install ci")?.no_install);
+        assert!(parsed("xtask ci --no-install")?.no_install);
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_command_is_refused() {
+        assert!(parsed("xtask tset").is_err());
+    }
+}
