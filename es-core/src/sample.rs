@@ -93,9 +93,12 @@ struct Asked {
 
 fn make<T: DeserializeOwned>(plan: &Plan) -> Result<(T, Asked), SampleError> {
     let mut choices = Vec::new();
+    let mut other_names = BTreeSet::new();
     for _ in 0..MAX_TRIES {
         let mut sampler = Sampler {
             plan,
+            other_names: &other_names,
+            last_field: None,
             at_top: true,
             choices: &mut choices,
             texts: 0,
@@ -107,9 +110,13 @@ fn make<T: DeserializeOwned>(plan: &Plan) -> Result<(T, Asked), SampleError> {
             Ok(sample) => return Ok((sample, sampler.asked)),
             Err(error) => error,
         };
-        let asked_texts = sampler.texts;
+        let (asked_texts, last_field) = (sampler.texts, sampler.last_field);
+        if let (true, Some(field)) = (error.is_duplicate, last_field) {
+            other_names.insert(field);
+            continue;
+        }
         if !next_choice(&mut choices, asked_texts) {
-            return Err(SampleError { type_name: std::any::type_name::<T>(), reason: error.0 });
+            return Err(SampleError { type_name: std::any::type_name::<T>(), reason: error.message });
         }
     }
     Err(SampleError { type_name: std::any::type_name::<T>(), reason: format!("nothing fits in {MAX_TRIES} tries") })
@@ -129,11 +136,15 @@ fn next_choice(choices: &mut Vec<usize>, asked_texts: usize) -> bool {
 
 /// A refusal by the type.
 #[derive(Debug)]
-struct Refused(String);
+struct Refused {
+    message: String,
+    /// Whether the field given last was given before: what serde lists is not only each field, but also each alias.
+    is_duplicate: bool,
+}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
@@ -141,12 +152,22 @@ impl std::error::Error for Refused {}
 
 impl de::Error for Refused {
     fn custom<M: fmt::Display>(message: M) -> Self {
-        Self(message.to_string())
+        Self { message: message.to_string(), is_duplicate: false }
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self { message: format!("duplicate field `{field}`"), is_duplicate: true }
     }
 }
 
+/// A field, by the place of its struct and its name.
+type FieldName = (String, &'static str);
+
 struct Sampler<'a> {
     plan: &'a Plan,
+    /// Names of fields that go by another name as well, which is the one to give.
+    other_names: &'a BTreeSet<FieldName>,
+    last_field: Option<FieldName>,
     at_top: bool,
     /// Which text to answer at which place; a place not yet asked gets the first.
     choices: &'a mut Vec<usize>,
@@ -371,11 +392,18 @@ impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
     type Error = Refused;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
-        let Some((first, rest)) = self.fields.split_first() else { return Ok(None) };
-        self.fields = rest;
-        self.value_of = first;
-        let name: StrDeserializer<'_, Refused> = (*first).into_deserializer();
-        seed.deserialize(name).map(Some)
+        while let Some((first, rest)) = self.fields.split_first() {
+            self.fields = rest;
+            let field = (self.sampler.place.clone(), *first);
+            if self.sampler.other_names.contains(&field) {
+                continue;
+            }
+            self.value_of = first;
+            self.sampler.last_field = Some(field);
+            let name: StrDeserializer<'_, Refused> = (*first).into_deserializer();
+            return seed.deserialize(name).map(Some);
+        }
+        Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
@@ -468,6 +496,22 @@ mod tests {
         assert!(shape.contains("Kind::Named.right: char"), "{shape:?}");
         assert!(shape.contains("Kind::Wrapped: u32"), "{shape:?}");
         assert!(shape.contains("Nested.id: text"), "{shape:?}");
+    }
+
+    /// serde lists an alias among the fields, and refuses a field that comes under both of its names.
+    #[test]
+    fn an_alias_is_no_second_field() {
+        #[derive(Debug, Deserialize)]
+        struct Renamed {
+            #[serde(alias = "old", alias = "older")]
+            new: u32,
+            #[serde(alias = "before")]
+            after: Option<Box<Renamed>>,
+        }
+        let renamed: Renamed = sample().expect("a sample");
+        assert_eq!(renamed.new, 1);
+        assert_eq!(renamed.after.map(|inner| inner.new), Some(1));
+        assert!(shape::<Renamed>().iter().any(|line| line.starts_with("Renamed.")));
     }
 
     #[test]

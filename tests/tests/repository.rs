@@ -402,3 +402,36 @@ fn an_id_that_cannot_name_a_stream_is_an_error() {
         assert_eq!(read.collect().await.expect("read"), []);
     });
 }
+
+/// What an aggregate can see of an event beside its content.
+mod seen {
+    use super::*;
+
+    #[derive(Clone, Debug, Aggregate)]
+    #[aggregate(category = "account", id = String, event = AccountEvent)]
+    pub(crate) struct Seen(pub(crate) Vec<String>);
+
+    impl Evolve for Seen {
+        fn initial(_: &String) -> Self {
+            Self(Vec::new())
+        }
+        fn evolve(&mut self, _: &AccountEvent, at: &EventContext<'_>) {
+            let user = at.metadata().get_str("user").unwrap_or("nobody");
+            let numbers = format!("{} {}", at.revision(), at.position());
+            self.0.push(format!("{} {numbers} {user} {}", at.id(), at.recorded_at() >= at.occurred_at()));
+        }
+    }
+}
+
+#[test]
+fn evolve_sees_id_numbers_times_and_metadata() {
+    on_every_store(async |store| {
+        let then = "2016-07-04T12:00:00Z".parse().expect("a time");
+        let deposit = repository(&store);
+        let deposit = deposit.execute(&id(), Deposit { cents: 1 }).occurred_at(then);
+        deposit.with_metadata(Metadata::new().with("user", "ada")).await.expect("deposited");
+        let event = events(&store).await.remove(0);
+        let loaded = Repository::<seen::Seen>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
+        assert_eq!(loaded.state.0, [format!("{} 0 1 ada true", event.id)]);
+    });
+}

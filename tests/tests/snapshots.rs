@@ -6,6 +6,7 @@ use std::time::Duration;
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{RowScan, StreamRead};
+use es_core::testing::{Fault, FaultyStore};
 use es_core::{SnapshotPolicy, StreamId, snapshot};
 use es_tests::account::{Account, AccountEvent, Close, Deposit, Open, Withdraw};
 use es_tests::stores::on_every_store;
@@ -215,4 +216,19 @@ async fn a_snapshot_never_stands_in_the_log() {
     let stream = StreamRead::new(StreamId::new("account-7").expect("a name"));
     assert_eq!(store.read_stream(stream).await.expect("opened").collect().await.expect("read").len(), 1);
     assert_eq!(kept(&store).await, [0]);
+}
+
+/// A command does not wait for its snapshot, not even for one that never ends.
+#[tokio::test]
+async fn a_command_does_not_wait_for_a_snapshot() {
+    let faulty = FaultyStore::new(Arc::new(MemoryStore::new()));
+    faulty.at_commit(1, Fault::Hang);
+    let accounts = Repository::<Account>::new(Arc::new(faulty.clone())).with_snapshot_policy(SnapshotPolicy::every(1));
+    for cents in 1..=5 {
+        let deposit = accounts.execute(&id(), Deposit { cents });
+        tokio::time::timeout(Duration::from_secs(60), deposit).await.expect("in time").expect("deposited");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(faulty.commits(), 6, "five commands, and the one snapshot that hangs");
+    assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 15);
 }

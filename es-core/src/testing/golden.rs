@@ -63,8 +63,10 @@ pub fn check<E: EventSamples>(folder: impl AsRef<Path>) {
     );
 }
 
-/// Everything that is wrong, one sentence each.
-fn disagreements<E: EventSamples>(folder: &Path, write: bool) -> Vec<String> {
+/// What [`check`] would say, one text for each problem; with `write`, missing files are written first. For those who
+/// report in another way than by a panic.
+#[must_use]
+pub fn disagreements<E: EventSamples>(folder: &Path, write: bool) -> Vec<String> {
     let mut problems = Vec::new();
     let written: Vec<&EventSchema> = E::SCHEMA.iter().filter(|schema| schema.version > 0).collect();
     for (schema, sample) in written.iter().zip(E::samples()) {
