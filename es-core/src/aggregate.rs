@@ -24,8 +24,6 @@ use crate::typed::Event;
 )]
 pub trait AggregateId: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static {}
 
-// NOTE: without this rustc names the first bound that an id misses, and not the trait with its advice.
-#[diagnostic::do_not_recommend]
 impl<T: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static> AggregateId for T {}
 
 /// The declaration of an aggregate: what it is called, what its events are, how it is kept.
