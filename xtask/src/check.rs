@@ -28,7 +28,6 @@ const FORMATTING: &str = "formatting";
 fn stages(workspace: &Workspace) -> [(&'static str, CommandLine); 3] {
     let formatting = workspace.cargo(["fmt", "--all", "--check"]);
     let clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    let rustdoc =
-        workspace.cargo(["doc", "--workspace", "--no-deps", "--lib", "--bins"]).variable("RUSTDOCFLAGS", "-Dwarnings");
+    let rustdoc = workspace.cargo(["doc", "--workspace", "--no-deps"]).variable("RUSTDOCFLAGS", "-Dwarnings");
     [(FORMATTING, formatting), ("clippy", clippy), ("rustdoc", rustdoc)]
 }
