@@ -11,10 +11,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::decision::Events;
 use crate::name::{EventType, StreamId, Tag};
 use crate::revision::{Position, Revision};
-use crate::typed::{DecodeEventError, Event, RawEvent};
 
 /// Defines a type of id over a UUID.
 macro_rules! id {
@@ -325,14 +323,6 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// The event as one of a type: in the terms of the present, whatever version was written.
-    ///
-    /// # Errors
-    /// [`DecodeEventError`]; each variant says what to do.
-    pub fn decode<E: Event>(&self) -> Result<Events<E>, DecodeEventError> {
-        E::decode(RawEvent::from(self))
-    }
-
     /// Whether this event is what writing `event` to `stream` gave: same stream and same content under the same id.
     #[must_use]
     pub fn is_record_of(&self, stream: &StreamId, event: &NewEvent) -> bool {

@@ -148,6 +148,16 @@ impl<'a> From<&'a RecordedEvent> for RawEvent<'a> {
     }
 }
 
+impl RecordedEvent {
+    /// The event as one of a type: in the terms of the present, whatever version was written.
+    ///
+    /// # Errors
+    /// [`DecodeEventError`]; each variant says what to do.
+    pub fn decode<E: Event>(&self) -> Result<Events<E>, DecodeEventError> {
+        E::decode(RawEvent::from(self))
+    }
+}
+
 /// An event could not be encoded. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeEventError {
