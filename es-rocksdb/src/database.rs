@@ -107,6 +107,22 @@ impl Database {
         Ok(self.db.raw_iterator_cf_opt(self.family(Cf::Log)?, options))
     }
 
+    /// Writes everything that is in memory into table files.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let families: Result<Vec<_>, _> = Cf::ALL.into_iter().map(|cf| self.family(cf)).collect();
+        let flushed = self.db.flush_cfs_opt(&families?, &rocksdb::FlushOptions::default());
+        flushed.map_err(|error| error::of_rocksdb("flush", "the store", error))
+    }
+
+    /// Sorts every family into its last level.
+    pub(crate) fn compact(&self) -> Result<(), StoreError> {
+        for cf in Cf::ALL {
+            self.db.compact_range_cf(self.family(cf)?, None::<&[u8]>, None::<&[u8]>);
+        }
+        // NOTE: RocksDB keeps what went wrong to itself until something is asked of it.
+        self.db.flush_wal(true).map_err(|error| error::of_rocksdb("compact", "the store", error))
+    }
+
     /// The event at a position that the log has.
     pub(crate) fn event(&self, position: Position, tier: Tier, decoder: &mut Decoder) -> Result<RecordedEvent, Fault> {
         let record = self.get(Cf::Log, &key::position(position), tier)?;
@@ -206,12 +222,18 @@ pub(crate) fn bad_key(cf: Cf, key: &[u8], error: &KeyError) -> StoreError {
     StoreError::damaged(format!("column family {}, key {}", cf.name(), key.escape_ascii()), error.to_string())
 }
 
+/// A key that should be a name and is none.
+pub(crate) fn bad_name(cf: Cf, key: &[u8]) -> StoreError {
+    let place = format!("column family {}, key {}", cf.name(), key.escape_ascii());
+    StoreError::damaged(place, "expected a name, found other bytes")
+}
+
 /// A record that cannot be read.
 pub(crate) fn bad_record(place: String, error: &RecordError) -> StoreError {
     StoreError::damaged(place, error.to_string())
 }
 
-fn missing_event(position: Position) -> StoreError {
+pub(crate) fn missing_event(position: Position) -> StoreError {
     StoreError::damaged(place_of(position), "expected an event, found none")
 }
 

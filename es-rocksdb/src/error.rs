@@ -42,10 +42,11 @@ pub enum OpenError {
         /// What is there.
         found: String,
     },
-    /// What is on disk is not what was written. Do not delete anything: make a copy of the folder, then restore a backup
-    /// or repair the store.
+    /// What is on disk is not what was written: recovering it would lose what was acknowledged, or what is there cannot be
+    /// trusted. Nothing was dropped; the store never does that by itself. Do not delete anything: keep the folder as it
+    /// is, and restore a backup into another one.
     #[error(
-        "the store in {} is damaged: {detail}; copy the folder, then restore a backup or repair the store",
+        "the store in {} is damaged: {detail}; keep this folder as it is and restore a backup into another one",
         .folder.display()
     )]
     Damaged {

@@ -11,6 +11,7 @@ use es_core::{
 };
 use uuid::Uuid;
 
+use crate::acknowledged;
 use crate::key;
 use crate::record::{
     self, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, Decoder, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
@@ -51,6 +52,21 @@ fn meta() -> String {
     let mut table = format!("Format version {FORMAT_VERSION}.\n\n| key | value |\n|---|---|\n");
     for (key, value) in META_ROWS {
         let _ = writeln!(table, "| `{}` | {value} |", key.escape_ascii());
+    }
+    table
+}
+
+fn mark() -> String {
+    let magic = acknowledged::MAGIC.escape_ascii();
+    let mut table = format!(
+        "The file `{}` has slots at 0 and at {}. The magic is `{magic}`.\n\n| offset | length | field |\n|---:|---:|---|\n",
+        acknowledged::FILE_NAME,
+        acknowledged::SLOT_STEP
+    );
+    let mut offset = 0;
+    for (name, length) in acknowledged::FIELDS {
+        let _ = writeln!(table, "| {offset} | {length} | {name} |");
+        offset += length;
     }
     table
 }
@@ -188,6 +204,7 @@ fn rendered(mut document: String) -> String {
     let tables = [
         ("families", families()),
         ("meta", meta()),
+        ("mark", mark()),
         ("fixed", fixed()),
         ("variable", variable()),
         ("content", content()),

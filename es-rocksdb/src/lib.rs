@@ -12,8 +12,9 @@
 //!
 //! It is not
 //!
-//! - a server: one process has the folder open, under one handle that can be cloned;
-//! - a copy: one disk holds it. Replication or backups make it two;
+//! - a server: one process writes to the folder, under one handle that can be cloned; others may look into it beside that,
+//!   with [`ReadOnlyStore`];
+//! - a copy: one disk holds it. Replication or [`Backups`] make it two;
 //! - a projection database: its rows are for snapshots, checkpoints and views small enough to live beside the log.
 //!
 //! ```
@@ -40,28 +41,40 @@
 //! How it stands on disk, byte by byte, is drawn in `docs/storage-format.md`. What may be chosen is in [`Options`]; why a
 //! store does not open in [`OpenError`]; what goes wrong later in [`StoreError`](es_core::StoreError).
 
+mod acknowledged;
+mod backup;
 mod database;
 mod error;
 mod key;
+mod log_file;
 mod notify;
 mod open;
 mod options;
 mod overlay;
 mod postings;
 mod queue;
+mod read_only;
 mod reader;
+mod reads;
 mod record;
+mod recovery;
+mod replay;
 mod rows;
 mod schema;
 mod shared;
 mod stats;
 mod store;
+mod verify;
 mod writer;
 
 #[cfg(test)]
 mod format_document;
 
+pub use backup::{Backup, BackupError, Backups};
 pub use error::OpenError;
 pub use options::{Durability, Options};
+pub use read_only::ReadOnlyStore;
+pub use replay::{Recorded, Replay};
 pub use stats::Stats;
 pub use store::RocksDbStore;
+pub use verify::{Damage, Progress, Verification};

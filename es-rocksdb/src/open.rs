@@ -2,32 +2,34 @@
 //!
 //! ```text
 //!   1 look at the files ──► 2 look into the database, read-only ──► 3 open ──► 4 find the end of the log
-//!     nothing, a store,       its families, its format version        lock
-//!     something else
+//!     nothing, a store,       its families, its format version,       lock
+//!     something else          what its recovery would lose
 //! ```
 //!
-//! Steps 1 and 2 write nothing, so that a store of a later version, and anything that is not a store, stays as it is.
+//! Steps 1 and 2 write nothing, so that a store of a later version, a damaged one, and anything that is not a store stays
+//! as it is.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
-use es_core::{RecordedEvent, StoreError, Timestamp};
-use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, WriteBatch};
+use es_core::{StoreError, Timestamp};
+use rocksdb::{DB, DBRecoveryMode, WriteBatch};
 use uuid::Uuid;
 
-use crate::database::{Database, Tier, place_in, place_of};
+use crate::acknowledged::{self, MarkFile};
+use crate::database::{Database, Tier};
 use crate::error::OpenError;
-use crate::key;
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
-use crate::record::Decoder;
+use crate::recovery;
 use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
 
 /// A store that was opened.
 pub(crate) struct Opened {
     pub(crate) database: Database,
+    pub(crate) mark: MarkFile,
     pub(crate) end: LogEnd,
     pub(crate) id: Uuid,
     pub(crate) created: Timestamp,
@@ -35,34 +37,41 @@ pub(crate) struct Opened {
 
 /// What is in a folder.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+pub(crate) enum Found {
     /// Nothing, or the beginnings of a store to which nothing was written yet.
     Nothing,
     /// A store.
     Store,
 }
 
-/// Opens the store in a folder. It may block for as long as RocksDB takes to read its write-ahead log.
+/// Opens the store in a folder. It may block for as long as RocksDB takes to read its write-ahead log three times.
 pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError> {
     let folder = prepare(folder, options.create_if_missing)?;
-    let found = inspect(&folder)?;
+    // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
+    let mark = acknowledged::read(&folder).map_err(|error| OpenError::io(&folder, "read the mark", error))?;
+    let (found, readable) = look_into(&folder)?;
+    let is_examined = match readable {
+        Some(readable) => recovery::examine(&folder, mark, readable)?,
+        None => false,
+    };
     if found == Found::Nothing && !options.create_if_missing {
         return Err(OpenError::NoSuchFolder { folder });
     }
-    let mut db_options = options::database(options);
-    // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
-    db_options.create_if_missing(found == Found::Nothing);
-    db_options.create_missing_column_families(found == Found::Nothing);
-    let db = DB::open_cf_descriptors(&db_options, &folder, options::families(options))
-        .map_err(|error| OpenError::of_rocksdb(&folder, "open the database", error))?;
+    let (db, is_torn) = recovery::open_database(&folder, options, found == Found::Nothing, is_examined)?;
     let database = Database::new(db, folder.clone());
     let (id, created) = identify(&database, &found, options)?;
-    let end = end_of_log(&database).map_err(|error| OpenError::of_store(&folder, "read the end of the log", error))?;
-    Ok(Opened { database, end, id, created })
+    let in_log = |error| OpenError::of_store(&folder, "read the end of the log", error);
+    let end = end_of_log(&database).map_err(in_log)?;
+    if is_torn {
+        tracing::warn!(folder = %folder.display(), head = ?end.head, "dropped a torn commit that nobody was told of");
+        recovery::check_tail(&database).map_err(in_log)?;
+    }
+    let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
+    Ok(Opened { database, mark, end, id, created })
 }
 
 /// The full path of the folder, which there is afterwards.
-fn prepare(folder: &Path, create: bool) -> Result<PathBuf, OpenError> {
+pub(crate) fn prepare(folder: &Path, create: bool) -> Result<PathBuf, OpenError> {
     match fs::metadata(folder) {
         Ok(metadata) if !metadata.is_dir() => return Err(OpenError::not_a_store(folder, "a file")),
         Ok(_) => {}
@@ -100,38 +109,42 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 }
 
 /// What is in the folder. Writes nothing.
-fn inspect(folder: &Path) -> Result<Found, OpenError> {
+pub(crate) fn inspect(folder: &Path) -> Result<Found, OpenError> {
+    look_into(folder).map(|(found, _)| found)
+}
+
+/// What is in the folder and, where there is a database that can be read, the last of its changes that can be, wherever
+/// it stands. Writes nothing.
+fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError> {
     let looked = |error| OpenError::io(folder, "look at the folder", error);
     if !folder.join("CURRENT").try_exists().map_err(looked)? {
-        return inspect_files(folder);
+        return inspect_files(folder).map(|found| (found, None));
     }
-    let read_only = read_only_options();
-    let families = DB::list_cf(&read_only, folder)
+    // ORDER: before anything is concluded from what the database seems to hold.
+    recovery::check_manifest(folder)?;
+    let families = DB::list_cf(&rocksdb::Options::default(), folder)
         .map_err(|error| OpenError::of_rocksdb(folder, "list the column families", error))?;
     let foreign = families.iter().find(|name| !is_ours(name));
-    let format = match read_format(folder, &read_only, &families)? {
-        Format::Version(found) if found > FORMAT_VERSION => return Err(OpenError::newer(folder, found)),
-        Format::Unwritten if foreign.is_none() => return Ok(Found::Nothing),
-        format => format,
-    };
-    match format {
-        Format::Unwritten | Format::Foreign => {
+    let (format, readable) = read_format(folder, &families)?;
+    let missing = Cf::ALL.iter().map(|cf| cf.name()).find(|name| !families.iter().any(|family| family == name));
+    match (format, missing, foreign) {
+        (Format::Version(found), ..) if found > FORMAT_VERSION => Err(OpenError::newer(folder, found)),
+        (Format::Unwritten, _, None) => Ok((Found::Nothing, readable)),
+        (Format::Foreign, None, None) => {
+            Err(OpenError::damaged(folder, "expected a format version in its description, found none"))
+        }
+        (Format::Unwritten | Format::Foreign, ..) => {
             let found = format!("a RocksDB of something else, with the column families {}", families.join(", "));
             Err(OpenError::not_a_store(folder, found))
         }
-        Format::Version(_) | Format::Unclear => {
-            let missing = Cf::ALL.iter().map(|cf| cf.name()).find(|name| !families.iter().any(|family| family == name));
-            match (missing, foreign) {
-                (Some(missing), _) => {
-                    Err(OpenError::damaged(folder, format!("expected the column family {missing}, found none")))
-                }
-                (None, Some(foreign)) => Err(OpenError::damaged(
-                    folder,
-                    format!("expected {} column families, found also {foreign}", Cf::ALL.len()),
-                )),
-                (None, None) => Ok(Found::Store),
-            }
+        (_, Some(missing), _) => {
+            Err(OpenError::damaged(folder, format!("expected the column family {missing}, found none")))
         }
+        (_, None, Some(foreign)) => {
+            let expected = Cf::ALL.len();
+            Err(OpenError::damaged(folder, format!("expected {expected} column families, found also {foreign}")))
+        }
+        (Format::Version(_) | Format::Unclear, None, None) => Ok((Found::Store, readable)),
     }
 }
 
@@ -145,8 +158,9 @@ fn inspect_files(folder: &Path) -> Result<Found, OpenError> {
     for entry in fs::read_dir(folder).map_err(looked)? {
         let entry = entry.map_err(looked)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let has_data =
-            name.ends_with(".sst") || (name.ends_with(".log") && entry.metadata().map_err(looked)?.len() > 0);
+        let has_data = name.ends_with(".sst")
+            || (name.ends_with(".log") && entry.metadata().map_err(looked)?.len() > 0)
+            || name == acknowledged::FILE_NAME;
         if has_data {
             // NOTE: RocksDB would create a new database here, and delete these files as nobody's.
             return Err(OpenError::damaged(folder, format!("expected the file CURRENT beside {name}, found none")));
@@ -172,24 +186,16 @@ enum Format {
     Unclear,
 }
 
-fn read_only_options() -> rocksdb::Options {
-    let mut options = rocksdb::Options::default();
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_paranoid_checks(true);
-    options.set_max_open_files(64);
-    options
-}
-
-fn read_format(folder: &Path, options: &rocksdb::Options, families: &[String]) -> Result<Format, OpenError> {
+/// What the database says of its format, and the last change that can be read, wherever it stands.
+fn read_format(folder: &Path, families: &[String]) -> Result<(Format, Option<u64>), OpenError> {
     let meta = Cf::Meta.name();
     let has_meta = families.iter().any(|family| family == meta);
-    let names = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(has_meta.then_some(meta));
-    let families = names.map(|name| ColumnFamilyDescriptor::new(name, rocksdb::Options::default()));
-    let db = match DB::open_cf_descriptors_read_only(options, folder, families, false) {
+    let names: Vec<_> = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(has_meta.then_some(meta)).collect();
+    let db = match recovery::look(folder, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
         Ok(db) => db,
         Err(error) => {
             tracing::debug!(folder = %folder.display(), %error, "could not look into the database before opening it");
-            return Ok(Format::Unclear);
+            return Ok((Format::Unclear, None));
         }
     };
     let written = match db.cf_handle(meta) {
@@ -198,11 +204,13 @@ fn read_format(folder: &Path, options: &rocksdb::Options, families: &[String]) -
             .map_err(|error| OpenError::of_rocksdb(folder, "read the format version", error))?,
         None => None,
     };
-    match written {
-        Some(bytes) => decode_format(folder, &bytes).map(Format::Version),
-        None if db.latest_sequence_number() == 0 => Ok(Format::Unwritten),
-        None => Ok(Format::Foreign),
-    }
+    let readable = db.latest_sequence_number();
+    let format = match written {
+        Some(bytes) => Format::Version(decode_format(folder, &bytes)?),
+        None if readable == 0 => Format::Unwritten,
+        None => Format::Foreign,
+    };
+    Ok((format, Some(readable)))
 }
 
 fn decode_format(folder: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
@@ -216,7 +224,7 @@ fn decode_format(folder: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
 }
 
 /// Reads who the store is; gives a new one its id.
-fn identify(database: &Database, found: &Found, options: &Options) -> Result<(Uuid, Timestamp), OpenError> {
+pub(crate) fn identify(database: &Database, found: &Found, options: &Options) -> Result<(Uuid, Timestamp), OpenError> {
     let folder = database.folder();
     let in_store = |error| OpenError::of_store(folder, "read the description of the store", error);
     let read = |key: &[u8]| -> Result<_, StoreError> {
@@ -260,30 +268,9 @@ fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
 }
 
 /// Where the log ends. The last event must stand under its stream, its id and as the head of its stream, too.
-fn end_of_log(database: &Database) -> Result<LogEnd, StoreError> {
+pub(crate) fn end_of_log(database: &Database) -> Result<LogEnd, StoreError> {
     let Some(last) = database.last_event()? else { return Ok(LogEnd::default()) };
-    let differs = |what: &str, found: String| {
-        Err(StoreError::damaged(place_of(last.position), format!("expected the last event in {what}, found {found}")))
-    };
-    let in_stream = in_stream(database, &last)?;
-    if in_stream.as_ref() != Some(&last) {
-        return differs("its stream", in_stream.map_or("none".into(), |other| place_in(&other.stream, other.revision)));
-    }
-    let indexed = database.position_of(last.id, Tier::Any)?;
-    if indexed != Some(last.position) {
-        return differs("the index of event ids", indexed.map_or("none".into(), place_of));
-    }
-    let head = database.revision(&last.stream, Tier::Any)?;
-    if head != Some(last.revision) {
-        return differs("the heads of streams", head.map_or("none".into(), |head| place_in(&last.stream, head)));
-    }
+    recovery::check_event(database, &last)?;
+    recovery::check_head(database, &last)?;
     Ok(LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) })
-}
-
-fn in_stream(database: &Database, event: &RecordedEvent) -> Result<Option<RecordedEvent>, StoreError> {
-    let record = database.get(Cf::Streams, &key::in_stream(&event.stream, event.revision), Tier::Any)?;
-    let decode = |record: rocksdb::DBPinnableSlice<'_>| {
-        crate::database::decode_in(&event.stream, event.revision, &record, &mut Decoder::default())
-    };
-    record.map(decode).transpose()
 }

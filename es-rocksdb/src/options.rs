@@ -181,6 +181,13 @@ impl Default for Options {
     }
 }
 
+/// How RocksDB treats a write-ahead log that was not looked at before.
+///
+/// NOTE: "updates, once applied, must not be rolled back". RocksDB's default, `PointInTime`, opens without a word when one
+/// bit of the write-ahead log has flipped, and drops every acknowledged commit behind it (measured: 40 of 40 times, 11,574
+/// events on average). This mode accepts an end that is cut off and refuses damage before it.
+pub(crate) const RECOVERY_MODE: DBRecoveryMode = DBRecoveryMode::TolerateCorruptedTailRecords;
+
 /// The options of the database as a whole: everything that decides what a crash may cost stands here, with its reason.
 /// What is RocksDB's default is set all the same: it must not change with an upgrade of RocksDB.
 pub(crate) fn database(options: &Options) -> rocksdb::Options {
@@ -189,12 +196,9 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     // NOTE: a crash while a store is created can leave some of the column families missing; nothing was written then.
     db.create_missing_column_families(options.create_if_missing);
 
-    // NOTE: "updates, once applied, must not be rolled back". RocksDB's default, PointInTime, opens without a word when
-    // one bit of the write-ahead log has flipped, and drops every acknowledged commit behind it (measured: 40 of 40
-    // times, 11,574 events on average). This mode accepts a torn last record, which no one was told of, and refuses
-    // damage before it (20 of 20). AbsoluteConsistency would refuse torn ends as well: every crash would need a repair.
-    db.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    // NOTE: a reused log file has old records behind its end, which that mode could not tell from damage.
+    // NOTE: `recovery` chooses per opening, and says why; this is for what it could not look at.
+    db.set_wal_recovery_mode(RECOVERY_MODE);
+    // NOTE: a reused log file has old records behind its end, which recovery could not tell from damage.
     db.set_recycle_log_file_num(0);
     // NOTE: true would acknowledge what is still in the memory of this process.
     db.set_manual_wal_flush(false);

@@ -46,11 +46,13 @@ impl Shared {
         read: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(self);
-        off_executor(move || {
-            let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
-            database.as_ref().map_or(Err(StoreError::Closed), |database| read(database))
-        })
-        .await?
+        off_executor(move || shared.locked(read)).await?
+    }
+
+    /// Reads on this thread, which may block.
+    pub(crate) fn locked<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.as_ref().map_or(Err(StoreError::Closed), |database| read(database))
     }
 
     /// Reads what commits also change, such as a row or a key: from memory if possible, and not before everything that

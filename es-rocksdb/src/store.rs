@@ -8,23 +8,21 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::store::{Batch, EventStream, Row, RowScan};
+use es_core::store::{EventStream, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
-use crate::database::{Database, Fault, Tier, place_of};
+use crate::acknowledged::{Mark, MarkFile};
+use crate::database::Database;
 use crate::error::{OpenError, of_rocksdb};
 use crate::notify::Visible;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{Closed, Queue};
-use crate::reader::{LogSource, StreamSource};
-use crate::record::Decoder;
-use crate::rows::{self, INLINE_ROWS};
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
 use crate::writer::{Parts, WriteToDisk, Writer};
@@ -46,10 +44,14 @@ pub struct RocksDbStore {
     inner: Arc<Inner>,
 }
 
+/// Where the answer to a commit will come from.
+pub(crate) type Waiting = oneshot::Receiver<Result<Committed, CommitError>>;
+
 /// What the last handle closes.
 struct Inner {
     queue: Arc<Queue>,
     shared: Arc<Shared>,
+    mark: Arc<MarkFile>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
     durability: Durability,
@@ -70,7 +72,7 @@ impl RocksDbStore {
 
     /// Opens the store in this folder as the options say.
     ///
-    /// It takes as long as reading the write-ahead log twice, which is bounded by four write buffers.
+    /// It takes as long as reading the write-ahead log three times, which is bounded by four write buffers.
     ///
     /// # Errors
     /// [`OpenError`]; each variant says what to do.
@@ -85,17 +87,19 @@ impl RocksDbStore {
 
     /// Starts the writer of an opened store; with another disk in a test.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, end, id, created } = opened;
+        let Opened { database, mark, end, id, created } = opened;
         let folder = database.folder().to_owned();
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
         let database = Arc::new(database);
         let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
         let queue = Arc::new(Queue::new(options.queue_bytes));
+        let mark = Arc::new(mark);
         let writer = Writer::new(Parts {
             queue: Arc::clone(&queue),
             limits: options.commit_batch,
             disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
+            mark: Arc::clone(&mark),
             database,
             shared: Arc::clone(&shared),
             clock: Arc::clone(&options.clock),
@@ -110,6 +114,7 @@ impl RocksDbStore {
         let inner = Inner {
             queue,
             shared,
+            mark,
             writer: Mutex::new(Some(writer)),
             is_closed: AtomicBool::new(false),
             durability: options.durability,
@@ -147,6 +152,16 @@ impl RocksDbStore {
         self.inner.shared.visible.watch()
     }
 
+    /// Sorts everything that was written into its last place on disk, which makes reads cheaper and the folder smaller. Commits
+    /// and reads go on, more slowly; for as long as it runs, up to twice the room is needed. RocksDB does the same by itself,
+    /// bit by bit: call it after an import, or before the folder is copied.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk is full or what is on it cannot be read.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        self.inner.shared.blocking(Database::compact).await
+    }
+
     /// The folder, with its full path.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -163,6 +178,23 @@ impl RocksDbStore {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.inner.created
+    }
+
+    /// Writes everything that is in memory into table files, which later backups share.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.shared.blocking(Database::flush).await
+    }
+
+    /// Hands a commit to the writer. What is handed over first is decided first.
+    pub(crate) async fn enqueue(&self, commit: Commit) -> Result<Waiting, CommitError> {
+        // NOTE: here already, so that nothing that breaks a limit takes room in the queue.
+        commit.validate()?;
+        self.inner.queue.push(commit).await.map_err(|Closed| self.inner.refusal())
+    }
+
+    /// What became of a commit that was handed over.
+    pub(crate) async fn answer(&self, waiting: Waiting) -> Result<Committed, CommitError> {
+        waiting.await.unwrap_or_else(|_| Err(self.inner.refusal()))
     }
 }
 
@@ -203,9 +235,14 @@ impl Inner {
         let synced = match self.durability {
             Durability::Sync => Ok(()),
             Durability::Buffered => {
-                database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "write-ahead log", error))
+                // ORDER: both before the sync, so that it covers them.
+                let mark = Mark { sequence: database.sequence(), head: self.shared.visible.head() };
+                let synced = database.raw().flush_wal(true);
+                synced.map(|()| self.mark.raise(mark)).map_err(|error| of_rocksdb("sync", "write-ahead log", error))
             }
         };
+        // NOTE: from here on the mark does not lag, also after a power failure.
+        let synced = synced.and_then(|()| self.mark.sync().map_err(|error| StoreError::io("sync the mark", error)));
         // ORDER: the writer had the only other reference and is gone: this closes RocksDB and gives its lock back.
         drop(database);
         tracing::info!(folder = %self.folder.display(), "closed the store");
@@ -242,23 +279,16 @@ impl Drop for Inner {
 #[async_trait]
 impl EventStore for RocksDbStore {
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        // NOTE: here already, so that nothing that breaks a limit takes room in the queue.
-        commit.validate()?;
-        let answer = self.inner.queue.push(commit).await.map_err(|Closed| self.inner.refusal())?;
-        answer.await.unwrap_or_else(|_| Err(self.inner.refusal()))
+        let waiting = self.enqueue(commit).await?;
+        self.answer(waiting).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        let Some(head) = self.inner.open_head()? else { return Ok(EventStream::ready(Batch::default())) };
-        Ok(EventStream::new(StreamSource::new(Arc::clone(&self.inner.shared), self.inner.read_batch, read, head)))
+        Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.open_head()?))
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        let head = self.inner.open_head()?;
-        let nothing = Batch { events: Vec::new(), scanned: read.scanned_to(head, &[]) };
-        let (shared, limits) = (Arc::clone(&self.inner.shared), self.inner.read_batch);
-        let source = head.and_then(|head| LogSource::new(shared, limits, read, head));
-        Ok(source.map_or_else(|| EventStream::ready(nothing), EventStream::new))
+        Ok(self.inner.shared.read_log(self.inner.read_batch, read, self.inner.open_head()?))
     }
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
@@ -266,40 +296,22 @@ impl EventStore for RocksDbStore {
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        let stream = stream.clone();
-        self.inner.shared.point(move |database, tier| database.revision(&stream, tier)).await
+        self.inner.shared.revision(stream).await
     }
 
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.inner.shared.point(move |database, tier| find(database, id, tier)).await
+        self.inner.shared.find(id).await
     }
 
     async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        let key = key.clone();
-        self.inner.shared.point(move |database, tier| database.owner(&key, tier)).await
+        self.inner.shared.owner(key).await
     }
 
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let (table, key) = (table.clone(), Bytes::copy_from_slice(key));
-        self.inner.shared.point(move |database, tier| database.row(&table, &key, tier)).await
+        self.inner.shared.row(table, key).await
     }
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        let is_small = scan.limit <= INLINE_ROWS;
-        let read = move |database: &Database, tier: Tier| match tier {
-            Tier::Cached if !is_small => Err(Fault::NotCached),
-            tier => rows::scan(database, &scan, tier),
-        };
-        self.inner.shared.point(read).await
+        self.inner.shared.rows(scan).await
     }
-}
-
-fn find(database: &Database, id: EventId, tier: Tier) -> Result<Option<RecordedEvent>, Fault> {
-    let Some(position) = database.position_of(id, tier)? else { return Ok(None) };
-    let event = database.event(position, tier, &mut Decoder::default())?;
-    if event.id != id {
-        let detail = format!("expected the event with id {id}, which an index names, found id {}", event.id);
-        return Err(StoreError::damaged(place_of(position), detail).into());
-    }
-    Ok(Some(event))
 }

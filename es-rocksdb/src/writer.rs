@@ -18,6 +18,7 @@ use es_core::{Commit, CommitError, Committed, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use tokio::sync::oneshot;
 
+use crate::acknowledged::{Mark, MarkFile};
 use crate::database::{Database, place_in};
 use crate::key;
 use crate::overlay::{BatchView, KnownHeads, LogEnd, Overlay};
@@ -38,6 +39,7 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     disk: WriteToDisk,
+    mark: Arc<MarkFile>,
     /// How many times a batch waits for the disk.
     syncs: u64,
     end: LogEnd,
@@ -54,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) disk: WriteToDisk,
+    pub(crate) mark: Arc<MarkFile>,
     pub(crate) is_synced: bool,
     pub(crate) end: LogEnd,
     pub(crate) cached_heads: usize,
@@ -81,9 +84,9 @@ struct Pending {
 
 impl Writer {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { queue, limits, database, shared, clock, disk, is_synced, end, cached_heads } = parts;
+        let Parts { queue, limits, database, shared, clock, disk, mark, is_synced, end, cached_heads } = parts;
         let (syncs, known) = (u64::from(is_synced), KnownHeads::new(cached_heads));
-        Self { queue, limits, database, shared, clock, disk, syncs, end, known, stopped: None }
+        Self { queue, limits, database, shared, clock, disk, mark, syncs, end, known, stopped: None }
     }
 
     /// Writes until the queue is closed and empty.
@@ -170,7 +173,12 @@ impl Writer {
     fn publish(&mut self, pending: &mut Pending) {
         self.end = pending.overlay.end;
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
-        self.shared.visible.publish(self.end.head, self.database.sequence());
+        let sequence = self.database.sequence();
+        if self.syncs > 0 {
+            // ORDER: behind the sync, because the mark must be true; before the answer, because it must not miss one.
+            self.mark.raise(Mark { sequence, head: self.end.head });
+        }
+        self.shared.visible.publish(self.end.head, sequence);
     }
 
     /// After a failed write it is unknown what is on the disk: nothing more must be put behind it.

@@ -274,37 +274,3 @@ async fn a_file_that_is_gone_is_damage() {
         assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
     }
 }
-
-/// The write-ahead log of a closed store: the largest, because opening leaves empty ones.
-fn write_ahead_log(folder: &Path) -> std::path::PathBuf {
-    let logs = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
-    logs.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
-}
-
-#[tokio::test]
-async fn a_torn_end_of_the_write_ahead_log_loses_only_the_commit_that_was_torn() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let log = write_ahead_log(folder.path());
-    let bytes = std::fs::read(&log).unwrap();
-    std::fs::write(&log, &bytes[..bytes.len() - 10]).unwrap();
-    let store = open(folder.path()).await;
-    assert_eq!(positions(&all(&store).await), [1, 2, 3, 4]);
-    let committed = store.commit(append("order-1")).await.unwrap();
-    assert_eq!(committed.position().map(es_core::Position::get), Some(5));
-}
-
-#[tokio::test]
-async fn a_flipped_bit_within_the_write_ahead_log_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let log = write_ahead_log(folder.path());
-    let mut bytes = std::fs::read(&log).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&log, bytes).unwrap();
-    let error = refused(folder.path()).await;
-    assert!(matches!(&error, OpenError::Damaged { .. }), "{error}");
-    assert!(error.to_string().contains("orruption"), "{error}");
-}

@@ -1,0 +1,189 @@
+//! The high-water mark: up to where commits were acknowledged, in a small file beside the database.
+//!
+//! A write-ahead log cannot tell by itself whether its last record is torn (the machine stopped before anyone was told
+//! of it) or was damaged later: both look the same, and RocksDB drops both. The mark tells: what was acknowledged must
+//! still be there.
+//!
+//! ```text
+//!   write and sync the batch ──► raise the mark, without a sync ──► publish ──► answer
+//! ```
+//!
+//! The mark is raised after the sync of the batch and never synced while commits run, so that it costs no wait for the
+//! disk. It may therefore lag, but it is never ahead of what is on the disk:
+//!
+//! - after the end of a process, also by `kill -9`, it is exact: the system has it;
+//! - after [`close`](crate::RocksDbStore::close) it is exact, and synced;
+//! - after a power failure it is as old as the last time the system wrote it by itself (Linux: about 30 seconds). What
+//!   was acknowledged since then has only the write-ahead log to speak for it.
+//!
+//! The file has two slots that are written in turn, so that a write that is torn leaves the other. A slot that does not
+//! fit its checksum counts as none, and a store without the file is one without a mark.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use es_core::Position;
+
+/// The name of the file. RocksDB leaves alone what it does not know.
+pub(crate) const FILE_NAME: &str = "ACKNOWLEDGED";
+/// What a slot begins with; the last byte is its version.
+pub(crate) const MAGIC: &[u8; 8] = b"es-ack-1";
+/// A slot: name and length of each field, in order.
+pub(crate) const FIELDS: [(&str, usize); 4] =
+    [("magic", 8), ("number of RocksDB's last change", 8), ("head, 0 for none", 8), ("crc32c of what is before it", 4)];
+/// The length of a slot.
+const SLOT_LEN: usize = FIELDS[0].1 + FIELDS[1].1 + FIELDS[2].1 + FIELDS[3].1;
+const _: () = assert!(SLOT_LEN == 28);
+/// Where the second slot begins: in another sector than the first.
+pub(crate) const SLOT_STEP: usize = 4096;
+
+/// Up to where commits were acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The number of RocksDB's last change.
+    pub(crate) sequence: u64,
+    /// The position of the last event.
+    pub(crate) head: Option<Position>,
+}
+
+impl Mark {
+    fn encode(self) -> [u8; SLOT_LEN] {
+        let mut slot = [0; SLOT_LEN];
+        let (body, checksum) = slot.split_at_mut(SLOT_LEN - 4);
+        let head = self.head.map_or(0, Position::get);
+        for (field, bytes) in body.chunks_exact_mut(8).zip([*MAGIC, self.sequence.to_be_bytes(), head.to_be_bytes()]) {
+            field.copy_from_slice(&bytes);
+        }
+        checksum.copy_from_slice(&crc32c::crc32c(body).to_be_bytes());
+        slot
+    }
+
+    fn decode(slot: &[u8]) -> Option<Self> {
+        let (body, rest) = slot.split_at_checked(SLOT_LEN - 4)?;
+        let (checksum, _) = rest.split_first_chunk()?;
+        if u32::from_be_bytes(*checksum) != crc32c::crc32c(body) {
+            return None;
+        }
+        let (magic, numbers) = body.split_first_chunk::<8>()?;
+        let (sequence, head) = numbers.split_first_chunk()?;
+        let head = u64::from_be_bytes(*head.first_chunk()?);
+        (magic == MAGIC).then(|| Self { sequence: u64::from_be_bytes(*sequence), head: Position::new(head) })
+    }
+}
+
+/// The mark of the store in a folder; `None` where there is none that can be read.
+pub(crate) fn read(folder: &Path) -> io::Result<Option<Mark>> {
+    let bytes = match fs::read(folder.join(FILE_NAME)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let slots = [0, SLOT_STEP].into_iter().filter_map(|start| bytes.get(start..));
+    Ok(slots.filter_map(Mark::decode).max_by_key(|mark| mark.sequence))
+}
+
+/// The file of an open store.
+#[derive(Debug)]
+pub(crate) struct MarkFile {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    /// Whether the next mark goes into the second slot.
+    is_second_next: bool,
+    /// Whether a failure was told already.
+    has_failed: bool,
+}
+
+impl MarkFile {
+    /// Opens the file; creates it where there is none.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(FILE_NAME);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let len = (SLOT_STEP + SLOT_LEN) as u64;
+        if file.metadata()?.len() < len {
+            // NOTE: written whole and not as a hole, so that raising the mark needs no more space.
+            file.write_all(&[0; SLOT_STEP + SLOT_LEN])?;
+        }
+        Ok(Self { inner: Mutex::new(Inner { file, is_second_next: false, has_failed: false }) })
+    }
+
+    /// Raises the mark. It must be true already: everything up to it is on the disk.
+    ///
+    /// A failure is told in the log once and costs no commit: the mark lags then, which it may.
+    pub(crate) fn raise(&self, mark: Mark) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = inner.write(mark)
+            && !std::mem::replace(&mut inner.has_failed, true)
+        {
+            tracing::warn!(%error, "could not note up to where commits were acknowledged; they are not affected");
+        }
+    }
+
+    /// Waits until the mark is on the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).file.sync_all()
+    }
+}
+
+impl Inner {
+    fn write(&mut self, mark: Mark) -> io::Result<()> {
+        let start = if self.is_second_next { SLOT_STEP as u64 } else { 0 };
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.write_all(&mark.encode())?;
+        self.is_second_next = !self.is_second_next;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(sequence: u64) -> Mark {
+        Mark { sequence, head: Position::new(sequence / 2) }
+    }
+
+    #[test]
+    fn the_highest_mark_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), None);
+        let file = MarkFile::open(folder.path()).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), None);
+        for sequence in 1..6 {
+            file.raise(mark(sequence));
+            assert_eq!(read(folder.path()).unwrap(), Some(mark(sequence)));
+        }
+        drop(file);
+        let file = MarkFile::open(folder.path()).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Some(mark(5)), "opening keeps the mark");
+        file.raise(mark(6));
+        file.raise(mark(7));
+        assert_eq!(read(folder.path()).unwrap(), Some(mark(7)));
+    }
+
+    #[test]
+    fn a_torn_mark_leaves_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = MarkFile::open(folder.path()).unwrap();
+        file.raise(mark(8));
+        file.raise(mark(9));
+        let path = folder.path().join(FILE_NAME);
+        let whole = fs::read(&path).unwrap();
+        for byte in 0..SLOT_LEN {
+            let mut torn = whole.clone();
+            torn[SLOT_STEP + byte] ^= 4;
+            fs::write(&path, &torn).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), Some(mark(8)), "byte {byte}");
+            torn[byte] ^= 4;
+            fs::write(&path, &torn).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), None, "byte {byte}");
+            fs::write(&path, &whole[..byte]).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), None, "cut at byte {byte}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The files of backups.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::BackupError;
+use crate::verify::Progress;
+
+const NAME: &str = "backup-";
+const INCOMPLETE: &str = "incomplete";
+const LOCK: &str = "lock";
+/// The file by which RocksDB knows that there is a database.
+const CURRENT: &str = "CURRENT";
+
+fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io { action, path, source }
+}
+
+/// The complete backups in a folder, oldest first.
+pub(super) fn list(folder: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(refused("read the folder", folder)(error)),
+    };
+    let mut backups = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(refused("read the folder", folder))?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(NAME)).and_then(|number| number.parse().ok());
+        backups.extend(number.map(|number| (number, entry.path())));
+    }
+    backups.sort();
+    Ok(backups)
+}
+
+/// Takes the folder for one backup at a time, until the file is dropped or the process ends.
+pub(super) fn lock(folder: &Path) -> Result<File, BackupError> {
+    if list(folder)?.is_empty() && !is_empty_but(folder, &[INCOMPLETE, LOCK])? {
+        return Err(BackupError::NotEmpty { folder: folder.to_owned() });
+    }
+    fs::create_dir_all(folder).map_err(refused("create the folder", folder))?;
+    let path = folder.join(LOCK);
+    let file = File::options().create(true).append(true).open(&path).map_err(refused("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let source = io::Error::new(io::ErrorKind::WouldBlock, "another backup into this folder is under way");
+            Err(refused("lock", &path)(source))
+        }
+        Err(TryLockError::Error(error)) => Err(refused("lock", &path)(error)),
+    }
+}
+
+/// A folder for the next backup, with what the last one has.
+pub(super) fn begin(folder: &Path, last: Option<&Path>) -> Result<PathBuf, BackupError> {
+    let incomplete = folder.join(INCOMPLETE);
+    if incomplete.exists() {
+        fs::remove_dir_all(&incomplete).map_err(refused("remove an incomplete backup", &incomplete))?;
+    }
+    fs::create_dir_all(&incomplete).map_err(refused("create the folder", &incomplete))?;
+    for file in last.map(store_files).transpose()?.into_iter().flatten() {
+        let Some(name) = file.file_name() else { continue };
+        let (is_table, to) = (file.extension().is_some_and(|extension| extension == "sst"), incomplete.join(name));
+        // NOTE: RocksDB never changes a table file, it only removes it. All other files it does change.
+        if !(is_table && fs::hard_link(&file, &to).is_ok()) {
+            fs::copy(&file, &to).map_err(refused("copy", &file))?;
+        }
+    }
+    Ok(incomplete)
+}
+
+/// Gives a backup that is complete its name.
+pub(super) fn complete(folder: &Path, incomplete: &Path, number: u32) -> Result<PathBuf, BackupError> {
+    let complete = folder.join(format!("{NAME}{number:06}"));
+    // ORDER: everything is on the disk before the name is, so that a backup that has a name is whole also after a power failure.
+    for file in store_files(incomplete)? {
+        sync(&file)?;
+    }
+    sync(incomplete)?;
+    fs::rename(incomplete, &complete).map_err(refused("rename", incomplete))?;
+    sync(folder)?;
+    Ok(complete)
+}
+
+fn sync(path: &Path) -> Result<(), BackupError> {
+    if cfg!(not(unix)) && path.is_dir() {
+        return Ok(());
+    }
+    File::open(path).and_then(|file| file.sync_all()).map_err(refused("sync", path))
+}
+
+/// The files of a closed store, without its lock and its messages.
+fn store_files(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(refused("read the folder", folder))? {
+        let entry = entry.map_err(refused("read the folder", folder))?;
+        let name = entry.file_name();
+        let is_left_out = name.to_str().is_some_and(|name| name == "LOCK" || name.starts_with("LOG"));
+        let is_file = entry.file_type().map_err(refused("look at", &entry.path()))?.is_file();
+        if is_file && !is_left_out {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a folder has nothing, or is not there, but for these names.
+fn is_empty_but(folder: &Path, names: &[&str]) -> Result<bool, BackupError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(refused("read the folder", folder)(error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(refused("read the folder", folder))?.file_name();
+        if !names.iter().any(|known| name == *known) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Copies a closed store into a new or empty folder.
+pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
+    if !is_empty_but(to, &[])? {
+        return Err(BackupError::NotEmpty { folder: to.to_owned() });
+    }
+    fs::create_dir_all(to).map_err(refused("create the folder", to))?;
+    let mut files = store_files(from)?;
+    // ORDER: the file that makes it a store comes last, so that half a copy does not open.
+    files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));
+    let total = files.len() as u64;
+    for (done, file) in (1..).zip(&files) {
+        let Some(name) = file.file_name() else { continue };
+        let copy = to.join(name);
+        if name == CURRENT {
+            sync(to)?;
+        }
+        fs::copy(file, &copy).map_err(refused("copy", file))?;
+        sync(&copy)?;
+        progress("files", done, Some(total));
+    }
+    sync(to)
+}
+
+/// Removes what is in a folder.
+pub(super) fn empty(folder: &Path) -> Result<(), BackupError> {
+    for entry in fs::read_dir(folder).map_err(refused("read the folder", folder))? {
+        let path = entry.map_err(refused("read the folder", folder))?.path();
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(refused("remove", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Rows and unique keys of a backup: those that differ from the last one are changed.
+
+use es_core::{Commit, StoreError, StreamId, Table, UniqueKey};
+
+use super::BackupError;
+use crate::database::{Database, Tier, bad_name, item};
+use crate::key::SEPARATOR;
+use crate::read_only::ReadOnlyStore;
+use crate::replay::{Recorded, Replay};
+use crate::schema::Cf;
+use crate::verify::Progress;
+
+/// How many entries, and about how many bytes of values, are compared and changed at a time.
+const CHUNK_ENTRIES: usize = 1024;
+const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+
+/// An entry that differs: what it was, and what it must be.
+struct Change {
+    key: Vec<u8>,
+    before: Option<Vec<u8>>,
+    now: Option<Vec<u8>>,
+}
+
+/// Some changes, and the key at which to go on.
+struct Chunk {
+    changes: Vec<Change>,
+    next: Option<Vec<u8>>,
+}
+
+/// Makes rows and keys of the backup those of the store; returns how many were changed.
+pub(super) async fn copy(
+    source: &ReadOnlyStore,
+    before: &ReadOnlyStore,
+    replay: &mut Replay,
+    progress: Progress<'_>,
+) -> Result<u64, BackupError> {
+    let mut changed = 0;
+    for cf in [Cf::Keys, Cf::Rows] {
+        let mut from = Some(Vec::new());
+        while let Some(key) = from {
+            let chunk =
+                source.shared().locked(|now| before.shared().locked(|before| compare(before, now, cf, &key)))?;
+            changed += chunk.changes.len() as u64;
+            let commit = chunk.changes.iter().try_fold(Commit::new(), |commit, change| apply(commit, cf, change))?;
+            for answer in replay.write(vec![Recorded { commit, at: None }]).await {
+                answer?;
+            }
+            progress("rows and keys", changed, None);
+            from = chunk.next;
+        }
+    }
+    Ok(changed)
+}
+
+/// What differs from a key on: a merge of two ordered scans.
+fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chunk, StoreError> {
+    let mut olds = before.iterate(cf, Vec::new(), Tier::Any)?;
+    let mut news = now.iterate(cf, Vec::new(), Tier::Any)?;
+    olds.seek(from);
+    news.seek(from);
+    let (mut changes, mut bytes, mut entries) = (Vec::new(), 0, 0);
+    loop {
+        let (old, new) = (item(&olds, cf)?, item(&news, cf)?);
+        let Some(key) = [old, new].into_iter().flatten().map(|(key, _)| key).min().map(<[u8]>::to_vec) else {
+            return Ok(Chunk { changes, next: None });
+        };
+        if entries >= CHUNK_ENTRIES || bytes >= CHUNK_BYTES {
+            return Ok(Chunk { changes, next: Some(key) });
+        }
+        let at = |item: Option<(&[u8], &[u8])>| item.filter(|(at, _)| *at == key).map(|(_, value)| value.to_vec());
+        let (before, now) = (at(old), at(new));
+        let (step_old, step_new) = (before.is_some(), now.is_some());
+        entries += 1;
+        if before != now {
+            bytes += now.as_ref().map_or(0, Vec::len);
+            changes.push(Change { key, before, now });
+        }
+        if step_old {
+            olds.next();
+        }
+        if step_new {
+            news.next();
+        }
+    }
+}
+
+fn apply(commit: Commit, cf: Cf, change: &Change) -> Result<Commit, StoreError> {
+    let Change { key, before, now } = change;
+    let bad = || bad_name(cf, key);
+    let (name, rest) = {
+        let at = key.iter().position(|byte| *byte == SEPARATOR).ok_or_else(bad)?;
+        let (name, rest) = key.split_at(at);
+        (std::str::from_utf8(name).map_err(|_| bad())?, rest.get(1..).unwrap_or_default())
+    };
+    if cf == Cf::Rows {
+        let table = Table::new(name).map_err(|_| bad())?;
+        return Ok(match now {
+            Some(value) => commit.put_row(table, rest.to_vec(), value.clone()),
+            None => commit.delete_row(table, rest.to_vec()),
+        });
+    }
+    let value = std::str::from_utf8(rest).map_err(|_| bad())?;
+    let key = UniqueKey::new(name, value).map_err(|_| bad())?;
+    let owner =
+        |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|owner| StreamId::new(owner).ok()).ok_or_else(bad);
+    let commit = match before {
+        Some(before) => commit.release(key.clone(), owner(before)?),
+        None => commit,
+    };
+    Ok(match now {
+        Some(now) => commit.claim(key, owner(now)?),
+        None => commit,
+    })
+}

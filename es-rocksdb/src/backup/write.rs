@@ -1,0 +1,142 @@
+//! Brings a backup up to its store.
+
+use std::path::Path;
+
+use es_core::{Commit, EventStore, LogRead, NewEvent, Position, RecordedEvent, StoreError};
+use rocksdb::WriteBatch;
+
+use super::{BackupError, rows};
+use crate::database::place_of;
+use crate::open;
+use crate::options::{self, Durability, Options};
+use crate::read_only::ReadOnlyStore;
+use crate::replay::{Recorded, Replay};
+use crate::schema::{Cf, META_CREATED, META_STORE_ID};
+use crate::verify::Progress;
+
+/// How many commits, and about how many bytes, are under way at a time.
+const WAVE_COMMITS: usize = 512;
+const WAVE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Writes what the store has and the backup has not; returns how many events and how many rows and keys that were.
+pub(super) async fn bring_up(
+    source: &ReadOnlyStore,
+    backup: &Path,
+    has_last: bool,
+    backups: &Path,
+    progress: Progress<'_>,
+) -> Result<(u64, u64), BackupError> {
+    if !has_last {
+        found(source, backup)?;
+    }
+    // NOTE: as it was at the last backup; rows and keys are compared with it.
+    let before = ReadOnlyStore::open(backup).await?;
+    let head = continues(source, &before, backups).await?;
+    // NOTE: the backup counts only when it is complete, and by then it is on the disk.
+    let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
+    let mut replay = Replay::open(backup, options).await?;
+    let events = copy_events(source, head, &mut replay, progress).await?;
+    let rows = rows::copy(source, &before, &mut replay, progress).await?;
+    // NOTE: the next backup shares table files with this one, but not the write-ahead log.
+    replay.flush().await?;
+    replay.close().await?;
+    Ok((events, rows))
+}
+
+/// Creates a store with the identity of another.
+fn found(source: &ReadOnlyStore, folder: &Path) -> Result<(), BackupError> {
+    let opened = open::open(folder, &Options::new())?;
+    let meta = opened.database.family(Cf::Meta)?;
+    let mut batch = WriteBatch::new();
+    batch.put_cf(meta, META_STORE_ID, source.id().as_bytes());
+    batch.put_cf(meta, META_CREATED, source.created().timestamp_micros().to_be_bytes());
+    let written = opened.database.raw().write_opt(batch, &options::write(Durability::Sync));
+    written.map_err(|error| crate::error::of_rocksdb("write", "the identity of the backup", error).into())
+}
+
+/// The head of the last backup, of which the store must be a continuation.
+async fn continues(
+    source: &ReadOnlyStore,
+    before: &ReadOnlyStore,
+    backups: &Path,
+) -> Result<Option<Position>, BackupError> {
+    let other = |found: String| BackupError::OtherStore { folder: backups.to_owned(), found };
+    if source.id() != before.id() {
+        return Err(other(format!("those of store {}", before.id())));
+    }
+    let Some(head) = before.head().await? else { return Ok(None) };
+    let last = LogRead::all().from(head).limit(1);
+    let (ours, theirs) =
+        (source.read_log(last.clone()).await?.next().await?, before.read_log(last).await?.next().await?);
+    if ours != theirs {
+        let what = if ours.is_some() { "another event" } else { "an event that the store has not" };
+        return Err(other(format!("{what} at position {head}: another history of this store")));
+    }
+    Ok(Some(head))
+}
+
+async fn copy_events(
+    source: &ReadOnlyStore,
+    after: Option<Position>,
+    replay: &mut Replay,
+    progress: Progress<'_>,
+) -> Result<u64, BackupError> {
+    let first = after.map_or(0, Position::get);
+    let total = source.head().await?.map_or(0, Position::get) - first;
+    let mut log = source.read_log(LogRead::all().after(after)).await?;
+    let (mut wave, mut commits, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
+    while let Some(event) = log.next().await? {
+        bytes += event.payload.len();
+        commits += usize::from(event.part.is_last());
+        let is_whole = event.part.is_last();
+        wave.push(event);
+        if is_whole && (commits >= WAVE_COMMITS || bytes >= WAVE_BYTES) {
+            done += wave.len() as u64;
+            write(std::mem::take(&mut wave), replay).await?;
+            (commits, bytes) = (0, 0);
+            progress("events", done, Some(total));
+        }
+    }
+    done += wave.len() as u64;
+    write(wave, replay).await?;
+    progress("events", done, Some(total));
+    Ok(done)
+}
+
+/// Writes events as the commits that they were, and compares what came of it.
+async fn write(events: Vec<RecordedEvent>, replay: &mut Replay) -> Result<(), BackupError> {
+    let mut commits = Vec::new();
+    for commit in events.chunk_by(|event, _| !event.part.is_last()) {
+        let at = commit.first().map(|event| event.recorded_at);
+        let commit =
+            commit.iter().fold(Commit::new(), |commit, event| commit.append(event.stream.clone(), again(event)));
+        commits.push(Recorded { commit, at });
+    }
+    let mut expected = events.iter();
+    for answer in replay.write(commits).await {
+        for written in answer?.events {
+            let expected = expected.next();
+            if expected != Some(&written) {
+                let detail = "expected to be written as it was read, found a difference";
+                return Err(StoreError::damaged(place_of(written.position), detail).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An event as it was before it was recorded.
+fn again(event: &RecordedEvent) -> NewEvent {
+    NewEvent {
+        id: event.id,
+        event_type: event.event_type.clone(),
+        version: event.version,
+        content_type: event.content_type.clone(),
+        payload: event.payload.clone(),
+        tags: event.tags.clone(),
+        metadata: event.metadata.clone(),
+        occurred_at: Some(event.occurred_at),
+        correlation_id: event.correlation_id,
+        causation_id: event.causation_id,
+    }
+}

@@ -1,0 +1,284 @@
+//! [`ReadOnlyStore`]: a store opened for reading, also beside the process that writes to it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use es_core::store::{EventStream, Row, RowScan};
+use es_core::{
+    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
+    StreamId, StreamRead, Table, Timestamp, UniqueKey,
+};
+use rocksdb::DB;
+use uuid::Uuid;
+
+use crate::acknowledged;
+use crate::database::{Database, Tier, bad_name, item, place_of};
+use crate::error::OpenError;
+use crate::notify::Visible;
+use crate::open::{self, Found};
+use crate::options::{self, Options, ReadLimits};
+use crate::schema::Cf;
+use crate::shared::{Shared, off_executor};
+use crate::verify::{self, Progress, Verification};
+
+/// How often opening is tried when files are replaced meanwhile, and the pause between.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+/// How the names of the files of the write-ahead log end.
+const LOG: &str = ".log";
+
+/// A store that is opened for reading only. It takes no lock and writes nothing, so that it works beside a service that has the
+/// store open, and on a disk that is mounted for reading.
+///
+/// What it shows is the store as it was at one moment, wholly: log, indexes, rows and keys agree. The moment is that of opening:
+/// everything that was handed to the operating system by then is there, with [`Durability::Sync`](crate::Durability::Sync) at
+/// least every commit acknowledged before. It stays at that moment; [`refresh`](Self::refresh) gives a newer one.
+///
+/// It implements the reading half of [`EventStore`]; [`commit`](EventStore::commit) answers with an error. Opening reads the
+/// write-ahead log into memory, which is bounded by four write buffers of the service. As long as it is open, files that the
+/// service has replaced meanwhile keep their room on the disk, and one descriptor for each table file is open (about one for
+/// 64 MiB).
+// NOTE: this is RocksDB's read-only mode. Its mode for following another process ("secondary") is not used: after a flush it
+// shows some column families at an older moment than others, so that a log would be ahead of its heads.
+#[derive(Clone)]
+pub struct ReadOnlyStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    read_batch: ReadLimits,
+    folder: PathBuf,
+    id: Uuid,
+    created: Timestamp,
+    files: Files,
+}
+
+impl ReadOnlyStore {
+    /// Opens the store in this folder as it is now.
+    ///
+    /// # Errors
+    /// [`OpenError`]; each variant says what to do. It is never [`AlreadyOpen`](OpenError::AlreadyOpen).
+    pub async fn open(folder: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
+        let folder = folder.as_ref().to_owned();
+        let opened = off_executor({
+            let folder = folder.clone();
+            move || open_patiently(&folder)
+        });
+        opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store for reading", error)))
+    }
+
+    /// The store as it is now; `None` where nothing was written since this was opened. To find out costs a look at the folder;
+    /// what is new costs opening it again.
+    ///
+    /// # Errors
+    /// The same as of [`open`](Self::open).
+    pub async fn refresh(&self) -> Result<Option<Self>, OpenError> {
+        let files = Files::of(&self.inner.folder)?;
+        if files == self.inner.files { Ok(None) } else { Self::open(&self.inner.folder).await.map(Some) }
+    }
+
+    /// Up to `limit` streams whose names begin with `prefix`, in the order of their names' bytes, behind the stream `after`, each
+    /// with the revision of its last event.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails or is damaged.
+    pub async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+        let (prefix, after) = (prefix.as_bytes().to_vec(), after.cloned());
+        self.inner.shared.blocking(move |database| streams(database, &prefix, after.as_ref(), limit)).await
+    }
+
+    /// Looks at everything: every record of log and streams with its checksum, positions and revisions without gaps, and log,
+    /// streams, heads, ids and indexes against each other, in both directions. It reads the whole store, so that it takes about
+    /// as long as three scans of the log; memory does not grow with the store. It blocks the thread that calls it. A bit that
+    /// flipped in a Bloom filter is not found: RocksDB reads past it, and it changes no answer.
+    ///
+    /// `progress` is called now and then with what is looked at, how many entries were, and how many there are where that is
+    /// known.
+    ///
+    /// # Errors
+    /// [`StoreError`] when looking failed. Damage is no error: it is in the answer.
+    pub fn verify(&self, progress: Progress<'_>) -> Result<Verification, StoreError> {
+        self.inner.shared.locked(|database| verify::verify(database, progress))
+    }
+
+    /// The folder, with its full path.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// The id that the store was given when it was created. A copy of the folder has the same.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.inner.id
+    }
+
+    /// When the store was created.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.inner.created
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+}
+
+/// Opens a store, again and again where the service has changed files meanwhile.
+fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> {
+    let folder = open::prepare(folder, false)?;
+    for _ in 0..ATTEMPTS {
+        let before = Files::of(&folder)?;
+        let opened = open_once(&folder, before.clone());
+        // NOTE: RocksDB reads what is in table files first and the write-ahead log then, and does not miss a log file that the
+        // service has removed in between because its content is in a new table file. Log files go oldest first: if those of
+        // before are there still, none was missed.
+        let is_whole = before.logs_are_among(&Files::of(&folder)?);
+        match opened {
+            Ok(store) if is_whole => return Ok(store),
+            Err(error) if is_whole && !is_about_a_missing_file(&error) => return Err(error),
+            _ => tracing::debug!(folder = %folder.display(), "files were replaced while the store was opened"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let reason = "its files were replaced each time that it was tried; try again when the service writes less";
+    Err(OpenError::io(&folder, "open the store for reading", reason))
+}
+
+fn is_about_a_missing_file(error: &OpenError) -> bool {
+    matches!(error, OpenError::Damaged { detail, .. } if detail.contains("No such file"))
+}
+
+fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
+    // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
+    let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
+    if open::inspect(folder)? == Found::Nothing {
+        return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
+    }
+    let choices = Options::new().create_if_missing(false);
+    let mut db_options = options::database(&choices);
+    // NOTE: every file is opened at once and kept open, so that it can be read after the process that writes has removed it.
+    db_options.set_max_open_files(-1);
+    let db = DB::open_cf_descriptors_read_only(&db_options, folder, options::families(&choices), false);
+    let db = db.map_err(|error| OpenError::of_rocksdb(folder, "open the database for reading", error))?;
+    let database = Database::new(db, folder.to_owned());
+    let (id, created) = open::identify(&database, &Found::Store, &choices)?;
+    let end = open::end_of_log(&database);
+    let end = end.map_err(|error| OpenError::of_store(folder, "read the end of the log", error))?;
+    if let Some(lost) = mark.and_then(|mark| mark.head).filter(|mark| end.head.is_none_or(|head| head < *mark)) {
+        let found = end.head.map_or_else(|| "no event".to_owned(), place_of);
+        let detail = format!("expected the log to end with position {lost} or behind it, found {found} at its end");
+        return Err(OpenError::damaged(folder, detail));
+    }
+    let visible = Visible::new(end.head, database.sequence());
+    let shared = Arc::new(Shared::new(Arc::new(database), visible));
+    let inner = Inner { shared, read_batch: choices.read_batch, folder: folder.to_owned(), id, created, files };
+    Ok(ReadOnlyStore { inner: Arc::new(inner) })
+}
+
+/// The files that change when something is written, with their lengths: write-ahead log and manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Files(BTreeMap<String, u64>);
+
+impl Files {
+    fn of(folder: &Path) -> Result<Self, OpenError> {
+        let refused = |error| OpenError::io(folder, "look at the folder", error);
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(folder).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // NOTE: a file may be gone between its name and its length.
+            if (name.ends_with(LOG) || name.starts_with("MANIFEST"))
+                && let Ok(metadata) = entry.metadata()
+            {
+                files.insert(name, metadata.len());
+            }
+        }
+        Ok(Self(files))
+    }
+
+    fn logs_are_among(&self, later: &Self) -> bool {
+        self.0.keys().filter(|name| name.ends_with(LOG)).all(|name| later.0.contains_key(name))
+    }
+}
+
+fn streams(
+    database: &Database,
+    prefix: &[u8],
+    after: Option<&StreamId>,
+    limit: usize,
+) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+    let mut heads = database.iterate(Cf::Heads, prefix.to_vec(), Tier::Any)?;
+    heads.seek(after.map_or(prefix, |after| after.as_str().as_bytes()));
+    let mut streams = Vec::new();
+    while streams.len() < limit {
+        let Some((name, _)) = item(&heads, Cf::Heads)? else { break };
+        let stream = std::str::from_utf8(name).ok().and_then(|name| StreamId::new(name).ok());
+        let stream = stream.ok_or_else(|| bad_name(Cf::Heads, name))?;
+        if after != Some(&stream)
+            && let Some(revision) = database.revision(&stream, Tier::Any)?
+        {
+            streams.push((stream, revision));
+        }
+        heads.next();
+    }
+    Ok(streams)
+}
+
+impl fmt::Debug for ReadOnlyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = self.inner.shared.visible.head();
+        f.debug_struct("ReadOnlyStore").field("folder", &self.inner.folder).field("head", &head).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl EventStore for ReadOnlyStore {
+    async fn commit(&self, _: Commit) -> Result<Committed, CommitError> {
+        let reason = "the store was opened for reading only; open it with RocksDbStore to write";
+        Err(StoreError::io("commit", reason).into())
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
+        Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.shared.visible.head()))
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        Ok(self.inner.shared.read_log(self.inner.read_batch, read, self.inner.shared.visible.head()))
+    }
+
+    async fn head(&self) -> Result<Option<Position>, StoreError> {
+        Ok(self.inner.shared.visible.head())
+    }
+
+    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        self.inner.shared.revision(stream).await
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
+        self.inner.shared.find(id).await
+    }
+
+    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        self.inner.shared.owner(key).await
+    }
+
+    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.shared.row(table, key).await
+    }
+
+    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
+        self.inner.shared.rows(scan).await
+    }
+}

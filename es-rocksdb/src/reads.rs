@@ -1,0 +1,74 @@
+//! The reading half of an [`EventStore`](es_core::EventStore), the same for every way to open a store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use es_core::store::{Batch, EventStream, Row, RowScan};
+use es_core::{
+    EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table, UniqueKey,
+};
+
+use crate::database::{Database, Fault, Tier, place_of};
+use crate::options::ReadLimits;
+use crate::reader::{LogSource, StreamSource};
+use crate::record::Decoder;
+use crate::rows::{self, INLINE_ROWS};
+use crate::shared::Shared;
+
+impl Shared {
+    /// A read of one stream, up to `head`.
+    pub(crate) fn read_stream(
+        self: &Arc<Self>,
+        limits: ReadLimits,
+        read: StreamRead,
+        head: Option<Position>,
+    ) -> EventStream {
+        let source = head.map(|head| StreamSource::new(Arc::clone(self), limits, read, head));
+        source.map_or_else(|| EventStream::ready(Batch::default()), EventStream::new)
+    }
+
+    /// A read of the log, up to `head`.
+    pub(crate) fn read_log(self: &Arc<Self>, limits: ReadLimits, read: LogRead, head: Option<Position>) -> EventStream {
+        let nothing = Batch { events: Vec::new(), scanned: read.scanned_to(head, &[]) };
+        let source = head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head));
+        source.map_or_else(|| EventStream::ready(nothing), EventStream::new)
+    }
+
+    pub(crate) async fn revision(self: &Arc<Self>, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        let stream = stream.clone();
+        self.point(move |database, tier| database.revision(&stream, tier)).await
+    }
+
+    pub(crate) async fn find(self: &Arc<Self>, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
+        self.point(move |database, tier| find(database, id, tier)).await
+    }
+
+    pub(crate) async fn owner(self: &Arc<Self>, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        let key = key.clone();
+        self.point(move |database, tier| database.owner(&key, tier)).await
+    }
+
+    pub(crate) async fn row(self: &Arc<Self>, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let (table, key) = (table.clone(), Bytes::copy_from_slice(key));
+        self.point(move |database, tier| database.row(&table, &key, tier)).await
+    }
+
+    pub(crate) async fn rows(self: &Arc<Self>, scan: RowScan) -> Result<Vec<Row>, StoreError> {
+        let is_small = scan.limit <= INLINE_ROWS;
+        let read = move |database: &Database, tier: Tier| match tier {
+            Tier::Cached if !is_small => Err(Fault::NotCached),
+            tier => rows::scan(database, &scan, tier),
+        };
+        self.point(read).await
+    }
+}
+
+fn find(database: &Database, id: EventId, tier: Tier) -> Result<Option<RecordedEvent>, Fault> {
+    let Some(position) = database.position_of(id, tier)? else { return Ok(None) };
+    let event = database.event(position, tier, &mut Decoder::default())?;
+    if event.id != id {
+        let detail = format!("expected the event with id {id}, which an index names, found id {}", event.id);
+        return Err(StoreError::damaged(place_of(position), detail).into());
+    }
+    Ok(Some(event))
+}

@@ -1,0 +1,246 @@
+//! Recovery: is the end of the write-ahead log torn, which a crash may do, or is there damage, which loses what was
+//! acknowledged?
+//!
+//! RocksDB offers a choice between modes, and none of them alone is right. `PointInTime`, its default, stops at the
+//! first record that it cannot read and opens without a word: one flipped bit loses everything behind it (measured: 40 of
+//! 40 times). `AbsoluteConsistency` refuses what every power failure may leave. `TolerateCorruptedTailRecords` opens
+//! after a torn end only where the end of the file is cut, not where a block in it was never written; and where a flipped
+//! bit makes the length of a record reach beyond the end of the file, it takes all that is behind for torn.
+//!
+//! So the store looks twice before it opens, read-only, which writes nothing to the folder and needs no copy of it:
+//!
+//! ```text
+//!   1 the mark                     up to where commits were acknowledged, as far as that is known
+//!   2 SkipAnyCorruptedRecord       the last change that can be read anywhere
+//!   3 PointInTime                  the last change before the first that cannot be read
+//!
+//!   3 < 2   a record in the middle cannot be read: damage
+//!   3 < 1   what was acknowledged is gone: damage
+//!   a whole record at the end of a log file or of the manifest, but for a bit of its length: damage
+//!   else    nothing is behind, and nothing is missed: the end is whole, or torn
+//! ```
+//!
+//! Why 3 < 2 is damage: there is one writer, and it writes the next batch, which is one record of the log, after the one
+//! before is synced. Whatever is torn is the last record, and nothing that can be read is behind it. With
+//! [`Durability::Buffered`](crate::Durability::Buffered) nobody syncs, and a power failure may leave a later page without
+//! an earlier one: that is a hole in what was acknowledged, and refused as well.
+//!
+//! Why it may write at last with `PointInTime`: 3 ≥ 2 says that it drops nothing that another mode would keep.
+//!
+//! What no local check can tell: after a **power failure**, whether a last record that cannot be read was torn or was
+//! acknowledged in the moments since the system wrote the mark and damaged since then. That takes a power failure and
+//! damage in the same few bytes. A copy elsewhere could tell.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use es_core::{Position, RecordedEvent, StoreError};
+use rocksdb::{ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRecoveryMode, ErrorKind, IteratorMode};
+
+use crate::acknowledged::Mark;
+use crate::database::{Database, Tier, decode_in, place_in, place_of};
+use crate::error::OpenError;
+use crate::key;
+use crate::log_file;
+use crate::options::{self, Options};
+use crate::record::Decoder;
+use crate::schema::Cf;
+
+/// Opens the database read-only, with a part of its column families: those that hold what the caller asks for. Changes
+/// of the others count in its sequence all the same.
+///
+/// # Errors
+/// Those of RocksDB: damage that no mode passes over, or another process that replaces files just now.
+pub(crate) fn look(folder: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
+    let mut options = rocksdb::Options::default();
+    options.set_wal_recovery_mode(mode);
+    options.set_paranoid_checks(true);
+    options.set_max_open_files(64);
+    let families = families.iter().map(|name| ColumnFamilyDescriptor::new(*name, rocksdb::Options::default()));
+    DB::open_cf_descriptors_read_only(&options, folder, families, false)
+}
+
+/// Refuses to open a store whose recovery would lose what was acknowledged: `mark` says up to where that is known, and
+/// `readable` is the last change that can be read at all, also behind what cannot be read. Writes nothing.
+///
+/// It gives `false` where files came and went meanwhile, so that nothing is known: another process has the store open.
+///
+/// # Errors
+/// [`OpenError::Damaged`] with what is lost, as far as it is known.
+pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Result<bool, OpenError> {
+    // ORDER: behind the mark and the other look. Should another process be writing, this sees no less than they did, and
+    // opening will tell that the store is open already.
+    let whole = match look(folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
+        Ok(db) => db.latest_sequence_number(),
+        Err(error) if error.kind() == ErrorKind::IOError => {
+            tracing::debug!(folder = %folder.display(), %error, "could not look at the write-ahead log before opening it");
+            return Ok(false);
+        }
+        Err(error) => return Err(OpenError::of_rocksdb(folder, "read the write-ahead log", error)),
+    };
+    if whole < readable {
+        return Err(OpenError::damaged(folder, describe_hole(folder)));
+    }
+    if let Some(mark) = mark.filter(|mark| whole < mark.sequence) {
+        return Err(OpenError::damaged(folder, describe_missing(folder, mark)));
+    }
+    check_lengths(folder, |name| name.ends_with(".log"))?;
+    Ok(true)
+}
+
+/// Refuses a manifest whose end is damaged: it says which tables there are, so that nothing that is read behind it can be
+/// trusted. Writes nothing.
+///
+/// # Errors
+/// [`OpenError::Damaged`] with the place.
+pub(crate) fn check_manifest(folder: &Path) -> Result<(), OpenError> {
+    check_lengths(folder, |name| name.starts_with("MANIFEST-"))
+}
+
+fn check_lengths(folder: &Path, is_one: fn(&str) -> bool) -> Result<(), OpenError> {
+    let looked = |error| OpenError::io(folder, "look at the ends of log files", error);
+    let Some((file, at)) = log_file::find_damaged_length(folder, is_one).map_err(looked)? else { return Ok(()) };
+    let detail = format!("the length of the record at byte {at} of {file} is wrong; with it goes what is behind");
+    Err(OpenError::damaged(folder, detail))
+}
+
+/// Opens the database for writing, and says whether the end of its write-ahead log was torn.
+///
+/// # Errors
+/// [`OpenError`] for what RocksDB says.
+pub(crate) fn open_database(
+    folder: &Path,
+    options: &Options,
+    is_new: bool,
+    is_examined: bool,
+) -> Result<(DB, bool), OpenError> {
+    let open = |mode| {
+        let mut db_options = options::database(options);
+        db_options.set_wal_recovery_mode(mode);
+        // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
+        db_options.create_if_missing(is_new);
+        db_options.create_missing_column_families(is_new);
+        DB::open_cf_descriptors(&db_options, folder, options::families(options))
+    };
+    let failed = |error| OpenError::of_rocksdb(folder, "open the database", error);
+    if !is_examined {
+        return open(options::RECOVERY_MODE).map(|db| (db, false)).map_err(failed);
+    }
+    match open(DBRecoveryMode::AbsoluteConsistency) {
+        Ok(db) => Ok((db, false)),
+        // NOTE: only after `examine` found that this mode drops nothing that another one would keep.
+        Err(error) if error.kind() == ErrorKind::Corruption => {
+            tracing::debug!(folder = %folder.display(), %error, "the end of the write-ahead log is torn");
+            open(DBRecoveryMode::PointInTime).map(|db| (db, true)).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// What is lost at a record in the middle that cannot be read.
+fn describe_hole(folder: &Path) -> String {
+    const WHAT: &str = "a record in the middle of the write-ahead log cannot be read";
+    let Ok(kept) = last_position(folder, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
+    let Ok((last, found)) = readable_behind(folder, kept) else { return WHAT.to_owned() };
+    if last <= kept {
+        return format!("{WHAT}; with it go changes of rows or unique keys behind position {kept}, but no event");
+    }
+    let gone = (last - kept).saturating_sub(found);
+    format!("{WHAT}; of the events at positions {} to {last}, {gone} are lost and {found} can be read", kept + 1)
+}
+
+/// What is lost behind the end of a log that ends before what was acknowledged.
+fn describe_missing(folder: &Path, mark: Mark) -> String {
+    const WHAT: &str = "the write-ahead log ends before what was acknowledged";
+    let Ok(found) = last_position(folder, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
+    let last = mark.head.map_or(0, Position::get);
+    if last <= found {
+        return format!("{WHAT}; changes of rows or unique keys behind position {found} are lost, but no event");
+    }
+    format!("{WHAT}; the events at positions {} to {last} are lost ({})", found + 1, last - found)
+}
+
+/// The position of the last event that is found in a mode; 0 for none.
+fn last_position(folder: &Path, mode: DBRecoveryMode) -> Result<u64, rocksdb::Error> {
+    let db = look_at_log(folder, mode)?;
+    let last = log_backward(&db).next();
+    last.transpose().map(Option::unwrap_or_default)
+}
+
+/// The position of the last event that can be read at all, and how many there are behind another one.
+fn readable_behind(folder: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Error> {
+    let db = look_at_log(folder, DBRecoveryMode::SkipAnyCorruptedRecord)?;
+    let (mut last, mut count) = (0, 0);
+    for position in log_backward(&db) {
+        let position = position?;
+        if position <= kept {
+            break;
+        }
+        last = last.max(position);
+        count += 1;
+    }
+    Ok((last, count))
+}
+
+fn look_at_log(folder: &Path, mode: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
+    look(folder, mode, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Log.name()])
+}
+
+/// The positions of the log from the last one down.
+fn log_backward(db: &DB) -> impl Iterator<Item = Result<u64, rocksdb::Error>> {
+    let items = db.cf_handle(Cf::Log.name()).map(|log| db.iterator_cf(log, IteratorMode::End));
+    items.into_iter().flatten().map(|item| Ok(key::decode_position(&item?.0).map_or(0, Position::get)))
+}
+
+/// How many events [`check_tail`] looks at.
+const TAIL: u64 = 64;
+
+/// Checks the last events of the log as [`check_event`] does, that there is no gap between them, and the heads of their
+/// streams.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with the place where they do not agree.
+pub(crate) fn check_tail(database: &Database) -> Result<(), StoreError> {
+    let Some(last) = database.last_event()?.map(|event| event.position.get()) else { return Ok(()) };
+    let (mut decoder, mut streams) = (Decoder::default(), HashSet::new());
+    for position in (last.saturating_sub(TAIL - 1)..=last).rev().filter_map(Position::new) {
+        let event = database.event(position, Tier::Any, &mut decoder)?;
+        check_event(database, &event)?;
+        if streams.insert(event.stream.clone()) {
+            check_head(database, &event)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that an event of the log stands under its stream and its id, too.
+pub(crate) fn check_event(database: &Database, event: &RecordedEvent) -> Result<(), StoreError> {
+    let record = database.get(Cf::Streams, &key::in_stream(&event.stream, event.revision), Tier::Any)?;
+    let decode =
+        |record: DBPinnableSlice<'_>| decode_in(&event.stream, event.revision, &record, &mut Decoder::default());
+    let in_stream = record.map(decode).transpose()?;
+    if in_stream.as_ref() != Some(event) {
+        let found = in_stream.map_or("none".into(), |other| place_in(&other.stream, other.revision));
+        return differs(event, "its stream", &found);
+    }
+    let indexed = database.position_of(event.id, Tier::Any)?;
+    if indexed != Some(event.position) {
+        return differs(event, "the index of event ids", &indexed.map_or("none".into(), place_of));
+    }
+    Ok(())
+}
+
+/// Checks that the last event of a stream is the head of it.
+pub(crate) fn check_head(database: &Database, event: &RecordedEvent) -> Result<(), StoreError> {
+    let head = database.revision(&event.stream, Tier::Any)?;
+    if head != Some(event.revision) {
+        let found = head.map_or("none".into(), |head| place_in(&event.stream, head));
+        return differs(event, "the heads of streams", &found);
+    }
+    Ok(())
+}
+
+fn differs(event: &RecordedEvent, place: &str, found: &str) -> Result<(), StoreError> {
+    let detail = format!("expected this event in {place}, found {found}");
+    Err(StoreError::damaged(place_of(event.position), detail))
+}

@@ -1,0 +1,291 @@
+//! Verification: is everything there, whole, and does it agree?
+//!
+//! ```text
+//!   1 log      each record: checksum, place, position without gap, place in its commit, time
+//!              ... and look up what must be there for it: the record in its stream, its id, its index entries
+//!   2 streams  each record: checksum, place, revision without gap, the head of its stream
+//!   3 counts   a family has as many entries as were confirmed in 1 and 2, or one that nothing confirms:
+//!              then each entry is looked at, to name it
+//! ```
+//!
+//! Steps 1 and 3 together are agreement in both directions: everything that must be there is, and nothing else.
+//!
+//! What is not looked at: parts of table files that RocksDB reads past when they are damaged, because they only save work (Bloom
+//! filters). A bit that flips there changes no answer, and is gone with the next compaction.
+
+mod strays;
+
+use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId};
+use rocksdb::DBRawIterator;
+
+use crate::database::{Database, Tier, bad_key, decode_at, decode_in, item, place_in, place_of};
+use crate::key;
+use crate::record::Decoder;
+use crate::schema::Cf;
+
+/// Is told what is looked at, how many entries were, and how many there are where that is known.
+pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
+
+/// How much damage is described; of what goes beyond it only the number is kept.
+const MAX_DAMAGE: usize = 1000;
+/// After how many entries progress is told.
+const TELL_EVERY: u64 = 1024;
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Where: a position, a stream, an entry of an index.
+    pub place: String,
+    /// What was expected and what was found.
+    pub detail: String,
+}
+
+/// What a verification has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// How many events could be read.
+    pub events: u64,
+    /// How many streams there are.
+    pub streams: u64,
+    /// How many entries of all kinds were looked at.
+    pub entries: u64,
+    /// What is damaged: at most the first thousand findings.
+    pub damage: Vec<Damage>,
+    /// How many findings there are beyond those.
+    pub more_damage: u64,
+}
+
+impl Verification {
+    /// Whether nothing is damaged.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+
+    fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
+        if self.damage.len() < MAX_DAMAGE {
+            self.damage.push(Damage { place: place.into(), detail: detail.into() });
+        } else {
+            self.more_damage += 1;
+        }
+    }
+
+    /// Takes note of damage; hands on what is no damage.
+    fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        match result {
+            Ok(found) => Ok(Some(found)),
+            Err(StoreError::Damaged { place, detail }) => {
+                self.add(place, detail);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Looks at everything.
+pub(crate) fn verify(database: &Database, progress: Progress<'_>) -> Result<Verification, StoreError> {
+    let mut verifier =
+        Verifier { database, progress, found: Verification::default(), confirmed: [0; Cf::ALL.len()], told: 0 };
+    verifier.log()?;
+    verifier.streams()?;
+    for cf in [Cf::Heads, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags] {
+        verifier.count(cf)?;
+    }
+    verifier.keys_and_rows()?;
+    Ok(verifier.found)
+}
+
+struct Verifier<'a> {
+    database: &'a Database,
+    progress: Progress<'a>,
+    found: Verification,
+    /// How many entries of each family are confirmed by the log, or by the streams.
+    confirmed: [u64; Cf::ALL.len()],
+    told: u64,
+}
+
+/// A key and its value, as bytes of our own.
+type Entry = (Vec<u8>, Vec<u8>);
+
+impl Verifier<'_> {
+    fn tell(&mut self, what: &str, done: u64, total: Option<u64>) {
+        self.found.entries += 1;
+        self.told += 1;
+        if self.told.is_multiple_of(TELL_EVERY) {
+            (self.progress)(what, done, total);
+        }
+    }
+
+    fn confirm(&mut self, cf: Cf) {
+        if let Some(confirmed) = self.confirmed.get_mut(cf as usize) {
+            *confirmed += 1;
+        }
+    }
+
+    fn confirmed(&self, cf: Cf) -> u64 {
+        self.confirmed.get(cf as usize).copied().unwrap_or_default()
+    }
+
+    /// The entry at which an iterator stands, as bytes of our own; `None` at its end, which may be one that cannot be passed.
+    fn entry(&mut self, entries: &DBRawIterator<'_>, cf: Cf) -> Result<Option<Entry>, StoreError> {
+        let found = item(entries, cf).map_err(StoreError::from);
+        let found = found.map(|found| found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        Ok(self.found.note(found)?.flatten())
+    }
+
+    fn log(&mut self) -> Result<(), StoreError> {
+        let total = self.found.note(self.database.last_event())?.flatten().map(|last| last.position.get());
+        let mut decoder = Decoder::default();
+        let mut log = self.database.scan_log()?;
+        log.seek_to_first();
+        let (mut expected, mut last) = (Position::FIRST, None);
+        while let Some((key, record)) = self.entry(&log, Cf::Log)? {
+            log.next();
+            self.tell("log", expected.get(), total);
+            let position = key::decode_position(&key).map_err(|error| bad_key(Cf::Log, &key, &error));
+            let Some(position) = self.found.note(position)? else { continue };
+            if position != expected {
+                self.found.add(place_of(expected), format!("expected an event, found the next at position {position}"));
+                last = None;
+            }
+            expected = position.next();
+            match self.found.note(decode_at(position, &record, &mut decoder))? {
+                Some(event) => {
+                    self.found.events += 1;
+                    self.follows(last.as_ref(), &event);
+                    self.event(&event, &record)?;
+                    last = Some(event);
+                }
+                None => last = None,
+            }
+        }
+        if let Some(event) = last.filter(|event| !event.part.is_last()) {
+            self.found
+                .add(place_of(event.position), "expected the rest of its commit behind it, found the end of the log");
+        }
+        Ok(())
+    }
+
+    /// Whether an event can stand behind the one before it.
+    fn follows(&mut self, last: Option<&RecordedEvent>, event: &RecordedEvent) {
+        let part = event.part;
+        let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index + 1 });
+        let index = index.or((event.position == Position::FIRST).then_some(0));
+        let size = last.filter(|last| !last.part.is_last()).map_or(part.size, |last| last.part.size);
+        if part.index >= part.size || index.is_some_and(|index| index != part.index) || size != part.size {
+            let index = index.map_or_else(|| "a lesser number".to_owned(), |index| index.to_string());
+            let detail = format!("expected event {index} of a commit of {size}, found {} of {}", part.index, part.size);
+            self.found.add(place_of(event.position), detail);
+        }
+        if let Some(last) = last.filter(|last| last.recorded_at > event.recorded_at) {
+            let detail = format!("expected a time from {} on, found {}", last.recorded_at, event.recorded_at);
+            self.found.add(place_of(event.position), detail);
+        }
+    }
+
+    /// Whether everything is there that must be there for an event.
+    fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
+        let key = key::in_stream(&event.stream, event.revision);
+        let what = format!("the same record as {}", place_in(&event.stream, event.revision));
+        self.require(event, Cf::Streams, &key, Some(record), &what)?;
+        let position = key::position(event.position);
+        self.require(event, Cf::Ids, &key::id(event.id), Some(&position), &format!("its id {}", event.id))?;
+        let category = event.stream.category_str();
+        self.posting(event, Cf::Categories, category)?;
+        self.posting(event, Cf::Types, event.event_type.as_str())?;
+        for tag in &event.tags {
+            self.posting(event, Cf::Tags, tag.as_str())?;
+        }
+        Ok(())
+    }
+
+    fn posting(&mut self, event: &RecordedEvent, cf: Cf, name: &str) -> Result<(), StoreError> {
+        self.require(event, cf, &key::posting(name, event.position), None, &format!("its entry under {name:?}"))
+    }
+
+    /// Demands an entry for an event; with this value, where one is given.
+    fn require(
+        &mut self,
+        event: &RecordedEvent,
+        cf: Cf,
+        key: &[u8],
+        value: Option<&[u8]>,
+        what: &str,
+    ) -> Result<(), StoreError> {
+        let found = self.database.get(cf, key, Tier::Any).map_err(StoreError::from);
+        let found = found.map(|found| found.map(|found| value.is_none_or(|value| *found == *value)));
+        let wrong = match self.found.note(found)? {
+            Some(Some(true)) => {
+                self.confirm(cf);
+                return Ok(());
+            }
+            Some(Some(false)) => "found another",
+            Some(None) => "found none",
+            None => return Ok(()),
+        };
+        self.found.add(place_of(event.position), format!("expected {what} in the family {}, {wrong}", cf.name()));
+        Ok(())
+    }
+
+    fn streams(&mut self) -> Result<(), StoreError> {
+        let mut decoder = Decoder::default();
+        let mut streams = self.database.iterate(Cf::Streams, Vec::new(), Tier::Any)?;
+        streams.seek_to_first();
+        let (mut last, mut count): (Option<(StreamId, Revision)>, u64) = (None, 0);
+        while let Some((key, record)) = self.entry(&streams, Cf::Streams)? {
+            streams.next();
+            count += 1;
+            self.tell("streams", count, Some(self.found.events));
+            let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
+            self.found.note(decode_in(&stream, revision, &record, &mut decoder))?;
+            let expected = match &last {
+                Some((known, last)) if *known == stream => last.next(),
+                _ => {
+                    self.head(last.take())?;
+                    self.found.streams += 1;
+                    Revision::FIRST
+                }
+            };
+            if revision != expected {
+                let detail = format!("expected an event, found the next at revision {revision}");
+                self.found.add(place_in(&stream, expected), detail);
+            }
+            last = Some((stream, revision));
+        }
+        self.head(last)?;
+        if count != self.confirmed(Cf::Streams) {
+            self.strays(Cf::Streams)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the head of a stream is its last event.
+    fn head(&mut self, last: Option<(StreamId, Revision)>) -> Result<(), StoreError> {
+        let Some((stream, last)) = last else { return Ok(()) };
+        let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
+        match self.found.note(head)? {
+            Some(Some(head)) if head == last => self.confirm(Cf::Heads),
+            Some(head) => {
+                let found = head.map_or_else(|| "none".to_owned(), |head| format!("revision {head}"));
+                self.found
+                    .add(format!("head of stream {stream:?}"), format!("expected revision {last}, found {found}"));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a family has nothing but what is confirmed.
+    fn count(&mut self, cf: Cf) -> Result<(), StoreError> {
+        let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
+        entries.seek_to_first();
+        let (mut count, expected) = (0, self.confirmed(cf));
+        while self.found.note(item(&entries, cf).map(|item| item.is_some()).map_err(StoreError::from))? == Some(true) {
+            entries.next();
+            count += 1;
+            self.tell(cf.name(), count, Some(expected));
+        }
+        if count == expected { Ok(()) } else { self.strays(cf) }
+    }
+}

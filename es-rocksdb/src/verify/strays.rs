@@ -1,0 +1,121 @@
+//! Entries that nothing in the log confirms, one by one; and the families that stand for themselves.
+
+use es_core::{EventId, Position, Revision, StoreError, StreamId, Table};
+use uuid::Uuid;
+
+use super::Verifier;
+use crate::database::{Database, Tier, bad_name, missing_event};
+use crate::key::{self, ID_LEN, NUMBER_LEN, SEPARATOR};
+use crate::record::Decoder;
+use crate::schema::Cf;
+
+impl Verifier<'_> {
+    /// Names each entry of a family that has no event, or not the right one.
+    pub(super) fn strays(&mut self, cf: Cf) -> Result<(), StoreError> {
+        let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
+        entries.seek_to_first();
+        let mut count = 0;
+        while let Some((key, value)) = self.entry(&entries, cf)? {
+            entries.next();
+            count += 1;
+            self.tell(cf.name(), count, None);
+            let stray = stray(self.database, cf, &key, &value);
+            if let Some(Some(detail)) = self.found.note(stray)? {
+                self.found.add(format!("column family {}, key {}", cf.name(), key.escape_ascii()), detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// Owners of unique keys must be streams, and rows must have a table: more cannot be known of them.
+    pub(super) fn keys_and_rows(&mut self) -> Result<(), StoreError> {
+        for cf in [Cf::Keys, Cf::Rows] {
+            let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
+            entries.seek_to_first();
+            let mut count = 0;
+            while let Some((key, value)) = self.entry(&entries, cf)? {
+                entries.next();
+                count += 1;
+                self.tell(cf.name(), count, None);
+                let name = key.split(|byte| *byte == SEPARATOR).next().and_then(|name| std::str::from_utf8(name).ok());
+                let owner = std::str::from_utf8(&value).is_ok_and(|owner| StreamId::new(owner).is_ok());
+                let is_sound = key.contains(&SEPARATOR)
+                    && match cf {
+                        Cf::Keys => name.is_some() && owner,
+                        _ => name.is_some_and(|name| Table::new(name).is_ok()),
+                    };
+                if !is_sound {
+                    self.found.note(Err::<(), _>(bad_name(cf, &key)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why an entry should not be there; `None` where it should.
+fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option<String>, StoreError> {
+    match cf {
+        Cf::Heads => {
+            let stream = std::str::from_utf8(key).ok().and_then(|name| StreamId::new(name).ok());
+            let stream = stream.ok_or_else(|| bad_name(cf, key))?;
+            let revision = key::decode_revision(value).unwrap_or(Revision::FIRST);
+            let record = database.get(Cf::Streams, &key::in_stream(&stream, revision), Tier::Any)?;
+            Ok(record.is_none().then(|| format!("expected an event at revision {revision}, found none")))
+        }
+        Cf::Streams => {
+            let mut decoder = Decoder::default();
+            // NOTE: what cannot be decoded was named already.
+            let Ok(event) = decoder.decode(value) else { return Ok(None) };
+            let in_log = database.get(Cf::Log, &key::position(event.position), Tier::Any)?;
+            let is_same = in_log.is_some_and(|record| *record == *value);
+            Ok((!is_same)
+                .then(|| format!("expected the same record at position {}, found another or none", event.position)))
+        }
+        _ => {
+            let Some((position, is_of)) = claim(cf, key, value) else {
+                return Ok(Some("expected a name and a position, found other bytes".into()));
+            };
+            let Some(record) = database.get(Cf::Log, &key::position(position), Tier::Any)? else {
+                return Ok(Some(missing_event(position).to_string()));
+            };
+            let Ok(event) = Decoder::default().decode(&record) else { return Ok(None) };
+            let fits = match is_of {
+                Claim::Id(id) => event.id == id,
+                Claim::Name(name) if cf == Cf::Categories => event.stream.category_str() == name,
+                Claim::Name(name) if cf == Cf::Types => event.event_type == name,
+                Claim::Name(name) => event.tags.contains(name),
+            };
+            Ok((!fits).then(|| format!("expected the event at position {position} to have it, found one without")))
+        }
+    }
+}
+
+/// What an entry of an index says of an event.
+enum Claim<'a> {
+    Id(EventId),
+    Name(&'a str),
+}
+
+fn claim<'a>(cf: Cf, key: &'a [u8], value: &[u8]) -> Option<(Position, Claim<'a>)> {
+    if cf == Cf::Ids {
+        let id: [u8; ID_LEN] = key.try_into().ok()?;
+        return Some((key::decode_position(value).ok()?, Claim::Id(EventId::from_uuid(Uuid::from_bytes(id)))));
+    }
+    let (name, number) = split(key)?;
+    Some((key::decode_position(number).ok()?, Claim::Name(name)))
+}
+
+/// The name and the number of a key.
+fn split(key: &[u8]) -> Option<(&str, &[u8])> {
+    let (name, number) = key.split_at_checked(key.len().checked_sub(NUMBER_LEN)?)?;
+    let (separator, name) = name.split_last()?;
+    (*separator == SEPARATOR).then_some((std::str::from_utf8(name).ok()?, number))
+}
+
+/// The stream and the revision of a key.
+pub(super) fn place_in_stream(key: &[u8]) -> Result<(StreamId, Revision), StoreError> {
+    let place =
+        split(key).and_then(|(name, number)| Some((StreamId::new(name).ok()?, key::decode_revision(number).ok()?)));
+    place.ok_or_else(|| bad_name(Cf::Streams, key))
+}

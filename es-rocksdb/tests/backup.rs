@@ -1,0 +1,197 @@
+//! Backups: online, incremental, verified, and never a half one.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{all, append, event, open, raw, stream, tag, tamper};
+use es_core::{Commit, EventStore, ExpectedRevision, Table, UniqueKey};
+use es_rocksdb::{Backup, BackupError, Backups, ReadOnlyStore, RocksDbStore};
+use rocksdb::IteratorMode;
+use tempfile::TempDir;
+
+struct Folders {
+    _root: TempDir,
+    store: PathBuf,
+    backups: PathBuf,
+    target: PathBuf,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        let [store, backups, target] = ["store", "backups", "target"].map(|name| root.path().join(name));
+        Self { _root: root, store, backups, target }
+    }
+
+    async fn backup(&self) -> Result<Backup, BackupError> {
+        Backups::new(&self.backups).create(&self.store, &mut |_, _, _| {}).await
+    }
+
+    async fn restore(&self, number: Option<u32>) -> Result<Backup, BackupError> {
+        Backups::new(&self.backups).restore(number, &self.target, &mut |_, _, _| {}).await
+    }
+}
+
+/// A commit with everything that a commit can have.
+async fn change(store: &RocksDbStore, round: usize) {
+    let (email, views) = (UniqueKey::new("email", "ada").unwrap(), Table::new("views").unwrap());
+    let (this, other) = (stream(&format!("a-{round}")), stream(&format!("a-{}", round - 1)));
+    let events = [event("happened").tagged(tag("x")), event("other")];
+    let mut commit = Commit::to(&this, ExpectedRevision::NoStream, events).append(stream("b-1"), event("happened"));
+    if round > 1 {
+        commit = commit.release(email.clone(), other);
+    }
+    commit = commit.claim(email, this).put_row(views.clone(), format!("row {round}"), "value");
+    store.commit(commit.put_row(views.clone(), "last", round.to_string())).await.unwrap();
+    store.commit(Commit::new().delete_row(views, format!("row {}", round - 1))).await.unwrap();
+}
+
+/// Everything in every family of a closed store.
+fn entries(folder: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let db = raw(folder);
+    let families =
+        ["log", "streams", "heads", "ids", "categories", "types", "tags", "keys", "rows", "meta"].into_iter();
+    families
+        .flat_map(|name| {
+            let entries = db.iterator_cf(db.cf_handle(name).unwrap(), IteratorMode::Start);
+            entries
+                .map(move |entry| entry.map(|(key, value)| (name, key.into(), value.into())).unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_backup_beside_a_running_service_has_everything_and_the_next_only_adds() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    let first = folders.backup().await.unwrap();
+    assert_eq!((first.number, first.events, first.new_events), (1, 3, 3));
+    for round in 2..5 {
+        change(&store, round).await;
+    }
+    let second = folders.backup().await.unwrap();
+    assert_eq!((second.number, second.events, second.new_events), (2, 12, 9));
+    let third = folders.backup().await.unwrap();
+    assert_eq!((third.number, third.new_events, third.new_rows), (3, 0, 0));
+    store.close().await.unwrap();
+
+    assert_eq!(folders.restore(None).await.unwrap().events, 12);
+    assert!(entries(&folders.target) == entries(&folders.store), "the restored store is another");
+    let refused = folders.restore(None).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
+    std::fs::remove_dir_all(&folders.target).unwrap();
+    assert_eq!(folders.restore(Some(1)).await.unwrap().events, 3);
+    // NOTE: a restored store is one like any other: it can be written to, and backed up elsewhere.
+    let restored = open(&folders.target).await;
+    change(&restored, 2).await;
+    restored.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_later_backup_shares_the_files_of_the_earlier() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    folders.backup().await.unwrap();
+    change(&store, 2).await;
+    folders.backup().await.unwrap();
+    store.close().await.unwrap();
+    let tables = |number: u32| {
+        let folder = folders.backups.join(format!("backup-{number:06}"));
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".sst")).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(!tables(1).is_empty());
+    assert!(tables(1).is_subset(&tables(2)), "{:?} {:?}", tables(1), tables(2));
+}
+
+#[tokio::test]
+async fn a_backup_that_was_not_finished_is_none() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    std::fs::create_dir_all(folders.backups.join("incomplete")).unwrap();
+    std::fs::write(folders.backups.join("incomplete/000009.sst"), "torn").unwrap();
+    assert_eq!(Backups::new(&folders.backups).list().unwrap(), []);
+    assert!(matches!(folders.restore(None).await, Err(BackupError::NoBackup { .. })));
+    assert_eq!(folders.backup().await.unwrap().number, 1);
+    assert!(!folders.backups.join("incomplete").exists());
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_backups_at_once_do_not_mix() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    std::fs::create_dir(&folders.backups).unwrap();
+    let other = std::fs::File::create(folders.backups.join("lock")).unwrap();
+    other.lock().unwrap();
+    let refused = folders.backup().await.unwrap_err();
+    assert!(refused.to_string().contains("another backup into this folder is under way"), "{refused}");
+    drop(other);
+    assert_eq!(folders.backup().await.unwrap().number, 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn backups_of_another_store_or_history_are_refused() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    store.commit(append("a-1")).await.unwrap();
+    folders.backup().await.unwrap();
+    store.commit(append("a-1")).await.unwrap();
+    folders.backup().await.unwrap();
+    store.close().await.unwrap();
+
+    // The first backup is restored and goes on in another way than the store did.
+    folders.restore(Some(1)).await.unwrap();
+    let fork = open(&folders.target).await;
+    fork.commit(append("other-1")).await.unwrap();
+    fork.close().await.unwrap();
+    let backups = Backups::new(&folders.backups);
+    let refused = backups.create(&folders.target, &mut |_, _, _| {}).await.unwrap_err();
+    assert!(refused.to_string().contains("another history"), "{refused}");
+
+    let other = folders.target.with_file_name("other");
+    open(&other).await.close().await.unwrap();
+    let refused = backups.create(&other, &mut |_, _, _| {}).await.unwrap_err();
+    assert!(matches!(refused, BackupError::OtherStore { .. }), "{refused}");
+    assert_eq!(backups.list().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn damage_of_the_store_never_becomes_a_backup() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    store.close().await.unwrap();
+    tamper(&folders.store, "log", &2u64.to_be_bytes(), |record| {
+        let mut record = record.unwrap();
+        record[90] ^= 4;
+        Some(record)
+    });
+    let refused = folders.backup().await.unwrap_err();
+    assert!(refused.to_string().contains("expected checksum"), "{refused}");
+    assert_eq!(Backups::new(&folders.backups).list().unwrap(), []);
+}
+
+#[tokio::test]
+async fn damage_of_a_backup_is_found_when_it_is_restored_and_not_kept() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    let made = folders.backup().await.unwrap();
+    store.close().await.unwrap();
+    tamper(&made.folder, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
+    let refused = folders.restore(None).await.unwrap_err();
+    assert!(matches!(&refused, BackupError::Unsound { verification: Some(_), .. }), "{refused}");
+    assert_eq!(std::fs::read_dir(&folders.target).unwrap().count(), 0);
+    let backup = ReadOnlyStore::open(&made.folder).await.unwrap();
+    assert_eq!(all(&backup).await.len(), 3);
+}

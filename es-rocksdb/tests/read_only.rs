@@ -1,0 +1,116 @@
+//! A store opened for reading shows one moment of it, beside the process that writes, and writes nothing itself.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use common::{all, append, event, files, open, positions, stream};
+use es_core::{Commit, CommitError, EventStore, ExpectedRevision, Position};
+use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
+use tempfile::TempDir;
+
+#[tokio::test]
+async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    store.commit(append("a-1")).await.unwrap();
+
+    let first = ReadOnlyStore::open(folder.path()).await.unwrap();
+    assert_eq!((first.id(), first.created()), (store.id(), store.created()));
+    assert!(first.refresh().await.unwrap().is_none());
+    let mut reader = first.clone();
+    for round in 2..=30 {
+        store.commit(append("a-1")).await.unwrap();
+        if round % 10 == 0 {
+            // NOTE: what was written moves into other files, and the old ones are removed.
+            store.compact().await.unwrap();
+        }
+        reader = reader.refresh().await.unwrap().expect("there is something new");
+        assert_eq!(all(&reader).await, all(&store).await);
+    }
+    assert_eq!(first.head().await.unwrap(), Some(Position::FIRST));
+    assert_eq!(positions(&all(&first).await), [1]);
+    assert!(reader.verify(&mut |_, _, _| {}).unwrap().is_sound());
+    store.close().await.unwrap();
+}
+
+/// With a write buffer this small, files of log and tables come and go while readers open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_beside_a_busy_writer_each_see_one_moment() {
+    let folder = TempDir::new().unwrap();
+    let store = Options::new().durability(Durability::Buffered).write_buffer_bytes(64 * 1024).open(folder.path()).await;
+    let store = store.unwrap();
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for number in 0..6000 {
+                store.commit(append(&format!("a-{}", number % 50))).await.unwrap();
+            }
+        }
+    });
+    let mut last = None;
+    while !writer.is_finished() {
+        let before = store.head().await.unwrap();
+        let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+        let head = reader.head().await.unwrap();
+        assert!(head >= before && head >= last, "{head:?} {before:?} {last:?}");
+        let found = tokio::task::spawn_blocking(move || reader.verify(&mut |_, _, _| {}).unwrap()).await.unwrap();
+        assert!(found.is_sound(), "{:?}", found.damage.first());
+        last = head;
+    }
+    writer.await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn reading_changes_no_file() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    store.commit(append("a-1")).await.unwrap();
+    store.close().await.unwrap();
+    let before = files(folder.path());
+    let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+    assert_eq!(all(&reader).await.len(), 1);
+    assert!(reader.verify(&mut |_, _, _| {}).unwrap().is_sound());
+    assert!(reader.refresh().await.unwrap().is_none());
+    drop(reader);
+    assert!(files(folder.path()) == before, "a file was changed");
+}
+
+#[tokio::test]
+async fn a_reader_refuses_to_commit() {
+    let folder = TempDir::new().unwrap();
+    open(folder.path()).await.close().await.unwrap();
+    let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+    let refused = reader.commit(append("a-1")).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Store(_)));
+    assert!(refused.to_string().contains("opened for reading only"), "{refused}");
+}
+
+#[tokio::test]
+async fn where_there_is_no_store_there_is_nothing_to_read() {
+    let folder = TempDir::new().unwrap();
+    let refused = ReadOnlyStore::open(folder.path()).await.unwrap_err();
+    assert!(matches!(refused, OpenError::NoSuchFolder { .. }), "{refused}");
+    let refused = ReadOnlyStore::open(folder.path().join("nowhere")).await.unwrap_err();
+    assert!(matches!(refused, OpenError::NoSuchFolder { .. }), "{refused}");
+    assert_eq!(files(folder.path()), []);
+}
+
+#[tokio::test]
+async fn streams_are_listed_in_pages() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    for name in ["b-2", "a-1", "b-1", "b-10"] {
+        let events = [event("happened"), event("happened")];
+        store.commit(Commit::to(&stream(name), ExpectedRevision::NoStream, events)).await.unwrap();
+    }
+    let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+    let names = |page: Vec<(es_core::StreamId, es_core::Revision)>| -> Vec<String> {
+        page.into_iter().map(|(stream, revision)| format!("{stream}:{revision}")).collect()
+    };
+    assert_eq!(names(reader.streams("", None, 10).await.unwrap()), ["a-1:1", "b-1:1", "b-10:1", "b-2:1"]);
+    assert_eq!(names(reader.streams("b-", None, 2).await.unwrap()), ["b-1:1", "b-10:1"]);
+    assert_eq!(names(reader.streams("b-", Some(&stream("b-10")), 2).await.unwrap()), ["b-2:1"]);
+    store.close().await.unwrap();
+}
