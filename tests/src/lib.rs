@@ -4,4 +4,5 @@
 #![doc = include_str!("../../README.md")]
 
 pub mod account;
+pub mod crash;
 pub mod stores;

@@ -1,0 +1,96 @@
+//! Everything that can be read of a store through its public API.
+
+use std::collections::BTreeMap;
+
+use es_core::store::EventStream;
+use es_core::{Category, EventId, EventStore, EventType, LogRead, RecordedEvent, StoreError, StreamRead};
+
+use super::history::History;
+use super::work::{self, Name};
+
+/// Of how many events the ids are looked up at the most; of a longer log, of so many spread over it.
+const LOOKED_UP: usize = 1_000;
+
+/// What a store holds. Nothing is judged here: an error is an error, and what is missing is missing.
+#[derive(Debug)]
+pub struct Contents {
+    /// The head of the log.
+    pub head: Option<u64>,
+    /// The log in its order.
+    pub log: Vec<RecordedEvent>,
+    /// The events of each stream in their order, and its last revision.
+    pub streams: BTreeMap<String, (Vec<RecordedEvent>, Option<u64>)>,
+    /// The positions under each category, type and tag.
+    pub postings: BTreeMap<String, Vec<u64>>,
+    /// Events that were looked up by id, with what was found.
+    pub found: BTreeMap<EventId, Option<RecordedEvent>>,
+    /// Commits whose unique keys were looked up, with their owners.
+    pub owners: BTreeMap<Name, Option<String>>,
+    /// The row of each writer.
+    pub rows: BTreeMap<u16, Option<Vec<u8>>>,
+}
+
+impl Contents {
+    /// Reads everything, and looks up what was acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`], the first that any read gives.
+    pub async fn read(store: &dyn EventStore, history: &History) -> Result<Self, StoreError> {
+        let log = collect(store.read_log(LogRead::all()).await).await?;
+        let head = store.head().await?.map(es_core::Position::get);
+        let (found, owners) = look_up(store, history, &log).await?;
+        let mut rows = BTreeMap::new();
+        for writer in 0..work::WRITERS {
+            let row = store.row(&work::last_rows(), &work::row_key(writer)).await?;
+            rows.insert(writer, row.map(|row| row.to_vec()));
+        }
+        let (streams, postings) = (streams(store).await?, postings(store).await?);
+        Ok(Self { head, log, streams, postings, found, owners, rows })
+    }
+}
+
+async fn collect(events: Result<EventStream, StoreError>) -> Result<Vec<RecordedEvent>, StoreError> {
+    events?.collect().await
+}
+
+type LookedUp = (BTreeMap<EventId, Option<RecordedEvent>>, BTreeMap<Name, Option<String>>);
+
+async fn look_up(store: &dyn EventStore, history: &History, log: &[RecordedEvent]) -> Result<LookedUp, StoreError> {
+    let acknowledged = history.acknowledged().map(|name| name.id(0));
+    let ids: Vec<_> = log.iter().map(|event| event.id).chain(acknowledged).collect();
+    let step = ids.len().div_ceil(LOOKED_UP).max(1);
+    let (mut found, mut owners) = (BTreeMap::new(), BTreeMap::new());
+    // NOTE: from the end, so that the last ones are among them.
+    for id in ids.into_iter().rev().step_by(step) {
+        let name = Name::of(id);
+        found.insert(id, store.find(id).await?);
+        owners.insert(name, store.owner(&name.key()).await?.map(|stream| stream.to_string()));
+    }
+    Ok((found, owners))
+}
+
+async fn streams(store: &dyn EventStore) -> Result<BTreeMap<String, (Vec<RecordedEvent>, Option<u64>)>, StoreError> {
+    let mut streams = BTreeMap::new();
+    for stream in work::streams() {
+        let events = collect(store.read_stream(StreamRead::new(stream.clone())).await).await?;
+        let revision = store.revision(&stream).await?.map(es_core::Revision::get);
+        streams.insert(stream.to_string(), (events, revision));
+    }
+    Ok(streams)
+}
+
+async fn postings(store: &dyn EventStore) -> Result<BTreeMap<String, Vec<u64>>, StoreError> {
+    let categories = work::CATEGORIES
+        .iter()
+        .map(|name| (format!("category {name}"), LogRead::category(Category::new(*name).expect("a category"))));
+    let types = work::TYPES
+        .iter()
+        .map(|name| (format!("type {name}"), LogRead::event_type(EventType::new(*name).expect("a type"))));
+    let tags = work::tags().map(|tag| (format!("tag {tag}"), LogRead::tag(tag)));
+    let mut postings = BTreeMap::new();
+    for (name, read) in categories.chain(types).chain(tags) {
+        let events = collect(store.read_log(read).await).await?;
+        postings.insert(name, events.iter().map(|event| event.position.get()).collect());
+    }
+    Ok(postings)
+}

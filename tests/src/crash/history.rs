@@ -1,0 +1,188 @@
+//! What was acknowledged, and whether a store still has it: the oracle.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use es_core::{EventId, RecordedEvent};
+
+use super::contents::Contents;
+use super::work::Name;
+
+/// What the parent knows of a folder.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// The positions of each acknowledged commit.
+    acknowledged: BTreeMap<Name, RangeInclusive<u64>>,
+    /// The log as it was read last.
+    settled: Vec<EventId>,
+}
+
+impl History {
+    /// How many commits were acknowledged.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// Whether nothing was acknowledged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.acknowledged.is_empty()
+    }
+
+    /// The commits that were acknowledged.
+    pub fn acknowledged(&self) -> impl Iterator<Item = Name> {
+        self.acknowledged.keys().copied()
+    }
+
+    /// Notes what a child said: a line for each acknowledgement, `A run writer number first last`.
+    ///
+    /// # Errors
+    /// A text where a child contradicts itself, or a line is none.
+    pub fn note(&mut self, lines: &[String]) -> Result<(), String> {
+        for line in lines.iter().filter_map(|line| line.strip_prefix("A ")) {
+            let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
+            let &[run, writer, number, first, last] = numbers.as_slice() else {
+                return Err(format!("expected an acknowledgement, found {line:?}"));
+            };
+            let small = |number: u64| u32::try_from(number).map_err(|error| error.to_string());
+            let writer = u16::try_from(writer).map_err(|error| error.to_string())?;
+            let name = Name { run: small(run)?, writer, number: small(number)? };
+            let positions = first..=last;
+            if let Some(before) = self.acknowledged.insert(name, positions.clone())
+                && before != positions
+            {
+                return Err(format!("commit {name} was acknowledged at {before:?}, and then at {positions:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many acknowledged events are not in the log.
+    #[must_use]
+    pub fn lost(&self, contents: &Contents) -> u64 {
+        let len = contents.log.len() as u64;
+        self.acknowledged.values().map(|range| range.clone().filter(|position| *position > len).count() as u64).sum()
+    }
+
+    /// Compares a store with what was acknowledged and with itself, and takes its log as settled.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn check(&mut self, contents: &Contents) -> Result<(), String> {
+        check_log(contents)?;
+        self.check_acknowledged(contents)?;
+        check_commits(contents)?;
+        check_streams(contents)?;
+        check_postings(contents)?;
+        check_points(contents)?;
+        self.settled = contents.log.iter().map(|event| event.id).collect();
+        Ok(())
+    }
+
+    fn check_acknowledged(&self, contents: &Contents) -> Result<(), String> {
+        for (position, (before, now)) in self.settled.iter().zip(contents.log.iter().map(|event| &event.id)).enumerate()
+        {
+            ensure(before == now, || format!("position {}: expected event {before} still, found {now}", position + 1))?;
+        }
+        let (before, now) = (self.settled.len(), contents.log.len());
+        ensure(before <= now, || format!("expected at least the {before} events of the last look, found {now}"))?;
+        for (name, positions) in &self.acknowledged {
+            for (index, position) in (0..).zip(positions.clone()) {
+                let found = at(contents, position).map(|event| event.id);
+                let expected = name.id(index);
+                ensure(found == Some(expected), || {
+                    format!("lost: expected event {index} of commit {name} at position {position}, found {found:?}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+fn at(contents: &Contents, position: u64) -> Option<&RecordedEvent> {
+    contents.log.get(usize::try_from(position).ok()?.checked_sub(1)?)
+}
+
+/// Positions are 1, 2, 3 … up to the head.
+fn check_log(contents: &Contents) -> Result<(), String> {
+    for (expected, event) in (1..).zip(&contents.log) {
+        let found = event.position.get();
+        ensure(found == expected, || format!("expected position {expected}, found {found}"))?;
+    }
+    let last = contents.log.last().map(|event| event.position.get());
+    ensure(contents.head == last, || format!("expected head {last:?}, found {:?}", contents.head))
+}
+
+/// Each commit stands in the log whole, in one piece and once, as it was made.
+fn check_commits(contents: &Contents) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut rest = contents.log.as_slice();
+    while let Some(first) = rest.first() {
+        let name = Name::of(first.id);
+        ensure(seen.insert(name), || format!("position {}: commit {name} is there twice", first.position))?;
+        let commit = name.commit();
+        let (events, behind) = rest.split_at(commit.events().len().min(rest.len()));
+        rest = behind;
+        let is_same = events.len() == commit.events().len()
+            && events.iter().zip(commit.events()).all(|(found, (stream, event))| found.is_record_of(stream, event));
+        ensure(is_same, || format!("position {}: commit {name} is not whole or not as it was made", first.position))?;
+    }
+    Ok(())
+}
+
+/// Each stream has exactly its events of the log, in their order, with revisions 0, 1, 2 … up to its head.
+fn check_streams(contents: &Contents) -> Result<(), String> {
+    for (stream, (events, head)) in &contents.streams {
+        let expected = contents.log.iter().filter(|event| event.stream.as_str() == stream);
+        ensure(expected.eq(events), || format!("stream {stream}: expected its events of the log, found others"))?;
+        for (expected, event) in (0..).zip(events) {
+            let found = event.revision.get();
+            ensure(found == expected, || format!("stream {stream}: expected revision {expected}, found {found}"))?;
+        }
+        let last = events.last().map(|event| event.revision.get());
+        ensure(*head == last, || format!("stream {stream}: expected head {last:?}, found {head:?}"))?;
+    }
+    let sum: usize = contents.streams.values().map(|(events, _)| events.len()).sum();
+    ensure(sum == contents.log.len(), || format!("expected {} events in streams, found {sum}", contents.log.len()))
+}
+
+/// Each index has exactly the positions that follow from the log.
+fn check_postings(contents: &Contents) -> Result<(), String> {
+    let mut expected: BTreeMap<String, Vec<u64>> =
+        contents.postings.keys().map(|name| (name.clone(), vec![])).collect();
+    for event in &contents.log {
+        let tags = event.tags.iter().map(|tag| format!("tag {tag}"));
+        let others = [format!("category {}", event.stream.category_str()), format!("type {}", event.event_type)];
+        for name in tags.chain(others) {
+            expected.entry(name).or_default().push(event.position.get());
+        }
+    }
+    for (name, expected) in &expected {
+        let found = contents.postings.get(name);
+        ensure(found == Some(expected), || format!("{name}: expected {} positions, found others", expected.len()))?;
+    }
+    Ok(())
+}
+
+/// Ids, unique keys and rows agree with the log.
+fn check_points(contents: &Contents) -> Result<(), String> {
+    for (id, found) in &contents.found {
+        let is_same = found.as_ref().is_some_and(|event| at(contents, event.position.get()) == Some(event));
+        ensure(is_same, || format!("id {id}: expected its event of the log, found {found:?}"))?;
+    }
+    for (name, owner) in &contents.owners {
+        let expected = name.commit().expectations().first().map(|(stream, _)| stream.to_string());
+        ensure(*owner == expected, || format!("key of commit {name}: expected {expected:?}, found {owner:?}"))?;
+    }
+    for (writer, row) in &contents.rows {
+        let last = contents.log.iter().rev().map(|event| Name::of(event.id)).find(|name| name.writer == *writer);
+        let expected = last.map(Name::row);
+        ensure(*row == expected, || format!("row of writer {writer}: expected {expected:?}, found {row:?}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What a child commits: each commit is a function of its name.
+
+use es_core::{Commit, EventId, EventType, ExpectedRevision, NewEvent, StreamId, Table, Tag, UniqueKey};
+use uuid::Uuid;
+
+use super::Random;
+
+/// How many tasks of a child commit at the same time.
+pub const WRITERS: u16 = 4;
+/// The types of events.
+pub const TYPES: [&str; 3] = ["placed", "shipped", "paid"];
+/// The categories of streams.
+pub const CATEGORIES: [&str; 2] = ["account", "shared"];
+
+/// The name of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// Which child made it, from 1.
+    pub run: u32,
+    /// Which of its writers.
+    pub writer: u16,
+    /// Which commit of this writer.
+    pub number: u32,
+}
+
+impl Name {
+    /// The id of an event of this commit.
+    #[must_use]
+    pub fn id(self, index: u32) -> EventId {
+        let (high, low) = (u64::from(self.run) << 32 | u64::from(self.writer), u64::from(self.number) << 32);
+        Uuid::from_u64_pair(high, low | u64::from(index)).into()
+    }
+
+    /// The commit that an event is of.
+    #[must_use]
+    pub fn of(id: EventId) -> Self {
+        let (high, low) = id.as_uuid().as_u64_pair();
+        // NOTE: what does not fit was not made by `id`, and will be found out as another commit.
+        let part = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or_default();
+        let writer = u16::try_from(part(high)).unwrap_or(u16::MAX);
+        Self { run: part(high >> 32), writer, number: part(low >> 32) }
+    }
+
+    /// The key that the commit claims.
+    #[must_use]
+    pub fn key(self) -> UniqueKey {
+        UniqueKey::new("commit", self.to_string()).expect("a key")
+    }
+
+    /// The value of the row that says which commit of its writer was the last.
+    #[must_use]
+    pub fn row(self) -> Vec<u8> {
+        self.to_string().into_bytes()
+    }
+
+    /// The commit: one to twelve events for one or two streams, with tags, a row and a key of its own.
+    #[must_use]
+    pub fn commit(self) -> Commit {
+        let (high, low) = self.id(0).as_uuid().as_u64_pair();
+        let mut random = Random::new(high.rotate_left(17) ^ low);
+        let (own, shared) = (own_stream(self.writer, random.below(3)), shared_stream(random.below(2)));
+        let main = if random.once_in(4) { shared.clone() } else { own };
+        let mut commit = Commit::new().expect(main.clone(), ExpectedRevision::Any);
+        for index in 0..random.pick(&[1, 1, 1, 1, 1, 2, 3, 12]) {
+            let stream = if random.once_in(5) { shared.clone() } else { main.clone() };
+            commit = commit.append(stream, self.event(index, &mut random));
+        }
+        commit.claim(self.key(), main).put_row(last_rows(), row_key(self.writer), self.row())
+    }
+
+    fn event(self, index: u32, random: &mut Random) -> NewEvent {
+        let len = if random.once_in(60) { 40_000 } else { 10 + random.below(400) };
+        let filling: String = (0..len / 8).map(|_| format!("{:08x}", random.next_u64() & 0xffff_ffff)).collect();
+        let payload = format!(r#"{{"commit":"{self}","index":{index},"filling":"{filling}"}}"#);
+        let event_type = EventType::new(random.pick(&TYPES)).expect("a type");
+        let event = NewEvent::json(event_type, payload).with_id(self.id(index)).tagged(writer_tag(self.writer));
+        if random.once_in(2) { event.tagged(other_tag(random.below(5))) } else { event }
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.run, self.writer, self.number)
+    }
+}
+
+/// A stream to which one writer alone commits.
+fn own_stream(writer: u16, number: u64) -> StreamId {
+    StreamId::new(format!("account-{writer}.{number}")).expect("a name")
+}
+
+/// A stream to which all of them commit.
+fn shared_stream(number: u64) -> StreamId {
+    StreamId::new(format!("shared-{number}")).expect("a name")
+}
+
+/// All streams.
+pub fn streams() -> impl Iterator<Item = StreamId> {
+    let own = (0..WRITERS).flat_map(|writer| (0..3).map(move |number| own_stream(writer, number)));
+    own.chain((0..2).map(shared_stream))
+}
+
+fn writer_tag(writer: u16) -> Tag {
+    Tag::new(format!("writer:{writer}")).expect("a tag")
+}
+
+fn other_tag(number: u64) -> Tag {
+    Tag::new(format!("other:{number}")).expect("a tag")
+}
+
+/// All tags.
+pub fn tags() -> impl Iterator<Item = Tag> {
+    (0..WRITERS).map(writer_tag).chain((0..5).map(other_tag))
+}
+
+/// The table with the last commit of each writer.
+#[must_use]
+pub fn last_rows() -> Table {
+    Table::new("last").expect("a table")
+}
+
+/// The key in that table.
+#[must_use]
+pub fn row_key(writer: u16) -> Vec<u8> {
+    writer.to_be_bytes().to_vec()
+}
