@@ -42,6 +42,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-core", vec!["es-macros"]),
         ("es-macros", vec![]),
         ("es-rocksdb", vec!["es-core"]),
+        ("es-cli", vec!["es-core", "es-rocksdb"]),
         ("es-bench", vec!["es-core", "es-rocksdb"]),
         ("es-tests", vec!["es-core", "es-rocksdb"]),
         ("order-service", vec!["es-core", "es-rocksdb"]),

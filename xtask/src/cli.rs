@@ -8,6 +8,7 @@ Examples:
   cargo xtask demo                     see the order service work, on a sample made for it
   cargo xtask test                     run all tests
   cargo xtask test conflict            run the tests that have `conflict` in their name
+  cargo xtask soak --cycles 200        run the long forms, a tenth as long as they come
   cargo xtask bench -- --help          see what the benchmark takes
   cargo xtask --no-install ci          what CI checks, without installing anything
 
@@ -37,6 +38,19 @@ pub(crate) enum Command {
         /// Handed to `cargo test --workspace` as they are.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+
+    /// The long forms of the crash tests and of the random comparison of stores. As they come they take hours.
+    Soak {
+        /// How often a process is killed, and how often its power is taken.
+        #[arg(long, default_value_t = 2_000)]
+        cycles: u32,
+        /// How many bits are flipped, over log, tables and manifest.
+        #[arg(long, default_value_t = 600)]
+        flips: u32,
+        /// How many random histories RocksDB and the memory store are compared on.
+        #[arg(long, default_value_t = 5_000)]
+        cases: u32,
     },
 
     /// Measure, in the release profile (RocksDB itself is not compiled again).
@@ -87,6 +101,13 @@ mod tests {
     fn no_install_is_understood_before_and_after_the_command() -> Result<(), clap::Error> {
         assert!(parsed("xtask --no-install ci")?.no_install);
         assert!(parsed("xtask ci --no-install")?.no_install);
+        Ok(())
+    }
+
+    #[test]
+    fn a_soak_can_be_shortened() -> Result<(), clap::Error> {
+        let soak = parsed("xtask soak --cycles 20")?.command;
+        assert_eq!(soak, Command::Soak { cycles: 20, flips: 600, cases: 5_000 });
         Ok(())
     }
 

@@ -1,0 +1,182 @@
+//! What can be asked on the command line.
+
+mod of_command;
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use of_command::{AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, SnapshotsArgs, StreamsArgs};
+
+/// The operator's tool for an event store in a folder.
+///
+/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list) works beside a service that has
+/// the store open, and shows it as it is when the command begins. What writes (append, import, compact, snapshots drop)
+/// needs the store for itself.
+///
+/// Exit codes: 0 well, 1 failed (the message says why), 2 not understood, 3 conflict, 4 damage found.
+#[derive(Debug, Parser)]
+#[command(
+    name = "es",
+    version,
+    after_help = "\
+Examples:
+  es --store data stats
+  es --store data read order-10248
+  es --store data log --category order --follow
+  es --store data export events.jsonl
+  es --store data backup /mnt/backups/orders"
+)]
+pub struct Cli {
+    /// The folder of the store
+    #[arg(long, value_name = "DIR", env = "ES_STORE", global = true, display_order = 100)]
+    store: Option<PathBuf>,
+    /// Answer in JSON; events, and streams in a list, are one line of JSON each
+    #[arg(long, global = true, display_order = 101)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// The folder of the store; ends the process where none is given.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        // NOTE: clap cannot have an argument both required and allowed behind the command.
+        self.store.clone().unwrap_or_else(|| {
+            let message = "expected the folder of the store, found none; give --store DIR or set ES_STORE";
+            Self::command().error(ErrorKind::MissingRequiredArgument, message).exit()
+        })
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what the store says of itself
+    #[command(after_help = "Example:\n  es --store data info --json")]
+    Info,
+    /// Count events, streams, categories, types, days and bytes; reads the whole log
+    #[command(after_help = "Examples:\n  es --store data stats\n  es --store data stats --json")]
+    Stats,
+    /// List streams in the order of their names
+    #[command(after_help = "\
+Examples:
+  es --store data streams --category order
+  es --store data streams --prefix order-102 --limit 10 --json")]
+    Streams(StreamsArgs),
+    /// Read one stream
+    #[command(after_help = "\
+Examples:
+  es --store data read order-10248
+  es --store data read order-10248 --backward --limit 1 --json")]
+    Read(ReadArgs),
+    /// Read the log
+    ///
+    /// Given several times, --category and --type allow each of theirs; of --tag an event must have all.
+    #[command(after_help = "\
+Examples:
+  es --store data log --from 1000 --limit 20
+  es --store data log --type order-placed --tag customer:VINET
+  es --store data log --follow --json")]
+    Log(LogArgs),
+    /// Append one event to a stream; creates the store where there is none
+    ///
+    /// With --id it can be repeated: the same event again adds nothing and gives the first answer.
+    #[command(after_help = "\
+Examples:
+  es --store data append order-1 --type order-placed --data '{\"customer\":\"VINET\"}' --expect none
+  es --store data append order-1 --type order-approved --data '{}' --expect 0 --tag customer:VINET
+  cat placed.json | es --store data append order-2 --type order-placed --data -")]
+    Append(AppendArgs),
+    /// Import events from lines of JSON; creates the store where there is none
+    ///
+    /// A line is {"stream", "type", "data"} and, where wanted, "id", "version", "recorded_at", "occurred_at", "tags",
+    /// "metadata", "correlation_id", "causation_id"; for a payload that is not JSON, "content_type" and "data_base64" in place
+    /// of "data". "revision" and "position" are allowed but given anew. Lines with "commit": {"index", "size"} are one
+    /// commit, written whole or not at all; each other line is a commit of its own.
+    ///
+    /// With ids, an import that is repeated or was killed adds nothing twice. Without ids, it adds everything again. A
+    /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. So an export
+    /// that is imported into an empty store is the same export again, byte for byte.
+    ///
+    /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3,
+    /// and up to --batch commits behind it may be in. With --skip-bad both are listed in a file, one JSON object per line,
+    /// and the import goes on.
+    #[command(after_help = "\
+Examples:
+  es --store data import events.jsonl
+  es --store data import events.jsonl --skip-bad bad.jsonl
+  es --store old export | es --store new import -")]
+    Import(ImportArgs),
+    /// Export all events as lines of JSON, in the order of the log
+    #[command(after_help = "\
+Examples:
+  es --store data export events.jsonl
+  es --store data export | gzip > events.jsonl.gz")]
+    Export(ExportArgs),
+    /// Look at everything: checksums, positions, revisions, and whether all indexes agree with the log
+    ///
+    /// Exit code 4, and a list, when anything is damaged.
+    #[command(after_help = "Examples:\n  es --store data verify\n  es --store data verify --json")]
+    Verify,
+    /// Make a backup beside the earlier ones in a folder: online, incremental, verified
+    ///
+    /// Each backup is a whole store in a folder of its own, and shares the files that did not change with the one before.
+    /// To remove a backup, remove its folder.
+    #[command(
+        after_help = "Examples:\n  es --store data backup /mnt/backups/orders\n  es --store /mnt/backups/orders/backup-000001 stats"
+    )]
+    Backup {
+        /// The folder of the backups; made where there is none
+        dir: PathBuf,
+    },
+    /// Make a store from the last backup in a folder, or from a certain one; verified
+    #[command(after_help = "\
+Examples:
+  es restore /mnt/backups/orders --to data
+  es restore /mnt/backups/orders --number 7 --to data")]
+    Restore {
+        /// The folder of the backups
+        dir: PathBuf,
+        /// The folder of the new store, empty or not there yet
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Which backup
+        #[arg(long, value_name = "N")]
+        number: Option<u32>,
+    },
+    /// Sort everything into its last place on disk: smaller, and cheaper to read
+    #[command(after_help = "Example:\n  es --store data compact")]
+    Compact,
+    /// List or drop snapshots
+    #[command(subcommand)]
+    Snapshots(SnapshotsCommand),
+    /// Print what a shell needs to complete this command line
+    #[command(after_help = "\
+Examples:
+  es completions bash > ~/.local/share/bash-completion/completions/es
+  es completions zsh > ~/.zfunc/_es
+  es completions fish > ~/.config/fish/completions/es.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_parser = clap::builder::EnumValueParser::<Shell>::new())]
+        shell: Shell,
+    },
+}
+
+/// Which snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotsCommand {
+    /// List snapshots
+    #[command(after_help = "Example:\n  es --store data snapshots list --category order")]
+    List(SnapshotsArgs),
+    /// Drop snapshots; states are folded from the events instead, until there are new ones
+    #[command(
+        after_help = "Examples:\n  es --store data snapshots drop --stream order-10248\n  es --store data snapshots drop --all"
+    )]
+    Drop(DropArgs),
+}

@@ -1,0 +1,31 @@
+//! `compact`
+
+use std::path::Path;
+
+use es_rocksdb::Options;
+use serde::Serialize;
+
+use super::on_disk;
+use crate::answer::{bytes, say};
+use crate::failure::Failure;
+use crate::progress::Bar;
+
+#[derive(Serialize)]
+struct Compacted {
+    bytes_before: u64,
+    bytes_after: u64,
+}
+
+pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
+    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let (bytes_before, _) = on_disk(folder)?;
+    let bar = Bar::new("compact");
+    let done = store.compact().await;
+    drop(bar);
+    let closed = store.close().await;
+    done?;
+    closed?;
+    let (bytes_after, _) = on_disk(folder)?;
+    let compacted = Compacted { bytes_before, bytes_after };
+    say(json, || format!("{} before, {} after", bytes(bytes_before), bytes(bytes_after)), &compacted)
+}

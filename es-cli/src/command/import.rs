@@ -1,0 +1,23 @@
+//! `import`
+
+use std::path::Path;
+
+use crate::answer::{count, say};
+use crate::args::ImportArgs;
+use crate::failure::Failure;
+use crate::import::{self, Import, Summary};
+
+pub(super) async fn run(folder: &Path, args: &ImportArgs, json: bool) -> Result<(), Failure> {
+    let import = Import {
+        file: &args.file,
+        skip_bad: args.skip_bad.as_deref(),
+        batch: usize::try_from(args.batch).unwrap_or(usize::MAX),
+    };
+    let summary = import::run(folder, &import).await?;
+    say(json, || in_words(&summary), &summary)
+}
+
+fn in_words(summary: &Summary) -> String {
+    let Summary { lines, added, already_there, skipped, .. } = summary;
+    format!("{}: {added} added, {already_there} already there, {skipped} skipped", count(*lines, "line", "lines"))
+}

@@ -1,0 +1,50 @@
+//! `info`
+
+use std::path::{Path, PathBuf};
+
+use es_core::{EventStore, LogRead, Timestamp};
+use es_rocksdb::ReadOnlyStore;
+use serde::Serialize;
+
+use super::on_disk;
+use crate::answer::{bytes, say, shown, table};
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+struct Info {
+    folder: PathBuf,
+    store_id: String,
+    created: Timestamp,
+    head: Option<u64>,
+    last_recorded_at: Option<Timestamp>,
+    bytes_on_disk: u64,
+    files: u64,
+}
+
+pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(folder).await?;
+    let last = store.read_log(LogRead::all().backward().limit(1)).await?.next().await?;
+    let (bytes_on_disk, files) = on_disk(store.folder())?;
+    let info = Info {
+        folder: store.folder().to_owned(),
+        store_id: store.id().to_string(),
+        created: store.created(),
+        head: last.as_ref().map(|last| last.position.get()),
+        last_recorded_at: last.as_ref().map(|last| last.recorded_at),
+        bytes_on_disk,
+        files,
+    };
+    say(json, || in_words(&info), &info)
+}
+
+fn in_words(info: &Info) -> String {
+    let rows = [
+        ["folder".to_owned(), info.folder.display().to_string()],
+        ["store id".to_owned(), info.store_id.clone()],
+        ["created".to_owned(), shown(info.created)],
+        ["last position".to_owned(), info.head.map_or("no event yet".into(), |head| head.to_string())],
+        ["last recorded".to_owned(), info.last_recorded_at.map_or("never".into(), shown)],
+        ["on disk".to_owned(), format!("{} in {} files", bytes(info.bytes_on_disk), info.files)],
+    ];
+    table(["what", "value"], 2, rows).to_string()
+}

@@ -1,0 +1,71 @@
+//! What is done, one module for each command.
+
+mod append;
+mod backup;
+mod compact;
+mod export;
+mod import;
+mod info;
+mod read;
+mod snapshots;
+mod stats;
+mod streams;
+mod verify;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::args::{Cli, Command, SnapshotsCommand};
+use crate::failure::Failure;
+
+/// Does what is asked.
+///
+/// # Errors
+/// [`Failure`]: why it was not done.
+pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let json = cli.json;
+    let store = || cli.store();
+    match &cli.command {
+        Command::Info => info::run(&store(), json).await?,
+        Command::Stats => stats::run(&store(), json).await?,
+        Command::Streams(args) => streams::run(&store(), args, json).await?,
+        Command::Read(args) => read::stream(&store(), args, json).await?,
+        Command::Log(args) => read::log(&store(), args, json).await?,
+        Command::Append(args) => append::run(&store(), args, json).await?,
+        Command::Import(args) => import::run(&store(), args, json).await?,
+        Command::Export(args) => export::run(&store(), args, json).await?,
+        Command::Verify => return verify::run(&store(), json).await,
+        Command::Backup { dir } => return backup::create(&store(), dir, json).await,
+        Command::Restore { dir, to, number } => return backup::restore(dir, to, *number, json).await,
+        Command::Compact => compact::run(&store(), json).await?,
+        Command::Snapshots(SnapshotsCommand::List(args)) => snapshots::list(&store(), args, json).await?,
+        Command::Snapshots(SnapshotsCommand::Drop(args)) => snapshots::drop(&store(), args, json).await?,
+        Command::Completions { shell } => completions(*shell)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "es", &mut script);
+    io::Write::write_all(&mut io::stdout().lock(), &script).map_err(Failure::output)
+}
+
+/// How many bytes the files of a store have, and how many files there are.
+fn on_disk(folder: &Path) -> Result<(u64, u64), Failure> {
+    let refused = |source| Failure::io("read the folder", folder, source);
+    let (mut bytes, mut files) = (0, 0);
+    for entry in std::fs::read_dir(folder).map_err(refused)? {
+        // NOTE: a service may remove a file between its name and its length.
+        if let Ok(metadata) = entry.map_err(refused)?.metadata()
+            && metadata.is_file()
+        {
+            bytes += metadata.len();
+            files += 1;
+        }
+    }
+    Ok((bytes, files))
+}

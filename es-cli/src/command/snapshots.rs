@@ -1,0 +1,111 @@
+//! `snapshots list` and `snapshots drop`
+
+use std::path::Path;
+
+use bytes::Bytes;
+use es_core::store::{Row, RowScan};
+use es_core::{Category, Commit, EventStore, StreamId, snapshot};
+use es_rocksdb::{Options, ReadOnlyStore};
+use serde::Serialize;
+
+use crate::answer::{count, say, table};
+use crate::args::{DropArgs, SnapshotsArgs};
+use crate::failure::Failure;
+
+const PAGE: usize = 1000;
+/// What stands before the state in a snapshot: format, fingerprint, position.
+const HEADER_BYTES: usize = 1 + 8 + 8;
+const REVISION_BYTES: usize = 8;
+
+#[derive(Serialize)]
+struct Shown {
+    stream: String,
+    revision: u64,
+    position: Option<u64>,
+    fingerprint: Option<String>,
+    bytes: usize,
+    #[serde(skip)]
+    key: Bytes,
+}
+
+pub(super) async fn list(folder: &Path, args: &SnapshotsArgs, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(folder).await?;
+    let mut found = Vec::new();
+    let mut after = None;
+    while let Some(page) = page(&store, &mut after, args.stream.as_ref(), args.category.as_ref()).await? {
+        found.extend(page);
+    }
+    say(json, || in_words(&found), &found)
+}
+
+fn in_words(found: &[Shown]) -> String {
+    let rows = found.iter().map(|shown| {
+        let position = shown.position.map_or_else(|| "?".to_owned(), |position| position.to_string());
+        let fingerprint = shown.fingerprint.clone().unwrap_or_else(|| "?".to_owned());
+        [shown.stream.clone(), fingerprint, shown.revision.to_string(), position, shown.bytes.to_string()]
+    });
+    let header = ["stream", "fingerprint", "revision", "position", "bytes"];
+    format!("{}\n{}", table(header, 2, rows), count(found.len() as u64, "snapshot", "snapshots"))
+}
+
+pub(super) async fn drop(folder: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
+    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let dropped = drop_all(&store, args).await;
+    let closed = store.close().await;
+    let dropped = dropped?;
+    closed?;
+    #[derive(Serialize)]
+    struct Dropped {
+        dropped: u64,
+    }
+    say(json, || format!("{} dropped", count(dropped, "snapshot", "snapshots")), &Dropped { dropped })
+}
+
+async fn drop_all(store: &dyn EventStore, args: &DropArgs) -> Result<u64, Failure> {
+    let (mut dropped, mut after) = (0, None);
+    while let Some(page) = page(store, &mut after, args.stream.as_ref(), args.category.as_ref()).await? {
+        let commit =
+            page.iter().fold(Commit::new(), |commit, shown| commit.delete_row(snapshot::table(), shown.key.clone()));
+        store.commit(commit).await?;
+        dropped += page.len() as u64;
+    }
+    Ok(dropped)
+}
+
+/// The next snapshots, of those that are wanted; `None` behind the last.
+async fn page(
+    store: &dyn EventStore,
+    after: &mut Option<Bytes>,
+    stream: Option<&StreamId>,
+    category: Option<&Category>,
+) -> Result<Option<Vec<Shown>>, Failure> {
+    let prefix = stream.map(|stream| [stream.as_str().as_bytes(), &[0]].concat());
+    // NOTE: a stream without a `-` is its own category, so that the key is looked at, too.
+    let prefix = prefix.or_else(|| category.map(|category| category.as_str().as_bytes().to_vec())).unwrap_or_default();
+    let mut scan = RowScan::new(snapshot::table(), prefix, PAGE);
+    scan.after.clone_from(after);
+    let rows = store.rows(scan).await?;
+    let Some(last) = rows.last() else { return Ok(None) };
+    *after = Some(last.key.clone());
+    let found = rows.iter().filter_map(shown);
+    let is_wanted = |shown: &Shown| {
+        category
+            .is_none_or(|category| StreamId::new(&shown.stream).is_ok_and(|stream| *category == *stream.category_str()))
+    };
+    Ok(Some(found.filter(is_wanted).collect()))
+}
+
+fn shown(Row { key, value }: &Row) -> Option<Shown> {
+    let (stream, revision) = key.split_at_checked(key.len().checked_sub(REVISION_BYTES)?)?;
+    let stream = std::str::from_utf8(stream.strip_suffix(&[0])?).ok()?.to_owned();
+    let revision = u64::from_be_bytes(revision.try_into().ok()?);
+    let number = |from: usize| Some(u64::from_be_bytes(value.get(from..from + 8)?.try_into().ok()?));
+    Some(Shown {
+        stream,
+        revision,
+        position: number(9),
+        fingerprint: number(1).map(|number| format!("{number:016x}")),
+        bytes: value.len().saturating_sub(HEADER_BYTES),
+        key: key.clone(),
+    })
+}

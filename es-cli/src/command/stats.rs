@@ -1,0 +1,162 @@
+//! `stats`
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{Datelike, NaiveDate};
+use es_core::{EventStore, LogRead, RecordedEvent};
+use es_rocksdb::ReadOnlyStore;
+use serde::Serialize;
+
+use super::on_disk;
+use crate::answer::{bytes, say, table};
+use crate::failure::Failure;
+use crate::progress::Bar;
+
+/// How many categories, types and years people are shown; machines are shown all.
+const MOST: usize = 20;
+const YEARS: usize = 5;
+
+#[derive(Default, Serialize)]
+struct Stats {
+    events: u64,
+    streams: u64,
+    payload_bytes: u64,
+    bytes_on_disk: u64,
+    categories: BTreeMap<String, Count>,
+    types: BTreeMap<String, Count>,
+    tagged_events: u64,
+    /// By the day on which they occurred, in UTC.
+    days: BTreeMap<NaiveDate, u64>,
+}
+
+#[derive(Default, Clone, Copy, Serialize)]
+struct Count {
+    events: u64,
+    payload_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<u64>,
+}
+
+pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(folder).await?;
+    let total = store.head().await?.map(es_core::Position::get);
+    let bar = Bar::new("stats");
+    let mut stats = Stats { bytes_on_disk: on_disk(store.folder())?.0, ..Stats::default() };
+    let mut log = store.read_log(LogRead::all()).await?;
+    while let Some(batch) = log.next_batch().await? {
+        batch.iter().for_each(|event| stats.add(event));
+        bar.at("stats", stats.events, total);
+    }
+    drop(bar);
+    say(json, || in_words(&stats), &stats)
+}
+
+impl Stats {
+    fn add(&mut self, event: &RecordedEvent) {
+        let payload = event.payload.len() as u64;
+        // NOTE: each stream has one first event, so that no set of streams has to be kept.
+        let is_new = u64::from(event.revision.get() == 0);
+        self.events += 1;
+        self.streams += is_new;
+        self.payload_bytes += payload;
+        self.tagged_events += u64::from(!event.tags.is_empty());
+        let category = entry(&mut self.categories, event.stream.category_str());
+        category.add(payload);
+        category.streams = Some(category.streams.unwrap_or_default() + is_new);
+        entry(&mut self.types, event.event_type.as_str()).add(payload);
+        *self.days.entry(event.occurred_at.date_naive()).or_default() += 1;
+    }
+}
+
+fn entry<'a>(of: &'a mut BTreeMap<String, Count>, name: &str) -> &'a mut Count {
+    of.entry(name.to_owned()).or_default()
+}
+
+impl Count {
+    fn add(&mut self, payload: u64) {
+        self.events += 1;
+        self.payload_bytes += payload;
+    }
+}
+
+fn in_words(stats: &Stats) -> String {
+    let head = format!(
+        "{} events in {} streams, {} of payload, {} on disk",
+        stats.events,
+        stats.streams,
+        bytes(stats.payload_bytes),
+        bytes(stats.bytes_on_disk)
+    );
+    if stats.events == 0 {
+        return head;
+    }
+    let categories = table(
+        ["category", "events", "streams", "payload"],
+        1,
+        largest(&stats.categories).map(|(name, of)| {
+            [name, of.events.to_string(), of.streams.unwrap_or_default().to_string(), bytes(of.payload_bytes)]
+        }),
+    );
+    let types = table(
+        ["type", "events", "payload"],
+        1,
+        largest(&stats.types).map(|(name, of)| [name, of.events.to_string(), bytes(of.payload_bytes)]),
+    );
+    let more = |of: &BTreeMap<_, _>| match of.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!("\nand {more} more; see --json"),
+    };
+    let (more_categories, more_types) = (more(&stats.categories), more(&stats.types));
+    format!("{head}\n\n{categories}{more_categories}\n\n{types}{more_types}\n\n{}", plot(&stats.days))
+}
+
+/// Those with the most events.
+fn largest(of: &BTreeMap<String, Count>) -> impl Iterator<Item = (String, Count)> {
+    let mut counts: Vec<_> = of.iter().map(|(name, count)| (name.clone(), *count)).collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(count.events));
+    counts.into_iter().take(MOST)
+}
+
+/// A line for each month of the last years, with a bar for each day.
+fn plot(days: &BTreeMap<NaiveDate, u64>) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = days.values().copied().max().unwrap_or(1).max(1);
+    let mut months: BTreeMap<(i32, u32), [u64; 31]> = BTreeMap::new();
+    for (day, events) in days {
+        let month = months.entry((day.year(), day.month())).or_insert([0; 31]);
+        if let Some(place) = month.get_mut(day.day0() as usize) {
+            *place = *events;
+        }
+    }
+    let mut text = format!("events per day on which they occurred (UTC), at most {most}");
+    for ((year, month), days) in months.iter().rev().take(YEARS * 12).rev() {
+        let bars: String = days
+            .iter()
+            .map(|events| {
+                let height = (u128::from(*events) * 8).div_ceil(u128::from(most));
+                let height = usize::try_from(height).unwrap_or(8);
+                height.checked_sub(1).and_then(|height| BARS.get(height)).copied().unwrap_or(' ')
+            })
+            .collect();
+        let sum: u64 = days.iter().sum();
+        text += &format!("\n{year}-{month:02} {bars} {sum:>10}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_has_a_bar_of_its_height_in_the_line_of_its_month() {
+        let day = |month, day| NaiveDate::from_ymd_opt(2026, month, day).unwrap();
+        let days = BTreeMap::from([(day(1, 1), 8), (day(1, 3), 1), (day(3, 31), 4)]);
+        let plot = plot(&days);
+        let lines: Vec<&str> = plot.lines().collect();
+        assert_eq!(lines[1], format!("2026-01 █ ▁{}          9", " ".repeat(28)));
+        assert_eq!(lines[2], format!("2026-03 {}▄          4", " ".repeat(30)));
+        assert_eq!(lines.len(), 3);
+    }
+}

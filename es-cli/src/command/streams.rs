@@ -1,0 +1,85 @@
+//! `streams`
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use es_core::{Category, EventStore, Revision, StreamId};
+use es_rocksdb::ReadOnlyStore;
+use serde::Serialize;
+
+use crate::args::StreamsArgs;
+use crate::failure::Failure;
+
+const PAGE: usize = 1000;
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    stream: &'a StreamId,
+    revision: Revision,
+    events: u64,
+}
+
+pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(folder).await?;
+    let mut out = Listing { out: io::BufWriter::new(io::stdout().lock()), json, left: args.limit.unwrap_or(u64::MAX) };
+    let Some(category) = &args.category else {
+        all(&store, &args.prefix, &mut out).await?;
+        return out.out.flush().map_err(Failure::output);
+    };
+    // NOTE: a stream without a `-` is its own category, and stands before all others of it.
+    if category.as_str().starts_with(&args.prefix)
+        && let Ok(alone) = StreamId::new(category)
+        && let Some(revision) = store.revision(&alone).await?
+    {
+        out.add(&alone, revision)?;
+    }
+    if let Some(prefix) = prefix(category, &args.prefix) {
+        all(&store, &prefix, &mut out).await?;
+    }
+    out.out.flush().map_err(Failure::output)
+}
+
+/// What the names begin with that have a category and a prefix.
+fn prefix(category: &Category, prefix: &str) -> Option<String> {
+    let of_category = format!("{category}-");
+    if prefix.starts_with(&of_category) {
+        Some(prefix.to_owned())
+    } else {
+        of_category.starts_with(prefix).then_some(of_category)
+    }
+}
+
+async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut Listing<'_>) -> Result<(), Failure> {
+    let mut after = None;
+    while out.left > 0 {
+        let page = store.streams(prefix, after.as_ref(), PAGE).await?;
+        for (stream, revision) in &page {
+            out.add(stream, *revision)?;
+        }
+        let Some((last, _)) = page.into_iter().next_back() else { break };
+        after = Some(last);
+    }
+    Ok(())
+}
+
+struct Listing<'a> {
+    out: io::BufWriter<io::StdoutLock<'a>>,
+    json: bool,
+    left: u64,
+}
+
+impl Listing<'_> {
+    fn add(&mut self, stream: &StreamId, revision: Revision) -> Result<(), Failure> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
+        self.left = left;
+        let events = revision.get().saturating_add(1);
+        let written = if self.json {
+            serde_json::to_writer(&mut self.out, &Shown { stream, revision, events })
+                .map_err(io::Error::from)
+                .and_then(|()| self.out.write_all(b"\n"))
+        } else {
+            writeln!(self.out, "{events:>10}  {stream}")
+        };
+        written.map_err(Failure::output)
+    }
+}

@@ -1,0 +1,70 @@
+//! `verify`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use es_rocksdb::{ReadOnlyStore, Verification};
+use serde::Serialize;
+
+use crate::answer::{count, say};
+use crate::failure::Failure;
+use crate::progress::Bar;
+
+/// The exit code that says "damage found".
+pub(super) const DAMAGED: u8 = 4;
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    sound: bool,
+    events: u64,
+    streams: u64,
+    entries: u64,
+    damage: Vec<Finding<'a>>,
+    more_damage: u64,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    place: &'a str,
+    detail: &'a str,
+}
+
+pub(super) async fn run(folder: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let store = ReadOnlyStore::open(folder).await?;
+    let bar = Bar::new("log");
+    let found = store.verify(&mut |what, done, total| bar.at(what, done, total))?;
+    drop(bar);
+    report(&found, json)
+}
+
+/// Says what was found; the exit code says whether it is well.
+pub(super) fn report(found: &Verification, json: bool) -> Result<ExitCode, Failure> {
+    let damage = found.damage.iter().map(|damage| Finding { place: &damage.place, detail: &damage.detail });
+    let shown = Shown {
+        sound: found.is_sound(),
+        events: found.events,
+        streams: found.streams,
+        entries: found.entries,
+        damage: damage.collect(),
+        more_damage: found.more_damage,
+    };
+    say(json, || in_words(&shown), &shown)?;
+    Ok(if shown.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+}
+
+fn in_words(shown: &Shown<'_>) -> String {
+    let Shown { events, streams, entries, .. } = shown;
+    let all = format!("{events} events in {streams} streams, {entries} entries");
+    if shown.sound {
+        return format!("sound: {all}");
+    }
+    let number = shown.damage.len() as u64 + shown.more_damage;
+    let mut text = format!("damaged: {} ({all} looked at)", count(number, "finding", "findings"));
+    for Finding { place, detail } in &shown.damage {
+        text += &format!("\n  {place}: {detail}");
+    }
+    if shown.more_damage > 0 {
+        text += &format!("\n  and {} more", shown.more_damage);
+    }
+    text + "\ndo not write to it: copy the folder, then restore a backup"
+}

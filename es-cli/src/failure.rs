@@ -1,0 +1,80 @@
+//! [`Failure`]: why something was not done, in words for the one who asked.
+
+use std::io;
+use std::path::Path;
+
+use es_core::{CommitError, StoreError};
+use es_rocksdb::{BackupError, OpenError};
+
+use crate::import::BadLine;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A commit was refused.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A backup was not made or not restored.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A line of an import is not what it must be.
+    #[error(transparent)]
+    Line(#[from] BadLine),
+    /// What was typed cannot be an event.
+    #[error("{0}")]
+    Input(String),
+    /// There is no such thing in the store.
+    #[error("{0}")]
+    Absent(String),
+    /// The operating system refused.
+    #[error("could not {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The refusal.
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    /// A refusal of the operating system over a file.
+    pub fn io(action: &str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action: format!("{action} {}", path.display()), source }
+    }
+
+    /// A refusal to write to standard output.
+    #[must_use]
+    pub fn output(source: io::Error) -> Self {
+        Self::Io { action: "write to standard output".into(), source }
+    }
+
+    /// Whether nobody listens any more, which is no failure.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What the process ends with: 3 for a conflict, 4 for damage, otherwise 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Commit(CommitError::Conflict(_) | CommitError::IdConflict(_)) => 3,
+            Self::Line(bad) if bad.is_conflict => 3,
+            Self::Open(OpenError::Damaged { .. })
+            | Self::Store(StoreError::Damaged { .. })
+            | Self::Commit(CommitError::Store(StoreError::Damaged { .. }))
+            | Self::Backup(
+                BackupError::Open(OpenError::Damaged { .. })
+                | BackupError::Store(StoreError::Damaged { .. })
+                | BackupError::Unsound { .. },
+            ) => 4,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Lines into commits.
+
+use es_core::store::{MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS};
+use es_core::{Commit, NewEvent, StreamId, Timestamp};
+use es_rocksdb::Recorded;
+
+use crate::line::{Fault, Line};
+
+/// How far in the future a time may be at which something was recorded: clocks differ, but a store never goes back.
+const MAX_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
+
+/// The lines of a commit that is not whole yet.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    size: u32,
+    recorded_at: Option<Timestamp>,
+    events: Vec<(StreamId, NewEvent)>,
+    bytes: usize,
+    lines: Vec<(u64, Vec<u8>)>,
+}
+
+/// A commit, and the lines that it is made of.
+#[derive(Debug)]
+pub(super) struct Grouped {
+    pub(super) recorded: Recorded,
+    pub(super) lines: Vec<(u64, Vec<u8>)>,
+}
+
+impl Group {
+    /// Takes a line; gives a commit when it is the last of one.
+    pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, Fault> {
+        let (index, size) = line.part.map_or((0, 1), |part| (part.index, part.size));
+        self.check(index, size, &line)?;
+        // NOTE: each event by itself as well as the commit, so that the fault is found in its line.
+        let alone = Commit::new().append(line.stream.clone(), line.event.clone());
+        alone.validate().map_err(|invalid| Fault::new(invalid.to_string()))?;
+        self.size = size;
+        self.recorded_at = line.recorded_at;
+        self.bytes += line.event.payload.len();
+        self.events.push((line.stream, line.event));
+        self.lines.push((number, text.to_vec()));
+        if self.events.len() < size as usize {
+            return Ok(None);
+        }
+        let Self { recorded_at: at, events, lines, .. } = std::mem::take(self);
+        let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event));
+        commit.validate().map_err(|invalid| Fault::new(invalid.to_string()))?;
+        Ok(Some(Grouped { recorded: Recorded { commit, at }, lines }))
+    }
+
+    /// Whether a line can be the next of the commit.
+    fn check(&self, index: u32, size: u32, line: &Line) -> Result<(), Fault> {
+        let expected = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
+        let whole = if expected == 0 { size } else { self.size };
+        if index != expected || size != whole || index >= size {
+            let of = if expected == 0 { String::new() } else { format!(" of {whole}") };
+            return Err(Fault::new(format!(
+                "expected event {expected}{of} of a commit, found event {index} of {size}"
+            )));
+        }
+        if size as usize > MAX_COMMIT_EVENTS {
+            return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_EVENTS} events, found {size}")));
+        }
+        if self.bytes + line.event.payload.len() > MAX_COMMIT_BYTES {
+            return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_BYTES} bytes, found more")));
+        }
+        if expected > 0 && line.recorded_at != self.recorded_at {
+            return Err(Fault::new("expected the recorded_at of its commit, found another"));
+        }
+        if let Some(time) = line.recorded_at.filter(|time| *time > chrono::Utc::now() + MAX_AHEAD) {
+            return Err(Fault::new(format!("expected a recorded_at that is not in the future, found {time}")));
+        }
+        Ok(())
+    }
+
+    /// The lines of the commit so far.
+    pub(super) fn lines(&self) -> Vec<(u64, Vec<u8>)> {
+        self.lines.clone()
+    }
+}

@@ -1,0 +1,218 @@
+//! `import`: lines of JSON into a store, in their order, so that a repeat adds nothing twice.
+//!
+//! ```text
+//!   file ── lines ──► parse ──► commits ──► batch, shared waits for the disk ──► store
+//!                       │                     │
+//!                       └── bad line ─────────┴──► end of the import, or the list of --skip-bad
+//! ```
+//!
+//! A commit is what must be repeated whole to be recognized. So its borders must not depend on where an import was
+//! killed, or on the size of its batches: a line is a commit of its own unless its `commit` says otherwise.
+
+mod group;
+mod lines;
+mod skipped;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use es_core::CommitError;
+use es_rocksdb::{Options, Replay};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::line;
+use crate::progress::Bar;
+use group::{Group, Grouped};
+use lines::{Input, Lines};
+use skipped::Skipped;
+
+/// The most bytes of payloads in a batch, except where one commit has more.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// A line that is not what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: u64,
+    /// The column, from 1; `None` where it is the whole line.
+    pub column: Option<usize>,
+    /// What was expected and what was found.
+    pub message: String,
+    /// Whether the line itself is good, but the store has another event under its id.
+    pub is_conflict: bool,
+}
+
+impl std::error::Error for BadLine {}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)?;
+        if let Some(column) = self.column {
+            write!(f, ":{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// What an import has done.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Lines that were read, without empty ones.
+    pub lines: u64,
+    /// Events that were added.
+    pub added: u64,
+    /// Events that the store had already.
+    pub already_there: u64,
+    /// Lines that were left out.
+    pub skipped: u64,
+    /// The position of the last event of the store.
+    pub head: Option<u64>,
+}
+
+/// What to import, and how.
+#[derive(Debug)]
+pub struct Import<'a> {
+    /// The file; `-` for standard input.
+    pub file: &'a Path,
+    /// Where to list what is bad, in place of stopping.
+    pub skip_bad: Option<&'a Path>,
+    /// How many commits share a wait for the disk.
+    pub batch: usize,
+}
+
+/// Imports into the store in a folder, which is created where there is none.
+///
+/// # Errors
+/// [`Failure`]; what was written before stays.
+pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> {
+    // ORDER: the input first, so that a path that is wrong makes no empty store.
+    let input = Input::open(import.file)?;
+    let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file)).transpose()?;
+    let replay = Replay::open(store, Options::new()).await?;
+    let bar = Bar::of_bytes("import", input.length);
+    let mut importer = Importer {
+        replay,
+        file: input.name.clone(),
+        batch_commits: import.batch,
+        group: Group::default(),
+        batch: Vec::new(),
+        bytes: 0,
+        skipped,
+        summary: Summary::default(),
+    };
+    let done = importer.all(Lines::new(input), &bar).await;
+    drop(bar);
+    let head = importer.replay.head().await;
+    let closed = importer.replay.close().await;
+    done?;
+    closed?;
+    importer.skipped.map(Skipped::finish).transpose()?;
+    Ok(Summary { head: head?.map(es_core::Position::get), ..importer.summary })
+}
+
+struct Importer {
+    replay: Replay,
+    file: PathBuf,
+    batch_commits: usize,
+    group: Group,
+    batch: Vec<Grouped>,
+    bytes: usize,
+    skipped: Option<Skipped>,
+    summary: Summary,
+}
+
+impl Importer {
+    async fn all(&mut self, mut lines: Lines, bar: &Bar) -> Result<(), Failure> {
+        while let Some(text) = lines.next()? {
+            self.summary.lines += 1;
+            let (number, text) = (text.number, text.bytes);
+            let parsed = if text.len() > lines::MAX_LINE_BYTES {
+                Err(line::Fault::new(format!("expected at most {} bytes in a line, found more", lines::MAX_LINE_BYTES)))
+            } else {
+                line::parse(text)
+            };
+            let taken = parsed.and_then(|line| self.group.take(number, text, line));
+            match taken {
+                Ok(None) => {}
+                Ok(Some(commit)) => self.add(commit).await?,
+                Err(fault) => self.refuse(number, text.to_vec(), fault).await?,
+            }
+            bar.to(lines.bytes_read());
+        }
+        if let Some((number, text)) = self.group.lines().into_iter().next_back() {
+            let fault = line::Fault::new("expected the rest of its commit behind it, found the end of the file");
+            self.refuse(number, text, fault).await?;
+        }
+        self.write().await
+    }
+
+    async fn add(&mut self, commit: Grouped) -> Result<(), Failure> {
+        self.bytes += commit.recorded.commit.bytes();
+        self.batch.push(commit);
+        if self.batch.len() >= self.batch_commits || self.bytes >= BATCH_BYTES { self.write().await } else { Ok(()) }
+    }
+
+    /// A line is bad, and with it the lines before it that belong to its commit.
+    async fn refuse(&mut self, number: u64, text: Vec<u8>, fault: line::Fault) -> Result<(), Failure> {
+        let others = self.group.lines();
+        self.group = Group::default();
+        let bad = self.bad(number, fault.column, fault.message, false);
+        if self.skipped.is_none() {
+            // ORDER: what stands before it is written before the import ends.
+            self.write().await?;
+            return Err(bad.into());
+        }
+        for (other, text) in others.into_iter().filter(|(other, _)| *other != number) {
+            let message = format!("expected its commit to be whole, found line {number} to be bad");
+            self.list(&self.bad(other, None, message, false), &text)?;
+        }
+        self.list(&bad, &text)
+    }
+
+    fn bad(&self, line: u64, column: Option<usize>, message: String, is_conflict: bool) -> BadLine {
+        BadLine { file: self.file.clone(), line, column, message, is_conflict }
+    }
+
+    fn list(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
+        self.summary.skipped += 1;
+        self.skipped.as_mut().map_or(Ok(()), |skipped| skipped.add(bad, text))
+    }
+
+    async fn write(&mut self) -> Result<(), Failure> {
+        self.bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        let (lines, commits): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|commit| (commit.lines, commit.recorded)).unzip();
+        let answers = self.replay.write(commits).await;
+        let mut first = None;
+        for (lines, answer) in lines.into_iter().zip(answers) {
+            match answer {
+                Ok(committed) if committed.repeated => self.summary.already_there += committed.events.len() as u64,
+                Ok(committed) => self.summary.added += committed.events.len() as u64,
+                Err(CommitError::IdConflict(conflict)) => {
+                    let Some((number, _)) = lines.first() else { continue };
+                    let bad = self.bad(*number, None, conflict.to_string(), true);
+                    if self.skipped.is_none() {
+                        first.get_or_insert(bad);
+                        continue;
+                    }
+                    for (number, text) in &lines {
+                        self.list(&BadLine { line: *number, ..bad.clone() }, text)?;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        first.map_or(Ok(()), |bad| Err(bad.into()))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(source: io::Error) -> Self {
+        Self::Io { action: "read what is to be imported".into(), source }
+    }
+}

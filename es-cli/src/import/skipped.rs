@@ -1,0 +1,51 @@
+//! The list of what was left out.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::BadLine;
+use crate::failure::Failure;
+
+/// A file with one JSON object for each line that was left out: where, why, and the line.
+pub(super) struct Skipped {
+    path: PathBuf,
+    out: BufWriter<File>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    file: &'a Path,
+    line: u64,
+    column: Option<usize>,
+    error: &'a str,
+    text: &'a str,
+}
+
+impl Skipped {
+    pub(super) fn create(path: &Path, import: &Path) -> Result<Self, Failure> {
+        let same =
+            |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+        if same(path, import) {
+            return Err(Failure::Input(
+                "expected a file of its own behind --skip-bad, found the one to be imported".into(),
+            ));
+        }
+        let file = File::create(path).map_err(|source| Failure::io("create", path, source))?;
+        Ok(Self { path: path.to_owned(), out: BufWriter::new(file) })
+    }
+
+    pub(super) fn add(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
+        let text = String::from_utf8_lossy(text);
+        let entry = Entry { file: &bad.file, line: bad.line, column: bad.column, error: &bad.message, text: &text };
+        let written = serde_json::to_writer(&mut self.out, &entry).map_err(std::io::Error::from);
+        let written = written.and_then(|()| self.out.write_all(b"\n"));
+        written.map_err(|source| Failure::io("write", &self.path, source))
+    }
+
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(|source| Failure::io("write", &self.path, source))
+    }
+}

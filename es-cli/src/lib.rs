@@ -1,0 +1,48 @@
+//! `es`, the operator's tool for a store of [`es_rocksdb`]: look into it, append, import and export, verify, back up.
+//!
+//! - [`args`]: what can be asked;
+//! - [`command`]: what is done, one module for each command;
+//! - [`line`](mod@line): an event as a line of JSON, the form of import, export and every listing with `--json`;
+//! - [`import`]: lines into a store, so that a repeat adds nothing twice;
+//! - [`answer`], [`failure`], [`progress`]: what is said of it, and how the process ends.
+//!
+//! What only looks opens the store for reading and works beside a running service. What writes needs the store for itself.
+
+pub mod answer;
+pub mod args;
+pub mod command;
+pub mod failure;
+pub mod import;
+pub mod line;
+pub mod progress;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+
+/// Does what the command line asks. Exit codes: 0 well, 1 failed, 2 not understood, 3 conflict, 4 damage found.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: could not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command::run(cli)) {
+        Ok(code) => code,
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let error = if is_coloured { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+            // NOTE: where even this cannot be said, the exit code still says it.
+            let _ = writeln!(io::stderr(), "{error}: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

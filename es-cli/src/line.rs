@@ -1,0 +1,220 @@
+//! An event as a line of JSON: what `export` writes, what `import` reads, what listings show with `--json`.
+//!
+//! ```json
+//! {"stream":"order-1","type":"order-placed","id":"0190a6f2-…","revision":0,"position":1,"version":1,
+//!  "recorded_at":"2026-01-01T00:00:00Z","occurred_at":"2026-01-01T00:00:00Z","tags":[],"metadata":{},
+//!  "commit":{"index":0,"size":1},"data":{"customer":"VINET"}}
+//! ```
+//!
+//! (on one line). `correlation_id` and `causation_id` are there where the event has them. Nothing of a record is lost: a JSON
+//! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use es_core::{
+    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId, Tag,
+    Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A recorded event on its way out.
+#[derive(Serialize)]
+struct Out<'a> {
+    stream: &'a StreamId,
+    r#type: &'a EventType,
+    id: EventId,
+    revision: u64,
+    position: u64,
+    version: u32,
+    recorded_at: Timestamp,
+    occurred_at: Timestamp,
+    tags: &'a BTreeSet<Tag>,
+    metadata: &'a Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<CorrelationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causation_id: Option<EventId>,
+    commit: CommitPart,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+/// Writes an event as a line.
+///
+/// # Errors
+/// What `out` refuses.
+pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
+    let data = raw(event);
+    let line = Out {
+        stream: &event.stream,
+        r#type: &event.event_type,
+        id: event.id,
+        revision: event.revision.get(),
+        position: event.position.get(),
+        version: event.version,
+        recorded_at: event.recorded_at,
+        occurred_at: event.occurred_at,
+        tags: &event.tags,
+        metadata: &event.metadata,
+        correlation_id: event.correlation_id,
+        causation_id: event.causation_id,
+        commit: event.part,
+        content_type: data.is_none().then(|| event.content_type.as_str()),
+        data,
+        data_base64: data.is_none().then(|| STANDARD.encode(&event.payload)),
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
+}
+
+/// The payload as it is, where it is JSON that can stand on a line.
+fn raw(event: &RecordedEvent) -> Option<&RawValue> {
+    let is_one_line = !event.payload.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+    let is_json = event.content_type == ContentType::Json && is_one_line;
+    let raw: &RawValue = is_json.then(|| serde_json::from_slice(&event.payload).ok()).flatten()?;
+    // NOTE: space around the value would not come back.
+    (raw.get().len() == event.payload.len()).then_some(raw)
+}
+
+/// A line as it stands in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct In<'a> {
+    stream: StreamId,
+    r#type: EventType,
+    id: Option<EventId>,
+    #[serde(rename = "revision")]
+    _revision: Option<u64>,
+    #[serde(rename = "position")]
+    _position: Option<u64>,
+    version: Option<u32>,
+    recorded_at: Option<Timestamp>,
+    occurred_at: Option<Timestamp>,
+    tags: Option<BTreeSet<Tag>>,
+    metadata: Option<Metadata>,
+    correlation_id: Option<CorrelationId>,
+    causation_id: Option<EventId>,
+    commit: Option<CommitPart>,
+    content_type: Option<String>,
+    // NOTE: `Option` would take the JSON value `null`, which is a payload like any other, for a payload that is missing.
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    data_base64: Option<String>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// An event that a line asks to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Its stream.
+    pub stream: StreamId,
+    /// The event; with a new id, where the line has none.
+    pub event: NewEvent,
+    /// When it was recorded first.
+    pub recorded_at: Option<Timestamp>,
+    /// Which part of its commit it is; `None` for a commit of its own.
+    pub part: Option<CommitPart>,
+}
+
+/// Why a line is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// In which column, from 1; `None` where it is the whole line.
+    pub column: Option<usize>,
+    /// What was expected and what was found.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault of the whole line.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { column: None, message: message.into() }
+    }
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// [`Fault`]: what was expected where.
+pub fn parse(text: &[u8]) -> Result<Line, Fault> {
+    let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(&error))?;
+    let (content_type, payload) = payload(&line)?;
+    let mut event = NewEvent::new(line.r#type, line.version.unwrap_or(1), content_type, payload);
+    if let Some(id) = line.id {
+        event.id = id;
+    }
+    event.tags = line.tags.unwrap_or_default();
+    event.metadata = line.metadata.unwrap_or_default();
+    event.occurred_at = line.occurred_at;
+    event.correlation_id = line.correlation_id;
+    event.causation_id = line.causation_id;
+    Ok(Line { stream: line.stream, event, recorded_at: line.recorded_at, part: line.commit })
+}
+
+fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {
+    let content_type = line.content_type.as_deref().map_or(ContentType::Json, ContentType::from);
+    match (line.data, &line.data_base64) {
+        (Some(data), None) if content_type == ContentType::Json => {
+            Ok((content_type, Bytes::copy_from_slice(data.get().as_bytes())))
+        }
+        (Some(_), None) => {
+            Err(Fault::new(format!("expected data_base64 with content_type {content_type}, found data")))
+        }
+        (None, Some(text)) => match STANDARD.decode(text) {
+            Ok(bytes) => Ok((content_type, bytes.into())),
+            Err(error) => Err(Fault::new(format!("expected base64 in data_base64, found: {error}"))),
+        },
+        (Some(_), Some(_)) => Err(Fault::new("expected one of data and data_base64, found both")),
+        (None, None) => Err(Fault::new("expected an event as a line of JSON, found: missing field `data`")),
+    }
+}
+
+fn fault(error: &serde_json::Error) -> Fault {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    let column = (error.column() > 0).then(|| error.column());
+    Fault { column, message: format!("expected an event as a line of JSON, found: {what}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_line_leaves_out_has_a_default() {
+        let line = parse(br#"{"stream":"a-1","type":"t","data": {"n": 1.0} }"#).unwrap();
+        assert_eq!((line.stream.as_str(), line.event.version, line.part), ("a-1", 1, None));
+        assert_eq!(line.event.payload, br#"{"n": 1.0}"#.as_slice());
+        assert_eq!(parse(br#"{"stream":"a","type":"t","data":null}"#).unwrap().event.payload, b"null".as_slice());
+    }
+
+    #[test]
+    fn a_fault_names_the_column_and_what_was_expected() {
+        let fault = |text: &str| {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            (fault.column, fault.message)
+        };
+        let expected = "expected an event as a line of JSON, found: ";
+        assert_eq!(
+            fault("{\"stream\":5}"),
+            (Some(11), format!("{expected}invalid type: integer `5`, expected a string"))
+        );
+        assert!(fault(r#"{"strem":"a"}"#).1.contains("unknown field `strem`, expected one of `stream`"));
+        assert!(fault(r#"{"stream":"","type":"t","data":1}"#).1.contains("a stream id must have 1 to 512 bytes"));
+        assert!(fault(r#"{"stream":"a","type":"t"}"#).1.contains("missing field `data`"));
+        let other = fault(r#"{"stream":"a","type":"t","content_type":"text/plain","data":1}"#).1;
+        assert_eq!(other, "expected data_base64 with content_type text/plain, found data");
+    }
+}

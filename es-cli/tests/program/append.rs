@@ -1,0 +1,99 @@
+//! `append`
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::Folder;
+
+const ID: &str = "00000000-0000-8000-8000-000000000001";
+
+#[test]
+fn an_event_is_appended_with_everything_that_it_can_have() {
+    let folder = Folder::new();
+    let all = [
+        "append",
+        "order-1",
+        "--type",
+        "placed",
+        "--data",
+        r#"{ "n": 1.10 }"#,
+        "--expect",
+        "none",
+        "--id",
+        ID,
+        "--tag",
+        "b",
+        "--tag",
+        "a",
+        "--metadata",
+        r#"{"user":"ada"}"#,
+        "--occurred-at",
+        "2026-01-02T03:04:05+01:00",
+        "--version",
+        "2",
+    ];
+    let appended = folder.json(&all);
+    assert_eq!(appended, json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "already_there": false}));
+    assert_eq!(folder.json(&all)["already_there"], json!(true));
+    let mut event = folder.lines(&["log"]).remove(0);
+    event["recorded_at"].take();
+    assert_eq!(
+        event,
+        json!({
+            "stream": "order-1", "type": "placed", "id": ID, "revision": 0, "position": 1, "version": 2, "recorded_at": null,
+            "occurred_at": "2026-01-02T02:04:05Z", "tags": ["a", "b"], "metadata": {"user": "ada"},
+            "commit": {"index": 0, "size": 1}, "data": {"n": 1.10},
+        })
+    );
+    assert!(folder.done(&["log", "--json"]).contains(r#""data":{ "n": 1.10 }"#));
+}
+
+#[test]
+fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
+    let folder = Folder::new();
+    let append = |expect| ["append", "order-1", "--type", "t", "--data", "null", "--expect", expect];
+    let conflict = |expected: &str, found: &str| {
+        format!(
+            "error: conflict: stream \"order-1\": expected {expected}, found {found}; nothing was written: reload and decide \
+             again"
+        )
+    };
+    folder.refused(&append("exists"), 3, &conflict("an existing stream", "no stream"));
+    folder.refused(&append("7"), 3, &conflict("revision 7", "no stream"));
+    folder.done(&append("none"));
+    folder.refused(&append("none"), 3, &conflict("no stream", "revision 0"));
+    folder.done(&append("0"));
+    folder.done(&append("any"));
+    folder.done(&append("exists"));
+    assert_eq!(folder.json(&["info"])["head"], json!(4));
+    assert_eq!(folder.run(&append("-1")).code, Some(2));
+    let taken = folder.run(&["append", "a", "--type", "t", "--data", "1", "--id", ID]);
+    assert_eq!(taken.code, Some(0));
+    let taken = folder.run(&["append", "b", "--type", "t", "--data", "1", "--id", ID]);
+    assert_eq!(taken.code, Some(3), "{}", taken.err);
+}
+
+#[test]
+fn what_is_no_json_is_refused_before_a_store_is_made() {
+    let folder = Folder::new();
+    let ran = folder.run(&["append", "a", "--type", "t", "--data", "{"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.starts_with("error: expected JSON behind --data, found: EOF"), "{}", ran.err);
+    let ran = folder.run(&["append", "a", "--type", "t", "--data", "{}", "--metadata", "5"]);
+    assert!(ran.err.starts_with("error: expected a JSON object behind --metadata"), "{}", ran.err);
+    assert!(!folder.path("store").exists());
+}
+
+#[test]
+fn the_content_can_come_from_standard_input() {
+    let folder = Folder::new();
+    let mut program =
+        folder.command(&["append", "a", "--type", "t", "--data", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    program.stdin.take().unwrap().write_all(b" [1,\n2]\n").unwrap();
+    assert!(program.wait().unwrap().success());
+    let event = folder.lines(&["log"]).remove(0);
+    // NOTE: it has a line break, so that it cannot stand on a line as it is.
+    assert_eq!((&event["content_type"], &event["data_base64"]), (&json!("application/json"), &json!("WzEsCjJd")));
+}

@@ -1,0 +1,61 @@
+//! Export, then import into an empty store, gives the same export again, byte for byte.
+
+use es_core::{Commit, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Tag};
+
+use crate::support::{Folder, stream};
+
+fn event(payload: &'static [u8], content_type: ContentType) -> NewEvent {
+    NewEvent::new(EventType::new("type with spaces / äöü").unwrap(), 3, content_type, payload)
+}
+
+/// Events with everything that one can have, in commits of one, three and two.
+fn sample() -> Vec<Commit> {
+    let json = |payload| event(payload, ContentType::Json);
+    let mut full = json(br#"{"b": 1.0, "a":[1e5, "\u00e9"],"a":2}"#).tagged(Tag::new("k:v").unwrap());
+    full.metadata = Metadata::new().with("user", "ada").with("deep", serde_json::json!({"x": [1, 2.5, null]}));
+    full.occurred_at = Some("1969-12-31T23:59:59.999999Z".parse().unwrap());
+    full.correlation_id = Some(CorrelationId::new());
+    full.causation_id = Some(EventId::new());
+    vec![
+        Commit::new().append(stream("a-1"), full),
+        Commit::new()
+            .append(stream("a-1"), json(b"{\n}"))
+            .append(stream("b-1"), json(b" 5 "))
+            .append(stream("a-1"), json(b"\"no\r\x20line\"")),
+        Commit::new()
+            .append(stream("c \u{1f4b0}"), event(b"\x93\x01\x02\x03", ContentType::MessagePack))
+            .append(stream("c \u{1f4b0}"), event(b"\xff\x00", ContentType::Other("application/x-raw".into()))),
+        Commit::new().append(stream("a-1"), json(b"")),
+        Commit::new().append(stream("a-1"), json(b"null")),
+    ]
+}
+
+#[test]
+fn an_export_that_is_imported_is_the_same_export_again() {
+    let (old, new) = (Folder::with(sample()), Folder::new());
+    let export = old.done(&["export"]);
+    assert_eq!(export.lines().count(), 8);
+    new.write("export.jsonl", &export);
+    assert_eq!(new.json(&["import", "export.jsonl"])["added"], 8);
+    assert_eq!(new.done(&["export"]), export);
+    // NOTE: and all of it again is a repeat.
+    assert_eq!(new.json(&["import", "export.jsonl"])["already_there"], 8);
+    assert_eq!(new.json(&["verify"])["sound"], true);
+
+    assert!(old.done(&["export", "out.jsonl"]).starts_with("8 events exported"));
+    assert_eq!(old.read("out.jsonl"), export);
+    assert!(!old.path("out.jsonl.incomplete").exists());
+}
+
+#[test]
+fn an_import_behind_later_events_gets_their_time() {
+    let folder = Folder::new();
+    let line = |time: &str| format!("{{\"stream\":\"a\",\"type\":\"t\",\"data\":1,\"recorded_at\":\"{time}\"}}\n");
+    folder.write(
+        "in.jsonl",
+        [line("2020-01-02T00:00:00Z"), line("2020-01-01T00:00:00Z"), line("2020-01-03T00:00:00Z")].concat(),
+    );
+    folder.done(&["import", "in.jsonl"]);
+    let times = crate::support::field(&folder.lines(&["log"]), "recorded_at");
+    assert_eq!(times, ["2020-01-02T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"]);
+}

@@ -1,0 +1,112 @@
+//! `import`: what is bad is named, and what is skipped is listed.
+
+use serde_json::{Value, json};
+
+use crate::support::{Folder, field};
+
+fn line(id: u32, stream: &str) -> String {
+    format!(r#"{{"stream":"{stream}","type":"t","data":{{"n":{id}}},"id":"00000000-0000-8000-8000-{id:012}"}}"#) + "\n"
+}
+
+fn part(id: u32, index: u32, size: u32) -> String {
+    line(id, "a-1").replace("}\n", &format!(",\"commit\":{{\"index\":{index},\"size\":{size}}}}}\n"))
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_is_before_it_is_in() {
+    let folder = Folder::new();
+    folder.write(
+        "in.jsonl",
+        [line(1, "a-1"), "\n".into(), line(2, "a-1"), r#"{"stream":7}"#.into(), "\n".into(), line(3, "a-1")].concat(),
+    );
+    folder.refused(
+        &["import", "in.jsonl"],
+        1,
+        "error: in.jsonl:4:11: expected an event as a line of JSON, found: invalid type: integer `7`, expected a string",
+    );
+    assert_eq!(field(&folder.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
+    let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 2, "skipped": 1, "head": 3}));
+    let bad: Value = serde_json::from_str(&folder.read("bad.jsonl")).unwrap();
+    assert_eq!((&bad["line"], &bad["column"], &bad["text"]), (&json!(4), &json!(11), &json!("{\"stream\":7}")));
+}
+
+#[test]
+fn an_id_of_another_event_is_a_conflict() {
+    let folder = Folder::new();
+    folder.write("one.jsonl", line(1, "a-1"));
+    folder.write("two.jsonl", [line(1, "b-1"), line(2, "b-1")].concat());
+    folder.done(&["import", "one.jsonl"]);
+    folder.refused(
+        &["import", "two.jsonl"],
+        3,
+        "error: two.jsonl:1: event id 00000000-0000-8000-8000-000000000001 belongs to another event, at position 1; give \
+         each event an id of its own",
+    );
+    let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!((&summary["skipped"], &summary["head"]), (&json!(1), &json!(2)));
+}
+
+#[test]
+fn a_commit_is_whole_or_not_there() {
+    let folder = Folder::new();
+    folder.write("torn.jsonl", [line(1, "a-1"), part(2, 0, 3), part(3, 1, 3)].concat());
+    folder.refused(
+        &["import", "torn.jsonl"],
+        1,
+        "error: torn.jsonl:3: expected the rest of its commit behind it, found the end of the file",
+    );
+    assert_eq!(folder.json(&["info"])["head"], json!(1));
+    folder.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
+    let summary = folder.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!(summary, json!({"lines": 5, "added": 2, "already_there": 0, "skipped": 3, "head": 3}));
+    assert_eq!(
+        field(&folder.lines(&["log", "--from", "2"]), "commit"),
+        [json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
+    );
+    let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(field(&bad, "line"), [1, 2, 3]);
+    assert_eq!(bad[1]["error"], json!("expected event 1 of 2 of a commit, found event 0 of 1"));
+}
+
+#[test]
+fn a_repeat_adds_nothing_whatever_the_size_of_the_batches() {
+    let folder = Folder::new();
+    let lines: String = (1..=100).map(|id| line(id, &format!("a-{}", id % 7))).collect();
+    folder.write("in.jsonl", lines);
+    folder.done(&["import", "in.jsonl", "--batch", "7"]);
+    let before = folder.done(&["export"]);
+    for batch in ["1", "13", "4096"] {
+        let summary = folder.json(&["import", "in.jsonl", "--batch", batch]);
+        assert_eq!((&summary["added"], &summary["already_there"]), (&json!(0), &json!(100)));
+    }
+    assert_eq!(folder.done(&["export"]), before);
+}
+
+#[test]
+fn without_ids_a_repeat_appends_again() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", r#"{"stream":"a","type":"t","data":1}"#);
+    folder.done(&["import", "in.jsonl"]);
+    assert_eq!(folder.json(&["import", "in.jsonl"])["head"], json!(2));
+}
+
+#[test]
+fn a_time_far_in_the_future_would_hold_the_clock_and_is_refused() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", r#"{"stream":"a","type":"t","data":1,"recorded_at":"9999-01-01T00:00:00Z"}"#);
+    let ran = folder.run(&["import", "in.jsonl"]);
+    assert!(ran.err.contains("in.jsonl:1: expected a recorded_at that is not in the future"), "{}", ran.err);
+}
+
+#[test]
+fn a_file_that_is_not_there_makes_no_store() {
+    let folder = Folder::new();
+    let ran = folder.run(&["import", "nothing.jsonl"]);
+    assert!(ran.err.starts_with("error: could not open nothing.jsonl"), "{}", ran.err);
+    assert!(!folder.path("store").exists());
+    folder.write("in.jsonl", line(1, "a"));
+    let same = folder.run(&["import", "in.jsonl", "--skip-bad", "./in.jsonl"]);
+    assert_eq!(same.code, Some(1));
+    assert_eq!(folder.read("in.jsonl"), line(1, "a"));
+}

@@ -1,0 +1,110 @@
+//! An import is killed (SIGKILL) half-way and run again: every event is there once and in order.
+//!
+//! With a made sample, and with the event log of a bank's loan applications, where it is there: `ES_SHARED_DATA` names the
+//! folder with `loan_applications_2012.csv.gz`; without it, `../shared/data` beside the workspace is looked at. Its first
+//! 50,000 rows, or all of its 262,200 with `ES_LONG=1`.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use flate2::read::GzDecoder;
+use serde_json::{Value, json};
+
+use crate::support::Folder;
+
+const KILLS: u32 = 4;
+
+#[test]
+fn a_made_log_is_whole_after_kills() {
+    let lines: Vec<String> = (1..=6000)
+        .map(|row: u32| {
+            let id = format!("00000000-0000-8000-8000-{row:012}");
+            let line = json!({"stream": format!("made-{}", row % 331), "type": format!("type {}", row % 7), "id": id,
+                "occurred_at": "2026-01-01T00:00:00Z", "tags": [format!("tag:{}", row % 11)], "data": {"row": row}});
+            line.to_string()
+        })
+        .collect();
+    goes_through_kills(&lines);
+}
+
+#[test]
+fn the_loan_log_is_whole_after_kills() {
+    let folder = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
+    let path = folder.join("loan_applications_2012.csv.gz");
+    let Ok(file) = File::open(&path) else {
+        println!("skipped: expected the loan log in {}, found none; set ES_SHARED_DATA", path.display());
+        return;
+    };
+    let is_long = std::env::var_os("ES_LONG").is_some();
+    let rows = csv::Reader::from_reader(GzDecoder::new(file)).into_records();
+    let lines: Vec<String> = (1..)
+        .zip(rows)
+        .take(if is_long { usize::MAX } else { 50_000 })
+        .map(|(row, record): (u64, _)| loan(row, &record.expect("a row")))
+        .collect();
+    assert!(!is_long || lines.len() == 262_200);
+    let started = Instant::now();
+    goes_through_kills(&lines);
+    println!("{} events of the loan log in {:?}", lines.len(), started.elapsed());
+}
+
+fn loan(row: u64, record: &csv::StringRecord) -> String {
+    let [time, case, activity, transition, resource, amount] = [0, 1, 2, 3, 4, 5].map(|column| record[column].trim());
+    let line = json!({
+        "stream": format!("loan-{case}"), "type": activity, "occurred_at": time,
+        "id": format!("00000000-0000-8000-8000-{row:012x}"),
+        "data": {"transition": transition, "resource": resource, "amount_requested": amount},
+    });
+    line.to_string()
+}
+
+/// Imports, is killed some times, imports again, verifies and exports.
+fn goes_through_kills(lines: &[String]) {
+    let folder = Folder::new();
+    folder.write("in.jsonl", lines.join("\n"));
+    let mut seen = 0;
+    for kill in 1..=KILLS {
+        let goal = lines.len() as u64 * u64::from(kill) / u64::from(KILLS + 1);
+        let head = import_and_kill(&folder, goal);
+        assert!(head >= seen, "{head} events, {seen} before");
+        seen = head;
+    }
+    assert!(seen > 0 && seen < lines.len() as u64, "no kill came half-way: {seen}");
+    let summary = folder.json(&["import", "in.jsonl"]);
+    assert_eq!(summary["already_there"].as_u64(), Some(seen));
+    assert_eq!(summary["head"].as_u64(), Some(lines.len() as u64));
+    let verified = folder.json(&["verify"]);
+    assert_eq!((&verified["sound"], verified["events"].as_u64()), (&json!(true), Some(lines.len() as u64)));
+    folder.done(&["export", "out.jsonl"]);
+    let export = folder.read("out.jsonl");
+    assert_eq!(export.lines().count(), lines.len());
+    for (position, (line, exported)) in (1u64..).zip(lines.iter().zip(export.lines())) {
+        let (line, exported): (Value, Value) =
+            (serde_json::from_str(line).unwrap(), serde_json::from_str(exported).unwrap());
+        assert_eq!(exported["position"].as_u64(), Some(position));
+        for field in ["stream", "type", "id", "data"] {
+            assert_eq!(exported[field], line[field], "position {position}");
+        }
+    }
+}
+
+/// Imports until the log has about so many events, kills the program, and returns how many there are.
+fn import_and_kill(folder: &Folder, goal: u64) -> u64 {
+    let mut program = folder.command(&["import", "in.jsonl"]).spawn().expect("it starts");
+    let head = || folder.run(&["info", "--json"]);
+    let heads =
+        |text: &str| serde_json::from_str::<Value>(text).ok().and_then(|info| info["head"].as_u64()).unwrap_or(0);
+    let started = Instant::now();
+    while program.try_wait().expect("it can be asked").is_none() && started.elapsed() < Duration::from_secs(60) {
+        if heads(&head().out) >= goal {
+            break;
+        }
+    }
+    program.kill().expect("it can be killed");
+    program.wait().expect("it ends");
+    let after = head();
+    assert_eq!(after.code, Some(0), "{}", after.err);
+    heads(&after.out)
+}

@@ -1,0 +1,122 @@
+//! `info`, `stats`, `streams`, `read` and `log`; help and completions.
+
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Tag};
+use es_rocksdb::RocksDbStore;
+use serde_json::json;
+
+use crate::support::{Folder, field, runtime, stream};
+
+fn event(event_type: &str, day: u32, tags: &[&str]) -> NewEvent {
+    let occurred = format!("2026-03-{day:02}T12:00:00Z").parse().unwrap();
+    let event = NewEvent::json(EventType::new(event_type).unwrap(), r#"{"n":1}"#).occurred_at(occurred);
+    tags.iter().fold(event, |event, tag| event.tagged(Tag::new(tag).unwrap()))
+}
+
+fn sample() -> Vec<Commit> {
+    let to = |name: &str, events: Vec<NewEvent>| Commit::to(&stream(name), ExpectedRevision::Any, events);
+    vec![
+        to("order-1", vec![event("placed", 1, &["customer:VINET"]), event("approved", 2, &[])]),
+        to("order-10", vec![event("placed", 2, &["customer:TOMSP", "rush"])]),
+        to("order", vec![event("noted", 2, &[])]),
+        to("cart-1", vec![event("placed", 31, &["rush"])]),
+    ]
+}
+
+#[test]
+fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
+    let folder = Folder::new();
+    runtime().block_on(async {
+        let store = RocksDbStore::open(folder.path("store")).await.unwrap();
+        for commit in sample() {
+            store.commit(commit).await.unwrap();
+        }
+        let info = folder.json(&["info"]);
+        assert_eq!((&info["head"], &info["store_id"]), (&json!(5), &json!(store.id().to_string())));
+        assert!(folder.done(&["info"]).contains("last position"));
+        looks(&folder);
+        assert_eq!(folder.json(&["verify"])["sound"], json!(true));
+        let ran = folder.run(&["append", "order-1", "--type", "t", "--data", "1"]);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains("is open already"), "{}", ran.err);
+        store.close().await.unwrap();
+    });
+}
+
+fn looks(folder: &Folder) {
+    let stats = folder.json(&["stats"]);
+    assert_eq!((&stats["events"], &stats["streams"], &stats["payload_bytes"]), (&json!(5), &json!(4), &json!(35)));
+    assert_eq!(stats["categories"]["order"], json!({"events": 4, "payload_bytes": 28, "streams": 3}));
+    assert_eq!(stats["types"]["placed"]["events"], json!(3));
+    assert_eq!(stats["days"], json!({"2026-03-01": 1, "2026-03-02": 3, "2026-03-31": 1}));
+    let words = folder.done(&["stats"]);
+    assert!(words.contains(&format!("2026-03 ▃█{}▃          5", " ".repeat(28))), "{words}");
+
+    let names = |args: &[&str]| field(&folder.lines(&[&["streams"], args].concat()), "stream");
+    assert_eq!(names(&[]), ["cart-1", "order", "order-1", "order-10"]);
+    assert_eq!(names(&["--category", "order"]), ["order", "order-1", "order-10"]);
+    assert_eq!(names(&["--category", "order", "--prefix", "order-10"]), ["order-10"]);
+    assert_eq!(names(&["--prefix", "order-", "--limit", "1"]), ["order-1"]);
+    assert_eq!(names(&["--category", "cart", "--prefix", "order"]), [""; 0]);
+
+    let positions = |args: &[&str]| field(&folder.lines(args), "position");
+    assert_eq!(positions(&["read", "order-1"]), [1, 2]);
+    assert_eq!(positions(&["read", "order-1", "--backward", "--limit", "1"]), [2]);
+    assert_eq!(positions(&["read", "order-1", "--from", "1"]), [2]);
+    assert_eq!(positions(&["log"]), [1, 2, 3, 4, 5]);
+    assert_eq!(positions(&["log", "--from", "2", "--limit", "2"]), [2, 3]);
+    assert_eq!(positions(&["log", "--category", "order", "--type", "placed", "--type", "noted"]), [1, 3, 4]);
+    assert_eq!(positions(&["log", "--tag", "rush", "--tag", "customer:TOMSP"]), [3]);
+    let words = folder.done(&["log", "--limit", "1"]);
+    assert!(words.lines().nth(1).unwrap().ends_with(r#"{"n":1}"#), "{words}");
+    folder.refused(&["read", "order-2"], 1, "error: expected stream \"order-2\", found none; see `es streams`");
+}
+
+#[test]
+fn where_there_is_no_store_nothing_is_made() {
+    let folder = Folder::new();
+    for args in [["info"].as_slice(), &["stats"], &["log"], &["verify"], &["backup", "b"], &["compact"]] {
+        let ran = folder.run(args);
+        assert_eq!(ran.code, Some(1), "{args:?}");
+        assert!(ran.err.contains("expected an event store in store, found none"), "{args:?}: {}", ran.err);
+    }
+    assert_eq!(std::fs::read_dir(folder.path("")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_not_understood_ends_with_2() {
+    let folder = Folder::new();
+    for args in [["frobnicate"].as_slice(), &["read"], &["log", "--from", "0"], &["snapshots", "drop"]] {
+        assert_eq!(folder.run(args).code, Some(2), "{args:?}");
+    }
+    let ran = folder.command(&["info"]).env_remove("ES_STORE").output().unwrap();
+    assert_eq!(ran.status.code(), Some(2));
+    assert!(String::from_utf8(ran.stderr).unwrap().contains("give --store DIR or set ES_STORE"));
+}
+
+#[test]
+fn each_command_has_help_with_an_example() {
+    let folder = Folder::new();
+    let commands = [
+        "info",
+        "stats",
+        "streams",
+        "read",
+        "log",
+        "append",
+        "import",
+        "export",
+        "verify",
+        "backup",
+        "restore",
+        "compact",
+        "completions",
+    ];
+    let commands = commands.map(|command| vec![command]).into_iter();
+    for command in commands.chain([vec![], vec!["snapshots", "list"], vec!["snapshots", "drop"]]) {
+        let help = folder.done(&[command.as_slice(), &["--help"]].concat());
+        assert!(help.contains("Example"), "{command:?}: {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(folder.done(&["completions", shell]).contains("snapshots"), "{shell}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The program itself, run as its users run it.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod append;
+mod exchange;
+mod follow;
+mod import;
+mod kill;
+mod looking;
+mod support;
+mod upkeep;

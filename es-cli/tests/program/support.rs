@@ -1,0 +1,112 @@
+//! The program itself, in a folder of its own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use es_core::{Commit, EventStore, StreamId};
+use es_rocksdb::RocksDbStore;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with a store, `store`, once something was written, and with the files of a test.
+pub(crate) struct Folder(TempDir);
+
+/// What a run of the program came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().expect("a folder for the test"))
+    }
+
+    /// A folder with a store that has these commits.
+    pub(crate) fn with(commits: impl IntoIterator<Item = Commit>) -> Self {
+        let folder = Self::new();
+        folder.commit(commits);
+        folder
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).expect("a file of the test can be written");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a file of the test can be read")
+    }
+
+    /// Writes commits with the library.
+    pub(crate) fn commit(&self, commits: impl IntoIterator<Item = Commit>) {
+        runtime().block_on(async {
+            let store = RocksDbStore::open(self.path("store")).await.expect("it opens");
+            for commit in commits {
+                store.commit(commit).await.expect("it is committed");
+            }
+            store.close().await.expect("it closes");
+        });
+    }
+
+    /// The program with these arguments, in this folder.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
+        command.current_dir(&self.0).env("ES_STORE", "store").args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output().expect("the program can be run");
+        let text = |bytes| String::from_utf8(bytes).expect("the program says UTF-8");
+        Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Runs the program, which has to succeed.
+    #[track_caller]
+    pub(crate) fn done(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!(ran.code, Some(0), "{args:?}: {} {}", ran.err, ran.out);
+        ran.out
+    }
+
+    /// Runs the program, which has to succeed and to answer in JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.done(&[args, &["--json"]].concat())).expect("the answer is JSON")
+    }
+
+    /// Runs the program, which has to succeed and to answer in lines of JSON.
+    #[track_caller]
+    pub(crate) fn lines(&self, args: &[&str]) -> Vec<Value> {
+        let out = self.done(&[args, &["--json"]].concat());
+        out.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    }
+
+    /// Runs the program, which has to end with this code and to say this and nothing else.
+    #[track_caller]
+    pub(crate) fn refused(&self, args: &[&str], code: i32, error: &str) {
+        let ran = self.run(args);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.trim_end()), (Some(code), "", error), "{args:?}");
+    }
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+pub(crate) fn stream(name: &str) -> StreamId {
+    StreamId::new(name).expect("a stream id")
+}
+
+/// The field of each line.
+pub(crate) fn field(lines: &[Value], name: &str) -> Vec<Value> {
+    lines.iter().map(|line| line[name].clone()).collect()
+}

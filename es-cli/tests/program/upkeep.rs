@@ -1,0 +1,99 @@
+//! `verify`, `backup`, `restore`, `compact` and `snapshots`.
+
+use std::fs;
+
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, snapshot};
+use es_rocksdb::RocksDbStore;
+use serde_json::json;
+
+use crate::support::{Folder, field, runtime, stream};
+
+fn append(name: &str, events: usize) -> Commit {
+    let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
+    Commit::to(&stream(name), ExpectedRevision::Any, (0..events).map(event))
+}
+
+#[test]
+fn a_backup_is_made_beside_a_service_and_restored() {
+    let folder = Folder::new();
+    runtime().block_on(async {
+        let store = RocksDbStore::open(folder.path("store")).await.unwrap();
+        store.commit(append("a-1", 100)).await.unwrap();
+        let first = folder.json(&["backup", "backups"]);
+        assert_eq!((&first["number"], &first["new_events"]), (&json!(1), &json!(100)));
+        store.commit(append("a-2", 5)).await.unwrap();
+        let second = folder.json(&["backup", "backups"]);
+        assert_eq!((&second["number"], &second["events"], &second["new_events"]), (&json!(2), &json!(105), &json!(5)));
+        store.close().await.unwrap();
+    });
+    let export = folder.done(&["export"]);
+    assert!(folder.done(&["restore", "backups", "--to", "target"]).starts_with("restored backup 2: 105 events"));
+    assert_eq!(folder.done(&["--store", "target", "export"]), export);
+    folder.refused(
+        &["restore", "backups", "--to", "target"],
+        1,
+        "error: expected an empty or a new folder in target, found files; choose another",
+    );
+    folder.done(&["restore", "backups", "--to", "earlier", "--number", "1"]);
+    assert_eq!(folder.json(&["--store", "earlier", "info"])["head"], json!(100));
+    // NOTE: a backup is a store that can be looked into.
+    assert_eq!(folder.json(&["--store", "backups/backup-000001", "stats"])["events"], json!(100));
+    let ran = folder.run(&["restore", "nowhere", "--to", "other"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(!folder.path("other").exists());
+    let ran = folder.run(&["backup", "."]);
+    assert!(ran.err.contains("expected an empty or a new folder"), "{}", ran.err);
+}
+
+#[test]
+fn damage_is_listed_and_ends_with_4() {
+    let folder = Folder::with([append("a-1", 2000)]);
+    folder.done(&["compact"]);
+    assert!(folder.done(&["verify"]).starts_with("sound: 2000 events in 1 streams"));
+    let tables = fs::read_dir(folder.path("store")).unwrap().map(|entry| entry.unwrap().path());
+    let largest = tables
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+    let ran = folder.run(&["verify", "--json"]);
+    assert_eq!(ran.code, Some(4), "{} at {middle}: {} {}", largest.display(), ran.out, ran.err);
+    let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(found["sound"], json!(false));
+    assert!(!found["damage"].as_array().unwrap().is_empty());
+    assert!(folder.run(&["verify"]).out.starts_with("damaged: "));
+}
+
+#[test]
+fn snapshots_are_listed_and_dropped() {
+    let key = |name: &str, revision: u64| [name.as_bytes(), &[0], &revision.to_be_bytes()].concat();
+    let value = [[1].as_slice(), &7u64.to_be_bytes(), &42u64.to_be_bytes(), b"state"].concat();
+    let keys = [("a-1", 3), ("a-1", 9), ("a-10", 1), ("ab-1", 2), ("b-1", 5)];
+    let commit = keys.into_iter().fold(Commit::new(), |commit, (name, revision)| {
+        commit.put_row(snapshot::table(), key(name, revision), value.clone())
+    });
+    let folder = Folder::with([append("a-1", 1), commit]);
+    let streams = |args: &[&str]| {
+        let found = folder.json(&[&["snapshots", "list"], args].concat());
+        field(found.as_array().unwrap(), "stream")
+    };
+    assert_eq!(streams(&[]), ["a-1", "a-1", "a-10", "ab-1", "b-1"]);
+    assert_eq!(streams(&["--category", "a"]), ["a-1", "a-1", "a-10"]);
+    assert_eq!(streams(&["--stream", "a-1"]), ["a-1", "a-1"]);
+    let found = folder.json(&["snapshots", "list", "--stream", "b-1"]);
+    assert_eq!(
+        found[0],
+        json!({
+            "stream": "b-1", "revision": 5, "position": 42, "fingerprint": "0000000000000007", "bytes": 5
+        })
+    );
+    assert_eq!(folder.done(&["snapshots", "drop", "--stream", "a-1"]), "2 snapshots dropped\n");
+    assert_eq!(folder.json(&["snapshots", "drop", "--category", "a"])["dropped"], json!(1));
+    assert_eq!(streams(&[]), ["ab-1", "b-1"]);
+    folder.done(&["snapshots", "drop", "--all"]);
+    assert!(folder.done(&["snapshots", "list"]).ends_with("0 snapshots\n"));
+    assert_eq!(folder.json(&["stats"])["events"], json!(1));
+}
