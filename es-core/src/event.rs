@@ -1,6 +1,6 @@
 //! Events at the border of the store: [`NewEvent`] goes in, [`RecordedEvent`] comes out.
 //!
-//! A store sees names, bytes and numbers; what an event means is known only to the [`Event`] type that
+//! A store sees names, bytes and numbers; what an event means is known only to the [`Event`](crate::Event) type that
 //! encoded it.
 
 use std::collections::{BTreeMap, BTreeSet};
