@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{NameError, StreamId, Table};
 use crate::repository::error::MachineryError;
-use crate::revision::{Position, Revision};
+use crate::revision::Revision;
 use crate::store::{Commit, EventStore, StoreError};
 
 /// What a caller calls a command, so that it is executed at most once: any text that is a [name](crate::name), unique for
@@ -57,10 +57,6 @@ pub(crate) struct FirstResult {
     pub(crate) events: u64,
     /// The revision of the aggregate behind it.
     pub(crate) revision: Option<Revision>,
-    /// The position of that revision's event, where it was not written by the command itself.
-    pub(crate) position: Option<Position>,
-    /// Whether the handler said "already so".
-    pub(crate) already_so: bool,
 }
 
 /// The place of a command's first result.

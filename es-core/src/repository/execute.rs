@@ -268,8 +268,6 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
                     0 => loaded.revision,
                     _ => Some(Revision::new(Revision::following(loaded.revision).get() + count - 1)),
                 },
-                position: loaded.position.filter(|_| count == 0),
-                already_so: decision.is_already_so(),
             };
             commit = row.write(commit, &first)?;
         }
