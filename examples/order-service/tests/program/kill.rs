@@ -48,13 +48,19 @@ fn with_orders() -> Folder {
     folder
 }
 
-/// What an import comes to that nobody disturbs, and how long it takes.
+/// What an import comes to that nobody disturbs, and how long it takes: the shortest of three, so that a machine that was
+/// busy for a moment does not put most of the kills behind the end.
 fn undisturbed() -> (Value, Duration) {
-    let folder = with_orders();
-    let started = Instant::now();
-    folder.done(&IMPORT);
-    let whole = started.elapsed();
-    (report(&folder), whole)
+    let import = || {
+        let folder = with_orders();
+        let started = Instant::now();
+        folder.done(&IMPORT);
+        let whole = started.elapsed();
+        (report(&folder), whole)
+    };
+    let runs = [import(), import(), import()];
+    assert!(runs.iter().all(|(found, _)| *found == runs[0].0), "the same files give the same report");
+    runs.into_iter().min_by_key(|(_, whole)| *whole).expect("three runs")
 }
 
 fn report(folder: &Folder) -> Value {
