@@ -6,35 +6,36 @@
 //! position 10 also finds the event at position 10.
 
 use es_core::Position;
+use es_core::store::{HeadSender, HeadWatch};
 use tokio::sync::watch;
 
 /// What readers may see.
 #[derive(Debug)]
 pub(crate) struct Visible {
-    head: watch::Sender<Option<Position>>,
+    head: HeadSender,
     settled: watch::Sender<u64>,
 }
 
 impl Visible {
     /// The log up to `head`, as RocksDB has it at `sequence`.
     pub(crate) fn new(head: Option<Position>, sequence: u64) -> Self {
-        Self { head: watch::Sender::new(head), settled: watch::Sender::new(sequence) }
+        Self { head: HeadSender::new(head), settled: watch::Sender::new(sequence) }
     }
 
     /// The position of the last event that a read sees.
     pub(crate) fn head(&self) -> Option<Position> {
-        *self.head.borrow()
+        self.head.head()
     }
 
     /// Follows the head.
-    pub(crate) fn watch(&self) -> watch::Receiver<Option<Position>> {
-        self.head.subscribe()
+    pub(crate) fn watch(&self) -> HeadWatch {
+        self.head.watch()
     }
 
     /// Makes a batch visible.
     pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
         // ORDER: the head first, so that whoever waits for the sequence finds the head there.
-        self.head.send_if_modified(|published| std::mem::replace(published, head) != head);
+        self.head.publish(head);
         self.settled.send_replace(sequence);
     }
 
@@ -42,6 +43,11 @@ impl Visible {
     /// batch that it did not write wholly.
     pub(crate) fn stop(&self) {
         self.settled.send_replace(u64::MAX);
+    }
+
+    /// Tells those who follow the head that it moves no more.
+    pub(crate) fn close(&self) {
+        self.head.close();
     }
 
     /// Waits until what RocksDB had at `sequence` is published. The writer does that right after its write returns, so
@@ -81,16 +87,5 @@ mod tests {
         let visible = Visible::new(None, 5);
         visible.stop();
         visible.settle(6).await;
-    }
-
-    #[test]
-    fn only_a_new_head_wakes_its_followers() {
-        let visible = Visible::new(None, 5);
-        let mut head = visible.watch();
-        visible.publish(None, 6);
-        assert!(!head.has_changed().unwrap());
-        visible.publish(Some(Position::FIRST), 7);
-        assert!(head.has_changed().unwrap());
-        assert_eq!(*head.borrow_and_update(), Some(Position::FIRST));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::store::{EventStream, Row, RowScan};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
@@ -260,6 +260,10 @@ impl EventStore for ReadOnlyStore {
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
         Ok(self.inner.shared.visible.head())
+    }
+
+    fn watch_head(&self) -> HeadWatch {
+        self.inner.shared.visible.watch()
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {

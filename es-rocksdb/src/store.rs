@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::store::{EventStream, Row, RowScan};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::acknowledged::{Mark, MarkFile};
@@ -146,12 +146,6 @@ impl RocksDbStore {
         self.inner.shared.counters.read()
     }
 
-    /// Follows [`head`](EventStore::head): the receiver wakes whenever commits become visible, once for all of a batch.
-    #[must_use]
-    pub fn watch_head(&self) -> watch::Receiver<Option<Position>> {
-        self.inner.shared.visible.watch()
-    }
-
     /// Sorts everything that was written into its last place on disk, which makes reads cheaper and the folder smaller. Commits
     /// and reads go on, more slowly; for as long as it runs, up to twice the room is needed. RocksDB does the same by itself,
     /// bit by bit: call it after an import, or before the folder is copied.
@@ -231,6 +225,8 @@ impl Inner {
         // NOTE: the lock is held while the writer ends, so that whoever closes at the same time waits, too.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let panicked = writer.take().is_some_and(|writer| writer.join().is_err());
+        // ORDER: when the writer has ended, so that nobody is told that the log is closed and then sees it grow.
+        self.shared.visible.close();
         let Some(database) = self.shared.take() else { return Ok(()) };
         let synced = match self.durability {
             Durability::Sync => Ok(()),
@@ -293,6 +289,10 @@ impl EventStore for RocksDbStore {
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
         self.inner.open_head()
+    }
+
+    fn watch_head(&self) -> HeadWatch {
+        self.inner.shared.visible.watch()
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {

@@ -14,8 +14,8 @@ use crate::name::{StreamId, Table, UniqueKey};
 use crate::revision::{Position, Revision};
 use crate::store::decide::{Decision, LogView, decide};
 use crate::store::{
-    Batch, Commit, CommitError, Committed, Direction, EventStore, EventStream, KeyChange, LogRead, Query, Row,
-    RowChange, RowScan, StoreError, StreamRead,
+    Batch, Commit, CommitError, Committed, Direction, EventStore, EventStream, HeadSender, HeadWatch, KeyChange,
+    LogRead, Query, Row, RowChange, RowScan, StoreError, StreamRead,
 };
 
 /// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
@@ -23,6 +23,7 @@ use crate::store::{
 pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     clock: Arc<dyn Clock>,
+    head: Arc<HeadSender>,
 }
 
 /// All that a store knows: the events by position, the owners of unique keys, the rows.
@@ -45,7 +46,7 @@ impl MemoryStore {
     /// An empty store on this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { log: Arc::default(), clock }
+        Self { log: Arc::default(), clock, head: Arc::new(HeadSender::new(None)) }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -159,6 +160,8 @@ impl EventStore for MemoryStore {
             Decision::Repeat(committed) => Ok(committed),
             Decision::Write(committed) => {
                 log.apply(&commit, &committed);
+                // ORDER: before the lock is given back, so that heads are published in order.
+                self.head.publish(LogView::head(&mut *log)?);
                 Ok(committed)
             }
         }
@@ -182,6 +185,10 @@ impl EventStore for MemoryStore {
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
         LogView::head(&mut *self.log())
+    }
+
+    fn watch_head(&self) -> HeadWatch {
+        self.head.watch()
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {

@@ -16,6 +16,7 @@
 mod commit;
 pub mod decide;
 mod error;
+mod head;
 pub mod memory;
 mod query;
 mod read;
@@ -30,6 +31,7 @@ pub use commit::{
     MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange, RowCondition,
 };
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
+pub use head::{HeadSender, HeadWatch};
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, BatchSource, EventStream};
 
@@ -78,6 +80,10 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the machinery failed.
     async fn head(&self) -> Result<Option<Position>, StoreError>;
+
+    /// Follows [`head`](Self::head): wakes whenever commits become visible, once for all that became visible together. What
+    /// it names, a read sees.
+    fn watch_head(&self) -> HeadWatch;
 
     /// The revision of the last event of a stream; `None` where there is no such stream.
     ///

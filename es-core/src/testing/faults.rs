@@ -9,8 +9,8 @@ use crate::event::{EventId, RecordedEvent};
 use crate::name::{StreamId, Table, UniqueKey};
 use crate::revision::{Position, Revision};
 use crate::store::{
-    Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, LogRead, Row, RowScan, StoreError,
-    StreamRead,
+    Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, HeadWatch, LogRead, Row, RowScan,
+    StoreError, StreamRead,
 };
 
 /// What goes wrong with one commit or one read.
@@ -167,6 +167,10 @@ impl EventStore for FaultyStore {
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
         self.inner.head().await
+    }
+
+    fn watch_head(&self) -> HeadWatch {
+        self.inner.watch_head()
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {

@@ -230,3 +230,32 @@ pub async fn a_dropped_commit_is_whole_or_absent(harness: &dyn Harness) {
         assert!(whole.iter().all(|part| part.stream == event.stream && part.part.size == event.part.size));
     }
 }
+
+/// Who follows the head is woken by events and by nothing else, and reads what it names.
+pub async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let mut head = store.watch_head();
+    assert_eq!(head.current(), None);
+    let follower = tokio::spawn({
+        let (store, mut head) = (Arc::clone(&store), store.watch_head());
+        async move {
+            let mut seen = None;
+            while seen < Some(at(50)) {
+                let told = head.behind(seen).await.expect("the store is open");
+                let read = LogRead::all().after(seen);
+                let found = store.read_log(read).await.expect("a read").collect().await.expect("read");
+                let last = found.last().map(|event| event.position);
+                assert!(last >= Some(told), "the head was {told}, but the log ended at {last:?}");
+                seen = last;
+            }
+        }
+    });
+    for n in 0..50 {
+        store.commit(Commit::to(&stream(&format!("s-{}", n % 3)), Any, events(1))).await.expect("written");
+        store.commit(Commit::new().put_row(table("t"), "k", "v")).await.expect("written");
+    }
+    follower.await.expect("the follower did not panic");
+    assert_eq!(Some(head.behind(Some(at(49))).await.expect("the store is open")), Some(at(50)));
+    let more = tokio::time::timeout(std::time::Duration::from_millis(50), head.behind(Some(at(50)))).await;
+    assert!(more.is_err(), "expected to wait for an event, found {more:?}");
+}

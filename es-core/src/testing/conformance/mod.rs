@@ -136,6 +136,7 @@ macro_rules! __conformance_cases {
             concurrency::a_commit_is_seen_whole,
             concurrency::an_acknowledged_commit_is_seen_by_the_next_read,
             concurrency::a_dropped_commit_is_whole_or_absent,
+            concurrency::the_head_wakes_those_who_follow_it,
         }
     };
 }
