@@ -16,3 +16,4 @@ pub mod import;
 pub mod moment;
 pub mod report;
 pub mod shop;
+pub mod shown;

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use es_core::{EventContext, EventStore, Evolve, LoadError, LogRead, Position, RecordedEvent, Repository, StoreError};
+use es_core::{
+    CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError, LogRead, Position,
+    RecordedEvent, Repository, Revision, StoreError, Timestamp,
+};
 
 use crate::domain::{Order, Product};
 use crate::failure::Failure;
@@ -16,6 +19,44 @@ pub struct Shop {
     /// The products.
     pub products: Repository<Product>,
     store: Arc<dyn EventStore>,
+}
+
+/// How a command is to be executed.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// When it happens in the business; `None` for now.
+    pub occurred_at: Option<Timestamp>,
+    /// Only if the last event has this revision.
+    pub expected: Option<Revision>,
+    /// At most once under this id: given again, it answers with the first result.
+    pub request: Option<CommandId>,
+}
+
+/// Executes a command on these terms.
+///
+/// # Errors
+/// [`ExecuteError`]: the domain refuses, somebody else was faster, or the machinery failed.
+pub async fn send<A, C>(
+    repository: &Repository<A>,
+    id: &A::Id,
+    command: C,
+    terms: Terms,
+) -> Result<Executed<A>, ExecuteError<A::Rejection>>
+where
+    A: Decide<C>,
+    C: Clone + Send + Sync,
+{
+    let mut execute = repository.execute(id, command);
+    if let Some(time) = terms.occurred_at {
+        execute = execute.occurred_at(time);
+    }
+    if let Some(revision) = terms.expected {
+        execute = execute.at_revision(revision);
+    }
+    if let Some(request) = terms.request {
+        execute = execute.with_id(request);
+    }
+    execute.await
 }
 
 /// All aggregates of one type, folded from the log.

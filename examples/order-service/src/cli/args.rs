@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use es_core::CommandId;
+use es_core::{CommandId, Revision};
 
 use crate::domain::order::Place;
 use crate::domain::product::Register;
@@ -15,6 +15,7 @@ use crate::domain::{
 };
 use crate::import::Files;
 use crate::moment::Moment;
+use crate::shop::Terms;
 
 /// A small order service: orders and products as events in a folder.
 ///
@@ -179,13 +180,23 @@ impl ImportArgs {
 pub(super) struct How {
     /// When it happens: YYYY-MM-DD (the beginning of that day in UTC) or RFC 3339; without it, now
     #[arg(long, value_name = "TIME")]
-    pub(super) date: Option<Moment>,
+    date: Option<Moment>,
     /// Only if the last event has this revision; otherwise exit code 3
     #[arg(long, value_name = "REVISION")]
-    pub(super) expect: Option<u64>,
+    expect: Option<u64>,
     /// At most once under this id: given again, it answers with the first result
     #[arg(long, value_name = "ID")]
-    pub(super) request: Option<CommandId>,
+    request: Option<CommandId>,
+}
+
+impl How {
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            occurred_at: self.date.map(Moment::first),
+            expected: self.expect.map(Revision::new),
+            request: self.request.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

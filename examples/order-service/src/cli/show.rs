@@ -1,50 +1,13 @@
 //! `show` and `history`
 
-use es_core::{
-    Aggregate, At, ContentType, CorrelationId, Event, EventId, LoadError, RawEvent, RecordedEvent, Revision,
-    StreamRead, Timestamp,
-};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use es_core::{Aggregate, At, Event, LoadError, RawEvent, RecordedEvent, Revision, StreamRead};
 
 use super::answer::{Answer, shown, table};
 use super::args::{ShowArgs, When};
-use crate::domain::{
-    City, Country, CustomerId, Discount, Inexact, Order, OrderEvent, OrderId, OrderLine, OrderStatus, PlacedOrder,
-    Price, ProductId, Quantity, Reason, Revenue,
-};
+use crate::domain::{City, Country, Order, OrderEvent, OrderId};
 use crate::failure::Failure;
 use crate::shop::Shop;
-
-/// An order as it is shown.
-#[derive(Debug, Serialize)]
-struct ShownOrder<'a> {
-    order_id: &'a OrderId,
-    revision: Option<u64>,
-    status: OrderStatus,
-    customer_id: &'a CustomerId,
-    ship_city: Option<&'a City>,
-    ship_country: Option<&'a Country>,
-    lines: Vec<ShownLine<'a>>,
-    revenue: Revenue,
-    reached: Vec<Reached>,
-    cancelled_because: Option<&'a Reason>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownLine<'a> {
-    product_id: &'a ProductId,
-    unit_price: Price,
-    quantity: Quantity,
-    discount: Discount,
-    revenue: Revenue,
-}
-
-#[derive(Debug, Serialize)]
-struct Reached {
-    status: OrderStatus,
-    at: Timestamp,
-}
+use crate::shown::{Reached, ShownEvent, ShownLine, ShownOrder};
 
 /// Shows an order as it is or was.
 pub(super) async fn order(shop: &Shop, args: &ShowArgs) -> Result<Answer, Failure> {
@@ -58,7 +21,7 @@ pub(super) async fn order(shop: &Shop, args: &ShowArgs) -> Result<Answer, Failur
     };
     let Some(order) = loaded.state.placed() else { return Err(absent(shop, args).await?) };
     let order = ShownOrder::of(id, loaded.revision, order)?;
-    Ok(Answer::new(order.in_words(), &order))
+    Ok(Answer::new(order_in_words(&order), &order))
 }
 
 fn at(when: &When) -> Option<At> {
@@ -85,78 +48,37 @@ async fn absent(shop: &Shop, args: &ShowArgs) -> Result<Failure, Failure> {
     })
 }
 
-impl<'a> ShownOrder<'a> {
-    fn of(order_id: &'a OrderId, revision: Option<Revision>, order: &'a PlacedOrder) -> Result<Self, Inexact> {
-        let lines: Result<_, _> = order.lines.as_slice().iter().map(ShownLine::of).collect();
-        let reached = order.reached.iter().map(|(status, at)| Reached { status: *status, at: *at });
-        Ok(Self {
-            order_id,
-            revision: revision.map(Revision::get),
-            status: order.status,
-            customer_id: &order.customer,
-            ship_city: order.destination.city.as_ref(),
-            ship_country: order.destination.country.as_ref(),
-            lines: lines?,
-            revenue: order.lines.revenue()?,
-            reached: reached.collect(),
-            cancelled_because: order.cancelled_because.as_ref(),
-        })
+fn order_in_words(order: &ShownOrder<'_>) -> String {
+    let mut text = format!("order {} is {}", order.order_id, order.status);
+    if let Some(reason) = order.cancelled_because {
+        text += &format!(" ({reason})");
     }
-
-    fn in_words(&self) -> String {
-        let mut text = format!("order {} is {}", self.order_id, self.status);
-        if let Some(reason) = self.cancelled_because {
-            text += &format!(" ({reason})");
-        }
-        if let Some(revision) = self.revision {
-            text += &format!(", revision {revision}");
-        }
-        text += &format!("\ncustomer {}", self.customer_id);
-        let city = self.ship_city.map(City::as_str);
-        let destination: Vec<&str> = city.into_iter().chain(self.ship_country.map(Country::as_str)).collect();
-        if !destination.is_empty() {
-            text += &format!(", to {}", destination.join(", "));
-        }
-        for Reached { status, at } in &self.reached {
-            text += &format!("\n{status:9} {}", shown(*at));
-        }
-        let header = ["product", "unit price", "quantity", "discount", "revenue"];
-        let sum = ["sum".to_owned(), String::new(), String::new(), String::new(), self.revenue.to_string()];
-        let rows = self.lines.iter().map(ShownLine::row).chain([sum]);
-        format!("{text}\n{}", table(header, 1, rows))
+    if let Some(revision) = order.revision {
+        text += &format!(", revision {revision}");
     }
+    text += &format!("\ncustomer {}", order.customer_id);
+    let city = order.ship_city.map(City::as_str);
+    let destination: Vec<&str> = city.into_iter().chain(order.ship_country.map(Country::as_str)).collect();
+    if !destination.is_empty() {
+        text += &format!(", to {}", destination.join(", "));
+    }
+    for Reached { status, at } in &order.reached {
+        text += &format!("\n{status:9} {}", shown(*at));
+    }
+    let header = ["product", "unit price", "quantity", "discount", "revenue"];
+    let sum = ["sum".to_owned(), String::new(), String::new(), String::new(), order.revenue.to_string()];
+    let rows = order.lines.iter().map(line_row).chain([sum]);
+    format!("{text}\n{}", table(header, 1, rows))
 }
 
-impl<'a> ShownLine<'a> {
-    fn of(line: &'a OrderLine) -> Result<Self, Inexact> {
-        let OrderLine { product, unit_price, quantity, discount } = line;
-        let (unit_price, quantity, discount) = (*unit_price, *quantity, *discount);
-        Ok(Self { product_id: product, unit_price, quantity, discount, revenue: line.revenue()? })
-    }
-
-    fn row(&self) -> [String; 5] {
-        [
-            self.product_id.to_string(),
-            self.unit_price.to_string(),
-            self.quantity.to_string(),
-            self.discount.to_string(),
-            self.revenue.to_string(),
-        ]
-    }
-}
-
-/// An event as it is shown to machines: as it was recorded.
-#[derive(Debug, Serialize)]
-struct ShownEvent<'a> {
-    revision: u64,
-    position: u64,
-    event_type: &'a str,
-    version: u32,
-    occurred_at: Timestamp,
-    recorded_at: Timestamp,
-    event_id: EventId,
-    correlation_id: Option<CorrelationId>,
-    content: Option<&'a RawValue>,
+fn line_row(line: &ShownLine<'_>) -> [String; 5] {
+    [
+        line.product_id.to_string(),
+        line.unit_price.to_string(),
+        line.quantity.to_string(),
+        line.discount.to_string(),
+        line.revenue.to_string(),
+    ]
 }
 
 /// Shows everything that has happened to an order.
@@ -203,22 +125,5 @@ fn in_words(event: &OrderEvent) -> String {
         OrderEvent::Shipped => "it is on its way".into(),
         OrderEvent::Delivered => "the customer has it".into(),
         OrderEvent::Cancelled { reason } => reason.to_string(),
-    }
-}
-
-impl<'a> ShownEvent<'a> {
-    fn of(record: &'a RecordedEvent) -> Self {
-        let is_json = record.content_type == ContentType::Json;
-        Self {
-            revision: record.revision.get(),
-            position: record.position.get(),
-            event_type: record.event_type.as_str(),
-            version: record.version,
-            occurred_at: record.occurred_at,
-            recorded_at: record.recorded_at,
-            event_id: record.id,
-            correlation_id: record.correlation_id,
-            content: if is_json { serde_json::from_slice(&record.payload).ok() } else { None },
-        }
     }
 }
