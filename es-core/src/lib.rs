@@ -128,6 +128,7 @@ mod decision;
 pub mod event;
 pub mod name;
 pub mod prelude;
+pub mod projection;
 pub mod repository;
 pub mod revision;
 mod sample;
