@@ -115,6 +115,8 @@
 //!
 //! **Reading**: by stream, category, type, tag and position, forward and backward. See [`StreamRead`] and [`LogRead`].
 //!
+//! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
+//!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
@@ -128,11 +130,13 @@ mod decision;
 pub mod event;
 pub mod name;
 pub mod prelude;
+pub mod projection;
 pub mod repository;
 pub mod revision;
 mod sample;
 pub mod snapshot;
 pub mod store;
+pub mod subscription;
 pub mod testing;
 mod typed;
 mod variant;
@@ -159,6 +163,7 @@ pub use store::{
     Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, LogRead, Query, QueryItem, StoreError,
     StreamRead,
 };
+pub use subscription::Subscription;
 pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
 
 #[cfg(feature = "derive")]

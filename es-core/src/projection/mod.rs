@@ -1,0 +1,56 @@
+//! Projections: read models that follow the log.
+//!
+//! ```text
+//!                 +--> apply --> rows that change ---+
+//!   log --batch---+                                  +--> one Commit: rows and checkpoint together
+//!                 +--> checkpoint -------------------+
+//! ```
+//!
+//! A [`Projection`] is a plain, synchronous function from an event and the rows it asks for to the rows that change. It runs
+//! nowhere by itself: the same projection is followed in the background, applied in the commit of the events, or folded on
+//! demand.
+
+mod events;
+mod rows;
+
+pub use events::{OneOf, ProjectedEvent};
+pub use rows::{ApplyError, RowSource, Rows};
+
+use crate::aggregate::EventContext;
+use crate::event::RecordedEvent;
+use crate::store::{Query, QueryItem};
+
+/// A read model, as one function of one event.
+///
+/// `apply` must depend on nothing but its arguments: no clock, no I/O, no randomness, nothing remembered in `self`. It may
+/// be called several times for one event, as rows that it asks for become known, before its changes count once. Effects on
+/// the world outside belong into a reactor, which no replay reaches.
+pub trait Projection: Send + Sync + 'static {
+    /// The events that it understands: the event type of an aggregate, or [`OneOf`] two of them.
+    type Event: ProjectedEvent;
+
+    /// The name under which its rows and its checkpoint stand. It must not change.
+    const NAME: &'static str;
+
+    /// Raise it with every change that makes old rows wrong: the view is then rebuilt beside the old one.
+    const VERSION: u32 = 1;
+
+    /// Which events it gets; without more said, those of the types that it understands.
+    fn query(&self) -> Query {
+        let mut item = QueryItem::new();
+        item.event_types = Self::Event::types();
+        Query::from(item)
+    }
+
+    /// What must stay in order: events of one key are applied one after the other, and when one of them fails, the later ones
+    /// of its key wait behind it. Without more said, the stream.
+    fn key(&self, event: &RecordedEvent) -> String {
+        event.stream.as_str().to_owned()
+    }
+
+    /// Applies one event to the rows.
+    ///
+    /// # Errors
+    /// [`ApplyError`]: the event cannot be applied. Nothing of what this call changed counts.
+    fn apply(&self, event: &Self::Event, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError>;
+}
