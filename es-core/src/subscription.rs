@@ -57,7 +57,10 @@ pub struct Subscription {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("query", &self.query).field("scanned", &self.scanned).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("query", &self.query)
+            .field("scanned", &self.scanned)
+            .finish_non_exhaustive()
     }
 }
 

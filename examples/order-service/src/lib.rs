@@ -4,14 +4,16 @@
 //! - [`shop`]: the domain on a store.
 //! - [`import`]: orders, lines and products from CSV files.
 //! - [`report`]: what all orders come to, folded from the log.
+//! - [`http`]: commands and queries over HTTP, and what happens, live.
 //! - [`cli`]: the command line, which opens the store.
 //!
-//! What it is not: a server, and a model of how stock follows orders. Shipping an order and withdrawing its pieces are
+//! What it is not: a model of how stock follows orders. Shipping an order and withdrawing its pieces are
 //! two commands to two aggregates, and nothing here pretends that they are one.
 
 pub mod cli;
 pub mod domain;
 pub mod failure;
+pub mod http;
 pub mod import;
 pub mod moment;
 pub mod report;

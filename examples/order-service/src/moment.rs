@@ -4,11 +4,13 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta};
 use es_core::Timestamp;
+use serde::Deserialize;
 
 use crate::domain::Invalid;
 
 /// A day (`YYYY-MM-DD`, in UTC) or a point in time (RFC 3339).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Moment {
     /// A whole day.
     Day(NaiveDate),
@@ -33,6 +35,14 @@ impl Moment {
             Self::Day(_) => self.first() + Days::new(1) - TimeDelta::microseconds(1),
             Self::At(time) => time,
         }
+    }
+}
+
+impl TryFrom<String> for Moment {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
     }
 }
 

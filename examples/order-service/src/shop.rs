@@ -81,6 +81,12 @@ impl Shop {
         &*self.store
     }
 
+    /// The store, for what follows the log.
+    #[must_use]
+    pub fn shared_store(&self) -> Arc<dyn EventStore> {
+        Arc::clone(&self.store)
+    }
+
     /// Folds all aggregates of one type, as they are now. Memory holds their states and one batch of events.
     ///
     /// # Errors

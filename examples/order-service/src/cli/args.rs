@@ -1,5 +1,6 @@
 //! What can be asked on the command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -73,6 +74,23 @@ Examples:
   order-service --data shop import --orders orders.csv --lines order_lines.csv --products products.csv
   order-service --data shop import --orders orders.csv --lines order_lines.csv --skip-bad rejected.csv")]
     Import(ImportArgs),
+    /// Answer requests over HTTP until the process is asked to end (Ctrl-C or SIGTERM)
+    ///
+    /// Commands and queries are JSON; `GET /events` sends what happens as it happens. The store is created where there is
+    /// none. Requests in hand are finished before the process ends.
+    #[command(after_help = "\
+Examples:
+  order-service --data shop serve
+  order-service --data shop serve --listen 127.0.0.1:0
+  curl -X PUT localhost:8080/orders/A-1 -H 'content-type: application/json' \\
+       -d '{\"customer_id\":\"VINET\",\"lines\":[{\"product_id\":\"11\",\"unit_price\":\"14.00\",\"quantity\":12}]}'
+  curl -X POST localhost:8080/orders/A-1/approve -H 'if-match: \"0\"'
+  curl -N 'localhost:8080/events?after=0'")]
+    Serve {
+        /// The address to listen on; port 0 for any that is free
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
     #[command(flatten)]
     OnShop(ShopCommand),
 }

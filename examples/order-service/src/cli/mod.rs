@@ -6,6 +6,7 @@ mod import;
 mod order;
 mod product;
 mod report;
+mod serve;
 mod show;
 
 use std::io::{self, Write};
@@ -43,6 +44,7 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
     let data = cli.data();
     match cli.command {
         Command::Import(args) => import::run(&data, &args).await,
+        Command::Serve { listen } => serve::run(&data, listen).await,
         Command::OnShop(command) => {
             let creates = matches!(command, ShopCommand::Place(_) | ShopCommand::Product(ProductCommand::Register(_)));
             with_shop(&data, creates, async |shop| ask(shop, command).await).await

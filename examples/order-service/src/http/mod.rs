@@ -1,0 +1,101 @@
+//! The HTTP interface: commands and queries as JSON, revisions as ETags, what happens as server-sent events.
+//!
+//! | request | what it does |
+//! |---|---|
+//! | `PUT /orders/{id}` | places an order: 201, or 200 where it was placed before with the same content |
+//! | `POST /orders/{id}/approve`, `ship`, `deliver`, `cancel` | the next step of an order |
+//! | `GET /orders/{id}` | the order as it is; its revision is its `ETag` |
+//! | `GET /orders/{id}/events` | everything that has happened to it |
+//! | `PUT /products/{id}` | registers a product |
+//! | `POST /products/{id}/receive`, `withdraw` | changes its stock |
+//! | `GET /products/{id}` | the product as it is |
+//! | `GET /events?after=P&category=C&type=T` | what happens, from a position on and live, as server-sent events |
+//! | `GET /health` | whether the process answers and the store takes reads |
+//!
+//! A command with `If-Match: "N"` counts only at revision N, and gives 412 otherwise. With `Idempotency-Key: K` it counts
+//! once under that key, and gives its first result when it is sent again. Refusals are `application/problem+json` (RFC 9457).
+
+mod live;
+mod orders;
+mod problem;
+mod products;
+mod terms;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post, put};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::failure::Failure;
+use crate::shop::Shop;
+use problem::Problem;
+
+/// What every request may ask.
+#[derive(Debug)]
+pub struct Service {
+    shop: Shop,
+    /// Turns true when the service ends, so that requests without an end do, too.
+    ending: watch::Sender<bool>,
+}
+
+impl Service {
+    /// A service of this shop.
+    #[must_use]
+    pub fn new(shop: Shop) -> Arc<Self> {
+        Arc::new(Self { shop, ending: watch::Sender::new(false) })
+    }
+
+    /// The shop.
+    #[must_use]
+    pub const fn shop(&self) -> &Shop {
+        &self.shop
+    }
+}
+
+/// Everything that can be asked over HTTP.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/orders/{id}", put(orders::place).get(orders::show))
+        .route("/orders/{id}/events", get(orders::history))
+        .route("/orders/{id}/{step}", post(orders::step))
+        .route("/products/{id}", put(products::register).get(products::show))
+        .route("/products/{id}/{step}", post(products::step))
+        .route("/events", get(live::events))
+        .route("/health", get(health))
+        .fallback(Problem::no_such_path)
+        .method_not_allowed_fallback(Problem::no_such_method)
+        .with_state(service)
+}
+
+/// Answers requests until `end` is ready; those in hand are finished, and those without an end are ended.
+///
+/// # Errors
+/// [`Failure::Io`] when the socket fails.
+pub async fn serve(
+    service: Arc<Service>,
+    listener: TcpListener,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Failure> {
+    let ending = service.ending.clone();
+    let served = axum::serve(listener, router(service)).with_graceful_shutdown(async move {
+        end.await;
+        ending.send_replace(true);
+    });
+    served.await.map_err(|source| Failure::Io { action: "answer requests".into(), source })
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    head: Option<u64>,
+}
+
+async fn health(State(service): State<Arc<Service>>) -> Result<Json<Health>, Problem> {
+    let head = service.shop.store().head().await?;
+    Ok(Json(Health { status: "ok", head: head.map(es_core::Position::get) }))
+}

@@ -1,0 +1,147 @@
+//! [`Problem`]: why a request was refused, as `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use es_core::{ExecuteError, LoadError, NameError, StoreError};
+use serde::Serialize;
+
+use crate::domain::{Inexact, Invalid, OrderLinesError, OrderRejection, ProductRejection};
+use crate::failure::Failure;
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    status: u16,
+    title: &'a str,
+    detail: &'a str,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    /// The condition of the request does not hold.
+    pub(super) fn precondition(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, detail)
+    }
+
+    /// A header or a parameter that cannot be understood.
+    pub(super) fn not_understood(what: &str, expected: &str, found: &str) -> Self {
+        let found: String = found.chars().take(100).collect();
+        Self::new(StatusCode::BAD_REQUEST, format!("{what}: expected {expected}, found {found:?}"))
+    }
+
+    pub(super) async fn no_such_path(uri: Uri) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    }
+
+    pub(super) async fn no_such_method(method: Method, uri: Uri) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+    }
+
+    /// What a failure is to one who asks over HTTP. `on_condition` says whether the request came with a condition.
+    pub(super) fn of(failure: &Failure, on_condition: bool) -> Self {
+        let status = match failure {
+            Failure::Conflict(_) if on_condition => StatusCode::PRECONDITION_FAILED,
+            Failure::NoOrder(_)
+            | Failure::NoOrderThen { .. }
+            | Failure::NoRevisionYet { .. }
+            | Failure::NoProduct(_)
+            | Failure::Order(OrderRejection::NotPlaced { .. })
+            | Failure::Product(ProductRejection::NotRegistered { .. }) => StatusCode::NOT_FOUND,
+            Failure::Conflict(_) | Failure::Order(_) | Failure::Product(_) => StatusCode::CONFLICT,
+            Failure::Lines(_) | Failure::Inexact(_) | Failure::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::Store(StoreError::Closed | StoreError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Machinery(_) | Failure::Load(_) | Failure::Store(_) | Failure::Open(_) | Failure::Io { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, failure.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let title = self.status.canonical_reason().unwrap_or("refused");
+        let body = Body { status: self.status.as_u16(), title, detail: &self.detail };
+        let mut response = (self.status, Json(body)).into_response();
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        response
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::of(&failure, false)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+impl From<Inexact> for Problem {
+    fn from(error: Inexact) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<OrderLinesError> for Problem {
+    fn from(error: OrderLinesError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(error: Invalid) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+    }
+}
+
+impl<R: Into<Failure>> From<ExecuteError<R>> for Problem {
+    fn from(error: ExecuteError<R>) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}

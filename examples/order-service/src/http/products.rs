@@ -1,0 +1,102 @@
+//! Products over HTTP.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use es_core::{Decide, Outcome};
+use serde::Deserialize;
+
+use super::Service;
+use super::problem::Problem;
+use super::terms::{Demands, about, is_known};
+use crate::domain::product::{Receive, Register, Withdraw};
+use crate::domain::{Price, Product, ProductId, ProductName, ProductRejection, Quantity};
+use crate::failure::Failure;
+use crate::moment::Moment;
+use crate::shop::send;
+use crate::shown::{CommandResult, ProductDone, ShownProduct};
+
+/// A product that is to be registered.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegisterBody {
+    name: ProductName,
+    unit_price: Price,
+    #[serde(default)]
+    stock: u32,
+    date: Option<Moment>,
+}
+
+/// How much comes in or goes out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StockBody {
+    quantity: Quantity,
+    date: Option<Moment>,
+}
+
+pub(super) async fn register(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<ProductId>,
+    demands: Demands,
+    body: Result<Json<RegisterBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(RegisterBody { name, unit_price, stock, date }) = body?;
+    execute(&service, &id, Register { name, unit_price, stock }, &demands, date).await
+}
+
+pub(super) async fn step(
+    State(service): State<Arc<Service>>,
+    Path((id, step)): Path<(ProductId, String)>,
+    demands: Demands,
+    body: Result<Json<StockBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(StockBody { quantity, date }) = body?;
+    match step.as_str() {
+        "receive" => execute(&service, &id, Receive { quantity }, &demands, date).await,
+        "withdraw" => execute(&service, &id, Withdraw { quantity }, &demands, date).await,
+        _ => Err(Problem::not_understood("step", "receive or withdraw", &step)),
+    }
+}
+
+async fn execute<C>(
+    service: &Service,
+    id: &ProductId,
+    command: C,
+    demands: &Demands,
+    date: Option<Moment>,
+) -> Result<Response, Problem>
+where
+    Product: Decide<C, Rejection = ProductRejection>,
+    C: Clone + Send + Sync,
+{
+    let executed = send(&service.shop.products, id, command, demands.terms(date)).await;
+    let executed = executed.map_err(|error| demands.problem(error))?;
+    if demands.only_new && executed.outcome == Outcome::AlreadySo {
+        return Err(Problem::precondition(format!("product {id} exists")));
+    }
+    let result = CommandResult::of(&executed);
+    let is_new = executed.outcome == Outcome::Done && executed.revision == Some(es_core::Revision::FIRST);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let stock = executed.state.registered().map(|product| product.stock);
+    let done = ProductDone { product_id: id, stock, result };
+    Ok((status, about(executed.revision, executed.position), Json(done)).into_response())
+}
+
+pub(super) async fn show(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<ProductId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let loaded = service.shop.products.load(&id).await?;
+    let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };
+    let about = about(loaded.revision, None);
+    if is_known(&headers, loaded.revision) {
+        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+    }
+    Ok((about, Json(ShownProduct::of(&id, product))).into_response())
+}

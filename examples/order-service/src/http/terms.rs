@@ -1,0 +1,112 @@
+//! What the headers of a request demand, and what those of an answer say.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use es_core::{Position, Revision};
+
+use super::problem::Problem;
+use crate::failure::Failure;
+use crate::moment::Moment;
+use crate::shop::Terms;
+
+/// Says the position of the last event that a command led to.
+pub(super) const POSITION: HeaderName = HeaderName::from_static("es-position");
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What a command demands: `If-Match`, `If-None-Match: *`, `Idempotency-Key`.
+#[derive(Debug)]
+pub(super) struct Demands {
+    terms: Terms,
+    /// Whether there must be nothing yet.
+    pub(super) only_new: bool,
+}
+
+impl Demands {
+    /// The terms of a command that happens at `moment`.
+    pub(super) fn terms(&self, moment: Option<Moment>) -> Terms {
+        Terms { occurred_at: moment.map(Moment::first), ..self.terms.clone() }
+    }
+
+    /// What a failure of the command is to the one who sent it.
+    pub(super) fn problem(&self, failure: impl Into<Failure>) -> Problem {
+        Problem::of(&failure.into(), self.terms.expected.is_some() || self.only_new)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Demands {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        let request = text(headers, IDEMPOTENCY_KEY)?.map(str::parse).transpose()?;
+        let only_new = match text(headers, header::IF_NONE_MATCH.as_str())? {
+            None => false,
+            Some("*") => true,
+            Some(other) => return Err(Problem::not_understood("If-None-Match", "*", other)),
+        };
+        Ok(Self { terms: Terms { occurred_at: None, expected: expected(headers)?, request }, only_new })
+    }
+}
+
+/// The revision that `If-Match` demands.
+fn expected(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+    let Some(tag) = text(headers, header::IF_MATCH.as_str())? else { return Ok(None) };
+    let revision = revision(tag);
+    revision.map(Some).ok_or_else(|| Problem::not_understood("If-Match", "a revision in quotes, as in \"3\"", tag))
+}
+
+fn revision(tag: &str) -> Option<Revision> {
+    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok().map(Revision::new)
+}
+
+/// Whether the one who asks has this revision already (`If-None-Match`).
+pub(super) fn is_known(headers: &HeaderMap, current: Option<Revision>) -> bool {
+    let tags = headers.get_all(header::IF_NONE_MATCH);
+    let mut tags = tags.iter().filter_map(|tag| tag.to_str().ok()).flat_map(|list| list.split(','));
+    current.is_some() && tags.any(|tag| revision(tag.trim().trim_start_matches("W/")) == current)
+}
+
+/// The headers of an answer about something at a revision.
+pub(super) fn about(revision: Option<Revision>, position: Option<Position>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let tag = revision.and_then(|revision| HeaderValue::try_from(format!("\"{revision}\"")).ok());
+    headers.extend(tag.map(|tag| (header::ETAG, tag)));
+    headers.extend(position.map(|position| (POSITION, HeaderValue::from(position.get()))));
+    headers
+}
+
+/// The one value of a header.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| Problem::not_understood(name, "visible ASCII", "something else"))?;
+            Ok(Some(text))
+        }
+        (Some(_), Some(_)) => Err(Problem::not_understood(name, "one value", "several")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_a_revision_in_quotes() {
+        assert_eq!(revision("\"3\""), Some(Revision::new(3)));
+        for other in ["3", "\"\"", "\"-1\"", "\"x\"", "\"3", "*", ""] {
+            assert_eq!(revision(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_known_revision_may_stand_in_a_list() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"1\", W/\"4\""));
+        assert!(is_known(&headers, Some(Revision::new(4))));
+        assert!(!is_known(&headers, Some(Revision::new(2))));
+        assert!(!is_known(&headers, None));
+    }
+}
