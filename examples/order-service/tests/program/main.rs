@@ -8,4 +8,5 @@ mod kill;
 mod made;
 mod northwind;
 mod sample;
+mod serve;
 mod support;

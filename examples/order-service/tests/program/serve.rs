@@ -1,0 +1,240 @@
+//! The service as its users meet it: the program runs, and is asked over HTTP.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ureq::Agent;
+use ureq::http::Response;
+
+use crate::support::Folder;
+
+/// The program, serving; it is ended when the test does.
+struct Served {
+    program: Option<Child>,
+    address: String,
+    agent: Agent,
+}
+
+/// An answer.
+struct Answered {
+    status: u16,
+    tag: Option<String>,
+    position: Option<u64>,
+    body: Value,
+}
+
+impl Served {
+    fn new(folder: &Folder) -> Self {
+        let mut command = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut program = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program runs");
+        let mut said = String::new();
+        let err = program.stderr.take().expect("piped");
+        BufReader::new(err).read_line(&mut said).expect("it says where it listens");
+        let address =
+            said.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("it said {said:?}")).to_owned();
+        let timeout = Some(Duration::from_secs(60));
+        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
+        Self { program: Some(program), address, agent }
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answered {
+        let request = self.agent.get(format!("{}{path}", self.address));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answered::of(request.call().expect("an answer"))
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
+        let path = format!("{}{path}", self.address);
+        let request = if method == "PUT" { self.agent.put(path) } else { self.agent.post(path) };
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answered::of(request.send_json(body).expect("an answer"))
+    }
+
+    fn place(&self, id: &str) -> Answered {
+        self.send("PUT", &format!("/orders/{id}"), &[], &tofu())
+    }
+
+    /// Asks the program to end, and gives what it said.
+    fn end(mut self) -> String {
+        let program = self.program.take().expect("it runs");
+        let asked = std::process::Command::new("kill").arg(program.id().to_string()).status().expect("kill runs");
+        assert!(asked.success());
+        let output = program.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(program) = &mut self.program {
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+    }
+}
+
+impl Answered {
+    fn of(mut response: Response<ureq::Body>) -> Self {
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("ASCII").to_owned());
+        let (tag, position) = (header("etag"), header("es-position").map(|text| text.parse().expect("a number")));
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().expect("text");
+        Self { status, tag, position, body: serde_json::from_str(&text).unwrap_or(Value::Null) }
+    }
+
+    #[track_caller]
+    fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+
+    /// A refusal that says this.
+    #[track_caller]
+    fn refused(self, status: u16, detail: &str) {
+        assert_eq!((self.status, self.body["status"].as_u64()), (status, Some(status.into())), "{}", self.body);
+        assert_eq!(self.body["detail"], detail);
+    }
+}
+
+/// An order for twelve packs of tofu.
+fn tofu() -> Value {
+    json!({
+        "customer_id": "VINET", "ship_country": "France", "date": "2016-07-04",
+        "lines": [{"product_id": "11", "unit_price": "14.00", "quantity": 12, "discount": "0.05"}]
+    })
+}
+
+#[test]
+fn an_order_goes_its_way_under_revisions() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    let placed = served.place("A-1").expect(201);
+    assert_eq!((placed.tag.as_deref(), placed.position), (Some("\"0\""), Some(1)));
+    assert_eq!(placed.body["status"], "placed");
+    let again = served.place("A-1").expect(200);
+    assert_eq!((again.body["outcome"].as_str(), again.tag.as_deref()), (Some("already_so"), Some("\"0\"")));
+
+    let shown = served.get("/orders/A-1", &[]).expect(200);
+    assert_eq!((shown.tag.as_deref(), shown.body["revenue"].as_str()), (Some("\"0\""), Some("159.60")));
+    served.get("/orders/A-1", &[("if-none-match", "\"0\"")]).expect(304);
+
+    let at = |tag: &'static str| [("if-match", tag)];
+    let approved = served.send("POST", "/orders/A-1/approve", &at("\"0\""), &json!({})).expect(200);
+    assert_eq!((approved.tag.as_deref(), approved.body["status"].as_str()), (Some("\"1\""), Some("approved")));
+    served.get("/orders/A-1", &[("if-none-match", "\"0\"")]).expect(200);
+    let late = served.send("POST", "/orders/A-1/cancel", &at("\"0\""), &json!({"reason": "too dear"}));
+    late.refused(
+        412,
+        "conflict: stream \"order-A-1\": expected revision 0, found revision 1; nothing was written: reload and decide again",
+    );
+    served.send("POST", "/orders/A-1/ship", &[], &json!({})).expect(200);
+    let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({"reason": "too dear"}));
+    cancel.refused(409, "order A-1 cannot become cancelled: expected it to be placed or approved, found it shipped");
+    let history = served.get("/orders/A-1/events", &[]).expect(200);
+    let types: Vec<_> = history.body["events"].as_array().unwrap().iter().map(|e| e["event_type"].clone()).collect();
+    assert_eq!(types, ["order-placed", "order-approved", "order-shipped"]);
+    assert_eq!(served.end().trim(), "ended; the log has 3 events");
+    assert_eq!(folder.json(&["show", "A-1"])["status"], "shipped");
+}
+
+#[test]
+fn a_request_with_a_key_counts_once() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
+    let receive =
+        |key| served.send("POST", "/products/11/receive", &[("idempotency-key", key)], &json!({"quantity": 5}));
+    assert_eq!(receive("delivery-1").expect(200).body["stock"], 8);
+    assert_eq!(receive("delivery-1").expect(200).body["outcome"], "repeated");
+    assert_eq!(receive("delivery-2").expect(200).body["stock"], 13);
+    let short = served.send("POST", "/products/11/withdraw", &[], &json!({"quantity": 14}));
+    short.refused(409, "product 11 is short: expected at least 14 in stock, found 13; receive more first");
+    assert_eq!(served.get("/products/11", &[]).expect(200).body["name"], "Tofu");
+}
+
+#[test]
+fn mistakes_are_told_in_words() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    served.get("/orders/A-1", &[]).refused(404, "order A-1 does not exist; place it first");
+    served.get("/order", &[]).refused(404, "there is nothing at /order");
+    served.send("POST", "/orders/A-1", &[], &json!({})).refused(405, "/orders/A-1 does not take POST");
+    served
+        .send("POST", "/orders/A-1/approve", &[], &json!({}))
+        .refused(404, "order A-1 does not exist; place it first");
+    served
+        .send("POST", "/orders/A-1/aprove", &[], &json!({}))
+        .refused(400, "step: expected approve, ship, deliver or cancel, found \"aprove\"");
+    served.place("A-1").expect(201);
+    let with = |headers: &[(&str, &str)]| served.send("POST", "/orders/A-1/approve", headers, &json!({}));
+    with(&[("if-match", "0")]).refused(400, "If-Match: expected a revision in quotes, as in \"3\", found \"0\"");
+    let new = served.send("PUT", "/orders/A-1", &[("if-none-match", "*")], &tofu());
+    new.refused(412, "order A-1 exists");
+    let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({}));
+    cancel.refused(422, "expected a reason, found none; say why in {\"reason\": \"...\"}");
+    let mut other = tofu();
+    other["lines"][0]["quantity"] = json!(0);
+    assert_eq!(served.send("PUT", "/orders/A-2", &[], &other).expect(422).body["title"], "Unprocessable Entity");
+    other["lines"] = json!([]);
+    served.send("PUT", "/orders/A-2", &[], &other).refused(422, "expected 1 to 10000 lines, found 0");
+    served.get("/events?after=x", &[]).expect(400);
+    assert_eq!(served.get("/health", &[]).expect(200).body, json!({"status": "ok", "head": 1}));
+}
+
+/// The next event of a stream of server-sent events: its id, its type, its data.
+fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> (String, String, Value) {
+    let (mut id, mut name, mut data) = (String::new(), String::new(), Value::Null);
+    for line in lines {
+        let line = line.expect("a line");
+        match line.split_once(": ") {
+            Some(("id", value)) => id = value.to_owned(),
+            Some(("event", value)) => name = value.to_owned(),
+            Some(("data", value)) => data = serde_json::from_str(value).expect("JSON"),
+            _ if line.is_empty() && !id.is_empty() => return (id, name, data),
+            _ => {}
+        }
+    }
+    panic!("the stream of events ended")
+}
+
+#[test]
+fn what_happens_is_heard_once_and_in_order_from_where_the_listener_was() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    served.place("A-1").expect(201);
+    served.place("A-2").expect(201);
+    let listen = |path: &str, last: &str| {
+        let request = served.agent.get(format!("{}{path}", served.address)).header("last-event-id", last);
+        BufReader::new(request.call().expect("an answer").into_body().into_reader()).lines()
+    };
+    let mut all = listen("/events", "0");
+    let mut approvals = listen("/events?type=order-approved", "0");
+    assert_eq!(next_event(&mut all).2["stream"], "order-A-1");
+    assert_eq!(next_event(&mut all).0, "2");
+    served.send("POST", "/orders/A-2/approve", &[], &json!({})).expect(200);
+    let (id, name, data) = next_event(&mut all);
+    assert_eq!((id.as_str(), name.as_str(), data["stream"].as_str()), ("3", "order-approved", Some("order-A-2")));
+    assert_eq!(next_event(&mut approvals).0, "3");
+    let mut later = listen("/events", "2");
+    assert_eq!(next_event(&mut later).0, "3");
+    // Listeners do not keep the service from ending: their streams end with it.
+    let mut rest = String::new();
+    assert_eq!(served.end().trim(), "ended; the log has 3 events");
+    for line in all {
+        rest.push_str(&line.unwrap_or_default());
+    }
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn an_address_that_is_taken_is_told_before_anything_is_created() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let folder = Folder::new();
+    let expected = format!("error: could not listen on {address}: Address already in use (os error 98)");
+    folder.refused(&["serve", "--listen", &address], 1, &expected);
+    assert!(!folder.path("shop").exists());
+}
