@@ -155,12 +155,33 @@ impl Revenue {
         Ok(Self { whole, fraction: fraction.fract() })
     }
 
+    /// What is left when a part of it is taken away.
+    ///
+    /// # Errors
+    /// [`Inexact`] when the part is more than the whole.
+    pub fn minus(self, part: Self) -> Result<Self, Inexact> {
+        let borrowed = if self.fraction < part.fraction { Decimal::ONE } else { Decimal::ZERO };
+        // NOTE: both fractions are at least 0 and less than 1, and so is what is left with what was borrowed.
+        let fraction = self.fraction + borrowed - part.fraction;
+        let whole = self.whole.checked_sub(part.whole).and_then(|whole| whole.checked_sub(borrowed)).ok_or(Inexact)?;
+        if whole.is_sign_negative() && !whole.is_zero() { Err(Inexact) } else { Ok(Self { whole, fraction }) }
+    }
+
     /// The sum of all.
     ///
     /// # Errors
     /// [`Inexact`] when the sum is too large.
     pub fn sum(revenues: impl IntoIterator<Item = Result<Self, Inexact>>) -> Result<Self, Inexact> {
         revenues.into_iter().try_fold(Self::ZERO, |sum, revenue| sum.plus(revenue?))
+    }
+
+    /// Two numbers that are in the order of the amounts: what stands before the point, and what stands behind it in units of
+    /// the 28th digit.
+    #[must_use]
+    pub fn in_order(self) -> (i128, i128) {
+        let mut fraction = self.fraction;
+        fraction.rescale(28);
+        (self.whole.normalize().mantissa(), fraction.mantissa())
     }
 
     /// The amount in cents, rounded half to even.
@@ -180,6 +201,34 @@ impl fmt::Display for Revenue {
 impl Serialize for Revenue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Revenue as it is kept: exactly, in its two parts. What is shown is rounded, and must not be added up.
+pub mod exact {
+    use rust_decimal::Decimal;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::Revenue;
+
+    /// Writes both parts.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(revenue: &Revenue, serializer: S) -> Result<S::Ok, S::Error> {
+        (revenue.whole.normalize(), revenue.fraction.normalize()).serialize(serializer)
+    }
+
+    /// Reads both parts.
+    ///
+    /// # Errors
+    /// Those of the deserializer, and where the parts are not those of an amount.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Revenue, D::Error> {
+        let (whole, fraction) = <(Decimal, Decimal)>::deserialize(deserializer)?;
+        let is_amount = whole.fract().is_zero()
+            && (Decimal::ZERO..Revenue::LIMIT).contains(&whole)
+            && (Decimal::ZERO..Decimal::ONE).contains(&fraction);
+        if is_amount { Ok(Revenue { whole, fraction }) } else { Err(de::Error::custom("expected an amount of money")) }
     }
 }
 
@@ -244,6 +293,32 @@ mod tests {
         assert_eq!(line.map(|line| line.fraction), Ok("0.182497565448283144".parse().expect("a number")));
         let many = std::iter::repeat_n(line, 100_000);
         assert_eq!(Revenue::sum(many).map(|sum| sum.to_string()), Ok("34718249.76".into()));
+    }
+
+    #[test]
+    fn what_is_taken_away_was_there() {
+        let all = revenue("0.10", "3", "0").and_then(|a| a.plus(revenue("7.05", "1", "0.5")?)).expect("exact");
+        let part = revenue("0.95", "1", "0.1").expect("exact");
+        let rest = all.minus(part).expect("it is less");
+        assert_eq!(rest.plus(part), Ok(all));
+        assert_eq!(part.minus(all), Err(Inexact));
+        assert_eq!(all.minus(all), Ok(Revenue::ZERO));
+    }
+
+    #[test]
+    fn what_is_kept_is_exact_and_in_order() {
+        #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+        struct Kept(#[serde(with = "exact")] Revenue);
+        let amounts = [("0", "1", "0"), ("0.1", "1", "0.333"), ("0.1", "1", "0.3"), ("1", "1", "0"), ("19.99", "7", "0.05")];
+        let kept: Vec<Kept> = amounts.iter().map(|(p, q, d)| Kept(revenue(p, q, d).expect("exact"))).collect();
+        for pair in kept.windows(2) {
+            assert!(pair[0].0.in_order() < pair[1].0.in_order(), "{pair:?}");
+            let json = serde_json::to_string(&pair[1]).expect("JSON");
+            assert_eq!(&serde_json::from_str::<Kept>(&json).expect("the same"), &pair[1]);
+        }
+        for no_amount in ["[\"1.5\",\"0\"]", "[\"-1\",\"0\"]", "[\"1\",\"1\"]", "[\"1\",\"-0.5\"]"] {
+            assert!(serde_json::from_str::<Kept>(no_amount).is_err(), "{no_amount}");
+        }
     }
 
     #[test]

@@ -1,0 +1,58 @@
+//! What there is of each product.
+
+use es_core::prelude::*;
+use es_core::projection::{ApplyError, Projection, Rows};
+use es_core::view::{Order as Ordering, View};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Price, Product, ProductEvent, ProductId, ProductName};
+
+/// What there is of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockLevel {
+    /// What people call it.
+    pub name: ProductName,
+    /// What one piece costs unless an order says otherwise.
+    pub unit_price: Price,
+    /// How many pieces there are.
+    pub stock: u64,
+}
+
+/// All products.
+pub const STOCK: View<ProductId, StockLevel> = View::new("stock").ordered_by(&LOWEST_FIRST);
+/// Those of which there is least first.
+pub const LOWEST_FIRST: Ordering<ProductId, StockLevel, u64> = Ordering::new("lowest-first", |_, product| product.stock);
+
+/// Keeps how many pieces there are of each product.
+#[derive(Debug, Clone, Copy)]
+pub struct StockLevels;
+
+impl Projection for StockLevels {
+    type Event = ProductEvent;
+    const NAME: &'static str = "stock-levels";
+
+    fn apply(&self, event: &ProductEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let stream = at.stream();
+        let id = Product::id_of(stream)
+            .ok_or_else(|| ApplyError::new(format!("expected a stream of a product, found {stream:?}")))?;
+        let mut products = rows.view(&STOCK)?;
+        let known = products.get(&id)?;
+        let level = match event {
+            ProductEvent::Registered { name, unit_price, stock } => {
+                StockLevel { name: name.clone(), unit_price: *unit_price, stock: (*stock).into() }
+            }
+            ProductEvent::Received { quantity } | ProductEvent::Withdrawn { quantity } => {
+                let mut level = known.ok_or_else(|| {
+                    ApplyError::new(format!("expected product {id} to be registered before its stock changes"))
+                })?;
+                let pieces = quantity.get().into();
+                level.stock = match event {
+                    ProductEvent::Received { .. } => level.stock.saturating_add(pieces),
+                    _ => level.stock.saturating_sub(pieces),
+                };
+                level
+            }
+        };
+        products.put(&id, &level)
+    }
+}
