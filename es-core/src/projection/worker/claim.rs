@@ -46,6 +46,11 @@ impl Owned {
     pub(crate) fn expect(&self, commit: Commit) -> Commit {
         commit.expect_row(table(), self.key.clone(), Some(self.bytes.clone()))
     }
+
+    /// Whether it is still held.
+    pub(crate) async fn is_held(&self, store: &dyn EventStore) -> Result<bool, StoreError> {
+        Ok(store.row(&table(), &self.key).await?.as_ref() == Some(&self.bytes))
+    }
 }
 
 /// What an attempt to get a claim gave.

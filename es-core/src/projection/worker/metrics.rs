@@ -38,6 +38,11 @@ pub(crate) fn gauge(name: &'static str, projection: &'static str, value: f64) {
     metrics::gauge!(name, "projection" => projection).set(value);
 }
 
+/// Adds a duration to a histogram of a projection.
+pub(crate) fn histogram_of(name: &'static str, projection: &'static str, took: std::time::Duration) {
+    metrics::histogram!(name, "projection" => projection).record(took.as_secs_f64());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

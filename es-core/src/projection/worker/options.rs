@@ -10,19 +10,6 @@ use crate::subscription::DEFAULT_BATCH;
 /// The most workers of one projection.
 pub const MAX_PARTITIONS: u32 = 1024;
 
-/// What happens to an event whose type a projection does not know, although its query lets it through.
-///
-/// Events of the machinery's own streams, whose names begin with `es-`, are passed over in any case.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum UnknownEvents {
-    /// It is an event that cannot be applied: its key stops. A view that leaves out what it does not understand is wrong
-    /// without anybody noticing.
-    #[default]
-    Park,
-    /// It is passed over.
-    Skip,
-}
-
 /// What happens to a rebuild in which events had to be parked that are not parked in the view that is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RebuildErrors {
@@ -49,8 +36,6 @@ pub struct ProjectionOptions {
     pub commit_bytes: usize,
     /// How often an event is tried that cannot be applied, before its key stops. Meanwhile the later events of its worker wait.
     pub retry: RetryPolicy,
-    /// What happens to an event of an unknown type.
-    pub unknown_events: UnknownEvents,
     /// What happens to a rebuild with parked events.
     pub rebuild_errors: RebuildErrors,
     /// How long a worker that gives no sign of life keeps its claim. Another one then takes over.
@@ -74,7 +59,6 @@ impl Default for ProjectionOptions {
                 first_pause: Duration::from_millis(50),
                 longest_pause: Duration::from_secs(2),
             },
-            unknown_events: UnknownEvents::default(),
             rebuild_errors: RebuildErrors::default(),
             lease: Duration::from_secs(10),
             idle_checkpoint: Duration::from_secs(1),
@@ -109,13 +93,6 @@ impl ProjectionOptions {
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
-        self
-    }
-
-    /// The same with this policy for events of an unknown type.
-    #[must_use]
-    pub fn unknown_events(mut self, policy: UnknownEvents) -> Self {
-        self.unknown_events = policy;
         self
     }
 

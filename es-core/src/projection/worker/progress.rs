@@ -38,15 +38,16 @@ struct Meter {
 }
 
 impl Progress {
-    pub(crate) fn new(build: Build, checkpoints: &[Option<Position>], clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(build: Build, checkpoints: &[Option<Position>], least: watch::Sender<Option<Position>>, clock: Arc<dyn Clock>) -> Self {
         let partitions: Vec<_> = checkpoints.iter().map(|position| AtomicU64::new(number(*position))).collect();
-        let least = checkpoints.iter().copied().min().flatten();
-        let meter = Mutex::new(Meter { since: clock.elapsed(), from: number(least), rate: None });
+        let at = checkpoints.iter().copied().min().flatten();
+        least.send_if_modified(|least| std::mem::replace(least, at) != at);
+        let meter = Mutex::new(Meter { since: clock.elapsed(), from: number(at), rate: None });
         Self {
             build,
             clock,
             partitions,
-            least: watch::Sender::new(least),
+            least,
             applied: AtomicU64::new(0),
             retrying: AtomicU32::new(0),
             seen: AtomicI64::new(i64::MIN),
@@ -68,10 +69,10 @@ impl Progress {
     }
 
     /// Counts events that were applied or passed over.
-    pub(crate) fn count(&self, events: &[RecordedEvent]) {
-        self.applied.fetch_add(events.len() as u64, Ordering::Relaxed);
-        if let Some(last) = events.last() {
-            self.seen.store(last.recorded_at.timestamp_micros(), Ordering::Relaxed);
+    pub(crate) fn count<'e>(&self, events: impl Iterator<Item = &'e RecordedEvent>) {
+        for event in events {
+            self.applied.fetch_add(1, Ordering::Relaxed);
+            self.seen.store(event.recorded_at.timestamp_micros(), Ordering::Relaxed);
         }
     }
 
@@ -98,11 +99,6 @@ impl Progress {
     pub(crate) fn bounds(&self) -> (Option<Position>, Option<Position>) {
         let positions = || self.partitions.iter().map(|slot| Position::new(slot.load(Ordering::Acquire)));
         (positions().min().flatten(), positions().max().flatten())
-    }
-
-    /// Follows up to where everything counts.
-    pub(crate) fn watch(&self) -> watch::Receiver<Option<Position>> {
-        self.least.subscribe()
     }
 
     /// Positions per second, over the last few seconds.

@@ -7,7 +7,6 @@
 //! | `c` | [`Control`](super::control::Control): what an operator has asked for, and what is going on |
 //! | `l` | [`Claim`](super::claim::Claim): who may write |
 //! | `h` | [`Heartbeat`](super::claim::Heartbeat): until when, without another sign of life |
-//! | `t` table | nothing: the name of a table in which the projection has had rows |
 //! | `k` generation, key | [`ParkedKey`](super::parked::ParkedKey) |
 //! | `e` generation, key, position | [`ParkedEvent`](super::parked::ParkedEvent) |
 //! | `r` generation, key | a parked key that is to be tried again |
@@ -93,17 +92,6 @@ impl RowKeys {
 
     pub(crate) fn heartbeat(&self) -> Bytes {
         self.begin(b'h').freeze()
-    }
-
-    /// What the keys of the tables begin with.
-    pub(crate) fn tables(&self) -> Bytes {
-        self.begin(b't').freeze()
-    }
-
-    pub(crate) fn table(&self, table: &Table) -> Bytes {
-        let mut key = self.begin(b't');
-        key.put_slice(table.as_str().as_bytes());
-        key.freeze()
     }
 
     /// What the keys of all parked keys of a generation begin with.
