@@ -10,10 +10,19 @@
 //! nowhere by itself: the same projection is followed in the background, applied in the commit of the events, or folded on
 //! demand.
 
+mod checkpoint;
 mod events;
+mod generation;
 mod rows;
 
+pub use checkpoint::{
+    Checkpoint, applied, checkpoint, checkpoint_key, checkpoint_prefix, checkpoints_table, partition_of,
+};
 pub use events::{OneOf, ProjectedEvent};
+pub use generation::{
+    Build, Generation, Generations, MAX_PROJECTION_NAME_BYTES, active, check_name, generations, generations_table,
+    table,
+};
 pub use rows::{ApplyError, RowSource, Rows};
 
 use crate::aggregate::EventContext;

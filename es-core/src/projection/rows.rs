@@ -89,7 +89,8 @@ impl Rows {
     /// [`ApplyError`] when the row must be fetched first: hand it on.
     pub fn get(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, ApplyError> {
         let row = (table.clone(), Bytes::copy_from_slice(key));
-        if let Some(value) = self.of_event.get(&row).or_else(|| self.changed.get(&row)).or_else(|| self.known.get(&row)) {
+        if let Some(value) = self.of_event.get(&row).or_else(|| self.changed.get(&row)).or_else(|| self.known.get(&row))
+        {
             return Ok(value.clone());
         }
         self.missing.insert(row);
