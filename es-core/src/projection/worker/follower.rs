@@ -24,7 +24,7 @@ use super::rows::{Held, PAGE, RowKeys, decode, encode, page, table};
 use crate::clock::Clock;
 use crate::event::RecordedEvent;
 use crate::projection::{
-    Checkpoint, Folder, Generation, Outcome, Place, ProjectedEvent, Projection, Rows, checkpoint_key, checkpoints_table,
+    Checkpoint, Folder, Generation, Place, ProjectedEvent, Projection, Rows, checkpoint_key, checkpoints_table,
     partition_of,
 };
 use crate::revision::Position;
@@ -158,8 +158,7 @@ impl<P: Projection> Follower<P> {
             let is_unwritten = self.scanned > self.written.1;
             let batch = tokio::select! {
                 biased;
-                // NOTE: an error says that whoever could stop it is gone.
-                _ = stop.wait_for(|stop| *stop) => continue,
+                () = told(&mut stop) => continue,
                 batch = log.next() => batch?,
                 () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_unwritten => {
                     self.write_checkpoint().await?;
@@ -262,7 +261,7 @@ impl<P: Projection> Follower<P> {
             let retrying = pipeline.progress.retrying();
             let mut stop = self.stop.clone();
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(0),
+                () = told(&mut stop) => return Ok(0),
                 () = tokio::time::sleep(pause) => {}
             }
             drop(retrying);
@@ -494,6 +493,12 @@ impl<P: Projection> Follower<P> {
         let mut found = self.pipeline.store.read_log(LogRead::all().from(position).limit(1)).await?;
         Ok(found.next().await?.filter(|event| event.position == position))
     }
+}
+
+/// Waits until the worker is told to stop.
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
+    // NOTE: an error says that whoever could tell it is gone, which is the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Ends a batch at a position.

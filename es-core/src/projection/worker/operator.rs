@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::control::{Control, RebuildFrom, Wish};
 use super::parked::{ParkedEvent, ParkedKey};
-use super::rows::{Held, PAGE, RowKeys, decode, encode, page, table};
+use super::rows::{Held, RowKeys, decode, encode, page, table};
 use crate::event::NewEvent;
 use crate::name::{EventType, NameError, StreamId};
 use crate::projection::generation::{Generation, check_name, generations};
@@ -258,7 +258,7 @@ impl Operator {
     /// A commit that changes the control row as it is now, and records why.
     async fn begin(&self, event: NewEvent, change: impl Fn(&mut Control)) -> Result<Commit, StoreError> {
         let held = Held::<Control>::read(&*self.store, self.keys.control()).await?;
-        let mut control = held.value.unwrap_or_default();
+        let mut control = held.value.clone().unwrap_or_default();
         control.verbs += 1;
         change(&mut control);
         let commit = Commit::to(&self.audit, ExpectedRevision::Any, [event]);
@@ -294,24 +294,4 @@ pub(crate) fn audit_event(projection: &str, event_type: &str, mut details: Value
     }
     let name = EventType::new(event_type).map_err(|error| StoreError::io("record a verb", error))?;
     Ok(NewEvent::json(name, details.to_string()))
-}
-
-/// All keys that stand still in a generation, page by page, as long as `look` says so.
-pub(crate) async fn each_parked_key(
-    store: &dyn EventStore,
-    keys: &RowKeys,
-    generation: Generation,
-    mut look: impl AsyncFnMut(ParkedKey) -> Result<bool, StoreError>,
-) -> Result<(), StoreError> {
-    let mut after = None;
-    loop {
-        let rows = page(store, keys.parked_keys(generation), after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = Some(last.key.clone());
-        for row in rows {
-            if !look(decode(&row.key, &row.value)?).await? {
-                return Ok(());
-            }
-        }
-    }
 }

@@ -6,9 +6,10 @@ use super::claim::store_error;
 use super::control::{RebuildFrom, Wish};
 use super::follower::Fence;
 use super::metrics;
-use super::operator::{Operator, audit_event, each_parked_key};
+use super::operator::{Operator, audit_event};
 use super::options::{ProjectionOptions, RebuildErrors};
-use super::rows::{Retired, RowKeys, encode, table};
+use super::parked::ParkedKey;
+use super::rows::{PAGE, Retired, RowKeys, decode, encode, page, table};
 use crate::clock::Clock;
 use crate::projection::{
     Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table, generations,
@@ -246,14 +247,18 @@ pub(crate) async fn is_held(
     if options.rebuild_errors == RebuildErrors::Swap {
         return Ok(false);
     }
-    let mut is_held = false;
-    each_parked_key(store, keys, built.generation, async |parked| {
-        let of_read = store.row(&table(), &keys.parked_key(read.generation, &parked.key)).await?;
-        is_held = of_read.is_none();
-        Ok(!is_held)
-    })
-    .await?;
-    Ok(is_held)
+    let mut after = None;
+    loop {
+        let rows = page(store, keys.parked_keys(built.generation), after, PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(false) };
+        after = Some(last.key.clone());
+        for row in rows {
+            let parked: ParkedKey = decode(&row.key, &row.value)?;
+            if store.row(&table(), &keys.parked_key(read.generation, &parked.key)).await?.is_none() {
+                return Ok(true);
+            }
+        }
+    }
 }
 
 fn put_checkpoints(

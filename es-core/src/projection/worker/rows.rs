@@ -103,11 +103,6 @@ impl RowKeys {
         self.of_key(b'k', generation, key).freeze()
     }
 
-    /// What the keys of all parked events of a generation begin with.
-    pub(crate) fn parked_events(&self, generation: Generation) -> Bytes {
-        self.of_generation(b'e', generation).freeze()
-    }
-
     /// What the keys of the parked events of a key begin with.
     pub(crate) fn parked_events_of(&self, generation: Generation, key: &str) -> Bytes {
         self.of_key(b'e', generation, key).freeze()
@@ -213,7 +208,6 @@ mod tests {
         assert!(!keys.parked_event(FIRST, "order-12", at).starts_with(&keys.parked_events_of(FIRST, "order-1")));
         assert!(!keys.parked_event(FIRST, "", at).starts_with(&keys.parked_events_of(FIRST, "\0")));
         assert!(keys.parked_event(FIRST, "order-1", at).starts_with(&keys.parked_events_of(FIRST, "order-1")));
-        assert!(keys.parked_event(FIRST, "order-1", at).starts_with(&keys.parked_events(FIRST)));
         let long = ["x".repeat(2_000) + "a", "x".repeat(2_000) + "b"];
         assert_ne!(keys.parked_key(FIRST, &long[0]), keys.parked_key(FIRST, &long[1]));
         assert!(keys.parked_event(FIRST, &long[0], at).len() < crate::store::MAX_ROW_KEY_BYTES);

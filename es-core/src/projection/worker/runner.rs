@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::claim::{Attempt, Owned, Terms, Watched, release};
 use super::control::Control;
-use super::follower::{Exit, Fence, FollowError, Follower, Pipeline};
+use super::follower::{Exit, Fence, FollowError, Follower, Pipeline, told};
 use super::operator::Operator;
 use super::options::ProjectionOptions;
 use super::plan::{Plan, Side};
@@ -100,8 +100,7 @@ impl<P: Projection> Runner<P> {
     }
 
     async fn stopped(&self) {
-        // NOTE: an error says that whoever could stop it is gone.
-        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+        told(&mut self.stop.clone()).await;
     }
 
     /// Waits for the claim; `None` when it was stopped before.

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::claim::Terms;
+use super::follower::told;
 use super::operator::Operator;
 use super::options::ProjectionOptions;
 use super::rows::RowKeys;
@@ -348,7 +349,7 @@ async fn supervise<P: Projection>(runner: Arc<Runner<P>>) {
         tracing::error!(projection = P::NAME, error = failure, ?pause, "projection failed; starting it again");
         runner.shared.failed(failure);
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = told(&mut stop) => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
