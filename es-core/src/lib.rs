@@ -137,6 +137,7 @@ pub mod store;
 pub mod testing;
 mod typed;
 mod variant;
+pub mod view;
 
 #[doc(hidden)]
 #[path = "private.rs"]
