@@ -85,23 +85,13 @@ impl Views {
             .map_err(|error| StoreError::io(format!("name the table {logical:?} of a view"), error))
     }
 
-    /// Reads from the active build, again where another one has taken its place meanwhile; `None` where there is none.
-    async fn read<T>(&self, read: impl AsyncFn(&Build) -> Result<T, ViewError>) -> Result<Option<(T, Build)>, ViewError> {
+    /// The build to read from first.
+    async fn begin(&self) -> Result<Option<Build>, StoreError> {
         let known = self.known().build;
-        let mut build = match known {
-            Some(build) => Some(build),
-            None => self.build().await?,
-        };
-        while let Some(found) = build {
-            let result = read(&found).await;
-            // ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still
-            // active now was whole while it was read. An error may come from reading what was being removed.
-            build = self.build().await?;
-            if build.is_some_and(|now| now.generation == found.generation) {
-                return Ok(Some((result?, found)));
-            }
+        match known {
+            Some(build) => Ok(Some(build)),
+            None => self.build().await,
         }
-        Ok(None)
     }
 
     /// Checks that the view was built as it is declared; `false` where nothing of it was built yet.
@@ -148,8 +138,17 @@ impl<'a, K: ViewKey, V: 'static> ViewReader<'a, K, V> {
     /// [`ViewError`]; each variant says what to do.
     pub async fn get(&self, key: &K) -> Result<Option<V>, ViewError> {
         let key = key.to_key();
-        let found = self.views.read(async |build| self.get_from(build, &key).await).await?;
-        Ok(found.and_then(|(value, _)| value))
+        let mut build = self.views.begin().await?;
+        while let Some(read) = build {
+            let value = self.get_from(&read, &key).await;
+            // ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still
+            // active now was whole while it was read. An error may come from reading what was being removed.
+            build = self.views.build().await?;
+            if build.is_some_and(|active| active.generation == read.generation) {
+                return value;
+            }
+        }
+        Ok(None)
     }
 
     /// The value under a key, with the position up to which the log counts in it at the least.
@@ -184,14 +183,19 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
     /// [`ViewError`]; each variant says what to do.
     pub async fn read(&self) -> Result<Page<K, V>, ViewError> {
         let logical = self.table()?;
-        let found = self.source.read(async |build| self.read_from(build, &logical).await).await?;
         let rebuilt = || ViewError::Rebuilt { view: self.view.name() };
-        let Some((page, build)) = found else {
-            return if self.after.is_some() { Err(rebuilt()) } else { Ok(Page { rows: Vec::new(), next: None }) };
-        };
-        let (rows, next) = page.ok_or_else(rebuilt)?;
-        let next = next.map(|key| Continuation { generation: build.generation, key });
-        Ok(Page { rows, next })
+        let mut build = self.source.begin().await?;
+        while let Some(read) = build {
+            let page = self.read_from(&read, &logical).await;
+            // ORDER: behind the read, as in `get`.
+            build = self.source.build().await?;
+            if build.is_some_and(|active| active.generation == read.generation) {
+                let (rows, next) = page?.ok_or_else(rebuilt)?;
+                let next = next.map(|key| Continuation { generation: read.generation, key });
+                return Ok(Page { rows, next });
+            }
+        }
+        if self.after.is_some() { Err(rebuilt()) } else { Ok(Page { rows: Vec::new(), next: None }) }
     }
 
     /// All rows of the scan, page after page of as many rows as its limit says. Rows that change meanwhile may be seen before or
@@ -211,7 +215,11 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
 
     /// `None` where the scan goes on from a page of another build.
     #[expect(clippy::type_complexity, reason = "it is the answer of `decode`")]
-    async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<(Vec<(K, V)>, Option<Bytes>)>, ViewError> {
+    async fn read_from(
+        &self,
+        build: &Build,
+        logical: &Table,
+    ) -> Result<Option<(Vec<(K, V)>, Option<Bytes>)>, ViewError> {
         if self.after.as_ref().is_some_and(|after| after.generation != build.generation) {
             return Ok(None);
         }
@@ -221,5 +229,47 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
         let table = self.source.physical(build.generation, logical)?;
         let rows = self.source.inner.store.rows(self.row_scan(table)).await?;
         self.decode(rows).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTS: View<String, u64> = View::new("counts");
+
+    /// Futures of closures are `Send` for one lifetime only, which a task or a request handler cannot use.
+    #[test]
+    fn a_read_can_be_waited_for_in_a_task() {
+        fn task<F: Future + Send + 'static>(_: F) {}
+        struct Counts;
+        impl Projection for Counts {
+            type Event = crate::projection::OneOf<Never, Never>;
+            const NAME: &'static str = "counts";
+            fn apply(
+                &self,
+                _: &Self::Event,
+                _: &crate::EventContext<'_>,
+                _: &mut crate::projection::Rows,
+            ) -> Result<(), crate::projection::ApplyError> {
+                Ok(())
+            }
+        }
+        enum Never {}
+        impl crate::projection::ProjectedEvent for Never {
+            fn types() -> std::collections::BTreeSet<crate::EventType> {
+                std::collections::BTreeSet::new()
+            }
+            fn read(event: crate::RawEvent<'_>) -> Result<crate::Events<Self>, crate::DecodeEventError> {
+                let found = event.event_type.to_owned();
+                Err(crate::DecodeEventError::UnknownType { found, known: crate::typed::KnownNames(&[]) })
+            }
+        }
+        let views = Views::of::<Counts>(Arc::new(crate::store::memory::MemoryStore::new()));
+        task({
+            let views = views.clone();
+            async move { views.view(&COUNTS).get(&"a".to_owned()).await }
+        });
+        task(async move { views.view(&COUNTS).scan().read_all().await });
     }
 }

@@ -189,11 +189,12 @@ pub(crate) async fn page(
     limit: usize,
 ) -> Result<Vec<Row>, StoreError> {
     let scan = RowScan::new(table(), prefix, limit);
-    store.rows(match after {
-        Some(after) => scan.after(after),
-        None => scan,
-    })
-    .await
+    store
+        .rows(match after {
+            Some(after) => scan.after(after),
+            None => scan,
+        })
+        .await
 }
 
 #[cfg(test)]

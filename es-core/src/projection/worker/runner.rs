@@ -155,10 +155,13 @@ impl<P: Projection> Runner<P> {
             }
             let control = Held::<Control>::read(&*self.store, self.keys.control()).await?;
             let fence = Fence { owned: owned.clone(), control };
-            let prepared = match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock).await? {
-                Some(plan) => self.round(plan, fence).await,
-                None => Ok(Next::Again),
-            };
+            let prepared =
+                match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock)
+                    .await?
+                {
+                    Some(plan) => self.round(plan, fence).await,
+                    None => Ok(Next::Again),
+                };
             match prepared {
                 Ok(Next::Stop) => return Ok(End::Stopped),
                 Ok(Next::Again) => {}
@@ -209,7 +212,8 @@ impl<P: Projection> Runner<P> {
             round.built = Some(self.start(&mut round.tasks, Side::Built, build, &fence, None).await?);
         }
         self.show(&plan, round.read.as_ref(), round.built.as_ref()).await?;
-        let sweep = cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.owned, &*self.clock, self.options.keep_retired);
+        let sweep =
+            cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.owned, &*self.clock, self.options.keep_retired);
         let mut sweep = std::pin::pin!(sweep);
         let mut is_swept = false;
         // NOTE: made once, because a look that is given up and begun anew at every turn might never end.
@@ -252,7 +256,8 @@ impl<P: Projection> Runner<P> {
         }
         // ORDER: workers have written their last checkpoints; only now both sides stand still.
         if matches!(outcome, Ok(Next::Again)) && hand_over.is_some() {
-            plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock, &plan).await?;
+            plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock, &plan)
+                .await?;
         }
         outcome
     }
@@ -283,7 +288,9 @@ impl<P: Projection> Runner<P> {
             None => plan.furthest(&*self.store, P::NAME).await?,
         };
         let missing = target.map_or(0, Position::get).saturating_sub(at.map_or(0, Position::get));
-        if missing > u64::from(self.options.batch) || plan::is_held(&*self.store, &self.keys, &self.options, plan).await? {
+        if missing > u64::from(self.options.batch)
+            || plan::is_held(&*self.store, &self.keys, &self.options, plan).await?
+        {
             return Ok(false);
         }
         round.stop(Side::Read);
