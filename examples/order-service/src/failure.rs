@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use es_core::projection::{StartError, VerbError, WaitError};
+use es_core::view::ViewError;
 use es_core::{Conflict, ExecuteError, LoadError, MachineryError, NameError, Revision, StoreError};
 
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
@@ -58,6 +60,38 @@ pub enum Failure {
     /// A state could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The read models do not show yet what was asked for. What was commanded before has succeeded.
+    #[error(transparent)]
+    Behind(#[from] WaitError),
+    /// A read model cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// There is no such projection.
+    #[error("there is no projection {name:?}: expected {}", crate::views::NAMES.join(", "))]
+    NoProjection {
+        /// What was asked for.
+        name: String,
+    },
+    /// An operator asked for something that cannot be done.
+    #[error(transparent)]
+    Verb(#[from] VerbError),
+    /// The read models cannot be kept.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The read models are not what the log says. This is a bug; `order-service projections rebuild` builds them anew.
+    #[error("the read models differ from the log in {}; report it, and rebuild them with `projections rebuild`", .what.join(", "))]
+    Differs {
+        /// In what.
+        what: Vec<&'static str>,
+    },
+    /// A running service did not answer as it should.
+    #[error("the service at {url} {said}")]
+    Remote {
+        /// Where it is.
+        url: String,
+        /// What it said.
+        said: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,7 +3,8 @@
 //! - [`domain`]: orders, products, money. Not a word of storage.
 //! - [`shop`]: the domain on a store.
 //! - [`import`]: orders, lines and products from CSV files.
-//! - [`report`]: what all orders come to, folded from the log.
+//! - [`views`]: the read models, kept up to date in the background; [`projections`]: what operators do with that.
+//! - [`report`]: what all orders come to.
 //! - [`http`]: commands and queries over HTTP, and what happens, live.
 //! - [`cli`]: the command line, which opens the store.
 //!
@@ -16,6 +17,8 @@ pub mod failure;
 pub mod http;
 pub mod import;
 pub mod moment;
+pub mod projections;
 pub mod report;
 pub mod shop;
 pub mod shown;
+pub mod views;

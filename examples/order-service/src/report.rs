@@ -1,10 +1,14 @@
-//! The report: what all orders come to. A pure function of their states; no table is kept.
+//! The report: what all orders come to. It is read from the read models; folding all orders again gives the same, which is how
+//! the read models are verified.
 
 use std::collections::BTreeMap;
 
+use es_core::view::{View, ViewError};
+use es_core::{Position, Timestamp};
 use serde::Serialize;
 
-use crate::domain::{Inexact, Order, OrderId, OrderLine, OrderStatus, PlacedOrder, ProductId, Revenue};
+use crate::domain::{Destination, Inexact, Order, OrderId, OrderLine, OrderStatus, PlacedOrder, ProductId, Revenue};
+use crate::views::{ALL, BEST_FIRST, COUNTRIES, DEMAND, Demand, MONTHS, ReadModels, STATUSES, TOTAL, Total};
 
 /// How many products are in the list of the best.
 const TOP: usize = 10;
@@ -94,6 +98,60 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The same report from the read models, in a log with this head. Nothing is folded: it costs what it shows.
+    ///
+    /// # Errors
+    /// [`ViewError`] when a read model cannot be read.
+    pub async fn of_views(models: &ReadModels, head: Option<Position>) -> Result<Self, ViewError> {
+        let mut by_status = ByStatus::default();
+        for (status, orders) in models.orders.view(&STATUSES).scan().read_all().await? {
+            *by_status.of(status) = orders;
+        }
+        let total = models.sales.view(&TOTAL).get(&ALL).await?.unwrap_or_default();
+        let top = models.demand.view(&DEMAND).scan().by(&BEST_FIRST).limit(TOP).read().await?;
+        Ok(Self {
+            orders: OrderStatus::ALL.iter().map(|status| by_status.get(*status)).sum(),
+            events: head.map_or(0, Position::get),
+            by_status,
+            revenue: total.revenue,
+            revenue_by_month: revenues(models, &MONTHS).await?,
+            revenue_by_country: revenues(models, &COUNTRIES).await?,
+            top_products: top.rows.into_iter().map(TopProduct::from).collect(),
+        })
+    }
+
+    /// In what two reports differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            (self.orders != other.orders, "the number of orders"),
+            (self.events != other.events, "the number of events"),
+            (self.by_status != other.by_status, "the orders of each status"),
+            (self.revenue != other.revenue, "revenue"),
+            (self.revenue_by_month != other.revenue_by_month, "revenue by month"),
+            (self.revenue_by_country != other.revenue_by_country, "revenue by country"),
+            (self.top_products != other.top_products, "the best products"),
+        ];
+        differs.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
+    }
+}
+
+/// The revenue under each key of a view.
+pub(crate) async fn revenues(
+    models: &ReadModels,
+    view: &View<String, Total>,
+) -> Result<BTreeMap<String, Revenue>, ViewError> {
+    let rows = models.sales.view(view).scan().read_all().await?;
+    Ok(rows.into_iter().map(|(name, total)| (name, total.revenue)).collect())
+}
+
+impl From<(ProductId, Demand)> for TopProduct {
+    fn from((product_id, demand): (ProductId, Demand)) -> Self {
+        Self { product_id, quantity: demand.quantity, revenue: demand.revenue }
+    }
+}
+
 /// Sums on the way to a report.
 #[derive(Default)]
 struct Tally<'a> {
@@ -115,10 +173,9 @@ impl<'a> Tally<'a> {
         let revenue = order.lines.revenue()?;
         add(&mut self.revenue, revenue)?;
         if let Some(placed_at) = order.reached.get(&OrderStatus::Placed) {
-            add(self.by_month.entry(placed_at.format("%Y-%m").to_string()).or_default(), revenue)?;
+            add(self.by_month.entry(month_of(*placed_at)).or_default(), revenue)?;
         }
-        let country = order.destination.country.as_ref().map_or(NO_COUNTRY, |country| country.as_str());
-        add(self.by_country.entry(country.to_owned()).or_default(), revenue)?;
+        add(self.by_country.entry(country_of(&order.destination).to_owned()).or_default(), revenue)?;
         order.lines.as_slice().iter().try_for_each(|line| self.take_line(line))
     }
 
@@ -127,6 +184,16 @@ impl<'a> Tally<'a> {
         *quantity = quantity.saturating_add(line.quantity.get().into());
         add(revenue, line.revenue()?)
     }
+}
+
+/// The month (`2016-07`, in UTC) in which something that was placed then counts.
+pub(crate) fn month_of(placed_at: Timestamp) -> String {
+    placed_at.format("%Y-%m").to_string()
+}
+
+/// The country under which an order counts.
+pub(crate) fn country_of(destination: &Destination) -> &str {
+    destination.country.as_ref().map_or(NO_COUNTRY, |country| country.as_str())
 }
 
 fn add(sum: &mut Revenue, revenue: Revenue) -> Result<(), Inexact> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_rocksdb::Options;
 use serde::Serialize;
@@ -13,7 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::answer::Answer;
 use crate::failure::Failure;
 use crate::http::{self, Service};
+use crate::projections::Projections;
 use crate::shop::Shop;
+
+/// How long the projections may take to finish what they have in hand.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a service says when it has ended.
 #[derive(Serialize)]
@@ -27,11 +32,13 @@ pub(super) async fn run(data: &Path, listen: SocketAddr) -> Result<Answer, Failu
     let listener = bind(listen).await?;
     let end = asked_to_end()?;
     let store = Options::new().open(data).await?;
-    let service = Service::new(Shop::new(Arc::new(store.clone())));
+    let shop = Shop::new(Arc::new(store.clone()));
+    let projections = Projections::start(&shop.shared_store())?;
+    let service = Service::new(shop, projections);
     say_listening(&listener);
     let served = http::serve(Arc::clone(&service), listener, end).await;
-    service.shop().settle().await;
     let head = service.shop().store().head().await?;
+    service.end(PATIENCE).await;
     let closed = store.close().await;
     served?;
     closed?;

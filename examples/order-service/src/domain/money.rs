@@ -309,7 +309,8 @@ mod tests {
     fn what_is_kept_is_exact_and_in_order() {
         #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
         struct Kept(#[serde(with = "exact")] Revenue);
-        let amounts = [("0", "1", "0"), ("0.1", "1", "0.333"), ("0.1", "1", "0.3"), ("1", "1", "0"), ("19.99", "7", "0.05")];
+        let amounts =
+            [("0", "1", "0"), ("0.1", "1", "0.333"), ("0.1", "1", "0.3"), ("1", "1", "0"), ("19.99", "7", "0.05")];
         let kept: Vec<Kept> = amounts.iter().map(|(p, q, d)| Kept(revenue(p, q, d).expect("exact"))).collect();
         for pair in kept.windows(2) {
             assert!(pair[0].0.in_order() < pair[1].0.in_order(), "{pair:?}");

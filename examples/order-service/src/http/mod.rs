@@ -10,18 +10,28 @@
 //! | `POST /products/{id}/receive`, `withdraw` | changes its stock |
 //! | `GET /products/{id}` | the product as it is |
 //! | `GET /events?after=P&category=C&type=T` | what happens, from a position on and live, as server-sent events |
+//! | `GET /orders?customer=C&limit=N&after=NEXT` | orders, those placed last first |
+//! | `GET /products?at_most=N` | products, those with the lowest stock first |
+//! | `GET /demand`, `GET /revenue`, `GET /report` | what sells best; revenue by month and country; all of it together |
+//! | `GET /projections` | how far the read models are |
+//! | `POST /projections/{name}` | `{"verb": "pause"}`, `resume`, `reset`, `rebuild`, `retry` with `key`, `skip` with `key`, `position` and `reason` |
+//! | `GET /projections/{name}/parked` | what could not be applied |
 //! | `GET /health` | whether the process answers and the store takes reads |
 //!
 //! A command with `If-Match: "N"` counts only at revision N, and gives 412 otherwise. With `Idempotency-Key: K` it counts
-//! once under that key, and gives its first result when it is sent again. Refusals are `application/problem+json` (RFC 9457).
+//! once under that key, and gives its first result when it is sent again. `ES-Position` of its answer says where it stands in
+//! the log; a question about all orders or products with `at_least=POSITION` waits until its answer shows that. Refusals are `application/problem+json` (RFC 9457).
 
 mod live;
 mod orders;
 mod problem;
 mod products;
+mod projections;
+mod queries;
 mod terms;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -32,22 +42,36 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
+use crate::projections::Projections;
 use crate::shop::Shop;
+use crate::views::ReadModels;
 use problem::Problem;
 
 /// What every request may ask.
 #[derive(Debug)]
 pub struct Service {
     shop: Shop,
+    models: ReadModels,
+    projections: Projections,
     /// Turns true when the service ends, so that requests without an end do, too.
     ending: watch::Sender<bool>,
 }
 
 impl Service {
-    /// A service of this shop.
+    /// A service of this shop, and of the read models that these projections keep.
     #[must_use]
-    pub fn new(shop: Shop) -> Arc<Self> {
-        Arc::new(Self { shop, ending: watch::Sender::new(false) })
+    pub fn new(shop: Shop, projections: Projections) -> Arc<Self> {
+        let models = ReadModels::of(&shop.shared_store());
+        Arc::new(Self { shop, models, projections, ending: watch::Sender::new(false) })
+    }
+
+    /// Ends what runs behind the back of the requests. Nothing is lost where it does not end in time.
+    pub async fn end(self: Arc<Self>, patience: Duration) {
+        self.shop.settle().await;
+        // NOTE: a request that is still held by a slow connection keeps them alive; they end with the process.
+        if let Some(service) = Arc::into_inner(self) {
+            service.projections.end(patience).await;
+        }
     }
 
     /// The shop.
@@ -60,12 +84,20 @@ impl Service {
 /// Everything that can be asked over HTTP.
 pub fn router(service: Arc<Service>) -> Router {
     Router::new()
+        .route("/orders", get(queries::orders))
         .route("/orders/{id}", put(orders::place).get(orders::show))
         .route("/orders/{id}/events", get(orders::history))
         .route("/orders/{id}/{step}", post(orders::step))
+        .route("/products", get(queries::stock))
         .route("/products/{id}", put(products::register).get(products::show))
         .route("/products/{id}/{step}", post(products::step))
+        .route("/demand", get(queries::demand))
+        .route("/revenue", get(queries::revenue))
+        .route("/report", get(queries::report))
         .route("/events", get(live::events))
+        .route("/projections", get(projections::list))
+        .route("/projections/{name}", post(projections::act))
+        .route("/projections/{name}/parked", get(projections::parked))
         .route("/health", get(health))
         .fallback(Problem::no_such_path)
         .method_not_allowed_fallback(Problem::no_such_method)

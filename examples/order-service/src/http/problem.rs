@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use es_core::projection::VerbError;
+use es_core::view::ViewError;
 use es_core::{ExecuteError, LoadError, NameError, StoreError};
 use serde::Serialize;
 
@@ -56,14 +58,28 @@ impl Problem {
             | Failure::NoOrderThen { .. }
             | Failure::NoRevisionYet { .. }
             | Failure::NoProduct(_)
+            | Failure::NoProjection { .. }
             | Failure::Order(OrderRejection::NotPlaced { .. })
             | Failure::Product(ProductRejection::NotRegistered { .. }) => StatusCode::NOT_FOUND,
-            Failure::Conflict(_) | Failure::Order(_) | Failure::Product(_) => StatusCode::CONFLICT,
+            Failure::Conflict(_)
+            | Failure::Order(_)
+            | Failure::Product(_)
+            | Failure::Verb(VerbError::NotParked { .. } | VerbError::NotFirst { .. })
+            | Failure::View(ViewError::Rebuilt { .. }) => StatusCode::CONFLICT,
             Failure::Lines(_) | Failure::Inexact(_) | Failure::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Failure::Store(StoreError::Closed | StoreError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::Machinery(_) | Failure::Load(_) | Failure::Store(_) | Failure::Open(_) | Failure::Io { .. } => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Failure::Behind(_)
+            | Failure::Verb(VerbError::Busy { .. })
+            | Failure::Store(StoreError::Closed | StoreError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Machinery(_)
+            | Failure::Load(_)
+            | Failure::Store(_)
+            | Failure::View(_)
+            | Failure::Verb(_)
+            | Failure::Start(_)
+            | Failure::Differs { .. }
+            | Failure::Remote { .. }
+            | Failure::Open(_)
+            | Failure::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, failure.to_string())
     }
@@ -94,6 +110,12 @@ impl From<StoreError> for Problem {
 
 impl From<LoadError> for Problem {
     fn from(error: LoadError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
         Failure::from(error).into()
     }
 }

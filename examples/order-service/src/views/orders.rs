@@ -2,10 +2,10 @@
 
 use std::cmp::Reverse;
 
+use es_core::Timestamp;
 use es_core::prelude::*;
 use es_core::projection::{ApplyError, Projection, Rows};
 use es_core::view::{Order as Ordering, View};
-use es_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::money::exact;
@@ -34,8 +34,7 @@ pub struct OrderSummary {
 }
 
 /// All orders.
-pub const ORDERS: View<OrderId, OrderSummary> =
-    View::new("orders").ordered_by(&NEWEST_FIRST).ordered_by(&BY_CUSTOMER);
+pub const ORDERS: View<OrderId, OrderSummary> = View::new("orders").ordered_by(&NEWEST_FIRST).ordered_by(&BY_CUSTOMER);
 /// Orders, those placed last first.
 pub const NEWEST_FIRST: Ordering<OrderId, OrderSummary, Reverse<Timestamp>> =
     Ordering::new("newest-first", |_, order| Reverse(order.placed_at));

@@ -21,7 +21,8 @@ pub struct StockLevel {
 /// All products.
 pub const STOCK: View<ProductId, StockLevel> = View::new("stock").ordered_by(&LOWEST_FIRST);
 /// Those of which there is least first.
-pub const LOWEST_FIRST: Ordering<ProductId, StockLevel, u64> = Ordering::new("lowest-first", |_, product| product.stock);
+pub const LOWEST_FIRST: Ordering<ProductId, StockLevel, u64> =
+    Ordering::new("lowest-first", |_, product| product.stock);
 
 /// Keeps how many pieces there are of each product.
 #[derive(Debug, Clone, Copy)]
