@@ -91,6 +91,36 @@ Examples:
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
+    /// Show how far the read models are, and act on what keeps them up to date
+    ///
+    /// Without --url the store is opened here and the projections run until they have caught up; the service must not run
+    /// beside it. With --url the running service is asked.
+    #[command(after_help = "\
+Examples:
+  order-service --data shop projections list
+  order-service projections --url http://localhost:8080 pause sales --reason \"the numbers look wrong\"
+  order-service projections --url http://localhost:8080 rebuild sales
+  order-service --data shop projections parked sales
+  order-service --data shop projections retry sales order-A-1
+  order-service --data shop projections skip sales order-A-1 17 --reason \"placed by mistake\"")]
+    Projections {
+        #[command(flatten)]
+        at: Where,
+        #[command(subcommand)]
+        command: ProjectionCommand,
+    },
+    /// Watch the read models catch up: progress, lag and remaining time
+    ///
+    /// Without --url the projections run here until they have caught up. With --url the running service is watched until
+    /// Ctrl-C.
+    #[command(after_help = "\
+Examples:
+  order-service --data shop watch
+  order-service watch --url http://localhost:8080")]
+    Watch {
+        #[command(flatten)]
+        at: Where,
+    },
     #[command(flatten)]
     OnShop(ShopCommand),
 }
@@ -130,11 +160,75 @@ Examples:
         id: OrderId,
     },
     /// Show what all orders come to
-    #[command(after_help = "Example:\n  order-service --data shop report --json")]
-    Report,
+    ///
+    /// It is read from the read models, which are brought up to date first.
+    #[command(after_help = "\
+Examples:
+  order-service --data shop report --json
+  order-service --data shop report --verify")]
+    Report {
+        /// Fold the whole log as well, compare, and fail where the read models say anything else
+        #[arg(long)]
+        verify: bool,
+    },
     /// Register products, and receive and withdraw stock
     #[command(subcommand)]
     Product(ProductCommand),
+}
+
+/// Where the projections run.
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// The address of a running service
+    #[arg(long, value_name = "URL", env = "ORDER_SERVICE_URL")]
+    pub(super) url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProjectionCommand {
+    /// Show how far each of them is
+    List,
+    /// Let one stand still, also through restarts
+    Pause(WhyArgs),
+    /// Let a paused one go on
+    Resume(WhyArgs),
+    /// Build a view anew beside the old one, which is read until the new one has caught up
+    Rebuild(WhyArgs),
+    /// Empty a view and build it anew, for all to see
+    Reset(WhyArgs),
+    /// Show what could not be applied
+    Parked {
+        /// The projection
+        name: String,
+    },
+    /// Try the parked events of a key again
+    Retry {
+        /// The projection
+        name: String,
+        /// The key, as `parked` shows it
+        key: String,
+    },
+    /// Skip the event that stopped a key, for good
+    Skip {
+        /// The projection
+        name: String,
+        /// The key, as `parked` shows it
+        key: String,
+        /// The position of the event, as `parked` shows it
+        position: u64,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WhyArgs {
+    /// The projection
+    pub(super) name: String,
+    /// Why; it is recorded
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,9 +5,12 @@ mod args;
 mod import;
 mod order;
 mod product;
+mod projections;
+mod remote;
 mod report;
 mod serve;
 mod show;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,7 +25,8 @@ use crate::domain::product::{Receive, Withdraw};
 use crate::failure::Failure;
 use crate::shop::Shop;
 use answer::Answer;
-use args::{Cli, Command, ProductCommand, ShopCommand};
+use args::{Cli, Command, ProductCommand, ShopCommand, Where};
+use remote::Remote;
 
 /// Does what the command line asks. Exit codes: 0 done, 1 not done, 2 not understood, 3 somebody else was faster.
 #[must_use]
@@ -41,13 +45,18 @@ pub fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(cli: Cli) -> Result<Answer, Failure> {
-    let data = cli.data();
     match cli.command {
-        Command::Import(args) => import::run(&data, &args).await,
-        Command::Serve { listen } => serve::run(&data, listen).await,
-        Command::OnShop(command) => {
+        Command::Import(ref args) => import::run(&cli.data(), args).await,
+        Command::Serve { listen } => serve::run(&cli.data(), listen).await,
+        Command::Projections { at: Where { url: Some(ref url) }, ref command } => {
+            projections::ask(&Remote::new(url), command).await
+        }
+        Command::Watch { at: Where { url: Some(ref url) } } => watch::remote(&Remote::new(url)).await,
+        Command::Projections { ref command, .. } => projections::here(&cli.data(), command).await,
+        Command::Watch { .. } => watch::here(&cli.data()).await,
+        Command::OnShop(ref command) => {
             let creates = matches!(command, ShopCommand::Place(_) | ShopCommand::Product(ProductCommand::Register(_)));
-            with_shop(&data, creates, async |shop| ask(shop, command).await).await
+            with_shop(&cli.data(), creates, async |shop| ask(shop, command).await).await
         }
     }
 }
@@ -68,30 +77,32 @@ async fn with_shop(
     Ok(answer)
 }
 
-async fn ask(shop: &Shop, command: ShopCommand) -> Result<Answer, Failure> {
+async fn ask(shop: &Shop, command: &ShopCommand) -> Result<Answer, Failure> {
     match command {
-        ShopCommand::Place(args) => order::execute(shop, &args.id.clone(), args.command()?, &args.how).await,
+        ShopCommand::Place(args) => order::execute(shop, &args.id, args.command()?, &args.how).await,
         ShopCommand::Approve(args) => order::execute(shop, &args.id, Approve, &args.how).await,
         ShopCommand::Ship(args) => order::execute(shop, &args.id, Ship, &args.how).await,
         ShopCommand::Deliver(args) => order::execute(shop, &args.id, Deliver, &args.how).await,
-        ShopCommand::Cancel(args) => order::execute(shop, &args.id, Cancel { reason: args.reason }, &args.how).await,
-        ShopCommand::Show(args) => show::order(shop, &args).await,
-        ShopCommand::History { id } => show::history(shop, &id).await,
-        ShopCommand::Report => report::report(shop).await,
+        ShopCommand::Cancel(args) => {
+            order::execute(shop, &args.id, Cancel { reason: args.reason.clone() }, &args.how).await
+        }
+        ShopCommand::Show(args) => show::order(shop, args).await,
+        ShopCommand::History { id } => show::history(shop, id).await,
+        ShopCommand::Report { verify } => report::report(shop, *verify).await,
         ShopCommand::Product(command) => ask_about_product(shop, command).await,
     }
 }
 
-async fn ask_about_product(shop: &Shop, command: ProductCommand) -> Result<Answer, Failure> {
+async fn ask_about_product(shop: &Shop, command: &ProductCommand) -> Result<Answer, Failure> {
     match command {
-        ProductCommand::Register(args) => product::execute(shop, &args.id.clone(), args.command(), &args.how).await,
+        ProductCommand::Register(args) => product::execute(shop, &args.id, args.command(), &args.how).await,
         ProductCommand::Receive(args) => {
             product::execute(shop, &args.id, Receive { quantity: args.quantity }, &args.how).await
         }
         ProductCommand::Withdraw(args) => {
             product::execute(shop, &args.id, Withdraw { quantity: args.quantity }, &args.how).await
         }
-        ProductCommand::Show { id } => product::show(shop, &id).await,
+        ProductCommand::Show { id } => product::show(shop, id).await,
         ProductCommand::List => product::list(shop).await,
     }
 }

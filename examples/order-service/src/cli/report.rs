@@ -1,18 +1,36 @@
 //! `report`
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::answer::{Answer, table};
 use crate::domain::{Order, OrderStatus, Revenue};
 use crate::failure::Failure;
+use crate::projections::Projections;
 use crate::report::Report;
 use crate::shop::Shop;
+use crate::views::ReadModels;
 
-/// Folds all orders and shows what they come to.
-pub(super) async fn report(shop: &Shop) -> Result<Answer, Failure> {
-    let folded = shop.fold::<Order>().await?;
-    let report = Report::of(&folded.states, folded.log_events)?;
-    Ok(Answer::new(in_words(&report), &report))
+/// How long the read models may take to come up to date.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Shows what all orders come to, from the read models; compared with the log where that is asked for.
+pub(super) async fn report(shop: &Shop, verify: bool) -> Result<Answer, Failure> {
+    let store = shop.shared_store();
+    let projections = Projections::start(&store)?;
+    let caught_up = projections.catch_up(PATIENCE).await;
+    projections.end(PATIENCE).await;
+    caught_up?;
+    let report = Report::of_views(&ReadModels::of(&store), store.head().await?).await?;
+    if verify {
+        let folded = shop.fold::<Order>().await?;
+        let what = report.differences(&Report::of(&folded.states, folded.log_events)?);
+        if !what.is_empty() {
+            return Err(Failure::Differs { what });
+        }
+    }
+    let verified = if verify { "\nverified: the log, folded anew, says the same" } else { "" };
+    Ok(Answer::new(in_words(&report) + verified, &report))
 }
 
 fn in_words(report: &Report) -> String {
