@@ -4,5 +4,6 @@
 #![doc = include_str!("../../README.md")]
 
 pub mod account;
+pub mod counted;
 pub mod crash;
 pub mod stores;
