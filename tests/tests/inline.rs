@@ -110,7 +110,9 @@ fn a_repository_hands_the_refusal_on() {
             _: &mut es_core::projection::Rows,
         ) -> Result<(), es_core::projection::ApplyError> {
             match event {
-                AccountEvent::Deposited { cents } if *cents > 100 => Err(es_core::projection::ApplyError::new("too rich")),
+                AccountEvent::Deposited { cents } if *cents > 100 => {
+                    Err(es_core::projection::ApplyError::new("too rich"))
+                }
                 _ => Ok(()),
             }
         }
@@ -197,8 +199,7 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
         let key = checkpoint_key("events-of-streams", Generation::FIRST, partition);
         store.commit(commit.put_row(checkpoints_table(), key, checkpoint)).await.unwrap();
     }
-    let store: Arc<dyn EventStore> =
-        Arc::new(store.with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap());
+    let store: Arc<dyn EventStore> = Arc::new(store.with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap());
     assert_eq!(counted::check(&store).await.unwrap().get(), 60);
     store.commit(to("s-1", &["x"])).await.unwrap();
     assert_eq!(counted::check(&store).await.unwrap().get(), 61);

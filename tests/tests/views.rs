@@ -8,11 +8,11 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate};
 use es_core::prelude::*;
 use es_core::projection::{Build, Checkpoint, Generation, Generations, checkpoint_key, checkpoints_table, generations};
+use es_core::store::inline::Inline;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
 use es_core::view::{Beginning, Continuation, Order, View, ViewError, ViewKey, Views};
 use es_core::{Commit, NewEvent, StreamId};
-use es_core::store::inline::Inline;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -274,7 +274,8 @@ impl Projection for Redeclared {
 async fn a_projection_with_another_declaration_and_the_same_version_changes_nothing() {
     let store = MemoryStore::new().with_inline(Inline::new(Demands)).await.unwrap();
     store.commit(set("Chai", 3)).await.unwrap();
-    let rows = es_core::projection::Live::fold(Arc::new(store.clone()), Redeclared, es_core::projection::LiveEvents::All);
+    let rows =
+        es_core::projection::Live::fold(Arc::new(store.clone()), Redeclared, es_core::projection::LiveEvents::All);
     rows.await.expect("in memory it is the only one");
     let mut place = es_core::projection::Place::new("demands", Generation::FIRST).unwrap();
     let log = store.read_log(es_core::LogRead::all()).await.unwrap().collect().await.unwrap();
