@@ -192,7 +192,10 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
         let (rows, _) = place.fold(&store, folder).await.unwrap();
         let mut commit = Commit::new();
         for change in place.changes(&rows).unwrap() {
-            commit = commit.put_row(change.table, change.key, change.value.expect("nothing is removed"));
+            commit = match change.value {
+                Some(value) => commit.put_row(change.table, change.key, value),
+                None => commit.delete_row(change.table, change.key),
+            };
         }
         place.written(&rows);
         let checkpoint = Checkpoint::at(es_core::Position::new(up_to)).encode();
