@@ -496,7 +496,7 @@ impl InlineProjections {
         }
     }
 
-    /// Decides on a commit as [`decide`](crate::store::decide::decide) does, and adds to it what its events change in the views.
+    /// Decides on a commit as [`decide()`] does, and adds to it what its events change in the views.
     ///
     /// # Errors
     /// [`CommitError`]: the commit must not be written.
