@@ -7,13 +7,14 @@
 //! ```
 //!
 //! A [`Projection`] is a plain, synchronous function from an event and the rows it asks for to the rows that change. It runs
-//! nowhere by itself: the same projection is followed in the background, applied in the commit of the events, or folded on
-//! demand.
+//! nowhere by itself: the same projection is followed in the background, applied [in the commit of the events](crate::store::inline),
+//! or folded [on demand](Live). Its rows are best those of typed [views](crate::view).
 
 mod apply;
 mod checkpoint;
 mod events;
 mod generation;
+mod live;
 mod place;
 mod rows;
 mod worker;
@@ -27,8 +28,9 @@ pub use generation::{
     Build, Generation, Generations, MAX_PROJECTION_NAME_BYTES, active, check_name, generations, generations_table,
     table,
 };
+pub use live::{Live, LiveError, LiveEvents};
 pub use place::{Place, remove_generation, view_tables};
-pub use rows::{ApplyError, RowSource, Rows};
+pub use rows::{ApplyError, Rows};
 pub use worker::{
     AUDIT_STREAM_PREFIX, GaveUp, LastError, MAX_PARTITIONS, Operator, ParkedEvent, ParkedKey, ProjectionHandle,
     ProjectionOptions, ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError,

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::name::Table;
-use crate::projection::{Folder, Outcome, Projection, Rows, Wave};
+use crate::projection::{ApplyFailure, Folder, Outcome, Projection, Rows, Wave};
 use crate::store::{Direction, Row, RowScan};
 use crate::view::{View, ViewError, ViewKey, ViewScan};
 
@@ -34,8 +34,11 @@ impl MemoryViews {
         self.rows.iter().map(|((table, key), value)| (table, key, value))
     }
 
-    /// Applies events, and keeps the changes of those that were applied.
-    pub(crate) fn fold<P: Projection>(&mut self, mut events: Folder<'_, P>) -> Vec<Outcome> {
+    /// Applies events, all or none.
+    ///
+    /// # Errors
+    /// The first event that could not be applied, and why.
+    pub(crate) fn fold<P: Projection>(&mut self, mut events: Folder<'_, P>) -> Result<(), (usize, ApplyFailure)> {
         let mut rows = Rows::default();
         let outcomes = loop {
             match events.run(&mut rows) {
@@ -43,13 +46,18 @@ impl MemoryViews {
                 Wave::Done(outcomes) => break outcomes,
             }
         };
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            if let Outcome::Failed(failure) = outcome {
+                return Err((index, failure));
+            }
+        }
         for (row, value) in rows.changes() {
             match value {
                 Some(value) => self.rows.insert(row.clone(), value.clone()),
                 None => self.rows.remove(row),
             };
         }
-        outcomes
+        Ok(())
     }
 
     fn teach(&self, missing: BTreeSet<(Table, Bytes)>, rows: &mut Rows) {

@@ -11,6 +11,7 @@ use crate::name::Table;
 use crate::projection::{Build, Generation, Projection, active, applied, table};
 use crate::revision::Position;
 use crate::store::{EventStore, StoreError};
+use crate::view::scan::Decoded;
 use crate::view::{Continuation, View, ViewError, ViewKey, ViewScan, descriptions};
 
 /// The views of a projection in a store, to be read by anybody, whether the projection runs in the background or inline.
@@ -34,6 +35,13 @@ struct Known {
     build: Option<Build>,
     /// Views whose description was found to be that of their declaration.
     checked: HashSet<(Generation, &'static str, String)>,
+}
+
+/// Whether a read counts.
+enum Try {
+    Counts,
+    /// Another build took its place.
+    Again(Option<Build>),
 }
 
 impl fmt::Debug for Views {
@@ -85,13 +93,24 @@ impl Views {
             .map_err(|error| StoreError::io(format!("name the table {logical:?} of a view"), error))
     }
 
-    /// The build to read from first.
-    async fn begin(&self) -> Result<Option<Build>, StoreError> {
+    /// The build that a read tries first.
+    async fn first_try(&self) -> Result<Option<Build>, StoreError> {
         let known = self.known().build;
         match known {
             Some(build) => Ok(Some(build)),
             None => self.build().await,
         }
+    }
+
+    /// What is to be tried next, after a read of `tried`; nothing where the read counts.
+    ///
+    /// ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still active now
+    /// was whole while it was read; else even an error may come from reading what was being removed.
+    async fn next_try(&self, tried: &Build) -> Result<Try, StoreError> {
+        Ok(match self.build().await? {
+            Some(now) if now.generation == tried.generation => Try::Counts,
+            now => Try::Again(now),
+        })
     }
 
     /// Checks that the view was built as it is declared; `false` where nothing of it was built yet.
@@ -138,14 +157,12 @@ impl<'a, K: ViewKey, V: 'static> ViewReader<'a, K, V> {
     /// [`ViewError`]; each variant says what to do.
     pub async fn get(&self, key: &K) -> Result<Option<V>, ViewError> {
         let key = key.to_key();
-        let mut build = self.views.begin().await?;
-        while let Some(read) = build {
-            let value = self.get_from(&read, &key).await;
-            // ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still
-            // active now was whole while it was read. An error may come from reading what was being removed.
-            build = self.views.build().await?;
-            if build.is_some_and(|active| active.generation == read.generation) {
-                return value;
+        let mut build = self.views.first_try().await?;
+        while let Some(tried) = build {
+            let found = self.get_from(&tried, &key).await;
+            match self.views.next_try(&tried).await? {
+                Try::Counts => return found,
+                Try::Again(now) => build = now,
             }
         }
         Ok(None)
@@ -184,15 +201,16 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
     pub async fn read(&self) -> Result<Page<K, V>, ViewError> {
         let logical = self.table()?;
         let rebuilt = || ViewError::Rebuilt { view: self.view.name() };
-        let mut build = self.source.begin().await?;
-        while let Some(read) = build {
-            let page = self.read_from(&read, &logical).await;
-            // ORDER: behind the read, as in `get`.
-            build = self.source.build().await?;
-            if build.is_some_and(|active| active.generation == read.generation) {
-                let (rows, next) = page?.ok_or_else(rebuilt)?;
-                let next = next.map(|key| Continuation { generation: read.generation, key });
-                return Ok(Page { rows, next });
+        let mut build = self.source.first_try().await?;
+        while let Some(tried) = build {
+            let found = self.read_from(&tried, &logical).await;
+            match self.source.next_try(&tried).await? {
+                Try::Counts => {
+                    let (rows, next) = found?.ok_or_else(rebuilt)?;
+                    let next = next.map(|key| Continuation { generation: tried.generation, key });
+                    return Ok(Page { rows, next });
+                }
+                Try::Again(now) => build = now,
             }
         }
         if self.after.is_some() { Err(rebuilt()) } else { Ok(Page { rows: Vec::new(), next: None }) }
@@ -214,12 +232,7 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
     }
 
     /// `None` where the scan goes on from a page of another build.
-    #[expect(clippy::type_complexity, reason = "it is the answer of `decode`")]
-    async fn read_from(
-        &self,
-        build: &Build,
-        logical: &Table,
-    ) -> Result<Option<(Vec<(K, V)>, Option<Bytes>)>, ViewError> {
+    async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<Decoded<K, V>>, ViewError> {
         if self.after.as_ref().is_some_and(|after| after.generation != build.generation) {
             return Ok(None);
         }
@@ -229,47 +242,5 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
         let table = self.source.physical(build.generation, logical)?;
         let rows = self.source.inner.store.rows(self.row_scan(table)).await?;
         self.decode(rows).map(Some)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COUNTS: View<String, u64> = View::new("counts");
-
-    /// Futures of closures are `Send` for one lifetime only, which a task or a request handler cannot use.
-    #[test]
-    fn a_read_can_be_waited_for_in_a_task() {
-        fn task<F: Future + Send + 'static>(_: F) {}
-        struct Counts;
-        impl Projection for Counts {
-            type Event = crate::projection::OneOf<Never, Never>;
-            const NAME: &'static str = "counts";
-            fn apply(
-                &self,
-                _: &Self::Event,
-                _: &crate::EventContext<'_>,
-                _: &mut crate::projection::Rows,
-            ) -> Result<(), crate::projection::ApplyError> {
-                Ok(())
-            }
-        }
-        enum Never {}
-        impl crate::projection::ProjectedEvent for Never {
-            fn types() -> std::collections::BTreeSet<crate::EventType> {
-                std::collections::BTreeSet::new()
-            }
-            fn read(event: crate::RawEvent<'_>) -> Result<crate::Events<Self>, crate::DecodeEventError> {
-                let found = event.event_type.to_owned();
-                Err(crate::DecodeEventError::UnknownType { found, known: crate::typed::KnownNames(&[]) })
-            }
-        }
-        let views = Views::of::<Counts>(Arc::new(crate::store::memory::MemoryStore::new()));
-        task({
-            let views = views.clone();
-            async move { views.view(&COUNTS).get(&"a".to_owned()).await }
-        });
-        task(async move { views.view(&COUNTS).scan().read_all().await });
     }
 }
