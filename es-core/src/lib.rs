@@ -140,6 +140,7 @@ pub mod subscription;
 pub mod testing;
 mod typed;
 mod variant;
+pub mod view;
 
 #[doc(hidden)]
 #[path = "private.rs"]

@@ -188,7 +188,10 @@ impl<'a, P: Projection> Folder<'a, P> {
             return if self.waves < MAX_WAVES { Run::Missing } else { Run::Failed(ApplyFailure::Endless) };
         }
         match applied {
-            Ok(Ok(())) => Run::Applied,
+            Ok(Ok(())) => match rows.bad_key() {
+                None => Run::Applied,
+                Some(invalid) => Run::Failed(ApplyFailure::Failed(invalid.into())),
+            },
             Ok(Err(error)) => Run::Failed(failed(error)),
             Err(panicked) => Run::Failed(panicked),
         }

@@ -14,6 +14,7 @@ mod apply;
 mod checkpoint;
 mod events;
 mod generation;
+mod live;
 mod place;
 mod rows;
 mod worker;
@@ -27,6 +28,7 @@ pub use generation::{
     Build, Generation, Generations, MAX_PROJECTION_NAME_BYTES, active, check_name, generations, generations_table,
     table,
 };
+pub use live::{Live, LiveError, LiveEvents};
 pub use place::{Place, remove_generation, view_tables};
 pub use rows::{ApplyError, RowSource, Rows};
 pub use worker::{

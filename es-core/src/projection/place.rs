@@ -82,6 +82,21 @@ impl Place {
         }
     }
 
+    /// Notes the tables of changes of which `is_noted` finds the note in the store, for who cannot know what was written.
+    pub(crate) fn note_by(
+        &mut self,
+        rows: &Rows,
+        mut is_noted: impl FnMut(&[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        for ((logical, _), _) in rows.changes() {
+            let is_known = self.noted.contains(logical);
+            if !is_known && is_noted(&note_key(&self.projection, self.generation, logical))? {
+                self.noted.insert(logical.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// Fetches rows from a store and makes them known: one round trip for all of them, up to 64 at a time.
     ///
     /// # Errors

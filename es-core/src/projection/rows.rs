@@ -1,12 +1,13 @@
 //! [`Rows`]: what one event after the other sees of the rows of a view, and what it changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::name::Table;
-use crate::store::StoreError;
+use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES, StoreError};
 
 /// Why an event could not be applied.
 ///
@@ -79,6 +80,8 @@ pub struct Rows {
     missing: BTreeSet<(Table, Bytes)>,
     /// Whether the event that is being applied has asked for what is not known.
     is_short: bool,
+    /// Views whose description is known to be that of their declaration.
+    checked: HashSet<(&'static str, TypeId)>,
 }
 
 impl Rows {
@@ -107,6 +110,23 @@ impl Rows {
         self.of_event.insert((table.clone(), key.into()), None);
     }
 
+    /// Whether a view is known to be described as it is declared.
+    pub(crate) fn is_checked(&self, view: &(&'static str, TypeId)) -> bool {
+        self.checked.contains(view)
+    }
+
+    /// A view is described as it is declared.
+    pub(crate) fn set_checked(&mut self, view: (&'static str, TypeId)) {
+        self.checked.insert(view);
+    }
+
+    /// A key that the event has changed and that no row can have.
+    pub(crate) fn bad_key(&self) -> Option<InvalidCommit> {
+        let length = |(_, key): &(Table, Bytes)| key.len();
+        let found = self.of_event.keys().map(length).find(|found| *found == 0 || *found > MAX_ROW_KEY_BYTES);
+        found.map(|found| InvalidCommit::RowKeyLength { found })
+    }
+
     /// Keeps what the event has changed.
     pub(crate) fn accept(&mut self) {
         self.changed.append(&mut self.of_event);
@@ -117,6 +137,8 @@ impl Rows {
     pub(crate) fn discard(&mut self) {
         self.of_event.clear();
         self.is_short = false;
+        // NOTE: a description that the event has written is gone with the rest.
+        self.checked.clear();
     }
 
     /// Forgets all changes, so that the same events can be applied anew. What is known stays known.
