@@ -33,7 +33,8 @@ struct Met {
 }
 
 fn options(random: &mut Random) -> ProjectionOptions {
-    let retry = RetryPolicy { attempts: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
+    let retry =
+        RetryPolicy { attempts: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
     let mut options = ProjectionOptions::new()
         .partitions(random.pick(&[1, 1, 2, 3, 5]))
         .batch(random.pick(&[1, 3, 16, 200]))
@@ -88,8 +89,9 @@ async fn run(inner: Arc<dyn EventStore>, seed: u64, met: &mut Met) {
     let faulty = FaultyStore::new(Arc::clone(&inner));
     let store: Arc<dyn EventStore> = Arc::new(faulty.clone());
     let ledger = Ledger::default();
-    let writers: Vec<_> =
-        (0..WRITERS).map(|writer| tokio::spawn(write(Arc::clone(&inner), seed ^ (writer + 1), 40 + random.below(120)))).collect();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| tokio::spawn(write(Arc::clone(&inner), seed ^ (writer + 1), 40 + random.below(120))))
+        .collect();
     let operator = Operator::new(Arc::clone(&store), "ledger").expect("a name");
     for stage in 0..2 + random.below(4) {
         let mut running = vec![start(&store, &ledger, &mut random)];

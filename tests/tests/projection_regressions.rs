@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::projection::{
-    ApplyError, Operator, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Rows, Running, Supervisor, active,
-    applied, table,
+    ApplyError, Operator, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Rows, Running,
+    Supervisor, active, applied, table,
 };
-use es_core::store::{Batch, HeadWatch, Row, RowScan};
 use es_core::store::memory::MemoryStore;
+use es_core::store::{Batch, HeadWatch, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
-    Commit, CommitError, Committed, Event, EventContext, EventId, EventStore, EventType, Events, ExpectedRevision, LogRead, NewEvent,
-    Position, Query, RecordedEvent, RetryPolicy, Revision, StoreError, StreamId, StreamRead, Subscription, Table, UniqueKey, Upcast,
+    Commit, CommitError, Committed, Event, EventContext, EventId, EventStore, EventType, Events, ExpectedRevision,
+    LogRead, NewEvent, Position, Query, RecordedEvent, RetryPolicy, Revision, StoreError, StreamId, StreamRead,
+    Subscription, Table, UniqueKey, Upcast,
 };
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};
@@ -23,11 +24,19 @@ use serde::{Deserialize, Serialize};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> ProjectionOptions {
-    let retry = RetryPolicy { attempts: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
-    ProjectionOptions::new().retry(retry).keep_retired(Duration::ZERO).restart(Duration::from_millis(1), Duration::from_millis(10))
+    let retry =
+        RetryPolicy { attempts: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
+    ProjectionOptions::new()
+        .retry(retry)
+        .keep_retired(Duration::ZERO)
+        .restart(Duration::from_millis(1), Duration::from_millis(10))
 }
 
-fn start<P: Projection>(store: &Arc<dyn EventStore>, projection: P, options: ProjectionOptions) -> (Running, ProjectionHandle) {
+fn start<P: Projection>(
+    store: &Arc<dyn EventStore>,
+    projection: P,
+    options: ProjectionOptions,
+) -> (Running, ProjectionHandle) {
     let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
     let handle = running.projection(P::NAME).expect("it was given").clone();
     (running, handle)
@@ -81,7 +90,8 @@ fn r17_a_rebuild_during_an_import_passes_nothing() {
             let store = Arc::clone(&store);
             async move {
                 for lot in 0..40u64 {
-                    let of_lot = (0..50).map(|number| (account(number % 6), written(&AccountEvent::Deposited { cents: lot })));
+                    let of_lot =
+                        (0..50).map(|number| (account(number % 6), written(&AccountEvent::Deposited { cents: lot })));
                     let commit = of_lot.fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event));
                     store.commit(commit).await.expect("committed");
                 }
@@ -94,7 +104,9 @@ fn r17_a_rebuild_during_an_import_passes_nothing() {
         import.await.expect("imported");
         until("built", async || {
             let status = ledger.status();
-            status.rebuild.is_none() && status.state == ProjectionState::Live && status.generation.is_some_and(|at| at.get() > 1)
+            status.rebuild.is_none()
+                && status.state == ProjectionState::Live
+                && status.generation.is_some_and(|at| at.get() > 1)
         })
         .await;
         running.shutdown(PATIENCE).await.expect("it ends");
@@ -225,7 +237,7 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_no_poison() {
         let operator = Operator::new(Arc::clone(&store), "all").expect("a name");
         operator.pause("before it is there").await.expect("paused");
         let foreign = NewEvent::json(EventType::new("projection-paused").expect("a name"), "not even JSON");
-        let stream = StreamId::new("es-projections-all").expect("a name");
+        let stream = StreamId::new("es.projections-all").expect("a name");
         // NOTE: a store that refuses it is as good.
         let _ = store.commit(Commit::to(&stream, ExpectedRevision::Any, [foreign])).await;
         operator.resume("go on").await.expect("resumed");
@@ -291,7 +303,8 @@ fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
     on_every_store(async |store| {
         let stream = StreamId::new("parcel-1").expect("a name");
         let weighed = NewEvent::json(EventType::new("parcel-weighed").expect("a name"), r#"{"pounds":2}"#);
-        let parked = store.commit(Commit::to(&stream, ExpectedRevision::Any, [weighed])).await.expect("committed").position();
+        let parked =
+            store.commit(Commit::to(&stream, ExpectedRevision::Any, [weighed])).await.expect("committed").position();
         let grams = |old::ParcelEvent::Weighed { grams }: &old::ParcelEvent| *grams;
         let (running, weights) = start(&store, Weights(grams), options());
         weights.wait_for(parked, PATIENCE).await.expect("it is parked");
@@ -338,18 +351,24 @@ fn r26_who_has_lost_the_claim_can_write_neither_view_nor_checkpoint() {
 /// A slow follower slows nobody, holds one batch, and misses nothing; one that has seen everything ends when the store does.
 #[test]
 fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = rocksdb(folder.path()).await;
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
         let mut slow = Subscription::new(Arc::clone(&store), Query::all(), None).batch(3);
-        let mut fast = Subscription::new(Arc::clone(&store), LogRead::event_type(EventType::new("account-closed").expect("a name")).query, None);
+        let mut fast = Subscription::new(
+            Arc::clone(&store),
+            LogRead::event_type(EventType::new("account-closed").expect("a name")).query,
+            None,
+        );
         let writing = tokio::spawn({
             let store = Arc::clone(&store);
             async move {
                 for number in 0..100 {
-                    let event = if number % 10 == 9 { AccountEvent::Closed } else { AccountEvent::Deposited { cents: number } };
+                    let event =
+                        if number % 10 == 9 { AccountEvent::Closed } else { AccountEvent::Deposited { cents: number } };
                     append(&*store, number % 3, event).await;
                 }
             }
@@ -380,7 +399,8 @@ fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
 /// A failing read is not the fault of an event: nothing is parked, nothing is skipped, and it goes on when the cause is mended.
 #[test]
 fn a_failing_store_fails_the_projection_and_parks_nothing() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let inner: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
         let faulty = FaultyStore::new(Arc::clone(&inner));

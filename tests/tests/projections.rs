@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use es_core::projection::{
-    GaveUp, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Running, StartError, Supervisor, VerbError,
-    active, table,
+    GaveUp, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Running, StartError,
+    Supervisor, VerbError, active, table,
 };
 use es_core::store::RowScan;
 use es_core::{EventStore, LogRead, Position, RetryPolicy};
@@ -17,11 +17,16 @@ use es_tests::stores::on_every_store;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> ProjectionOptions {
-    let retry = RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(2) };
+    let retry =
+        RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(2) };
     ProjectionOptions::new().retry(retry).keep_retired(Duration::ZERO)
 }
 
-fn start<P: Projection>(store: &Arc<dyn EventStore>, projection: P, options: ProjectionOptions) -> (Running, ProjectionHandle) {
+fn start<P: Projection>(
+    store: &Arc<dyn EventStore>,
+    projection: P,
+    options: ProjectionOptions,
+) -> (Running, ProjectionHandle) {
     let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
     let handle = running.projection(P::NAME).expect("it was given").clone();
     (running, handle)
@@ -93,7 +98,9 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
         let errors: Vec<_> = parked.iter().map(|key| (key.key.as_str(), key.error.as_str(), key.attempts)).collect();
         assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(errors.contains(&("account-1", "this amount cannot be booked", 3)), "{errors:?}");
-        assert!(errors.iter().any(|(key, error, _)| *key == "account-2" && error.contains("this owner cannot be booked")));
+        assert!(
+            errors.iter().any(|(key, error, _)| *key == "account-2" && error.contains("this owner cannot be booked"))
+        );
         let page = operator.parked(Some(&parked[0]), 10).await.expect("a list");
         assert_eq!(page, parked[1..]);
         let events = operator.parked_events("account-1", None, 2).await.expect("a list");
@@ -107,7 +114,9 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
         })
         .await;
         assert!(matches!(operator.retry("account-3").await, Err(VerbError::NotParked { .. })));
-        assert!(matches!(operator.skip("account-1", behind, "no").await, Err(VerbError::NotFirst { first, .. }) if first == poison));
+        assert!(
+            matches!(operator.skip("account-1", behind, "no").await, Err(VerbError::NotFirst { first, .. }) if first == poison)
+        );
 
         // One is mended, the other one skipped.
         healed.is_healed.store(true, Ordering::SeqCst);
@@ -121,7 +130,7 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
 
         assert!(parked_positions(&store).await.expect("a list").is_empty());
         let books = read_books(&*store).await.expect("rows");
-        let audit = LogRead::category(es_core::Category::new("es").expect("a name"));
+        let audit = LogRead::category(es_core::Category::new("es.projections").expect("a name"));
         let audit = store.read_log(audit).await.expect("a read").collect().await.expect("events");
         assert_eq!(books.events(), last.get() - audit.len() as u64 - 1, "all but the skipped one");
         let skipped = audit.iter().find(|event| event.event_type == "projection-event-skipped").expect("recorded");
@@ -147,7 +156,8 @@ fn a_rebuild_under_load_swaps_without_a_moment_of_missing_data() {
             let before = active(&*store, "ledger").await.expect("a row");
             let chains = table("ledger", before.expect("a build").generation, &chains()).expect("a name");
             let rows = store.rows(RowScan::new(chains, Vec::new(), 1_000)).await.expect("rows");
-            let count = |value: &[u8]| String::from_utf8_lossy(value).split(':').next().and_then(|n| n.parse::<u64>().ok());
+            let count =
+                |value: &[u8]| String::from_utf8_lossy(value).split(':').next().and_then(|n| n.parse::<u64>().ok());
             let events: u64 = rows.iter().filter_map(|row| count(&row.value)).sum();
             if before == active(&*store, "ledger").await.expect("a row") {
                 assert!(events >= seen, "the view showed {seen} events, then {events}");
@@ -202,13 +212,19 @@ fn pause_holds_through_a_restart_and_reset_begins_anew() {
         let (running, ledger) = start(&store, Ledger::<1>::default(), options().partitions(2));
         until("paused", async || ledger.status().state == ProjectionState::Paused).await;
         let waited = ledger.wait_for(last, Duration::from_millis(50)).await.expect_err("it is paused");
-        assert_eq!((waited.why, waited.state.clone()), (GaveUp::After(Duration::from_millis(50)), ProjectionState::Paused));
+        assert_eq!(
+            (waited.why, waited.state.clone()),
+            (GaveUp::After(Duration::from_millis(50)), ProjectionState::Paused)
+        );
         assert!(waited.to_string().starts_with("the command itself succeeded and must not be repeated"), "{waited}");
         assert_eq!(read_books(&*store).await.expect("rows"), before);
 
         ledger.operator().reset("wrong rows").await.expect("asked for");
         ledger.operator().resume("done").await.expect("resumed");
-        until("reset", async || active(&*store, "ledger").await.expect("a row").is_some_and(|build| build.generation.get() == 2)).await;
+        until("reset", async || {
+            active(&*store, "ledger").await.expect("a row").is_some_and(|build| build.generation.get() == 2)
+        })
+        .await;
         let last = deposit(&store, 1).await;
         until("caught up", async || ledger.status().position >= Some(last)).await;
         running.shutdown(PATIENCE).await.expect("it ends");
@@ -229,7 +245,10 @@ fn a_replay_from_a_position_or_a_time_shows_later_events_only() {
             let (running, ledger) = start(&store, Ledger::<1>::default(), options());
             ledger.operator().rebuild(from, "a test").await.expect("asked for");
             until("the swap", async || {
-                active(&*store, "ledger").await.expect("a row").is_some_and(|build| build.generation.get() == generation)
+                active(&*store, "ledger")
+                    .await
+                    .expect("a row")
+                    .is_some_and(|build| build.generation.get() == generation)
             })
             .await;
             running.shutdown(PATIENCE).await.expect("it ends");
@@ -246,7 +265,10 @@ fn another_process_takes_over_by_time_or_by_force() {
         let (killed, _) = start(&store, Ledger::<1>::default(), short);
         let (standby, ledger) = start(&store, Ledger::<1>::default(), short);
         until("one of them waits", async || {
-            [killed.status(), standby.status()].iter().flatten().any(|status| matches!(status.state, ProjectionState::Standby { .. }))
+            [killed.status(), standby.status()]
+                .iter()
+                .flatten()
+                .any(|status| matches!(status.state, ProjectionState::Standby { .. }))
         })
         .await;
         let last = deposit(&store, 20).await;
@@ -285,8 +307,12 @@ fn one_failing_projection_never_stops_another_and_two_of_one_name_are_refused() 
     }
     on_every_store(async |store| {
         let both = Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), options());
-        let running = both.projection(Poisoned, options().restart(Duration::from_millis(1), Duration::from_millis(5))).start().expect("started");
-        let (ledger, poisoned) = (running.projection("ledger").expect("given"), running.projection("poisoned").expect("given"));
+        let running = both
+            .projection(Poisoned, options().restart(Duration::from_millis(1), Duration::from_millis(5)))
+            .start()
+            .expect("started");
+        let (ledger, poisoned) =
+            (running.projection("ledger").expect("given"), running.projection("poisoned").expect("given"));
         until("it fails again and again", async || poisoned.status().restarts > 3).await;
         assert!(poisoned.status().last_error.expect("an error").message.contains("it never gets anywhere"));
         ledger.wait_for(deposit(&store, 50).await, PATIENCE).await.expect("it goes on");

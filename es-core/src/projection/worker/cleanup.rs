@@ -26,7 +26,9 @@ pub(crate) async fn sweep(
         for mark in marks {
             let retired: Retired = decode(&mark.key, &mark.value)?;
             let Some(generation) = keys.generation_of_retired(&mark.key) else { continue };
-            while let Some(left) = keep.checked_sub((clock.now() - retired.at).to_std().unwrap_or_default()).filter(|left| !left.is_zero()) {
+            while let Some(left) =
+                keep.checked_sub((clock.now() - retired.at).to_std().unwrap_or_default()).filter(|left| !left.is_zero())
+            {
                 tokio::time::sleep(left.min(Duration::from_secs(1))).await;
             }
             remove(store, projection, keys, owned, generation).await?;
@@ -48,7 +50,8 @@ async fn remove(
             if found.is_empty() {
                 break;
             }
-            let commit = found.into_iter().fold(owned.expect(Commit::new()), |commit, row| commit.delete_row(table(), row.key));
+            let commit =
+                found.into_iter().fold(owned.expect(Commit::new()), |commit, row| commit.delete_row(table(), row.key));
             store.commit(commit).await.map_err(store_error)?;
         }
     }

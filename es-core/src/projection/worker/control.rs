@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn a_reset_is_not_forgotten_over_what_is_asked_for_later() {
         let mut control = Control::default();
-        for wish in [Wish::Rebuild(RebuildFrom::Start), Wish::Reset, Wish::Rebuild(RebuildFrom::Start), Wish::CancelRebuild] {
+        for wish in
+            [Wish::Rebuild(RebuildFrom::Start), Wish::Reset, Wish::Rebuild(RebuildFrom::Start), Wish::CancelRebuild]
+        {
             control.wish(wish);
         }
         assert_eq!(control.wishes, [Wish::Reset, Wish::CancelRebuild]);

@@ -207,7 +207,11 @@ impl<P: Projection> Follower<P> {
     }
 
     /// Commits as many of the events as fit, at least one unless it was stopped, and returns how many.
-    async fn advance(&mut self, events: &[(String, RecordedEvent)], end: Option<Position>) -> Result<usize, FollowError> {
+    async fn advance(
+        &mut self,
+        events: &[(String, RecordedEvent)],
+        end: Option<Position>,
+    ) -> Result<usize, FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut most = events.len();
         let mut conflicts = 0;
@@ -220,7 +224,8 @@ impl<P: Projection> Follower<P> {
                 Folded::Applied(taken, rows) => {
                     let to = if taken == events.len() { end } else { some[taken - 1].1.position.into() };
                     let waiting = some[..taken].iter().filter(|(key, _)| held.contains(key));
-                    let waiting: Vec<_> = waiting.map(|(key, event)| self.park_row(key, event)).collect::<Result<_, _>>()?;
+                    let waiting: Vec<_> =
+                        waiting.map(|(key, event)| self.park_row(key, event)).collect::<Result<_, _>>()?;
                     let parked = waiting.len();
                     match self.commit(Some(&rows), waiting, to).await {
                         Ok(()) => {
@@ -272,12 +277,14 @@ impl<P: Projection> Follower<P> {
                 let _turn = self.turn(&pipeline, conflicts).await;
                 match self.fold([event], &BTreeSet::new()).await? {
                     Folded::Failed(failure) => break failure,
-                    Folded::Applied(_, rows) => match self.commit(Some(&rows), Vec::new(), Some(event.position)).await {
-                        Ok(()) => return Ok(1),
-                        Err(Refused::RowsChanged) => conflicts += 1,
-                        Err(Refused::Invalid(reason)) => break reason,
-                        Err(Refused::Follow(error)) => return Err(error),
-                    },
+                    Folded::Applied(_, rows) => {
+                        match self.commit(Some(&rows), Vec::new(), Some(event.position)).await {
+                            Ok(()) => return Ok(1),
+                            Err(Refused::RowsChanged) => conflicts += 1,
+                            Err(Refused::Invalid(reason)) => break reason,
+                            Err(Refused::Follow(error)) => return Err(error),
+                        }
+                    }
                 }
             };
         }
@@ -286,14 +293,19 @@ impl<P: Projection> Follower<P> {
         Ok(1)
     }
 
-    async fn park(&mut self, key: &str, event: &RecordedEvent, error: String, attempts: u32) -> Result<(), FollowError> {
+    async fn park(
+        &mut self,
+        key: &str,
+        event: &RecordedEvent,
+        error: String,
+        attempts: u32,
+    ) -> Result<(), FollowError> {
         let now = self.pipeline.clock.now();
         let (generation, position) = (self.generation(), event.position);
-        let parked = ParkedKey { key: key.to_owned(), generation, position, error, attempts, since: now, last_attempt: now };
-        let rows = vec![
-            put(self.pipeline.keys.parked_key(generation, key), encode(&parked)?),
-            self.park_row(key, event)?,
-        ];
+        let parked =
+            ParkedKey { key: key.to_owned(), generation, position, error, attempts, since: now, last_attempt: now };
+        let rows =
+            vec![put(self.pipeline.keys.parked_key(generation, key), encode(&parked)?), self.park_row(key, event)?];
         match self.commit(None, rows, Some(position)).await {
             Ok(()) => {
                 self.parked.note(key, true);
@@ -350,7 +362,12 @@ impl<P: Projection> Follower<P> {
     }
 
     /// Writes rows and checkpoint, if everything is as it was when they were made.
-    async fn commit(&mut self, rows: Option<&Rows>, machinery: Vec<RowChange>, to: Option<Position>) -> Result<(), Refused> {
+    async fn commit(
+        &mut self,
+        rows: Option<&Rows>,
+        machinery: Vec<RowChange>,
+        to: Option<Position>,
+    ) -> Result<(), Refused> {
         let Pipeline { store, keys: _, fence, clock, progress, .. } = &*self.pipeline;
         let key = checkpoint_key(P::NAME, progress.build.generation, self.partition);
         let (before, checkpoint) = (self.written.0.clone(), Checkpoint::at(to.max(self.written.1)).encode());
@@ -381,6 +398,7 @@ impl<P: Projection> Follower<P> {
         if let Some(rows) = rows {
             self.place.written(rows);
         }
+        tracing::trace!(projection = P::NAME, ?to, "projection committed");
         metrics::count(metrics::COMMITS, P::NAME, 1);
         self.written = (Some(checkpoint), to.max(self.written.1));
         self.scanned = self.written.1.max(self.scanned);
@@ -512,7 +530,7 @@ fn cut(mut batch: Batch, until: Option<Position>) -> Batch {
 
 /// The machinery writes events of its own, which a projection of everything need not know.
 fn is_of_the_machinery<P: Projection>(event: &RecordedEvent) -> bool {
-    event.stream.as_str().starts_with("es-") && !P::Event::types().contains(&event.event_type)
+    event.stream.as_str().starts_with("es.") && !P::Event::types().contains(&event.event_type)
 }
 
 /// The key of an event. Where the projection panics, the stream is the key under which the event is parked.

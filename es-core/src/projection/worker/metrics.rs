@@ -50,7 +50,17 @@ mod tests {
     #[test]
     fn every_number_stands_in_the_table() {
         let all = [
-            EVENTS, COMMITS, COMMIT_SECONDS, CONFLICTS, RETRIES, PARKED, FAILURES, SWAPS, POSITION, LAG_EVENTS, LAG_SECONDS,
+            EVENTS,
+            COMMITS,
+            COMMIT_SECONDS,
+            CONFLICTS,
+            RETRIES,
+            PARKED,
+            FAILURES,
+            SWAPS,
+            POSITION,
+            LAG_EVENTS,
+            LAG_SECONDS,
         ];
         let text = include_str!("metrics.rs");
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("//! | `")).collect();

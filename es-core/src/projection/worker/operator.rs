@@ -15,7 +15,7 @@ use crate::revision::{ExpectedRevision, Position};
 use crate::store::{Commit, CommitError, EventStore, StoreError};
 
 /// What the names of the streams begin with in which the verbs for projections are recorded.
-pub const AUDIT_STREAM_PREFIX: &str = "es-projections-";
+pub const AUDIT_STREAM_PREFIX: &str = "es.projections-";
 
 /// How often a verb is tried anew when another verb or a worker was faster.
 const ATTEMPTS: usize = 64;
@@ -32,7 +32,9 @@ pub enum VerbError {
         key: String,
     },
     /// The event is not the first that is parked of its key. Skip the first, or look at the list anew.
-    #[error("projection {projection:?}: expected the event that stopped key {key:?}, at position {first}, found position {asked}")]
+    #[error(
+        "projection {projection:?}: expected the event that stopped key {key:?}, at position {first}, found position {asked}"
+    )]
     NotFirst {
         /// The projection.
         projection: String,
@@ -228,7 +230,8 @@ impl Operator {
                 if let Some((position, _)) = skipped {
                     let of_key = self.keys.parked_events_of(generation, key);
                     let rows = page(&*self.store, of_key, None, 1).await?;
-                    let event: Option<ParkedEvent> = rows.first().map(|row| decode(&row.key, &row.value)).transpose()?;
+                    let event: Option<ParkedEvent> =
+                        rows.first().map(|row| decode(&row.key, &row.value)).transpose()?;
                     first = event.as_ref().map(|event| event.position).or(first).or(Some(stopped.position));
                     if event.is_none_or(|event| event.position != position) {
                         continue;
@@ -274,7 +277,7 @@ impl Operator {
         }
     }
 
-    fn audit_event(&self, event_type: &str, details: Value) -> Result<NewEvent, StoreError> {
+    pub(crate) fn audit_event(&self, event_type: &str, details: Value) -> Result<NewEvent, StoreError> {
         audit_event(&self.projection, event_type, details)
     }
 

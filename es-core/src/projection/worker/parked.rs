@@ -72,7 +72,11 @@ pub(crate) struct ParkedKeys {
 }
 
 impl ParkedKeys {
-    pub(crate) async fn open(store: &dyn EventStore, keys: RowKeys, generation: Generation) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        store: &dyn EventStore,
+        keys: RowKeys,
+        generation: Generation,
+    ) -> Result<Self, StoreError> {
         let is_any = !page(store, keys.parked_keys(generation), None, 1).await?.is_empty();
         Ok(Self { keys, generation, is_any, remembered: LruCache::new(REMEMBERED) })
     }

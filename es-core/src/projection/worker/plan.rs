@@ -12,7 +12,8 @@ use super::parked::ParkedKey;
 use super::rows::{PAGE, Retired, RowKeys, decode, encode, page, table};
 use crate::clock::Clock;
 use crate::projection::{
-    Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table, generations,
+    Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table,
+    generations,
 };
 use crate::revision::Position;
 use crate::store::{Commit, CommitError, EventStore, LogRead, StoreError};
@@ -47,7 +48,11 @@ impl Plan {
     }
 
     /// Up to where anything counts in what is read.
-    pub(crate) async fn furthest(&self, store: &dyn EventStore, projection: &str) -> Result<Option<Position>, StoreError> {
+    pub(crate) async fn furthest(
+        &self,
+        store: &dyn EventStore,
+        projection: &str,
+    ) -> Result<Option<Position>, StoreError> {
         match &self.generations.active {
             Some(build) => furthest(store, projection, build).await,
             None => Ok(None),

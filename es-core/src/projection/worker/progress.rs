@@ -38,7 +38,12 @@ struct Meter {
 }
 
 impl Progress {
-    pub(crate) fn new(build: Build, checkpoints: &[Option<Position>], least: watch::Sender<Option<Position>>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        build: Build,
+        checkpoints: &[Option<Position>],
+        least: watch::Sender<Option<Position>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let partitions: Vec<_> = checkpoints.iter().map(|position| AtomicU64::new(number(*position))).collect();
         let at = checkpoints.iter().copied().min().flatten();
         least.send_if_modified(|least| std::mem::replace(least, at) != at);

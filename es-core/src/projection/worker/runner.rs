@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
@@ -110,7 +111,10 @@ impl<P: Projection> Runner<P> {
             if self.is_stopped() {
                 return Ok(None);
             }
-            match self.terms.acquire(&*self.store, &self.keys, &*self.clock, &mut watched, by_force).await? {
+            let force = by_force
+                .then(|| self.operator.audit_event("projection-claim-taken", json!({ "by": self.terms.owner })));
+            let force = force.transpose()?.map(|event| (self.operator.audit_stream().clone(), event));
+            match self.terms.acquire(&*self.store, &self.keys, &*self.clock, &mut watched, force).await? {
                 Attempt::Owned(owned) => return Ok(Some(owned)),
                 Attempt::HeldBy(holder) => {
                     self.shared.enter(Phase::Standby(holder));
@@ -155,10 +159,13 @@ impl<P: Projection> Runner<P> {
             }
             let control = Held::<Control>::read(&*self.store, self.keys.control()).await?;
             let fence = Fence { owned: owned.clone(), control };
-            let prepared = match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock).await? {
-                Some(plan) => self.round(plan, fence).await,
-                None => Ok(Next::Again),
-            };
+            let prepared =
+                match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock)
+                    .await?
+                {
+                    Some(plan) => self.round(plan, fence).await,
+                    None => Ok(Next::Again),
+                };
             match prepared {
                 Ok(Next::Stop) => return Ok(End::Stopped),
                 Ok(Next::Again) => {}
@@ -209,7 +216,8 @@ impl<P: Projection> Runner<P> {
             round.built = Some(self.start(&mut round.tasks, Side::Built, build, &fence, None).await?);
         }
         self.show(&plan, round.read.as_ref(), round.built.as_ref()).await?;
-        let sweep = cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.owned, &*self.clock, self.options.keep_retired);
+        let sweep =
+            cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.owned, &*self.clock, self.options.keep_retired);
         let mut sweep = std::pin::pin!(sweep);
         let mut is_swept = false;
         // NOTE: made once, because a look that is given up and begun anew at every turn might never end.
@@ -252,7 +260,8 @@ impl<P: Projection> Runner<P> {
         }
         // ORDER: workers have written their last checkpoints; only now both sides stand still.
         if matches!(outcome, Ok(Next::Again)) && hand_over.is_some() {
-            plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock, &plan).await?;
+            plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock, &plan)
+                .await?;
         }
         outcome
     }
@@ -283,7 +292,9 @@ impl<P: Projection> Runner<P> {
             None => plan.furthest(&*self.store, P::NAME).await?,
         };
         let missing = target.map_or(0, Position::get).saturating_sub(at.map_or(0, Position::get));
-        if missing > u64::from(self.options.batch) || plan::is_held(&*self.store, &self.keys, &self.options, plan).await? {
+        if missing > u64::from(self.options.batch)
+            || plan::is_held(&*self.store, &self.keys, &self.options, plan).await?
+        {
             return Ok(false);
         }
         round.stop(Side::Read);
