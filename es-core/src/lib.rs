@@ -6,7 +6,7 @@
 //! It is
 //!
 //! - **not a message broker**: events are kept in one log and read from it; nothing is delivered and forgotten;
-//! - **not a database of projections**: it keeps what happened; views of it are built from there;
+//! - **not a database of its own**: it keeps what happened; views are built from there, and can be built again;
 //! - **no promise of exactly-once side effects**: what happens in the log happens once, what happens outside of it can only
 //!   be repeated safely.
 //!
@@ -120,6 +120,9 @@
 //! **Projections** are read models that follow the log, each event counted exactly once. See [`projection`].
 //!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
+//!
+//! **Projections** make read models of events, in the background, in the commit of the events, or on demand. See [`projection`];
+//! typed, ordered tables for them stand in [`view`], and [`store::inline`] says when a view may change with each commit.
 //!
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::store::inline::StartInlineError;
 use es_core::StoreError;
+use es_core::store::inline::StartInlineError;
 use rocksdb::ErrorKind;
 
 use crate::schema::FORMAT_VERSION;

@@ -4,6 +4,7 @@
 #![doc = include_str!("../../README.md")]
 
 pub mod account;
+pub mod counted;
 pub mod crash;
 pub mod ledger;
 pub mod stores;

@@ -182,7 +182,8 @@ impl<'a, P: Projection> Folder<'a, P> {
 
     fn apply(&self, record: &RecordedEvent, events: &Events<P::Event>, rows: &mut Rows) -> Run {
         let context = EventContext::new(record);
-        let applied = guarded(|| events.as_slice().iter().try_for_each(|event| self.projection.apply(event, &context, rows)));
+        let applied =
+            guarded(|| events.as_slice().iter().try_for_each(|event| self.projection.apply(event, &context, rows)));
         // NOTE: by what was asked for and not by the error, so that who swallows the error changes nothing.
         if rows.is_short() {
             return if self.waves < MAX_WAVES { Run::Missing } else { Run::Failed(ApplyFailure::Endless) };

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::name::Table;
-use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES, StoreError};
+use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES};
 
 /// Why an event could not be applied.
 ///
@@ -51,15 +51,6 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApplyError {
     fn from(error: E) -> Self {
         Self::new(error)
     }
-}
-
-/// Where rows come from that are not known yet, for who can look at once.
-pub trait RowSource {
-    /// The value of a row; `None` where there is none.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the machinery failed.
-    fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 }
 
 /// The rows of a view while events are applied.

@@ -6,11 +6,11 @@ use crate::event::EventId;
 use crate::name::{StreamId, Table, UniqueKey};
 use crate::revision::{ExpectedRevision, Position, Revision, found};
 use crate::store::Query;
-use crate::store::inline::InlineError;
 use crate::store::commit::{
     MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES,
     MAX_TAGS,
 };
+use crate::store::inline::InlineError;
 
 /// The machinery of a store failed.
 #[derive(Debug, thiserror::Error)]

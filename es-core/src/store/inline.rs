@@ -20,8 +20,7 @@ use crate::event::{EventId, RecordedEvent, Timestamp};
 use crate::name::{EventType, NameError, StreamId, Table};
 use crate::projection::{
     ApplyFailure, Build, Checkpoint, Folder, Generations, Outcome, Place, Projection, Rows, Wave, checkpoint_key,
-    checkpoint_prefix, checkpoints_table, generations, generations_table, partition_of, remove_generation,
-    view_tables,
+    checkpoint_prefix, checkpoints_table, generations, generations_table, partition_of, remove_generation, view_tables,
 };
 use crate::revision::Position;
 use crate::store::commit::{Commit, MAX_COMMIT_BYTES, RowChange};
@@ -234,13 +233,17 @@ impl<P: Projection> Erased for Typed<P> {
         if has_parked(store, projection, &build).await.map_err(in_store)? {
             return Err(StartInlineError::Parked { projection });
         }
-        let mut place = Place::new(projection, build.generation)
-            .map_err(|source| StartInlineError::Name { projection, source })?;
+        let mut place =
+            Place::new(projection, build.generation).map_err(|source| StartInlineError::Name { projection, source })?;
         let position = self.follow(store, &build, &mut place).await?;
         // The view is at the end of the log: from here on it is the one that is read, with one checkpoint.
         let whole = Build { partitions: 1, ..build };
         let planned = now;
-        now = Generations { active: Some(whole), building: now.building.filter(|b| b.generation != build.generation), ..now };
+        now = Generations {
+            active: Some(whole),
+            building: now.building.filter(|b| b.generation != build.generation),
+            ..now
+        };
         let mut commit = Commit::new();
         for partition in 1..build.partitions {
             commit = commit.delete_row(checkpoints_table(), checkpoint_key(projection, build.generation, partition));
@@ -370,7 +373,10 @@ impl<P: Projection> Typed<P> {
 }
 
 /// The first event that was not applied, and why.
-fn first_failure<'a>(events: &[&'a RecordedEvent], outcomes: Vec<Outcome>) -> Option<(&'a RecordedEvent, ApplyFailure)> {
+fn first_failure<'a>(
+    events: &[&'a RecordedEvent],
+    outcomes: Vec<Outcome>,
+) -> Option<(&'a RecordedEvent, ApplyFailure)> {
     events.iter().zip(outcomes).find_map(|(event, outcome)| match outcome {
         Outcome::Failed(failure) => Some((*event, failure)),
         _ => None,

@@ -19,8 +19,13 @@ use crate::view::MemoryViews;
 /// When an event cannot be written.
 #[track_caller]
 pub fn given_events<E: Event>(events: impl IntoIterator<Item = E>) -> GivenEvents {
-    GivenEvents { records: Vec::new(), stream: "given".to_owned(), now: Timestamp::UNIX_EPOCH, metadata: Metadata::new() }
-        .and(events)
+    GivenEvents {
+        records: Vec::new(),
+        stream: "given".to_owned(),
+        now: Timestamp::UNIX_EPOCH,
+        metadata: Metadata::new(),
+    }
+    .and(events)
 }
 
 /// A log for the test of a projection.
@@ -111,11 +116,16 @@ impl GivenEvents {
         let each = events.iter().try_for_each(|event| one_by_one.fold(Folder::new(&projection, [*event], &held)));
         match (result, each) {
             (Ok(()), Ok(())) => {
-                assert_eq!(at_once, one_by_one, "expected the same rows from one batch (left) and event by event (right)");
+                assert_eq!(
+                    at_once, one_by_one,
+                    "expected the same rows from one batch (left) and event by event (right)"
+                );
                 Projected(Ok(at_once))
             }
             (Err((index, failure)), Err(_)) => Projected(Err((index, failure))),
-            (at_once, each) => panic!("expected the same from one batch and event by event, found {at_once:?} and {each:?}"),
+            (at_once, each) => {
+                panic!("expected the same from one batch and event by event, found {at_once:?} and {each:?}")
+            }
         }
     }
 }
@@ -131,7 +141,9 @@ impl Projected {
     pub fn then(self, look: impl FnOnce(&MemoryViews)) -> Self {
         match &self.0 {
             Ok(views) => look(views),
-            Err((index, failure)) => panic!("expected the events to be applied, found event {index} to fail: {failure}"),
+            Err((index, failure)) => {
+                panic!("expected the events to be applied, found event {index} to fail: {failure}")
+            }
         }
         self
     }

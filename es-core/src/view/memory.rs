@@ -75,9 +75,10 @@ impl MemoryViews {
             .take_while(|((table, key), _)| *table == scan.table && key.starts_with(&scan.prefix))
             .map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
         match scan.direction {
-            Direction::Forward => {
-                of_prefix.filter(|row| scan.after.as_ref().is_none_or(|after| row.key > *after)).take(scan.limit).collect()
-            }
+            Direction::Forward => of_prefix
+                .filter(|row| scan.after.as_ref().is_none_or(|after| row.key > *after))
+                .take(scan.limit)
+                .collect(),
             Direction::Backward => {
                 let rows: Vec<Row> =
                     of_prefix.filter(|row| scan.after.as_ref().is_none_or(|after| row.key < *after)).collect();

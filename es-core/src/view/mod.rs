@@ -278,7 +278,10 @@ fn descriptions() -> Table {
 
 const fn check_name(name: &str) {
     let bytes = name.as_bytes();
-    assert!(!bytes.is_empty() && bytes.len() <= MAX_VIEW_NAME_BYTES, "the name of a view or an order has 1 to 64 bytes");
+    assert!(
+        !bytes.is_empty() && bytes.len() <= MAX_VIEW_NAME_BYTES,
+        "the name of a view or an order has 1 to 64 bytes"
+    );
     let mut at = 0;
     while at < bytes.len() {
         let is_sign = bytes[at].is_ascii_graphic() && !matches!(bytes[at], b':' | b'/' | b'$');

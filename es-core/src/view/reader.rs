@@ -36,6 +36,13 @@ struct Known {
     checked: HashSet<(Generation, &'static str, String)>,
 }
 
+/// Whether a read counts.
+enum Try {
+    Counts,
+    /// Another build took its place.
+    Again(Option<Build>),
+}
+
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Views").field("projection", &self.inner.projection).finish_non_exhaustive()
@@ -85,23 +92,24 @@ impl Views {
             .map_err(|error| StoreError::io(format!("name the table {logical:?} of a view"), error))
     }
 
-    /// Reads from the active build, again where another one has taken its place meanwhile; `None` where there is none.
-    async fn read<T>(&self, read: impl AsyncFn(&Build) -> Result<T, ViewError>) -> Result<Option<(T, Build)>, ViewError> {
+    /// The build that a read tries first.
+    async fn first_try(&self) -> Result<Option<Build>, StoreError> {
         let known = self.known().build;
-        let mut build = match known {
-            Some(build) => Some(build),
-            None => self.build().await?,
-        };
-        while let Some(found) = build {
-            let result = read(&found).await;
-            // ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still
-            // active now was whole while it was read. An error may come from reading what was being removed.
-            build = self.build().await?;
-            if build.is_some_and(|now| now.generation == found.generation) {
-                return Ok(Some((result?, found)));
-            }
+        match known {
+            Some(build) => Ok(Some(build)),
+            None => self.build().await,
         }
-        Ok(None)
+    }
+
+    /// What is to be tried next, after a read of `tried`; nothing where the read counts.
+    ///
+    /// ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still active now
+    /// was whole while it was read; else even an error may come from reading what was being removed.
+    async fn next_try(&self, tried: &Build) -> Result<Try, StoreError> {
+        Ok(match self.build().await? {
+            Some(now) if now.generation == tried.generation => Try::Counts,
+            now => Try::Again(now),
+        })
     }
 
     /// Checks that the view was built as it is declared; `false` where nothing of it was built yet.
@@ -148,8 +156,15 @@ impl<'a, K: ViewKey, V: 'static> ViewReader<'a, K, V> {
     /// [`ViewError`]; each variant says what to do.
     pub async fn get(&self, key: &K) -> Result<Option<V>, ViewError> {
         let key = key.to_key();
-        let found = self.views.read(async |build| self.get_from(build, &key).await).await?;
-        Ok(found.and_then(|(value, _)| value))
+        let mut build = self.views.first_try().await?;
+        while let Some(tried) = build {
+            let found = self.get_from(&tried, &key).await;
+            match self.views.next_try(&tried).await? {
+                Try::Counts => return found,
+                Try::Again(now) => build = now,
+            }
+        }
+        Ok(None)
     }
 
     /// The value under a key, with the position up to which the log counts in it at the least.
@@ -184,14 +199,20 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
     /// [`ViewError`]; each variant says what to do.
     pub async fn read(&self) -> Result<Page<K, V>, ViewError> {
         let logical = self.table()?;
-        let found = self.source.read(async |build| self.read_from(build, &logical).await).await?;
         let rebuilt = || ViewError::Rebuilt { view: self.view.name() };
-        let Some((page, build)) = found else {
-            return if self.after.is_some() { Err(rebuilt()) } else { Ok(Page { rows: Vec::new(), next: None }) };
-        };
-        let (rows, next) = page.ok_or_else(rebuilt)?;
-        let next = next.map(|key| Continuation { generation: build.generation, key });
-        Ok(Page { rows, next })
+        let mut build = self.source.first_try().await?;
+        while let Some(tried) = build {
+            let found = self.read_from(&tried, &logical).await;
+            match self.source.next_try(&tried).await? {
+                Try::Counts => {
+                    let (rows, next) = found?.ok_or_else(rebuilt)?;
+                    let next = next.map(|key| Continuation { generation: tried.generation, key });
+                    return Ok(Page { rows, next });
+                }
+                Try::Again(now) => build = now,
+            }
+        }
+        if self.after.is_some() { Err(rebuilt()) } else { Ok(Page { rows: Vec::new(), next: None }) }
     }
 
     /// All rows of the scan, page after page of as many rows as its limit says. Rows that change meanwhile may be seen before or
@@ -211,7 +232,11 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
 
     /// `None` where the scan goes on from a page of another build.
     #[expect(clippy::type_complexity, reason = "it is the answer of `decode`")]
-    async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<(Vec<(K, V)>, Option<Bytes>)>, ViewError> {
+    async fn read_from(
+        &self,
+        build: &Build,
+        logical: &Table,
+    ) -> Result<Option<(Vec<(K, V)>, Option<Bytes>)>, ViewError> {
         if self.after.as_ref().is_some_and(|after| after.generation != build.generation) {
             return Ok(None);
         }

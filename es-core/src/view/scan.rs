@@ -179,7 +179,8 @@ fn behind_all(key: &[u8]) -> Bytes {
 
 impl Bounds {
     fn has(&self, key: &[u8]) -> bool {
-        self.behind.as_ref().is_none_or(|behind| *key > **behind) && self.before.as_ref().is_none_or(|before| *key < **before)
+        self.behind.as_ref().is_none_or(|behind| *key > **behind)
+            && self.before.as_ref().is_none_or(|before| *key < **before)
     }
 }
 
@@ -206,7 +207,8 @@ impl FromStr for Continuation {
             let (generation, key) = text.split_once('-')?;
             let generation = Generation::new(generation.parse().ok()?)?;
             let digits = key.as_bytes();
-            let is_key = digits.len() % 2 == 0 && digits.len() <= 2 * LONGEST && digits.iter().all(u8::is_ascii_hexdigit);
+            let is_key =
+                digits.len() % 2 == 0 && digits.len() <= 2 * LONGEST && digits.iter().all(u8::is_ascii_hexdigit);
             let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
             let key: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
             Some(Self { generation, key: key.filter(|_| is_key)?.into() })

@@ -9,6 +9,7 @@ use es_rocksdb::{Durability, RocksDbStore};
 
 use super::work::{Name, WRITERS};
 use super::{Random, options};
+use crate::counted::EventsOfStreams;
 
 /// What a child is told to do.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,8 @@ pub async fn write(folder: &Path, task: Task) {
         Durability::Sync => options(),
         Durability::Buffered => options().write_buffer_bytes(64 << 20),
     };
-    let store = match RocksDbStore::open_with(folder, options.durability(task.durability)).await {
+    let options = options.durability(task.durability).inline(EventsOfStreams::<1>);
+    let store = match RocksDbStore::open_with(folder, options).await {
         Ok(store) => store,
         Err(error) => return say(&format!("O {error}")),
     };

@@ -1,0 +1,272 @@
+//! Inline projections: the view is the fold of the log at each moment, whatever fails and whoever is killed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::projection::{
+    Build, Checkpoint, Folder, Generation, Generations, Live, Place, checkpoint_key, checkpoints_table, generations,
+    partition_of, view_tables,
+};
+use es_core::store::RowScan;
+use es_core::store::inline::{Inline, InlineError, StartInlineError};
+use es_core::store::memory::MemoryStore;
+use es_core::view::Views;
+use es_core::{
+    Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, LogRead, MachineryError, NewEvent,
+    Repository, StreamId,
+};
+use es_rocksdb::{Durability, OpenError, RocksDbStore};
+use es_tests::account::{Account, AccountEvent, Deposit};
+use es_tests::counted::{self, COUNTS, EventsOfStreams};
+use es_tests::crash::{History, Random, Run, number, read_all, seed};
+use es_tests::stores::small;
+
+/// Runs a test on each kind of store with the projection inline.
+fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
+    runtime.expect("a runtime").block_on(async {
+        let memory = MemoryStore::new().with_inline(Inline::new(EventsOfStreams::<1>)).await.expect("started");
+        test(Arc::new(memory)).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = small().inline(EventsOfStreams::<1>).open(folder.path()).await.expect("opened");
+        test(Arc::new(store.clone())).await;
+        store.close().await.expect("closed");
+    });
+}
+
+fn event(payload: &str) -> NewEvent {
+    NewEvent::json(EventType::new("happened").unwrap(), format!("\"{payload}\""))
+}
+
+fn to(stream: &str, payloads: &[&str]) -> Commit {
+    Commit::to(&StreamId::new(stream).unwrap(), ExpectedRevision::Any, payloads.iter().map(|payload| event(payload)))
+}
+
+#[test]
+fn the_view_is_the_fold_of_the_log_under_sixteen_writers_and_repeats() {
+    on_every_store(async |store| {
+        let writers: Vec<_> = (0..16u64)
+            .map(|writer| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    let mut random = Random::new(writer);
+                    for _ in 0..40 {
+                        let stream = format!("s-{}", random.below(9));
+                        let commit = to(&stream, &["a", "b", "c"][..1 + usize::try_from(random.below(3)).unwrap()]);
+                        let commit = commit.append(StreamId::new("all-1").unwrap(), event("d"));
+                        let first = store.commit(commit.clone()).await.unwrap();
+                        if random.once_in(2) {
+                            assert_eq!(store.commit(commit).await.unwrap().events, first.events);
+                        }
+                        let views = Views::of::<EventsOfStreams>(Arc::clone(&store));
+                        let count = views.view(&COUNTS).get(&stream).await.unwrap().expect("it was counted");
+                        assert!(count.last >= first.events[0].position.get(), "who has the answer sees the view");
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert_eq!(counted::check(&store).await, store.head().await.unwrap());
+    });
+}
+
+#[test]
+fn a_commit_that_the_projection_refuses_leaves_nothing() {
+    on_every_store(async |store| {
+        store.commit(to("a-1", &["x"])).await.unwrap();
+        for payload in ["refused", "panic"] {
+            let table = es_core::Table::new("t").unwrap();
+            let commit = to("a-1", &["x", payload]).put_row(table.clone(), "k", "v");
+            let (refused, others) = tokio::join!(store.commit(commit), async {
+                for _ in 0..10 {
+                    store.commit(to("b-1", &["x"])).await.unwrap();
+                }
+            });
+            let () = others;
+            let Err(CommitError::Inline(InlineError::Event { projection, stream, source, .. })) = refused else {
+                panic!("expected a refusal, found {refused:?}");
+            };
+            assert_eq!((projection, stream.as_str()), ("events-of-streams", "a-1"));
+            assert!(source.to_string().contains("told to"), "{source}");
+            assert_eq!(store.row(&table, b"k").await.unwrap(), None);
+            assert_eq!(counted::check(&store).await, store.head().await.unwrap());
+        }
+        assert_eq!(store.head().await.unwrap().unwrap().get(), 21);
+    });
+}
+
+#[test]
+fn a_repository_hands_the_refusal_on() {
+    struct NoRiches;
+    impl es_core::projection::Projection for NoRiches {
+        type Event = AccountEvent;
+        const NAME: &'static str = "no-riches";
+        fn apply(
+            &self,
+            event: &AccountEvent,
+            _: &es_core::EventContext<'_>,
+            _: &mut es_core::projection::Rows,
+        ) -> Result<(), es_core::projection::ApplyError> {
+            match event {
+                AccountEvent::Deposited { cents } if *cents > 100 => {
+                    Err(es_core::projection::ApplyError::new("too rich"))
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let store = MemoryStore::new().with_inline(Inline::new(NoRiches)).await.unwrap();
+        let accounts = Repository::<Account>::new(Arc::new(store));
+        accounts.execute(&"1".to_owned(), Deposit { cents: 100 }).await.unwrap();
+        let refused = accounts.execute(&"1".to_owned(), Deposit { cents: 101 }).await.unwrap_err();
+        assert!(matches!(refused, ExecuteError::Failed(MachineryError::Inline(_))), "{refused:?}");
+        assert!(refused.to_string().contains("no-riches") && refused.to_string().contains("too rich"), "{refused}");
+    });
+}
+
+/// A projection that is new, that was away, and that has another version catches up before the store opens.
+#[tokio::test]
+async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let fill = async |store: &RocksDbStore, count: usize| {
+        for number in 0..count {
+            store.commit(to(&format!("s-{}", number % 7), &["x", "y"])).await.unwrap();
+        }
+    };
+    let mut events = 0;
+    for (round, count) in [700, 300, 0].into_iter().enumerate() {
+        let plain = small().open(folder.path()).await.unwrap();
+        fill(&plain, count).await;
+        plain.close().await.unwrap();
+        let inline = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap();
+        let shared: Arc<dyn EventStore> = Arc::new(inline.clone());
+        events += 2 * count as u64;
+        assert_eq!(counted::check(&shared).await.map_or(0, |at| at.get()), events, "round {round}");
+        fill(&inline, 3).await;
+        events += 6;
+        assert_eq!(counted::check(&shared).await.map_or(0, |at| at.get()), events);
+        drop(shared);
+        inline.close().await.unwrap();
+    }
+    let rebuilt = small().inline(EventsOfStreams::<2>).open(folder.path()).await.unwrap();
+    let shared: Arc<dyn EventStore> = Arc::new(rebuilt.clone());
+    assert_eq!(counted::check(&shared).await.unwrap().get(), events);
+    let now = generations(&*shared, "events-of-streams").await.unwrap();
+    assert_eq!(now.active.map(|build| (build.generation.get(), build.version)), Some((2, 2)));
+    let tables = shared.rows(RowScan::new(view_tables(), "", 100)).await.unwrap();
+    assert_eq!(tables.len(), 3, "nothing of the former build is left: {tables:?}");
+    drop(shared);
+    rebuilt.close().await.unwrap();
+    // A poisoned log refuses to open, names the event, and opens without the projection.
+    let plain = small().open(folder.path()).await.unwrap();
+    plain.commit(to("a-1", &["refused"])).await.unwrap();
+    plain.close().await.unwrap();
+    let refused = small().inline(EventsOfStreams::<2>).open(folder.path()).await.unwrap_err();
+    let OpenError::Inline { source, .. } = &refused else { panic!("expected a refusal, found {refused:?}") };
+    assert!(matches!(&**source, StartInlineError::Event { position, .. } if position.get() == events + 1), "{source}");
+    small().open(folder.path()).await.expect("the folder is free").close().await.unwrap();
+}
+
+/// Four partitions of the background stand at four places: none of their events is applied twice or left out.
+#[tokio::test]
+async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
+    let store = MemoryStore::new();
+    for number in 0..60 {
+        store.commit(to(&format!("s-{}", number % 11), &["x"])).await.unwrap();
+    }
+    let log = store.read_log(LogRead::all()).await.unwrap().collect().await.unwrap();
+    let build = Build { generation: Generation::FIRST, version: 1, partitions: 4 };
+    let begun = Generations { active: Some(build), building: None, last: Some(Generation::FIRST) };
+    store.commit(begun.replace("events-of-streams", &Generations::default(), Commit::new()).unwrap()).await.unwrap();
+    let mut place = Place::new("events-of-streams", Generation::FIRST).unwrap();
+    for (partition, up_to) in [(0, 10), (1, 60), (2, 35), (3, 0)] {
+        let of_it = |event: &&es_core::RecordedEvent| {
+            partition_of(event.stream.as_str(), 4) == partition && event.position.get() <= up_to
+        };
+        let held = Default::default();
+        let folder = Folder::new(&EventsOfStreams::<1>, log.iter().filter(of_it), &held);
+        let (rows, _) = place.fold(&store, folder).await.unwrap();
+        let mut commit = Commit::new();
+        for change in place.changes(&rows).unwrap() {
+            commit = match change.value {
+                Some(value) => commit.put_row(change.table, change.key, value),
+                None => commit.delete_row(change.table, change.key),
+            };
+        }
+        place.written(&rows);
+        let checkpoint = Checkpoint::at(es_core::Position::new(up_to)).encode();
+        let key = checkpoint_key("events-of-streams", Generation::FIRST, partition);
+        store.commit(commit.put_row(checkpoints_table(), key, checkpoint)).await.unwrap();
+    }
+    let store: Arc<dyn EventStore> = Arc::new(store.with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap());
+    assert_eq!(counted::check(&store).await.unwrap().get(), 60);
+    store.commit(to("s-1", &["x"])).await.unwrap();
+    assert_eq!(counted::check(&store).await.unwrap().get(), 61);
+    let found = generations(&*store, "events-of-streams").await.unwrap();
+    assert_eq!(found.active.map(|build| (build.generation.get(), build.partitions)), Some((1, 1)));
+    // The same projection, folded on demand: of one stream, of all, of the past, and further.
+    let live = Live::fold(Arc::clone(&store), EventsOfStreams::<1>, StreamId::new("s-1").unwrap()).await.unwrap();
+    assert_eq!(live.view(&COUNTS).scan().read(), [("s-1".to_owned(), live.view(&COUNTS).get(&"s-1".into()).unwrap())]);
+    let all = es_core::projection::LiveEvents::All;
+    let past = Live::fold_up_to(Arc::clone(&store), EventsOfStreams::<1>, all.clone(), es_core::Position::new(11));
+    assert_eq!(past.await.unwrap().view(&COUNTS).get(&"s-0".into()).unwrap().events, 1);
+    let mut live = Live::fold(Arc::clone(&store), EventsOfStreams::<1>, all).await.unwrap();
+    store.commit(to("new-1", &["x", "y"])).await.unwrap();
+    assert_eq!((live.refresh().await.unwrap(), live.refresh().await.unwrap()), (2, 0));
+    let views = Views::of::<EventsOfStreams>(Arc::clone(&store));
+    assert_eq!(live.view(&COUNTS).scan().read(), views.view(&COUNTS).scan().read().await.unwrap().rows);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_was_moved_by_another_hand_refuses_commits() {
+    let store = MemoryStore::new().with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap();
+    store.commit(to("s-1", &["x", "y"])).await.unwrap();
+    let key = checkpoint_key("events-of-streams", Generation::FIRST, 0);
+    store.commit(Commit::new().delete_row(checkpoints_table(), key)).await.unwrap();
+    let refused = store.commit(to("s-1", &["z"])).await;
+    assert!(matches!(refused, Err(CommitError::Inline(InlineError::Behind { .. }))), "{refused:?}");
+    assert_eq!(store.head().await.unwrap().unwrap().get(), 2);
+    let twice = store.with_inline(Inline::new(EventsOfStreams::<1>)).await;
+    assert!(matches!(twice, Err(StartInlineError::Twice { .. })));
+}
+
+/// Children with the projection inline are killed; the view is that of the log each time.
+#[test]
+fn a_kill_leaves_the_view_as_the_log() {
+    let (seed, cycles) = (seed(), number("ES_CRASH_CYCLES", 50).min(500) / 5);
+    let mut random = Random::new(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store");
+    let mut history = History::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut events = 0;
+    for run in 1..=cycles {
+        let run = Run {
+            program: env!("CARGO_BIN_EXE_crash-child"),
+            folder: &store,
+            number: u32::try_from(run).expect("a small number"),
+            durability: Durability::Sync,
+            commits: 0,
+            power: None,
+            open_files: 0,
+        };
+        let lines = run.start().kill_after(Duration::from_millis(50 + random.below(300)));
+        history.note(&lines).expect("acknowledgements");
+        let contents = read_all(&store, &history).expect("it opens");
+        history.check(&contents).unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));
+        events = contents.log.len();
+        runtime.block_on(async {
+            // Opened without the projection: what is compared is what the killed process has left.
+            let opened = RocksDbStore::open(&store).await.expect("it opens");
+            let shared: Arc<dyn EventStore> = Arc::new(opened.clone());
+            assert_eq!(counted::check(&shared).await, shared.head().await.unwrap(), "ES_SEED={seed}");
+            drop(shared);
+            opened.close().await.expect("closed");
+        });
+    }
+    assert!(events > 0, "ES_SEED={seed}: nothing was committed");
+}
