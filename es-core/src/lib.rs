@@ -117,6 +117,8 @@
 //!
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
+//! **Projections** are read models that follow the log, each event counted exactly once. See [`projection`].
+//!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
 //! **Projections** make read models of events, in the background, in the commit of the events, or on demand. See [`projection`];

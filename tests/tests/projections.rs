@@ -130,7 +130,7 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
 
         assert!(parked_positions(&store).await.expect("a list").is_empty());
         let books = read_books(&*store).await.expect("rows");
-        let audit = LogRead::category(es_core::Category::new("es").expect("a name"));
+        let audit = LogRead::category(es_core::Category::new("es.projections").expect("a name"));
         let audit = store.read_log(audit).await.expect("a read").collect().await.expect("events");
         assert_eq!(books.events(), last.get() - audit.len() as u64 - 1, "all but the skipped one");
         let skipped = audit.iter().find(|event| event.event_type == "projection-event-skipped").expect("recorded");

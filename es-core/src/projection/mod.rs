@@ -9,6 +9,9 @@
 //! A [`Projection`] is a plain, synchronous function from an event and the rows it asks for to the rows that change. It runs
 //! nowhere by itself: the same projection is followed in the background, applied [in the commit of the events](crate::store::inline),
 //! or folded [on demand](Live). Its rows are best those of typed [views](crate::view).
+//!
+//! In the background it is run by a [`Supervisor`]; an [`Operator`] pauses, resets and rebuilds it and looks after events that
+//! could not be applied, by rows and from any process that has the store. The numbers that it counts stand at [`metrics`].
 
 mod apply;
 mod checkpoint;

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::rows::{Held, RowKeys, encode, table};
 use crate::clock::Clock;
-use crate::event::Timestamp;
+use crate::event::{NewEvent, Timestamp};
+use crate::name::StreamId;
 use crate::store::{Commit, CommitError, EventStore, StoreError};
 
 /// Who may write.
@@ -96,14 +97,15 @@ impl Terms {
         Heartbeat { owner: self.owner, expires_at, lease_ms: u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    /// Takes the claim if nobody has it, or its holder has given no sign of life for too long; by force in any case.
+    /// Takes the claim if nobody has it, or its holder has given no sign of life for too long; by force in any case, with an
+    /// event that says so.
     pub(crate) async fn acquire(
         &self,
         store: &dyn EventStore,
         keys: &RowKeys,
         clock: &dyn Clock,
         watched: &mut Watched,
-        by_force: bool,
+        by_force: Option<(StreamId, NewEvent)>,
     ) -> Result<Attempt, StoreError> {
         let claim = Held::<Claim>::read(store, keys.claim()).await?;
         let heartbeat = Held::<Heartbeat>::read(store, keys.heartbeat()).await?;
@@ -111,7 +113,7 @@ impl Terms {
         let is_alive = heartbeat.value.is_some_and(|heartbeat| heartbeat.expires_at > clock.now());
         if let Some(holder) = holder
             && is_alive
-            && !by_force
+            && by_force.is_none()
             && !watched.is_silent(&heartbeat, clock)
         {
             return Ok(Attempt::HeldBy(holder));
@@ -123,6 +125,7 @@ impl Terms {
             .expect(claim.expect(Commit::new()))
             .put_row(table(), claim.key.clone(), bytes.clone())
             .put_row(table(), heartbeat.key.clone(), encode(&self.heartbeat(clock))?);
+        let commit = by_force.into_iter().fold(commit, |commit, (stream, event)| commit.append(stream, event));
         match store.commit(commit).await {
             Ok(_) => Ok(Attempt::Owned(Owned { claim: mine, key: claim.key, bytes })),
             // NOTE: somebody was faster, or the holder is alive after all.

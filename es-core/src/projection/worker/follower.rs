@@ -398,6 +398,7 @@ impl<P: Projection> Follower<P> {
         if let Some(rows) = rows {
             self.place.written(rows);
         }
+        tracing::trace!(projection = P::NAME, ?to, "projection committed");
         metrics::count(metrics::COMMITS, P::NAME, 1);
         self.written = (Some(checkpoint), to.max(self.written.1));
         self.scanned = self.written.1.max(self.scanned);
@@ -529,7 +530,7 @@ fn cut(mut batch: Batch, until: Option<Position>) -> Batch {
 
 /// The machinery writes events of its own, which a projection of everything need not know.
 fn is_of_the_machinery<P: Projection>(event: &RecordedEvent) -> bool {
-    event.stream.as_str().starts_with("es-") && !P::Event::types().contains(&event.event_type)
+    event.stream.as_str().starts_with("es.") && !P::Event::types().contains(&event.event_type)
 }
 
 /// The key of an event. Where the projection panics, the stream is the key under which the event is parked.

@@ -15,7 +15,7 @@ use crate::revision::{ExpectedRevision, Position};
 use crate::store::{Commit, CommitError, EventStore, StoreError};
 
 /// What the names of the streams begin with in which the verbs for projections are recorded.
-pub const AUDIT_STREAM_PREFIX: &str = "es-projections-";
+pub const AUDIT_STREAM_PREFIX: &str = "es.projections-";
 
 /// How often a verb is tried anew when another verb or a worker was faster.
 const ATTEMPTS: usize = 64;
@@ -277,7 +277,7 @@ impl Operator {
         }
     }
 
-    fn audit_event(&self, event_type: &str, details: Value) -> Result<NewEvent, StoreError> {
+    pub(crate) fn audit_event(&self, event_type: &str, details: Value) -> Result<NewEvent, StoreError> {
         audit_event(&self.projection, event_type, details)
     }
 

@@ -10,6 +10,11 @@ use crate::subscription::DEFAULT_BATCH;
 /// The most workers of one projection.
 pub const MAX_PARTITIONS: u32 = 1024;
 
+/// The shortest lease: a shorter one counts as this one.
+const SHORTEST_LEASE: Duration = Duration::from_millis(15);
+/// The shortest pause after a failure.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 /// What happens to a rebuild in which events had to be parked that are not parked in the view that is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RebuildErrors {
@@ -122,6 +127,14 @@ impl ProjectionOptions {
     pub fn keep_retired(mut self, time: Duration) -> Self {
         self.keep_retired = time;
         self
+    }
+
+    /// The same with nothing that would make a loop that does not wait.
+    pub(crate) fn within_bounds(mut self) -> Self {
+        self = self.partitions(self.partitions).batch(self.batch).lease(self.lease.max(SHORTEST_LEASE));
+        let (first, longest) = self.restart;
+        let first = first.max(SHORTEST_PAUSE);
+        self.restart(first, longest.max(first))
     }
 
     pub(crate) fn restart_pauses(&self) -> ExponentialBackoff {

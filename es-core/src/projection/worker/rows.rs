@@ -33,7 +33,7 @@ pub(crate) const PAGE: usize = 256;
 
 /// The table of all these rows.
 pub(crate) fn table() -> Table {
-    Table::well_known("es-projections")
+    Table::well_known("es.projections")
 }
 
 /// A generation whose rows are to be removed.
@@ -169,7 +169,7 @@ impl<T: DeserializeOwned> Held<T> {
 /// What a row says.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(value).map_err(|error| {
-        StoreError::damaged(format!("row {} of table es-projections", key.escape_ascii()), error.to_string())
+        StoreError::damaged(format!("row {} of table es.projections", key.escape_ascii()), error.to_string())
     })
 }
 

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
@@ -110,7 +111,10 @@ impl<P: Projection> Runner<P> {
             if self.is_stopped() {
                 return Ok(None);
             }
-            match self.terms.acquire(&*self.store, &self.keys, &*self.clock, &mut watched, by_force).await? {
+            let force = by_force
+                .then(|| self.operator.audit_event("projection-claim-taken", json!({ "by": self.terms.owner })));
+            let force = force.transpose()?.map(|event| (self.operator.audit_stream().clone(), event));
+            match self.terms.acquire(&*self.store, &self.keys, &*self.clock, &mut watched, force).await? {
                 Attempt::Owned(owned) => return Ok(Some(owned)),
                 Attempt::HeldBy(holder) => {
                     self.shared.enter(Phase::Standby(holder));

@@ -74,8 +74,10 @@ pub struct Supervisor {
 /// A projection that is to be run.
 struct Given {
     name: &'static str,
-    start: Box<dyn FnOnce(Start, &mut JoinSet<()>) + Send>,
+    start: Starter,
 }
+
+type Starter = Box<dyn FnOnce(Start, &mut JoinSet<()>) + Send>;
 
 /// What a projection is started with.
 struct Start {
@@ -176,7 +178,7 @@ impl Supervisor {
     #[must_use]
     pub fn projection<P: Projection>(mut self, projection: P, options: ProjectionOptions) -> Self {
         let start = Box::new(move |start: Start, tasks: &mut JoinSet<()>| {
-            let options = options.partitions(options.partitions).batch(options.batch);
+            let options = options.within_bounds();
             let runner = Runner {
                 keys: RowKeys::new(P::NAME),
                 terms: Terms { owner: Uuid::now_v7(), lease: options.lease },
