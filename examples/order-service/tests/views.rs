@@ -31,3 +31,100 @@ fn cancelled() -> OrderEvent {
 fn shown(revenue: Revenue) -> String {
     revenue.to_string()
 }
+
+fn at(day: &str) -> es_core::Timestamp {
+    day.parse::<order_service::moment::Moment>().unwrap().first()
+}
+
+#[test]
+fn an_order_counts_by_month_and_country_until_it_is_cancelled() {
+    let july = given_events::<OrderEvent>([])
+        .at(at("2016-07-04"))
+        .and_in("order-1", [placed("VINET", "France", &[("11", "14.00", "12"), ("42", "0.333", "1")])])
+        .and_in("order-2", [placed("HANAR", "Brazil", &[("11", "1.00", "1")])])
+        .at(at("2016-08-01"))
+        .and_in("order-3", [placed("VINET", "France", &[("72", "2.50", "2")])]);
+    let _ = july.project(Sales).then(|views| {
+        let months: Vec<_> = views.view(&MONTHS).scan().read();
+        let months: Vec<_> = months.into_iter().map(|(month, t)| (month, t.orders, shown(t.revenue))).collect();
+        assert_eq!(months, [("2016-07".into(), 2, "169.33".into()), ("2016-08".into(), 1, "5.00".into())]);
+        assert_eq!(views.view(&TOTAL).get(&0).map(|t| (t.orders, shown(t.revenue))), Some((3, "174.33".into())));
+    });
+    let cancelled = july.and_in("order-2", [cancelled()]).and_in("order-1", [OrderEvent::Approved, cancelled()]);
+    let _ = cancelled.project(Sales).then(|views| {
+        let countries: Vec<_> = views.view(&COUNTRIES).scan().read();
+        let countries: Vec<_> = countries.into_iter().map(|(name, t)| (name, t.orders, shown(t.revenue))).collect();
+        assert_eq!(countries, [("France".into(), 1, "5.00".into())]);
+        assert_eq!(views.view(&MONTHS).get(&"2016-07".into()), None);
+    });
+}
+
+#[test]
+fn an_order_in_short_follows_its_steps() {
+    let events = given_events::<OrderEvent>([])
+        .at(at("2016-07-04"))
+        .and_in("order-1", [placed("VINET", "France", &[("11", "14.00", "12")]), OrderEvent::Approved])
+        .at(at("2016-07-05"))
+        .and_in("order-2", [placed("HANAR", "Brazil", &[("11", "1.00", "1")])])
+        .and_in("order-3", [placed("VINET", "France", &[("11", "1.00", "1")]), cancelled()]);
+    let _ = events.project(OrderSummaries).then(|views| {
+        let orders = views.view(&ORDERS);
+        let one = orders.get(&"1".parse().unwrap()).unwrap();
+        assert_eq!((one.status, one.revision, shown(one.revenue)), (OrderStatus::Approved, 1, "168.00".into()));
+        let ids = |rows: Vec<(order_service::domain::OrderId, _)>| -> Vec<String> {
+            rows.into_iter().map(|(id, _): (_, order_service::views::OrderSummary)| id.to_string()).collect()
+        };
+        assert_eq!(ids(orders.scan().by(&NEWEST_FIRST).read()), ["2", "3", "1"]);
+        assert_eq!(ids(orders.scan().by(&BY_CUSTOMER).prefix(&("VINET".parse().unwrap(),)).read()), ["3", "1"]);
+        let statuses = views.view(&STATUSES).scan().read();
+        let nonzero: Vec<_> = statuses.into_iter().filter(|(_, orders)| *orders > 0).collect();
+        assert_eq!(nonzero, [(OrderStatus::Placed, 1), (OrderStatus::Approved, 1), (OrderStatus::Cancelled, 1)]);
+    });
+}
+
+#[test]
+fn demand_is_in_the_order_of_what_it_earns() {
+    let events = given_events::<OrderEvent>([])
+        .and_in("order-1", [placed("A", "X", &[("a", "1.00", "5"), ("b", "2.00", "5"), ("c", "1.00", "5")])])
+        .and_in("order-2", [placed("A", "X", &[("a", "3.00", "5")])]);
+    let best = |events: &es_core::testing::GivenEvents, expected: &[(&str, u64, &str)]| {
+        let _ = events.project(ProductDemand).then(|views| {
+            let best = views.view(&DEMAND).scan().by(&BEST_FIRST).read();
+            let best: Vec<_> = best.iter().map(|(id, d)| (id.as_str(), d.quantity, shown(d.revenue))).collect();
+            let expected: Vec<_> = expected.iter().map(|(id, n, revenue)| (*id, *n, (*revenue).to_owned())).collect();
+            assert_eq!(best, expected);
+        });
+    };
+    best(&events, &[("a", 10, "20.00"), ("b", 5, "10.00"), ("c", 5, "5.00")]);
+    best(&events.clone().and_in("order-2", [cancelled()]), &[("b", 5, "10.00"), ("a", 5, "5.00"), ("c", 5, "5.00")]);
+    best(&events.and_in("order-1", [cancelled()]), &[("a", 5, "15.00")]);
+}
+
+#[test]
+fn stock_is_in_the_order_of_how_little_there_is() {
+    let registered = |name: &str, stock| ProductEvent::Registered {
+        name: name.parse().unwrap(),
+        unit_price: "1.00".parse().unwrap(),
+        stock,
+    };
+    let events = given_events::<ProductEvent>([])
+        .and_in("product-11", [registered("Tofu", 8)])
+        .and_in("product-42", [registered("Chai", 5), ProductEvent::Received { quantity: "10".parse().unwrap() }])
+        .and_in("product-72", [registered("Brie", 9), ProductEvent::Withdrawn { quantity: "9".parse().unwrap() }]);
+    let _ = events.project(StockLevels).then(|views| {
+        let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
+        let low: Vec<_> = low.iter().map(|(_, product)| (product.name.as_str(), product.stock)).collect();
+        assert_eq!(low, [("Brie", 0), ("Tofu", 8)]);
+    });
+}
+
+#[test]
+fn what_happens_to_an_order_that_was_never_placed_is_told() {
+    let events = given_events::<OrderEvent>([]).and_in("order-1", [cancelled()]);
+    let _ = events.project(Sales).then_failed(|failure| {
+        assert!(
+            failure.to_string().contains("expected order 1 to be placed before anything else happens to it"),
+            "{failure}"
+        );
+    });
+}

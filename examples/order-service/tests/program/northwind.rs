@@ -28,6 +28,7 @@ fn northwind_comes_to_what_it_is_known_for() {
     let report: Value = folder.json(&["report"]);
     assert_eq!((&report["orders"], &report["revenue"]), (&json!(830), &json!("1265793.04")));
     assert_eq!(report["events"], 830 + 2 * 809 + 77);
+    assert_eq!(folder.json(&["report", "--verify"]), report, "the read models say what the log says");
     assert_eq!(folder.json(&args)["unchanged"], 830);
     assert_eq!(folder.json(&["report"]), report);
 }

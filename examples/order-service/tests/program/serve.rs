@@ -238,3 +238,84 @@ fn an_address_that_is_taken_is_told_before_anything_is_created() {
     folder.refused(&["serve", "--listen", &address], 1, &expected);
     assert!(!folder.path("shop").exists());
 }
+
+#[test]
+fn a_question_shows_what_was_commanded_before() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
+    for n in 0..20 {
+        let placed = served.place(&format!("A-{n}")).expect(201);
+        let orders = served.get(&format!("/orders?limit=1000&at_least={}", placed.position.unwrap()), &[]).expect(200);
+        assert_eq!(orders.body["rows"].as_array().unwrap().len(), n + 1);
+    }
+    let cancelled = served.send("POST", "/orders/A-3/cancel", &[], &json!({"reason": "too dear"})).expect(200);
+    let at_least = format!("at_least={}", cancelled.position.unwrap());
+    let first = served.get(&format!("/orders?customer=VINET&limit=15&{at_least}"), &[]).expect(200);
+    let next = first.body["next"].as_str().expect("there is more").to_owned();
+    let second = served.get(&format!("/orders?customer=VINET&limit=15&after={next}"), &[]).expect(200);
+    let ids = |page: &Answered| -> Vec<String> {
+        page.body["rows"].as_array().unwrap().iter().map(|row| row["order_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut all = [ids(&first), ids(&second)].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!((all.len(), second.body["next"].clone()), (20, Value::Null));
+    let revenue = served.get(&format!("/revenue?{at_least}"), &[]).expect(200).body;
+    assert_eq!(revenue, json!({"by_month": {"2016-07": "3032.40"}, "by_country": {"France": "3032.40"}}));
+    let demand = served.get(&format!("/demand?{at_least}"), &[]).expect(200).body;
+    assert_eq!(demand["rows"], json!([{"product_id": "11", "quantity": 228, "revenue": "3032.40"}]));
+    let low = served.get("/products?at_most=3", &[]).expect(200).body;
+    assert_eq!(low["rows"][0]["name"], "Tofu");
+    assert_eq!(served.get("/products?at_most=2", &[]).expect(200).body["rows"], json!([]));
+    let report = served.get("/report", &[]).expect(200).body;
+    assert_eq!((&report["orders"], &report["revenue"]), (&json!(20), &json!("3032.40")));
+    served.get("/orders?after=x", &[]).expect(400);
+    served.get("/orders?colour=red", &[]).expect(400);
+    served.end();
+    assert_eq!(folder.json(&["report", "--verify"]), report);
+}
+
+#[test]
+fn an_operator_acts_on_the_running_service_and_without_it() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    served.place("A-1").expect(201);
+    let url = served.address.clone();
+    let remote = |args: &[&str]| folder.json(&[&["projections", "--url", &url], args].concat());
+    let sales = |list: &Value| list.as_array().unwrap().iter().find(|p| p["name"] == "sales").unwrap().clone();
+    assert_eq!(sales(&remote(&["pause", "sales", "--reason", "looks wrong"]))["name"], "sales");
+    let later = served.place("A-2").expect(201).position.unwrap();
+    let shown = served.get(&format!("/orders?at_least={later}"), &[]).expect(200);
+    assert_eq!(shown.body["rows"].as_array().unwrap().len(), 2, "the others go on");
+    let late = served.get(&format!("/revenue?at_least={later}"), &[]).expect(503);
+    let detail = late.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("the command itself succeeded and must not be repeated"), "{detail}");
+    assert_eq!(sales(&remote(&["list"]))["state"], "paused");
+    remote(&["resume", "sales"]);
+    served.get(&format!("/revenue?at_least={later}"), &[]).expect(200);
+    remote(&["rebuild", "sales"]);
+    let nothing = folder.run(&["projections", "--url", &url, "parked", "sales"]);
+    assert_eq!((nothing.code, nothing.out.trim()), (Some(0), "nothing is parked"));
+    let none = format!(
+        "error: the service at {url} refused: there is no projection \"sale\": expected order-summaries, \
+                        sales, product-demand, stock-levels"
+    );
+    folder.refused(&["projections", "--url", &url, "pause", "sale"], 1, &none);
+    let retry = format!(
+        "error: the service at {url} refused: projection \"sales\": no event of key \"order-A-1\" is parked; \
+                         list what is"
+    );
+    folder.refused(&["projections", "--url", &url, "retry", "sales", "order-A-1"], 1, &retry);
+    served.end();
+
+    let list = folder.json(&["projections", "rebuild", "sales"]);
+    assert_eq!((&sales(&list)["state"], &sales(&list)["lag_events"]), (&json!("live"), &json!(0)));
+    assert_eq!(folder.json(&["watch"]).as_array().unwrap().len(), 4);
+    let ran = folder.run(&["watch"]);
+    assert!(ran.err.contains("sales: live"), "{}", ran.err);
+    assert_eq!(folder.json(&["report", "--verify"])["orders"], 2);
+    let gone = folder.run(&["projections", "--url", &url, "list"]);
+    assert_eq!(gone.code, Some(1));
+    assert!(gone.err.contains("does not answer"), "{}", gone.err);
+}
