@@ -115,6 +115,8 @@
 //!
 //! **Reading**: by stream, category, type, tag and position, forward and backward. See [`StreamRead`] and [`LogRead`].
 //!
+//! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
+//!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
@@ -134,6 +136,7 @@ pub mod revision;
 mod sample;
 pub mod snapshot;
 pub mod store;
+pub mod subscription;
 pub mod testing;
 mod typed;
 mod variant;
@@ -160,6 +163,7 @@ pub use store::{
     Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, LogRead, Query, QueryItem, StoreError,
     StreamRead,
 };
+pub use subscription::Subscription;
 pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
 
 #[cfg(feature = "derive")]

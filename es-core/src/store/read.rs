@@ -89,6 +89,18 @@ impl EventStream {
         Ok(Some(std::mem::take(&mut self.ready).into()))
     }
 
+    /// The next step of the read: events, or none and how far it has looked by now; `None` behind the last. For consumers
+    /// that remember how far they came through what does not match.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the read cannot go on; nothing comes after it.
+    pub async fn advance(&mut self) -> Result<Option<Batch>, StoreError> {
+        if self.ready.is_empty() && !self.fill().await? {
+            return Ok(None);
+        }
+        Ok(Some(Batch { events: std::mem::take(&mut self.ready).into(), scanned: self.scanned }))
+    }
+
     /// The last position that the read has looked at, including events that are ready but not yet taken. Once the stream
     /// has ended, a consumer may remember it as done, although nothing may have matched on the way.
     #[must_use]
