@@ -11,11 +11,11 @@ use crate::event::RecordedEvent;
 use crate::group::KeyOf;
 use crate::group::error::GroupError;
 use crate::group::rows::{Parked, Stored};
+use crate::group::patience::STORE_RETRY;
 use crate::group::shared::Shared;
 use crate::group::state::{Arrival, Changes};
-use crate::repository::RetryPolicy;
 use crate::revision::Position;
-use crate::store::{Batch, Commit, CommitError, LogRead, Query, StoreError};
+use crate::store::{Batch, Commit, CommitError, Query, StoreError};
 use crate::subscription::{DEFAULT_BATCH, Subscription};
 
 /// How long a checkpoint that only passed events that do not match may stay unwritten, and how often an idle group looks
@@ -24,10 +24,6 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// How many parked events are read again at once.
 const REPLAYS: usize = 16;
-
-/// How often a failing store is asked again before the group ends.
-const STORE_RETRY: RetryPolicy =
-    RetryPolicy { attempts: 8, first_pause: Duration::from_millis(20), longest_pause: Duration::from_secs(2) };
 
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -142,7 +138,7 @@ impl Driver {
             () = self.shared.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
             found = head.behind(self.subscription.scanned()), if can_take => {
-                found.map_err(|error| self.failed(error))?;
+                found.map_err(|error| self.shared.failed(error))?;
             }
         }
         if self.shared.clock.elapsed().saturating_sub(self.looked_at) >= IDLE {
@@ -153,7 +149,7 @@ impl Driver {
 
     /// Whether the group was opened elsewhere.
     async fn look(&mut self) -> Result<(), GroupError> {
-        let row = self.stored_row().await?;
+        let row = self.shared.stored_row().await?;
         if row.as_ref() != Some(&self.row) {
             return Err(self.fenced());
         }
@@ -185,24 +181,20 @@ impl Driver {
     }
 
     async fn read_again(&mut self, mut error: StoreError) -> Result<Batch, GroupError> {
-        for pause in STORE_RETRY.pauses() {
-            if !may_pass(&error) {
-                break;
-            }
-            tracing::warn!(group = self.shared.rows.name(), %error, "the log could not be read; trying again");
-            tokio::time::sleep(pause).await;
+        let mut pauses = STORE_RETRY.pauses();
+        loop {
+            self.shared.pause_or_fail(error, &mut pauses).await?;
             match self.subscription.next().await {
                 Ok(batch) => return Ok(batch),
                 Err(next) => error = next,
             }
         }
-        Err(self.failed(error))
     }
 
     /// Reads parked events that are to be delivered again.
     async fn replay(&mut self, positions: Vec<Position>) -> Result<(), GroupError> {
         for position in positions {
-            match self.event_at(position).await? {
+            match self.shared.event_at(position).await? {
                 Some(event) => self.shared.state().take_again(arrival(&self.key, event)),
                 None => {
                     let now = self.shared.now();
@@ -215,20 +207,6 @@ impl Driver {
         Ok(())
     }
 
-    async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, GroupError> {
-        let mut pauses = STORE_RETRY.pauses();
-        loop {
-            let read = async {
-                let mut events = self.shared.store.read_log(LogRead::all().from(position).limit(1)).await?;
-                events.next().await
-            };
-            match read.await {
-                Ok(event) => return Ok(event.filter(|event| event.position == position)),
-                Err(error) => self.pause_or_fail(error, &mut pauses).await?,
-            }
-        }
-    }
-
     /// Writes what has changed. Nobody else has written meanwhile, or the group ends.
     async fn write(&mut self) -> Result<(), GroupError> {
         let (change, stored, changes, commit) = {
@@ -237,7 +215,7 @@ impl Driver {
             let stored = Stored { epoch, sequence, ..state.stored() };
             let changes = state.take_changes();
             let commit = self.commit(&stored, &changes, |position| state.parked().get(&position));
-            (state.change(), stored, changes, commit.map_err(|error| self.failed(error))?)
+            (state.change(), stored, changes, commit.map_err(|error| self.shared.failed(error))?)
         };
         let (commit, row) = commit;
         match self.shared.store.commit(commit).await {
@@ -290,41 +268,12 @@ impl Driver {
     async fn was_written(&mut self, error: StoreError, row: &Bytes) -> Result<bool, GroupError> {
         let mut pauses = STORE_RETRY.pauses().skip(self.refused);
         self.refused += 1;
-        self.pause_or_fail(error, &mut pauses).await?;
-        match self.stored_row().await? {
+        self.shared.pause_or_fail(error, &mut pauses).await?;
+        match self.shared.stored_row().await? {
             Some(found) if found == *row => Ok(true),
             Some(found) if found == self.row => Ok(false),
             _ => Err(self.fenced()),
         }
-    }
-
-    async fn stored_row(&self) -> Result<Option<Bytes>, GroupError> {
-        let mut pauses = STORE_RETRY.pauses();
-        loop {
-            match self.shared.rows.state(&*self.shared.store).await {
-                Ok(row) => return Ok(row),
-                Err(error) => self.pause_or_fail(error, &mut pauses).await?,
-            }
-        }
-    }
-
-    async fn pause_or_fail(
-        &self,
-        error: StoreError,
-        pauses: &mut (impl Iterator<Item = Duration> + Send),
-    ) -> Result<(), GroupError> {
-        match pauses.next().filter(|_| may_pass(&error)) {
-            Some(pause) => {
-                tracing::warn!(group = self.shared.rows.name(), %error, "the store failed; trying again");
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-            None => Err(self.failed(error)),
-        }
-    }
-
-    fn failed(&self, error: StoreError) -> GroupError {
-        GroupError::Store { name: self.shared.name(), source: Arc::new(error) }
     }
 
     fn fenced(&self) -> GroupError {
@@ -337,11 +286,6 @@ impl Drop for Driver {
         // NOTE: aborted, or ended by a panic in the function that gives the key: whoever waits is told.
         self.end(GroupError::Closed { name: self.shared.name() });
     }
-}
-
-/// Whether it may go by itself.
-fn may_pass(error: &StoreError) -> bool {
-    matches!(error, StoreError::Io { .. })
 }
 
 fn arrival(key: &KeyOf, event: RecordedEvent) -> Arrival<Arc<RecordedEvent>> {

@@ -53,6 +53,7 @@ mod driver;
 mod error;
 mod in_flight;
 mod open;
+mod patience;
 #[cfg(test)]
 pub(crate) mod random;
 mod rows;
