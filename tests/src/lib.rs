@@ -5,4 +5,5 @@
 
 pub mod account;
 pub mod crash;
+pub mod removed;
 pub mod stores;
