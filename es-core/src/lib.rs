@@ -117,6 +117,10 @@
 //!
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
+//! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`reactor`].
+//!
+//! **A consumer group** shares events among consumers that ack, and sets aside what fails. See [`mod@group`].
+//!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
