@@ -173,9 +173,8 @@ impl ConsumerGroup {
         self
     }
 
-    /// How many events are taken from the log and not below the checkpoint, at least 1; 256 without more said. It bounds
-    /// memory, the row of the group (some eight bytes for each), and what comes again where another program's view of what
-    /// is finished ahead of the checkpoint is lost.
+    /// How many events are taken from the log and not passed by the checkpoint, at least 1; 256 without more said. It bounds
+    /// memory, and the row that each commit writes: some eight bytes for each event that is finished ahead.
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = NonZeroUsize::new(events).map_or(1, NonZeroUsize::get);

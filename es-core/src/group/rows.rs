@@ -49,7 +49,7 @@ pub struct Parked {
     pub event_id: EventId,
     /// What it must stay in order with.
     pub key: String,
-    /// Why it was parked, in the words of the last failure.
+    /// Why it was parked, in the words of the last failure, cut after 1,000 bytes.
     pub reason: String,
     /// How often it has failed; 0 where it only waits behind another.
     pub failures: u32,
@@ -71,7 +71,7 @@ pub struct Skipped {
     pub event_id: EventId,
     /// What it would have stayed in order with.
     pub key: String,
-    /// Why it was given up, in the words of who did it.
+    /// Why it was given up, in the words of who did it, cut after 1,000 bytes.
     pub reason: String,
     /// When.
     pub skipped_at: Timestamp,

@@ -18,6 +18,9 @@ use crate::group::in_flight::InFlight;
 use crate::group::rows::{Parked, Skipped, Stored};
 use crate::revision::Position;
 
+/// The longest reason that is kept, in bytes.
+const MAX_REASON_BYTES: usize = 1_000;
+
 /// What bounds a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -69,6 +72,26 @@ pub(crate) enum Verdict {
     Retry(String),
     Park(String),
     Skip(String),
+}
+
+impl Verdict {
+    /// The same with a reason that can be kept: errors of others may hold a whole page.
+    fn shortened(self) -> Self {
+        match self {
+            Self::Ack => Self::Ack,
+            Self::Retry(reason) => Self::Retry(shorten(reason)),
+            Self::Park(reason) => Self::Park(shorten(reason)),
+            Self::Skip(reason) => Self::Skip(shorten(reason)),
+        }
+    }
+}
+
+fn shorten(mut reason: String) -> String {
+    if reason.len() > MAX_REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        reason.push('…');
+    }
+    reason
 }
 
 /// The delivery is not open any more: it took too long, and the event has been given to another, or is about to be.
@@ -225,7 +248,7 @@ impl<T: Clone> State<T> {
         if !matches!(open, Some(Status::Delivered { ticket: given, .. }) if given == ticket) {
             return Err(TooLate);
         }
-        match verdict {
+        match verdict.shortened() {
             Verdict::Ack => self.finish(position),
             Verdict::Skip(reason) => self.skip(position, reason, now),
             Verdict::Retry(reason) => {
@@ -289,7 +312,7 @@ impl<T: Clone> State<T> {
         if !self.parked.contains_key(&position) || self.entries.get(&position).is_some_and(is_delivered) {
             return None;
         }
-        self.skip(position, reason, now);
+        self.skip(position, shorten(reason), now);
         self.park_what_waits_behind(now);
         self.change += 1;
         Some(self.change)
@@ -439,6 +462,7 @@ impl<T: Clone> State<T> {
         let parked = Parked { position, event_id, key, reason, failures, behind, replaying, parked_at: now.time };
         self.parked.insert(position, parked);
         self.changes.parked.insert(position);
+        self.change += 1;
     }
 
     /// A parked event has failed again: it stays, and so do the later ones of its key.

@@ -145,6 +145,14 @@ fn what_is_skipped_is_gone_and_said() {
 }
 
 #[test]
+fn a_reason_that_is_a_whole_page_is_cut() {
+    let mut state = state(bounds(false), &[(1, "a")]);
+    let handed = state.deliver(Duration::ZERO).expect("it is ready");
+    say(&mut state, &handed, Verdict::Park("é".repeat(5_000)), 0).expect("in time");
+    assert_eq!(state.parked()[&at(1)].reason, format!("{}…", "é".repeat(500)));
+}
+
+#[test]
 fn where_no_more_can_be_parked_the_checkpoint_waits() {
     let mut state = state(Bounds { parked: 1, ..bounds(true) }, &[(1, "a"), (2, "a"), (3, "b")]);
     for _ in 0..2 {
