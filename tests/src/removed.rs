@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use es_core::store::{Batch, EventStream, HeadWatch, Row, RowScan};
 use es_core::{
-    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId,
-    StreamRead, Table, UniqueKey,
+    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
+    StreamId, StreamRead, Table, UniqueKey,
 };
 
 /// A store in front of another one, that does not show some of its events.

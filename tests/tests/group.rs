@@ -8,7 +8,8 @@ use es_core::group::{Consumer, ConsumerGroup, Delivery, GroupError, Nack, Runnin
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem, RetryPolicy, StreamId,
+    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem, RetryPolicy,
+    StreamId,
 };
 use es_tests::crash::{Random, number, seed};
 use es_tests::removed::WithoutRange;
@@ -192,7 +193,8 @@ fn failures_are_counted_across_restarts_then_parked_then_replayed_or_skipped() {
         }
         running.wait_for(at(6)).await.expect("the parked ones hold nothing up");
         let parked = running.parked();
-        let shown: Vec<_> = parked.iter().map(|p| (p.position.get(), p.failures, p.behind.map(Position::get))).collect();
+        let shown: Vec<_> =
+            parked.iter().map(|p| (p.position.get(), p.failures, p.behind.map(Position::get))).collect();
         assert_eq!(shown, [(1, 3, None), (4, 0, Some(1))]);
         assert_eq!((parked[0].key.as_str(), parked[0].reason.as_str()), ("a-0", "the printer is out of paper"));
         running.close().await.expect("closed");
@@ -425,7 +427,8 @@ fn a_group_that_is_dropped_at_any_moment_delivers_each_event() {
         }
         let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
         let seen = seen.lock().expect("whole");
-        let lost = log.iter().find(|event| !seen.acked.contains(&event.position) && !seen.unknown.contains(&event.position));
+        let lost =
+            log.iter().find(|event| !seen.acked.contains(&event.position) && !seen.unknown.contains(&event.position));
         assert_eq!(lost.map(|event| event.position), None, "ES_SEED={seed}");
     });
 }

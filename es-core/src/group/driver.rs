@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::event::RecordedEvent;
 use crate::group::KeyOf;
 use crate::group::error::GroupError;
-use crate::group::rows::{Parked, Stored};
 use crate::group::patience::STORE_RETRY;
+use crate::group::rows::{Parked, Stored};
 use crate::group::shared::Shared;
 use crate::group::state::{Arrival, Changes};
 use crate::revision::Position;
@@ -64,7 +64,18 @@ impl Driver {
         let batch = u32::try_from(capacity).map_or(DEFAULT_BATCH, |capacity| capacity.min(DEFAULT_BATCH));
         let subscription = Subscription::new(Arc::clone(&shared.store), query, written.checkpoint).batch(batch);
         let (looked_at, read_to) = (shared.clock.elapsed(), written.checkpoint);
-        Self { shared, subscription, key, read: VecDeque::new(), read_to, written, row, change: 0, looked_at, refused: 0 }
+        Self {
+            shared,
+            subscription,
+            key,
+            read: VecDeque::new(),
+            read_to,
+            written,
+            row,
+            change: 0,
+            looked_at,
+            refused: 0,
+        }
     }
 
     /// Runs until the group is closed or cannot go on, and says so to all who wait.
@@ -102,7 +113,8 @@ impl Driver {
         let mut state = self.shared.state();
         let is_closing = state.is_closing();
         state.expire(now, &|failures| self.shared.pause(failures));
-        let is_scanned_only = state.change() == self.change && state.in_flight().checkpoint() != self.written.checkpoint;
+        let is_scanned_only =
+            state.change() == self.change && state.in_flight().checkpoint() != self.written.checkpoint;
         let is_lazy = is_scanned_only && now.elapsed.saturating_sub(self.looked_at) < IDLE && !is_closing;
         if state.change() != self.change || (is_scanned_only && !is_lazy) {
             return Step::Write;
@@ -115,7 +127,8 @@ impl Driver {
             return Step::Replay(wanted);
         }
         let room = state.room();
-        let has_more = !self.read.is_empty() || self.read_to > state.in_flight().scanned() || !self.subscription.is_at_head();
+        let has_more =
+            !self.read.is_empty() || self.read_to > state.in_flight().scanned() || !self.subscription.is_at_head();
         if room > 0 && has_more {
             return Step::Take(room);
         }

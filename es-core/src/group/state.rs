@@ -491,7 +491,9 @@ impl<T: Clone> State<T> {
             return;
         }
         let waits = |entry: &Entry<T>| {
-            !entry.is_replay && matches!(entry.status, Status::Waiting { .. }) && self.parked_keys.contains_key(&*entry.key)
+            !entry.is_replay
+                && matches!(entry.status, Status::Waiting { .. })
+                && self.parked_keys.contains_key(&*entry.key)
         };
         let room = self.bounds.parked.saturating_sub(self.parked.len());
         let behind = self.entries.iter().filter(|(_, entry)| waits(entry));

@@ -241,7 +241,8 @@ impl World {
             let others = self.hands.iter().filter(|other| self.key_of(other.position) == key);
             // NOTE: who was too slow still has its event in hand.
             assert!(others.clone().all(|other| self.is_late(other)), "two of a key are in hand");
-            let is_behind = self.reached.get(&key).is_some_and(|(reached, is_written)| *is_written && *reached > handed.position);
+            let is_behind =
+                self.reached.get(&key).is_some_and(|(reached, is_written)| *is_written && *reached > handed.position);
             assert!(!is_behind, "out of order");
         }
         self.hands.push(handed);
@@ -298,10 +299,15 @@ impl World {
         self.acked.values_mut().for_each(|is_written| *is_written = true);
         self.reached.values_mut().for_each(|(_, is_written)| *is_written = true);
         let finished = |e: &&Arrival<()>| {
-            self.acked.contains_key(&e.position) || self.rows.contains_key(&e.position) || self.skipped.contains(&e.position)
+            self.acked.contains_key(&e.position)
+                || self.rows.contains_key(&e.position)
+                || self.skipped.contains(&e.position)
         };
         let passed = self.log.iter().filter(|event| Some(event.position) <= self.stored.checkpoint);
-        assert!(passed.clone().all(|event| finished(&event)), "the checkpoint passed an event that nobody has finished");
+        assert!(
+            passed.clone().all(|event| finished(&event)),
+            "the checkpoint passed an event that nobody has finished"
+        );
     }
 
     fn crash(&mut self) {

@@ -44,7 +44,10 @@ impl PostOffice {
         let mut sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = sqlite.transaction()?;
         let key = key.to_string();
-        sql.execute("INSERT INTO letters VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING", params![key, to_whom, text])?;
+        sql.execute(
+            "INSERT INTO letters VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING",
+            params![key, to_whom, text],
+        )?;
         // NOTE: only to see how often it is asked: without it, nobody could tell that repeats come at all.
         sql.execute("INSERT INTO handed_in (key) VALUES (?1)", [key])?;
         sql.commit()
