@@ -1,6 +1,7 @@
 //! Aggregates: the declaration ([`Aggregate`]), how state follows from events ([`Evolve`]) and how events follow from
 //! commands ([`Decide`]). All three are plain: no clock, no I/O, no store.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use std::str::FromStr;
 use crate::consistency::Consistency;
 use crate::decision::Decision;
 use crate::event::{CorrelationId, EventId, Metadata, RecordedEvent, Timestamp};
-use crate::name::{Category, NameError, StreamId};
+use crate::name::{Category, NameError, StreamId, Tag};
 use crate::revision::{Position, Revision};
 use crate::snapshot::SnapshotSupport;
 use crate::typed::Event;
@@ -110,7 +111,7 @@ pub trait Decide<C>: Evolve {
     fn decide(&self, command: C, at: &CommandContext<'_, Self>) -> Result<Decision<Self::Event>, Self::Rejection>;
 }
 
-/// What [`Evolve::evolve`] may know of an event beside its content.
+/// What [`Evolve::evolve`] and [`Projection::apply`](crate::projection::Projection::apply) may know of an event beside its content.
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
     record: &'a RecordedEvent,
@@ -127,6 +128,12 @@ impl<'a> EventContext<'a> {
     #[must_use]
     pub const fn id(&self) -> EventId {
         self.record.id
+    }
+
+    /// The stream in which it stands.
+    #[must_use]
+    pub const fn stream(&self) -> &'a StreamId {
+        &self.record.stream
     }
 
     /// Its number in the stream.
@@ -153,6 +160,12 @@ impl<'a> EventContext<'a> {
         self.record.occurred_at
     }
 
+    /// The labels by which it can be found.
+    #[must_use]
+    pub const fn tags(&self) -> &'a BTreeSet<Tag> {
+        &self.record.tags
+    }
+
     /// Its free annotations.
     #[must_use]
     pub const fn metadata(&self) -> &'a Metadata {
@@ -169,6 +182,12 @@ impl<'a> EventContext<'a> {
     #[must_use]
     pub const fn causation_id(&self) -> Option<EventId> {
         self.record.causation_id
+    }
+
+    /// The record itself, as it was written: content, type and version are those of the writer, before any upcaster.
+    #[must_use]
+    pub const fn record(&self) -> &'a RecordedEvent {
+        self.record
     }
 }
 

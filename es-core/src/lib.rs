@@ -117,6 +117,8 @@
 //!
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
+//! **Projections** are read models that follow the log, each event counted exactly once. See [`projection`].
+//!
 //! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`reactor`].
 //!
 //! **A consumer group** shares events among consumers that ack, and sets aside what fails. See [`mod@group`].
@@ -146,6 +148,7 @@ pub mod subscription;
 pub mod testing;
 mod typed;
 mod variant;
+pub mod view;
 
 #[doc(hidden)]
 #[path = "private.rs"]

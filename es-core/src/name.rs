@@ -249,9 +249,10 @@ impl Tag {
 }
 
 impl Table {
-    pub(crate) fn well_known(text: &'static str) -> Self {
-        debug_assert!(check("table", text).is_ok());
-        Self(text.into())
+    /// A table whose name is made of parts that were checked.
+    pub(crate) fn well_known(text: impl AsRef<str>) -> Self {
+        debug_assert!(check("table", text.as_ref()).is_ok());
+        Self(text.as_ref().into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub use crate::aggregate::{Aggregate, CommandContext, Decide, EventContext, Evolve};
 pub use crate::decision::{Decision, Events};
+pub use crate::projection::{ApplyError, OneOf, Projection, Rows};
 pub use crate::repository::{At, CommandId, ExecuteError, Executed, Repository};
 pub use crate::revision::{ExpectedRevision, Position, Revision};
 pub use crate::store::EventStore;

@@ -121,11 +121,18 @@ fn fingerprint_of<A: Aggregate + DeserializeOwned>(declared: u64) -> u64 {
 }
 
 /// The FNV-1a digest: small, and the same on every machine and for ever, which no hasher of the standard library is.
-struct Fnv(u64);
+pub(crate) struct Fnv(u64);
 
 impl Fnv {
     const fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// The digest of these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> u64 {
+        let mut digest = Self::new();
+        digest.write(bytes);
+        digest.0
     }
 
     fn write(&mut self, bytes: &[u8]) {

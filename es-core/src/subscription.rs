@@ -57,7 +57,10 @@ pub struct Subscription {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("query", &self.query).field("scanned", &self.scanned).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("query", &self.query)
+            .field("scanned", &self.scanned)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,29 +88,14 @@ impl Subscription {
     /// [`StoreError::Closed`]: the store was closed, and everything in it was returned; open it again and begin behind
     /// [`scanned`](Self::scanned). Any other: the read failed; call again when the cause is mended.
     pub async fn next(&mut self) -> Result<Batch, StoreError> {
-        loop {
-            // NOTE: `scanned` alone says what was returned, and moves with a batch on its way out. A read that a dropped
-            // future has left half done is over, and the next one begins behind `scanned`.
-            if let Some(batch) = self.next_of_read().await? {
-                self.scanned = batch.scanned.max(self.scanned);
-                return Ok(Batch { scanned: self.scanned, ..batch });
-            }
-            let head = self.head.behind(self.scanned).await?;
-            let read = LogRead::matching(self.query.clone()).after(self.scanned).limit(self.batch.into());
-            let mut events = self.store.read_log(read).await?;
-            match Self::step(&mut events, self.scanned).await? {
-                Some(batch) => {
-                    self.read = Some(events);
-                    self.scanned = batch.scanned.max(self.scanned);
-                    return Ok(Batch { scanned: self.scanned, ..batch });
-                }
-                // NOTE: a store that breaks its contract must not become a loop that never waits.
-                None => {
-                    let place = format!("position {head}");
-                    return Err(StoreError::damaged(place, "the head names it, expected a read to get there"));
-                }
-            }
-        }
+        // NOTE: `scanned` alone says what was returned, and moves with a batch on its way out. A read that a dropped future has
+        // left half done is over, and the next one begins behind `scanned`.
+        let batch = match self.next_of_read().await? {
+            Some(batch) => batch,
+            None => self.read_on().await?,
+        };
+        self.scanned = batch.scanned.max(self.scanned);
+        Ok(Batch { scanned: self.scanned, ..batch })
     }
 
     /// Everything up to here was returned; `None` before the first event.
@@ -135,6 +123,19 @@ impl Subscription {
             let batch = subscription.next().await;
             let rest = batch.is_ok().then_some(subscription);
             Some((batch, rest))
+        })
+    }
+
+    /// Waits for what comes behind all that was returned, and returns the first batch of a new read.
+    async fn read_on(&mut self) -> Result<Batch, StoreError> {
+        let head = self.head.behind(self.scanned).await?;
+        let read = LogRead::matching(self.query.clone()).after(self.scanned).limit(self.batch.into());
+        let mut events = self.store.read_log(read).await?;
+        let batch = Self::step(&mut events, self.scanned).await?;
+        self.read = Some(events);
+        // NOTE: a store that breaks its contract must not become a loop that never waits.
+        batch.ok_or_else(|| {
+            StoreError::damaged(format!("position {head}"), "the head names it, expected a read to get there")
         })
     }
 

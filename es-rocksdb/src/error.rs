@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use es_core::store::inline::StartInlineError;
 use es_core::StoreError;
 use rocksdb::ErrorKind;
 
@@ -33,6 +34,15 @@ pub enum OpenError {
         found: u32,
         /// The highest format version that this version of the crate can open.
         supported: u32,
+    },
+    /// A projection that is to change in the commits of events could not be brought to the end of the log. What it has applied so far
+    /// is kept; correct it, or open the store without it.
+    #[error("the store in {}: {source}", .folder.display())]
+    Inline {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: Box<StartInlineError>,
     },
     /// There is something else. Choose another folder. Nothing was written.
     #[error("expected an event store or an empty folder in {}, found {found}; choose another folder", .folder.display())]

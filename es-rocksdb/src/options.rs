@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use es_core::clock::{Clock, SystemClock};
+use es_core::projection::Projection;
+use es_core::store::inline::Inline;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, WriteOptions};
 
 use crate::error::OpenError;
@@ -50,6 +52,7 @@ pub struct Options {
     pub(crate) queue_bytes: usize,
     pub(crate) read_batch: ReadLimits,
     pub(crate) cached_heads: usize,
+    pub(crate) inline: Vec<Inline>,
 }
 
 /// How much a read fetches at once.
@@ -85,6 +88,7 @@ impl Options {
             queue_bytes: 64 * MIB,
             read_batch: ReadLimits { events: 1024, bytes: 4 * MIB },
             cached_heads: 65_536,
+            inline: Vec::new(),
         }
     }
 
@@ -163,6 +167,14 @@ impl Options {
     #[must_use]
     pub fn cached_heads(mut self, streams: usize) -> Self {
         self.cached_heads = streams.max(1);
+        self
+    }
+
+    /// Lets a projection change in the commits of the events: its view is never behind. Opening the store brings it to the end of the
+    /// log first, which takes as long as applying what it has not seen. Every commit waits for its `apply`.
+    #[must_use]
+    pub fn inline<P: Projection>(mut self, projection: P) -> Self {
+        self.inline.push(Inline::new(projection));
         self
     }
 

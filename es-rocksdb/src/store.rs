@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::store::inline::{Inline, InlineProjections, StartInlineError};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -52,6 +53,7 @@ struct Inner {
     queue: Arc<Queue>,
     shared: Arc<Shared>,
     mark: Arc<MarkFile>,
+    inline: Arc<InlineProjections>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
     durability: Durability,
@@ -78,11 +80,29 @@ impl RocksDbStore {
     /// [`OpenError`]; each variant says what to do.
     pub async fn open_with(folder: impl AsRef<Path> + Send, options: Options) -> Result<Self, OpenError> {
         let folder = folder.as_ref().to_owned();
+        let projections = options.inline.clone();
         let opened = off_executor({
             let folder = folder.clone();
             move || open::open(&folder, &options).and_then(|opened| Self::start(opened, &options, None))
         });
-        opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store", error)))
+        let store = opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store", error)))?;
+        // ORDER: before anybody has a handle, so that no commit finds a view that is behind.
+        if let Err(error) = store.start_inline(projections).await {
+            // NOTE: dropping the handle would do the same and block the executor.
+            if let Err(error) = store.close().await {
+                tracing::error!(folder = %folder.display(), %error, "could not close the store in order");
+            }
+            return Err(OpenError::Inline { folder, source: Box::new(error) });
+        }
+        Ok(store)
+    }
+
+    /// Brings the views of inline projections to the end of the log, and lets them change with each commit from then on.
+    async fn start_inline(&self, projections: Vec<Inline>) -> Result<(), StartInlineError> {
+        for projection in projections {
+            self.inner.inline.start(self, projection, |start| start(self.inner.shared.visible.head())).await?;
+        }
+        Ok(())
     }
 
     /// Starts the writer of an opened store; with another disk in a test.
@@ -95,11 +115,13 @@ impl RocksDbStore {
         let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let mark = Arc::new(mark);
+        let inline = Arc::new(InlineProjections::new());
         let writer = Writer::new(Parts {
             queue: Arc::clone(&queue),
             limits: options.commit_batch,
             disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
             mark: Arc::clone(&mark),
+            inline: Arc::clone(&inline),
             database,
             shared: Arc::clone(&shared),
             clock: Arc::clone(&options.clock),
@@ -115,6 +137,7 @@ impl RocksDbStore {
             queue,
             shared,
             mark,
+            inline,
             writer: Mutex::new(Some(writer)),
             is_closed: AtomicBool::new(false),
             durability: options.durability,

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use es_core::clock::Clock;
-use es_core::store::decide::{Decision, decide};
+use es_core::store::decide::Decision;
+use es_core::store::inline::InlineProjections;
 use es_core::{Commit, CommitError, Committed, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use tokio::sync::oneshot;
@@ -40,6 +41,7 @@ pub(crate) struct Writer {
     clock: Arc<dyn Clock>,
     disk: WriteToDisk,
     mark: Arc<MarkFile>,
+    inline: Arc<InlineProjections>,
     /// How many times a batch waits for the disk.
     syncs: u64,
     end: LogEnd,
@@ -57,6 +59,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) disk: WriteToDisk,
     pub(crate) mark: Arc<MarkFile>,
+    pub(crate) inline: Arc<InlineProjections>,
     pub(crate) is_synced: bool,
     pub(crate) end: LogEnd,
     pub(crate) cached_heads: usize,
@@ -84,9 +87,9 @@ struct Pending {
 
 impl Writer {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { queue, limits, database, shared, clock, disk, mark, is_synced, end, cached_heads } = parts;
+        let Parts { queue, limits, database, shared, clock, disk, mark, inline, is_synced, end, cached_heads } = parts;
         let (syncs, known) = (u64::from(is_synced), KnownHeads::new(cached_heads));
-        Self { queue, limits, database, shared, clock, disk, mark, syncs, end, known, stopped: None }
+        Self { queue, limits, database, shared, clock, disk, mark, inline, syncs, end, known, stopped: None }
     }
 
     /// Writes until the queue is closed and empty.
@@ -111,11 +114,11 @@ impl Writer {
         };
         // NOTE: the room of the requests in the queue is given back when the batch is done, not before.
         let mut rooms = Vec::with_capacity(requests.len());
-        for Request { commit, answer, room } in requests {
+        for Request { mut commit, answer, room } in requests {
             rooms.push(room);
             let decided = match &self.stopped {
                 Some(reason) => Answer::Other(Err(stopped(reason))),
-                None => self.decide(&commit, &mut pending),
+                None => self.decide(&mut commit, &mut pending),
             };
             pending.answers.push((answer, decided));
         }
@@ -138,11 +141,11 @@ impl Writer {
     }
 
     /// Decides on a commit as if those before it in the batch had been written.
-    fn decide(&mut self, commit: &Commit, pending: &mut Pending) -> Answer {
+    fn decide(&mut self, commit: &mut Commit, pending: &mut Pending) -> Answer {
         let Pending { overlay, records, changing, .. } = pending;
         let written = self.end.head;
         let mut view = BatchView { database: &self.database, written, known: &mut self.known, overlay };
-        let committed = match decide(commit, &mut view, self.clock.now()) {
+        let committed = match self.inline.decide(commit, &mut view, self.clock.now()) {
             Ok(Decision::Write(committed)) => committed,
             Ok(Decision::Repeat(committed)) => return Answer::Other(Ok(committed)),
             Err(error) => return Answer::Other(Err(error)),

@@ -5,5 +5,6 @@
 
 pub mod account;
 pub mod crash;
+pub mod ledger;
 pub mod removed;
 pub mod stores;

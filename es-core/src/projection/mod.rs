@@ -9,12 +9,36 @@
 //! A [`Projection`] is a plain, synchronous function from an event and the rows it asks for to the rows that change. It runs
 //! nowhere by itself: the same projection is followed in the background, applied in the commit of the events, or folded on
 //! demand.
+//!
+//! In the background it is run by a [`Supervisor`]; an [`Operator`] pauses, resets and rebuilds it and looks after events that
+//! could not be applied, by rows and from any process that has the store. The numbers that it counts stand at [`metrics`].
 
+mod apply;
+mod checkpoint;
 mod events;
+mod generation;
+mod live;
+mod place;
 mod rows;
+mod worker;
 
+pub use apply::{ApplyFailure, Folder, MAX_WAVES, Outcome, UnknownEvents, Wave, apply_events};
+pub use checkpoint::{
+    Checkpoint, applied, checkpoint, checkpoint_key, checkpoint_prefix, checkpoints_table, partition_of,
+};
 pub use events::{OneOf, ProjectedEvent};
+pub use generation::{
+    Build, Generation, Generations, MAX_PROJECTION_NAME_BYTES, active, check_name, generations, generations_table,
+    table,
+};
+pub use live::{Live, LiveError, LiveEvents};
+pub use place::{Place, remove_generation, view_tables};
 pub use rows::{ApplyError, RowSource, Rows};
+pub use worker::{
+    AUDIT_STREAM_PREFIX, GaveUp, LastError, MAX_PARTITIONS, Operator, ParkedEvent, ParkedKey, ProjectionHandle,
+    ProjectionOptions, ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError,
+    Status, Supervisor, VerbError, WaitError, metrics,
+};
 
 use crate::aggregate::EventContext;
 use crate::event::RecordedEvent;
@@ -40,6 +64,12 @@ pub trait Projection: Send + Sync + 'static {
         let mut item = QueryItem::new();
         item.event_types = Self::Event::types();
         Query::from(item)
+    }
+
+    /// What becomes of events that [`query`](Self::query) lets through and whose type it does not know; without more said they
+    /// fail, and are not left out without a word.
+    fn unknown_events(&self) -> UnknownEvents {
+        UnknownEvents::Fail
     }
 
     /// What must stay in order: events of one key are applied one after the other, and when one of them fails, the later ones

@@ -1,12 +1,13 @@
 //! [`Rows`]: what one event after the other sees of the rows of a view, and what it changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::name::Table;
-use crate::store::{RowChange, StoreError};
+use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES, StoreError};
 
 /// Why an event could not be applied.
 ///
@@ -18,7 +19,6 @@ pub struct ApplyError(Reason);
 enum Reason {
     /// A row is not known yet: not a failure, but a question.
     Missing,
-    Store(StoreError),
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -32,7 +32,6 @@ impl ApplyError {
     pub(crate) fn into_reason(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
         match self.0 {
             Reason::Missing => None,
-            Reason::Store(error) => Some(error.into()),
             Reason::Failed(error) => Some(error),
         }
     }
@@ -42,7 +41,6 @@ impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::Missing => f.write_str("a row is not known yet; hand this error on"),
-            Reason::Store(error) => fmt::Display::fmt(error, f),
             Reason::Failed(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -80,6 +78,10 @@ pub struct Rows {
     of_event: BTreeMap<(Table, Bytes), Option<Bytes>>,
     /// What was asked for and is not known.
     missing: BTreeSet<(Table, Bytes)>,
+    /// Whether the event that is being applied has asked for what is not known.
+    is_short: bool,
+    /// Views whose description is known to be that of their declaration.
+    checked: HashSet<(&'static str, TypeId)>,
 }
 
 impl Rows {
@@ -89,10 +91,12 @@ impl Rows {
     /// [`ApplyError`] when the row must be fetched first: hand it on.
     pub fn get(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, ApplyError> {
         let row = (table.clone(), Bytes::copy_from_slice(key));
-        if let Some(value) = self.of_event.get(&row).or_else(|| self.changed.get(&row)).or_else(|| self.known.get(&row)) {
+        if let Some(value) = self.of_event.get(&row).or_else(|| self.changed.get(&row)).or_else(|| self.known.get(&row))
+        {
             return Ok(value.clone());
         }
         self.missing.insert(row);
+        self.is_short = true;
         Err(ApplyError(Reason::Missing))
     }
 
@@ -106,14 +110,47 @@ impl Rows {
         self.of_event.insert((table.clone(), key.into()), None);
     }
 
+    /// Whether a view is known to be described as it is declared.
+    pub(crate) fn is_checked(&self, view: &(&'static str, TypeId)) -> bool {
+        self.checked.contains(view)
+    }
+
+    /// A view is described as it is declared.
+    pub(crate) fn set_checked(&mut self, view: (&'static str, TypeId)) {
+        self.checked.insert(view);
+    }
+
+    /// A key that the event has changed and that no row can have.
+    pub(crate) fn bad_key(&self) -> Option<InvalidCommit> {
+        let length = |(_, key): &(Table, Bytes)| key.len();
+        let found = self.of_event.keys().map(length).find(|found| *found == 0 || *found > MAX_ROW_KEY_BYTES);
+        found.map(|found| InvalidCommit::RowKeyLength { found })
+    }
+
     /// Keeps what the event has changed.
     pub(crate) fn accept(&mut self) {
         self.changed.append(&mut self.of_event);
+        self.is_short = false;
     }
 
     /// Forgets what the event has changed.
     pub(crate) fn discard(&mut self) {
         self.of_event.clear();
+        self.is_short = false;
+        // NOTE: a description that the event has written is gone with the rest.
+        self.checked.clear();
+    }
+
+    /// Forgets all changes, so that the same events can be applied anew. What is known stays known.
+    pub(crate) fn restart(&mut self) {
+        self.changed.clear();
+        self.missing.clear();
+        self.discard();
+    }
+
+    /// Whether the event that is being applied has asked for what is not known.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// What was asked for and is not known; it is not asked for again.
@@ -121,18 +158,18 @@ impl Rows {
         std::mem::take(&mut self.missing)
     }
 
-    /// Makes a row known.
-    pub(crate) fn learn(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
+    /// Makes known what the store has. For those who fetch rows, not for `apply`.
+    pub fn learn(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
         self.known.insert((table, key), value);
     }
 
     /// What is known of the store: what the changes depend on.
-    pub(crate) fn read_set(&self) -> impl Iterator<Item = (&(Table, Bytes), &Option<Bytes>)> {
+    pub fn read_set(&self) -> impl Iterator<Item = (&(Table, Bytes), &Option<Bytes>)> {
         self.known.iter()
     }
 
-    /// All accepted changes, in the order of tables and keys.
-    pub(crate) fn into_changes(self) -> impl Iterator<Item = RowChange> {
-        self.changed.into_iter().map(|((table, key), value)| RowChange { table, key, value })
+    /// All accepted changes, in the order of tables and keys; `None` for a row that is removed.
+    pub fn changes(&self) -> impl Iterator<Item = (&(Table, Bytes), &Option<Bytes>)> {
+        self.changed.iter()
     }
 }

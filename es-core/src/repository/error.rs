@@ -3,6 +3,7 @@
 use crate::event::Timestamp;
 use crate::name::{NameError, StreamId};
 use crate::revision::{Position, Revision, found};
+use crate::store::inline::InlineError;
 use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError};
 use crate::typed::{DecodeEventError, EncodeEventError};
 
@@ -92,6 +93,9 @@ pub enum MachineryError {
     /// The commit was refused whatever the log holds: too many events, too large.
     #[error("could not commit: {0}")]
     Invalid(#[from] InvalidCommit),
+    /// A projection that changes in the same commit could not apply an event. Nothing was written.
+    #[error("could not commit: {0}")]
+    Inline(#[from] InlineError),
     /// An event id is taken. With ids of this crate it means that two events got one id: report it.
     #[error("could not commit: {0}")]
     IdConflict(#[from] IdConflict),
@@ -121,6 +125,7 @@ pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, Machin
         CommitError::Conflict(conflict) => Ok(conflict),
         CommitError::IdConflict(error) => Err(error.into()),
         CommitError::Invalid(error) => Err(error.into()),
+        CommitError::Inline(error) => Err(error.into()),
         CommitError::Store(error) => Err(error.into()),
     }
 }

@@ -6,6 +6,7 @@ use crate::event::EventId;
 use crate::name::{StreamId, Table, UniqueKey};
 use crate::revision::{ExpectedRevision, Position, Revision, found};
 use crate::store::Query;
+use crate::store::inline::InlineError;
 use crate::store::commit::{
     MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES,
     MAX_TAGS,
@@ -67,6 +68,9 @@ pub enum CommitError {
     /// The commit breaks a limit that holds whatever the log holds. Correct it.
     #[error(transparent)]
     Invalid(#[from] InvalidCommit),
+    /// A projection that changes in the same commit refused it. See [`InlineError`].
+    #[error(transparent)]
+    Inline(#[from] InlineError),
     /// The machinery failed. Whether the commit was written is known only where the error says so: repeat it with the
     /// same event ids, which adds nothing twice.
     #[error(transparent)]

@@ -12,7 +12,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::event::{EventId, RecordedEvent, Timestamp};
 use crate::name::{StreamId, Table, UniqueKey};
 use crate::revision::{Position, Revision};
-use crate::store::decide::{Decision, LogView, decide};
+use crate::store::decide::{Decision, LogView};
+use crate::store::inline::{Inline, InlineProjections, StartInlineError};
 use crate::store::{
     Batch, Commit, CommitError, Committed, Direction, EventStore, EventStream, HeadSender, HeadWatch, KeyChange,
     LogRead, Query, Row, RowChange, RowScan, StoreError, StreamRead,
@@ -24,6 +25,7 @@ pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     clock: Arc<dyn Clock>,
     head: Arc<HeadSender>,
+    inline: Arc<InlineProjections>,
 }
 
 /// All that a store knows: the events by position, the owners of unique keys, the rows.
@@ -46,7 +48,22 @@ impl MemoryStore {
     /// An empty store on this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { log: Arc::default(), clock, head: Arc::new(HeadSender::new(None)) }
+        Self { log: Arc::default(), clock, head: Arc::new(HeadSender::new(None)), inline: Arc::default() }
+    }
+
+    /// The same store with a projection that changes in the commits of events. It catches up first; commits of other handles go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`StartInlineError`]; each variant says what to do.
+    pub async fn with_inline(self, inline: Inline) -> Result<Self, StartInlineError> {
+        let at_end = |start: &mut dyn FnMut(Option<Position>) -> bool| {
+            // ORDER: the lock is held until it is started, so that no commit comes in between.
+            let log = self.log();
+            start(log.events.last().map(|event| event.position))
+        };
+        self.inline.start(&self, inline, at_end).await?;
+        Ok(self)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -154,9 +171,9 @@ fn select<'a, N: Ord + Copy>(
 
 #[async_trait]
 impl EventStore for MemoryStore {
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+    async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
         let mut log = self.log();
-        match decide(&commit, &mut *log, self.clock.now())? {
+        match self.inline.decide(&mut commit, &mut *log, self.clock.now())? {
             Decision::Repeat(committed) => Ok(committed),
             Decision::Write(committed) => {
                 log.apply(&commit, &committed);

@@ -7,7 +7,7 @@
 //!               v                                             v
 //!   decide(commit, view, now)  -- one writer -->  log  -->  EventStream (bounded batches)
 //!               |
-//!   Committed { events }   or   CommitError { Conflict | IdConflict | Invalid | Store }
+//!   Committed { events }   or   CommitError { Conflict | IdConflict | Invalid | Inline | Store }
 //! ```
 //!
 //! [`memory::MemoryStore`] reads as the specification; the [conformance suite](crate::testing::conformance) holds every
@@ -17,6 +17,7 @@ mod commit;
 pub mod decide;
 mod error;
 mod head;
+pub mod inline;
 pub mod memory;
 mod query;
 mod read;
@@ -43,7 +44,8 @@ use crate::revision::{Position, Revision};
 ///
 /// To be correct, a store
 ///
-/// - has one append path, which calls [`decide::decide`], writes what it decided wholly or not at all, and only then
+/// - has one append path, which calls [`decide::decide`] or, with [inline projections](inline),
+///   [`InlineProjections::decide`](inline::InlineProjections::decide), writes what it decided wholly or not at all, and only then
 ///   answers and makes it visible;
 /// - acknowledges only what is durable, unless its user opened it otherwise, and what any later read sees;
 /// - gives positions from 1 without gaps and makes them visible in order: a reader never sees a gap become filled;

@@ -1,0 +1,197 @@
+//! [`Place`]: where in a store the rows of one generation of a view stand.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+
+use crate::name::{NameError, Table};
+use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
+use crate::projection::generation::{Generation, table};
+use crate::projection::{Folder, Outcome, Projection, Rows, Wave};
+use crate::store::{Commit, CommitError, EventStore, RowChange, RowScan, StoreError};
+
+/// Where in a store the rows of one generation of a view stand.
+///
+/// It notes each table of the view in the table [`view_tables`], in the commit that first writes to it, so that
+/// [`remove_generation`] finds all of them.
+#[derive(Debug, Clone)]
+pub struct Place {
+    projection: String,
+    generation: Generation,
+    tables: HashMap<Table, Table>,
+    noted: BTreeSet<Table>,
+}
+
+/// How many rows are asked for at the same time.
+const ROWS_AT_ONCE: usize = 64;
+
+impl Place {
+    /// The place of a generation.
+    ///
+    /// # Errors
+    /// [`NameError`] when the name of the projection is none.
+    pub fn new(projection: &str, generation: Generation) -> Result<Self, NameError> {
+        super::check_name(projection)?;
+        Ok(Self { projection: projection.to_owned(), generation, tables: HashMap::new(), noted: BTreeSet::new() })
+    }
+
+    /// Which generation.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The table of the store for a table of the view.
+    ///
+    /// # Errors
+    /// [`StoreError`] when its name is too long together with that of the projection. Shorten it.
+    pub fn table(&mut self, logical: &Table) -> Result<Table, StoreError> {
+        if let Some(table) = self.tables.get(logical) {
+            return Ok(table.clone());
+        }
+        let table = table(&self.projection, self.generation, logical)
+            .map_err(|error| StoreError::io(format!("name the table {logical:?} of a view"), error))?;
+        self.tables.insert(logical.clone(), table.clone());
+        Ok(table)
+    }
+
+    /// What is to be written for the accepted changes of rows. Call [`written`](Self::written) once it was.
+    ///
+    /// # Errors
+    /// [`StoreError`] as for [`table`](Self::table).
+    pub fn changes(&mut self, rows: &Rows) -> Result<Vec<RowChange>, StoreError> {
+        let mut changes = Vec::new();
+        let mut new = BTreeSet::new();
+        for ((logical, key), value) in rows.changes() {
+            if !self.noted.contains(logical) && new.insert(logical.clone()) {
+                let key = note_key(&self.projection, self.generation, logical);
+                changes.push(RowChange { table: view_tables(), key, value: Some(Bytes::from_static(b"1")) });
+            }
+            changes.push(RowChange { table: self.table(logical)?, key: key.clone(), value: value.clone() });
+        }
+        Ok(changes)
+    }
+
+    /// The changes of these rows were written.
+    pub fn written(&mut self, rows: &Rows) {
+        for ((logical, _), _) in rows.changes() {
+            if !self.noted.contains(logical) {
+                self.noted.insert(logical.clone());
+            }
+        }
+    }
+
+    /// Notes the tables of changes of which `is_noted` finds the note in the store, for who cannot know what was written.
+    pub(crate) fn note_by(
+        &mut self,
+        rows: &Rows,
+        mut is_noted: impl FnMut(&[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        for ((logical, _), _) in rows.changes() {
+            let is_known = self.noted.contains(logical);
+            if !is_known && is_noted(&note_key(&self.projection, self.generation, logical))? {
+                self.noted.insert(logical.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches rows from a store and makes them known: one round trip for all of them, up to 64 at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    pub async fn fetch(
+        &mut self,
+        store: &dyn EventStore,
+        missing: BTreeSet<(Table, Bytes)>,
+        rows: &mut Rows,
+    ) -> Result<(), StoreError> {
+        let mut wanted = Vec::with_capacity(missing.len());
+        for (logical, key) in missing {
+            wanted.push((self.table(&logical)?, logical, key));
+        }
+        for some in wanted.chunks(ROWS_AT_ONCE) {
+            let found = try_join_all(some.iter().map(|(table, _, key)| store.row(table, key))).await?;
+            for ((_, logical, key), value) in some.iter().zip(found) {
+                rows.learn(logical.clone(), key.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a batch of events to rows of a store, fetching what they ask for. Writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a row could not be read.
+    pub async fn fold<P: Projection>(
+        &mut self,
+        store: &dyn EventStore,
+        mut events: Folder<'_, P>,
+    ) -> Result<(Rows, Vec<Outcome>), StoreError> {
+        let mut rows = Rows::default();
+        loop {
+            match events.run(&mut rows) {
+                Wave::Missing(missing) => self.fetch(store, missing, &mut rows).await?,
+                Wave::Done(outcomes) => return Ok((rows, outcomes)),
+            }
+        }
+    }
+}
+
+/// The table that names the tables of all views.
+#[must_use]
+pub fn view_tables() -> Table {
+    Table::well_known("view-tables")
+}
+
+fn note_key(projection: &str, generation: Generation, logical: &Table) -> Bytes {
+    [&*checkpoint_prefix(projection, generation), logical.as_str().as_bytes()].concat().into()
+}
+
+/// Removes the rows and checkpoints of a generation, in commits of at most `at_once` rows, and returns how many rows of the view
+/// there were. It can be called again when it was interrupted. Nobody may read or build the generation any more.
+///
+/// # Errors
+/// [`CommitError::Store`] when the machinery failed: call it again.
+pub async fn remove_generation(
+    store: &dyn EventStore,
+    projection: &str,
+    generation: Generation,
+    at_once: usize,
+) -> Result<u64, CommitError> {
+    let at_once = at_once.max(1);
+    let notes = checkpoint_prefix(projection, generation);
+    let mut removed = 0;
+    loop {
+        let found = store.rows(RowScan::new(view_tables(), notes.clone(), at_once)).await?;
+        if found.is_empty() {
+            break;
+        }
+        for note in found {
+            let named = note.key.get(notes.len()..).and_then(|name| std::str::from_utf8(name).ok());
+            if let Some(logical) = named.and_then(|name| Table::new(name).ok()) {
+                let physical = table(projection, generation, &logical)
+                    .map_err(|error| StoreError::damaged("the names of the tables of a view", error.to_string()))?;
+                removed += remove_rows(store, &physical, Bytes::new(), at_once).await?;
+            }
+            // ORDER: when its rows are gone, so that they are found again after an interruption.
+            store.commit(Commit::new().delete_row(view_tables(), note.key)).await?;
+        }
+    }
+    remove_rows(store, &checkpoints_table(), notes, at_once).await?;
+    Ok(removed)
+}
+
+async fn remove_rows(store: &dyn EventStore, table: &Table, prefix: Bytes, at_once: usize) -> Result<u64, CommitError> {
+    let mut removed = 0;
+    loop {
+        let found = store.rows(RowScan::new(table.clone(), prefix.clone(), at_once)).await?;
+        if found.is_empty() {
+            return Ok(removed);
+        }
+        removed += found.len() as u64;
+        let deletions = found.into_iter().fold(Commit::new(), |commit, row| commit.delete_row(table.clone(), row.key));
+        store.commit(deletions).await?;
+    }
+}

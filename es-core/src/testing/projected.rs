@@ -1,0 +1,148 @@
+//! Tests of projections as sentences.
+
+use std::collections::BTreeSet;
+
+use crate::event::{CommitPart, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::name::StreamId;
+use crate::projection::{ApplyFailure, Folder, Projection};
+use crate::revision::{Position, Revision};
+use crate::typed::Event;
+use crate::view::MemoryViews;
+
+/// Begins the test of a projection: given what happened, projected by this, then the views are so. No store and no runtime is
+/// involved.
+///
+/// Events of other types and of other streams follow with [`and`](GivenEvents::and) and [`and_in`](GivenEvents::and_in). Each is
+/// written and read as in a log. For an example see [`view`](crate::view).
+///
+/// # Panics
+/// When an event cannot be written.
+#[track_caller]
+pub fn given_events<E: Event>(events: impl IntoIterator<Item = E>) -> GivenEvents {
+    GivenEvents { records: Vec::new(), stream: "given".to_owned(), now: Timestamp::UNIX_EPOCH, metadata: Metadata::new() }
+        .and(events)
+}
+
+/// A log for the test of a projection.
+#[derive(Debug, Clone)]
+pub struct GivenEvents {
+    records: Vec<RecordedEvent>,
+    stream: String,
+    now: Timestamp,
+    metadata: Metadata,
+}
+
+impl GivenEvents {
+    /// The time of the events that follow. Before it is set it is the beginning of 1970.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        self.now = to_stored_precision(now);
+        self
+    }
+
+    /// The annotations of the events that follow.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// More events, of the same type or another one, in another stream, in which those that follow stand, too.
+    ///
+    /// # Panics
+    /// When the name is none, or an event cannot be written.
+    #[must_use]
+    #[track_caller]
+    pub fn and_in<E: Event>(mut self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
+        stream.clone_into(&mut self.stream);
+        self.and(events)
+    }
+
+    /// More events, of the same type or another one.
+    ///
+    /// # Panics
+    /// When an event cannot be written.
+    #[must_use]
+    #[track_caller]
+    pub fn and<E: Event>(mut self, events: impl IntoIterator<Item = E>) -> Self {
+        for event in events {
+            let record = self.record(&event);
+            self.records.push(record);
+        }
+        self
+    }
+
+    #[track_caller]
+    fn record<E: Event>(&self, event: &E) -> RecordedEvent {
+        let encoded = event.encode().unwrap_or_else(|error| panic!("the event cannot be written: {error}"));
+        let stream = StreamId::new(&self.stream).expect("the stream of a test must be the name of one");
+        let last = self.records.iter().rev().find(|record| record.stream == stream).map(|record| record.revision);
+        RecordedEvent {
+            position: Position::following(self.records.last().map(|record| record.position)),
+            stream,
+            revision: Revision::following(last),
+            id: EventId::new(),
+            event_type: encoded.event_type,
+            version: encoded.version,
+            content_type: encoded.content_type,
+            payload: encoded.payload,
+            tags: encoded.tags,
+            metadata: self.metadata.clone(),
+            recorded_at: self.now,
+            occurred_at: self.now,
+            correlation_id: None,
+            causation_id: None,
+            part: CommitPart { index: 0, size: 1 },
+        }
+    }
+
+    /// Projects those of the events that the query of the projection lets through, once as one batch and once one by one.
+    ///
+    /// # Panics
+    /// When the two differ: then `apply` depends on something else than its arguments.
+    #[must_use = "say what is expected with one of the `then` methods"]
+    #[track_caller]
+    pub fn project<P: Projection>(&self, projection: P) -> Projected {
+        let query = projection.query();
+        let events: Vec<&RecordedEvent> = self.records.iter().filter(|event| query.matches_event(event)).collect();
+        let held = BTreeSet::new();
+        let (mut at_once, mut one_by_one) = (MemoryViews::default(), MemoryViews::default());
+        let result = at_once.fold(Folder::new(&projection, events.iter().copied(), &held));
+        let each = events.iter().try_for_each(|event| one_by_one.fold(Folder::new(&projection, [*event], &held)));
+        match (result, each) {
+            (Ok(()), Ok(())) => {
+                assert_eq!(at_once, one_by_one, "expected the same rows from one batch (left) and event by event (right)");
+                Projected(Ok(at_once))
+            }
+            (Err((index, failure)), Err(_)) => Projected(Err((index, failure))),
+            (at_once, each) => panic!("expected the same from one batch and event by event, found {at_once:?} and {each:?}"),
+        }
+    }
+}
+
+/// What a projection made of events, to be compared with what is expected. The methods panic, at the place of the call, where it is
+/// something else.
+#[derive(Debug)]
+pub struct Projected(Result<MemoryViews, (usize, ApplyFailure)>);
+
+impl Projected {
+    /// Looks at the views.
+    #[track_caller]
+    pub fn then(self, look: impl FnOnce(&MemoryViews)) -> Self {
+        match &self.0 {
+            Ok(views) => look(views),
+            Err((index, failure)) => panic!("expected the events to be applied, found event {index} to fail: {failure}"),
+        }
+        self
+    }
+
+    /// Expects that an event cannot be applied, and looks at the reason.
+    #[track_caller]
+    pub fn then_failed(self, look: impl FnOnce(&ApplyFailure)) -> Self {
+        match &self.0 {
+            Err((_, failure)) => look(failure),
+            Ok(_) => panic!("expected an event to fail, found all of them applied"),
+        }
+        self
+    }
+}

@@ -1,0 +1,44 @@
+//! The child of the kill test of projections: `projection-child FOLDER SEED`. It opens the store, writes at full speed and runs
+//! the ledger with the seed's number of workers, until it is killed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::EventStore;
+use es_core::projection::{Operator, ProjectionOptions, RebuildFrom, Supervisor};
+use es_rocksdb::RocksDbStore;
+use es_tests::account::AccountEvent;
+use es_tests::crash::{Random, options};
+use es_tests::ledger::{Ledger, append};
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, seed] = arguments.as_slice() else { panic!("expected FOLDER SEED, found {arguments:?}") };
+    let mut random = Random::new(seed.parse().expect("a number"));
+    let store = RocksDbStore::open_with(&PathBuf::from(folder), options()).await.expect("the store opens");
+    let store: Arc<dyn EventStore> = Arc::new(store);
+    let partitions = random.pick(&[1, 2, 4]);
+    let given =
+        ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64])).keep_retired(Duration::ZERO);
+    let running =
+        Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), given).start().expect("started");
+    println!("started");
+    let operator = Operator::new(Arc::clone(&store), "ledger").expect("a name");
+    if random.once_in(2) {
+        operator.rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
+    }
+    let writers = (0..4).map(|writer| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for number in 0.. {
+                append(&*store, (writer + number) % 9, AccountEvent::Deposited { cents: number }).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("it writes without an end");
+    }
+    drop(running);
+}
