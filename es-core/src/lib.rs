@@ -119,6 +119,10 @@
 //!
 //! **Projections** are read models that follow the log, each event counted exactly once. See [`projection`].
 //!
+//! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`reactor`].
+//!
+//! **A consumer group** shares events among consumers that ack, and sets aside what fails. See [`mod@group`].
+//!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
 //! **Projections** make read models of events, in the background, in the commit of the events, or on demand. See [`projection`];
@@ -133,9 +137,11 @@ pub mod consistency;
 mod context;
 mod decision;
 pub mod event;
+pub mod group;
 pub mod name;
 pub mod prelude;
 pub mod projection;
+pub mod reactor;
 pub mod repository;
 pub mod revision;
 mod sample;

@@ -7,4 +7,5 @@ pub mod account;
 pub mod counted;
 pub mod crash;
 pub mod ledger;
+pub mod removed;
 pub mod stores;

@@ -46,6 +46,8 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-bench", vec!["es-core", "es-rocksdb"]),
         ("es-tests", vec!["es-core", "es-rocksdb"]),
         ("order-service", vec!["es-core", "es-rocksdb"]),
+        ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
+        ("sqlite-projection", vec!["es-core", "es-rocksdb", "order-service"]),
         ("xtask", vec![]),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = expected

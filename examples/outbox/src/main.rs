@@ -1,0 +1,34 @@
+//! Sends letters for the orders of an order service, until all that there is was written about.
+//!
+//! ```text
+//! cargo run -p order-service -- --data shop import --orders orders.csv --lines lines.csv
+//! cargo run -p outbox -- shop post-office.db                  # goes on where it was, whenever it was stopped
+//! sqlite3 post-office.db 'SELECT * FROM letters'
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use es_core::EventStore;
+use es_core::reactor::{DeliveryKey, ReactorRunner, StartAt};
+use es_rocksdb::RocksDbStore;
+use outbox::{Letters, PostOffice};
+
+#[expect(clippy::print_stdout, reason = "it is a program")]
+fn tell(key: DeliveryKey) {
+    println!("sent {key}");
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [store, post_office] = arguments.as_slice() else { return Err("expected STORE POST_OFFICE".into()) };
+    let letters = Letters { post_office: PostOffice::open(post_office)?, told: tell };
+    let store = RocksDbStore::open(store).await?;
+    let running = ReactorRunner::new(letters).start_at(StartAt::Beginning).start(Arc::new(store.clone())).await?;
+    if let Some(head) = store.head().await? {
+        running.wait_for(head).await?;
+    }
+    running.close().await?;
+    Ok(store.close().await?)
+}

@@ -1,0 +1,78 @@
+//! Whenever the program is killed, each letter is there once in the end, although some were handed in twice.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use es_core::reactor::DeliveryKey;
+use es_core::{EventStore, LogRead};
+use es_rocksdb::{Options, RocksDbStore};
+use order_service::domain::order::{Cancel, Place};
+use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};
+use order_service::shop::Shop;
+use outbox::PostOffice;
+
+async fn open(folder: &Path) -> RocksDbStore {
+    let small = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
+    small.open(folder).await.expect("the store opens")
+}
+
+/// Places orders and cancels some; returns the delivery keys of all letters that follow.
+async fn fill(folder: &Path) -> BTreeSet<String> {
+    let store = open(folder).await;
+    let shop = Shop::new(Arc::new(store.clone()));
+    for number in 0..100 {
+        let id = format!("A-{number:03}").parse().expect("an id");
+        let line = OrderLine {
+            product: "11".parse().expect("an id"),
+            unit_price: "9.80".parse().expect("a price"),
+            quantity: "2".parse().expect("a quantity"),
+            discount: "0".parse().expect("a discount"),
+        };
+        let lines = OrderLines::new(vec![line]).expect("lines");
+        let customer = format!("C{}", number % 7).parse().expect("an id");
+        shop.orders.execute(&id, Place { customer, destination: Destination::default(), lines }).await.expect("placed");
+        if number % 5 == 0 {
+            shop.orders.execute(&id, Cancel { reason: "no".parse().expect("a reason") }).await.expect("cancelled");
+        }
+    }
+    let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
+    assert!(log.iter().all(|record| record.decode::<OrderEvent>().is_ok()));
+    drop(shop);
+    store.close().await.expect("closed");
+    log.iter().map(|record| DeliveryKey::of("letters", record.id, 0).to_string()).collect()
+}
+
+/// Runs the program, and kills it as soon as it has said that so many letters were sent. Whether it ended by itself.
+fn run_and_kill(store: &Path, post_office: &Path, letters: usize) -> bool {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
+    let mut child = command.arg(store).arg(post_office).stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    if lines.map_while(Result::ok).take(letters).count() == letters {
+        // NOTE: an error says that it has ended by itself.
+        let _ = child.kill();
+    }
+    child.wait().expect("it ends").success()
+}
+
+#[tokio::test]
+async fn a_killed_reactor_makes_each_effect_once_per_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, office) = (folder.path().join("store"), folder.path().join("post-office.db"));
+    let expected = fill(&store).await;
+    let mut kills = 0;
+    while !run_and_kill(&store, &office, 2 + kills % 9) {
+        kills += 1;
+        assert!(kills < 200, "it never gets to the end");
+    }
+    let office = PostOffice::open(&office).expect("a post office");
+    let letters = office.letters().expect("letters");
+    let keys: Vec<String> = letters.iter().map(|[key, ..]| key.clone()).collect();
+    assert_eq!(keys.len(), expected.len());
+    assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), expected);
+    let repeats = office.handed_in().expect("a number") - expected.len() as u64;
+    println!("{kills} kills, {} letters, {repeats} handed in again", letters.len());
+    assert!(kills > 3 && repeats > 0, "{kills} kills and {repeats} repeats show nothing");
+}

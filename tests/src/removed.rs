@@ -1,0 +1,85 @@
+//! A store from whose log a range of positions was removed, as a retention does.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use es_core::store::{Batch, EventStream, HeadWatch, Row, RowScan};
+use es_core::{
+    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
+    StreamId, StreamRead, Table, UniqueKey,
+};
+
+/// A store in front of another one, that does not show some of its events.
+#[derive(Debug)]
+pub struct WithoutRange {
+    inner: Arc<dyn EventStore>,
+    removed: Mutex<Option<RangeInclusive<u64>>>,
+}
+
+impl WithoutRange {
+    /// Shows all events yet.
+    #[must_use]
+    pub fn new(inner: Arc<dyn EventStore>) -> Self {
+        Self { inner, removed: Mutex::default() }
+    }
+
+    /// The events at these positions are gone.
+    pub fn remove(&self, positions: RangeInclusive<u64>) {
+        *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = Some(positions);
+    }
+
+    fn has(&self, event: &RecordedEvent) -> bool {
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.as_ref().is_none_or(|removed| !removed.contains(&event.position.get()))
+    }
+}
+
+#[async_trait]
+impl EventStore for WithoutRange {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        self.inner.commit(commit).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
+        self.inner.read_stream(read).await
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        let head = self.inner.head().await?;
+        let all = self.inner.read_log(LogRead { limit: None, ..read.clone() }).await?.collect().await?;
+        let limit = read.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let shown = |event: &RecordedEvent| self.has(event) && Some(event.position) <= head;
+        let events: Vec<RecordedEvent> = all.into_iter().filter(shown).take(limit).collect();
+        let scanned = read.scanned_to(head, &events);
+        Ok(EventStream::ready(Batch { events, scanned }))
+    }
+
+    async fn head(&self) -> Result<Option<Position>, StoreError> {
+        self.inner.head().await
+    }
+
+    fn watch_head(&self) -> HeadWatch {
+        self.inner.watch_head()
+    }
+
+    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
+        self.inner.revision(stream).await
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
+        Ok(self.inner.find(id).await?.filter(|event| self.has(event)))
+    }
+
+    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
+        self.inner.owner(key).await
+    }
+
+    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
+        self.inner.row(table, key).await
+    }
+
+    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
+        self.inner.rows(scan).await
+    }
+}
