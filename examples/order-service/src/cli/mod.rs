@@ -33,7 +33,7 @@ use remote::Remote;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
-    match run(cli).and_then(|answer| answer.print(json)) {
+    match run(&cli).and_then(|answer| answer.print(json)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // NOTE: where even this cannot be said, the exit code still says it.
@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(cli: Cli) -> Result<Answer, Failure> {
+async fn run(cli: &Cli) -> Result<Answer, Failure> {
     match cli.command {
         Command::Import(ref args) => import::run(&cli.data(), args).await,
         Command::Serve { listen } => serve::run(&cli.data(), listen).await,
