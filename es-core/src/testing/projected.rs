@@ -83,7 +83,7 @@ impl GivenEvents {
         let stream = StreamId::new(&self.stream).expect("the stream of a test must be the name of one");
         let last = self.records.iter().rev().find(|record| record.stream == stream).map(|record| record.revision);
         RecordedEvent {
-            position: Position::following(self.records.last().map(|record| record.position)),
+            position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
             stream,
             revision: Revision::following(last),
             id: EventId::new(),
