@@ -13,7 +13,7 @@ use es_core::store::memory::MemoryStore;
 use es_core::view::Views;
 use es_core::{
     Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, LogRead, MachineryError, NewEvent,
-    Repository, StreamId,
+    Position, Repository, StreamId,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
 use es_tests::account::{Account, AccountEvent, Deposit};
@@ -35,11 +35,15 @@ fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
 }
 
 fn event(payload: &str) -> NewEvent {
-    NewEvent::json(EventType::new("happened").unwrap(), format!("\"{payload}\""))
+    NewEvent::json(EventType::new("happened").expect("a type"), format!("\"{payload}\""))
 }
 
 fn to(stream: &str, payloads: &[&str]) -> Commit {
-    Commit::to(&StreamId::new(stream).unwrap(), ExpectedRevision::Any, payloads.iter().map(|payload| event(payload)))
+    Commit::to(
+        &StreamId::new(stream).expect("a stream"),
+        ExpectedRevision::Any,
+        payloads.iter().map(|payload| event(payload)),
+    )
 }
 
 #[test]
@@ -145,10 +149,10 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
         let inline = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap();
         let shared: Arc<dyn EventStore> = Arc::new(inline.clone());
         events += 2 * count as u64;
-        assert_eq!(counted::check(&shared).await.map_or(0, |at| at.get()), events, "round {round}");
+        assert_eq!(counted::check(&shared).await.map_or(0, Position::get), events, "round {round}");
         fill(&inline, 3).await;
         events += 6;
-        assert_eq!(counted::check(&shared).await.map_or(0, |at| at.get()), events);
+        assert_eq!(counted::check(&shared).await.map_or(0, Position::get), events);
         drop(shared);
         inline.close().await.unwrap();
     }

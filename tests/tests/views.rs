@@ -173,15 +173,15 @@ proptest! {
 }
 
 fn set(product: &str, pieces: i32) -> Commit {
-    let event = ShopEvent::Set { year: 2020, product: product.into(), pieces }.encode().unwrap();
+    let event = ShopEvent::Set { year: 2020, product: product.into(), pieces }.encode().expect("valid");
     let event = NewEvent::json(event.event_type, event.payload);
-    Commit::to(&StreamId::new("shop-1").unwrap(), ExpectedRevision::Any, [event])
+    Commit::to(&StreamId::new("shop-1").expect("valid"), ExpectedRevision::Any, [event])
 }
 
 async fn shop() -> Arc<dyn EventStore> {
-    let store = MemoryStore::new().with_inline(Inline::new(Demands)).await.unwrap();
+    let store = MemoryStore::new().with_inline(Inline::new(Demands)).await.expect("valid");
     for number in 0..30 {
-        store.commit(set(&format!("p-{number:02}"), number % 7)).await.unwrap();
+        store.commit(set(&format!("p-{number:02}"), number % 7)).await.expect("valid");
     }
     Arc::new(store)
 }

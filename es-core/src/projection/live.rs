@@ -69,6 +69,7 @@ pub enum LiveError {
 /// past.
 ///
 /// ```
+/// # use es_core::prelude::*;
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
 /// # enum Counted { #[event(name = "counted")] Counted }
@@ -82,7 +83,7 @@ pub enum LiveError {
 /// #     }
 /// # }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// # use es_core::{prelude::*, store::memory::MemoryStore, Commit, StreamId};
+/// # use es_core::{StreamId, store::memory::MemoryStore};
 /// # let store = std::sync::Arc::new(MemoryStore::new());
 /// use es_core::projection::Live;
 /// let mut live = Live::fold(store.clone(), Count, StreamId::new("order-1")?).await?;

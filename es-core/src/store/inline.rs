@@ -294,9 +294,10 @@ async fn remove_others(store: &dyn EventStore, projection: &str, now: &Generatio
     while generation <= last {
         let prefix = checkpoint_prefix(projection, generation);
         let is_left = |table: Table| store.rows(RowScan::new(table, prefix.clone(), 1));
-        if !kept.contains(&Some(generation))
-            && !(is_left(view_tables()).await?.is_empty() && is_left(checkpoints_table()).await?.is_empty())
-        {
+        let is_kept = kept.contains(&Some(generation));
+        let is_empty =
+            is_kept || (is_left(view_tables()).await?.is_empty() && is_left(checkpoints_table()).await?.is_empty());
+        if !is_empty {
             remove_generation(store, projection, generation, REMOVED_AT_ONCE).await?;
         }
         generation = generation.next();
@@ -495,7 +496,7 @@ impl InlineProjections {
         }
     }
 
-    /// Decides on a commit as [`decide`](crate::store::decide::decide) does, and adds to it what its events change in the views.
+    /// Decides on a commit as [`decide()`] does, and adds to it what its events change in the views.
     ///
     /// # Errors
     /// [`CommitError`]: the commit must not be written.

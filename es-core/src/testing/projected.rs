@@ -107,6 +107,10 @@ impl GivenEvents {
     /// When the two differ: then `apply` depends on something else than its arguments.
     #[must_use = "say what is expected with one of the `then` methods"]
     #[track_caller]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a projection is often a unit type: the sentence reads better without a sign"
+    )]
     pub fn project<P: Projection>(&self, projection: P) -> Projected {
         let query = projection.query();
         let events: Vec<&RecordedEvent> = self.records.iter().filter(|event| query.matches_event(event)).collect();

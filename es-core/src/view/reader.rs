@@ -11,6 +11,7 @@ use crate::name::Table;
 use crate::projection::{Build, Generation, Projection, active, applied, table};
 use crate::revision::Position;
 use crate::store::{EventStore, StoreError};
+use crate::view::scan::Decoded;
 use crate::view::{Continuation, View, ViewError, ViewKey, ViewScan, descriptions};
 
 /// The views of a projection in a store, to be read by anybody, whether the projection runs in the background or inline.
@@ -231,12 +232,7 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
     }
 
     /// `None` where the scan goes on from a page of another build.
-    #[expect(clippy::type_complexity, reason = "it is the answer of `decode`")]
-    async fn read_from(
-        &self,
-        build: &Build,
-        logical: &Table,
-    ) -> Result<Option<(Vec<(K, V)>, Option<Bytes>)>, ViewError> {
+    async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<Decoded<K, V>>, ViewError> {
         if self.after.as_ref().is_some_and(|after| after.generation != build.generation) {
             return Ok(None);
         }

@@ -134,7 +134,7 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
     }
 
     /// Makes typed rows of what the store gave; with them the key behind which there is more.
-    pub(crate) fn decode(&self, mut rows: Vec<Row>) -> Result<(Vec<(K, V)>, Option<Bytes>), ViewError> {
+    pub(crate) fn decode(&self, mut rows: Vec<Row>) -> Result<Decoded<K, V>, ViewError> {
         rows.retain(|row| self.bounds.has(&row.key));
         let more = (rows.len() > self.limit).then(|| rows.truncate(self.limit));
         let next = more.and_then(|()| rows.last()).map(|row| row.key.clone());
@@ -166,6 +166,9 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
         Ok((key, value))
     }
 }
+
+/// Rows of a page, and the key behind which there is more.
+pub(crate) type Decoded<K, V> = (Vec<(K, V)>, Option<Bytes>);
 
 /// One more than the longest key.
 const LONGEST: usize = MAX_ROW_KEY_BYTES + 1;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use es_core::store::EventStream;
+use es_core::store::decide::decide;
 use es_core::{
     Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId, StreamRead,
     Table, UniqueKey,
