@@ -1,6 +1,7 @@
 //! The child of the kill test of projections: `projection-child FOLDER SEED`. It opens the store, writes at full speed and runs
 //! the ledger with the seed's number of workers, until it is killed.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ async fn main() {
         ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64])).keep_retired(Duration::ZERO);
     let running =
         Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), given).start().expect("started");
-    println!("started");
+    writeln!(std::io::stdout(), "started").expect("the parent listens");
     let operator = Operator::new(Arc::clone(&store), "ledger").expect("a name");
     if random.once_in(2) {
         operator.rebuild(RebuildFrom::Start, "a test").await.expect("asked for");

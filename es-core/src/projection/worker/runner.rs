@@ -224,7 +224,7 @@ impl<P: Projection> Runner<P> {
         let mut changed = std::pin::pin!(self.control_changed(&mut head, &fence));
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut hand_over: Option<tokio::time::Instant> = None;
+        let mut hand_over: Option<Duration> = None;
         let outcome = loop {
             tokio::select! {
                 biased;
@@ -272,12 +272,12 @@ impl<P: Projection> Runner<P> {
         &self,
         plan: &Plan,
         round: &Round<P>,
-        hand_over: &mut Option<tokio::time::Instant>,
+        hand_over: &mut Option<Duration>,
     ) -> Result<bool, FollowError> {
         let Some(built) = &round.built else { return Ok(false) };
         let (at, _) = built.pipeline.progress.bounds();
         if let Some(since) = hand_over {
-            if since.elapsed() > HAND_OVER {
+            if self.clock.elapsed().saturating_sub(*since) > HAND_OVER {
                 tracing::warn!(projection = P::NAME, "rebuild put off: it does not catch up");
                 *hand_over = None;
                 return Ok(true);
@@ -298,7 +298,7 @@ impl<P: Projection> Runner<P> {
             return Ok(false);
         }
         round.stop(Side::Read);
-        *hand_over = Some(tokio::time::Instant::now());
+        *hand_over = Some(self.clock.elapsed());
         Ok(false)
     }
 
