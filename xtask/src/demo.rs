@@ -22,7 +22,7 @@ struct Step {
     changes_nothing: bool,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     step("import twelve orders, their lines and five products", IMPORT),
     Step { changes_nothing: true, ..step("import the same files again: nothing changes", IMPORT) },
     step("an order that has not been shipped yet", &["show", "A-1009"]),
@@ -32,7 +32,8 @@ const STEPS: [Step; 10] = [
     step("another order is called off", &["cancel", "A-1012", "--reason", "ordered twice by mistake"]),
     step("the order that was delivered, as it is now", &["show", "A-1009"]),
     step("all that has happened to it", &["history", "A-1009"]),
-    step("all orders, counted and summed up", &["report"]),
+    step("all orders, counted and summed up by the read models, and compared with the log", &["report", "--verify"]),
+    step("the projections that keep the read models up to date", &["projections", "list"]),
 ];
 
 const fn step(title: &'static str, args: &'static [&'static str]) -> Step {
