@@ -266,6 +266,10 @@ impl EventStore for ReadOnlyStore {
         self.inner.shared.visible.watch()
     }
 
+    fn runs_inline(&self, _: &str) -> bool {
+        false
+    }
+
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
         self.inner.shared.revision(stream).await
     }

@@ -318,6 +318,10 @@ impl EventStore for RocksDbStore {
         self.inner.shared.visible.watch()
     }
 
+    fn runs_inline(&self, projection: &str) -> bool {
+        self.inner.inline.runs(projection)
+    }
+
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
         self.inner.shared.revision(stream).await
     }

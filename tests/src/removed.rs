@@ -63,6 +63,10 @@ impl EventStore for WithoutRange {
         self.inner.watch_head()
     }
 
+    fn runs_inline(&self, projection: &str) -> bool {
+        self.inner.runs_inline(projection)
+    }
+
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
         self.inner.revision(stream).await
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::projection::{
-    Build, Checkpoint, Folder, Generation, Generations, Live, Place, checkpoint_key, checkpoints_table, generations,
-    partition_of, view_tables,
+    Build, Checkpoint, Folder, Generation, Generations, Live, Place, Projection, ProjectionOptions, StartError,
+    Supervisor, checkpoint_key, checkpoints_table, generations, partition_of, view_tables,
 };
 use es_core::store::RowScan;
 use es_core::store::inline::{Inline, InlineError, StartInlineError};
@@ -13,7 +13,7 @@ use es_core::store::memory::MemoryStore;
 use es_core::view::Views;
 use es_core::{
     Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, LogRead, MachineryError, NewEvent,
-    Position, Repository, StreamId,
+    Position, Repository, RetryPolicy, StreamId,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
 use es_tests::account::{Account, AccountEvent, Deposit};
@@ -273,4 +273,72 @@ fn a_kill_leaves_the_view_as_the_log() {
         });
     }
     assert!(events > 0, "ES_SEED={seed}: nothing was committed");
+}
+
+/// A projection moves from the background into the commits of the events and back, and keeps its view. It cannot run both ways at
+/// once, and cannot move while a key stands still: inline there is nowhere to park.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projection_moves_between_the_background_and_the_commits_of_the_events() {
+    let patience = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    let options = ProjectionOptions::new().partitions(3).retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
+    let store = small().open(folder.path()).await.unwrap();
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    for n in 0..30 {
+        shared.commit(to(&format!("s-{}", n % 5), &["x"])).await.unwrap();
+    }
+    let poisoned = shared.commit(to("s-1", &["refused", "x"])).await.unwrap();
+    let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
+    let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
+    projection.wait_for(poisoned.position(), patience).await.unwrap();
+    let operator = projection.operator().clone();
+    assert_eq!(operator.parked(None, 10).await.unwrap().len(), 1);
+    running.shutdown(patience).await.unwrap();
+    drop((shared, operator));
+    store.close().await.unwrap();
+
+    let refused = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap_err();
+    let OpenError::Inline { source, .. } = refused else { panic!("expected a refusal, found {refused:?}") };
+    assert!(matches!(*source, StartInlineError::Parked { .. }), "{source}");
+
+    let store = small().open(folder.path()).await.unwrap();
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
+    let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
+    let first = poisoned.events[0].position;
+    projection.operator().skip("s-1", first, "a test").await.unwrap();
+    let free = async {
+        while !projection.operator().parked(None, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(patience, free).await.expect("the key is free again");
+    running.shutdown(patience).await.unwrap();
+    drop(shared);
+    store.close().await.unwrap();
+
+    let store = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap();
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    let both = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap_err();
+    assert!(matches!(both, StartError::Inline { name } if name == EventsOfStreams::<1>::NAME), "{both}");
+    let inline = shared.commit(to("s-2", &["x", "x"])).await.unwrap();
+    let views = Views::of::<EventsOfStreams>(Arc::clone(&shared));
+    assert_eq!(views.as_of().await.unwrap(), inline.position());
+    assert_eq!(views.view(&COUNTS).get(&"s-2".to_owned()).await.unwrap().unwrap().events, 8);
+    drop((shared, views));
+    store.close().await.unwrap();
+
+    let store = small().open(folder.path()).await.unwrap();
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
+    let last = shared.commit(to("s-2", &["x"])).await.unwrap();
+    running.projection(EventsOfStreams::<1>::NAME).unwrap().wait_for(last.position(), patience).await.unwrap();
+    let views = Views::of::<EventsOfStreams>(Arc::clone(&shared));
+    let counts = views.view(&COUNTS).scan().read_all().await.unwrap();
+    // NOTE: thirty, two of the poisoned commit without the one that was skipped, two inline, one now, and the skips of operators.
+    let counted: u64 =
+        counts.iter().filter(|(stream, _)| stream.starts_with("s-")).map(|(_, count)| count.events).sum();
+    assert_eq!(counted, 30 + 1 + 2 + 1);
+    running.shutdown(patience).await.unwrap();
+    store.close().await.unwrap();
 }

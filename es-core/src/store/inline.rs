@@ -20,7 +20,8 @@ use crate::event::{EventId, RecordedEvent, Timestamp};
 use crate::name::{EventType, NameError, StreamId, Table};
 use crate::projection::{
     ApplyFailure, Build, Checkpoint, Folder, Generations, Outcome, Place, Projection, Rows, Wave, checkpoint_key,
-    checkpoint_prefix, checkpoints_table, generations, generations_table, partition_of, remove_generation, view_tables,
+    checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, partition_of,
+    remove_generation, view_tables,
 };
 use crate::revision::Position;
 use crate::store::commit::{Commit, MAX_COMMIT_BYTES, RowChange};
@@ -230,7 +231,7 @@ impl<P: Projection> Erased for Typed<P> {
         let (mut now, build) = plan(&before, P::VERSION);
         write_generations(store, projection, &before, &now).await.map_err(failed)?;
         remove_others(store, projection, &now).await.map_err(failed)?;
-        if has_parked(store, projection, &build).await.map_err(in_store)? {
+        if is_any_parked(store, projection, build.generation).await.map_err(in_store)? {
             return Err(StartInlineError::Parked { projection });
         }
         let mut place =
@@ -303,12 +304,6 @@ async fn remove_others(store: &dyn EventStore, projection: &str, now: &Generatio
         generation = generation.next();
     }
     Ok(())
-}
-
-/// Whether events of this build wait that the background could not apply.
-async fn has_parked(store: &dyn EventStore, projection: &str, build: &Build) -> Result<bool, StoreError> {
-    let prefix = [projection.as_bytes(), b"\0k", &build.generation.get().to_be_bytes()].concat();
-    Ok(!store.rows(RowScan::new(Table::well_known("es-projections"), prefix, 1)).await?.is_empty())
 }
 
 impl<P: Projection> Typed<P> {
@@ -475,7 +470,7 @@ impl InlineProjections {
         inline: Inline,
         at_end: impl Fn(&mut dyn FnMut(Option<Position>) -> bool) -> bool,
     ) -> Result<(), StartInlineError> {
-        if self.started().iter().any(|started| started.inline.name() == inline.name()) {
+        if self.runs(inline.name()) {
             return Err(StartInlineError::Twice { projection: inline.name() });
         }
         loop {
@@ -494,6 +489,12 @@ impl InlineProjections {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether it runs a projection.
+    #[must_use]
+    pub fn runs(&self, projection: &str) -> bool {
+        self.started().iter().any(|started| started.inline.name() == projection)
     }
 
     /// Decides on a commit as [`decide()`] does, and adds to it what its events change in the views.

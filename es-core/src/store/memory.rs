@@ -208,6 +208,10 @@ impl EventStore for MemoryStore {
         self.head.watch()
     }
 
+    fn runs_inline(&self, projection: &str) -> bool {
+        self.inline.runs(projection)
+    }
+
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
         LogView::revision(&mut *self.log(), stream)
     }

@@ -87,6 +87,10 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// it names, a read sees.
     fn watch_head(&self) -> HeadWatch;
 
+    /// Whether this projection runs inline in this handle of the store: then its view changes in the commits of the events, and
+    /// nothing else may follow the log for it.
+    fn runs_inline(&self, projection: &str) -> bool;
+
     /// The revision of the last event of a stream; `None` where there is no such stream.
     ///
     /// # Errors

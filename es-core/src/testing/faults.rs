@@ -173,6 +173,10 @@ impl EventStore for FaultyStore {
         self.inner.watch_head()
     }
 
+    fn runs_inline(&self, projection: &str) -> bool {
+        self.inner.runs_inline(projection)
+    }
+
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
         self.inner.revision(stream).await
     }

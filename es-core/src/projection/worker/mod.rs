@@ -30,6 +30,7 @@ mod supervisor;
 pub use control::RebuildFrom;
 pub use operator::{AUDIT_STREAM_PREFIX, Operator, VerbError};
 pub use options::{MAX_PARTITIONS, ProjectionOptions, RebuildErrors};
+pub(crate) use parked::is_any_parked;
 pub use parked::{ParkedEvent, ParkedKey};
 pub use status::{LastError, ProjectionState, RebuildStatus, Status};
 pub use supervisor::{GaveUp, ProjectionHandle, Running, ShutdownError, StartError, Supervisor, WaitError};

@@ -71,6 +71,16 @@ pub(crate) struct ParkedKeys {
     remembered: LruCache<Bytes, bool>,
 }
 
+/// Whether events of a build wait that could not be applied.
+pub(crate) async fn is_any_parked(
+    store: &dyn EventStore,
+    projection: &str,
+    generation: Generation,
+) -> Result<bool, StoreError> {
+    let keys = RowKeys::new(projection);
+    Ok(!page(store, keys.parked_keys(generation), None, 1).await?.is_empty())
+}
+
 impl ParkedKeys {
     pub(crate) async fn open(
         store: &dyn EventStore,

@@ -106,6 +106,12 @@ pub enum StartError {
         /// The name.
         name: &'static str,
     },
+    /// The projection runs inline in this store. Both would write its checkpoint: run it in one way, or open the store without it.
+    #[error("projection {name:?} runs inline in this store; run it inline or in the background, not both")]
+    Inline {
+        /// The name.
+        name: &'static str,
+    },
     /// There is no runtime of tokio here. Call it from within one.
     #[error("projections run on a tokio runtime, found none; start them from within one")]
     NoRuntime,
@@ -206,6 +212,9 @@ impl Supervisor {
         }
         let mut projections = BTreeMap::new();
         for given in &self.given {
+            if self.store.runs_inline(given.name) {
+                return Err(StartError::Inline { name: given.name });
+            }
             let operator = Operator::new(Arc::clone(&self.store), given.name)?;
             let shared = Arc::new(Shared::new(given.name, Arc::clone(&self.clock)));
             let handle = ProjectionHandle { operator, shared, store: Arc::clone(&self.store) };
