@@ -44,7 +44,9 @@
 mod acknowledged;
 mod backup;
 mod database;
+mod draft;
 mod error;
+mod group;
 mod key;
 mod log_file;
 mod notify;
@@ -56,6 +58,7 @@ mod queue;
 mod read_only;
 mod reader;
 mod reads;
+mod recent;
 mod record;
 mod recovery;
 mod replay;
@@ -64,6 +67,8 @@ mod schema;
 mod shared;
 mod stats;
 mod store;
+mod sync;
+mod tail;
 mod verify;
 mod writer;
 

@@ -23,6 +23,7 @@ use crate::database::{Database, Tier};
 use crate::error::OpenError;
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
+use crate::recent::RecentIds;
 use crate::recovery;
 use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
 
@@ -31,6 +32,7 @@ pub(crate) struct Opened {
     pub(crate) database: Database,
     pub(crate) mark: MarkFile,
     pub(crate) end: LogEnd,
+    pub(crate) recent: RecentIds,
     pub(crate) id: Uuid,
     pub(crate) created: Timestamp,
 }
@@ -67,7 +69,9 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
         recovery::check_tail(&database).map_err(in_log)?;
     }
     let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
-    Ok(Opened { database, mark, end, id, created })
+    let recent = RecentIds::of_database(&database)
+        .map_err(|error| OpenError::of_store(&folder, "read the newest event ids", error))?;
+    Ok(Opened { database, mark, end, recent, id, created })
 }
 
 /// The full path of the folder, which there is afterwards.

@@ -24,6 +24,7 @@ use crate::open::{self, Found};
 use crate::options::{self, Options, ReadLimits};
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
+use crate::tail::Tail;
 use crate::verify::{self, Progress, Verification};
 
 /// How often opening is tried when files are replaced meanwhile, and the pause between.
@@ -182,7 +183,7 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
         return Err(OpenError::damaged(folder, detail));
     }
     let visible = Visible::new(end.head, database.sequence());
-    let shared = Arc::new(Shared::new(Arc::new(database), visible));
+    let shared = Arc::new(Shared::new(Arc::new(database), visible, Tail::new(0)));
     let inner = Inner { shared, read_batch: choices.read_batch, folder: folder.to_owned(), id, created, files };
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }

@@ -13,19 +13,21 @@ use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::acknowledged::{Mark, MarkFile};
 use crate::database::Database;
+use crate::draft::Draft;
 use crate::error::{OpenError, of_rocksdb};
+use crate::group::Closed;
 use crate::notify::Visible;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
-use crate::queue::{Closed, Queue};
+use crate::queue::{Queue, Room, Waiting};
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
-use crate::writer::{Parts, WriteToDisk, Writer};
+use crate::tail::Tail;
+use crate::writer::{self, Parts, WriteToDisk, Writer};
 
 /// An event store in a folder of this machine. See [the crate](crate) for what it promises.
 ///
@@ -44,12 +46,9 @@ pub struct RocksDbStore {
     inner: Arc<Inner>,
 }
 
-/// Where the answer to a commit will come from.
-pub(crate) type Waiting = oneshot::Receiver<Result<Committed, CommitError>>;
-
 /// What the last handle closes.
 struct Inner {
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Writer>>,
     shared: Arc<Shared>,
     mark: Arc<MarkFile>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -87,17 +86,14 @@ impl RocksDbStore {
 
     /// Starts the writer of an opened store; with another disk in a test.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, mark, end, id, created } = opened;
+        let Opened { database, mark, end, recent, id, created } = opened;
         let folder = database.folder().to_owned();
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
         let database = Arc::new(database);
-        let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
-        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, Tail::new(options.tail_bytes)));
         let mark = Arc::new(mark);
         let writer = Writer::new(Parts {
-            queue: Arc::clone(&queue),
-            limits: options.commit_batch,
             disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
             mark: Arc::clone(&mark),
             database,
@@ -106,10 +102,15 @@ impl RocksDbStore {
             is_synced: options.durability == Durability::Sync,
             end,
             cached_heads: options.cached_heads,
+            recent,
         });
+        let queue = Arc::new(Queue::new(options.queue_bytes, options.commit_batch, writer));
         let writer = std::thread::Builder::new()
             .name("es-rocksdb-writer".into())
-            .spawn(move || writer.run())
+            .spawn({
+                let queue = Arc::clone(&queue);
+                move || writer::run(&queue)
+            })
             .map_err(|error| OpenError::io(&folder, "start the writer", error))?;
         let inner = Inner {
             queue,
@@ -181,9 +182,17 @@ impl RocksDbStore {
 
     /// Hands a commit to the writer. What is handed over first is decided first.
     pub(crate) async fn enqueue(&self, commit: Commit) -> Result<Waiting, CommitError> {
-        // NOTE: here already, so that nothing that breaks a limit takes room in the queue.
-        commit.validate()?;
-        self.inner.queue.push(commit).await.map_err(|Closed| self.inner.refusal())
+        let (draft, room) = self.draft(commit).await?;
+        self.inner.queue.push(draft, room).map_err(|Closed| self.inner.refusal())
+    }
+
+    /// What of a commit can be done before it is its turn.
+    async fn draft(&self, commit: Commit) -> Result<(Draft, Room), CommitError> {
+        // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
+        let commit = commit.validated()?;
+        let bytes = commit.bytes().saturating_mul(2);
+        let room = self.inner.queue.room(bytes).await.map_err(|Closed| self.inner.refusal())?;
+        Ok((Draft::new(commit)?, room))
     }
 
     /// What became of a commit that was handed over.
@@ -224,7 +233,7 @@ impl Inner {
         self.queue.close();
         // NOTE: the lock is held while the writer ends, so that whoever closes at the same time waits, too.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let panicked = writer.take().is_some_and(|writer| writer.join().is_err());
+        let panicked = writer.take().is_some_and(|writer| writer.join().is_err()) || self.queue.is_abandoned();
         // ORDER: when the writer has ended, so that nobody is told that the log is closed and then sees it grow.
         self.shared.visible.close();
         let Some(database) = self.shared.take() else { return Ok(()) };
@@ -275,7 +284,9 @@ impl Drop for Inner {
 #[async_trait]
 impl EventStore for RocksDbStore {
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let waiting = self.enqueue(commit).await?;
+        let (draft, room) = self.draft(commit).await?;
+        let queue = &self.inner.queue;
+        let waiting = queue.push_or_serve(draft, room, writer::serve_here).map_err(|Closed| self.inner.refusal())?;
         self.answer(waiting).await
     }
 

@@ -202,7 +202,16 @@ impl Commit {
         payloads + rows
     }
 
-    /// Checks what no store may write, whatever it holds. Every store calls it first.
+    /// The commit as stores take it: checked once, and never again.
+    ///
+    /// # Errors
+    /// [`InvalidCommit`], as of [`validate`](Self::validate).
+    pub fn validated(self) -> Result<ValidCommit, InvalidCommit> {
+        self.validate()?;
+        Ok(ValidCommit(self))
+    }
+
+    /// Checks what no store may write, whatever it holds.
     ///
     /// # Errors
     /// [`InvalidCommit`]: the commit breaks a limit. Correct it; nothing was written.
@@ -213,9 +222,10 @@ impl Commit {
         if self.bytes() > MAX_COMMIT_BYTES {
             return Err(InvalidCommit::TooManyBytes { found: self.bytes() });
         }
-        let mut ids = std::collections::HashSet::with_capacity(self.events.len());
+        let mut ids = std::collections::HashSet::new();
         for (_, event) in &self.events {
-            if !ids.insert(event.id) {
+            // NOTE: most commits have one event, and most streams of events are commits of one.
+            if self.events.len() > 1 && !ids.insert(event.id) {
                 return Err(InvalidCommit::SameIdTwice { id: event.id });
             }
             validate_event(event)?;
@@ -227,6 +237,17 @@ impl Commit {
             }
         }
         Ok(())
+    }
+}
+
+/// A commit that breaks no limit: what [`decide`](crate::store::decide::decide) takes. See [`Commit::validated`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidCommit(Commit);
+
+impl std::ops::Deref for ValidCommit {
+    type Target = Commit;
+    fn deref(&self) -> &Commit {
+        &self.0
     }
 }
 

@@ -155,6 +155,7 @@ fn select<'a, N: Ord + Copy>(
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let commit = commit.validated()?;
         let mut log = self.log();
         match decide(&commit, &mut *log, self.clock.now())? {
             Decision::Repeat(committed) => Ok(committed),

@@ -193,9 +193,11 @@ async fn commits_of_one_batch_see_each_other() {
     let key = UniqueKey::new("scope", "value").unwrap();
     let table = Table::new("t").unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
+    let recent = RecentIds::new(event().id, 1);
     let mut run = |commit: &Commit| {
-        let mut view = BatchView { database: &database, written: None, known: &mut known, overlay: &overlay };
-        let decision = decide(commit, &mut view, now)?;
+        let recent = &recent;
+        let mut view = BatchView { database: &database, written: None, known: &mut known, recent, overlay: &overlay };
+        let decision = decide(&commit.clone().validated()?, &mut view, now)?;
         overlay.change(commit);
         if let Decision::Write(committed) = decision.clone() {
             overlay.append(committed);
@@ -223,3 +225,5 @@ async fn commits_of_one_batch_see_each_other() {
     );
     assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
 }
+
+mod turns;
