@@ -6,7 +6,7 @@
 //!
 //! The writer is a value, and there is one: whoever has it writes, and nobody else can. While nobody writes, it lies here.
 //!
-//! - A lone caller takes it and writes for itself, which saves two changes of threads.
+//! - Who is alone for some time takes it and writes for itself, which saves two changes of threads.
 //! - A crowd leaves it to a thread that does nothing else: while that waits for the disk, the next batch fills. Whoever
 //!   wrote for itself serves one batch, its own; what came meanwhile is the thread's.
 //!
@@ -16,6 +16,10 @@
 use std::collections::VecDeque;
 
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// After how many lone batches a request is taken for alone. In a crowd on a busy machine one can seem to be alone for a
+/// moment; if it wrote for itself then, it would keep those from coming who run on the same thread.
+const SURE: u8 = 8;
 
 /// How much is written at once.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +51,8 @@ struct State<T, W> {
     waiting: VecDeque<T>,
     /// The writer, while nobody writes.
     writer: Option<W>,
-    /// Whether the last batch had one request and left nobody waiting.
-    was_alone: bool,
+    /// How many batches in a row had one request and left nobody waiting, up to [`SURE`].
+    lone: u8,
     /// Whether the thread sleeps until it is wanted.
     sleeps: bool,
     closed: bool,
@@ -62,7 +66,7 @@ impl<T: Weigh, W> Group<T, W> {
     pub(crate) fn new(limits: BatchLimits, writer: W) -> Self {
         let (waiting, writer) = (VecDeque::new(), Some(writer));
         let state =
-            State { waiting, writer, was_alone: true, sleeps: false, closed: false, ended: false, is_abandoned: false };
+            State { waiting, writer, lone: SURE, sleeps: false, closed: false, ended: false, is_abandoned: false };
         Self { state: Mutex::new(state), wanted: Condvar::new(), limits }
     }
 
@@ -151,7 +155,7 @@ impl<T: Weigh, W> Group<T, W> {
     fn give_back(&self, writer: W, served: usize) {
         let mut state = self.state();
         state.writer = Some(writer);
-        state.was_alone = served == 1 && state.waiting.is_empty();
+        state.lone = if served == 1 && state.waiting.is_empty() { SURE.min(state.lone + 1) } else { 0 };
         if state.closed || !state.waiting.is_empty() {
             self.call_thread(state);
         }
@@ -186,7 +190,7 @@ impl<T, W> Group<T, W> {
 
 impl<T, W> State<T, W> {
     fn is_lonely(&self) -> bool {
-        self.was_alone && self.waiting.is_empty() && self.writer.is_some()
+        self.lone == SURE && self.waiting.is_empty() && self.writer.is_some()
     }
 }
 

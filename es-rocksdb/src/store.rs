@@ -39,6 +39,11 @@ use crate::writer::{self, Parts, WriteToDisk, Writer};
 /// The conditions of a commit are checked by the one writer while others wait. A condition over a query costs what the
 /// shortest of its indexes has behind the position that it starts from: give it the position up to which the log was read.
 ///
+/// A commit that comes alone is written on the thread of its task, if that is a worker of a runtime with several threads: the
+/// worker's other tasks are handed to another thread first ([`block_in_place`](tokio::task::block_in_place)), and what else
+/// runs in the same task, such as the other arms of a `join!`, goes on after one wait for the disk. Anywhere else, and in a
+/// crowd, the store's own thread writes.
+///
 /// Reads run on the executor where what they want is in memory, and on tokio's threads for blocking work otherwise. Where
 /// there is no tokio runtime, they block the thread that polls them.
 #[derive(Clone)]

@@ -57,27 +57,30 @@ impl Tail {
         Self { capacity, newest: RwLock::default() }
     }
 
-    /// Adds what was written: the events, and the bytes of their records.
-    pub(crate) fn push<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>, record_bytes: usize) {
+    /// Adds what was written: the events, and the bytes of their records. Returns what fell out, which takes as long to free
+    /// as it took to make: drop it when nobody waits.
+    pub(crate) fn push<'a>(
+        &self,
+        events: impl Iterator<Item = &'a RecordedEvent>,
+        record_bytes: usize,
+    ) -> Vec<Arc<Segment>> {
+        let mut fallen = Vec::new();
         if self.capacity == 0 {
-            return;
+            return fallen;
         }
         let events: Vec<RecordedEvent> = events.cloned().collect();
-        let Some(first) = events.first().map(|first| first.position) else { return };
+        let Some(first) = events.first().map(|first| first.position) else { return fallen };
         let bytes = record_bytes.saturating_add(events.len().saturating_mul(EVENT_COST));
         let segment = Arc::new(Segment { events, first, bytes });
-        let mut dropped = Vec::new();
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         newest.bytes += bytes;
         newest.segments.push_back(segment);
         while newest.bytes > self.capacity {
             let Some(oldest) = newest.segments.pop_front() else { break };
             newest.bytes -= oldest.bytes;
-            dropped.push(oldest);
+            fallen.push(oldest);
         }
-        drop(newest);
-        // NOTE: to free a batch takes as long as to make it; nobody waits for that under the lock.
-        drop(dropped);
+        fallen
     }
 
     /// The segments from the one with this position on, with `count` events or a few more; `None` where the tail has

@@ -31,6 +31,7 @@ use crate::recent::RecentIds;
 use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::tail::Segment;
 
 /// The one place where a batch goes to the disk; a test puts a failing disk here.
 pub(crate) type WriteToDisk = Box<dyn FnMut(WriteBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send>;
@@ -114,8 +115,9 @@ impl Writer {
             // ORDER: write, then publish, then answer: who has an answer finds what it says. This holds for a conflict
             // as well: it may name a revision of this very batch.
             Ok(()) => {
-                self.publish(&mut pending);
+                let fallen = self.publish(&mut pending);
                 answer(pending.answers, pending.overlay.committed.into_iter());
+                drop(fallen);
             }
             Err(reason) => {
                 self.stop(&reason);
@@ -159,7 +161,8 @@ impl Writer {
         Ok(())
     }
 
-    fn publish(&mut self, pending: &mut Pending) {
+    /// Lets readers see the batch. Returns what the tail forgot for it.
+    fn publish(&mut self, pending: &mut Pending) -> Vec<Arc<Segment>> {
         self.end = pending.overlay.end;
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
         for event in pending.overlay.events() {
@@ -171,8 +174,9 @@ impl Writer {
             self.mark.raise(Mark { sequence, head: self.end.head });
         }
         // ORDER: the tail before the head, so that whoever is told of an event finds it there.
-        self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(Records::bytes).sum());
+        let fallen = self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(Records::bytes).sum());
         self.shared.visible.publish(self.end.head, sequence);
+        fallen
     }
 
     /// After a failed write it is unknown what is on the disk: nothing more must be put behind it.

@@ -65,8 +65,10 @@ fn what_comes_while_somebody_writes_is_the_threads() {
     assert!(!group.is_lonely(), "two wait");
     assert!(group.push_or_lead(4).unwrap().is_none());
     assert_eq!(next_batch(&group), [2, 3, 4]);
-    assert!(group.push_or_lead(5).unwrap().is_none(), "behind a crowd comes a crowd");
-    assert_eq!(next_batch(&group), [5]);
+    for _ in 0..SURE {
+        assert!(group.push_or_lead(5).unwrap().is_none(), "the crowd may come back");
+        assert_eq!(next_batch(&group), [5]);
+    }
     assert!(group.push_or_lead(6).unwrap().is_some(), "the crowd is gone");
 }
 
