@@ -1,5 +1,7 @@
 //! Reads that come to the newest events: from memory or from disk, the answers are the same.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
