@@ -74,6 +74,16 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     Ok(Opened { database, mark, end, recent, id, created })
 }
 
+/// What is in the folder, and whether it may be opened. Writes nothing.
+pub(crate) fn examine(folder: &Path) -> Result<Found, OpenError> {
+    let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
+    let (found, readable) = look_into(folder)?;
+    if let Some(readable) = readable {
+        recovery::examine(folder, mark, readable)?;
+    }
+    Ok(found)
+}
+
 /// The full path of the folder, which there is afterwards.
 pub(crate) fn prepare(folder: &Path, create: bool) -> Result<PathBuf, OpenError> {
     match fs::metadata(folder) {

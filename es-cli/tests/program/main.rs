@@ -8,5 +8,6 @@ mod follow;
 mod import;
 mod kill;
 mod looking;
+mod repair;
 mod support;
 mod upkeep;

@@ -15,8 +15,12 @@ use crate::store::commit::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// What was read is not what was written. Do not retry: restore a backup, or mend the store with its tool.
-    #[error("the store is damaged: {place}: {detail}; restore a backup or repair the store")]
+    /// What was read is not what was written. Do not retry: restore a backup, or mend the store with its tool, which is
+    /// `es repair` for a store of es-rocksdb.
+    #[error(
+        "the store is damaged: {place}: {detail}; restore a backup, or repair the store: \
+         `es --store DIR repair` shows what can be saved"
+    )]
     Damaged {
         /// Where: a position, a stream, a file.
         place: String,
