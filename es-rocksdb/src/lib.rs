@@ -60,10 +60,13 @@ mod record;
 mod recovery;
 mod replay;
 mod rows;
+#[cfg(shuttle)]
+pub mod schedules;
 mod schema;
 mod shared;
 mod stats;
 mod store;
+mod sync;
 mod verify;
 mod writer;
 

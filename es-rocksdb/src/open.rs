@@ -12,6 +12,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::DateTime;
 use es_core::{StoreError, Timestamp};
@@ -28,7 +29,7 @@ use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID
 
 /// A store that was opened.
 pub(crate) struct Opened {
-    pub(crate) database: Database,
+    pub(crate) database: Arc<Database>,
     pub(crate) mark: MarkFile,
     pub(crate) end: LogEnd,
     pub(crate) id: Uuid,
@@ -67,7 +68,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
         recovery::check_tail(&database).map_err(in_log)?;
     }
     let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
-    Ok(Opened { database, mark, end, id, created })
+    Ok(Opened { database: Arc::new(database), mark, end, id, created })
 }
 
 /// The full path of the folder, which there is afterwards.

@@ -8,10 +8,12 @@
 //! a future that waits for room and is never polled again must not keep the store open.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use es_core::{Commit, CommitError, Committed};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What a request costs at the least, in bytes: its own size, the answer, the index entries of a small event.
 const LEAST_COST: u32 = 16 * 1024;
@@ -56,7 +58,7 @@ impl Queue {
     pub(crate) fn new(bytes: usize) -> Self {
         let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(LEAST_COST);
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { state: Mutex::default(), filled: Condvar::new(), room: Arc::new(Semaphore::new(permits)), capacity }
+        Self { state: Mutex::new(State::default()), filled: Condvar::new(), room: Arc::new(Semaphore::new(permits)), capacity }
     }
 
     /// Adds a commit as soon as there is room, and returns where its answer will come from.

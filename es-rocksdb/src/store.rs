@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,6 +24,8 @@ use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{Closed, Queue};
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicBool, Mutex, PoisonError};
 use crate::writer::{Parts, WriteToDisk, Writer};
 
 /// An event store in a folder of this machine. See [the crate](crate) for what it promises.
@@ -91,7 +92,6 @@ impl RocksDbStore {
         let folder = database.folder().to_owned();
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
-        let database = Arc::new(database);
         let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let mark = Arc::new(mark);
@@ -107,7 +107,7 @@ impl RocksDbStore {
             end,
             cached_heads: options.cached_heads,
         });
-        let writer = std::thread::Builder::new()
+        let writer = thread::Builder::new()
             .name("es-rocksdb-writer".into())
             .spawn(move || writer.run())
             .map_err(|error| OpenError::io(&folder, "start the writer", error))?;

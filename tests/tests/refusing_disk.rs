@@ -83,9 +83,8 @@ fn a_disk_without_space_is_told_when_the_store_opens() {
     history.check(&contents).expect("nothing is lost");
 }
 
-/// What is acknowledged between the removal and the moment when the store needs a new file is gone with the folder, as
-/// is everything before: a file without a name takes writes and syncs like any other. But it ends in an error, not in a
-/// panic.
+/// A file without a name takes writes and syncs like any other, and what goes into it is gone. The store notices before it
+/// acknowledges: see `es-rocksdb/tests/folder.rs`. Here the folder goes while four writers are at work.
 #[test]
 fn a_folder_that_is_removed_while_it_is_open_ends_in_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
