@@ -66,18 +66,10 @@ fn recorded(line: &Line) -> RecordedEvent {
 
 /// What an exported event is as a line.
 fn as_line(event: &RecordedEvent) -> Line {
-    let event = event.clone();
-    let new = es_core::NewEvent {
-        id: event.id,
-        event_type: event.event_type,
-        version: event.version,
-        content_type: event.content_type,
-        payload: event.payload,
-        tags: event.tags,
-        metadata: event.metadata,
-        occurred_at: Some(event.occurred_at),
-        correlation_id: event.correlation_id,
-        causation_id: event.causation_id,
-    };
-    Line { stream: event.stream, event: new, recorded_at: Some(event.recorded_at), part: Some(event.part) }
+    Line {
+        stream: event.stream.clone(),
+        event: made::as_new(event),
+        recorded_at: Some(event.recorded_at),
+        part: Some(event.part),
+    }
 }

@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, Position, RecordedEvent, Revision, StreamId, Tag,
+    Commit, CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Position, RecordedEvent, Revision, StreamId, Tag,
     Timestamp,
 };
 use serde_json::Value;
@@ -54,7 +54,8 @@ fn value(from: &mut Unstructured<'_>, levels: u8) -> Result<Value> {
         _ => {
             let mut fields = serde_json::Map::new();
             for _ in 0..from.int_in_range(0..=3)? {
-                fields.insert(from.arbitrary()?, value(from, levels - 1)?);
+                let key = if from.ratio(1, 16)? { "$serde_json::private::RawValue".into() } else { from.arbitrary()? };
+                fields.insert(key, value(from, levels - 1)?);
             }
             fields.into()
         }
@@ -85,13 +86,13 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     for _ in 0..from.int_in_range(0..=4)? {
         tags.insert(Tag::new(name(from)?).expect("a name is a tag"));
     }
-    Ok(RecordedEvent {
+    let event = RecordedEvent {
         position: position(from)?,
         stream: stream(from)?,
         revision: Revision::new(from.arbitrary()?),
         id: EventId::from_uuid(id(from)?),
         event_type: EventType::new(name(from)?).expect("a name is a type"),
-        version: from.arbitrary()?,
+        version: from.arbitrary::<u32>()?.max(1),
         content_type: content_type(from)?,
         tags,
         metadata: metadata(from)?,
@@ -104,5 +105,25 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
             0 => Bytes::from(value(from, 3)?.to_string()),
             _ => Bytes::copy_from_slice(from.arbitrary::<&[u8]>()?),
         },
-    })
+    };
+    let commit = Commit::new().append(event.stream.clone(), as_new(&event));
+    // NOTE: what a store refuses is in no log.
+    if commit.validate().is_ok() { Ok(event) } else { Err(arbitrary::Error::IncorrectFormat) }
+}
+
+/// An event as it was sent.
+pub(crate) fn as_new(event: &RecordedEvent) -> NewEvent {
+    let event = event.clone();
+    NewEvent {
+        id: event.id,
+        event_type: event.event_type,
+        version: event.version,
+        content_type: event.content_type,
+        payload: event.payload,
+        tags: event.tags,
+        metadata: event.metadata,
+        occurred_at: Some(event.occurred_at),
+        correlation_id: event.correlation_id,
+        causation_id: event.causation_id,
+    }
 }
