@@ -58,7 +58,12 @@ impl Queue {
     pub(crate) fn new(bytes: usize) -> Self {
         let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(LEAST_COST);
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { state: Mutex::new(State::default()), filled: Condvar::new(), room: Arc::new(Semaphore::new(permits)), capacity }
+        Self {
+            state: Mutex::new(State::default()),
+            filled: Condvar::new(),
+            room: Arc::new(Semaphore::new(permits)),
+            capacity,
+        }
     }
 
     /// Adds a commit as soon as there is room, and returns where its answer will come from.

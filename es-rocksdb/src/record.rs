@@ -427,4 +427,6 @@ impl<'a> Rest<'a> {
 }
 
 #[cfg(test)]
+// NOTE: by its path, because tests/decoding takes in this file from elsewhere.
+#[path = "record/tests.rs"]
 mod tests;

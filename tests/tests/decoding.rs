@@ -21,7 +21,11 @@ fn holds(target: Target, property: fn(&[u8])) {
         }
         let shown = input.clone();
         let held = std::panic::catch_unwind(|| property(&input));
-        assert!(held.is_ok(), "ES_SEED={seed}, change {change}: does not hold for {:?}", shown.escape_ascii().to_string());
+        assert!(
+            held.is_ok(),
+            "ES_SEED={seed}, change {change}: does not hold for {:?}",
+            shown.escape_ascii().to_string()
+        );
     }
 }
 

@@ -54,14 +54,16 @@ fn commits(part: u128) -> Vec<Commit> {
     let event = |number: u128, name: &str, content_type: ContentType, payload: &[u8]| {
         let event_type = EventType::new(name).expect("a name");
         let payload = payload.to_vec();
-        NewEvent::new(event_type, 1, content_type, payload).with_id(EventId::from_uuid(Uuid::from_u128(part << 64 | number)))
+        NewEvent::new(event_type, 1, content_type, payload)
+            .with_id(EventId::from_uuid(Uuid::from_u128(part << 64 | number)))
     };
     let json = |number, name: &str, text: &str| event(number, name, ContentType::Json, text.as_bytes());
     let packed = MessagePack::encode(&json!({"sku": "A-7", "count": 3})).expect("it is written");
     let mut full = json(1, "placed", r#"{"customer":"Köln/é","lines":[{"sku":"A-7","price":1.10}]}"#);
     full.version = 3;
     full.tags = ["customer:VINET", "vip", "straße: 5"].map(|tag| Tag::new(tag).expect("a tag")).into();
-    full.metadata = Metadata::new().with("user", "ada").with("ratio", 0.1).with("nested", json!({"a": [1, null, true]}));
+    full.metadata =
+        Metadata::new().with("user", "ada").with("ratio", 0.1).with("nested", json!({"a": [1, null, true]}));
     full.occurred_at = Some("1969-12-31T23:59:59.999999Z".parse().expect("a time"));
     full.correlation_id = Some(CorrelationId::from_uuid(Uuid::from_u128(5)));
     full.causation_id = Some(EventId::from_uuid(Uuid::from_u128(6)));
@@ -80,8 +82,12 @@ fn commits(part: u128) -> Vec<Commit> {
             .release(given_up, order.clone())
             .delete_row(table(), "gone")
             .put_row(table(), [0, 255, part.to_be_bytes()[15]].to_vec(), [0, 1, 255].to_vec()),
-        Commit::to(&order, ExpectedRevision::Any, [event(5, "signed", ContentType::from("image/png"), &[0, 159, 146, 150])])
-            .append(stream("no category"), event(6, "nothing", ContentType::from("text/plain"), b"")),
+        Commit::to(
+            &order,
+            ExpectedRevision::Any,
+            [event(5, "signed", ContentType::from("image/png"), &[0, 159, 146, 150])],
+        )
+        .append(stream("no category"), event(6, "nothing", ContentType::from("text/plain"), b"")),
     ];
     commits.extend((10..22).map(|number| {
         let tagged = json(number, "noted", &format!("{{\"number\":{number}}}"));
@@ -99,7 +105,11 @@ fn the_format_of_today_has_a_fixture() {
         return;
     }
     let asked = std::env::var("ES_FIXTURE").is_ok_and(|value| value == "write");
-    assert!(asked, "expected {}, found none; ES_FIXTURE=write makes it, beside those of earlier formats", folder.display());
+    assert!(
+        asked,
+        "expected {}, found none; ES_FIXTURE=write makes it, beside those of earlier formats",
+        folder.display()
+    );
     let written = tempfile::tempdir().expect("a folder");
     runtime().block_on(async {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456Z".parse().expect("a time")));
@@ -215,7 +225,8 @@ fn sent(events: &[RecordedEvent]) -> Vec<Commit> {
 
 #[test]
 fn a_store_of_every_format_opens_with_everything_in_it_and_goes_on() {
-    let mut folders: Vec<_> = fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("an entry").path()).collect();
+    let mut folders: Vec<_> =
+        fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("an entry").path()).collect();
     folders.retain(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("format-")));
     assert!(!folders.is_empty());
     for folder in folders {

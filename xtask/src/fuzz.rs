@@ -85,7 +85,8 @@ impl Fuzzer {
 
     /// A program of the crate, wherever cargo-fuzz has put it: in a folder that is named after the machine.
     fn built(&self, name: &str) -> Result<PathBuf, Failure> {
-        let folders = std::fs::read_dir(&self.target).map_err(|error| Failure::io("look into", &self.target, &error))?;
+        let folders =
+            std::fs::read_dir(&self.target).map_err(|error| Failure::io("look into", &self.target, &error))?;
         let mut programs = folders.filter_map(|folder| Some(folder.ok()?.path().join("release").join(name)));
         programs.find(|program| program.is_file()).ok_or_else(|| {
             Failure::new(format!("expected the program {name} below {}, found none", self.target.display()))
@@ -99,7 +100,8 @@ fn cargo_fuzz(root: &Path, permission: Permission) -> Result<PathBuf, Failure> {
         return Ok(program);
     }
     let version = format!("={CARGO_FUZZ}");
-    let install = CommandLine::new("cargo").args(["install", "cargo-fuzz", "--version", &version, "--locked", "--root"]);
+    let install =
+        CommandLine::new("cargo").args(["install", "cargo-fuzz", "--version", &version, "--locked", "--root"]);
     let install = install.args([root.to_string_lossy()]);
     if permission == Permission::OnlySay {
         return Err(Failure::new("expected cargo-fuzz, found none").next(format!("run `{}`", install.shown())));
@@ -109,7 +111,12 @@ fn cargo_fuzz(root: &Path, permission: Permission) -> Result<PathBuf, Failure> {
 }
 
 /// Fuzzes these targets, or all of them, one after the other.
-pub(crate) fn run(workspace: &Workspace, permission: Permission, seconds: u32, targets: &[Target]) -> Result<(), Failure> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    permission: Permission,
+    seconds: u32,
+    targets: &[Target],
+) -> Result<(), Failure> {
     say::heading("fuzzing");
     let fuzzer = Fuzzer::prepare(workspace, permission)?;
     let targets = if targets.is_empty() { &Target::ALL[..] } else { targets };

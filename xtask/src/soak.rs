@@ -113,10 +113,7 @@ mod tests {
             took: Duration::from_secs(seconds),
         };
         let lines = table(&[outcome("kills", "2000 kills", true, 3600), outcome("flipped bits", "9 flips", false, 12)]);
-        assert_eq!(
-            lines,
-            ["kills         2000 kills  passed  60 min 00 s", "flipped bits     9 flips  FAILED  12 s"]
-        );
+        assert_eq!(lines, ["kills         2000 kills  passed  60 min 00 s", "flipped bits     9 flips  FAILED  12 s"]);
     }
 
     #[test]

@@ -49,7 +49,8 @@ fn a_folder_that_may_only_be_read_is_read_and_not_written() {
         allow(&entry.expect("an entry").path(), 0o644);
     }
     let names = || {
-        let mut names: Vec<_> = fs::read_dir(&store).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&store).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
         names.sort();
         names
     };
@@ -63,7 +64,11 @@ fn a_folder_that_may_only_be_read_is_read_and_not_written() {
 
     let refused = as_nobody(&folder, &["append", "a-1", "--type", "t", "--data", "{}"]).expect("it ran before");
     assert_eq!(refused.code, Some(1), "{}", refused.err);
-    assert!(refused.err.starts_with("error: could not ") && refused.err.contains("Permission denied"), "{}", refused.err);
+    assert!(
+        refused.err.starts_with("error: could not ") && refused.err.contains("Permission denied"),
+        "{}",
+        refused.err
+    );
     assert!(!refused.err.contains("panicked") && refused.out.is_empty(), "{}", refused.err);
     assert_eq!(names(), before, "a look or a refusal has left something");
 

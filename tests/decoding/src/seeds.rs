@@ -51,7 +51,7 @@ fn choices(seed: u64) -> Vec<u8> {
     // NOTE: every second one is of letters and small numbers, of which names are.
     let words = 24 + seed as usize % 40;
     let bytes = (0..words).flat_map(|_| next());
-    if seed % 2 == 0 { bytes.collect() } else { bytes.map(|byte| byte % 96 + 32).collect() }
+    if seed.is_multiple_of(2) { bytes.collect() } else { bytes.map(|byte| byte % 96 + 32).collect() }
 }
 
 fn events() -> Vec<RecordedEvent> {

@@ -217,7 +217,10 @@ fn readers_see_whole_commits_and_never_less_than_before() {
             let commit = Commit::to(&stream, ExpectedRevision::Any, [event(), event()]);
             let committed = block_on(store.commit(commit)).expect("it is committed");
             let last = committed.revision(&stream).expect("it has events");
-            assert!(block_on(store.revision(&stream)).expect("it is read") >= Some(last), "an answer before it is visible");
+            assert!(
+                block_on(store.revision(&stream)).expect("it is read") >= Some(last),
+                "an answer before it is visible"
+            );
             committed.events.iter().map(|event| event.id).collect::<Vec<_>>()
         }));
         reading.join().expect("the reader does not panic");
