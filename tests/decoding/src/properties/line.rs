@@ -21,7 +21,10 @@ pub fn lines(data: &[u8]) {
     let text = written(&event);
     let line = line::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault:?}", String::from_utf8_lossy(&text)));
     assert_eq!(line, as_line(&event), "{}", String::from_utf8_lossy(&text));
-    assert_eq!(written(&recorded(&line)), written(&RecordedEvent { revision: Revision::FIRST, position: Position::FIRST, ..event }));
+    assert_eq!(
+        written(&recorded(&line)),
+        written(&RecordedEvent { revision: Revision::FIRST, position: Position::FIRST, ..event })
+    );
 }
 
 fn read(line: &Line) {

@@ -4,8 +4,8 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::{
-    Commit, CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Position, RecordedEvent, Revision, StreamId, Tag,
-    Timestamp,
+    Commit, CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Position, RecordedEvent,
+    Revision, StreamId, Tag, Timestamp,
 };
 use serde_json::Value;
 use uuid::Uuid;

@@ -68,7 +68,8 @@ fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
     let (metadata, payload, extensions) = (number(12), number(8), number(4));
     let end = record.len() - extensions - payload;
     let text = &record[end - metadata..end];
-    let canonical = if event.metadata.is_empty() { Vec::new() } else { serde_json::to_vec(&event.metadata).expect("JSON") };
+    let canonical =
+        if event.metadata.is_empty() { Vec::new() } else { serde_json::to_vec(&event.metadata).expect("JSON") };
     extensions > 0 || text != canonical
 }
 
@@ -81,7 +82,11 @@ fn accepted(record: &[u8]) {
     if !is_spared(record, &event) {
         assert_eq!(again, record, "an accepted record is written as other bytes");
     }
-    assert_eq!(decoded(&again).expect("it was just written"), event, "an accepted record is read back as another event");
+    assert_eq!(
+        decoded(&again).expect("it was just written"),
+        event,
+        "an accepted record is read back as another event"
+    );
 }
 
 /// Flips one bit, which `data` chooses.
