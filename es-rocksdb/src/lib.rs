@@ -64,6 +64,8 @@ mod recovery;
 mod repair;
 mod replay;
 mod rows;
+#[cfg(shuttle)]
+pub mod schedules;
 mod schema;
 mod shared;
 mod stats;

@@ -12,6 +12,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::DateTime;
 use es_core::{StoreError, Timestamp};
@@ -29,7 +30,7 @@ use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID
 
 /// A store that was opened.
 pub(crate) struct Opened {
-    pub(crate) database: Database,
+    pub(crate) database: Arc<Database>,
     pub(crate) mark: MarkFile,
     pub(crate) end: LogEnd,
     pub(crate) recent: RecentIds,
@@ -71,7 +72,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
     let recent = RecentIds::of_database(&database)
         .map_err(|error| OpenError::of_store(&folder, "read the newest event ids", error))?;
-    Ok(Opened { database, mark, end, recent, id, created })
+    Ok(Opened { database: Arc::new(database), mark, end, recent, id, created })
 }
 
 /// What is in the folder, and whether it may be opened. Writes nothing.

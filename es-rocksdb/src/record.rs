@@ -288,7 +288,9 @@ impl Decoder {
     /// nothing else is: to copy the whole record and slice it takes one allocation more, and keeps more alive.
     ///
     /// # Errors
-    /// [`RecordError`] for anything that [`draft`] and [`number`] have not written as it is.
+    /// [`RecordError`] for anything that [`draft`] and [`number`] have not written as it is; but for extensions, which a later
+    /// version may have written, and for another text of the same metadata, because a number may be written otherwise by a
+    /// later version of its library.
     pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
         verify(record)?;
         let mut rest = Rest { record, at: CHECKED_FROM };
@@ -481,4 +483,6 @@ impl<'a> Rest<'a> {
 }
 
 #[cfg(test)]
+// NOTE: by its path, because tests/decoding takes in this file from elsewhere.
+#[path = "record/tests.rs"]
 mod tests;

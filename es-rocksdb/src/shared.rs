@@ -1,13 +1,14 @@
 //! What all handles, reads and the writer share: the open database, and the ways to read from it.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, TryLockError};
 
 use es_core::StoreError;
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;
 use crate::stats::Counters;
+use crate::sync::{PoisonError, RwLock};
 use crate::tail::Tail;
 
 /// The open database, until it is closed.

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +25,8 @@ use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{Queue, Room, Waiting};
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicBool, Mutex, PoisonError};
 use crate::tail::Tail;
 use crate::writer::{self, Parts, WriteToDisk, Writer};
 
@@ -50,6 +51,9 @@ use crate::writer::{self, Parts, WriteToDisk, Writer};
 pub struct RocksDbStore {
     inner: Arc<Inner>,
 }
+
+/// The name of the writer's thread.
+pub(crate) const THREAD_NAME: &str = "es-rocksdb-writer";
 
 /// What the last handle closes.
 struct Inner {
@@ -95,7 +99,6 @@ impl RocksDbStore {
         let folder = database.folder().to_owned();
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
-        let database = Arc::new(database);
         let shared = Arc::new(Shared::new(Arc::clone(&database), visible, Tail::new(options.tail_bytes)));
         let mark = Arc::new(mark);
         let writer = Writer::new(Parts {
@@ -110,8 +113,8 @@ impl RocksDbStore {
             recent,
         });
         let queue = Arc::new(Queue::new(options.queue_bytes, options.commit_batch, writer));
-        let writer = std::thread::Builder::new()
-            .name("es-rocksdb-writer".into())
+        let writer = thread::Builder::new()
+            .name(THREAD_NAME.into())
             .spawn({
                 let queue = Arc::clone(&queue);
                 move || writer::run(&queue)

@@ -9,9 +9,11 @@
 //! bytes; what does not fit any more falls out at its old end. It never holds what is not written.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use es_core::{Position, RecordedEvent};
+
+use crate::sync::{PoisonError, RwLock};
 
 /// What an event costs beside its record, in bytes: its fields, its names and labels.
 const EVENT_COST: usize = 600;
@@ -54,7 +56,7 @@ impl Segment {
 impl Tail {
     /// A tail of about this many bytes.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, newest: RwLock::default() }
+        Self { capacity, newest: RwLock::new(Newest::default()) }
     }
 
     /// Adds what was written: the events, and the bytes of their records. Returns what fell out, which takes as long to free

@@ -279,10 +279,28 @@ fn validate_metadata(event: &NewEvent) -> Result<(), InvalidCommit> {
     if event.metadata.iter().any(|(_, value)| !is_nested_at_most(MAX_METADATA_DEPTH, value)) {
         return refused("more levels".to_owned());
     }
+    if event.metadata.iter().any(|(_, value)| has_reserved_key(value)) {
+        return refused(format!("a key that begins with {RESERVED_KEYS:?}"));
+    }
     match serde_json::to_vec(&event.metadata) {
         Ok(json) if json.len() > MAX_METADATA_BYTES => refused(format!("{} bytes", json.len())),
         Ok(_) => Ok(()),
         Err(error) => refused(error.to_string()),
+    }
+}
+
+/// Under such keys serde_json hides values of its own in objects, so that an object that has one is read back as another
+/// value, or not at all. Found by fuzzing.
+const RESERVED_KEYS: &str = "$serde_json::private::";
+
+/// Whether an object has a reserved key. The keys of the metadata itself are no object's.
+fn has_reserved_key(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Array(items) => items.iter().any(has_reserved_key),
+        serde_json::Value::Object(fields) => {
+            fields.iter().any(|(key, field)| key.starts_with(RESERVED_KEYS) || has_reserved_key(field))
+        }
+        _ => false,
     }
 }
 

@@ -235,7 +235,7 @@ pub enum InvalidCommit {
         /// How many tags it has.
         found: usize,
     },
-    /// The annotations of an event are too many or nested too deep.
+    /// The annotations of an event are too many or nested too deep, or have a key that serde_json keeps for itself.
     #[error(
         "the metadata of an event must have at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found \
          {found} in event {id}; put content into the payload"

@@ -187,7 +187,7 @@ async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
 #[tokio::test]
 async fn commits_of_one_batch_see_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(open::open(folder.path(), &Options::new()).unwrap().database);
+    let database = open::open(folder.path(), &Options::new()).unwrap().database;
     let mut known = KnownHeads::new(1);
     let mut overlay = Overlay::new(LogEnd::default());
     let key = UniqueKey::new("scope", "value").unwrap();
