@@ -8,11 +8,13 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use of_command::{AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, SnapshotsArgs, StreamsArgs};
+pub use of_command::{
+    AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
+};
 
 /// The operator's tool for an event store in a folder.
 ///
-/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list) works beside a service that has
+/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, repair) works beside a service that has
 /// the store open, and shows it as it is when the command begins. What writes (append, import, compact, snapshots drop)
 /// needs the store for itself.
 ///
@@ -149,6 +151,23 @@ Examples:
         #[arg(long, value_name = "N")]
         number: Option<u32>,
     },
+    /// Show what is damaged and what can be saved; with --to, write a repaired store into a new folder
+    ///
+    /// Nothing is ever repaired by itself, and the damaged folder is only read. Stop the service first.
+    ///
+    /// Each event stands twice, so that damage of one copy, or of any index, costs nothing. An event that is whole nowhere ends
+    /// the log, which has no gaps: events are kept up to the last whole commit before it, and those behind it that can be read
+    /// are set aside in NEWDIR.lost-and-found.jsonl, in the form of `es import`. Such a loss must be accepted with --accept-loss
+    /// and the number of events that go; the repaired store then has a new store id, because it is another history than that
+    /// which backups and replicas know, and its snapshots are dropped.
+    ///
+    /// Without --to, exit code 4 when anything is damaged, 0 when nothing is.
+    #[command(after_help = "\
+Examples:
+  es --store data repair
+  es --store data repair --to data.repaired
+  es --store data repair --to data.repaired --accept-loss 12")]
+    Repair(RepairArgs),
     /// Sort everything into its last place on disk: smaller, and cheaper to read
     #[command(after_help = "Example:\n  es --store data compact")]
     Compact,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use es_core::{CommitError, StoreError};
-use es_rocksdb::{BackupError, OpenError};
+use es_rocksdb::{BackupError, OpenError, RepairError};
 
 use crate::import::BadLine;
 
@@ -13,7 +13,7 @@ use crate::import::BadLine;
 pub enum Failure {
     /// The store could not be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(OpenError),
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -22,7 +22,10 @@ pub enum Failure {
     Commit(#[from] CommitError),
     /// A backup was not made or not restored.
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Backup(BackupError),
+    /// A store was not repaired.
+    #[error(transparent)]
+    Repair(RepairError),
     /// A line of an import is not what it must be.
     #[error(transparent)]
     Line(#[from] BadLine),
@@ -40,6 +43,29 @@ pub enum Failure {
         /// The refusal.
         source: io::Error,
     },
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            // NOTE: what the library says of allowing it is for programs.
+            OpenError::NoSuchFolder { folder } => Self::Absent(format!(
+                "expected an event store in {}, found none; check the path and whether its disk is mounted \
+                 (`es append` and `es import` make a new one)",
+                folder.display()
+            )),
+            other => Self::Open(other),
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Open(error) => error.into(),
+            other => Self::Backup(other),
+        }
+    }
 }
 
 impl Failure {
@@ -69,11 +95,8 @@ impl Failure {
             Self::Open(OpenError::Damaged { .. })
             | Self::Store(StoreError::Damaged { .. })
             | Self::Commit(CommitError::Store(StoreError::Damaged { .. }))
-            | Self::Backup(
-                BackupError::Open(OpenError::Damaged { .. })
-                | BackupError::Store(StoreError::Damaged { .. })
-                | BackupError::Unsound { .. },
-            ) => 4,
+            | Self::Backup(BackupError::Store(StoreError::Damaged { .. }) | BackupError::Unsound { .. })
+            | Self::Repair(RepairError::Loss { .. } | RepairError::Hopeless { .. } | RepairError::Unsound { .. }) => 4,
             _ => 1,
         }
     }

@@ -1,4 +1,5 @@
-//! `es`, the operator's tool for a store of [`es_rocksdb`]: look into it, append, import and export, verify, back up.
+//! `es`, the operator's tool for a store of [`es_rocksdb`]: look into it, append, import and export, verify,
+//! back up, repair.
 //!
 //! - [`args`]: what can be asked;
 //! - [`command`]: what is done, one module for each command;

@@ -65,9 +65,12 @@ impl<E> Events<E> {
 
 impl<E> IntoIterator for Events<E> {
     type Item = E;
-    type IntoIter = std::vec::IntoIter<E>;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<E>, std::vec::IntoIter<E>>;
     fn into_iter(self) -> Self::IntoIter {
-        self.into_vec().into_iter()
+        match self.0 {
+            List::AtMostOne(event) => event.into_iter().chain(Vec::new()),
+            List::Many(events) => None.into_iter().chain(events),
+        }
     }
 }
 

@@ -16,12 +16,16 @@
 //! - after a power failure it is as old as the last time the system wrote it by itself (Linux: about 30 seconds). What
 //!   was acknowledged since then has only the write-ahead log to speak for it.
 //!
+//! The file also tells whether the folder is still where it was: [`MarkFile::in_place`]. A folder that was removed takes writes
+//! and syncs like any other, and what is acknowledged then is lost; one that was moved away has RocksDB create its next
+//! files in whatever took its place.
+//!
 //! The file has two slots that are written in turn, so that a write that is torn leaves the other. A slot that does not
 //! fit its checksum counts as none, and a store without the file is one without a mark.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use es_core::Position;
@@ -88,6 +92,29 @@ pub(crate) fn read(folder: &Path) -> io::Result<Option<Mark>> {
 #[derive(Debug)]
 pub(crate) struct MarkFile {
     inner: Mutex<Inner>,
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// What tells one file from another, whatever its name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    number: u64,
+}
+
+impl Identity {
+    #[cfg(unix)]
+    fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { device: metadata.dev(), number: metadata.ino() }
+    }
+
+    /// NOTE: elsewhere an open file keeps its folder in place, so that there is nothing to tell.
+    #[cfg(not(unix))]
+    fn of(_: &fs::Metadata) -> Self {
+        Self { device: 0, number: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -103,13 +130,37 @@ impl MarkFile {
     /// Opens the file; creates it where there is none.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join(FILE_NAME);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         let len = (SLOT_STEP + SLOT_LEN) as u64;
         if file.metadata()?.len() < len {
             // NOTE: written whole and not as a hole, so that raising the mark needs no more space.
             file.write_all(&[0; SLOT_STEP + SLOT_LEN])?;
         }
-        Ok(Self { inner: Mutex::new(Inner { file, is_second_next: false, has_failed: false }) })
+        let identity = Identity::of(&file.metadata()?);
+        Ok(Self { inner: Mutex::new(Inner { file, is_second_next: false, has_failed: false }), path, identity })
+    }
+
+    /// Whether this very file still stands in the folder, by its path. It costs one look at a name that the system knows.
+    ///
+    /// # Errors
+    /// What is there instead: the folder was removed, moved or replaced while the store was open.
+    pub(crate) fn in_place(&self) -> Result<(), String> {
+        let folder = self.path.parent().unwrap_or(&self.path).display();
+        let gone = |found: &str| {
+            Err(format!(
+                "expected its file {FILE_NAME} in {folder}, found {found}; the folder was removed, moved or replaced while \
+                 the store was open"
+            ))
+        };
+        match fs::metadata(&self.path) {
+            Ok(metadata) if Identity::of(&metadata) == self.identity => Ok(()),
+            Ok(_) => gone("another file of this name"),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                gone(&error.to_string())
+            }
+            // NOTE: who may not look any more has not lost anything yet.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Raises the mark. It must be true already: everything up to it is on the disk.
@@ -164,6 +215,22 @@ mod tests {
         file.raise(mark(6));
         file.raise(mark(7));
         assert_eq!(read(folder.path()).unwrap(), Some(mark(7)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = MarkFile::open(folder.path()).unwrap();
+        file.raise(mark(1));
+        assert_eq!(file.in_place(), Ok(()));
+        let path = folder.path().join(FILE_NAME);
+        fs::rename(&path, folder.path().join("aside")).unwrap();
+        assert!(file.in_place().unwrap_err().contains("found No such file or directory"));
+        fs::write(&path, "other").unwrap();
+        assert!(file.in_place().unwrap_err().contains("found another file of this name"));
+        fs::rename(folder.path().join("aside"), &path).unwrap();
+        assert_eq!(file.in_place(), Ok(()));
     }
 
     #[test]

@@ -54,10 +54,11 @@ pub enum OpenError {
     },
     /// What is on disk is not what was written: recovering it would lose what was acknowledged, or what is there cannot be
     /// trusted. Nothing was dropped; the store never does that by itself. Do not delete anything: keep the folder as it
-    /// is, and restore a backup into another one.
+    /// is, and restore a backup into another one. What can be saved of this one, and how, is said by `es repair`, or by
+    /// [`Salvage::survey`](crate::Salvage::survey).
     #[error(
-        "the store in {} is damaged: {detail}; keep this folder as it is and restore a backup into another one",
-        .folder.display()
+        "the store in {0} is damaged: {detail}; keep this folder as it is and restore a backup into another one; \
+         `es --store {0} repair` shows what can be saved of this one", .folder.display()
     )]
     Damaged {
         /// The folder.

@@ -45,6 +45,12 @@ pub(crate) fn id(id: EventId) -> [u8; ID_LEN] {
     *id.as_uuid().as_bytes()
 }
 
+/// What [`id`] wrote.
+pub(crate) fn decode_id(bytes: &[u8]) -> Result<EventId, KeyError> {
+    let id = bytes.try_into().map_err(|_| KeyError::Length { expected: ID_LEN, found: bytes.len() })?;
+    Ok(EventId::from_uuid(uuid::Uuid::from_bytes(id)))
+}
+
 fn decode_number(bytes: &[u8]) -> Result<u64, KeyError> {
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| KeyError::Length { expected: NUMBER_LEN, found: bytes.len() })
 }

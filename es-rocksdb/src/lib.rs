@@ -44,7 +44,9 @@
 mod acknowledged;
 mod backup;
 mod database;
+mod draft;
 mod error;
+mod group;
 mod key;
 mod log_file;
 mod notify;
@@ -56,14 +58,20 @@ mod queue;
 mod read_only;
 mod reader;
 mod reads;
+mod recent;
 mod record;
 mod recovery;
+mod repair;
 mod replay;
 mod rows;
+#[cfg(shuttle)]
+pub mod schedules;
 mod schema;
 mod shared;
 mod stats;
 mod store;
+mod sync;
+mod tail;
 mod verify;
 mod writer;
 
@@ -74,6 +82,7 @@ pub use backup::{Backup, BackupError, Backups};
 pub use error::OpenError;
 pub use options::{Durability, Options};
 pub use read_only::ReadOnlyStore;
+pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
 pub use replay::{Recorded, Replay};
 pub use stats::Stats;
 pub use store::RocksDbStore;

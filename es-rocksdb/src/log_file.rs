@@ -8,7 +8,7 @@
 //! The checksum tells them apart: it does not cover the length, so that a whole record fits it under the right one.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 const BLOCK_LEN: u64 = 32 * 1024;
@@ -35,6 +35,104 @@ pub(crate) fn find_damaged_length(folder: &Path, is_one: fn(&str) -> bool) -> io
         }
     }
     Ok(None)
+}
+
+/// Sets right each record of these files in which one bit has flipped: its checksum says which one. Says where they stand.
+pub(crate) fn mend_bits(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Vec<(String, u64)>> {
+    let mut mended = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_one(&name) {
+            continue;
+        }
+        let mut file = File::options().read(true).write(true).open(entry.path())?;
+        let mut start = 0;
+        loop {
+            let mut block = Vec::new();
+            file.seek(SeekFrom::Start(start))?;
+            (&mut file).take(BLOCK_LEN).read_to_end(&mut block)?;
+            if block.is_empty() {
+                break;
+            }
+            let places = mend_block(&mut block);
+            if !places.is_empty() {
+                file.seek(SeekFrom::Start(start))?;
+                file.write_all(&block)?;
+            }
+            mended.extend(places.into_iter().map(|at| (name.clone(), start + at as u64)));
+            start += BLOCK_LEN;
+        }
+    }
+    Ok(mended)
+}
+
+/// Sets right the records of a block in which one bit has flipped; gives where they begin.
+fn mend_block(block: &mut [u8]) -> Vec<usize> {
+    let (mut at, mut mended) = (0, Vec::new());
+    while let Some(record) = block.get_mut(at..).filter(|rest| rest.len() >= HEADER_LEN) {
+        if !is_whole(record) && mend_record(record) {
+            mended.push(at);
+        }
+        // NOTE: also behind one that is beyond mending, as long as its length leads to another.
+        match length_of(record) {
+            Some(length) if record.get(..HEADER_LEN).is_some_and(|header| header.iter().any(|byte| *byte != 0)) => {
+                at += HEADER_LEN + length;
+            }
+            _ => break,
+        }
+    }
+    mended
+}
+
+/// The length of a record's payload, where the block has as much.
+fn length_of(record: &[u8]) -> Option<usize> {
+    let (header, payload) = record.split_first_chunk::<HEADER_LEN>()?;
+    let [.., l0, l1, _] = *header;
+    Some(usize::from(u16::from_le_bytes([l0, l1]))).filter(|length| *length <= payload.len())
+}
+
+/// The checksum that stands in a record, and the one over its type and payload.
+fn checksums(record: &[u8]) -> Option<(u32, u32)> {
+    let length = length_of(record)?;
+    let (stored, rest) = record.split_first_chunk::<4>()?;
+    let checked = rest.get(HEADER_LEN - 5..HEADER_LEN - 4 + length)?;
+    Some((unmasked(u32::from_le_bytes(*stored)), crc32c::crc32c(checked)))
+}
+
+fn is_whole(record: &[u8]) -> bool {
+    checksums(record).is_some_and(|(stored, found)| stored == found)
+}
+
+/// Flips the one bit of a record that makes it whole; leaves it where there is none.
+fn mend_record(record: &mut [u8]) -> bool {
+    // In the header: checksum, length.
+    for bit in 0..(HEADER_LEN - 1) * 8 {
+        flip(record, bit);
+        if is_whole(record) {
+            return true;
+        }
+        flip(record, bit);
+    }
+    // In what is checked. The checksum is linear: what a flipped bit does to it depends on nothing but where the bit stands, and
+    // one byte farther from the end is one step more with a zero byte.
+    let Some(((stored, found), length)) = checksums(record).zip(length_of(record)) else { return false };
+    let step = |register: u32, byte: u8| !crc32c::crc32c_append(!register, &[byte]);
+    let mut effects: [u32; 8] = std::array::from_fn(|bit| step(0, 1 << bit));
+    for byte in (HEADER_LEN - 1..HEADER_LEN + length).rev() {
+        if let Some(bit) = effects.iter().position(|effect| *effect == stored ^ found) {
+            flip(record, byte * 8 + bit);
+            return true;
+        }
+        effects = effects.map(|effect| step(effect, 0));
+    }
+    false
+}
+
+fn flip(record: &mut [u8], bit: usize) {
+    if let Some(byte) = record.get_mut(bit / 8) {
+        *byte ^= 1 << (bit % 8);
+    }
 }
 
 fn last_block(path: &Path) -> io::Result<(u64, Vec<u8>)> {
@@ -73,4 +171,44 @@ fn damaged_length(block: &[u8]) -> Option<usize> {
 /// RocksDB does not store a checksum as it is, because a checksum over bytes with checksums is a weak one.
 fn unmasked(masked: u32) -> u32 {
     masked.wrapping_sub(0xa282_ead8).rotate_left(15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: [usize; 0] = [];
+
+    fn record(payload: &[u8]) -> Vec<u8> {
+        let checksum = crc32c::crc32c(&[&[1], payload].concat());
+        let masked = checksum.rotate_right(15).wrapping_add(0xa282_ead8);
+        let length = u16::try_from(payload.len()).unwrap();
+        [masked.to_le_bytes().as_slice(), &length.to_le_bytes(), &[1], payload].concat()
+    }
+
+    #[test]
+    fn any_one_bit_is_set_right() {
+        let whole = [record(b"first"), record(&[7; 300]), record(b"")].concat();
+        assert_eq!(mend_block(&mut whole.clone()), NONE);
+        for bit in 0..whole.len() * 8 {
+            let mut block = whole.clone();
+            flip(&mut block, bit);
+            assert_eq!(mend_block(&mut block).len(), 1, "bit {bit}");
+            assert_eq!(block, whole, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_overwritten_is_left_as_it_is() {
+        let whole = [record(&[7; 300]), record(&[8; 300])].concat();
+        for len in 0..whole.len() {
+            let mut cut = whole[..len].to_vec();
+            assert_eq!(mend_block(&mut cut), NONE, "cut at {len}");
+        }
+        let mut block = whole.clone();
+        block[20..60].fill(0);
+        let before = block.clone();
+        assert_eq!(mend_block(&mut block), NONE);
+        assert_eq!(block, before);
+    }
 }

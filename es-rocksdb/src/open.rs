@@ -12,6 +12,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::DateTime;
 use es_core::{StoreError, Timestamp};
@@ -23,14 +24,16 @@ use crate::database::{Database, Tier};
 use crate::error::OpenError;
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
+use crate::recent::RecentIds;
 use crate::recovery;
 use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
 
 /// A store that was opened.
 pub(crate) struct Opened {
-    pub(crate) database: Database,
+    pub(crate) database: Arc<Database>,
     pub(crate) mark: MarkFile,
     pub(crate) end: LogEnd,
+    pub(crate) recent: RecentIds,
     pub(crate) id: Uuid,
     pub(crate) created: Timestamp,
 }
@@ -67,7 +70,19 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
         recovery::check_tail(&database).map_err(in_log)?;
     }
     let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
-    Ok(Opened { database, mark, end, id, created })
+    let recent = RecentIds::of_database(&database)
+        .map_err(|error| OpenError::of_store(&folder, "read the newest event ids", error))?;
+    Ok(Opened { database: Arc::new(database), mark, end, recent, id, created })
+}
+
+/// What is in the folder, and whether it may be opened. Writes nothing.
+pub(crate) fn examine(folder: &Path) -> Result<Found, OpenError> {
+    let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
+    let (found, readable) = look_into(folder)?;
+    if let Some(readable) = readable {
+        recovery::examine(folder, mark, readable)?;
+    }
+    Ok(found)
 }
 
 /// The full path of the folder, which there is afterwards.

@@ -9,7 +9,7 @@ use es_core::store::inline::Inline;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, WriteOptions};
 
 use crate::error::OpenError;
-use crate::queue::BatchLimits;
+use crate::group::BatchLimits;
 use crate::schema::Cf;
 use crate::store::RocksDbStore;
 
@@ -31,7 +31,7 @@ pub enum Durability {
 
 /// How to open a store.
 ///
-/// Memory: about block cache + 2 × write buffer + queue, and what open reads hold (one batch each).
+/// Memory: about block cache + 2 × write buffer + queue + cached heads + tail, and what open reads hold (one batch each).
 ///
 /// ```no_run
 /// # async fn open() -> Result<(), es_rocksdb::OpenError> {
@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) read_batch: ReadLimits,
     pub(crate) cached_heads: usize,
     pub(crate) inline: Vec<Inline>,
+    pub(crate) tail_bytes: usize,
 }
 
 /// How much a read fetches at once.
@@ -89,6 +90,7 @@ impl Options {
             read_batch: ReadLimits { events: 1024, bytes: 4 * MIB },
             cached_heads: 65_536,
             inline: Vec::new(),
+            tail_bytes: 8 * MIB,
         }
     }
 
@@ -147,8 +149,8 @@ impl Options {
         self
     }
 
-    /// How many bytes of commits may wait for the writer. Default: 64 MiB; each commit counts as 16 KiB at least, so
-    /// that this is also a bound of 4,096 commits. Who comes when it is full waits for room.
+    /// How many bytes of commits may wait for the writer. Default: 64 MiB. A commit counts with twice its payloads, because
+    /// its records wait with it, and as 16 KiB at least, so that this is also a bound of 4,096 commits. Who comes when it is full waits for room.
     #[must_use]
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
@@ -175,6 +177,15 @@ impl Options {
     #[must_use]
     pub fn inline<P: Projection>(mut self, projection: P) -> Self {
         self.inline.push(Inline::new(projection));
+        self
+    }
+
+    /// How many bytes of the newest events stay in memory for those who follow the log. Default: 8 MiB, which is about
+    /// 10,000 small events. Who reads the log forward from within them is served without a look at the disk, whatever it
+    /// asks for; 0 sends everybody to the disk.
+    #[must_use]
+    pub fn tail_bytes(mut self, bytes: usize) -> Self {
+        self.tail_bytes = bytes;
         self
     }
 

@@ -14,6 +14,7 @@ use lru::LruCache;
 
 use crate::database::{Database, Tier, place_of};
 use crate::postings;
+use crate::recent::{Known, RecentIds};
 use crate::record::Decoder;
 
 /// Where a log ends.
@@ -117,6 +118,7 @@ pub(crate) struct BatchView<'a> {
     /// Where the written log ends.
     pub(crate) written: Option<Position>,
     pub(crate) known: &'a mut KnownHeads,
+    pub(crate) recent: &'a RecentIds,
     pub(crate) overlay: &'a Overlay,
 }
 
@@ -141,9 +143,13 @@ impl LogView for BatchView<'_> {
     }
 
     fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError> {
-        match self.overlay.ids.get(&id) {
-            Some(position) => Ok(Some(*position)),
-            None => Ok(self.database.position_of(id, Tier::Any)?),
+        if let Some(position) = self.overlay.ids.get(&id) {
+            return Ok(Some(*position));
+        }
+        match self.recent.look_up(id) {
+            Known::At(position) => Ok(Some(position)),
+            Known::New => Ok(None),
+            Known::Nothing => Ok(self.database.position_of(id, Tier::Any)?),
         }
     }
 

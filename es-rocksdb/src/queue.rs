@@ -1,17 +1,20 @@
-//! The queue between those who commit and the one writer: bounded in bytes, first come, first served.
+//! The queue before the one writer: bounded in bytes, first come, first served.
 //!
 //! ```text
-//!   commit() --- waits for room ---> [ request, request, ... ] ---> take(limits) ---> writer
+//!   push() --- waits for room ---> [ request, request, ... ] ---> a turn of the writer
 //! ```
 //!
-//! It is made of a mutex and a condition variable and not of a channel, because closing must depend on nobody else:
-//! a future that waits for room and is never polled again must not keep the store open.
+//! It is no channel, because closing must depend on nobody else: a future that waits for room and is never polled again
+//! must not keep the store open. What follows the wait for room is the matter of [`Group`].
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use es_core::{Commit, CommitError, Committed};
+use es_core::{CommitError, Committed};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::draft::Draft;
+use crate::group::{BatchLimits, Closed, Group, Turn, Weigh};
+use crate::shared;
 
 /// What a request costs at the least, in bytes: its own size, the answer, the index entries of a small event.
 const LEAST_COST: u32 = 16 * 1024;
@@ -19,155 +22,141 @@ const LEAST_COST: u32 = 16 * 1024;
 /// A commit that waits for the writer.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) commit: Commit,
+    pub(crate) draft: Draft,
     /// Who waits for the answer; nobody does if the future of the commit was dropped.
     pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
     /// Gives the room back when the request is done.
     pub(crate) room: OwnedSemaphorePermit,
 }
 
-/// How much the writer takes at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BatchLimits {
-    pub(crate) commits: usize,
-    pub(crate) bytes: usize,
+impl Weigh for Request {
+    fn bytes(&self) -> usize {
+        self.draft.commit.bytes()
+    }
 }
 
-/// The queue was closed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Closed;
+/// Where the answer to a commit will come from.
+pub(crate) type Waiting = oneshot::Receiver<Result<Committed, CommitError>>;
 
+/// Requests on their way to the writer `W`.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
-    filled: Condvar,
+pub(crate) struct Queue<W> {
+    group: Group<Request, W>,
     room: Arc<Semaphore>,
     capacity: u32,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Request>,
-    closed: bool,
-}
+/// Room in the queue for one commit.
+#[derive(Debug)]
+pub(crate) struct Room(OwnedSemaphorePermit);
 
-impl Queue {
+impl<W> Queue<W> {
     /// A queue for about this many bytes of commits, at least one commit.
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize, limits: BatchLimits, writer: W) -> Self {
         let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(LEAST_COST);
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { state: Mutex::default(), filled: Condvar::new(), room: Arc::new(Semaphore::new(permits)), capacity }
+        Self { group: Group::new(limits, writer), room: Arc::new(Semaphore::new(permits)), capacity }
     }
 
-    /// Adds a commit as soon as there is room, and returns where its answer will come from.
+    /// Waits for room for a commit of this many bytes.
+    ///
+    /// # Errors
+    /// [`Closed`]: there will be none.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Closed> {
+        let cost = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_COST, self.capacity);
+        Arc::clone(&self.room).acquire_many_owned(cost).await.map(Room).map_err(|_| Closed)
+    }
+
+    /// Adds a commit, and returns where its answer will come from.
     ///
     /// # Errors
     /// [`Closed`]: it was not added.
-    pub(crate) async fn push(
-        &self,
-        commit: Commit,
-    ) -> Result<oneshot::Receiver<Result<Committed, CommitError>>, Closed> {
-        let cost = u32::try_from(commit.bytes()).unwrap_or(u32::MAX).clamp(LEAST_COST, self.capacity);
-        let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| Closed)?;
+    pub(crate) fn push(&self, draft: Draft, Room(room): Room) -> Result<Waiting, Closed> {
         let (answer, answered) = oneshot::channel();
-        let mut state = self.state();
-        if state.closed {
-            return Err(Closed);
-        }
-        state.waiting.push_back(Request { commit, answer, room });
-        drop(state);
-        self.filled.notify_one();
+        self.group.push(Request { draft, answer, room })?;
         Ok(answered)
     }
 
-    /// Everything that waits, up to the limits, at least one; waits for the first. Empty only when the queue is closed
-    /// and nothing waits any more.
-    pub(crate) fn take(&self, limits: BatchLimits) -> Vec<Request> {
-        let mut state = self.state();
-        while state.waiting.is_empty() && !state.closed {
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// The same; but if nobody else commits, and this thread may block, `serve` is called here and now.
+    ///
+    /// # Errors
+    /// [`Closed`]: it was not added.
+    pub(crate) fn push_or_serve(
+        &self,
+        draft: Draft,
+        room: Room,
+        serve: impl FnOnce(Turn<'_, Request, W>),
+    ) -> Result<Waiting, Closed> {
+        if !(self.group.is_lonely() && shared::may_block_here()) {
+            return self.push(draft, room);
         }
-        let mut taken = Vec::new();
-        let mut bytes = 0usize;
-        while let Some(next) = state.waiting.front() {
-            bytes = bytes.saturating_add(next.commit.bytes());
-            if !taken.is_empty() && (taken.len() >= limits.commits || bytes > limits.bytes) {
-                break;
-            }
-            taken.extend(state.waiting.pop_front());
-        }
-        taken
+        let (answer, answered) = oneshot::channel();
+        let request = Request { draft, answer, room: room.0 };
+        // ORDER: the turn is taken inside, because this thread gives its other tasks away first, which takes a moment.
+        tokio::task::block_in_place(|| self.group.push_or_lead(request).map(|turn| turn.map(serve)))?;
+        Ok(answered)
     }
 
-    /// Takes no more commits. What waits already is still taken by the writer.
+    /// The next turn of the writer's thread; `None` when there will be none any more.
+    pub(crate) fn next_turn(&self) -> Option<Turn<'_, Request, W>> {
+        self.group.next_turn()
+    }
+
+    /// Takes no more commits. What waits already is still served.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
+        self.group.close();
         self.room.close();
-        self.filled.notify_all();
     }
 
-    /// Takes no more commits and forgets what waits, so that nobody waits for a writer that is gone.
-    pub(crate) fn abandon(&self) {
-        self.close();
-        self.state().waiting.clear();
+    /// Whether a panic took the writer away.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.group.is_abandoned()
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.state().waiting.len()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // NOTE: no code that can panic runs between two changes of the state, so a poisoned one is still whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.group.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use es_core::Table;
+    use es_core::{Commit, Table};
     use std::pin::pin;
     use std::task::{Context, Waker};
 
     use super::*;
 
-    const LIMITS: BatchLimits = BatchLimits { commits: 3, bytes: 1000 };
-
-    fn commit(bytes: usize) -> Commit {
-        Commit::new().put_row(Table::new("t").unwrap(), "k", vec![0; bytes])
+    fn queue() -> Queue<()> {
+        Queue::new(1, BatchLimits { commits: 3, bytes: 1000 }, ())
     }
 
-    #[tokio::test]
-    async fn a_batch_is_bounded_in_commits_and_bytes_and_has_at_least_one() {
-        let queue = Queue::new(1 << 20);
-        for bytes in [1, 1, 1, 1, 600, 600, 5000] {
-            queue.push(commit(bytes)).await.unwrap();
-        }
-        let sizes: Vec<usize> = (0..4).map(|_| queue.take(LIMITS).len()).collect();
-        assert_eq!(sizes, [3, 2, 1, 1]);
+    fn draft() -> Draft {
+        let commit = Commit::new().put_row(Table::new("t").unwrap(), "k", vec![0; 8]);
+        Draft::new(commit.validated().unwrap()).unwrap()
     }
 
     #[tokio::test]
     async fn a_full_queue_lets_wait_and_goes_on_when_a_request_is_done() {
-        let queue = Queue::new(1);
-        queue.push(commit(1)).await.unwrap();
-        let mut second = pin!(queue.push(commit(1)));
+        let queue = queue();
+        queue.push(draft(), queue.room(8).await.unwrap()).unwrap();
+        let mut second = pin!(queue.room(8));
         let mut context = Context::from_waker(Waker::noop());
         assert!(second.as_mut().poll(&mut context).is_pending());
-        drop(queue.take(LIMITS));
+        queue.next_turn().unwrap().serve(|(), requests| drop(requests));
         assert!(second.as_mut().poll(&mut context).is_ready());
     }
 
     #[tokio::test]
     async fn closing_refuses_those_who_wait_for_room_and_keeps_what_is_queued() {
-        let queue = Queue::new(1);
-        queue.push(commit(1)).await.unwrap();
-        let mut second = pin!(queue.push(commit(1)));
+        let queue = queue();
+        queue.push(draft(), queue.room(8).await.unwrap()).unwrap();
+        let mut second = pin!(queue.room(8));
         assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         queue.close();
         assert_eq!(second.await.unwrap_err(), Closed);
-        assert_eq!(queue.push(commit(1)).await.unwrap_err(), Closed);
-        assert_eq!(queue.take(LIMITS).len(), 1);
-        assert_eq!(queue.take(LIMITS).len(), 0);
+        assert_eq!(queue.room(8).await.unwrap_err(), Closed);
+        queue.next_turn().unwrap().serve(|(), requests| assert_eq!(requests.len(), 1));
+        assert!(queue.next_turn().is_none());
     }
 }

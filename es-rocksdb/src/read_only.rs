@@ -14,6 +14,7 @@ use es_core::{
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
 use rocksdb::DB;
+use rocksdb::statistics::StatsLevel;
 use uuid::Uuid;
 
 use crate::acknowledged;
@@ -24,6 +25,7 @@ use crate::open::{self, Found};
 use crate::options::{self, Options, ReadLimits};
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
+use crate::tail::Tail;
 use crate::verify::{self, Progress, Verification};
 
 /// How often opening is tried when files are replaced meanwhile, and the pause between.
@@ -57,6 +59,8 @@ struct Inner {
     id: Uuid,
     created: Timestamp,
     files: Files,
+    /// What RocksDB counts; it tells of broken blocks that it reads past.
+    counts: rocksdb::Options,
 }
 
 impl ReadOnlyStore {
@@ -100,8 +104,7 @@ impl ReadOnlyStore {
 
     /// Looks at everything: every record of log and streams with its checksum, positions and revisions without gaps, and log,
     /// streams, heads, ids and indexes against each other, in both directions. It reads the whole store, so that it takes about
-    /// as long as three scans of the log; memory does not grow with the store. It blocks the thread that calls it. A bit that
-    /// flipped in a Bloom filter is not found: RocksDB reads past it, and it changes no answer.
+    /// as long as three scans of the log; memory does not grow with the store. It blocks the thread that calls it.
     ///
     /// `progress` is called now and then with what is looked at, how many entries were, and how many there are where that is
     /// known.
@@ -109,7 +112,7 @@ impl ReadOnlyStore {
     /// # Errors
     /// [`StoreError`] when looking failed. Damage is no error: it is in the answer.
     pub fn verify(&self, progress: Progress<'_>) -> Result<Verification, StoreError> {
-        self.inner.shared.locked(|database| verify::verify(database, progress))
+        self.inner.shared.locked(|database| verify::verify(database, &self.inner.counts, progress))
     }
 
     /// The folder, with its full path.
@@ -136,7 +139,7 @@ impl ReadOnlyStore {
 }
 
 /// Opens a store, again and again where the service has changed files meanwhile.
-fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> {
+pub(crate) fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> {
     let folder = open::prepare(folder, false)?;
     for _ in 0..ATTEMPTS {
         let before = Files::of(&folder)?;
@@ -144,10 +147,12 @@ fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> {
         // NOTE: RocksDB reads what is in table files first and the write-ahead log then, and does not miss a log file that the
         // service has removed in between because its content is in a new table file. Log files go oldest first: if those of
         // before are there still, none was missed.
-        let is_whole = before.logs_are_among(&Files::of(&folder)?);
+        let after = Files::of(&folder)?;
+        let is_whole = before.logs_are_among(&after);
         match opened {
             Ok(store) if is_whole => return Ok(store),
-            Err(error) if is_whole && !is_about_a_missing_file(&error) => return Err(error),
+            // NOTE: the service writes to the manifest before it removes a table. Where nothing was written, nobody did.
+            Err(error) if is_whole && (before == after || !is_about_a_missing_file(&error)) => return Err(error),
             _ => tracing::debug!(folder = %folder.display(), "files were replaced while the store was opened"),
         }
         std::thread::sleep(PAUSE);
@@ -170,6 +175,9 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     let mut db_options = options::database(&choices);
     // NOTE: every file is opened at once and kept open, so that it can be read after the process that writes has removed it.
     db_options.set_max_open_files(-1);
+    // NOTE: only counters, which cost next to nothing: verification asks for one of them.
+    db_options.enable_statistics();
+    db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     let db = DB::open_cf_descriptors_read_only(&db_options, folder, options::families(&choices), false);
     let db = db.map_err(|error| OpenError::of_rocksdb(folder, "open the database for reading", error))?;
     let database = Database::new(db, folder.to_owned());
@@ -182,8 +190,16 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
         return Err(OpenError::damaged(folder, detail));
     }
     let visible = Visible::new(end.head, database.sequence());
-    let shared = Arc::new(Shared::new(Arc::new(database), visible));
-    let inner = Inner { shared, read_batch: choices.read_batch, folder: folder.to_owned(), id, created, files };
+    let shared = Arc::new(Shared::new(Arc::new(database), visible, Tail::new(0)));
+    let inner = Inner {
+        shared,
+        read_batch: choices.read_batch,
+        folder: folder.to_owned(),
+        id,
+        created,
+        files,
+        counts: db_options,
+    };
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }
 

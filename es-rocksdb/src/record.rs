@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, Position, RecordedEvent, Revision,
-    StreamId, Tag, Timestamp,
+    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, NewEvent, Position, RecordedEvent,
+    Revision, StreamId, Tag, Timestamp,
 };
 use uuid::Uuid;
 
@@ -111,12 +111,33 @@ pub(crate) enum RecordError {
     TooLarge { field: &'static str, max: u64, found: usize },
 }
 
-/// Writes the record of an event behind what `out` holds already.
+/// Where the fields stand that only the writer knows, in the order of [`FIXED`].
+const POSITION_AT: usize = start_of(3);
+const REVISION_AT: usize = start_of(4);
+const RECORDED_AT: usize = start_of(6);
+const OCCURRED_AT: usize = start_of(7);
+
+/// Where a field of the fixed part begins.
+const fn start_of(field: usize) -> usize {
+    let (mut start, mut before) = (0, 0);
+    while before < field {
+        start += FIXED[before].1;
+        before += 1;
+    }
+    start
+}
+
+/// Writes the record of an event that is not numbered yet behind what `out` holds already. It is no record before
+/// [`number`] has done the rest.
 ///
 /// # Errors
 /// [`RecordError`] for what could not be read back: `out` then has a part of a record; do not use it.
-pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
-    let start = out.len();
+pub(crate) fn draft(
+    stream: &StreamId,
+    event: &NewEvent,
+    part: CommitPart,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
     let metadata = encode_metadata(&event.metadata)?;
     let flags =
         flag(event.correlation_id.is_some(), FLAG_CORRELATION) | flag(event.causation_id.is_some(), FLAG_CAUSATION);
@@ -125,16 +146,14 @@ pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), Rec
     out.push(RECORD_VERSION);
     out.extend_from_slice(&[0; 4]);
     out.push(flags);
-    out.extend_from_slice(&event.position.get().to_be_bytes());
-    out.extend_from_slice(&event.revision.get().to_be_bytes());
+    out.extend_from_slice(&[0; 8 + 8]);
     out.extend_from_slice(event.id.as_uuid().as_bytes());
-    out.extend_from_slice(&event.recorded_at.timestamp_micros().to_be_bytes());
-    out.extend_from_slice(&event.occurred_at.timestamp_micros().to_be_bytes());
+    out.extend_from_slice(&[0; 8 + 8]);
     out.extend_from_slice(&event.version.to_be_bytes());
-    out.extend_from_slice(&event.part.index.to_be_bytes());
-    out.extend_from_slice(&event.part.size.to_be_bytes());
+    out.extend_from_slice(&part.index.to_be_bytes());
+    out.extend_from_slice(&part.size.to_be_bytes());
     out.push(content_code(&event.content_type));
-    out.extend_from_slice(&short("length of stream", event.stream.as_str().len())?);
+    out.extend_from_slice(&short("length of stream", stream.as_str().len())?);
     out.extend_from_slice(&short("length of event type", event.event_type.as_str().len())?);
     out.extend_from_slice(&short("number of tags", event.tags.len())?);
     out.extend_from_slice(&long("length of metadata", metadata.len())?);
@@ -158,7 +177,7 @@ pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), Rec
         out.push(length);
         out.extend_from_slice(media_type.as_bytes());
     }
-    out.extend_from_slice(event.stream.as_str().as_bytes());
+    out.extend_from_slice(stream.as_str().as_bytes());
     out.extend_from_slice(event.event_type.as_str().as_bytes());
     for tag in &event.tags {
         out.extend_from_slice(&short("length of a tag", tag.as_str().len())?);
@@ -166,11 +185,48 @@ pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), Rec
     }
     out.extend_from_slice(&metadata);
     out.extend_from_slice(&event.payload);
+    Ok(())
+}
 
-    let checksum = checksum(out.get(start..).unwrap_or_default());
-    if let Some(place) = out.get_mut(start + CHECKSUM_AT..start + CHECKED_FROM) {
-        place.copy_from_slice(&checksum.to_be_bytes());
+/// Makes the record of a recorded event of the [`draft`] of it: its numbers, its times, and the checksum over all.
+pub(crate) fn number(draft: &mut [u8], event: &RecordedEvent) {
+    let fields = [
+        (POSITION_AT, event.position.get().to_be_bytes()),
+        (REVISION_AT, event.revision.get().to_be_bytes()),
+        (RECORDED_AT, event.recorded_at.timestamp_micros().to_be_bytes()),
+        (OCCURRED_AT, event.occurred_at.timestamp_micros().to_be_bytes()),
+    ];
+    for (at, bytes) in fields {
+        put(draft, at, &bytes);
     }
+    let checksum = checksum(draft);
+    put(draft, CHECKSUM_AT, &checksum.to_be_bytes());
+}
+
+fn put(record: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = record.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// Writes the record of a recorded event, as the two steps of a commit do.
+#[cfg(test)]
+pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let start = out.len();
+    let new = NewEvent {
+        id: event.id,
+        event_type: event.event_type.clone(),
+        version: event.version,
+        content_type: event.content_type.clone(),
+        payload: event.payload.clone(),
+        tags: event.tags.clone(),
+        metadata: event.metadata.clone(),
+        occurred_at: None,
+        correlation_id: event.correlation_id,
+        causation_id: event.causation_id,
+    };
+    draft(&event.stream, &new, event.part, out)?;
+    number(&mut out[start..], event);
     Ok(())
 }
 
@@ -232,7 +288,9 @@ impl Decoder {
     /// nothing else is: to copy the whole record and slice it takes one allocation more, and keeps more alive.
     ///
     /// # Errors
-    /// [`RecordError`] for anything that [`encode`] has not written as it is.
+    /// [`RecordError`] for anything that [`draft`] and [`number`] have not written as it is; but for extensions, which a later
+    /// version may have written, and for another text of the same metadata, because a number may be written otherwise by a
+    /// later version of its library.
     pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
         verify(record)?;
         let mut rest = Rest { record, at: CHECKED_FROM };
@@ -425,4 +483,6 @@ impl<'a> Rest<'a> {
 }
 
 #[cfg(test)]
+// NOTE: by its path, because tests/decoding takes in this file from elsewhere.
+#[path = "record/tests.rs"]
 mod tests;

@@ -1,13 +1,15 @@
 //! What all handles, reads and the writer share: the open database, and the ways to read from it.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, TryLockError};
 
 use es_core::StoreError;
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;
 use crate::stats::Counters;
+use crate::sync::{PoisonError, RwLock};
+use crate::tail::Tail;
 
 /// The open database, until it is closed.
 pub(crate) struct Shared {
@@ -15,6 +17,7 @@ pub(crate) struct Shared {
     /// nothing else: a read that is open but idle does not keep the store open.
     database: RwLock<Option<Arc<Database>>>,
     pub(crate) visible: Visible,
+    pub(crate) tail: Tail,
     pub(crate) counters: Counters,
 }
 
@@ -25,8 +28,8 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(database: Arc<Database>, visible: Visible) -> Self {
-        Self { database: RwLock::new(Some(database)), visible, counters: Counters::default() }
+    pub(crate) fn new(database: Arc<Database>, visible: Visible, tail: Tail) -> Self {
+        Self { database: RwLock::new(Some(database)), visible, tail, counters: Counters::default() }
     }
 
     /// Reads on this thread, from memory only.
@@ -82,6 +85,7 @@ impl Shared {
 
     /// Takes the database out, once no read runs on it any more.
     pub(crate) fn take(&self) -> Option<Arc<Database>> {
+        self.tail.clear();
         self.database.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -98,5 +102,21 @@ pub(crate) async fn off_executor<T: Send + 'static>(
             runtime.spawn_blocking(work).await.map_err(|error| StoreError::io("run on a blocking thread", error))
         }
         Err(_) => Ok(work()),
+    }
+}
+
+/// Whether this thread can wait for the disk without keeping other tasks from running, inside of
+/// [`block_in_place`](tokio::task::block_in_place): a worker of a runtime with several can hand its other tasks over to
+/// another thread. Where there is no runtime, whoever polls is blocked, as by [`off_executor`].
+///
+/// On any other thread of a runtime `block_in_place` may panic, because the runtime or a `LocalSet` there has no second
+/// thread that its tasks could go to.
+pub(crate) fn may_block_here() -> bool {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => {
+            runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread
+                && tokio::runtime::worker_index().is_some()
+        }
+        Err(_) => true,
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,19 +13,23 @@ use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::acknowledged::{Mark, MarkFile};
 use crate::database::Database;
+use crate::draft::Draft;
 use crate::error::{OpenError, of_rocksdb};
+use crate::group::Closed;
 use crate::notify::Visible;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
-use crate::queue::{Closed, Queue};
+use crate::queue::{Queue, Room, Waiting};
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
-use crate::writer::{Parts, WriteToDisk, Writer};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicBool, Mutex, PoisonError};
+use crate::tail::Tail;
+use crate::writer::{self, Parts, WriteToDisk, Writer};
 
 /// An event store in a folder of this machine. See [the crate](crate) for what it promises.
 ///
@@ -38,6 +41,11 @@ use crate::writer::{Parts, WriteToDisk, Writer};
 /// The conditions of a commit are checked by the one writer while others wait. A condition over a query costs what the
 /// shortest of its indexes has behind the position that it starts from: give it the position up to which the log was read.
 ///
+/// A commit that comes alone is written on the thread of its task, if that is a worker of a runtime with several threads: the
+/// worker's other tasks are handed to another thread first ([`block_in_place`](tokio::task::block_in_place)), and what else
+/// runs in the same task, such as the other arms of a `join!`, goes on after one wait for the disk. Anywhere else, and in a
+/// crowd, the store's own thread writes.
+///
 /// Reads run on the executor where what they want is in memory, and on tokio's threads for blocking work otherwise. Where
 /// there is no tokio runtime, they block the thread that polls them.
 #[derive(Clone)]
@@ -45,12 +53,12 @@ pub struct RocksDbStore {
     inner: Arc<Inner>,
 }
 
-/// Where the answer to a commit will come from.
-pub(crate) type Waiting = oneshot::Receiver<Result<Committed, CommitError>>;
+/// The name of the writer's thread.
+pub(crate) const THREAD_NAME: &str = "es-rocksdb-writer";
 
 /// What the last handle closes.
 struct Inner {
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Writer>>,
     shared: Arc<Shared>,
     mark: Arc<MarkFile>,
     inline: Arc<InlineProjections>,
@@ -107,18 +115,14 @@ impl RocksDbStore {
 
     /// Starts the writer of an opened store; with another disk in a test.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, mark, end, id, created } = opened;
+        let Opened { database, mark, end, recent, id, created } = opened;
         let folder = database.folder().to_owned();
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
-        let database = Arc::new(database);
-        let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
-        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, Tail::new(options.tail_bytes)));
         let mark = Arc::new(mark);
         let inline = Arc::new(InlineProjections::new());
         let writer = Writer::new(Parts {
-            queue: Arc::clone(&queue),
-            limits: options.commit_batch,
             disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
             mark: Arc::clone(&mark),
             inline: Arc::clone(&inline),
@@ -128,10 +132,15 @@ impl RocksDbStore {
             is_synced: options.durability == Durability::Sync,
             end,
             cached_heads: options.cached_heads,
+            recent,
         });
-        let writer = std::thread::Builder::new()
-            .name("es-rocksdb-writer".into())
-            .spawn(move || writer.run())
+        let queue = Arc::new(Queue::new(options.queue_bytes, options.commit_batch, writer));
+        let writer = thread::Builder::new()
+            .name(THREAD_NAME.into())
+            .spawn({
+                let queue = Arc::clone(&queue);
+                move || writer::run(&queue)
+            })
             .map_err(|error| OpenError::io(&folder, "start the writer", error))?;
         let inner = Inner {
             queue,
@@ -204,9 +213,17 @@ impl RocksDbStore {
 
     /// Hands a commit to the writer. What is handed over first is decided first.
     pub(crate) async fn enqueue(&self, commit: Commit) -> Result<Waiting, CommitError> {
-        // NOTE: here already, so that nothing that breaks a limit takes room in the queue.
-        commit.validate()?;
-        self.inner.queue.push(commit).await.map_err(|Closed| self.inner.refusal())
+        let (draft, room) = self.draft(commit).await?;
+        self.inner.queue.push(draft, room).map_err(|Closed| self.inner.refusal())
+    }
+
+    /// What of a commit can be done before it is its turn.
+    async fn draft(&self, commit: Commit) -> Result<(Draft, Room), CommitError> {
+        // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
+        let commit = commit.validated()?;
+        let bytes = commit.bytes().saturating_mul(2);
+        let room = self.inner.queue.room(bytes).await.map_err(|Closed| self.inner.refusal())?;
+        Ok((Draft::new(commit)?, room))
     }
 
     /// What became of a commit that was handed over.
@@ -247,7 +264,7 @@ impl Inner {
         self.queue.close();
         // NOTE: the lock is held while the writer ends, so that whoever closes at the same time waits, too.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let panicked = writer.take().is_some_and(|writer| writer.join().is_err());
+        let panicked = writer.take().is_some_and(|writer| writer.join().is_err()) || self.queue.is_abandoned();
         // ORDER: when the writer has ended, so that nobody is told that the log is closed and then sees it grow.
         self.shared.visible.close();
         let Some(database) = self.shared.take() else { return Ok(()) };
@@ -298,7 +315,9 @@ impl Drop for Inner {
 #[async_trait]
 impl EventStore for RocksDbStore {
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let waiting = self.enqueue(commit).await?;
+        let (draft, room) = self.draft(commit).await?;
+        let queue = &self.inner.queue;
+        let waiting = queue.push_or_serve(draft, room, writer::serve_here).map_err(|Closed| self.inner.refusal())?;
         self.answer(waiting).await
     }
 

@@ -1,4 +1,4 @@
-//! The writer: one thread, and the only append path.
+//! The writer: the only append path.
 //!
 //! ```text
 //!   queue ──► 1 take what waits ──► 2 decide each ──► 3 one write, one sync ──► 4 publish ──► 5 answer each
@@ -7,35 +7,38 @@
 //! ```
 //!
 //! A lone commit waits for nobody: what waits is taken, be it one commit. A crowd shares one sync (group commit, as in
-//! "Implementation Techniques for Main Memory Database Systems", DeWitt et al. 1984).
+//! "Implementation Techniques for Main Memory Database Systems", DeWitt et al. 1984). [`group`](crate::group) says on which
+//! thread the writer runs; here it does not matter.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::vec::IntoIter;
 
 use es_core::clock::Clock;
 use es_core::store::decide::Decision;
 use es_core::store::inline::InlineProjections;
-use es_core::{Commit, CommitError, Committed, RecordedEvent, StoreError};
+use es_core::{CommitError, Committed, StoreError};
 use rocksdb::WriteBatch;
 use tokio::sync::oneshot;
 
 use crate::acknowledged::{Mark, MarkFile};
-use crate::database::{Database, place_in};
+use crate::database::Database;
+use crate::draft::{Draft, Records};
+use crate::group::Turn;
 use crate::key;
 use crate::overlay::{BatchView, KnownHeads, LogEnd, Overlay};
-use crate::queue::{BatchLimits, Queue, Request};
-use crate::record;
+use crate::queue::{Queue, Request};
+use crate::recent::RecentIds;
 use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::tail::Segment;
 
 /// The one place where a batch goes to the disk; a test puts a failing disk here.
 pub(crate) type WriteToDisk = Box<dyn FnMut(WriteBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send>;
 
-/// All state that writing needs. It lives on one thread and is shared with nobody.
+/// All state that writing needs. There is one, it is in one hand at a time, and nobody else sees into it.
 pub(crate) struct Writer {
-    queue: Arc<Queue>,
-    limits: BatchLimits,
     database: Arc<Database>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
@@ -46,14 +49,13 @@ pub(crate) struct Writer {
     syncs: u64,
     end: LogEnd,
     known: KnownHeads,
+    recent: RecentIds,
     /// Why nothing is written any more.
     stopped: Option<String>,
 }
 
 /// What a [`Writer`] is made of.
 pub(crate) struct Parts {
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) limits: BatchLimits,
     pub(crate) database: Arc<Database>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -63,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) is_synced: bool,
     pub(crate) end: LogEnd,
     pub(crate) cached_heads: usize,
+    pub(crate) recent: RecentIds,
 }
 
 /// Who waits for the answer to a commit.
@@ -79,7 +82,8 @@ enum Answer {
 /// A batch that is decided and not yet written.
 struct Pending {
     overlay: Overlay,
-    records: Records,
+    /// The records of what the overlay has committed.
+    records: Vec<Records>,
     answers: Vec<(Asker, Answer)>,
     /// How many commits of the batch change anything.
     changing: u64,
@@ -87,38 +91,25 @@ struct Pending {
 
 impl Writer {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { queue, limits, database, shared, clock, disk, mark, inline, is_synced, end, cached_heads } = parts;
+        let Parts { database, shared, clock, disk, mark, inline, is_synced, end, cached_heads, recent } = parts;
         let (syncs, known) = (u64::from(is_synced), KnownHeads::new(cached_heads));
-        Self { queue, limits, database, shared, clock, disk, mark, inline, syncs, end, known, stopped: None }
-    }
-
-    /// Writes until the queue is closed and empty.
-    pub(crate) fn run(mut self) {
-        // NOTE: if this thread should panic, nobody must wait for it.
-        let _abandon = AbandonOnDrop(Arc::clone(&self.queue));
-        loop {
-            let requests = self.queue.take(self.limits);
-            if requests.is_empty() {
-                return;
-            }
-            self.serve(requests);
-        }
+        Self { database, shared, clock, disk, mark, inline, syncs, end, known, recent, stopped: None }
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
         let mut pending = Pending {
             overlay: Overlay::new(self.end),
-            records: Records::default(),
+            records: Vec::with_capacity(requests.len()),
             answers: Vec::with_capacity(requests.len()),
             changing: 0,
         };
         // NOTE: the room of the requests in the queue is given back when the batch is done, not before.
         let mut rooms = Vec::with_capacity(requests.len());
-        for Request { mut commit, answer, room } in requests {
+        for Request { draft, answer, room } in requests {
             rooms.push(room);
             let decided = match &self.stopped {
                 Some(reason) => Answer::Other(Err(stopped(reason))),
-                None => self.decide(&mut commit, &mut pending),
+                None => self.decide(draft, &mut pending),
             };
             pending.answers.push((answer, decided));
         }
@@ -127,8 +118,9 @@ impl Writer {
             // ORDER: write, then publish, then answer: who has an answer finds what it says. This holds for a conflict
             // as well: it may name a revision of this very batch.
             Ok(()) => {
-                self.publish(&mut pending);
+                let fallen = self.publish(&mut pending);
                 answer(pending.answers, pending.overlay.committed.into_iter());
+                drop(fallen);
             }
             Err(reason) => {
                 self.stop(&reason);
@@ -141,23 +133,22 @@ impl Writer {
     }
 
     /// Decides on a commit as if those before it in the batch had been written.
-    fn decide(&mut self, commit: &mut Commit, pending: &mut Pending) -> Answer {
-        let Pending { overlay, records, changing, .. } = pending;
-        let written = self.end.head;
-        let mut view = BatchView { database: &self.database, written, known: &mut self.known, overlay };
-        let committed = match self.inline.decide(commit, &mut view, self.clock.now()) {
+    fn decide(&mut self, Draft { mut commit, mut records }: Draft, pending: &mut Pending) -> Answer {
+        let Pending { overlay, changing, .. } = pending;
+        let (written, recent) = (self.end.head, &self.recent);
+        let mut view = BatchView { database: &self.database, written, known: &mut self.known, recent, overlay };
+        let committed = match self.inline.decide(&mut commit, &mut view, self.clock.now()) {
             Ok(Decision::Write(committed)) => committed,
             Ok(Decision::Repeat(committed)) => return Answer::Other(Ok(committed)),
             Err(error) => return Answer::Other(Err(error)),
         };
-        if let Err(error) = records.extend(&committed.events) {
-            return Answer::Other(Err(error.into()));
-        }
         *changing += u64::from(!(committed.events.is_empty() && commit.keys().is_empty() && commit.rows().is_empty()));
-        overlay.change(commit);
+        overlay.change(&commit);
         if committed.events.is_empty() {
             return Answer::Other(Ok(committed));
         }
+        records.number(&committed.events);
+        pending.records.push(records);
         overlay.append(committed);
         Answer::Written
     }
@@ -166,22 +157,34 @@ impl Writer {
         let batch =
             write_batch(&self.database, &pending.overlay, &pending.records).map_err(|error| error.to_string())?;
         let bytes = batch.size_in_bytes() as u64;
-        let (commits, events) = (pending.changing, pending.records.ends.len() as u64);
+        let (commits, events) = (pending.changing, pending.overlay.events().count() as u64);
         tracing::trace!(commits, events, bytes, "writing a batch");
+        // ORDER: before the write as well as behind it. In a folder that has taken the place of ours RocksDB would write into
+        // files that are not of this store; what went into one that was removed meanwhile must not be acknowledged.
+        let in_place = || self.mark.in_place().map_err(|error| format!("a write failed: {error}"));
+        in_place()?;
         (self.disk)(batch).map_err(|error| format!("a write failed: {error}"))?;
-        self.shared.counters.add(Stats { commits, batches: 1, events, bytes, syncs: self.syncs });
+        in_place()?;
+        self.shared.counters.add(Stats { commits, batches: 1, events, bytes, syncs: self.syncs, ..Stats::default() });
         Ok(())
     }
 
-    fn publish(&mut self, pending: &mut Pending) {
+    /// Lets readers see the batch. Returns what the tail forgot for it.
+    fn publish(&mut self, pending: &mut Pending) -> Vec<Arc<Segment>> {
         self.end = pending.overlay.end;
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
+        for event in pending.overlay.events() {
+            self.recent.remember(event.id, event.position);
+        }
         let sequence = self.database.sequence();
         if self.syncs > 0 {
             // ORDER: behind the sync, because the mark must be true; before the answer, because it must not miss one.
             self.mark.raise(Mark { sequence, head: self.end.head });
         }
+        // ORDER: the tail before the head, so that whoever is told of an event finds it there.
+        let fallen = self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(Records::bytes).sum());
         self.shared.visible.publish(self.end.head, sequence);
+        fallen
     }
 
     /// After a failed write it is unknown what is on the disk: nothing more must be put behind it.
@@ -209,39 +212,12 @@ fn answer(answers: Vec<(Asker, Answer)>, mut committed: IntoIter<Committed>) {
     }
 }
 
-/// The records of a batch, one behind the other.
-#[derive(Debug, Default)]
-struct Records {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Records {
-    /// Adds the records of a commit, all or none.
-    fn extend(&mut self, events: &[RecordedEvent]) -> Result<(), StoreError> {
-        let before = (self.bytes.len(), self.ends.len());
-        for event in events {
-            if let Err(error) = record::encode(event, &mut self.bytes) {
-                self.bytes.truncate(before.0);
-                self.ends.truncate(before.1);
-                return Err(StoreError::io(format!("encode {}", place_in(&event.stream, event.revision)), error));
-            }
-            self.ends.push(self.bytes.len());
-        }
-        Ok(())
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
-    }
-}
-
 /// Everything that a batch changes, in every family, as one write.
-fn write_batch(database: &Database, overlay: &Overlay, records: &Records) -> Result<WriteBatch, StoreError> {
+fn write_batch(database: &Database, overlay: &Overlay, records: &[Records]) -> Result<WriteBatch, StoreError> {
     let [log, streams, heads, ids, categories, types, tags, keys, rows] = families(database)?;
-    let mut batch = WriteBatch::with_capacity_bytes(records.bytes.len().saturating_mul(2).saturating_add(4096));
-    for (event, record) in overlay.events().zip(records.iter()) {
+    let bytes: usize = records.iter().map(Records::bytes).sum();
+    let mut batch = WriteBatch::with_capacity_bytes(bytes.saturating_mul(2).saturating_add(4096));
+    for (event, record) in overlay.events().zip(records.iter().flat_map(Records::iter)) {
         let position = event.position;
         batch.put_cf(log, key::position(position), record);
         batch.put_cf(streams, key::in_stream(&event.stream, event.revision), record);
@@ -286,12 +262,20 @@ fn families(database: &Database) -> Result<[&rocksdb::ColumnFamily; 9], StoreErr
     ])
 }
 
-/// Lets go of everybody who waits for a writer that is gone.
-struct AbandonOnDrop(Arc<Queue>);
+/// Serves turn after turn until the queue is closed and empty: the thread of the writer.
+pub(crate) fn run(queue: &Queue<Writer>) {
+    while let Some(turn) = queue.next_turn() {
+        turn.serve(Writer::serve);
+    }
+}
 
-impl Drop for AbandonOnDrop {
-    fn drop(&mut self) {
-        self.0.abandon();
+/// Serves the turn of one who commits, on its own thread.
+pub(crate) fn serve_here(turn: Turn<'_, Request, Writer>) {
+    // NOTE: a panic of ours is not to be one of the caller's, who gets an error instead. Nothing that was on the way is
+    // looked at again: the turn took the writer with it.
+    let served = catch_unwind(AssertUnwindSafe(|| turn.serve(Writer::serve)));
+    if served.is_err() {
+        tracing::error!("the writer panicked; this is a bug, and its message says where");
     }
 }
 

@@ -45,6 +45,8 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-cli", vec!["es-core", "es-rocksdb"]),
         ("es-bench", vec!["es-core", "es-rocksdb"]),
         ("es-tests", vec!["es-core", "es-rocksdb"]),
+        ("es-decoding", vec!["es-core"]),
+        ("es-schedules", vec!["es-core"]),
         ("order-service", vec!["es-core", "es-rocksdb"]),
         ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
         ("sqlite-projection", vec!["es-core", "es-rocksdb", "order-service"]),

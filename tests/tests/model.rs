@@ -1,4 +1,10 @@
 //! Random commits, conditions and reads, with restarts between: RocksDB gives the answers of the memory store.
+//!
+//! It is a state machine in the sense of proptest: what comes next depends on what was done, and a failure is shrunk by
+//! leaving out steps and by making single ones smaller, with the conditions of each step kept. What a store must answer
+//! is not modelled here a second time: the memory store is asked.
+//!
+//! `ES_MODEL_CASES=10000` for long.
 
 use std::sync::Arc;
 
@@ -13,6 +19,8 @@ use es_core::{
 use es_tests::stores::small;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 const STREAMS: [&str; 5] = ["order-1", "order-10", "stock-1", "order", "-"];
@@ -23,16 +31,63 @@ const CATEGORIES: [&str; 4] = ["order", "stock", "", "none"];
 #[derive(Debug, Clone)]
 enum Step {
     Commit(Commit),
-    Repeat(usize),
+    /// An earlier commit once more.
+    Repeat(prop::sample::Index),
     /// The events of an earlier commit, and one more or one less.
-    Alter(usize, bool),
+    Alter(prop::sample::Index, bool),
     ReadStream(StreamRead),
     ReadLog(LogRead),
     Rows(RowScan),
+    Row(Table, Bytes),
     Owner(UniqueKey),
+    /// The event of an earlier commit, by its id.
+    Find(prop::sample::Index),
     Advance(u64),
     SetBack(u64),
+    /// Closes the store and opens it.
     Reopen,
+    /// Drops the store without closing it and opens it.
+    DropAndReopen,
+}
+
+/// What the choice of the next step depends on: the commits that were sent, whatever became of them.
+#[derive(Debug, Clone, Default)]
+struct Sent(Vec<Commit>);
+
+impl Sent {
+    fn earlier(&self, index: prop::sample::Index) -> Option<&Commit> {
+        (!self.0.is_empty()).then(|| index.get(&self.0))
+    }
+}
+
+/// Steps, each of which can be done where it stands.
+struct Steps;
+
+impl ReferenceStateMachine for Steps {
+    type State = Sent;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Sent> {
+        Just(Sent::default()).boxed()
+    }
+
+    fn transitions(sent: &Sent) -> BoxedStrategy<Step> {
+        if sent.0.is_empty() { commit().prop_map(Step::Commit).boxed() } else { step().boxed() }
+    }
+
+    fn preconditions(sent: &Sent, step: &Step) -> bool {
+        match step {
+            Step::Repeat(_) | Step::Alter(..) | Step::Find(_) => !sent.0.is_empty(),
+            _ => true,
+        }
+    }
+
+    fn apply(mut sent: Sent, step: &Step) -> Sent {
+        if let Step::Commit(commit) = step {
+            sent.0.push(commit.clone());
+        }
+        sent
+    }
 }
 
 fn stream() -> impl Strategy<Value = StreamId> {
@@ -164,15 +219,18 @@ fn step() -> impl Strategy<Value = Step> {
         });
     prop_oneof![
         12 => commit().prop_map(Step::Commit),
-        2 => any::<prop::sample::Index>().prop_map(|index| Step::Repeat(index.index(64))),
-        2 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(index, more)| Step::Alter(index.index(64), more)),
+        2 => any::<prop::sample::Index>().prop_map(Step::Repeat),
+        2 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(index, more)| Step::Alter(index, more)),
+        1 => any::<prop::sample::Index>().prop_map(Step::Find),
         3 => read_stream.prop_map(Step::ReadStream),
         6 => read_log.prop_map(Step::ReadLog),
         2 => rows.prop_map(Step::Rows),
+        1 => (table(), bytes()).prop_map(|(table, key)| Step::Row(table, key)),
         1 => unique_key().prop_map(Step::Owner),
         1 => (0_u64..100_000).prop_map(Step::Advance),
         1 => (0_u64..100_000).prop_map(Step::SetBack),
         1 => Just(Step::Reopen),
+        1 => Just(Step::DropAndReopen),
     ]
 }
 
@@ -184,12 +242,13 @@ fn outcome(result: &Result<es_core::Committed, CommitError>) -> String {
     }
 }
 
+/// The two stores.
 struct Pair {
     model: MemoryStore,
-    store: es_rocksdb::RocksDbStore,
+    /// `None` only while it is opened again.
+    store: Option<es_rocksdb::RocksDbStore>,
     clock: Arc<ManualClock>,
     folder: tempfile::TempDir,
-    sent: Vec<Commit>,
 }
 
 impl Pair {
@@ -198,7 +257,7 @@ impl Pair {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Self::open(&clock, &folder).await;
         let model = MemoryStore::with_clock(Arc::clone(&clock) as _);
-        Self { model, store, clock, folder, sent: Vec::new() }
+        Self { model, store: Some(store), clock, folder }
     }
 
     async fn open(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) -> es_rocksdb::RocksDbStore {
@@ -207,32 +266,35 @@ impl Pair {
         options.open(folder.path()).await.expect("opens")
     }
 
-    async fn take(&mut self, step: Step) {
+    fn store(&self) -> &es_rocksdb::RocksDbStore {
+        self.store.as_ref().expect("it is open")
+    }
+
+    async fn take(&mut self, sent: &Sent, step: Step) {
         match step {
-            Step::Commit(commit) => self.commit(commit).await,
-            Step::Repeat(index) => {
-                if let Some(commit) = self.earlier(index) {
-                    self.commit(commit).await;
-                }
-            }
+            Step::Commit(commit) => self.commit(&commit).await,
+            Step::Repeat(index) => self.commit(sent.earlier(index).expect("a commit was sent")).await,
             Step::Alter(index, more) => {
-                if let Some(commit) = self.earlier(index) {
-                    self.commit(altered(&commit, more)).await;
-                }
+                self.commit(&altered(sent.earlier(index).expect("a commit was sent"), more)).await;
             }
+            Step::Find(index) => self.find(sent.earlier(index).expect("a commit was sent")).await,
             Step::ReadStream(read) => {
                 let expected = self.model.read_stream(read.clone()).await.expect("read").collect().await.expect("read");
-                let found = self.store.read_stream(read.clone()).await.expect("read").collect().await.expect("read");
+                let found = self.store().read_stream(read.clone()).await.expect("read").collect().await.expect("read");
                 assert_eq!(found, expected, "{read:?}");
             }
             Step::ReadLog(read) => self.read_log(read).await,
             Step::Rows(scan) => {
                 let expected = self.model.rows(scan.clone()).await.expect("scanned");
-                assert_eq!(self.store.rows(scan.clone()).await.expect("scanned"), expected, "{scan:?}");
+                assert_eq!(self.store().rows(scan.clone()).await.expect("scanned"), expected, "{scan:?}");
+            }
+            Step::Row(table, key) => {
+                let expected = self.model.row(&table, &key).await.expect("read");
+                assert_eq!(self.store().row(&table, &key).await.expect("read"), expected, "{table} {key:?}");
             }
             Step::Owner(key) => {
                 let expected = self.model.owner(&key).await.expect("read");
-                assert_eq!(self.store.owner(&key).await.expect("read"), expected, "{key}");
+                assert_eq!(self.store().owner(&key).await.expect("read"), expected, "{key}");
             }
             Step::Advance(micros) => self.clock.advance(std::time::Duration::from_micros(micros)),
             Step::SetBack(micros) => {
@@ -241,27 +303,35 @@ impl Pair {
                 self.clock.set(self.clock.now() - back);
             }
             Step::Reopen => {
-                self.store.close().await.expect("closed");
-                self.store = Self::open(&self.clock, &self.folder).await;
+                self.store().close().await.expect("closed");
+                self.reopen().await;
             }
+            Step::DropAndReopen => self.reopen().await,
         }
     }
 
-    fn earlier(&self, index: usize) -> Option<Commit> {
-        let count = self.sent.len();
-        (count > 0).then(|| self.sent.get(index % count).cloned()).flatten()
+    async fn reopen(&mut self) {
+        // ORDER: the one before is gone when the next one opens: dropping the last handle frees the folder.
+        drop(self.store.take());
+        self.store = Some(Self::open(&self.clock, &self.folder).await);
     }
 
-    async fn commit(&mut self, commit: Commit) {
+    async fn commit(&self, commit: &Commit) {
         let expected = self.model.commit(commit.clone()).await;
-        let found = self.store.commit(commit.clone()).await;
+        let found = self.store().commit(commit.clone()).await;
         assert_eq!(outcome(&found), outcome(&expected), "{commit:?}");
-        self.sent.push(commit);
+    }
+
+    async fn find(&self, commit: &Commit) {
+        for (_, event) in commit.events() {
+            let (found, expected) = (self.store().find(event.id).await, self.model.find(event.id).await);
+            assert_eq!(found.expect("read"), expected.expect("read"));
+        }
     }
 
     async fn read_log(&self, read: LogRead) {
         let mut expected = self.model.read_log(read.clone()).await.expect("read");
-        let mut found = self.store.read_log(read.clone()).await.expect("read");
+        let mut found = self.store().read_log(read.clone()).await.expect("read");
         loop {
             let (next, wanted) = (found.next().await.expect("read"), expected.next().await.expect("read"));
             assert_eq!(next, wanted, "{read:?}");
@@ -273,18 +343,17 @@ impl Pair {
     }
 
     /// All that can be read is the same in both.
-    async fn compare(&self) {
+    async fn compare(&self, sent: &Sent) {
         self.read_log(LogRead::all()).await;
         self.read_log(LogRead::all().backward()).await;
-        assert_eq!(self.store.head().await.expect("read"), self.model.head().await.expect("read"));
+        assert_eq!(self.store().head().await.expect("read"), self.model.head().await.expect("read"));
         for name in STREAMS {
             let stream = StreamId::new(name).expect("a name");
-            let (found, expected) = (self.store.revision(&stream).await, self.model.revision(&stream).await);
+            let (found, expected) = (self.store().revision(&stream).await, self.model.revision(&stream).await);
             assert_eq!(found.expect("read"), expected.expect("read"), "{name:?}");
         }
-        for (_, event) in self.sent.iter().flat_map(Commit::events) {
-            let (found, expected) = (self.store.find(event.id).await, self.model.find(event.id).await);
-            assert_eq!(found.expect("read"), expected.expect("read"));
+        for commit in &sent.0 {
+            self.find(commit).await;
         }
     }
 }
@@ -301,22 +370,48 @@ fn altered(commit: &Commit, more: bool) -> Commit {
     kept.chain(last).fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event))
 }
 
-proptest! {
+/// The stores, and where they run.
+struct Compared {
+    runtime: Runtime,
+    pair: Pair,
+}
+
+impl StateMachineTest for Compared {
+    type SystemUnderTest = Self;
+    type Reference = Steps;
+
+    fn init_test(_: &Sent) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let pair = runtime.block_on(Pair::new());
+        Self { runtime, pair }
+    }
+
+    fn apply(mut compared: Self, sent: &Sent, step: Step) -> Self {
+        compared.runtime.block_on(compared.pair.take(sent, step));
+        compared
+    }
+
+    fn check_invariants(compared: &Self, _: &Sent) {
+        let Self { runtime, pair } = compared;
+        let (found, expected) = runtime.block_on(async { (pair.store().head().await, pair.model.head().await) });
+        assert_eq!(found.expect("read"), expected.expect("read"));
+    }
+
+    fn teardown(mut compared: Self, sent: Sent) {
+        let Self { runtime, pair } = &mut compared;
+        runtime.block_on(async {
+            pair.compare(&sent).await;
+            pair.take(&sent, Step::Reopen).await;
+            pair.compare(&sent).await;
+            pair.store().close().await.expect("closed");
+        });
+    }
+}
+
+prop_state_machine! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..ProptestConfig::with_cases(
         std::env::var("ES_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60)
     ) })]
     #[test]
-    fn rocksdb_answers_as_the_memory_store_does(steps in proptest::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut pair = Pair::new().await;
-            for step in steps {
-                pair.take(step).await;
-            }
-            pair.compare().await;
-            pair.take(Step::Reopen).await;
-            pair.compare().await;
-            pair.store.close().await.expect("closed");
-        });
-    }
+    fn rocksdb_answers_as_the_memory_store_does(sequential 1..60 => Compared);
 }

@@ -1,14 +1,17 @@
 //! What can be typed after `cargo xtask`.
 
 use clap::builder::FalseyValueParser;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::fuzz::Target;
 
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask demo                     see the order service work, on a sample made for it
   cargo xtask test                     run all tests
   cargo xtask test conflict            run the tests that have `conflict` in their name
-  cargo xtask soak --cycles 200        run the long forms, a tenth as long as they come
+  cargo xtask soak --cycles 200        run the long forms, the kills a tenth as long as they come
+  cargo xtask fuzz --seconds 600 lines fuzz the lines of import for ten minutes
   cargo xtask bench -- --help          see what the benchmark takes
   cargo xtask --no-install ci          what CI checks, without installing anything
 
@@ -40,17 +43,18 @@ pub(crate) enum Command {
         args: Vec<String>,
     },
 
-    /// The long forms of the crash tests and of the random comparison of stores. As they come they take hours.
-    Soak {
-        /// How often a process is killed, and how often its power is taken.
-        #[arg(long, default_value_t = 2_000)]
-        cycles: u32,
-        /// How many bits are flipped, over log, tables and manifest.
-        #[arg(long, default_value_t = 600)]
-        flips: u32,
-        /// How many random histories RocksDB and the memory store are compared on.
-        #[arg(long, default_value_t = 5_000)]
-        cases: u32,
+    /// The long forms of the tests: kills, power failures, flipped bits, random comparison, decoding, schedules, backups,
+    /// fuzzing. As they come they take most of a day; a table at the end says what became of each.
+    Soak(SoakArgs),
+
+    /// Fuzz what decodes bytes: records, keys, lines. Installs cargo-fuzz into the target folder where it is missing.
+    Fuzz {
+        /// For how long each target runs. The long form is an hour: 3600.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// What to fuzz; everything where nothing is named.
+        #[arg(value_enum)]
+        targets: Vec<Target>,
     },
 
     /// Measure, in the release profile (RocksDB itself is not compiled again).
@@ -72,6 +76,32 @@ pub(crate) enum Command {
         #[arg(long)]
         print_env: bool,
     },
+}
+
+/// How long each part of a soak is.
+#[derive(Debug, PartialEq, Args)]
+pub(crate) struct SoakArgs {
+    /// How often a process is killed, and how often its power is taken.
+    #[arg(long, default_value_t = 2_000)]
+    pub(crate) cycles: u32,
+    /// How many bits are flipped, over log, tables and manifest.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) flips: u32,
+    /// How many random histories RocksDB and the memory store are compared on.
+    #[arg(long, default_value_t = 5_000)]
+    pub(crate) cases: u32,
+    /// How many changed inputs are decoded, of each kind.
+    #[arg(long, default_value_t = 300_000)]
+    pub(crate) inputs: u32,
+    /// How many schedules each test of the writer runs under.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) schedules: u32,
+    /// How often a backup is killed, and how often a restore.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) backups: u32,
+    /// For how many seconds each fuzz target runs; 0 for not at all.
+    #[arg(long, default_value_t = 3_600)]
+    pub(crate) fuzz_seconds: u32,
 }
 
 #[cfg(test)]
@@ -106,8 +136,26 @@ mod tests {
 
     #[test]
     fn a_soak_can_be_shortened() -> Result<(), clap::Error> {
-        let soak = parsed("xtask soak --cycles 20")?.command;
-        assert_eq!(soak, Command::Soak { cycles: 20, flips: 600, cases: 5_000 });
+        let soak = parsed("xtask soak --cycles 20 --fuzz-seconds 0")?.command;
+        let args = SoakArgs {
+            cycles: 20,
+            flips: 600,
+            cases: 5_000,
+            inputs: 300_000,
+            schedules: 100_000,
+            backups: 300,
+            fuzz_seconds: 0,
+        };
+        assert_eq!(soak, Command::Soak(args));
+        Ok(())
+    }
+
+    #[test]
+    fn fuzzing_takes_what_is_named_or_everything() -> Result<(), clap::Error> {
+        assert_eq!(parsed("xtask fuzz")?.command, Command::Fuzz { seconds: 60, targets: Vec::new() });
+        let two = Command::Fuzz { seconds: 5, targets: vec![Target::Keys, Target::Lines] };
+        assert_eq!(parsed("xtask fuzz --seconds 5 keys lines")?.command, two);
+        assert!(parsed("xtask fuzz everything").is_err());
         Ok(())
     }
 

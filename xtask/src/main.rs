@@ -19,10 +19,12 @@ mod check;
 mod cli;
 mod demo;
 mod failure;
+mod fuzz;
 mod prerequisites;
 mod run;
 mod sample;
 mod say;
+mod soak;
 mod workspace;
 
 use std::process::ExitCode;
@@ -53,7 +55,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Setup { print_env } => setup(permission, print_env),
         Command::Demo => demo::run(&workspace()?),
         Command::Test { args } => test(&workspace()?, args),
-        Command::Soak { cycles, flips, cases } => soak(&workspace()?, cycles, flips, cases),
+        Command::Soak(args) => soak::run(&workspace()?, permission, &args),
+        Command::Fuzz { seconds, targets } => fuzz::run(&workspace()?, permission, seconds, &targets),
         Command::Bench { args } => bench::run(&workspace()?, args),
         Command::Check => check::run(&workspace()?),
         Command::Ci => {
@@ -85,19 +88,4 @@ fn test(workspace: &Workspace, args: Vec<String>) -> Result<(), Failure> {
     say::heading("tests");
     workspace.announce_rocksdb();
     workspace.cargo(["test", "--workspace"]).args(args).hand_over()
-}
-
-/// The tests whose long form is another number of rounds, with that number.
-fn soak(workspace: &Workspace, cycles: u32, flips: u32, cases: u32) -> Result<(), Failure> {
-    say::heading("soak");
-    workspace.announce_rocksdb();
-    let tests = ["kill", "power_loss", "bit_flips", "model"].into_iter().flat_map(|name| ["--test", name]);
-    workspace
-        .cargo(["test", "--package", "es-tests"])
-        .args(tests)
-        .args(["--", "--nocapture"])
-        .variable("ES_CRASH_CYCLES", cycles.to_string())
-        .variable("ES_FLIPS", flips.to_string())
-        .variable("ES_MODEL_CASES", cases.to_string())
-        .hand_over()
 }

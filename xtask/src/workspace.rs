@@ -44,6 +44,11 @@ impl Workspace {
         Ok(Self { root, target, build, variables })
     }
 
+    /// The folder of the workspace.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The folder that cargo builds into.
     pub(crate) fn target(&self) -> &Path {
         &self.target

@@ -65,7 +65,7 @@ pub struct ReadArgs {
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// Begin at this position
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = position)]
     pub from: Option<Position>,
     /// Only events of streams of this category
     #[arg(long, value_name = "C")]
@@ -115,6 +115,10 @@ pub struct AppendArgs {
     pub occurred_at: Option<Timestamp>,
 }
 
+fn position(text: &str) -> Result<Position, String> {
+    text.parse().map_err(|_| "expected a position, which is a number from 1".to_owned())
+}
+
 fn expectation(text: &str) -> Result<ExpectedRevision, String> {
     Ok(match text {
         "any" => ExpectedRevision::Any,
@@ -135,6 +139,17 @@ pub struct ImportArgs {
     /// How many commits share a wait for the disk
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
+}
+
+/// What to do about damage.
+#[derive(Debug, Args)]
+pub struct RepairArgs {
+    /// Write what can be saved into this folder, empty or not there yet
+    #[arg(long, value_name = "NEWDIR")]
+    pub to: Option<PathBuf>,
+    /// Accept that exactly so many events are lost, as said without --to; 0 where only rows or unique keys are
+    #[arg(long, value_name = "N", requires = "to")]
+    pub accept_loss: Option<u64>,
 }
 
 /// Where to export to.

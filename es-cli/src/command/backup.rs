@@ -62,7 +62,9 @@ fn answer(
 ) -> Result<ExitCode, Failure> {
     match made {
         Ok(backup) => say(json, || in_words(&backup), &Shown::from(&backup)).map(|()| ExitCode::SUCCESS),
-        Err(BackupError::Unsound { verification: Some(found), .. }) => verify::report(&found, json),
+        Err(BackupError::Unsound { verification: Some(found), .. }) => {
+            verify::report(&found, json, "it was not kept: look after the disk and try again")
+        }
         Err(error) => Err(error.into()),
     }
 }

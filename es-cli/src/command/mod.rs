@@ -7,6 +7,7 @@ mod export;
 mod import;
 mod info;
 mod read;
+mod repair;
 mod snapshots;
 mod stats;
 mod streams;
@@ -40,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Verify => return verify::run(&store(), json).await,
         Command::Backup { dir } => return backup::create(&store(), dir, json).await,
         Command::Restore { dir, to, number } => return backup::restore(dir, to, *number, json).await,
+        Command::Repair(args) => return repair::run(&store(), args, json).await,
         Command::Compact => compact::run(&store(), json).await?,
         Command::Snapshots(SnapshotsCommand::List(args)) => snapshots::list(&store(), args, json).await?,
         Command::Snapshots(SnapshotsCommand::Drop(args)) => snapshots::drop(&store(), args, json).await?,

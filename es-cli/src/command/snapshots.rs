@@ -50,7 +50,7 @@ fn in_words(found: &[Shown]) -> String {
 
 pub(super) async fn drop(folder: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(folder).await?;
-    let dropped = drop_all(&store, args).await;
+    let dropped = drop_those(&store, args.stream.as_ref(), args.category.as_ref()).await;
     let closed = store.close().await;
     let dropped = dropped?;
     closed?;
@@ -61,9 +61,21 @@ pub(super) async fn drop(folder: &Path, args: &DropArgs, json: bool) -> Result<(
     say(json, || format!("{} dropped", count(dropped, "snapshot", "snapshots")), &Dropped { dropped })
 }
 
-async fn drop_all(store: &dyn EventStore, args: &DropArgs) -> Result<u64, Failure> {
+/// Drops every snapshot of a store.
+pub(super) async fn drop_all(folder: &Path) -> Result<u64, Failure> {
+    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let dropped = drop_those(&store, None, None).await;
+    store.close().await?;
+    dropped
+}
+
+async fn drop_those(
+    store: &dyn EventStore,
+    stream: Option<&StreamId>,
+    category: Option<&Category>,
+) -> Result<u64, Failure> {
     let (mut dropped, mut after) = (0, None);
-    while let Some(page) = page(store, &mut after, args.stream.as_ref(), args.category.as_ref()).await? {
+    while let Some(page) = page(store, &mut after, stream, category).await? {
         let commit =
             page.iter().fold(Commit::new(), |commit, shown| commit.delete_row(snapshot::table(), shown.key.clone()));
         store.commit(commit).await?;

@@ -22,6 +22,9 @@ struct Shown<'a> {
 pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(folder).await?;
     let mut out = Listing { out: io::BufWriter::new(io::stdout().lock()), json, left: args.limit.unwrap_or(u64::MAX) };
+    if !json {
+        writeln!(out.out, "{:>10}  stream", "events").map_err(Failure::output)?;
+    }
     let Some(category) = &args.category else {
         all(&store, &args.prefix, &mut out).await?;
         return out.out.flush().map_err(Failure::output);

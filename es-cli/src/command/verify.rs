@@ -34,11 +34,16 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<ExitCode, Failure> 
     let bar = Bar::new("log");
     let found = store.verify(&mut |what, done, total| bar.at(what, done, total))?;
     drop(bar);
-    report(&found, json)
+    let advice = format!(
+        "do not write to it, and keep the folder as it is: restore a backup into another one; \
+         `es --store {} repair` shows what can be saved of this one",
+        folder.display()
+    );
+    report(&found, json, &advice)
 }
 
-/// Says what was found; the exit code says whether it is well.
-pub(super) fn report(found: &Verification, json: bool) -> Result<ExitCode, Failure> {
+/// Says what was found, and what to do where it is damage; the exit code says whether it is well.
+pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
     let damage = found.damage.iter().map(|damage| Finding { place: &damage.place, detail: &damage.detail });
     let shown = Shown {
         sound: found.is_sound(),
@@ -48,11 +53,11 @@ pub(super) fn report(found: &Verification, json: bool) -> Result<ExitCode, Failu
         damage: damage.collect(),
         more_damage: found.more_damage,
     };
-    say(json, || in_words(&shown), &shown)?;
+    say(json, || in_words(&shown, advice), &shown)?;
     Ok(if shown.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-fn in_words(shown: &Shown<'_>) -> String {
+fn in_words(shown: &Shown<'_>, advice: &str) -> String {
     let Shown { events, streams, entries, .. } = shown;
     let all = format!("{events} events in {streams} streams, {entries} entries");
     if shown.sound {
@@ -66,5 +71,5 @@ fn in_words(shown: &Shown<'_>) -> String {
     if shown.more_damage > 0 {
         text += &format!("\n  and {} more", shown.more_damage);
     }
-    text + "\ndo not write to it: copy the folder, then restore a backup"
+    text + "\n" + advice
 }

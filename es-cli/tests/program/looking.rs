@@ -108,6 +108,7 @@ fn each_command_has_help_with_an_example() {
         "verify",
         "backup",
         "restore",
+        "repair",
         "compact",
         "completions",
     ];

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
 mod append;
+mod backup_kill;
 mod exchange;
 mod follow;
 mod import;
 mod kill;
 mod looking;
+mod permission;
+mod repair;
 mod support;
 mod upkeep;

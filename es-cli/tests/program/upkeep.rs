@@ -64,7 +64,16 @@ fn damage_is_listed_and_ends_with_4() {
     let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(found["sound"], json!(false));
     assert!(!found["damage"].as_array().unwrap().is_empty());
-    assert!(folder.run(&["verify"]).out.starts_with("damaged: "));
+    let said = folder.run(&["verify"]).out;
+    assert!(
+        said.starts_with("damaged: ") && said.contains("`es --store store repair` shows what can be saved"),
+        "{said}"
+    );
+    // Whoever meets it while reading is told, too.
+    let ran = [vec!["export"], vec!["read", "a-1"]].map(|args| folder.run(&args)).into_iter();
+    let ran = ran.max_by_key(|ran| ran.code).unwrap();
+    assert_eq!(ran.code, Some(4));
+    assert!(ran.err.contains("`es --store DIR repair` shows what can be saved"), "{}", ran.err);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use crate::aggregate::{EventContext, Evolve};
+use crate::decision::Events;
 use crate::event::RecordedEvent;
 use crate::name::StreamId;
 use crate::repository::error::{At, LoadError};
@@ -67,16 +68,13 @@ impl<A: Evolve> Loaded<A> {
     }
 }
 
-pub(crate) fn decode<A: Evolve>(record: &RecordedEvent) -> Result<Vec<A::Event>, LoadError> {
-    match record.decode::<A::Event>() {
-        Ok(events) => Ok(events.into_vec()),
-        Err(source) => Err(LoadError::Event {
-            stream: record.stream.clone(),
-            revision: record.revision,
-            position: record.position,
-            source,
-        }),
-    }
+fn decode<A: Evolve>(record: &RecordedEvent) -> Result<Events<A::Event>, LoadError> {
+    record.decode::<A::Event>().map_err(|source| LoadError::Event {
+        stream: record.stream.clone(),
+        revision: record.revision,
+        position: record.position,
+        source,
+    })
 }
 
 /// Where loads take their events and shortcuts from.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::event::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
 use crate::name::{StreamId, Table, UniqueKey};
 use crate::revision::{Position, Revision};
-use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition};
+use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition, ValidCommit};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, StoreError};
 use crate::store::query::Query;
 
@@ -44,14 +44,13 @@ pub enum Decision {
 
 /// Decides on a commit that came at the time `now`.
 ///
-/// 1. Is it valid at all? 2. Was it written before? Then its first result is the answer, and no condition is looked at:
-///    they held when they counted. 3. Do all conditions hold? 4. Then each event gets its position, its revision and
-///    its time.
+/// 1. Is it valid at all? Its type says so. 2. Was it written before? Then its first result is the answer, and no
+///    condition is looked at: they held when they counted. 3. Do all conditions hold? 4. Then each event gets its
+///    position, its revision and its time.
 ///
 /// # Errors
 /// [`CommitError`]: the commit must not be written.
-pub fn decide(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Decision, CommitError> {
-    commit.validate()?;
+pub fn decide(commit: &ValidCommit, view: &mut impl LogView, now: Timestamp) -> Result<Decision, CommitError> {
     if let Some(committed) = written_before(commit, view)? {
         return Ok(Decision::Repeat(committed));
     }

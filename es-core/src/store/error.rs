@@ -16,8 +16,12 @@ use crate::store::inline::InlineError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// What was read is not what was written. Do not retry: restore a backup, or mend the store with its tool.
-    #[error("the store is damaged: {place}: {detail}; restore a backup or repair the store")]
+    /// What was read is not what was written. Do not retry: restore a backup, or mend the store with its tool, which is
+    /// `es repair` for a store of es-rocksdb.
+    #[error(
+        "the store is damaged: {place}: {detail}; restore a backup, or repair the store: \
+         `es --store DIR repair` shows what can be saved"
+    )]
     Damaged {
         /// Where: a position, a stream, a file.
         place: String,
@@ -235,7 +239,7 @@ pub enum InvalidCommit {
         /// How many tags it has.
         found: usize,
     },
-    /// The annotations of an event are too many or nested too deep.
+    /// The annotations of an event are too many or nested too deep, or have a key that serde_json keeps for itself.
     #[error(
         "the metadata of an event must have at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found \
          {found} in event {id}; put content into the payload"

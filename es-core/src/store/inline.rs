@@ -24,7 +24,7 @@ use crate::projection::{
     remove_generation, view_tables,
 };
 use crate::revision::Position;
-use crate::store::commit::{Commit, MAX_COMMIT_BYTES, RowChange};
+use crate::store::commit::{Commit, MAX_COMMIT_BYTES, RowChange, ValidCommit};
 use crate::store::decide::{Decision, LogView, decide};
 use crate::store::{CommitError, EventStore, LogRead, Query, RowScan, StoreError};
 
@@ -503,7 +503,7 @@ impl InlineProjections {
     /// [`CommitError`]: the commit must not be written.
     pub fn decide(
         &self,
-        commit: &mut Commit,
+        commit: &mut ValidCommit,
         view: &mut impl LogView,
         now: Timestamp,
     ) -> Result<Decision, CommitError> {
@@ -515,7 +515,7 @@ impl InlineProjections {
             for started in self.started().iter_mut() {
                 started.apply(&committed.events, view, commit, &mut changes)?;
             }
-            commit.rows.append(&mut changes);
+            commit.also_change(changes);
         }
         Ok(decision)
     }

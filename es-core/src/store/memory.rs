@@ -171,7 +171,8 @@ fn select<'a, N: Ord + Copy>(
 
 #[async_trait]
 impl EventStore for MemoryStore {
-    async fn commit(&self, mut commit: Commit) -> Result<Committed, CommitError> {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let mut commit = commit.validated()?;
         let mut log = self.log();
         match self.inline.decide(&mut commit, &mut *log, self.clock.now())? {
             Decision::Repeat(committed) => Ok(committed),

@@ -14,9 +14,14 @@ use crate::postings::{Cursor, Sought, before, behind};
 use crate::record::Decoder;
 use crate::schema::Cf;
 use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::tail::Tail;
 
 /// How many records a filtered read fetches in one request.
 const FETCH: usize = 64;
+
+/// At about how many events in memory a read looks in one batch: an executor does it, and has other work, too.
+const REMEMBERED: usize = 2048;
 
 /// A read of the log.
 pub(crate) struct LogSource {
@@ -57,6 +62,21 @@ impl LogSource {
         let scan = LogScan { left: read.limit, read, head, next };
         Some(Self { shared, scan, limits, ended: false })
     }
+
+    /// From memory if what comes next is there, else from the disk.
+    async fn fetch(&self) -> Result<Found, StoreError> {
+        let limits = self.limits;
+        if let Some(found) = self.scan.remembered(&self.shared.tail, limits) {
+            let log_events_from_memory = found.events.len() as u64;
+            self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
+            return Ok(found);
+        }
+        let scan = self.scan.clone();
+        let found = self.shared.blocking(move |database| scan.fetch(database, limits)).await?;
+        let log_events_from_disk = found.events.len() as u64;
+        self.shared.counters.add(Stats { log_events_from_disk, ..Stats::default() });
+        Ok(found)
+    }
 }
 
 #[async_trait]
@@ -65,8 +85,7 @@ impl BatchSource for LogSource {
         if self.ended {
             return Ok(None);
         }
-        let (scan, limits) = (self.scan.clone(), self.limits);
-        let Found { events, next } = self.shared.blocking(move |database| scan.fetch(database, limits)).await?;
+        let Found { events, next } = self.fetch().await?;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         let scanned = match next {
             _ if self.scan.left == Some(0) => {
@@ -88,6 +107,28 @@ impl BatchSource for LogSource {
 }
 
 impl LogScan {
+    /// What the tail has of a forward read: every event that it looks at is matched here, without an index.
+    fn remembered(&self, tail: &Tail, limits: ReadLimits) -> Option<Found> {
+        if self.read.direction == Direction::Backward {
+            return None;
+        }
+        let segments = tail.from(self.next, REMEMBERED)?;
+        let mut room = Room::new(limits, self.left);
+        let mut events = Vec::new();
+        let mut next = Some(self.next);
+        for event in segments.iter().flat_map(|segment| segment.from(self.next)) {
+            if event.position > self.head || room.is_used_up() {
+                break;
+            }
+            if self.read.query.matches_event(event) {
+                room.take(event.payload.len());
+                events.push(event.clone());
+            }
+            next = behind(Direction::Forward, event.position);
+        }
+        Some(Found { events, next: next.filter(|next| *next <= self.head) })
+    }
+
     fn fetch(&self, database: &Database, limits: ReadLimits) -> Result<Found, StoreError> {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {

@@ -12,6 +12,27 @@ use crate::schema::Cf;
 impl Verifier<'_> {
     /// Names each entry of a family that has no event, or not the right one.
     pub(super) fn strays(&mut self, cf: Cf) -> Result<(), StoreError> {
+        self.each(cf, |database, key, value| {
+            Ok(stray(database, cf, key, value)?.map(|detail| {
+                StoreError::damaged(format!("column family {}, key {}", cf.name(), key.escape_ascii()), detail)
+            }))
+        })
+    }
+
+    /// Owners of unique keys must be streams, and rows must have a table: more cannot be known of them.
+    pub(super) fn keys_and_rows(&mut self) -> Result<(), StoreError> {
+        for cf in [Cf::Keys, Cf::Rows] {
+            self.each(cf, |_, key, value| Ok((!stands_for_itself(cf, key, value)).then(|| bad_name(cf, key))))?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of what is wrong with any entry of a family.
+    fn each(
+        &mut self,
+        cf: Cf,
+        wrong: impl Fn(&Database, &[u8], &[u8]) -> Result<Option<StoreError>, StoreError>,
+    ) -> Result<(), StoreError> {
         let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
         entries.seek_to_first();
         let mut count = 0;
@@ -19,37 +40,20 @@ impl Verifier<'_> {
             entries.next();
             count += 1;
             self.tell(cf.name(), count, None);
-            let stray = stray(self.database, cf, &key, &value);
-            if let Some(Some(detail)) = self.found.note(stray)? {
-                self.found.add(format!("column family {}, key {}", cf.name(), key.escape_ascii()), detail);
-            }
+            let judged = wrong(self.database, &key, &value).and_then(|found| found.map_or(Ok(()), Err));
+            self.found.note(judged)?;
         }
         Ok(())
     }
+}
 
-    /// Owners of unique keys must be streams, and rows must have a table: more cannot be known of them.
-    pub(super) fn keys_and_rows(&mut self) -> Result<(), StoreError> {
-        for cf in [Cf::Keys, Cf::Rows] {
-            let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
-            entries.seek_to_first();
-            let mut count = 0;
-            while let Some((key, value)) = self.entry(&entries, cf)? {
-                entries.next();
-                count += 1;
-                self.tell(cf.name(), count, None);
-                let name = key.split(|byte| *byte == SEPARATOR).next().and_then(|name| std::str::from_utf8(name).ok());
-                let owner = std::str::from_utf8(&value).is_ok_and(|owner| StreamId::new(owner).is_ok());
-                let is_sound = key.contains(&SEPARATOR)
-                    && match cf {
-                        Cf::Keys => name.is_some() && owner,
-                        _ => name.is_some_and(|name| Table::new(name).is_ok()),
-                    };
-                if !is_sound {
-                    self.found.note(Err::<(), _>(bad_name(cf, &key)))?;
-                }
-            }
-        }
-        Ok(())
+/// Whether an entry of the keys or the rows is one that the store could have written.
+pub(crate) fn stands_for_itself(cf: Cf, key: &[u8], value: &[u8]) -> bool {
+    let Some(end) = key.iter().position(|byte| *byte == SEPARATOR) else { return false };
+    let name = key.get(..end).and_then(|name| std::str::from_utf8(name).ok());
+    match cf {
+        Cf::Keys => name.is_some() && std::str::from_utf8(value).is_ok_and(|owner| StreamId::new(owner).is_ok()),
+        _ => name.is_some_and(|name| Table::new(name).is_ok()),
     }
 }
 
@@ -114,7 +118,7 @@ fn split(key: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// The stream and the revision of a key.
-pub(super) fn place_in_stream(key: &[u8]) -> Result<(StreamId, Revision), StoreError> {
+pub(crate) fn place_in_stream(key: &[u8]) -> Result<(StreamId, Revision), StoreError> {
     let place =
         split(key).and_then(|(name, number)| Some((StreamId::new(name).ok()?, key::decode_revision(number).ok()?)));
     place.ok_or_else(|| bad_name(Cf::Streams, key))

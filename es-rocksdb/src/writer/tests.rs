@@ -188,15 +188,17 @@ async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
 #[tokio::test]
 async fn commits_of_one_batch_see_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(open::open(folder.path(), &Options::new()).unwrap().database);
+    let database = open::open(folder.path(), &Options::new()).unwrap().database;
     let mut known = KnownHeads::new(1);
     let mut overlay = Overlay::new(LogEnd::default());
     let key = UniqueKey::new("scope", "value").unwrap();
     let table = Table::new("t").unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
+    let recent = RecentIds::new(event().id, 1);
     let mut run = |commit: &Commit| {
-        let mut view = BatchView { database: &database, written: None, known: &mut known, overlay: &overlay };
-        let decision = decide(commit, &mut view, now)?;
+        let recent = &recent;
+        let mut view = BatchView { database: &database, written: None, known: &mut known, recent, overlay: &overlay };
+        let decision = decide(&commit.clone().validated()?, &mut view, now)?;
         overlay.change(commit);
         if let Decision::Write(committed) = decision.clone() {
             overlay.append(committed);
@@ -224,3 +226,5 @@ async fn commits_of_one_batch_see_each_other() {
     );
     assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
 }
+
+mod turns;

@@ -1,0 +1,121 @@
+//! `repair`: shown first, done into a new folder, and a loss only when it is named.
+
+use std::fs;
+use std::path::PathBuf;
+
+use es_core::{Commit, EventType, ExpectedRevision, NewEvent, snapshot};
+use serde_json::{Value, json};
+
+use crate::support::{Folder, stream};
+
+/// Two commits of 1,000 events in two streams, the first in tables and the second in the write-ahead log.
+fn folder() -> Folder {
+    let commit = |name: &str| {
+        let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
+        Commit::to(&stream(name), ExpectedRevision::Any, (0..1000).map(event))
+    };
+    let key = [b"a-1\0".as_slice(), &999u64.to_be_bytes()].concat();
+    let value = [[1].as_slice(), &7u64.to_be_bytes(), &1000u64.to_be_bytes(), b"state"].concat();
+    let folder = Folder::with([commit("a-1").put_row(snapshot::table(), key, value)]);
+    folder.done(&["compact"]);
+    folder.commit([commit("b-1")]);
+    folder
+}
+
+/// The table files, the largest last.
+fn tables(folder: &Folder) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder.path("store")).unwrap().map(|entry| entry.unwrap().path());
+    let mut tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
+    tables.sort_by_key(|path| fs::metadata(path).unwrap().len());
+    tables
+}
+
+#[test]
+fn a_sound_store_needs_no_repair() {
+    let folder = folder();
+    assert_eq!(folder.done(&["repair"]), "sound: there is nothing to repair\n");
+    assert_eq!(folder.done(&["repair", "--to", "new"]), "sound: there is nothing to repair\n");
+    assert!(!folder.path("new").exists());
+    let error = "error: expected an event store in nowhere, found none; check the path and whether its disk is mounted \
+                 (`es append` and `es import` make a new one)";
+    folder.refused(&["--store", "nowhere", "repair"], 1, error);
+    let ran = folder.run(&["repair", "--accept-loss", "3"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+}
+
+#[test]
+fn damage_that_costs_nothing_is_repaired_by_the_command_that_is_shown() {
+    let folder = folder();
+    let export = folder.done(&["export"]);
+    let table = tables(&folder).pop().unwrap();
+    fs::remove_file(table).unwrap();
+    let refused = folder.run(&["info"]);
+    assert_eq!(refused.code, Some(4), "{}", refused.err);
+    assert!(
+        refused.err.contains("`es --store ") && refused.err.contains(" repair` shows what can be saved"),
+        "{}",
+        refused.err
+    );
+
+    let shown = folder.run(&["repair"]);
+    assert_eq!(shown.code, Some(4), "{}", shown.err);
+    assert!(
+        shown.out.contains("can be saved: 2000 events") && shown.out.contains("would be lost: nothing"),
+        "{}",
+        shown.out
+    );
+    assert!(shown.out.ends_with("  es --store store repair --to store.repaired\n"), "{}", shown.out);
+    assert!(!folder.path("store.repaired").exists() && !folder.path("store.repairing").exists());
+
+    let done = folder.done(&["repair", "--to", "store.repaired"]);
+    assert!(done.starts_with("repaired: 2000 events, 1 rows and keys, verified, in "), "{done}");
+    assert!(!done.contains("new store id"), "{done}");
+    assert!(!folder.path("store.repaired.lost-and-found.jsonl").exists());
+    assert_eq!(folder.done(&["--store", "store.repaired", "export"]), export);
+    folder.done(&["--store", "store.repaired", "verify"]);
+    assert_eq!(folder.run(&["repair"]).code, Some(4), "the damaged store is as it was");
+    let again = folder.run(&["repair", "--to", "store.repaired"]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.err.contains("expected an empty or a new folder"), "{}", again.err);
+}
+
+#[test]
+fn a_loss_must_be_named_and_what_can_be_read_is_set_aside() {
+    let folder = folder();
+    let export = folder.done(&["export"]);
+    for table in tables(&folder).into_iter().rev().take(2) {
+        fs::remove_file(table).unwrap();
+    }
+    let ran = folder.run(&["repair", "--json"]);
+    assert_eq!(ran.code, Some(4), "{}", ran.err);
+    let shown: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(shown["sound"], json!(false));
+    assert_eq!(
+        (&shown["head"], &shown["last"], &shown["loss"]["events"], &shown["loss"]["set_aside"]),
+        (&Value::Null, &json!(2000), &json!(2000), &json!(1000))
+    );
+    assert_eq!(shown["loss"]["unreadable"], json!([[1, 1000]]));
+    assert_eq!(shown["command"], json!("es --store store repair --to store.repaired --accept-loss 2000"));
+    assert!(folder.run(&["repair"]).out.contains("  stream a-1: 1000 events"));
+
+    let refused = folder.run(&["repair", "--to", "new"]);
+    assert_eq!(refused.code, Some(4));
+    assert!(
+        refused.err.contains("accept the loss of exactly 2000 events (`es repair --accept-loss 2000`)"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(folder.run(&["repair", "--to", "new", "--accept-loss", "1000"]).code, Some(4));
+    assert!(!folder.path("new").exists() && !folder.path("new.lost-and-found.jsonl").exists());
+
+    let before = folder.json(&["--store", "store", "repair", "--to", "new", "--accept-loss", "2000"]);
+    assert_eq!(before["repaired"]["new_store_id"], json!(true));
+    assert_eq!((&before["repaired"]["set_aside"], &before["repaired"]["snapshots_dropped"]), (&json!(1000), &json!(1)));
+    folder.done(&["--store", "new", "verify"]);
+
+    // What was set aside is the second half of the export, and can be imported.
+    let aside = folder.read("new.lost-and-found.jsonl");
+    assert!(export.ends_with(&aside) && aside.lines().count() == 1000);
+    folder.done(&["--store", "new", "import", "new.lost-and-found.jsonl"]);
+    assert_eq!(folder.json(&["--store", "new", "info"])["head"], json!(1000));
+}

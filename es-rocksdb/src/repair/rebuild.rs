@@ -1,0 +1,200 @@
+//! A new store of what was saved.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use es_core::{CommitPart, Position, RecordedEvent, StoreError};
+use rocksdb::WriteBatch;
+use uuid::Uuid;
+
+use super::records::{Sources, Survey, Whole, tell};
+use super::{RepairError, Repaired, SetAside, check, refused};
+use crate::acknowledged::Mark;
+use crate::database::{Database, place_of};
+use crate::error::of_rocksdb;
+use crate::key;
+use crate::open::{self, Opened};
+use crate::options::{self, Durability, Options};
+use crate::record::Decoder;
+use crate::schema::{Cf, META_CREATED, META_STORE_ID};
+use crate::verify::{Progress, stands_for_itself};
+
+/// How many bytes are written at a time.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+pub(super) fn write(
+    damaged: &Path,
+    target: &Path,
+    sources: &Sources,
+    survey: &Survey,
+    set_aside: SetAside<'_>,
+    progress: Progress<'_>,
+) -> Result<Repaired, RepairError> {
+    let target = std::path::absolute(target).map_err(refused("find the full path of", target))?;
+    let is_free = match fs::read_dir(&target) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !target.exists(),
+    };
+    if !is_free || target.starts_with(damaged) {
+        return Err(RepairError::Target { folder: target });
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    // NOTE: under another name until it is whole, so that half a store is never taken for one.
+    let incomplete = target.with_file_name(format!("{name}.incomplete"));
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(refused("create the folder", parent))?;
+    }
+    fs::create_dir(&incomplete).map_err(refused("create the folder", &incomplete))?;
+    let made = fill(&incomplete, sources, survey, progress)
+        .and_then(|made| check(&incomplete, progress).map(|_| made))
+        .and_then(|made| Ok(Repaired { set_aside: spare(sources, survey, set_aside)?, ..made }))
+        .and_then(|made| complete(&incomplete, &target).map(|()| made));
+    match made {
+        Ok(made) => Ok(Repaired { folder: target, ..made }),
+        Err(error) => {
+            // NOTE: the error that counts is the first.
+            let _ = fs::remove_dir_all(&incomplete);
+            Err(error)
+        }
+    }
+}
+
+/// Gives the new store its name, once all of it is on the disk.
+fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
+    let sync = |path: &Path| {
+        if cfg!(not(unix)) && path.is_dir() {
+            return Ok(());
+        }
+        File::open(path).and_then(|file| file.sync_all()).map_err(refused("sync", path))
+    };
+    for entry in fs::read_dir(incomplete).map_err(refused("read the folder", incomplete))? {
+        sync(&entry.map_err(refused("read the folder", incomplete))?.path())?;
+    }
+    sync(incomplete)?;
+    if target.exists() {
+        fs::remove_dir(target).map_err(refused("replace", target))?;
+    }
+    fs::rename(incomplete, target).map_err(refused("rename", incomplete))?;
+    target.parent().map_or(Ok(()), sync)
+}
+
+/// Writes everything that is kept.
+fn fill(folder: &Path, sources: &Sources, survey: &Survey, progress: Progress<'_>) -> Result<Repaired, RepairError> {
+    let Opened { database, mark, id, .. } = open::open(folder, &Options::new())?;
+    let (id, is_new_id) = identify(&database, sources, survey, id)?;
+    let mut decoder = Decoder::default();
+    let mut out = Out { database: &database, batch: WriteBatch::new() };
+    for position in 1..=survey.kept {
+        let whole = sources.record(survey, position, &mut decoder);
+        let place = || Position::new(position).map_or_else(String::new, place_of);
+        let Whole { event, record } = whole
+            .ok_or_else(|| StoreError::damaged(place(), "expected the record that was found before, found none"))?;
+        out.event(&event, &record)?;
+        tell(progress, "events", position, Some(survey.kept));
+    }
+    let mut entries = 0;
+    for cf in [Cf::Keys, Cf::Rows] {
+        let mut written = Ok(());
+        sources.scan(cf, |key, value| {
+            if written.is_ok() && stands_for_itself(cf, key, value) {
+                entries += 1;
+                written = out.put(cf, key, value);
+            }
+        });
+        written?;
+    }
+    out.write()?;
+    database.flush()?;
+    database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
+    mark.raise(Mark { sequence: database.sequence(), head: Position::new(survey.kept) });
+    mark.sync().map_err(refused("sync the mark of", folder))?;
+    Ok(Repaired { folder: PathBuf::new(), id, is_new_id, events: survey.kept, entries, set_aside: 0 })
+}
+
+/// Gives the new store the id of the damaged one, unless events were lost or it is not known.
+fn identify(database: &Database, sources: &Sources, survey: &Survey, new: Uuid) -> Result<(Uuid, bool), StoreError> {
+    let meta = database.family(Cf::Meta)?;
+    let mut batch = WriteBatch::new();
+    if let Some(created) = sources.value(Cf::Meta, META_CREATED).filter(|created| created.len() == size_of::<i64>()) {
+        batch.put_cf(meta, META_CREATED, created);
+    }
+    let old = sources.value(Cf::Meta, META_STORE_ID).and_then(|id| Uuid::from_slice(&id).ok());
+    let kept = old.filter(|_| survey.kept == survey.last);
+    if let Some(id) = kept {
+        batch.put_cf(meta, META_STORE_ID, id.as_bytes());
+    }
+    let written = database.raw().write_opt(batch, &options::write(Durability::Sync));
+    written.map_err(|error| of_rocksdb("write", "the identity of the new store", error))?;
+    Ok((kept.unwrap_or(new), kept.is_none()))
+}
+
+/// Hands on what can be read behind the cut.
+fn spare(sources: &Sources, survey: &Survey, set_aside: SetAside<'_>) -> Result<u64, RepairError> {
+    let failed = refused("write", Path::new("the events that are set aside"));
+    let mut decoder = Decoder::default();
+    let (mut commit, mut count) = (Vec::<RecordedEvent>::new(), 0);
+    let mut hand_on = |commit: &mut Vec<RecordedEvent>| {
+        let is_whole =
+            commit.first().is_some_and(|first| first.part.index == 0 && first.part.size as usize == commit.len());
+        for mut event in commit.drain(..) {
+            if !is_whole {
+                event.part = CommitPart { index: 0, size: 1 };
+            }
+            count += 1;
+            set_aside(&event).map_err(&failed)?;
+        }
+        Ok::<_, RepairError>(())
+    };
+    for position in survey.kept + 1..=survey.last {
+        let Some(Whole { event, .. }) = sources.record(survey, position, &mut decoder) else {
+            hand_on(&mut commit)?;
+            continue;
+        };
+        if event.part.index == 0 {
+            hand_on(&mut commit)?;
+        }
+        let is_last = event.part.is_last();
+        commit.push(event);
+        if is_last {
+            hand_on(&mut commit)?;
+        }
+    }
+    hand_on(&mut commit)?;
+    Ok(count)
+}
+
+/// Writes in batches.
+struct Out<'a> {
+    database: &'a Database,
+    batch: WriteBatch,
+}
+
+impl Out<'_> {
+    /// An event with everything that must be there for it. Its record stays what it is, byte by byte.
+    fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
+        let position = key::position(event.position);
+        let posting = |name: &str| key::posting(name, event.position);
+        self.put(Cf::Log, &position, record)?;
+        self.put(Cf::Streams, &key::in_stream(&event.stream, event.revision), record)?;
+        self.put(Cf::Ids, &key::id(event.id), &position)?;
+        self.put(Cf::Heads, event.stream.as_str().as_bytes(), &key::revision(event.revision))?;
+        self.put(Cf::Categories, &posting(event.stream.category_str()), &[])?;
+        self.put(Cf::Types, &posting(event.event_type.as_str()), &[])?;
+        for tag in &event.tags {
+            self.put(Cf::Tags, &posting(tag.as_str()), &[])?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.batch.put_cf(self.database.family(cf)?, key, value);
+        if self.batch.size_in_bytes() >= BATCH_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        // NOTE: the new store counts only when it is complete, and by then it is on the disk.
+        let written =
+            self.database.raw().write_opt(std::mem::take(&mut self.batch), &options::write(Durability::Buffered));
+        written.map_err(|error| of_rocksdb("write", "the new store", error))
+    }
+}

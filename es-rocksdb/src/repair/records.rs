@@ -1,0 +1,404 @@
+//! Reading around damage: which records are whole, and where.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use es_core::{Position, RecordedEvent, Revision, StreamId};
+use rocksdb::{DBRawIterator, ReadOptions};
+
+use super::{Loss, Report};
+use crate::acknowledged::Mark;
+use crate::database::{Database, Tier, decode_at, decode_in};
+use crate::key;
+use crate::record::Decoder;
+use crate::schema::Cf;
+use crate::verify::{Progress, place_in_stream};
+
+/// How many of something are named in a report.
+const NAMED: usize = 100;
+const TELL_EVERY: u64 = 1024;
+
+/// What was found under a key.
+pub(super) enum Seen<T> {
+    Whole(T),
+    /// There is something, or may be, that cannot be read.
+    Broken,
+    Absent,
+}
+
+impl<T> Seen<T> {
+    pub(super) fn whole(self) -> Option<T> {
+        match self {
+            Self::Whole(found) => Some(found),
+            Self::Broken | Self::Absent => None,
+        }
+    }
+}
+
+/// A record that is whole.
+pub(super) struct Whole {
+    pub(super) event: RecordedEvent,
+    pub(super) record: Vec<u8>,
+}
+
+/// Databases, the newest last.
+pub(super) struct Sources {
+    databases: Vec<Database>,
+    strict: ReadOptions,
+    lenient: ReadOptions,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("databases", &self.databases.len()).finish_non_exhaustive()
+    }
+}
+
+/// Which events can be saved.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// The last position that is known of; 0 for none.
+    pub(super) last: u64,
+    /// The last position that is kept; 0 for none.
+    pub(super) kept: u64,
+    /// Where the records stand that the log has no more.
+    elsewhere: BTreeMap<u64, (StreamId, Revision)>,
+}
+
+impl Sources {
+    pub(super) fn new(databases: Vec<Database>) -> Self {
+        let (mut strict, mut lenient) = (ReadOptions::default(), ReadOptions::default());
+        strict.set_verify_checksums(true);
+        lenient.set_verify_checksums(false);
+        // NOTE: a block that is broken must not be found in the cache by who wants a whole one.
+        lenient.fill_cache(false);
+        Self { databases, strict, lenient }
+    }
+
+    /// What stands under a key. A block whose checksum does not fit is read all the same: it may have whole records, whose
+    /// own checksums `accept` looks at.
+    fn look<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Seen<T> {
+        let mut is_broken = false;
+        for database in self.databases.iter().rev() {
+            let Ok(family) = database.family(cf) else { continue };
+            for options in [&self.strict, &self.lenient] {
+                match database.raw().get_pinned_cf_opt(family, key, options) {
+                    Ok(Some(value)) => match accept(&value) {
+                        Some(found) => return Seen::Whole(found),
+                        None => is_broken = true,
+                    },
+                    Ok(None) => break,
+                    Err(_) => is_broken = true,
+                }
+            }
+        }
+        if is_broken { Seen::Broken } else { Seen::Absent }
+    }
+
+    /// A value that has no checksum of its own.
+    pub(super) fn value(&self, cf: Cf, key: &[u8]) -> Option<Vec<u8>> {
+        let found = |database: &Database| database.get(cf, key, Tier::Any).ok().flatten().map(|value| value.to_vec());
+        self.databases.iter().rev().find_map(found)
+    }
+
+    fn at(&self, position: Position, decoder: &mut Decoder) -> Seen<Whole> {
+        self.look(Cf::Log, &key::position(position), |record| {
+            let event = decode_at(position, record, decoder).ok()?;
+            Some(Whole { event, record: record.to_vec() })
+        })
+    }
+
+    fn under(&self, stream: &StreamId, revision: Revision, decoder: &mut Decoder) -> Seen<Whole> {
+        self.look(Cf::Streams, &key::in_stream(stream, revision), |record| {
+            let event = decode_in(stream, revision, record, decoder).ok()?;
+            Some(Whole { event, record: record.to_vec() })
+        })
+    }
+
+    /// The record of a position, from wherever it is whole.
+    pub(super) fn record(&self, survey: &Survey, position: u64, decoder: &mut Decoder) -> Option<Whole> {
+        let in_log = self.at(Position::new(position)?, decoder).whole();
+        in_log.or_else(|| {
+            let (stream, revision) = survey.elsewhere.get(&position)?;
+            self.under(stream, *revision, decoder).whole()
+        })
+    }
+
+    /// Visits the entries of a family that RocksDB can read, the newest of each key last; says whether it could read all.
+    pub(super) fn scan(&self, cf: Cf, mut visit: impl FnMut(&[u8], &[u8])) -> bool {
+        let mut is_whole = true;
+        for database in &self.databases {
+            if database.family(cf).is_ok() {
+                let scanned = database.iterate(cf, Vec::new(), Tier::Any).map(|mut all| around(&mut all, &mut visit));
+                is_whole &= scanned.unwrap_or(false);
+            }
+        }
+        is_whole
+    }
+
+    /// Finds out which events can be saved.
+    pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> Survey {
+        let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
+        let looked_at = known.max(self.last_in_log());
+        let mut survey = Survey { last: looked_at, kept: 0, elsewhere: BTreeMap::new() };
+        let mut missing = BTreeSet::new();
+        let mut decoder = Decoder::default();
+        for position in (1..=looked_at).filter_map(Position::new) {
+            if self.at(position, &mut decoder).whole().is_none() {
+                missing.insert(position.get());
+            }
+            tell(progress, "salvage", position.get(), Some(looked_at));
+        }
+        // NOTE: without a mark nothing says that the log does not end too early.
+        if !missing.is_empty() || !report.loss.other.is_empty() || mark.is_none() {
+            self.search(&mut survey, &missing, progress);
+        }
+        if let Some(last) = self.record(&survey, survey.last, &mut decoder) {
+            // NOTE: a commit whose beginning is there has had an end.
+            let part = last.event.part;
+            survey.last += u64::from(part.size.saturating_sub(part.index).saturating_sub(1));
+        }
+        let is_lost = |position: u64| {
+            let is_in_log = position <= looked_at && !missing.contains(&position);
+            !is_in_log && !survey.elsewhere.contains_key(&position)
+        };
+        let first_lost = (1..=survey.last).find(|position| is_lost(*position)).unwrap_or(survey.last + 1);
+        survey.kept = self.end_of_commit(&survey, first_lost - 1, &mut decoder);
+        report.from_streams = survey.elsewhere.range(..=survey.kept).count() as u64;
+        (report.head, report.last) = (Position::new(survey.kept), Position::new(survey.last));
+        self.measure(&survey, &mut report.loss, is_lost, progress);
+        survey
+    }
+
+    /// The last position of which the log family has a whole record, as far as it can be read on from one end.
+    fn last_in_log(&self) -> u64 {
+        let (mut last, mut decoder) = (0, Decoder::default());
+        let mut visit = |key: &[u8], record: &[u8]| {
+            // NOTE: a key alone is not believed: everything up to it is looked for.
+            let position = key::decode_position(key).ok();
+            let event = position.and_then(|position| decode_at(position, record, &mut decoder).ok());
+            last = last.max(event.as_ref().map_or(0, |event| event.position.get()));
+            event.is_some()
+        };
+        for database in &self.databases {
+            let Ok(mut log) = database.iterate(Cf::Log, Vec::new(), Tier::Any) else { continue };
+            log.seek_to_last();
+            if !log.item().is_some_and(|(key, record)| visit(key, record)) {
+                around(&mut log, &mut |key, record| {
+                    visit(key, record);
+                });
+            }
+        }
+        last
+    }
+
+    /// Looks for missing records under every stream that is known.
+    fn search(&self, survey: &mut Survey, missing: &BTreeSet<u64>, progress: Progress<'_>) {
+        let (in_log, mut last) = (survey.last, survey.last);
+        let heads = self.streams(in_log);
+        let (total, mut decoder) = (heads.len() as u64, Decoder::default());
+        for ((stream, head), done) in heads.into_iter().zip(1..) {
+            tell(progress, "streams", done, Some(total));
+            let mut beyond = 0;
+            for revision in (0..).map(Revision::new) {
+                match self.under(&stream, revision, &mut decoder) {
+                    Seen::Whole(Whole { event, .. }) => {
+                        let position = event.position.get();
+                        if position > in_log || missing.contains(&position) {
+                            last = last.max(position);
+                            survey.elsewhere.insert(position, (stream.clone(), revision));
+                        }
+                    }
+                    Seen::Absent if revision > head => break,
+                    Seen::Absent | Seen::Broken => {}
+                }
+                // NOTE: behind the head that is known, no more can be hidden than is missing.
+                beyond += usize::from(revision > head);
+                if beyond > missing.len() {
+                    break;
+                }
+            }
+        }
+        survey.last = last;
+    }
+
+    /// Every stream that anything speaks of, with its last revision as far as it is known.
+    fn streams(&self, last: u64) -> HashMap<StreamId, Revision> {
+        let (mut heads, mut decoder) = (HashMap::<StreamId, Revision>::new(), Decoder::default());
+        let mut raise = |stream: StreamId, revision: Revision| {
+            let head = heads.entry(stream).or_insert(revision);
+            *head = revision.max(*head);
+        };
+        let are_whole = self.scan(Cf::Heads, |key, value| {
+            let stream = std::str::from_utf8(key).ok().and_then(|name| StreamId::new(name).ok());
+            if let (Some(stream), Ok(revision)) = (stream, key::decode_revision(value)) {
+                // NOTE: a head of which the stream knows nothing is not believed: all revisions up to it are looked for.
+                let is_wrong = matches!(self.under(&stream, revision, &mut decoder), Seen::Absent);
+                raise(stream, if is_wrong { Revision::FIRST } else { revision });
+            }
+        });
+        self.scan(Cf::Streams, |key, record| {
+            if let Ok((stream, revision)) = place_in_stream(key)
+                && decode_in(&stream, revision, record, &mut decoder).is_ok()
+            {
+                raise(stream, revision);
+            }
+        });
+        if !are_whole {
+            for position in (1..=last).filter_map(Position::new) {
+                if let Seen::Whole(Whole { event, .. }) = self.at(position, &mut decoder) {
+                    raise(event.stream, event.revision);
+                }
+            }
+        }
+        heads
+    }
+
+    /// The last position up to another one that ends a commit.
+    fn end_of_commit(&self, survey: &Survey, position: u64, decoder: &mut Decoder) -> u64 {
+        match self.record(survey, position, decoder) {
+            Some(Whole { event, .. }) if !event.part.is_last() => {
+                position.saturating_sub(u64::from(event.part.index) + 1)
+            }
+            _ => position,
+        }
+    }
+
+    /// Says what is lost.
+    fn measure(&self, survey: &Survey, loss: &mut Loss, is_lost: impl Fn(u64) -> bool, progress: Progress<'_>) {
+        loss.events = survey.last - survey.kept;
+        if loss.events == 0 {
+            return;
+        }
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        let (mut decoder, mut unreadable) = (Decoder::default(), 0);
+        let mut behind = HashMap::<StreamId, u64>::new();
+        for position in survey.kept + 1..=survey.last {
+            if is_lost(position) {
+                unreadable += 1;
+                match ranges.last_mut() {
+                    Some((_, end)) if *end + 1 == position => *end = position,
+                    _ => ranges.push((position, position)),
+                }
+            } else if let Some(Whole { event, .. }) = self.record(survey, position, &mut decoder) {
+                *behind.entry(event.stream).or_default() += 1;
+            }
+        }
+        loss.set_aside = loss.events - unreadable;
+        let ends = ranges.into_iter().filter_map(|(from, to)| Some((Position::new(from)?, Position::new(to)?)));
+        loss.unreadable = ends.take(NAMED).collect();
+        let mut streams = self.shortened(survey, behind, progress);
+        loss.more_streams = streams.len().saturating_sub(NAMED) as u64;
+        streams.truncate(NAMED);
+        loss.streams = streams;
+    }
+
+    /// How many events each stream loses: those that can be read behind the cut, and what its head speaks of besides.
+    fn shortened(
+        &self,
+        survey: &Survey,
+        behind: HashMap<StreamId, u64>,
+        progress: Progress<'_>,
+    ) -> Vec<(StreamId, u64)> {
+        let mut decoder = Decoder::default();
+        // Of each stream, how many events it had, and how many of them are kept.
+        let mut known = HashMap::<StreamId, (u64, u64)>::new();
+        for (stream, head) in self.streams(survey.last) {
+            let last = self.under(&stream, head, &mut decoder).whole();
+            if last.is_none_or(|last| last.event.position.get() > survey.kept) {
+                known.insert(stream, (head.get().saturating_add(1), 0));
+            }
+        }
+        for position in 1..=survey.kept {
+            tell(progress, "streams", position, Some(survey.kept));
+            if let Some(Whole { event, .. }) = self.record(survey, position, &mut decoder)
+                && let Some((_, kept)) = known.get_mut(&event.stream)
+            {
+                *kept += 1;
+            }
+        }
+        let mut lost: BTreeMap<StreamId, u64> = behind.into_iter().collect();
+        for (stream, (had, kept)) in known {
+            let at_least = lost.entry(stream).or_default();
+            *at_least = had.saturating_sub(kept).max(*at_least);
+        }
+        lost.into_iter().filter(|(_, events)| *events > 0).collect()
+    }
+}
+
+pub(super) fn tell(progress: Progress<'_>, what: &str, done: u64, total: Option<u64>) {
+    if done.is_multiple_of(TELL_EVERY) {
+        progress(what, done, total);
+    }
+}
+
+/// Visits every entry that can be read, beyond those that cannot be; says whether there were none of these.
+fn around(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
+    entries.seek_to_first();
+    let (mut is_whole, mut last) = (true, Vec::new());
+    loop {
+        while let Some((key, value)) = entries.item() {
+            visit(key, value);
+            last.clear();
+            last.extend_from_slice(key);
+            entries.next();
+        }
+        if entries.status().is_ok() {
+            return is_whole;
+        }
+        is_whole = false;
+        if !leap(entries, &last, visit) {
+            return false;
+        }
+    }
+}
+
+/// Leaps over a block that cannot be read, to a key that can be; visits what stands between, from behind.
+fn leap(entries: &mut DBRawIterator<'_>, last: &[u8], visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
+    for target in behind(last) {
+        entries.seek(&target);
+        let Some(landed) = entries.key().map(<[u8]>::to_vec) else {
+            if entries.status().is_ok() {
+                return false;
+            }
+            continue;
+        };
+        entries.prev();
+        while let Some((key, value)) = entries.item().filter(|(key, _)| *key > last) {
+            visit(key, value);
+            entries.prev();
+        }
+        entries.seek(&landed);
+        return entries.valid();
+    }
+    false
+}
+
+/// Keys behind another, ever farther.
+fn behind(last: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    const STEPS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+    let nearest = std::iter::once([last, &[0]].concat());
+    let farther = (0..last.len()).rev().flat_map(move |end| {
+        STEPS.into_iter().filter_map(move |step| {
+            let byte = last.get(end)?.checked_add(step)?;
+            Some([last.get(..end)?, &[byte]].concat())
+        })
+    });
+    let first = last.first().copied().unwrap_or_default();
+    nearest.chain(farther).chain((first..=u8::MAX).skip(1).map(|byte| vec![byte]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaps_go_ever_farther_up_to_the_last_byte() {
+        let targets: Vec<_> = behind(b"a\xfe").collect();
+        assert_eq!(targets.first().unwrap(), b"a\xfe\0");
+        assert!(targets.contains(&b"a\xff".to_vec()) && targets.contains(&b"b".to_vec()));
+        assert_eq!(targets.last().unwrap(), &[0xff]);
+        assert!(targets.iter().all(|target| target.as_slice() > b"a\xfe".as_slice()));
+        assert_eq!(behind(b"").count(), 256);
+    }
+}

@@ -1,0 +1,199 @@
+//! A copy of the damaged folder that may be changed, and the databases that can be opened in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode};
+
+use super::records::Sources;
+use super::{RepairError, Report, refused};
+use crate::acknowledged::Mark;
+use crate::database::Database;
+use crate::log_file;
+use crate::options::{self, Options};
+use crate::recovery;
+
+const CURRENT: &str = "CURRENT";
+const MANIFEST: &str = "MANIFEST-";
+const LOG: &str = ".log";
+const TABLE: &str = ".sst";
+/// What tells a folder of ours from any other.
+const MARKER: &str = "es-repair";
+
+/// The folder of a repair. It is removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    folder: PathBuf,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "could not remove the scratch folder of a repair");
+        }
+    }
+}
+
+impl Scratch {
+    /// Copies the store, and sets right in the copy what is certain.
+    pub(super) fn new(store: &Path, notes: &mut Vec<String>) -> Result<Self, RepairError> {
+        let scratch = Self { folder: create(store)? };
+        let copy = scratch.store();
+        fs::create_dir(&copy).map_err(refused("create the folder", &copy))?;
+        for entry in fs::read_dir(store).map_err(refused("read the folder", store))? {
+            let entry = entry.map_err(refused("read the folder", store))?;
+            let (from, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let is_needed = name != "LOCK" && !name.starts_with("LOG");
+            if !is_needed || !entry.file_type().map_err(refused("look at", &from))?.is_file() {
+                continue;
+            }
+            let to = copy.join(&name);
+            // NOTE: RocksDB never changes a table file. All other files are copied, because they are changed here.
+            if !(name.ends_with(TABLE) && fs::hard_link(&from, &to).is_ok()) {
+                fs::copy(&from, &to).map_err(refused("copy", &from))?;
+            }
+        }
+        let is_log = |name: &str| name.ends_with(LOG) || name.starts_with(MANIFEST);
+        for (name, at) in log_file::mend_bits(&copy, is_log).map_err(refused("mend", &copy))? {
+            notes.push(format!(
+                "one bit of the record at byte {at} of {name} is set right: its checksum says which one it was"
+            ));
+        }
+        mend_current(&copy, notes)?;
+        Ok(scratch)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.join("store")
+    }
+
+    /// Opens what can be opened. A store whose manifest is gone comes in two: its tables, and its write-ahead log.
+    pub(super) fn open(&self, damaged: &Path, mark: Option<Mark>, report: &mut Report) -> Result<Sources, RepairError> {
+        let copy = self.store();
+        let (databases, log_folder) = match open(&copy) {
+            Ok(database) => (vec![database], copy),
+            Err(error) => {
+                let note =
+                    "the manifest, which says which tables there are, is made anew from the tables and the log files";
+                report.notes.push(format!("{note}, because {}", error.into_string()));
+                report
+                    .loss
+                    .other
+                    .push("rows and unique keys may be of an earlier time, or be there though removed".to_owned());
+                self.open_in_parts(damaged)?
+            }
+        };
+        let readable = databases.iter().map(Database::sequence).max().unwrap_or_default();
+        let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
+        let whole = recovery::look(&log_folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
+            .map_err(hopeless)?
+            .latest_sequence_number();
+        let has_hole = whole < databases.last().map_or(0, Database::sequence);
+        let is_short = mark.is_some_and(|mark| readable < mark.sequence);
+        if has_hole || is_short {
+            let what = if has_hole { "in the middle" } else { "at the end" };
+            report.loss.other.push(format!("changes of rows and unique keys that stood {what} of the write-ahead log"));
+        }
+        Ok(Sources::new(databases))
+    }
+
+    /// The tables under a manifest that RocksDB makes of them, and the write-ahead log under one of an empty store. The families
+    /// of a log are numbers, which only the manifest names; an empty store gives its families the same numbers.
+    fn open_in_parts(&self, damaged: &Path) -> Result<(Vec<Database>, PathBuf), RepairError> {
+        let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
+        let (copy, log) = (self.store(), self.folder.join("log"));
+        let options = Options::new();
+        let mut creating = options::database(&options);
+        creating.create_missing_column_families(true);
+        drop(DB::open_cf_descriptors(&creating, &log, options::families(&options)).map_err(hopeless)?);
+        let highest = numbered(&log)?.into_iter().map(|(number, _)| number).max().unwrap_or_default();
+        for (_, own) in numbered(&log)?.into_iter().filter(|(_, path)| path.extension().is_some_and(|end| end == "log"))
+        {
+            fs::remove_file(&own).map_err(refused("remove", &own))?;
+        }
+        let mut files = numbered(&copy)?;
+        files.sort();
+        for (number, file) in files.into_iter().filter(|(_, path)| path.extension().is_some_and(|end| end == "log")) {
+            // NOTE: RocksDB reads the log files from the number on that the manifest names, in the order of their numbers.
+            let to = log.join(format!("{:06}{LOG}", highest + 1 + number));
+            fs::rename(&file, &to).map_err(refused("rename", &file))?;
+        }
+        let mut databases = Vec::new();
+        if has_tables(&copy)? {
+            for name in names(&copy)?.iter().filter(|name| *name == CURRENT || name.starts_with(MANIFEST)) {
+                fs::remove_file(copy.join(name)).map_err(refused("remove", &copy))?;
+            }
+            DB::repair(&rocksdb::Options::default(), &copy).map_err(hopeless)?;
+            databases.push(open(&copy).map_err(hopeless)?);
+        }
+        // ORDER: the log is newer than the tables.
+        databases.push(open(&log).map_err(hopeless)?);
+        Ok((databases, log))
+    }
+}
+
+fn hopeless(folder: &Path, error: rocksdb::Error) -> RepairError {
+    RepairError::Hopeless { folder: folder.to_owned(), detail: error.into_string() }
+}
+
+/// A new folder beside the store, or among the temporary files where nothing can be written beside it.
+fn create(store: &Path) -> Result<PathBuf, RepairError> {
+    let name = store.file_name().unwrap_or_default().to_string_lossy();
+    let beside = store.with_file_name(format!("{name}.repairing"));
+    if beside.join(MARKER).exists() {
+        // NOTE: of a repair that was killed.
+        fs::remove_dir_all(&beside).map_err(refused("remove what an earlier repair has left in", &beside))?;
+    }
+    let elsewhere = std::env::temp_dir().join(format!("{MARKER}-{}-{name}", std::process::id()));
+    let folder = if fs::create_dir(&beside).is_ok() {
+        beside
+    } else {
+        fs::create_dir(&elsewhere).map_err(refused("create the folder", &elsewhere))?;
+        elsewhere
+    };
+    fs::write(folder.join(MARKER), b"").map_err(refused("write to", &folder))?;
+    Ok(folder)
+}
+
+/// Makes `CURRENT` name the last manifest, where it names none that is there.
+fn mend_current(copy: &Path, notes: &mut Vec<String>) -> Result<(), RepairError> {
+    let current = copy.join(CURRENT);
+    let named = fs::read_to_string(&current).unwrap_or_default();
+    let is_good = named.ends_with('\n') && named.starts_with(MANIFEST) && copy.join(named.trim_end()).is_file();
+    let number = |name: &str| name.strip_prefix(MANIFEST).and_then(|number| number.parse::<u64>().ok());
+    let last = names(copy)?.into_iter().filter_map(|name| Some((number(&name)?, name))).max();
+    if let Some((_, last)) = last.filter(|_| !is_good) {
+        fs::write(&current, format!("{last}\n")).map_err(refused("write", &current))?;
+        notes.push(format!("the file CURRENT is missing or torn; the last manifest is {last}"));
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, RepairError> {
+    let entries = fs::read_dir(folder).map_err(refused("read the folder", folder))?;
+    let names: Result<_, _> = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+    names.map_err(refused("read the folder", folder))
+}
+
+fn has_tables(folder: &Path) -> Result<bool, RepairError> {
+    Ok(names(folder)?.iter().any(|name| name.ends_with(TABLE)))
+}
+
+/// Files whose names begin with a number, or end with one behind a dash.
+fn numbered(folder: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
+    let number = |name: &str| name.split(['.', '-']).find_map(|part| part.parse().ok());
+    Ok(names(folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(&name)))).collect())
+}
+
+/// Opens a database so that what cannot be read hides nothing else.
+fn open(folder: &Path) -> Result<Database, rocksdb::Error> {
+    let families = DB::list_cf(&rocksdb::Options::default(), folder)?;
+    let mut options = rocksdb::Options::default();
+    options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+    // NOTE: a table that is missing or has another length is an error only when it is read.
+    options.set_paranoid_checks(false);
+    options.set_max_open_files(64);
+    let families = families.into_iter().map(|name| ColumnFamilyDescriptor::new(name, rocksdb::Options::default()));
+    let db = DB::open_cf_descriptors_read_only(&options, folder, families, false)?;
+    Ok(Database::new(db, folder.to_owned()))
+}

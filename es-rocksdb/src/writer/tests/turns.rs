@@ -1,0 +1,154 @@
+//! On which thread a commit is written, and what becomes of those who wait when it goes wrong there.
+
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+use std::thread::ThreadId;
+
+use super::*;
+
+/// A store whose disk does something before each write.
+fn store_with(folder: &std::path::Path, mut before: impl FnMut() + Send + 'static) -> RocksDbStore {
+    let options = Options::new();
+    let opened = open::open(folder, &options).unwrap();
+    let database = Arc::new(Mutex::new(None::<Arc<Database>>));
+    let handle = Arc::clone(&database);
+    let disk: WriteToDisk = Box::new(move |batch| {
+        before();
+        let database = handle.lock().unwrap();
+        Ok(database.as_ref().unwrap().raw().write_opt(batch, &options::write(Durability::Sync))?)
+    });
+    let store = RocksDbStore::start(opened, &options, Some(disk)).unwrap();
+    *database.lock().unwrap() = store.database_for_test();
+    store
+}
+
+type Last = Arc<Mutex<Option<(ThreadId, String)>>>;
+
+/// A store, and the thread on which it wrote last.
+fn store_that_tells(folder: &std::path::Path) -> (RocksDbStore, Last) {
+    let last = Last::default();
+    let store = store_with(folder, {
+        let last = Arc::clone(&last);
+        move || {
+            let thread = std::thread::current();
+            *last.lock().unwrap() = Some((thread.id(), thread.name().unwrap_or_default().to_owned()));
+        }
+    });
+    (store, last)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_commit_of_a_worker_is_written_on_its_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, last) = store_that_tells(folder.path());
+    // NOTE: in a task, because the test itself does not run on a worker.
+    let task = tokio::spawn(async move {
+        for _ in 0..3 {
+            store.commit(to_stream(ExpectedRevision::Any)).await.unwrap();
+            let (thread, _) = last.lock().unwrap().take().unwrap();
+            assert_eq!(thread, std::thread::current().id());
+        }
+    });
+    task.await.unwrap();
+}
+
+/// `block_in_place` panics where there is no thread that could take over the other tasks.
+#[test]
+fn where_other_tasks_could_not_go_on_the_thread_of_the_writer_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, last) = store_that_tells(folder.path());
+    let commit = || async { store.commit(to_stream(ExpectedRevision::Any)).await.unwrap() };
+    let assert_handed_over = || {
+        let (_, name) = last.lock().unwrap().take().unwrap();
+        assert_eq!(name, "es-rocksdb-writer");
+    };
+    let one = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    one.block_on(commit());
+    assert_handed_over();
+    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    many.block_on(commit());
+    assert_handed_over();
+    many.block_on(tokio::task::LocalSet::new().run_until(commit()));
+    assert_handed_over();
+    let own = store.clone();
+    let local = tokio::task::LocalSet::new();
+    let task = local.spawn_local(async move { own.commit(to_stream(ExpectedRevision::Any)).await.unwrap() });
+    many.block_on(local.run_until(task)).unwrap();
+    assert_handed_over();
+}
+
+#[test]
+fn without_a_runtime_who_polls_a_lone_commit_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, last) = store_that_tells(folder.path());
+    let mut commit = pin!(store.commit(to_stream(ExpectedRevision::NoStream)));
+    let Poll::Ready(committed) = commit.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("it waits for somebody")
+    };
+    assert_eq!(committed.unwrap().position(), Some(Position::FIRST));
+    assert_eq!(last.lock().unwrap().take().unwrap().0, std::thread::current().id());
+}
+
+/// While one writes for itself, the others gather; then all of them share one write of the thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_somebody_writes_for_itself_shares_the_next_write() {
+    const OTHERS: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let store = store_with(folder.path(), move || {
+        entered.send(std::thread::current().name() == Some("es-rocksdb-writer")).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    let commit = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.commit(to_stream(ExpectedRevision::Any)).await })
+    };
+    let first = commit();
+    assert_eq!(is_in.recv().await, Some(false));
+    let mut others: Vec<_> = (0..OTHERS).map(|_| commit()).collect();
+    while store.queued_for_test() < OTHERS {
+        tokio::task::yield_now().await;
+    }
+    // NOTE: nobody waits for the answer of a dropped future, but its commit is in the queue and will be written.
+    others.remove(0).abort();
+    go_on.send(()).unwrap();
+    first.await.unwrap().unwrap();
+    assert_eq!(is_in.recv().await, Some(true));
+    go_on.send(()).unwrap();
+    for other in others {
+        other.await.unwrap().unwrap();
+    }
+    assert_eq!(store.head().await.unwrap(), Position::new(1 + OTHERS as u64));
+    assert_eq!((store.stats().commits, store.stats().batches), (1 + OTHERS as u64, 2));
+}
+
+/// A panic of the writer is no panic of whoever happened to write: all who wait get an error, as do all who come later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_on_the_thread_of_a_caller_stops_the_store_and_lets_everybody_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let store = store_with(folder.path(), move || {
+        entered.send(()).unwrap();
+        may_go_on.recv().unwrap();
+        panic!("on purpose");
+    });
+    let commit = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.commit(to_stream(ExpectedRevision::Any)).await })
+    };
+    let leading = commit();
+    is_in.recv().await.unwrap();
+    let following = commit();
+    while store.queued_for_test() < 1 {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(()).unwrap();
+    for waiting in [leading, following, commit()] {
+        stopped_reason(waiting.await.unwrap().unwrap_err());
+    }
+    let error = store.close().await.unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}

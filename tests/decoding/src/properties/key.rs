@@ -1,0 +1,69 @@
+//! Keys: each place has one key, and each key one place, in the same order.
+
+use arbitrary::{Result, Unstructured};
+use es_core::{EventId, Revision, Table, UniqueKey};
+use uuid::Uuid;
+
+use super::made;
+use crate::key;
+
+/// Keys, with any bytes as a key and as the choices for one:
+///
+/// - what a decoder accepts is written again as the same bytes, so that two keys are never one place;
+/// - what is written is read back, and sorts as name and number do;
+/// - no key of one name begins as the keys of another do;
+/// - a flipped bit is refused, or is another place: a key has no checksum, the record under it has.
+pub fn keys(data: &[u8]) {
+    if let Ok(position) = key::decode_position(data) {
+        assert_eq!(key::position(position), data);
+    }
+    if let Ok(revision) = key::decode_revision(data) {
+        assert_eq!(key::revision(revision), data);
+    }
+    // NOTE: an error says that the bytes are used up.
+    let _ = of_choices(data);
+}
+
+fn of_choices(data: &[u8]) -> Result<()> {
+    let mut choices = Unstructured::new(data);
+    let from = &mut choices;
+    let (a, b) = (made::stream(from)?, made::stream(from)?);
+    let (one, two) = (Revision::new(from.arbitrary()?), Revision::new(from.arbitrary()?));
+    let prefix = key::prefix(a.as_str());
+    let (first, second) = (key::in_stream(&a, one), key::in_stream(&b, two));
+    assert_eq!(key::decode_in_stream(&first, &prefix), Ok(one));
+    assert_eq!(first.cmp(&second), (a.as_str(), one).cmp(&(b.as_str(), two)), "{a:?} {one}, {b:?} {two}");
+    assert_eq!(second.starts_with(&prefix), a == b, "{a:?} and {b:?} share keys");
+    let place = made::position(from)?;
+    assert_eq!(key::decode_posting(&key::posting(a.as_str(), place), &prefix), Ok(place));
+    assert_eq!(key::decode_position(&key::position(place)), Ok(place));
+    let id = EventId::from_uuid(Uuid::from_u128(from.arbitrary()?));
+    assert_eq!(Uuid::from_bytes(key::id(id)), *id.as_uuid());
+
+    let mut flipped = first.clone();
+    let bit = from.arbitrary::<usize>()? % (flipped.len() * 8);
+    flipped[bit / 8] ^= 1 << (bit % 8);
+    assert_ne!(key::decode_in_stream(&flipped, &prefix), Ok(one), "bit {bit} of the key of {a:?} changes nothing");
+
+    let (table, other) = (made::name(from)?, made::name(from)?);
+    let (table, other) = (Table::new(table).expect("a table"), Table::new(other).expect("a table"));
+    let row: &[u8] = from.arbitrary()?;
+    let in_table = key::row(&table, row);
+    assert_eq!(key::decode_row(&in_table, &table).as_deref(), Ok(row));
+    assert_eq!(key::decode_row(&in_table, &other).is_ok(), table == other, "{table:?} and {other:?} share rows");
+    let (x, y) = ((made::name(from)?, made::name(from)?), (made::name(from)?, made::name(from)?));
+    let unique = |(scope, value): &(String, String)| key::unique(&UniqueKey::new(scope, value).expect("a key"));
+    assert_eq!(unique(&x) == unique(&y), x == y, "{x:?} and {y:?} share a unique key");
+
+    let rest = choices.take_rest();
+    if let Ok(revision) = key::decode_in_stream(rest, &prefix) {
+        assert_eq!(key::in_stream(&a, revision), rest);
+    }
+    if let Ok(position) = key::decode_posting(rest, &prefix) {
+        assert_eq!(key::posting(a.as_str(), position), rest);
+    }
+    if let Ok(row) = key::decode_row(rest, &table) {
+        assert_eq!(key::row(&table, &row), rest);
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Lines of `es import` and `es export`.
+
+use arbitrary::Unstructured;
+use es_core::{CommitPart, Position, RecordedEvent, Revision};
+
+use super::made;
+use crate::line::{self, Line};
+
+/// Lines, with any bytes as lines and as the choices for an event:
+///
+/// - what is imported is exported as a line that is imported as the same, and from then on is the same line;
+/// - what is exported is imported as it was.
+pub fn lines(data: &[u8]) {
+    // NOTE: a seed of many lines is read as what it is.
+    for text in data.split(|byte| *byte == b'\n') {
+        if let Ok(line) = line::parse(text) {
+            read(&line);
+        }
+    }
+    let Ok(event) = made::event(&mut Unstructured::new(data)) else { return };
+    let text = written(&event);
+    let line = line::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault:?}", String::from_utf8_lossy(&text)));
+    assert_eq!(line, as_line(&event), "{}", String::from_utf8_lossy(&text));
+    assert_eq!(
+        written(&recorded(&line)),
+        written(&RecordedEvent { revision: Revision::FIRST, position: Position::FIRST, ..event })
+    );
+}
+
+fn read(line: &Line) {
+    let event = recorded(line);
+    let text = written(&event);
+    let again = line::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault:?}", String::from_utf8_lossy(&text)));
+    assert_eq!(again, as_line(&event), "{}", String::from_utf8_lossy(&text));
+    assert_eq!(written(&recorded(&again)), text);
+}
+
+/// The line, without its end, which nothing else on it may look like.
+fn written(event: &RecordedEvent) -> Vec<u8> {
+    let mut text = Vec::new();
+    line::write(event, &mut text).expect("memory takes it");
+    assert_eq!(text.pop(), Some(b'\n'));
+    assert!(!text.contains(&b'\n') && !text.contains(&b'\r'), "{}", String::from_utf8_lossy(&text));
+    text
+}
+
+/// The event of a line as a store would record it.
+fn recorded(line: &Line) -> RecordedEvent {
+    let Line { stream, event, recorded_at, part } = line.clone();
+    let recorded_at = es_core::event::to_stored_precision(recorded_at.unwrap_or_default());
+    RecordedEvent {
+        position: Position::FIRST,
+        stream,
+        revision: Revision::FIRST,
+        id: event.id,
+        event_type: event.event_type,
+        version: event.version,
+        content_type: event.content_type,
+        payload: event.payload,
+        tags: event.tags,
+        metadata: event.metadata,
+        recorded_at,
+        occurred_at: event.occurred_at.map_or(recorded_at, es_core::event::to_stored_precision),
+        correlation_id: event.correlation_id,
+        causation_id: event.causation_id,
+        part: part.unwrap_or(CommitPart { index: 0, size: 1 }),
+    }
+}
+
+/// What an exported event is as a line.
+fn as_line(event: &RecordedEvent) -> Line {
+    Line {
+        stream: event.stream.clone(),
+        event: made::as_new(event),
+        recorded_at: Some(event.recorded_at),
+        part: Some(event.part),
+    }
+}

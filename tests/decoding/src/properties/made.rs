@@ -1,0 +1,129 @@
+//! Valid things made from the choices of a fuzzer.
+
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use chrono::DateTime;
+use es_core::{
+    Commit, CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Position, RecordedEvent,
+    Revision, StreamId, Tag, Timestamp,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A name: any text, without what no name may have.
+pub(crate) fn name(from: &mut Unstructured<'_>) -> Result<String> {
+    let text: String = from.arbitrary::<&str>()?.chars().filter(|c| !c.is_control()).collect();
+    let mut end = text.len().min(es_core::name::MAX_NAME_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Ok(if end == 0 { "-".to_owned() } else { text[..end].to_owned() })
+}
+
+pub(crate) fn stream(from: &mut Unstructured<'_>) -> Result<StreamId> {
+    Ok(StreamId::new(name(from)?).expect("a name is a stream"))
+}
+
+pub(crate) fn position(from: &mut Unstructured<'_>) -> Result<Position> {
+    Ok(Position::new(from.arbitrary()?).unwrap_or(Position::FIRST))
+}
+
+/// A time that a record can hold: whole microseconds.
+fn time(from: &mut Unstructured<'_>) -> Result<Timestamp> {
+    let micros: i64 = from.arbitrary()?;
+    // NOTE: most choices are out of range; those are taken as seconds of some century.
+    let in_range = DateTime::from_timestamp_micros(micros);
+    Ok(in_range.unwrap_or_else(|| DateTime::from_timestamp_micros(micros >> 12).expect("in range")))
+}
+
+fn value(from: &mut Unstructured<'_>, levels: u8) -> Result<Value> {
+    Ok(match from.int_in_range(0..=if levels == 0 { 5 } else { 7 })? {
+        0 => Value::Null,
+        1 => from.arbitrary::<bool>()?.into(),
+        2 => from.arbitrary::<u64>()?.into(),
+        3 => from.arbitrary::<i64>()?.into(),
+        4 => from.arbitrary::<f64>()?.into(),
+        5 => from.arbitrary::<String>()?.into(),
+        6 => {
+            let mut items = Vec::new();
+            for _ in 0..from.int_in_range(0..=3)? {
+                items.push(value(from, levels - 1)?);
+            }
+            items.into()
+        }
+        _ => {
+            let mut fields = serde_json::Map::new();
+            for _ in 0..from.int_in_range(0..=3)? {
+                let key = if from.ratio(1, 16)? { "$serde_json::private::RawValue".into() } else { from.arbitrary()? };
+                fields.insert(key, value(from, levels - 1)?);
+            }
+            fields.into()
+        }
+    })
+}
+
+fn metadata(from: &mut Unstructured<'_>) -> Result<Metadata> {
+    let mut metadata = Metadata::new();
+    for _ in 0..from.int_in_range(0..=3)? {
+        metadata = metadata.with(from.arbitrary::<String>()?, value(from, 3)?);
+    }
+    Ok(metadata)
+}
+
+fn content_type(from: &mut Unstructured<'_>) -> Result<ContentType> {
+    Ok(match from.int_in_range(0..=3)? {
+        0 | 1 => ContentType::Json,
+        2 => ContentType::MessagePack,
+        // NOTE: from a text, which no event has in another form.
+        _ => ContentType::from(from.arbitrary::<&str>()?.chars().take(60).collect::<String>()),
+    })
+}
+
+/// An event as it stands in a log, with everything that a store accepts.
+pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
+    let id = |from: &mut Unstructured<'_>| from.arbitrary().map(Uuid::from_u128);
+    let mut tags = std::collections::BTreeSet::new();
+    for _ in 0..from.int_in_range(0..=4)? {
+        tags.insert(Tag::new(name(from)?).expect("a name is a tag"));
+    }
+    let event = RecordedEvent {
+        position: position(from)?,
+        stream: stream(from)?,
+        revision: Revision::new(from.arbitrary()?),
+        id: EventId::from_uuid(id(from)?),
+        event_type: EventType::new(name(from)?).expect("a name is a type"),
+        version: from.arbitrary::<u32>()?.max(1),
+        content_type: content_type(from)?,
+        tags,
+        metadata: metadata(from)?,
+        recorded_at: time(from)?,
+        occurred_at: time(from)?,
+        correlation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(CorrelationId::from_uuid),
+        causation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(EventId::from_uuid),
+        part: CommitPart { index: from.arbitrary()?, size: from.arbitrary()? },
+        payload: match from.int_in_range(0..=2)? {
+            0 => Bytes::from(value(from, 3)?.to_string()),
+            _ => Bytes::copy_from_slice(from.arbitrary::<&[u8]>()?),
+        },
+    };
+    let commit = Commit::new().append(event.stream.clone(), as_new(&event));
+    // NOTE: what a store refuses is in no log.
+    if commit.validate().is_ok() { Ok(event) } else { Err(arbitrary::Error::IncorrectFormat) }
+}
+
+/// An event as it was sent.
+pub(crate) fn as_new(event: &RecordedEvent) -> NewEvent {
+    let event = event.clone();
+    NewEvent {
+        id: event.id,
+        event_type: event.event_type,
+        version: event.version,
+        content_type: event.content_type,
+        payload: event.payload,
+        tags: event.tags,
+        metadata: event.metadata,
+        occurred_at: Some(event.occurred_at),
+        correlation_id: event.correlation_id,
+        causation_id: event.causation_id,
+    }
+}

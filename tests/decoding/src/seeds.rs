@@ -1,0 +1,61 @@
+//! Inputs to begin with: valid ones, made from numbers, so that none of them is a copy of somebody's data.
+
+use arbitrary::Unstructured;
+use es_core::{ContentType, RecordedEvent};
+
+use crate::line;
+use crate::properties::made;
+use crate::properties::record::written;
+
+/// Which property the seeds are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// [`records`](crate::properties::records)
+    Records,
+    /// [`keys`](crate::properties::keys)
+    Keys,
+    /// [`lines`](crate::properties::lines)
+    Lines,
+}
+
+/// Some dozens of inputs.
+#[must_use]
+pub fn seeds(target: Target) -> Vec<Vec<u8>> {
+    let choices = (0..24).map(choices);
+    match target {
+        Target::Keys => choices.chain([vec![0; 8], vec![0xff; 8], b"a\0\0\0\0\0\0\0\0\x07".to_vec()]).collect(),
+        Target::Records => choices.chain(events().iter().map(written)).collect(),
+        Target::Lines => {
+            let written = events().into_iter().map(|event| {
+                let mut text = Vec::new();
+                line::write(&event, &mut text).expect("memory takes it");
+                text
+            });
+            let least: [&[u8]; 3] = [
+                br#"{"stream":"a-1","type":"t","data":null}"#,
+                br#"{"stream":"a-1","type":"t","content_type":"text/plain","data_base64":"aGk="}"#,
+                br#"{"stream":"a-1","type":"t","data":{"n": 1.0},"commit":{"index":0,"size":2},"occurred_at":"2016-12-31T23:59:60Z"}"#,
+            ];
+            choices.chain(written).chain(least.map(<[u8]>::to_vec)).collect()
+        }
+    }
+}
+
+/// Bytes that choose something: splitmix64, "Fast Splittable Pseudorandom Number Generators", Steele et al. 2014.
+fn choices(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb).to_le_bytes()
+    };
+    // NOTE: every second one is of letters and small numbers, of which names are.
+    let words = 24 + seed as usize % 40;
+    let bytes = (0..words).flat_map(|_| next());
+    if seed.is_multiple_of(2) { bytes.collect() } else { bytes.map(|byte| byte % 96 + 32).collect() }
+}
+
+fn events() -> Vec<RecordedEvent> {
+    let made = (0..24).filter_map(|seed| made::event(&mut Unstructured::new(&choices(seed))).ok());
+    made.map(|event| RecordedEvent { content_type: ContentType::Json, ..event.clone() }).collect()
+}
