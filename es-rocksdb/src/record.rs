@@ -3,6 +3,8 @@
 //! The checksum covers every other byte, and these include position, stream and revision: a record that was moved
 //! under another key is found out by whoever reads it there.
 
+mod removed;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -12,6 +14,10 @@ use es_core::{
     StreamId, Tag, Timestamp,
 };
 use uuid::Uuid;
+
+#[cfg(test)]
+pub(crate) use removed::REMOVED;
+use removed::{REMOVED_LEN, REMOVED_VERSION};
 
 /// The version of the record format, its first byte.
 pub(crate) const RECORD_VERSION: u8 = 1;
@@ -83,7 +89,7 @@ pub(crate) const VARIABLE: [(&str, &str); 8] = [
 pub(crate) enum RecordError {
     #[error("expected a record of at least {expected} bytes, found {found}")]
     TooShort { expected: usize, found: usize },
-    #[error("expected record version {RECORD_VERSION}, found {found}")]
+    #[error("expected record version {RECORD_VERSION} or {REMOVED_VERSION}, found {found}")]
     Version { found: u8 },
     #[error("expected checksum {expected:08x}, found {found:08x}")]
     Checksum { expected: u32, found: u32 },
@@ -116,6 +122,9 @@ pub(crate) enum RecordError {
 /// # Errors
 /// [`RecordError`] for what could not be read back: `out` then has a part of a record; do not use it.
 pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    if event.is_removed() {
+        return removed::encode(event, out);
+    }
     let start = out.len();
     let metadata = encode_metadata(&event.metadata)?;
     let flags =
@@ -234,7 +243,9 @@ impl Decoder {
     /// # Errors
     /// [`RecordError`] for anything that [`encode`] has not written as it is.
     pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
-        verify(record)?;
+        if verify(record)? == REMOVED_VERSION {
+            return removed::decode(record, |text| self.stream(text));
+        }
         let mut rest = Rest { record, at: CHECKED_FROM };
         let flags = rest.u8("flags")?;
         if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
@@ -309,12 +320,14 @@ impl Decoder {
     }
 }
 
-/// Checks what every record has, before anything in it is believed: its least length, its version, its checksum.
-fn verify(record: &[u8]) -> Result<(), RecordError> {
-    let (Some(&version), true) = (record.first(), record.len() >= FIXED_LEN) else {
-        return Err(RecordError::TooShort { expected: FIXED_LEN, found: record.len() });
+/// Checks what every record has, before anything in it is believed: its least length, its version, its checksum. Returns the
+/// version.
+fn verify(record: &[u8]) -> Result<u8, RecordError> {
+    let least = if record.first() == Some(&REMOVED_VERSION) { REMOVED_LEN } else { FIXED_LEN };
+    let (Some(&version), true) = (record.first(), record.len() >= least) else {
+        return Err(RecordError::TooShort { expected: least, found: record.len() });
     };
-    if version != RECORD_VERSION {
+    if version != RECORD_VERSION && version != REMOVED_VERSION {
         return Err(RecordError::Version { found: version });
     }
     let expected = Rest { record, at: CHECKSUM_AT }.u32("crc32c")?;
@@ -322,7 +335,7 @@ fn verify(record: &[u8]) -> Result<(), RecordError> {
     if expected != found {
         return Err(RecordError::Checksum { expected, found });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// What is left of a record while it is read. Every length is bounded by it.

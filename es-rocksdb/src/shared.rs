@@ -1,12 +1,14 @@
 //! What all handles, reads and the writer share: the open database, and the ways to read from it.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use es_core::StoreError;
+use es_core::clock::Clock;
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;
+use crate::retention::Operators;
 use crate::stats::Counters;
 
 /// The open database, until it is closed.
@@ -16,6 +18,13 @@ pub(crate) struct Shared {
     database: RwLock<Option<Arc<Database>>>,
     pub(crate) visible: Visible,
     pub(crate) counters: Counters,
+    /// What operators have said of retention.
+    pub(crate) operators: Operators,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Held while something is written and published, so that there is one such write at a time.
+    pub(crate) writing: Mutex<()>,
+    /// Held by the one scavenge at a time.
+    pub(crate) scavenging: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Shared {
@@ -25,8 +34,16 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(database: Arc<Database>, visible: Visible) -> Self {
-        Self { database: RwLock::new(Some(database)), visible, counters: Counters::default() }
+    pub(crate) fn new(database: Arc<Database>, visible: Visible, operators: Operators, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            database: RwLock::new(Some(database)),
+            visible,
+            counters: Counters::default(),
+            operators,
+            clock,
+            writing: Mutex::default(),
+            scavenging: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Reads on this thread, from memory only.

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -23,6 +24,7 @@ use crate::notify::Visible;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{Closed, Queue};
+use crate::retention::Operators;
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
 use crate::writer::{Parts, WriteToDisk, Writer};
@@ -89,10 +91,12 @@ impl RocksDbStore {
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
         let Opened { database, mark, end, id, created } = opened;
         let folder = database.folder().to_owned();
+        let operators = Operators::load(&database)
+            .map_err(|error| OpenError::of_store(&folder, "read rules and deletions", error))?;
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
         let database = Arc::new(database);
-        let shared = Arc::new(Shared::new(Arc::clone(&database), visible));
+        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, operators, Arc::clone(&options.clock)));
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let mark = Arc::new(mark);
         let writer = Writer::new(Parts {
@@ -172,6 +176,20 @@ impl RocksDbStore {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.inner.created
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.inner.durability
+    }
+
+    /// What operators have said of retention, all together.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.inner.shared.operators.all()
     }
 
     /// Writes everything that is in memory into table files, which later backups share.
@@ -313,5 +331,13 @@ impl EventStore for RocksDbStore {
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         self.inner.shared.rows(scan).await
+    }
+
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        self.inner.shared.retained(stream, self.inner.open_head()?).await
+    }
+
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        self.scavenge_now(how).await
     }
 }

@@ -9,10 +9,11 @@
 //! A lone commit waits for nobody: what waits is taken, be it one commit. A crowd shares one sync (group commit, as in
 //! "Implementation Techniques for Main Memory Database Systems", DeWitt et al. 1984).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::vec::IntoIter;
 
 use es_core::clock::Clock;
+use es_core::retention::is_reserved;
 use es_core::store::decide::{Decision, decide};
 use es_core::{Commit, CommitError, Committed, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
@@ -24,7 +25,8 @@ use crate::key;
 use crate::overlay::{BatchView, KnownHeads, LogEnd, Overlay};
 use crate::queue::{BatchLimits, Queue, Request};
 use crate::record;
-use crate::schema::Cf;
+use crate::retention::{apart, first_key};
+use crate::schema::{Cf, FORMAT_VERSION, META_FORMAT};
 use crate::shared::Shared;
 use crate::stats::Stats;
 
@@ -98,7 +100,9 @@ impl Writer {
             if requests.is_empty() {
                 return;
             }
-            self.serve(requests);
+            for requests in apart(requests) {
+                self.serve(requests);
+            }
         }
     }
 
@@ -119,12 +123,15 @@ impl Writer {
             };
             pending.answers.push((answer, decided));
         }
+        let shared = Arc::clone(&self.shared);
+        let turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = if pending.overlay.is_changed() { self.write(&pending) } else { Ok(()) };
         match written {
             // ORDER: write, then publish, then answer: who has an answer finds what it says. This holds for a conflict
             // as well: it may name a revision of this very batch.
             Ok(()) => {
                 self.publish(&mut pending);
+                drop(turn);
                 answer(pending.answers, pending.overlay.committed.into_iter());
             }
             Err(reason) => {
@@ -141,7 +148,7 @@ impl Writer {
     fn decide(&mut self, commit: &Commit, pending: &mut Pending) -> Answer {
         let Pending { overlay, records, changing, .. } = pending;
         let written = self.end.head;
-        let mut view = BatchView { database: &self.database, written, known: &mut self.known, overlay };
+        let mut view = BatchView { database: &self.database, written, known: &mut self.known, overlay, operators: &self.shared.operators };
         let committed = match decide(commit, &mut view, self.clock.now()) {
             Ok(Decision::Write(committed)) => committed,
             Ok(Decision::Repeat(committed)) => return Answer::Other(Ok(committed)),
@@ -172,6 +179,10 @@ impl Writer {
 
     fn publish(&mut self, pending: &mut Pending) {
         self.end = pending.overlay.end;
+        // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
+        if let Err(error) = self.shared.operators.take_in(pending.overlay.events()) {
+            tracing::error!(%error, "an event of a reserved stream could not be taken in");
+        }
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
         let sequence = self.database.sequence();
         if self.syncs > 0 {
@@ -238,9 +249,19 @@ impl Records {
 fn write_batch(database: &Database, overlay: &Overlay, records: &Records) -> Result<WriteBatch, StoreError> {
     let [log, streams, heads, ids, categories, types, tags, keys, rows] = families(database)?;
     let mut batch = WriteBatch::with_capacity_bytes(records.bytes.len().saturating_mul(2).saturating_add(4096));
+    if overlay.events().any(|event| event.is_removed() || is_reserved(&event.stream)) {
+        batch.put_cf(database.family(Cf::Meta)?, META_FORMAT, FORMAT_VERSION.to_be_bytes());
+    }
+    for (stream, first) in &overlay.firsts {
+        batch.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
+    }
     for (event, record) in overlay.events().zip(records.iter()) {
         let position = event.position;
         batch.put_cf(log, key::position(position), record);
+        if event.is_removed() {
+            batch.put_cf(ids, key::id(event.id), key::position(position));
+            continue;
+        }
         batch.put_cf(streams, key::in_stream(&event.stream, event.revision), record);
         batch.put_cf(ids, key::id(event.id), key::position(position));
         batch.put_cf(categories, key::posting(event.stream.category_str(), position), []);

@@ -127,7 +127,8 @@ impl Commit {
     }
 
     /// Adds what stands in the place of an event that was [removed](crate::retention), so that a log can be copied with its
-    /// positions and revisions. No read returns it; its id is known.
+    /// positions and revisions. No read returns it; its id is known. It is refused where the stream has an event before it that
+    /// was not removed.
     #[must_use]
     pub fn append_removed(mut self, stream: StreamId, id: EventId) -> Self {
         let event = NewEvent::json(EventType::well_known(retention::REMOVED), Bytes::new()).with_id(id);

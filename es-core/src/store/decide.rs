@@ -11,7 +11,7 @@ use crate::name::{StreamId, Table, UniqueKey};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
 use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition};
-use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, StoreError};
+use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::query::Query;
 
 /// What a decision must know of the log, as it is at the moment of the decision.
@@ -33,6 +33,8 @@ pub trait LogView {
         after: Option<Position>,
         now: Timestamp,
     ) -> Result<Option<Position>, StoreError>;
+    /// The first revision of a stream that was not removed; the one behind the last where all were.
+    fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError>;
     /// What operators have said of a stream.
     fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError>;
     /// Who holds a unique key.
@@ -63,6 +65,7 @@ pub fn decide(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Resul
     if let Some(committed) = written_before(commit, view)? {
         return Ok(Decision::Repeat(committed));
     }
+    check_removed(commit, view)?;
     let failed = failed_checks(commit, view, now)?;
     if !failed.is_empty() {
         return Err(Conflict { failed }.into());
@@ -100,6 +103,28 @@ fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Com
         events.push(recorded);
     }
     Ok(Some(Committed { events, repeated: true }))
+}
+
+/// Removed events are the beginning of their stream: there is nothing but removed ones before them.
+fn check_removed(commit: &Commit, view: &mut impl LogView) -> Result<(), CommitError> {
+    if !commit.has_removed {
+        return Ok(());
+    }
+    let mut emptied = std::collections::HashMap::<&StreamId, bool>::new();
+    for (stream, event) in commit.events() {
+        let is_removed = event.event_type == REMOVED;
+        let is_emptied = match emptied.get(stream) {
+            Some(is_emptied) => *is_emptied,
+            None if is_removed => view.first_left(stream)? == Revision::following(view.revision(stream)?),
+            None => false,
+        };
+        if is_removed && !is_emptied {
+            let found = "a removed event behind one that is there".to_owned();
+            return Err(InvalidCommit::Reserved { id: event.id, stream: stream.clone(), found }.into());
+        }
+        emptied.insert(stream, is_removed);
+    }
+    Ok(())
 }
 
 fn failed_checks(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {

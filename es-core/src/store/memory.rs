@@ -164,6 +164,12 @@ impl LogView for Log {
         Ok(rest.find(|event| query.matches_event(event) && self.shows(event, now)).map(|event| event.position))
     }
 
+    fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError> {
+        let left = self.events.iter().find(|event| event.stream == *stream && !event.is_removed());
+        let behind = Revision::following(self.streams.get(stream).copied());
+        Ok(left.map_or(behind, |event| event.revision))
+    }
+
     fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError> {
         Ok(self.retention.of(stream))
     }
