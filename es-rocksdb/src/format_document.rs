@@ -15,7 +15,7 @@ use crate::acknowledged;
 use crate::key;
 use crate::record::{
     self, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, Decoder, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
-    FLAG_CAUSATION, FLAG_CORRELATION, VARIABLE,
+    FLAG_CAUSATION, FLAG_CORRELATION, REMOVED, VARIABLE,
 };
 use crate::schema::{Cf, FORMAT_VERSION, META_ROWS};
 
@@ -83,6 +83,17 @@ fn fixed() -> String {
         offset += length;
     }
     let _ = writeln!(table, "| {offset} | | the variable part |");
+    table
+}
+
+fn removed() -> String {
+    let mut table = String::from("| offset | length | field |\n|---:|---:|---|\n");
+    let mut offset = 0;
+    for (name, length) in REMOVED {
+        let _ = writeln!(table, "| {offset} | {length} | {name} |");
+        offset += length;
+    }
+    let _ = writeln!(table, "| {offset} | as said | stream |");
     table
 }
 
@@ -207,6 +218,7 @@ fn rendered(mut document: String) -> String {
         ("mark", mark()),
         ("fixed", fixed()),
         ("variable", variable()),
+        ("removed", removed()),
         ("content", content()),
         ("extension", extension()),
         ("example", example()),

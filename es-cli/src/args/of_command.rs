@@ -115,7 +115,7 @@ pub struct AppendArgs {
     pub occurred_at: Option<Timestamp>,
 }
 
-fn expectation(text: &str) -> Result<ExpectedRevision, String> {
+pub(super) fn expectation(text: &str) -> Result<ExpectedRevision, String> {
     Ok(match text {
         "any" => ExpectedRevision::Any,
         "none" => ExpectedRevision::NoStream,

@@ -9,6 +9,7 @@ use es_core::{
 };
 
 use super::*;
+use crate::retention::Operators;
 use crate::open;
 use crate::options::{self, Durability, Options};
 use crate::store::RocksDbStore;
@@ -194,7 +195,14 @@ async fn commits_of_one_batch_see_each_other() {
     let table = Table::new("t").unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
     let mut run = |commit: &Commit| {
-        let mut view = BatchView { database: &database, written: None, known: &mut known, overlay: &overlay };
+        let operators = Operators::load(&database).unwrap();
+        let mut view = BatchView {
+            database: &database,
+            written: None,
+            known: &mut known,
+            overlay: &overlay,
+            operators: &operators,
+        };
         let decision = decide(commit, &mut view, now)?;
         overlay.change(commit);
         if let Decision::Write(committed) = decision.clone() {
