@@ -8,5 +8,6 @@ mod follow;
 mod import;
 mod kill;
 mod looking;
+mod retain;
 mod support;
 mod upkeep;
