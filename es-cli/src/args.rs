@@ -10,7 +10,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use of_command::{AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, SnapshotsArgs, StreamsArgs};
-pub use of_retention::{DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age};
+pub use of_retention::{
+    DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age,
+};
 
 /// The operator's tool for an event store in a folder.
 ///

@@ -155,8 +155,8 @@ pub use name::{Category, EventType, NameError, StreamId, Table, Tag, UniqueKey};
 pub use repository::{
     At, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
 };
-pub use revision::{ExpectedRevision, Position, Revision};
 pub use retention::Retained;
+pub use revision::{ExpectedRevision, Position, Revision};
 pub use sample::SampleError;
 pub use snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use store::{

@@ -11,8 +11,8 @@ use es_core::{
 
 use crate::database::{Database, Fault, Tier, place_of};
 use crate::options::ReadLimits;
-use crate::reader::{LogSource, StreamSource};
 use crate::read_only::Hidden;
+use crate::reader::{LogSource, StreamSource};
 use crate::record::Decoder;
 use crate::retention::Lens;
 use crate::rows::{self, INLINE_ROWS};

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use es_core::clock::Clock;
-use es_core::{
-    Commit, CommitError, Committed, EventStore, Position, Revision, StoreError, StreamId, Timestamp,
-};
+use es_core::{Commit, CommitError, Committed, EventStore, Position, Revision, StoreError, StreamId, Timestamp};
 
 use crate::error::OpenError;
 use crate::options::Options;

@@ -83,11 +83,10 @@ pub(crate) fn said_up_to(database: &Database, position: Option<Position>) -> Res
     Ok(said)
 }
 
-/// Sets the commits of operators, and those that copy removed events of a stream, apart: what is behind such a commit is decided
-/// when it is written.
+/// Sets the commits of operators apart: each is the last of its group, so that what is behind it is decided when it counts.
+/// Almost always there is none, and one group.
 pub(crate) fn apart(requests: Vec<Request>) -> Vec<Vec<Request>> {
-    let is_operator =
-        |request: &Request| request.commit.events().iter().any(|(stream, _)| is_reserved(stream));
+    let is_operator = |request: &Request| request.commit.events().iter().any(|(stream, _)| is_reserved(stream));
     if !requests.iter().any(is_operator) {
         return vec![requests];
     }

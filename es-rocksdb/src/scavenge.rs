@@ -77,11 +77,7 @@ impl RocksDbStore {
         off_executor(move || scavenger.stream(&stream, first)).await?
     }
 
-    async fn complete(
-        &self,
-        how: Scavenge,
-        up_to: Position,
-    ) -> Result<(Removed, Vec<ScavengePoint>), StoreError> {
+    async fn complete(&self, how: Scavenge, up_to: Position) -> Result<(Removed, Vec<ScavengePoint>), StoreError> {
         let mut scavenger = self.scavenger(how);
         off_executor(move || {
             let points = scavenger.pending(up_to)?;
@@ -221,11 +217,7 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<(Remo
 }
 
 /// Some streams of a category, in the order of their names, behind another.
-fn streams_of(
-    database: &Database,
-    category: &Category,
-    after: Option<&StreamId>,
-) -> Result<Vec<StreamId>, StoreError> {
+fn streams_of(database: &Database, category: &Category, after: Option<&StreamId>) -> Result<Vec<StreamId>, StoreError> {
     let mut heads = database.iterate(Cf::Heads, category.as_str().as_bytes().to_vec(), Tier::Any)?;
     heads.seek(after.map_or(category.as_str(), StreamId::as_str));
     let mut streams = Vec::new();

@@ -148,7 +148,13 @@ impl Writer {
     fn decide(&mut self, commit: &Commit, pending: &mut Pending) -> Answer {
         let Pending { overlay, records, changing, .. } = pending;
         let written = self.end.head;
-        let mut view = BatchView { database: &self.database, written, known: &mut self.known, overlay, operators: &self.shared.operators };
+        let mut view = BatchView {
+            database: &self.database,
+            written,
+            known: &mut self.known,
+            overlay,
+            operators: &self.shared.operators,
+        };
         let committed = match decide(commit, &mut view, self.clock.now()) {
             Ok(Decision::Write(committed)) => committed,
             Ok(Decision::Repeat(committed)) => return Answer::Other(Ok(committed)),

@@ -101,7 +101,8 @@ fn a_deleted_aggregate_begins_anew() {
         deposits(&accounts, 15).await;
         accounts.settle().await;
         store.scavenge(&Scavenge::default()).await.expect("scavenged");
-        for accounts in [accounts, Repository::new(Arc::clone(&store)), Repository::new(store.clone()).without_snapshots()]
+        for accounts in
+            [accounts, Repository::new(Arc::clone(&store)), Repository::new(store.clone()).without_snapshots()]
         {
             let loaded = accounts.load(&id()).await.expect("loaded");
             assert_eq!((loaded.state.owner.as_deref(), loaded.state.movements), (Some("bob"), 15));

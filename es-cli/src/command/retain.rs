@@ -29,8 +29,7 @@ fn scope_of(args: &ScopeArgs) -> Result<Scope, Failure> {
 
 pub(super) async fn set(folder: &Path, args: &RetainSetArgs, json: bool) -> Result<(), Failure> {
     let limits = &args.limits;
-    let rule =
-        Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
+    let rule = Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
     let scope = scope_of(&args.scope)?;
     let commit = retention::set_rule(scope.clone(), rule, args.note.note());
     write(folder, commit, &scope, "set", json).await

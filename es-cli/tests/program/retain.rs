@@ -48,9 +48,11 @@ fn rules_are_set_listed_and_cleared() {
         1,
         "error: expected a rule for category \"a\", found none; see retain list",
     );
-    for args in [&["retain", "set", "--max-count", "1"][..], &["retain", "set", "--stream", "a-1"], &[
-        "retain", "set", "--stream", "a-1", "--max-age", "30",
-    ]] {
+    for args in [
+        &["retain", "set", "--max-count", "1"][..],
+        &["retain", "set", "--stream", "a-1"],
+        &["retain", "set", "--stream", "a-1", "--max-age", "30"],
+    ] {
         assert_eq!(folder.run(args).code, Some(2), "{args:?}");
     }
 }
@@ -120,7 +122,11 @@ fn an_export_with_holes_is_the_same_after_an_import() {
     assert_eq!(is_sound(&new), json!(8));
     assert_eq!(new.json(&["import", "in.jsonl"])["already_there"], json!(15));
     assert_eq!(revisions(&new, "a-1"), revisions(&folder, "a-1"));
-    assert_eq!(new.run(&["append", "b-1", "--type", "t", "--data", "1"]).code, Some(3), "the end of a stream comes along");
+    assert_eq!(
+        new.run(&["append", "b-1", "--type", "t", "--data", "1"]).code,
+        Some(3),
+        "the end of a stream comes along"
+    );
     assert_eq!(new.json(&["info"])["head"], json!(15));
 }
 
@@ -146,7 +152,11 @@ fn backups_follow_a_scavenge() {
         assert_eq!(folder.lines(&["--store", target, "read", "b-1"]).len(), 3);
     }
     folder.done(&["restore", "backups", "--number", "1", "--to", "before"]);
-    assert_eq!(folder.lines(&["--store", "before", "read", "a-1"]).len(), 10, "an older backup has what was removed since");
+    assert_eq!(
+        folder.lines(&["--store", "before", "read", "a-1"]).len(),
+        10,
+        "an older backup has what was removed since"
+    );
 }
 
 /// The program is killed (SIGKILL) while it scavenges. What is there is sound each time, reads are as before, and the next
@@ -160,7 +170,8 @@ fn a_scavenge_that_is_killed_is_completed_by_the_next() {
     let (all, mut seen) = (STREAMS as u64 * 180, 0);
     for _ in 0..3 {
         // NOTE: a part is a stream, and the pauses behind all of them take longer than this waits.
-        let mut program = folder.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
+        let mut program =
+            folder.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
         let removed = loop {
             let removed = is_sound(&folder).as_u64().unwrap();

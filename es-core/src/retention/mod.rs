@@ -10,6 +10,8 @@
 //! and comes along with exports, backups and copies. [`Retention`] is the fold of these events, and it is all that a store
 //! must know to decide what a reader sees, so that two stores with the same log show the same.
 //!
+//! A store keeps the fold in memory: about two names and a hundred bytes for each rule and each deleted stream.
+//!
 //! # What is hidden
 //!
 //! A **rule** hides the old events of a stream, or of every stream of a category: those older than `max_age`, all but the

@@ -274,12 +274,7 @@ mod tests {
                 scope: Scope::Category(Category::new("a").expect("valid")),
                 note: Note::default(),
             },
-            OperatorEvent::StreamDeleted {
-                stream: stream("a-1"),
-                kind: DeleteKind::Soft,
-                through,
-                note: note.clone(),
-            },
+            OperatorEvent::StreamDeleted { stream: stream("a-1"), kind: DeleteKind::Soft, through, note: note.clone() },
             OperatorEvent::StreamDeleted { stream: stream("a-1"), kind: DeleteKind::Hard, through: None, note },
             OperatorEvent::ScavengePoint { at: Timestamp::UNIX_EPOCH, note: Note::default() },
         ] {

@@ -216,9 +216,7 @@ mod tests {
     fn visible(retention: StreamRetention, count: u64, now: i64) -> Vec<u64> {
         // Event n was recorded at n seconds.
         let last = count.checked_sub(1).map(rev);
-        (0..count)
-            .filter(|n| retention.shows(rev(*n), at(i64::try_from(*n).expect("small")), last, at(now)))
-            .collect()
+        (0..count).filter(|n| retention.shows(rev(*n), at(i64::try_from(*n).expect("small")), last, at(now))).collect()
     }
 
     #[test]

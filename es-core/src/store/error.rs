@@ -147,7 +147,10 @@ impl fmt::Display for FailedCheck {
                 write!(f, "stream {stream:?}: expected {expected}, found {}", found(*actual))
             }
             Self::Deleted { stream, position } => {
-                write!(f, "stream {stream:?}: expected one that can be written, found it deleted for ever at position {position}")
+                write!(
+                    f,
+                    "stream {stream:?}: expected one that can be written, found it deleted for ever at position {position}"
+                )
             }
             Self::Match { after: Some(after), found, .. } => {
                 write!(f, "expected no matching event behind position {after}, found one at position {found}")

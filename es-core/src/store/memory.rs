@@ -307,7 +307,12 @@ impl EventStore for MemoryStore {
             earlier_points += u64::from(Some(point.position) < committed.position());
         }
         let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
-        let point = log.retention.points().iter().find(|point| Some(point.position) == committed.position()).ok_or_else(missing)?;
+        let point = log
+            .retention
+            .points()
+            .iter()
+            .find(|point| Some(point.position) == committed.position())
+            .ok_or_else(missing)?;
         Ok(ScavengeReport { point: *point, events, bytes, earlier_points })
     }
 }

@@ -80,7 +80,8 @@ impl BatchSource for LogSource {
         }
         let (scan, limits) = (self.scan.clone(), self.limits);
         let (shared, now) = (Arc::clone(&self.shared), self.now);
-        let fetch = move |database: &Database| scan.fetch(database, limits, Lens::new(&shared.operators, now, scan.head));
+        let fetch =
+            move |database: &Database| scan.fetch(database, limits, Lens::new(&shared.operators, now, scan.head));
         let Found { events, next } = self.shared.blocking(fetch).await?;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         let scanned = match next {

@@ -106,7 +106,10 @@ impl StreamScan {
         let mut keys = database.iterate(Cf::Streams, prefix.clone(), tier)?;
         match (direction, self.next) {
             (Direction::Forward, next) => {
-                keys.seek(key::in_stream(stream, next.unwrap_or(Revision::FIRST).max(first.unwrap_or(Revision::FIRST))));
+                keys.seek(key::in_stream(
+                    stream,
+                    next.unwrap_or(Revision::FIRST).max(first.unwrap_or(Revision::FIRST)),
+                ));
             }
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),

@@ -62,7 +62,8 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
             let revision = key::decode_revision(value).unwrap_or(Revision::FIRST);
             let record = database.get(Cf::Streams, &key::in_stream(&stream, revision), Tier::Any)?;
             let is_emptied = database.first_left(&stream, Tier::Any)? == revision.next();
-            Ok((record.is_none() && !is_emptied).then(|| format!("expected an event at revision {revision}, found none")))
+            Ok((record.is_none() && !is_emptied)
+                .then(|| format!("expected an event at revision {revision}, found none")))
         }
         Cf::Streams => {
             let mut decoder = Decoder::default();

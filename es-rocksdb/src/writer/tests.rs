@@ -9,9 +9,9 @@ use es_core::{
 };
 
 use super::*;
-use crate::retention::Operators;
 use crate::open;
 use crate::options::{self, Durability, Options};
+use crate::retention::Operators;
 use crate::store::RocksDbStore;
 
 fn stream() -> StreamId {

@@ -61,7 +61,11 @@ pub async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
     assert_eq!(of(&store, "a-1").await, [3, 4]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward().limit(1)).await, [4]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward()).await, [4, 3]);
-    assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).from(rev(1)).limit(1)).await, [3], "a limit counts these");
+    assert_eq!(
+        revisions(&store, StreamRead::new(stream("a-1")).from(rev(1)).limit(1)).await,
+        [3],
+        "a limit counts these"
+    );
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).from(rev(2)).backward()).await, [0; 0]);
     assert_eq!(positions(&store, LogRead::tag(tag("t"))).await, [7, 9]);
     assert_eq!(positions(&store, LogRead::all().limit(7)).await, [2, 4, 6, 7, 8, 9, 10]);
@@ -164,7 +168,10 @@ pub async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness)
         let ended = |name: &str, position| FailedCheck::Deleted { stream: stream(name), position: at(position) };
         for expected in [Any, NoStream, StreamExists, Exact(rev(1))] {
             assert_eq!(conflict(&store, Commit::to(&stream("a-1"), expected, events(1))).await, [ended("a-1", 4)]);
-            assert_eq!(conflict(&store, Commit::new().expect(stream("never-1"), expected)).await, [ended("never-1", 5)]);
+            assert_eq!(
+                conflict(&store, Commit::new().expect(stream("never-1"), expected)).await,
+                [ended("never-1", 5)]
+            );
         }
         let many = Commit::to(&stream("b-1"), NoStream, events(1)).append(stream("a-1"), event("x"));
         assert_eq!(conflict(&store, many).await, [ended("a-1", 4), revision_check("b-1", NoStream, Some(0))]);
@@ -275,7 +282,8 @@ pub async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &dyn Har
         for checkpoint in [None, Some(at(1)), Some(at(17)), Some(at(30))] {
             assert_eq!(positions(&store, LogRead::category(category("b")).after(checkpoint)).await[0], 31);
             assert_eq!(positions(&store, LogRead::all().after(checkpoint).limit(1)).await, [31]);
-            let mut nothing = store.read_log(LogRead::category(category("a")).after(checkpoint)).await.expect("it opens");
+            let mut nothing =
+                store.read_log(LogRead::category(category("a")).after(checkpoint)).await.expect("it opens");
             let head = store.head().await.expect("it is known");
             assert_eq!(nothing.next().await.expect("it is read"), None);
             assert_eq!(nothing.scanned(), head);
@@ -327,7 +335,10 @@ pub async fn reads_go_on_during_a_scavenge(harness: &dyn Harness) {
         assert_eq!(positions(&store, LogRead::category(category("a"))).await.len(), 200);
         commit(&store, Commit::to(&names[0], Any, events(1))).await;
     }
-    assert_eq!(scavenging.await.expect("it ends").expect("it is done").events, 20 * 90 + 0_u64.max(removed_more(&store).await));
+    assert_eq!(
+        scavenging.await.expect("it ends").expect("it is done").events,
+        20 * 90 + 0_u64.max(removed_more(&store).await)
+    );
 }
 
 /// How many more were removed because others wrote meanwhile: those before the point count, and no other.
@@ -335,6 +346,7 @@ async fn removed_more(store: &Store) -> u64 {
     let said = read(store, LogRead::category(category(retention::CATEGORY))).await;
     let point = said.last().expect("a point").position;
     let written = read(store, LogRead::category(category("a")).backward()).await;
-    let last = written.iter().filter(|event| event.stream == "a-0" && event.position < point).map(|event| event.revision);
+    let last =
+        written.iter().filter(|event| event.stream == "a-0" && event.position < point).map(|event| event.revision);
     last.max().map_or(0, |last| last.get() - 99)
 }
