@@ -118,8 +118,8 @@ async fn a_store_gets_format_2_with_its_first_rule() {
     let folder = tempfile::tempdir().unwrap();
     let format = |expected: u32| {
         tamper(folder.path(), "meta", b"format", move |found| {
-            assert_eq!(found, expected.to_be_bytes());
-            Some(found.to_vec())
+            assert_eq!(found.as_deref(), Some(&expected.to_be_bytes()[..]));
+            found
         });
     };
     open(folder.path()).await.close().await.unwrap();
