@@ -24,7 +24,7 @@
 //!
 //! Hidden events are returned by no read, found by no id, and met by no condition over a query. They keep their positions, their
 //! revisions and their ids: nothing of these is given a second time. [`EventStore::revision`] and
-//! [`ExpectedRevision::Exact`](crate::ExpectedRevision::Exact) count them. A rule that is cleared, or made wider, shows again
+//! [`ExpectedRevision::Exact`] count them. A rule that is cleared, or made wider, shows again
 //! what was not yet removed.
 //!
 //! # What is removed
