@@ -117,6 +117,8 @@
 //!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
+//! **Retention**: rules and deletions hide what is no longer wanted, and a scavenge removes it. See [`retention`].
+//!
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
 
 pub mod aggregate;
@@ -129,6 +131,7 @@ pub mod event;
 pub mod name;
 pub mod prelude;
 pub mod repository;
+pub mod retention;
 pub mod revision;
 mod sample;
 pub mod snapshot;
@@ -152,6 +155,7 @@ pub use name::{Category, EventType, NameError, StreamId, Table, Tag, UniqueKey};
 pub use repository::{
     At, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
 };
+pub use retention::Retained;
 pub use revision::{ExpectedRevision, Position, Revision};
 pub use sample::SampleError;
 pub use snapshot::{SnapshotPolicy, SnapshotSupport};
