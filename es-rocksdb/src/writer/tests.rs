@@ -234,4 +234,5 @@ async fn commits_of_one_batch_see_each_other() {
     assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
 }
 
+mod scavenging;
 mod turns;
