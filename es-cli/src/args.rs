@@ -1,6 +1,7 @@
 //! What can be asked on the command line.
 
 mod of_command;
+mod of_retention;
 
 use std::path::PathBuf;
 
@@ -11,12 +12,15 @@ use clap_complete::Shell;
 pub use of_command::{
     AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
 };
+pub use of_retention::{
+    DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age,
+};
 
 /// The operator's tool for an event store in a folder.
 ///
-/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, repair) works beside a service that has
-/// the store open, and shows it as it is when the command begins. What writes (append, import, compact, snapshots drop)
-/// needs the store for itself.
+/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, retain list, repair) works beside a
+/// service that has the store open, and shows it as it is when the command begins. What writes (append, import, compact,
+/// snapshots drop, retain, delete) needs the store for itself.
 ///
 /// Exit codes: 0 well, 1 failed (the message says why), 2 not understood, 3 conflict, 4 damage found.
 #[derive(Debug, Parser)]
@@ -103,7 +107,8 @@ Examples:
     ///
     /// With ids, an import that is repeated or was killed adds nothing twice. Without ids, it adds everything again. A
     /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. So an export
-    /// that is imported into an empty store is the same export again, byte for byte.
+    /// that is imported into an empty store is the same export again, byte for byte. Lines {"removed": ...} keep the places of
+    /// events that are gone; they stand where nothing that is there is before them in their stream.
     ///
     /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3,
     /// and up to --batch commits behind it may be in. With --skip-bad both are listed in a file, one JSON object per line,
@@ -115,6 +120,8 @@ Examples:
   es --store old export | es --store new import -")]
     Import(ImportArgs),
     /// Export all events as lines of JSON, in the order of the log
+    ///
+    /// What rules and deletions hide, or a scavenge has removed, is a line {"removed": ...} with its place and without its content.
     #[command(after_help = "\
 Examples:
   es --store data export events.jsonl
@@ -174,6 +181,22 @@ Examples:
     /// List or drop snapshots
     #[command(subcommand)]
     Snapshots(SnapshotsCommand),
+    /// Say which events are kept, and remove for good those that are not
+    ///
+    /// Rules hide at once what they do not keep; `retain scavenge` removes it. Both are events in the log, with who and why:
+    /// see `es log --category es.retention`.
+    #[command(subcommand)]
+    Retain(RetainCommand),
+    /// Delete a stream: hide all of it, or end it for ever
+    ///
+    /// A stream that was deleted may be written again, and goes on at the next revision; with --hard never. Its content goes
+    /// from the disk with the next `retain scavenge`, and from backups when these are removed. Its name stays.
+    #[command(after_help = "\
+Examples:
+  es --store data delete cart-4711 --reason 'abandoned'
+  es --store data delete customer-ALFKI --hard --yes --by ada --reason 'asked to be forgotten'
+  es --store data delete order-10248 --expect 3")]
+    Delete(DeleteArgs),
     /// Print what a shell needs to complete this command line
     #[command(after_help = "\
 Examples:
@@ -185,6 +208,35 @@ Examples:
         #[arg(value_parser = clap::builder::EnumValueParser::<Shell>::new())]
         shell: Shell,
     },
+}
+
+/// What is kept.
+#[derive(Debug, Subcommand)]
+pub enum RetainCommand {
+    /// Set the rule of a stream or of a category, in place of the one that it has
+    ///
+    /// Limits hold together: what any of them excludes is hidden. A rule of a stream beats that of its category, limit by limit.
+    #[command(after_help = "\
+Examples:
+  es --store data retain set --category session --max-age 30d
+  es --store data retain set --stream sensor-7 --max-count 1000 --reason 'only the latest matter'
+  es --store data retain set --stream order-10248 --truncate-before 5")]
+    Set(RetainSetArgs),
+    /// Clear the rule of a stream or of a category; what was not removed yet is shown again
+    #[command(after_help = "Example:\n  es --store data retain clear --category session")]
+    Clear(RetainClearArgs),
+    /// List rules, deleted streams and scavenges
+    #[command(after_help = "Examples:\n  es --store data retain list\n  es --store data retain list --json")]
+    List,
+    /// Remove from the disk what rules and deletions hide
+    ///
+    /// If it is interrupted, run it again: it goes on where it was. The folder gets smaller as the store compacts itself, or
+    /// with `es compact`.
+    #[command(after_help = "\
+Examples:
+  es --store data retain scavenge
+  es --store data retain scavenge --pause 50 --by ada --reason 'monthly'")]
+    Scavenge(ScavengeArgs),
 }
 
 /// Which snapshots.

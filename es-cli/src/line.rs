@@ -6,7 +6,8 @@
 //!  "commit":{"index":0,"size":1},"data":{"customer":"VINET"}}
 //! ```
 //!
-//! (on one line). `correlation_id` and `causation_id` are there where the event has them. Nothing of a record is lost: a JSON
+//! (on one line). An event that is hidden or was removed by retention is `{"removed":{"stream":…,"id":…,"revision":…,
+//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id` and `causation_id` are there where the event has them. Nothing of a record is lost: a JSON
 //! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use std::io::{self, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use es_core::retention::REMOVED;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId, Tag,
     Timestamp,
@@ -48,11 +50,45 @@ struct Out<'a> {
     data_base64: Option<String>,
 }
 
+/// What stands in the place of an event that is hidden or was removed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removed {
+    stream: StreamId,
+    id: EventId,
+    revision: u64,
+    position: u64,
+    recorded_at: Timestamp,
+    commit: CommitPart,
+}
+
+/// A line that says so.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemovedLine {
+    removed: Removed,
+}
+
+/// What a line begins with that says so.
+const REMOVED_LINE: &[u8] = b"{\"removed\":";
+
 /// Writes an event as a line.
 ///
 /// # Errors
 /// What `out` refuses.
 pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
+    if event.is_removed() {
+        let removed = Removed {
+            stream: event.stream.clone(),
+            id: event.id,
+            revision: event.revision.get(),
+            position: event.position.get(),
+            recorded_at: event.recorded_at,
+            commit: event.part,
+        };
+        serde_json::to_writer(&mut *out, &RemovedLine { removed })?;
+        return out.write_all(b"\n");
+    }
     let data = raw(event);
     let line = Out {
         stream: &event.stream,
@@ -120,7 +156,7 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawV
 pub struct Line {
     /// Its stream.
     pub stream: StreamId,
-    /// The event; with a new id, where the line has none.
+    /// The event; with a new id, where the line has none. One of the type [`REMOVED`] stands in the place of one that is gone.
     pub event: NewEvent,
     /// When it was recorded first.
     pub recorded_at: Option<Timestamp>,
@@ -149,7 +185,17 @@ impl Fault {
 /// # Errors
 /// [`Fault`]: what was expected where.
 pub fn parse(text: &[u8]) -> Result<Line, Fault> {
+    if text.starts_with(REMOVED_LINE) {
+        let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| fault(&error))?;
+        let Removed { stream, id, recorded_at, commit, .. } = removed;
+        let event_type = EventType::new(REMOVED).map_err(|error| Fault::new(error.to_string()))?;
+        let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
+        return Ok(Line { stream, event, recorded_at: Some(recorded_at), part: Some(commit) });
+    }
     let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(&error))?;
+    if line.r#type == REMOVED {
+        return Err(Fault::new(format!("expected another type than {REMOVED:?}, which is reserved")));
+    }
     let (content_type, payload) = payload(&line)?;
     let mut event = NewEvent::new(line.r#type, line.version.unwrap_or(1), content_type, payload);
     if let Some(id) = line.id {

@@ -323,6 +323,49 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// What stands in the place of an event that was [removed](crate::retention): nothing of its content. For those who write
+    /// a store; reads do not return it.
+    #[must_use]
+    pub fn removed(
+        position: Position,
+        stream: StreamId,
+        revision: Revision,
+        id: EventId,
+        recorded_at: Timestamp,
+        part: CommitPart,
+    ) -> Self {
+        Self {
+            position,
+            stream,
+            revision,
+            id,
+            event_type: EventType::well_known(crate::retention::REMOVED),
+            version: 1,
+            content_type: ContentType::Json,
+            payload: Bytes::new(),
+            tags: BTreeSet::new(),
+            metadata: Metadata::new(),
+            recorded_at,
+            occurred_at: recorded_at,
+            correlation_id: None,
+            causation_id: None,
+            part,
+        }
+    }
+
+    /// Whether this stands in the place of an event that was removed.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.event_type == crate::retention::REMOVED
+    }
+
+    /// What stands in the place of this event when it is removed.
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        let Self { position, revision, id, recorded_at, part, .. } = *self;
+        Self::removed(position, self.stream.clone(), revision, id, recorded_at, part)
+    }
+
     /// Whether this event is what writing `event` to `stream` gave: same stream and same content under the same id.
     #[must_use]
     pub fn is_record_of(&self, stream: &StreamId, event: &NewEvent) -> bool {

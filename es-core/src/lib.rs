@@ -117,7 +117,9 @@
 //!
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
-//! **Projections** are read models that follow the log, each event counted exactly once. See [`projection`].
+//! **Projections** are read models that follow the log, each event counted exactly once: in the background, in the commit of the
+//! events, or on demand. See [`projection`]; typed, ordered tables for them stand in [`view`], and [`store::inline`] says when a view
+//! may change with each commit.
 //!
 //! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`reactor`].
 //!
@@ -125,8 +127,7 @@
 //!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
-//! **Projections** make read models of events, in the background, in the commit of the events, or on demand. See [`projection`];
-//! typed, ordered tables for them stand in [`view`], and [`store::inline`] says when a view may change with each commit.
+//! **Retention**: rules and deletions hide what is no longer wanted, and a scavenge removes it. See [`retention`].
 //!
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
 
@@ -143,6 +144,7 @@ pub mod prelude;
 pub mod projection;
 pub mod reactor;
 pub mod repository;
+pub mod retention;
 pub mod revision;
 mod sample;
 pub mod snapshot;
@@ -168,6 +170,7 @@ pub use name::{Category, EventType, NameError, StreamId, Table, Tag, UniqueKey};
 pub use repository::{
     At, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
 };
+pub use retention::Retained;
 pub use revision::{ExpectedRevision, Position, Revision};
 pub use sample::SampleError;
 pub use snapshot::{SnapshotPolicy, SnapshotSupport};

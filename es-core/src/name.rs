@@ -248,6 +248,20 @@ impl Tag {
     }
 }
 
+impl StreamId {
+    pub(crate) fn well_known(text: &'static str) -> Self {
+        debug_assert!(check("stream id", text).is_ok());
+        Self(text.into())
+    }
+}
+
+impl EventType {
+    pub(crate) fn well_known(text: &'static str) -> Self {
+        debug_assert!(check("event type", text).is_ok());
+        Self(text.into())
+    }
+}
+
 impl Table {
     /// A table whose name is made of parts that were checked.
     pub(crate) fn well_known(text: impl AsRef<str>) -> Self {

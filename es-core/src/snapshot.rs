@@ -253,7 +253,7 @@ pub fn table() -> Table {
 }
 
 /// What the keys of the snapshots of one stream begin with. A name has no control character, so a zero byte ends it.
-fn prefix(stream: &StreamId) -> Bytes {
+pub(crate) fn prefix(stream: &StreamId) -> Bytes {
     [stream.as_str().as_bytes(), &[0]].concat().into()
 }
 

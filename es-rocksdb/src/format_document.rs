@@ -86,6 +86,17 @@ fn fixed() -> String {
     table
 }
 
+fn removed() -> String {
+    let mut table = String::from("| offset | length | field |\n|---:|---:|---|\n");
+    let mut offset = 0;
+    for (name, length) in record::removed::REMOVED {
+        let _ = writeln!(table, "| {offset} | {length} | {name} |");
+        offset += length;
+    }
+    let _ = writeln!(table, "| {offset} | as said | stream |");
+    table
+}
+
 fn variable() -> String {
     let mut table = String::from("| field | length |\n|---|---|\n");
     for (name, length) in VARIABLE {
@@ -207,6 +218,7 @@ fn rendered(mut document: String) -> String {
         ("mark", mark()),
         ("fixed", fixed()),
         ("variable", variable()),
+        ("removed", removed()),
         ("content", content()),
         ("extension", extension()),
         ("example", example()),

@@ -8,6 +8,8 @@
 //! - **group commit**: commits that come at the same time share one wait for the disk, and a lone one waits for nobody;
 //! - **honest reads**: each record carries a checksum over itself, its position, its stream and its revision, which is
 //!   verified whenever it is read; damage is an error that says where;
+//! - **retention**: what [rules and deletions](es_core::retention) hide is returned by no read, and a scavenge removes it beside
+//!   the running service;
 //! - **indexes**: reads by category, type and tag, and the conditions of commits over them, touch only what matches.
 //!
 //! It is not
@@ -63,7 +65,9 @@ mod record;
 mod recovery;
 mod repair;
 mod replay;
+mod retention;
 mod rows;
+mod scavenge;
 #[cfg(shuttle)]
 pub mod schedules;
 mod schema;
@@ -81,7 +85,7 @@ mod format_document;
 pub use backup::{Backup, BackupError, Backups};
 pub use error::OpenError;
 pub use options::{Durability, Options};
-pub use read_only::ReadOnlyStore;
+pub use read_only::{Hidden, ReadOnlyStore};
 pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
 pub use replay::{Recorded, Replay};
 pub use stats::Stats;

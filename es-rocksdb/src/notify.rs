@@ -39,6 +39,15 @@ impl Visible {
         self.settled.send_replace(sequence);
     }
 
+    /// Passes a change that adds no event.
+    pub(crate) fn pass(&self, sequence: u64) {
+        self.settled.send_if_modified(|settled| {
+            let is_higher = *settled < sequence;
+            *settled = (*settled).max(sequence);
+            is_higher
+        });
+    }
+
     /// Lets nobody wait any longer: after a failed write nothing more will be published. RocksDB shows nothing of a
     /// batch that it did not write wholly.
     pub(crate) fn stop(&self) {

@@ -26,7 +26,7 @@ use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
 use crate::recovery;
-use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
+use crate::schema::{Cf, FORMAT_OF_NEW, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
 
 /// A store that was opened.
 pub(crate) struct Opened {
@@ -273,7 +273,7 @@ fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
     let folder = database.folder();
     let meta = database.family(Cf::Meta).map_err(|error| OpenError::of_store(folder, "describe the store", error))?;
     let mut batch = WriteBatch::new();
-    batch.put_cf(meta, META_FORMAT, FORMAT_VERSION.to_be_bytes());
+    batch.put_cf(meta, META_FORMAT, FORMAT_OF_NEW.to_be_bytes());
     batch.put_cf(meta, META_STORE_ID, Uuid::now_v7().as_bytes());
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
     database

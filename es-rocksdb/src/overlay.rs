@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
+use es_core::retention::StreamRetention;
 use es_core::store::KeyChange;
 use es_core::store::decide::LogView;
 use es_core::{
@@ -16,6 +17,7 @@ use crate::database::{Database, Tier, place_of};
 use crate::postings;
 use crate::recent::{Known, RecentIds};
 use crate::record::Decoder;
+use crate::retention::{Lens, Operators};
 
 /// Where a log ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(crate) struct Overlay {
     pub(crate) owners: BTreeMap<UniqueKey, Option<StreamId>>,
     /// The rows that the batch changes; `None` for a row that was removed.
     pub(crate) rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
+    /// The first revision that is left of each stream to which the batch writes removed events.
+    pub(crate) firsts: BTreeMap<StreamId, Revision>,
     ids: HashMap<EventId, Position>,
 }
 
@@ -49,6 +53,7 @@ impl Overlay {
             heads: BTreeMap::new(),
             owners: BTreeMap::new(),
             rows: BTreeMap::new(),
+            firsts: BTreeMap::new(),
             ids: HashMap::new(),
         }
     }
@@ -58,6 +63,9 @@ impl Overlay {
         for event in &committed.events {
             self.ids.insert(event.id, event.position);
             self.heads.insert(event.stream.clone(), event.revision);
+            if event.is_removed() {
+                self.firsts.insert(event.stream.clone(), event.revision.next());
+            }
             self.end = LogEnd { head: Some(event.position), recorded_at: Some(event.recorded_at) };
         }
         self.committed.push(committed);
@@ -120,6 +128,7 @@ pub(crate) struct BatchView<'a> {
     pub(crate) known: &'a mut KnownHeads,
     pub(crate) recent: &'a RecentIds,
     pub(crate) overlay: &'a Overlay,
+    pub(crate) operators: &'a Operators,
 }
 
 impl LogView for BatchView<'_> {
@@ -165,12 +174,47 @@ impl LogView for BatchView<'_> {
         Ok(self.database.event(position, Tier::Any, &mut Decoder::default())?)
     }
 
-    fn first_match(&mut self, query: &Query, after: Option<Position>) -> Result<Option<Position>, StoreError> {
-        if let Some(found) = postings::first_match(self.database, query, after, self.written)? {
-            return Ok(Some(found));
+    fn first_match(
+        &mut self,
+        query: &Query,
+        after: Option<Position>,
+        now: Timestamp,
+    ) -> Result<Option<Position>, StoreError> {
+        let (database, operators) = (self.database, self.operators);
+        if !operators.is_touched() {
+            if let Some(found) = postings::first_match(database, query, after, self.written, |_| Ok(true))? {
+                return Ok(Some(found));
+            }
+        } else if let Some(written) = self.written {
+            let (mut lens, mut decoder) = (Lens::new(operators, now, written), Decoder::default());
+            let is_shown = |position| {
+                let event = database.event(position, Tier::Any, &mut decoder)?;
+                Ok(lens.shows(database, &event, Tier::Any)?)
+            };
+            if let Some(found) = postings::first_match(database, query, after, Some(written), is_shown)? {
+                return Ok(Some(found));
+            }
         }
-        let mut events = self.overlay.events().filter(|event| after.is_none_or(|after| event.position > after));
-        Ok(events.find(|event| query.matches_event(event)).map(|event| event.position))
+        let overlay = self.overlay;
+        let events = overlay.events().filter(|event| after.is_none_or(|after| event.position > after));
+        for event in events.filter(|event| !event.is_removed() && query.matches_event(event)) {
+            let last = self.revision(&event.stream)?;
+            if operators.of(&event.stream).shows(event.revision, event.recorded_at, last, now) {
+                return Ok(Some(event.position));
+            }
+        }
+        Ok(None)
+    }
+
+    fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError> {
+        match self.overlay.firsts.get(stream) {
+            Some(first) => Ok(*first),
+            None => Ok(self.database.first_left(stream, Tier::Any)?),
+        }
+    }
+
+    fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError> {
+        Ok(self.operators.of(stream))
     }
 
     fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {

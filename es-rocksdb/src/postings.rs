@@ -251,19 +251,24 @@ impl<'a> List<'a> {
     }
 }
 
-/// The first position behind `after`, up to `head`, that matches a query.
+/// The first position behind `after`, up to `head`, that matches a query and counts.
 pub(crate) fn first_match(
     database: &Database,
     query: &Query,
     after: Option<Position>,
     head: Option<Position>,
+    mut counts: impl FnMut(Position) -> Result<bool, StoreError>,
 ) -> Result<Option<Position>, StoreError> {
     let mut target = Position::following(after);
     let Some(head) = head.filter(|head| target <= *head) else { return Ok(None) };
     let mut cursor = Cursor::new(database, query, Direction::Forward, head)?;
     loop {
         match cursor.seek(Direction::Forward, target)? {
-            Sought::At(found) => return Ok(Some(found)),
+            Sought::At(found) if counts(found)? => return Ok(Some(found)),
+            Sought::At(found) => match behind(Direction::Forward, found) {
+                Some(next) => target = next,
+                None => return Ok(None),
+            },
             Sought::Pause(at) => target = at,
             Sought::End => return Ok(None),
         }

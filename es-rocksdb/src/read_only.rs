@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -23,6 +24,7 @@ use crate::error::OpenError;
 use crate::notify::Visible;
 use crate::open::{self, Found};
 use crate::options::{self, Options, ReadLimits};
+use crate::retention::Operators;
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
 use crate::tail::Tail;
@@ -133,9 +135,31 @@ impl ReadOnlyStore {
         self.inner.created
     }
 
+    /// Reads the log with what is [hidden](es_core::retention), in the form that is said: so that each position is there.
+    #[must_use]
+    pub fn read_log_whole(&self, read: LogRead, hidden: Hidden) -> EventStream {
+        self.inner.shared.read_log_with(self.inner.read_batch, read, self.inner.shared.visible.head(), Some(hidden))
+    }
+
+    /// What operators have said of retention, all together.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.inner.shared.operators.all()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
+}
+
+/// In which form a read gives what is hidden. What was removed is
+/// [in its place without its content](es_core::RecordedEvent::is_removed) in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    /// As if it had been removed.
+    AsRemoved,
+    /// As it is.
+    AsItIs,
 }
 
 /// Opens a store, again and again where the service has changed files meanwhile.
@@ -172,6 +196,7 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
         return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
     }
     let choices = Options::new().create_if_missing(false);
+    let read_batch = choices.read_batch;
     let mut db_options = options::database(&choices);
     // NOTE: every file is opened at once and kept open, so that it can be read after the process that writes has removed it.
     db_options.set_max_open_files(-1);
@@ -189,17 +214,12 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
         let detail = format!("expected the log to end with position {lost} or behind it, found {found} at its end");
         return Err(OpenError::damaged(folder, detail));
     }
+    let operators = Operators::load(&database);
+    let operators = operators.map_err(|error| OpenError::of_store(folder, "read rules and deletions", error))?;
     let visible = Visible::new(end.head, database.sequence());
-    let shared = Arc::new(Shared::new(Arc::new(database), visible, Tail::new(0)));
-    let inner = Inner {
-        shared,
-        read_batch: choices.read_batch,
-        folder: folder.to_owned(),
-        id,
-        created,
-        files,
-        counts: db_options,
-    };
+    let (database, clock) = (Arc::new(database), choices.clock);
+    let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, clock));
+    let inner = Inner { shared, read_batch, folder: folder.to_owned(), id, created, files, counts: db_options };
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }
 
@@ -304,5 +324,14 @@ impl EventStore for ReadOnlyStore {
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         self.inner.shared.rows(scan).await
+    }
+
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        self.inner.shared.retained(stream, self.inner.shared.visible.head()).await
+    }
+
+    async fn scavenge(&self, _: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        let reason = "the store was opened for reading only; open it with RocksDbStore to scavenge it";
+        Err(StoreError::io("scavenge", reason).into())
     }
 }

@@ -21,17 +21,23 @@ const FIRST_EVENTS: usize = 128;
 struct Room {
     events: usize,
     bytes: usize,
+    /// How many hidden events may be passed, so that a batch does not take long that finds nothing.
+    hidden: usize,
 }
 
 impl Room {
     /// Room for what a batch may hold and the read may still return.
     fn new(limits: ReadLimits, left: Option<u64>) -> Self {
         let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
-        Self { events: limits.events.min(left), bytes: limits.bytes }
+        Self { events: limits.events.min(left), bytes: limits.bytes, hidden: limits.events.saturating_mul(8).max(1024) }
     }
 
     fn is_used_up(&self) -> bool {
-        self.events == 0 || self.bytes == 0
+        self.events == 0 || self.bytes == 0 || self.hidden == 0
+    }
+
+    fn pass(&mut self) {
+        self.hidden = self.hidden.saturating_sub(1);
     }
 
     fn take(&mut self, bytes: usize) {

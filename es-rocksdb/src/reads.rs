@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use es_core::retention::Retained;
 use es_core::store::{Batch, EventStream, Row, RowScan};
 use es_core::{
-    EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table, UniqueKey,
+    EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
 
 use crate::database::{Database, Fault, Tier, place_of};
 use crate::options::ReadLimits;
+use crate::read_only::Hidden;
 use crate::reader::{LogSource, StreamSource};
 use crate::record::Decoder;
+use crate::retention::Lens;
 use crate::rows::{self, INLINE_ROWS};
 use crate::shared::Shared;
 
@@ -29,8 +32,19 @@ impl Shared {
 
     /// A read of the log, up to `head`.
     pub(crate) fn read_log(self: &Arc<Self>, limits: ReadLimits, read: LogRead, head: Option<Position>) -> EventStream {
+        self.read_log_with(limits, read, head, None)
+    }
+
+    /// The same; what is hidden comes in the form that is said.
+    pub(crate) fn read_log_with(
+        self: &Arc<Self>,
+        limits: ReadLimits,
+        read: LogRead,
+        head: Option<Position>,
+        hidden: Option<Hidden>,
+    ) -> EventStream {
         let nothing = Batch { events: Vec::new(), scanned: read.scanned_to(head, &[]) };
-        let source = head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head));
+        let source = head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, hidden));
         source.map_or_else(|| EventStream::ready(nothing), EventStream::new)
     }
 
@@ -39,8 +53,21 @@ impl Shared {
         self.point(move |database, tier| database.revision(&stream, tier)).await
     }
 
+    pub(crate) async fn retained(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        head: Option<Position>,
+    ) -> Result<Retained, StoreError> {
+        if !self.operators.is_touched() {
+            return Ok(Retained::WHOLE);
+        }
+        let (stream, retention, now) = (stream.clone(), self.operators.of(stream), self.clock.now());
+        self.point(move |database, tier| database.retained(&stream, &retention, now, head, tier)).await
+    }
+
     pub(crate) async fn find(self: &Arc<Self>, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.point(move |database, tier| find(database, id, tier)).await
+        let (shared, now) = (Arc::clone(self), self.clock.now());
+        self.point(move |database, tier| find(&shared, now, database, id, tier)).await
     }
 
     pub(crate) async fn owner(self: &Arc<Self>, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
@@ -63,12 +90,21 @@ impl Shared {
     }
 }
 
-fn find(database: &Database, id: EventId, tier: Tier) -> Result<Option<RecordedEvent>, Fault> {
+fn find(
+    shared: &Shared,
+    now: Timestamp,
+    database: &Database,
+    id: EventId,
+    tier: Tier,
+) -> Result<Option<RecordedEvent>, Fault> {
     let Some(position) = database.position_of(id, tier)? else { return Ok(None) };
     let event = database.event(position, tier, &mut Decoder::default())?;
     if event.id != id {
         let detail = format!("expected the event with id {id}, which an index names, found id {}", event.id);
         return Err(StoreError::damaged(place_of(position), detail).into());
     }
-    Ok(Some(event))
+    // NOTE: not bounded by the published head, as all of this look-up is not.
+    let head = Position::new(u64::MAX).unwrap_or(position);
+    let is_shown = Lens::new(&shared.operators, now, head).shows(database, &event, tier)?;
+    Ok(is_shown.then_some(event))
 }

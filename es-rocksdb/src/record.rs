@@ -3,15 +3,21 @@
 //! The checksum covers every other byte, and these include position, stream and revision: a record that was moved
 //! under another key is found out by whoever reads it there.
 
+// NOTE: by its path, because tests/decoding takes in this file from elsewhere.
+#[path = "record/removed.rs"]
+pub(crate) mod removed;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, NewEvent, Position, RecordedEvent,
-    Revision, StreamId, Tag, Timestamp,
+    Revision, StreamId, Tag, Timestamp, retention,
 };
 use uuid::Uuid;
+
+use removed::{REMOVED_LEN, REMOVED_VERSION};
 
 /// The version of the record format, its first byte.
 pub(crate) const RECORD_VERSION: u8 = 1;
@@ -83,7 +89,7 @@ pub(crate) const VARIABLE: [(&str, &str); 8] = [
 pub(crate) enum RecordError {
     #[error("expected a record of at least {expected} bytes, found {found}")]
     TooShort { expected: usize, found: usize },
-    #[error("expected record version {RECORD_VERSION}, found {found}")]
+    #[error("expected record version {RECORD_VERSION} or {REMOVED_VERSION}, found {found}")]
     Version { found: u8 },
     #[error("expected checksum {expected:08x}, found {found:08x}")]
     Checksum { expected: u32, found: u32 },
@@ -138,6 +144,9 @@ pub(crate) fn draft(
     part: CommitPart,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
+    if event.event_type == retention::REMOVED {
+        return removed::draft(stream, event.id, part, out);
+    }
     let metadata = encode_metadata(&event.metadata)?;
     let flags =
         flag(event.correlation_id.is_some(), FLAG_CORRELATION) | flag(event.causation_id.is_some(), FLAG_CAUSATION);
@@ -190,14 +199,14 @@ pub(crate) fn draft(
 
 /// Makes the record of a recorded event of the [`draft`] of it: its numbers, its times, and the checksum over all.
 pub(crate) fn number(draft: &mut [u8], event: &RecordedEvent) {
-    let fields = [
-        (POSITION_AT, event.position.get().to_be_bytes()),
-        (REVISION_AT, event.revision.get().to_be_bytes()),
-        (RECORDED_AT, event.recorded_at.timestamp_micros().to_be_bytes()),
-        (OCCURRED_AT, event.occurred_at.timestamp_micros().to_be_bytes()),
-    ];
-    for (at, bytes) in fields {
-        put(draft, at, &bytes);
+    let is_removed = draft.first() == Some(&REMOVED_VERSION);
+    let (position_at, revision_at, recorded_at) =
+        if is_removed { removed::NUMBERED_AT } else { (POSITION_AT, REVISION_AT, RECORDED_AT) };
+    put(draft, position_at, &event.position.get().to_be_bytes());
+    put(draft, revision_at, &event.revision.get().to_be_bytes());
+    put(draft, recorded_at, &event.recorded_at.timestamp_micros().to_be_bytes());
+    if !is_removed {
+        put(draft, OCCURRED_AT, &event.occurred_at.timestamp_micros().to_be_bytes());
     }
     let checksum = checksum(draft);
     put(draft, CHECKSUM_AT, &checksum.to_be_bytes());
@@ -207,6 +216,17 @@ fn put(record: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = record.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
     }
+}
+
+/// Writes the record of what stands in the place of a [removed](RecordedEvent::without_content) event behind what `out` holds.
+///
+/// # Errors
+/// [`RecordError`] for what could not be read back, as [`draft`].
+pub(crate) fn encode_removed(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let start = out.len();
+    removed::draft(&event.stream, event.id, event.part, out)?;
+    number(out.get_mut(start..).unwrap_or_default(), event);
+    Ok(())
 }
 
 /// Writes the record of a recorded event, as the two steps of a commit do.
@@ -292,7 +312,9 @@ impl Decoder {
     /// version may have written, and for another text of the same metadata, because a number may be written otherwise by a
     /// later version of its library.
     pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
-        verify(record)?;
+        if verify(record)? == REMOVED_VERSION {
+            return removed::decode(record, |text| self.stream(text));
+        }
         let mut rest = Rest { record, at: CHECKED_FROM };
         let flags = rest.u8("flags")?;
         if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
@@ -367,12 +389,14 @@ impl Decoder {
     }
 }
 
-/// Checks what every record has, before anything in it is believed: its least length, its version, its checksum.
-fn verify(record: &[u8]) -> Result<(), RecordError> {
-    let (Some(&version), true) = (record.first(), record.len() >= FIXED_LEN) else {
-        return Err(RecordError::TooShort { expected: FIXED_LEN, found: record.len() });
+/// Checks what every record has, before anything in it is believed: its least length, its version, its checksum. Returns the
+/// version.
+fn verify(record: &[u8]) -> Result<u8, RecordError> {
+    let least = if record.first() == Some(&REMOVED_VERSION) { REMOVED_LEN } else { FIXED_LEN };
+    let (Some(&version), true) = (record.first(), record.len() >= least) else {
+        return Err(RecordError::TooShort { expected: least, found: record.len() });
     };
-    if version != RECORD_VERSION {
+    if version != RECORD_VERSION && version != REMOVED_VERSION {
         return Err(RecordError::Version { found: version });
     }
     let expected = Rest { record, at: CHECKSUM_AT }.u32("crc32c")?;
@@ -380,7 +404,7 @@ fn verify(record: &[u8]) -> Result<(), RecordError> {
     if expected != found {
         return Err(RecordError::Checksum { expected, found });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// What is left of a record while it is read. Every length is bounded by it.

@@ -12,6 +12,9 @@
 //! anew. A record that is whole nowhere ends the log, because a log has no gaps: events are kept up to the last whole commit
 //! before it. What can be read behind it is set aside, for a person to decide on.
 //!
+//! What stands in the place of a removed event stands once, in the log. It is kept as it is; and what was removed stays removed,
+//! also where damage has brought an older copy of it to light.
+//!
 //! Rows and unique keys stand once and have no checksum of their own; they are kept where RocksDB's checksum holds.
 //!
 //! Nothing is ever written to the damaged folder, and nothing of it is removed.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use es_core::clock::Clock;
-use es_core::{Commit, CommitError, Committed, EventStore, Position, StoreError, Timestamp};
+use es_core::{Commit, CommitError, Committed, EventStore, Position, Revision, StoreError, StreamId, Timestamp};
 
 use crate::error::OpenError;
 use crate::options::Options;
@@ -86,6 +86,16 @@ impl Replay {
     /// [`StoreError`] when the store is closed.
     pub async fn head(&self) -> Result<Option<Position>, StoreError> {
         self.store.head().await
+    }
+
+    /// Removes what scavenge points up to a position say.
+    pub(crate) async fn complete_points(&self, up_to: Position) -> Result<(), StoreError> {
+        self.store.complete_points(up_to).await
+    }
+
+    /// Removes the events of a stream before a revision.
+    pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
+        self.store.remove_before(stream, first).await
     }
 
     /// Writes everything that is in memory into table files.

@@ -4,7 +4,10 @@
 
 /// The version of the whole format: column families, keys and values. It goes up when a store written by this version
 /// could no longer be opened by the one before; a new extension tag of a record does not count.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// The version of a store in which no operator has hidden, deleted or removed anything. With the first such event it becomes
+/// [`FORMAT_VERSION`], because a program that knows only this one would show what is hidden.
+pub(crate) const FORMAT_OF_NEW: u32 = 1;
 
 /// Key in [`Cf::Meta`]: the format version, 4 bytes big-endian.
 pub(crate) const META_FORMAT: &[u8] = b"format";
@@ -13,12 +16,19 @@ pub(crate) const META_STORE_ID: &[u8] = b"store-id";
 /// Key in [`Cf::Meta`]: when the store was created, 8 bytes big-endian, microseconds since 1970 in UTC.
 pub(crate) const META_CREATED: &[u8] = b"created";
 
+/// Key in [`Cf::Meta`]: the position of the last scavenge point that was completed, 8 bytes big-endian.
+pub(crate) const META_SCAVENGED: &[u8] = b"scavenged";
+/// What keys in [`Cf::Meta`] begin with that say of a stream which revision is the first that was not removed.
+pub(crate) const META_FIRST: &str = "first";
+
 /// The rows of the `meta` family for the document: key, value.
 #[cfg(test)]
-pub(crate) const META_ROWS: [(&[u8], &str); 3] = [
+pub(crate) const META_ROWS: [(&[u8], &str); 5] = [
     (META_FORMAT, "format version, `u32`"),
     (META_STORE_ID, "id of the store, the 16 bytes of a UUID"),
     (META_CREATED, "when the store was created, `i64` microseconds since 1970 in UTC"),
+    (META_SCAVENGED, "position of the last scavenge point that was completed, `u64`; none before the first"),
+    (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; none where nothing was"),
 ];
 
 /// A column family. All of them change together in one write batch.
@@ -81,7 +91,7 @@ impl Cf {
     #[cfg(test)]
     pub(crate) const fn layout(self) -> (&'static str, &'static str) {
         match self {
-            Self::Log => ("position `u64`", "record"),
+            Self::Log => ("position `u64`", "record, or record of a removed event"),
             Self::Streams => ("stream, `0x00`, revision `u64`", "record, the same bytes as in `log`"),
             Self::Heads => ("stream", "revision of its last event `u64`"),
             Self::Ids => ("event id, 16 bytes", "position `u64`"),

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::{Arc, TryLockError};
 
 use es_core::StoreError;
+use es_core::clock::Clock;
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;
+use crate::retention::Operators;
 use crate::stats::Counters;
-use crate::sync::{PoisonError, RwLock};
+use crate::sync::{Mutex, PoisonError, RwLock};
 use crate::tail::Tail;
 
 /// The open database, until it is closed.
@@ -19,6 +21,14 @@ pub(crate) struct Shared {
     pub(crate) visible: Visible,
     pub(crate) tail: Tail,
     pub(crate) counters: Counters,
+    /// What operators have said of retention.
+    pub(crate) operators: Operators,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Held while something is decided, written and published, so that there is one who does that at a time: the writer, or a
+    /// scavenge. No read needs it. Says why nothing is written any more.
+    pub(crate) writing: Mutex<Result<(), String>>,
+    /// Held by the one scavenge at a time.
+    pub(crate) scavenging: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Shared {
@@ -28,8 +38,23 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(database: Arc<Database>, visible: Visible, tail: Tail) -> Self {
-        Self { database: RwLock::new(Some(database)), visible, tail, counters: Counters::default() }
+    pub(crate) fn new(
+        database: Arc<Database>,
+        visible: Visible,
+        tail: Tail,
+        operators: Operators,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            database: RwLock::new(Some(database)),
+            visible,
+            tail,
+            counters: Counters::default(),
+            operators,
+            clock,
+            writing: Mutex::new(Ok(())),
+            scavenging: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Reads on this thread, from memory only.
@@ -76,6 +101,13 @@ impl Shared {
         };
         self.visible.settle(sequence).await;
         Ok(value)
+    }
+
+    /// After a failed write it is unknown what is on the disk: nothing more must be put behind it, by whomever.
+    pub(crate) fn stop(&self, database: &Database, turn: &mut Result<(), String>, reason: &str) {
+        tracing::error!(folder = %database.folder().display(), reason, "the store takes no more writes");
+        self.visible.stop();
+        *turn = Err(reason.to_owned());
     }
 
     #[cfg(test)]

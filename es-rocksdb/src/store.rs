@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::inline::{Inline, InlineProjections, StartInlineError};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
@@ -24,6 +25,7 @@ use crate::notify::Visible;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{Queue, Room, Waiting};
+use crate::retention::Operators;
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
 use crate::sync::thread::{self, JoinHandle};
@@ -117,9 +119,13 @@ impl RocksDbStore {
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
         let Opened { database, mark, end, recent, id, created } = opened;
         let folder = database.folder().to_owned();
+        let operators = Operators::load(&database)
+            .map_err(|error| OpenError::of_store(&folder, "read rules and deletions", error))?;
         tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
-        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, Tail::new(options.tail_bytes)));
+        let tail = Tail::new(options.tail_bytes);
+        let clock = Arc::clone(&options.clock);
+        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, clock));
         let mark = Arc::new(mark);
         let inline = Arc::new(InlineProjections::new());
         let writer = Writer::new(Parts {
@@ -204,6 +210,24 @@ impl RocksDbStore {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.inner.created
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(crate) fn mark(&self) -> &Arc<MarkFile> {
+        &self.inner.mark
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.inner.durability
+    }
+
+    /// What operators have said of retention, all together.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.inner.shared.operators.all()
     }
 
     /// Writes everything that is in memory into table files, which later backups share.
@@ -359,5 +383,13 @@ impl EventStore for RocksDbStore {
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         self.inner.shared.rows(scan).await
+    }
+
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        self.inner.shared.retained(stream, self.inner.open_head()?).await
+    }
+
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        self.scavenge_now(how).await
     }
 }

@@ -104,6 +104,17 @@ impl Tail {
         (!segments.is_empty()).then_some(segments)
     }
 
+    /// Forgets what stands up to a position, because some of it is being removed. Returns it, as [`push`](Self::push) does.
+    pub(crate) fn forget(&self, last: Position) -> Vec<Arc<Segment>> {
+        let mut forgotten = Vec::new();
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        while let Some(oldest) = newest.segments.pop_front_if(|oldest| oldest.first <= last) {
+            newest.bytes -= oldest.bytes;
+            forgotten.push(oldest);
+        }
+        forgotten
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         let forgotten = std::mem::take(&mut *self.newest.write().unwrap_or_else(PoisonError::into_inner));

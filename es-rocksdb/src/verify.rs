@@ -3,7 +3,8 @@
 //! ```text
 //!   1 log      each record: checksum, place, position without gap, place in its commit, time
 //!              ... and look up what must be there for it: the record in its stream, its id, its index entries
-//!   2 streams  each record: checksum, place, revision without gap, the head of its stream
+//!   2 streams  each record: checksum, place, revision without gap from the first that is left, the head of its stream;
+//!              what is gone before the first is as many events as stand in the log without their content
 //!   3 counts   a family has as many entries as were confirmed in 1 and 2, or one that nothing confirms:
 //!              then each entry is looked at, to name it
 //!   4 tables   no block of a table has another checksum than it should, also where RocksDB reads past it
@@ -22,10 +23,10 @@ pub(crate) use strays::{place_in_stream, stands_for_itself};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::DBRawIterator;
 
-use crate::database::{Database, Tier, bad_key, decode_at, decode_in, item, place_in, place_of};
+use crate::database::{Database, Tier, bad_key, bad_name, decode_at, decode_in, item, place_in, place_of};
 use crate::key;
 use crate::record::Decoder;
-use crate::schema::Cf;
+use crate::schema::{Cf, META_FIRST};
 
 /// Is told what is looked at, how many entries were, and how many there are where that is known.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
@@ -49,6 +50,8 @@ pub struct Damage {
 pub struct Verification {
     /// How many events could be read.
     pub events: u64,
+    /// In how many places an event was [removed](es_core::retention).
+    pub removed: u64,
     /// How many streams there are.
     pub streams: u64,
     /// How many entries of all kinds were looked at.
@@ -161,7 +164,10 @@ impl Verifier<'_> {
             expected = position.next();
             match self.found.note(decode_at(position, &record, &mut decoder))? {
                 Some(event) => {
-                    self.found.events += 1;
+                    match event.is_removed() {
+                        true => self.found.removed += 1,
+                        false => self.found.events += 1,
+                    }
                     self.follows(last.as_ref(), &event);
                     self.event(&event, &record)?;
                     last = Some(event);
@@ -195,11 +201,13 @@ impl Verifier<'_> {
 
     /// Whether everything is there that must be there for an event.
     fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
+        if event.is_removed() {
+            return self.id(event);
+        }
         let key = key::in_stream(&event.stream, event.revision);
         let what = format!("the same record as {}", place_in(&event.stream, event.revision));
         self.require(event, Cf::Streams, &key, Some(record), &what)?;
-        let position = key::position(event.position);
-        self.require(event, Cf::Ids, &key::id(event.id), Some(&position), &format!("its id {}", event.id))?;
+        self.id(event)?;
         let category = event.stream.category_str();
         self.posting(event, Cf::Categories, category)?;
         self.posting(event, Cf::Types, event.event_type.as_str())?;
@@ -207,6 +215,11 @@ impl Verifier<'_> {
             self.posting(event, Cf::Tags, tag.as_str())?;
         }
         Ok(())
+    }
+
+    fn id(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
+        let position = key::position(event.position);
+        self.require(event, Cf::Ids, &key::id(event.id), Some(&position), &format!("its id {}", event.id))
     }
 
     fn posting(&mut self, event: &RecordedEvent, cf: Cf, name: &str) -> Result<(), StoreError> {
@@ -253,7 +266,8 @@ impl Verifier<'_> {
                 _ => {
                     self.head(last.take())?;
                     self.found.streams += 1;
-                    Revision::FIRST
+                    let first = self.database.first_left(&stream, Tier::Any).map_err(StoreError::from);
+                    self.found.note(first)?.unwrap_or(revision)
                 }
             };
             if revision != expected {
@@ -263,8 +277,39 @@ impl Verifier<'_> {
             last = Some((stream, revision));
         }
         self.head(last)?;
+        self.firsts()?;
         if count != self.confirmed(Cf::Streams) {
             self.strays(Cf::Streams)?;
+        }
+        Ok(())
+    }
+
+    /// Whether as many events are gone from the beginnings of streams as stand in the log without their content; and whether
+    /// the streams of which nothing is left have their heads.
+    fn firsts(&mut self) -> Result<(), StoreError> {
+        let prefix = key::prefix(META_FIRST);
+        let mut firsts = self.database.iterate(Cf::Meta, prefix.clone(), Tier::Any)?;
+        firsts.seek_to_first();
+        let mut gone = 0;
+        while let Some((key, value)) = self.entry(&firsts, Cf::Meta)? {
+            firsts.next();
+            self.tell("streams", gone, None);
+            let name = key.strip_prefix(prefix.as_slice()).and_then(|name| std::str::from_utf8(name).ok());
+            let stream = name.and_then(|name| StreamId::new(name).ok()).ok_or_else(|| bad_name(Cf::Meta, &key));
+            let Some(stream) = self.found.note(stream)? else { continue };
+            let first = key::decode_revision(&value).map_err(|error| bad_key(Cf::Meta, &key, &error));
+            let Some(first) = self.found.note(first)? else { continue };
+            gone += first.get();
+            let last = first.get().checked_sub(1).map(Revision::new);
+            let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
+            if last.is_some() && self.found.note(head)?.flatten() == last {
+                self.found.streams += 1;
+                self.confirm(Cf::Heads);
+            }
+        }
+        if gone != self.found.removed {
+            let detail = format!("expected {gone} events that were removed in the log, found {}", self.found.removed);
+            self.found.add("beginnings of streams", detail);
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use es_core::clock::Clock;
+use es_core::retention::is_reserved;
 use es_core::store::decide::Decision;
 use es_core::store::inline::InlineProjections;
 use es_core::{CommitError, Committed, StoreError};
@@ -29,9 +30,11 @@ use crate::key;
 use crate::overlay::{BatchView, KnownHeads, LogEnd, Overlay};
 use crate::queue::{Queue, Request};
 use crate::recent::RecentIds;
-use crate::schema::Cf;
+use crate::retention::{apart, first_key};
+use crate::schema::{Cf, FORMAT_VERSION, META_FORMAT};
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::sync::PoisonError;
 use crate::tail::Segment;
 
 /// The one place where a batch goes to the disk; a test puts a failing disk here.
@@ -50,8 +53,6 @@ pub(crate) struct Writer {
     end: LogEnd,
     known: KnownHeads,
     recent: RecentIds,
-    /// Why nothing is written any more.
-    stopped: Option<String>,
 }
 
 /// What a [`Writer`] is made of.
@@ -93,10 +94,19 @@ impl Writer {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { database, shared, clock, disk, mark, inline, is_synced, end, cached_heads, recent } = parts;
         let (syncs, known) = (u64::from(is_synced), KnownHeads::new(cached_heads));
-        Self { database, shared, clock, disk, mark, inline, syncs, end, known, recent, stopped: None }
+        Self { database, shared, clock, disk, mark, inline, syncs, end, known, recent }
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
+        for group in apart(requests) {
+            self.serve_group(group);
+        }
+    }
+
+    fn serve_group(&mut self, requests: Vec<Request>) {
+        let shared = Arc::clone(&self.shared);
+        // NOTE: a scavenge has no code that can panic in its turn, and after a panic of the writer there is no writer.
+        let mut turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Pending {
             overlay: Overlay::new(self.end),
             records: Vec::with_capacity(requests.len()),
@@ -107,9 +117,9 @@ impl Writer {
         let mut rooms = Vec::with_capacity(requests.len());
         for Request { draft, answer, room } in requests {
             rooms.push(room);
-            let decided = match &self.stopped {
-                Some(reason) => Answer::Other(Err(stopped(reason))),
-                None => self.decide(draft, &mut pending),
+            let decided = match &*turn {
+                Err(reason) => Answer::Other(Err(stopped(reason))),
+                Ok(()) => self.decide(draft, &mut pending),
             };
             pending.answers.push((answer, decided));
         }
@@ -119,11 +129,13 @@ impl Writer {
             // as well: it may name a revision of this very batch.
             Ok(()) => {
                 let fallen = self.publish(&mut pending);
+                drop(turn);
                 answer(pending.answers, pending.overlay.committed.into_iter());
                 drop(fallen);
             }
             Err(reason) => {
-                self.stop(&reason);
+                shared.stop(&self.database, &mut turn, &reason);
+                drop(turn);
                 for (asker, _) in pending.answers {
                     // NOTE: an error says that nobody waits any more, here and below.
                     let _ = asker.send(Err(stopped(&reason)));
@@ -135,8 +147,14 @@ impl Writer {
     /// Decides on a commit as if those before it in the batch had been written.
     fn decide(&mut self, Draft { mut commit, mut records }: Draft, pending: &mut Pending) -> Answer {
         let Pending { overlay, changing, .. } = pending;
-        let (written, recent) = (self.end.head, &self.recent);
-        let mut view = BatchView { database: &self.database, written, known: &mut self.known, recent, overlay };
+        let mut view = BatchView {
+            database: &self.database,
+            written: self.end.head,
+            known: &mut self.known,
+            recent: &self.recent,
+            overlay,
+            operators: &self.shared.operators,
+        };
         let committed = match self.inline.decide(&mut commit, &mut view, self.clock.now()) {
             Ok(Decision::Write(committed)) => committed,
             Ok(Decision::Repeat(committed)) => return Answer::Other(Ok(committed)),
@@ -172,6 +190,10 @@ impl Writer {
     /// Lets readers see the batch. Returns what the tail forgot for it.
     fn publish(&mut self, pending: &mut Pending) -> Vec<Arc<Segment>> {
         self.end = pending.overlay.end;
+        // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
+        if let Err(error) = self.shared.operators.take_in(pending.overlay.events()) {
+            tracing::error!(%error, "an event of a reserved stream could not be taken in");
+        }
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
         for event in pending.overlay.events() {
             self.recent.remember(event.id, event.position);
@@ -185,13 +207,6 @@ impl Writer {
         let fallen = self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(Records::bytes).sum());
         self.shared.visible.publish(self.end.head, sequence);
         fallen
-    }
-
-    /// After a failed write it is unknown what is on the disk: nothing more must be put behind it.
-    fn stop(&mut self, reason: &str) {
-        tracing::error!(folder = %self.database.folder().display(), reason, "the store takes no more writes");
-        self.shared.visible.stop();
-        self.stopped = Some(reason.to_owned());
     }
 }
 
@@ -217,9 +232,19 @@ fn write_batch(database: &Database, overlay: &Overlay, records: &[Records]) -> R
     let [log, streams, heads, ids, categories, types, tags, keys, rows] = families(database)?;
     let bytes: usize = records.iter().map(Records::bytes).sum();
     let mut batch = WriteBatch::with_capacity_bytes(bytes.saturating_mul(2).saturating_add(4096));
+    if overlay.events().any(|event| event.is_removed() || is_reserved(&event.stream)) {
+        batch.put_cf(database.family(Cf::Meta)?, META_FORMAT, FORMAT_VERSION.to_be_bytes());
+    }
+    for (stream, first) in &overlay.firsts {
+        batch.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
+    }
     for (event, record) in overlay.events().zip(records.iter().flat_map(Records::iter)) {
         let position = event.position;
         batch.put_cf(log, key::position(position), record);
+        if event.is_removed() {
+            batch.put_cf(ids, key::id(event.id), key::position(position));
+            continue;
+        }
         batch.put_cf(streams, key::in_stream(&event.stream, event.revision), record);
         batch.put_cf(ids, key::id(event.id), key::position(position));
         batch.put_cf(categories, key::posting(event.stream.category_str(), position), []);

@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope, clear_rule, delete, set_rule};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem, StreamId,
-    Tag,
+    Category, Commit, EventId, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem,
+    RecordedEvent, StreamId, Tag,
 };
 use es_rocksdb::Options;
 use proptest::prelude::*;
@@ -77,37 +78,97 @@ fn read() -> impl Strategy<Value = LogRead> {
     })
 }
 
+/// What happens to a store.
+#[derive(Debug, Clone)]
+enum Act {
+    Commit(Vec<Few>),
+    /// A rule for a stream: how many, how old in seconds.
+    Rule(u8, Option<u64>, Option<u64>),
+    ClearRule(u8),
+    Delete(u8),
+    Scavenge,
+    Advance(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        12 => prop::collection::vec(few(), 1..4).prop_map(Act::Commit),
+        2 => (0..6u8, prop::option::of(1..4u64), prop::option::of(1..30u64))
+            .prop_map(|(of, count, age)| Act::Rule(of, count, age)),
+        1 => (0..6u8).prop_map(Act::ClearRule),
+        1 => (0..6u8).prop_map(Act::Delete),
+        1 => Just(Act::Scavenge),
+        2 => (1..20u64).prop_map(Act::Advance),
+    ]
+}
+
+/// The acts as they are done to each store: with the same ids.
+async fn done(store: &dyn EventStore, clock: &ManualClock, acts: &[(Act, Commit)]) {
+    for (act, commit) in acts {
+        match act {
+            Act::Advance(seconds) => clock.advance(std::time::Duration::from_secs(*seconds)),
+            Act::Scavenge => drop(store.scavenge(&Scavenge::default()).await.unwrap()),
+            Act::Delete(of) => {
+                let through = store.revision(&stream(*of)).await.unwrap();
+                // NOTE: one that is deleted already is refused, by each store.
+                let _ = store.commit(delete(stream(*of), DeleteKind::Soft, through, Note::default())).await;
+            }
+            _ => drop(store.commit(commit.clone()).await.unwrap()),
+        }
+    }
+}
+
+fn as_commit(act: &Act) -> Commit {
+    match act {
+        Act::Commit(events) => commit(events),
+        Act::Rule(of, count, age) => {
+            let max_age = age.map(std::time::Duration::from_secs);
+            let max_count = count.or(max_age.is_none().then_some(2));
+            let rule = Rule { max_age, max_count, ..Rule::default() };
+            set_rule(Scope::Stream(stream(*of)), rule, Note::default())
+        }
+        Act::ClearRule(of) => clear_rule(Scope::Stream(stream(*of)), Note::default()),
+        Act::Delete(_) | Act::Scavenge | Act::Advance(_) => Commit::new(),
+    }
+}
+
+/// An event without the id that each store gives its own deletions and scavenge points.
+fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
+    event.map(|event| match event.stream.category_str() {
+        es_core::retention::CATEGORY => RecordedEvent { id: EventId::from_uuid(uuid::Uuid::nil()), ..event },
+        _ => event,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     /// A tail that holds nothing, one that holds a part, so that reads begin on disk and end in memory, and one that
-    /// holds everything: each store answers as the one in memory does, which is the specification.
+    /// holds everything: each store answers as the one in memory does, which is the specification; also with rules, deletions
+    /// and scavenges in between.
     #[test]
     fn every_read_gives_the_same_with_any_tail(
-        commits in prop::collection::vec(prop::collection::vec(few(), 1..4), 1..25),
+        acts in prop::collection::vec(act(), 1..30),
         reads in prop::collection::vec(read(), 1..30),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         runtime.block_on(async {
-            let clock = Arc::new(ManualClock::at("2016-07-04T00:00:00Z".parse().unwrap()));
+            let begins = || Arc::new(ManualClock::at("2016-07-04T00:00:00Z".parse().unwrap()));
+            let clock = begins();
             let specification = MemoryStore::with_clock(Arc::<ManualClock>::clone(&clock));
-            let commits: Vec<_> = commits.iter().map(|events| commit(events)).collect();
-            for commit in &commits {
-                specification.commit(commit.clone()).await.unwrap();
-            }
+            let acts: Vec<_> = acts.iter().map(|act| (act.clone(), as_commit(act))).collect();
+            done(&specification, &clock, &acts).await;
             for (tail, events) in [(0, 3), (8_000, 3), (8_000, 1024), (usize::MAX, 4)] {
                 let folder = tempfile::tempdir().unwrap();
                 let options = Options::new().tail_bytes(tail).read_batch(events, 4096);
-                let clock = Arc::<ManualClock>::clone(&clock);
-                let store = options.clock(clock).open(folder.path()).await.unwrap();
-                for commit in &commits {
-                    store.commit(commit.clone()).await.unwrap();
-                }
+                let clock = begins();
+                let store = options.clock(Arc::<ManualClock>::clone(&clock)).open(folder.path()).await.unwrap();
+                done(&store, &clock, &acts).await;
                 for read in &reads {
                     let mut expected = specification.read_log(read.clone()).await.unwrap();
                     let mut found = store.read_log(read.clone()).await.unwrap();
                     while let Some(event) = expected.next().await.unwrap() {
-                        assert_eq!(found.next().await.unwrap(), Some(event), "{read:?}, tail {tail}");
+                        assert_eq!(plain(found.next().await.unwrap()), plain(Some(event)), "{read:?}, tail {tail}");
                     }
                     assert_eq!(found.next().await.unwrap(), None, "{read:?}, tail {tail}");
                     assert_eq!(found.scanned(), expected.scanned(), "{read:?}, tail {tail}");
@@ -174,6 +235,40 @@ async fn who_follows_live_is_served_from_memory() {
     assert_eq!(lengths, [last, COMMITS, u64::from(WRITERS) * (COMMITS / 3)]);
     let stats = store.stats();
     assert_eq!((stats.log_events_from_memory, stats.log_events_from_disk), (lengths.iter().sum(), 0));
+}
+
+/// What a rule hides is passed over in memory as on the disk, limits count what is visible, and what a scavenge has removed is
+/// not in memory any more: not even when the rule is gone that would hide it there.
+#[tokio::test]
+async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = es_rocksdb::RocksDbStore::open(folder.path()).await.unwrap();
+    for _ in 0..10 {
+        store.commit(commit(&[(0, 0, BTreeSet::new(), 2), (1, 1, BTreeSet::new(), 2)])).await.unwrap();
+    }
+    let positions = async |read: LogRead| {
+        let events = store.read_log(read).await.unwrap().collect().await.unwrap();
+        let visible = events.iter().filter(|event| event.position <= position(20));
+        visible.map(|event| event.position.get()).collect::<Vec<_>>()
+    };
+    let all: Vec<u64> = (1..=20).collect();
+    assert_eq!(positions(LogRead::all()).await, all);
+    let scope = Scope::Stream(stream(0));
+    let rule = Rule { max_count: Some(3), ..Rule::default() };
+    store.commit(set_rule(scope.clone(), rule, Note::default())).await.unwrap();
+    // Of the first stream, which has the odd positions, three are left.
+    let left: Vec<u64> = (1..=20).filter(|number| number % 2 == 0 || *number > 14).collect();
+    assert_eq!(positions(LogRead::all()).await, left);
+    assert_eq!(positions(LogRead::all().limit(5)).await, left[..5], "a limit counts what is visible");
+    assert_eq!(positions(LogRead::event_type(event_type(0)).limit(2)).await, [15, 17]);
+    assert_eq!(store.stats().log_events_from_disk, 0, "all of it was in memory");
+
+    store.scavenge(&Scavenge::default()).await.unwrap();
+    store.commit(clear_rule(scope, Note::default())).await.unwrap();
+    assert_eq!(positions(LogRead::all()).await, left, "what was removed came back");
+    assert_eq!(positions(LogRead::event_type(event_type(0))).await, [15, 17, 19]);
+    assert!(store.stats().log_events_from_disk > 0);
+    store.close().await.unwrap();
 }
 
 /// The tail must not answer for a store that is closed.

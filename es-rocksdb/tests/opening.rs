@@ -106,8 +106,30 @@ async fn a_newer_format_is_refused_and_nothing_is_written() {
     tamper(folder.path(), "meta", b"format", |_| Some(7u32.to_be_bytes().to_vec()));
     let before = files(folder.path());
     let error = refused(folder.path()).await;
-    assert!(matches!(error, OpenError::NewerFormat { found: 7, supported: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 7, supported: 2, .. }), "{error}");
     assert_eq!(files(folder.path()), before);
+}
+
+/// A program that knows only format 1 would show what is hidden: it must not open the store any more. Until then it may.
+#[tokio::test]
+async fn a_store_gets_format_2_with_its_first_rule() {
+    use es_core::retention::{Note, Rule, Scope, set_rule};
+    use es_core::{Category, EventStore};
+    let folder = tempfile::tempdir().unwrap();
+    let format = |expected: u32| {
+        tamper(folder.path(), "meta", b"format", move |found| {
+            assert_eq!(found.as_deref(), Some(&expected.to_be_bytes()[..]));
+            found
+        });
+    };
+    open(folder.path()).await.close().await.unwrap();
+    format(1);
+    let store = open(folder.path()).await;
+    let rule = Rule { max_count: Some(1), ..Rule::default() };
+    store.commit(set_rule(Scope::Category(Category::new("a").unwrap()), rule, Note::default())).await.unwrap();
+    store.close().await.unwrap();
+    format(2);
+    open(folder.path()).await.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use es_core::retention::{Retained, Scavenge, ScavengeReport};
 use es_core::store::{Batch, EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -85,5 +86,12 @@ impl EventStore for WithoutRange {
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         self.inner.rows(scan).await
+    }
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        self.inner.retained(stream).await
+    }
+
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        self.inner.scavenge(how).await
     }
 }

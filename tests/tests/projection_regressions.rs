@@ -8,6 +8,7 @@ use es_core::projection::{
     ApplyError, Operator, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Rows, Running,
     Supervisor, active, applied, table,
 };
+use es_core::retention::{Retained, Scavenge, ScavengeReport};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Batch, HeadWatch, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
@@ -163,6 +164,13 @@ impl EventStore for Holey {
     }
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         self.inner.rows(scan).await
+    }
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        self.inner.retained(stream).await
+    }
+
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        self.inner.scavenge(how).await
     }
 }
 

@@ -119,7 +119,7 @@ fn position(text: &str) -> Result<Position, String> {
     text.parse().map_err(|_| "expected a position, which is a number from 1".to_owned())
 }
 
-fn expectation(text: &str) -> Result<ExpectedRevision, String> {
+pub(super) fn expectation(text: &str) -> Result<ExpectedRevision, String> {
     Ok(match text {
         "any" => ExpectedRevision::Any,
         "none" => ExpectedRevision::NoStream,

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use es_core::{EventStore, LogRead};
-use es_rocksdb::ReadOnlyStore;
+use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
 
 use crate::answer::{count, say};
@@ -48,14 +48,15 @@ async fn write(
 ) -> Result<u64, Failure> {
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("export");
-    let mut events = store.read_log(LogRead::all()).await?;
-    let mut done = 0;
+    let mut events = store.read_log_whole(LogRead::all(), Hidden::AsRemoved);
+    let (mut done, mut written) = (0, 0);
     while let Some(batch) = events.next_batch().await? {
         for event in &batch {
             line::write(event, out).map_err(&refused)?;
         }
         done += batch.len() as u64;
+        written += batch.iter().filter(|event| !event.is_removed()).count() as u64;
         bar.at("export", done, total);
     }
-    Ok(done)
+    Ok(written)
 }

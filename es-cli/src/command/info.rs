@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::{EventStore, LogRead, Timestamp};
-use es_rocksdb::ReadOnlyStore;
+use es_core::{LogRead, Timestamp};
+use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
 
 use super::on_disk;
@@ -23,7 +23,8 @@ struct Info {
 
 pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(folder).await?;
-    let last = store.read_log(LogRead::all().backward().limit(1)).await?.next().await?;
+    // NOTE: also where it was removed: its place and its time stay.
+    let last = store.read_log_whole(LogRead::all().backward().limit(1), Hidden::AsItIs).next().await?;
     let (bytes_on_disk, files) = on_disk(store.folder())?;
     let info = Info {
         folder: store.folder().to_owned(),

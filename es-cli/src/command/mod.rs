@@ -3,11 +3,13 @@
 mod append;
 mod backup;
 mod compact;
+mod delete;
 mod export;
 mod import;
 mod info;
 mod read;
 mod repair;
+mod retain;
 mod snapshots;
 mod stats;
 mod streams;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command, SnapshotsCommand};
+use crate::args::{Cli, Command, RetainCommand, SnapshotsCommand};
 use crate::failure::Failure;
 
 /// Does what is asked.
@@ -45,6 +47,11 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Compact => compact::run(&store(), json).await?,
         Command::Snapshots(SnapshotsCommand::List(args)) => snapshots::list(&store(), args, json).await?,
         Command::Snapshots(SnapshotsCommand::Drop(args)) => snapshots::drop(&store(), args, json).await?,
+        Command::Retain(RetainCommand::Set(args)) => retain::set(&store(), args, json).await?,
+        Command::Retain(RetainCommand::Clear(args)) => retain::clear(&store(), args, json).await?,
+        Command::Retain(RetainCommand::List) => retain::list(&store(), json).await?,
+        Command::Retain(RetainCommand::Scavenge(args)) => retain::scavenge(&store(), args, json).await?,
+        Command::Delete(args) => delete::run(&store(), args, json).await?,
         Command::Completions { shell } => completions(*shell)?,
     }
     Ok(ExitCode::SUCCESS)

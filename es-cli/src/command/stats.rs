@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{Datelike, NaiveDate};
-use es_core::{EventStore, LogRead, RecordedEvent};
+use es_core::{EventStore, LogRead, RecordedEvent, Revision};
 use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
 
@@ -43,9 +43,14 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("stats");
     let mut stats = Stats { bytes_on_disk: on_disk(store.folder())?.0, ..Stats::default() };
+    let is_whole = store.retention().is_empty();
     let mut log = store.read_log(LogRead::all()).await?;
     while let Some(batch) = log.next_batch().await? {
-        batch.iter().for_each(|event| stats.add(event));
+        for event in &batch {
+            // NOTE: each stream has one first event, so that no set of streams has to be kept.
+            let first = if is_whole { Revision::FIRST } else { store.retained(&event.stream).await?.first };
+            stats.add(event, event.revision == first);
+        }
         bar.at("stats", stats.events, total);
     }
     drop(bar);
@@ -53,10 +58,9 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
 }
 
 impl Stats {
-    fn add(&mut self, event: &RecordedEvent) {
+    fn add(&mut self, event: &RecordedEvent, is_first: bool) {
         let payload = event.payload.len() as u64;
-        // NOTE: each stream has one first event, so that no set of streams has to be kept.
-        let is_new = u64::from(event.revision.get() == 0);
+        let is_new = u64::from(is_first);
         self.events += 1;
         self.streams += is_new;
         self.payload_bytes += payload;

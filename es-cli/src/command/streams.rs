@@ -34,7 +34,7 @@ pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result
         && let Ok(alone) = StreamId::new(category)
         && let Some(revision) = store.revision(&alone).await?
     {
-        out.add(&alone, revision)?;
+        out.add(&store, &alone, revision).await?;
     }
     if let Some(prefix) = prefix(category, &args.prefix) {
         all(&store, &prefix, &mut out).await?;
@@ -57,7 +57,7 @@ async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut Listing<'_>) -> Resu
     while out.left > 0 {
         let page = store.streams(prefix, after.as_ref(), PAGE).await?;
         for (stream, revision) in &page {
-            out.add(stream, *revision)?;
+            out.add(store, stream, *revision).await?;
         }
         let Some((last, _)) = page.into_iter().next_back() else { break };
         after = Some(last);
@@ -72,10 +72,15 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    fn add(&mut self, stream: &StreamId, revision: Revision) -> Result<(), Failure> {
+    /// Lists a stream with as many events as are visible; not one of which none is.
+    async fn add(&mut self, store: &ReadOnlyStore, stream: &StreamId, revision: Revision) -> Result<(), Failure> {
+        let first = store.retained(stream).await?.first;
+        let events = revision.next().get().saturating_sub(first.get());
+        if events == 0 {
+            return Ok(());
+        }
         let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
         self.left = left;
-        let events = revision.get().saturating_add(1);
         let written = if self.json {
             serde_json::to_writer(&mut self.out, &Shown { stream, revision, events })
                 .map_err(io::Error::from)

@@ -17,6 +17,7 @@ pub(super) const DAMAGED: u8 = 4;
 struct Shown<'a> {
     sound: bool,
     events: u64,
+    removed: u64,
     streams: u64,
     entries: u64,
     damage: Vec<Finding<'a>>,
@@ -48,6 +49,7 @@ pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<E
     let shown = Shown {
         sound: found.is_sound(),
         events: found.events,
+        removed: found.removed,
         streams: found.streams,
         entries: found.entries,
         damage: damage.collect(),
@@ -59,7 +61,8 @@ pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<E
 
 fn in_words(shown: &Shown<'_>, advice: &str) -> String {
     let Shown { events, streams, entries, .. } = shown;
-    let all = format!("{events} events in {streams} streams, {entries} entries");
+    let removed = if shown.removed > 0 { format!(", {} removed", shown.removed) } else { String::new() };
+    let all = format!("{events} events in {streams} streams{removed}, {entries} entries");
     if shown.sound {
         return format!("sound: {all}");
     }

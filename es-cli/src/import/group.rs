@@ -1,5 +1,6 @@
 //! Lines into commits.
 
+use es_core::retention::REMOVED;
 use es_core::store::{MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS};
 use es_core::{Commit, NewEvent, StreamId, Timestamp};
 use es_rocksdb::Recorded;
@@ -26,13 +27,17 @@ pub(super) struct Grouped {
     pub(super) lines: Vec<(u64, Vec<u8>)>,
 }
 
+fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
+    if event.event_type == REMOVED { commit.append_removed(stream, event.id) } else { commit.append(stream, event) }
+}
+
 impl Group {
     /// Takes a line; gives a commit when it is the last of one.
     pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, Fault> {
         let (index, size) = line.part.map_or((0, 1), |part| (part.index, part.size));
         self.check(index, size, &line)?;
         // NOTE: each event by itself as well as the commit, so that the fault is found in its line.
-        let alone = Commit::new().append(line.stream.clone(), line.event.clone());
+        let alone = append(Commit::new(), line.stream.clone(), line.event.clone());
         alone.validate().map_err(|invalid| Fault::new(invalid.to_string()))?;
         self.size = size;
         self.recorded_at = line.recorded_at;
@@ -43,7 +48,7 @@ impl Group {
             return Ok(None);
         }
         let Self { recorded_at: at, events, lines, .. } = std::mem::take(self);
-        let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event));
+        let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| append(commit, stream, event));
         commit.validate().map_err(|invalid| Fault::new(invalid.to_string()))?;
         Ok(Some(Grouped { recorded: Recorded { commit, at }, lines }))
     }

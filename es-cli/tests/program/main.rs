@@ -11,5 +11,6 @@ mod kill;
 mod looking;
 mod permission;
 mod repair;
+mod retain;
 mod support;
 mod upkeep;

@@ -35,6 +35,32 @@ pub enum LoadError {
         /// The last revision; `None` where there is no stream.
         actual: Option<Revision>,
     },
+    /// Events of the stream are missing that a [rule](crate::retention) has truncated, and no snapshot covers them. The state
+    /// cannot be folded. Widen or clear the rule, which helps unless a scavenge has removed the events; and have snapshots
+    /// taken before events go. A stream that may be forgotten is deleted, not truncated: then it begins anew.
+    #[error(
+        "stream {stream:?}: expected its events from revision {from} on, found the first at {first}: revisions {from} to {} \
+         were truncated and no snapshot covers them; widen the rule, or keep a snapshot",
+        .first.get().saturating_sub(1)
+    )]
+    Truncated {
+        /// The stream.
+        stream: StreamId,
+        /// The first revision that is needed.
+        from: Revision,
+        /// The first that is left, or the one behind the last where none is.
+        first: Revision,
+    },
+    /// The state was asked for at a revision that is not after the stream's last deletion. It was forgotten on purpose.
+    #[error("stream {stream:?}: expected a revision from {begins} on, found {wanted}: what was before was deleted")]
+    Deleted {
+        /// The stream.
+        stream: StreamId,
+        /// The revision that was asked for.
+        wanted: Revision,
+        /// The revision with which the stream begins.
+        begins: Revision,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -266,7 +266,7 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
                 events: count,
                 revision: match count {
                     0 => loaded.revision,
-                    _ => Some(Revision::new(Revision::following(loaded.revision).get() + count - 1)),
+                    _ => Some(Revision::new(loaded.next().get() + count - 1)),
                 },
             };
             commit = row.write(commit, &first)?;
@@ -296,7 +296,7 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
         let can_be_decided_again = self.expected == ExpectedRevision::Any
             && conflict.failed.iter().all(|check| match check {
                 FailedCheck::Revision { .. } | FailedCheck::Row { .. } => true,
-                FailedCheck::Match { .. } | FailedCheck::UniqueKey { .. } => false,
+                FailedCheck::Deleted { .. } | FailedCheck::Match { .. } | FailedCheck::UniqueKey { .. } => false,
             });
         if can_be_decided_again { Ok(Attempt::Lost(conflict)) } else { Err(ExecuteError::Conflict(conflict)) }
     }
@@ -312,6 +312,11 @@ impl<A: crate::aggregate::Evolve> Repository<A> {
         committed: &Committed,
     ) -> Result<Executed<A>, MachineryError> {
         for record in committed.events.iter().filter(|record| record.stream == *stream) {
+            // NOTE: the stream may have been written and deleted since it was found to have nothing; what was committed then,
+            // expecting no stream, begins it anew.
+            if loaded.revision.is_none() {
+                loaded.begins = record.revision;
+            }
             loaded.take(record)?;
         }
         if !committed.events.is_empty() {

@@ -9,9 +9,10 @@ use crate::decision::Events;
 use crate::event::RecordedEvent;
 use crate::name::StreamId;
 use crate::repository::error::{At, LoadError};
+use crate::retention::Retained;
 use crate::revision::{ExpectedRevision, Position, Revision, found};
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::store::{EventStore, EventStream, StoreError, StreamRead};
+use crate::store::{EventStore, StoreError, StreamRead};
 
 /// An aggregate as it was loaded.
 #[derive(Debug, Clone)]
@@ -23,22 +24,34 @@ pub struct Loaded<A> {
     /// The position of that event.
     pub position: Option<Position>,
     pub(crate) snapshot: Option<Revision>,
+    /// The revision with which the stream begins: the first, or the one behind its last deletion.
+    pub(crate) begins: Revision,
 }
 
 impl<A: Evolve> Loaded<A> {
     pub(crate) fn initial(id: &A::Id) -> Self {
-        Self { state: A::initial(id), revision: None, position: None, snapshot: None }
+        Self::beginning(id, Revision::FIRST)
+    }
+
+    /// The initial state, of a stream that begins with this revision.
+    pub(crate) fn beginning(id: &A::Id, begins: Revision) -> Self {
+        Self { state: A::initial(id), revision: None, position: None, snapshot: None, begins }
+    }
+
+    /// The revision that the next event must have.
+    pub(crate) fn next(&self) -> Revision {
+        self.revision.map_or(self.begins, Revision::next)
     }
 
     /// How many events the state is ahead of its last snapshot.
     pub(crate) fn ahead_of_snapshot(&self) -> u64 {
-        let events = |last: Option<Revision>| last.map_or(0, |last| last.get() + 1);
+        let events = |last: Option<Revision>| last.map_or(self.begins.get(), |last| last.get() + 1);
         events(self.revision).saturating_sub(events(self.snapshot))
     }
 
     /// Takes a recorded event in, after all of its stream before it.
     pub(crate) fn take(&mut self, record: &RecordedEvent) -> Result<(), LoadError> {
-        let expected = Revision::following(self.revision);
+        let expected = self.next();
         if record.revision != expected {
             let place = format!("stream {:?}", record.stream);
             let detail = format!("expected revision {expected} next, found {}", record.revision);
@@ -55,16 +68,6 @@ impl<A: Evolve> Loaded<A> {
     fn pass(&mut self, record: &RecordedEvent) {
         self.revision = Some(record.revision);
         self.position = Some(record.position);
-    }
-
-    /// Takes all events of a read in.
-    async fn take_all(&mut self, mut events: EventStream) -> Result<(), LoadError> {
-        while let Some(batch) = events.next_batch().await? {
-            for record in &batch {
-                self.take(record)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -88,34 +91,92 @@ pub(crate) struct Loader<A> {
 impl<A: Evolve> Loader<A> {
     /// The present state. A cached state is only where the load begins: what came after it is always read.
     pub(crate) async fn load(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
-        let mut loaded = match self.cached(stream) {
-            Some(cached) => cached,
-            None => self.newest_snapshot_or_initial(id, stream, None).await?,
-        };
-        let tail = StreamRead::new(stream.clone()).from(Revision::following(loaded.revision));
-        loaded.take_all(self.store.read_stream(tail).await?).await?;
-        self.cache(stream, &loaded);
-        Ok(loaded)
+        let mut begins = self.store.retained(stream).await?.begins;
+        loop {
+            let cached = self.cached(stream).filter(|cached| cached.begins == begins);
+            let mut loaded = match cached {
+                Some(cached) => cached,
+                None => self.newest_snapshot_or_beginning(id, stream, begins, None).await?,
+            };
+            let tail = StreamRead::new(stream.clone()).from(loaded.next());
+            let taken = self.take_tail(stream, &mut loaded, tail).await;
+            // ORDER: again, after the read. If the stream was deleted meanwhile, what was folded belongs to two lives of it.
+            let retained = self.store.retained(stream).await?;
+            if std::mem::replace(&mut begins, retained.begins) != retained.begins {
+                continue;
+            }
+            taken?;
+            self.check_nothing_is_missing(stream, &loaded, retained)?;
+            self.cache(stream, &loaded);
+            return Ok(loaded);
+        }
+    }
+
+    /// Takes a read of the stream in, which has to go on where `loaded` ends.
+    async fn take_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
+        let mut events = self.store.read_stream(read).await?;
+        while let Some(batch) = events.next_batch().await? {
+            if let Some(first) = batch.first().filter(|first| first.revision != loaded.next()) {
+                self.check_nothing_is_missing(stream, loaded, self.store.retained(stream).await?)?;
+                tracing::debug!(%stream, found = %first.revision, expected = %loaded.next(), "events that do not follow");
+            }
+            for record in &batch {
+                loaded.take(record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a rule hides events that the state needs.
+    fn check_nothing_is_missing(
+        &self,
+        stream: &StreamId,
+        loaded: &Loaded<A>,
+        retained: Retained,
+    ) -> Result<(), LoadError> {
+        let from = loaded.next();
+        // NOTE: of a stream that was deleted and begins anew, nothing is owed of what was before.
+        if retained.first <= from || retained.begins >= retained.first {
+            return Ok(());
+        }
+        Err(LoadError::Truncated { stream: stream.clone(), from, first: retained.first })
     }
 
     /// A past state.
     pub(crate) async fn load_at(&self, id: &A::Id, stream: &StreamId, at: At) -> Result<Loaded<A>, LoadError> {
-        match at {
-            At::Revision(revision) => self.load_at_revision(id, stream, revision).await,
-            At::Recorded(time) => self.load_where(id, stream, |record| record.recorded_at <= time).await,
-            At::Occurred(time) => self.load_where(id, stream, |record| record.occurred_at <= time).await,
+        let mut begins = self.store.retained(stream).await?.begins;
+        loop {
+            let loaded = match at {
+                At::Revision(revision) => self.load_at_revision(id, stream, begins, revision).await,
+                At::Recorded(time) => self.load_where(id, stream, begins, |record| record.recorded_at <= time).await,
+                At::Occurred(time) => self.load_where(id, stream, begins, |record| record.occurred_at <= time).await,
+            };
+            // ORDER: again, after the read, as in `load`.
+            let now = self.store.retained(stream).await?.begins;
+            if std::mem::replace(&mut begins, now) == now {
+                return loaded;
+            }
         }
     }
 
-    async fn load_at_revision(&self, id: &A::Id, stream: &StreamId, at: Revision) -> Result<Loaded<A>, LoadError> {
-        let mut loaded = self.newest_snapshot_or_initial(id, stream, Some(at)).await?;
-        let next = Revision::following(loaded.revision);
-        let missing = (at.get() + 1).saturating_sub(next.get());
-        let tail = StreamRead::new(stream.clone()).from(next).limit(missing);
-        loaded.take_all(self.store.read_stream(tail).await?).await?;
+    async fn load_at_revision(
+        &self,
+        id: &A::Id,
+        stream: &StreamId,
+        begins: Revision,
+        at: Revision,
+    ) -> Result<Loaded<A>, LoadError> {
+        if at < begins {
+            return Err(LoadError::Deleted { stream: stream.clone(), wanted: at, begins });
+        }
+        let mut loaded = self.newest_snapshot_or_beginning(id, stream, begins, Some(at)).await?;
+        let missing = (at.get() + 1).saturating_sub(loaded.next().get());
+        let tail = StreamRead::new(stream.clone()).from(loaded.next()).limit(missing);
+        self.take_tail(stream, &mut loaded, tail).await?;
         if ExpectedRevision::Exact(at).is_met_by(loaded.revision) {
             return Ok(loaded);
         }
+        self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
         Err(LoadError::NotYet { stream: stream.clone(), wanted: at, actual: loaded.revision })
     }
 
@@ -124,13 +185,17 @@ impl<A: Evolve> Loader<A> {
         &self,
         id: &A::Id,
         stream: &StreamId,
+        begins: Revision,
         wanted: impl Fn(&RecordedEvent) -> bool + Send,
     ) -> Result<Loaded<A>, LoadError> {
-        let mut loaded = Loaded::initial(id);
+        let mut loaded = Loaded::beginning(id, begins);
         let (mut revision, mut position) = (None, None);
-        let mut events = self.store.read_stream(StreamRead::new(stream.clone())).await?;
+        let mut events = self.store.read_stream(StreamRead::new(stream.clone()).from(begins)).await?;
         while let Some(batch) = events.next_batch().await? {
             for record in &batch {
+                if record.revision != loaded.next() {
+                    self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
+                }
                 if wanted(record) {
                     loaded.take(record)?;
                     (revision, position) = (loaded.revision, loaded.position);
@@ -139,24 +204,28 @@ impl<A: Evolve> Loader<A> {
                 }
             }
         }
+        self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
         Ok(Loaded { revision, position, ..loaded })
     }
 
-    async fn newest_snapshot_or_initial(
+    /// Where a load begins: with the newest snapshot up to `at`, unless it is of what was deleted, or with no event.
+    async fn newest_snapshot_or_beginning(
         &self,
         id: &A::Id,
         stream: &StreamId,
+        begins: Revision,
         at: Option<Revision>,
     ) -> Result<Loaded<A>, LoadError> {
-        let Some(snapshots) = &self.snapshots else { return Ok(Loaded::initial(id)) };
+        let Some(snapshots) = &self.snapshots else { return Ok(Loaded::beginning(id, begins)) };
         let newest = snapshots.newest(&*self.store, stream, at).await?;
-        Ok(newest.map_or_else(
-            || Loaded::initial(id),
+        Ok(newest.filter(|snapshot| snapshot.revision >= begins).map_or_else(
+            || Loaded::beginning(id, begins),
             |Snapshot { state, revision, position }| Loaded {
                 state,
                 revision: Some(revision),
                 position: Some(position),
                 snapshot: Some(revision),
+                begins,
             },
         ))
     }
@@ -193,6 +262,10 @@ impl<A: Evolve> Loader<A> {
         let read = StreamRead::new(stream.clone()).from(from).limit(count);
         let records = self.store.read_stream(read).await?.collect().await?;
         if records.len() as u64 != count {
+            let first = self.store.retained(stream).await?.first;
+            if from < first {
+                return Err(LoadError::Truncated { stream: stream.clone(), from, first });
+            }
             let detail = format!("expected {count} events from revision {from}, found {}", records.len());
             let last = records.last().map(|record| record.revision);
             return Err(StoreError::damaged(format!("stream {stream:?} at {}", found(last)), detail).into());

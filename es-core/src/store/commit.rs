@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 
-use crate::event::{ContentType, NewEvent, RecordedEvent};
-use crate::name::{StreamId, Table, UniqueKey};
+use crate::event::{ContentType, EventId, NewEvent, RecordedEvent};
+use crate::name::{EventType, StreamId, Table, UniqueKey};
+use crate::retention;
 use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::{InvalidCommit, Query};
 
@@ -44,6 +45,8 @@ pub struct Commit {
     pub(crate) keys: Vec<KeyChange>,
     pub(crate) row_conditions: Vec<RowCondition>,
     pub(crate) rows: Vec<RowChange>,
+    /// Whether [`Commit::append_removed`] made events of it.
+    pub(crate) has_removed: bool,
 }
 
 /// A condition: nothing may match `query` behind `after`. The append condition of dynamic consistency boundaries.
@@ -120,6 +123,17 @@ impl Commit {
     #[must_use]
     pub fn append(mut self, stream: StreamId, event: NewEvent) -> Self {
         self.events.push((stream, event));
+        self
+    }
+
+    /// Adds what stands in the place of an event that was [removed](crate::retention), so that a log can be copied with its
+    /// positions and revisions. No read returns it; its id is known. It is refused where the stream has an event before it that
+    /// was not removed.
+    #[must_use]
+    pub fn append_removed(mut self, stream: StreamId, id: EventId) -> Self {
+        let event = NewEvent::json(EventType::well_known(retention::REMOVED), Bytes::new()).with_id(id);
+        self.events.push((stream, event));
+        self.has_removed = true;
         self
     }
 
@@ -223,12 +237,13 @@ impl Commit {
             return Err(InvalidCommit::TooManyBytes { found: self.bytes() });
         }
         let mut ids = std::collections::HashSet::new();
-        for (_, event) in &self.events {
+        for (stream, event) in &self.events {
             // NOTE: most commits have one event, and most streams of events are commits of one.
             if self.events.len() > 1 && !ids.insert(event.id) {
                 return Err(InvalidCommit::SameIdTwice { id: event.id });
             }
             validate_event(event)?;
+            validate_reserved(stream, event, self.has_removed)?;
         }
         let row_keys = self.rows.iter().map(|row| &row.key);
         for key in row_keys.chain(self.row_conditions.iter().map(|row| &row.key)) {
@@ -275,6 +290,22 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
         return Err(InvalidCommit::ContentTypeLength { id, found: media_type.len() });
     }
     Ok(())
+}
+
+/// What is reserved takes only what the functions of [`retention`] say.
+fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) -> Result<(), InvalidCommit> {
+    let refused = |found| Err(InvalidCommit::Reserved { id: event.id, stream: stream.clone(), found });
+    if event.event_type == retention::REMOVED {
+        let is_removed = may_be_removed && event.payload.is_empty() && !retention::is_reserved(stream);
+        return if is_removed { Ok(()) } else { refused(format!("the event type {:?}", retention::REMOVED)) };
+    }
+    if !retention::is_reserved(stream) {
+        return Ok(());
+    }
+    match retention::OperatorEvent::read(stream, &event.event_type, &event.payload) {
+        Ok(_) => Ok(()),
+        Err(found) => refused(found),
+    }
 }
 
 fn validate_metadata(event: &NewEvent) -> Result<(), InvalidCommit> {

@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::event::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
 use crate::name::{StreamId, Table, UniqueKey};
-use crate::revision::{Position, Revision};
+use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
+use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition, ValidCommit};
-use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, StoreError};
+use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::query::Query;
 
 /// What a decision must know of the log, as it is at the moment of the decision.
@@ -25,8 +26,17 @@ pub trait LogView {
     fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError>;
     /// The event at a position that the log has.
     fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError>;
-    /// The first event behind `after` that matches.
-    fn first_match(&mut self, query: &Query, after: Option<Position>) -> Result<Option<Position>, StoreError>;
+    /// The first event behind `after` that matches and is [visible](StreamRetention::shows) at the time `now`.
+    fn first_match(
+        &mut self,
+        query: &Query,
+        after: Option<Position>,
+        now: Timestamp,
+    ) -> Result<Option<Position>, StoreError>;
+    /// The first revision of a stream that was not removed; the one behind the last where all were.
+    fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError>;
+    /// What operators have said of a stream.
+    fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError>;
     /// Who holds a unique key.
     fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError>;
     /// The value of a row.
@@ -54,7 +64,8 @@ pub fn decide(commit: &ValidCommit, view: &mut impl LogView, now: Timestamp) -> 
     if let Some(committed) = written_before(commit, view)? {
         return Ok(Decision::Repeat(committed));
     }
-    let failed = failed_checks(commit, view)?;
+    check_removed(commit, view)?;
+    let failed = failed_checks(commit, view, now)?;
     if !failed.is_empty() {
         return Err(Conflict { failed }.into());
     }
@@ -78,6 +89,9 @@ fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Com
     let mut expected_position = first_position;
     for (index, ((stream, event), &(id, position))) in commit.events().iter().zip(&known).enumerate() {
         let recorded = view.event(position)?;
+        if recorded.is_removed() && recorded.stream == *stream && event.event_type != REMOVED {
+            return Err(IdConflict::Removed { id, position }.into());
+        }
         let same_commit = position == expected_position
             && recorded.part.index as usize == index
             && recorded.part.size as usize == commit.events().len();
@@ -90,16 +104,35 @@ fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Com
     Ok(Some(Committed { events, repeated: true }))
 }
 
-fn failed_checks(commit: &Commit, view: &mut impl LogView) -> Result<Vec<FailedCheck>, StoreError> {
-    let mut failed = Vec::new();
-    for (stream, expected) in commit.expectations() {
-        let actual = view.revision(stream)?;
-        if !expected.is_met_by(actual) {
-            failed.push(FailedCheck::Revision { stream: stream.clone(), expected: *expected, actual });
+/// Removed events are the beginning of their stream: there is nothing but removed ones before them.
+fn check_removed(commit: &Commit, view: &mut impl LogView) -> Result<(), CommitError> {
+    if !commit.has_removed {
+        return Ok(());
+    }
+    let mut emptied = std::collections::HashMap::<&StreamId, bool>::new();
+    for (stream, event) in commit.events() {
+        let is_removed = event.event_type == REMOVED;
+        let is_emptied = match emptied.get(stream) {
+            Some(is_emptied) => *is_emptied,
+            None if is_removed => view.first_left(stream)? == Revision::following(view.revision(stream)?),
+            None => false,
+        };
+        if is_removed && !is_emptied {
+            let found = "a removed event behind one that is there".to_owned();
+            return Err(InvalidCommit::Reserved { id: event.id, stream: stream.clone(), found }.into());
         }
+        emptied.insert(stream, is_removed);
+    }
+    Ok(())
+}
+
+fn failed_checks(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {
+    let mut failed = failed_deletions(commit, view)?;
+    for (stream, expected) in commit.expectations() {
+        failed.extend(failed_expectation(stream, *expected, view)?);
     }
     for Absence { query, after } in commit.absences() {
-        if let Some(found) = view.first_match(query, *after)? {
+        if let Some(found) = view.first_match(query, *after, now)? {
             failed.push(FailedCheck::Match { query: query.clone(), after: *after, found });
         }
     }
@@ -113,6 +146,66 @@ fn failed_checks(commit: &Commit, view: &mut impl LogView) -> Result<Vec<FailedC
                 expected_present: value.is_some(),
                 found_present: actual.is_some(),
             });
+        }
+    }
+    Ok(failed)
+}
+
+/// A stream that is deleted and was not written since is no stream, but its last revision is what it is.
+fn failed_expectation(
+    stream: &StreamId,
+    expected: ExpectedRevision,
+    view: &mut impl LogView,
+) -> Result<Option<FailedCheck>, StoreError> {
+    let (last, retention) = (view.revision(stream)?, view.retention(stream)?);
+    if retention.hard_deletion().is_some() {
+        // NOTE: this has failed already, whatever is expected.
+        return Ok(None);
+    }
+    let actual = match expected {
+        ExpectedRevision::Exact(_) => last,
+        _ => retention.existing(last),
+    };
+    let failed = FailedCheck::Revision { stream: stream.clone(), expected, actual };
+    Ok((!expected.is_met_by(actual)).then_some(failed))
+}
+
+/// Nothing is written to a stream, or expected of it, or said of its deletion, once it was hard deleted. And a deletion is of
+/// the stream as whoever decided on it has seen it.
+fn failed_deletions(commit: &Commit, view: &mut impl LogView) -> Result<Vec<FailedCheck>, StoreError> {
+    let (mut failed, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
+    let mut check = |stream: &StreamId, view: &mut _| -> Result<bool, StoreError> {
+        let deletion = LogView::retention(view, stream)?.hard_deletion();
+        if let Some(Deletion { position, .. }) = deletion
+            && seen.insert(stream.clone())
+        {
+            failed.push(FailedCheck::Deleted { stream: stream.clone(), position });
+        }
+        Ok(deletion.is_some())
+    };
+    let mut deleted = Vec::new();
+    let mut last: Option<&StreamId> = None;
+    let streams = commit.expectations().iter().map(|(stream, _)| (stream, None));
+    for (stream, event) in streams.chain(commit.events().iter().map(|(stream, event)| (stream, Some(event)))) {
+        if last.replace(stream) != Some(stream) {
+            check(stream, view)?;
+        }
+        let Some(event) = event.filter(|_| is_reserved(stream)) else { continue };
+        if let Ok(OperatorEvent::StreamDeleted { stream, kind, through, .. }) =
+            OperatorEvent::read(stream, &event.event_type, &event.payload)
+            && !check(&stream, view)?
+        {
+            deleted.push((stream, kind, through));
+        }
+    }
+    for (stream, kind, through) in deleted {
+        let last = view.revision(&stream)?;
+        if last != through {
+            let expected = ExpectedRevision::unchanged(through);
+            failed.push(FailedCheck::Revision { stream: stream.clone(), expected, actual: last });
+        }
+        if kind == DeleteKind::Soft {
+            failed.extend(failed_expectation(&stream, ExpectedRevision::StreamExists, view)?);
         }
     }
     Ok(failed)

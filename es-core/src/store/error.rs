@@ -107,8 +107,15 @@ pub enum FailedCheck {
         stream: StreamId,
         /// What was expected.
         expected: ExpectedRevision,
-        /// The revision of its last event; `None` where there is no stream.
+        /// The revision of its last event; `None` where there is no stream, or only one that was deleted.
         actual: Option<Revision>,
+    },
+    /// A stream was hard deleted: nothing can be written to it, and nothing can be expected of it. Choose another stream.
+    Deleted {
+        /// The stream.
+        stream: StreamId,
+        /// Where its deletion stands in the log.
+        position: Position,
     },
     /// Something matches a query that was to match nothing.
     Match {
@@ -146,6 +153,12 @@ impl fmt::Display for FailedCheck {
         match self {
             Self::Revision { stream, expected, actual } => {
                 write!(f, "stream {stream:?}: expected {expected}, found {}", found(*actual))
+            }
+            Self::Deleted { stream, position } => {
+                write!(
+                    f,
+                    "stream {stream:?}: expected one that can be written, found it deleted for ever at position {position}"
+                )
             }
             Self::Match { after: Some(after), found, .. } => {
                 write!(f, "expected no matching event behind position {after}, found one at position {found}")
@@ -195,6 +208,19 @@ pub enum IdConflict {
         /// The id.
         id: EventId,
         /// Where the event stands that has it.
+        position: Position,
+    },
+    /// The id belongs to an event of this stream that was written and has since been removed by a
+    /// [scavenge](crate::retention). Whether the commit is the same cannot be told any more. Take it for written, or give new
+    /// ids to write it anew.
+    #[error(
+        "event id {id} was written at position {position} and has been removed since, so that a repeat cannot be compared; \
+         take the commit for written, or give new ids"
+    )]
+    Removed {
+        /// The id.
+        id: EventId,
+        /// Where the event stood.
         position: Position,
     },
 }
@@ -255,6 +281,20 @@ pub enum InvalidCommit {
     VersionZero {
         /// The event.
         id: EventId,
+    },
+    /// The event is for a reserved stream, or has a reserved type, and is not what the functions of
+    /// [`retention`](crate::retention) make. Choose another name for the stream or the type.
+    #[error(
+        "reserved names take only what the functions for retention and deletion write, found {found} in event {id} for \
+         stream {stream:?}; use these functions, or choose another name"
+    )]
+    Reserved {
+        /// The event.
+        id: EventId,
+        /// The stream.
+        stream: StreamId,
+        /// What was found.
+        found: String,
     },
     /// The content type of an event is empty or too long.
     #[error("a content type must have 1 to 255 bytes, found {found} on event {id}")]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::clock::{Clock, SystemClock};
 use crate::event::{EventId, RecordedEvent, Timestamp};
 use crate::name::{StreamId, Table, UniqueKey};
+use crate::retention::{self, Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
 use crate::revision::{Position, Revision};
 use crate::store::decide::{Decision, LogView};
 use crate::store::inline::{Inline, InlineProjections, StartInlineError};
@@ -36,6 +37,9 @@ struct Log {
     streams: HashMap<StreamId, Revision>,
     owners: BTreeMap<UniqueKey, StreamId>,
     rows: BTreeMap<(Table, Bytes), Bytes>,
+    retention: Retention,
+    /// The position of the last scavenge point that was completed.
+    scavenged: Option<Position>,
 }
 
 impl MemoryStore {
@@ -85,11 +89,12 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Log {
-    fn apply(&mut self, commit: &Commit, committed: &Committed) {
+    fn apply(&mut self, commit: &Commit, committed: &Committed) -> Result<(), StoreError> {
         for event in &committed.events {
             self.ids.insert(event.id, event.position);
             self.streams.insert(event.stream.clone(), event.revision);
             self.events.push(event.clone());
+            self.retention.apply(event)?;
         }
         for change in commit.keys() {
             match change {
@@ -104,6 +109,36 @@ impl Log {
                 None => self.rows.remove(&row),
             };
         }
+        Ok(())
+    }
+
+    /// Whether an event is visible at the time `now`.
+    fn shows(&self, event: &RecordedEvent, now: Timestamp) -> bool {
+        let last = self.streams.get(&event.stream).copied();
+        !event.is_removed() && self.retention.of(&event.stream).shows(event.revision, event.recorded_at, last, now)
+    }
+
+    /// Removes what a point says: what is hidden as of its position and its time. Returns how many events that were, and how
+    /// many bytes of payloads.
+    fn remove(&mut self, point: ScavengePoint) -> Result<(u64, u64), StoreError> {
+        let up_to = index_of(point.position).min(self.events.len());
+        let (behind, _) = self.events.split_at_mut(up_to);
+        let (mut retention, mut last) = (Retention::default(), HashMap::new());
+        for event in behind.iter() {
+            retention.apply(event)?;
+            last.insert(event.stream.clone(), event.revision);
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for event in behind.iter_mut().filter(|event| !event.is_removed()) {
+            let last = last.get(&event.stream).copied();
+            if !retention.of(&event.stream).shows(event.revision, event.recorded_at, last, point.at) {
+                count += 1;
+                bytes += event.payload.len() as u64;
+                *event = event.without_content();
+            }
+        }
+        self.scavenged = Some(point.position);
+        Ok((count, bytes))
     }
 }
 
@@ -135,10 +170,25 @@ impl LogView for Log {
             .ok_or_else(|| StoreError::damaged(format!("position {position}"), "expected an event, found none"))
     }
 
-    fn first_match(&mut self, query: &Query, after: Option<Position>) -> Result<Option<Position>, StoreError> {
+    fn first_match(
+        &mut self,
+        query: &Query,
+        after: Option<Position>,
+        now: Timestamp,
+    ) -> Result<Option<Position>, StoreError> {
         let behind = after.map_or(0, |after| index_of(after) + 1);
         let mut rest = self.events.iter().skip(behind);
-        Ok(rest.find(|event| query.matches_event(event)).map(|event| event.position))
+        Ok(rest.find(|event| query.matches_event(event) && self.shows(event, now)).map(|event| event.position))
+    }
+
+    fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError> {
+        let left = self.events.iter().find(|event| event.stream == *stream && !event.is_removed());
+        let behind = Revision::following(self.streams.get(stream).copied());
+        Ok(left.map_or(behind, |event| event.revision))
+    }
+
+    fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError> {
+        Ok(self.retention.of(stream))
     }
 
     fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
@@ -177,7 +227,7 @@ impl EventStore for MemoryStore {
         match self.inline.decide(&mut commit, &mut *log, self.clock.now())? {
             Decision::Repeat(committed) => Ok(committed),
             Decision::Write(committed) => {
-                log.apply(&commit, &committed);
+                log.apply(&commit, &committed)?;
                 // ORDER: before the lock is given back, so that heads are published in order.
                 self.head.publish(LogView::head(&mut *log)?);
                 Ok(committed)
@@ -186,15 +236,15 @@ impl EventStore for MemoryStore {
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        let log = self.log();
-        let of_stream = log.events.iter().filter(|event| event.stream == read.stream);
+        let (log, now) = (self.log(), self.clock.now());
+        let of_stream = log.events.iter().filter(|event| event.stream == read.stream && log.shows(event, now));
         let events = select(of_stream, |event| event.revision, read.from, read.direction, read.limit);
         Ok(EventStream::ready(Batch { events, scanned: None }))
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        let log = self.log();
-        let matching = log.events.iter().filter(|event| read.query.matches_event(event));
+        let (log, now) = (self.log(), self.clock.now());
+        let matching = log.events.iter().filter(|event| read.query.matches_event(event) && log.shows(event, now));
         let events = select(matching, |event| event.position, read.from, read.direction, read.limit);
         let head = log.events.last().map(|event| event.position);
         let scanned = read.scanned_to(head, &events);
@@ -220,7 +270,7 @@ impl EventStore for MemoryStore {
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
         let mut log = self.log();
         match log.position_of(id)? {
-            Some(position) => log.event(position).map(Some),
+            Some(position) => Ok(Some(log.event(position)?).filter(|event| log.shows(event, self.clock.now()))),
             None => Ok(None),
         }
     }
@@ -255,5 +305,36 @@ impl EventStore for MemoryStore {
             }
         };
         Ok(rows)
+    }
+
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        let (log, now) = (self.log(), self.clock.now());
+        let last = log.streams.get(stream).copied();
+        let mut of_stream = log.events.iter().filter(|event| event.stream == *stream);
+        let first = of_stream.find(|event| log.shows(event, now)).map(|event| event.revision);
+        let first = first.unwrap_or_else(|| Revision::following(last));
+        Ok(Retained::new(&log.retention.of(stream), first, last))
+    }
+
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        let committed = self.commit(retention::scavenge_point(self.clock.now(), how.note.clone())).await?;
+        let mut log = self.log();
+        let pending: Vec<_> =
+            log.retention.points().iter().filter(|point| Some(point.position) > log.scavenged).copied().collect();
+        let (mut events, mut bytes, mut earlier_points) = (0, 0, 0);
+        for point in &pending {
+            let removed = log.remove(*point)?;
+            events += removed.0;
+            bytes += removed.1;
+            earlier_points += u64::from(Some(point.position) < committed.position());
+        }
+        let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
+        let point = log
+            .retention
+            .points()
+            .iter()
+            .find(|point| Some(point.position) == committed.position())
+            .ok_or_else(missing)?;
+        Ok(ScavengeReport { point: *point, events, bytes, earlier_points })
     }
 }

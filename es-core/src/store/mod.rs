@@ -38,6 +38,7 @@ pub use read::{Batch, BatchSource, EventStream};
 
 use crate::event::{EventId, RecordedEvent};
 use crate::name::{StreamId, Table, UniqueKey};
+use crate::retention::{Retained, Scavenge, ScavengeReport};
 use crate::revision::{Position, Revision};
 
 /// A log of events with conditional, atomic, idempotent appends.
@@ -49,7 +50,8 @@ use crate::revision::{Position, Revision};
 ///   answers and makes it visible;
 /// - acknowledges only what is durable, unless its user opened it otherwise, and what any later read sees;
 /// - gives positions from 1 without gaps and makes them visible in order: a reader never sees a gap become filled;
-/// - never gives a position, a revision or an event id a second time, also after a crash;
+/// - never gives a position, a revision or an event id a second time, also after a crash, a deletion or a scavenge;
+/// - returns nothing that [`Retention`](crate::retention::Retention), folded from its own log, hides;
 /// - refuses further writes after a failed one until it is reopened, when it cannot know what is on disk;
 /// - never panics on what it is asked or on what it finds on disk.
 ///
@@ -65,13 +67,14 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// [`CommitError`]; each variant says what to do.
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
 
-    /// Reads one stream. A stream that does not exist has no events.
+    /// Reads one stream: its visible events. A stream that does not exist has none.
     ///
     /// # Errors
     /// [`StoreError`], here or from the stream.
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError>;
 
-    /// Reads the log.
+    /// Reads the log: its visible events. What [retention](crate::retention) hides is looked at and not returned, so that a
+    /// limit counts visible events, and [`EventStream::scanned`] passes over it.
     ///
     /// # Errors
     /// [`StoreError`], here or from the stream.
@@ -91,13 +94,14 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// nothing else may follow the log for it.
     fn runs_inline(&self, projection: &str) -> bool;
 
-    /// The revision of the last event of a stream; `None` where there is no such stream.
+    /// The revision of the last event of a stream, also where [retention](crate::retention) hides it; `None` where there never
+    /// was one.
     ///
     /// # Errors
     /// [`StoreError`] when the machinery failed.
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError>;
 
-    /// The event with this id.
+    /// The visible event with this id.
     ///
     /// # Errors
     /// [`StoreError`] when the machinery failed.
@@ -120,6 +124,20 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the machinery failed.
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError>;
+
+    /// What [retention](crate::retention) has left of a stream. Costs next to nothing where no rule and no deletion is for it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the machinery failed.
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError>;
+
+    /// Removes for good what [rules and deletions](crate::retention) hide: writes a scavenge point, and does what it says, after
+    /// what earlier points say that was not done yet. Commits and reads go on. If it is interrupted, what was removed is
+    /// removed, and the next one does the rest.
+    ///
+    /// # Errors
+    /// [`CommitError`] when the point could not be written, or the machinery failed on the way: do it again.
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError>;
 }
 
 /// A row of a side table.

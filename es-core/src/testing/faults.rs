@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::event::{EventId, RecordedEvent};
 use crate::name::{StreamId, Table, UniqueKey};
+use crate::retention::{Retained, Scavenge, ScavengeReport};
 use crate::revision::{Position, Revision};
 use crate::store::{
     Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, HeadWatch, LogRead, Row, RowScan,
@@ -195,5 +196,13 @@ impl EventStore for FaultyStore {
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         self.inner.rows(scan).await
+    }
+
+    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
+        self.inner.retained(stream).await
+    }
+
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        self.inner.scavenge(how).await
     }
 }

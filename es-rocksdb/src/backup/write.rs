@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use es_core::{Commit, EventStore, LogRead, NewEvent, Position, RecordedEvent, StoreError};
+use es_core::{Commit, EventStore, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
 use rocksdb::WriteBatch;
 
 use super::{BackupError, rows};
-use crate::database::place_of;
+use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
-use crate::read_only::ReadOnlyStore;
+use crate::read_only::{Hidden, ReadOnlyStore};
 use crate::replay::{Recorded, Replay};
 use crate::schema::{Cf, META_CREATED, META_STORE_ID};
 use crate::verify::Progress;
@@ -36,6 +36,10 @@ pub(super) async fn bring_up(
     let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
     let mut replay = Replay::open(backup, options).await?;
     let events = copy_events(source, head, &mut replay, progress).await?;
+    // NOTE: what the store has removed is removed here as well. What it has not yet is there as well.
+    if let Some(scavenged) = source.shared().locked(Database::scavenged)? {
+        replay.complete_points(scavenged).await?;
+    }
     let rows = rows::copy(source, &before, &mut replay, progress).await?;
     // NOTE: the next backup shares table files with this one, but not the write-ahead log.
     replay.flush().await?;
@@ -66,9 +70,14 @@ async fn continues(
     }
     let Some(head) = before.head().await? else { return Ok(None) };
     let last = LogRead::all().from(head).limit(1);
-    let (ours, theirs) =
-        (source.read_log(last.clone()).await?.next().await?, before.read_log(last).await?.next().await?);
-    if ours != theirs {
+    let (ours, theirs) = (
+        source.read_log_whole(last.clone(), Hidden::AsItIs).next().await?,
+        before.read_log_whole(last, Hidden::AsItIs).next().await?,
+    );
+    // NOTE: the store may have removed since what the backup has still.
+    let is_removed = |event: &Option<RecordedEvent>| event.as_ref().is_some_and(RecordedEvent::is_removed);
+    let cut = |event: &Option<RecordedEvent>| event.as_ref().map(RecordedEvent::without_content);
+    if ours != theirs && !(is_removed(&ours) && ours == cut(&theirs)) {
         let what = if ours.is_some() { "another event" } else { "an event that the store has not" };
         return Err(other(format!("{what} at position {head}: another history of this store")));
     }
@@ -83,7 +92,7 @@ async fn copy_events(
 ) -> Result<u64, BackupError> {
     let first = after.map_or(0, Position::get);
     let total = source.head().await?.map_or(0, Position::get) - first;
-    let mut log = source.read_log(LogRead::all().after(after)).await?;
+    let mut log = source.read_log_whole(LogRead::all().after(after), Hidden::AsItIs);
     let (mut wave, mut commits, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
     while let Some(event) = log.next().await? {
         bytes += event.payload.len();
@@ -105,11 +114,17 @@ async fn copy_events(
 
 /// Writes events as the commits that they were, and compares what came of it.
 async fn write(events: Vec<RecordedEvent>, replay: &mut Replay) -> Result<(), BackupError> {
+    for event in events.iter().filter(|event| event.is_removed() && event.revision > Revision::FIRST) {
+        // NOTE: what is before a removed event of a stream was removed, too, but maybe after the last backup.
+        replay.remove_before(event.stream.clone(), event.revision).await?;
+    }
     let mut commits = Vec::new();
     for commit in events.chunk_by(|event, _| !event.part.is_last()) {
         let at = commit.first().map(|event| event.recorded_at);
-        let commit =
-            commit.iter().fold(Commit::new(), |commit, event| commit.append(event.stream.clone(), again(event)));
+        let commit = commit.iter().fold(Commit::new(), |commit, event| match event.is_removed() {
+            true => commit.append_removed(event.stream.clone(), event.id),
+            false => commit.append(event.stream.clone(), again(event)),
+        });
         commits.push(Recorded { commit, at });
     }
     let mut expected = events.iter();

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::store::{Batch, BatchSource, Direction};
-use es_core::{LogRead, Position, RecordedEvent, StoreError};
+use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
 use super::{FIRST_EVENTS, Room};
-use crate::database::{Database, decode_at, item, place_of};
+use crate::database::{Database, Fault, Tier, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, Sought, before, behind};
+use crate::read_only::Hidden;
 use crate::record::Decoder;
+use crate::retention::Lens;
 use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::tail::Tail;
+use crate::tail::Segment;
 
 /// How many records a filtered read fetches in one request.
 const FETCH: usize = 64;
@@ -29,6 +31,8 @@ pub(crate) struct LogSource {
     scan: LogScan,
     limits: ReadLimits,
     ended: bool,
+    /// By what time ages count.
+    now: Timestamp,
 }
 
 /// Where a read of the log stands.
@@ -40,6 +44,8 @@ struct LogScan {
     next: Position,
     /// How many events may still be returned.
     left: Option<u64>,
+    /// In which form hidden events are returned, if they are.
+    hidden: Option<Hidden>,
 }
 
 /// A part of a read of the log.
@@ -51,7 +57,13 @@ struct Found {
 
 impl LogSource {
     /// A read of the log up to `head`; `None` where it has nothing to look at.
-    pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: LogRead, head: Position) -> Option<Self> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        limits: ReadLimits,
+        read: LogRead,
+        head: Position,
+        hidden: Option<Hidden>,
+    ) -> Option<Self> {
         let next = match read.direction {
             Direction::Forward => read.from.unwrap_or(Position::FIRST),
             Direction::Backward => read.from.map_or(head, |from| from.min(head)),
@@ -59,23 +71,42 @@ impl LogSource {
         if next > head || read.limit == Some(0) {
             return None;
         }
-        let scan = LogScan { left: read.limit, read, head, next };
-        Some(Self { shared, scan, limits, ended: false })
+        let scan = LogScan { left: read.limit, read, head, next, hidden };
+        let now = shared.clock.now();
+        Some(Self { shared, scan, limits, ended: false, now })
     }
 
     /// From memory if what comes next is there, else from the disk.
     async fn fetch(&self) -> Result<Found, StoreError> {
-        let limits = self.limits;
-        if let Some(found) = self.scan.remembered(&self.shared.tail, limits) {
+        if let Some(found) = self.remembered()? {
             let log_events_from_memory = found.events.len() as u64;
             self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
             return Ok(found);
         }
-        let scan = self.scan.clone();
-        let found = self.shared.blocking(move |database| scan.fetch(database, limits)).await?;
+        let (scan, limits) = (self.scan.clone(), self.limits);
+        let (shared, now) = (Arc::clone(&self.shared), self.now);
+        let fetch =
+            move |database: &Database| scan.fetch(database, limits, Lens::new(&shared.operators, now, scan.head));
+        let found = self.shared.blocking(fetch).await?;
         let log_events_from_disk = found.events.len() as u64;
         self.shared.counters.add(Stats { log_events_from_disk, ..Stats::default() });
         Ok(found)
+    }
+
+    /// What the tail has; `None` also where a rule asks for what is on the disk only.
+    fn remembered(&self) -> Result<Option<Found>, StoreError> {
+        let Self { shared, scan, limits, .. } = self;
+        // NOTE: the tail has nothing for who wants to see what is hidden: it forgets what is removed.
+        if scan.read.direction == Direction::Backward || scan.hidden.is_some() {
+            return Ok(None);
+        }
+        let Some(segments) = shared.tail.from(scan.next, REMEMBERED) else { return Ok(None) };
+        let lens = Lens::new(&shared.operators, self.now, scan.head);
+        match shared.cached(|database| scan.remembered(database, &segments, *limits, lens)) {
+            Ok(found) => Ok(Some(found)),
+            Err(Fault::NotCached) => Ok(None),
+            Err(Fault::Store(error)) => Err(error),
+        }
     }
 }
 
@@ -108,11 +139,13 @@ impl BatchSource for LogSource {
 
 impl LogScan {
     /// What the tail has of a forward read: every event that it looks at is matched here, without an index.
-    fn remembered(&self, tail: &Tail, limits: ReadLimits) -> Option<Found> {
-        if self.read.direction == Direction::Backward {
-            return None;
-        }
-        let segments = tail.from(self.next, REMEMBERED)?;
+    fn remembered(
+        &self,
+        database: &Database,
+        segments: &[Arc<Segment>],
+        limits: ReadLimits,
+        mut lens: Lens<'_>,
+    ) -> Result<Found, Fault> {
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::new();
         let mut next = Some(self.next);
@@ -121,24 +154,29 @@ impl LogScan {
                 break;
             }
             if self.read.query.matches_event(event) {
-                room.take(event.payload.len());
-                events.push(event.clone());
+                match lens.shows(database, event, Tier::Cached)? {
+                    true => {
+                        room.take(event.payload.len());
+                        events.push(event.clone());
+                    }
+                    false => room.pass(),
+                }
             }
             next = behind(Direction::Forward, event.position);
         }
-        Some(Found { events, next: next.filter(|next| *next <= self.head) })
+        Ok(Found { events, next: next.filter(|next| *next <= self.head) })
     }
 
-    fn fetch(&self, database: &Database, limits: ReadLimits) -> Result<Found, StoreError> {
+    fn fetch(&self, database: &Database, limits: ReadLimits, mut lens: Lens<'_>) -> Result<Found, StoreError> {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
-            Cursor::All { .. } => self.scan(database, limits),
-            _ => self.filter(database, limits, &mut cursor),
+            Cursor::All { .. } => self.scan(database, limits, &mut lens),
+            _ => self.filter(database, limits, &mut cursor, &mut lens),
         }
     }
 
     /// Every event: one scan of the log. The log has no gaps; one found here is a loss.
-    fn scan(&self, database: &Database, limits: ReadLimits) -> Result<Found, StoreError> {
+    fn scan(&self, database: &Database, limits: ReadLimits, lens: &mut Lens<'_>) -> Result<Found, StoreError> {
         let direction = self.read.direction;
         let mut keys = database.scan_log()?;
         match direction {
@@ -160,8 +198,13 @@ impl LogScan {
                     return Err(StoreError::damaged(place_of(expected), format!("expected an event, found {found}")));
                 }
             };
-            room.take(record.len());
-            events.push(decode_at(expected, record, &mut decoder)?);
+            match self.shown(database, decode_at(expected, record, &mut decoder)?, lens)? {
+                Some(event) => {
+                    room.take(record.len());
+                    events.push(event);
+                }
+                None => room.pass(),
+            }
             next = behind(direction, expected);
             match direction {
                 Direction::Forward => keys.next(),
@@ -171,8 +214,29 @@ impl LogScan {
         Ok(Found { events, next: None })
     }
 
+    /// An event in the form in which this read returns it; `None` where it does not.
+    fn shown(
+        &self,
+        database: &Database,
+        event: RecordedEvent,
+        lens: &mut Lens<'_>,
+    ) -> Result<Option<RecordedEvent>, StoreError> {
+        match self.hidden {
+            Some(Hidden::AsItIs) => Ok(Some(event)),
+            _ if lens.shows(database, &event, Tier::Any)? => Ok(Some(event)),
+            Some(Hidden::AsRemoved) => Ok(Some(event.without_content())),
+            None => Ok(None),
+        }
+    }
+
     /// The events that match: their positions from the indexes, then their records.
-    fn filter(&self, database: &Database, limits: ReadLimits, cursor: &mut Cursor<'_>) -> Result<Found, StoreError> {
+    fn filter(
+        &self,
+        database: &Database,
+        limits: ReadLimits,
+        cursor: &mut Cursor<'_>,
+        lens: &mut Lens<'_>,
+    ) -> Result<Found, StoreError> {
         let mut room = Room::new(limits, self.left);
         let mut decoder = Decoder::default();
         let mut events = Vec::new();
@@ -186,9 +250,19 @@ impl LogScan {
                     next = Some(event.position);
                     break;
                 }
+                // NOTE: an index may name what was removed since it was looked at.
+                if event.is_removed() {
+                    room.pass();
+                    continue;
+                }
                 self.check_matches(&event)?;
-                room.take(bytes);
-                events.push(event);
+                match self.shown(database, event, lens)? {
+                    Some(event) => {
+                        room.take(bytes);
+                        events.push(event);
+                    }
+                    None => room.pass(),
+                }
             }
             if matches.is_paused {
                 break;

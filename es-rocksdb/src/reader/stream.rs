@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use es_core::retention::StreamRetention;
 use es_core::store::{Batch, BatchSource, Direction};
-use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead};
+use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead, Timestamp};
 
 use super::{FIRST_EVENTS, INLINE, Room};
 use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in};
@@ -22,6 +23,8 @@ pub(crate) struct StreamSource {
     /// Whether a batch was read already. Only the first one is tried on the executor: it is all that most loads need.
     begun: bool,
     ended: bool,
+    /// By what time ages count.
+    now: Timestamp,
 }
 
 /// Where a read of one stream stands.
@@ -35,6 +38,9 @@ struct StreamScan {
     left: Option<u64>,
 }
 
+/// What hides events of the stream, and at what time; `None` where nothing does.
+type Hides = Option<(StreamRetention, Timestamp)>;
+
 /// A part of a read of one stream.
 struct Found {
     events: Vec<RecordedEvent>,
@@ -46,20 +52,23 @@ impl StreamSource {
     /// A read of a stream up to `head`, the position at which the log ended when it was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
         let scan = StreamScan { next: read.from, left: read.limit, read, head };
-        Self { shared, scan, limits, begun: false, ended: false }
+        let now = shared.clock.now();
+        Self { shared, scan, limits, begun: false, ended: false, now }
     }
 
     async fn fetch(&mut self) -> Result<Found, StoreError> {
+        let retention = self.shared.operators.of(&self.scan.read.stream);
+        let hides = (!retention.is_whole()).then_some((retention, self.now));
         if !std::mem::replace(&mut self.begun, true) {
             let limits = self.limits.at_most(INLINE);
-            match self.shared.cached(|database| self.scan.fetch(database, limits, Tier::Cached)) {
+            match self.shared.cached(|database| self.scan.fetch(database, limits, hides, Tier::Cached)) {
                 Err(Fault::NotCached) => {}
                 Err(Fault::Store(error)) => return Err(error),
                 Ok(found) => return Ok(found),
             }
         }
         let (scan, limits) = (self.scan.clone(), self.limits);
-        self.shared.blocking(move |database| Ok(scan.fetch(database, limits, Tier::Any)?)).await
+        self.shared.blocking(move |database| Ok(scan.fetch(database, limits, hides, Tier::Any)?)).await
     }
 }
 
@@ -87,29 +96,41 @@ fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    fn fetch(&self, database: &Database, limits: ReadLimits, tier: Tier) -> Result<Found, Fault> {
+    fn fetch(&self, database: &Database, limits: ReadLimits, hides: Hides, tier: Tier) -> Result<Found, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
+        let first = match hides {
+            None => None,
+            Some((retention, now)) => Some(database.first_visible(stream, &retention, now, self.head, tier)?),
+        };
         let prefix = key::prefix(stream.as_str());
         let mut keys = database.iterate(Cf::Streams, prefix.clone(), tier)?;
         match (direction, self.next) {
-            (Direction::Forward, next) => keys.seek(key::in_stream(stream, next.unwrap_or(Revision::FIRST))),
+            (Direction::Forward, next) => {
+                keys.seek(key::in_stream(
+                    stream,
+                    next.unwrap_or(Revision::FIRST).max(first.unwrap_or(Revision::FIRST)),
+                ));
+            }
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
         let mut decoder = Decoder::of_stream(stream.clone());
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
-        let mut expected = self.expected_first();
+        let mut expected = self.expected_first(first);
         while !room.is_used_up() {
             let Some((key, record)) = item(&keys, Cf::Streams)? else {
-                self.check_end(expected)?;
+                self.check_end(database, expected, tier)?;
                 return Ok(Found { events, is_last: true });
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            if first.is_some_and(|first| revision < first) {
+                return Ok(Found { events, is_last: true });
+            }
             let event = decode_in(stream, revision, record, &mut decoder)?;
             match (event.position > self.head, direction) {
                 (false, _) => {
-                    self.check_follows(expected, revision)?;
+                    self.check_follows(database, expected, revision, tier)?;
                     expected = behind(direction, revision);
                     room.take(record.len());
                     events.push(event);
@@ -128,28 +149,36 @@ impl StreamScan {
 
     /// Which revision the next event must have, if it is known: a stream has no gaps and begins at 0. The first event of
     /// a backward read may have any, because the read may begin behind the end of the stream.
-    fn expected_first(&self) -> Option<Revision> {
+    fn expected_first(&self, first: Option<Revision>) -> Option<Revision> {
         match self.read.direction {
-            Direction::Forward => Some(self.next.unwrap_or(Revision::FIRST)),
+            Direction::Forward => Some(self.next.max(first).unwrap_or(Revision::FIRST)),
             Direction::Backward => self.next.filter(|_| self.next != self.read.from),
         }
     }
 
-    fn check_follows(&self, expected: Option<Revision>, found: Revision) -> Result<(), StoreError> {
+    fn check_follows(
+        &self,
+        database: &Database,
+        expected: Option<Revision>,
+        found: Revision,
+        tier: Tier,
+    ) -> Result<(), Fault> {
         match expected {
-            Some(expected) if expected != found => {
+            // NOTE: what is missing up to there was removed. It is looked up only where something is missing.
+            Some(expected) if expected != found && database.first_left(&self.read.stream, tier)? < found => {
                 let detail = format!("expected an event, found the next at revision {found}");
-                Err(StoreError::damaged(place_in(&self.read.stream, expected), detail))
+                Err(StoreError::damaged(place_in(&self.read.stream, expected), detail).into())
             }
             _ => Ok(()),
         }
     }
 
     /// Nothing more is there. That is a loss where a backward read has not come to revision 0.
-    fn check_end(&self, expected: Option<Revision>) -> Result<(), StoreError> {
+    fn check_end(&self, database: &Database, expected: Option<Revision>, tier: Tier) -> Result<(), Fault> {
         match (self.read.direction, expected) {
-            (Direction::Backward, Some(expected)) => {
-                Err(StoreError::damaged(place_in(&self.read.stream, expected), "expected an event, found none"))
+            (Direction::Backward, Some(expected)) if database.first_left(&self.read.stream, tier)? <= expected => {
+                let place = place_in(&self.read.stream, expected);
+                Err(StoreError::damaged(place, "expected an event, found none").into())
             }
             _ => Ok(()),
         }

@@ -159,8 +159,24 @@ fn tags_out_of_order_are_refused() {
 #[test]
 fn another_version_is_named() {
     let mut record = encoded(&full());
-    record[0] = 2;
-    assert_eq!(decoded(&sealed(record)).unwrap_err().to_string(), "expected record version 1, found 2");
+    record[0] = 3;
+    assert_eq!(decoded(&sealed(record)).unwrap_err().to_string(), "expected record version 1 or 2, found 3");
+}
+
+#[test]
+fn what_stands_for_a_removed_event_is_read_back_and_every_flipped_bit_is_found() {
+    let removed = full().without_content();
+    let record = encoded(&removed);
+    assert_eq!(decoded(&record).unwrap(), removed);
+    assert!(!record.windows(4).any(|bytes| bytes == &full().payload[..4]), "nothing of its content is there");
+    for bit in 0..record.len() * 8 {
+        let mut flipped = record.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(decoded(&flipped).is_err(), "bit {bit}");
+    }
+    for length in 0..record.len() {
+        assert!(decoded(&record[..length]).is_err(), "{length} bytes");
+    }
 }
 
 #[test]
@@ -179,7 +195,9 @@ proptest! {
             *version = RECORD_VERSION;
         }
         if record.len() >= FIXED_LEN {
-            let _ = decoded(&sealed(record));
+            let mut removed = record.clone();
+            removed[0] = 2;
+            let _ = (decoded(&sealed(record)), decoded(&sealed(removed)));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use es_core::retention::is_reserved;
 use es_core::{CommitPart, Position, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use uuid::Uuid;
@@ -16,7 +17,8 @@ use crate::key;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options};
 use crate::record::Decoder;
-use crate::schema::{Cf, META_CREATED, META_STORE_ID};
+use crate::retention::first_key;
+use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
 use crate::verify::{Progress, stands_for_itself};
 
 /// How many bytes are written at a time.
@@ -83,7 +85,7 @@ fn fill(folder: &Path, sources: &Sources, survey: &Survey, progress: Progress<'_
     let Opened { database, mark, id, .. } = open::open(folder, &Options::new())?;
     let (id, is_new_id) = identify(&database, sources, survey, id)?;
     let mut decoder = Decoder::default();
-    let mut out = Out { database: &database, batch: WriteBatch::new() };
+    let mut out = Out { database: &database, batch: WriteBatch::new(), has_retention: false };
     for position in 1..=survey.kept {
         let whole = sources.record(survey, position, &mut decoder);
         let place = || Position::new(position).map_or_else(String::new, place_of);
@@ -103,6 +105,10 @@ fn fill(folder: &Path, sources: &Sources, survey: &Survey, progress: Progress<'_
         });
         written?;
     }
+    if out.has_retention {
+        out.put(Cf::Meta, META_FORMAT, &FORMAT_VERSION.to_be_bytes())?;
+    }
+    // NOTE: which scavenge points were completed is not kept: a part of one may be lost. The next scavenge completes all again.
     out.write()?;
     database.flush()?;
     database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
@@ -167,6 +173,8 @@ fn spare(sources: &Sources, survey: &Survey, set_aside: SetAside<'_>) -> Result<
 struct Out<'a> {
     database: &'a Database,
     batch: WriteBatch,
+    /// Whether anything was written that asks for the newer format.
+    has_retention: bool,
 }
 
 impl Out<'_> {
@@ -174,10 +182,14 @@ impl Out<'_> {
     fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
         let position = key::position(event.position);
         let posting = |name: &str| key::posting(name, event.position);
+        self.has_retention |= event.is_removed() || is_reserved(&event.stream);
         self.put(Cf::Log, &position, record)?;
-        self.put(Cf::Streams, &key::in_stream(&event.stream, event.revision), record)?;
         self.put(Cf::Ids, &key::id(event.id), &position)?;
         self.put(Cf::Heads, event.stream.as_str().as_bytes(), &key::revision(event.revision))?;
+        if event.is_removed() {
+            return self.put(Cf::Meta, &first_key(&event.stream), &key::revision(event.revision.next()));
+        }
+        self.put(Cf::Streams, &key::in_stream(&event.stream, event.revision), record)?;
         self.put(Cf::Categories, &posting(event.stream.category_str()), &[])?;
         self.put(Cf::Types, &posting(event.event_type.as_str()), &[])?;
         for tag in &event.tags {

@@ -10,8 +10,8 @@ use super::{Loss, Report};
 use crate::acknowledged::Mark;
 use crate::database::{Database, Tier, decode_at, decode_in};
 use crate::key;
-use crate::record::Decoder;
-use crate::schema::Cf;
+use crate::record::{self, Decoder};
+use crate::schema::{Cf, META_FIRST};
 use crate::verify::{Progress, place_in_stream};
 
 /// How many of something are named in a report.
@@ -63,6 +63,29 @@ pub(super) struct Survey {
     pub(super) kept: u64,
     /// Where the records stand that the log has no more.
     elsewhere: BTreeMap<u64, (StreamId, Revision)>,
+    /// The first revision of each stream that was not removed, where some were.
+    firsts: BTreeMap<StreamId, Revision>,
+}
+
+impl Survey {
+    fn first_left(&self, stream: &StreamId) -> Revision {
+        self.firsts.get(stream).copied().unwrap_or(Revision::FIRST)
+    }
+
+    fn note_removed(&mut self, event: &RecordedEvent) {
+        let first = self.firsts.entry(event.stream.clone()).or_insert(Revision::FIRST);
+        *first = event.revision.next().max(*first);
+    }
+
+    /// What was removed stays removed, also where damage has brought an older copy of it to light.
+    fn without_removed(&self, found: Whole) -> Option<Whole> {
+        if found.event.is_removed() || found.event.revision >= self.first_left(&found.event.stream) {
+            return Some(found);
+        }
+        let (event, mut record) = (found.event.without_content(), Vec::new());
+        record::encode_removed(&event, &mut record).ok()?;
+        Some(Whole { event, record })
+    }
 }
 
 impl Sources {
@@ -118,10 +141,11 @@ impl Sources {
     /// The record of a position, from wherever it is whole.
     pub(super) fn record(&self, survey: &Survey, position: u64, decoder: &mut Decoder) -> Option<Whole> {
         let in_log = self.at(Position::new(position)?, decoder).whole();
-        in_log.or_else(|| {
+        let found = in_log.or_else(|| {
             let (stream, revision) = survey.elsewhere.get(&position)?;
             self.under(stream, *revision, decoder).whole()
-        })
+        });
+        survey.without_removed(found?)
     }
 
     /// Visits the entries of a family that RocksDB can read, the newest of each key last; says whether it could read all.
@@ -140,12 +164,14 @@ impl Sources {
     pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> Survey {
         let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
         let looked_at = known.max(self.last_in_log());
-        let mut survey = Survey { last: looked_at, kept: 0, elsewhere: BTreeMap::new() };
+        let mut survey = Survey { last: looked_at, kept: 0, elsewhere: BTreeMap::new(), firsts: self.firsts() };
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
         for position in (1..=looked_at).filter_map(Position::new) {
-            if self.at(position, &mut decoder).whole().is_none() {
-                missing.insert(position.get());
+            match self.at(position, &mut decoder).whole() {
+                None => drop(missing.insert(position.get())),
+                Some(Whole { event, .. }) if event.is_removed() => survey.note_removed(&event),
+                Some(_) => {}
             }
             tell(progress, "salvage", position.get(), Some(looked_at));
         }
@@ -195,12 +221,12 @@ impl Sources {
     /// Looks for missing records under every stream that is known.
     fn search(&self, survey: &mut Survey, missing: &BTreeSet<u64>, progress: Progress<'_>) {
         let (in_log, mut last) = (survey.last, survey.last);
-        let heads = self.streams(in_log);
+        let heads = self.streams(survey);
         let (total, mut decoder) = (heads.len() as u64, Decoder::default());
         for ((stream, head), done) in heads.into_iter().zip(1..) {
             tell(progress, "streams", done, Some(total));
             let mut beyond = 0;
-            for revision in (0..).map(Revision::new) {
+            for revision in (survey.first_left(&stream).get()..).map(Revision::new) {
                 match self.under(&stream, revision, &mut decoder) {
                     Seen::Whole(Whole { event, .. }) => {
                         let position = event.position.get();
@@ -222,8 +248,23 @@ impl Sources {
         survey.last = last;
     }
 
+    /// Of which revision on streams have their events, where the first were removed.
+    fn firsts(&self) -> BTreeMap<StreamId, Revision> {
+        let mut firsts = BTreeMap::<StreamId, Revision>::new();
+        let prefix = key::prefix(META_FIRST);
+        self.scan(Cf::Meta, |key, value| {
+            let name = key.strip_prefix(prefix.as_slice()).and_then(|name| std::str::from_utf8(name).ok());
+            let stream = name.and_then(|name| StreamId::new(name).ok());
+            if let (Some(stream), Ok(revision)) = (stream, key::decode_revision(value)) {
+                let first = firsts.entry(stream).or_insert(revision);
+                *first = revision.max(*first);
+            }
+        });
+        firsts
+    }
+
     /// Every stream that anything speaks of, with its last revision as far as it is known.
-    fn streams(&self, last: u64) -> HashMap<StreamId, Revision> {
+    fn streams(&self, survey: &Survey) -> HashMap<StreamId, Revision> {
         let (mut heads, mut decoder) = (HashMap::<StreamId, Revision>::new(), Decoder::default());
         let mut raise = |stream: StreamId, revision: Revision| {
             let head = heads.entry(stream).or_insert(revision);
@@ -232,8 +273,10 @@ impl Sources {
         let are_whole = self.scan(Cf::Heads, |key, value| {
             let stream = std::str::from_utf8(key).ok().and_then(|name| StreamId::new(name).ok());
             if let (Some(stream), Ok(revision)) = (stream, key::decode_revision(value)) {
-                // NOTE: a head of which the stream knows nothing is not believed: all revisions up to it are looked for.
-                let is_wrong = matches!(self.under(&stream, revision, &mut decoder), Seen::Absent);
+                // NOTE: a head of which the stream knows nothing is not believed: all revisions up to it are looked for. Of an
+                // emptied stream its beginning knows.
+                let is_wrong = survey.first_left(&stream) != revision.next()
+                    && matches!(self.under(&stream, revision, &mut decoder), Seen::Absent);
                 raise(stream, if is_wrong { Revision::FIRST } else { revision });
             }
         });
@@ -245,7 +288,7 @@ impl Sources {
             }
         });
         if !are_whole {
-            for position in (1..=last).filter_map(Position::new) {
+            for position in (1..=survey.last).filter_map(Position::new) {
                 if let Seen::Whole(Whole { event, .. }) = self.at(position, &mut decoder) {
                     raise(event.stream, event.revision);
                 }
@@ -303,7 +346,7 @@ impl Sources {
         let mut decoder = Decoder::default();
         // Of each stream, how many events it had, and how many of them are kept.
         let mut known = HashMap::<StreamId, (u64, u64)>::new();
-        for (stream, head) in self.streams(survey.last) {
+        for (stream, head) in self.streams(survey) {
             let last = self.under(&stream, head, &mut decoder).whole();
             if last.is_none_or(|last| last.event.position.get() > survey.kept) {
                 known.insert(stream, (head.get().saturating_add(1), 0));
@@ -391,6 +434,27 @@ fn behind(last: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_removed_stays_removed_where_an_older_copy_comes_to_light() {
+        let stream = StreamId::new("a-1").unwrap();
+        let (time, part) = ("2026-01-01T00:00:00Z".parse().unwrap(), es_core::CommitPart { index: 0, size: 1 });
+        let id = es_core::EventId::from_uuid(uuid::Uuid::from_u128(7));
+        let whole = |revision: u64| {
+            let removed =
+                RecordedEvent::removed(Position::FIRST, stream.clone(), Revision::new(revision), id, time, part);
+            let event = RecordedEvent { event_type: es_core::EventType::new("t").unwrap(), ..removed };
+            Whole { event, record: vec![1] }
+        };
+        let mut survey = Survey { last: 9, kept: 0, elsewhere: BTreeMap::new(), firsts: BTreeMap::new() };
+        assert_eq!(survey.without_removed(whole(0)).unwrap().record, [1]);
+        survey.note_removed(&whole(3).event.without_content());
+        survey.note_removed(&whole(2).event.without_content());
+        assert_eq!(survey.without_removed(whole(4)).unwrap().record, [1], "it was not removed");
+        let Whole { event, record } = survey.without_removed(whole(3)).unwrap();
+        assert!(event.is_removed());
+        assert_eq!(decode_at(Position::FIRST, &record, &mut Decoder::default()).unwrap(), event);
+    }
 
     #[test]
     fn leaps_go_ever_farther_up_to_the_last_byte() {

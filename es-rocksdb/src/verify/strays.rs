@@ -65,7 +65,9 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
             let stream = stream.ok_or_else(|| bad_name(cf, key))?;
             let revision = key::decode_revision(value).unwrap_or(Revision::FIRST);
             let record = database.get(Cf::Streams, &key::in_stream(&stream, revision), Tier::Any)?;
-            Ok(record.is_none().then(|| format!("expected an event at revision {revision}, found none")))
+            let is_emptied = database.first_left(&stream, Tier::Any)? == revision.next();
+            Ok((record.is_none() && !is_emptied)
+                .then(|| format!("expected an event at revision {revision}, found none")))
         }
         Cf::Streams => {
             let mut decoder = Decoder::default();
@@ -86,6 +88,7 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
             let Ok(event) = Decoder::default().decode(&record) else { return Ok(None) };
             let fits = match is_of {
                 Claim::Id(id) => event.id == id,
+                Claim::Name(_) if event.is_removed() => false,
                 Claim::Name(name) if cf == Cf::Categories => event.stream.category_str() == name,
                 Claim::Name(name) if cf == Cf::Types => event.event_type == name,
                 Claim::Name(name) => event.tags.contains(name),

@@ -12,6 +12,7 @@ use es_core::{
 use super::*;
 use crate::open;
 use crate::options::{self, Durability, Options};
+use crate::retention::Operators;
 use crate::store::RocksDbStore;
 
 fn stream() -> StreamId {
@@ -196,8 +197,15 @@ async fn commits_of_one_batch_see_each_other() {
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
     let recent = RecentIds::new(event().id, 1);
     let mut run = |commit: &Commit| {
-        let recent = &recent;
-        let mut view = BatchView { database: &database, written: None, known: &mut known, recent, overlay: &overlay };
+        let operators = Operators::load(&database).unwrap();
+        let mut view = BatchView {
+            database: &database,
+            written: None,
+            known: &mut known,
+            recent: &recent,
+            overlay: &overlay,
+            operators: &operators,
+        };
         let decision = decide(&commit.clone().validated()?, &mut view, now)?;
         overlay.change(commit);
         if let Decision::Write(committed) = decision.clone() {
@@ -227,4 +235,5 @@ async fn commits_of_one_batch_see_each_other() {
     assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
 }
 
+mod scavenging;
 mod turns;

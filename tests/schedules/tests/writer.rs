@@ -14,11 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use es_core::retention::{Note, Rule, Scavenge, Scope, clear_rule, set_rule};
 use es_core::{
-    Commit, CommitError, EventStore, EventType, ExpectedRevision, NewEvent, Revision, StoreError, StreamId, StreamRead,
+    Commit, CommitError, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StoreError, StreamId,
+    StreamRead,
 };
 use es_rocksdb_schedules::schedules::Ground;
-use es_rocksdb_schedules::{Options, RocksDbStore};
+use es_rocksdb_schedules::{Durability, Options, RocksDbStore};
 use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
@@ -218,6 +220,53 @@ fn a_future_that_is_dropped_keeps_nobody_waiting() {
         }
         block_on(store.close()).expect("it closes");
         assert_holds(ground, &stream, &acknowledged);
+    });
+}
+
+/// A scavenge takes turns with whoever writes, and what it removed is not read again, from memory or from disk.
+#[test]
+fn a_scavenge_takes_turns_with_callers_and_readers() {
+    explore(|ground, stream| {
+        let options = Options::new().durability(Durability::Buffered);
+        let store = ground.start(&options, NO_END).expect("it starts");
+        for _ in 0..3 {
+            block_on(store.commit(append(&stream, ExpectedRevision::Any))).expect("it is committed");
+        }
+        let rule = Rule { max_count: Some(2), ..Rule::default() };
+        let scope = Scope::Stream(stream.clone());
+        block_on(store.commit(set_rule(scope.clone(), rule, Note::default()))).expect("the rule is set");
+        let scavenging = thread::spawn({
+            let store = store.clone();
+            move || block_on(store.scavenge(&Scavenge::default())).expect("it is done").events
+        });
+        let reading = thread::spawn({
+            let (store, stream) = (store.clone(), stream.clone());
+            move || {
+                let mut last = 0;
+                for _ in 0..3 {
+                    let head = block_on(store.head()).expect("read").expect("it has events");
+                    let read = LogRead::category(stream.category()).from(head);
+                    let log = block_on(async { store.read_log(read).await?.collect().await }).expect("it is read");
+                    assert!(log.iter().all(|event| event.position >= head && !event.is_removed()));
+                    let visible: Vec<_> = events(&store, &stream).iter().map(|event| event.revision.get()).collect();
+                    assert!(visible.len() <= 2, "more is visible than the rule says: {visible:?}");
+                    assert!(visible.is_sorted() && visible.last().is_some_and(|newest| *newest >= last), "{visible:?}");
+                    last = visible.last().copied().unwrap_or_default();
+                }
+            }
+        });
+        let committed = joined(callers(&store, &stream, |_, store, stream| {
+            block_on(store.commit(append(&stream, ExpectedRevision::Any))).expect("it is committed").events[0].id
+        }));
+        reading.join().expect("the reader does not panic");
+        let removed = scavenging.join().expect("the scavenge does not panic");
+        assert!((1..=4).contains(&removed), "{removed} were removed");
+        assert_eq!(events(&store, &stream).len(), 2);
+        assert_eq!(committed.len(), CALLERS);
+        // NOTE: the next schedule, on the same log, has nothing to do with this stream.
+        block_on(store.commit(clear_rule(scope, Note::default()))).expect("the rule is cleared");
+        assert_eq!(events(&store, &stream).len() as u64, 6 - removed, "what was removed came back");
+        block_on(store.close()).expect("it closes");
     });
 }
 

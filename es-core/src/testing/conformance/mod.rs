@@ -28,6 +28,7 @@ pub mod concurrency;
 pub mod conditions;
 pub mod idempotency;
 pub mod reads;
+pub mod retention;
 pub mod tables;
 mod tools;
 
@@ -120,6 +121,17 @@ macro_rules! __conformance_cases {
             reads::long_reads_come_whole,
             reads::what_is_not_there_is_empty,
             reads::an_event_is_found_by_its_id,
+            retention::rules_hide_old_events_in_every_read,
+            retention::age_hides_and_a_scavenge_keeps_the_rest,
+            retention::conditions_and_ids_see_what_is_visible,
+            retention::a_soft_deleted_stream_begins_anew,
+            retention::a_hard_deleted_stream_is_never_written_again,
+            retention::a_deletion_has_conditions,
+            retention::reserved_streams_take_only_what_operators_do,
+            retention::a_scavenge_removes_what_is_hidden_and_keeps_the_numbers,
+            retention::a_checkpoint_in_a_removed_range_goes_on_behind_it,
+            retention::removed_events_can_be_copied,
+            retention::reads_go_on_during_a_scavenge,
             tables::a_unique_key_has_one_owner,
             tables::a_key_can_be_handed_over_in_one_commit,
             tables::rows_change_with_their_commit,

@@ -108,11 +108,15 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     };
     let commit = Commit::new().append(event.stream.clone(), as_new(&event));
     // NOTE: what a store refuses is in no log.
-    if commit.validate().is_ok() { Ok(event) } else { Err(arbitrary::Error::IncorrectFormat) }
+    if commit.validate().is_err() {
+        return Err(arbitrary::Error::IncorrectFormat);
+    }
+    Ok(if from.ratio(1, 8)? { event.without_content() } else { event })
 }
 
 /// An event as it was sent.
 pub(crate) fn as_new(event: &RecordedEvent) -> NewEvent {
+    let occurred_at = (!event.is_removed()).then_some(event.occurred_at);
     let event = event.clone();
     NewEvent {
         id: event.id,
@@ -122,7 +126,7 @@ pub(crate) fn as_new(event: &RecordedEvent) -> NewEvent {
         payload: event.payload,
         tags: event.tags,
         metadata: event.metadata,
-        occurred_at: Some(event.occurred_at),
+        occurred_at,
         correlation_id: event.correlation_id,
         causation_id: event.causation_id,
     }

@@ -4,7 +4,8 @@ use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 
 use super::made;
-use crate::record::{CHECKED_FROM, CHECKSUM_AT, Decoder, FIXED_LEN, RecordError, draft, number};
+use crate::record::removed::{REMOVED_LEN, REMOVED_VERSION};
+use crate::record::{CHECKED_FROM, CHECKSUM_AT, Decoder, FIXED_LEN, RECORD_VERSION, RecordError, draft, number};
 
 /// Records, with any bytes as a record and as the choices for one:
 ///
@@ -15,7 +16,8 @@ use crate::record::{CHECKED_FROM, CHECKSUM_AT, Decoder, FIXED_LEN, RecordError, 
 pub fn records(data: &[u8]) {
     accepted(data);
     // NOTE: no fuzzer finds a checksum by chance; with the right one, what is behind it is read.
-    accepted(&sealed(data));
+    accepted(&sealed(data, RECORD_VERSION));
+    accepted(&sealed(data, REMOVED_VERSION));
     let Ok(event) = made::event(&mut Unstructured::new(data)) else { return };
     let record = written(&event);
     assert_eq!(decoded(&record).expect("what is written is read back"), event);
@@ -36,12 +38,12 @@ pub fn every_bit(data: &[u8]) {
     }
 }
 
-/// The bytes as a record of this version with the checksum that they should have.
+/// The bytes as a record of a version with the checksum that they should have.
 #[must_use]
-pub fn sealed(data: &[u8]) -> Vec<u8> {
+pub fn sealed(data: &[u8], version: u8) -> Vec<u8> {
     let mut record = data.to_vec();
-    if record.len() >= FIXED_LEN {
-        record[0] = crate::record::RECORD_VERSION;
+    if record.len() >= REMOVED_LEN {
+        record[0] = version;
         let sum = crc32c::crc32c_append(crc32c::crc32c(&record[..CHECKSUM_AT]), &record[CHECKED_FROM..]);
         record[CHECKSUM_AT..CHECKED_FROM].copy_from_slice(&sum.to_be_bytes());
     }
@@ -61,6 +63,9 @@ fn decoded(record: &[u8]) -> Result<RecordedEvent, RecordError> {
 
 /// Whether the record has what an encoder would write otherwise: another text of the same metadata, or extensions.
 fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
+    if event.is_removed() {
+        return false;
+    }
     // NOTE: the last three fields of the fixed part are the lengths of what stands last in the record.
     let number = |from_end: usize| {
         let at = FIXED_LEN - from_end;

@@ -1,0 +1,65 @@
+//! `delete`
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use es_core::EventStore;
+use es_core::retention::{DeleteKind, delete_stream};
+use es_rocksdb::Options;
+use serde::Serialize;
+
+use crate::answer::say;
+use crate::args::DeleteArgs;
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+struct Deleted {
+    stream: String,
+    kind: DeleteKind,
+    through: Option<u64>,
+    position: Option<u64>,
+}
+
+pub(super) async fn run(folder: &Path, args: &DeleteArgs, json: bool) -> Result<(), Failure> {
+    let kind = if args.hard { DeleteKind::Hard } else { DeleteKind::Soft };
+    if args.hard && !args.yes {
+        confirm(args)?;
+    }
+    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let done = delete_stream(&store, &args.stream, kind, args.expect, args.note.note()).await;
+    let through = store.revision(&args.stream).await;
+    let closed = store.close().await;
+    let committed = done?;
+    let through = through?;
+    closed?;
+    let deleted = Deleted {
+        stream: args.stream.to_string(),
+        kind,
+        through: through.map(es_core::Revision::get),
+        position: committed.position().map(es_core::Position::get),
+    };
+    say(json, || in_words(&deleted), &deleted)
+}
+
+fn in_words(Deleted { stream, kind, through, .. }: &Deleted) -> String {
+    let what = through.map_or_else(|| "which had no event".to_owned(), |last| format!("up to revision {last}"));
+    match kind {
+        DeleteKind::Soft => format!("deleted: stream {stream}, {what}; if it is written again, it goes on behind that"),
+        DeleteKind::Hard => format!("deleted for ever: stream {stream}, {what}"),
+    }
+}
+
+/// Asks the one at the terminal for the name of the stream.
+fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
+    let refused = || Failure::Input("expected --yes or the name of the stream at a terminal, found neither".to_owned());
+    if !io::stdin().is_terminal() {
+        return Err(refused());
+    }
+    let mut out = io::stderr().lock();
+    let asked = write!(out, "this ends the stream for ever; type its name to go on: ").and_then(|()| out.flush());
+    asked.map_err(Failure::output)?;
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;
+    if answer.trim_end_matches(['\r', '\n']) == args.stream.as_str() { Ok(()) } else { Err(refused()) }
+}

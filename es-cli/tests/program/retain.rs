@@ -1,0 +1,193 @@
+//! `retain` and `delete`, and what the other commands say of what is hidden or gone.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
+use serde_json::{Value, json};
+
+use crate::support::{Folder, field, stream};
+
+fn append(name: &str, events: usize) -> Commit {
+    let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
+    Commit::to(&stream(name), ExpectedRevision::Any, (0..events).map(event))
+}
+
+fn revisions(folder: &Folder, name: &str) -> Vec<Value> {
+    field(&folder.lines(&["read", name]), "revision")
+}
+
+#[test]
+fn rules_are_set_listed_and_cleared() {
+    let folder = Folder::with([append("a-1", 5), append("a-2", 3)]);
+    let set = ["retain", "set", "--category", "a", "--max-count", "2", "--max-age", "30d", "--by", "ada"];
+    assert_eq!(folder.done(&set), "rule set for category \"a\"\n");
+    folder.done(&["retain", "set", "--stream", "a-2", "--truncate-before", "1", "--max-count", "9", "--reason", "why"]);
+    assert_eq!(revisions(&folder, "a-1"), [3, 4]);
+    assert_eq!(revisions(&folder, "a-2"), [1, 2]);
+    let listed = folder.json(&["retain", "list"]);
+    assert_eq!(
+        listed["rules"],
+        json!([
+            {"category": "a", "max_age_ms": 2_592_000_000_u64, "max_count": 2},
+            {"stream": "a-2", "max_count": 9, "truncate_before": 1},
+        ])
+    );
+    let words = folder.done(&["retain", "list"]);
+    assert!(words.contains("30d") && words.ends_with("2 rules\n"), "{words}");
+    let said = folder.lines(&["log", "--category", "es.retention"]);
+    assert_eq!((&said[0]["data"]["by"], &said[1]["data"]["reason"]), (&json!("ada"), &json!("why")));
+    let streams = folder.lines(&["streams", "--category", "a"]);
+    assert_eq!(field(&streams, "events"), [2, 2]);
+    let stats = folder.json(&["stats"]);
+    assert_eq!((&stats["categories"]["a"]["events"], &stats["categories"]["a"]["streams"]), (&json!(4), &json!(2)));
+    folder.done(&["retain", "clear", "--category", "a"]);
+    assert_eq!(revisions(&folder, "a-1"), [0, 1, 2, 3, 4]);
+    folder.refused(
+        &["retain", "clear", "--category", "a"],
+        1,
+        "error: expected a rule for category \"a\", found none; see retain list",
+    );
+    for args in [
+        &["retain", "set", "--max-count", "1"][..],
+        &["retain", "set", "--stream", "a-1"],
+        &["retain", "set", "--stream", "a-1", "--max-age", "30"],
+    ] {
+        assert_eq!(folder.run(args).code, Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn a_stream_is_deleted_and_its_end_is_confirmed() {
+    let folder = Folder::with([append("a-1", 3), append("a-2", 1), append("b-1", 1)]);
+    let deleted = folder.json(&["delete", "a-1", "--expect", "2", "--reason", "old"]);
+    assert_eq!(deleted, json!({"stream": "a-1", "kind": "soft", "through": 2, "position": 6}));
+    assert_eq!(revisions(&folder, "a-1"), [0; 0]);
+    assert_eq!(folder.run(&["delete", "a-1"]).code, Some(3));
+    assert_eq!(folder.run(&["delete", "b-1", "--expect", "7"]).code, Some(3));
+    folder.done(&["append", "a-1", "--type", "t", "--data", "1", "--expect", "none"]);
+    assert_eq!(revisions(&folder, "a-1"), [3]);
+    folder.refused(
+        &["delete", "a-2", "--hard"],
+        1,
+        "error: expected --yes or the name of the stream at a terminal, found neither",
+    );
+    folder.done(&["delete", "a-2", "--hard", "--yes"]);
+    folder.refused(
+        &["append", "a-2", "--type", "t", "--data", "1"],
+        3,
+        "error: conflict: stream \"a-2\": expected one that can be written, found it deleted for ever at position 8; \
+         nothing was written: reload and decide again",
+    );
+    assert_eq!(field(&folder.lines(&["streams"]), "stream"), ["a-1", "b-1", "es.retention-deletions"]);
+    let ran = folder.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("reserved names take only what the functions for retention"), "{}", ran.err);
+}
+
+/// The lines of an export without those of scavenge points, which each scavenge adds.
+fn without_points(export: &str) -> Vec<&str> {
+    export.lines().filter(|line| !line.contains("\"es.scavenge-point\"")).collect()
+}
+
+fn is_sound(folder: &Folder) -> Value {
+    let verified = folder.json(&["verify"]);
+    assert_eq!(verified["sound"], json!(true), "{verified}");
+    verified["removed"].clone()
+}
+
+#[test]
+fn an_export_with_holes_is_the_same_after_an_import() {
+    let folder = Folder::with([
+        append("a-1", 5),
+        append("b-1", 2).append(stream("a-1"), NewEvent::json(EventType::new("t").unwrap(), "0")),
+        append("c-1", 2),
+    ]);
+    folder.done(&["retain", "set", "--category", "a", "--max-count", "2"]);
+    folder.done(&["delete", "c-1"]);
+    folder.done(&["append", "c-1", "--type", "t", "--data", "1"]);
+    folder.done(&["delete", "b-1", "--hard", "--yes"]);
+    let hidden = folder.done(&["export"]);
+    assert_eq!(hidden.lines().filter(|line| line.starts_with("{\"removed\":")).count(), 8);
+    let report = folder.json(&["retain", "scavenge", "--reason", "test"]);
+    assert_eq!((&report["events"], &report["position"]), (&json!(8), &json!(15)));
+    assert_eq!(is_sound(&folder), json!(8));
+    let removed = folder.done(&["export"]);
+    assert_eq!(without_points(&removed), without_points(&hidden), "what is hidden and what is gone is one to a reader");
+
+    let new = Folder::new();
+    new.write("in.jsonl", &removed);
+    assert_eq!(new.json(&["import", "in.jsonl"])["added"], json!(15));
+    assert_eq!(new.done(&["export"]), removed);
+    assert_eq!(is_sound(&new), json!(8));
+    assert_eq!(new.json(&["import", "in.jsonl"])["already_there"], json!(15));
+    assert_eq!(revisions(&new, "a-1"), revisions(&folder, "a-1"));
+    assert_eq!(
+        new.run(&["append", "b-1", "--type", "t", "--data", "1"]).code,
+        Some(3),
+        "the end of a stream comes along"
+    );
+    assert_eq!(new.json(&["info"])["head"], json!(15));
+}
+
+#[test]
+fn backups_follow_a_scavenge() {
+    let folder = Folder::with([append("a-1", 10), append("b-1", 3)]);
+    folder.done(&["backup", "backups"]);
+    folder.done(&["append", "a-1", "--type", "t", "--data", "1"]);
+    folder.done(&["retain", "set", "--stream", "a-1", "--max-count", "1"]);
+    folder.done(&["append", "a-1", "--type", "t", "--data", "2"]);
+    folder.done(&["retain", "scavenge"]);
+    // NOTE: what is hidden and not yet removed is in the backup as it is.
+    folder.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "2"]);
+    folder.done(&["backup", "backups"]);
+    folder.done(&["backup", "first-after"]);
+    let export = folder.done(&["export"]);
+    for (backups, target) in [("backups", "one"), ("first-after", "two")] {
+        folder.done(&["restore", backups, "--to", target]);
+        assert_eq!(folder.done(&["--store", target, "export"]), export);
+        let verified = folder.json(&["--store", target, "verify"]);
+        assert_eq!((&verified["sound"], &verified["removed"]), (&json!(true), &json!(11)));
+        folder.done(&["--store", target, "retain", "clear", "--stream", "b-1"]);
+        assert_eq!(folder.lines(&["--store", target, "read", "b-1"]).len(), 3);
+    }
+    folder.done(&["restore", "backups", "--number", "1", "--to", "before"]);
+    assert_eq!(
+        folder.lines(&["--store", "before", "read", "a-1"]).len(),
+        10,
+        "an older backup has what was removed since"
+    );
+}
+
+/// The program is killed (SIGKILL) while it scavenges. What is there is sound each time, reads are as before, and the next
+/// scavenge does the rest.
+#[test]
+fn a_scavenge_that_is_killed_is_completed_by_the_next() {
+    const STREAMS: usize = 40;
+    let folder = Folder::with((0..STREAMS).map(|number| append(&format!("a-{number}"), 200)));
+    folder.done(&["retain", "set", "--category", "a", "--max-count", "20"]);
+    let before = folder.done(&["export"]);
+    let (all, mut seen) = (STREAMS as u64 * 180, 0);
+    for _ in 0..3 {
+        // NOTE: a part is a stream, and the pauses behind all of them take longer than this waits.
+        let mut program =
+            folder.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        let removed = loop {
+            let removed = is_sound(&folder).as_u64().unwrap();
+            if removed > seen || started.elapsed() > Duration::from_secs(60) {
+                break removed;
+            }
+        };
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert!(removed > seen && removed < all, "{removed} of {all}, {seen} before");
+        seen = removed;
+        assert_eq!(without_points(&folder.done(&["export"])), without_points(&before));
+    }
+    let report = folder.json(&["retain", "scavenge"]);
+    assert_eq!((&report["events"], &report["earlier_points"]), (&json!(all - seen), &json!(3)));
+    assert_eq!(is_sound(&folder), json!(all));
+    assert_eq!(without_points(&folder.done(&["export"])), without_points(&before));
+    assert_eq!(revisions(&folder, "a-7").len(), 20);
+}

@@ -1,0 +1,240 @@
+//! Retention on disk: what operators have said, kept in memory, and how far a stream is visible by it.
+//!
+//! The events of the reserved streams are read when a store is opened, and taken in as they are written. What of a stream is
+//! left stands beside it: `first` and the stream in the family `meta`, with the first revision that was not removed.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use es_core::retention::{CATEGORY, Retained, Retention, StreamRetention, is_reserved};
+use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
+
+use crate::database::{Database, Fault, Tier, bad_key, decode_in, item};
+use crate::key;
+use crate::queue::Request;
+use crate::record::Decoder;
+use crate::schema::{Cf, META_FIRST, META_SCAVENGED};
+use crate::sync::{AtomicBool, PoisonError, RwLock};
+
+/// What operators have said.
+#[derive(Debug)]
+pub(crate) struct Operators {
+    /// Whether they said anything, or anything was removed. Where not, everything is visible, and this is all that it costs.
+    is_touched: AtomicBool,
+    said: RwLock<Retention>,
+}
+
+impl Operators {
+    /// Reads what they have said so far.
+    pub(crate) fn load(database: &Database) -> Result<Self, StoreError> {
+        let said = said_up_to(database, None)?;
+        let mut firsts = database.iterate(Cf::Meta, key::prefix(META_FIRST), Tier::Any)?;
+        firsts.seek_to_first();
+        let is_touched = !said.is_empty() || item(&firsts, Cf::Meta)?.is_some();
+        Ok(Self { is_touched: AtomicBool::new(is_touched), said: RwLock::new(said) })
+    }
+
+    /// Whether anything may be hidden or removed.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.is_touched.load(Ordering::Acquire)
+    }
+
+    /// Takes what was written in.
+    pub(crate) fn take_in<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>) -> Result<(), StoreError> {
+        for event in events {
+            if is_reserved(&event.stream) {
+                self.said.write().unwrap_or_else(PoisonError::into_inner).apply(event)?;
+            } else if !event.is_removed() {
+                continue;
+            }
+            self.is_touched.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// What holds for a stream.
+    pub(crate) fn of(&self, stream: &StreamId) -> StreamRetention {
+        if !self.is_touched() {
+            return StreamRetention::default();
+        }
+        self.said.read().unwrap_or_else(PoisonError::into_inner).of(stream)
+    }
+
+    /// All of it.
+    pub(crate) fn all(&self) -> Retention {
+        self.said.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What operators have said up to a position; all of it without one.
+pub(crate) fn said_up_to(database: &Database, position: Option<Position>) -> Result<Retention, StoreError> {
+    let prefix = key::prefix(CATEGORY);
+    let mut postings = database.iterate(Cf::Categories, prefix.clone(), Tier::Any)?;
+    postings.seek_to_first();
+    let (mut said, mut decoder) = (Retention::default(), Decoder::default());
+    while let Some((key, _)) = item(&postings, Cf::Categories)? {
+        let at = key::decode_posting(key, &prefix).map_err(|error| bad_key(Cf::Categories, key, &error))?;
+        if position.is_some_and(|position| at > position) {
+            break;
+        }
+        said.apply(&database.event(at, Tier::Any, &mut decoder)?)?;
+        postings.next();
+    }
+    Ok(said)
+}
+
+/// Sets the commits of operators apart: each is the last of its group, so that what is behind it is decided when it counts.
+/// Almost always there is none, and one group.
+pub(crate) fn apart(requests: Vec<Request>) -> Vec<Vec<Request>> {
+    let is_operator = |request: &Request| request.draft.commit.events().iter().any(|(stream, _)| is_reserved(stream));
+    if !requests.iter().any(is_operator) {
+        return vec![requests];
+    }
+    let mut groups = vec![Vec::new()];
+    for request in requests {
+        let ends = is_operator(&request);
+        if let Some(group) = groups.last_mut() {
+            group.push(request);
+        }
+        if ends {
+            groups.push(Vec::new());
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// The key in [`Cf::Meta`] under which the first revision of a stream stands that was not removed.
+pub(crate) fn first_key(stream: &StreamId) -> Vec<u8> {
+    let mut key = key::prefix(META_FIRST);
+    key.extend_from_slice(stream.as_str().as_bytes());
+    key
+}
+
+impl Database {
+    /// The first revision of a stream that was not removed.
+    pub(crate) fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
+        let Some(value) = self.get(Cf::Meta, &first_key(stream), tier)? else { return Ok(Revision::FIRST) };
+        let first = key::decode_revision(&value);
+        Ok(first.map_err(|error| StoreError::damaged(format!("first of stream {stream:?}"), error.to_string()))?)
+    }
+
+    /// The last scavenge point that was completed.
+    pub(crate) fn scavenged(&self) -> Result<Option<Position>, StoreError> {
+        let Some(value) = self.get(Cf::Meta, META_SCAVENGED, Tier::Any)? else { return Ok(None) };
+        let position = key::decode_position(&value);
+        position.map(Some).map_err(|error| StoreError::damaged("the last scavenge point", error.to_string()))
+    }
+
+    /// The last revision of a stream in the log up to `head`.
+    fn last_up_to(&self, stream: &StreamId, head: Position, tier: Tier) -> Result<Option<Revision>, Fault> {
+        let Some(last) = self.revision(stream, tier)? else { return Ok(None) };
+        let prefix = key::prefix(stream.as_str());
+        let mut records = self.iterate(Cf::Streams, prefix.clone(), tier)?;
+        records.seek_to_last();
+        let (mut decoder, mut newer) = (Decoder::of_stream(stream.clone()), None);
+        while let Some((key, record)) = item(&records, Cf::Streams)? {
+            let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            if decode_in(stream, revision, record, &mut decoder)?.position <= head {
+                return Ok(Some(revision));
+            }
+            newer = Some(revision);
+            records.prev();
+        }
+        // NOTE: what is not there was removed; the last of that is before the first that is there.
+        Ok(newer.map_or(Some(last), |newer| newer.get().checked_sub(1).map(Revision::new)))
+    }
+
+    /// The first revision of a stream that is visible at the time `now` in the log up to `head`; the one behind the last where
+    /// none is. Costs two look-ups, and with an age as many as a binary search takes.
+    pub(crate) fn first_visible(
+        &self,
+        stream: &StreamId,
+        retention: &StreamRetention,
+        now: Timestamp,
+        head: Position,
+        tier: Tier,
+    ) -> Result<Revision, Fault> {
+        let left = self.first_left(stream, tier)?;
+        if retention.is_whole() {
+            return Ok(left);
+        }
+        let last = self.last_up_to(stream, head, tier)?;
+        let behind = Revision::following(last);
+        let mut first = retention.first_by_revision(last).max(left).min(behind.max(left));
+        let Some(oldest) = retention.oldest(now) else { return Ok(first) };
+        let mut decoder = Decoder::of_stream(stream.clone());
+        let mut end = behind.get().max(first.get());
+        // NOTE: recorded times never go back within a stream, so that what is too old is its beginning.
+        while first.get() < end {
+            let middle = Revision::new(first.get() + (end - first.get()) / 2);
+            let record = self.get(Cf::Streams, &key::in_stream(stream, middle), tier)?;
+            let event = record.map(|record| decode_in(stream, middle, &record, &mut decoder)).transpose()?;
+            // NOTE: one that is not there was removed just now.
+            if event.is_none_or(|event| event.recorded_at < oldest) {
+                first = middle.next();
+            } else {
+                end = middle.get();
+            }
+        }
+        Ok(first)
+    }
+
+    /// What is left of a stream in the log up to `head`.
+    pub(crate) fn retained(
+        &self,
+        stream: &StreamId,
+        retention: &StreamRetention,
+        now: Timestamp,
+        head: Option<Position>,
+        tier: Tier,
+    ) -> Result<Retained, Fault> {
+        let Some(head) = head else { return Ok(Retained::WHOLE) };
+        let first = self.first_visible(stream, retention, now, head, tier)?;
+        Ok(Retained::new(retention, first, self.revision(stream, tier)?))
+    }
+}
+
+/// What is hidden, for a part of a read: of each stream that it meets, what holds for it is looked up once.
+pub(crate) struct Lens<'a> {
+    operators: &'a Operators,
+    now: Timestamp,
+    head: Position,
+    known: HashMap<StreamId, Known>,
+}
+
+/// What holds for a stream, and its last revision, as far as that counts.
+#[derive(Clone, Copy)]
+struct Known {
+    retention: StreamRetention,
+    last: Option<Revision>,
+}
+
+impl<'a> Lens<'a> {
+    /// What is hidden at the time `now` in the log up to `head`.
+    pub(crate) fn new(operators: &'a Operators, now: Timestamp, head: Position) -> Self {
+        Self { operators, now, head, known: HashMap::new() }
+    }
+
+    /// Whether an event is visible.
+    pub(crate) fn shows(&mut self, database: &Database, event: &RecordedEvent, tier: Tier) -> Result<bool, Fault> {
+        if event.is_removed() {
+            return Ok(false);
+        }
+        if !self.operators.is_touched() {
+            return Ok(true);
+        }
+        let known = match self.known.get(&event.stream) {
+            Some(known) => *known,
+            None => {
+                let retention = self.operators.of(&event.stream);
+                let last = match retention.is_whole() {
+                    true => None,
+                    false => database.last_up_to(&event.stream, self.head, tier)?,
+                };
+                *self.known.entry(event.stream.clone()).or_insert(Known { retention, last })
+            }
+        };
+        Ok(known.retention.shows(event.revision, event.recorded_at, known.last, self.now))
+    }
+}

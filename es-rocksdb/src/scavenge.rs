@@ -1,0 +1,261 @@
+//! Scavenging: what a scavenge point says is removed, a part at a time, beside the writer.
+//!
+//! ```text
+//!   commit the point ──► for each point that is not completed, oldest first:
+//!                          rules and deletions up to the point ──► each stream that they are for
+//!                            ──► its events before the first that is visible there and then ──► parts ──► completed
+//! ```
+//!
+//! What is hidden of a stream is its beginning, so that nothing must be remembered on the way: who goes on after an interruption
+//! finds each stream shorter. A part is one write: the record in the log gives way to one without content, the record in its
+//! stream and the entries of the indexes go, and the first revision that is left moves up. It gives no position, and is done in
+//! turn with the writer. What is removed is forgotten by the tail first, so that no read finds it there when it is gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeReport, scavenge_point};
+use es_core::{Category, CommitError, EventStore, Position, Revision, StoreError, StreamId};
+use rocksdb::WriteBatch;
+
+use crate::acknowledged::MarkFile;
+use crate::database::{Database, Tier, bad_key, bad_name, decode_in, item, place_in};
+use crate::key;
+use crate::options::{self, Durability};
+use crate::record::{self, Decoder};
+use crate::retention::{first_key, said_up_to};
+use crate::schema::{Cf, META_SCAVENGED};
+use crate::shared::{Shared, off_executor};
+use crate::store::RocksDbStore;
+
+/// How many events, and about how many bytes of records, are removed in one write.
+const PART_EVENTS: u64 = 1000;
+const PART_BYTES: u64 = 4 * 1024 * 1024;
+/// How many streams are looked up at a time.
+const STREAMS: usize = 256;
+
+/// How many events and bytes were removed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Removed {
+    events: u64,
+    bytes: u64,
+    streams: u64,
+}
+
+/// A scavenge under way.
+struct Scavenger {
+    shared: Arc<Shared>,
+    mark: Arc<MarkFile>,
+    durability: Durability,
+    how: Scavenge,
+    removed: Removed,
+}
+
+impl RocksDbStore {
+    /// Commits a point, and completes it and all before it. See [`EventStore::scavenge`].
+    pub(crate) async fn scavenge_now(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        let shared = self.shared();
+        let _turn = shared.scavenging.lock().await;
+        let at = shared.clock.now();
+        let committed = self.commit(scavenge_point(at, how.note.clone())).await?;
+        let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
+        let position = committed.position().ok_or_else(missing)?;
+        let (removed, points) = self.complete(how.clone(), position).await?;
+        let point = points.iter().find(|point| point.position == position).copied().ok_or_else(missing)?;
+        let earlier_points = points.len() as u64 - 1;
+        Ok(ScavengeReport { point, events: removed.events, bytes: removed.bytes, earlier_points })
+    }
+
+    /// Does what the points up to a position say that was not done yet.
+    pub(crate) async fn complete_points(&self, up_to: Position) -> Result<(), StoreError> {
+        let _turn = self.shared().scavenging.lock().await;
+        self.complete(Scavenge::default(), up_to).await.map(drop)
+    }
+
+    /// Removes the events of a stream before a revision, as a copy of a log does in which they were removed.
+    pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
+        let mut scavenger = self.scavenger(Scavenge::default());
+        off_executor(move || scavenger.stream(&stream, first)).await?
+    }
+
+    async fn complete(&self, how: Scavenge, up_to: Position) -> Result<(Removed, Vec<ScavengePoint>), StoreError> {
+        let mut scavenger = self.scavenger(how);
+        off_executor(move || {
+            let points = scavenger.pending(up_to)?;
+            for point in &points {
+                scavenger.point(*point)?;
+            }
+            Ok((scavenger.removed, points))
+        })
+        .await?
+    }
+
+    fn scavenger(&self, how: Scavenge) -> Scavenger {
+        let (shared, mark) = (Arc::clone(self.shared()), Arc::clone(self.mark()));
+        Scavenger { shared, mark, durability: self.durability(), how, removed: Removed::default() }
+    }
+}
+
+impl Scavenger {
+    fn pending(&self, up_to: Position) -> Result<Vec<ScavengePoint>, StoreError> {
+        let done = self.shared.locked(Database::scavenged)?;
+        let said = self.shared.operators.all();
+        let is_pending = |point: &&ScavengePoint| Some(point.position) > done && point.position <= up_to;
+        Ok(said.points().iter().filter(is_pending).copied().collect())
+    }
+
+    /// Removes what one point says.
+    fn point(&mut self, point: ScavengePoint) -> Result<(), StoreError> {
+        let said = self.shared.locked(|database| said_up_to(database, Some(point.position)))?;
+        let mut named: BTreeSet<StreamId> = said.deletions().map(|(stream, _)| stream.clone()).collect();
+        let mut categories = Vec::new();
+        for (scope, _) in said.rules() {
+            match scope {
+                es_core::retention::Scope::Stream(stream) => drop(named.insert(stream)),
+                es_core::retention::Scope::Category(category) => categories.push(category),
+            }
+        }
+        for stream in &named {
+            self.hidden_of(stream, &said, point)?;
+        }
+        for category in &categories {
+            let mut after = None;
+            loop {
+                let streams = self.shared.locked(|database| streams_of(database, category, after.as_ref()))?;
+                let Some(last) = streams.last().cloned() else { break };
+                for stream in streams.iter().filter(|stream| !named.contains(*stream)) {
+                    self.hidden_of(stream, &said, point)?;
+                }
+                after = Some(last);
+            }
+        }
+        self.shared.locked(|database| {
+            let mut batch = WriteBatch::new();
+            batch.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
+            self.write(database, batch, None)
+        })
+    }
+
+    /// Removes what a point says of a stream.
+    fn hidden_of(&mut self, stream: &StreamId, said: &Retention, point: ScavengePoint) -> Result<(), StoreError> {
+        self.removed.streams += 1;
+        let retention = said.of(stream);
+        let first = self.shared.locked(|database| {
+            Ok(database.first_visible(stream, &retention, point.at, point.position, Tier::Any)?)
+        })?;
+        self.stream(stream, first)
+    }
+
+    /// Removes the events of a stream before a revision.
+    fn stream(&mut self, stream: &StreamId, first: Revision) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let part = shared.locked(|database| {
+                let Part { removed, last, batch } = part(database, stream, first)?;
+                if removed.events > 0 {
+                    self.write(database, batch, last)?;
+                }
+                Ok(removed)
+            })?;
+            if part.events == 0 {
+                return Ok(());
+            }
+            self.removed.events += part.events;
+            self.removed.bytes += part.bytes;
+            if let Some(progress) = &self.how.progress {
+                progress(self.removed.streams, self.removed.events);
+            }
+            // NOTE: outside of the lock, so that the store can be closed meanwhile.
+            if !self.how.pause.is_zero() {
+                std::thread::sleep(self.how.pause);
+            }
+        }
+    }
+
+    /// Writes a part, in turn with the writer: there is never more than one write that is not synced. `last` is the position of
+    /// the last event that it removes.
+    fn write(&self, database: &Database, batch: WriteBatch, last: Option<Position>) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let Ok(mut turn) = shared.writing.lock() else {
+            return Err(StoreError::Stopped { reason: "its writer panicked; this is a bug".to_owned() });
+        };
+        turn.clone().map_err(|reason| StoreError::Stopped { reason })?;
+        // ORDER: before the write, so that whoever reads when it is done does not find in memory what is gone.
+        let forgotten = last.map(|last| shared.tail.forget(last));
+        let in_place = || self.mark.in_place();
+        let write =
+            |batch| database.raw().write_opt(batch, &options::write(self.durability)).map_err(|e| e.to_string());
+        // NOTE: the folder is looked at before and behind, as the writer does.
+        if let Err(error) = in_place().and_then(|()| write(batch)).and_then(|()| in_place()) {
+            let reason = format!("a write failed: {error}");
+            shared.stop(database, &mut turn, &reason);
+            return Err(StoreError::Stopped { reason });
+        }
+        // ORDER: in turn, too, so that what a point read has seen is always published soon.
+        shared.visible.pass(database.sequence());
+        drop(turn);
+        drop(forgotten);
+        Ok(())
+    }
+}
+
+/// What removes some events.
+struct Part {
+    removed: Removed,
+    /// The position of the last of them.
+    last: Option<Position>,
+    batch: WriteBatch,
+}
+
+/// What removes the next events of a stream before a revision.
+fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part, StoreError> {
+    let family = |cf| database.family(cf);
+    let (log, streams, meta) = (family(Cf::Log)?, family(Cf::Streams)?, family(Cf::Meta)?);
+    let (categories, types, tags) = (family(Cf::Categories)?, family(Cf::Types)?, family(Cf::Tags)?);
+    let prefix = key::prefix(stream.as_str());
+    let mut records = database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
+    // NOTE: not from the beginning: RocksDB would pass over all that was removed before.
+    records.seek(key::in_stream(stream, database.first_left(stream, Tier::Any)?));
+    let (mut part, mut last, mut batch) = (Removed::default(), None, WriteBatch::new());
+    let mut decoder = Decoder::of_stream(stream.clone());
+    while let Some((key, record)) = item(&records, Cf::Streams)? {
+        let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+        if revision >= first || part.events >= PART_EVENTS || part.bytes >= PART_BYTES {
+            break;
+        }
+        let event = decode_in(stream, revision, record, &mut decoder)?;
+        let mut left = Vec::new();
+        let encoded = record::encode_removed(&event.without_content(), &mut left);
+        encoded.map_err(|error| StoreError::io(format!("encode {}", place_in(stream, revision)), error))?;
+        batch.put_cf(log, key::position(event.position), left);
+        batch.delete_cf(streams, key);
+        batch.delete_cf(categories, key::posting(stream.category_str(), event.position));
+        batch.delete_cf(types, key::posting(event.event_type.as_str(), event.position));
+        for tag in &event.tags {
+            batch.delete_cf(tags, key::posting(tag.as_str(), event.position));
+        }
+        batch.put_cf(meta, first_key(stream), key::revision(revision.next()));
+        part.events += 1;
+        part.bytes += record.len() as u64;
+        last = Some(event.position);
+        records.next();
+    }
+    Ok(Part { removed: part, last, batch })
+}
+
+/// Some streams of a category, in the order of their names, behind another.
+fn streams_of(database: &Database, category: &Category, after: Option<&StreamId>) -> Result<Vec<StreamId>, StoreError> {
+    let mut heads = database.iterate(Cf::Heads, category.as_str().as_bytes().to_vec(), Tier::Any)?;
+    heads.seek(after.map_or(category.as_str(), StreamId::as_str));
+    let mut streams = Vec::new();
+    while streams.len() < STREAMS {
+        let Some((name, _)) = item(&heads, Cf::Heads)? else { break };
+        let stream = std::str::from_utf8(name).ok().and_then(|name| StreamId::new(name).ok());
+        let stream = stream.ok_or_else(|| bad_name(Cf::Heads, name))?;
+        if after != Some(&stream) && stream.category_str() == category.as_str() {
+            streams.push(stream);
+        }
+        heads.next();
+    }
+    Ok(streams)
+}

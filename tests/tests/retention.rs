@@ -1,0 +1,192 @@
+//! Retention across crates: aggregates over truncated and deleted streams, and two stores of one log of which one is scavenged.
+
+use std::sync::Arc;
+
+use es_core::prelude::*;
+use es_core::retention::{self, DeleteKind, Note, Rule, Scavenge, Scope, delete_stream};
+use es_core::store::RowScan;
+use es_core::testing::ManualClock;
+use es_core::{
+    Category, Commit, EventType, LoadError, LogRead, MachineryError, NewEvent, RecordedEvent, StreamId, StreamRead,
+    snapshot,
+};
+use es_rocksdb::RocksDbStore;
+use es_tests::account::{Account, Deposit, Open};
+use es_tests::stores::{on_every_store, small};
+
+type Store = Arc<dyn EventStore>;
+
+fn id() -> String {
+    "7".to_owned()
+}
+
+fn stream() -> StreamId {
+    StreamId::new("account-7").expect("a name")
+}
+
+async fn deposits(accounts: &Repository<Account>, count: u64) {
+    for cents in 0..count {
+        accounts.execute(&id(), Deposit { cents }).await.expect("executed");
+    }
+}
+
+async fn rule(store: &Store, rule: Rule) {
+    let set = retention::set_rule(Scope::Stream(stream()), rule, Note::default());
+    store.commit(set).await.expect("the rule is set");
+}
+
+/// A state is never folded from a part of what it needs: a snapshot covers what is truncated, or the load says what is missing.
+#[test]
+fn a_truncated_aggregate_loads_from_a_snapshot_or_not_at_all() {
+    on_every_store(async |store: Store| {
+        let without = Repository::<Account>::new(Arc::clone(&store)).without_snapshots();
+        let with = Repository::<Account>::new(Arc::clone(&store));
+        with.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
+        deposits(&with, 24).await;
+        with.settle().await;
+        let truth = without.load(&id()).await.expect("loaded");
+        let before = |first| Rule { truncate_before: Some(Revision::new(first)), ..Rule::default() };
+        rule(&store, before(15)).await;
+        for scavenged in [false, true] {
+            let found = with.load(&id()).await.expect("a snapshot covers it");
+            assert_eq!((found.state, found.revision), (truth.state.clone(), truth.revision), "scavenged: {scavenged}");
+            let missing = |error: &LoadError, from, first| {
+                assert!(
+                    matches!(error, LoadError::Truncated { from: f, first: l, .. }
+                        if (f.get(), l.get()) == (from, first)),
+                    "{error}"
+                );
+            };
+            missing(&without.load(&id()).await.expect_err("events are missing"), 0, 15);
+            missing(&without.load_at(&id(), At::Revision(Revision::new(3))).await.expect_err("missing"), 0, 15);
+            missing(&without.load_at(&id(), At::Revision(Revision::new(20))).await.expect_err("missing"), 0, 15);
+            missing(&with.load_at(&id(), At::Recorded(chrono::Utc::now())).await.expect_err("missing"), 0, 15);
+            let past = with.load_at(&id(), At::Revision(Revision::new(22))).await.expect("a snapshot covers it");
+            assert_eq!(past.revision, Some(Revision::new(22)));
+            let refused = without.execute(&id(), Deposit { cents: 1 }).await.expect_err("it is not decided");
+            assert!(matches!(refused, ExecuteError::Failed(MachineryError::Load(LoadError::Truncated { .. }))));
+            store.scavenge(&Scavenge::default()).await.expect("scavenged");
+        }
+        // Nothing at all is left: that is no new account.
+        rule(&store, before(1_000)).await;
+        let error = without.load(&id()).await.expect_err("all events are missing");
+        assert_eq!(
+            error.to_string(),
+            "stream \"account-7\": expected its events from revision 0 on, found the first at 25: revisions 0 to 24 were \
+             truncated and no snapshot covers them; widen the rule, or keep a snapshot"
+        );
+        let other = Repository::<Account>::new(Arc::clone(&store)).load(&"8".to_owned()).await.expect("a new account");
+        assert_eq!(other.revision, None);
+    });
+}
+
+/// A deletion is a deliberate new beginning: neither snapshots nor cached states of before are taken in.
+#[test]
+fn a_deleted_aggregate_begins_anew() {
+    on_every_store(async |store: Store| {
+        let accounts = Repository::<Account>::new(Arc::clone(&store)).with_cache(10);
+        accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
+        deposits(&accounts, 12).await;
+        accounts.settle().await;
+        let rows = RowScan::new(snapshot::table(), "account-7\0", 10);
+        assert!(!store.rows(rows.clone()).await.expect("scanned").is_empty());
+        delete_stream(&*store, &stream(), DeleteKind::Soft, ExpectedRevision::Any, Note::default())
+            .await
+            .expect("deleted");
+        assert!(store.rows(rows).await.expect("scanned").is_empty(), "its snapshots go with it");
+        let loaded = accounts.load(&id()).await.expect("loaded");
+        assert_eq!((loaded.state, loaded.revision), (Account::initial(&id()), None));
+        let opened = accounts.execute(&id(), Open { owner: "bob".into() }).await.expect("it begins anew");
+        assert_eq!(opened.revision, Some(Revision::new(13)));
+        deposits(&accounts, 15).await;
+        accounts.settle().await;
+        store.scavenge(&Scavenge::default()).await.expect("scavenged");
+        for accounts in
+            [accounts, Repository::new(Arc::clone(&store)), Repository::new(store.clone()).without_snapshots()]
+        {
+            let loaded = accounts.load(&id()).await.expect("loaded");
+            assert_eq!((loaded.state.owner.as_deref(), loaded.state.movements), (Some("bob"), 15));
+            let past = accounts.load_at(&id(), At::Revision(Revision::new(14))).await.expect("loaded");
+            assert_eq!(past.state.movements, 1);
+            let before = accounts.load_at(&id(), At::Revision(Revision::new(5))).await.expect_err("it was deleted");
+            assert!(matches!(before, LoadError::Deleted { begins, .. } if begins.get() == 13), "{before}");
+        }
+        let accounts = Repository::<Account>::new(Arc::clone(&store));
+        delete_stream(&*store, &stream(), DeleteKind::Hard, ExpectedRevision::Any, Note::default())
+            .await
+            .expect("deleted");
+        let refused = accounts.execute(&id(), Open { owner: "eve".into() }).await.expect_err("it is ended");
+        assert!(refused.to_string().contains("deleted for ever"), "{refused}");
+    });
+}
+
+/// Of a store all that a consumer can see, as of now.
+async fn seen(store: &RocksDbStore) -> Vec<Vec<RecordedEvent>> {
+    let mut all = Vec::new();
+    for read in [
+        LogRead::all(),
+        LogRead::all().backward(),
+        LogRead::category(Category::new("a").expect("a name")),
+        LogRead::event_type(EventType::new("t").expect("a name")).limit(7),
+    ] {
+        all.push(store.read_log(read).await.expect("read").collect().await.expect("read"));
+    }
+    for number in 0..10 {
+        let stream = StreamId::new(format!("a-{number}")).expect("a name");
+        all.push(store.read_stream(StreamRead::new(stream)).await.expect("read").collect().await.expect("read"));
+    }
+    all
+}
+
+/// R20: a consumer goes on when it moves from a scavenged store to another one of the same log that is not, and back.
+#[tokio::test]
+async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().expect("a time")));
+    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let open = async |at: usize| {
+        small().clock(Arc::clone(&clock) as _).open(folders[at].path()).await.expect("the store opens")
+    };
+    let (scavenged, other) = (open(0).await, open(1).await);
+    let both = async |commit: Commit| {
+        let first = scavenged.commit(commit.clone()).await.expect("committed");
+        assert_eq!(other.commit(commit).await.expect("committed"), first);
+    };
+    for round in 0..20 {
+        for number in 0..10 {
+            let stream = StreamId::new(format!("a-{number}")).expect("a name");
+            let event = NewEvent::json(EventType::new("t").expect("a name"), format!("{round}"));
+            both(Commit::new().append(stream, event)).await;
+        }
+        clock.advance(std::time::Duration::from_secs(60));
+    }
+    let category = Scope::Category(Category::new("a").expect("a name"));
+    let age = Rule { max_age: Some(std::time::Duration::from_secs(600)), ..Rule::default() };
+    both(retention::set_rule(category, age, Note::default())).await;
+    let count = Rule { max_count: Some(3), ..Rule::default() };
+    both(retention::set_rule(Scope::Stream(StreamId::new("a-3").expect("a name")), count, Note::default())).await;
+    let through = Some(Revision::new(19));
+    both(retention::delete(StreamId::new("a-4").expect("a name"), DeleteKind::Soft, through, Note::default())).await;
+    let report = scavenged.scavenge(&Scavenge::default()).await.expect("scavenged");
+    assert!(report.events > 80, "{report:?}");
+    // The other gets the point with the log, and has not come to it.
+    let read = LogRead::all().from(report.point.position);
+    let point = scavenged.read_log(read).await.expect("read").next().await.expect("read").expect("the point");
+    let again = NewEvent::json(point.event_type.clone(), point.payload.clone()).with_id(point.id);
+    other.commit(Commit::new().append(point.stream.clone(), again)).await.expect("committed");
+    assert_eq!(seen(&scavenged).await, seen(&other).await);
+    clock.advance(std::time::Duration::from_secs(120));
+    assert_eq!(seen(&scavenged).await, seen(&other).await);
+    // It comes to it later, and removes the same for it, by the time of the point and not by its own.
+    scavenged.close().await.expect("closed");
+    let late = other.scavenge(&Scavenge::default()).await.expect("scavenged");
+    assert_eq!(late.earlier_points, 1);
+    other.close().await.expect("closed");
+    let removed = async |at: usize| {
+        let store = es_rocksdb::ReadOnlyStore::open(folders[at].path()).await.expect("opens");
+        let found = store.verify(&mut |_, _, _| {}).expect("verified");
+        assert!(found.is_sound(), "{:?}", found.damage);
+        found.removed
+    };
+    assert_eq!((removed(0).await, removed(1).await), (report.events, late.events));
+    assert!(late.events > report.events, "its own point came later, when more was too old");
+}
