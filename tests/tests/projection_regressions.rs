@@ -10,7 +10,7 @@ use es_core::projection::{
 };
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
 use es_core::store::memory::MemoryStore;
-use es_core::store::{Batch, HeadWatch, Row, RowScan};
+use es_core::store::{Batch, HeadWatch, InvalidCommit, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
     Commit, CommitError, Committed, Event, EventContext, EventId, EventStore, EventType, Events, ExpectedRevision,
@@ -230,9 +230,9 @@ fn r22_stopped_and_started_again_there_is_no_gap() {
 }
 
 /// R23 (KurrentDB #2807): somebody wrote into a stream that belonged to a projection, and the projection could not be started any
-/// more. Here nothing is read back from the stream of the machinery, and what stands in it is passed over.
+/// more. Here the store refuses it; and nothing is read back from that stream, and what stands in it is passed over.
 #[test]
-fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_no_poison() {
+fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison() {
     struct All;
     impl Projection for All {
         type Event = AccountEvent;
@@ -248,10 +248,17 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_no_poison() {
     on_every_store(async |store| {
         let operator = Operator::new(Arc::clone(&store), "all").expect("a name");
         operator.pause("before it is there").await.expect("paused");
-        let foreign = NewEvent::json(EventType::new("projection-paused").expect("a name"), "not even JSON");
         let stream = StreamId::new("es.projections-all").expect("a name");
-        // NOTE: a store that refuses it is as good.
-        let _ = store.commit(Commit::to(&stream, ExpectedRevision::Any, [foreign])).await;
+        let foreign = [
+            ("projection-paused", "not even JSON"),
+            ("projection-paused", "{\"projection\":\"another\"}"),
+            ("order-placed", "{\"projection\":\"all\"}"),
+        ];
+        for (name, content) in foreign {
+            let event = NewEvent::json(EventType::new(name).expect("a name"), content);
+            let refused = store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await;
+            assert!(matches!(refused, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{refused:?}");
+        }
         operator.resume("go on").await.expect("resumed");
         let (running, all) = start(&store, All, options());
         let last = append(&*store, 1, AccountEvent::Closed).await;

@@ -34,12 +34,12 @@ pub use generation::{
 pub use live::{Live, LiveError, LiveEvents};
 pub use place::{Place, remove_generation, view_tables};
 pub use rows::{ApplyError, Rows};
-pub(crate) use worker::is_any_parked;
 pub use worker::{
     AUDIT_STREAM_PREFIX, GaveUp, LastError, MAX_PARTITIONS, Operator, ParkedEvent, ParkedKey, ProjectionHandle,
     ProjectionOptions, ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError,
     Status, Supervisor, VerbError, WaitError, metrics,
 };
+pub(crate) use worker::{check_audit, is_any_parked};
 
 use crate::aggregate::EventContext;
 use crate::event::RecordedEvent;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::event::{ContentType, EventId, NewEvent, RecordedEvent};
 use crate::name::{EventType, StreamId, Table, UniqueKey};
+use crate::projection::check_audit;
 use crate::retention;
 use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::{InvalidCommit, Query};
@@ -292,7 +293,7 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
     Ok(())
 }
 
-/// What is reserved takes only what the functions of [`retention`] say.
+/// What is reserved takes only what the functions of [`retention`] and the operators of projections say.
 fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) -> Result<(), InvalidCommit> {
     let refused = |found| Err(InvalidCommit::Reserved { id: event.id, stream: stream.clone(), found });
     if event.event_type == retention::REMOVED {
@@ -300,7 +301,7 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
         return if is_removed { Ok(()) } else { refused(format!("the event type {:?}", retention::REMOVED)) };
     }
     if !retention::is_reserved(stream) {
-        return Ok(());
+        return check_audit(stream, event).or_else(refused);
     }
     match retention::OperatorEvent::read(stream, &event.event_type, &event.payload) {
         Ok(_) => Ok(()),

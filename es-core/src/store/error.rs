@@ -285,8 +285,8 @@ pub enum InvalidCommit {
     /// The event is for a reserved stream, or has a reserved type, and is not what the functions of
     /// [`retention`](crate::retention) make. Choose another name for the stream or the type.
     #[error(
-        "reserved names take only what the functions for retention and deletion write, found {found} in event {id} for \
-         stream {stream:?}; use these functions, or choose another name"
+        "reserved names take only what the functions for retention, deletion and projections write, found {found} in event \
+         {id} for stream {stream:?}; use these functions, or choose another name"
     )]
     Reserved {
         /// The event.
