@@ -13,6 +13,7 @@ Examples:
   cargo xtask bench --json run.json --svg --readme      also as JSON, as a chart, and into the README
   cargo xtask bench --from run.json --readme            no run: the README from the JSON of an earlier one
 
+Peers are built first, about ten minutes, once; --no-peers leaves them out.
 A figure of a run means little by itself: compare ratios, measured while the machine does nothing else.";
 
 /// Measures this project's stores, the limits of engine and disk, and (unless built without) what a user would pick

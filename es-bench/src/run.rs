@@ -57,11 +57,12 @@ impl Plan {
 
     fn form(&self) -> String {
         let form = if self.quick { "Short form" } else { "Full form" };
-        let Self { rounds, payload, rate, .. } = self;
+        let Self { rounds, payload, rate, streams, volume, .. } = self;
         let seconds = self.seconds.as_secs_f64();
+        let rounds = if *rounds == 1 { "one round".into() } else { format!("medians of {rounds} interleaved rounds") };
         format!(
-            "{form}: {rounds} interleaved round(s) of {seconds} s, payloads of {payload} bytes, {rate} commands per second; \
-             medians."
+            "{form}: {rounds} of {seconds} s, payloads of {payload} bytes, {streams} streams of each length, {rate} commands \
+             per second, volume to {volume} events."
         )
     }
 }
@@ -186,6 +187,10 @@ pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Resu
 
 async fn measure(bench: &mut Bench, workloads: &[Box<dyn Workload>]) -> Result<Report, Failure> {
     bench.shape = ours::shape(bench.home(), bench.plan.payload).await?;
+    let Shape { commit, event } = bench.shape;
+    let handed =
+        format!(" es-rocksdb hands {event} bytes per event and {commit} per commit to RocksDB; so do the limits.");
+    bench.report.form.push_str(&handed);
     for workload in workloads {
         workload.run(bench).await?;
     }

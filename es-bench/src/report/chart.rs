@@ -16,7 +16,7 @@ const BAR: f64 = 20.0;
 const TOP: f64 = 62.0;
 
 const STYLE: &str = "\
-svg{background:#fff;font:13px system-ui,sans-serif;fill:#1f2328}\
+svg{background:#fff;font-family:system-ui,sans-serif;font-size:13px;fill:#1f2328}\
 .t{font-size:16px;font-weight:600}.h{font-weight:600}.s{font-size:12px;fill:#59636e}.e{text-anchor:end}\
 .o{fill:#0969da}.p{fill:#d1782f}.l{fill:#afb8c1}\
 @media(prefers-color-scheme:dark){svg{background:#0d1117;fill:#e6edf3}.s{fill:#9198a1}\
