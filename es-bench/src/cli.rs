@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     /// How many events the log grows to in the volume workload. [default: 2000000; quick: 100000]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000))]
     pub(crate) volume: Option<u64>,
-    /// Seconds after which a contender is stopped in the volume workload, however far it came. [default: 120; quick: 3]
+    /// Seconds after which a contender is stopped in the volume workload, however far it came. [default: 120; quick: 0.7]
     #[arg(long, value_parser = seconds)]
     pub(crate) volume_seconds: Option<f64>,
     /// Also prints where the time goes: processor time by thread while this project's stores append.

@@ -24,6 +24,8 @@ pub(crate) struct Writers {
     pub(crate) first_stream: u64,
     /// How many events the first stream of each writer has already.
     pub(crate) first_event: u64,
+    /// The position of the last of those.
+    pub(crate) first_seen: u64,
 }
 
 /// When writers stop: at a time, or when so many events are written, whichever comes first.
@@ -65,6 +67,8 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     /// The number of the first stream that is still unused.
     pub(crate) next_stream: u64,
+    /// The highest position that a writer was given.
+    pub(crate) last_seen: u64,
 }
 
 impl Measured {
@@ -98,34 +102,43 @@ pub(crate) async fn run(opened: &Arc<dyn Opened>, writers: Writers, stop: Stop) 
         ended
     };
     let elapsed = started.elapsed();
-    let mut measured = Measured { events: 0, elapsed, next_stream: writers.first_stream };
+    let mut measured =
+        Measured { events: 0, elapsed, next_stream: writers.first_stream, last_seen: writers.first_seen };
     for written in ended {
-        let (events, next_stream) = written?;
-        measured.events += events;
-        measured.next_stream = measured.next_stream.max(next_stream);
+        let written = written?;
+        measured.events += written.events;
+        measured.next_stream = measured.next_stream.max(written.next_stream);
+        measured.last_seen = measured.last_seen.max(written.last_seen);
     }
     Ok(measured)
 }
 
-type Written = Result<(u64, u64), Failure>;
+/// What one writer did.
+struct Written {
+    events: u64,
+    /// The first stream number behind its own.
+    next_stream: u64,
+    /// The position that it was given last.
+    last_seen: u64,
+}
 
-fn joined(thread: std::io::Result<std::thread::JoinHandle<Written>>) -> Written {
+fn joined(thread: std::io::Result<std::thread::JoinHandle<Result<Written, Failure>>>) -> Result<Written, Failure> {
     let thread = thread.map_err(|error| Failure::new("start a thread", error))?;
     thread.join().unwrap_or_else(|_| Err(Failure::new("join a writer", "it panicked")))
 }
 
-/// One writer; gives how many events it wrote, and the first stream number behind its own.
-async fn write(opened: Arc<dyn Opened>, writers: Writers, index: u32, stop: Arc<Stop>) -> Written {
+/// One writer, to its end.
+async fn write(opened: Arc<dyn Opened>, writers: Writers, index: u32, stop: Arc<Stop>) -> Result<Written, Failure> {
     let step = u64::from(writers.count);
     let mut stream = writers.first_stream + u64::from(index);
-    let (mut in_stream, mut events, mut position) = (writers.first_event, 0, 0);
+    let (mut in_stream, mut events, mut position) = (writers.first_event, 0, writers.first_seen);
     loop {
         if in_stream >= writers.per_stream {
             (stream, in_stream, position) = (stream + step, 0, 0);
         }
         let count = stop.take(writers.per_commit);
         if count == 0 {
-            return Ok((events, stream + 1));
+            return Ok(Written { events, next_stream: stream + 1, last_seen: position });
         }
         let event = |number| sample(stream, number, writers.payload, writers.tagging);
         let append = Append {
@@ -182,6 +195,7 @@ mod tests {
             per_stream: 9,
             first_stream: 5,
             first_event: 0,
+            first_seen: 0,
         }
     }
 

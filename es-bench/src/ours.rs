@@ -71,7 +71,10 @@ impl Contender for EsMemory {
     }
 
     fn offers(&self, task: Task) -> Result<(), &'static str> {
-        if task == Task::Append { Err("nothing is durable; see the buffered appends") } else { Ok(()) }
+        match task {
+            Task::Append | Task::AppendIf => Err("nothing is durable; see the buffered appends"),
+            _ => Ok(()),
+        }
     }
 
     async fn open(&self, _: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {

@@ -8,6 +8,8 @@ use crate::domain::{ADDED, REMOVED};
 pub const KEY: usize = 24;
 /// A key.
 pub type Key = [u8; KEY];
+/// What is called with each key and value of a scan.
+pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
 
 /// Keys per event of es-rocksdb with one tag; and one more per commit and stream.
 const KEYS_PER_EVENT: usize = 6;
@@ -25,12 +27,7 @@ pub trait KeyValue {
     ///
     /// # Errors
     /// [`Failure`] of the engine or of `each`.
-    fn scan(
-        &self,
-        from: Key,
-        to: Key,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure>;
+    fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure>;
 
     /// The value of a key.
     ///
@@ -68,15 +65,20 @@ pub fn load(engine: &impl KeyValue, stream: u64) -> Result<Folded, Failure> {
     Ok(folded)
 }
 
-/// Reads the log: a scan, or a scan of an index and a look-up for each event.
+/// Reads the log and makes nothing of it: a scan, or a scan of an index and a look-up for each event.
 ///
 /// # Errors
 /// [`Failure`] of the engine.
 pub fn read(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failure> {
+    each_record(engine, selection, &mut |_| {})
+}
+
+fn each_record(engine: &impl KeyValue, selection: &Selection, each: &mut dyn FnMut(&[u8])) -> Result<u64, Failure> {
     let mut events = 0;
     let (family, high) = match selection {
         Selection::All => {
-            engine.scan(key(LOG, 0, 0), key(LOG + 1, 0, 0), &mut |_, _| {
+            engine.scan(key(LOG, 0, 0), key(LOG + 1, 0, 0), &mut |_, record| {
+                each(record);
                 events += 1;
                 Ok(())
             })?;
@@ -89,11 +91,22 @@ pub fn read(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failur
         let position = key_of_index[16..].try_into().map(u64::from_be_bytes);
         let position = position.map_err(|error| Failure::new("read an index", error))?;
         let record = engine.get(key(LOG, position, 0))?;
-        record.ok_or_else(|| Failure::new("read an index", format!("no event at {position}")))?;
+        each(&record.ok_or_else(|| Failure::new("read an index", format!("no event at {position}")))?);
         events += 1;
         Ok(())
     })?;
     Ok(events)
+}
+
+/// Reads the log and makes of each record what a user of an event store is given: an owned type and payload.
+///
+/// # Errors
+/// [`Failure`] of the engine.
+pub fn read_events(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failure> {
+    each_record(engine, selection, &mut |record| {
+        let (event_type, payload) = parts(record);
+        std::hint::black_box((event_type.to_owned(), payload.to_vec()));
+    })
 }
 
 /// As long as a record of es-rocksdb, and ends with the payload; its first byte says what type the event is.
@@ -132,12 +145,7 @@ mod tests {
     struct Map(BTreeMap<Key, Vec<u8>>);
 
     impl KeyValue for Map {
-        fn scan(
-            &self,
-            from: Key,
-            to: Key,
-            each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
-        ) -> Result<(), Failure> {
+        fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
             self.0.range(from..to).try_for_each(|(key, value)| each(key, value))
         }
 
@@ -163,6 +171,7 @@ mod tests {
         assert_eq!(load(&map, 1).unwrap().events, 20);
         let count = |selection| read(&map, &selection).unwrap();
         assert_eq!((count(Selection::All), count(Selection::Type(REMOVED))), (60, 6));
+        assert_eq!(read_events(&map, &Selection::All).unwrap(), 60);
         assert_eq!(count(Selection::Tag(Tagging::Spread(4).tag(0, 1))), 15);
     }
 }

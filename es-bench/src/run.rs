@@ -42,7 +42,7 @@ impl Plan {
             streams: arguments.streams.unwrap_or(if quick { 20 } else { 200 }),
             rate: arguments.rate,
             volume: arguments.volume.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
-            volume_time: Duration::from_secs_f64(or(arguments.volume_seconds, 120.0, 2.0)),
+            volume_time: Duration::from_secs_f64(or(arguments.volume_seconds, 120.0, 0.7)),
             profile: arguments.profile,
         }
     }

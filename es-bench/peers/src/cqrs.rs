@@ -194,7 +194,7 @@ impl Opened for OpenedCqrs {
         self.pool.close().await;
         let admin = PgPoolOptions::new().max_connections(1).connect_with(self.admin.clone()).await;
         let admin = admin.map_err(failed("connect"))?;
-        let drop = format!("DROP DATABASE {}", self.name);
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         admin.execute(drop.as_str()).await.map_err(failed("drop a database"))?;
         admin.close().await;
         Ok(())

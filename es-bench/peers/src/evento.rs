@@ -85,7 +85,7 @@ impl OpenedEvento {
         let mut after: Option<Value> = None;
         loop {
             let args = Args::forward(PAGE, after.take());
-            let page = self.0.read(filter.clone(), None, TenantFilter::All, args, None).await;
+            let page = self.0.read(filter.clone(), None, TenantFilter::Only(String::new()), args, None).await;
             let page = page.map_err(failed("read"))?;
             page.edges.iter().try_for_each(|edge| each(&edge.node))?;
             match page.page_info.end_cursor {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use es_bench::gather::{Engine, Gather};
-use es_bench::rows::{self, Key, KeyValue};
+use es_bench::rows::{self, Each, Key, KeyValue};
 use es_bench::{Append, Contender, Durability, Failure, Folded, Opened, Role, Selection, Setup, Shape, Task};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -77,12 +77,7 @@ impl Engine for Writer {
 struct Rows(Keyspace);
 
 impl KeyValue for Rows {
-    fn scan(
-        &self,
-        from: Key,
-        to: Key,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
         for entry in self.0.range(from..to) {
             let (key, value) = entry.into_inner().map_err(failed("scan"))?;
             each(&key, &value)?;
@@ -116,7 +111,7 @@ impl Opened for OpenedFjall {
     }
 
     async fn read(&self, selection: Selection) -> Result<u64, Failure> {
-        rows::read(&self.rows, &selection)
+        rows::read_events(&self.rows, &selection)
     }
 
     async fn settle(&self) -> Result<(), Failure> {

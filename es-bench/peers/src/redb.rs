@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_bench::gather::{Engine, Gather};
-use es_bench::rows::{self, Key, KeyValue};
+use es_bench::rows::{self, Each, Key, KeyValue};
 use es_bench::{Append, Contender, Durability, Failure, Folded, Opened, Role, Selection, Setup, Shape, Task};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
@@ -76,12 +76,7 @@ impl Engine for Writer {
 struct Rows(Arc<Database>);
 
 impl KeyValue for Rows {
-    fn scan(
-        &self,
-        from: Key,
-        to: Key,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
         let transaction = self.0.begin_read().map_err(failed("begin"))?;
         let table = transaction.open_table(ROWS).map_err(failed("open a table"))?;
         for entry in table.range(from.as_slice()..to.as_slice()).map_err(failed("scan"))? {
@@ -119,6 +114,6 @@ impl Opened for OpenedRedb {
     }
 
     async fn read(&self, selection: Selection) -> Result<u64, Failure> {
-        rows::read(&self.rows, &selection)
+        rows::read_events(&self.rows, &selection)
     }
 }

@@ -12,7 +12,7 @@ use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, ReadOpti
 
 use crate::contender::{Append, Contender, Durability, Failure, Folded, Opened, Role, Selection, Setup, Shape, Task};
 use crate::gather::{Engine, Gather};
-use crate::rows::{self, Key, KeyValue};
+use crate::rows::{self, Each, Key, KeyValue};
 
 pub(crate) const ROCKSDB_EACH: &str = "rocksdb-each";
 pub(crate) const ROCKSDB_ONE: &str = "rocksdb-one";
@@ -127,12 +127,7 @@ struct OpenedDirect {
 }
 
 impl KeyValue for OpenedDirect {
-    fn scan(
-        &self,
-        from: Key,
-        to: Key,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
         let mut read = ReadOptions::default();
         read.set_iterate_upper_bound(to.to_vec());
         let mut entries = self.engine.database.raw_iterator_opt(read);

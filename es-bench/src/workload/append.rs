@@ -71,6 +71,7 @@ impl Appends {
             per_stream: PER_STREAM,
             first_stream: 0,
             first_event: 0,
+            first_seen: 0,
         };
         let warm = drive::run(&opened, writers, Stop::after(bench.plan.seconds.div_f64(5.0))).await?;
         let before = Profile::now();
@@ -114,6 +115,9 @@ impl Workload for Appends {
             let case = writers(count);
             for round in 0..bench.plan.rounds {
                 bench.say(self.name, &format!("{case}, round {}", round + 1));
+                // NOTE: nobody is always the first after a pause, or always behind the same neighbour.
+                let shift = (round as usize) % entrants.len().max(1);
+                entrants.rotate_left(shift);
                 let mut left = Vec::new();
                 for who in entrants {
                     // NOTE: one that hangs must not take the others with it.

@@ -121,6 +121,7 @@ async fn write(bench: &Bench, opened: &Arc<dyn Opened>, per_stream: u64) -> Resu
         per_stream,
         first_stream: 0,
         first_event: 0,
+        first_seen: 0,
     };
     let (events, at_most) = if bench.plan.quick { (50_000, 2) } else { (500_000, 60) };
     let stop = Stop::after_events(events, Duration::from_secs(at_most));

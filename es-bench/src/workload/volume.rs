@@ -42,6 +42,7 @@ struct Growing {
     elapsed: Duration,
     /// Where the next step begins: the first stream, and events in it, where there is only one stream.
     next_stream: u64,
+    last_seen: u64,
 }
 
 #[async_trait]
@@ -91,7 +92,7 @@ impl Workload for Volume {
 
 impl Growing {
     fn new(who: Arc<dyn Contender>, opened: Arc<dyn Opened>) -> Self {
-        Self { who, opened, rates: Vec::new(), events: 0, elapsed: Duration::ZERO, next_stream: 0 }
+        Self { who, opened, rates: Vec::new(), events: 0, elapsed: Duration::ZERO, next_stream: 0, last_seen: 0 }
     }
 
     async fn step(&mut self, bench: &Bench, shape: &Shape) -> Result<(), Failure> {
@@ -99,6 +100,7 @@ impl Growing {
         if left.is_zero() {
             return Ok(());
         }
+        let one_stream = shape.per_stream == u64::MAX;
         let writers = Writers {
             count: shape.writers,
             per_commit: shape.per_commit,
@@ -107,13 +109,15 @@ impl Growing {
             conditional: false,
             per_stream: shape.per_stream,
             first_stream: self.next_stream,
-            first_event: if shape.per_stream == u64::MAX { self.events } else { 0 },
+            first_event: if one_stream { self.events } else { 0 },
+            first_seen: if one_stream { self.last_seen } else { 0 },
         };
         let events = bench.plan.volume / STEPS;
         let measured = drive::run(&self.opened, writers, Stop::after_events(events, left)).await?;
         self.events += measured.events;
         self.elapsed += measured.elapsed;
-        if shape.per_stream != u64::MAX {
+        self.last_seen = measured.last_seen;
+        if !one_stream {
             self.next_stream = measured.next_stream;
         }
         // NOTE: what was cut short by time may be too short to say anything.
