@@ -56,6 +56,8 @@ pub enum Task {
     Footprint,
     /// Appends while the log grows.
     Volume,
+    /// Building views of the log; what this project alone is asked for.
+    Project,
 }
 
 /// What every contender is opened with.

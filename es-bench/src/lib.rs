@@ -18,6 +18,7 @@ pub mod domain;
 mod drive;
 pub mod gather;
 mod limits;
+mod loans;
 mod machine;
 mod ours;
 mod profile;

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) volume: u64,
     pub(crate) volume_time: Duration,
     pub(crate) profile: bool,
+    /// How many events of the loan log views are built of.
+    pub(crate) loans: usize,
 }
 
 impl Plan {
@@ -44,6 +46,7 @@ impl Plan {
             volume: arguments.volume.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
             volume_time: Duration::from_secs_f64(or(arguments.volume_seconds, 120.0, 0.7)),
             profile: arguments.profile,
+            loans: if quick { 20_000 } else { crate::loans::REAL },
         }
     }
 
@@ -124,6 +127,11 @@ impl Bench {
         let setup = Setup { durability, payload: self.plan.payload, shape: self.shape };
         // NOTE: a folder below, because some want to make theirs.
         who.open(&folder.join("store"), setup).await.map(Arc::from)
+    }
+
+    /// Whether somebody of this name was chosen.
+    pub(crate) fn takes_part(&self, name: &str) -> bool {
+        self.contenders.iter().any(|who| who.name() == name)
     }
 
     /// Those who offer a task; of peers that do not it is noted why.
@@ -238,7 +246,7 @@ fn list(contenders: &[Arc<dyn Contender>]) {
     println!("contenders:");
     for who in contenders {
         println!("  {:<16} {}", who.name(), who.about());
-        for workload in &workloads {
+        for workload in workloads.iter().filter(|workload| !workload.is_ours_alone()) {
             if let Err(reason) = who.offers(workload.task()) {
                 println!("  {:<16}   not {}: {reason}", "", workload.name());
             }

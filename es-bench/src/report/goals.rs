@@ -54,7 +54,12 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     ratios.push(Ratio { goal: READ.into(), workload: read::READ, case, to: ROCKSDB_EACH, at_least: 0.8 });
     let mut verdicts: Vec<_> = ratios.iter().map(|goal| ratio(report, goal)).collect();
     verdicts.push(subscriber(report));
-    verdicts.extend(workload::all().iter().map(|workload| peers(report, workload.name())));
+    verdicts.extend(
+        workload::all()
+            .iter()
+            .filter(|workload| !workload.is_ours_alone())
+            .map(|workload| peers(report, workload.name())),
+    );
     verdicts
 }
 

@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Last to first; 1 for flat.
     Flatness,
+    /// To the limit, where rounds are compared one by one; 1 for as good.
+    Share,
 }
 
 impl Unit {
@@ -20,11 +22,12 @@ impl Unit {
             Self::Microseconds => "µs",
             Self::Bytes => "bytes",
             Self::Flatness => "last/first",
+            Self::Share => "of the limit",
         }
     }
 
     fn more_is_better(self) -> bool {
-        matches!(self, Self::EventsPerSecond | Self::Flatness)
+        matches!(self, Self::EventsPerSecond | Self::Flatness | Self::Share)
     }
 
     /// How good a value is compared with another: 1 for as good, above for better.

@@ -26,7 +26,7 @@ pub(crate) const FSYNC: &str = "fdatasync";
 
 const PERCENTILES: [(&str, f64); 3] = [(P50, 0.5), (P99, 0.99), ("p99.9", 0.999)];
 /// Commands before those that count.
-const WARM: u64 = 100;
+pub(super) const WARM: u64 = 100;
 /// How long the last event may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -102,7 +102,7 @@ async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) ->
 }
 
 /// Sends the commands when they are due, and waits until the subscriber has seen all.
-async fn paced(
+pub(super) async fn paced(
     opened: &Arc<dyn Opened>,
     seen: &Arc<Seen>,
     rate: f64,

@@ -1,11 +1,13 @@
 //! What is measured: each workload is a module with one implementation of [`Workload`].
 
 pub(crate) mod append;
+pub(crate) mod catch_up;
 pub(crate) mod footprint;
 pub(crate) mod latency;
 mod library;
 pub(crate) mod load;
 pub(crate) mod read;
+pub(crate) mod view_latency;
 pub(crate) mod volume;
 
 use async_trait::async_trait;
@@ -24,6 +26,10 @@ pub(crate) trait Workload: Send + Sync {
     fn about(&self) -> &'static str;
     /// What a contender must offer to be measured.
     fn task(&self) -> Task;
+    /// Whether nobody else is asked for it, so that nobody can be ahead.
+    fn is_ours_alone(&self) -> bool {
+        false
+    }
     /// Measures all that offer it, rounds interleaved, and adds the figures to the report.
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure>;
 }
@@ -40,5 +46,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(latency::Latency),
         Box::new(footprint::Footprint),
         Box::new(volume::Volume),
+        Box::new(catch_up::CatchUp),
+        Box::new(view_latency::ViewLatency),
     ]
 }
