@@ -114,6 +114,7 @@ mod tests {
         assert_eq!(Unit::EventsPerSecond.ratio(200.0, 100.0), Some(2.0));
         assert_eq!(Unit::Microseconds.ratio(50.0, 100.0), Some(2.0));
         assert_eq!(Unit::Bytes.ratio(200.0, 100.0), Some(0.5));
+        assert_eq!(Unit::Share.ratio(0.5, 0.25), Some(2.0));
         assert_eq!(Unit::EventsPerSecond.ratio(1.0, 0.0), None);
     }
 
