@@ -12,7 +12,9 @@ Examples:
   cargo xtask test conflict            run the tests that have `conflict` in their name
   cargo xtask soak --cycles 200        run the long forms, the kills a tenth as long as they come
   cargo xtask fuzz --seconds 600 lines fuzz the lines of import for ten minutes
-  cargo xtask bench -- --help          see what the benchmark takes
+  cargo xtask bench --quick            measure, in the short form
+  cargo xtask bench --no-peers         measure this project and the limits of engine and disk alone
+  cargo xtask bench -- --help          see what else the benchmark takes
   cargo xtask --no-install ci          what CI checks, without installing anything
 
 Each command first looks for what building RocksDB needs: a C++ compiler and libclang. What is missing is installed
@@ -57,9 +59,10 @@ pub(crate) enum Command {
         targets: Vec<Target>,
     },
 
-    /// Measure, in the release profile (RocksDB itself is not compiled again).
+    /// Measure, in the release profile (RocksDB itself is not compiled again), beside the limits of engine and disk and
+    /// beside the peers, which take about ten minutes to build, once.
     Bench {
-        /// Handed to the benchmark as they are.
+        /// `--no-peers` leaves the peers out; all else is handed to the benchmark as it is.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

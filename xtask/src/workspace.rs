@@ -59,6 +59,11 @@ impl Workspace {
         cargo().args(args).variables(&self.variables).dir(&self.root)
     }
 
+    /// A program that was built, run in the workspace.
+    pub(crate) fn program(&self, name: &str, path: PathBuf) -> CommandLine {
+        CommandLine::at(name, path).dir(&self.root)
+    }
+
     /// Says how long it will take, when RocksDB has yet to be compiled.
     pub(crate) fn announce_rocksdb(&self) {
         if !has_rocksdb(&self.build.join("debug/build")) {

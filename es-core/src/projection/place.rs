@@ -127,9 +127,18 @@ impl Place {
     pub async fn fold<P: Projection>(
         &mut self,
         store: &dyn EventStore,
-        mut events: Folder<'_, P>,
+        events: Folder<'_, P>,
     ) -> Result<(Rows, Vec<Outcome>), StoreError> {
-        let mut rows = Rows::default();
+        self.fold_onto(store, events, Rows::default()).await
+    }
+
+    /// The same with rows of which some are known already.
+    pub(crate) async fn fold_onto<P: Projection>(
+        &mut self,
+        store: &dyn EventStore,
+        mut events: Folder<'_, P>,
+        mut rows: Rows,
+    ) -> Result<(Rows, Vec<Outcome>), StoreError> {
         loop {
             match events.run(&mut rows) {
                 Wave::Missing(missing) => self.fetch(store, missing, &mut rows).await?,

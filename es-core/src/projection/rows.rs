@@ -63,6 +63,8 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApplyError {
 pub struct Rows {
     /// What is in the store, as far as it was asked for.
     known: HashMap<(Table, Bytes), Option<Bytes>>,
+    /// How many bytes of keys and values that is.
+    known_bytes: usize,
     /// What the events so far have changed.
     changed: BTreeMap<(Table, Bytes), Option<Bytes>>,
     /// What the event that is being applied has changed.
@@ -71,7 +73,7 @@ pub struct Rows {
     missing: BTreeSet<(Table, Bytes)>,
     /// Whether the event that is being applied has asked for what is not known.
     is_short: bool,
-    /// Views whose description is known to be that of their declaration.
+    /// Views whose description stands in the store and is that of their declaration.
     checked: HashSet<(&'static str, TypeId)>,
 }
 
@@ -101,12 +103,18 @@ impl Rows {
         self.of_event.insert((table.clone(), key.into()), None);
     }
 
+    /// Whether a row stands in the store as it is seen here, without a change that may yet be undone.
+    pub(crate) fn is_stored(&self, table: &Table, key: &[u8]) -> bool {
+        let row = (table.clone(), Bytes::copy_from_slice(key));
+        self.known.contains_key(&row) && !self.of_event.contains_key(&row) && !self.changed.contains_key(&row)
+    }
+
     /// Whether a view is known to be described as it is declared.
     pub(crate) fn is_checked(&self, view: &(&'static str, TypeId)) -> bool {
         self.checked.contains(view)
     }
 
-    /// A view is described as it is declared.
+    /// A view is described as it is declared, in the store. That stays so, whatever is undone.
     pub(crate) fn set_checked(&mut self, view: (&'static str, TypeId)) {
         self.checked.insert(view);
     }
@@ -120,7 +128,8 @@ impl Rows {
 
     /// Keeps what the event has changed.
     pub(crate) fn accept(&mut self) {
-        self.changed.append(&mut self.of_event);
+        // NOTE: not `append`, which builds the whole map anew, for each event.
+        self.changed.extend(std::mem::take(&mut self.of_event));
         self.is_short = false;
     }
 
@@ -128,8 +137,6 @@ impl Rows {
     pub(crate) fn discard(&mut self) {
         self.of_event.clear();
         self.is_short = false;
-        // NOTE: a description that the event has written is gone with the rest.
-        self.checked.clear();
     }
 
     /// Forgets all changes, so that the same events can be applied anew. What is known stays known.
@@ -151,7 +158,31 @@ impl Rows {
 
     /// Makes known what the store has. For those who fetch rows, not for `apply`.
     pub fn learn(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
-        self.known.insert((table, key), value);
+        self.know((table, key), value);
+    }
+
+    fn know(&mut self, row: (Table, Bytes), value: Option<Bytes>) {
+        let bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let (key, added) = (row.1.len(), bytes(&value));
+        self.known_bytes += added;
+        match self.known.insert(row, value) {
+            Some(before) => self.known_bytes -= bytes(&before),
+            None => self.known_bytes += key,
+        }
+    }
+
+    /// The changes were written: from now on they are what is known. When that is more than so many rows or bytes, all of it is
+    /// forgotten.
+    ///
+    /// For who alone writes these rows, and goes on with them: for anybody else what is known grows old.
+    pub(crate) fn settle(&mut self, most_rows: usize, most_bytes: usize) {
+        for (row, value) in std::mem::take(&mut self.changed) {
+            self.know(row, value);
+        }
+        self.restart();
+        if self.known.len() > most_rows || self.known_bytes > most_bytes {
+            *self = Self::default();
+        }
     }
 
     /// What is known of the store: what the changes depend on.
@@ -162,5 +193,62 @@ impl Rows {
     /// All accepted changes, in the order of tables and keys; `None` for a row that is removed.
     pub fn changes(&self) -> impl Iterator<Item = (&(Table, Bytes), &Option<Bytes>)> {
         self.changed.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        Table::new("rows").unwrap()
+    }
+
+    fn get(rows: &mut Rows, key: &str) -> Option<Bytes> {
+        rows.get(&table(), key.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_known_and_no_longer_a_change() {
+        let mut rows = Rows::default();
+        rows.learn(table(), "gone".into(), Some("before".into()));
+        rows.put(&table(), "new", "value");
+        rows.delete(&table(), "gone");
+        rows.accept();
+        rows.put(&table(), "undone", "value");
+        rows.discard();
+        rows.settle(10, 1000);
+        assert_eq!(rows.changes().count(), 0);
+        assert_eq!((get(&mut rows, "new"), get(&mut rows, "gone")), (Some("value".into()), None));
+        assert!(rows.get(&table(), b"undone").is_err(), "it was not written");
+        // "new", "gone", and five bytes of "value".
+        assert_eq!(rows.known_bytes, 3 + 4 + 5);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_in_rows_and_in_bytes() {
+        for (value, most_rows, most_bytes) in [("v", 3, 1000), ("longer than that", 100, 20)] {
+            let mut rows = Rows::default();
+            for number in 0..100 {
+                rows.put(&table(), number.to_string(), value);
+                rows.accept();
+                rows.settle(most_rows, most_bytes);
+                assert!(rows.read_set().count() <= most_rows && rows.known_bytes <= most_bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_stored_only_as_long_as_it_has_no_change() {
+        let mut rows = Rows::default();
+        assert!(!rows.is_stored(&table(), b"a"));
+        rows.learn(table(), "a".into(), Some("value".into()));
+        assert!(rows.is_stored(&table(), b"a"));
+        rows.put(&table(), "a", "other");
+        assert!(!rows.is_stored(&table(), b"a"));
+        rows.accept();
+        assert!(!rows.is_stored(&table(), b"a"));
+        rows.settle(10, 1000);
+        assert!(rows.is_stored(&table(), b"a"));
     }
 }

@@ -34,6 +34,12 @@ use crate::subscription::Subscription;
 /// How many positions may be looked through before the checkpoint is written, where nothing matches.
 const IDLE_POSITIONS: u64 = 50_000;
 
+/// How much of the rows a worker remembers that alone writes them: what it wrote and read in the last batches. When it is more, it
+/// is read from the store again.
+const KEPT_ROWS: usize = 65_536;
+/// The same in bytes of keys and values.
+const KEPT_BYTES: usize = 16 * 1024 * 1024;
+
 /// How often rows that were read are found changed before a worker commits alone.
 const CONFLICTS_BEFORE_ALONE: u32 = 2;
 
@@ -116,6 +122,8 @@ pub(crate) struct Follower<P> {
     pipeline: Arc<Pipeline<P>>,
     partition: u32,
     place: Place,
+    /// Rows as the last commit left them, where this worker alone writes them; else none.
+    kept: Rows,
     parked: ParkedKeys,
     /// What stands in the checkpoint row, and what it says.
     written: (Option<Bytes>, Option<Position>),
@@ -136,7 +144,8 @@ impl<P: Projection> Follower<P> {
         let row = pipeline.store.row(&checkpoints_table(), &checkpoint_key(P::NAME, generation, partition)).await?;
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
         pipeline.progress.advance(partition, position);
-        Ok(Self { pipeline, partition, place, parked, written: (row, position), scanned: position, stop })
+        let kept = Rows::default();
+        Ok(Self { pipeline, partition, place, kept, parked, written: (row, position), scanned: position, stop })
     }
 
     /// Follows the log until it is told to stop, or up to a position. What is in hand is finished first.
@@ -146,6 +155,7 @@ impl<P: Projection> Follower<P> {
         let query = self.pipeline.projection.query();
         let mut log = Subscription::new(store, query, self.scanned).batch(self.pipeline.options.batch);
         let mut stop = self.stop.clone();
+        let mut ahead = None;
         loop {
             if self.is_stopped() {
                 self.write_checkpoint().await?;
@@ -156,16 +166,27 @@ impl<P: Projection> Follower<P> {
                 return Ok(Exit::Arrived);
             }
             let is_unwritten = self.scanned > self.written.1;
-            let batch = tokio::select! {
-                biased;
-                () = told(&mut stop) => continue,
-                batch = log.next() => batch?,
-                () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_unwritten => {
-                    self.write_checkpoint().await?;
-                    continue;
-                }
+            let batch = match ahead.take() {
+                Some(batch) => batch,
+                None => tokio::select! {
+                    biased;
+                    () = told(&mut stop) => continue,
+                    batch = log.next() => batch?,
+                    () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_unwritten => {
+                        self.write_checkpoint().await?;
+                        continue;
+                    }
+                },
             };
-            self.process(cut(batch, until)).await?;
+            if log.is_at_head() || until.is_some_and(|until| batch.scanned >= Some(until)) {
+                self.process(cut(batch, until)).await?;
+                continue;
+            }
+            // NOTE: behind the head there is a next batch, which is read while this one is applied and committed. At the head
+            // there is none, and to wait for it here would hold up what is in hand.
+            let (processed, next) = tokio::join!(self.process(batch), log.next());
+            processed?;
+            ahead = Some(next?);
         }
     }
 
@@ -227,7 +248,7 @@ impl<P: Projection> Follower<P> {
                     let waiting: Vec<_> =
                         waiting.map(|(key, event)| self.park_row(key, event)).collect::<Result<_, _>>()?;
                     let parked = waiting.len();
-                    match self.commit(Some(&rows), waiting, to).await {
+                    match self.commit(Some(rows), waiting, to).await {
                         Ok(()) => {
                             metrics::count(metrics::PARKED, P::NAME, parked as u64);
                             return Ok(taken);
@@ -277,14 +298,12 @@ impl<P: Projection> Follower<P> {
                 let _turn = self.turn(&pipeline, conflicts).await;
                 match self.fold([event], &BTreeSet::new()).await? {
                     Folded::Failed(failure) => break failure,
-                    Folded::Applied(_, rows) => {
-                        match self.commit(Some(&rows), Vec::new(), Some(event.position)).await {
-                            Ok(()) => return Ok(1),
-                            Err(Refused::RowsChanged) => conflicts += 1,
-                            Err(Refused::Invalid(reason)) => break reason,
-                            Err(Refused::Follow(error)) => return Err(error),
-                        }
-                    }
+                    Folded::Applied(_, rows) => match self.commit(Some(rows), Vec::new(), Some(event.position)).await {
+                        Ok(()) => return Ok(1),
+                        Err(Refused::RowsChanged) => conflicts += 1,
+                        Err(Refused::Invalid(reason)) => break reason,
+                        Err(Refused::Follow(error)) => return Err(error),
+                    },
                 }
             };
         }
@@ -347,9 +366,12 @@ impl<P: Projection> Follower<P> {
     ) -> Result<Folded, StoreError> {
         let events: Vec<_> = events.into_iter().collect();
         let mut most = events.len();
+        // NOTE: taken, so that they come back with a commit that was written and not otherwise.
+        let mut rows = std::mem::take(&mut self.kept);
         loop {
             let folder = Folder::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
-            let (rows, outcomes) = self.place.fold(&*self.pipeline.store, folder).await?;
+            let outcomes;
+            (rows, outcomes) = self.place.fold_onto(&*self.pipeline.store, folder, rows).await?;
             let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
             match first_failure {
                 Some((0, failure)) => return Ok(Folded::Failed(failure.to_string())),
@@ -364,7 +386,7 @@ impl<P: Projection> Follower<P> {
     /// Writes rows and checkpoint, if everything is as it was when they were made.
     async fn commit(
         &mut self,
-        rows: Option<&Rows>,
+        rows: Option<Rows>,
         machinery: Vec<RowChange>,
         to: Option<Position>,
     ) -> Result<(), Refused> {
@@ -372,7 +394,7 @@ impl<P: Projection> Follower<P> {
         let key = checkpoint_key(P::NAME, progress.build.generation, self.partition);
         let (before, checkpoint) = (self.written.0.clone(), Checkpoint::at(to.max(self.written.1)).encode());
         let mut commit = fence.expect(Commit::new()).expect_row(checkpoints_table(), key.clone(), before);
-        if let Some(rows) = rows {
+        if let Some(rows) = &rows {
             // NOTE: with one worker nobody else writes these rows.
             if progress.build.partitions > 1 {
                 for ((logical, key), value) in rows.read_set() {
@@ -395,8 +417,13 @@ impl<P: Projection> Follower<P> {
             Err(CommitError::Invalid(error)) => return Err(Refused::Invalid(error.to_string())),
             Err(error) => return Err(super::claim::store_error(error).into()),
         }
-        if let Some(rows) = rows {
-            self.place.written(rows);
+        let is_alone = progress.build.partitions == 1;
+        if let Some(mut rows) = rows {
+            self.place.written(&rows);
+            if is_alone {
+                rows.settle(KEPT_ROWS, KEPT_BYTES);
+                self.kept = rows;
+            }
         }
         tracing::trace!(projection = P::NAME, ?to, "projection committed");
         metrics::count(metrics::COMMITS, P::NAME, 1);
@@ -462,7 +489,7 @@ impl<P: Projection> Follower<P> {
                         event.as_ref().map_or(is_all, |event| Some(event.position) <= last)
                     });
                     let settled: Vec<_> = settled.map(|(row, _)| delete(row.key.clone())).collect();
-                    match self.commit(Some(&changes), settled, None).await {
+                    match self.commit(Some(changes), settled, None).await {
                         Ok(()) => {
                             conflicts = 0;
                             continue;

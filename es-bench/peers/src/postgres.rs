@@ -1,0 +1,150 @@
+//! A PostgreSQL server of the bench's own, started when it is needed and removed at the end.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use es_bench::Failure;
+use sqlx08::postgres::{PgConnectOptions, PgPoolOptions};
+use tempfile::TempDir;
+
+use crate::failed;
+
+const USER: &str = "postgres";
+/// How long it may take to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections; more than there may be in a pool.
+pub(crate) const CONNECTIONS: u32 = 64;
+
+/// A running server; dropping it stops it and removes its folder.
+pub(crate) struct Server {
+    child: Child,
+    folder: TempDir,
+    version: String,
+}
+
+impl Server {
+    /// Starts one with its data below this folder.
+    pub(crate) async fn start(below: &Path) -> Result<Self, Failure> {
+        let programs = programs().ok_or_else(|| {
+            Failure::new("start PostgreSQL", "no /usr/lib/postgresql/*/bin; apt-get install postgresql")
+        })?;
+        let folder = tempfile::Builder::new().prefix("es-bench-postgres-").tempdir_in(below);
+        let folder = folder.map_err(failed("make a folder"))?;
+        give_away(folder.path())?;
+        let data = folder.path().join("data");
+        let mut initdb = as_user(&programs.join("initdb"), folder.path());
+        initdb.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=bench", "--pgdata"]).arg(&data);
+        let output = initdb.output().map_err(failed("start initdb"))?;
+        if !output.status.success() {
+            return Err(Failure::new("make a database", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        let mut server = as_user(&programs.join("postgres"), folder.path());
+        server.arg("-D").arg(&data).arg("-k").arg(folder.path());
+        for setting in [
+            "listen_addresses=",
+            "fsync=on",
+            "synchronous_commit=on",
+            "full_page_writes=on",
+            "shared_buffers=256MB",
+            "max_wal_size=4GB",
+            "max_connections=200",
+        ] {
+            server.args(["-c", setting]);
+        }
+        let log = std::fs::File::create(folder.path().join("log")).map_err(failed("make a file"))?;
+        let child = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = child.map_err(failed("start PostgreSQL"))?;
+        let mut server = Self { child, folder, version: String::new() };
+        server.wait().await?;
+        Ok(server)
+    }
+
+    /// How to connect to it, over its socket.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new().socket(self.folder.path()).username("bench").database("postgres")
+    }
+
+    /// What it says it is.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    async fn wait(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(5));
+            let asked = async {
+                let pool = pool.connect_with(self.options()).await?;
+                sqlx08::query_scalar::<_, String>("SHOW server_version").fetch_one(&pool).await
+            };
+            match asked.await {
+                Ok(version) => {
+                    self.version = version;
+                    return Ok(());
+                }
+                Err(error) if Instant::now() > until => {
+                    let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                    return Err(Failure::new("start PostgreSQL", format!("{error}\n{log}")));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // NOTE: SIGINT is its fast shutdown. What fails here is followed by a kill.
+        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the newest installed version has its programs.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let number =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok());
+    let newest =
+        versions.map(|entry| entry.path()).filter(|path| path.join("bin/postgres").exists()).max_by_key(number)?;
+    Some(newest.join("bin"))
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// PostgreSQL refuses to run as root: then it runs as its own user. It ends with this process, however that ends.
+fn as_user(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.current_dir(folder).args(["--pdeathsig", "INT"]);
+    if is_root() {
+        command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]);
+    }
+    command.arg(program);
+    command
+}
+
+/// Makes a folder that of the user as whom the server runs.
+fn give_away(folder: &Path) -> Result<(), Failure> {
+    if !is_root() {
+        return Ok(());
+    }
+    let id = |flag| {
+        let output = Command::new("id").args([flag, USER]).output().map_err(failed("look for the user postgres"))?;
+        let id = String::from_utf8_lossy(&output.stdout).trim().parse::<u32>();
+        id.map_err(|_| Failure::new("look for the user postgres", "there is none"))
+    };
+    chown(folder, Some(id("-u")?), Some(id("-g")?)).map_err(failed("give a folder to postgres"))?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed("close a folder"))
+}

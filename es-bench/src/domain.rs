@@ -1,0 +1,185 @@
+//! The events that everybody writes and reads: lines of an order, about 200 bytes of JSON.
+
+use std::fmt::Write as _;
+
+use es_core::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::contender::{Folded, Sample};
+
+/// The wire name of nine events in ten.
+pub const ADDED: &str = "line-added";
+/// The wire name of one event in ten.
+pub const REMOVED: &str = "line-removed";
+/// The category of the streams.
+pub const CATEGORY: &str = "order";
+
+/// The content of both kinds of event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Counts the events of a stream, or of a run. Stands first, so that [`number`] finds it.
+    pub number: u64,
+    /// The article.
+    pub sku: String,
+    /// How many.
+    pub quantity: u32,
+    /// The price of one.
+    pub cents: u64,
+    /// Whatever fills the payload; its digits do not compress to nothing.
+    pub note: String,
+}
+
+/// How events get their tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tagging {
+    /// So many tags, in turn over streams and numbers.
+    Spread(u64),
+    /// A tag for each stream.
+    PerStream,
+}
+
+impl Tagging {
+    /// The tag of an event.
+    #[must_use]
+    pub fn tag(self, stream: u64, number: u64) -> String {
+        match self {
+            Self::Spread(tags) => format!("customer:{}", (stream + number) % tags.max(1)),
+            Self::PerStream => format!("order:{stream}"),
+        }
+    }
+}
+
+/// The event with this number in this stream; its payload has exactly `bytes` bytes, or what it takes at the least.
+#[must_use]
+pub fn sample(stream: u64, number: u64, bytes: usize, tagging: Tagging) -> Sample {
+    let event_type = if number % 10 == 9 { REMOVED } else { ADDED };
+    Sample { event_type, payload: payload(stream, number, bytes).into_bytes(), tag: tagging.tag(stream, number) }
+}
+
+/// JSON of a line.
+fn payload(stream: u64, number: u64, bytes: usize) -> String {
+    const END: &str = "\"}";
+    let (quantity, cents) = (number % 5 + 1, number % 1000);
+    let mut json = String::with_capacity(bytes + 16);
+    // NOTE: writing to a String cannot fail.
+    let _ = write!(
+        json,
+        "{{\"number\":{number},\"sku\":\"A-{:05}\",\"quantity\":{quantity},\"cents\":{cents},\"note\":\"",
+        stream % 100_000
+    );
+    let mut digits = stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number.wrapping_mul(0xD1B5_4A32_D192_ED03) | 1;
+    while json.len() + END.len() < bytes {
+        // NOTE: xorshift: cheap, and the same for all contenders.
+        digits ^= digits << 13;
+        digits ^= digits >> 7;
+        digits ^= digits << 17;
+        let _ = write!(json, "{digits:016x}");
+    }
+    json.truncate(json.len().min(bytes.saturating_sub(END.len())).max(json.find("note").map_or(0, |at| at + 7)));
+    json.push_str(END);
+    json
+}
+
+/// The number in a payload.
+#[must_use]
+pub fn number(payload: &[u8]) -> Option<u64> {
+    let digits = payload.strip_prefix(b"{\"number\":")?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+/// The same events, typed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+pub(crate) enum OrderEvent {
+    #[event(name = "line-added")]
+    Added(Line),
+    #[event(name = "line-removed")]
+    Removed(Line),
+}
+
+/// The aggregate that typed loads fold.
+#[derive(Debug, Clone, Serialize, Deserialize, Aggregate)]
+#[aggregate(category = "order", id = u64, event = OrderEvent, snapshot(every = 1))]
+pub(crate) struct Order {
+    events: u64,
+    cents: u64,
+}
+
+impl Order {
+    pub(crate) fn folded(&self) -> Folded {
+        Folded { events: self.events, cents: self.cents }
+    }
+}
+
+impl Evolve for Order {
+    fn initial(_: &u64) -> Self {
+        Self { events: 0, cents: 0 }
+    }
+
+    fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
+        let mut folded = self.folded();
+        match event {
+            OrderEvent::Added(line) => folded.line(ADDED, line),
+            OrderEvent::Removed(line) => folded.line(REMOVED, line),
+        }
+        (self.events, self.cents) = (folded.events, folded.cents);
+    }
+}
+
+/// The command of the latency workload.
+#[derive(Debug, Clone)]
+pub(crate) struct AddLine(pub(crate) Line);
+
+impl Decide<AddLine> for Order {
+    type Rejection = &'static str;
+
+    fn decide(
+        &self,
+        AddLine(line): AddLine,
+        _: &CommandContext<'_, Self>,
+    ) -> Result<Decision<OrderEvent>, &'static str> {
+        if line.quantity == 0 {
+            return Err("expected at least one article");
+        }
+        Ok(OrderEvent::Added(line).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_has_the_size_that_was_asked_for_and_is_a_line() {
+        for bytes in [120, 200, 201, 1000] {
+            let sample = sample(7, 19, bytes, Tagging::PerStream);
+            assert_eq!(sample.payload.len(), bytes);
+            let line: Line = serde_json::from_slice(&sample.payload).unwrap();
+            assert_eq!((line.number, sample.event_type), (19, REMOVED));
+            assert_eq!(number(&sample.payload), Some(19));
+        }
+        assert!(serde_json::from_slice::<Line>(&sample(7, 8, 1, Tagging::PerStream).payload).is_ok());
+    }
+
+    #[test]
+    fn raw_and_typed_folding_agree() {
+        let mut raw = Folded::default();
+        let mut typed = Order { events: 0, cents: 0 };
+        let records: Vec<_> = (0..20).map(|n| sample(1, n, 200, Tagging::PerStream)).collect();
+        for sample in &records {
+            raw.take(sample.event_type, &sample.payload).unwrap();
+            let line: Line = serde_json::from_slice(&sample.payload).unwrap();
+            let mut folded = typed.folded();
+            folded.line(sample.event_type, &line);
+            (typed.events, typed.cents) = (folded.events, folded.cents);
+        }
+        assert_eq!(raw, typed.folded());
+        assert_eq!(raw.events, 20);
+    }
+
+    #[test]
+    fn tags_are_spread_or_belong_to_a_stream() {
+        assert_eq!(Tagging::Spread(100).tag(3, 98), "customer:1");
+        assert_eq!(Tagging::PerStream.tag(3, 98), "order:3");
+    }
+}

@@ -1,0 +1,214 @@
+//! This project's stores.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use es_core::store::memory::MemoryStore;
+use es_core::{
+    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, QueryItem, Repository, Revision,
+    StreamId, Tag,
+};
+use es_rocksdb::RocksDbStore;
+
+use crate::contender::{
+    Append, Contender, Durability, Failure, Folded, Opened, Role, Sample, Seen, Selection, Setup, Shape, Task,
+};
+use crate::domain::{self, AddLine, CATEGORY, Order, Tagging};
+
+pub(crate) const ES_ROCKSDB: &str = "es-rocksdb";
+pub(crate) const ES_MEMORY: &str = "es-memory";
+
+/// The durable store.
+pub(crate) struct EsRocksDb;
+/// The store in memory.
+pub(crate) struct EsMemory;
+
+#[async_trait]
+impl Contender for EsRocksDb {
+    fn name(&self) -> &'static str {
+        ES_ROCKSDB
+    }
+
+    fn about(&self) -> String {
+        format!(
+            "this project {}: expectation, idempotency, all indexes; fdatasync per batch",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+
+    fn role(&self) -> Role {
+        Role::Ours
+    }
+
+    fn offers(&self, _: Task) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        let durability = match setup.durability {
+            Durability::Synced => es_rocksdb::Durability::Sync,
+            Durability::Buffered => es_rocksdb::Durability::Buffered,
+        };
+        let store = es_rocksdb::Options::new().durability(durability).open(folder).await;
+        let store = store.map_err(|error| Failure::new("open the store", error))?;
+        Ok(Box::new(OpenedStore::new(Arc::new(store.clone()), Some(store))))
+    }
+}
+
+#[async_trait]
+impl Contender for EsMemory {
+    fn name(&self) -> &'static str {
+        ES_MEMORY
+    }
+
+    fn about(&self) -> String {
+        "this project: the store in memory, for tests; nothing is durable".into()
+    }
+
+    fn role(&self) -> Role {
+        Role::Ours
+    }
+
+    fn offers(&self, task: Task) -> Result<(), &'static str> {
+        match task {
+            Task::Append | Task::AppendIf => Err("nothing is durable; see the buffered appends"),
+            Task::Project => Err("not measured"),
+            _ => Ok(()),
+        }
+    }
+
+    async fn open(&self, _: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
+        Ok(Box::new(OpenedStore::new(Arc::new(MemoryStore::new()), None)))
+    }
+}
+
+/// What es-rocksdb hands to RocksDB per commit and per event of this payload: found by writing some.
+pub(crate) async fn shape(folder: &Path, payload: usize) -> Result<Shape, Failure> {
+    const COMMITS: u64 = 100;
+    let mut bytes = [0; 2];
+    for (found, per_commit) in bytes.iter_mut().zip([1, 11]) {
+        let store = RocksDbStore::open(folder.join(format!("shape-{per_commit}"))).await;
+        let store = store.map_err(|error| Failure::new("open the store", error))?;
+        let opened = OpenedStore::new(Arc::new(store.clone()), None);
+        for stream in 1_000..1_000 + COMMITS {
+            let event = |number| domain::sample(stream, number, payload, Tagging::Spread(1000));
+            let events = (0..per_commit).map(event).collect();
+            opened.append(Append { stream, expected: 0, seen: 0, conditional: false, events }).await?;
+        }
+        *found = usize::try_from(store.stats().bytes / COMMITS).unwrap_or(usize::MAX);
+        store.close().await.map_err(|error| Failure::new("close the store", error))?;
+    }
+    let event = (bytes[1] - bytes[0]) / 10;
+    Ok(Shape { event, commit: bytes[0].saturating_sub(event) })
+}
+
+struct OpenedStore {
+    store: Arc<dyn EventStore>,
+    durable: Option<RocksDbStore>,
+    plain: Repository<Order>,
+    with_snapshots: Repository<Order>,
+}
+
+impl OpenedStore {
+    fn new(store: Arc<dyn EventStore>, durable: Option<RocksDbStore>) -> Self {
+        let plain = Repository::new(Arc::clone(&store)).without_snapshots();
+        let with_snapshots = Repository::new(Arc::clone(&store));
+        Self { store, durable, plain, with_snapshots }
+    }
+}
+
+fn failed<E: std::fmt::Display>(action: &'static str) -> impl Fn(E) -> Failure {
+    move |error| Failure::new(action, error)
+}
+
+fn new_event(sample: Sample) -> Result<(NewEvent, Tag), Failure> {
+    let event_type = EventType::new(sample.event_type).map_err(failed("name a type"))?;
+    let tag = Tag::new(&sample.tag).map_err(failed("name a tag"))?;
+    Ok((NewEvent::json(event_type, sample.payload).tagged(tag.clone()), tag))
+}
+
+#[async_trait]
+impl Opened for OpenedStore {
+    async fn append(&self, append: Append) -> Result<u64, Failure> {
+        let stream = StreamId::of(CATEGORY, append.stream).map_err(failed("name a stream"))?;
+        let last = append.expected.checked_sub(1).map(Revision::new);
+        let mut commit = Commit::new();
+        if !append.conditional {
+            commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(last));
+        }
+        let mut tagged = None;
+        for sample in append.events {
+            let (event, tag) = new_event(sample)?;
+            commit = commit.append(stream.clone(), event);
+            tagged = Some(tag);
+        }
+        if let Some(tag) = tagged.filter(|_| append.conditional) {
+            commit = commit.unless(QueryItem::new().tag(tag), Position::new(append.seen));
+        }
+        let committed = self.store.commit(commit).await.map_err(failed("append"))?;
+        Ok(committed.position().map_or(0, Position::get))
+    }
+
+    async fn command(&self, stream: u64, event: Sample) -> Result<(), Failure> {
+        let line = serde_json::from_slice(&event.payload).map_err(failed("make a command"))?;
+        self.plain.execute(&stream, AddLine(line)).await.map_err(failed("execute"))?;
+        Ok(())
+    }
+
+    async fn load(&self, stream: u64, from_snapshot: bool) -> Result<Folded, Failure> {
+        let repository = if from_snapshot { &self.with_snapshots } else { &self.plain };
+        let loaded = repository.load(&stream).await.map_err(failed("load"))?;
+        Ok(loaded.state.folded())
+    }
+
+    async fn read(&self, selection: Selection) -> Result<u64, Failure> {
+        let read = match selection {
+            Selection::All => LogRead::all(),
+            Selection::Type(name) => LogRead::event_type(EventType::new(name).map_err(failed("name a type"))?),
+            Selection::Tag(tag) => LogRead::tag(Tag::new(&tag).map_err(failed("name a tag"))?),
+        };
+        let mut events = self.store.read_log(read).await.map_err(failed("read"))?;
+        let mut count = 0;
+        while let Some(batch) = events.next_batch().await.map_err(failed("read"))? {
+            count += batch.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// NOTE: the one place that says how a live subscriber is told.
+    async fn follow(&self, seen: &Seen) -> Result<(), Failure> {
+        let mut watch = self.store.watch_head();
+        let mut position = watch.current();
+        loop {
+            watch.behind(position).await.map_err(failed("wait for events"))?;
+            let mut events = self.store.read_log(LogRead::all().after(position)).await.map_err(failed("read"))?;
+            while let Some(batch) = events.next_batch().await.map_err(failed("read"))? {
+                for event in &batch {
+                    seen.saw(&event.payload);
+                }
+                position = batch.last().map(|event| event.position).or(position);
+            }
+        }
+    }
+
+    async fn settle_snapshots(&self) -> Result<(), Failure> {
+        self.with_snapshots.settle().await;
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), Failure> {
+        self.settle_snapshots().await?;
+        if let Some(store) = &self.durable {
+            store.compact().await.map_err(failed("compact"))?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), Failure> {
+        match &self.durable {
+            Some(store) => store.close().await.map_err(failed("close the store")),
+            None => Ok(()),
+        }
+    }
+}

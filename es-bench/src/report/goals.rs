@@ -1,0 +1,184 @@
+//! The goals, and what a run says of them. A goal is a ratio within one run.
+
+use serde::{Deserialize, Serialize};
+
+use super::stats::Unit;
+use super::{Figure, Report};
+use crate::contender::Role;
+use crate::limits::{ROCKSDB_EACH, ROCKSDB_ONE};
+use crate::ours::ES_ROCKSDB;
+use crate::workload::{self, append, latency, load, read};
+
+/// What a run says of a goal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) goal: String,
+    /// What was wanted, as text: `at least 0.90`.
+    pub(crate) wanted: String,
+    /// What was found; nothing where it was not measured.
+    pub(crate) found: Option<f64>,
+    pub(crate) met: Option<bool>,
+    /// By how much it was missed, and why.
+    pub(crate) missed: Option<String>,
+}
+
+/// Why a goal is missed where it is missed: printed with a miss, and with nothing else. Written by people, after a profile.
+const WHY: &[(&str, &str)] = &[
+    (READ, "the raw scan neither verifies a checksum nor makes an owned event of what it reads; the store does both"),
+    (LOAD, "beside decoding JSON, which both do, the store verifies each record and makes an owned event of it"),
+];
+
+const READ: &str = "whole log, to a raw scan";
+const LOAD: &str = "typed load of 1,000 events, to a raw scan and decode";
+
+/// A goal on the ratio of the durable store to a limit.
+struct Ratio {
+    goal: String,
+    workload: &'static str,
+    case: String,
+    to: &'static str,
+    at_least: f64,
+}
+
+/// All goals, in the order in which the project states them.
+pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
+    let appended = |writers: u32| {
+        let (limit, to) = if writers == 1 { ("L1", ROCKSDB_EACH) } else { ("L2", ROCKSDB_ONE) };
+        let case = append::writers(writers);
+        Ratio { goal: format!("durable append, {case}, to {limit}"), workload: append::APPEND, case, to, at_least: 0.9 }
+    };
+    let mut ratios: Vec<_> = [1, 16, 64, 256].map(appended).into();
+    let case = load::case(1000);
+    ratios.push(Ratio { goal: LOAD.into(), workload: load::LOAD, case, to: ROCKSDB_EACH, at_least: 0.7 });
+    let case = read::WHOLE.to_owned();
+    ratios.push(Ratio { goal: READ.into(), workload: read::READ, case, to: ROCKSDB_EACH, at_least: 0.8 });
+    let mut verdicts: Vec<_> = ratios.iter().map(|goal| ratio(report, goal)).collect();
+    verdicts.push(subscriber(report));
+    verdicts.extend(
+        workload::all()
+            .iter()
+            .filter(|workload| !workload.is_ours_alone())
+            .map(|workload| peers(report, workload.name())),
+    );
+    verdicts
+}
+
+fn ratio(report: &Report, goal: &Ratio) -> Verdict {
+    let found = report.ratio(goal.workload, &goal.case, ES_ROCKSDB, goal.to);
+    let met = found.map(|found| found >= goal.at_least);
+    let by = |found: f64| format!("by {:.2}", goal.at_least - found);
+    Verdict {
+        goal: goal.goal.clone(),
+        wanted: format!("at least {:.2}", goal.at_least),
+        found,
+        met,
+        missed: found.filter(|_| met == Some(false)).map(|found| with_reason(&goal.goal, by(found))),
+    }
+}
+
+fn with_reason(goal: &str, by: String) -> String {
+    match WHY.iter().find(|(name, _)| *name == goal) {
+        Some((_, why)) => format!("{by}: {why}"),
+        None => by,
+    }
+}
+
+/// The 99th percentile under twice what an fsync takes.
+fn subscriber(report: &Report) -> Verdict {
+    const GOAL: &str = "command to live subscriber, p99, in fsyncs";
+    let of = |case, who| report.median(latency::LATENCY, case, who);
+    let found = of(latency::P99, ES_ROCKSDB).zip(of(latency::P50, latency::FSYNC)).map(|(p99, fsync)| p99 / fsync);
+    let met = found.map(|found| found < 2.0);
+    let by = |found: f64| with_reason(GOAL, format!("by {:.2} fsyncs", found - 2.0));
+    Verdict {
+        goal: GOAL.into(),
+        wanted: "under 2.00".into(),
+        found,
+        met,
+        missed: found.filter(|_| met == Some(false)).map(by),
+    }
+}
+
+/// Ahead of every peer in every case of a workload that the peer offers.
+fn peers(report: &Report, workload: &str) -> Verdict {
+    let mut least: Option<f64> = None;
+    let mut behind = Vec::new();
+    let is_peer = |figure: &&Figure| figure.workload == workload && report.role(&figure.contender) == Some(Role::Peer);
+    for peer in report.figures.iter().filter(is_peer).filter(|figure| figure.unit != Unit::Flatness) {
+        let Some(ratio) = report.ratio(workload, &peer.case, ES_ROCKSDB, &peer.contender) else { continue };
+        least = Some(least.map_or(ratio, |least| least.min(ratio)));
+        if ratio < 1.0 {
+            behind.push(format!("{} ({}: {ratio:.2})", peer.case, peer.contender));
+        }
+    }
+    Verdict {
+        goal: format!("ahead of every peer: {workload}, the least ratio"),
+        wanted: "at least 1.00".into(),
+        found: least,
+        met: least.map(|_| behind.is_empty()),
+        missed: (!behind.is_empty()).then(|| format!("in {}", behind.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    fn verdict(report: &Report, goal: &str) -> Verdict {
+        verdicts(report).into_iter().find(|verdict| verdict.goal.contains(goal)).unwrap()
+    }
+
+    #[test]
+    fn a_goal_is_met_at_its_bound_and_missed_below_it_by_so_much() {
+        let measured = report(&[
+            ("append", "1 writer", "es-rocksdb", &[90.0, 100.0, 80.0]),
+            ("append", "1 writer", "rocksdb-each", &[100.0]),
+            ("append", "16 writers", "es-rocksdb", &[80.0]),
+            ("append", "16 writers", "rocksdb-one", &[100.0]),
+        ]);
+        assert_eq!(verdict(&measured, "1 writer").met, Some(true));
+        let missed = verdict(&measured, "16 writers");
+        assert_eq!((missed.met, missed.missed.as_deref()), (Some(false), Some("by 0.10")));
+        assert_eq!(
+            verdict(&measured, "64 writers"),
+            Verdict { met: None, found: None, missed: None, ..verdict(&measured, "64 writers") }
+        );
+    }
+
+    #[test]
+    fn a_miss_says_why() {
+        let measured =
+            report(&[("read", read::WHOLE, "es-rocksdb", &[50.0]), ("read", read::WHOLE, "rocksdb-each", &[100.0])]);
+        let missed = verdict(&measured, "whole log").missed.unwrap();
+        assert!(missed.starts_with("by 0.30: the raw scan"), "{missed}");
+    }
+
+    #[test]
+    fn the_subscriber_is_compared_with_the_median_fsync() {
+        let measured = report(&[
+            ("latency", latency::P99, "es-rocksdb", &[300.0]),
+            ("latency", latency::P50, latency::FSYNC, &[100.0]),
+        ]);
+        let missed = verdict(&measured, "subscriber");
+        assert_eq!((missed.found, missed.met), (Some(3.0), Some(false)));
+        assert_eq!(missed.missed.as_deref(), Some("by 1.00 fsyncs"));
+    }
+
+    #[test]
+    fn one_peer_ahead_in_one_case_misses_the_goal_and_is_named() {
+        let figures: &[(&str, &str, &str, &[f64])] = &[
+            ("append", "1 writer", "es-rocksdb", &[100.0]),
+            ("append", "1 writer", "umadb", &[50.0]),
+            ("latency", latency::P50, "es-rocksdb", &[100.0]),
+        ];
+        let measured = report(figures);
+        assert_eq!(verdict(&measured, "every peer: append,").met, Some(true));
+        let measured = report(&[figures, &[("latency", latency::P50, "redb", &[80.0][..])]].concat());
+        assert_eq!(verdict(&measured, "every peer: append,").met, Some(true));
+        let missed = verdict(&measured, "every peer: latency");
+        assert_eq!((missed.met, missed.found), (Some(false), Some(0.8)));
+        assert!(missed.missed.unwrap().contains("redb: 0.80"));
+        assert_eq!(verdict(&report(&[]), "every peer: append,").met, None);
+    }
+}

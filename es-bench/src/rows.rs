@@ -1,0 +1,177 @@
+//! Events as keys and values, for engines that are written directly: as many keys and as many bytes per event as es-rocksdb
+//! hands to RocksDB, with the same use (log, streams, and indexes by category, type, tag and id, and the head of a stream).
+
+use crate::contender::{Append, Failure, Folded, Selection, Shape};
+use crate::domain::{ADDED, REMOVED};
+
+/// Bytes of a key: what it is for, and two numbers.
+pub const KEY: usize = 24;
+/// A key.
+pub type Key = [u8; KEY];
+/// What is called with each key and value of a scan.
+pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
+
+/// Keys per event of es-rocksdb with one tag; and one more per commit and stream.
+const KEYS_PER_EVENT: usize = 6;
+const LOG: u64 = 0;
+const STREAM: u64 = 1;
+const CATEGORY: u64 = 2;
+const TYPE: u64 = 3;
+const TAG: u64 = 4;
+const ID: u64 = 5;
+const HEAD: u64 = 6;
+
+/// What reads of events need of an engine.
+pub trait KeyValue {
+    /// Calls `each` with the keys and values from one key to before another, in order.
+    ///
+    /// # Errors
+    /// [`Failure`] of the engine or of `each`.
+    fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Failure`] of the engine.
+    fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Failure>;
+}
+
+/// Calls `put` with every key and value of a commit whose first event has this position.
+pub fn rows(append: &Append, first: u64, shape: Shape, mut put: impl FnMut(Key, &[u8])) {
+    let record_bytes = shape.event.saturating_sub(KEYS_PER_EVENT * KEY) / 2;
+    for (index, event) in append.events.iter().enumerate() {
+        let (position, revision) = (first + index as u64, append.expected + index as u64);
+        let record = record(event.event_type, &event.payload, record_bytes);
+        put(key(LOG, position, 0), &record);
+        put(key(STREAM, append.stream, revision), &record);
+        put(key(CATEGORY, 0, position), &[]);
+        put(key(TYPE, number_of(event.event_type), position), &[]);
+        put(key(TAG, number_of(&event.tag), position), &[]);
+        put(key(ID, position.wrapping_mul(0x9E37_79B9_7F4A_7C15), position), &position.to_be_bytes());
+    }
+    put(key(HEAD, append.stream, 0), &append.expected.to_be_bytes());
+}
+
+/// Loads a stream: a scan, each record decoded and folded.
+///
+/// # Errors
+/// [`Failure`] of the engine, or of a payload.
+pub fn load(engine: &impl KeyValue, stream: u64) -> Result<Folded, Failure> {
+    let mut folded = Folded::default();
+    engine.scan(key(STREAM, stream, 0), key(STREAM, stream + 1, 0), &mut |_, record| {
+        let (event_type, payload) = parts(record);
+        folded.take(event_type, payload)
+    })?;
+    Ok(folded)
+}
+
+/// Reads the log and makes nothing of it: a scan, or a scan of an index and a look-up for each event.
+///
+/// # Errors
+/// [`Failure`] of the engine.
+pub fn read(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failure> {
+    each_record(engine, selection, &mut |_| {})
+}
+
+fn each_record(engine: &impl KeyValue, selection: &Selection, each: &mut dyn FnMut(&[u8])) -> Result<u64, Failure> {
+    let mut events = 0;
+    let (family, high) = match selection {
+        Selection::All => {
+            engine.scan(key(LOG, 0, 0), key(LOG + 1, 0, 0), &mut |_, record| {
+                each(record);
+                events += 1;
+                Ok(())
+            })?;
+            return Ok(events);
+        }
+        Selection::Type(name) => (TYPE, number_of(name)),
+        Selection::Tag(tag) => (TAG, number_of(tag)),
+    };
+    engine.scan(key(family, high, 0), key(family, high, u64::MAX), &mut |key_of_index, _| {
+        let position = key_of_index[16..].try_into().map(u64::from_be_bytes);
+        let position = position.map_err(|error| Failure::new("read an index", error))?;
+        let record = engine.get(key(LOG, position, 0))?;
+        each(&record.ok_or_else(|| Failure::new("read an index", format!("no event at {position}")))?);
+        events += 1;
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+/// Reads the log and makes of each record what a user of an event store is given: an owned type and payload.
+///
+/// # Errors
+/// [`Failure`] of the engine.
+pub fn read_events(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failure> {
+    each_record(engine, selection, &mut |record| {
+        let (event_type, payload) = parts(record);
+        std::hint::black_box((event_type.to_owned(), payload.to_vec()));
+    })
+}
+
+/// As long as a record of es-rocksdb, and ends with the payload; its first byte says what type the event is.
+fn record(event_type: &str, payload: &[u8], bytes: usize) -> Vec<u8> {
+    let head = bytes.saturating_sub(payload.len()).max(1);
+    let mut record = vec![u8::from(event_type == ADDED); head];
+    record.extend_from_slice(payload);
+    record
+}
+
+fn parts(record: &[u8]) -> (&'static str, &[u8]) {
+    let start = record.iter().position(|byte| *byte == b'{').unwrap_or(0);
+    (if record.first() == Some(&1) { ADDED } else { REMOVED }, &record[start..])
+}
+
+fn key(family: u64, high: u64, low: u64) -> Key {
+    let mut key = [0; KEY];
+    key[..8].copy_from_slice(&family.to_be_bytes());
+    key[8..16].copy_from_slice(&high.to_be_bytes());
+    key[16..].copy_from_slice(&low.to_be_bytes());
+    key
+}
+
+/// A number for a name (FNV-1a).
+fn number_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::{Tagging, sample};
+
+    struct Map(BTreeMap<Key, Vec<u8>>);
+
+    impl KeyValue for Map {
+        fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
+            self.0.range(from..to).try_for_each(|(key, value)| each(key, value))
+        }
+
+        fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Failure> {
+            Ok(self.0.get(&key).cloned())
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_loaded_and_read_and_is_as_large_as_asked_for() {
+        let shape = Shape { commit: 30, event: 1000 };
+        let (mut map, mut bytes) = (Map(BTreeMap::new()), 0);
+        for stream in 0..3 {
+            let events: Vec<_> = (0..20).map(|number| sample(stream, number, 200, Tagging::Spread(4))).collect();
+            let append = Append { stream, expected: 0, seen: 0, conditional: false, events };
+            rows(&append, 1 + stream * 20, shape, |key, value| {
+                bytes += key.len() + value.len();
+                map.0.insert(key, value.to_vec());
+            });
+        }
+        assert!((bytes / 60).abs_diff(shape.event) < 16, "{} bytes per event", bytes / 60);
+        assert_eq!(map.0.len(), 60 * KEYS_PER_EVENT + 3);
+        assert_eq!(load(&map, 1).unwrap().events, 20);
+        let count = |selection| read(&map, &selection).unwrap();
+        assert_eq!((count(Selection::All), count(Selection::Type(REMOVED))), (60, 6));
+        assert_eq!(read_events(&map, &Selection::All).unwrap(), 60);
+        assert_eq!(count(Selection::Tag(Tagging::Spread(4).tag(0, 1))), 15);
+    }
+}

@@ -1,0 +1,139 @@
+//! Appends at 1, 16, 64, 256 writers: one or ten events per commit, durable or buffered, with an expectation or with the
+//! condition of a dynamic consistency boundary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Workload;
+use crate::contender::{Contender, Durability, Failure, Role, Task};
+use crate::domain::Tagging;
+use crate::drive::{self, Stop, Writers};
+use crate::profile::Profile;
+use crate::report::Used;
+use crate::report::stats::Unit;
+use crate::run::Bench;
+
+pub(crate) const APPEND: &str = "append";
+
+/// The case of so many writers.
+pub(crate) fn writers(count: u32) -> String {
+    if count == 1 { "1 writer".into() } else { format!("{count} writers") }
+}
+
+/// How many events go into a stream before its writer takes another.
+const PER_STREAM: u64 = 10_000;
+
+pub(crate) struct Appends {
+    name: &'static str,
+    about: &'static str,
+    task: Task,
+    per_commit: u64,
+}
+
+impl Appends {
+    pub(crate) fn durable() -> Self {
+        let about = "durable appends of one event per commit, each at the expected revision of its stream";
+        Self { name: APPEND, about, task: Task::Append, per_commit: 1 }
+    }
+
+    pub(crate) fn ten() -> Self {
+        let about = "durable appends of ten events per commit";
+        Self { name: "append-10", about, task: Task::Append, per_commit: 10 }
+    }
+
+    pub(crate) fn buffered() -> Self {
+        let about = "appends that are acknowledged when the operating system has them";
+        Self { name: "append-buffered", about, task: Task::AppendBuffered, per_commit: 1 }
+    }
+
+    pub(crate) fn conditional() -> Self {
+        let about = "durable appends if nothing with the tag came since the writer looked (DCB)";
+        Self { name: "append-if", about, task: Task::AppendIf, per_commit: 1 }
+    }
+
+    /// One round of one contender, in a store of its own.
+    async fn round(&self, bench: &mut Bench, who: &Arc<dyn Contender>, count: u32) -> Result<f64, Failure> {
+        let buffered = self.task == Task::AppendBuffered;
+        let durability = if buffered { Durability::Buffered } else { Durability::Synced };
+        let folder = bench.folder()?;
+        let opened = bench.open(who, folder.path(), durability).await?;
+        let conditional = self.task == Task::AppendIf;
+        let payload = bench.plan.payload;
+        let tagging = if conditional { Tagging::PerStream } else { Tagging::Spread(1000) };
+        let writers = Writers {
+            count,
+            per_commit: self.per_commit,
+            payload,
+            tagging,
+            conditional,
+            per_stream: PER_STREAM,
+            first_stream: 0,
+            first_event: 0,
+            first_seen: 0,
+        };
+        let warm = drive::run(&opened, writers, Stop::after(bench.plan.seconds.div_f64(5.0))).await?;
+        let before = Profile::now();
+        let writers = Writers { first_stream: warm.next_stream, ..writers };
+        let measured = drive::run(&opened, writers, Stop::after(bench.plan.seconds)).await?;
+        if bench.plan.profile && who.role() == Role::Ours {
+            self.note_profile(bench, who.name(), count, &before, measured.events);
+        }
+        opened.close().await?;
+        drop(opened);
+        Ok(measured.per_second())
+    }
+
+    fn note_profile(&self, bench: &mut Bench, contender: &str, count: u32, before: &Profile, events: u64) {
+        let case = format!("{} {}", self.name, writers(count));
+        for (thread, seconds) in Profile::now().since(before) {
+            let per_event = seconds * 1e6 / events.max(1) as f64;
+            bench.report.profile.push(Used { contender: contender.into(), case: case.clone(), thread, per_event });
+        }
+    }
+}
+
+#[async_trait]
+impl Workload for Appends {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn task(&self) -> Task {
+        self.task
+    }
+
+    async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
+        let mut entrants = bench.entrants(self.name, self.task);
+        let counts = if self.name == APPEND { bench.plan.writers.clone() } else { bench.plan.few_writers() };
+        for count in counts {
+            let case = writers(count);
+            for round in 0..bench.plan.rounds {
+                bench.say(self.name, &format!("{case}, round {}", round + 1));
+                // NOTE: nobody is always the first after a pause, or always behind the same neighbour.
+                let shift = (round as usize) % entrants.len().max(1);
+                entrants.rotate_left(shift);
+                let mut left = Vec::new();
+                for who in entrants {
+                    // NOTE: one that hangs must not take the others with it.
+                    let patience = bench.plan.seconds * 10 + Duration::from_secs(120);
+                    let measured = tokio::time::timeout(patience, self.round(bench, &who, count)).await;
+                    match measured.unwrap_or_else(|_| Err(Failure::new("finish a round", "it hung"))) {
+                        Ok(value) => {
+                            bench.report.add(self.name, &case, who.name(), Unit::EventsPerSecond, value);
+                            left.push(who);
+                        }
+                        Err(failure) => bench.failed(self.name, &case, &who, &failure),
+                    }
+                }
+                entrants = left;
+            }
+        }
+        Ok(())
+    }
+}

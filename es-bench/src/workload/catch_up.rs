@@ -1,0 +1,239 @@
+//! Catching up: views built from the first event of the loan log on, by so many workers, beside the plain fold of the same log in
+//! memory, which reads and decodes and makes nothing durable.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use es_core::EventStore;
+use es_core::prelude::Projection as _;
+use es_core::projection::{ProjectionOptions, Supervisor};
+use es_rocksdb::{Durability, Options, RocksDbStore};
+use tempfile::TempDir;
+
+use super::Workload;
+use crate::contender::{Failure, Task};
+use crate::loans::{Folded, Loans, Log};
+use crate::ours::ES_ROCKSDB;
+use crate::profile::Profile;
+use crate::report::Used;
+use crate::report::stats::Unit;
+use crate::run::Bench;
+
+pub(crate) const CATCH_UP: &str = "catch-up";
+/// What stands among the contenders: reading, decoding, and folding into maps.
+pub(crate) const PLAIN_FOLD: &str = "plain-fold";
+
+const WORKERS: [u32; 3] = [1, 2, 4];
+/// How long the views may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub(crate) struct CatchUp;
+
+/// One way to build the views.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    workers: u32,
+    projection: Loans,
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        let cases = |counts| WORKERS.map(|workers| Self { workers, projection: Loans { counts } });
+        cases(true).into_iter().chain(cases(false))
+    }
+
+    fn name(self) -> String {
+        let workers = if self.workers == 1 { "1 worker".into() } else { format!("{} workers", self.workers) };
+        if self.projection.counts { workers } else { format!("{workers}, no shared rows") }
+    }
+}
+
+/// A fold, how long it took, and what it came to.
+struct Fold {
+    projection: Loans,
+    folded: Folded,
+    took: Duration,
+}
+
+#[async_trait]
+impl Workload for CatchUp {
+    fn name(&self) -> &'static str {
+        CATCH_UP
+    }
+
+    fn about(&self) -> &'static str {
+        "views built from the whole loan log by 1, 2 and 4 workers, beside the plain fold of it in memory"
+    }
+
+    fn task(&self) -> Task {
+        Task::Project
+    }
+
+    fn is_ours_alone(&self) -> bool {
+        true
+    }
+
+    async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
+        if !bench.takes_part(ES_ROCKSDB) {
+            return Ok(());
+        }
+        let log = Log::find(bench.plan.loans)?;
+        bench.say(CATCH_UP, &format!("importing {}", log.about()));
+        bench.report.form.push_str(&format!(" Views are built of {}.", log.about()));
+        let imported = bench.folder()?;
+        let store = open(imported.path(), Durability::Buffered).await?;
+        log.import(&store).await?;
+        store.compact().await.map_err(|error| Failure::new("compact", error))?;
+        close(store).await?;
+        let events = log.len();
+        drop(log);
+        for round in 0..bench.plan.rounds {
+            bench.say(CATCH_UP, &format!("round {}", round + 1));
+            let folds = fold(imported.path()).await?;
+            for case in Case::all() {
+                let Some(fold) = folds.iter().find(|fold| fold.projection.counts == case.projection.counts) else {
+                    continue;
+                };
+                let took = build(bench, imported.path(), case, events, &fold.folded).await?;
+                note(bench, &case.name(), events, took, fold.took);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn note(bench: &mut Bench, case: &str, events: usize, took: Duration, fold: Duration) {
+    let report = &mut bench.report;
+    report.add(CATCH_UP, case, ES_ROCKSDB, Unit::EventsPerSecond, per_second(events, took));
+    report.add(CATCH_UP, case, PLAIN_FOLD, Unit::EventsPerSecond, per_second(events, fold));
+    let share = share(took, fold);
+    report.add(CATCH_UP, &format!("{case}, to the plain fold"), ES_ROCKSDB, Unit::Share, share);
+}
+
+fn per_second(events: usize, took: Duration) -> f64 {
+    events as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+/// Which share of the rate of what took `limit` something has that took longer, over the same events.
+fn share(took: Duration, limit: Duration) -> f64 {
+    limit.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+async fn open(folder: &Path, durability: Durability) -> Result<RocksDbStore, Failure> {
+    let store = Options::new().durability(durability).open(folder).await;
+    store.map_err(|error| Failure::new("open the store", error))
+}
+
+async fn close(store: RocksDbStore) -> Result<(), Failure> {
+    store.close().await.map_err(|error| Failure::new("close the store", error))
+}
+
+/// The plain folds, with and without counts.
+async fn fold(imported: &Path) -> Result<Vec<Fold>, Failure> {
+    let store = open(imported, Durability::Sync).await?;
+    let mut folds = Vec::new();
+    for counts in [true, false] {
+        let projection = Loans { counts };
+        let started = Instant::now();
+        let folded = Folded::of_log(&store, projection).await?;
+        folds.push(Fold { projection, folded, took: started.elapsed() });
+    }
+    close(store).await?;
+    Ok(folds)
+}
+
+/// Builds the views in a store of their own, and checks them.
+async fn build(
+    bench: &mut Bench,
+    imported: &Path,
+    case: Case,
+    events: usize,
+    expected: &Folded,
+) -> Result<Duration, Failure> {
+    let folder = twin(bench, imported)?;
+    let store = open(folder.path(), Durability::Sync).await?;
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    let head = shared.head().await.map_err(|error| Failure::new("ask for the head", error))?;
+    let (before, started) = (Profile::now(), Instant::now());
+    let running = Supervisor::new(Arc::clone(&shared))
+        .projection(case.projection, ProjectionOptions::new().partitions(case.workers))
+        .start()
+        .map_err(|error| Failure::new("start a projection", error))?;
+    let name = Loans::NAME;
+    let handle = running.projection(name).ok_or_else(|| Failure::new("find a projection", name))?.clone();
+    handle.wait_for(head, PATIENCE).await.map_err(|error| Failure::new("build the views", error))?;
+    let took = started.elapsed();
+    if bench.plan.profile {
+        let name = format!("{CATCH_UP} {}", case.name());
+        for (thread, seconds) in Profile::now().since(&before) {
+            let per_event = seconds * 1e6 / events.max(1) as f64;
+            bench.report.profile.push(Used { contender: ES_ROCKSDB.into(), case: name.clone(), thread, per_event });
+        }
+    }
+    running.shutdown(PATIENCE).await.map_err(|error| Failure::new("end a projection", error))?;
+    expected.check(&Folded::of_views(shared).await?)?;
+    bench.say(CATCH_UP, &format!("{}: {} rows in {took:.2?}", case.name(), expected.rows()));
+    close(store).await?;
+    Ok(took)
+}
+
+/// The imported log in another folder. Sorted tables never change once they are written, so that both folders may have the same
+/// ones; everything else is copied. That is what a checkpoint of RocksDB does.
+fn twin(bench: &Bench, imported: &Path) -> Result<TempDir, Failure> {
+    let folder = bench.folder()?;
+    copy(imported, folder.path()).map_err(|error| Failure::new("copy the imported log", error))?;
+    Ok(folder)
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&target)?;
+            copy(&path, &target)?;
+        } else if path.extension().is_some_and(|extension| extension == "sst") {
+            std::fs::hard_link(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_shares_are_of_the_same_events() {
+        let (took, limit) = (Duration::from_secs(4), Duration::from_secs(1));
+        assert!((per_second(200, took) - 50.0).abs() < 1e-9);
+        assert!((share(took, limit) - per_second(200, took) / per_second(200, limit)).abs() < 1e-9);
+        assert!(per_second(1, Duration::ZERO).is_finite() || per_second(1, Duration::ZERO) > 0.0);
+    }
+
+    #[test]
+    fn all_cases_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<_> = Case::all().map(Case::name).collect();
+        assert_eq!(names.len(), 6);
+        assert!(names.contains("1 worker") && names.contains("4 workers, no shared rows"));
+    }
+
+    #[test]
+    fn a_copy_has_everything() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(from.path().join("db")).unwrap();
+        for file in ["db/1.sst", "db/CURRENT", "store.json"] {
+            std::fs::write(from.path().join(file), file).unwrap();
+        }
+        copy(from.path(), to.path()).unwrap();
+        for file in ["db/1.sst", "db/CURRENT", "store.json"] {
+            assert_eq!(std::fs::read_to_string(to.path().join(file)).unwrap(), file);
+        }
+        std::fs::write(to.path().join("store.json"), "other").unwrap();
+        assert_eq!(std::fs::read_to_string(from.path().join("store.json")).unwrap(), "store.json");
+    }
+}

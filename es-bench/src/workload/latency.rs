@@ -1,0 +1,216 @@
+//! From a command to a live subscriber, at a steady rate, beside what an `fdatasync` takes at the same rate.
+//!
+//! The load is open: a command is due at its time, whether or not those before it are done, and its latency counts from when
+//! it was due. What is slow therefore makes those behind it slow, too, and is not left out (coordinated omission).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::Workload;
+use crate::contender::{Contender, Durability, Failure, Opened, Seen, Task};
+use crate::domain::{Tagging, sample};
+use crate::limits::file;
+use crate::report::stats::{Unit, percentile};
+use crate::run::Bench;
+
+pub(crate) const LATENCY: &str = "latency";
+pub(crate) const P50: &str = "p50";
+pub(crate) const P99: &str = "p99";
+/// What stands among the contenders: a small write and `fdatasync` at the same rate.
+pub(crate) const FSYNC: &str = "fdatasync";
+
+const PERCENTILES: [(&str, f64); 3] = [(P50, 0.5), (P99, 0.99), ("p99.9", 0.999)];
+/// Commands before those that count.
+pub(super) const WARM: u64 = 100;
+/// How long the last event may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Latency;
+
+#[async_trait]
+impl Workload for Latency {
+    fn name(&self) -> &'static str {
+        LATENCY
+    }
+
+    fn about(&self) -> &'static str {
+        "from a command to a live subscriber at a steady rate: p50, p99, p99.9, beside those of fdatasync"
+    }
+
+    fn task(&self) -> Task {
+        Task::Follow
+    }
+
+    async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
+        let entrants = bench.entrants(LATENCY, Task::Follow);
+        let duration = bench.plan.seconds * 3;
+        for round in 0..bench.plan.rounds {
+            bench.say(LATENCY, &format!("{} commands per second, round {}", bench.plan.rate, round + 1));
+            let folder = bench.folder()?;
+            let rate = f64::from(bench.plan.rate);
+            let bytes = bench.shape.commit + bench.shape.event;
+            let syncs = file::syncs(folder.path(), rate, duration, bytes)?;
+            note(bench, FSYNC, &syncs);
+            for who in &entrants {
+                match measure(bench, who, duration).await {
+                    Ok(latencies) => note(bench, who.name(), &latencies),
+                    Err(failure) => bench.failed(LATENCY, "", who, &failure),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn note(bench: &mut Bench, who: &str, latencies: &[Duration]) {
+    let micros: Vec<f64> = latencies.iter().map(|latency| latency.as_secs_f64() * 1e6).collect();
+    for (case, share) in PERCENTILES {
+        bench.report.add(LATENCY, case, who, Unit::Microseconds, percentile(&micros, share));
+    }
+}
+
+async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) -> Result<Vec<Duration>, Failure> {
+    let folder = bench.folder()?;
+    let opened = bench.open(who, folder.path(), Durability::Synced).await?;
+    let seen = Arc::new(Seen::default());
+    let follower = {
+        let (opened, seen) = (Arc::clone(&opened), Arc::clone(&seen));
+        tokio::spawn(async move { opened.follow(&seen).await })
+    };
+    // NOTE: a subscriber begins at the end of the log; it must be there before the first command.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let commands = WARM + (f64::from(bench.plan.rate) * duration.as_secs_f64()) as u64;
+    let result = paced(&opened, &seen, f64::from(bench.plan.rate), commands, bench.plan.payload).await;
+    let result = match result {
+        Err(_) if follower.is_finished() => {
+            follower.await.unwrap_or_else(|error| Err(Failure::new("follow", error))).and(result)
+        }
+        result => {
+            follower.abort();
+            // NOTE: it holds the store open until it has ended.
+            let _ = follower.await;
+            result
+        }
+    };
+    opened.close().await?;
+    result
+}
+
+/// Sends the commands when they are due, and waits until the subscriber has seen all.
+pub(super) async fn paced(
+    opened: &Arc<dyn Opened>,
+    seen: &Arc<Seen>,
+    rate: f64,
+    commands: u64,
+    payload: usize,
+) -> Result<Vec<Duration>, Failure> {
+    let started = Instant::now() + Duration::from_millis(20);
+    let due = move |number: u64| started + Duration::from_secs_f64(number as f64 / rate);
+    let (failures, mut failed) = mpsc::channel::<Failure>(1);
+    let stopped = Arc::new(AtomicBool::new(false));
+    let pacer = {
+        let (opened, runtime, stopped) = (Arc::clone(opened), Handle::current(), Arc::clone(&stopped));
+        std::thread::spawn(move || {
+            for number in 0..commands {
+                wait_until(due(number));
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (opened, failures) = (Arc::clone(&opened), failures.clone());
+                runtime.spawn(async move {
+                    // NOTE: a new stream for each, so that none waits for another.
+                    let event = sample(number, number, payload, Tagging::Spread(1000));
+                    if let Err(failure) = opened.command(number, event).await {
+                        // NOTE: one is enough; who comes behind finds the channel full or closed.
+                        let _ = failures.try_send(failure);
+                    }
+                });
+            }
+        })
+    };
+    let patience = due(commands) + PATIENCE;
+    let result = loop {
+        if let Ok(failure) = failed.try_recv() {
+            break Err(failure);
+        }
+        if seen.len() as u64 >= commands {
+            let latency = |(number, at): (u64, Instant)| at.saturating_duration_since(due(number));
+            break Ok(seen.take().into_iter().filter(|(number, _)| *number >= WARM).map(latency).collect());
+        }
+        if Instant::now() > patience {
+            let reason = format!("expected {commands} events, saw {} in time", seen.len());
+            break Err(Failure::new("follow", reason));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    stopped.store(true, Ordering::Relaxed);
+    let joined = tokio::task::spawn_blocking(move || pacer.join().is_ok()).await;
+    if joined.unwrap_or(false) { result } else { Err(Failure::new("send commands", "the pacing thread panicked")) }
+}
+
+/// Sleeps, and turns on the spot for the last moment, because a sleep ends late.
+fn wait_until(due: Instant) {
+    const SPIN: Duration = Duration::from_micros(100);
+    std::thread::sleep(due.saturating_duration_since(Instant::now() + SPIN));
+    while Instant::now() < due {
+        std::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contender::{Append, Sample};
+
+    /// Tells its follower at once, but for the first command, which stalls it.
+    struct Stalls {
+        sender: mpsc::UnboundedSender<Vec<u8>>,
+        receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<u8>>>,
+    }
+
+    #[async_trait]
+    impl Opened for Stalls {
+        async fn append(&self, _: Append) -> Result<u64, Failure> {
+            Err(Failure::new("append", "not asked"))
+        }
+
+        async fn command(&self, _: u64, event: Sample) -> Result<(), Failure> {
+            self.sender.send(event.payload).map_err(|error| Failure::new("send", error))
+        }
+
+        async fn follow(&self, seen: &Seen) -> Result<(), Failure> {
+            let mut receiver = self.receiver.lock().await;
+            let mut waiting = true;
+            while let Some(payload) = receiver.recv().await {
+                if std::mem::take(&mut waiting) {
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                }
+                seen.saw(&payload);
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stall_counts_for_all_commands_that_were_due_meanwhile() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let stalls = Arc::new(Stalls { sender, receiver: tokio::sync::Mutex::new(receiver) });
+        let opened: Arc<dyn Opened> = Arc::clone(&stalls) as _;
+        let seen = Arc::new(Seen::default());
+        let follower = {
+            let (opened, seen) = (Arc::clone(&opened), Arc::clone(&seen));
+            tokio::spawn(async move { opened.follow(&seen).await })
+        };
+        // Due every millisecond: those from WARM on are due while the first 400 ms are stalled.
+        let latencies = paced(&opened, &seen, 1000.0, WARM + 100, 120).await.unwrap();
+        follower.abort();
+        assert_eq!(latencies.len(), 100);
+        let late = latencies.iter().filter(|latency| **latency >= Duration::from_millis(100)).count();
+        assert!(late >= 100, "only {late} of 100 commands were found late");
+    }
+}

@@ -1,0 +1,222 @@
+//! From a command to its view, at a steady rate: until a background view that is read shows it, and until a commit with an inline
+//! view is acknowledged, beside what an `fdatasync` takes at the same rate.
+//!
+//! The load is open, as in [`latency`]: latencies count from when a command was due.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::prelude::*;
+use es_core::projection::{ProjectionHandle, ProjectionOptions, Supervisor};
+use es_core::view::{View, Views};
+use es_rocksdb::{Durability, Options};
+use serde::{Deserialize, Serialize};
+
+use super::{Workload, latency};
+use crate::contender::{Append, Failure, Opened, Sample, Seen, Task};
+use crate::domain::{AddLine, Order, OrderEvent};
+use crate::limits::file;
+use crate::ours::ES_ROCKSDB;
+use crate::report::stats::{Unit, percentile};
+use crate::run::Bench;
+
+pub(crate) const VIEW_LATENCY: &str = "view-latency";
+
+const PERCENTILES: [(&str, f64); 3] = [(latency::P50, 0.5), (latency::P99, 0.99), ("max", 1.0)];
+/// How long one command may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is shown of an order, and, under [`TOTAL`], of all orders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lines {
+    lines: u64,
+    cents: u64,
+}
+
+const ORDERS: View<String, Lines> = View::new("orders");
+/// One row that every command changes.
+const TOTAL: View<(), Lines> = View::new("total");
+
+/// The lines and the sum of each order, and of all.
+#[derive(Debug, Clone, Copy)]
+struct OrderSums;
+
+impl Projection for OrderSums {
+    type Event = OrderEvent;
+    const NAME: &'static str = "order-sums";
+
+    fn apply(&self, event: &OrderEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let (lines, cents) = match event {
+            OrderEvent::Added(line) => (1, line.cents * u64::from(line.quantity)),
+            OrderEvent::Removed(_) => (0, 0),
+        };
+        let add = |sums: &mut Lines| (sums.lines, sums.cents) = (sums.lines + lines, sums.cents + cents);
+        rows.view(&ORDERS)?.update(&context.stream().as_str().to_owned(), add)?;
+        rows.view(&TOTAL)?.update(&(), add)
+    }
+}
+
+/// When the view changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// In the background: a command is done when the view, read, shows it.
+    Background,
+    /// In the commit of the events: a command is done when it is acknowledged.
+    Inline,
+}
+
+impl Mode {
+    fn case(self, percentile: &str) -> String {
+        match self {
+            Self::Background => format!("shown in the background, {percentile}"),
+            Self::Inline => format!("committed inline, {percentile}"),
+        }
+    }
+}
+
+pub(crate) struct ViewLatency;
+
+#[async_trait]
+impl Workload for ViewLatency {
+    fn name(&self) -> &'static str {
+        VIEW_LATENCY
+    }
+
+    fn about(&self) -> &'static str {
+        "from a command to its view at a steady rate, in the background and inline: p50, p99, max, beside those of fdatasync"
+    }
+
+    fn task(&self) -> Task {
+        Task::Project
+    }
+
+    fn is_ours_alone(&self) -> bool {
+        true
+    }
+
+    async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
+        if !bench.takes_part(ES_ROCKSDB) {
+            return Ok(());
+        }
+        let (duration, rate) = (bench.plan.seconds * 3, f64::from(bench.plan.rate));
+        for round in 0..bench.plan.rounds {
+            bench.say(VIEW_LATENCY, &format!("{rate} commands per second, round {}", round + 1));
+            let folder = bench.folder()?;
+            let syncs = file::syncs(folder.path(), rate, duration, bench.shape.commit + bench.shape.event)?;
+            for mode in [Mode::Background, Mode::Inline] {
+                let latencies = measure(bench, mode, duration).await?;
+                note(bench, mode, latency::FSYNC, &syncs);
+                note(bench, mode, ES_ROCKSDB, &latencies);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn note(bench: &mut Bench, mode: Mode, who: &str, latencies: &[Duration]) {
+    let micros: Vec<f64> = latencies.iter().map(|latency| latency.as_secs_f64() * 1e6).collect();
+    for (name, share) in PERCENTILES {
+        bench.report.add(VIEW_LATENCY, &mode.case(name), who, Unit::Microseconds, percentile(&micros, share));
+    }
+}
+
+async fn measure(bench: &Bench, mode: Mode, duration: Duration) -> Result<Vec<Duration>, Failure> {
+    let (folder, rate) = (bench.folder()?, f64::from(bench.plan.rate));
+    let commands = latency::WARM + (rate * duration.as_secs_f64()) as u64;
+    run(folder.path(), mode, rate, commands, bench.plan.payload).await
+}
+
+async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -> Result<Vec<Duration>, Failure> {
+    let options = Options::new().durability(Durability::Sync);
+    let options = if mode == Mode::Inline { options.inline(OrderSums) } else { options };
+    let store = options.open(folder).await.map_err(|error| Failure::new("open the store", error))?;
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    let views = Views::of::<OrderSums>(Arc::clone(&shared));
+    let seen = Arc::new(Seen::default());
+    let supervisor = Supervisor::new(Arc::clone(&shared));
+    let supervisor = match mode {
+        Mode::Background => supervisor.projection(OrderSums, ProjectionOptions::new()),
+        Mode::Inline => supervisor,
+    };
+    let running = supervisor.start().map_err(|error| Failure::new("start a projection", error))?;
+    let viewed = Viewed {
+        repository: Repository::new(shared).without_snapshots(),
+        views: views.clone(),
+        projection: running.projection(OrderSums::NAME).cloned(),
+        seen: Arc::clone(&seen),
+    };
+    let opened: Arc<dyn Opened> = Arc::new(viewed);
+    let latencies = latency::paced(&opened, &seen, rate, commands, payload).await?;
+    drop(opened);
+    running.shutdown(PATIENCE).await.map_err(|error| Failure::new("end a projection", error))?;
+    let total = views.view(&TOTAL).get(&()).await.map_err(|error| Failure::new("read the view", error))?;
+    let lines = total.map_or(0, |total| total.lines);
+    if lines != commands {
+        return Err(Failure::new("read the view", format!("expected {commands} lines in total, found {lines}")));
+    }
+    store.close().await.map_err(|error| Failure::new("close the store", error))?;
+    Ok(latencies)
+}
+
+/// A repository whose commands are done when their view is.
+struct Viewed {
+    repository: Repository<Order>,
+    views: Views,
+    /// Nothing where it runs inline.
+    projection: Option<ProjectionHandle>,
+    seen: Arc<Seen>,
+}
+
+impl Viewed {
+    async fn check(&self, order: &str) -> Result<(), Failure> {
+        let shown = self.views.view(&ORDERS).get(&order.to_owned()).await;
+        match shown.map_err(|error| Failure::new("read the view", error))? {
+            Some(Lines { lines: 1, .. }) => Ok(()),
+            other => Err(Failure::new("read the view", format!("expected one line of {order}, found {other:?}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Opened for Viewed {
+    async fn append(&self, _: Append) -> Result<u64, Failure> {
+        Err(Failure::new("append", "not offered"))
+    }
+
+    async fn command(&self, stream: u64, event: Sample) -> Result<(), Failure> {
+        let line = serde_json::from_slice(&event.payload).map_err(|error| Failure::new("make a command", error))?;
+        let executed = self.repository.execute(&stream, AddLine(line)).await;
+        let executed = executed.map_err(|error| Failure::new("execute", error))?;
+        let order = format!("{}-{stream}", crate::domain::CATEGORY);
+        match &self.projection {
+            Some(projection) => {
+                let shown = projection.wait_for(executed.position, PATIENCE).await;
+                shown.map_err(|error| Failure::new("wait for the view", error))?;
+                self.check(&order).await?;
+                self.seen.saw(&event.payload);
+                Ok(())
+            }
+            None => {
+                self.seen.saw(&event.payload);
+                self.check(&order).await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_command_behind_the_warm_ones_has_a_latency_in_both_modes() {
+        for mode in [Mode::Background, Mode::Inline] {
+            let folder = tempfile::tempdir().unwrap();
+            let latencies = run(folder.path(), mode, 2000.0, latency::WARM + 50, 200).await.unwrap();
+            assert_eq!(latencies.len(), 50, "{mode:?}");
+            assert!(latencies.iter().all(|latency| !latency.is_zero()));
+        }
+    }
+}
