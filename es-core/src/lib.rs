@@ -139,6 +139,7 @@ mod context;
 mod decision;
 pub mod event;
 pub mod group;
+pub mod loss;
 pub mod name;
 pub mod prelude;
 pub mod projection;

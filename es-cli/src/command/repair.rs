@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use es_core::RecordedEvent;
-use es_rocksdb::{Damage, Loss, RepairError, Repaired, Report, Salvage};
+use es_core::loss::{self, Forgotten};
+use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
 use serde::Serialize;
 
 use super::snapshots;
@@ -67,6 +68,8 @@ struct Made<'a> {
     events: u64,
     rows_and_keys: u64,
     snapshots_dropped: u64,
+    projections_forgotten: u64,
+    groups_set_back: u64,
     set_aside: u64,
     set_aside_in: Option<&'a Path>,
 }
@@ -95,6 +98,8 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
     };
     // NOTE: a snapshot of a state behind the cut would be ahead of its stream. Snapshots are made anew from the events.
     let dropped = if made.is_new_id { snapshots::drop_all(to).await? } else { 0 };
+    // NOTE: and so would views, checkpoints and consumers be: the next events would get positions that they take for done.
+    let forgotten = if made.is_new_id { forget(to).await? } else { Forgotten::default() };
     shown.repaired = Some(Made {
         folder: &made.folder,
         store_id: made.id.to_string(),
@@ -102,12 +107,22 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
         events: made.events,
         rows_and_keys: made.entries,
         snapshots_dropped: dropped,
+        projections_forgotten: forgotten.projections,
+        groups_set_back: forgotten.groups,
         set_aside: made.set_aside,
         set_aside_in: (made.set_aside > 0).then_some(&lost_and_found.path),
     });
     shown.command = None;
-    say(json, || done_in_words(folder, &made, dropped, &lost_and_found.path), &shown)?;
+    say(json, || done_in_words(folder, &made, (dropped, forgotten), &lost_and_found.path), &shown)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Brings what follows the log back to what is left of it.
+async fn forget(folder: &Path) -> Result<Forgotten, Failure> {
+    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let forgotten = loss::forget(&store).await;
+    store.close().await?;
+    Ok(forgotten?)
 }
 
 impl<'a> Shown<'a> {
@@ -217,7 +232,12 @@ fn in_words(shown: &Shown<'_>) -> String {
     lines.join("\n")
 }
 
-fn done_in_words(damaged: &Path, made: &Repaired, dropped: u64, lost_and_found: &Path) -> String {
+fn done_in_words(
+    damaged: &Path,
+    made: &Repaired,
+    (dropped, forgotten): (u64, Forgotten),
+    lost_and_found: &Path,
+) -> String {
     let Repaired { folder, id, is_new_id, events, entries, set_aside, .. } = made;
     let events = count(*events, "event", "events");
     let mut lines = vec![format!("repaired: {events}, {entries} rows and keys, verified, in {}", folder.display())];
@@ -225,8 +245,11 @@ fn done_in_words(damaged: &Path, made: &Repaired, dropped: u64, lost_and_found: 
         lines
             .push(format!("it has a new store id, {id}: it is not the same history any more; begin new backups of it"));
         lines.push(format!(
-            "{} dropped; rows and unique keys are as they were",
-            count(dropped, "snapshot", "snapshots")
+            "{} dropped, the views of {} removed (they are built again), {} set back to the end of the log; other rows and \
+             unique keys are as they were",
+            count(dropped, "snapshot", "snapshots"),
+            count(forgotten.projections, "projection", "projections"),
+            count(forgotten.groups, "consumer group or reactor", "consumer groups and reactors")
         ));
     }
     if *set_aside > 0 {

@@ -2,8 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use es_core::{Commit, EventType, ExpectedRevision, NewEvent, snapshot};
+use es_core::group::{ConsumerGroup, StartAt};
+use es_core::projection::{ApplyError, ProjectedEvent, Projection, ProjectionOptions, Rows, Supervisor};
+use es_core::view::{View, Views};
+use es_core::{
+    Commit, DecodeEventError, EventContext, EventStore, EventType, Events, ExpectedRevision, NewEvent, Query, RawEvent,
+    snapshot,
+};
+use es_rocksdb::RocksDbStore;
 use serde_json::{Value, json};
 
 use crate::support::{Folder, stream};
@@ -118,4 +127,99 @@ fn a_loss_must_be_named_and_what_can_be_read_is_set_aside() {
     assert!(export.ends_with(&aside) && aside.lines().count() == 1000);
     folder.done(&["--store", "new", "import", "new.lost-and-found.jsonl"]);
     assert_eq!(folder.json(&["--store", "new", "info"])["head"], json!(1000));
+}
+
+const HEARD: View<u8, u64> = View::new("heard");
+
+/// Counts the events.
+struct Heard;
+
+impl Projection for Heard {
+    type Event = Number;
+    const NAME: &'static str = "heard";
+
+    fn apply(&self, _: &Number, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        rows.view(&HEARD)?.update(&0, |events| *events += 1)
+    }
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Number {
+    number: u64,
+}
+
+impl ProjectedEvent for Number {
+    fn types() -> std::collections::BTreeSet<EventType> {
+        [EventType::new("t").unwrap()].into()
+    }
+
+    fn read(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> {
+        Ok(serde_json::from_slice::<Self>(event.payload).expect("a number").into())
+    }
+}
+
+/// Everything that a view and a group show of a store, once they have got to its end: the view's count, and what the group was
+/// given.
+fn follow(folder: &Folder, name: &str) -> (u64, u64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(follow_to_the_end(folder, name))
+}
+
+async fn follow_to_the_end(folder: &Folder, name: &str) -> (u64, u64) {
+    let patience = Duration::from_secs(60);
+    let opened = RocksDbStore::open(folder.path(name)).await.unwrap();
+    let store: Arc<dyn EventStore> = Arc::new(opened.clone());
+    let head = store.head().await.unwrap();
+    let running = Supervisor::new(Arc::clone(&store)).projection(Heard, ProjectionOptions::new()).start().unwrap();
+    running.projection(Heard::NAME).unwrap().wait_for(head, patience).await.unwrap();
+    running.shutdown(patience).await.unwrap();
+    let heard = Views::of::<Heard>(Arc::clone(&store)).view(&HEARD).get(&0).await.unwrap().unwrap_or_default();
+
+    let group = ConsumerGroup::new("printers", Query::all())
+        .start_at(StartAt::Beginning)
+        .open(Arc::clone(&store))
+        .await
+        .unwrap();
+    let consumer = group.consumer();
+    let mut given = 0;
+    loop {
+        tokio::select! {
+            biased;
+            delivery = consumer.next() => delivery.unwrap().expect("it is open").ack().await.unwrap(),
+            finished = group.wait_for(head.unwrap()) => break finished.unwrap(),
+        }
+        given += 1;
+    }
+    group.close().await.unwrap();
+    drop(store);
+    opened.close().await.unwrap();
+    (heard, given)
+}
+
+/// Views, checkpoints and consumers stand where the log has been. Were they kept when it loses its end, the next events would get
+/// positions that they take for done, and would be passed over in silence.
+#[test]
+fn what_follows_the_log_hears_of_events_that_come_in_the_place_of_lost_ones() {
+    let folder = folder();
+    assert_eq!(follow(&folder, "store"), (2000, 2000));
+    folder.done(&["compact"]);
+    let log = tables(&folder).into_iter().rev().take(2);
+    log.for_each(|table| fs::remove_file(table).unwrap());
+    let shown = folder.run(&["repair", "--json"]);
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    let loss = shown["loss"]["events"].as_u64().unwrap();
+    assert!(loss > 0, "{shown}");
+    let repaired = folder.json(&["repair", "--to", "new", "--accept-loss", &loss.to_string()])["repaired"].take();
+    assert_eq!(
+        (&repaired["projections_forgotten"], &repaired["groups_set_back"]),
+        (&json!(1), &json!(1)),
+        "{repaired}"
+    );
+
+    let left = 2000 - loss;
+    for number in 0..5 {
+        let data = format!("{{\"number\":{number}}}");
+        folder.done(&["--store", "new", "append", "c-1", "--type", "t", "--data", &data]);
+    }
+    assert_eq!(follow(&folder, "new"), (left + 5, 5));
 }

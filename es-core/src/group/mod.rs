@@ -70,6 +70,7 @@ pub use consumer::{Consumer, Delivery, Nack};
 pub use delivery_key::DeliveryKey;
 pub use error::{GroupError, OpenGroupError, SettleError};
 pub use rows::{Parked, Skipped};
+pub(crate) use rows::{TABLES, set_back};
 pub use running::{GroupStatus, RunningGroup};
 
 pub(crate) use state::Verdict;
@@ -136,7 +137,7 @@ impl ConsumerGroup {
     #[must_use]
     pub fn new(name: impl Into<String>, query: impl Into<Query>) -> Self {
         Self {
-            table: "consumer-groups",
+            table: rows::TABLES[0],
             name: name.into(),
             query: query.into(),
             key: Arc::new(|event| event.stream.as_str().to_owned()),

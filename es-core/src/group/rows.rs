@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventId, Timestamp};
 use crate::name::{NameError, Table, Tag};
 use crate::revision::Position;
-use crate::store::{Commit, EventStore, RowScan, StoreError};
+use crate::store::{Commit, CommitError, EventStore, RowScan, StoreError};
 
 /// How many rows are read at once.
 const SCAN: usize = 1_000;
@@ -75,6 +75,53 @@ pub struct Skipped {
     pub reason: String,
     /// When.
     pub skipped_at: Timestamp,
+}
+
+/// The tables of consumer groups and of reactors.
+pub(crate) const TABLES: [&str; 2] = ["consumer-groups", "reactors"];
+
+/// Sets every group that is ahead of the log back to its end, and returns how many there were.
+pub(crate) async fn set_back(store: &dyn EventStore, head: Option<Position>) -> Result<u64, CommitError> {
+    let mut set_back = 0;
+    for table in TABLES {
+        for name in names(store, table).await? {
+            let rows = GroupRows::new(table, &name).map_err(|error| StoreError::damaged(table, error.to_string()))?;
+            let Some(before) = rows.state(store).await? else { continue };
+            let mut stored = rows.decode_state(&before)?;
+            let is_there = |position: &Position| Some(*position) <= head;
+            let lost: Vec<_> = rows.parked(store).await?.into_iter().filter(|it| !is_there(&it.position)).collect();
+            if stored.checkpoint <= head && stored.ahead.iter().all(is_there) && lost.is_empty() {
+                continue;
+            }
+            stored.checkpoint = stored.checkpoint.min(head);
+            stored.ahead.retain(is_there);
+            stored.failures.retain(|(position, _)| is_there(position));
+            (stored.epoch, stored.sequence) = (stored.epoch.saturating_add(1), 0);
+            let (commit, _) = rows.advance(Some(before), &stored)?;
+            let commit = lost.iter().try_fold(commit, |commit, parked| rows.park(commit, parked.position, None))?;
+            store.commit(commit).await?;
+            set_back += 1;
+        }
+    }
+    Ok(set_back)
+}
+
+/// The names of the groups of a table.
+async fn names(store: &dyn EventStore, table: &'static str) -> Result<Vec<String>, StoreError> {
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let mut scan = RowScan::new(Table::well_known(table), Vec::new(), SCAN);
+        scan.after = after.take();
+        let rows = store.rows(scan).await?;
+        let states = rows.iter().filter_map(|row| row.key.strip_suffix(b"\0s"));
+        // NOTE: a name has no control characters, so that no other row looks like one of a state.
+        let of_states = states.filter(|name| !name.contains(&0)).filter_map(|name| std::str::from_utf8(name).ok());
+        names.extend(of_states.map(str::to_owned));
+        match rows.last() {
+            Some(last) if rows.len() == SCAN => after = Some(last.key.clone()),
+            _ => return Ok(names),
+        }
+    }
 }
 
 /// The rows of one group.

@@ -32,6 +32,7 @@ pub use generation::{
     table,
 };
 pub use live::{Live, LiveError, LiveEvents};
+pub(crate) use place::forget;
 pub use place::{Place, remove_generation, view_tables};
 pub use rows::{ApplyError, Rows};
 pub use worker::{
@@ -39,7 +40,7 @@ pub use worker::{
     ProjectionOptions, ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError,
     Status, Supervisor, VerbError, WaitError, metrics,
 };
-pub(crate) use worker::{check_audit, is_any_parked};
+pub(crate) use worker::{check_audit, is_any_parked, machinery_rows};
 
 use crate::aggregate::EventContext;
 use crate::event::RecordedEvent;

@@ -7,8 +7,8 @@ use futures_util::future::try_join_all;
 
 use crate::name::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
-use crate::projection::generation::{Generation, table};
-use crate::projection::{Folder, Outcome, Projection, Rows, Wave};
+use crate::projection::generation::{Generation, generations_table, table};
+use crate::projection::{Folder, Generations, Outcome, Projection, Rows, Wave, machinery_rows};
 use crate::store::{Commit, CommitError, EventStore, RowChange, RowScan, StoreError};
 
 /// Where in a store the rows of one generation of a view stand.
@@ -190,6 +190,27 @@ pub async fn remove_generation(
     }
     remove_rows(store, &checkpoints_table(), notes, at_once).await?;
     Ok(removed)
+}
+
+/// Removes all that there is of a projection, its row in the table of generations last.
+pub(crate) async fn forget(
+    store: &dyn EventStore,
+    projection: &str,
+    generations: &Generations,
+    at_once: usize,
+) -> Result<(), CommitError> {
+    // NOTE: retired generations may have rows as well; their numbers are below that of the last one.
+    let last = generations.last.max(generations.active.map(|build| build.generation));
+    let mut generation = Some(Generation::FIRST).filter(|first| last >= Some(*first));
+    while let Some(number) = generation {
+        remove_generation(store, projection, number, at_once).await?;
+        generation = Some(number.next()).filter(|next| last >= Some(*next));
+    }
+    let (table, prefix) = machinery_rows(projection);
+    remove_rows(store, &table, prefix, at_once).await?;
+    let key = Bytes::copy_from_slice(projection.as_bytes());
+    store.commit(Commit::new().delete_row(generations_table(), key)).await?;
+    Ok(())
 }
 
 async fn remove_rows(store: &dyn EventStore, table: &Table, prefix: Bytes, at_once: usize) -> Result<u64, CommitError> {

@@ -43,7 +43,7 @@ impl<R: Reactor> ReactorRunner<R> {
             .ordered_by(move |event| key_of.key(event))
             // NOTE: each delivery is answered by the worker that has it, which watches the time itself.
             .answer_within(None);
-        group.table = "reactors";
+        group.table = group::TABLES[1];
         Self { reactor, group, concurrency: NonZeroUsize::MIN.saturating_add(7), timeout: Duration::from_secs(30) }
     }
 

@@ -33,5 +33,6 @@ pub use operator::{AUDIT_STREAM_PREFIX, Operator, VerbError};
 pub use options::{MAX_PARTITIONS, ProjectionOptions, RebuildErrors};
 pub(crate) use parked::is_any_parked;
 pub use parked::{ParkedEvent, ParkedKey};
+pub(crate) use rows::machinery_rows;
 pub use status::{LastError, ProjectionState, RebuildStatus, Status};
 pub use supervisor::{GaveUp, ProjectionHandle, Running, ShutdownError, StartError, Supervisor, WaitError};

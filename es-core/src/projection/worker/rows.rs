@@ -36,6 +36,11 @@ pub(crate) fn table() -> Table {
     Table::well_known("es.projections")
 }
 
+/// Where the rows of the machinery of one projection stand: the table, and what their keys begin with.
+pub(crate) fn machinery_rows(projection: &str) -> (Table, Bytes) {
+    (table(), RowKeys::new(projection).prefix)
+}
+
 /// A generation whose rows are to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Retired {
