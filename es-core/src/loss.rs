@@ -6,6 +6,7 @@
 
 use crate::group;
 use crate::projection::{self, Generations, generations_table};
+use crate::repository;
 use crate::store::{CommitError, EventStore, RowScan};
 
 /// How many rows are looked at or removed at once.
@@ -18,10 +19,12 @@ pub struct Forgotten {
     pub projections: u64,
     /// Consumer groups and reactors that were set back to the end of the log. What they did for events that are lost is done.
     pub groups: u64,
+    /// Results of commands whose events are lost: those commands can be given again.
+    pub commands: u64,
 }
 
 /// Brings everything that follows the log back to the log that there is, after events at its end were lost: views of projections are
-/// removed, with what their operators had asked for; consumer groups and reactors that are ahead are set back to the end of the log.
+/// removed, with what their operators had asked for; results of commands whose events are lost are removed; consumer groups and reactors that are ahead are set back to the end of the log.
 /// Snapshots are not touched.
 ///
 /// Nothing else may have the store open. It can be called again when it was interrupted.
@@ -42,6 +45,7 @@ pub async fn forget(store: &dyn EventStore) -> Result<Forgotten, CommitError> {
             forgotten.projections += 1;
         }
     }
+    forgotten.commands = repository::forget_lost(store, AT_ONCE).await?;
     forgotten.groups = group::set_back(store, store.head().await?).await?;
     Ok(forgotten)
 }

@@ -70,6 +70,7 @@ struct Made<'a> {
     snapshots_dropped: u64,
     projections_forgotten: u64,
     groups_set_back: u64,
+    commands_forgotten: u64,
     set_aside: u64,
     set_aside_in: Option<&'a Path>,
 }
@@ -109,6 +110,7 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
         snapshots_dropped: dropped,
         projections_forgotten: forgotten.projections,
         groups_set_back: forgotten.groups,
+        commands_forgotten: forgotten.commands,
         set_aside: made.set_aside,
         set_aside_in: (made.set_aside > 0).then_some(&lost_and_found.path),
     });
@@ -245,11 +247,12 @@ fn done_in_words(
         lines
             .push(format!("it has a new store id, {id}: it is not the same history any more; begin new backups of it"));
         lines.push(format!(
-            "{} dropped, the views of {} removed (they are built again), {} set back to the end of the log; other rows and \
-             unique keys are as they were",
+            "{} dropped, the views of {} removed (they are built again), {} set back to the end of the log, the results \
+             of {} forgotten; other rows and unique keys are as they were",
             count(dropped, "snapshot", "snapshots"),
             count(forgotten.projections, "projection", "projections"),
-            count(forgotten.groups, "consumer group or reactor", "consumer groups and reactors")
+            count(forgotten.groups, "consumer group or reactor", "consumer groups and reactors"),
+            count(forgotten.commands, "command", "commands")
         ));
     }
     if *set_aside > 0 {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{NameError, StreamId, Table};
 use crate::repository::error::MachineryError;
 use crate::revision::Revision;
-use crate::store::{Commit, EventStore, StoreError};
+use crate::store::{Commit, CommitError, EventStore, RowScan, StoreError};
 
 /// What a caller calls a command, so that it is executed at most once: any text that is a [name](crate::name), unique for
 /// the aggregate, for example the id of a request.
@@ -68,6 +68,34 @@ pub(crate) struct ResultRow {
 
 fn table() -> Table {
     Table::well_known("commands")
+}
+
+/// Removes the results of commands whose events are not in the log any more, so that such a command can be given again; returns how
+/// many there were.
+pub(crate) async fn forget_lost(store: &dyn EventStore, at_once: usize) -> Result<u64, CommitError> {
+    let (mut forgotten, mut after) = (0, None);
+    loop {
+        let mut scan = RowScan::new(table(), Bytes::new(), at_once);
+        scan.after = after.take();
+        let rows = store.rows(scan).await?;
+        let mut commit = Commit::new();
+        for row in &rows {
+            let stream = row.key.split(|byte| *byte == 0).next().and_then(|name| std::str::from_utf8(name).ok());
+            let stream = stream.and_then(|name| StreamId::new(name).ok());
+            let result: Option<FirstResult> = serde_json::from_slice(&row.value).ok();
+            if let (Some(stream), Some(result)) = (stream, result)
+                && result.revision > store.revision(&stream).await?
+            {
+                commit = commit.delete_row(table(), row.key.clone());
+                forgotten += 1;
+            }
+        }
+        store.commit(commit).await?;
+        match rows.last() {
+            Some(last) if rows.len() == at_once => after = Some(last.key.clone()),
+            _ => return Ok(forgotten),
+        }
+    }
 }
 
 impl ResultRow {

@@ -23,6 +23,7 @@ use lru::LruCache;
 use tokio::runtime::Handle;
 
 pub use command_id::CommandId;
+pub(crate) use command_id::forget_lost;
 pub use error::{At, ExecuteError, LoadError, MachineryError};
 pub use execute::{Execute, Executed, Executing, Outcome};
 pub use load::Loaded;
