@@ -45,8 +45,8 @@ pub(crate) enum Command {
         args: Vec<String>,
     },
 
-    /// The long forms of the tests: kills, power failures, flipped bits, random comparison, decoding, schedules, backups,
-    /// fuzzing. As they come they take most of a day; a table at the end says what became of each.
+    /// The long forms of the tests: kills, power failures, flipped bits, random comparison, decoding, schedules, repair,
+    /// projections, groups, backups, fuzzing. As they come they take most of a day; a table at the end says what became of each.
     Soak(SoakArgs),
 
     /// Fuzz what decodes bytes: records, keys, lines. Installs cargo-fuzz into the target folder where it is missing.
@@ -99,6 +99,9 @@ pub(crate) struct SoakArgs {
     /// How many schedules each test of the writer runs under.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) schedules: u32,
+    /// How many random runs projections get through, how often their process is killed, and how often groups and reactors crash.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) runs: u32,
     /// How often a backup is killed, and how often a restore.
     #[arg(long, default_value_t = 300)]
     pub(crate) backups: u32,
@@ -146,6 +149,7 @@ mod tests {
             cases: 5_000,
             inputs: 300_000,
             schedules: 100_000,
+            runs: 200,
             backups: 300,
             fuzz_seconds: 0,
         };

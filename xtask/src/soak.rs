@@ -28,7 +28,7 @@ struct Outcome {
     took: Duration,
 }
 
-fn stages(args: &SoakArgs) -> [Stage; 7] {
+fn stages(args: &SoakArgs) -> [Stage; 12] {
     let stage = |name, test, variable, rounds, unit| Stage { name, test, variable, rounds, unit };
     [
         stage("killed processes", ["es-tests", "kill", ""], "ES_CRASH_CYCLES", args.cycles, "kills"),
@@ -37,6 +37,11 @@ fn stages(args: &SoakArgs) -> [Stage; 7] {
         stage("a model", ["es-tests", "model", ""], "ES_MODEL_CASES", args.cases, "histories"),
         stage("decoding", ["es-tests", "decoding", ""], "ES_DECODING", args.inputs, "inputs each"),
         stage("schedules", ["es-schedules", "writer", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
+        stage("repair", ["es-rocksdb", "repair", ""], "ES_FLIPS", args.flips, "flips"),
+        stage("projections", ["es-tests", "projection_chaos", ""], "ES_PROJECTION_RUNS", args.runs, "runs"),
+        stage("killed projections", ["es-tests", "projection_kill", ""], "ES_PROJECTION_KILLS", args.runs, "kills"),
+        stage("consumer groups", ["es-tests", "group", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
+        stage("reactors", ["es-tests", "reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("killed backups", ["es-cli", "program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }
