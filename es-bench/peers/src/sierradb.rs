@@ -46,6 +46,7 @@ impl Contender for SierraDb {
             Task::ReadAll => Err("its log has no order over partitions"),
             Task::LoadSnapshot => Err("a store without aggregates"),
             Task::Follow => Err("subscriptions are a matter of its server"),
+            Task::Project => Err("views are measured of this project alone"),
         }
     }
 
