@@ -1,4 +1,5 @@
-//! A store from whose log a range of positions was removed, as a retention does.
+//! A store from whose log ranges of positions are gone at once, whatever stream they are of. For what really removes events, see
+//! `es_core::retention`.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,31 +14,31 @@ use es_core::{
 
 /// A store in front of another one, that does not show some of its events.
 #[derive(Debug)]
-pub struct WithoutRange {
+pub struct WithGaps {
     inner: Arc<dyn EventStore>,
-    removed: Mutex<Option<RangeInclusive<u64>>>,
+    removed: Mutex<Vec<RangeInclusive<u64>>>,
 }
 
-impl WithoutRange {
+impl WithGaps {
     /// Shows all events yet.
     #[must_use]
     pub fn new(inner: Arc<dyn EventStore>) -> Self {
         Self { inner, removed: Mutex::default() }
     }
 
-    /// The events at these positions are gone.
+    /// The events at these positions are gone, too.
     pub fn remove(&self, positions: RangeInclusive<u64>) {
-        *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = Some(positions);
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).push(positions);
     }
 
     fn has(&self, event: &RecordedEvent) -> bool {
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        removed.as_ref().is_none_or(|removed| !removed.contains(&event.position.get()))
+        !removed.iter().any(|removed| removed.contains(&event.position.get()))
     }
 }
 
 #[async_trait]
-impl EventStore for WithoutRange {
+impl EventStore for WithGaps {
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         self.inner.commit(commit).await
     }

@@ -12,7 +12,7 @@ use es_core::{
     StreamId,
 };
 use es_tests::crash::{Random, number, seed};
-use es_tests::removed::WithoutRange;
+use es_tests::removed::WithGaps;
 use es_tests::stores::on_every_store;
 
 type Store = Arc<dyn EventStore>;
@@ -323,7 +323,7 @@ fn a_paused_group_stays_paused() {
 fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
     on_every_store(async |store| {
         append(&store, 30, 1).await;
-        let with_gap = Arc::new(WithoutRange::new(Arc::clone(&store)));
+        let with_gap = Arc::new(WithGaps::new(Arc::clone(&store)));
         let shared: Store = with_gap.clone();
         let running = open(group(), &shared).await;
         let consumer = running.consumer();

@@ -3,22 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use es_core::projection::{
     ApplyError, Operator, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Rows, Running,
     Supervisor, active, applied, table,
 };
-use es_core::retention::{Retained, Scavenge, ScavengeReport};
+use es_core::store::InvalidCommit;
 use es_core::store::memory::MemoryStore;
-use es_core::store::{Batch, HeadWatch, InvalidCommit, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
-    Commit, CommitError, Committed, Event, EventContext, EventId, EventStore, EventType, Events, ExpectedRevision,
-    LogRead, NewEvent, Position, Query, RecordedEvent, RetryPolicy, Revision, StoreError, StreamId, StreamRead,
-    Subscription, Table, UniqueKey, Upcast,
+    Commit, CommitError, Event, EventContext, EventStore, EventType, Events, ExpectedRevision, LogRead, NewEvent,
+    Position, Query, RetryPolicy, StoreError, StreamId, Subscription, Table, Upcast,
 };
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};
+use es_tests::removed::WithGaps;
 use es_tests::stores::{on_every_store, rocksdb};
 use serde::{Deserialize, Serialize};
 
@@ -115,65 +113,6 @@ fn r17_a_rebuild_during_an_import_passes_nothing() {
     });
 }
 
-/// A store in front of another one, from whose log some events are gone, as a retention leaves it. A read still says how far
-/// it has looked.
-#[derive(Debug)]
-struct Holey {
-    inner: Arc<dyn EventStore>,
-    gone: fn(&RecordedEvent) -> bool,
-}
-
-#[async_trait]
-impl EventStore for Holey {
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        self.inner.commit(commit).await
-    }
-    async fn read_stream(&self, read: StreamRead) -> Result<es_core::store::EventStream, StoreError> {
-        self.inner.read_stream(read).await
-    }
-    async fn read_log(&self, read: LogRead) -> Result<es_core::store::EventStream, StoreError> {
-        let limit = read.limit;
-        let head = self.inner.head().await?;
-        let mut events = self.inner.read_log(LogRead { limit: None, ..read.clone() }).await?.collect().await?;
-        events.retain(|event| !(self.gone)(event));
-        events.truncate(limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)));
-        let scanned = read.scanned_to(head, &events);
-        Ok(es_core::store::EventStream::ready(Batch { events, scanned }))
-    }
-    async fn head(&self) -> Result<Option<Position>, StoreError> {
-        self.inner.head().await
-    }
-    fn watch_head(&self) -> HeadWatch {
-        self.inner.watch_head()
-    }
-    fn runs_inline(&self, projection: &str) -> bool {
-        self.inner.runs_inline(projection)
-    }
-
-    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        self.inner.revision(stream).await
-    }
-    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.inner.find(id).await
-    }
-    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        self.inner.owner(key).await
-    }
-    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
-        self.inner.row(table, key).await
-    }
-    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        self.inner.rows(scan).await
-    }
-    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        self.inner.retained(stream).await
-    }
-
-    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        self.inner.scavenge(how).await
-    }
-}
-
 /// R20 and R21 (KurrentDB #2034, #3449, #1468): a projection stood still for ever when the log that it came to had events
 /// removed that the one before had, or when its own checkpoint was within what was removed.
 #[test]
@@ -189,9 +128,10 @@ fn r20_r21_a_checkpoint_within_what_was_removed_goes_on_at_the_next_event() {
         for number in 0..20 {
             append(&*whole, number % 3, AccountEvent::Deposited { cents: 2 }).await;
         }
-        let gone = |event: &RecordedEvent| matches!(event.position.get(), 1..=10 | 30..=50 | 58..=60);
-        let holey: Arc<dyn EventStore> = Arc::new(Holey { inner: Arc::clone(&whole), gone });
-        let (running, ledger) = start(&holey, Ledger::<1>::default(), options().partitions(2).batch(4));
+        let with_gaps = WithGaps::new(Arc::clone(&whole));
+        [1..=10, 30..=50, 58..=60].into_iter().for_each(|gone| with_gaps.remove(gone));
+        let with_gaps: Arc<dyn EventStore> = Arc::new(with_gaps);
+        let (running, ledger) = start(&with_gaps, Ledger::<1>::default(), options().partitions(2).batch(4));
         ledger.wait_for(Position::new(60), PATIENCE).await.expect("it goes on");
         append(&*whole, 1, AccountEvent::Deposited { cents: 3 }).await;
         ledger.wait_for(Position::new(61), PATIENCE).await.expect("it follows");
