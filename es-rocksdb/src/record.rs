@@ -3,15 +3,19 @@
 //! The checksum covers every other byte, and these include position, stream and revision: a record that was moved
 //! under another key is found out by whoever reads it there.
 
+mod names;
+
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, NewEvent, Position, RecordedEvent,
     Revision, StreamId, Tag, Timestamp,
 };
 use uuid::Uuid;
+
+use names::{Name, Names};
 
 /// The version of the record format, its first byte.
 pub(crate) const RECORD_VERSION: u8 = 1;
@@ -268,24 +272,49 @@ fn checksum(record: &[u8]) -> u32 {
     crc32c::crc32c_append(before, record.get(CHECKED_FROM..).unwrap_or_default())
 }
 
-/// Reads records, and keeps the names that it has seen last: most records of a scan share stream and type.
+/// Reads records one after the other. It keeps what makes the next one cheaper; give it to the next batch of the same read.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
+    /// The stream of the last record: often that of the next one, too.
     stream: Option<StreamId>,
-    types: Vec<EventType>,
+    streams: Names<StreamId>,
+    types: Names<EventType>,
+    tags: Names<Tag>,
+    payloads: Payloads,
 }
 
-/// How many event types a [`Decoder`] keeps.
-const KEPT_TYPES: usize = 16;
+/// Where payloads are copied to: many share one allocation.
+#[derive(Debug, Default)]
+struct Payloads {
+    room: BytesMut,
+    next: usize,
+}
+
+/// The size of the first allocation that payloads share, and of the largest. One payload that somebody keeps keeps so much
+/// alive.
+const SHARED_BYTES: (usize, usize) = (1024, 16 * 1024);
+
+impl Payloads {
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() > SHARED_BYTES.0 {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.room.capacity() < payload.len() {
+            self.next = (self.next * 2).clamp(SHARED_BYTES.0, SHARED_BYTES.1);
+            self.room = BytesMut::with_capacity(self.next);
+        }
+        self.room.extend_from_slice(payload);
+        self.room.split().freeze()
+    }
+}
 
 impl Decoder {
     /// A decoder that knows a stream already.
     pub(crate) fn of_stream(stream: StreamId) -> Self {
-        Self { stream: Some(stream), types: Vec::new() }
+        Self { stream: Some(stream), ..Self::default() }
     }
 
-    /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once, and
-    /// nothing else is: to copy the whole record and slice it takes one allocation more, and keeps more alive.
+    /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once.
     ///
     /// # Errors
     /// [`RecordError`] for anything that [`draft`] and [`number`] have not written as it is.
@@ -299,8 +328,12 @@ impl Decoder {
         let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
         let revision = Revision::new(rest.u64("revision")?);
         let id = EventId::from_uuid(rest.uuid("event id")?);
-        let recorded_at = rest.time("recorded at")?;
-        let occurred_at = rest.time("occurred at")?;
+        let recorded_micros = rest.i64("recorded at")?;
+        let occurred_micros = rest.i64("occurred at")?;
+        let recorded_at = time("recorded at", recorded_micros)?;
+        // NOTE: most events say nothing of their own time, and a date takes long to work out.
+        let is_same = occurred_micros == recorded_micros;
+        let occurred_at = if is_same { recorded_at } else { time("occurred at", occurred_micros)? };
         let version = rest.u32("schema version")?;
         let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };
         let content_code = rest.u8("content type")?;
@@ -317,13 +350,13 @@ impl Decoder {
             (flags & FLAG_CAUSATION != 0).then(|| rest.uuid("causation id")).transpose()?.map(EventId::from);
         let content_type = rest.content_type(content_code)?;
         let stream = self.stream(rest.text("stream", usize::from(stream_len))?)?;
-        let event_type = self.event_type(rest.text("event type", usize::from(type_len))?)?;
-        let tags = rest.tags(tag_count)?;
+        let event_type = rest.name("event type", usize::from(type_len), &mut self.types)?;
+        let tags = rest.tags(tag_count, &mut self.tags)?;
         let metadata = match rest.take("metadata", metadata_len)? {
             [] => Metadata::new(),
             json => serde_json::from_slice(json).map_err(RecordError::Metadata)?,
         };
-        let payload = Bytes::copy_from_slice(rest.take("payload", payload_len)?);
+        let payload = self.payloads.copy(rest.take("payload", payload_len)?);
         rest.skip_extensions(extensions_len)?;
         rest.end()?;
         Ok(RecordedEvent {
@@ -347,21 +380,9 @@ impl Decoder {
 
     fn stream(&mut self, text: &str) -> Result<StreamId, RecordError> {
         match &self.stream {
-            Some(known) if *known == text => Ok(known.clone()),
-            _ => Ok(self.stream.insert(StreamId::new(text)?).clone()),
+            Some(last) if *last == text => Ok(last.clone()),
+            _ => Ok(self.stream.insert(self.streams.get(text)?).clone()),
         }
-    }
-
-    fn event_type(&mut self, text: &str) -> Result<EventType, RecordError> {
-        if let Some(known) = self.types.iter().find(|known| **known == text) {
-            return Ok(known.clone());
-        }
-        let event_type = EventType::new(text)?;
-        if self.types.len() == KEPT_TYPES {
-            self.types.clear();
-        }
-        self.types.push(event_type.clone());
-        Ok(event_type)
     }
 }
 
@@ -379,6 +400,10 @@ fn verify(record: &[u8]) -> Result<(), RecordError> {
         return Err(RecordError::Checksum { expected, found });
     }
     Ok(())
+}
+
+fn time(field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
+    DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })
 }
 
 /// What is left of a record while it is read. Every length is bounded by it.
@@ -427,13 +452,16 @@ impl<'a> Rest<'a> {
         self.array(field).map(Uuid::from_bytes)
     }
 
-    fn time(&mut self, field: &'static str) -> Result<Timestamp, RecordError> {
-        let found = self.array(field).map(i64::from_be_bytes)?;
-        DateTime::from_timestamp_micros(found).ok_or(RecordError::Time { field, found })
+    fn i64(&mut self, field: &'static str) -> Result<i64, RecordError> {
+        self.array(field).map(i64::from_be_bytes)
     }
 
     fn text(&mut self, field: &'static str, length: usize) -> Result<&'a str, RecordError> {
         std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
+    }
+
+    fn name<N: Name>(&mut self, field: &'static str, length: usize, names: &mut Names<N>) -> Result<N, RecordError> {
+        Ok(names.get(self.text(field, length)?)?)
     }
 
     fn content_type(&mut self, code: u8) -> Result<ContentType, RecordError> {
@@ -448,17 +476,17 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn tags(&mut self, count: u16) -> Result<BTreeSet<Tag>, RecordError> {
-        let mut tags = Vec::<Tag>::with_capacity(usize::from(count).min(es_core::store::MAX_TAGS));
+    fn tags(&mut self, count: u16, names: &mut Names<Tag>) -> Result<BTreeSet<Tag>, RecordError> {
+        let mut tags = BTreeSet::<Tag>::new();
         for _ in 0..count {
             let length = self.u16("length of a tag")?;
-            let tag = Tag::new(self.text("tag", usize::from(length))?)?;
+            let tag = self.name("tag", usize::from(length), names)?;
             if tags.last().is_some_and(|last| *last >= tag) {
                 return Err(RecordError::TagOrder { found: tag.as_str().to_owned() });
             }
-            tags.push(tag);
+            tags.insert(tag);
         }
-        Ok(tags.into_iter().collect())
+        Ok(tags)
     }
 
     /// Passes over the extensions by their lengths: a later version may have written some that this one does not know.

@@ -28,6 +28,7 @@ pub trait BatchSource: Send {
     /// - Batches are bounded: memory does not grow with the length of the log.
     /// - What is returned is the log as it was when the read was opened: an event recorded later is never returned.
     /// - After an error or `None` it is not called again.
+    /// - Whoever asks may give up waiting and ask again: nothing is lost or comes twice.
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError>;
 }
 
@@ -115,13 +116,20 @@ impl EventStream {
         })
     }
 
-    /// Fetches a batch; `false` behind the last.
+    /// Fetches a batch when nothing is ready; `false` behind the last.
     async fn fill(&mut self) -> Result<bool, StoreError> {
-        let Some(mut source) = self.source.take() else { return Ok(false) };
-        let Some(batch) = source.next_batch().await? else { return Ok(false) };
-        self.source = Some(source);
-        self.scanned = batch.scanned.or(self.scanned);
-        self.ready.extend(batch.events);
-        Ok(true)
+        let Some(source) = &mut self.source else { return Ok(false) };
+        match source.next_batch().await {
+            Ok(Some(batch)) => {
+                self.scanned = batch.scanned.or(self.scanned);
+                self.ready = batch.events.into();
+                Ok(true)
+            }
+            // NOTE: not taken out before: who gives up waiting and asks again would be told that nothing comes any more.
+            ended => {
+                self.source = None;
+                ended.map(|_| false)
+            }
+        }
     }
 }

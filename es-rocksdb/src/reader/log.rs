@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{LogRead, Position, RecordedEvent, StoreError};
 
-use super::{FIRST_EVENTS, Room};
-use crate::database::{Database, decode_at, item, place_of};
+use super::{FIRST_EVENTS, INLINE, Pace, Room};
+use crate::ahead::Ahead;
+use crate::database::{Database, Keeping, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, Sought, before, behind};
@@ -27,7 +28,10 @@ const REMEMBERED: usize = 2048;
 pub(crate) struct LogSource {
     shared: Arc<Shared>,
     scan: LogScan,
-    limits: ReadLimits,
+    pace: Pace,
+    decoder: Decoder,
+    /// What comes next from the disk, while the consumer has what came before.
+    ahead: Ahead<(Found, Decoder)>,
     ended: bool,
 }
 
@@ -60,22 +64,43 @@ impl LogSource {
             return None;
         }
         let scan = LogScan { left: read.limit, read, head, next };
-        Some(Self { shared, scan, limits, ended: false })
+        let (pace, decoder, ahead) = (Pace::new(limits), Decoder::default(), Ahead::none());
+        Some(Self { shared, scan, pace, decoder, ahead, ended: false })
     }
 
     /// From memory if what comes next is there, else from the disk.
-    async fn fetch(&self) -> Result<Found, StoreError> {
-        let limits = self.limits;
-        if let Some(found) = self.scan.remembered(&self.shared.tail, limits) {
-            let log_events_from_memory = found.events.len() as u64;
-            self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
-            return Ok(found);
-        }
-        let scan = self.scan.clone();
-        let found = self.shared.blocking(move |database| scan.fetch(database, limits)).await?;
+    async fn fetch(&mut self) -> Result<Found, StoreError> {
+        let fetched = match self.ahead.take().await {
+            Some(fetched) => fetched?,
+            None => {
+                if let Some(found) = self.scan.remembered(&self.shared.tail, self.pace.most) {
+                    let log_events_from_memory = found.events.len() as u64;
+                    self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
+                    return Ok(found);
+                }
+                let fetch = self.next_fetch();
+                self.shared.blocking(fetch).await?
+            }
+        };
+        let (found, decoder) = fetched;
+        self.decoder = decoder;
         let log_events_from_disk = found.events.len() as u64;
         self.shared.counters.add(Stats { log_events_from_disk, ..Stats::default() });
         Ok(found)
+    }
+
+    /// What fetches the next part from the disk.
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<(Found, Decoder), StoreError> + Send + 'static {
+        let (scan, limits, mut decoder) = (self.scan.clone(), self.pace.next(), std::mem::take(&mut self.decoder));
+        move |database| Ok((scan.fetch(database, limits, &mut decoder)?, decoder))
+    }
+
+    /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
+    fn go_ahead(&mut self) {
+        if !self.ended && !self.scan.is_remembered(&self.shared.tail) {
+            let fetch = self.next_fetch();
+            self.ahead.begin(&self.shared, fetch);
+        }
     }
 }
 
@@ -102,11 +127,17 @@ impl BatchSource for LogSource {
                 self.scan.read.scanned_to(Some(self.scan.head), &[])
             }
         };
+        self.go_ahead();
         Ok(Some(Batch { events, scanned }))
     }
 }
 
 impl LogScan {
+    /// Whether the tail has what comes next.
+    fn is_remembered(&self, tail: &Tail) -> bool {
+        self.read.direction == Direction::Forward && tail.has(self.next)
+    }
+
     /// What the tail has of a forward read: every event that it looks at is matched here, without an index.
     fn remembered(&self, tail: &Tail, limits: ReadLimits) -> Option<Found> {
         if self.read.direction == Direction::Backward {
@@ -129,24 +160,25 @@ impl LogScan {
         Some(Found { events, next: next.filter(|next| *next <= self.head) })
     }
 
-    fn fetch(&self, database: &Database, limits: ReadLimits) -> Result<Found, StoreError> {
+    fn fetch(&self, database: &Database, limits: ReadLimits, decoder: &mut Decoder) -> Result<Found, StoreError> {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
-            Cursor::All { .. } => self.scan(database, limits),
-            _ => self.filter(database, limits, &mut cursor),
+            Cursor::All { .. } => self.scan(database, limits, decoder),
+            _ => self.filter(database, limits, decoder, &mut cursor),
         }
     }
 
     /// Every event: one scan of the log. The log has no gaps; one found here is a loss.
-    fn scan(&self, database: &Database, limits: ReadLimits) -> Result<Found, StoreError> {
+    fn scan(&self, database: &Database, limits: ReadLimits, decoder: &mut Decoder) -> Result<Found, StoreError> {
         let direction = self.read.direction;
-        let mut keys = database.scan_log()?;
+        let mut room = Room::new(limits, self.left);
+        let (first, last) = self.span(room.events);
+        let keeping = if room.events > INLINE.events { Keeping::No } else { Keeping::Yes };
+        let mut keys = database.scan_log(first, last, keeping)?;
         match direction {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
-        let mut room = Room::new(limits, self.left);
-        let mut decoder = Decoder::default();
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut next = Some(self.next);
         while let Some(expected) = next.filter(|next| *next <= self.head) {
@@ -161,7 +193,7 @@ impl LogScan {
                 }
             };
             room.take(record.len());
-            events.push(decode_at(expected, record, &mut decoder)?);
+            events.push(decode_at(expected, record, decoder)?);
             next = behind(direction, expected);
             match direction {
                 Direction::Forward => keys.next(),
@@ -171,16 +203,35 @@ impl LogScan {
         Ok(Found { events, next: None })
     }
 
+    /// The first and the last position of the next so many events.
+    fn span(&self, events: usize) -> (Position, Position) {
+        let others = (events as u64).saturating_sub(1);
+        match self.read.direction {
+            Direction::Forward => {
+                let last = Position::new(self.next.get().saturating_add(others)).unwrap_or(self.head);
+                (self.next, last.min(self.head))
+            }
+            Direction::Backward => {
+                (Position::new(self.next.get().saturating_sub(others)).unwrap_or(Position::FIRST), self.next)
+            }
+        }
+    }
+
     /// The events that match: their positions from the indexes, then their records.
-    fn filter(&self, database: &Database, limits: ReadLimits, cursor: &mut Cursor<'_>) -> Result<Found, StoreError> {
+    fn filter(
+        &self,
+        database: &Database,
+        limits: ReadLimits,
+        decoder: &mut Decoder,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Found, StoreError> {
         let mut room = Room::new(limits, self.left);
-        let mut decoder = Decoder::default();
         let mut events = Vec::new();
         let mut next = Some(self.next);
         while let Some(from) = next.filter(|_| !room.is_used_up()) {
             let matches = Matches::find(cursor, self.read.direction, from, room.events.min(FETCH))?;
             next = matches.next;
-            for (event, bytes) in database.events(&matches.positions, &mut decoder)? {
+            for (event, bytes) in database.events(&matches.positions, decoder)? {
                 if room.is_used_up() {
                     // NOTE: fetched in vain; the next batch begins with it.
                     next = Some(event.position);

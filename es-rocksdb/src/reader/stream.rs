@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead};
 
-use super::{FIRST_EVENTS, INLINE, Room};
+use super::{FIRST_EVENTS, Pace, Room};
+use crate::ahead::Ahead;
 use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in};
 use crate::key;
 use crate::options::ReadLimits;
@@ -18,7 +19,10 @@ use crate::shared::Shared;
 pub(crate) struct StreamSource {
     shared: Arc<Shared>,
     scan: StreamScan,
-    limits: ReadLimits,
+    pace: Pace,
+    decoder: Decoder,
+    /// What comes next, while the consumer has what came before.
+    ahead: Ahead<(Found, Decoder)>,
     /// Whether a batch was read already. Only the first one is tried on the executor: it is all that most loads need.
     begun: bool,
     ended: bool,
@@ -45,21 +49,47 @@ struct Found {
 impl StreamSource {
     /// A read of a stream up to `head`, the position at which the log ended when it was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
+        let (pace, decoder) = (Pace::new(limits), Decoder::of_stream(read.stream.clone()));
         let scan = StreamScan { next: read.from, left: read.limit, read, head };
-        Self { shared, scan, limits, begun: false, ended: false }
+        Self { shared, scan, pace, decoder, ahead: Ahead::none(), begun: false, ended: false }
     }
 
     async fn fetch(&mut self) -> Result<Found, StoreError> {
         if !std::mem::replace(&mut self.begun, true) {
-            let limits = self.limits.at_most(INLINE);
-            match self.shared.cached(|database| self.scan.fetch(database, limits, Tier::Cached)) {
+            let limits = self.pace.first();
+            let fetch = |database: &Database| self.scan.fetch(database, limits, Tier::Cached, &mut self.decoder);
+            match self.shared.cached(fetch) {
                 Err(Fault::NotCached) => {}
                 Err(Fault::Store(error)) => return Err(error),
-                Ok(found) => return Ok(found),
+                Ok(found) => {
+                    self.pace.next();
+                    return Ok(found);
+                }
             }
         }
-        let (scan, limits) = (self.scan.clone(), self.limits);
-        self.shared.blocking(move |database| Ok(scan.fetch(database, limits, Tier::Any)?)).await
+        let (found, decoder) = match self.ahead.take().await {
+            Some(fetched) => fetched?,
+            None => {
+                let fetch = self.next_fetch();
+                self.shared.blocking(fetch).await?
+            }
+        };
+        self.decoder = decoder;
+        Ok(found)
+    }
+
+    /// What fetches the next part, from the disk where it must be.
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<(Found, Decoder), StoreError> + Send + 'static {
+        let (scan, limits, mut decoder) = (self.scan.clone(), self.pace.next(), std::mem::take(&mut self.decoder));
+        move |database| Ok((scan.fetch(database, limits, Tier::Any, &mut decoder)?, decoder))
+    }
+
+    /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
+    fn go_ahead(&mut self) {
+        if !self.ended && self.scan.left != Some(0) {
+            let fetch = self.next_fetch();
+            self.ahead.begin(&self.shared, fetch);
+        }
     }
 }
 
@@ -73,6 +103,7 @@ impl BatchSource for StreamSource {
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
         self.ended = is_last || self.scan.next.is_none();
+        self.go_ahead();
         Ok(Some(Batch { events, scanned: None }))
     }
 }
@@ -87,7 +118,13 @@ fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    fn fetch(&self, database: &Database, limits: ReadLimits, tier: Tier) -> Result<Found, Fault> {
+    fn fetch(
+        &self,
+        database: &Database,
+        limits: ReadLimits,
+        tier: Tier,
+        decoder: &mut Decoder,
+    ) -> Result<Found, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
         let prefix = key::prefix(stream.as_str());
         let mut keys = database.iterate(Cf::Streams, prefix.clone(), tier)?;
@@ -96,7 +133,6 @@ impl StreamScan {
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
-        let mut decoder = Decoder::of_stream(stream.clone());
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut expected = self.expected_first();
@@ -106,7 +142,7 @@ impl StreamScan {
                 return Ok(Found { events, is_last: true });
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
-            let event = decode_in(stream, revision, record, &mut decoder)?;
+            let event = decode_in(stream, revision, record, decoder)?;
             match (event.position > self.head, direction) {
                 (false, _) => {
                     self.check_follows(expected, revision)?;

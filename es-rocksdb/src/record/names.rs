@@ -1,0 +1,106 @@
+//! Names that were read lately. Events that stand near each other share most of theirs; a name that is known needs neither
+//! a check nor memory of its own.
+
+use std::borrow::Borrow;
+
+use es_core::NameError;
+
+/// How many names are remembered at first, and at the most.
+const SLOTS: (usize, usize) = (16, 4096);
+
+/// Some of the names that were read last. Each has one slot where it can stand, which a checksum of its text says: a name
+/// that comes to a taken slot takes it over. So neither a look nor a change costs more than one comparison.
+#[derive(Debug)]
+pub(super) struct Names<N> {
+    slots: Vec<Option<N>>,
+    /// How many names were taken over since there are this many slots.
+    lost: usize,
+}
+
+impl<N> Default for Names<N> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), lost: 0 }
+    }
+}
+
+/// What is remembered here.
+pub(super) trait Name: Clone + Borrow<str> + for<'a> TryFrom<&'a str, Error = NameError> {}
+
+impl<N: Clone + Borrow<str> + for<'a> TryFrom<&'a str, Error = NameError>> Name for N {}
+
+impl<N: Name> Names<N> {
+    /// The name of a text: the one that is remembered, else a new one.
+    pub(super) fn get(&mut self, text: &str) -> Result<N, NameError> {
+        if let Some(Some(known)) = self.slots.get(self.slot(text))
+            && known.borrow() == text
+        {
+            return Ok(known.clone());
+        }
+        let name = N::try_from(text)?;
+        self.remember(name.clone());
+        Ok(name)
+    }
+
+    fn remember(&mut self, name: N) {
+        // NOTE: it grows with what is lost, so that a read of few events pays for few slots.
+        if self.lost >= self.slots.len() && self.slots.len() < SLOTS.1 {
+            self.grow();
+        }
+        let at = self.slot(name.borrow());
+        if let Some(slot) = self.slots.get_mut(at) {
+            self.lost += usize::from(slot.replace(name).is_some());
+        }
+    }
+
+    fn grow(&mut self) {
+        let count = (self.slots.len() * 4).clamp(SLOTS.0, SLOTS.1);
+        let known = std::mem::replace(&mut self.slots, std::iter::repeat_with(|| None).take(count).collect());
+        self.lost = 0;
+        for name in known.into_iter().flatten() {
+            let at = self.slot(name.borrow());
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = Some(name);
+            }
+        }
+    }
+
+    /// Where a text stands if it is known.
+    fn slot(&self, text: &str) -> usize {
+        // NOTE: their number is a power of two or zero; there is no slot then, and none is found.
+        crc32c::crc32c(text.as_bytes()) as usize & self.slots.len().saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use es_core::{NameError, Tag};
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_that_of_its_text_however_many_were_read() {
+        let mut names = Names::<Tag>::default();
+        for round in 0..3 {
+            for number in 0..3 * SLOTS.1 {
+                let text = format!("customer:{}", number / (1 + round));
+                assert_eq!(names.get(&text).unwrap(), text.as_str());
+                assert!(names.slots.len() <= SLOTS.1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_name_is_not_made_again() {
+        let mut names = Names::<Tag>::default();
+        let [first, again] = ["customer:VINET"; 2].map(|text| names.get(text).unwrap());
+        assert_eq!(first.as_str().as_ptr(), again.as_str().as_ptr());
+    }
+
+    #[test]
+    fn what_is_no_name_is_an_error_each_time() {
+        let mut names = Names::<Tag>::default();
+        for _ in 0..2 {
+            assert!(matches!(names.get(""), Err(NameError::Empty { .. })));
+        }
+    }
+}
