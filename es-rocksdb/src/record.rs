@@ -272,7 +272,8 @@ fn checksum(record: &[u8]) -> u32 {
     crc32c::crc32c_append(before, record.get(CHECKED_FROM..).unwrap_or_default())
 }
 
-/// Reads records one after the other. It keeps what makes the next one cheaper; give it to the next batch of the same read.
+/// Reads records one after the other, and keeps what makes the next one cheaper. For one batch: what events share costs most
+/// where two threads have them.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     /// The stream of the last record: often that of the next one, too.
@@ -309,11 +310,6 @@ impl Payloads {
 }
 
 impl Decoder {
-    /// A decoder that knows a stream already.
-    pub(crate) fn of_stream(stream: StreamId) -> Self {
-        Self { stream: Some(stream), ..Self::default() }
-    }
-
     /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once.
     ///
     /// # Errors

@@ -21,6 +21,9 @@ use crate::tail::Tail;
 /// How many records a filtered read fetches in one request.
 const FETCH: usize = 64;
 
+/// For how many bytes of each record a batch has room from the beginning.
+const RECORD_BYTES: usize = 256;
+
 /// At about how many events in memory a read looks in one batch: an executor does it, and has other work, too.
 const REMEMBERED: usize = 2048;
 
@@ -29,9 +32,8 @@ pub(crate) struct LogSource {
     shared: Arc<Shared>,
     scan: LogScan,
     pace: Pace,
-    decoder: Decoder,
     /// What comes next from the disk, while the consumer has what came before.
-    ahead: Ahead<(Found, Decoder)>,
+    ahead: Ahead<Fetched>,
     ended: bool,
 }
 
@@ -53,6 +55,37 @@ struct Found {
     next: Option<Position>,
 }
 
+/// A part of a read as it comes from the disk.
+enum Fetched {
+    /// Events in the order of the read, not looked at yet, and where to go on as in [`Found`].
+    Records(Records, Option<Position>),
+    Events(Found),
+}
+
+/// Records of the log as they were read.
+struct Records {
+    bytes: Vec<u8>,
+    /// The position of each, and where it ends.
+    ends: Vec<(Position, usize)>,
+}
+
+impl Records {
+    fn push(&mut self, position: Position, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push((position, self.bytes.len()));
+    }
+
+    fn decode(&self) -> Result<Vec<RecordedEvent>, StoreError> {
+        let (mut decoder, mut start) = (Decoder::default(), 0);
+        let mut events = Vec::with_capacity(self.ends.len());
+        for (position, end) in &self.ends {
+            let record = self.bytes.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default();
+            events.push(decode_at(*position, record, &mut decoder)?);
+        }
+        Ok(events)
+    }
+}
+
 impl LogSource {
     /// A read of the log up to `head`; `None` where it has nothing to look at.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: LogRead, head: Position) -> Option<Self> {
@@ -64,8 +97,7 @@ impl LogSource {
             return None;
         }
         let scan = LogScan { left: read.limit, read, head, next };
-        let (pace, decoder, ahead) = (Pace::new(limits), Decoder::default(), Ahead::none());
-        Some(Self { shared, scan, pace, decoder, ahead, ended: false })
+        Some(Self { shared, scan, pace: Pace::new(limits), ahead: Ahead::none(), ended: false })
     }
 
     /// From memory if what comes next is there, else from the disk.
@@ -82,17 +114,21 @@ impl LogSource {
                 self.shared.blocking(fetch).await?
             }
         };
-        let (found, decoder) = fetched;
-        self.decoder = decoder;
+        // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
+        // thread that allocated it, as a rule, which is much cheaper than if another one did.
+        let found = match fetched {
+            Fetched::Records(records, next) => Found { events: records.decode()?, next },
+            Fetched::Events(found) => found,
+        };
         let log_events_from_disk = found.events.len() as u64;
         self.shared.counters.add(Stats { log_events_from_disk, ..Stats::default() });
         Ok(found)
     }
 
     /// What fetches the next part from the disk.
-    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<(Found, Decoder), StoreError> + Send + 'static {
-        let (scan, limits, mut decoder) = (self.scan.clone(), self.pace.next(), std::mem::take(&mut self.decoder));
-        move |database| Ok((scan.fetch(database, limits, &mut decoder)?, decoder))
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Fetched, StoreError> + Send + 'static {
+        let (scan, limits) = (self.scan.clone(), self.pace.next());
+        move |database| scan.fetch(database, limits)
     }
 
     /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
@@ -160,16 +196,16 @@ impl LogScan {
         Some(Found { events, next: next.filter(|next| *next <= self.head) })
     }
 
-    fn fetch(&self, database: &Database, limits: ReadLimits, decoder: &mut Decoder) -> Result<Found, StoreError> {
+    fn fetch(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
-            Cursor::All { .. } => self.scan(database, limits, decoder),
-            _ => self.filter(database, limits, decoder, &mut cursor),
+            Cursor::All { .. } => self.scan(database, limits),
+            _ => self.filter(database, limits, &mut cursor).map(Fetched::Events),
         }
     }
 
     /// Every event: one scan of the log. The log has no gaps; one found here is a loss.
-    fn scan(&self, database: &Database, limits: ReadLimits, decoder: &mut Decoder) -> Result<Found, StoreError> {
+    fn scan(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
         let direction = self.read.direction;
         let mut room = Room::new(limits, self.left);
         let (first, last) = self.span(room.events);
@@ -179,11 +215,12 @@ impl LogScan {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
-        let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
+        let count = room.events.min(FIRST_EVENTS);
+        let mut records = Records { bytes: Vec::with_capacity(count * RECORD_BYTES), ends: Vec::with_capacity(count) };
         let mut next = Some(self.next);
         while let Some(expected) = next.filter(|next| *next <= self.head) {
             if room.is_used_up() {
-                return Ok(Found { events, next });
+                return Ok(Fetched::Records(records, next));
             }
             let record = match item(&keys, Cf::Log)? {
                 Some((key, record)) if key == key::position(expected) => record,
@@ -193,14 +230,14 @@ impl LogScan {
                 }
             };
             room.take(record.len());
-            events.push(decode_at(expected, record, decoder)?);
+            records.push(expected, record);
             next = behind(direction, expected);
             match direction {
                 Direction::Forward => keys.next(),
                 Direction::Backward => keys.prev(),
             }
         }
-        Ok(Found { events, next: None })
+        Ok(Fetched::Records(records, None))
     }
 
     /// The first and the last position of the next so many events.
@@ -218,20 +255,15 @@ impl LogScan {
     }
 
     /// The events that match: their positions from the indexes, then their records.
-    fn filter(
-        &self,
-        database: &Database,
-        limits: ReadLimits,
-        decoder: &mut Decoder,
-        cursor: &mut Cursor<'_>,
-    ) -> Result<Found, StoreError> {
+    fn filter(&self, database: &Database, limits: ReadLimits, cursor: &mut Cursor<'_>) -> Result<Found, StoreError> {
         let mut room = Room::new(limits, self.left);
+        let mut decoder = Decoder::default();
         let mut events = Vec::new();
         let mut next = Some(self.next);
         while let Some(from) = next.filter(|_| !room.is_used_up()) {
             let matches = Matches::find(cursor, self.read.direction, from, room.events.min(FETCH))?;
             next = matches.next;
-            for (event, bytes) in database.events(&matches.positions, decoder)? {
+            for (event, bytes) in database.events(&matches.positions, &mut decoder)? {
                 if room.is_used_up() {
                     // NOTE: fetched in vain; the next batch begins with it.
                     next = Some(event.position);

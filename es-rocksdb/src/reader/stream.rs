@@ -20,10 +20,9 @@ pub(crate) struct StreamSource {
     shared: Arc<Shared>,
     scan: StreamScan,
     pace: Pace,
-    decoder: Decoder,
     /// What comes next, while the consumer has what came before.
-    ahead: Ahead<(Found, Decoder)>,
-    /// Whether a batch was read already. Only the first one is tried on the executor: it is all that most loads need.
+    ahead: Ahead<Found>,
+    /// Whether a batch was asked for already. Only the first one is tried on the executor: it is all that most loads need.
     begun: bool,
     ended: bool,
 }
@@ -49,16 +48,14 @@ struct Found {
 impl StreamSource {
     /// A read of a stream up to `head`, the position at which the log ended when it was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
-        let (pace, decoder) = (Pace::new(limits), Decoder::of_stream(read.stream.clone()));
         let scan = StreamScan { next: read.from, left: read.limit, read, head };
-        Self { shared, scan, pace, decoder, ahead: Ahead::none(), begun: false, ended: false }
+        Self { shared, scan, pace: Pace::new(limits), ahead: Ahead::none(), begun: false, ended: false }
     }
 
     async fn fetch(&mut self) -> Result<Found, StoreError> {
         if !std::mem::replace(&mut self.begun, true) {
             let limits = self.pace.first();
-            let fetch = |database: &Database| self.scan.fetch(database, limits, Tier::Cached, &mut self.decoder);
-            match self.shared.cached(fetch) {
+            match self.shared.cached(|database| self.scan.fetch(database, limits, Tier::Cached)) {
                 Err(Fault::NotCached) => {}
                 Err(Fault::Store(error)) => return Err(error),
                 Ok(found) => {
@@ -67,21 +64,19 @@ impl StreamSource {
                 }
             }
         }
-        let (found, decoder) = match self.ahead.take().await {
-            Some(fetched) => fetched?,
+        match self.ahead.take().await {
+            Some(fetched) => fetched,
             None => {
                 let fetch = self.next_fetch();
-                self.shared.blocking(fetch).await?
+                self.shared.blocking(fetch).await
             }
-        };
-        self.decoder = decoder;
-        Ok(found)
+        }
     }
 
     /// What fetches the next part, from the disk where it must be.
-    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<(Found, Decoder), StoreError> + Send + 'static {
-        let (scan, limits, mut decoder) = (self.scan.clone(), self.pace.next(), std::mem::take(&mut self.decoder));
-        move |database| Ok((scan.fetch(database, limits, Tier::Any, &mut decoder)?, decoder))
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Found, StoreError> + Send + 'static {
+        let (scan, limits) = (self.scan.clone(), self.pace.next());
+        move |database| Ok(scan.fetch(database, limits, Tier::Any)?)
     }
 
     /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
@@ -118,13 +113,7 @@ fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    fn fetch(
-        &self,
-        database: &Database,
-        limits: ReadLimits,
-        tier: Tier,
-        decoder: &mut Decoder,
-    ) -> Result<Found, Fault> {
+    fn fetch(&self, database: &Database, limits: ReadLimits, tier: Tier) -> Result<Found, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
         let prefix = key::prefix(stream.as_str());
         let mut keys = database.iterate(Cf::Streams, prefix.clone(), tier)?;
@@ -133,16 +122,24 @@ impl StreamScan {
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
+        // NOTE: a batch has a name of its own, for all of its events. If batches shared one, the thread that reads and the one that
+        // has the events would wait for each other at its count of owners, for every event.
+        let mut decoder = Decoder::default();
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut expected = self.expected_first();
         while !room.is_used_up() {
-            let Some((key, record)) = item(&keys, Cf::Streams)? else {
+            let item = match item(&keys, Cf::Streams) {
+                // NOTE: what was in memory is enough to begin with.
+                Err(Fault::NotCached) if !events.is_empty() => return Ok(Found { events, is_last: false }),
+                item => item?,
+            };
+            let Some((key, record)) = item else {
                 self.check_end(expected)?;
                 return Ok(Found { events, is_last: true });
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
-            let event = decode_in(stream, revision, record, decoder)?;
+            let event = decode_in(stream, revision, record, &mut decoder)?;
             match (event.position > self.head, direction) {
                 (false, _) => {
                     self.check_follows(expected, revision)?;

@@ -6,13 +6,13 @@ use std::borrow::Borrow;
 use es_core::NameError;
 
 /// How many names are remembered at first, and at the most.
-const SLOTS: (usize, usize) = (16, 4096);
+const SLOTS: (usize, usize) = (16, 1024);
 
 /// Some of the names that were read last. Each has one slot where it can stand, which a checksum of its text says: a name
 /// that comes to a taken slot takes it over. So neither a look nor a change costs more than one comparison.
 #[derive(Debug)]
 pub(super) struct Names<N> {
-    slots: Vec<Option<N>>,
+    slots: Vec<Option<(u32, N)>>,
     /// How many names were taken over since there are this many slots.
     lost: usize,
 }
@@ -31,43 +31,40 @@ impl<N: Clone + Borrow<str> + for<'a> TryFrom<&'a str, Error = NameError>> Name 
 impl<N: Name> Names<N> {
     /// The name of a text: the one that is remembered, else a new one.
     pub(super) fn get(&mut self, text: &str) -> Result<N, NameError> {
-        if let Some(Some(known)) = self.slots.get(self.slot(text))
-            && known.borrow() == text
+        let digest = crc32c::crc32c(text.as_bytes());
+        if let Some(Some((known, name))) = self.slots.get(self.slot(digest))
+            && *known == digest
+            && name.borrow() == text
         {
-            return Ok(known.clone());
+            return Ok(name.clone());
         }
         let name = N::try_from(text)?;
-        self.remember(name.clone());
-        Ok(name)
-    }
-
-    fn remember(&mut self, name: N) {
         // NOTE: it grows with what is lost, so that a read of few events pays for few slots.
         if self.lost >= self.slots.len() && self.slots.len() < SLOTS.1 {
             self.grow();
         }
-        let at = self.slot(name.borrow());
-        if let Some(slot) = self.slots.get_mut(at) {
-            self.lost += usize::from(slot.replace(name).is_some());
-        }
+        self.lost += usize::from(self.put(digest, name.clone()).is_some());
+        Ok(name)
+    }
+
+    fn put(&mut self, digest: u32, name: N) -> Option<(u32, N)> {
+        let at = self.slot(digest);
+        self.slots.get_mut(at)?.replace((digest, name))
     }
 
     fn grow(&mut self) {
         let count = (self.slots.len() * 4).clamp(SLOTS.0, SLOTS.1);
         let known = std::mem::replace(&mut self.slots, std::iter::repeat_with(|| None).take(count).collect());
         self.lost = 0;
-        for name in known.into_iter().flatten() {
-            let at = self.slot(name.borrow());
-            if let Some(slot) = self.slots.get_mut(at) {
-                *slot = Some(name);
-            }
+        for (digest, name) in known.into_iter().flatten() {
+            self.put(digest, name);
         }
     }
 
-    /// Where a text stands if it is known.
-    fn slot(&self, text: &str) -> usize {
+    /// Where a text with this checksum stands if it is known.
+    fn slot(&self, digest: u32) -> usize {
         // NOTE: their number is a power of two or zero; there is no slot then, and none is found.
-        crc32c::crc32c(text.as_bytes()) as usize & self.slots.len().saturating_sub(1)
+        digest as usize & self.slots.len().saturating_sub(1)
     }
 }
 
