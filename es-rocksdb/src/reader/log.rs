@@ -1,5 +1,7 @@
 //! Reads of the log: one scan where everything is wanted, else the indexes and then only the records that match.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,6 +36,10 @@ pub(crate) struct LogSource {
     pace: Pace,
     /// What comes next from the disk, while the consumer has what came before.
     ahead: Ahead<Fetched>,
+    /// What was fetched and is not decoded yet.
+    records: Records,
+    /// How far the read has looked when that is decoded.
+    scanned: Option<Position>,
     ended: bool,
 }
 
@@ -62,25 +68,34 @@ enum Fetched {
     Events(Found),
 }
 
-/// Records of the log as they were read.
+/// Records of the log as they were read, to be decoded by and by.
+#[derive(Default)]
 struct Records {
     bytes: Vec<u8>,
-    /// The position of each, and where it ends.
-    ends: Vec<(Position, usize)>,
+    /// The position of each that is left, and where it stands.
+    left: VecDeque<(Position, Range<usize>)>,
+    decoder: Decoder,
 }
 
 impl Records {
-    fn push(&mut self, position: Position, record: &[u8]) {
-        self.bytes.extend_from_slice(record);
-        self.ends.push((position, self.bytes.len()));
+    fn with_capacity(records: usize) -> Self {
+        let (bytes, left) = (Vec::with_capacity(records * RECORD_BYTES), VecDeque::with_capacity(records));
+        Self { bytes, left, decoder: Decoder::default() }
     }
 
-    fn decode(&self) -> Result<Vec<RecordedEvent>, StoreError> {
-        let (mut decoder, mut start) = (Decoder::default(), 0);
-        let mut events = Vec::with_capacity(self.ends.len());
-        for (position, end) in &self.ends {
-            let record = self.bytes.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default();
-            events.push(decode_at(*position, record, &mut decoder)?);
+    fn push(&mut self, position: Position, record: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.left.push_back((position, start..self.bytes.len()));
+    }
+
+    /// The events of the next so many records.
+    fn decode(&mut self, count: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+        let count = count.min(self.left.len());
+        let mut events = Vec::with_capacity(count);
+        for (position, place) in self.left.drain(..count) {
+            let record = self.bytes.get(place).unwrap_or_default();
+            events.push(decode_at(position, record, &mut self.decoder)?);
         }
         Ok(events)
     }
@@ -97,32 +112,47 @@ impl LogSource {
             return None;
         }
         let scan = LogScan { left: read.limit, read, head, next };
-        Some(Self { shared, scan, pace: Pace::new(limits), ahead: Ahead::none(), ended: false })
+        let (pace, ahead, records) = (Pace::new(limits), Ahead::none(), Records::default());
+        Some(Self { shared, scan, pace, ahead, records, scanned: None, ended: false })
     }
 
     /// From memory if what comes next is there, else from the disk.
-    async fn fetch(&mut self) -> Result<Found, StoreError> {
+    async fn fetch(&mut self) -> Result<Fetched, StoreError> {
         let fetched = match self.ahead.take().await {
             Some(fetched) => fetched?,
             None => {
                 if let Some(found) = self.scan.remembered(&self.shared.tail, self.pace.most) {
                     let log_events_from_memory = found.events.len() as u64;
                     self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
-                    return Ok(found);
+                    return Ok(Fetched::Events(found));
                 }
                 let fetch = self.next_fetch();
                 self.shared.blocking(fetch).await?
             }
         };
-        // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
-        // thread that allocated it, as a rule, which is much cheaper than if another one did.
-        let found = match fetched {
-            Fetched::Records(records, next) => Found { events: records.decode()?, next },
-            Fetched::Events(found) => found,
-        };
-        let log_events_from_disk = found.events.len() as u64;
+        let log_events_from_disk = fetched.len() as u64;
         self.shared.counters.add(Stats { log_events_from_disk, ..Stats::default() });
-        Ok(found)
+        Ok(fetched)
+    }
+
+    /// Goes on behind what was fetched. Returns how far the read has looked then.
+    fn advance(&mut self, fetched: &Fetched) -> Option<Position> {
+        self.scan.left = self.scan.left.map(|left| left.saturating_sub(fetched.len() as u64));
+        match fetched.next() {
+            _ if self.scan.left == Some(0) => {
+                self.ended = true;
+                fetched.last()
+            }
+            Some(next) => {
+                self.scan.next = next;
+                before(self.scan.read.direction, next)
+            }
+            None => {
+                self.ended = true;
+                // NOTE: it is told of no event, because it was not the limit that ended this read.
+                self.scan.read.scanned_to(Some(self.scan.head), &[])
+            }
+        }
     }
 
     /// What fetches the next part from the disk.
@@ -143,28 +173,51 @@ impl LogSource {
 #[async_trait]
 impl BatchSource for LogSource {
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
-        if self.ended {
+        if self.ended && self.records.left.is_empty() {
             return Ok(None);
         }
-        let Found { events, next } = self.fetch().await?;
-        self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
-        let scanned = match next {
-            _ if self.scan.left == Some(0) => {
-                self.ended = true;
-                events.last().map(|event| event.position)
+        if self.shared.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        if self.records.left.is_empty() {
+            let fetched = self.fetch().await?;
+            self.scanned = self.advance(&fetched);
+            self.go_ahead();
+            match fetched {
+                Fetched::Events(Found { events, .. }) => return Ok(Some(Batch { events, scanned: self.scanned })),
+                Fetched::Records(records, _) => self.records = records,
             }
-            Some(next) => {
-                self.scan.next = next;
-                before(self.scan.read.direction, next)
-            }
-            None => {
-                self.ended = true;
-                // NOTE: it is told of no event, because it was not the limit that ended this read.
-                self.scan.read.scanned_to(Some(self.scan.head), &[])
-            }
-        };
-        self.go_ahead();
+        }
+        // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
+        // thread that allocated it, as a rule, which is much cheaper than if another one did.
+        let events = self.records.decode(INLINE.events)?;
+        let is_all = self.records.left.is_empty();
+        let scanned = if is_all { self.scanned } else { events.last().map(|event| event.position) };
         Ok(Some(Batch { events, scanned }))
+    }
+}
+
+impl Fetched {
+    fn len(&self) -> usize {
+        match self {
+            Self::Records(records, _) => records.left.len(),
+            Self::Events(found) => found.events.len(),
+        }
+    }
+
+    /// The position of the last event.
+    fn last(&self) -> Option<Position> {
+        match self {
+            Self::Records(records, _) => records.left.back().map(|(position, _)| *position),
+            Self::Events(found) => found.events.last().map(|event| event.position),
+        }
+    }
+
+    fn next(&self) -> Option<Position> {
+        match self {
+            Self::Records(_, next) => *next,
+            Self::Events(found) => found.next,
+        }
     }
 }
 
@@ -215,8 +268,7 @@ impl LogScan {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
-        let count = room.events.min(FIRST_EVENTS);
-        let mut records = Records { bytes: Vec::with_capacity(count * RECORD_BYTES), ends: Vec::with_capacity(count) };
+        let mut records = Records::with_capacity(room.events.min(FIRST_EVENTS));
         let mut next = Some(self.next);
         while let Some(expected) = next.filter(|next| *next <= self.head) {
             if room.is_used_up() {

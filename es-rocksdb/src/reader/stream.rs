@@ -94,6 +94,9 @@ impl BatchSource for StreamSource {
         if self.ended || self.scan.left == Some(0) {
             return Ok(None);
         }
+        if self.shared.is_closed() {
+            return Err(StoreError::Closed);
+        }
         let Found { events, is_last } = self.fetch().await?;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
