@@ -18,7 +18,7 @@ use crate::options::ReadLimits;
 
 /// How many events an executor reads itself when they are in memory; more are left to a thread that may block. It takes some
 /// tenths of a millisecond, less than whoever asked needs for what it does with them.
-const INLINE: ReadLimits = ReadLimits { events: 512, bytes: 128 * 1024 };
+const INLINE: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
 /// For how many events a batch has room from the beginning, at the most: growing a list of events moves what is in it.
 const FIRST_EVENTS: usize = 1024;

@@ -281,6 +281,8 @@ pub(crate) struct Decoder {
     streams: Names<StreamId>,
     types: Names<EventType>,
     tags: Names<Tag>,
+    /// The last time, as a count and as what it is: the events of a commit have the same, and a date takes long to work out.
+    time: Option<(i64, Timestamp)>,
     payloads: Payloads,
 }
 
@@ -324,12 +326,8 @@ impl Decoder {
         let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
         let revision = Revision::new(rest.u64("revision")?);
         let id = EventId::from_uuid(rest.uuid("event id")?);
-        let recorded_micros = rest.i64("recorded at")?;
-        let occurred_micros = rest.i64("occurred at")?;
-        let recorded_at = time("recorded at", recorded_micros)?;
-        // NOTE: most events say nothing of their own time, and a date takes long to work out.
-        let is_same = occurred_micros == recorded_micros;
-        let occurred_at = if is_same { recorded_at } else { time("occurred at", occurred_micros)? };
+        let recorded_at = self.time("recorded at", rest.i64("recorded at")?)?;
+        let occurred_at = self.time("occurred at", rest.i64("occurred at")?)?;
         let version = rest.u32("schema version")?;
         let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };
         let content_code = rest.u8("content type")?;
@@ -345,7 +343,7 @@ impl Decoder {
         let causation_id =
             (flags & FLAG_CAUSATION != 0).then(|| rest.uuid("causation id")).transpose()?.map(EventId::from);
         let content_type = rest.content_type(content_code)?;
-        let stream = self.stream(rest.text("stream", usize::from(stream_len))?)?;
+        let stream = self.stream(rest.take("stream", usize::from(stream_len))?)?;
         let event_type = rest.name("event type", usize::from(type_len), &mut self.types)?;
         let tags = rest.tags(tag_count, &mut self.tags)?;
         let metadata = match rest.take("metadata", metadata_len)? {
@@ -374,10 +372,21 @@ impl Decoder {
         })
     }
 
-    fn stream(&mut self, text: &str) -> Result<StreamId, RecordError> {
+    fn stream(&mut self, text: &[u8]) -> Result<StreamId, RecordError> {
         match &self.stream {
-            Some(last) if *last == text => Ok(last.clone()),
-            _ => Ok(self.stream.insert(self.streams.get(text)?).clone()),
+            Some(last) if last.as_str().as_bytes() == text => Ok(last.clone()),
+            _ => Ok(self.stream.insert(self.streams.get("stream", text)?).clone()),
+        }
+    }
+
+    fn time(&mut self, field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
+        match self.time {
+            Some((last, time)) if last == micros => Ok(time),
+            _ => {
+                let time = DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })?;
+                self.time = Some((micros, time));
+                Ok(time)
+            }
         }
     }
 }
@@ -396,10 +405,6 @@ fn verify(record: &[u8]) -> Result<(), RecordError> {
         return Err(RecordError::Checksum { expected, found });
     }
     Ok(())
-}
-
-fn time(field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
-    DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })
 }
 
 /// What is left of a record while it is read. Every length is bounded by it.
@@ -457,7 +462,7 @@ impl<'a> Rest<'a> {
     }
 
     fn name<N: Name>(&mut self, field: &'static str, length: usize, names: &mut Names<N>) -> Result<N, RecordError> {
-        Ok(names.get(self.text(field, length)?)?)
+        names.get(field, self.take(field, length)?)
     }
 
     fn content_type(&mut self, code: u8) -> Result<ContentType, RecordError> {
