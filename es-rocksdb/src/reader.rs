@@ -20,8 +20,8 @@ use crate::options::ReadLimits;
 /// tenths of a millisecond, less than whoever asked needs for what it does with them.
 const INLINE: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
-/// For how many events a batch has room from the beginning, at the most: growing a list of events moves what is in it.
-const FIRST_EVENTS: usize = 1024;
+/// For how many events a batch has room from the beginning: growing a list of events moves what is in it.
+const FIRST_EVENTS: usize = 128;
 
 /// By how much the batches of a read grow, one after the other.
 const GROWTH: usize = 4;

@@ -190,6 +190,39 @@ async fn an_open_read_does_not_see_what_comes_later() {
     }
 }
 
+/// What is fetched at once is handed out in several parts: none is lost between them, in either direction, and each says how
+/// far the read has looked.
+#[tokio::test]
+async fn a_long_read_gives_everything_in_order_and_says_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Options::new().tail_bytes(0).open(folder.path()).await.unwrap();
+    let last = 12_000;
+    let commit = |n: u64| {
+        let events = (0..500).map(|_| event("happened"));
+        Commit::to(&stream(&format!("order-{}", n % 3)), ExpectedRevision::Any, events.collect::<Vec<_>>())
+    };
+    for n in 0..last / 500 {
+        store.commit(commit(n)).await.unwrap();
+    }
+    for limit in [None, Some(1), Some(513), Some(7_777), Some(last)] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let read = LogRead { limit, direction, ..LogRead::all() };
+            let mut events = store.read_log(read).await.unwrap();
+            let mut found = Vec::new();
+            while let Some(batch) = events.next_batch().await.unwrap() {
+                found.extend(positions(&batch));
+                assert_eq!(events.scanned().map(Position::get), found.last().copied());
+            }
+            let expected: Vec<u64> = match direction {
+                Direction::Forward => (1..=last).take(limit.unwrap_or(last) as usize).collect(),
+                Direction::Backward => (1..=last).rev().take(limit.unwrap_or(last) as usize).collect(),
+            };
+            assert_eq!(found, expected);
+        }
+    }
+    assert_eq!(store.stats().log_events_from_memory, 0);
+}
+
 /// Two tags that never meet but at the end: the search reports on its way how far it has come.
 #[tokio::test]
 async fn a_long_search_reports_its_progress() {

@@ -133,3 +133,36 @@ impl EventStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Has something to say only when it is asked for the second time.
+    struct Late {
+        asked: u32,
+    }
+
+    #[async_trait]
+    impl BatchSource for Late {
+        async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
+            self.asked += 1;
+            match self.asked {
+                1 => std::future::pending().await,
+                2 => Ok(Some(Batch { events: Vec::new(), scanned: Some(Position::FIRST) })),
+                _ => Ok(None),
+            }
+        }
+    }
+
+    /// `fill` took the source out while it waited: a read in an arm of `select!` that was dropped ended without a word there.
+    #[test]
+    fn who_gives_up_waiting_and_asks_again_misses_nothing() {
+        let mut events = EventStream::new(Late { asked: 0 });
+        assert!(events.next_batch().now_or_never().is_none(), "nothing is there yet");
+        assert!(matches!(events.next_batch().now_or_never(), Some(Ok(None))), "it ends");
+        assert_eq!(events.scanned(), Some(Position::FIRST), "the batch was missed");
+    }
+}

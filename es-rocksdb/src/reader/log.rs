@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{LogRead, Position, RecordedEvent, StoreError};
 
-use super::{FIRST_EVENTS, INLINE, Pace, Room};
+use super::{INLINE, Pace, Room};
 use crate::ahead::Ahead;
 use crate::database::{Database, Keeping, decode_at, item, place_of};
 use crate::key;
@@ -23,7 +23,8 @@ use crate::tail::Tail;
 /// How many records a filtered read fetches in one request.
 const FETCH: usize = 64;
 
-/// For how many bytes of each record a batch has room from the beginning.
+/// For how many records a batch has room from the beginning at the most, and for how many bytes of each.
+const ROOM: usize = 4096;
 const RECORD_BYTES: usize = 256;
 
 /// At about how many events in memory a read looks in one batch: an executor does it, and has other work, too.
@@ -78,7 +79,9 @@ struct Records {
 }
 
 impl Records {
-    fn with_capacity(records: usize) -> Self {
+    /// Room for so many records, or for some of them where they are very many.
+    fn with_capacity(records: u64) -> Self {
+        let records = usize::try_from(records).map_or(ROOM, |records| records.min(ROOM));
         let (bytes, left) = (Vec::with_capacity(records * RECORD_BYTES), VecDeque::with_capacity(records));
         Self { bytes, left, decoder: Decoder::default() }
     }
@@ -268,7 +271,7 @@ impl LogScan {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
-        let mut records = Records::with_capacity(room.events.min(FIRST_EVENTS));
+        let mut records = Records::with_capacity(last.get() - first.get() + 1);
         let mut next = Some(self.next);
         while let Some(expected) = next.filter(|next| *next <= self.head) {
             if room.is_used_up() {

@@ -132,12 +132,12 @@ impl StreamScan {
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut expected = self.expected_first();
         while !room.is_used_up() {
-            let item = match item(&keys, Cf::Streams) {
+            let found = match item(&keys, Cf::Streams) {
                 // NOTE: what was in memory is enough to begin with.
                 Err(Fault::NotCached) if !events.is_empty() => return Ok(Found { events, is_last: false }),
-                item => item?,
+                found => found?,
             };
-            let Some((key, record)) = item else {
+            let Some((key, record)) = found else {
                 self.check_end(expected)?;
                 return Ok(Found { events, is_last: true });
             };
