@@ -272,8 +272,8 @@ fn checksum(record: &[u8]) -> u32 {
     crc32c::crc32c_append(before, record.get(CHECKED_FROM..).unwrap_or_default())
 }
 
-/// Reads records one after the other, and keeps what makes the next one cheaper. For one batch: what events share costs most
-/// where two threads have them.
+/// Reads records one after the other, and keeps what makes the next one cheaper. Its events share names: let it not go on with
+/// that while another thread has them, or both wait for each other at the counts of owners.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     /// The stream of the last record: often that of the next one, too.

@@ -39,6 +39,7 @@ pub(crate) struct LogSource {
     ahead: Ahead<Fetched>,
     /// What was fetched and is not decoded yet.
     records: Records,
+    decoder: Decoder,
     /// How far the read has looked when that is decoded.
     scanned: Option<Position>,
     ended: bool,
@@ -75,15 +76,13 @@ struct Records {
     bytes: Vec<u8>,
     /// The position of each that is left, and where it stands.
     left: VecDeque<(Position, Range<usize>)>,
-    decoder: Decoder,
 }
 
 impl Records {
     /// Room for so many records, or for some of them where they are very many.
     fn with_capacity(records: u64) -> Self {
         let records = usize::try_from(records).map_or(ROOM, |records| records.min(ROOM));
-        let (bytes, left) = (Vec::with_capacity(records * RECORD_BYTES), VecDeque::with_capacity(records));
-        Self { bytes, left, decoder: Decoder::default() }
+        Self { bytes: Vec::with_capacity(records * RECORD_BYTES), left: VecDeque::with_capacity(records) }
     }
 
     fn push(&mut self, position: Position, record: &[u8]) {
@@ -93,12 +92,12 @@ impl Records {
     }
 
     /// The events of the next so many records.
-    fn decode(&mut self, count: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+    fn decode(&mut self, count: usize, decoder: &mut Decoder) -> Result<Vec<RecordedEvent>, StoreError> {
         let count = count.min(self.left.len());
         let mut events = Vec::with_capacity(count);
         for (position, place) in self.left.drain(..count) {
             let record = self.bytes.get(place).unwrap_or_default();
-            events.push(decode_at(position, record, &mut self.decoder)?);
+            events.push(decode_at(position, record, decoder)?);
         }
         Ok(events)
     }
@@ -115,8 +114,9 @@ impl LogSource {
             return None;
         }
         let scan = LogScan { left: read.limit, read, head, next };
-        let (pace, ahead, records) = (Pace::new(limits), Ahead::none(), Records::default());
-        Some(Self { shared, scan, pace, ahead, records, scanned: None, ended: false })
+        let (pace, ahead) = (Pace::new(limits), Ahead::none());
+        let (records, decoder) = (Records::default(), Decoder::default());
+        Some(Self { shared, scan, pace, ahead, records, decoder, scanned: None, ended: false })
     }
 
     /// From memory if what comes next is there, else from the disk.
@@ -193,7 +193,7 @@ impl BatchSource for LogSource {
         }
         // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
         // thread that allocated it, as a rule, which is much cheaper than if another one did.
-        let events = self.records.decode(INLINE.events)?;
+        let events = self.records.decode(INLINE.events, &mut self.decoder)?;
         let is_all = self.records.left.is_empty();
         let scanned = if is_all { self.scanned } else { events.last().map(|event| event.position) };
         Ok(Some(Batch { events, scanned }))
