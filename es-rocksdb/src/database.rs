@@ -28,6 +28,14 @@ pub(crate) enum Tier {
     Any,
 }
 
+/// Whether what a read has fetched from the disk stays in the block cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Yes,
+    /// For long scans: they would push out what others read again and again.
+    No,
+}
+
 /// Why a read gave nothing.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -100,10 +108,19 @@ impl Database {
         Ok(self.db.raw_iterator_cf_opt(self.family(cf)?, options))
     }
 
-    /// An iterator over the log that reads ahead.
-    pub(crate) fn scan_log(&self) -> Result<DBRawIterator<'_>, StoreError> {
+    /// An iterator over the log from `first` to `last`, both included.
+    pub(crate) fn scan_log(
+        &self,
+        first: Position,
+        last: Position,
+        keeping: Keeping,
+    ) -> Result<DBRawIterator<'_>, StoreError> {
         let mut options = read_options(Tier::Any);
-        options.set_readahead_size(READAHEAD_BYTES);
+        options.fill_cache(keeping == Keeping::Yes);
+        // NOTE: RocksDB reads ahead up to these bounds and not beyond; a read-ahead of one size for all would fetch several
+        // times what a batch takes.
+        options.set_iterate_lower_bound(key::position(first));
+        options.set_iterate_upper_bound(key::position(last.next()));
         Ok(self.db.raw_iterator_cf_opt(self.family(Cf::Log)?, options))
     }
 
@@ -184,9 +201,6 @@ impl Database {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 }
-
-/// How far a scan of the log reads ahead. RocksDB would work up to a part of this by itself, anew for each batch.
-const READAHEAD_BYTES: usize = 1024 * 1024;
 
 fn read_options(tier: Tier) -> ReadOptions {
     let mut options = ReadOptions::default();

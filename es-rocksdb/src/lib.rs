@@ -44,6 +44,7 @@
 //! store does not open in [`OpenError`]; what goes wrong later in [`StoreError`](es_core::StoreError).
 
 mod acknowledged;
+mod ahead;
 mod backup;
 mod database;
 mod draft;

@@ -31,7 +31,7 @@ pub enum Durability {
 
 /// How to open a store.
 ///
-/// Memory: about block cache + 2 × write buffer + queue + cached heads + tail, and what open reads hold (one batch each).
+/// Memory: about block cache + 2 × write buffer + queue + cached heads + tail, and what open reads hold (two batches each).
 ///
 /// ```no_run
 /// # async fn open() -> Result<(), es_rocksdb::OpenError> {
@@ -87,7 +87,7 @@ impl Options {
             max_open_files: 512,
             commit_batch: BatchLimits { commits: 1024, bytes: 8 * MIB },
             queue_bytes: 64 * MIB,
-            read_batch: ReadLimits { events: 1024, bytes: 4 * MIB },
+            read_batch: ReadLimits { events: 4096, bytes: 4 * MIB },
             cached_heads: 65_536,
             inline: Vec::new(),
             tail_bytes: 8 * MIB,
@@ -158,7 +158,8 @@ impl Options {
     }
 
     /// How many events, and how many bytes of records, a read fetches at once at the most, both at least 1; one event is
-    /// always fetched, however large. Default: 1,024 events, 4 MiB.
+    /// always fetched, however large. A read begins with less, and fetches the next batch while its consumer has the last one.
+    /// Default: 4,096 events, 4 MiB.
     #[must_use]
     pub fn read_batch(mut self, events: usize, bytes: usize) -> Self {
         self.read_batch = ReadLimits { events: events.max(1), bytes: bytes.max(1) };

@@ -1,5 +1,10 @@
 //! Reads of the log and of streams: bounded batches, each of which seeks anew.
 //!
+//! ```text
+//!   thread that may block    │ batch 1 │ batch 2 │ batch 3 ...      one batch ahead, and no more
+//!   consumer                           │ batch 1 │ batch 2 │ ...
+//! ```
+//!
 //! A read is bounded by the head that was published when it was opened. That alone is a snapshot, because the log only
 //! grows: nothing of RocksDB is held between two batches, however slow the consumer is.
 
@@ -11,11 +16,41 @@ pub(crate) use stream::StreamSource;
 
 use crate::options::ReadLimits;
 
-/// How many events an executor reads itself when they are in memory; more are left to a thread that may block.
-const INLINE: ReadLimits = ReadLimits { events: 128, bytes: 128 * 1024 };
+/// How many events an executor reads itself when they are in memory; more are left to a thread that may block. It takes some
+/// tenths of a millisecond, less than whoever asked needs for what it does with them.
+const INLINE: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
 /// For how many events a batch has room from the beginning: growing a list of events moves what is in it.
 const FIRST_EVENTS: usize = 128;
+
+/// By how much the batches of a read grow, one after the other.
+const GROWTH: usize = 4;
+
+/// How much the batches of a read fetch: the first one little, because who wants little should not wait for more, nor should
+/// more be fetched in vain; then more and more.
+#[derive(Debug)]
+struct Pace {
+    next: ReadLimits,
+    most: ReadLimits,
+}
+
+impl Pace {
+    fn new(most: ReadLimits) -> Self {
+        Self { next: most.at_most(INLINE), most }
+    }
+
+    /// What the first batch may hold.
+    fn first(&self) -> ReadLimits {
+        self.most.at_most(INLINE)
+    }
+
+    /// What the next batch may hold.
+    fn next(&mut self) -> ReadLimits {
+        let ReadLimits { events, bytes } = self.next;
+        let grown = ReadLimits { events: events.saturating_mul(GROWTH), bytes: bytes.saturating_mul(GROWTH) };
+        std::mem::replace(&mut self.next, grown.at_most(self.most))
+    }
+}
 
 /// What a batch may still hold.
 struct Room {

@@ -3,13 +3,15 @@
 //! The checksum covers every other byte, and these include position, stream and revision: a record that was moved
 //! under another key is found out by whoever reads it there.
 
-// NOTE: by its path, because tests/decoding takes in this file from elsewhere.
+// NOTE: by their paths, because tests/decoding takes in this file from elsewhere.
+#[path = "record/names.rs"]
+mod names;
 #[path = "record/removed.rs"]
 pub(crate) mod removed;
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, NewEvent, Position, RecordedEvent,
@@ -17,6 +19,7 @@ use es_core::{
 };
 use uuid::Uuid;
 
+use names::{Name, Names};
 use removed::{REMOVED_LEN, REMOVED_VERSION};
 
 /// The version of the record format, its first byte.
@@ -288,24 +291,47 @@ fn checksum(record: &[u8]) -> u32 {
     crc32c::crc32c_append(before, record.get(CHECKED_FROM..).unwrap_or_default())
 }
 
-/// Reads records, and keeps the names that it has seen last: most records of a scan share stream and type.
+/// Reads records one after the other, and keeps what makes the next one cheaper. Its events share names: let it not go on with
+/// that while another thread has them, or both wait for each other at the counts of owners.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
+    /// The stream of the last record: often that of the next one, too.
     stream: Option<StreamId>,
-    types: Vec<EventType>,
+    streams: Names<StreamId>,
+    types: Names<EventType>,
+    tags: Names<Tag>,
+    /// The last time, as a count and as what it is: the events of a commit have the same, and a date takes long to work out.
+    time: Option<(i64, Timestamp)>,
+    payloads: Payloads,
 }
 
-/// How many event types a [`Decoder`] keeps.
-const KEPT_TYPES: usize = 16;
+/// Where payloads are copied to: many share one allocation.
+#[derive(Debug, Default)]
+struct Payloads {
+    room: BytesMut,
+    next: usize,
+}
+
+/// The size of the first allocation that payloads share, and of the largest. One payload that somebody keeps keeps so much
+/// alive.
+const SHARED_BYTES: (usize, usize) = (1024, 16 * 1024);
+
+impl Payloads {
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() > SHARED_BYTES.0 {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.room.capacity() < payload.len() {
+            self.next = (self.next * 2).clamp(SHARED_BYTES.0, SHARED_BYTES.1);
+            self.room = BytesMut::with_capacity(self.next);
+        }
+        self.room.extend_from_slice(payload);
+        self.room.split().freeze()
+    }
+}
 
 impl Decoder {
-    /// A decoder that knows a stream already.
-    pub(crate) fn of_stream(stream: StreamId) -> Self {
-        Self { stream: Some(stream), types: Vec::new() }
-    }
-
-    /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once, and
-    /// nothing else is: to copy the whole record and slice it takes one allocation more, and keeps more alive.
+    /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once.
     ///
     /// # Errors
     /// [`RecordError`] for anything that [`draft`] and [`number`] have not written as it is; but for extensions, which a later
@@ -313,7 +339,7 @@ impl Decoder {
     /// later version of its library.
     pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
         if verify(record)? == REMOVED_VERSION {
-            return removed::decode(record, |text| self.stream(text));
+            return removed::decode(record, self);
         }
         let mut rest = Rest { record, at: CHECKED_FROM };
         let flags = rest.u8("flags")?;
@@ -323,8 +349,8 @@ impl Decoder {
         let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
         let revision = Revision::new(rest.u64("revision")?);
         let id = EventId::from_uuid(rest.uuid("event id")?);
-        let recorded_at = rest.time("recorded at")?;
-        let occurred_at = rest.time("occurred at")?;
+        let recorded_at = self.time("recorded at", rest.i64("recorded at")?)?;
+        let occurred_at = self.time("occurred at", rest.i64("occurred at")?)?;
         let version = rest.u32("schema version")?;
         let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };
         let content_code = rest.u8("content type")?;
@@ -340,14 +366,14 @@ impl Decoder {
         let causation_id =
             (flags & FLAG_CAUSATION != 0).then(|| rest.uuid("causation id")).transpose()?.map(EventId::from);
         let content_type = rest.content_type(content_code)?;
-        let stream = self.stream(rest.text("stream", usize::from(stream_len))?)?;
-        let event_type = self.event_type(rest.text("event type", usize::from(type_len))?)?;
-        let tags = rest.tags(tag_count)?;
+        let stream = self.stream(rest.take("stream", usize::from(stream_len))?)?;
+        let event_type = rest.name("event type", usize::from(type_len), &mut self.types)?;
+        let tags = rest.tags(tag_count, &mut self.tags)?;
         let metadata = match rest.take("metadata", metadata_len)? {
             [] => Metadata::new(),
             json => serde_json::from_slice(json).map_err(RecordError::Metadata)?,
         };
-        let payload = Bytes::copy_from_slice(rest.take("payload", payload_len)?);
+        let payload = self.payloads.copy(rest.take("payload", payload_len)?);
         rest.skip_extensions(extensions_len)?;
         rest.end()?;
         Ok(RecordedEvent {
@@ -369,23 +395,22 @@ impl Decoder {
         })
     }
 
-    fn stream(&mut self, text: &str) -> Result<StreamId, RecordError> {
+    fn stream(&mut self, text: &[u8]) -> Result<StreamId, RecordError> {
         match &self.stream {
-            Some(known) if *known == text => Ok(known.clone()),
-            _ => Ok(self.stream.insert(StreamId::new(text)?).clone()),
+            Some(last) if last.as_str().as_bytes() == text => Ok(last.clone()),
+            _ => Ok(self.stream.insert(self.streams.get("stream", text)?).clone()),
         }
     }
 
-    fn event_type(&mut self, text: &str) -> Result<EventType, RecordError> {
-        if let Some(known) = self.types.iter().find(|known| **known == text) {
-            return Ok(known.clone());
+    fn time(&mut self, field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
+        match self.time {
+            Some((last, time)) if last == micros => Ok(time),
+            _ => {
+                let time = DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })?;
+                self.time = Some((micros, time));
+                Ok(time)
+            }
         }
-        let event_type = EventType::new(text)?;
-        if self.types.len() == KEPT_TYPES {
-            self.types.clear();
-        }
-        self.types.push(event_type.clone());
-        Ok(event_type)
     }
 }
 
@@ -453,13 +478,16 @@ impl<'a> Rest<'a> {
         self.array(field).map(Uuid::from_bytes)
     }
 
-    fn time(&mut self, field: &'static str) -> Result<Timestamp, RecordError> {
-        let found = self.array(field).map(i64::from_be_bytes)?;
-        DateTime::from_timestamp_micros(found).ok_or(RecordError::Time { field, found })
+    fn i64(&mut self, field: &'static str) -> Result<i64, RecordError> {
+        self.array(field).map(i64::from_be_bytes)
     }
 
     fn text(&mut self, field: &'static str, length: usize) -> Result<&'a str, RecordError> {
         std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
+    }
+
+    fn name<N: Name>(&mut self, field: &'static str, length: usize, names: &mut Names<N>) -> Result<N, RecordError> {
+        names.get(field, self.take(field, length)?)
     }
 
     fn content_type(&mut self, code: u8) -> Result<ContentType, RecordError> {
@@ -474,17 +502,17 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn tags(&mut self, count: u16) -> Result<BTreeSet<Tag>, RecordError> {
-        let mut tags = Vec::<Tag>::with_capacity(usize::from(count).min(es_core::store::MAX_TAGS));
+    fn tags(&mut self, count: u16, names: &mut Names<Tag>) -> Result<BTreeSet<Tag>, RecordError> {
+        let mut tags = BTreeSet::<Tag>::new();
         for _ in 0..count {
             let length = self.u16("length of a tag")?;
-            let tag = Tag::new(self.text("tag", usize::from(length))?)?;
+            let tag = self.name("tag", usize::from(length), names)?;
             if tags.last().is_some_and(|last| *last >= tag) {
                 return Err(RecordError::TagOrder { found: tag.as_str().to_owned() });
             }
-            tags.push(tag);
+            tags.insert(tag);
         }
-        Ok(tags.into_iter().collect())
+        Ok(tags)
     }
 
     /// Passes over the extensions by their lengths: a later version may have written some that this one does not know.

@@ -132,7 +132,7 @@ impl Database {
         let prefix = key::prefix(stream.as_str());
         let mut records = self.iterate(Cf::Streams, prefix.clone(), tier)?;
         records.seek_to_last();
-        let (mut decoder, mut newer) = (Decoder::of_stream(stream.clone()), None);
+        let (mut decoder, mut newer) = (Decoder::default(), None);
         while let Some((key, record)) = item(&records, Cf::Streams)? {
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if decode_in(stream, revision, record, &mut decoder)?.position <= head {
@@ -163,7 +163,7 @@ impl Database {
         let behind = Revision::following(last);
         let mut first = retention.first_by_revision(last).max(left).min(behind.max(left));
         let Some(oldest) = retention.oldest(now) else { return Ok(first) };
-        let mut decoder = Decoder::of_stream(stream.clone());
+        let mut decoder = Decoder::default();
         let mut end = behind.get().max(first.get());
         // NOTE: recorded times never go back within a stream, so that what is too old is its beginning.
         while first.get() < end {
@@ -214,6 +214,11 @@ impl<'a> Lens<'a> {
     /// What is hidden at the time `now` in the log up to `head`.
     pub(crate) fn new(operators: &'a Operators, now: Timestamp, head: Position) -> Self {
         Self { operators, now, head, known: HashMap::new() }
+    }
+
+    /// Whether anything may be hidden or removed by now.
+    pub(crate) fn may_hide(&self) -> bool {
+        self.operators.is_touched()
     }
 
     /// Whether an event is visible.

@@ -217,7 +217,7 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
     // NOTE: not from the beginning: RocksDB would pass over all that was removed before.
     records.seek(key::in_stream(stream, database.first_left(stream, Tier::Any)?));
     let (mut part, mut last, mut batch) = (Removed::default(), None, WriteBatch::new());
-    let mut decoder = Decoder::of_stream(stream.clone());
+    let mut decoder = Decoder::default();
     while let Some((key, record)) = item(&records, Cf::Streams)? {
         let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
         if revision >= first || part.events >= PART_EVENTS || part.bytes >= PART_BYTES {

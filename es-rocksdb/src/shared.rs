@@ -68,6 +68,11 @@ impl Shared {
         database.as_ref().map_or(Err(Fault::Store(StoreError::Closed)), |database| read(database))
     }
 
+    /// Whether the store is closed, or is being closed just now.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.cached(|_| Ok(())).is_err()
+    }
+
     /// Reads on a thread that may block.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,

@@ -115,6 +115,13 @@ impl Tail {
         forgotten
     }
 
+    /// Whether the event at a position is here.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        let begins = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
+        begins && newest.segments.back().is_some_and(|newest| position < newest.end())
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         let forgotten = std::mem::take(&mut *self.newest.write().unwrap_or_else(PoisonError::into_inner));

@@ -149,7 +149,7 @@ impl Verifier<'_> {
     fn log(&mut self) -> Result<(), StoreError> {
         let total = self.found.note(self.database.last_event())?.flatten().map(|last| last.position.get());
         let mut decoder = Decoder::default();
-        let mut log = self.database.scan_log()?;
+        let mut log = self.database.iterate(Cf::Log, Vec::new(), Tier::Any)?;
         log.seek_to_first();
         let (mut expected, mut last) = (Position::FIRST, None);
         while let Some((key, record)) = self.entry(&log, Cf::Log)? {

@@ -5,13 +5,15 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use common::{event, open, positions, stream, tag};
+use common::{collect, event, open, positions, stream, tag};
+use es_core::retention::{self, Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, Row, RowScan};
 use es_core::{
-    Category, Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem, Revision,
-    StreamRead, Table,
+    Category, Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem,
+    RecordedEvent, Revision, StreamRead, Table,
 };
 use es_rocksdb::{Options, RocksDbStore};
 use proptest::prelude::*;
@@ -187,6 +189,132 @@ async fn an_open_read_does_not_see_what_comes_later() {
             read.reverse();
         }
         assert_eq!(read, [1, 2, 3, 4, 5]);
+    }
+}
+
+/// What is fetched at once is handed out in several parts: none is lost between them, in either direction, and each says how
+/// far the read has looked.
+#[tokio::test]
+async fn a_long_read_gives_everything_in_order_and_says_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Options::new().tail_bytes(0).open(folder.path()).await.unwrap();
+    let last = 12_000;
+    let commit = |n: u64| {
+        let events = (0..500).map(|_| event("happened"));
+        Commit::to(&stream(&format!("order-{}", n % 3)), ExpectedRevision::Any, events.collect::<Vec<_>>())
+    };
+    for n in 0..last / 500 {
+        store.commit(commit(n)).await.unwrap();
+    }
+    for limit in [None, Some(1), Some(513), Some(7_777), Some(last)] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let read = LogRead { limit, direction, ..LogRead::all() };
+            let mut events = store.read_log(read).await.unwrap();
+            let mut found = Vec::new();
+            while let Some(batch) = events.next_batch().await.unwrap() {
+                found.extend(positions(&batch));
+                assert_eq!(events.scanned().map(Position::get), found.last().copied());
+            }
+            let expected: Vec<u64> = match direction {
+                Direction::Forward => (1..=last).take(limit.unwrap_or(last) as usize).collect(),
+                Direction::Backward => (1..=last).rev().take(limit.unwrap_or(last) as usize).collect(),
+            };
+            assert_eq!(found, expected);
+        }
+    }
+    assert_eq!(store.stats().log_events_from_memory, 0);
+}
+
+/// 12,000 events, 500 by 500 in the streams `order-0`, `order-1` and `order-2`; none is in memory.
+async fn three_streams(folder: &Path) -> RocksDbStore {
+    let store = Options::new().tail_bytes(0).open(folder).await.unwrap();
+    for n in 0..24 {
+        let events = (0..500).map(|_| event("happened")).collect::<Vec<_>>();
+        let to = stream(&format!("order-{}", n % 3));
+        store.commit(Commit::to(&to, ExpectedRevision::Any, events)).await.unwrap();
+    }
+    store
+}
+
+/// Revisions of `order-0` before this one are hidden in the tests that hide some.
+const SHOWN_FROM: u64 = 2000;
+
+fn hide() -> Commit {
+    let rule = Rule { truncate_before: Some(Revision::new(SHOWN_FROM)), ..Rule::default() };
+    retention::set_rule(Scope::Stream(stream("order-0")), rule, Note::default())
+}
+
+fn is_shown(event: &RecordedEvent) -> bool {
+    !event.is_removed() && (event.stream != "order-0" || event.revision.get() >= SHOWN_FROM)
+}
+
+/// A read of the whole log fetches ahead: what it has on its way when a rule is set, and when a scavenge removes, is neither an
+/// error nor a hole, and nothing that was removed comes in the place of an event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_read_goes_on_beside_rules_and_scavenges() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = three_streams(folder.path()).await;
+    let before = collect(store.read_log(LogRead::all()).await).await.unwrap();
+    let mut reads = Vec::new();
+    for direction in [Direction::Forward, Direction::Backward] {
+        let mut of_log = store.read_log(LogRead { direction, ..LogRead::all() }).await.unwrap();
+        let mut of_stream =
+            store.read_stream(StreamRead { direction, ..StreamRead::new(stream("order-0")) }).await.unwrap();
+        let first = (of_log.next_batch().await.unwrap().unwrap(), of_stream.next_batch().await.unwrap().unwrap());
+        reads.push((direction, first, of_log, of_stream));
+    }
+    store.commit(hide()).await.unwrap();
+    let report = store.scavenge(&Scavenge::default()).await.unwrap();
+    assert_eq!(report.events, SHOWN_FROM);
+    for (direction, (mut log, mut one), of_log, of_stream) in reads {
+        log.extend(collect(Ok(of_log)).await.unwrap());
+        one.extend(collect(Ok(of_stream)).await.unwrap());
+        if direction == Direction::Backward {
+            log.reverse();
+            one.reverse();
+        }
+        assert!(log.iter().chain(&one).all(|event| !event.is_removed()));
+        assert!(log.is_sorted_by(|one, other| one.position < other.position));
+        assert!(one.is_sorted_by(|one, other| one.revision < other.revision));
+        let expected: Vec<_> = before.iter().filter(|event| is_shown(event)).cloned().collect();
+        assert!(log.into_iter().filter(is_shown).eq(expected.iter().cloned()), "{direction:?}");
+        let of_one = expected.into_iter().filter(|event| event.stream == "order-0");
+        assert!(one.into_iter().filter(is_shown).eq(of_one), "{direction:?}");
+    }
+}
+
+/// What is hidden, and later removed, is not returned and not counted: also when no rule says so any more.
+#[tokio::test]
+async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = three_streams(folder.path()).await;
+    store.commit(hide()).await.unwrap();
+    for step in ["hidden", "removed", "the rule is gone", "reopened"] {
+        match step {
+            "removed" => drop(store.scavenge(&Scavenge::default()).await.unwrap()),
+            "the rule is gone" => {
+                let clear = retention::clear_rule(Scope::Stream(stream("order-0")), Note::default());
+                store.commit(clear).await.unwrap();
+            }
+            "reopened" => {
+                store.close().await.unwrap();
+                store = Options::new().tail_bytes(0).open(folder.path()).await.unwrap();
+            }
+            _ => {}
+        }
+        let shown = collect(store.read_log(LogRead::all()).await).await.unwrap();
+        assert!(shown.iter().all(is_shown), "{step}");
+        let orders = shown.iter().filter(|event| event.stream.category_str() == "order").count() as u64;
+        assert_eq!(orders, 12_000 - SHOWN_FROM, "{step}");
+        for limit in [None, Some(1), Some(513), Some(7_777), Some(10_000)] {
+            let expected = limit.map_or(shown.len(), |limit| limit as usize);
+            let read = LogRead { limit, ..LogRead::all() };
+            let found = collect(store.read_log(read).await).await.unwrap();
+            assert!(found.iter().eq(shown.iter().take(expected)), "{step}, limit {limit:?}, {} found", found.len());
+            let read = LogRead { limit, direction: Direction::Backward, ..LogRead::all() };
+            let found = collect(store.read_log(read).await).await.unwrap();
+            assert!(found.iter().eq(shown.iter().rev().take(expected)), "{step}, limit {limit:?}, backward");
+        }
     }
 }
 

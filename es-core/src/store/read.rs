@@ -28,6 +28,7 @@ pub trait BatchSource: Send {
     /// - Batches are bounded: memory does not grow with the length of the log.
     /// - What is returned is the log as it was when the read was opened: an event recorded later is never returned.
     /// - After an error or `None` it is not called again.
+    /// - Whoever asks may give up waiting and ask again: nothing is lost or comes twice.
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError>;
 }
 
@@ -127,13 +128,53 @@ impl EventStream {
         })
     }
 
-    /// Fetches a batch; `false` behind the last.
+    /// Fetches a batch when nothing is ready; `false` behind the last.
     async fn fill(&mut self) -> Result<bool, StoreError> {
-        let Some(mut source) = self.source.take() else { return Ok(false) };
-        let Some(batch) = source.next_batch().await? else { return Ok(false) };
-        self.source = Some(source);
-        self.scanned = batch.scanned.or(self.scanned);
-        self.ready.extend(batch.events);
-        Ok(true)
+        let Some(source) = &mut self.source else { return Ok(false) };
+        match source.next_batch().await {
+            Ok(Some(batch)) => {
+                self.scanned = batch.scanned.or(self.scanned);
+                self.ready = batch.events.into();
+                Ok(true)
+            }
+            // NOTE: not taken out before: who gives up waiting and asks again would be told that nothing comes any more.
+            ended => {
+                self.source = None;
+                ended.map(|_| false)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Has something to say only when it is asked for the second time.
+    struct Late {
+        asked: u32,
+    }
+
+    #[async_trait]
+    impl BatchSource for Late {
+        async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
+            self.asked += 1;
+            match self.asked {
+                1 => std::future::pending().await,
+                2 => Ok(Some(Batch { events: Vec::new(), scanned: Some(Position::FIRST) })),
+                _ => Ok(None),
+            }
+        }
+    }
+
+    /// `fill` took the source out while it waited: a read in an arm of `select!` that was dropped ended without a word there.
+    #[test]
+    fn who_gives_up_waiting_and_asks_again_misses_nothing() {
+        let mut events = EventStream::new(Late { asked: 0 });
+        assert!(events.next_batch().now_or_never().is_none(), "nothing is there yet");
+        assert!(matches!(events.next_batch().now_or_never(), Some(Ok(None))), "it ends");
+        assert_eq!(events.scanned(), Some(Position::FIRST), "the batch was missed");
     }
 }

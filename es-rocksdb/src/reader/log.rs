@@ -1,26 +1,34 @@
 //! Reads of the log: one scan where everything is wanted, else the indexes and then only the records that match.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
-use super::{FIRST_EVENTS, Room};
-use crate::database::{Database, Fault, Tier, decode_at, item, place_of};
+use super::{FIRST_EVENTS, INLINE, Pace, Room};
+use crate::ahead::Ahead;
+use crate::database::{Database, Fault, Keeping, Tier, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, Sought, before, behind};
 use crate::read_only::Hidden;
 use crate::record::Decoder;
+use crate::record::removed::REMOVED_VERSION;
 use crate::retention::Lens;
 use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::tail::Segment;
+use crate::tail::{Segment, Tail};
 
 /// How many records a filtered read fetches in one request.
 const FETCH: usize = 64;
+
+/// For how many records a batch has room from the beginning at the most, and for how many bytes of each.
+const ROOM: usize = 4096;
+const RECORD_BYTES: usize = 256;
 
 /// At about how many events in memory a read looks in one batch: an executor does it, and has other work, too.
 const REMEMBERED: usize = 2048;
@@ -29,7 +37,14 @@ const REMEMBERED: usize = 2048;
 pub(crate) struct LogSource {
     shared: Arc<Shared>,
     scan: LogScan,
-    limits: ReadLimits,
+    pace: Pace,
+    /// What comes next from the disk, while the consumer has what came before.
+    ahead: Ahead<Fetched>,
+    /// What was fetched and is not decoded yet.
+    records: Records,
+    decoder: Decoder,
+    /// How far the read has looked when that is decoded.
+    scanned: Option<Position>,
     ended: bool,
     /// By what time ages count.
     now: Timestamp,
@@ -55,6 +70,47 @@ struct Found {
     next: Option<Position>,
 }
 
+/// A part of a read as it comes from the disk.
+enum Fetched {
+    /// All of them are returned. They are in the order of the read, not looked at yet; and where to go on as in [`Found`].
+    Records(Records, Option<Position>),
+    /// What is left of those that were looked at.
+    Events(Found),
+}
+
+/// Records of the log as they were read, to be decoded by and by.
+#[derive(Default)]
+struct Records {
+    bytes: Vec<u8>,
+    /// The position of each that is left, and where it stands.
+    left: VecDeque<(Position, Range<usize>)>,
+}
+
+impl Records {
+    /// Room for so many records, or for some of them where they are very many.
+    fn with_capacity(records: u64) -> Self {
+        let records = usize::try_from(records).map_or(ROOM, |records| records.min(ROOM));
+        Self { bytes: Vec::with_capacity(records * RECORD_BYTES), left: VecDeque::with_capacity(records) }
+    }
+
+    fn push(&mut self, position: Position, record: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.left.push_back((position, start..self.bytes.len()));
+    }
+
+    /// The events of the next so many records.
+    fn decode(&mut self, count: usize, decoder: &mut Decoder) -> Result<Vec<RecordedEvent>, StoreError> {
+        let count = count.min(self.left.len());
+        let mut events = Vec::with_capacity(count);
+        for (position, place) in self.left.drain(..count) {
+            let record = self.bytes.get(place).unwrap_or_default();
+            events.push(decode_at(position, record, decoder)?);
+        }
+        Ok(events)
+    }
+}
+
 impl LogSource {
     /// A read of the log up to `head`; `None` where it has nothing to look at.
     pub(crate) fn new(
@@ -73,55 +129,52 @@ impl LogSource {
         }
         let scan = LogScan { left: read.limit, read, head, next, hidden };
         let now = shared.clock.now();
-        Some(Self { shared, scan, limits, ended: false, now })
+        let (pace, ahead) = (Pace::new(limits), Ahead::none());
+        let (records, decoder) = (Records::default(), Decoder::default());
+        Some(Self { shared, scan, pace, ahead, records, decoder, scanned: None, ended: false, now })
     }
 
     /// From memory if what comes next is there, else from the disk.
-    async fn fetch(&self) -> Result<Found, StoreError> {
-        if let Some(found) = self.remembered()? {
-            let log_events_from_memory = found.events.len() as u64;
-            self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
-            return Ok(found);
-        }
-        let (scan, limits) = (self.scan.clone(), self.limits);
-        let (shared, now) = (Arc::clone(&self.shared), self.now);
-        let fetch =
-            move |database: &Database| scan.fetch(database, limits, Lens::new(&shared.operators, now, scan.head));
-        let found = self.shared.blocking(fetch).await?;
-        let log_events_from_disk = found.events.len() as u64;
+    async fn fetch(&mut self) -> Result<Fetched, StoreError> {
+        let fetched = match self.ahead.take().await {
+            Some(fetched) => fetched?,
+            None => {
+                if let Some(found) = self.remembered()? {
+                    let log_events_from_memory = found.events.len() as u64;
+                    self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
+                    return Ok(Fetched::Events(found));
+                }
+                let fetch = self.next_fetch();
+                self.shared.blocking(fetch).await?
+            }
+        };
+        let log_events_from_disk = fetched.len() as u64;
         self.shared.counters.add(Stats { log_events_from_disk, ..Stats::default() });
-        Ok(found)
+        Ok(fetched)
     }
 
     /// What the tail has; `None` also where a rule asks for what is on the disk only.
     fn remembered(&self) -> Result<Option<Found>, StoreError> {
-        let Self { shared, scan, limits, .. } = self;
-        // NOTE: the tail has nothing for who wants to see what is hidden: it forgets what is removed.
-        if scan.read.direction == Direction::Backward || scan.hidden.is_some() {
+        let Self { shared, scan, .. } = self;
+        if !scan.may_be_remembered() {
             return Ok(None);
         }
         let Some(segments) = shared.tail.from(scan.next, REMEMBERED) else { return Ok(None) };
         let lens = Lens::new(&shared.operators, self.now, scan.head);
-        match shared.cached(|database| scan.remembered(database, &segments, *limits, lens)) {
+        match shared.cached(|database| scan.remembered(database, &segments, self.pace.most, lens)) {
             Ok(found) => Ok(Some(found)),
             Err(Fault::NotCached) => Ok(None),
             Err(Fault::Store(error)) => Err(error),
         }
     }
-}
 
-#[async_trait]
-impl BatchSource for LogSource {
-    async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
-        if self.ended {
-            return Ok(None);
-        }
-        let Found { events, next } = self.fetch().await?;
-        self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
-        let scanned = match next {
+    /// Goes on behind what was fetched. Returns how far the read has looked then.
+    fn advance(&mut self, fetched: &Fetched) -> Option<Position> {
+        self.scan.left = self.scan.left.map(|left| left.saturating_sub(fetched.len() as u64));
+        match fetched.next() {
             _ if self.scan.left == Some(0) => {
                 self.ended = true;
-                events.last().map(|event| event.position)
+                fetched.last()
             }
             Some(next) => {
                 self.scan.next = next;
@@ -132,12 +185,88 @@ impl BatchSource for LogSource {
                 // NOTE: it is told of no event, because it was not the limit that ended this read.
                 self.scan.read.scanned_to(Some(self.scan.head), &[])
             }
-        };
+        }
+    }
+
+    /// What fetches the next part from the disk.
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Fetched, StoreError> + Send + 'static {
+        let (scan, limits) = (self.scan.clone(), self.pace.next());
+        let (shared, now) = (Arc::clone(&self.shared), self.now);
+        move |database| scan.fetch(database, limits, Lens::new(&shared.operators, now, scan.head))
+    }
+
+    /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
+    fn go_ahead(&mut self) {
+        if !self.ended && !self.scan.is_remembered(&self.shared.tail) {
+            let fetch = self.next_fetch();
+            self.ahead.begin(&self.shared, fetch);
+        }
+    }
+}
+
+#[async_trait]
+impl BatchSource for LogSource {
+    async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        if self.ended && self.records.left.is_empty() {
+            return Ok(None);
+        }
+        if self.shared.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        if self.records.left.is_empty() {
+            let fetched = self.fetch().await?;
+            self.scanned = self.advance(&fetched);
+            self.go_ahead();
+            match fetched {
+                Fetched::Events(Found { events, .. }) => return Ok(Some(Batch { events, scanned: self.scanned })),
+                Fetched::Records(records, _) => self.records = records,
+            }
+        }
+        // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
+        // thread that allocated it, as a rule, which is much cheaper than if another one did.
+        let events = self.records.decode(INLINE.events, &mut self.decoder)?;
+        let is_all = self.records.left.is_empty();
+        let scanned = if is_all { self.scanned } else { events.last().map(|event| event.position) };
         Ok(Some(Batch { events, scanned }))
     }
 }
 
+impl Fetched {
+    fn len(&self) -> usize {
+        match self {
+            Self::Records(records, _) => records.left.len(),
+            Self::Events(found) => found.events.len(),
+        }
+    }
+
+    /// The position of the last event.
+    fn last(&self) -> Option<Position> {
+        match self {
+            Self::Records(records, _) => records.left.back().map(|(position, _)| *position),
+            Self::Events(found) => found.events.last().map(|event| event.position),
+        }
+    }
+
+    fn next(&self) -> Option<Position> {
+        match self {
+            Self::Records(_, next) => *next,
+            Self::Events(found) => found.next,
+        }
+    }
+}
+
 impl LogScan {
+    /// Whether the tail has what comes next.
+    fn is_remembered(&self, tail: &Tail) -> bool {
+        self.may_be_remembered() && tail.has(self.next)
+    }
+
+    /// Whether the tail is asked at all.
+    fn may_be_remembered(&self) -> bool {
+        // NOTE: it has nothing for who wants to see what is hidden: it forgets what is removed.
+        self.read.direction == Direction::Forward && self.hidden.is_none()
+    }
+
     /// What the tail has of a forward read: every event that it looks at is matched here, without an index.
     fn remembered(
         &self,
@@ -167,30 +296,75 @@ impl LogScan {
         Ok(Found { events, next: next.filter(|next| *next <= self.head) })
     }
 
-    fn fetch(&self, database: &Database, limits: ReadLimits, mut lens: Lens<'_>) -> Result<Found, StoreError> {
+    fn fetch(&self, database: &Database, limits: ReadLimits, mut lens: Lens<'_>) -> Result<Fetched, StoreError> {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
-            Cursor::All { .. } => self.scan(database, limits, &mut lens),
-            _ => self.filter(database, limits, &mut cursor, &mut lens),
+            // NOTE: whether something is hidden may need the database, which only the thread has that fetches.
+            Cursor::All { .. } if self.hidden.is_some() || lens.may_hide() => {
+                self.look_through(database, limits, &mut lens).map(Fetched::Events)
+            }
+            Cursor::All { .. } => self.copy(database, limits),
+            _ => self.filter(database, limits, &mut cursor, &mut lens).map(Fetched::Events),
         }
     }
 
-    /// Every event: one scan of the log. The log has no gaps; one found here is a loss.
-    fn scan(&self, database: &Database, limits: ReadLimits, lens: &mut Lens<'_>) -> Result<Found, StoreError> {
+    /// Every event, where nothing is hidden: their records, to be decoded by who has the read.
+    fn copy(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
+        let mut room = Room::new(limits, self.left);
+        let (first, last) = self.span(room.events);
+        let mut records = Records::with_capacity(last.get() - first.get() + 1);
+        let next = self.scan(database, (first, last), &mut room, |position, record, room| {
+            // NOTE: something may have been hidden and removed since it was found that nothing is. It is decoded only to know
+            // that it is no damage.
+            if record.first() == Some(&REMOVED_VERSION) {
+                decode_at(position, record, &mut Decoder::default())?;
+                room.pass();
+            } else {
+                room.take(record.len());
+                records.push(position, record);
+            }
+            Ok(())
+        })?;
+        Ok(Fetched::Records(records, next))
+    }
+
+    /// Every event that this read shows.
+    fn look_through(&self, database: &Database, limits: ReadLimits, lens: &mut Lens<'_>) -> Result<Found, StoreError> {
+        let mut room = Room::new(limits, self.left);
+        let span = self.span(room.events.saturating_add(room.hidden));
+        let mut decoder = Decoder::default();
+        let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
+        let next = self.scan(database, span, &mut room, |position, record, room| {
+            match self.shown(database, decode_at(position, record, &mut decoder)?, lens)? {
+                Some(event) => {
+                    room.take(record.len());
+                    events.push(event);
+                }
+                None => room.pass(),
+            }
+            Ok(())
+        })?;
+        Ok(Found { events, next })
+    }
+
+    /// One scan of the log from the first to the last position of `span`, as long as there is room, in the direction of the read.
+    /// Returns where to go on. The log has no gaps; one found here is a loss.
+    fn scan(
+        &self,
+        database: &Database,
+        (first, last): (Position, Position),
+        room: &mut Room,
+        mut take: impl FnMut(Position, &[u8], &mut Room) -> Result<(), StoreError>,
+    ) -> Result<Option<Position>, StoreError> {
         let direction = self.read.direction;
-        let mut keys = database.scan_log()?;
+        let keeping = if room.events > INLINE.events { Keeping::No } else { Keeping::Yes };
+        let mut keys = database.scan_log(first, last, keeping)?;
         match direction {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
-        let mut room = Room::new(limits, self.left);
-        let mut decoder = Decoder::default();
-        let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut next = Some(self.next);
-        while let Some(expected) = next.filter(|next| *next <= self.head) {
-            if room.is_used_up() {
-                return Ok(Found { events, next });
-            }
+        while let Some(expected) = next.filter(|next| (first..=last).contains(next) && !room.is_used_up()) {
             let record = match item(&keys, Cf::Log)? {
                 Some((key, record)) if key == key::position(expected) => record,
                 other => {
@@ -198,20 +372,14 @@ impl LogScan {
                     return Err(StoreError::damaged(place_of(expected), format!("expected an event, found {found}")));
                 }
             };
-            match self.shown(database, decode_at(expected, record, &mut decoder)?, lens)? {
-                Some(event) => {
-                    room.take(record.len());
-                    events.push(event);
-                }
-                None => room.pass(),
-            }
+            take(expected, record, room)?;
             next = behind(direction, expected);
             match direction {
                 Direction::Forward => keys.next(),
                 Direction::Backward => keys.prev(),
             }
         }
-        Ok(Found { events, next: None })
+        Ok(next.filter(|next| *next <= self.head))
     }
 
     /// An event in the form in which this read returns it; `None` where it does not.
@@ -226,6 +394,20 @@ impl LogScan {
             _ if lens.shows(database, &event, Tier::Any)? => Ok(Some(event)),
             Some(Hidden::AsRemoved) => Ok(Some(event.without_content())),
             None => Ok(None),
+        }
+    }
+
+    /// The first and the last position of the next so many events.
+    fn span(&self, events: usize) -> (Position, Position) {
+        let others = (events as u64).saturating_sub(1);
+        match self.read.direction {
+            Direction::Forward => {
+                let last = Position::new(self.next.get().saturating_add(others)).unwrap_or(self.head);
+                (self.next, last.min(self.head))
+            }
+            Direction::Backward => {
+                (Position::new(self.next.get().saturating_sub(others)).unwrap_or(Position::FIRST), self.next)
+            }
         }
     }
 
@@ -311,3 +493,6 @@ impl Matches {
         Ok(Self { positions, next, is_paused: false })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use es_core::retention::StreamRetention;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead, Timestamp};
 
-use super::{FIRST_EVENTS, INLINE, Room};
+use super::{FIRST_EVENTS, Pace, Room};
+use crate::ahead::Ahead;
 use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in};
 use crate::key;
 use crate::options::ReadLimits;
@@ -19,8 +20,10 @@ use crate::shared::Shared;
 pub(crate) struct StreamSource {
     shared: Arc<Shared>,
     scan: StreamScan,
-    limits: ReadLimits,
-    /// Whether a batch was read already. Only the first one is tried on the executor: it is all that most loads need.
+    pace: Pace,
+    /// What comes next, while the consumer has what came before.
+    ahead: Ahead<Found>,
+    /// Whether a batch was asked for already. Only the first one is tried on the executor: it is all that most loads need.
     begun: bool,
     ended: bool,
     /// By what time ages count.
@@ -53,22 +56,48 @@ impl StreamSource {
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
         let scan = StreamScan { next: read.from, left: read.limit, read, head };
         let now = shared.clock.now();
-        Self { shared, scan, limits, begun: false, ended: false, now }
+        Self { shared, scan, pace: Pace::new(limits), ahead: Ahead::none(), begun: false, ended: false, now }
     }
 
     async fn fetch(&mut self) -> Result<Found, StoreError> {
-        let retention = self.shared.operators.of(&self.scan.read.stream);
-        let hides = (!retention.is_whole()).then_some((retention, self.now));
         if !std::mem::replace(&mut self.begun, true) {
-            let limits = self.limits.at_most(INLINE);
+            let (limits, hides) = (self.pace.first(), self.hides());
             match self.shared.cached(|database| self.scan.fetch(database, limits, hides, Tier::Cached)) {
                 Err(Fault::NotCached) => {}
                 Err(Fault::Store(error)) => return Err(error),
-                Ok(found) => return Ok(found),
+                Ok(found) => {
+                    self.pace.next();
+                    return Ok(found);
+                }
             }
         }
-        let (scan, limits) = (self.scan.clone(), self.limits);
-        self.shared.blocking(move |database| Ok(scan.fetch(database, limits, hides, Tier::Any)?)).await
+        match self.ahead.take().await {
+            Some(fetched) => fetched,
+            None => {
+                let fetch = self.next_fetch();
+                self.shared.blocking(fetch).await
+            }
+        }
+    }
+
+    /// What hides events of the stream now. Each batch asks anew: what operators say meanwhile holds for what comes then.
+    fn hides(&self) -> Hides {
+        let retention = self.shared.operators.of(&self.scan.read.stream);
+        (!retention.is_whole()).then_some((retention, self.now))
+    }
+
+    /// What fetches the next part, from the disk where it must be.
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Found, StoreError> + Send + 'static {
+        let (scan, hides, limits) = (self.scan.clone(), self.hides(), self.pace.next());
+        move |database| Ok(scan.fetch(database, limits, hides, Tier::Any)?)
+    }
+
+    /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
+    fn go_ahead(&mut self) {
+        if !self.ended && self.scan.left != Some(0) {
+            let fetch = self.next_fetch();
+            self.ahead.begin(&self.shared, fetch);
+        }
     }
 }
 
@@ -78,10 +107,14 @@ impl BatchSource for StreamSource {
         if self.ended || self.scan.left == Some(0) {
             return Ok(None);
         }
+        if self.shared.is_closed() {
+            return Err(StoreError::Closed);
+        }
         let Found { events, is_last } = self.fetch().await?;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
         self.ended = is_last || self.scan.next.is_none();
+        self.go_ahead();
         Ok(Some(Batch { events, scanned: None }))
     }
 }
@@ -114,12 +147,19 @@ impl StreamScan {
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
-        let mut decoder = Decoder::of_stream(stream.clone());
+        // NOTE: a batch has a name of its own, for all of its events. If batches shared one, the thread that reads and the one that
+        // has the events would wait for each other at its count of owners, for every event.
+        let mut decoder = Decoder::default();
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut expected = self.expected_first(first);
         while !room.is_used_up() {
-            let Some((key, record)) = item(&keys, Cf::Streams)? else {
+            let found = match item(&keys, Cf::Streams) {
+                // NOTE: what was in memory is enough to begin with.
+                Err(Fault::NotCached) if !events.is_empty() => return Ok(Found { events, is_last: false }),
+                found => found?,
+            };
+            let Some((key, record)) = found else {
                 self.check_end(database, expected, tier)?;
                 return Ok(Found { events, is_last: true });
             };

@@ -2,7 +2,7 @@
 
 use es_core::{CommitPart, EventId, Position, RecordedEvent, Revision, StreamId};
 
-use super::{CHECKED_FROM, RecordError, Rest, short};
+use super::{CHECKED_FROM, Decoder, RecordError, Rest, short};
 
 /// The version of such a record, its first byte.
 pub(crate) const REMOVED_VERSION: u8 = 2;
@@ -52,18 +52,15 @@ pub(super) fn draft(stream: &StreamId, id: EventId, part: CommitPart, out: &mut 
 }
 
 /// Reads a record whose checksum was verified.
-pub(super) fn decode(
-    record: &[u8],
-    stream: impl FnOnce(&str) -> Result<StreamId, RecordError>,
-) -> Result<RecordedEvent, RecordError> {
+pub(super) fn decode(record: &[u8], decoder: &mut Decoder) -> Result<RecordedEvent, RecordError> {
     let mut rest = Rest { record, at: CHECKED_FROM };
     let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
     let revision = Revision::new(rest.u64("revision")?);
     let id = EventId::from_uuid(rest.uuid("event id")?);
-    let recorded_at = rest.time("recorded at")?;
+    let recorded_at = decoder.time("recorded at", rest.i64("recorded at")?)?;
     let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };
     let length = rest.u16("length of stream")?;
-    let stream = stream(rest.text("stream", usize::from(length))?)?;
+    let stream = decoder.stream(rest.take("stream", usize::from(length))?)?;
     rest.end()?;
     Ok(RecordedEvent::removed(position, stream, revision, id, recorded_at, part))
 }
