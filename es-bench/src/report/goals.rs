@@ -22,12 +22,31 @@ pub(crate) struct Verdict {
     pub(crate) missed: Option<String>,
 }
 
-/// Why a goal is missed where it is missed: printed with a miss, and with nothing else. Written by people, after a profile.
+/// Why a goal is missed where it is missed: printed with a miss, and with nothing else. Written by people, and only what is known.
 const WHY: &[(&str, &str)] = &[
+    ("durable append, 1 writer, to L1", "what L1 only writes, the store also decides on, numbers and publishes"),
+    (FOLLOWER, "it is counted from when the command was due, so that it holds the wait behind the commit before it"),
+    (
+        "ahead of every peer: append, the least ratio",
+        "an event is two records and five index entries here, each written to RocksDB's log and to its memtable",
+    ),
+    (
+        "ahead of every peer: append-10, the least ratio",
+        "an event is two records and five index entries here, each written to RocksDB's log and to its memtable",
+    ),
+    (
+        "ahead of every peer: load, the least ratio",
+        "fjall and redb give bytes without a checksum of the record and without owned events",
+    ),
+    (
+        "ahead of every peer: footprint, the least ratio",
+        "at this size it is mostly the write buffer, which is bounded by configuration and not full",
+    ),
     (READ, "the raw scan neither verifies a checksum nor makes an owned event of what it reads; the store does both"),
     (LOAD, "beside decoding JSON, which both do, the store verifies each record and makes an owned event of it"),
 ];
 
+const FOLLOWER: &str = "command to live subscriber, p99, in fsyncs";
 const READ: &str = "whole log, to a raw scan";
 const LOAD: &str = "typed load of 1,000 events, to a raw scan and decode";
 
@@ -85,13 +104,12 @@ fn with_reason(goal: &str, by: String) -> String {
 
 /// The 99th percentile under twice what an fsync takes.
 fn subscriber(report: &Report) -> Verdict {
-    const GOAL: &str = "command to live subscriber, p99, in fsyncs";
     let of = |case, who| report.median(latency::LATENCY, case, who);
     let found = of(latency::P99, ES_ROCKSDB).zip(of(latency::P50, latency::FSYNC)).map(|(p99, fsync)| p99 / fsync);
     let met = found.map(|found| found < 2.0);
-    let by = |found: f64| with_reason(GOAL, format!("by {:.2} fsyncs", found - 2.0));
+    let by = |found: f64| with_reason(FOLLOWER, format!("by {:.2} fsyncs", found - 2.0));
     Verdict {
-        goal: GOAL.into(),
+        goal: FOLLOWER.into(),
         wanted: "under 2.00".into(),
         found,
         met,
@@ -111,13 +129,9 @@ fn peers(report: &Report, workload: &str) -> Verdict {
             behind.push(format!("{} ({}: {ratio:.2})", peer.case, peer.contender));
         }
     }
-    Verdict {
-        goal: format!("ahead of every peer: {workload}, the least ratio"),
-        wanted: "at least 1.00".into(),
-        found: least,
-        met: least.map(|_| behind.is_empty()),
-        missed: (!behind.is_empty()).then(|| format!("in {}", behind.join("; "))),
-    }
+    let goal = format!("ahead of every peer: {workload}, the least ratio");
+    let missed = (!behind.is_empty()).then(|| with_reason(&goal, format!("in {}", behind.join("; "))));
+    Verdict { goal, wanted: "at least 1.00".into(), found: least, met: least.map(|_| behind.is_empty()), missed }
 }
 
 #[cfg(test)]
