@@ -9,3 +9,4 @@ pub mod crash;
 pub mod ledger;
 pub mod removed;
 pub mod stores;
+pub mod supervised;

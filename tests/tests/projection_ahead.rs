@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::projection::{
-    Projection, ProjectionHandle, ProjectionOptions, ProjectionState, Running, Supervisor, active, partition_of, table,
-};
+use es_core::projection::{ProjectionHandle, ProjectionOptions, ProjectionState, Running, active, partition_of, table};
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
@@ -20,14 +18,10 @@ use es_core::{
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, account, append, chains, check, sums};
 use es_tests::stores::on_every_store;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use es_tests::supervised::{self, PATIENCE, until};
 
 fn start(store: &Arc<dyn EventStore>, ledger: Ledger, options: ProjectionOptions) -> (Running, ProjectionHandle) {
-    let options = options.restart(Duration::from_millis(1), Duration::from_millis(10));
-    let running = Supervisor::new(Arc::clone(store)).projection(ledger, options).start().expect("started");
-    let handle = running.projection(Ledger::<1>::NAME).expect("it was given").clone();
-    (running, handle)
+    supervised::start(store, ledger, options.restart(Duration::from_millis(1), Duration::from_millis(10)))
 }
 
 /// A store in front of another one that counts how often rows of each table are looked up.
@@ -111,15 +105,6 @@ fn a_worker_that_is_alone_looks_up_each_row_once() {
     }
 }
 
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waited).await.expect("waited in vain");
-}
-
 /// Commits that fail or whose acknowledgement is lost, in the middle of a catch-up: what is remembered is what was written.
 #[test]
 fn what_is_remembered_is_what_was_written_whatever_becomes_of_a_commit() {
@@ -155,7 +140,7 @@ fn a_stop_within_a_batch_skips_nothing_though_the_next_one_was_read() {
         let options = ProjectionOptions::new().batch(1).partitions(2).retry(patient);
         let ledger = Ledger::<1>::default();
         let (running, handle) = start(&store, ledger.clone(), options);
-        until(async || handle.status().state == ProjectionState::Retrying).await;
+        until("it tries again", async || handle.status().state == ProjectionState::Retrying).await;
         running.shutdown(PATIENCE).await.expect("it ends");
         ledger.is_healed.store(true, Ordering::SeqCst);
         let (running, handle) = start(&store, ledger, options);

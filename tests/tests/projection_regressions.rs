@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::projection::{
-    ApplyError, Operator, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Rows, Running,
-    Supervisor, active, applied, table,
+    ApplyError, Operator, Projection, ProjectionOptions, ProjectionState, RebuildFrom, Rows, active, applied, table,
 };
 use es_core::store::InvalidCommit;
 use es_core::store::memory::MemoryStore;
@@ -18,9 +17,8 @@ use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};
 use es_tests::removed::WithGaps;
 use es_tests::stores::{on_every_store, rocksdb};
+use es_tests::supervised::{PATIENCE, start, until};
 use serde::{Deserialize, Serialize};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> ProjectionOptions {
     let retry =
@@ -29,25 +27,6 @@ fn options() -> ProjectionOptions {
         .retry(retry)
         .keep_retired(Duration::ZERO)
         .restart(Duration::from_millis(1), Duration::from_millis(10))
-}
-
-fn start<P: Projection>(
-    store: &Arc<dyn EventStore>,
-    projection: P,
-    options: ProjectionOptions,
-) -> (Running, ProjectionHandle) {
-    let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
-    let handle = running.projection(P::NAME).expect("it was given").clone();
-    (running, handle)
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }
 
 /// R16 (Marten #1629, #4964, #4977): an append that is late while later ones are done was skipped for good, because its number

@@ -5,31 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use es_core::projection::{
-    GaveUp, Projection, ProjectionHandle, ProjectionOptions, ProjectionState, RebuildFrom, Running, StartError,
-    Supervisor, VerbError, active, table,
+    GaveUp, Projection, ProjectionOptions, ProjectionState, RebuildFrom, StartError, Supervisor, VerbError, active,
+    table,
 };
 use es_core::store::RowScan;
 use es_core::{EventStore, LogRead, Position, RetryPolicy};
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, append, chains, check, parked_positions, read_books};
 use es_tests::stores::on_every_store;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use es_tests::supervised::{PATIENCE, start, until};
 
 fn options() -> ProjectionOptions {
     let retry =
         RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(2) };
     ProjectionOptions::new().retry(retry).keep_retired(Duration::ZERO)
-}
-
-fn start<P: Projection>(
-    store: &Arc<dyn EventStore>,
-    projection: P,
-    options: ProjectionOptions,
-) -> (Running, ProjectionHandle) {
-    let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
-    let handle = running.projection(P::NAME).expect("it was given").clone();
-    (running, handle)
 }
 
 async fn deposit(store: &Arc<dyn EventStore>, events: u64) -> Position {
@@ -38,15 +27,6 @@ async fn deposit(store: &Arc<dyn EventStore>, events: u64) -> Position {
         last = append(&**store, number % 7, AccountEvent::Deposited { cents: number }).await;
     }
     last
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }
 
 #[test]

@@ -97,10 +97,7 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
             return Err(error);
         }
     };
-    // NOTE: a snapshot of a state behind the cut would be ahead of its stream. Snapshots are made anew from the events.
-    let dropped = if made.is_new_id { snapshots::drop_all(to).await? } else { 0 };
-    // NOTE: and so would views, checkpoints and consumers be: the next events would get positions that they take for done.
-    let forgotten = if made.is_new_id { forget(to).await? } else { Forgotten::default() };
+    let (dropped, forgotten) = if made.is_new_id { forget(to).await? } else { Default::default() };
     shown.repaired = Some(Made {
         folder: &made.folder,
         store_id: made.id.to_string(),
@@ -119,12 +116,16 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings what follows the log back to what is left of it.
-async fn forget(folder: &Path) -> Result<Forgotten, Failure> {
+/// Brings what follows the log back to what is left of it: drops all snapshots, returns how many, and forgets what is lost.
+///
+/// A snapshot of a state behind the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log:
+/// the next events would get positions that they take for done.
+async fn forget(folder: &Path) -> Result<(u64, Forgotten), Failure> {
     let store = Options::new().create_if_missing(false).open(folder).await?;
+    let dropped = snapshots::drop_those(&store, None, None).await;
     let forgotten = loss::forget(&store).await;
     store.close().await?;
-    Ok(forgotten?)
+    Ok((dropped?, forgotten?))
 }
 
 impl<'a> Shown<'a> {

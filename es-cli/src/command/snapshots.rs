@@ -61,15 +61,8 @@ pub(super) async fn drop(folder: &Path, args: &DropArgs, json: bool) -> Result<(
     say(json, || format!("{} dropped", count(dropped, "snapshot", "snapshots")), &Dropped { dropped })
 }
 
-/// Drops every snapshot of a store.
-pub(super) async fn drop_all(folder: &Path) -> Result<u64, Failure> {
-    let store = Options::new().create_if_missing(false).open(folder).await?;
-    let dropped = drop_those(&store, None, None).await;
-    store.close().await?;
-    dropped
-}
-
-async fn drop_those(
+/// Drops the snapshots that are named, or all, and returns how many there were.
+pub(super) async fn drop_those(
     store: &dyn EventStore,
     stream: Option<&StreamId>,
     category: Option<&Category>,

@@ -7,12 +7,12 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use es_core::{Aggregate, Decide, Outcome, StreamRead};
+use es_core::{Aggregate, Decide, StreamRead};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::problem::Problem;
-use super::terms::{Demands, about, is_known};
+use super::terms::{self, Demands, about};
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use crate::domain::{
     City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderRejection, Price,
@@ -108,14 +108,8 @@ where
 {
     let executed = send(&service.shop.orders, id, command, demands.terms(date)).await;
     let executed = executed.map_err(|error| demands.problem(error))?;
-    if demands.only_new && executed.outcome == Outcome::AlreadySo {
-        return Err(Problem::precondition(format!("order {id} exists")));
-    }
-    let result = CommandResult::of(&executed);
-    let is_new = executed.outcome == Outcome::Done && executed.revision == Some(es_core::Revision::FIRST);
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let done = OrderDone { order_id: id, status: executed.state.placed().map(|order| order.status), result };
-    Ok((status, about(executed.revision, executed.position), Json(done)).into_response())
+    let (status, result) = (executed.state.placed().map(|order| order.status), CommandResult::of(&executed));
+    terms::executed(demands, &executed, format_args!("order {id}"), OrderDone { order_id: id, status, result })
 }
 
 pub(super) async fn show(
@@ -125,11 +119,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let loaded = service.shop.orders.load(&id).await?;
     let Some(order) = loaded.state.placed() else { return Err(Failure::NoOrder(id).into()) };
-    let about = about(loaded.revision, None);
-    if is_known(&headers, loaded.revision) {
-        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
-    }
-    Ok((about, Json(ShownOrder::of(&id, loaded.revision, order)?)).into_response())
+    Ok(terms::shown(&headers, loaded.revision, ShownOrder::of(&id, loaded.revision, order)?))
 }
 
 /// Everything that has happened to an order.

@@ -1,7 +1,7 @@
 //! [`Problem`]: why a request was refused, as `application/problem+json` (RFC 9457).
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use es_core::projection::VerbError;
@@ -102,39 +102,9 @@ impl From<Failure> for Problem {
     }
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        Failure::from(error).into()
-    }
-}
-
-impl From<LoadError> for Problem {
-    fn from(error: LoadError) -> Self {
-        Failure::from(error).into()
-    }
-}
-
-impl From<ViewError> for Problem {
-    fn from(error: ViewError) -> Self {
-        Failure::from(error).into()
-    }
-}
-
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
-    }
-}
-
-impl From<Inexact> for Problem {
-    fn from(error: Inexact) -> Self {
-        Failure::from(error).into()
-    }
-}
-
-impl From<OrderLinesError> for Problem {
-    fn from(error: OrderLinesError) -> Self {
-        Failure::from(error).into()
     }
 }
 
@@ -150,20 +120,26 @@ impl<R: Into<Failure>> From<ExecuteError<R>> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
-    }
+macro_rules! from_failures {
+    ($($error:ty)*) => {$(
+        impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                Failure::from(error).into()
+            }
+        }
+    )*};
 }
 
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
-    }
+from_failures!(StoreError LoadError ViewError Inexact OrderLinesError);
+
+macro_rules! from_rejections {
+    ($($rejection:ty)*) => {$(
+        impl From<$rejection> for Problem {
+            fn from(rejection: $rejection) -> Self {
+                Self::new(rejection.status(), rejection.body_text())
+            }
+        }
+    )*};
 }
 
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
-    }
-}
+from_rejections!(JsonRejection QueryRejection);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use es_core::{Decide, Outcome};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use es_core::Decide;
 use serde::Deserialize;
 
 use super::Service;
 use super::problem::Problem;
-use super::terms::{Demands, about, is_known};
+use super::terms::{self, Demands};
 use crate::domain::product::{Receive, Register, Withdraw};
 use crate::domain::{Price, Product, ProductId, ProductName, ProductRejection, Quantity};
 use crate::failure::Failure;
@@ -76,15 +76,8 @@ where
 {
     let executed = send(&service.shop.products, id, command, demands.terms(date)).await;
     let executed = executed.map_err(|error| demands.problem(error))?;
-    if demands.only_new && executed.outcome == Outcome::AlreadySo {
-        return Err(Problem::precondition(format!("product {id} exists")));
-    }
-    let result = CommandResult::of(&executed);
-    let is_new = executed.outcome == Outcome::Done && executed.revision == Some(es_core::Revision::FIRST);
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let stock = executed.state.registered().map(|product| product.stock);
-    let done = ProductDone { product_id: id, stock, result };
-    Ok((status, about(executed.revision, executed.position), Json(done)).into_response())
+    let (stock, result) = (executed.state.registered().map(|product| product.stock), CommandResult::of(&executed));
+    terms::executed(demands, &executed, format_args!("product {id}"), ProductDone { product_id: id, stock, result })
 }
 
 pub(super) async fn show(
@@ -94,9 +87,5 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let loaded = service.shop.products.load(&id).await?;
     let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };
-    let about = about(loaded.revision, None);
-    if is_known(&headers, loaded.revision) {
-        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
-    }
-    Ok((about, Json(ShownProduct::of(&id, product))).into_response())
+    Ok(terms::shown(&headers, loaded.revision, ShownProduct::of(&id, product)))
 }

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
 use es_core::projection::Projection;
-use es_core::view::{Continuation, Page};
+use es_core::view::{Page, ViewKey, ViewReader, ViewScan, Views};
 use es_core::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -43,15 +43,13 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE)
-    }
-
-    /// Where to go on.
-    fn after(&self) -> Result<Option<Continuation>, Problem> {
-        let Some(text) = &self.after else { return Ok(None) };
-        let expected = "what `next` of the page before said";
-        text.parse().map(Some).map_err(|_| Problem::not_understood("after", expected, text))
+    /// The wanted page of a view.
+    fn page<'a, K: ViewKey, V>(&self, view: &ViewReader<'a, K, V>) -> Result<ViewScan<'a, &'a Views, K, V>, Problem> {
+        let scan = view.scan().limit(self.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE));
+        let Some(text) = &self.after else { return Ok(scan) };
+        let after = text.parse();
+        let after = after.map_err(|_| Problem::not_understood("after", "what `next` of the page before said", text))?;
+        Ok(scan.after(after))
     }
 
     async fn wait<P: Projection>(&self, service: &Service) -> Result<(), Problem> {
@@ -105,11 +103,7 @@ pub(super) async fn orders(
 ) -> Result<Json<Rows<ListedOrder>>, Problem> {
     let Parameters(wanted) = wanted?;
     wanted.wait::<OrderSummaries>(&service).await?;
-    let orders = service.models.orders.view(&ORDERS).scan().limit(wanted.limit());
-    let orders = match wanted.after()? {
-        Some(after) => orders.after(after),
-        None => orders,
-    };
+    let orders = wanted.page(&service.models.orders.view(&ORDERS))?;
     let page = match &wanted.customer {
         Some(customer) => orders.by(&BY_CUSTOMER).prefix(&(customer.clone(),)).read().await?,
         None => orders.by(&NEWEST_FIRST).read().await?,
@@ -132,11 +126,7 @@ pub(super) async fn stock(
 ) -> Result<Json<Rows<ListedProduct>>, Problem> {
     let Parameters(wanted) = wanted?;
     wanted.wait::<StockLevels>(&service).await?;
-    let products = service.models.stock.view(&STOCK).scan().limit(wanted.limit());
-    let products = match wanted.after()? {
-        Some(after) => products.after(after),
-        None => products,
-    };
+    let products = wanted.page(&service.models.stock.view(&STOCK))?;
     let products = products.by(&LOWEST_FIRST);
     let products = match wanted.at_most {
         Some(most) => products.range(..=most),
@@ -152,11 +142,7 @@ pub(super) async fn demand(
 ) -> Result<Json<Rows<TopProduct>>, Problem> {
     let Parameters(wanted) = wanted?;
     wanted.wait::<ProductDemand>(&service).await?;
-    let products = service.models.demand.view(&DEMAND).scan().limit(wanted.limit());
-    let products = match wanted.after()? {
-        Some(after) => products.after(after),
-        None => products,
-    };
+    let products = wanted.page(&service.models.demand.view(&DEMAND))?;
     Ok(Rows::of(products.by(&BEST_FIRST).read().await?, TopProduct::from))
 }
 

@@ -1,9 +1,14 @@
 //! What the headers of a request demand, and what those of an answer say.
 
+use std::fmt::Display;
+
+use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use es_core::{Position, Revision};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use es_core::{Aggregate, Executed, Outcome, Position, Revision};
+use serde::Serialize;
 
 use super::problem::Problem;
 use crate::failure::Failure;
@@ -19,7 +24,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(super) struct Demands {
     terms: Terms,
     /// Whether there must be nothing yet.
-    pub(super) only_new: bool,
+    only_new: bool,
 }
 
 impl Demands {
@@ -61,10 +66,34 @@ fn revision(tag: &str) -> Option<Revision> {
 }
 
 /// Whether the one who asks has this revision already (`If-None-Match`).
-pub(super) fn is_known(headers: &HeaderMap, current: Option<Revision>) -> bool {
+fn is_known(headers: &HeaderMap, current: Option<Revision>) -> bool {
     let tags = headers.get_all(header::IF_NONE_MATCH);
     let mut tags = tags.iter().filter_map(|tag| tag.to_str().ok()).flat_map(|list| list.split(','));
     current.is_some() && tags.any(|tag| revision(tag.trim().trim_start_matches("W/")) == current)
+}
+
+/// The answer to a command that was executed on what `name` names.
+pub(super) fn executed<A: Aggregate>(
+    demands: &Demands,
+    executed: &Executed<A>,
+    name: impl Display,
+    done: impl Serialize,
+) -> Result<Response, Problem> {
+    if demands.only_new && executed.outcome == Outcome::AlreadySo {
+        return Err(Problem::precondition(format!("{name} exists")));
+    }
+    let is_new = executed.outcome == Outcome::Done && executed.revision == Some(Revision::FIRST);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, about(executed.revision, executed.position), Json(done)).into_response())
+}
+
+/// The answer to who asks for something that is at a revision.
+pub(super) fn shown(headers: &HeaderMap, revision: Option<Revision>, shown: impl Serialize) -> Response {
+    let about = about(revision, None);
+    if is_known(headers, revision) {
+        return (StatusCode::NOT_MODIFIED, about).into_response();
+    }
+    (about, Json(shown)).into_response()
 }
 
 /// The headers of an answer about something at a revision.

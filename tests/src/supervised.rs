@@ -1,0 +1,37 @@
+//! Projections under a supervisor, for tests that start, watch and end them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::EventStore;
+use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, Running, Supervisor};
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts a projection.
+///
+/// # Panics
+/// When it does not start.
+pub fn start<P: Projection>(
+    store: &Arc<dyn EventStore>,
+    projection: P,
+    options: ProjectionOptions,
+) -> (Running, ProjectionHandle) {
+    let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
+    let handle = running.projection(P::NAME).expect("it was given").clone();
+    (running, handle)
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
