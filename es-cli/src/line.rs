@@ -10,7 +10,6 @@
 //! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id` and `causation_id` are there where the event has them. Nothing of a record is lost: a JSON
 //! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use base64::Engine;
@@ -18,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use es_core::retention::REMOVED;
 use es_core::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId, Tag,
+    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId, Tags,
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +34,7 @@ struct Out<'a> {
     version: u32,
     recorded_at: Timestamp,
     occurred_at: Timestamp,
-    tags: &'a BTreeSet<Tag>,
+    tags: &'a Tags,
     metadata: &'a Metadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<CorrelationId>,
@@ -135,7 +134,7 @@ struct In<'a> {
     version: Option<u32>,
     recorded_at: Option<Timestamp>,
     occurred_at: Option<Timestamp>,
-    tags: Option<BTreeSet<Tag>>,
+    tags: Option<Tags>,
     metadata: Option<Metadata>,
     correlation_id: Option<CorrelationId>,
     causation_id: Option<EventId>,

@@ -1,7 +1,6 @@
 //! Aggregates: the declaration ([`Aggregate`]), how state follows from events ([`Evolve`]) and how events follow from
 //! commands ([`Decide`]). All three are plain: no clock, no I/O, no store.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
@@ -9,9 +8,10 @@ use std::str::FromStr;
 use crate::consistency::Consistency;
 use crate::decision::Decision;
 use crate::event::{CorrelationId, EventId, Metadata, RecordedEvent, Timestamp};
-use crate::name::{Category, NameError, StreamId, Tag};
+use crate::name::{Category, NameError, StreamId};
 use crate::revision::{Position, Revision};
 use crate::snapshot::SnapshotSupport;
+use crate::tags::Tags;
 use crate::typed::Event;
 
 /// The identity of an aggregate within its category: a text that can be written and read back.
@@ -162,7 +162,7 @@ impl<'a> EventContext<'a> {
 
     /// The labels by which it can be found.
     #[must_use]
-    pub const fn tags(&self) -> &'a BTreeSet<Tag> {
+    pub const fn tags(&self) -> &'a Tags {
         &self.record.tags
     }
 

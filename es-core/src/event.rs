@@ -3,7 +3,7 @@
 //! A store sees names, bytes and numbers; what an event means is known only to the [`Event`](crate::Event) type that
 //! encoded it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::name::{EventType, StreamId, Tag};
 use crate::revision::{Position, Revision};
+use crate::tags::Tags;
 
 /// Defines a type of id over a UUID.
 macro_rules! id {
@@ -204,7 +205,7 @@ pub struct NewEvent {
     /// The encoded content.
     pub payload: Bytes,
     /// The labels by which it can be found.
-    pub tags: BTreeSet<Tag>,
+    pub tags: Tags,
     /// Free annotations.
     pub metadata: Metadata,
     /// When it happened in the business; `None` says "as it is recorded".
@@ -233,7 +234,7 @@ impl NewEvent {
             version,
             content_type,
             payload: payload.into(),
-            tags: BTreeSet::new(),
+            tags: Tags::new(),
             metadata: Metadata::new(),
             occurred_at: None,
             correlation_id: None,
@@ -307,7 +308,7 @@ pub struct RecordedEvent {
     /// The encoded content.
     pub payload: Bytes,
     /// The labels by which it can be found.
-    pub tags: BTreeSet<Tag>,
+    pub tags: Tags,
     /// Free annotations.
     pub metadata: Metadata,
     /// When the store recorded it. Within one log it never goes back, whatever the wall clock does.
@@ -343,7 +344,7 @@ impl RecordedEvent {
             version: 1,
             content_type: ContentType::Json,
             payload: Bytes::new(),
-            tags: BTreeSet::new(),
+            tags: Tags::new(),
             metadata: Metadata::new(),
             recorded_at,
             occurred_at: recorded_at,

@@ -151,6 +151,7 @@ mod sample;
 pub mod snapshot;
 pub mod store;
 pub mod subscription;
+mod tags;
 pub mod testing;
 mod typed;
 mod variant;
@@ -180,6 +181,7 @@ pub use store::{
     StreamRead,
 };
 pub use subscription::Subscription;
+pub use tags::Tags;
 pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
 
 #[cfg(feature = "derive")]

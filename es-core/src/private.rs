@@ -13,6 +13,7 @@ use crate::codec::{self, Codec};
 use crate::decision::Events;
 use crate::name::{EventType, Tag};
 use crate::snapshot::{SnapshotPolicy, SnapshotSupport};
+use crate::tags::Tags;
 use crate::typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, KnownNames, RawEvent, Upcast};
 use crate::variant::{Content, VariantSeed};
 
@@ -53,7 +54,7 @@ fn encode<C: Codec, T: Serialize>(
         version,
         content_type: C::CONTENT_TYPE,
         payload: C::encode(content).map_err(|source| EncodeEventError::Content { name, source })?,
-        tags: std::collections::BTreeSet::new(),
+        tags: Tags::new(),
     })
 }
 

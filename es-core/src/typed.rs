@@ -1,6 +1,5 @@
 //! Typed events: the trait [`Event`], which `#[derive(Event)]` implements, and [`Upcast`] for old versions.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -8,8 +7,9 @@ use bytes::Bytes;
 use crate::codec::{DecodeContentError, EncodeError};
 use crate::decision::Events;
 use crate::event::{ContentType, RecordedEvent};
-use crate::name::{EventType, NameError, Tag};
+use crate::name::{EventType, NameError};
 use crate::sample::SampleError;
+use crate::tags::Tags;
 
 /// The domain events of an aggregate, or a single kind of event: a closed set of types, each with a stable wire name and
 /// a schema version, that knows how to write itself and how to read every version ever written.
@@ -108,7 +108,7 @@ pub struct EncodedEvent {
     /// The encoded content.
     pub payload: Bytes,
     /// The labels by which it can be found.
-    pub tags: BTreeSet<Tag>,
+    pub tags: Tags,
 }
 
 impl EncodedEvent {

@@ -253,7 +253,12 @@ pub(crate) fn missing_event(position: Position) -> StoreError {
 
 /// Reads the record that was found under a position.
 pub(crate) fn decode_at(position: Position, record: &[u8], decoder: &mut Decoder) -> Result<RecordedEvent, StoreError> {
-    let event = decoder.decode(record).map_err(|error| bad_record(place_of(position), &error))?;
+    at(position, decoder.decode(record))
+}
+
+/// What was read of the record that was found under a position.
+pub(crate) fn at(position: Position, read: Result<RecordedEvent, RecordError>) -> Result<RecordedEvent, StoreError> {
+    let event = read.map_err(|error| bad_record(place_of(position), &error))?;
     if event.position != position {
         let detail = format!("expected the record of this position, found that of position {}", event.position);
         return Err(StoreError::damaged(place_of(position), detail));

@@ -16,9 +16,9 @@ pub(crate) use stream::StreamSource;
 
 use crate::options::ReadLimits;
 
-/// How many events an executor reads itself when they are in memory; more are left to a thread that may block. It takes some
+/// What the first batch from a thread that may block holds, and how many events of the log are decoded at once. It takes some
 /// tenths of a millisecond, less than whoever asked needs for what it does with them.
-const INLINE: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
+const FIRST: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
 /// For how many events a batch has room from the beginning: growing a list of events moves what is in it.
 const FIRST_EVENTS: usize = 128;
@@ -36,12 +36,7 @@ struct Pace {
 
 impl Pace {
     fn new(most: ReadLimits) -> Self {
-        Self { next: most.at_most(INLINE), most }
-    }
-
-    /// What the first batch may hold.
-    fn first(&self) -> ReadLimits {
-        self.most.at_most(INLINE)
+        Self { next: most.at_most(FIRST), most }
     }
 
     /// What the next batch may hold.

@@ -9,13 +9,11 @@ mod names;
 #[path = "record/removed.rs"]
 pub(crate) mod removed;
 
-use std::collections::BTreeSet;
-
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, NewEvent, Position, RecordedEvent,
-    Revision, StreamId, Tag, Timestamp, retention,
+    Revision, StreamId, Tag, Tags, Timestamp, retention,
 };
 use uuid::Uuid;
 
@@ -314,12 +312,16 @@ struct Payloads {
 
 /// The size of the first allocation that payloads share, and of the largest. One payload that somebody keeps keeps so much
 /// alive.
-const SHARED_BYTES: (usize, usize) = (1024, 16 * 1024);
+pub(crate) const SHARED_BYTES: (usize, usize) = (1024, 16 * 1024);
 
 impl Payloads {
-    fn copy(&mut self, payload: &[u8]) -> Bytes {
+    /// A payload that stands in `within`, which is shared, or only in memory that is lent.
+    fn take(&mut self, payload: &[u8], within: Option<&Bytes>) -> Bytes {
         if payload.len() > SHARED_BYTES.0 {
             return Bytes::copy_from_slice(payload);
+        }
+        if let Some(shared) = within {
+            return shared.slice_ref(payload);
         }
         if self.room.capacity() < payload.len() {
             self.next = (self.next * 2).clamp(SHARED_BYTES.0, SHARED_BYTES.1);
@@ -338,10 +340,22 @@ impl Decoder {
     /// version may have written, and for another text of the same metadata, because a number may be written otherwise by a
     /// later version of its library.
     pub(crate) fn decode(&mut self, record: &[u8]) -> Result<RecordedEvent, RecordError> {
-        if verify(record)? == REMOVED_VERSION {
-            return removed::decode(record, self);
+        self.decode_checked(Checked::new(record)?, None)
+    }
+
+    /// The event of a record that was checked before. Where its bytes stand `within` shared ones, its payload shares them.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub(crate) fn decode_checked(
+        &mut self,
+        record: Checked<'_>,
+        within: Option<&Bytes>,
+    ) -> Result<RecordedEvent, RecordError> {
+        if record.is_removed() {
+            return removed::decode(record.0, self);
         }
-        let mut rest = Rest { record, at: CHECKED_FROM };
+        let mut rest = Rest { record: record.0, at: CHECKED_FROM };
         let flags = rest.u8("flags")?;
         if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
             return Err(RecordError::Flags { found: flags });
@@ -373,7 +387,7 @@ impl Decoder {
             [] => Metadata::new(),
             json => serde_json::from_slice(json).map_err(RecordError::Metadata)?,
         };
-        let payload = self.payloads.copy(rest.take("payload", payload_len)?);
+        let payload = self.payloads.take(rest.take("payload", payload_len)?, within);
         rest.skip_extensions(extensions_len)?;
         rest.end()?;
         Ok(RecordedEvent {
@@ -414,22 +428,46 @@ impl Decoder {
     }
 }
 
-/// Checks what every record has, before anything in it is believed: its least length, its version, its checksum. Returns the
-/// version.
-fn verify(record: &[u8]) -> Result<u8, RecordError> {
-    let least = if record.first() == Some(&REMOVED_VERSION) { REMOVED_LEN } else { FIXED_LEN };
-    let (Some(&version), true) = (record.first(), record.len() >= least) else {
-        return Err(RecordError::TooShort { expected: least, found: record.len() });
-    };
-    if version != RECORD_VERSION && version != REMOVED_VERSION {
-        return Err(RecordError::Version { found: version });
+/// A record of which that was checked which every record has, before anything else in it is believed: its least length, its
+/// version, its checksum.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checked<'a>(&'a [u8]);
+
+impl<'a> Checked<'a> {
+    /// Checks a record.
+    ///
+    /// # Errors
+    /// [`RecordError`]: these bytes are none, or are not as they were written.
+    pub(crate) fn new(record: &'a [u8]) -> Result<Self, RecordError> {
+        let least = if record.first() == Some(&REMOVED_VERSION) { REMOVED_LEN } else { FIXED_LEN };
+        let (Some(&version), true) = (record.first(), record.len() >= least) else {
+            return Err(RecordError::TooShort { expected: least, found: record.len() });
+        };
+        if version != RECORD_VERSION && version != REMOVED_VERSION {
+            return Err(RecordError::Version { found: version });
+        }
+        let expected = Rest { record, at: CHECKSUM_AT }.u32("crc32c")?;
+        let found = checksum(record);
+        if expected != found {
+            return Err(RecordError::Checksum { expected, found });
+        }
+        Ok(Self(record))
     }
-    let expected = Rest { record, at: CHECKSUM_AT }.u32("crc32c")?;
-    let found = checksum(record);
-    if expected != found {
-        return Err(RecordError::Checksum { expected, found });
+
+    /// The same record, elsewhere in memory: `copy` has its bytes.
+    pub(crate) const fn copied(copy: &'a [u8]) -> Self {
+        Self(copy)
     }
-    Ok(version)
+
+    /// Its bytes.
+    pub(crate) const fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether it stands in the place of an event that was removed.
+    pub(crate) fn is_removed(self) -> bool {
+        self.0.first() == Some(&REMOVED_VERSION)
+    }
 }
 
 /// What is left of a record while it is read. Every length is bounded by it.
@@ -502,8 +540,8 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn tags(&mut self, count: u16, names: &mut Names<Tag>) -> Result<BTreeSet<Tag>, RecordError> {
-        let mut tags = BTreeSet::<Tag>::new();
+    fn tags(&mut self, count: u16, names: &mut Names<Tag>) -> Result<Tags, RecordError> {
+        let mut tags = Tags::new();
         for _ in 0..count {
             let length = self.u16("length of a tag")?;
             let tag = self.name("tag", usize::from(length), names)?;

@@ -35,7 +35,7 @@ fn new_event() -> impl Strategy<Value = (u8, u8, NewEvent)> {
     (0u8..3, 0u8..3, 0u8..4, proptest::collection::vec(0u8..5, 0..4), 0usize..300).prop_map(
         |(kind, id, type_number, tags, length)| {
             let mut event = NewEvent::json(event_type(type_number), vec![b' '; length]);
-            event.tags = names(tags, |n| tag(&format!("tag:{n}")));
+            event.tags = names(tags, |n| tag(&format!("tag:{n}"))).into();
             (kind, id, event)
         },
     )
@@ -46,7 +46,7 @@ fn query() -> impl Strategy<Value = Query> {
     let item = (some(3), some(4), some(5)).prop_map(|(categories, types, tags)| QueryItem {
         categories: names(categories, category),
         event_types: names(types, event_type),
-        tags: names(tags, |n| tag(&format!("tag:{n}"))),
+        tags: names(tags, |n| tag(&format!("tag:{n}"))).into(),
     });
     prop_oneof![
         1 => Just(Query::all()),

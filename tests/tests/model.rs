@@ -134,7 +134,7 @@ fn event() -> impl Strategy<Value = NewEvent> {
     (content, labels).prop_map(|((id, event_type, version, payload), (tags, seconds, annotated))| {
         let mut event = NewEvent::json(event_type, payload).with_id(EventId::from_uuid(Uuid::from_u128(id)));
         event.version = version;
-        event.tags = tags;
+        event.tags = tags.into();
         event.occurred_at = seconds.and_then(|seconds| chrono::DateTime::from_timestamp(i64::from(seconds), 999));
         if annotated {
             event.metadata = Metadata::new().with("k", "v");
@@ -150,7 +150,7 @@ fn query() -> impl Strategy<Value = Query> {
     );
     let item =
         (categories, proptest::collection::btree_set(event_type(), 0..3), proptest::collection::btree_set(tag(), 0..3))
-            .prop_map(|(categories, event_types, tags)| QueryItem { categories, event_types, tags });
+            .prop_map(|(categories, event_types, tags)| QueryItem { categories, event_types, tags: tags.into() });
     prop_oneof![
         1 => Just(Query::all()),
         6 => proptest::collection::vec(item, 0..3).prop_map(Query::any_of),

@@ -238,6 +238,7 @@ mod tests {
     use crate::event::{CommitPart, ContentType, EventId, Metadata, Timestamp};
     use crate::name::{EventType, StreamId};
     use crate::revision::{Position, Revision};
+    use crate::tags::Tags;
     use crate::typed::{EncodeEventError, EncodedEvent, Event, EventSchema, KnownNames};
 
     /// An instruction to the projection, as text.
@@ -319,7 +320,7 @@ mod tests {
             version: 1,
             content_type: ContentType::Json,
             payload: Bytes::copy_from_slice(text.as_bytes()),
-            tags: BTreeSet::new(),
+            tags: Tags::new(),
             metadata: Metadata::new(),
             recorded_at: Timestamp::UNIX_EPOCH,
             occurred_at: Timestamp::UNIX_EPOCH,

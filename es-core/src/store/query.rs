@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::RecordedEvent;
 use crate::name::{Category, EventType, StreamId, Tag};
 use crate::revision::{Position, Revision};
+use crate::tags::Tags;
 
 /// Which events of the log: those that match any of its items, or all.
 ///
@@ -45,7 +46,7 @@ impl Query {
 
     /// Whether an event with these properties matches.
     #[must_use]
-    pub fn matches(&self, stream: &StreamId, event_type: &EventType, tags: &BTreeSet<Tag>) -> bool {
+    pub fn matches(&self, stream: &StreamId, event_type: &EventType, tags: &Tags) -> bool {
         self.0.as_ref().is_none_or(|items| items.iter().any(|item| item.matches(stream, event_type, tags)))
     }
 
@@ -72,7 +73,7 @@ pub struct QueryItem {
     /// The type must be one of these.
     pub event_types: BTreeSet<EventType>,
     /// The event must have all of these.
-    pub tags: BTreeSet<Tag>,
+    pub tags: Tags,
 }
 
 impl QueryItem {
@@ -109,7 +110,7 @@ impl QueryItem {
         self.categories.is_empty() && self.event_types.is_empty() && self.tags.is_empty()
     }
 
-    fn matches(&self, stream: &StreamId, event_type: &EventType, tags: &BTreeSet<Tag>) -> bool {
+    fn matches(&self, stream: &StreamId, event_type: &EventType, tags: &Tags) -> bool {
         (self.categories.is_empty() || self.categories.iter().any(|category| category == stream.category_str()))
             && (self.event_types.is_empty() || self.event_types.contains(event_type))
             && self.tags.is_subset(tags)
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn an_item_is_any_category_and_any_type_and_all_tags() {
-        let tags = |texts: &[&str]| texts.iter().map(|t| Tag::new(t).expect("valid")).collect::<BTreeSet<_>>();
+        let tags = |texts: &[&str]| texts.iter().map(|t| Tag::new(t).expect("valid")).collect::<Tags>();
         let stream = StreamId::new("order-1").expect("valid");
         let placed = EventType::new("placed").expect("valid");
         let item = QueryItem {

@@ -117,7 +117,7 @@ impl<A: Evolve> Given<A> {
             version: 1,
             content_type: ContentType::Json,
             payload: Bytes::new(),
-            tags: std::collections::BTreeSet::new(),
+            tags: crate::tags::Tags::new(),
             metadata: self.metadata.clone(),
             recorded_at: self.now,
             occurred_at: self.now,

@@ -5,18 +5,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
-use super::{FIRST_EVENTS, INLINE, Pace, Room};
+use super::{FIRST, FIRST_EVENTS, Pace, Room};
 use crate::ahead::Ahead;
-use crate::database::{Database, Fault, Keeping, Tier, decode_at, item, place_of};
+use crate::database::{Database, Fault, Keeping, Tier, at, bad_record, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, Sought, before, behind};
 use crate::read_only::Hidden;
-use crate::record::Decoder;
-use crate::record::removed::REMOVED_VERSION;
+use crate::record::{Checked, Decoder, SHARED_BYTES};
 use crate::retention::Lens;
 use crate::schema::Cf;
 use crate::shared::Shared;
@@ -25,10 +25,6 @@ use crate::tail::{Segment, Tail};
 
 /// How many records a filtered read fetches in one request.
 const FETCH: usize = 64;
-
-/// For how many records a batch has room from the beginning at the most, and for how many bytes of each.
-const ROOM: usize = 4096;
-const RECORD_BYTES: usize = 256;
 
 /// At about how many events in memory a read looks in one batch: an executor does it, and has other work, too.
 const REMEMBERED: usize = 2048;
@@ -78,34 +74,47 @@ enum Fetched {
     Events(Found),
 }
 
-/// Records of the log as they were read, to be decoded by and by.
+/// Records of the log as they were read and checked, to be decoded by and by.
+///
+/// They are copied into shared pieces of memory, so that the payloads of their events need no second copy. One payload that
+/// somebody keeps keeps one piece.
 #[derive(Default)]
 struct Records {
-    bytes: Vec<u8>,
-    /// The position of each that is left, and where it stands.
-    left: VecDeque<(Position, Range<usize>)>,
+    /// Full pieces.
+    shared: Vec<Bytes>,
+    /// The last piece, as long as it is filled.
+    filling: Vec<u8>,
+    /// Of each record that is left: its position, its piece, and where it stands there.
+    left: VecDeque<(Position, usize, Range<usize>)>,
 }
 
 impl Records {
-    /// Room for so many records, or for some of them where they are very many.
-    fn with_capacity(records: u64) -> Self {
-        let records = usize::try_from(records).map_or(ROOM, |records| records.min(ROOM));
-        Self { bytes: Vec::with_capacity(records * RECORD_BYTES), left: VecDeque::with_capacity(records) }
+    fn push(&mut self, position: Position, record: Checked<'_>) {
+        let bytes = record.bytes();
+        if self.filling.len() + bytes.len() > self.filling.capacity() {
+            self.share();
+            self.filling = Vec::with_capacity(SHARED_BYTES.1.max(bytes.len()));
+        }
+        let start = self.filling.len();
+        self.filling.extend_from_slice(bytes);
+        self.left.push_back((position, self.shared.len(), start..self.filling.len()));
     }
 
-    fn push(&mut self, position: Position, record: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(record);
-        self.left.push_back((position, start..self.bytes.len()));
+    /// All are there.
+    fn share(&mut self) {
+        if !self.filling.is_empty() {
+            self.shared.push(std::mem::take(&mut self.filling).into());
+        }
     }
 
     /// The events of the next so many records.
     fn decode(&mut self, count: usize, decoder: &mut Decoder) -> Result<Vec<RecordedEvent>, StoreError> {
         let count = count.min(self.left.len());
         let mut events = Vec::with_capacity(count);
-        for (position, place) in self.left.drain(..count) {
-            let record = self.bytes.get(place).unwrap_or_default();
-            events.push(decode_at(position, record, decoder)?);
+        for (position, piece, place) in self.left.drain(..count) {
+            let piece = self.shared.get(piece);
+            let record = piece.and_then(|piece| piece.get(place)).unwrap_or_default();
+            events.push(at(position, decoder.decode_checked(Checked::copied(record), piece))?);
         }
         Ok(events)
     }
@@ -224,7 +233,7 @@ impl BatchSource for LogSource {
         }
         // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
         // thread that allocated it, as a rule, which is much cheaper than if another one did.
-        let events = self.records.decode(INLINE.events, &mut self.decoder)?;
+        let events = self.records.decode(FIRST.events, &mut self.decoder)?;
         let is_all = self.records.left.is_empty();
         let scanned = if is_all { self.scanned } else { events.last().map(|event| event.position) };
         Ok(Some(Batch { events, scanned }))
@@ -242,7 +251,7 @@ impl Fetched {
     /// The position of the last event.
     fn last(&self) -> Option<Position> {
         match self {
-            Self::Records(records, _) => records.left.back().map(|(position, _)| *position),
+            Self::Records(records, _) => records.left.back().map(|(position, ..)| *position),
             Self::Events(found) => found.events.last().map(|event| event.position),
         }
     }
@@ -311,20 +320,22 @@ impl LogScan {
     /// Every event, where nothing is hidden: their records, to be decoded by who has the read.
     fn copy(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
         let mut room = Room::new(limits, self.left);
-        let (first, last) = self.span(room.events);
-        let mut records = Records::with_capacity(last.get() - first.get() + 1);
-        let next = self.scan(database, (first, last), &mut room, |position, record, room| {
+        let mut records = Records::default();
+        let next = self.scan(database, self.span(room.events), &mut room, |position, record, room| {
+            // NOTE: checked here and decoded elsewhere, because each takes about as long as the other.
+            let record = Checked::new(record).map_err(|error| bad_record(place_of(position), &error))?;
             // NOTE: something may have been hidden and removed since it was found that nothing is. It is decoded only to know
             // that it is no damage.
-            if record.first() == Some(&REMOVED_VERSION) {
-                decode_at(position, record, &mut Decoder::default())?;
+            if record.is_removed() {
+                at(position, Decoder::default().decode_checked(record, None))?;
                 room.pass();
             } else {
-                room.take(record.len());
+                room.take(record.bytes().len());
                 records.push(position, record);
             }
             Ok(())
         })?;
+        records.share();
         Ok(Fetched::Records(records, next))
     }
 
@@ -357,7 +368,7 @@ impl LogScan {
         mut take: impl FnMut(Position, &[u8], &mut Room) -> Result<(), StoreError>,
     ) -> Result<Option<Position>, StoreError> {
         let direction = self.read.direction;
-        let keeping = if room.events > INLINE.events { Keeping::No } else { Keeping::Yes };
+        let keeping = if room.events > FIRST.events { Keeping::No } else { Keeping::Yes };
         let mut keys = database.scan_log(first, last, keeping)?;
         match direction {
             Direction::Forward => keys.seek(key::position(self.next)),

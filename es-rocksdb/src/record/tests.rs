@@ -28,7 +28,7 @@ fn bare() -> RecordedEvent {
     RecordedEvent {
         content_type: ContentType::Json,
         payload: Bytes::new(),
-        tags: BTreeSet::new(),
+        tags: Tags::new(),
         metadata: Metadata::new(),
         correlation_id: None,
         causation_id: None,

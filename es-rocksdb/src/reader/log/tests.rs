@@ -22,7 +22,7 @@ async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_ove
     for (direction, next) in [(Direction::Forward, Position::FIRST), (Direction::Backward, third)] {
         let read = LogRead { direction, ..LogRead::all() };
         let scan = LogScan { read, head: third, next, left: None, hidden: None };
-        let fetched = scan.copy(&database, INLINE).unwrap();
+        let fetched = scan.copy(&database, FIRST).unwrap();
         assert_eq!((fetched.len(), fetched.last(), fetched.next()), (1, Some(third), None), "{direction:?}");
     }
 }

@@ -1,6 +1,5 @@
 //! What happens, as server-sent events.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
@@ -8,7 +7,7 @@ use axum::extract::{Query as Parameters, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use es_core::{Category, EventType, Position, Query, QueryItem, RecordedEvent, StoreError, Subscription};
+use es_core::{Category, EventType, Position, Query, QueryItem, RecordedEvent, StoreError, Subscription, Tags};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 
@@ -42,7 +41,7 @@ pub(super) async fn events(
     let item = QueryItem {
         categories: category.into_iter().collect(),
         event_types: event_type.into_iter().collect(),
-        tags: BTreeSet::new(),
+        tags: Tags::new(),
     };
     let query = if item.is_unrestricted() { Query::all() } else { Query::from(item) };
     let batches = Subscription::new(service.shop.shared_store(), query, after).into_stream();

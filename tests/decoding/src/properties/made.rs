@@ -82,7 +82,7 @@ fn content_type(from: &mut Unstructured<'_>) -> Result<ContentType> {
 /// An event as it stands in a log, with everything that a store accepts.
 pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let id = |from: &mut Unstructured<'_>| from.arbitrary().map(Uuid::from_u128);
-    let mut tags = std::collections::BTreeSet::new();
+    let mut tags = es_core::Tags::new();
     for _ in 0..from.int_in_range(0..=4)? {
         tags.insert(Tag::new(name(from)?).expect("a name is a tag"));
     }
