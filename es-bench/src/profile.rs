@@ -1,51 +1,101 @@
-//! Where the time goes: the processor time of each group of threads while a workload ran, as Linux counts it.
+//! Where the time goes: the stacks of all threads, sampled while a workload runs, by the part of the work that they are in.
+//!
+//! Only processor time is sampled: who waits for the disk uses none. A sampled round is one more and never counts, because
+//! looking takes time, too.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use pprof::{ProfilerGuard, ProfilerGuardBuilder};
+
+use crate::contender::Failure;
+use crate::report::Used;
+
+/// Samples per second of processor time; the kernel gives no more than its own tick.
+const FREQUENCY: i32 = 250;
 /// Clock ticks per second of `/proc`: fixed for programs on Linux, whatever the kernel counts in.
 const TICKS: f64 = 100.0;
 
-/// Seconds of processor time by name of thread, digits at its end left out.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Profile(pub(crate) BTreeMap<String, f64>);
+/// The parts of the work, and by which functions they are known: a stack belongs to the first part that any of its functions is
+/// of. Names of C++ stand as in the symbol table, with the length before each part.
+const PARTS: &[(&str, &[&str])] = &[
+    ("RocksDB: flush and compaction", &["8FlushJob", "13CompactionJob", "6DBImpl22BackgroundCallFlush"]),
+    ("RocksDB: memtable", &["16MemTableInserter", "8MemTable3Add"]),
+    ("RocksDB: write-ahead log and its sync", &["6DBImpl10WriteToWAL", "3log6Writer", "6DBImpl7SyncWAL"]),
+    ("JSON and fold", &["serde_json::de", "serde_json::read", "core::codec::"]),
+    ("checksums of records", &["crc32c::"]),
+    (
+        "RocksDB: reading",
+        &["10ArenaWrappedDBIter", "6DBIter", "rocksdb_iter_", "rocksdb_get", "6DBImpl8MultiGet", "11BlockBasedTable"],
+    ),
+    ("RocksDB: else", &["N7rocksdb", "NK7rocksdb", "rocksdb_"]),
+    ("records to events, and back to memory", &["es_rocksdb::record", "es_rocksdb::database::decode", "RecordedEvent"]),
+    (
+        "the store's writer",
+        &["es_rocksdb::writer", "es_rocksdb::draft", "es_core::store::decide", "es_core::store::inline"],
+    ),
+    ("the store, else", &["es_rocksdb", "es_core"]),
+    ("the events to append", &["es_bench::domain"]),
+    ("tasks and threads", &["tokio::", "std::sys::", "es_bench"]),
+];
+const OTHER: &str = "other";
 
-impl Profile {
-    /// Up to now, of the threads that live. Empty where there is no `/proc`.
-    pub(crate) fn now() -> Self {
-        let mut profile = Self::default();
-        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return profile };
-        for task in tasks.flatten() {
-            if let Some((name, seconds)) = of_thread(&task.path()) {
-                *profile.0.entry(name).or_default() += seconds;
-            }
+/// A look at what uses the processor, from its start to its end.
+pub(crate) struct Sampler {
+    guard: ProfilerGuard<'static>,
+    used: f64,
+}
+
+impl Sampler {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        // NOTE: code that a stack cannot be told from is not looked at.
+        let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY).blocklist(&["libgcc", "vdso"]).build();
+        Ok(Self { guard: guard.map_err(failed)?, used: processor_seconds() })
+    }
+
+    /// What was used since the start, per event, the most first.
+    pub(crate) fn end(self, contender: &str, case: &str, events: u64) -> Result<Vec<Used>, Failure> {
+        let per_event = (processor_seconds() - self.used) * 1e6 / events.max(1) as f64;
+        let report = self.guard.report().build().map_err(failed)?;
+        let mut samples = BTreeMap::<&'static str, f64>::new();
+        for (stack, count) in &report.data {
+            let names = stack.frames.iter().flatten().map(pprof::Symbol::name);
+            *samples.entry(part(&names.collect::<Vec<_>>())).or_default() += *count as f64;
         }
-        profile
-    }
-
-    /// What was used since then, in descending order.
-    pub(crate) fn since(&self, then: &Self) -> Vec<(String, f64)> {
-        let used = |(name, seconds): (&String, &f64)| {
-            let used = seconds - then.0.get(name).copied().unwrap_or(0.0);
-            (used > 0.0).then(|| (name.clone(), used))
-        };
-        let mut used: Vec<_> = self.0.iter().filter_map(used).collect();
-        used.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-        used
+        let all: f64 = samples.values().sum();
+        let mut used: Vec<_> = samples
+            .into_iter()
+            .map(|(part, count)| Used {
+                contender: contender.to_owned(),
+                case: case.to_owned(),
+                part: part.to_owned(),
+                share: count / all,
+                per_event: per_event * count / all,
+            })
+            .collect();
+        used.sort_by(|one, other| other.share.total_cmp(&one.share));
+        Ok(used)
     }
 }
 
-fn of_thread(task: &Path) -> Option<(String, f64)> {
-    parse(&std::fs::read_to_string(task.join("stat")).ok()?)
+fn failed(error: pprof::Error) -> Failure {
+    Failure::new("sample stacks", error)
 }
 
-/// `1234 (name of thread) S ...`: the name, and the fields utime and stime.
-fn parse(stat: &str) -> Option<(String, f64)> {
-    let (before, after) = stat.rsplit_once(')')?;
-    let name = before.split_once('(')?.1.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == ':');
-    let mut fields = after.split_whitespace().skip(11);
-    let ticks = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
-    Some((name.to_owned(), ticks / TICKS))
+/// The part that a stack belongs to.
+fn part(stack: &[String]) -> &'static str {
+    let is_of = |names: &[&str]| stack.iter().any(|function| names.iter().any(|name| function.contains(name)));
+    PARTS.iter().find(|(_, names)| is_of(names)).map_or(OTHER, |(part, _)| part)
+}
+
+/// Seconds of processor time of this process up to now, ended threads included. Zero where there is no `/proc`.
+fn processor_seconds() -> f64 {
+    std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| parse(&stat)).unwrap_or_default()
+}
+
+/// `1234 (name) S ...`: the fields utime and stime.
+fn parse(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some((fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?) / TICKS)
 }
 
 /// Bytes of memory of this process that are in use: its resident set. `None` where there is no `/proc`.
@@ -60,18 +110,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_line_of_a_thread() {
-        let stat = "42 (tokio-rt (x) 12) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20";
-        assert_eq!(parse(stat), Some(("tokio-rt (x) 12".trim_end_matches([' ', '1', '2']).to_owned() + " ", 2.0)));
+    fn reads_the_times_of_a_process() {
+        assert_eq!(parse("42 (a (x) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20"), Some(2.0));
         assert_eq!(parse("nonsense"), None);
     }
 
     #[test]
-    fn the_difference_of_two_moments_is_what_was_used_the_most_first() {
-        let of = |entries: &[(&str, f64)]| {
-            Profile(entries.iter().map(|(name, seconds)| ((*name).to_owned(), *seconds)).collect())
-        };
-        let (then, now) = (of(&[("a", 1.0), ("b", 2.0)]), of(&[("a", 1.5), ("b", 2.0), ("c", 3.0)]));
-        assert_eq!(now.since(&then), [("c".to_owned(), 3.0), ("a".to_owned(), 0.5)]);
+    fn a_stack_belongs_to_the_first_part_that_any_of_its_functions_is_of() {
+        let of = |stack: &[&str]| part(&stack.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            of(&["malloc", "es_rocksdb::record::Decoder::decode", "tokio::run"]),
+            "records to events, and back to memory"
+        );
+        assert_eq!(of(&["crc32c::hw::crc32c", "es_rocksdb::record::Checked::new"]), "checksums of records");
+        let inserted =
+            ["_ZNK7rocksdb10Comparator7CompareE", "_ZN7rocksdb8MemTable3AddEm", "es_rocksdb::writer::Writer::write"];
+        assert_eq!(of(&inserted), "RocksDB: memtable");
+        assert_eq!(of(&["_ZN7rocksdb6crc32c6ExtendE"]), "RocksDB: else");
+        assert_eq!(of(&["main"]), OTHER);
+    }
+
+    /// What turns on the spot in a function of this crate is found there.
+    #[test]
+    fn what_uses_the_processor_is_found() {
+        let sampler = Sampler::start().unwrap();
+        let started = std::time::Instant::now();
+        let mut number = 1_u64;
+        while started.elapsed().as_millis() < 400 {
+            number = std::hint::black_box(crate::domain::sample(number, 1, 2000, crate::domain::Tagging::PerStream))
+                .payload
+                .len() as u64;
+        }
+        let used = sampler.end("us", "turning", 1).unwrap();
+        assert!((used.iter().map(|used| used.share).sum::<f64>() - 1.0).abs() < 1e-6, "{used:?}");
+        assert!(used.iter().any(|used| used.part == "the events to append" && used.per_event > 1e4), "{used:?}");
     }
 }

@@ -64,12 +64,14 @@ pub(crate) struct NotRun {
     pub(crate) reason: String,
 }
 
-/// Processor time of a group of threads.
+/// Processor time of a part of the work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Used {
     pub(crate) contender: String,
     pub(crate) case: String,
-    pub(crate) thread: String,
+    pub(crate) part: String,
+    /// Of all that was used, from 0 to 1.
+    pub(crate) share: f64,
     /// Microseconds of processor time per event.
     pub(crate) per_event: f64,
 }

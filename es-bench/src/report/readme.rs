@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::stats::{Unit, number};
-use super::{Report, goals};
+use super::{Report, Used, goals};
 use crate::contender::{Failure, Role};
 use crate::limits::{BARE_FILE, ROCKSDB_EACH, ROCKSDB_ONE};
 use crate::workload::append::APPEND;
@@ -34,6 +34,7 @@ pub(crate) fn section(report: &Report, chart: Option<&str>) -> String {
         let _ = writeln!(text, "![Durable appends of one event per commit, events per second]({chart})\n");
     }
     goals_table(&mut text, report);
+    profile(&mut text, report);
     appends(&mut text, report);
     others(&mut text, report);
     contenders(&mut text, report);
@@ -50,6 +51,30 @@ fn goals_table(text: &mut String, report: &Report) {
             (None, _) => "not measured".into(),
         };
         let _ = writeln!(text, "| {} | {} | {found} | {outcome} |", verdict.goal, verdict.wanted);
+    }
+    text.push('\n');
+}
+
+/// A line for each case that was sampled, its parts in descending order.
+fn profile(text: &mut String, report: &Report) {
+    let mut cases: Vec<(&str, Vec<&Used>)> = Vec::new();
+    for used in &report.profile {
+        match cases.iter_mut().find(|(case, _)| *case == used.case) {
+            Some((_, parts)) => parts.push(used),
+            None => cases.push((&used.case, vec![used])),
+        }
+    }
+    if cases.is_empty() {
+        return;
+    }
+    text.push_str("Where the processor time of es-rocksdb goes, by sampled stacks, with the events' own making; waiting for the disk takes none.\n\n");
+    text.push_str("| | µs per event | |\n|---|---:|---|\n");
+    for (case, parts) in cases {
+        let all = parts.iter().map(|used| used.per_event).sum::<f64>();
+        let part = |used: &&Used| format!("{} {:.0} %", used.part, used.share * 100.0);
+        let parts: Vec<_> = parts.iter().copied().filter(|used| used.share >= 0.015).collect();
+        let parts: Vec<_> = parts.iter().map(part).collect();
+        let _ = writeln!(text, "| {case} | {} | {} |", number(all), parts.join("; "));
     }
     text.push('\n');
 }
@@ -173,8 +198,17 @@ mod tests {
         ]);
         report.skip("read", "umadb", "it does not build here");
         report.skip("load", "umadb", "it does not build here");
+        let used = |part: &str, share| Used {
+            contender: "es-rocksdb".into(),
+            case: "load, 10 events".into(),
+            part: part.into(),
+            share,
+            per_event: 0.5 * share,
+        };
+        report.profile.extend([used("JSON", 0.7), used("checksums", 0.295), used("little", 0.005)]);
         let section = section(&report, Some("docs/benchmark.svg"));
         for part in [
+            "| load, 10 events | 0.50 | JSON 70 %; checksums 30 % |",
             "| **es-rocksdb** | 9,000 (0.90, 0.50) |",
             "| `bare-file` | 18,000 |",
             "| load | 10 events | events/s | 5.00 | – | 4.00 (umadb) | – |",

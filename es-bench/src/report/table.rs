@@ -73,13 +73,14 @@ pub(crate) fn to(report: &Report, figure: &Figure, limit: &str) -> String {
 }
 
 fn profile(report: &Report) -> Table {
-    let mut table = table(&["where the time goes", "contender", "threads", "µs of processor time per event"]);
+    let mut table = table(&["where processor time goes", "contender", "part", "share", "µs per event"]);
     for used in &report.profile {
         table.add_row([
             Cell::new(&used.case),
             Cell::new(&used.contender),
-            Cell::new(&used.thread),
-            right(format!("{:.2}", used.per_event)),
+            Cell::new(&used.part),
+            right(format!("{:.0} %", used.share * 100.0)),
+            right(number(used.per_event)),
         ]);
     }
     table

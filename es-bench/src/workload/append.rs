@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Workload;
-use crate::contender::{Contender, Durability, Failure, Role, Task};
+use crate::contender::{Contender, Durability, Failure, Task};
 use crate::domain::Tagging;
 use crate::drive::{self, Stop, Writers};
-use crate::profile::Profile;
-use crate::report::Used;
+use crate::ours::ES_ROCKSDB;
+use crate::profile::Sampler;
 use crate::report::stats::Unit;
 use crate::run::Bench;
 
@@ -53,8 +53,14 @@ impl Appends {
         Self { name: "append-if", about, task: Task::AppendIf, per_commit: 1 }
     }
 
-    /// One round of one contender, in a store of its own.
-    async fn round(&self, bench: &mut Bench, who: &Arc<dyn Contender>, count: u32) -> Result<f64, Failure> {
+    /// One round of one contender, in a store of its own, and a profile of it where that is wanted.
+    async fn round(
+        &self,
+        bench: &mut Bench,
+        who: &Arc<dyn Contender>,
+        count: u32,
+        sampled: bool,
+    ) -> Result<f64, Failure> {
         let buffered = self.task == Task::AppendBuffered;
         let durability = if buffered { Durability::Buffered } else { Durability::Synced };
         let folder = bench.folder()?;
@@ -74,23 +80,16 @@ impl Appends {
             first_seen: 0,
         };
         let warm = drive::run(&opened, writers, Stop::after(bench.plan.seconds.div_f64(5.0))).await?;
-        let before = Profile::now();
+        let sampler = sampled.then(Sampler::start).transpose()?;
         let writers = Writers { first_stream: warm.next_stream, ..writers };
         let measured = drive::run(&opened, writers, Stop::after(bench.plan.seconds)).await?;
-        if bench.plan.profile && who.role() == Role::Ours {
-            self.note_profile(bench, who.name(), count, &before, measured.events);
+        if let Some(sampler) = sampler {
+            let case = format!("{}, {}", self.name, self::writers(count));
+            bench.report.profile.extend(sampler.end(who.name(), &case, measured.events)?);
         }
         opened.close().await?;
         drop(opened);
         Ok(measured.per_second())
-    }
-
-    fn note_profile(&self, bench: &mut Bench, contender: &str, count: u32, before: &Profile, events: u64) {
-        let case = format!("{} {}", self.name, writers(count));
-        for (thread, seconds) in Profile::now().since(before) {
-            let per_event = seconds * 1e6 / events.max(1) as f64;
-            bench.report.profile.push(Used { contender: contender.into(), case: case.clone(), thread, per_event });
-        }
     }
 }
 
@@ -122,7 +121,7 @@ impl Workload for Appends {
                 for who in entrants {
                     // NOTE: one that hangs must not take the others with it.
                     let patience = bench.plan.seconds * 10 + Duration::from_secs(120);
-                    let measured = tokio::time::timeout(patience, self.round(bench, &who, count)).await;
+                    let measured = tokio::time::timeout(patience, self.round(bench, &who, count, false)).await;
                     match measured.unwrap_or_else(|_| Err(Failure::new("finish a round", "it hung"))) {
                         Ok(value) => {
                             bench.report.add(self.name, &case, who.name(), Unit::EventsPerSecond, value);
@@ -132,6 +131,10 @@ impl Workload for Appends {
                     }
                 }
                 entrants = left;
+            }
+            let ours = entrants.iter().find(|who| bench.plan.profile && who.name() == ES_ROCKSDB);
+            if let Some(who) = ours.cloned() {
+                self.round(bench, &who, count, true).await?;
             }
         }
         Ok(())

@@ -16,8 +16,7 @@ use super::Workload;
 use crate::contender::{Failure, Task};
 use crate::loans::{Folded, Loans, Log};
 use crate::ours::ES_ROCKSDB;
-use crate::profile::Profile;
-use crate::report::Used;
+use crate::profile::Sampler;
 use crate::report::stats::Unit;
 use crate::run::Bench;
 
@@ -96,8 +95,11 @@ impl Workload for CatchUp {
                 let Some(fold) = folds.iter().find(|fold| fold.projection.counts == case.projection.counts) else {
                     continue;
                 };
-                let took = build(bench, imported.path(), case, events, &fold.folded).await?;
+                let took = build(bench, imported.path(), case, events, &fold.folded, false).await?;
                 note(bench, &case.name(), events, took, fold.took);
+                if bench.plan.profile && round == 0 && case.workers == 1 {
+                    build(bench, imported.path(), case, events, &fold.folded, true).await?;
+                }
             }
         }
         Ok(())
@@ -144,19 +146,20 @@ async fn fold(imported: &Path) -> Result<Vec<Fold>, Failure> {
     Ok(folds)
 }
 
-/// Builds the views in a store of their own, and checks them.
+/// Builds the views in a store of their own, and checks them; with a profile where that is wanted.
 async fn build(
     bench: &mut Bench,
     imported: &Path,
     case: Case,
     events: usize,
     expected: &Folded,
+    sampled: bool,
 ) -> Result<Duration, Failure> {
     let folder = twin(bench, imported)?;
     let store = open(folder.path(), Durability::Sync).await?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let head = shared.head().await.map_err(|error| Failure::new("ask for the head", error))?;
-    let (before, started) = (Profile::now(), Instant::now());
+    let (sampler, started) = (sampled.then(Sampler::start).transpose()?, Instant::now());
     let running = Supervisor::new(Arc::clone(&shared))
         .projection(case.projection, ProjectionOptions::new().partitions(case.workers))
         .start()
@@ -165,12 +168,9 @@ async fn build(
     let handle = running.projection(name).ok_or_else(|| Failure::new("find a projection", name))?.clone();
     handle.wait_for(head, PATIENCE).await.map_err(|error| Failure::new("build the views", error))?;
     let took = started.elapsed();
-    if bench.plan.profile {
-        let name = format!("{CATCH_UP} {}", case.name());
-        for (thread, seconds) in Profile::now().since(&before) {
-            let per_event = seconds * 1e6 / events.max(1) as f64;
-            bench.report.profile.push(Used { contender: ES_ROCKSDB.into(), case: name.clone(), thread, per_event });
-        }
+    if let Some(sampler) = sampler {
+        let name = format!("{CATCH_UP}, {}", case.name());
+        bench.report.profile.extend(sampler.end(ES_ROCKSDB, &name, events as u64)?);
     }
     running.shutdown(PATIENCE).await.map_err(|error| Failure::new("end a projection", error))?;
     expected.check(&Folded::of_views(shared).await?)?;

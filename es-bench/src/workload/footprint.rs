@@ -129,7 +129,7 @@ async fn write(bench: &Bench, opened: &Arc<dyn Opened>, per_stream: u64) -> Resu
 }
 
 /// How many bytes the files below a folder take on the disk.
-fn bytes_below(folder: &Path) -> u64 {
+pub(super) fn bytes_below(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let bytes = |entry: std::fs::DirEntry| match entry.metadata() {

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use super::Workload;
 use super::library::{self, LENGTHS};
 use crate::contender::{Failure, Opened, Task};
+use crate::ours::ES_ROCKSDB;
+use crate::profile::Sampler;
 use crate::report::stats::{Unit, median, number};
 use crate::run::Bench;
 
@@ -20,8 +22,15 @@ pub(crate) fn case(length: u64) -> String {
 
 pub(crate) struct Load;
 
-/// The median time of a load, in microseconds, over streams in turn.
-async fn measure(bench: &Bench, opened: &dyn Opened, length: usize, from_snapshot: bool) -> Result<f64, Failure> {
+/// What loads took.
+struct Loads {
+    /// In microseconds.
+    median: f64,
+    count: u64,
+}
+
+/// Loads of streams in turn, for half a round.
+async fn measure(bench: &Bench, opened: &dyn Opened, length: usize, from_snapshot: bool) -> Result<Loads, Failure> {
     let (streams, started) = (bench.plan.streams, Instant::now());
     let mut took = Vec::new();
     let mut nth = 0_u64;
@@ -35,7 +44,7 @@ async fn measure(bench: &Bench, opened: &dyn Opened, length: usize, from_snapsho
             return Err(Failure::new("load", format!("expected {} events, found {}", LENGTHS[length], folded.events)));
         }
     }
-    Ok(median(&took))
+    Ok(Loads { median: median(&took), count: took.len() as u64 })
 }
 
 #[async_trait]
@@ -64,12 +73,21 @@ impl Workload for Load {
                             continue;
                         }
                         match measure(bench, &*shelf.opened, index, from_snapshot).await {
-                            Ok(value) => bench.report.add(LOAD, &case, shelf.who.name(), Unit::Microseconds, value),
+                            Ok(loads) => {
+                                bench.report.add(LOAD, &case, shelf.who.name(), Unit::Microseconds, loads.median);
+                            }
                             Err(failure) => bench.failed(LOAD, &case, &shelf.who, &failure),
                         }
                     }
                 }
             }
+        }
+        let ours = shelves.iter().find(|shelf| bench.plan.profile && shelf.who.name() == ES_ROCKSDB);
+        if let Some(shelf) = ours {
+            let (longest, sampler) = (LENGTHS.len() - 1, Sampler::start()?);
+            let loads = measure(bench, &*shelf.opened, longest, false).await?.count;
+            let case = format!("{LOAD}, {}", case(LENGTHS[longest]));
+            bench.report.profile.extend(sampler.end(ES_ROCKSDB, &case, loads * LENGTHS[longest])?);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub(crate) mod latency;
 mod library;
 pub(crate) mod load;
 pub(crate) mod read;
+pub(crate) mod scale;
 pub(crate) mod view_latency;
 pub(crate) mod volume;
 
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(latency::Latency),
         Box::new(footprint::Footprint),
         Box::new(volume::Volume),
+        Box::new(scale::Scale),
         Box::new(catch_up::CatchUp),
         Box::new(view_latency::ViewLatency),
     ]

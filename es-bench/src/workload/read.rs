@@ -9,6 +9,8 @@ use super::Workload;
 use super::library::{self, TAGS};
 use crate::contender::{Failure, Opened, Selection, Task};
 use crate::domain::{REMOVED, Tagging};
+use crate::ours::ES_ROCKSDB;
+use crate::profile::Sampler;
 use crate::report::stats::Unit;
 use crate::run::Bench;
 
@@ -65,6 +67,14 @@ impl Workload for Read {
                     }
                 }
             }
+        }
+        let ours = shelves.iter().find(|shelf| bench.plan.profile && shelf.who.name() == ES_ROCKSDB);
+        for (case, _, selection) in &selections {
+            let Some(shelf) = ours else { break };
+            let (sampler, started) = (Sampler::start()?, Instant::now());
+            let per_second = measure(bench, &*shelf.opened, selection).await?;
+            let events = (per_second * started.elapsed().as_secs_f64()) as u64;
+            bench.report.profile.extend(sampler.end(ES_ROCKSDB, &format!("{READ}, {case}"), events)?);
         }
         Ok(())
     }

@@ -1,0 +1,195 @@
+//! Whether cost stays flat while one store grows: one long stream, many short ones, and ten thousand tags on one category. With
+//! `--volume 50000000` these are a stream of one million events and one million streams.
+//!
+//! After each step the store is closed and opened again, and loads and reads by a tag are measured of what is spread over all
+//! that was written so far, which no cache of a bounded size can hold.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::Workload;
+use super::footprint::bytes_below;
+use crate::contender::{Contender, Durability, Failure, Opened, Selection, Task};
+use crate::domain::Tagging;
+use crate::drive::{self, Stop, Writers};
+use crate::ours::{ES_ROCKSDB, EsRocksDb};
+use crate::profile;
+use crate::report::stats::{Unit, median};
+use crate::run::Bench;
+
+pub(crate) const SCALE: &str = "scale";
+
+/// Steps in which the log grows.
+const STEPS: u64 = 10;
+/// The number of the long stream, and which part of all events it has.
+const LONG: u64 = 0;
+const LONG_PART: u64 = 50;
+/// How many events a short stream has, and a commit to it.
+const SHORT_EVENTS: u64 = 49;
+const SHORT_COMMIT: u64 = 7;
+const TAGS: u64 = 10_000;
+/// How many short streams are loaded after each step.
+const LOADS: u64 = 500;
+/// How long a step may take.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+pub(crate) struct Scale;
+
+/// The store while it grows.
+struct Growing {
+    opened: Arc<dyn Opened>,
+    /// How many events there are, and in the long stream.
+    events: u64,
+    long: u64,
+    /// The position of the last event of the long stream.
+    seen: u64,
+    /// The number of the next short stream.
+    next: u64,
+}
+
+/// What was found after a step.
+struct Found {
+    appended: f64,
+    memory: Option<u64>,
+    disk: f64,
+    opening: f64,
+    load: f64,
+    tag: f64,
+}
+
+#[async_trait]
+impl Workload for Scale {
+    fn name(&self) -> &'static str {
+        SCALE
+    }
+
+    fn about(&self) -> &'static str {
+        "one store that grows to --volume events: a stream of a fiftieth, short streams, 10,000 tags; the last step to the first"
+    }
+
+    fn task(&self) -> Task {
+        Task::Volume
+    }
+
+    fn is_ours_alone(&self) -> bool {
+        true
+    }
+
+    async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
+        if !bench.takes_part(ES_ROCKSDB) {
+            return Ok(());
+        }
+        let folder = bench.folder()?;
+        let who: Arc<dyn Contender> = Arc::new(EsRocksDb);
+        let opened = bench.open(&who, folder.path(), Durability::Buffered).await?;
+        let mut store = Growing { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
+        let mut found = Vec::new();
+        for step in 0..STEPS {
+            let appended = store.grow(bench, bench.plan.volume / STEPS).await?;
+            let memory = profile::resident();
+            store.opened.close().await?;
+            let started = Instant::now();
+            store.opened = bench.open(&who, folder.path(), Durability::Buffered).await?;
+            let opening = started.elapsed().as_secs_f64() * 1e6;
+            let (load, tag) = (store.load().await?, store.read_tag(step).await?);
+            let disk = bytes_below(folder.path()) as f64 / store.events as f64;
+            found.push(Found { appended, memory, disk, opening, load, tag });
+            bench.say(SCALE, &line(&store, found.last()));
+        }
+        store.opened.close().await?;
+        note(bench, &found);
+        Ok(())
+    }
+}
+
+fn line(store: &Growing, found: Option<&Found>) -> String {
+    let Some(Found { appended, memory, disk, opening, load, tag }) = found else { return String::new() };
+    let memory = memory.unwrap_or_default() as f64 / f64::from(1 << 20);
+    format!(
+        "{} events, {} streams, the longest of {}: {appended:.0} events/s appended, {memory:.0} MiB resident, {disk:.0} bytes on \
+         disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, {tag:.0} events/s by a tag",
+        store.events,
+        store.next,
+        store.long,
+        opening / 1e3
+    )
+}
+
+/// The figures of the last step, the highest of memory, and how the last step compares with the first.
+fn note(bench: &mut Bench, found: &[Found]) {
+    let mut add = |case: &str, unit, value: f64| bench.report.add(SCALE, case, ES_ROCKSDB, unit, value);
+    let ([first, .., last] | [first @ last]) = found else { return };
+    add("appended", Unit::EventsPerSecond, last.appended);
+    add("appended, last to first", Unit::Flatness, last.appended / first.appended);
+    add("load of 49 events", Unit::Microseconds, last.load);
+    add("load of 49 events, last to first", Unit::Flatness, first.load / last.load);
+    add("by one tag of 10,000", Unit::EventsPerSecond, last.tag);
+    add("by one tag of 10,000, last to first", Unit::Flatness, last.tag / first.tag);
+    add("opening", Unit::Microseconds, last.opening);
+    add("disk per event", Unit::Bytes, last.disk);
+    if let Some(most) = found.iter().filter_map(|found| found.memory).max() {
+        add("memory, resident at the most", Unit::Bytes, most as f64);
+    }
+}
+
+impl Growing {
+    /// Appends so many events; how many per second.
+    async fn grow(&mut self, bench: &Bench, events: u64) -> Result<f64, Failure> {
+        let long = Writers {
+            count: 1,
+            per_commit: 100,
+            payload: bench.plan.payload,
+            tagging: Tagging::Spread(TAGS),
+            conditional: false,
+            per_stream: u64::MAX,
+            first_stream: LONG,
+            first_event: self.long,
+            first_seen: self.seen,
+        };
+        let short = Writers {
+            count: 64,
+            per_commit: SHORT_COMMIT,
+            per_stream: SHORT_EVENTS,
+            first_stream: self.next,
+            first_event: 0,
+            first_seen: 0,
+            ..long
+        };
+        let in_long = drive::run(&self.opened, long, Stop::after_events(events / LONG_PART, PATIENCE)).await?;
+        (self.long, self.seen) = (self.long + in_long.events, in_long.last_seen);
+        let left = events - in_long.events;
+        let in_short = drive::run(&self.opened, short, Stop::after_events(left, PATIENCE)).await?;
+        self.next = in_short.next_stream;
+        self.events += in_long.events + in_short.events;
+        Ok((in_long.events + in_short.events) as f64 / (in_long.elapsed + in_short.elapsed).as_secs_f64())
+    }
+
+    /// The median time of loading a short stream, in microseconds, over streams from everywhere.
+    async fn load(&self) -> Result<f64, Failure> {
+        let (mut took, mut stream) = (Vec::new(), 0_u64);
+        while (took.len() as u64) < LOADS.min(self.next / 2) {
+            // NOTE: a stride far from a simple part of any number of streams, so that neighbours do not follow each other.
+            stream = (stream + 0x9E37_79B9) % (self.next - 1);
+            let started = Instant::now();
+            let folded = self.opened.load(LONG + 1 + stream, false).await?;
+            // NOTE: the last stream of each writer of a step was cut short.
+            if folded.events == SHORT_EVENTS {
+                took.push(started.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        Ok(median(&took))
+    }
+
+    /// Events of one tag per second, over the whole log.
+    async fn read_tag(&self, step: u64) -> Result<f64, Failure> {
+        let tag = Tagging::Spread(TAGS).tag(step * 997, 1);
+        let started = Instant::now();
+        let events = self.opened.read(Selection::Tag(tag)).await?;
+        if events == 0 {
+            return Err(Failure::new("read by a tag", "expected events, found none"));
+        }
+        Ok(events as f64 / started.elapsed().as_secs_f64())
+    }
+}
