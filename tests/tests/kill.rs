@@ -60,7 +60,7 @@ fn too_many_open_files_are_an_error_and_no_loss() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = folder.path().join("store");
     let mut history = History::default();
-    let mut refused = 0;
+    let (mut refused, mut read_on) = (0, 0);
     for (run, open_files) in (1..).zip([0, 16, 20, 24, 28, 32, 36, 40, 48, 64]) {
         let run = Run {
             program: env!("CARGO_BIN_EXE_crash-child"),
@@ -80,8 +80,19 @@ fn too_many_open_files_are_an_error_and_no_loss() {
         );
         refused += usize::from(!told.is_empty());
         history.note(&lines).expect("acknowledgements");
+        // Reads go on behind the refusal, of all that was acknowledged, unless they need a file themselves.
+        for read in lines.iter().filter_map(|line| line.strip_prefix("R ")) {
+            match read.parse::<u64>() {
+                Ok(events) => {
+                    read_on += 1;
+                    assert!(events >= history.last(), "{open_files} open files: read {events} events");
+                }
+                Err(_) => assert!(read.contains("oo many open files"), "{open_files} open files: {read}"),
+            }
+        }
         let contents = read_all(&store, &history).expect("with enough files it opens");
         history.check(&contents).unwrap_or_else(|error| panic!("{open_files} open files: {error}"));
     }
     assert!(refused > 0, "nobody ran out of files");
+    assert!(read_on > 0, "nobody who ran out of files could read");
 }

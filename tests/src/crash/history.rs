@@ -58,6 +58,12 @@ impl History {
         Ok(())
     }
 
+    /// The highest position that was acknowledged; 0 for none.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.acknowledged.values().map(|range| *range.end()).max().unwrap_or_default()
+    }
+
     /// How many acknowledged events are not in the log.
     #[must_use]
     pub fn lost(&self, contents: &Contents) -> u64 {
