@@ -118,11 +118,29 @@ pub(crate) enum RecordError {
     TooLarge { field: &'static str, max: u64, found: usize },
 }
 
+/// The places of the fields in [`FIXED`].
+const FLAGS: usize = 2;
+const POSITION: usize = 3;
+const REVISION: usize = 4;
+const EVENT_ID: usize = 5;
+const RECORDED: usize = 6;
+const OCCURRED: usize = 7;
+const SCHEMA_VERSION: usize = 8;
+const PART_INDEX: usize = 9;
+const PART_SIZE: usize = 10;
+const CONTENT: usize = 11;
+const STREAM_LEN: usize = 12;
+const TYPE_LEN: usize = 13;
+const TAG_COUNT: usize = 14;
+const METADATA_LEN: usize = 15;
+const PAYLOAD_LEN: usize = 16;
+const EXTENSIONS_LEN: usize = 17;
+
 /// Where the fields stand that only the writer knows, in the order of [`FIXED`].
-const POSITION_AT: usize = start_of(3);
-const REVISION_AT: usize = start_of(4);
-const RECORDED_AT: usize = start_of(6);
-const OCCURRED_AT: usize = start_of(7);
+const POSITION_AT: usize = start_of(POSITION);
+const REVISION_AT: usize = start_of(REVISION);
+const RECORDED_AT: usize = start_of(RECORDED);
+const OCCURRED_AT: usize = start_of(OCCURRED);
 
 /// Where a field of the fixed part begins.
 const fn start_of(field: usize) -> usize {
@@ -333,6 +351,11 @@ impl Payloads {
 }
 
 impl Decoder {
+    /// One for the records of a stream.
+    pub(crate) fn of_stream(stream: StreamId) -> Self {
+        Self { stream: Some(stream), ..Self::default() }
+    }
+
     /// The event of a record. RocksDB lends its bytes only as long as a read lasts, so that the payload is copied once.
     ///
     /// # Errors
@@ -355,26 +378,31 @@ impl Decoder {
         if record.is_removed() {
             return removed::decode(record.0, self);
         }
-        let mut rest = Rest { record: record.0, at: CHECKED_FROM };
-        let flags = rest.u8("flags")?;
+        let Some(fixed) = record.0.first_chunk::<FIXED_LEN>() else {
+            return Err(RecordError::TooShort { expected: FIXED_LEN, found: record.0.len() });
+        };
+        let [flags] = field::<FLAGS, 1>(fixed);
         if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
             return Err(RecordError::Flags { found: flags });
         }
-        let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
-        let revision = Revision::new(rest.u64("revision")?);
-        let id = EventId::from_uuid(rest.uuid("event id")?);
-        let recorded_at = self.time("recorded at", rest.i64("recorded at")?)?;
-        let occurred_at = self.time("occurred at", rest.i64("occurred at")?)?;
-        let version = rest.u32("schema version")?;
-        let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };
-        let content_code = rest.u8("content type")?;
-        let stream_len = rest.u16("length of stream")?;
-        let type_len = rest.u16("length of event type")?;
-        let tag_count = rest.u16("number of tags")?;
-        let metadata_len = rest.length("length of metadata")?;
-        let payload_len = rest.length("length of payload")?;
-        let extensions_len = rest.length("length of extensions")?;
+        let position =
+            Position::new(u64::from_be_bytes(field::<POSITION, 8>(fixed))).ok_or(RecordError::PositionZero)?;
+        let revision = Revision::new(u64::from_be_bytes(field::<REVISION, 8>(fixed)));
+        let id = EventId::from_uuid(Uuid::from_bytes(field::<EVENT_ID, 16>(fixed)));
+        let recorded_at = self.time("recorded at", i64::from_be_bytes(field::<RECORDED, 8>(fixed)))?;
+        let occurred_at = self.time("occurred at", i64::from_be_bytes(field::<OCCURRED, 8>(fixed)))?;
+        let version = u32::from_be_bytes(field::<SCHEMA_VERSION, 4>(fixed));
+        let (index, size) =
+            (u32::from_be_bytes(field::<PART_INDEX, 4>(fixed)), u32::from_be_bytes(field::<PART_SIZE, 4>(fixed)));
+        let [content_code] = field::<CONTENT, 1>(fixed);
+        let [stream_len, type_len, tag_count] =
+            [field::<STREAM_LEN, 2>(fixed), field::<TYPE_LEN, 2>(fixed), field::<TAG_COUNT, 2>(fixed)]
+                .map(u16::from_be_bytes);
+        let metadata_len = length(field::<METADATA_LEN, 4>(fixed))?;
+        let payload_len = length(field::<PAYLOAD_LEN, 4>(fixed))?;
+        let extensions_len = length(field::<EXTENSIONS_LEN, 4>(fixed))?;
 
+        let mut rest = Rest { record: record.0, at: FIXED_LEN };
         let correlation_id =
             (flags & FLAG_CORRELATION != 0).then(|| rest.uuid("correlation id")).transpose()?.map(CorrelationId::from);
         let causation_id =
@@ -405,7 +433,7 @@ impl Decoder {
             occurred_at,
             correlation_id,
             causation_id,
-            part,
+            part: CommitPart { index, size },
         })
     }
 
@@ -470,6 +498,20 @@ impl<'a> Checked<'a> {
     }
 }
 
+/// A field of the fixed part, by its place in [`FIXED`]. That it is as long as said there is checked where this is compiled.
+fn field<const FIELD: usize, const LEN: usize>(fixed: &[u8; FIXED_LEN]) -> [u8; LEN] {
+    const { assert!(FIXED[FIELD].1 == LEN) };
+    let start = const { start_of(FIELD) };
+    let mut bytes = [0; LEN];
+    bytes.copy_from_slice(&fixed[start..start + LEN]);
+    bytes
+}
+
+fn length(bytes: [u8; 4]) -> Result<usize, RecordError> {
+    let length = u32::from_be_bytes(bytes);
+    usize::try_from(length).map_err(|_| RecordError::Length { field: "record", expected: usize::MAX, found: 0 })
+}
+
 /// What is left of a record while it is read. Every length is bounded by it.
 struct Rest<'a> {
     record: &'a [u8],
@@ -508,8 +550,7 @@ impl<'a> Rest<'a> {
     }
 
     fn length(&mut self, field: &'static str) -> Result<usize, RecordError> {
-        let length = self.u32(field)?;
-        usize::try_from(length).map_err(|_| RecordError::Length { field, expected: usize::MAX, found: 0 })
+        length(self.array(field)?)
     }
 
     fn uuid(&mut self, field: &'static str) -> Result<Uuid, RecordError> {

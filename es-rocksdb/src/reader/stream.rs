@@ -31,6 +31,8 @@ pub(crate) struct StreamSource {
     ahead: Ahead<Found>,
     /// How many batches may still be tried on the executor. None after one that was not in memory.
     inline: u32,
+    /// What decodes those.
+    decoder: Decoder,
     ended: bool,
     /// By what time ages count.
     now: Timestamp,
@@ -62,14 +64,15 @@ impl StreamSource {
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
         let scan = StreamScan { next: read.from, left: read.limit, read, head };
         let now = shared.clock.now();
-        let (pace, ahead) = (Pace::new(limits), Ahead::none());
-        Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, ended: false, now }
+        let (pace, ahead, decoder) = (Pace::new(limits), Ahead::none(), Decoder::of_stream(scan.read.stream.clone()));
+        Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, decoder, ended: false, now }
     }
 
     async fn fetch(&mut self) -> Result<Found, StoreError> {
         if self.inline > 0 {
             let (limits, hides) = (self.pace.most.at_most(INLINE), self.hides());
-            match self.shared.cached(|database| self.scan.fetch(database, limits, hides, Tier::Cached)) {
+            let (scan, decoder) = (&self.scan, &mut self.decoder);
+            match self.shared.cached(|database| scan.fetch(database, limits, hides, Tier::Cached, decoder)) {
                 Err(Fault::NotCached) => self.inline = 0,
                 Err(Fault::Store(error)) => return Err(error),
                 Ok(found) => {
@@ -96,7 +99,9 @@ impl StreamSource {
     /// What fetches the next part, from the disk where it must be.
     fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Found, StoreError> + Send + 'static {
         let (scan, hides, limits) = (self.scan.clone(), self.hides(), self.pace.next());
-        move |database| Ok(scan.fetch(database, limits, hides, Tier::Any)?)
+        // NOTE: a batch from another thread has names of its own, for all of its events. If it shared one, the thread that reads and
+        // the one that has the events would wait for each other at its count of owners, for every event.
+        move |database| Ok(scan.fetch(database, limits, hides, Tier::Any, &mut Decoder::default())?)
     }
 
     /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
@@ -136,7 +141,14 @@ fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    fn fetch(&self, database: &Database, limits: ReadLimits, hides: Hides, tier: Tier) -> Result<Found, Fault> {
+    fn fetch(
+        &self,
+        database: &Database,
+        limits: ReadLimits,
+        hides: Hides,
+        tier: Tier,
+        decoder: &mut Decoder,
+    ) -> Result<Found, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
         let first = match hides {
             None => None,
@@ -154,9 +166,6 @@ impl StreamScan {
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
-        // NOTE: a batch has a name of its own, for all of its events. If batches shared one, the thread that reads and the one that
-        // has the events would wait for each other at its count of owners, for every event.
-        let mut decoder = Decoder::default();
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
         let mut expected = self.expected_first(first);
@@ -174,7 +183,7 @@ impl StreamScan {
             if first.is_some_and(|first| revision < first) {
                 return Ok(Found { events, is_last: true });
             }
-            let event = decode_in(stream, revision, record, &mut decoder)?;
+            let event = decode_in(stream, revision, record, decoder)?;
             match (event.position > self.head, direction) {
                 (false, _) => {
                     self.check_follows(database, expected, revision, tier)?;
