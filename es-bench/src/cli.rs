@@ -9,7 +9,7 @@ Examples:
   cargo xtask bench                                     everything, with the peers: about half an hour
   cargo xtask bench --quick                             the short form: to see that it runs, not for figures
   cargo xtask bench --no-peers --only append --rounds 9 durable appends of this project beside the limits
-  cargo xtask bench --no-peers --only scale --volume 50000000
+  cargo xtask bench --no-peers --only scale --scale 50000000
                                                         whether cost stays flat up to 50 million events
   cargo xtask bench --contender es-rocksdb,umadb        these alone (the limits come along: ratios need them)
   cargo xtask bench --json run.json --svg --readme      also as JSON, as a chart, and into the README
@@ -68,9 +68,12 @@ pub(crate) struct Arguments {
     /// Commands per second in the latency workload.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
-    /// How many events the log grows to in the workloads volume and scale. [default: 2000000; quick: 100000]
+    /// How many events the log grows to in the volume workload. [default: 2000000; quick: 100000]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000))]
     pub(crate) volume: Option<u64>,
+    /// How many events this project's store grows to in the scale workload. [default: 2000000; quick: 100000]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(10_000..=1_000_000_000))]
+    pub(crate) scale: Option<u64>,
     /// Seconds after which a contender is stopped in the volume workload, however far it came. [default: 120; quick: 0.7]
     #[arg(long, value_parser = seconds)]
     pub(crate) volume_seconds: Option<f64>,

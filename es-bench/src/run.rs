@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     pub(crate) rate: u32,
     pub(crate) volume: u64,
     pub(crate) volume_time: Duration,
+    pub(crate) scale: u64,
     pub(crate) profile: bool,
     /// How many events of the loan log views are built of.
     pub(crate) loans: usize,
@@ -44,6 +45,7 @@ impl Plan {
             streams: arguments.streams.unwrap_or(if quick { 20 } else { 200 }),
             rate: arguments.rate,
             volume: arguments.volume.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
+            scale: arguments.scale.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
             volume_time: Duration::from_secs_f64(or(arguments.volume_seconds, 120.0, 0.7)),
             profile: arguments.profile,
             loans: if quick { 20_000 } else { crate::loans::REAL },
@@ -60,12 +62,12 @@ impl Plan {
 
     fn form(&self) -> String {
         let form = if self.quick { "Short form" } else { "Full form" };
-        let Self { rounds, payload, rate, streams, volume, .. } = self;
+        let Self { rounds, payload, rate, streams, volume, scale, .. } = self;
         let seconds = self.seconds.as_secs_f64();
         let rounds = if *rounds == 1 { "one round".into() } else { format!("medians of {rounds} interleaved rounds") };
         format!(
             "{form}: {rounds} of {seconds} s, payloads of {payload} bytes, {streams} streams of each length, {rate} commands \
-             per second, volume to {volume} events."
+             per second, volume to {volume} events, scale to {scale}."
         )
     }
 }

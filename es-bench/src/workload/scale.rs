@@ -1,5 +1,5 @@
 //! Whether cost stays flat while one store grows: one long stream, many short ones, and ten thousand tags on one category. With
-//! `--volume 50000000` these are a stream of one million events and one million streams.
+//! `--scale 50000000` these are a stream of one million events and one million streams.
 //!
 //! After each step the store is closed and opened again, and loads and reads by a tag are measured of what is spread over all
 //! that was written so far, which no cache of a bounded size can hold.
@@ -66,7 +66,7 @@ impl Workload for Scale {
     }
 
     fn about(&self) -> &'static str {
-        "one store that grows to --volume events: a stream of a fiftieth, short streams, 10,000 tags; the last step to the first"
+        "one store that grows to --scale events: a stream of a fiftieth, short streams, 10,000 tags; the last step to the first"
     }
 
     fn task(&self) -> Task {
@@ -87,7 +87,7 @@ impl Workload for Scale {
         let mut store = Growing { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
         let mut found = Vec::new();
         for step in 0..STEPS {
-            let appended = store.grow(bench, bench.plan.volume / STEPS).await?;
+            let appended = store.grow(bench, bench.plan.scale / STEPS).await?;
             let memory = profile::resident();
             store.opened.close().await?;
             let started = Instant::now();
