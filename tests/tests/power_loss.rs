@@ -2,8 +2,8 @@
 //!
 //! As in `kill.rs`, and then what was not synced is taken away before the folder is opened again: dropped, or torn at a
 //! random place with holes of 64 bytes. A shim under the child (`shim/power.c`) notes what was synced; the model of what
-//! may go stands in `es_tests::crash::power`. A store may refuse to open when its last bytes are torn, for that is no loss
-//! that passes in silence; what it may never do is open with less than it acknowledged.
+//! may go stands in `es_tests::crash::power`. A store may refuse to open when its manifest is torn or is not there, for that is
+//! no loss that passes in silence, and then a repair must find all that was acknowledged; what it may never do is open with less.
 //!
 //! What this does not prove: that a disk which says "synced" has synced.
 //!
@@ -14,7 +14,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use es_rocksdb::{Durability, OpenError};
+use es_rocksdb::{Durability, OpenError, Salvage};
 use es_tests::crash::power::Loss;
 use es_tests::crash::{History, Power, Random, Refusal, Run, number, read_all, seed};
 
@@ -58,13 +58,44 @@ impl Folder<'_> {
         self.history.note(&lines).expect("acknowledgements");
         self.took += u64::from(self.power.fail(self.store, loss, random).expect("the power fails") > 0);
         match read_all(self.store, &self.history) {
-            Err(Refusal::Open(error @ OpenError::Damaged { .. })) => Outcome::Refused(error.to_string()),
+            Err(Refusal::Open(error @ OpenError::Damaged { .. })) => match self.repair() {
+                Ok(()) => Outcome::Refused(error.to_string()),
+                Err(found) => Outcome::Lost(format!("lost also behind a repair: {found}; it was refused: {error}")),
+            },
             Err(error) => Outcome::Lost(error.to_string()),
             Ok(contents) => match self.history.check(&contents) {
                 Ok(()) => Outcome::Whole,
                 Err(error) => Outcome::Lost(format!("{} events lost: {error}", self.history.lost(&contents))),
             },
         }
+    }
+}
+
+impl Folder<'_> {
+    /// Repairs the store into another folder, and looks whether all that was acknowledged is there.
+    fn repair(&mut self) -> Result<(), String> {
+        let beside = tempfile::tempdir().expect("a folder");
+        let target = beside.path().join("repaired");
+        let salvage = Salvage::survey(self.store, &mut |_, _, _| {}).map_err(|error| error.to_string())?;
+        let loss = &salvage.report().loss;
+        // NOTE: what nobody was told of may be lost.
+        let accepted = (!loss.is_none()).then_some(loss.events);
+        let written = salvage.write(&target, accepted, &mut |_| Ok(()), &mut |_, _, _| {});
+        written.map_err(|error| error.to_string())?;
+        self.history.check(&read_all(&target, &self.history).map_err(|error| error.to_string())?)
+    }
+}
+
+/// Whether a refusal is one that a power failure may lead to.
+///
+/// - A torn manifest is refused by RocksDB. A torn end of the write-ahead log must never be.
+/// - RocksDB makes a new manifest, renames the file that names it, and only then syncs the folder. A file system that keeps a
+///   later change of a folder without an earlier one (none in common use does) can leave the name without the manifest; the
+///   one before it and all else is there still. This was found in one of 456 cycles.
+fn may_be_refused(loss: Loss, error: &str) -> bool {
+    match loss {
+        Loss::Tear => !error.contains("write-ahead log"),
+        Loss::Drop => error.contains("/MANIFEST-") && error.contains("No such file"),
     }
 }
 
@@ -86,8 +117,7 @@ fn what_was_acknowledged_survives_a_power_failure() {
             let first = random.pick(&[0, 1, 30]);
             match folder.cycle(run, first, loss, &mut random) {
                 Outcome::Whole => {}
-                // NOTE: a torn manifest is refused by RocksDB; a torn end of the write-ahead log must never be.
-                Outcome::Refused(error) if loss == Loss::Tear && !error.contains("write-ahead log") => {
+                Outcome::Refused(error) if may_be_refused(loss, &error) => {
                     refused.push(error);
                     break;
                 }
@@ -100,7 +130,7 @@ fn what_was_acknowledged_survives_a_power_failure() {
         (acknowledged, took) = (acknowledged + folder.history.len(), took + folder.took);
     }
     println!("{cycles} power failures, {took} of them took bytes of the write-ahead log");
-    println!("{acknowledged} commits acknowledged, none lost; {} refused {refused:?}", refused.len());
+    println!("{acknowledged} commits acknowledged, none lost; {} refused and repaired {refused:?}", refused.len());
     assert!(took > 0, "ES_SEED={seed}: none of {cycles} power failures took anything");
     assert!(acknowledged as u64 > cycles, "ES_SEED={seed}: only {acknowledged} commits were acknowledged at all");
 }
