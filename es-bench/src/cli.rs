@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000))]
     pub(crate) volume: Option<u64>,
     /// How many events this project's store grows to in the scale workload. [default: 2000000; quick: 100000]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(10_000..=1_000_000_000))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100_000..=1_000_000_000))]
     pub(crate) scale: Option<u64>,
     /// Seconds after which a contender is stopped in the volume workload, however far it came. [default: 120; quick: 0.7]
     #[arg(long, value_parser = seconds)]
@@ -84,6 +84,9 @@ pub(crate) struct Arguments {
     /// Where the stores are made, and removed again; the disk that is measured.
     #[arg(long, env = "ES_BENCH_DIR", default_value = "/var/tmp")]
     pub(crate) dir: PathBuf,
+    /// Runs the scale workload in this process, and not in one of its own.
+    #[arg(long, hide = true)]
+    pub(crate) apart: bool,
     /// Measures memory and disk of one contender in this process, in this folder, and prints them as JSON.
     #[arg(long, hide = true, value_name = "SHAPE")]
     pub(crate) footprint: Option<String>,

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) volume: u64,
     pub(crate) volume_time: Duration,
     pub(crate) scale: u64,
+    /// Whether this process is there for the scale workload alone.
+    pub(crate) is_apart: bool,
     pub(crate) profile: bool,
     /// How many events of the loan log views are built of.
     pub(crate) loans: usize,
@@ -46,6 +48,7 @@ impl Plan {
             rate: arguments.rate,
             volume: arguments.volume.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
             scale: arguments.scale.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
+            is_apart: arguments.apart,
             volume_time: Duration::from_secs_f64(or(arguments.volume_seconds, 120.0, 0.7)),
             profile: arguments.profile,
             loans: if quick { 20_000 } else { crate::loans::REAL },

@@ -67,7 +67,9 @@ fn profile(text: &mut String, report: &Report) {
     if cases.is_empty() {
         return;
     }
-    text.push_str("Where the processor time of es-rocksdb goes, by sampled stacks, the making of the events included. ");
+    text.push_str(
+        "Where the processor time of es-rocksdb goes, by sampled stacks, the making of the events included. ",
+    );
     text.push_str("Waiting for the disk takes none.\n\n");
     text.push_str("| | µs per event | |\n|---|---:|---|\n");
     for (case, parts) in cases {
