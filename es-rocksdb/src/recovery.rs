@@ -88,12 +88,20 @@ pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Resul
     Ok(true)
 }
 
-/// Refuses a manifest whose end is damaged: it says which tables there are, so that nothing that is read behind it can be
+/// Refuses a manifest whose end is damaged, and a record of a wrong type in it or in the write-ahead log: the manifest says which tables there are, so that nothing that is read behind it can be
 /// trusted. Writes nothing.
 ///
 /// # Errors
 /// [`OpenError::Damaged`] with the place.
 pub(crate) fn check_manifest(folder: &Path) -> Result<(), OpenError> {
+    let looked = |error| OpenError::io(folder, "look at the types of log records", error);
+    let is_log = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
+    if let Some((file, at)) = log_file::find_damaged_type(folder, is_log).map_err(looked)? {
+        let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
+        let detail =
+            format!("the type of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
+        return Err(OpenError::damaged(folder, detail));
+    }
     check_lengths(folder, |name| name.starts_with("MANIFEST-"))
 }
 
