@@ -5,7 +5,9 @@
 //! that is behind. A flipped bit in the length does the same to records that were whole. In the manifest this loses a
 //! table: found by flipping bits, in one of about 200 flips of a manifest.
 //!
-//! The checksum tells them apart: it does not cover the length, so that a whole record fits it under the right one.
+//! A flipped bit in the type of a record, in either file and wherever it stands, is looked for as well, before RocksDB reads.
+//!
+//! The checksum tells a torn record from a damaged length: it does not cover the length, so that a whole record fits it under the right one.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,34 +21,31 @@ const TYPES: std::ops::RangeInclusive<u8> = 1..=4;
 
 /// The first of these files of a database that ends in a record whose length is damaged, with the place of that record.
 pub(crate) fn find_damaged_length(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_one(&name) {
-            continue;
-        }
-        let damaged = last_block(&entry.path()).map(|(start, block)| (start, damaged_length(&block)));
-        match damaged {
-            Ok((start, Some(at))) => return Ok(Some((name, start + at as u64))),
-            Ok((_, None)) => {}
-            // NOTE: another process that has the store open may remove what it needs no more.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
+    find(folder, is_one, |path| {
+        let (start, block) = last_block(path)?;
+        Ok(damaged_length(&block).map(|at| start + at as u64))
+    })
 }
 
 /// The first record of these files that would be whole if one bit of its type were another, with its place. Such a type is that
 /// of an option which the store does not use; RocksDB was seen to read on for ever at one in a manifest.
 pub(crate) fn find_damaged_type(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
+    find(folder, is_one, damaged_type_in)
+}
+
+/// The first of these files in which `look` finds a place, and the place.
+fn find(
+    folder: &Path,
+    is_one: fn(&str) -> bool,
+    look: impl Fn(&Path) -> io::Result<Option<u64>>,
+) -> io::Result<Option<(String, u64)>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !is_one(&name) {
             continue;
         }
-        match damaged_type_in(&entry.path()) {
+        match look(&entry.path()) {
             Ok(Some(at)) => return Ok(Some((name, at))),
             Ok(None) => {}
             // NOTE: another process that has the store open may remove what it needs no more.
@@ -83,10 +82,9 @@ fn damaged_type(block: &[u8]) -> Option<usize> {
             return None;
         }
         if !TYPES.contains(&kind) {
-            let stored = unmasked(u32::from_le_bytes([c0, c1, c2, c3]));
             let payload = rest.get(..length)?;
-            let fits = |kind: u8| crc32c::crc32c_append(crc32c::crc32c(&[kind]), payload) == stored;
-            if (0..8).map(|bit| kind ^ (1 << bit)).any(|kind| TYPES.contains(&kind) && fits(kind)) {
+            let fits = |kind: u8| TYPES.contains(&kind) && fits([c0, c1, c2, c3], kind, payload);
+            if (0..8).any(|bit| fits(kind ^ (1 << bit))) {
                 return Some(at);
             }
         }
@@ -216,13 +214,17 @@ fn damaged_length(block: &[u8]) -> Option<usize> {
             at += HEADER_LEN + usize::from(length);
             continue;
         }
-        let checksum = unmasked(u32::from_le_bytes([c0, c1, c2, c3]));
         let fits = |length: u16| {
             let payload = payload.get(..usize::from(length));
-            payload.is_some_and(|payload| crc32c::crc32c_append(crc32c::crc32c(&[kind]), payload) == checksum)
+            payload.is_some_and(|payload| fits([c0, c1, c2, c3], kind, payload))
         };
         return (0..16).any(|bit| fits(length ^ (1 << bit))).then_some(at);
     }
+}
+
+/// Whether a checksum, as it is stored, is that of a record of this type and payload.
+fn fits(stored: [u8; 4], kind: u8, payload: &[u8]) -> bool {
+    crc32c::crc32c_append(crc32c::crc32c(&[kind]), payload) == unmasked(u32::from_le_bytes(stored))
 }
 
 /// RocksDB does not store a checksum as it is, because a checksum over bytes with checksums is a weak one.

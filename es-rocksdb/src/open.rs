@@ -136,7 +136,7 @@ fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError> {
         return inspect_files(folder).map(|found| (found, None));
     }
     // ORDER: before anything is concluded from what the database seems to hold.
-    recovery::check_manifest(folder)?;
+    recovery::check_log_files(folder)?;
     let families = DB::list_cf(&rocksdb::Options::default(), folder)
         .map_err(|error| OpenError::of_rocksdb(folder, "list the column families", error))?;
     let foreign = families.iter().find(|name| !is_ours(name));

@@ -32,6 +32,7 @@
 //! damage in the same few bytes. A copy elsewhere could tell.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 
 use es_core::{Position, RecordedEvent, StoreError};
@@ -88,27 +89,29 @@ pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Resul
     Ok(true)
 }
 
-/// Refuses a manifest whose end is damaged, and a record of a wrong type in it or in the write-ahead log: the manifest says which tables there are, so that nothing that is read behind it can be
-/// trusted. Writes nothing.
+/// Refuses what RocksDB must not read: a record of a wrong type in the manifest or in the write-ahead log, and a manifest whose end
+/// is damaged, which says what tables there are, so that nothing that is read behind it can be trusted. Writes nothing.
 ///
 /// # Errors
 /// [`OpenError::Damaged`] with the place.
-pub(crate) fn check_manifest(folder: &Path) -> Result<(), OpenError> {
-    let looked = |error| OpenError::io(folder, "look at the types of log records", error);
-    let is_log = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
-    if let Some((file, at)) = log_file::find_damaged_type(folder, is_log).map_err(looked)? {
-        let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
-        let detail =
-            format!("the type of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
-        return Err(OpenError::damaged(folder, detail));
-    }
+pub(crate) fn check_log_files(folder: &Path) -> Result<(), OpenError> {
+    let is_one = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
+    refuse(folder, "type", log_file::find_damaged_type(folder, is_one))?;
     check_lengths(folder, |name| name.starts_with("MANIFEST-"))
 }
 
 fn check_lengths(folder: &Path, is_one: fn(&str) -> bool) -> Result<(), OpenError> {
-    let looked = |error| OpenError::io(folder, "look at the ends of log files", error);
-    let Some((file, at)) = log_file::find_damaged_length(folder, is_one).map_err(looked)? else { return Ok(()) };
-    let detail = format!("the length of the record at byte {at} of {file} is wrong; with it goes what is behind");
+    refuse(folder, "length", log_file::find_damaged_length(folder, is_one))
+}
+
+/// Refuses a record of a log file in which this field was found to be damaged.
+fn refuse(folder: &Path, field: &str, found: io::Result<Option<(String, u64)>>) -> Result<(), OpenError> {
+    let Some((file, at)) = found.map_err(|error| OpenError::io(folder, "look at log files", error))? else {
+        return Ok(());
+    };
+    let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
+    let detail =
+        format!("the {field} of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
     Err(OpenError::damaged(folder, detail))
 }
 

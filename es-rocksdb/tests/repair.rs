@@ -357,6 +357,28 @@ async fn a_flipped_bit_of_the_write_ahead_log_or_the_manifest_is_set_right() {
     }
 }
 
+/// One flipped bit made a whole record of the manifest one of a file that is used again, a kind that the store never writes, and
+/// RocksDB read on for ever: opening hung, and with it all that opens. Now it is damage like any other, and is set right.
+#[tokio::test]
+async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
+    const TYPE_AT: usize = 6;
+    let original = Original::new().await;
+    for kind in [".log", "MANIFEST-"] {
+        let name = original.largest(kind);
+        for bit in 2..8 {
+            let flip = |bytes: &mut Vec<u8>| bytes[TYPE_AT] ^= 1 << bit;
+            let mended = mend_all(&original, |store| change(&store.join(&name), flip)).await;
+            let expected = format!("the type of the record at byte 0 of {name}, a ");
+            assert!(mended.report.damage[0].detail.starts_with(&expected), "{:?}", mended.report.damage);
+            assert!(
+                mended.report.notes[0].starts_with("one bit of the record at byte 0 "),
+                "{:?}",
+                mended.report.notes
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_write_ahead_log_that_is_cut_loses_its_end() {
     let original = Original::new().await;
