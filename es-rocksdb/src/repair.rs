@@ -224,8 +224,14 @@ impl Salvage {
             report.notes.push(note.to_owned());
         }
         let scratch = Scratch::new(&folder, &mut report.notes)?;
-        let sources = scratch.open(&folder, mark, &mut report)?;
-        let survey = sources.survey(mark, &mut report, progress);
+        let mut sources = scratch.open(&folder, mark, &mut report)?;
+        let before = report.clone();
+        let mut survey = sources.survey(mark, &mut report, progress);
+        if survey.is_unsure || report.loss.events > 0 {
+            sources.read_broken();
+            report = before;
+            survey = sources.survey(mark, &mut report, progress);
+        }
         Ok(Self { folder, report, found: Some((sources, survey)), _scratch: Some(scratch) })
     }
 

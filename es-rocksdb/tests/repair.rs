@@ -276,12 +276,15 @@ async fn a_sound_store_is_left_alone() {
     assert!(!target.exists());
 }
 
+/// A broken block is not read where the other copy is whole: RocksDB believed what such a block said of its length and asked for
+/// more memory than there is, which ended the process in about one of ten runs of this test.
 #[tokio::test]
 async fn damage_of_one_copy_or_of_an_index_costs_nothing() {
     let original = Original::new().await;
     for family in ["log", "streams", "ids", "categories", "types", "tags"] {
         let name = original.table_of(family);
-        mend_all(&original, |store| overwrite(&store.join(&name))).await;
+        let mended = mend_all(&original, |store| overwrite(&store.join(&name))).await;
+        assert_eq!(mended.report.from_streams > 0, family == "log", "{family}: {:?}", mended.report);
     }
 }
 

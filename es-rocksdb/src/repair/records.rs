@@ -46,6 +46,8 @@ pub(super) struct Sources {
     databases: Vec<Database>,
     strict: ReadOptions,
     lenient: ReadOptions,
+    /// Whether blocks are read whose checksums do not fit.
+    reads_broken: bool,
 }
 
 impl fmt::Debug for Sources {
@@ -65,6 +67,8 @@ pub(super) struct Survey {
     elsewhere: BTreeMap<u64, (StreamId, Revision)>,
     /// The first revision of each stream that was not removed, where some were.
     firsts: BTreeMap<StreamId, Revision>,
+    /// Whether records under streams could not be read that the log may not have either.
+    pub(super) is_unsure: bool,
 }
 
 impl Survey {
@@ -95,16 +99,25 @@ impl Sources {
         lenient.set_verify_checksums(false);
         // NOTE: a block that is broken must not be found in the cache by who wants a whole one.
         lenient.fill_cache(false);
-        Self { databases, strict, lenient }
+        Self { databases, strict, lenient, reads_broken: false }
     }
 
-    /// What stands under a key. A block whose checksum does not fit is read all the same: it may have whole records, whose
-    /// own checksums `accept` looks at.
+    /// From now on also reads blocks whose checksums do not fit.
+    ///
+    /// NOTE: only where it must be. RocksDB believes what such a block says of its own length: it was seen to ask for more memory
+    /// than there is, which ends the process, because its exception cannot be caught here.
+    pub(super) fn read_broken(&mut self) {
+        self.reads_broken = true;
+    }
+
+    /// What stands under a key. A block whose checksum does not fit may have whole records all the same, whose own checksums
+    /// `accept` looks at.
     fn look<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Seen<T> {
         let mut is_broken = false;
         for database in self.databases.iter().rev() {
             let Ok(family) = database.family(cf) else { continue };
-            for options in [&self.strict, &self.lenient] {
+            let lenient = self.reads_broken.then_some(&self.lenient);
+            for options in std::iter::once(&self.strict).chain(lenient) {
                 match database.raw().get_pinned_cf_opt(family, key, options) {
                     Ok(Some(value)) => match accept(&value) {
                         Some(found) => return Seen::Whole(found),
@@ -164,7 +177,8 @@ impl Sources {
     pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> Survey {
         let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
         let looked_at = known.max(self.last_in_log());
-        let mut survey = Survey { last: looked_at, kept: 0, elsewhere: BTreeMap::new(), firsts: self.firsts() };
+        let mut survey =
+            Survey { last: looked_at, kept: 0, elsewhere: BTreeMap::new(), firsts: self.firsts(), is_unsure: false };
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
         for position in (1..=looked_at).filter_map(Position::new) {
@@ -236,7 +250,8 @@ impl Sources {
                         }
                     }
                     Seen::Absent if revision > head => break,
-                    Seen::Absent | Seen::Broken => {}
+                    Seen::Absent => {}
+                    Seen::Broken => survey.is_unsure = true,
                 }
                 // NOTE: behind the head that is known, no more can be hidden than is missing.
                 beyond += usize::from(revision > head);
@@ -446,7 +461,8 @@ mod tests {
             let event = RecordedEvent { event_type: es_core::EventType::new("t").unwrap(), ..removed };
             Whole { event, record: vec![1] }
         };
-        let mut survey = Survey { last: 9, kept: 0, elsewhere: BTreeMap::new(), firsts: BTreeMap::new() };
+        let mut survey =
+            Survey { last: 9, kept: 0, elsewhere: BTreeMap::new(), firsts: BTreeMap::new(), is_unsure: false };
         assert_eq!(survey.without_removed(whole(0)).unwrap().record, [1]);
         survey.note_removed(&whole(3).event.without_content());
         survey.note_removed(&whole(2).event.without_content());
