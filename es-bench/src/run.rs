@@ -18,6 +18,8 @@ use crate::workload::{self, Shelf, Workload, footprint};
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) quick: bool,
+    /// Whether all amounts are those of the form.
+    pub(crate) is_as_it_comes: bool,
     pub(crate) writers: Vec<u32>,
     pub(crate) seconds: Duration,
     pub(crate) rounds: u32,
@@ -38,8 +40,12 @@ impl Plan {
     fn of(arguments: &Arguments) -> Self {
         let quick = arguments.quick;
         let or = |given: Option<f64>, full, short| given.unwrap_or(if quick { short } else { full });
+        let Arguments { seconds, rounds, streams, volume, volume_seconds, scale, .. } = arguments;
+        let times = [seconds, volume_seconds].map(Option::is_some);
+        let counts = [rounds.is_some(), streams.is_some(), volume.is_some(), scale.is_some()];
         Self {
             quick,
+            is_as_it_comes: !times.contains(&true) && !counts.contains(&true),
             writers: if arguments.writers.is_empty() { vec![1, 16, 64, 256] } else { arguments.writers.clone() },
             seconds: Duration::from_secs_f64(or(arguments.seconds, 2.0, 0.3)),
             rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 5 }),
@@ -65,11 +71,12 @@ impl Plan {
 
     fn form(&self) -> String {
         let form = if self.quick { "Short form" } else { "Full form" };
+        let options = if self.is_as_it_comes { "" } else { ", its amounts set by options" };
         let Self { rounds, payload, rate, streams, volume, scale, .. } = self;
         let seconds = self.seconds.as_secs_f64();
         let rounds = if *rounds == 1 { "one round".into() } else { format!("medians of {rounds} interleaved rounds") };
         format!(
-            "{form}: {rounds} of {seconds} s, payloads of {payload} bytes, {streams} streams of each length, {rate} commands \
+            "{form}{options}: {rounds} of {seconds} s, payloads of {payload} bytes, {streams} streams of each length, {rate} commands \
              per second, volume to {volume} events, scale to {scale}."
         )
     }

@@ -18,9 +18,10 @@ pub use of_retention::{
 
 /// The operator's tool for an event store in a folder.
 ///
-/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, retain list, repair) works beside a
-/// service that has the store open, and shows it as it is when the command begins. What writes (append, import, compact,
-/// snapshots drop, retain, delete) needs the store for itself.
+/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, retain list) works beside a service
+/// that has the store open, and shows it as it is when the command begins. What writes (append, import, compact, snapshots drop,
+/// retain set, clear and scavenge, delete) needs the store for itself, and so does repair, which only reads it. restore and
+/// completions need no store.
 ///
 /// Exit codes: 0 well, 1 failed (the message says why), 2 not understood, 3 conflict, 4 damage found.
 #[derive(Debug, Parser)]
@@ -106,7 +107,8 @@ Examples:
     /// commit, written whole or not at all; each other line is a commit of its own.
     ///
     /// With ids, an import that is repeated or was killed adds nothing twice. Without ids, it adds everything again. A
-    /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. So an export
+    /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. One more than a day in the
+    /// future is a bad line, because no event could be recorded before it any more. So an export
     /// that is imported into an empty store is the same export again, byte for byte. Lines {"removed": ...} keep the places of
     /// events that are gone; they stand where nothing that is there is before them in their stream.
     ///
@@ -120,6 +122,8 @@ Examples:
   es --store old export | es --store new import -")]
     Import(ImportArgs),
     /// Export all events as lines of JSON, in the order of the log
+    ///
+    /// Unique keys and rows (views, checkpoints, snapshots, results of commands) are no events: for a whole store use `es backup`.
     ///
     /// What rules and deletions hide, or a scavenge has removed, is a line {"removed": ...} with its place and without its content.
     #[command(after_help = "\
@@ -166,9 +170,11 @@ Examples:
     /// the log, which has no gaps: events are kept up to the last whole commit before it, and those behind it that can be read
     /// are set aside in NEWDIR.lost-and-found.jsonl, in the form of `es import`. Such a loss must be accepted with --accept-loss
     /// and the number of events that go; the repaired store then has a new store id, because it is another history than that
-    /// which backups and replicas know, and its snapshots are dropped.
+    /// which backups know. Its snapshots and the results of the commands that go are dropped, views are built again, and
+    /// consumer groups and reactors are set back.
     ///
-    /// Without --to, exit code 4 when anything is damaged, 0 when nothing is.
+    /// Without --to, exit code 4 when anything is damaged, 0 when nothing is. Where nothing is damaged nothing is written,
+    /// also with --to.
     #[command(after_help = "\
 Examples:
   es --store data repair

@@ -22,7 +22,7 @@ pub enum Consistency {
 }
 
 impl Consistency {
-    /// Every level, weakest demands on the network first.
+    /// Every level, as declared.
     pub const ALL: [Self; 5] = [Self::Local, Self::Causal, Self::Eventual, Self::Sequential, Self::Linearizable];
 
     /// The level as it is declared.

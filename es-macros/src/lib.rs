@@ -189,7 +189,7 @@ pub fn event(input: TokenStream) -> TokenStream {
 /// | `category = "order"` | The category of the streams, `{category}-{id}`: 1 to 400 bytes without control characters and without `-`. Required. |
 /// | `id = OrderId` | The type of the id. Required. |
 /// | `event = OrderEvent` | The type of the events. Required. |
-/// | `consistency = "causal"` | How strongly copies on several nodes agree: `"local"` unless given, `"causal"`, `"eventual"`, `"sequential"` or `"linearizable"`. |
+/// | `consistency = "causal"` | How strongly copies on several nodes are to agree: `"local"` unless given, `"causal"`, `"eventual"`, `"sequential"` or `"linearizable"`. It is recorded in the type; a store on one node gives every level. |
 /// | `snapshot(...)` | That snapshots are kept; see [below](#snapshots). Never unless given. |
 /// | `crate = "path::to::es_core"` | Where `es_core` is, if not at `::es_core`. |
 ///

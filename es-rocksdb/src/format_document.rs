@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use crate::acknowledged;
 use crate::key;
+use crate::record::removed::{REMOVED, REMOVED_VERSION};
 use crate::record::{
     self, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, Decoder, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
-    FLAG_CAUSATION, FLAG_CORRELATION, VARIABLE,
+    FLAG_CAUSATION, FLAG_CORRELATION, RECORD_VERSION, VARIABLE,
 };
 use crate::schema::{Cf, FORMAT_VERSION, META_ROWS};
 
@@ -76,6 +77,7 @@ fn fixed() -> String {
     let mut offset = 0;
     for (name, length) in FIXED {
         let note = match name {
+            "record version" => format!(": `{RECORD_VERSION}`"),
             "flags" => format!(": `{FLAG_CORRELATION:#04x}` correlation id, `{FLAG_CAUSATION:#04x}` causation id"),
             _ => String::new(),
         };
@@ -89,8 +91,9 @@ fn fixed() -> String {
 fn removed() -> String {
     let mut table = String::from("| offset | length | field |\n|---:|---:|---|\n");
     let mut offset = 0;
-    for (name, length) in record::removed::REMOVED {
-        let _ = writeln!(table, "| {offset} | {length} | {name} |");
+    for (name, length) in REMOVED {
+        let note = if name == "record version" { format!(": `{REMOVED_VERSION}`") } else { String::new() };
+        let _ = writeln!(table, "| {offset} | {length} | {name}{note} |");
         offset += length;
     }
     let _ = writeln!(table, "| {offset} | as said | stream |");
@@ -234,7 +237,9 @@ fn rendered(mut document: String) -> String {
 
 #[test]
 fn the_document_is_what_the_constants_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/storage-format.md");
+    // NOTE: tests/schedules takes in this file from a folder deeper down.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("docs/storage-format.md"));
+    let path = above.into_iter().find(|path| path.is_file()).unwrap();
     let document = std::fs::read_to_string(&path).unwrap();
     let rendered = rendered(document.clone());
     if std::env::var_os(UPDATE).is_some() {
@@ -244,7 +249,7 @@ fn the_document_is_what_the_constants_say() {
         assert!(
             document == rendered,
             "docs/storage-format.md differs from the code, first at {differs:?}; if the change of the format is meant, \
-             run: {UPDATE}=1 cargo test -p es-rocksdb --lib format_document"
+             run: {UPDATE}=1 cargo test --workspace format_document"
         );
     }
 }

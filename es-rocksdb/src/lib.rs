@@ -4,7 +4,7 @@
 //! It gives
 //!
 //! - **durability**: what was acknowledged is on the disk, unless the store was opened with [`Durability::Buffered`];
-//! - **one order**: one thread writes. Positions have no gaps, and become visible in order;
+//! - **one order**: one writer at a time, on whichever thread. Positions have no gaps, and become visible in order;
 //! - **group commit**: commits that come at the same time share one wait for the disk, and a lone one waits for nobody;
 //! - **honest reads**: each record carries a checksum over itself, its position, its stream and its revision, which is
 //!   verified whenever it is read; damage is an error that says where;
@@ -16,7 +16,7 @@
 //!
 //! - a server: one process writes to the folder, under one handle that can be cloned; others may look into it beside that,
 //!   with [`ReadOnlyStore`];
-//! - a copy: one disk holds it. Replication or [`Backups`] make it two;
+//! - a copy: one disk holds it. [`Backups`] make it two;
 //! - a projection database: its rows are for snapshots, checkpoints and views small enough to live beside the log.
 //!
 //! ```

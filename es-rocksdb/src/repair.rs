@@ -167,7 +167,7 @@ pub struct Repaired {
     /// Its id. It is that of the damaged store, unless events were lost.
     pub id: Uuid,
     /// Whether the id is a new one: a store from which events were cut is another history, which will give the same positions
-    /// to other events. Backups, replicas and checkpoints of the old one must not be continued with it, and the id tells.
+    /// to other events. Backups and checkpoints of the old one must not be continued with it, and the id tells.
     pub is_new_id: bool,
     /// How many events it has.
     pub events: u64,

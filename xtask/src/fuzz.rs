@@ -2,7 +2,7 @@
 //!
 //! The targets are a crate of their own, `fuzz/`, with a target folder of their own: the flags of a sanitizer reach neither the
 //! workspace nor RocksDB, which the targets do not need. libFuzzer asks for a nightly compiler because of `-Zsanitizer`; with
-//! `RUSTC_BOOTSTRAP` the stable one, which the project is pinned to, takes it as well.
+//! `RUSTC_BOOTSTRAP` the stable one takes it as well.
 
 use std::path::{Path, PathBuf};
 

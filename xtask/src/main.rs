@@ -6,8 +6,8 @@
 //!
 //! **One profile, one feature set.** RocksDB takes nine minutes to compile, and cargo compiles it again whenever the
 //! profile, the features of anything its build script uses, or one of a few environment variables
-//! changes. Therefore every cargo call made here takes the whole workspace with the features that
-//! the tests need (see [`workspace`]), and no call sets a variable that is not needed.
+//! changes. Therefore the calls of cargo made here take the whole workspace with the features that
+//! the tests need (see [`workspace`]), or a package that has the same ones, and no call sets a variable that is not needed.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -28,7 +28,10 @@ struct Outcome {
     took: Duration,
 }
 
-fn stages(args: &SoakArgs) -> [Stage; 12] {
+/// How many events the loan log has.
+const LOANS: u32 = 262_200;
+
+fn stages(args: &SoakArgs) -> [Stage; 13] {
     let stage = |name, test, variable, rounds, unit| Stage { name, test, variable, rounds, unit };
     [
         stage("killed processes", ["es-tests", "kill", ""], "ES_CRASH_CYCLES", args.cycles, "kills"),
@@ -42,6 +45,7 @@ fn stages(args: &SoakArgs) -> [Stage; 12] {
         stage("killed projections", ["es-tests", "projection_kill", ""], "ES_PROJECTION_KILLS", args.runs, "kills"),
         stage("consumer groups", ["es-tests", "group", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("reactors", ["es-tests", "reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
+        stage("the loan log", ["es-cli", "program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
         stage("killed backups", ["es-cli", "program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }
@@ -58,7 +62,7 @@ pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs
     match outcomes.iter().filter(|outcome| !outcome.passed).count() {
         0 => Ok(()),
         failed => Err(Failure::new(format!("expected every part of the soak to pass, found {failed} that failed"))
-            .next("see above for the seed of each; the environment variable ES_SEED runs it again")),
+            .next("see above; where a part says ES_SEED, that environment variable runs the same again")),
     }
 }
 

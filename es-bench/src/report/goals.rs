@@ -32,11 +32,11 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "ahead of every peer: append, the least ratio",
-        "an event is two records and five index entries here, each written to RocksDB's log and to its memtable",
+        "an event with one tag is two records and four index entries here, each written to RocksDB's log and to its memtable",
     ),
     (
         "ahead of every peer: append-10, the least ratio",
-        "an event is two records and five index entries here, each written to RocksDB's log and to its memtable",
+        "an event with one tag is two records and four index entries here, each written to RocksDB's log and to its memtable",
     ),
     (
         "ahead of every peer: append-if, the least ratio",
@@ -48,7 +48,7 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "ahead of every peer: load, the least ratio",
-        "fjall and redb give bytes without a checksum of the record and without owned events",
+        "fjall and redb fold straight from what they have: no checksum of the record, no event with ids, times, names and tags",
     ),
     (
         "ahead of every peer: read, the least ratio",

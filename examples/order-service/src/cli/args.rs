@@ -32,7 +32,7 @@ Examples:
   order-service --data shop report --json"
 )]
 pub(super) struct Cli {
-    /// The folder of the store. `import`, `place` and `product register` create it
+    /// The folder of the store. `import`, `place`, `product register` and `serve` create it
     #[arg(long, value_name = "DIR", env = "ORDER_SERVICE_DATA", global = true, display_order = 100)]
     data: Option<PathBuf>,
     /// Answer in JSON
@@ -79,6 +79,20 @@ Examples:
     /// Commands and queries are JSON; `GET /events` sends what happens as it happens. The store is created where there is
     /// none. Requests in hand are finished before the process ends.
     #[command(after_help = "\
+Requests:
+  PUT  /orders/ID, /products/ID                  places an order, registers a product
+  POST /orders/ID/approve | ship | deliver | cancel
+  POST /products/ID/receive | withdraw
+  GET  /orders/ID, /orders/ID/events, /products/ID
+  GET  /orders?customer=C&limit=N&after=NEXT     orders, those placed last first
+  GET  /products?at_most=N                       products, those with the lowest stock first
+  GET  /demand, /revenue, /report
+  GET  /events?after=P&category=C&type=T         what happens, from a position on and live
+  GET  /projections, /projections/NAME/parked; POST /projections/NAME
+  GET  /health
+With If-Match: \"N\" a command counts at revision N only; with Idempotency-Key it counts once. Its answer has
+ES-Position; a question with at_least=POSITION waits until its answer shows that.
+
 Examples:
   order-service --data shop serve
   order-service --data shop serve --listen 127.0.0.1:0
