@@ -118,6 +118,10 @@ impl OpenError {
         let locked = message.contains("lock hold by current process") || (message.contains("While lock file") && taken);
         match error.kind() {
             ErrorKind::IOError if locked => Self::AlreadyOpen { folder: folder.to_owned() },
+            ErrorKind::Corruption if is_about_log_files(&error) => {
+                let found = message.trim_start_matches("Corruption: ");
+                Self::damaged(folder, format!("the write-ahead log is not whole: {found}"))
+            }
             ErrorKind::Corruption => Self::damaged(folder, error.into_string()),
             // NOTE: what RocksDB opens by itself are files that its manifest names.
             ErrorKind::IOError if message.contains("No such file") => Self::damaged(folder, error.into_string()),
@@ -132,6 +136,12 @@ impl OpenError {
             other => Self::io(folder, action, other),
         }
     }
+}
+
+/// Whether RocksDB misses a file of the write-ahead log that its manifest names, or some of its bytes.
+pub(crate) fn is_about_log_files(error: &rocksdb::Error) -> bool {
+    let message: &str = error.as_ref();
+    error.kind() == ErrorKind::Corruption && message.contains("WAL")
 }
 
 /// What RocksDB said to a read or a write of an open store.

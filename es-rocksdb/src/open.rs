@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::acknowledged::{self, MarkFile};
 use crate::database::{Database, Tier};
-use crate::error::OpenError;
+use crate::error::{OpenError, is_about_log_files};
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
@@ -65,6 +65,9 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     let (id, created) = identify(&database, &found, options)?;
     let in_log = |error| OpenError::of_store(&folder, "read the end of the log", error);
     let end = end_of_log(&database).map_err(in_log)?;
+    if let Some(mark) = mark {
+        recovery::check_mark(&database, mark, end.head)?;
+    }
     if is_torn {
         tracing::warn!(folder = %folder.display(), head = ?end.head, "dropped a torn commit that nobody was told of");
         recovery::check_tail(&database).map_err(in_log)?;
@@ -123,14 +126,9 @@ fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is in the folder. Writes nothing.
-pub(crate) fn inspect(folder: &Path) -> Result<Found, OpenError> {
-    look_into(folder).map(|(found, _)| found)
-}
-
 /// What is in the folder and, where there is a database that can be read, the last of its changes that can be, wherever
 /// it stands. Writes nothing.
-fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError> {
+pub(crate) fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError> {
     let looked = |error| OpenError::io(folder, "look at the folder", error);
     if !folder.join("CURRENT").try_exists().map_err(looked)? {
         return inspect_files(folder).map(|found| (found, None));
@@ -208,6 +206,9 @@ fn read_format(folder: &Path, families: &[String]) -> Result<(Format, Option<u64
     let names: Vec<_> = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(has_meta.then_some(meta)).collect();
     let db = match recovery::look(folder, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
         Ok(db) => db,
+        Err(error) if is_about_log_files(&error) => {
+            return Err(OpenError::of_rocksdb(folder, "look into the database", error));
+        }
         Err(error) => {
             tracing::debug!(folder = %folder.display(), %error, "could not look into the database before opening it");
             return Ok((Format::Unclear, None));

@@ -215,6 +215,14 @@ impl Default for Options {
 /// events on average). This mode accepts an end that is cut off and refuses damage before it.
 pub(crate) const RECOVERY_MODE: DBRecoveryMode = DBRecoveryMode::TolerateCorruptedTailRecords;
 
+/// What every opening asks of RocksDB before it believes a write-ahead log, also one that only reads.
+pub(crate) fn recovering(db: &mut rocksdb::Options, mode: DBRecoveryMode) {
+    db.set_wal_recovery_mode(mode);
+    // NOTE: the manifest then says which log files were synced and how long they were, and opening demands them: one that was gone
+    // or empty between others was no error (found by taking them away). RocksDB reads a store that was written so only with it.
+    db.set_track_and_verify_wals_in_manifest(true);
+}
+
 /// The options of the database as a whole: everything that decides what a crash may cost stands here, with its reason.
 /// What is RocksDB's default is set all the same: it must not change with an upgrade of RocksDB.
 pub(crate) fn database(options: &Options) -> rocksdb::Options {
@@ -224,7 +232,7 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.create_missing_column_families(options.create_if_missing);
 
     // NOTE: `recovery` chooses per opening, and says why; this is for what it could not look at.
-    db.set_wal_recovery_mode(RECOVERY_MODE);
+    recovering(&mut db, RECOVERY_MODE);
     // NOTE: a reused log file has old records behind its end, which recovery could not tell from damage.
     db.set_recycle_log_file_num(0);
     // NOTE: true would acknowledge what is still in the memory of this process.

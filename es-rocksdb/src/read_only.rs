@@ -14,16 +14,17 @@ use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
-use rocksdb::DB;
 use rocksdb::statistics::StatsLevel;
+use rocksdb::{DB, DBRecoveryMode};
 use uuid::Uuid;
 
 use crate::acknowledged;
-use crate::database::{Database, Tier, bad_name, item, place_of};
+use crate::database::{Database, Tier, bad_name, item};
 use crate::error::OpenError;
 use crate::notify::Visible;
 use crate::open::{self, Found};
 use crate::options::{self, Options, ReadLimits};
+use crate::recovery::{self, Seen};
 use crate::retention::Operators;
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
@@ -32,6 +33,8 @@ use crate::verify::{self, Progress, Verification};
 
 /// How often opening is tried when files are replaced meanwhile, and the pause between.
 const ATTEMPTS: u32 = 100;
+/// How often damage must be seen to be believed while somebody writes.
+const DOUBTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How the names of the files of the write-ahead log end.
 const LOG: &str = ".log";
@@ -165,6 +168,7 @@ pub enum Hidden {
 /// Opens a store, again and again where the service has changed files meanwhile.
 pub(crate) fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> {
     let folder = open::prepare(folder, false)?;
+    let mut doubts = 0;
     for _ in 0..ATTEMPTS {
         let before = Files::of(&folder)?;
         let opened = open_once(&folder, before.clone());
@@ -176,7 +180,13 @@ pub(crate) fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> 
         match opened {
             Ok(store) if is_whole => return Ok(store),
             // NOTE: the service writes to the manifest before it removes a table. Where nothing was written, nobody did.
-            Err(error) if is_whole && (before == after || !is_about_a_missing_file(&error)) => return Err(error),
+            Err(error) if is_whole && before == after => return Err(error),
+            Err(error) if is_whole && !is_about_a_missing_file(&error) => {
+                doubts += 1;
+                if doubts == DOUBTS {
+                    return Err(error);
+                }
+            }
             _ => tracing::debug!(folder = %folder.display(), "files were replaced while the store was opened"),
         }
         std::thread::sleep(PAUSE);
@@ -192,12 +202,18 @@ fn is_about_a_missing_file(error: &OpenError) -> bool {
 fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
     let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
-    if open::inspect(folder)? == Found::Nothing {
+    let survey = recovery::survey(folder)?;
+    let (found, readable) = open::look_into(folder)?;
+    let readable = readable.unwrap_or_default();
+    if found == Found::Nothing {
+        recovery::examine(folder, mark, readable)?;
         return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
     }
     let choices = Options::new().create_if_missing(false);
     let read_batch = choices.read_batch;
     let mut db_options = options::database(&choices);
+    // NOTE: as opening for writing does behind its examination; what this mode drops is looked at below.
+    options::recovering(&mut db_options, DBRecoveryMode::PointInTime);
     // NOTE: every file is opened at once and kept open, so that it can be read after the process that writes has removed it.
     db_options.set_max_open_files(-1);
     // NOTE: only counters, which cost next to nothing: verification asks for one of them.
@@ -205,14 +221,13 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     let db = DB::open_cf_descriptors_read_only(&db_options, folder, options::families(&choices), false);
     let db = db.map_err(|error| OpenError::of_rocksdb(folder, "open the database for reading", error))?;
+    Seen { mark, readable, survey }.demand_of(folder, &db)?;
     let database = Database::new(db, folder.to_owned());
     let (id, created) = open::identify(&database, &Found::Store, &choices)?;
     let end = open::end_of_log(&database);
     let end = end.map_err(|error| OpenError::of_store(folder, "read the end of the log", error))?;
-    if let Some(lost) = mark.and_then(|mark| mark.head).filter(|mark| end.head.is_none_or(|head| head < *mark)) {
-        let found = end.head.map_or_else(|| "no event".to_owned(), place_of);
-        let detail = format!("expected the log to end with position {lost} or behind it, found {found} at its end");
-        return Err(OpenError::damaged(folder, detail));
+    if let Some(mark) = mark {
+        recovery::check_mark(&database, mark, end.head)?;
     }
     let operators = Operators::load(&database);
     let operators = operators.map_err(|error| OpenError::of_store(folder, "read rules and deletions", error))?;

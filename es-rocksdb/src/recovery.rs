@@ -7,7 +7,7 @@
 //! after a torn end only where the end of the file is cut, not where a block in it was never written; and where a flipped
 //! bit makes the length of a record reach beyond the end of the file, it takes all that is behind for torn.
 //!
-//! So the store looks twice before it opens, read-only, which writes nothing to the folder and needs no copy of it:
+//! So the store looks before it opens, read-only, which writes nothing to the folder and needs no copy of it:
 //!
 //! ```text
 //!   1 the mark                     up to where commits were acknowledged, as far as that is known
@@ -16,9 +16,14 @@
 //!
 //!   3 < 2   a record in the middle cannot be read: damage
 //!   3 < 1   what was acknowledged is gone: damage
-//!   a whole record at the end of a log file or of the manifest, but for a bit of its length: damage
+//!   changes that can be read where RocksDB does not look, or a gap in their numbers: damage
+//!   a record of a log file that is whole but for one bit, or of the manifest but for a bit of its length: damage
 //!   else    nothing is behind, and nothing is missed: the end is whole, or torn
 //! ```
+//!
+//! The last two are found by reading the files by their blocks ([`batches`]), because RocksDB forgives more than it should: behind a
+//! record that does not fit its checksum it drops the rest of a block in every mode, and it does not see that a block or a whole
+//! file is missing. Whether a log file was synced and is there, the manifest says ([`options::recovering`]).
 //!
 //! Why 3 < 2 is damage: there is one writer, and it writes the next batch, which is one record of the log, after the one
 //! before is synced. Whatever is torn is the last record, and nothing that can be read is behind it. With
@@ -36,6 +41,7 @@ use std::io;
 use std::path::Path;
 
 use es_core::{Position, RecordedEvent, StoreError};
+use rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRecoveryMode, ErrorKind, IteratorMode};
 
 use crate::acknowledged::Mark;
@@ -43,6 +49,7 @@ use crate::database::{Database, Tier, decode_in, place_in, place_of};
 use crate::error::OpenError;
 use crate::key;
 use crate::log_file;
+use crate::log_file::batches::{self, Survey};
 use crate::options::{self, Options};
 use crate::record::Decoder;
 use crate::schema::Cf;
@@ -54,7 +61,7 @@ use crate::schema::Cf;
 /// Those of RocksDB: damage that no mode passes over, or another process that replaces files just now.
 pub(crate) fn look(folder: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
     let mut options = rocksdb::Options::default();
-    options.set_wal_recovery_mode(mode);
+    options::recovering(&mut options, mode);
     options.set_paranoid_checks(true);
     options.set_max_open_files(64);
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(*name, rocksdb::Options::default()));
@@ -69,24 +76,81 @@ pub(crate) fn look(folder: &Path, mode: DBRecoveryMode, families: &[&str]) -> Re
 /// # Errors
 /// [`OpenError::Damaged`] with what is lost, as far as it is known.
 pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Result<bool, OpenError> {
-    // ORDER: behind the mark and the other look. Should another process be writing, this sees no less than they did, and
+    let survey = survey(folder)?;
+    // ORDER: behind the mark and the other looks. Should another process be writing, this sees no less than they did, and
     // opening will tell that the store is open already.
-    let whole = match look(folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
-        Ok(db) => db.latest_sequence_number(),
+    let db = match look(folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
+        Ok(db) => db,
         Err(error) if error.kind() == ErrorKind::IOError => {
             tracing::debug!(folder = %folder.display(), %error, "could not look at the write-ahead log before opening it");
             return Ok(false);
         }
         Err(error) => return Err(OpenError::of_rocksdb(folder, "read the write-ahead log", error)),
     };
-    if whole < readable {
-        return Err(OpenError::damaged(folder, describe_hole(folder)));
-    }
-    if let Some(mark) = mark.filter(|mark| whole < mark.sequence) {
-        return Err(OpenError::damaged(folder, describe_missing(folder, mark)));
-    }
-    check_lengths(folder, |name| name.ends_with(".log"))?;
+    Seen { mark, readable, survey }.demand_of(folder, &db)?;
     Ok(true)
+}
+
+/// What is in the files of the write-ahead log, read by their blocks.
+///
+/// # Errors
+/// [`OpenError::Io`].
+pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
+    batches::survey(folder).map_err(|error| OpenError::io(folder, "look at the write-ahead log", error))
+}
+
+/// What was seen of a store before it was opened, of which nothing may be missing then.
+pub(crate) struct Seen {
+    /// Up to where commits were acknowledged, as far as that is known.
+    pub(crate) mark: Option<Mark>,
+    /// The last change that RocksDB can read, wherever it stands.
+    pub(crate) readable: u64,
+    pub(crate) survey: Survey,
+}
+
+impl Seen {
+    /// Refuses a database that was opened up to the first change that cannot be read, where that loses anything.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] with what is lost, as far as it is known.
+    pub(crate) fn demand_of(&self, folder: &Path, db: &DB) -> Result<(), OpenError> {
+        let (Self { mark, readable, survey }, whole) = (self, db.latest_sequence_number());
+        if whole < *readable {
+            return Err(OpenError::damaged(folder, describe_hole(folder)));
+        }
+        if let Some(mark) = mark.filter(|mark| whole < mark.sequence) {
+            return Err(OpenError::damaged(folder, describe_missing(folder, mark)));
+        }
+        if whole < survey.last() {
+            return Err(OpenError::damaged(folder, describe_cut(survey, whole)));
+        }
+        if let Some((file, (from, to))) = survey.gap(needed_log(db)) {
+            let detail = format!(
+                "the write-ahead log has changes {} and those behind it in {file}, but of {from} to {to} none; a file or a block \
+                 of it is gone, and with it what was in these changes",
+                to.saturating_add(1)
+            );
+            return Err(OpenError::damaged(folder, detail));
+        }
+        match survey.one_bit() {
+            Some((file, at)) => Err(wrong(folder, "one bit", file, at)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The number of the first file of the write-ahead log that has what is in no table.
+pub(crate) fn needed_log(db: &DB) -> u64 {
+    db.property_int_value(MIN_LOG_NUMBER_TO_KEEP).ok().flatten().unwrap_or_default()
+}
+
+/// What is lost behind a record that cannot be read, where RocksDB does not look.
+fn describe_cut(survey: &Survey, whole: u64) -> String {
+    let place = survey.hole().map_or_else(String::new, |(file, at)| format!(" (at byte {at} of {file})"));
+    let (first, last) = (whole.saturating_add(1), survey.last());
+    format!(
+        "a record in the middle of the write-ahead log cannot be read{place}; changes {first} to {last} are lost or out of reach"
+    )
 }
 
 /// Refuses what RocksDB must not read: a record of a wrong type in the manifest or in the write-ahead log, and a manifest whose end
@@ -97,22 +161,22 @@ pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Resul
 pub(crate) fn check_log_files(folder: &Path) -> Result<(), OpenError> {
     let is_one = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
     refuse(folder, "type", log_file::find_damaged_type(folder, is_one))?;
-    check_lengths(folder, |name| name.starts_with("MANIFEST-"))
-}
-
-fn check_lengths(folder: &Path, is_one: fn(&str) -> bool) -> Result<(), OpenError> {
-    refuse(folder, "length", log_file::find_damaged_length(folder, is_one))
+    refuse(folder, "length", log_file::find_damaged_length(folder, |name| name.starts_with("MANIFEST-")))
 }
 
 /// Refuses a record of a log file in which this field was found to be damaged.
 fn refuse(folder: &Path, field: &str, found: io::Result<Option<(String, u64)>>) -> Result<(), OpenError> {
-    let Some((file, at)) = found.map_err(|error| OpenError::io(folder, "look at log files", error))? else {
-        return Ok(());
-    };
+    match found.map_err(|error| OpenError::io(folder, "look at log files", error))? {
+        Some((file, at)) => Err(wrong(folder, &format!("the {field}"), &file, at)),
+        None => Ok(()),
+    }
+}
+
+fn wrong(folder: &Path, field: &str, file: &str, at: u64) -> OpenError {
     let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
     let detail =
-        format!("the {field} of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
-    Err(OpenError::damaged(folder, detail))
+        format!("{field} of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
+    OpenError::damaged(folder, detail)
 }
 
 /// Opens the database for writing, and says whether the end of its write-ahead log was torn.
@@ -127,7 +191,7 @@ pub(crate) fn open_database(
 ) -> Result<(DB, bool), OpenError> {
     let open = |mode| {
         let mut db_options = options::database(options);
-        db_options.set_wal_recovery_mode(mode);
+        options::recovering(&mut db_options, mode);
         // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
         db_options.create_if_missing(is_new);
         db_options.create_missing_column_families(is_new);
@@ -146,6 +210,17 @@ pub(crate) fn open_database(
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Refuses a store that was opened and ends before what was acknowledged, whatever could be looked at before.
+///
+/// # Errors
+/// [`OpenError::Damaged`] with what is lost.
+pub(crate) fn check_mark(database: &Database, mark: Mark, head: Option<Position>) -> Result<(), OpenError> {
+    if database.sequence() < mark.sequence || head < mark.head {
+        return Err(OpenError::damaged(database.folder(), describe_missing(database.folder(), mark)));
+    }
+    Ok(())
 }
 
 /// What is lost at a record in the middle that cannot be read.

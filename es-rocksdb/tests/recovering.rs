@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{all, append, event, files, open, positions, refused, stream, tag};
-use es_core::{Commit, EventStore, ExpectedRevision, Position, Table};
-use es_rocksdb::{Durability, OpenError, Options};
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Position, Table};
+use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 
 /// The file with the high-water mark. Where it is gone, the store is as after a power failure that came before the system
 /// wrote it.
@@ -56,8 +56,18 @@ async fn damage(folder: &Path) -> String {
     let before = files(folder);
     let error = refused(folder).await;
     let OpenError::Damaged { detail, .. } = &error else { panic!("expected damage, found {error}") };
-    assert!(files(folder) == before, "nothing is written to a damaged store");
+    let looked = ReadOnlyStore::open(folder).await.expect_err("who only looks must see it, too");
+    assert_eq!(looked.to_string(), error.to_string());
+    let of =
+        |files: &[(String, Vec<u8>)]| files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect::<Vec<_>>();
+    let after = files(folder);
+    assert_eq!(of(&after), of(&before), "nothing is written to a damaged store ({detail})");
+    assert!(after == before, "nothing is written to a damaged store");
     detail.clone()
+}
+
+async fn seen_by_who_only_looks(folder: &Path) -> Vec<u64> {
+    positions(&all(&ReadOnlyStore::open(folder).await.unwrap()).await)
 }
 
 #[tokio::test]
@@ -73,6 +83,7 @@ async fn a_torn_end_of_the_write_ahead_log_loses_only_the_commit_that_was_torn()
         five(folder.path()).await;
         change(&write_ahead_log(folder.path()), tear);
         fs::remove_file(folder.path().join(MARK)).unwrap();
+        assert_eq!(seen_by_who_only_looks(folder.path()).await, [1, 2, 3, 4]);
         let store = open(folder.path()).await;
         assert_eq!(positions(&all(&store).await), [1, 2, 3, 4]);
         let committed = store.commit(append("order-1")).await.unwrap();
@@ -108,7 +119,87 @@ async fn a_flipped_bit_in_the_length_of_a_record_is_damage() {
 
     fs::remove_file(folder.path().join(MARK)).unwrap();
     let detail = damage(folder.path()).await;
-    assert!(detail.starts_with("the length of the record at byte "), "{detail}");
+    assert!(detail.starts_with("one bit of the record at byte "), "{detail}");
+}
+
+/// RocksDB drops the rest of a block with a record that it cannot read, in every mode. Where no mark said what was acknowledged, a
+/// store opened with one event of five; and where it was the first record, as a new store over the old one.
+#[tokio::test]
+async fn damage_in_the_last_block_is_damage_also_without_a_mark() {
+    for (record, damage_of) in [(0, "bit"), (0, "bytes"), (2, "bit"), (2, "bytes"), (5, "bit")] {
+        let folder = tempfile::tempdir().unwrap();
+        five(folder.path()).await;
+        fs::remove_file(folder.path().join(MARK)).unwrap();
+        let log = write_ahead_log(folder.path());
+        let at = records(&log)[record] + 20;
+        change(&log, |bytes| match damage_of {
+            "bit" => bytes[at] ^= 1,
+            _ => bytes[at..at + 10].fill(0xaa),
+        });
+        let detail = damage(folder.path()).await;
+        let place = format!("at byte {} of ", at - 20);
+        assert!(detail.contains(&place), "{record}, {damage_of}: {detail}");
+    }
+}
+
+/// Stores with several files of the write-ahead log, none of which is in tables yet, as they are left in the middle of a day.
+async fn with_many_logs(folder: &Path, durability: Durability) -> Vec<PathBuf> {
+    let options = Options::new().durability(durability).write_buffer_bytes(256 << 10);
+    let store = options.open(folder).await.unwrap();
+    for number in 0..24 {
+        let payload = format!("\"{}\"", "x".repeat(64 << 10));
+        let event = NewEvent::json(EventType::new("happened").unwrap(), payload);
+        let stream = stream(&format!("order-{}", number % 3));
+        store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let mut logs: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "log") && path.metadata().unwrap().len() > 0
+    });
+    logs.sort();
+    assert!(logs.len() > 3, "{logs:?}");
+    logs
+}
+
+/// A file of the write-ahead log that was gone or empty, but for the last, was no error to RocksDB. The store opened, gave revisions
+/// a second time, and took repeats for new.
+#[tokio::test]
+async fn a_write_ahead_log_that_lost_a_file_is_damage() {
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = with_many_logs(folder.path(), durability).await;
+        for log in &logs[..logs.len() - 1] {
+            let whole = fs::read(log).unwrap();
+            fs::remove_file(log).unwrap();
+            let detail = damage(folder.path()).await;
+            assert!(detail.starts_with("the write-ahead log is not whole: Missing WAL"), "{detail}");
+            fs::write(log, b"").unwrap();
+            let detail = damage(folder.path()).await;
+            assert!(detail.starts_with("the write-ahead log is not whole: Size mismatch"), "{detail}");
+            fs::write(log, whole).unwrap();
+        }
+        assert_eq!(all(&open(folder.path()).await).await.len(), 24);
+    }
+}
+
+/// A block of zeros is no error to RocksDB where it begins and ends with whole records, and a hole in the log otherwise.
+#[tokio::test]
+async fn a_block_of_zeros_in_the_middle_of_the_write_ahead_log_is_damage() {
+    const BLOCK: usize = 32 * 1024;
+    for has_mark in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).await;
+        for _ in 0..400 {
+            store.commit(append("order-1")).await.unwrap();
+        }
+        store.close().await.unwrap();
+        if !has_mark {
+            fs::remove_file(folder.path().join(MARK)).unwrap();
+        }
+        change(&write_ahead_log(folder.path()), |bytes| bytes[BLOCK..2 * BLOCK].fill(0));
+        damage(folder.path()).await;
+    }
 }
 
 /// It would lose a table with what its family needs: the manifest says which tables there are.
@@ -151,7 +242,11 @@ async fn a_flipped_bit_within_the_write_ahead_log_is_damage_and_says_what_is_los
 async fn a_store_whose_whole_write_ahead_log_is_gone_is_not_taken_for_a_new_one() {
     let folder = tempfile::tempdir().unwrap();
     five(folder.path()).await;
-    change(&write_ahead_log(folder.path()), Vec::clear);
+    let log = write_ahead_log(folder.path());
+    change(&log, Vec::clear);
+    let detail = damage(folder.path()).await;
+    assert!(detail.ends_with("the events at positions 1 to 5 are lost (5)"), "{detail}");
+    fs::remove_file(log).unwrap();
     let detail = damage(folder.path()).await;
     assert!(detail.ends_with("the events at positions 1 to 5 are lost (5)"), "{detail}");
 }

@@ -16,7 +16,7 @@ use es_core::store::{Row, RowScan};
 use es_core::{
     Commit, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId, StreamRead, Table, UniqueKey,
 };
-use es_rocksdb::{ReadOnlyStore, RepairError, Repaired, Report, RocksDbStore, Salvage};
+use es_rocksdb::{Options, ReadOnlyStore, RepairError, Repaired, Report, RocksDbStore, Salvage};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -380,6 +380,45 @@ async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
             );
         }
     }
+}
+
+/// What stood behind a broken record in its block of 32 KiB was lost with it, because RocksDB reads no further there.
+#[tokio::test]
+async fn only_the_record_that_is_broken_is_lost_and_not_its_block() {
+    let original = Original::new().await;
+    let log = original.largest(".log");
+    let mended = mend(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
+    assert!((1..=6).contains(&mended.report.loss.unreadable.len()), "{:?}", mended.report.loss.unreadable);
+    let unreadable: u64 = mended.report.loss.unreadable.iter().map(|(from, to)| to.get() - from.get() + 1).sum();
+    assert!((1..=6).contains(&unreadable), "{:?}", mended.report.loss);
+}
+
+/// A file of the write-ahead log that is gone is a loss that is said, of rows as well, and cuts the log there.
+#[tokio::test]
+async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
+    let folder = TempDir::new().unwrap();
+    let store = Options::new().write_buffer_bytes(256 << 10).open(folder.path()).await.unwrap();
+    for number in 0..24_u64 {
+        let payload = format!("\"{}\"", "x".repeat(64 << 10));
+        let event = NewEvent::json(EventType::new("happened").unwrap(), payload);
+        let commit = Commit::to(&stream(&format!("order-{}", number % 3)), ExpectedRevision::Any, [event]);
+        let row = Row { key: number.to_be_bytes().to_vec().into(), value: vec![7; 40].into() };
+        let commit = commit.put_row(table(), row.key, row.value);
+        let commit = commit.claim(key(number), stream(&format!("order-{}", number % 3)));
+        store.commit(commit).await.unwrap();
+    }
+    let (id, events, rows) = (store.id(), all(&store).await, rows(&store).await);
+    store.close().await.unwrap();
+    let original = Original { folder, id, events, rows };
+    let logs = contents(original.folder.path());
+    let logs: Vec<_> = logs.into_iter().filter(|(name, bytes)| name.ends_with(".log") && !bytes.is_empty()).collect();
+    assert!(logs.len() > 3);
+    let gone = &logs[logs.len() / 2].0;
+    let mended =
+        mend(&original, |store| fs::remove_file(store.join(gone)).unwrap()).await.expect("damage that is found");
+    let detail = &mended.report.damage[0].detail;
+    assert!(detail.starts_with("the write-ahead log is not whole: Missing WAL"), "{detail}");
+    assert!(!mended.report.loss.other.is_empty(), "rows stood there, too");
 }
 
 #[tokio::test]

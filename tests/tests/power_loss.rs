@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use es_rocksdb::{Durability, OpenError, Salvage};
 use es_tests::crash::power::Loss;
-use es_tests::crash::{History, Power, Random, Refusal, Run, number, read_all, seed};
+use es_tests::crash::{History, Power, Random, Refusal, Run, look_at_all, number, read_all, seed};
 
 /// How many children go on in one folder, so that the cost of reading everything stays bounded.
 const PER_FOLDER: u32 = 10;
@@ -57,6 +57,7 @@ impl Folder<'_> {
         let lines = child.kill_after(Duration::from_millis(10 + random.below(250)));
         self.history.note(&lines).expect("acknowledgements");
         self.took += u64::from(self.power.fail(self.store, loss, random).expect("the power fails") > 0);
+        let looked = look_at_all(self.store, &self.history);
         match read_all(self.store, &self.history) {
             Err(Refusal::Open(error @ OpenError::Damaged { .. })) => match self.repair() {
                 Ok(()) => Outcome::Refused(error.to_string()),
@@ -64,7 +65,10 @@ impl Folder<'_> {
             },
             Err(error) => Outcome::Lost(error.to_string()),
             Ok(contents) => match self.history.check(&contents) {
-                Ok(()) => Outcome::Whole,
+                // NOTE: a torn end is normal, and no damage to who only looks either.
+                Ok(()) => {
+                    looked.map_or_else(|error| Outcome::Lost(format!("who only looks: {error}")), |_| Outcome::Whole)
+                }
                 Err(error) => Outcome::Lost(format!("{} events lost: {error}", self.history.lost(&contents))),
             },
         }
@@ -131,6 +135,8 @@ fn what_was_acknowledged_survives_a_power_failure() {
     }
     println!("{cycles} power failures, {took} of them took bytes of the write-ahead log");
     println!("{acknowledged} commits acknowledged, none lost; {} refused and repaired {refused:?}", refused.len());
+    // NOTE: about one in 200 was seen.
+    assert!(refused.len() as u64 <= 2 + cycles / 50, "ES_SEED={seed}: too many were refused");
     assert!(took > 0, "ES_SEED={seed}: none of {cycles} power failures took anything");
     assert!(acknowledged as u64 > cycles, "ES_SEED={seed}: only {acknowledged} commits were acknowledged at all");
 }

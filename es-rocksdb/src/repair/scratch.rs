@@ -9,7 +9,7 @@ use super::records::Sources;
 use super::{RepairError, Report, refused};
 use crate::acknowledged::Mark;
 use crate::database::Database;
-use crate::log_file;
+use crate::log_file::{self, batches};
 use crate::options::{self, Options};
 use crate::recovery;
 
@@ -59,6 +59,10 @@ impl Scratch {
                 "one bit of the record at byte {at} of {name} is set right: its checksum says which one it was"
             ));
         }
+        // ORDER: behind that, because what can be set right must not be passed over.
+        for (name, at) in log_file::pass_over_broken(&copy).map_err(refused("mend", &copy))? {
+            notes.push(format!("the record at byte {at} of {name} cannot be read; what is behind it can"));
+        }
         mend_current(&copy, notes)?;
         Ok(scratch)
     }
@@ -85,10 +89,11 @@ impl Scratch {
         };
         let readable = databases.iter().map(Database::sequence).max().unwrap_or_default();
         let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
-        let whole = recovery::look(&log_folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
-            .map_err(hopeless)?
-            .latest_sequence_number();
-        let has_hole = whole < databases.last().map_or(0, Database::sequence);
+        let looked = recovery::look(&log_folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
+            .map_err(hopeless)?;
+        let survey = batches::survey(&log_folder).map_err(refused("look at the write-ahead log in", &log_folder))?;
+        let has_hole = looked.latest_sequence_number() < databases.last().map_or(0, Database::sequence)
+            || survey.gap(recovery::needed_log(&looked)).is_some();
         let is_short = mark.is_some_and(|mark| readable < mark.sequence);
         if has_hole || is_short {
             let what = if has_hole { "in the middle" } else { "at the end" };
@@ -189,7 +194,7 @@ fn numbered(folder: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
 fn open(folder: &Path) -> Result<Database, rocksdb::Error> {
     let families = DB::list_cf(&rocksdb::Options::default(), folder)?;
     let mut options = rocksdb::Options::default();
-    options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+    options::recovering(&mut options, DBRecoveryMode::SkipAnyCorruptedRecord);
     // NOTE: a table that is missing or has another length is an error only when it is read.
     options.set_paranoid_checks(false);
     options.set_max_open_files(64);

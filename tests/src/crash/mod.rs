@@ -29,7 +29,7 @@ pub mod writers;
 
 use std::path::Path;
 
-use es_rocksdb::{Durability, OpenError, Options, RocksDbStore};
+use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore, RocksDbStore};
 
 pub use child::{Child, Run};
 pub use contents::Contents;
@@ -66,6 +66,18 @@ pub fn read_all(folder: &Path, history: &History) -> Result<Contents, Refusal> {
         let contents = Contents::read(&store, history).await;
         store.close().await?;
         Ok(contents?)
+    })
+}
+
+/// The same as who only looks sees it, beside a service or without one.
+///
+/// # Errors
+/// [`Refusal`] where the store says itself that something is wrong.
+pub fn look_at_all(folder: &Path, history: &History) -> Result<Contents, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let store = ReadOnlyStore::open(folder).await?;
+        Ok(Contents::read(&store, history).await?)
     })
 }
 
