@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) list: bool,
     /// Writes the results as JSON to this file; `-` for stdout, instead of the tables.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmark.json")]
     pub(crate) json: Option<PathBuf>,
     /// Draws the chart of durable appends to this file.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmark.svg")]

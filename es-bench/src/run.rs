@@ -269,7 +269,7 @@ fn list(contenders: &[Arc<dyn Contender>]) {
 /// Prints and writes what was asked for.
 fn publish(arguments: &Arguments, mut report: Report) -> Result<(), Failure> {
     report.goals = goals::verdicts(&report);
-    let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::new("write JSON", error))?;
+    let json = serde_json::to_string(&report).map_err(|error| Failure::new("write JSON", error))?;
     match &arguments.json {
         Some(file) if file.as_os_str() == "-" => println!("{json}"),
         Some(file) => write(file, &format!("{json}\n"))?,

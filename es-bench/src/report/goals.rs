@@ -7,7 +7,7 @@ use super::{Figure, Report};
 use crate::contender::Role;
 use crate::limits::{ROCKSDB_EACH, ROCKSDB_ONE};
 use crate::ours::ES_ROCKSDB;
-use crate::workload::{self, append, latency, load, read};
+use crate::workload::{self, append, latency, load, read, scale};
 
 /// What a run says of a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,11 +58,19 @@ const WHY: &[(&str, &str)] = &[
         "ahead of every peer: footprint, the least ratio",
         "at this size it is mostly the write buffer, which is bounded by configuration and not full",
     ),
+    (
+        FLAT,
+        "in the first step all is in memory that is in tables and on the disk in the last: what is appended is sorted into more \
+         levels, by the same two processors, and a load finds its blocks in no cache",
+    ),
     (READ, "the raw scan neither verifies a checksum nor makes an owned event of what it reads; the store does both"),
     (LOAD, "beside decoding JSON, which both do, the store verifies each record and makes an owned event of it"),
 ];
 
 const FOLLOWER: &str = "command to live subscriber, p99, in fsyncs";
+const FLAT: &str = "cost stays flat while one store grows, the least of last step to first";
+/// From which ratio on cost counts as flat.
+const FLAT_FROM: f64 = 0.8;
 const READ: &str = "whole log, to a raw scan";
 const LOAD: &str = "typed load of 1,000 events, to a raw scan and decode";
 
@@ -89,6 +97,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     ratios.push(Ratio { goal: READ.into(), workload: read::READ, case, to: ROCKSDB_EACH, at_least: 0.8 });
     let mut verdicts: Vec<_> = ratios.iter().map(|goal| ratio(report, goal)).collect();
     verdicts.push(subscriber(report));
+    verdicts.push(flat(report));
     verdicts.extend(
         workload::all()
             .iter()
@@ -136,6 +145,23 @@ fn subscriber(report: &Report) -> Verdict {
     }
 }
 
+/// The last step of the growing store beside the first, in each of what is measured there.
+fn flat(report: &Report) -> Verdict {
+    let is_one = |figure: &&Figure| figure.workload == scale::SCALE && figure.unit == Unit::Flatness;
+    let ratios = report.figures.iter().filter(is_one).filter_map(|figure| {
+        let ratio = report.median(scale::SCALE, &figure.case, &figure.contender)?;
+        Some((figure.case.trim_end_matches(", last to first"), ratio))
+    });
+    let ratios: Vec<_> = ratios.collect();
+    let found = ratios.iter().map(|(_, ratio)| *ratio).reduce(f64::min);
+    let below =
+        ratios.iter().filter(|(_, ratio)| *ratio < FLAT_FROM).map(|(case, ratio)| format!("{case}: {ratio:.2}"));
+    let below: Vec<_> = below.collect();
+    let missed = (!below.is_empty()).then(|| with_reason(FLAT, format!("in {}", below.join("; "))));
+    let met = found.map(|_| below.is_empty());
+    Verdict { goal: FLAT.into(), wanted: format!("at least {FLAT_FROM:.2}"), found, met, missed }
+}
+
 /// Ahead of every peer in every case of a workload that the peer offers.
 fn peers(report: &Report, workload: &str) -> Verdict {
     let mut least: Option<f64> = None;
@@ -160,6 +186,21 @@ mod tests {
 
     fn verdict(report: &Report, goal: &str) -> Verdict {
         verdicts(report).into_iter().find(|verdict| verdict.goal.contains(goal)).unwrap()
+    }
+
+    #[test]
+    fn cost_is_flat_where_no_case_fell_and_says_which_did() {
+        let mut measured = report(&[]);
+        let mut add = |case: &str, ratio| measured.add(scale::SCALE, case, ES_ROCKSDB, Unit::Flatness, ratio);
+        add("appended, last to first", 0.81);
+        add("by a tag, last to first", 1.1);
+        let flat = verdict(&measured, "flat");
+        assert_eq!((flat.found, flat.met), (Some(0.81), Some(true)));
+        measured.add(scale::SCALE, "load, last to first", ES_ROCKSDB, Unit::Flatness, 0.5);
+        let fell = verdict(&measured, "flat");
+        assert_eq!((fell.found, fell.met), (Some(0.5), Some(false)));
+        assert!(fell.missed.unwrap().starts_with("in load: 0.50: "));
+        assert_eq!(verdict(&report(&[]), "flat").met, None);
     }
 
     #[test]

@@ -170,7 +170,10 @@ fn name(name: &str, role: Role) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::report::chart;
     use crate::report::tests::report;
 
     #[test]
@@ -179,6 +182,19 @@ mod tests {
         let once = rewrite(&text, "new\n").unwrap();
         assert_eq!(once, format!("# Title\n{BEGIN}\nnew\n{END}\nend"));
         assert_eq!(rewrite(&once, "new\n").unwrap(), once);
+    }
+
+    /// No figure of the README is typed by hand: the run that it is of is kept beside it.
+    #[test]
+    fn the_readme_and_its_chart_are_of_the_run_that_is_kept() {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let read = |name: &str| std::fs::read_to_string(project.join(name)).unwrap();
+        let report: Report = serde_json::from_str(&read("docs/benchmark.json")).unwrap();
+        let chart = "docs/benchmark.svg";
+        let readme = read("README.md");
+        let differs = "run `cargo xtask bench --from docs/benchmark.json --svg --readme`, or measure anew with `--json --svg --readme`";
+        assert!(rewrite(&readme, &section(&report, Some(chart))).unwrap() == readme, "{differs}");
+        assert!(chart::svg(&report).unwrap() == read(chart), "{differs}");
     }
 
     #[test]

@@ -59,6 +59,8 @@ struct Found {
     disk: f64,
     opening: f64,
     load: f64,
+    /// Events per second of a load of the long stream.
+    long: f64,
     tag: f64,
 }
 
@@ -99,9 +101,9 @@ impl Workload for Scale {
             let started = Instant::now();
             store.opened = bench.open(&who, folder.path(), Durability::Buffered).await?;
             let opening = started.elapsed().as_secs_f64() * 1e6;
-            let (load, tag) = (store.load().await?, store.read_tag(step).await?);
+            let (load, long, tag) = (store.load().await?, store.load_long().await?, store.read_tag(step).await?);
             let disk = bytes_below(folder.path()) as f64 / store.events as f64;
-            found.push(Found { appended, memory, disk, opening, load, tag });
+            found.push(Found { appended, memory, disk, opening, load, long, tag });
             bench.say(SCALE, &line(&store, found.last()));
         }
         store.opened.close().await?;
@@ -126,11 +128,12 @@ fn apart(bench: &mut Bench) -> Result<(), Failure> {
 }
 
 fn line(store: &Growing, found: Option<&Found>) -> String {
-    let Some(Found { appended, memory, disk, opening, load, tag }) = found else { return String::new() };
+    let Some(Found { appended, memory, disk, opening, load, long, tag }) = found else { return String::new() };
     let memory = memory.unwrap_or_default() as f64 / f64::from(1 << 20);
     format!(
         "{} events, {} streams, the longest of {}: {appended:.0} events/s appended, {memory:.0} MiB resident, {disk:.0} bytes on \
-         disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, {tag:.0} events/s by a tag",
+         disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, {long:.0} events/s of the longest, {tag:.0} \
+         events/s by a tag",
         store.events,
         store.next,
         store.long,
@@ -146,6 +149,8 @@ fn note(bench: &mut Bench, found: &[Found]) {
     add("appended, last to first", Unit::Flatness, last.appended / first.appended);
     add("load of 49 events", Unit::Microseconds, last.load);
     add("load of 49 events, last to first", Unit::Flatness, first.load / last.load);
+    add("load of the longest stream", Unit::EventsPerSecond, last.long);
+    add("load of the longest stream, last to first", Unit::Flatness, last.long / first.long);
     add("by one tag of 10,000", Unit::EventsPerSecond, last.tag);
     add("by one tag of 10,000, last to first", Unit::Flatness, last.tag / first.tag);
     add("opening", Unit::Microseconds, last.opening);
@@ -204,6 +209,16 @@ impl Growing {
             true => Err(Failure::new("load", format!("expected streams of {SHORT_EVENTS} events, found none"))),
             false => Ok(median(&took)),
         }
+    }
+
+    /// Events per second of a load of the long stream.
+    async fn load_long(&self) -> Result<f64, Failure> {
+        let started = Instant::now();
+        let folded = self.opened.load(LONG, false).await?;
+        if folded.events != self.long {
+            return Err(Failure::new("load", format!("expected {} events, found {}", self.long, folded.events)));
+        }
+        Ok(folded.events as f64 / started.elapsed().as_secs_f64())
     }
 
     /// Events of one tag per second, over the whole log.
