@@ -1,0 +1,140 @@
+//! What reads cost, counted by RocksDB itself on this thread: a load is one ordered scan and not one
+//! look-up per event, and an append asks memory first.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use common::{collect, event, open, stream, tag};
+use es_core::{Commit, EventStore, ExpectedRevision, LogRead, RecordedEvent, Revision, StreamRead};
+use es_rocksdb::ReadOnlyStore;
+use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+
+/// How many events there are, and how many of them have the tag.
+const EVENTS: u64 = 1000;
+const RARE: u64 = 7;
+
+/// Look-ups of a key, and seeks of an iterator: what they cost does not depend on how much is read.
+#[derive(Debug)]
+struct Cost {
+    gets: u64,
+    seeks: u64,
+    steps: u64,
+}
+
+/// What RocksDB does on this thread until it is asked.
+struct Counted(PerfContext);
+
+impl Counted {
+    fn new() -> Self {
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        let mut context = PerfContext::default();
+        context.reset();
+        Self(context)
+    }
+
+    fn cost(&self) -> Cost {
+        let metric = |metric| self.0.metric(metric);
+        Cost {
+            gets: metric(PerfMetric::GetFromMemtableCount),
+            seeks: metric(PerfMetric::SeekOnMemtableCount),
+            steps: metric(PerfMetric::NextOnMemtableCount),
+        }
+    }
+}
+
+/// Where there is no runtime, a read is done on the thread that polls it, at once.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("expected what is done on this thread, found a wait for another"),
+    }
+}
+
+async fn filled(folder: &Path) {
+    let store = open(folder).await;
+    for commit in 0..10 {
+        let events = (0..EVENTS / 10).map(|number| {
+            let event = event("happened");
+            if commit == 0 && number < RARE { event.tagged(tag("rare:1")) } else { event }
+        });
+        store.commit(Commit::to(&stream("order-1"), ExpectedRevision::Any, events)).await.unwrap();
+    }
+    store.close().await.unwrap();
+}
+
+#[test]
+fn a_load_is_one_ordered_scan_and_a_filtered_read_touches_only_what_matches() {
+    let folder = tempfile::tempdir().unwrap();
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(filled(folder.path()));
+    let store = at_once(ReadOnlyStore::open(folder.path())).unwrap();
+    let counted = |read: &dyn Fn() -> Vec<RecordedEvent>| {
+        let counted = Counted::new();
+        (read().len() as u64, counted.cost())
+    };
+
+    let order = stream("order-1");
+    let whole = || at_once(async { collect(store.read_stream(StreamRead::new(order.clone())).await).await.unwrap() });
+    let (events, cost) = counted(&whole);
+    assert_eq!(events, EVENTS);
+    assert!(cost.gets == 0 && cost.seeks <= 8 && (EVENTS - 8..EVENTS + 8).contains(&cost.steps), "{cost:?}");
+
+    let last = StreamRead::new(order.clone()).from(Revision::new(EVENTS - 1));
+    let last = || at_once(async { collect(store.read_stream(last.clone()).await).await.unwrap() });
+    let (events, cost) = counted(&last);
+    assert_eq!(events, 1);
+    assert!(cost.gets == 0 && cost.seeks <= 2 && cost.steps <= 2, "whatever is before it: {cost:?}");
+
+    let rare = || at_once(async { collect(store.read_log(LogRead::tag(tag("rare:1"))).await).await.unwrap() });
+    let (events, cost) = counted(&rare);
+    assert_eq!(events, RARE);
+    assert!(cost.gets + cost.seeks + cost.steps <= 6 * RARE, "{cost:?}");
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits on this thread, without a runtime: a commit that nobody else is beside is then written here.
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn an_append_to_a_known_stream_under_a_new_id_looks_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = wait_for(open(folder.path()));
+    let append = |expected| wait_for(store.commit(Commit::to(&stream("order-1"), expected, [event("happened")])));
+    // The first ones are written by the store's own thread, until it has seen that they come one by one.
+    let mut last = 0;
+    for _ in 0..30 {
+        last = append(ExpectedRevision::Any).unwrap().events[0].revision.get();
+    }
+    let counted = Counted::new();
+    for _ in 0..100 {
+        last = append(ExpectedRevision::Exact(Revision::new(last))).unwrap().events[0].revision.get();
+    }
+    let cost = counted.cost();
+    assert_eq!((cost.gets, cost.seeks), (0, 0), "{cost:?}");
+    // The control: what memory cannot answer is looked up, and is counted here.
+    let other = Commit::to(&stream("order-2"), ExpectedRevision::NoStream, [event("happened")]);
+    wait_for(store.commit(other)).unwrap();
+    assert!(counted.cost().gets > 0, "{:?}", counted.cost());
+    wait_for(store.close()).unwrap();
+}
