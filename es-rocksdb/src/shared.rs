@@ -27,8 +27,8 @@ pub(crate) struct Shared {
     /// Held while something is decided, written and published, so that there is one who does that at a time: the writer, or a
     /// scavenge. No read needs it. Says why nothing is written any more.
     pub(crate) writing: Mutex<Result<(), String>>,
-    /// Held by the one scavenge at a time.
-    pub(crate) scavenging: tokio::sync::Mutex<()>,
+    /// Held by the one scavenge at a time, also where nobody waits for it any more.
+    pub(crate) scavenging: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl fmt::Debug for Shared {
@@ -53,7 +53,7 @@ impl Shared {
             operators,
             clock,
             writing: Mutex::new(Ok(())),
-            scavenging: tokio::sync::Mutex::default(),
+            scavenging: Arc::default(),
         }
     }
 

@@ -132,8 +132,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError>;
 
     /// Removes for good what [rules and deletions](crate::retention) hide: writes a scavenge point, and does what it says, after
-    /// what earlier points say that was not done yet. Commits and reads go on. If it is interrupted, what was removed is
-    /// removed, and the next one does the rest.
+    /// what earlier points say that was not done yet. Commits and reads go on. There is one scavenge at a time: a second one waits.
+    /// If it is interrupted, what was removed is removed, and the next one does the rest. Dropping its future need not end it.
     ///
     /// # Errors
     /// [`CommitError`] when the point could not be written, or the machinery failed on the way: do it again.
