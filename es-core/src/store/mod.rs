@@ -69,6 +69,10 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Reads one stream: its visible events. A stream that does not exist has none.
     ///
+    /// It returns the stream as it was when the read was opened, less what is removed before it is returned. Where that would be
+    /// nothing, because a [scavenge](Self::scavenge) has removed all of it meanwhile, it returns what is visible by now: a stream
+    /// that always has visible events is never read as an empty one.
+    ///
     /// # Errors
     /// [`StoreError`], here or from the stream.
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError>;
