@@ -103,6 +103,20 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     assert_eq!(positions(store.read_stream(StreamRead::new(stream())).await).await, [1]);
     assert_eq!(positions(store.read_stream(StreamRead::new(stream()).backward()).await).await, [1]);
 
+    // NOTE: these showed it, while reads of the log did not.
+    let table = Table::new("t").unwrap();
+    let refused = [
+        store.revision(&stream()).await.map(drop),
+        store.find(failed.events()[0].1.id).await.map(drop),
+        store.owner(&UniqueKey::new("scope", "value").unwrap()).await.map(drop),
+        store.row(&table, b"k").await.map(drop),
+        store.rows(es_core::store::RowScan::new(table, "", 1)).await.map(drop),
+    ];
+    for refused in refused {
+        let reason = stopped_reason(refused.unwrap_err().into());
+        assert_eq!(reason, "a write failed: no space left on device");
+    }
+
     drop(store);
     let store = RocksDbStore::open(folder.path()).await.unwrap();
     let repeated = store.commit(failed).await.unwrap();
