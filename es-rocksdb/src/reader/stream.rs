@@ -13,6 +13,7 @@ use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in}
 use crate::key;
 use crate::options::ReadLimits;
 use crate::record::Decoder;
+use crate::retention::PASSED;
 use crate::schema::Cf;
 use crate::shared::Shared;
 
@@ -40,7 +41,7 @@ pub(crate) struct StreamSource {
 
 /// Where a read of one stream stands.
 #[derive(Debug, Clone)]
-struct StreamScan {
+pub(crate) struct StreamScan {
     read: StreamRead,
     head: Position,
     /// The revision to go on at; `None` for the end at which the direction begins.
@@ -50,11 +51,11 @@ struct StreamScan {
 }
 
 /// What hides events of the stream, and at what time; `None` where nothing does.
-type Hides = Option<(StreamRetention, Timestamp)>;
+pub(crate) type Hides = Option<(StreamRetention, Timestamp)>;
 
 /// A part of a read of one stream.
-struct Found {
-    events: Vec<RecordedEvent>,
+pub(crate) struct Found {
+    pub(crate) events: Vec<RecordedEvent>,
     /// Whether nothing comes after them.
     is_last: bool,
     /// Whether all that the read would have begun with was removed since it was opened, while newer events are there.
@@ -74,7 +75,7 @@ impl Found {
 impl StreamSource {
     /// A read of a stream up to `head`, the position at which the log ended when it was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
-        let scan = StreamScan { next: read.from, left: read.limit, read, head };
+        let scan = StreamScan::new(read, head);
         let now = shared.clock.now();
         let (pace, ahead, decoder) = (Pace::new(limits), Ahead::none(), Decoder::of_stream(scan.read.stream.clone()));
         Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, decoder, ended: false, now }
@@ -162,7 +163,12 @@ fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    fn fetch(
+    /// The beginning of a read up to `head`.
+    pub(crate) fn new(read: StreamRead, head: Position) -> Self {
+        Self { next: read.from, left: read.limit, read, head }
+    }
+
+    pub(crate) fn fetch(
         &self,
         database: &Database,
         limits: ReadLimits,
@@ -189,7 +195,7 @@ impl StreamScan {
         }
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
-        let (mut expected, mut has_newer) = (self.expected_first(first), false);
+        let (mut expected, mut newer) = (self.expected_first(first), 0);
         while !room.is_used_up() {
             let found = match item(&keys, Cf::Streams) {
                 // NOTE: what was in memory is enough to begin with.
@@ -198,7 +204,7 @@ impl StreamScan {
             };
             let Some((key, record)) = found else {
                 self.check_end(database, expected, tier)?;
-                return self.ended(database, events, has_newer, tier);
+                return self.ended(database, events, newer > 0, tier);
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if first.is_some_and(|first| revision < first) {
@@ -214,7 +220,11 @@ impl StreamScan {
                 }
                 // NOTE: recorded after this read was opened. Forward this is the end; backward it is passed over.
                 (true, Direction::Forward) => return self.ended(database, events, true, tier),
-                (true, Direction::Backward) => has_newer = true,
+                (true, Direction::Backward) => newer += 1,
+            }
+            // NOTE: an executor has other work than to step over all that came since the read was opened.
+            if tier == Tier::Cached && newer >= PASSED {
+                return Err(Fault::NotCached);
             }
             match direction {
                 Direction::Forward => keys.next(),
