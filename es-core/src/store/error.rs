@@ -242,7 +242,7 @@ pub enum InvalidCommit {
         found: usize,
     },
     /// More bytes than [`MAX_COMMIT_BYTES`].
-    #[error("a commit must have at most {MAX_COMMIT_BYTES} bytes of payloads and rows, found {found}; split it")]
+    #[error("a commit must have at most {MAX_COMMIT_BYTES} bytes of payloads, rows and keys, found {found}; split it")]
     TooManyBytes {
         /// How many it has.
         found: usize,
