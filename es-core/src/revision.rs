@@ -27,10 +27,10 @@ impl Revision {
         self.0
     }
 
-    /// The revision after this one.
+    /// The revision after this one; the last number for itself, which no event has.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The revision that the next event of a stream gets whose last event has the revision `last`.
@@ -83,7 +83,7 @@ impl Position {
         self.0.get()
     }
 
-    /// The position after this one.
+    /// The position after this one; the last number for itself, which no event has.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -188,5 +188,14 @@ mod tests {
         assert_eq!(Position::following(None), Position::FIRST);
         assert_eq!(Position::FIRST.previous(), None);
         assert_eq!(Position::FIRST.next().previous(), Some(Position::FIRST));
+    }
+
+    /// The revision behind the last number was 0 again in a release build, and a panic otherwise.
+    #[test]
+    fn nothing_wraps_around() {
+        let last = Revision::new(u64::MAX);
+        assert_eq!((last.next(), Revision::following(Some(last))), (last, last));
+        let last = Position::new(u64::MAX);
+        assert_eq!(last.map(Position::next), last);
     }
 }

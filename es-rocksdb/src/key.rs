@@ -25,6 +25,9 @@ pub(crate) enum KeyError {
     /// A position is 0.
     #[error("expected a position from 1, found 0")]
     PositionZero,
+    /// A revision or a position is the last number that there is. No event has it, and none could follow it.
+    #[error("expected a number below {max}, found that", max = u64::MAX)]
+    NoNext,
     /// The key does not begin with the name under which it was found.
     #[error("expected a key that begins with {expected:?}, found {}", .found.escape_ascii())]
     Prefix { expected: String, found: Vec<u8> },
@@ -52,7 +55,11 @@ pub(crate) fn decode_id(bytes: &[u8]) -> Result<EventId, KeyError> {
 }
 
 fn decode_number(bytes: &[u8]) -> Result<u64, KeyError> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| KeyError::Length { expected: NUMBER_LEN, found: bytes.len() })
+    let number = bytes.try_into().map_err(|_| KeyError::Length { expected: NUMBER_LEN, found: bytes.len() })?;
+    match u64::from_be_bytes(number) {
+        u64::MAX => Err(KeyError::NoNext),
+        number => Ok(number),
+    }
 }
 
 /// What [`position`] wrote.
@@ -164,6 +171,9 @@ mod tests {
     fn what_is_no_key_is_an_error() {
         assert_eq!(decode_position(&[0; 7]), Err(KeyError::Length { expected: 8, found: 7 }));
         assert_eq!(decode_position(&[0; 8]), Err(KeyError::PositionZero));
+        assert_eq!(decode_position(&[0xff; 8]), Err(KeyError::NoNext));
+        assert_eq!(decode_revision(&[0xff; 8]), Err(KeyError::NoNext));
+        assert_eq!(KeyError::NoNext.to_string(), "expected a number below 18446744073709551615, found that");
         assert_eq!(decode_posting(b"a\0", &prefix("a")), Err(KeyError::Length { expected: 8, found: 0 }));
         let error = decode_posting(b"b\0", &prefix("a")).unwrap_err();
         assert_eq!(error.to_string(), "expected a key that begins with \"a\\0\", found b\\x00");

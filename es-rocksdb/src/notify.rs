@@ -5,21 +5,29 @@
 //! has, which is a moment ahead of the head; it waits until that is published, too, so that whoever reads in a row of
 //! position 10 also finds the event at position 10.
 
-use es_core::Position;
 use es_core::store::{HeadSender, HeadWatch};
+use es_core::{Position, StoreError};
 use tokio::sync::watch;
 
 /// What readers may see.
 #[derive(Debug)]
 pub(crate) struct Visible {
     head: HeadSender,
-    settled: watch::Sender<u64>,
+    settled: watch::Sender<Settled>,
+}
+
+/// What of RocksDB's changes is published.
+#[derive(Debug)]
+struct Settled {
+    sequence: u64,
+    /// Why nothing more will be.
+    stopped: Option<String>,
 }
 
 impl Visible {
     /// The log up to `head`, as RocksDB has it at `sequence`.
     pub(crate) fn new(head: Option<Position>, sequence: u64) -> Self {
-        Self { head: HeadSender::new(head), settled: watch::Sender::new(sequence) }
+        Self { head: HeadSender::new(head), settled: watch::Sender::new(Settled { sequence, stopped: None }) }
     }
 
     /// The position of the last event that a read sees.
@@ -36,22 +44,21 @@ impl Visible {
     pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
         // ORDER: the head first, so that whoever waits for the sequence finds the head there.
         self.head.publish(head);
-        self.settled.send_replace(sequence);
+        self.settled.send_modify(|settled| settled.sequence = sequence);
     }
 
     /// Passes a change that adds no event.
     pub(crate) fn pass(&self, sequence: u64) {
         self.settled.send_if_modified(|settled| {
-            let is_higher = *settled < sequence;
-            *settled = (*settled).max(sequence);
+            let is_higher = settled.sequence < sequence;
+            settled.sequence = settled.sequence.max(sequence);
             is_higher
         });
     }
 
-    /// Lets nobody wait any longer: after a failed write nothing more will be published. RocksDB shows nothing of a
-    /// batch that it did not write wholly.
-    pub(crate) fn stop(&self) {
-        self.settled.send_replace(u64::MAX);
+    /// Lets nobody wait any longer: after a failed write nothing more will be published.
+    pub(crate) fn stop(&self, reason: &str) {
+        self.settled.send_modify(|settled| settled.stopped = Some(reason.to_owned()));
     }
 
     /// Tells those who follow the head that it moves no more.
@@ -61,12 +68,23 @@ impl Visible {
 
     /// Waits until what RocksDB had at `sequence` is published. The writer does that right after its write returns, so
     /// that this is a matter of microseconds, and almost always of none.
-    pub(crate) async fn settle(&self, sequence: u64) {
-        if *self.settled.borrow() >= sequence {
-            return;
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`]: it never will be. A write failed behind which RocksDB has it all the same.
+    pub(crate) async fn settle(&self, sequence: u64) -> Result<(), StoreError> {
+        let of = |settled: &Settled| match &settled.stopped {
+            _ if settled.sequence >= sequence => Some(Ok(())),
+            Some(reason) => Some(Err(StoreError::Stopped { reason: reason.clone() })),
+            None => None,
+        };
+        if let Some(known) = of(&self.settled.borrow()) {
+            return known;
         }
         // NOTE: an error says that the sender is gone, but it is ours.
-        let _ = self.settled.subscribe().wait_for(|settled| *settled >= sequence).await;
+        match self.settled.subscribe().wait_for(|settled| of(settled).is_some()).await {
+            Ok(settled) => of(&settled).unwrap_or(Ok(())),
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -77,11 +95,11 @@ mod tests {
     #[tokio::test]
     async fn a_point_read_waits_for_the_head() {
         let visible = std::sync::Arc::new(Visible::new(None, 5));
-        visible.settle(5).await;
+        visible.settle(5).await.unwrap();
         let waiting = tokio::spawn({
             let visible = visible.clone();
             async move {
-                visible.settle(6).await;
+                visible.settle(6).await.unwrap();
                 visible.head()
             }
         });
@@ -94,7 +112,8 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_stopped_writer() {
         let visible = Visible::new(None, 5);
-        visible.stop();
-        visible.settle(6).await;
+        visible.stop("a write failed");
+        assert!(matches!(visible.settle(6).await, Err(StoreError::Stopped { reason }) if reason == "a write failed"));
+        visible.settle(5).await.unwrap();
     }
 }

@@ -17,7 +17,7 @@ use crate::database::{Database, Tier, place_of};
 use crate::postings;
 use crate::recent::{Known, RecentIds};
 use crate::record::Decoder;
-use crate::retention::{Lens, Operators};
+use crate::retention::Operators;
 
 /// Where a log ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,6 +131,22 @@ pub(crate) struct BatchView<'a> {
     pub(crate) operators: &'a Operators,
 }
 
+impl BatchView<'_> {
+    /// Whether an event is visible when the commits of the overlay have happened. They count for an event that was written before
+    /// them as well: which commits share a batch must not change an answer.
+    fn shows(&mut self, event: &RecordedEvent, now: Timestamp) -> Result<bool, StoreError> {
+        if event.is_removed() {
+            return Ok(false);
+        }
+        let retention = self.operators.of(&event.stream);
+        if retention.is_whole() {
+            return Ok(true);
+        }
+        let last = self.revision(&event.stream)?;
+        Ok(retention.shows(event.revision, event.recorded_at, last, now))
+    }
+}
+
 impl LogView for BatchView<'_> {
     fn head(&mut self) -> Result<Option<Position>, StoreError> {
         Ok(self.overlay.end.head)
@@ -185,21 +201,20 @@ impl LogView for BatchView<'_> {
             if let Some(found) = postings::first_match(database, query, after, self.written, |_| Ok(true))? {
                 return Ok(Some(found));
             }
-        } else if let Some(written) = self.written {
-            let (mut lens, mut decoder) = (Lens::new(operators, now, written), Decoder::default());
+        } else {
+            let (written, mut decoder) = (self.written, Decoder::default());
             let is_shown = |position| {
                 let event = database.event(position, Tier::Any, &mut decoder)?;
-                Ok(lens.shows(database, &event, Tier::Any)?)
+                self.shows(&event, now)
             };
-            if let Some(found) = postings::first_match(database, query, after, Some(written), is_shown)? {
+            if let Some(found) = postings::first_match(database, query, after, written, is_shown)? {
                 return Ok(Some(found));
             }
         }
         let overlay = self.overlay;
         let events = overlay.events().filter(|event| after.is_none_or(|after| event.position > after));
-        for event in events.filter(|event| !event.is_removed() && query.matches_event(event)) {
-            let last = self.revision(&event.stream)?;
-            if operators.of(&event.stream).shows(event.revision, event.recorded_at, last, now) {
+        for event in events.filter(|event| query.matches_event(event)) {
+            if self.shows(event, now)? {
                 return Ok(Some(event.position));
             }
         }

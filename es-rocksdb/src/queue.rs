@@ -31,7 +31,7 @@ pub(crate) struct Request {
 
 impl Weigh for Request {
     fn bytes(&self) -> usize {
-        self.draft.commit.bytes()
+        self.draft.commit.weight()
     }
 }
 
@@ -145,6 +145,21 @@ mod tests {
         assert!(second.as_mut().poll(&mut context).is_pending());
         queue.next_turn().unwrap().serve(|(), requests| drop(requests));
         assert!(second.as_mut().poll(&mut context).is_ready());
+    }
+
+    /// A batch was bounded by payloads and row values alone: events with much metadata and small payloads weighed next to nothing.
+    #[tokio::test]
+    async fn a_batch_is_bounded_by_all_that_its_commits_hold() {
+        let queue = Queue::new(1 << 20, BatchLimits { commits: 3, bytes: 1000 }, ());
+        for _ in 0..2 {
+            let metadata = es_core::Metadata::new().with("note", "x".repeat(800));
+            let event =
+                es_core::NewEvent::json(es_core::EventType::new("placed").unwrap(), "{}").with_metadata(metadata);
+            let stream = es_core::StreamId::new("order-1").unwrap();
+            let commit = Commit::to(&stream, es_core::ExpectedRevision::Any, [event]).validated().unwrap();
+            queue.push(Draft::new(commit).unwrap(), queue.room(8).await.unwrap()).unwrap();
+        }
+        queue.next_turn().unwrap().serve(|(), requests| assert_eq!(requests.len(), 1));
     }
 
     #[tokio::test]

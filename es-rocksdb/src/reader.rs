@@ -12,6 +12,8 @@ mod log;
 mod stream;
 
 pub(crate) use log::LogSource;
+#[cfg(test)]
+pub(crate) use stream::StreamScan;
 pub(crate) use stream::StreamSource;
 
 use crate::options::ReadLimits;

@@ -102,6 +102,8 @@ pub(crate) enum RecordError {
     Flags { found: u8 },
     #[error("expected a position from 1, found 0")]
     PositionZero,
+    #[error("expected a {field} below {max}, found that", max = u64::MAX)]
+    NoNext { field: &'static str },
     #[error("expected a known content type code, found {found}")]
     ContentCode { found: u8 },
     #[error("expected UTF-8 in the {field}, found other bytes")]
@@ -385,9 +387,8 @@ impl Decoder {
         if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
             return Err(RecordError::Flags { found: flags });
         }
-        let position =
-            Position::new(u64::from_be_bytes(field::<POSITION, 8>(fixed))).ok_or(RecordError::PositionZero)?;
-        let revision = Revision::new(u64::from_be_bytes(field::<REVISION, 8>(fixed)));
+        let position = position(u64::from_be_bytes(field::<POSITION, 8>(fixed)))?;
+        let revision = revision(u64::from_be_bytes(field::<REVISION, 8>(fixed)))?;
         let id = EventId::from_uuid(Uuid::from_bytes(field::<EVENT_ID, 16>(fixed)));
         let recorded_at = self.time("recorded at", i64::from_be_bytes(field::<RECORDED, 8>(fixed)))?;
         let occurred_at = self.time("occurred at", i64::from_be_bytes(field::<OCCURRED, 8>(fixed)))?;
@@ -505,6 +506,22 @@ fn field<const FIELD: usize, const LEN: usize>(fixed: &[u8; FIXED_LEN]) -> [u8; 
     let mut bytes = [0; LEN];
     bytes.copy_from_slice(&fixed[start..start + LEN]);
     bytes
+}
+
+/// A position that an event can have.
+fn position(number: u64) -> Result<Position, RecordError> {
+    match number {
+        u64::MAX => Err(RecordError::NoNext { field: "position" }),
+        number => Position::new(number).ok_or(RecordError::PositionZero),
+    }
+}
+
+/// A revision that an event can have.
+fn revision(number: u64) -> Result<Revision, RecordError> {
+    match number {
+        u64::MAX => Err(RecordError::NoNext { field: "revision" }),
+        number => Ok(Revision::new(number)),
+    }
 }
 
 fn length(bytes: [u8; 4]) -> Result<usize, RecordError> {

@@ -16,6 +16,9 @@ use crate::record::Decoder;
 use crate::schema::{Cf, META_FIRST, META_SCAVENGED};
 use crate::sync::{AtomicBool, PoisonError, RwLock};
 
+/// How many events that are newer than its head a read passes over on an executor, before it goes to a thread that may block.
+pub(crate) const PASSED: u32 = 1024;
+
 /// What operators have said.
 #[derive(Debug)]
 pub(crate) struct Operators {
@@ -132,13 +135,18 @@ impl Database {
         let prefix = key::prefix(stream.as_str());
         let mut records = self.iterate(Cf::Streams, prefix.clone(), tier)?;
         records.seek_to_last();
-        let (mut decoder, mut newer) = (Decoder::default(), None);
+        let (mut decoder, mut newer, mut passed) = (Decoder::default(), None, 0);
         while let Some((key, record)) = item(&records, Cf::Streams)? {
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if decode_in(stream, revision, record, &mut decoder)?.position <= head {
                 return Ok(Some(revision));
             }
             newer = Some(revision);
+            passed += 1;
+            // NOTE: an executor has other work than to step over all that came since a read was opened.
+            if tier == Tier::Cached && passed >= PASSED {
+                return Err(Fault::NotCached);
+            }
             records.prev();
         }
         // NOTE: what is not there was removed; the last of that is before the first that is there.
@@ -241,5 +249,48 @@ impl<'a> Lens<'a> {
             }
         };
         Ok(known.retention.shows(event.revision, event.recorded_at, known.last, self.now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use es_core::store::Direction;
+    use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamRead};
+
+    use super::*;
+    use crate::options::ReadLimits;
+    use crate::reader::StreamScan;
+    use crate::store::RocksDbStore;
+
+    /// A read that was opened long ago stepped over all that came since on the executor, as long as that was in memory.
+    #[tokio::test]
+    async fn an_executor_does_not_step_over_all_that_is_newer() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RocksDbStore::open(folder.path()).await.unwrap();
+        let stream = StreamId::new("order-1").unwrap();
+        let event = || NewEvent::json(EventType::new("placed").unwrap(), "{}");
+        let append = |count| Commit::to(&stream, ExpectedRevision::Any, std::iter::repeat_with(event).take(count));
+        let mut newer = 0;
+        store.commit(append(1)).await.unwrap();
+        for (count, goes_on) in [(PASSED - 1, true), (1, false)] {
+            store.commit(append(count as usize)).await.unwrap();
+            newer += count;
+            let backward = StreamRead { direction: Direction::Backward, ..StreamRead::new(stream.clone()) };
+            let scan = StreamScan::new(backward, Position::FIRST);
+            let limits = ReadLimits { events: 1, bytes: 1 };
+            for tier in [Tier::Cached, Tier::Any] {
+                let found = store.shared().locked(|database| {
+                    let last = database.last_up_to(&stream, Position::FIRST, tier);
+                    let read = scan.fetch(database, limits, None, tier, &mut Decoder::default());
+                    Ok((last, read.map(|found| found.events.len())))
+                });
+                let (last, read) = found.unwrap();
+                if goes_on || tier == Tier::Any {
+                    assert_eq!((last.unwrap(), read.unwrap()), (Some(Revision::FIRST), 1));
+                } else {
+                    assert!(matches!((last, read), (Err(Fault::NotCached), Err(Fault::NotCached))), "{newer} newer");
+                }
+            }
+        }
     }
 }

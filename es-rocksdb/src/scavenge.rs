@@ -10,6 +10,8 @@
 //! finds each stream shorter. A part is one write: the record in the log gives way to one without content, the record in its
 //! stream and the entries of the indexes go, and the first revision that is left moves up. It gives no position, and is done in
 //! turn with the writer. What is removed is forgotten by the tail first, so that no read finds it there when it is gone.
+//!
+//! There is one scavenge at a time, and it goes on to its end when whoever asked for it gives up.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeReport, scavenge_point};
 use es_core::{Category, CommitError, EventStore, Position, Revision, StoreError, StreamId};
 use rocksdb::WriteBatch;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::acknowledged::MarkFile;
 use crate::database::{Database, Tier, bad_key, bad_name, decode_in, item, place_in};
@@ -49,18 +52,21 @@ struct Scavenger {
     durability: Durability,
     how: Scavenge,
     removed: Removed,
+    /// That it is the one scavenge. NOTE: it goes where the work goes, which does not end when the future that waits for it is
+    /// dropped: a second scavenge beside it would remove what this one has already looked at.
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl RocksDbStore {
     /// Commits a point, and completes it and all before it. See [`EventStore::scavenge`].
     pub(crate) async fn scavenge_now(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         let shared = self.shared();
-        let _turn = shared.scavenging.lock().await;
+        let scavenger = self.scavenger(how.clone()).await;
         let at = shared.clock.now();
         let committed = self.commit(scavenge_point(at, how.note.clone())).await?;
         let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
         let position = committed.position().ok_or_else(missing)?;
-        let (removed, points) = self.complete(how.clone(), position).await?;
+        let (removed, points) = complete(scavenger, position).await?;
         let point = points.iter().find(|point| point.position == position).copied().ok_or_else(missing)?;
         let earlier_points = points.len() as u64 - 1;
         Ok(ScavengeReport { point, events: removed.events, bytes: removed.bytes, earlier_points })
@@ -68,32 +74,33 @@ impl RocksDbStore {
 
     /// Does what the points up to a position say that was not done yet.
     pub(crate) async fn complete_points(&self, up_to: Position) -> Result<(), StoreError> {
-        let _turn = self.shared().scavenging.lock().await;
-        self.complete(Scavenge::default(), up_to).await.map(drop)
+        complete(self.scavenger(Scavenge::default()).await, up_to).await.map(drop)
     }
 
     /// Removes the events of a stream before a revision, as a copy of a log does in which they were removed.
     pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
-        let mut scavenger = self.scavenger(Scavenge::default());
+        let mut scavenger = self.scavenger(Scavenge::default()).await;
         off_executor(move || scavenger.stream(&stream, first)).await?
     }
 
-    async fn complete(&self, how: Scavenge, up_to: Position) -> Result<(Removed, Vec<ScavengePoint>), StoreError> {
-        let mut scavenger = self.scavenger(how);
-        off_executor(move || {
-            let points = scavenger.pending(up_to)?;
-            for point in &points {
-                scavenger.point(*point)?;
-            }
-            Ok((scavenger.removed, points))
-        })
-        .await?
-    }
-
-    fn scavenger(&self, how: Scavenge) -> Scavenger {
+    /// Waits until no other scavenge is under way.
+    async fn scavenger(&self, how: Scavenge) -> Scavenger {
+        let turn = Arc::clone(&self.shared().scavenging).lock_owned().await;
         let (shared, mark) = (Arc::clone(self.shared()), Arc::clone(self.mark()));
-        Scavenger { shared, mark, durability: self.durability(), how, removed: Removed::default() }
+        Scavenger { shared, mark, durability: self.durability(), how, removed: Removed::default(), _turn: turn }
     }
+}
+
+/// Does what the points up to a position say that was not done yet.
+async fn complete(mut scavenger: Scavenger, up_to: Position) -> Result<(Removed, Vec<ScavengePoint>), StoreError> {
+    off_executor(move || {
+        let points = scavenger.pending(up_to)?;
+        for point in &points {
+            scavenger.point(*point)?;
+        }
+        Ok((scavenger.removed, points))
+    })
+    .await?
 }
 
 impl Scavenger {
@@ -132,7 +139,7 @@ impl Scavenger {
         self.shared.locked(|database| {
             let mut batch = WriteBatch::new();
             batch.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
-            self.write(database, batch, None)
+            self.write(database, batch, None, || Ok(true)).map(drop)
         })
     }
 
@@ -150,13 +157,12 @@ impl Scavenger {
     fn stream(&mut self, stream: &StreamId, first: Revision) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         loop {
-            let part = shared.locked(|database| {
-                let Part { removed, last, batch } = part(database, stream, first)?;
-                if removed.events > 0 {
-                    self.write(database, batch, last)?;
-                }
-                Ok(removed)
+            let part = shared.locked(|database| match part(database, stream, first)? {
+                part if part.removed.events == 0 => Ok(Some(part.removed)),
+                part => self.write_part(database, stream, part),
             })?;
+            // NOTE: each time that a part does not count any more, another has removed something: this ends.
+            let Some(part) = part else { continue };
             if part.events == 0 {
                 return Ok(());
             }
@@ -172,14 +178,32 @@ impl Scavenger {
         }
     }
 
-    /// Writes a part, in turn with the writer: there is never more than one write that is not synced. `last` is the position of
-    /// the last event that it removes.
-    fn write(&self, database: &Database, batch: WriteBatch, last: Option<Position>) -> Result<(), StoreError> {
+    /// Writes a part; not where something was removed since it was made. It would set the beginning of the stream back to where
+    /// no event is any more, which is damage to every read.
+    fn write_part(&self, database: &Database, stream: &StreamId, part: Part) -> Result<Option<Removed>, StoreError> {
+        let Part { removed, from, last, batch } = part;
+        let counts = || Ok(database.first_left(stream, Tier::Any)? == from);
+        Ok(self.write(database, batch, last, counts)?.then_some(removed))
+    }
+
+    /// Writes in turn with the writer: there is never more than one write that is not synced. `last` is the position of the last
+    /// event that it removes. Returns false, and writes nothing, where the batch does not count any more.
+    fn write(
+        &self,
+        database: &Database,
+        batch: WriteBatch,
+        last: Option<Position>,
+        counts: impl FnOnce() -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
         let shared = &self.shared;
         let Ok(mut turn) = shared.writing.lock() else {
             return Err(StoreError::Stopped { reason: "its writer panicked; this is a bug".to_owned() });
         };
         turn.clone().map_err(|reason| StoreError::Stopped { reason })?;
+        // ORDER: in turn, so that nobody removes anything between this look and the write.
+        if !counts()? {
+            return Ok(false);
+        }
         // ORDER: before the write, so that whoever reads when it is done does not find in memory what is gone.
         let forgotten = last.map(|last| shared.tail.forget(last));
         let in_place = || self.mark.in_place();
@@ -195,13 +219,15 @@ impl Scavenger {
         shared.visible.pass(database.sequence());
         drop(turn);
         drop(forgotten);
-        Ok(())
+        Ok(true)
     }
 }
 
 /// What removes some events.
 struct Part {
     removed: Removed,
+    /// The first revision that was left when it was made.
+    from: Revision,
     /// The position of the last of them.
     last: Option<Position>,
     batch: WriteBatch,
@@ -214,8 +240,9 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
     let (categories, types, tags) = (family(Cf::Categories)?, family(Cf::Types)?, family(Cf::Tags)?);
     let prefix = key::prefix(stream.as_str());
     let mut records = database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
+    let from = database.first_left(stream, Tier::Any)?;
     // NOTE: not from the beginning: RocksDB would pass over all that was removed before.
-    records.seek(key::in_stream(stream, database.first_left(stream, Tier::Any)?));
+    records.seek(key::in_stream(stream, from));
     let (mut part, mut last, mut batch) = (Removed::default(), None, WriteBatch::new());
     let mut decoder = Decoder::default();
     while let Some((key, record)) = item(&records, Cf::Streams)? {
@@ -240,7 +267,7 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
         last = Some(event.position);
         records.next();
     }
-    Ok(Part { removed: part, last, batch })
+    Ok(Part { removed: part, from, last, batch })
 }
 
 /// Some streams of a category, in the order of their names, behind another.
@@ -259,3 +286,6 @@ fn streams_of(database: &Database, category: &Category, after: Option<&StreamId>
     }
     Ok(streams)
 }
+
+#[cfg(test)]
+mod tests;

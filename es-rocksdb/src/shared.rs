@@ -27,8 +27,8 @@ pub(crate) struct Shared {
     /// Held while something is decided, written and published, so that there is one who does that at a time: the writer, or a
     /// scavenge. No read needs it. Says why nothing is written any more.
     pub(crate) writing: Mutex<Result<(), String>>,
-    /// Held by the one scavenge at a time.
-    pub(crate) scavenging: tokio::sync::Mutex<()>,
+    /// Held by the one scavenge at a time, also where nobody waits for it any more.
+    pub(crate) scavenging: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl fmt::Debug for Shared {
@@ -53,7 +53,7 @@ impl Shared {
             operators,
             clock,
             writing: Mutex::new(Ok(())),
-            scavenging: tokio::sync::Mutex::default(),
+            scavenging: Arc::default(),
         }
     }
 
@@ -89,7 +89,8 @@ impl Shared {
     }
 
     /// Reads what commits also change, such as a row or a key: from memory if possible, and not before everything that
-    /// it has seen is published.
+    /// it has seen is published. What will never be, because a write failed that is there all the same, is not returned: it is
+    /// not known what of it stays, and no other read shows it.
     pub(crate) async fn point<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl Fn(&Database, Tier) -> Result<T, Fault> + Send + 'static,
@@ -104,14 +105,14 @@ impl Shared {
                     .await?
             }
         };
-        self.visible.settle(sequence).await;
+        self.visible.settle(sequence).await?;
         Ok(value)
     }
 
     /// After a failed write it is unknown what is on the disk: nothing more must be put behind it, by whomever.
     pub(crate) fn stop(&self, database: &Database, turn: &mut Result<(), String>, reason: &str) {
         tracing::error!(folder = %database.folder().display(), reason, "the store takes no more writes");
-        self.visible.stop();
+        self.visible.stop(reason);
         *turn = Err(reason.to_owned());
     }
 

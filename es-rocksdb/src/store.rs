@@ -245,7 +245,7 @@ impl RocksDbStore {
     async fn draft(&self, commit: Commit) -> Result<(Draft, Room), CommitError> {
         // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
         let commit = commit.validated()?;
-        let bytes = commit.bytes().saturating_mul(2);
+        let bytes = commit.weight().saturating_mul(2);
         let room = self.inner.queue.room(bytes).await.map_err(|Closed| self.inner.refusal())?;
         Ok((Draft::new(commit)?, room))
     }

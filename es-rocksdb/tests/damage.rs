@@ -8,7 +8,9 @@ use std::path::Path;
 
 use common::{all, append, collect, event, open, positions, raw, refused, stream, tag, tamper};
 use es_core::store::{Direction, RowScan};
-use es_core::{Commit, EventStore, ExpectedRevision, LogRead, QueryItem, StoreError, StreamRead, Table, UniqueKey};
+use es_core::{
+    Commit, CommitError, EventStore, ExpectedRevision, LogRead, QueryItem, StoreError, StreamRead, Table, UniqueKey,
+};
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 
 /// A closed store with five events at positions 1 to 5, revisions 0 to 4 of one stream, all with one tag.
@@ -272,5 +274,29 @@ async fn a_file_that_is_gone_is_damage() {
         std::fs::remove_file(&files_named(folder.path(), name)[0]).unwrap();
         let error = refused(folder.path()).await;
         assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    }
+}
+
+/// A head of all ones was believed: the revision behind it was 0 again, so that the next event took the place of the first one of
+/// the stream, or a panic of the writer where overflow is checked.
+#[tokio::test]
+async fn a_head_that_nothing_can_follow_is_damage_and_takes_no_event() {
+    for number in [u64::MAX, u64::MAX - 1] {
+        let folder = tempfile::tempdir().unwrap();
+        five(folder.path()).await;
+        // NOTE: opening looks at the head of the stream that has the last event, and is not to find this one.
+        let store = open(folder.path()).await;
+        store.commit(append("order-2")).await.unwrap();
+        store.close().await.unwrap();
+        tamper(folder.path(), "heads", b"order-1", |_| Some(number.to_be_bytes().into()));
+        let store = open(folder.path()).await;
+        let committed = store.commit(append("order-1")).await;
+        let CommitError::Store(error) = committed.unwrap_err() else { panic!("expected damage") };
+        let (place, detail) = damage::<()>(Err(error));
+        assert_eq!(place, "head of stream \"order-1\"");
+        assert!(detail.starts_with("expected a "), "{detail}");
+        let stream = collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await.unwrap();
+        assert_eq!(positions(&stream), [1, 2, 3, 4, 5], "something was written");
+        store.commit(append("order-2")).await.unwrap();
     }
 }

@@ -266,7 +266,7 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
                 events: count,
                 revision: match count {
                     0 => loaded.revision,
-                    _ => Some(Revision::new(loaded.next().get() + count - 1)),
+                    _ => Some(Revision::new(loaded.next().get().saturating_add(count - 1))),
                 },
             };
             commit = row.write(commit, &first)?;

@@ -45,7 +45,7 @@ impl<A: Evolve> Loaded<A> {
 
     /// How many events the state is ahead of its last snapshot.
     pub(crate) fn ahead_of_snapshot(&self) -> u64 {
-        let events = |last: Option<Revision>| last.map_or(self.begins.get(), |last| last.get() + 1);
+        let events = |last: Option<Revision>| last.map_or(self.begins, Revision::next).get();
         events(self.revision).saturating_sub(events(self.snapshot))
     }
 

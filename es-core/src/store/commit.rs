@@ -14,7 +14,10 @@ use crate::store::{InvalidCommit, Query};
 pub const MAX_COMMIT_EVENTS: usize = 100_000;
 /// The largest payload of one event, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
-/// The most bytes of payloads and row values in one commit.
+/// The most bytes of one commit: of payloads, of keys and values of rows, also of those that are expected, and of unique keys.
+///
+/// NOTE: metadata, tags and names have limits of their own for each event. They do not count here, because a log may hold commits
+/// that have more of them together, and each must be taken again by a copy.
 pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
 /// The most tags of one event.
 pub const MAX_TAGS: usize = 256;
@@ -88,6 +91,13 @@ pub struct RowChange {
     pub key: Bytes,
     /// Its new value; `None` removes the row.
     pub value: Option<Bytes>,
+}
+
+impl RowChange {
+    /// How many bytes its key and its value have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 impl Commit {
@@ -209,12 +219,16 @@ impl Commit {
         &self.rows
     }
 
-    /// How many bytes of payloads and row values the commit has; what [`MAX_COMMIT_BYTES`] bounds.
+    /// How many bytes of payloads, of keys and values of rows and row conditions, and of unique keys the commit has; what
+    /// [`MAX_COMMIT_BYTES`] bounds.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let payloads: usize = self.events.iter().map(|(_, event)| event.payload.len()).sum();
-        let rows: usize = self.rows.iter().filter_map(|row| row.value.as_ref()).map(Bytes::len).sum();
-        payloads + rows
+        let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let rows: usize = self.rows.iter().map(RowChange::bytes).sum();
+        let expected: usize = self.row_conditions.iter().map(|row| row.key.len() + value(&row.value)).sum();
+        let keys = self.keys.iter().map(|(KeyChange::Claim(key, _) | KeyChange::Release(key, _))| key);
+        payloads + rows + expected + keys.map(|key| key.scope().len() + key.value().len()).sum::<usize>()
     }
 
     /// The commit as stores take it: checked once, and never again.
@@ -256,11 +270,45 @@ impl Commit {
     }
 }
 
+/// What each event, demand or change of a commit weighs beside its bytes.
+const PART_WEIGHT: usize = 64;
+
+/// About how many bytes a value has when it is written as JSON.
+fn weight_of(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(text) => text.len() + 2,
+        serde_json::Value::Array(values) => values.iter().map(|value| weight_of(value) + 1).sum::<usize>() + 2,
+        serde_json::Value::Object(fields) => {
+            fields.iter().map(|(key, value)| key.len() + weight_of(value) + 4).sum::<usize>() + 2
+        }
+        _ => 8,
+    }
+}
+
 /// A commit that breaks no limit: what [`decide`](crate::store::decide::decide) takes. See [`Commit::validated`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidCommit(Commit);
 
 impl ValidCommit {
+    /// About how many bytes of memory the commit holds: its [`bytes`](Commit::bytes), the names, tags and metadata of its events,
+    /// and something for each part. What bounds how much waits is to count this.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let commit = &self.0;
+        let events = commit.events.iter().map(|(stream, event)| {
+            let tags: usize = event.tags.iter().map(|tag| tag.as_str().len()).sum();
+            let names = stream.as_str().len() + event.event_type.as_str().len() + event.content_type.as_str().len();
+            // NOTE: its nesting has a bound: the commit is valid.
+            names + tags + event.metadata.iter().map(|(key, value)| key.len() + weight_of(value)).sum::<usize>()
+        });
+        let parts = commit.events.len()
+            + commit.expectations.len()
+            + commit.keys.len()
+            + commit.row_conditions.len()
+            + commit.rows.len();
+        commit.bytes() + events.sum::<usize>() + parts * PART_WEIGHT
+    }
+
     /// Adds what inline projections change. They have looked at the limits.
     pub(crate) fn also_change(&mut self, rows: Vec<RowChange>) {
         self.0.rows.extend(rows);
@@ -372,5 +420,53 @@ impl Committed {
     #[must_use]
     pub fn revision(&self, stream: &StreamId) -> Option<Revision> {
         self.events.iter().rev().find(|event| event.stream == *stream).map(|event| event.revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Metadata;
+
+    fn event() -> NewEvent {
+        NewEvent::json(EventType::new("placed").expect("valid"), "{}")
+    }
+
+    fn stream() -> StreamId {
+        StreamId::new("order-1").expect("valid")
+    }
+
+    /// Only payloads and values that are put were counted, so that a limit of bytes bounded neither what a commit removes nor what it
+    /// expects, and what waits was not bounded at all where metadata is most of it.
+    #[test]
+    fn whatever_takes_memory_weighs() {
+        let weight = |commit: Commit| commit.validated().expect("valid").weight();
+        let table = Table::new("t").expect("valid");
+        let plain = weight(Commit::to(&stream(), ExpectedRevision::Any, [event()]));
+        let large = "x".repeat(1000);
+        let note = Metadata::new().with("note", vec![large.clone()]);
+        let tag = crate::name::Tag::new("x".repeat(200)).expect("valid");
+        for heavier in [event().with_metadata(note), event().tagged(tag)] {
+            assert!(weight(Commit::to(&stream(), ExpectedRevision::Any, [heavier])) >= plain + 200);
+        }
+        let key = UniqueKey::new("scope", "x".repeat(200)).expect("valid");
+        let keyed = Commit::new().claim(key.clone(), stream());
+        assert!(keyed.bytes() >= 200 && Commit::new().release(key, stream()).bytes() == keyed.bytes());
+        assert_eq!(Commit::new().delete_row(table.clone(), large.clone()).bytes(), 1000);
+        assert_eq!(Commit::new().put_row(table.clone(), large.clone(), "v").bytes(), 1001);
+        assert_eq!(Commit::new().expect_row(table.clone(), large, Some("v".into())).bytes(), 1001);
+        let deletes =
+            (0..1000u32).fold(Commit::new(), |commit, n| commit.delete_row(table.clone(), n.to_be_bytes().to_vec()));
+        assert!(weight(deletes) >= 1000 * PART_WEIGHT);
+    }
+
+    /// What is demanded of rows is held in memory like what is put there.
+    #[test]
+    fn what_is_expected_of_rows_counts_for_the_limit() {
+        let (table, value) = (Table::new("t").expect("valid"), Bytes::from(vec![0; MAX_COMMIT_BYTES / 4]));
+        let expects = |commit: Commit, n: u8| commit.expect_row(table.clone(), vec![n], Some(value.clone()));
+        assert_eq!((1..4).fold(Commit::new(), expects).validate(), Ok(()));
+        let refused = (1..6).fold(Commit::new(), expects).validate();
+        assert!(matches!(refused, Err(InvalidCommit::TooManyBytes { .. })), "{refused:?}");
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::event::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
 use crate::name::{StreamId, Table, UniqueKey};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
-use crate::revision::{ExpectedRevision, Position, Revision};
+use crate::revision::{ExpectedRevision, Position, Revision, found};
 use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition, ValidCommit};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::query::Query;
@@ -248,8 +248,16 @@ fn number(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Ve
             None => view.revision(stream)?,
         };
         let revision = Revision::following(last_revision);
+        if revision.get() == u64::MAX {
+            // NOTE: only damage can say so. Written all the same, the event would take the place of another, or not be read.
+            let detail = format!("expected a revision that another can follow, found {}", found(last_revision));
+            return Err(StoreError::damaged(format!("head of stream {stream:?}"), detail));
+        }
         revisions.insert(stream, Some(revision));
         let position = Position::following(last_position);
+        if position.get() == u64::MAX {
+            return Err(StoreError::damaged("the head of the log", "expected a position that another can follow"));
+        }
         last_position = Some(position);
         events.push(RecordedEvent {
             position,

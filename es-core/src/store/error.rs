@@ -28,7 +28,8 @@ pub enum StoreError {
         /// What was expected and what was found.
         detail: String,
     },
-    /// The store takes no more writes, because an earlier write failed and what is on disk is unknown. Reads go on.
+    /// The store takes no more writes, because an earlier write failed and what is on disk is unknown. Reads go on, but for those
+    /// of rows, keys, ids and last revisions where the failed write is there all the same: these give this error, too.
     /// Reopen the store; then repeat the commit with the same event ids, which adds nothing twice.
     #[error("the store takes no more writes since {reason}; reopen it and repeat the commit with the same event ids")]
     Stopped {
@@ -241,7 +242,7 @@ pub enum InvalidCommit {
         found: usize,
     },
     /// More bytes than [`MAX_COMMIT_BYTES`].
-    #[error("a commit must have at most {MAX_COMMIT_BYTES} bytes of payloads and rows, found {found}; split it")]
+    #[error("a commit must have at most {MAX_COMMIT_BYTES} bytes of payloads, rows and keys, found {found}; split it")]
     TooManyBytes {
         /// How many it has.
         found: usize,

@@ -547,7 +547,7 @@ impl Started {
         changes.extend(self.inline.0.apply(events, &mut self.ready.place, view)?.into_iter().flatten());
         let value = Some(Checkpoint::at(Some(last.position)).encode());
         changes.push(RowChange { table: checkpoints_table(), key, value });
-        let bytes = changes.iter().filter_map(|change| change.value.as_ref()).map(Bytes::len).sum::<usize>();
+        let bytes = changes.iter().map(RowChange::bytes).sum::<usize>();
         let found = bytes + commit.bytes();
         if found > MAX_COMMIT_BYTES {
             return Err(InlineError::TooLarge { projection, found }.into());

@@ -69,6 +69,10 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Reads one stream: its visible events. A stream that does not exist has none.
     ///
+    /// It returns the stream as it was when the read was opened, less what is removed before it is returned. Where that would be
+    /// nothing, because a [scavenge](Self::scavenge) has removed all of it meanwhile, it returns what is visible by now: a stream
+    /// that always has visible events is never read as an empty one.
+    ///
     /// # Errors
     /// [`StoreError`], here or from the stream.
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError>;
@@ -132,8 +136,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError>;
 
     /// Removes for good what [rules and deletions](crate::retention) hide: writes a scavenge point, and does what it says, after
-    /// what earlier points say that was not done yet. Commits and reads go on. If it is interrupted, what was removed is
-    /// removed, and the next one does the rest.
+    /// what earlier points say that was not done yet. Commits and reads go on. There is one scavenge at a time: a second one waits.
+    /// If it is interrupted, what was removed is removed, and the next one does the rest. Dropping its future need not end it.
     ///
     /// # Errors
     /// [`CommitError`] when the point could not be written, or the machinery failed on the way: do it again.

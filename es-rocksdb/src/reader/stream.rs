@@ -13,6 +13,7 @@ use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in}
 use crate::key;
 use crate::options::ReadLimits;
 use crate::record::Decoder;
+use crate::retention::PASSED;
 use crate::schema::Cf;
 use crate::shared::Shared;
 
@@ -40,7 +41,7 @@ pub(crate) struct StreamSource {
 
 /// Where a read of one stream stands.
 #[derive(Debug, Clone)]
-struct StreamScan {
+pub(crate) struct StreamScan {
     read: StreamRead,
     head: Position,
     /// The revision to go on at; `None` for the end at which the direction begins.
@@ -50,19 +51,31 @@ struct StreamScan {
 }
 
 /// What hides events of the stream, and at what time; `None` where nothing does.
-type Hides = Option<(StreamRetention, Timestamp)>;
+pub(crate) type Hides = Option<(StreamRetention, Timestamp)>;
 
 /// A part of a read of one stream.
-struct Found {
-    events: Vec<RecordedEvent>,
+pub(crate) struct Found {
+    pub(crate) events: Vec<RecordedEvent>,
     /// Whether nothing comes after them.
     is_last: bool,
+    /// Whether all that the read would have begun with was removed since it was opened, while newer events are there.
+    is_overtaken: bool,
+}
+
+impl Found {
+    fn more(events: Vec<RecordedEvent>) -> Self {
+        Self { events, is_last: false, is_overtaken: false }
+    }
+
+    fn last(events: Vec<RecordedEvent>) -> Self {
+        Self { events, is_last: true, is_overtaken: false }
+    }
 }
 
 impl StreamSource {
     /// A read of a stream up to `head`, the position at which the log ended when it was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
-        let scan = StreamScan { next: read.from, left: read.limit, read, head };
+        let scan = StreamScan::new(read, head);
         let now = shared.clock.now();
         let (pace, ahead, decoder) = (Pace::new(limits), Ahead::none(), Decoder::of_stream(scan.read.stream.clone()));
         Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, decoder, ended: false, now }
@@ -122,7 +135,16 @@ impl BatchSource for StreamSource {
         if self.shared.is_closed() {
             return Err(StoreError::Closed);
         }
-        let Found { events, is_last } = self.fetch().await?;
+        let mut found = self.fetch().await?;
+        // NOTE: a stream that always had events is not to be read as an empty one. It is read again as if it were opened now, as
+        // often as the log has grown and all of it was removed again.
+        while found.is_overtaken
+            && let Some(head) = self.shared.visible.head().filter(|head| *head > self.scan.head)
+        {
+            (self.scan.head, self.now) = (head, self.shared.clock.now());
+            found = self.fetch().await?;
+        }
+        let Found { events, is_last, .. } = found;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
         self.ended = is_last || self.scan.next.is_none();
@@ -141,7 +163,12 @@ fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    fn fetch(
+    /// The beginning of a read up to `head`.
+    pub(crate) fn new(read: StreamRead, head: Position) -> Self {
+        Self { next: read.from, left: read.limit, read, head }
+    }
+
+    pub(crate) fn fetch(
         &self,
         database: &Database,
         limits: ReadLimits,
@@ -168,20 +195,20 @@ impl StreamScan {
         }
         let mut room = Room::new(limits, self.left);
         let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
-        let mut expected = self.expected_first(first);
+        let (mut expected, mut newer) = (self.expected_first(first), 0);
         while !room.is_used_up() {
             let found = match item(&keys, Cf::Streams) {
                 // NOTE: what was in memory is enough to begin with.
-                Err(Fault::NotCached) if !events.is_empty() => return Ok(Found { events, is_last: false }),
+                Err(Fault::NotCached) if !events.is_empty() => return Ok(Found::more(events)),
                 found => found?,
             };
             let Some((key, record)) = found else {
                 self.check_end(database, expected, tier)?;
-                return Ok(Found { events, is_last: true });
+                return self.ended(database, events, newer > 0, tier);
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if first.is_some_and(|first| revision < first) {
-                return Ok(Found { events, is_last: true });
+                return Ok(Found::last(events));
             }
             let event = decode_in(stream, revision, record, decoder)?;
             match (event.position > self.head, direction) {
@@ -192,15 +219,44 @@ impl StreamScan {
                     events.push(event);
                 }
                 // NOTE: recorded after this read was opened. Forward this is the end; backward it is passed over.
-                (true, Direction::Forward) => return Ok(Found { events, is_last: true }),
-                (true, Direction::Backward) => {}
+                (true, Direction::Forward) => return self.ended(database, events, true, tier),
+                (true, Direction::Backward) => newer += 1,
+            }
+            // NOTE: an executor has other work than to step over all that came since the read was opened.
+            if tier == Tier::Cached && newer >= PASSED {
+                return Err(Fault::NotCached);
             }
             match direction {
                 Direction::Forward => keys.next(),
                 Direction::Backward => keys.prev(),
             }
         }
-        Ok(Found { events, is_last: false })
+        Ok(Found::more(events))
+    }
+
+    /// The end of the read, which may have met events that are newer than its head.
+    fn ended(
+        &self,
+        database: &Database,
+        events: Vec<RecordedEvent>,
+        has_newer: bool,
+        tier: Tier,
+    ) -> Result<Found, Fault> {
+        // NOTE: `next` moves with the first event that is returned.
+        let is_empty = events.is_empty() && self.next == self.read.from;
+        let is_overtaken = is_empty && has_newer && self.is_removed_up_to_head(database, tier)?;
+        Ok(Found { events, is_last: true, is_overtaken })
+    }
+
+    /// Whether something of the stream was removed, and what is left of it is newer than the head.
+    fn is_removed_up_to_head(&self, database: &Database, tier: Tier) -> Result<bool, Fault> {
+        let stream = &self.read.stream;
+        let left = database.first_left(stream, tier)?;
+        if left == Revision::FIRST {
+            return Ok(false);
+        }
+        let Some(record) = database.get(Cf::Streams, &key::in_stream(stream, left), tier)? else { return Ok(false) };
+        Ok(decode_in(stream, left, &record, &mut Decoder::default())?.position > self.head)
     }
 
     /// Which revision the next event must have, if it is known: a stream has no gaps and begins at 0. The first event of

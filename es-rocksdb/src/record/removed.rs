@@ -1,6 +1,6 @@
 //! The record of what stands in the place of a removed event: where it was, its id and its time, and nothing of its content.
 
-use es_core::{CommitPart, EventId, Position, RecordedEvent, Revision, StreamId};
+use es_core::{CommitPart, EventId, RecordedEvent, StreamId};
 
 use super::{CHECKED_FROM, Decoder, RecordError, Rest, short};
 
@@ -54,8 +54,8 @@ pub(super) fn draft(stream: &StreamId, id: EventId, part: CommitPart, out: &mut 
 /// Reads a record whose checksum was verified.
 pub(super) fn decode(record: &[u8], decoder: &mut Decoder) -> Result<RecordedEvent, RecordError> {
     let mut rest = Rest { record, at: CHECKED_FROM };
-    let position = Position::new(rest.u64("position")?).ok_or(RecordError::PositionZero)?;
-    let revision = Revision::new(rest.u64("revision")?);
+    let position = super::position(rest.u64("position")?)?;
+    let revision = super::revision(rest.u64("revision")?)?;
     let id = EventId::from_uuid(rest.uuid("event id")?);
     let recorded_at = decoder.time("recorded at", rest.i64("recorded at")?)?;
     let part = CommitPart { index: rest.u32("index in commit")?, size: rest.u32("size of commit")? };

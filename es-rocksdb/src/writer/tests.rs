@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use es_core::retention::{Note, Rule, Scope, set_rule};
 use es_core::store::EventStream;
 use es_core::store::decide::decide;
 use es_core::{
@@ -101,6 +102,20 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     assert_eq!(positions(store.read_log(LogRead::event_type(event().event_type).backward()).await).await, [1]);
     assert_eq!(positions(store.read_stream(StreamRead::new(stream())).await).await, [1]);
     assert_eq!(positions(store.read_stream(StreamRead::new(stream()).backward()).await).await, [1]);
+
+    // NOTE: these showed it, while reads of the log did not.
+    let table = Table::new("t").unwrap();
+    let refused = [
+        store.revision(&stream()).await.map(drop),
+        store.find(failed.events()[0].1.id).await.map(drop),
+        store.owner(&UniqueKey::new("scope", "value").unwrap()).await.map(drop),
+        store.row(&table, b"k").await.map(drop),
+        store.rows(es_core::store::RowScan::new(table, "", 1)).await.map(drop),
+    ];
+    for refused in refused {
+        let reason = stopped_reason(refused.unwrap_err().into());
+        assert_eq!(reason, "a write failed: no space left on device");
+    }
 
     drop(store);
     let store = RocksDbStore::open(folder.path()).await.unwrap();
@@ -233,6 +248,65 @@ async fn commits_of_one_batch_see_each_other() {
         Some("v".into()),
     );
     assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
+}
+
+/// Whether an event of the log is hidden by a rule of `max_count` was asked of the log as it is written, without what commits of the
+/// same batch add: an answer depended on whether two commits shared a batch.
+#[tokio::test]
+async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
+    let tag = es_core::Tag::new("a:1").unwrap();
+    let rule = Rule { max_count: Some(1), ..Rule::default() };
+    let begin = [
+        set_rule(Scope::Stream(stream()), rule, Note::default()),
+        Commit::to(&stream(), ExpectedRevision::NoStream, [event().tagged(tag.clone())]),
+    ];
+    let next = to_stream(ExpectedRevision::Any);
+    let other = StreamId::new("order-2").unwrap();
+    let conditional =
+        Commit::to(&other, ExpectedRevision::NoStream, [event()]).unless(es_core::QueryItem::new().tag(tag), None);
+    let memory = es_core::store::memory::MemoryStore::new();
+    for commit in begin.iter().chain([&next]) {
+        memory.commit(commit.clone()).await.unwrap();
+    }
+    let expected = memory.commit(conditional.clone()).await.unwrap().position();
+    for shares_batch in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RocksDbStore::open(folder.path()).await.unwrap();
+        for commit in &begin {
+            store.commit(commit.clone()).await.unwrap();
+        }
+        let shared = Arc::clone(store.shared());
+        let found = if shares_batch {
+            let database = shared.database().unwrap();
+            in_one_batch(&database, &shared.operators, [&next, &conditional]).pop().unwrap()
+        } else {
+            store.commit(next.clone()).await.unwrap();
+            store.commit(conditional.clone()).await
+        };
+        assert_eq!(found.unwrap().position(), expected, "in one batch: {shares_batch}");
+    }
+}
+
+/// Decides on commits as the writer does on those of one batch.
+fn in_one_batch<const N: usize>(
+    database: &Database,
+    operators: &Operators,
+    commits: [&Commit; N],
+) -> Vec<Result<Committed, CommitError>> {
+    let end = open::end_of_log(database).unwrap();
+    let (mut known, mut overlay) = (KnownHeads::new(1), Overlay::new(end));
+    let recent = RecentIds::of_database(database).unwrap();
+    let now = "2016-07-04T00:00:00Z".parse().unwrap();
+    let decided = commits.map(|commit| {
+        let commit = commit.clone().validated()?;
+        let mut view =
+            BatchView { database, written: end.head, known: &mut known, recent: &recent, overlay: &overlay, operators };
+        let (Decision::Write(committed) | Decision::Repeat(committed)) = decide(&commit, &mut view, now)?;
+        overlay.change(&commit);
+        overlay.append(committed.clone());
+        Ok(committed)
+    });
+    decided.into()
 }
 
 mod scavenging;

@@ -1,7 +1,7 @@
 //! Keys: each place has one key, and each key one place, in the same order.
 
 use arbitrary::{Result, Unstructured};
-use es_core::{EventId, Revision, Table, UniqueKey};
+use es_core::{EventId, Table, UniqueKey};
 use uuid::Uuid;
 
 use super::made;
@@ -28,7 +28,7 @@ fn of_choices(data: &[u8]) -> Result<()> {
     let mut choices = Unstructured::new(data);
     let from = &mut choices;
     let (a, b) = (made::stream(from)?, made::stream(from)?);
-    let (one, two) = (Revision::new(from.arbitrary()?), Revision::new(from.arbitrary()?));
+    let (one, two) = (made::revision(from)?, made::revision(from)?);
     let prefix = key::prefix(a.as_str());
     let (first, second) = (key::in_stream(&a, one), key::in_stream(&b, two));
     assert_eq!(key::decode_in_stream(&first, &prefix), Ok(one));

@@ -24,8 +24,15 @@ pub(crate) fn stream(from: &mut Unstructured<'_>) -> Result<StreamId> {
     Ok(StreamId::new(name(from)?).expect("a name is a stream"))
 }
 
+/// The last position or revision that an event can have.
+const LAST: u64 = u64::MAX - 1;
+
 pub(crate) fn position(from: &mut Unstructured<'_>) -> Result<Position> {
-    Ok(Position::new(from.arbitrary()?).unwrap_or(Position::FIRST))
+    Ok(Position::new(from.arbitrary::<u64>()?.min(LAST)).unwrap_or(Position::FIRST))
+}
+
+pub(crate) fn revision(from: &mut Unstructured<'_>) -> Result<Revision> {
+    Ok(Revision::new(from.arbitrary::<u64>()?.min(LAST)))
 }
 
 /// A time that a record can hold: whole microseconds.
@@ -89,7 +96,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let event = RecordedEvent {
         position: position(from)?,
         stream: stream(from)?,
-        revision: Revision::new(from.arbitrary()?),
+        revision: revision(from)?,
         id: EventId::from_uuid(id(from)?),
         event_type: EventType::new(name(from)?).expect("a name is a type"),
         version: from.arbitrary::<u32>()?.max(1),
