@@ -275,3 +275,19 @@ async fn a_damaged_backup_is_named_by_its_own_folder_and_so_are_the_others() {
     assert!(refused.starts_with(&format!("backup 1 in {} is damaged: ", first.folder.display())), "{refused}");
     assert!(refused.ends_with("restore a later one with --number: there are 2"), "{refused}");
 }
+
+/// The bound of a commit was looked at after a row was taken: a row of 7 MiB and one of 60 MiB behind it made a commit larger than
+/// a commit may be, and every backup failed for good.
+#[tokio::test]
+async fn a_large_row_behind_another_is_backed_up() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    let views = Table::new("views").unwrap();
+    for (key, mib) in [("a", 7), ("b", 60), ("c", 1)] {
+        store.commit(Commit::new().put_row(views.clone(), key, vec![7; mib << 20])).await.unwrap();
+    }
+    assert_eq!(folders.backup().await.unwrap().new_rows, 3);
+    store.close().await.unwrap();
+    let backup = ReadOnlyStore::open(folders.backups.join("backup-000001")).await.unwrap();
+    assert_eq!(backup.row(&views, b"b").await.unwrap().map(|row| row.len()), Some(60 << 20));
+}
