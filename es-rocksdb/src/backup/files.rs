@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::BackupError;
+use crate::open;
 use crate::verify::Progress;
 
 const NAME: &str = "backup-";
@@ -41,7 +42,8 @@ pub(super) fn lock(folder: &Path) -> Result<File, BackupError> {
     if list(folder)?.is_empty() && !is_empty_but(folder, &[INCOMPLETE, LOCK])? {
         return Err(BackupError::NotEmpty { folder: folder.to_owned() });
     }
-    fs::create_dir_all(folder).map_err(refused("create the folder", folder))?;
+    // NOTE: a backup whose folder is gone after a power failure is gone, however well its own files were synced.
+    open::create_durably(folder).map_err(refused("create the folder", folder))?;
     let path = folder.join(LOCK);
     let file = File::options().create(true).append(true).open(&path).map_err(refused("open", &path))?;
     match file.try_lock() {
@@ -129,7 +131,7 @@ pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Resu
     if !is_empty_but(to, &[])? {
         return Err(BackupError::NotEmpty { folder: to.to_owned() });
     }
-    fs::create_dir_all(to).map_err(refused("create the folder", to))?;
+    open::create_durably(to).map_err(refused("create the folder", to))?;
     let mut files = store_files(from)?;
     // ORDER: the file that makes it a store comes last, so that half a copy does not open.
     files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));
