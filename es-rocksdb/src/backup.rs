@@ -70,6 +70,16 @@ pub enum BackupError {
         /// All findings, where it could be opened.
         verification: Option<Box<Verification>>,
     },
+    /// There is no backup with this number. Choose one that is there.
+    #[error("expected backup {number} in {}, found {found}; choose one of these", .folder.display())]
+    NoSuchNumber {
+        /// The number that was asked for.
+        number: u32,
+        /// The folder of the backups.
+        folder: PathBuf,
+        /// The numbers that are there, in words.
+        found: String,
+    },
     /// There is no backup in the folder. Check the path.
     #[error("expected backups in {}, found none; check the path", .folder.display())]
     NoBackup {
@@ -214,7 +224,13 @@ impl Backups {
     ) -> Result<Backup, BackupError> {
         let backups = self.list()?;
         let chosen = backups.iter().rev().find(|(found, _)| number.is_none_or(|number| number == *found));
-        let chosen = chosen.ok_or_else(|| BackupError::NoBackup { folder: self.folder.clone() })?;
+        let chosen = chosen.ok_or_else(|| match number.filter(|_| !backups.is_empty()) {
+            Some(number) => {
+                let numbers: Vec<_> = backups.iter().map(|(number, _)| *number).collect();
+                BackupError::NoSuchNumber { number, folder: self.folder.clone(), found: ranges(&numbers) }
+            }
+            None => BackupError::NoBackup { folder: self.folder.clone() },
+        })?;
         let (number, from) = chosen;
         files::copy_store(from, target, progress)?;
         match verified(target, progress).await {

@@ -291,3 +291,21 @@ async fn a_large_row_behind_another_is_backed_up() {
     let backup = ReadOnlyStore::open(folders.backups.join("backup-000001")).await.unwrap();
     assert_eq!(backup.row(&views, b"b").await.unwrap().map(|row| row.len()), Some(60 << 20));
 }
+
+/// It was said that there were no backups at all, and to check the path.
+#[tokio::test]
+async fn a_number_that_is_not_there_is_answered_with_those_that_are() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    for _ in 0..4 {
+        folders.backup().await.unwrap();
+    }
+    store.close().await.unwrap();
+    std::fs::remove_dir_all(folders.backups.join("backup-000003")).unwrap();
+    let refused = folders.restore(Some(3)).await.unwrap_err().to_string();
+    let expected =
+        format!("expected backup 3 in {}, found 1 to 2, 4; choose one of these", folders.backups.display());
+    assert_eq!(refused, expected);
+    assert!(!folders.target.exists());
+}
