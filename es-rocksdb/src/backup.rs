@@ -92,6 +92,18 @@ pub enum BackupError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The folder for the backups is within the store: who removes the store would remove its backups. Choose another; nothing
+    /// was written.
+    #[error(
+        "expected a folder for backups outside of the store in {}, found {} within it; choose another, best on another disk",
+        .store.display(), .folder.display()
+    )]
+    WithinStore {
+        /// The folder of the store.
+        store: PathBuf,
+        /// The folder for the backups.
+        folder: PathBuf,
+    },
     /// The operating system refused. Mend the cause and try again.
     #[error("could not {action} {}: {source}", .path.display())]
     Io {
@@ -169,6 +181,9 @@ impl Backups {
     /// [`BackupError`]; each variant says what to do.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
         let source = ReadOnlyStore::open(store).await?;
+        if files::is_within(&self.folder, source.folder())? {
+            return Err(BackupError::WithinStore { store: source.folder().to_owned(), folder: self.folder.clone() });
+        }
         let _lock = files::lock(&self.folder)?;
         let last = self.list()?.pop();
         let mut damaged = None;

@@ -309,3 +309,27 @@ async fn a_number_that_is_not_there_is_answered_with_those_that_are() {
     assert_eq!(refused, expected);
     assert!(!folders.target.exists());
 }
+
+/// `es --store i backup i/bk` was done: who then removes the store removes its backups.
+#[tokio::test]
+async fn backups_within_the_store_itself_are_refused() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    store.close().await.unwrap();
+    let before = common::files(&folders.store);
+    let mut within = vec![folders.store.join("bk/of/it"), folders.store.join("../store/bk")];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&folders.store, &folders.target).unwrap();
+        within.push(folders.target.join("bk"));
+    }
+    for folder in within {
+        let refused = Backups::new(&folder).create(&folders.store, &mut |_, _, _| {}).await.unwrap_err();
+        assert!(matches!(refused, BackupError::WithinStore { .. }), "{}: {refused}", folder.display());
+        assert!(common::files(&folders.store) == before, "{}: something was written", folder.display());
+    }
+    // NOTE: a name that only begins like that of the store is another folder.
+    let beside = Backups::new(folders.store.with_file_name("store-backups"));
+    assert_eq!(beside.create(&folders.store, &mut |_, _, _| {}).await.unwrap().number, 1);
+}

@@ -37,6 +37,15 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
     Ok(backups)
 }
 
+/// Whether a folder, which may not be there yet, is or would be within another one, of which the canonical path is given.
+pub(super) fn is_within(folder: &Path, outer: &Path) -> Result<bool, BackupError> {
+    let full = std::path::absolute(folder).map_err(refused("find the full path of", folder))?;
+    // NOTE: what is not there yet has no links, so that the part of the path that is there decides.
+    let there = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
+    let there = fs::canonicalize(there).map_err(refused("find the full path of", there))?;
+    Ok(there.starts_with(outer))
+}
+
 /// Takes the folder for one backup at a time, until the file is dropped or the process ends.
 pub(super) fn lock(folder: &Path) -> Result<File, BackupError> {
     if list(folder)?.is_empty() && !is_empty_but(folder, &[INCOMPLETE, LOCK])? {
