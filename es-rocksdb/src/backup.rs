@@ -34,10 +34,18 @@ pub enum BackupError {
     Open(#[from] OpenError),
     /// A store could not be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// What was read from the store could not be written to the backup.
     #[error("could not write to the backup: {0}")]
-    Write(#[from] CommitError),
+    Write(CommitError),
+    /// The disk of the backup refused a write: it may be full. Free room on it, or look after it, and make the backup again.
+    #[error(
+        "could not write to the backup since {reason}; free room on its disk, or look after it, and make the backup again"
+    )]
+    Stopped {
+        /// The refusal.
+        reason: String,
+    },
     /// The backups are of another store, or of another history of this one. Choose another folder for these backups.
     #[error("expected backups of this store in {}, found {found}; choose another folder", .folder.display())]
     OtherStore {
@@ -114,6 +122,25 @@ pub enum BackupError {
         /// The refusal.
         source: std::io::Error,
     },
+}
+
+impl From<StoreError> for BackupError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // NOTE: what a store advises then, to repeat the commit, is for programs that commit. Only the backup is written to.
+            StoreError::Stopped { reason } => Self::Stopped { reason },
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<CommitError> for BackupError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(stopped @ StoreError::Stopped { .. }) => stopped.into(),
+            other => Self::Write(other),
+        }
+    }
 }
 
 /// One backup.
@@ -224,7 +251,7 @@ impl Backups {
     }
 
     /// Makes a store in `target`, which must be empty or not there yet, from the backup with this number, or from the last. It
-    /// is verified when this returns, and is removed again if it is not sound.
+    /// is verified when this returns. Where that fails, what was made is removed again, so that it can be tried again.
     ///
     /// It has the id of the store that was backed up. Do not let both be written to: backups of one would be refused as a
     /// history other than that of the other.
@@ -247,15 +274,23 @@ impl Backups {
             None => BackupError::NoBackup { folder: self.folder.clone() },
         })?;
         let (number, from) = chosen;
-        files::copy_store(from, target, progress)?;
-        match verified(target, progress).await {
-            Ok(verification) => {
-                let head = es_core::EventStore::head(&ReadOnlyStore::open(target).await?).await?;
-                let (number, folder, events) = (*number, target.to_owned(), verification.events);
+        let is_new = files::is_free(target)?;
+        let restored = match files::copy_store(from, target, progress) {
+            Ok(()) => checked(target, progress).await,
+            Err(error) => Err(error),
+        };
+        match restored {
+            Ok((head, events)) => {
+                let (number, folder) = (*number, target.to_owned());
                 Ok(Backup { number, folder, head, new_events: events, new_rows: 0, events, damaged: None })
             }
             Err(error) => {
-                files::empty(target)?;
+                // NOTE: the error that counts is the first.
+                let _ = if is_new {
+                    std::fs::remove_dir_all(target).map_err(drop)
+                } else {
+                    files::empty(target).map_err(drop)
+                };
                 let damaged = if may_come_of_damage(&error) { damage_of(chosen, progress).await } else { None };
                 let Some((DamagedBackup { number, folder, found }, verification)) = damaged else { return Err(error) };
                 let advice = instead_of(number, &folder, &backups);
@@ -300,7 +335,14 @@ type Made = Result<(PathBuf, (u64, u64), Verification), BackupError>;
 /// Whether damage of the backup that a new one was built on can be the cause.
 fn may_come_of_damage(error: &BackupError) -> bool {
     // NOTE: RocksDB reports damage that it meets while it compacts as a write that failed.
-    matches!(error, BackupError::Open(_) | BackupError::Store(_) | BackupError::Write(_) | BackupError::Unsound { .. })
+    matches!(
+        error,
+        BackupError::Open(_)
+            | BackupError::Store(_)
+            | BackupError::Write(_)
+            | BackupError::Stopped { .. }
+            | BackupError::Unsound { .. }
+    )
 }
 
 /// What is damaged in a backup, with all findings where it can be opened; `None` where it is sound, or nothing is known.
@@ -319,6 +361,13 @@ async fn damage_of(
         _ => return None,
     };
     Some((DamagedBackup { number: *number, folder: folder.clone(), found }, verification))
+}
+
+/// The last position and the number of events of a store that has to be sound.
+async fn checked(folder: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
+    let verification = verified(folder, progress).await?;
+    let head = es_core::EventStore::head(&ReadOnlyStore::open(folder).await?).await?;
+    Ok((head, verification.events))
 }
 
 /// The verification of a store that has to be sound.

@@ -191,7 +191,7 @@ async fn damage_of_a_backup_is_found_when_it_is_restored_and_not_kept() {
     tamper(&made.folder, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
     let refused = folders.restore(None).await.unwrap_err();
     assert!(matches!(&refused, BackupError::Damaged { verification: Some(_), .. }), "{refused}");
-    assert_eq!(std::fs::read_dir(&folders.target).unwrap().count(), 0);
+    assert!(!folders.target.exists());
     let backup = ReadOnlyStore::open(&made.folder).await.unwrap();
     assert_eq!(all(&backup).await.len(), 3);
 }
@@ -304,8 +304,7 @@ async fn a_number_that_is_not_there_is_answered_with_those_that_are() {
     store.close().await.unwrap();
     std::fs::remove_dir_all(folders.backups.join("backup-000003")).unwrap();
     let refused = folders.restore(Some(3)).await.unwrap_err().to_string();
-    let expected =
-        format!("expected backup 3 in {}, found 1 to 2, 4; choose one of these", folders.backups.display());
+    let expected = format!("expected backup 3 in {}, found 1 to 2, 4; choose one of these", folders.backups.display());
     assert_eq!(refused, expected);
     assert!(!folders.target.exists());
 }
@@ -332,4 +331,27 @@ async fn backups_within_the_store_itself_are_refused() {
     // NOTE: a name that only begins like that of the store is another folder.
     let beside = Backups::new(folders.store.with_file_name("store-backups"));
     assert_eq!(beside.create(&folders.store, &mut |_, _, _| {}).await.unwrap().number, 1);
+}
+
+/// A restore that could not open what it had copied, or not copy all, left its files, and the next one was refused because the
+/// target was not empty.
+#[tokio::test]
+async fn a_restore_that_fails_leaves_the_target_as_it_was() {
+    let folders = Folders::new();
+    let store = open(&folders.store).await;
+    change(&store, 1).await;
+    let first = folders.backup().await.unwrap();
+    store.close().await.unwrap();
+    let current = std::fs::read(first.folder.join("CURRENT")).unwrap();
+    std::fs::write(first.folder.join("CURRENT"), "MANIFEST-999999\n").unwrap();
+    folders.restore(None).await.unwrap_err();
+    assert!(!folders.target.exists());
+    std::fs::create_dir(&folders.target).unwrap();
+    folders.restore(None).await.unwrap_err();
+    assert_eq!(std::fs::read_dir(&folders.target).unwrap().count(), 0, "the folder was there before");
+    std::fs::write(first.folder.join("CURRENT"), current).unwrap();
+    assert_eq!(folders.restore(None).await.unwrap().events, 3);
+    // NOTE: what is not its own stays.
+    folders.restore(None).await.unwrap_err();
+    assert!(folders.target.join("CURRENT").exists());
 }

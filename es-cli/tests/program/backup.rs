@@ -60,3 +60,32 @@ fn a_damaged_backup_is_named_and_does_not_stop_the_next() {
     let advice = "there is no earlier one, restore a later one with --number: there are 3 to 4\n";
     assert!(refused.out.ends_with(advice), "{}", refused.out);
 }
+
+/// On a full disk a backup gave the advice for programs ("repeat the commit with the same event ids"), and a restore left files, so
+/// that the next one was refused. A bound on the length of files stands for the full disk: a write beyond it fails.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_takes_no_more_is_said_in_words_for_operators_and_leaves_nothing() {
+    let folder = Folder::with((0..8).map(|_| {
+        let payload = format!("\"{}\"", "x".repeat(900_000));
+        Commit::to(&stream("a-1"), ExpectedRevision::Any, [NewEvent::json(EventType::new("t").unwrap(), payload)])
+    }));
+    let bounded = |args: &[&str]| {
+        let script = format!("trap '' XFSZ; ulimit -f 512; exec {} \"$@\"", env!("CARGO_BIN_EXE_es"));
+        let mut command = std::process::Command::new("bash");
+        command.current_dir(folder.path("")).env("ES_STORE", "store").args(["-c", &script, "bash"]).args(args);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = bounded(&["backup", "bk"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("error: could not write to the backup since "), "{said}");
+    assert!(said.ends_with("; free room on its disk, or look after it, and make the backup again\n"), "{said}");
+    folder.done(&["backup", "bk"]);
+    fs::write(folder.path("bk/backup-000001/000999.sst"), vec![7; 2_000_000]).unwrap();
+    let (code, said) = bounded(&["restore", "bk", "--to", "target"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("error: could not copy "), "{said}");
+    assert!(!folder.path("target").exists());
+    folder.done(&["restore", "bk", "--to", "target"]);
+}

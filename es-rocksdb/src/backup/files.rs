@@ -135,11 +135,16 @@ fn is_empty_but(folder: &Path, names: &[&str]) -> Result<bool, BackupError> {
     Ok(true)
 }
 
-/// Copies a closed store into a new or empty folder.
-pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
-    if !is_empty_but(to, &[])? {
-        return Err(BackupError::NotEmpty { folder: to.to_owned() });
+/// Whether a folder is not there; one that is must be empty.
+pub(super) fn is_free(folder: &Path) -> Result<bool, BackupError> {
+    if !is_empty_but(folder, &[])? {
+        return Err(BackupError::NotEmpty { folder: folder.to_owned() });
     }
+    Ok(!folder.exists())
+}
+
+/// Copies a closed store into a folder that is [free](is_free).
+pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
     open::create_durably(to).map_err(refused("create the folder", to))?;
     let mut files = store_files(from)?;
     // ORDER: the file that makes it a store comes last, so that half a copy does not open.
