@@ -15,10 +15,13 @@
 //! Step 4 is for parts of table files that RocksDB reads past when they are damaged, because they only save work (Bloom filters,
 //! properties). It gives no error then, but it counts them: each table is asked for a key, and the count must be none.
 
+mod beyond;
 mod strays;
 mod tables;
 
 pub(crate) use strays::{place_in_stream, stands_for_itself};
+
+use std::collections::HashMap;
 
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::DBRawIterator;
@@ -37,7 +40,7 @@ const MAX_DAMAGE: usize = 1000;
 const TELL_EVERY: u64 = 1024;
 
 /// Something that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Damage {
     /// Where: a position, a stream, an entry of an index.
     pub place: String,
@@ -56,10 +59,14 @@ pub struct Verification {
     pub streams: u64,
     /// How many entries of all kinds were looked at.
     pub entries: u64,
-    /// What is damaged: at most the first thousand findings.
+    /// What is damaged: at most the first thousand findings, each once. [`findings`](Self::findings) says how often.
     pub damage: Vec<Damage>,
-    /// How many findings there are beyond those.
+    /// How many findings there are beyond those, of which each counts as often as it was made.
     pub more_damage: u64,
+    /// How often each was made.
+    times: Vec<u64>,
+    /// Where each stands in the list.
+    places: HashMap<Damage, usize>,
 }
 
 impl Verification {
@@ -69,11 +76,22 @@ impl Verification {
         self.damage.is_empty()
     }
 
+    /// Each finding, and how often it was made: a broken block is met by every read that needs it.
+    pub fn findings(&self) -> impl Iterator<Item = (&Damage, u64)> {
+        self.damage.iter().zip(self.times.iter().copied().chain(std::iter::repeat(1)))
+    }
+
     fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
-        if self.damage.len() < MAX_DAMAGE {
-            self.damage.push(Damage { place: place.into(), detail: detail.into() });
+        let damage = Damage { place: place.into(), detail: detail.into() };
+        // ORDER: before the bound, so that one broken block does not take the room of what is elsewhere.
+        if let Some(times) = self.places.get(&damage).and_then(|place| self.times.get_mut(*place)) {
+            *times = times.saturating_add(1);
+        } else if self.damage.len() < MAX_DAMAGE {
+            self.places.insert(damage.clone(), self.damage.len());
+            self.times.push(1);
+            self.damage.push(damage);
         } else {
-            self.more_damage += 1;
+            self.more_damage = self.more_damage.saturating_add(1);
         }
     }
 
@@ -151,13 +169,25 @@ impl Verifier<'_> {
         let mut decoder = Decoder::default();
         let mut log = self.database.iterate(Cf::Log, Vec::new(), Tier::Any)?;
         log.seek_to_first();
-        let (mut expected, mut last) = (Position::FIRST, None);
-        while let Some((key, record)) = self.entry(&log, Cf::Log)? {
+        let (mut expected, mut last, mut unread) = (Position::FIRST, None, None);
+        loop {
+            let Some((key, record)) = self.entry(&log, Cf::Log)? else {
+                if log.status().is_ok() {
+                    break;
+                }
+                (unread, last) = (unread.or(Some(expected)), None);
+                if beyond::seek(&mut log, expected, total) {
+                    continue;
+                }
+                break;
+            };
             log.next();
             self.tell("log", expected.get(), total);
             let position = key::decode_position(&key).map_err(|error| bad_key(Cf::Log, &key, &error));
             let Some(position) = self.found.note(position)? else { continue };
-            if position != expected {
+            if let Some(from) = unread.take() {
+                self.found.add(beyond::place(from, position), beyond::UNREAD);
+            } else if position != expected {
                 self.found.add(place_of(expected), format!("expected an event, found the next at position {position}"));
                 last = None;
             }
@@ -174,6 +204,9 @@ impl Verifier<'_> {
                 }
                 None => last = None,
             }
+        }
+        if let Some(from) = unread {
+            self.found.add(format!("{} and all behind it", place_of(from)), beyond::UNREAD);
         }
         if let Some(event) = last.filter(|event| !event.part.is_last()) {
             self.found
@@ -276,7 +309,10 @@ impl Verifier<'_> {
             }
             last = Some((stream, revision));
         }
-        self.head(last)?;
+        // NOTE: where the scan could not go on, the last that it has read need not be the last of its stream.
+        if streams.status().is_ok() {
+            self.head(last)?;
+        }
         self.firsts()?;
         if count != self.confirmed(Cf::Streams) {
             self.strays(Cf::Streams)?;

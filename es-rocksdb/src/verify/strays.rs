@@ -35,13 +35,19 @@ impl Verifier<'_> {
     ) -> Result<(), StoreError> {
         let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
         entries.seek_to_first();
-        let mut count = 0;
+        let (mut count, mut last) = (0, None);
         while let Some((key, value)) = self.entry(&entries, cf)? {
             entries.next();
             count += 1;
             self.tell(cf.name(), count, None);
             let judged = wrong(self.database, &key, &value).and_then(|found| found.map_or(Ok(()), Err));
             self.found.note(judged)?;
+            last = Some(key);
+        }
+        if entries.status().is_err() {
+            let from = last.map_or_else(|| "all keys".to_owned(), |key| format!("keys behind {}", key.escape_ascii()));
+            let detail = "cannot be read on: what nothing confirms was not looked for from there on";
+            self.found.add(format!("column family {}, {from}", cf.name()), detail);
         }
         Ok(())
     }
