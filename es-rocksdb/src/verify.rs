@@ -126,6 +126,11 @@ pub(crate) fn verify(
     Ok(verifier.found)
 }
 
+/// The revision behind one that was read from the disk, which may be the largest there is.
+fn behind(revision: Revision) -> Option<Revision> {
+    revision.get().checked_add(1).map(Revision::new)
+}
+
 struct Verifier<'a> {
     database: &'a Database,
     progress: Progress<'a>,
@@ -218,7 +223,7 @@ impl Verifier<'_> {
     /// Whether an event can stand behind the one before it.
     fn follows(&mut self, last: Option<&RecordedEvent>, event: &RecordedEvent) {
         let part = event.part;
-        let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index + 1 });
+        let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index.saturating_add(1) });
         let index = index.or((event.position == Position::FIRST).then_some(0));
         let size = last.filter(|last| !last.part.is_last()).map_or(part.size, |last| last.part.size);
         if part.index >= part.size || index.is_some_and(|index| index != part.index) || size != part.size {
@@ -295,7 +300,8 @@ impl Verifier<'_> {
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
             self.found.note(decode_in(&stream, revision, &record, &mut decoder))?;
             let expected = match &last {
-                Some((known, last)) if *known == stream => last.next(),
+                // NOTE: behind the last that there can be, no other has its number.
+                Some((known, last)) if *known == stream => behind(*last).unwrap_or(*last),
                 _ => {
                     self.head(last.take())?;
                     self.found.streams += 1;
@@ -326,7 +332,7 @@ impl Verifier<'_> {
         let prefix = key::prefix(META_FIRST);
         let mut firsts = self.database.iterate(Cf::Meta, prefix.clone(), Tier::Any)?;
         firsts.seek_to_first();
-        let mut gone = 0;
+        let mut gone = 0_u64;
         while let Some((key, value)) = self.entry(&firsts, Cf::Meta)? {
             firsts.next();
             self.tell("streams", gone, None);
@@ -335,7 +341,8 @@ impl Verifier<'_> {
             let Some(stream) = self.found.note(stream)? else { continue };
             let first = key::decode_revision(&value).map_err(|error| bad_key(Cf::Meta, &key, &error));
             let Some(first) = self.found.note(first)? else { continue };
-            gone += first.get();
+            // NOTE: a number from the disk may be any.
+            gone = gone.saturating_add(first.get());
             let last = first.get().checked_sub(1).map(Revision::new);
             let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
             if last.is_some() && self.found.note(head)?.flatten() == last {

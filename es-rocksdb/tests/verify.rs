@@ -11,6 +11,9 @@ use es_core::{Commit, EventStore, ExpectedRevision, UniqueKey};
 use es_rocksdb::{ReadOnlyStore, Verification};
 use tempfile::TempDir;
 
+/// Under what the store keeps of which revision on a stream has its events.
+const FIRST: &str = "first";
+
 /// Three commits of four events in two streams, with tags, a key and a row; and the bytes of positions.
 async fn sample() -> TempDir {
     let folder = TempDir::new().unwrap();
@@ -206,4 +209,22 @@ async fn a_broken_block_of_streams_is_no_damage_of_heads_and_its_end_is_said() {
     assert!(findings[1].starts_with("column family streams, keys behind a-"), "{findings:?}");
     assert!(findings[1].ends_with("was not looked for from there on"), "{findings:?}");
     assert_eq!(findings.len(), 2, "{findings:?}");
+}
+
+/// Numbers that are added up or counted on from come from the disk, and may be the largest there is: it was an overflow, which a
+/// release build wraps, so that a head which nothing confirms was taken for that of an emptied stream.
+#[tokio::test]
+async fn the_largest_numbers_are_damage_like_any_other() {
+    let stray = finding("heads", b"c-1", |_| Some(vec![0xff; 8])).await;
+    assert!(stray.ends_with("expected an event at revision 18446744073709551615, found none"), "{stray}");
+
+    let folder = sample().await;
+    for stream in ["a-1", "b-1"] {
+        let key = [FIRST.as_bytes(), &[0], stream.as_bytes()].concat();
+        tamper(folder.path(), "meta", &key, |_| Some(vec![0xff; 8]));
+    }
+    let found = verify(folder.path()).await;
+    let sums = found.damage.iter().filter(|damage| damage.place == "beginnings of streams");
+    let sums: Vec<_> = sums.map(|damage| damage.detail.as_str()).collect();
+    assert_eq!(sums, ["expected 18446744073709551615 events that were removed in the log, found 0"]);
 }

@@ -3,7 +3,7 @@
 use es_core::{EventId, Position, Revision, StoreError, StreamId, Table};
 use uuid::Uuid;
 
-use super::Verifier;
+use super::{Verifier, behind};
 use crate::database::{Database, Tier, bad_name, missing_event};
 use crate::key::{self, ID_LEN, NUMBER_LEN, SEPARATOR};
 use crate::record::Decoder;
@@ -71,7 +71,7 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
             let stream = stream.ok_or_else(|| bad_name(cf, key))?;
             let revision = key::decode_revision(value).unwrap_or(Revision::FIRST);
             let record = database.get(Cf::Streams, &key::in_stream(&stream, revision), Tier::Any)?;
-            let is_emptied = database.first_left(&stream, Tier::Any)? == revision.next();
+            let is_emptied = behind(revision) == Some(database.first_left(&stream, Tier::Any)?);
             Ok((record.is_none() && !is_emptied)
                 .then(|| format!("expected an event at revision {revision}, found none")))
         }
