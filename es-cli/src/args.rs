@@ -140,6 +140,9 @@ Examples:
     ///
     /// Each backup is a whole store in a folder of its own, and shares the files that did not change with the one before.
     /// To remove a backup, remove its folder.
+    ///
+    /// The copy is verified, not the store: of the store only what is new in its log is read, and indexes are made anew. Whether
+    /// the store itself is damaged is said by `es verify`.
     #[command(
         after_help = "Examples:\n  es --store data backup /mnt/backups/orders\n  es --store /mnt/backups/orders/backup-000001 stats"
     )]

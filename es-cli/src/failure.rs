@@ -95,7 +95,12 @@ impl Failure {
             Self::Open(OpenError::Damaged { .. })
             | Self::Store(StoreError::Damaged { .. })
             | Self::Commit(CommitError::Store(StoreError::Damaged { .. }))
-            | Self::Backup(BackupError::Store(StoreError::Damaged { .. }) | BackupError::Unsound { .. })
+            | Self::Backup(
+                BackupError::Store(StoreError::Damaged { .. })
+                | BackupError::Write(CommitError::Store(StoreError::Damaged { .. }))
+                | BackupError::Unsound { .. }
+                | BackupError::Damaged { .. },
+            )
             | Self::Repair(RepairError::Loss { .. } | RepairError::Hopeless { .. } | RepairError::Unsound { .. }) => 4,
             _ => 1,
         }

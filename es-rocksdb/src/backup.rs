@@ -9,6 +9,9 @@
 //! A backup is not a copy of files: every event is read, checked and written anew with indexes of its own, so that damage of
 //! the log is found now and not when the backup is needed, and damage of an index does not reach it. Only events that are new
 //! are read from the store; all of the backup is verified.
+//!
+//! The tables of the last backup are linked unseen. Where damage comes with them, the new backup shows it, and is made again as a
+//! full copy: the store has everything that a damaged backup has lost.
 
 mod files;
 mod rows;
@@ -31,10 +34,18 @@ pub enum BackupError {
     Open(#[from] OpenError),
     /// A store could not be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// What was read from the store could not be written to the backup.
     #[error("could not write to the backup: {0}")]
-    Write(#[from] CommitError),
+    Write(CommitError),
+    /// The disk of the backup refused a write: it may be full. Free room on it, or look after it, and make the backup again.
+    #[error(
+        "could not write to the backup since {reason}; free room on its disk, or look after it, and make the backup again"
+    )]
+    Stopped {
+        /// The refusal.
+        reason: String,
+    },
     /// The backups are of another store, or of another history of this one. Choose another folder for these backups.
     #[error("expected backups of this store in {}, found {found}; choose another folder", .folder.display())]
     OtherStore {
@@ -53,6 +64,30 @@ pub enum BackupError {
         /// All findings, where it was verified.
         verification: Option<Box<Verification>>,
     },
+    /// A backup is damaged, so that it was not restored; nothing of it was kept in the target. Restore another one.
+    #[error("backup {number} in {} is damaged: {found}; {advice}", .folder.display())]
+    Damaged {
+        /// Its number.
+        number: u32,
+        /// Its folder.
+        folder: PathBuf,
+        /// The first finding.
+        found: String,
+        /// What to do: which other backups there are.
+        advice: String,
+        /// All findings, where it could be opened.
+        verification: Option<Box<Verification>>,
+    },
+    /// There is no backup with this number. Choose one that is there.
+    #[error("expected backup {number} in {}, found {found}; choose one of these", .folder.display())]
+    NoSuchNumber {
+        /// The number that was asked for.
+        number: u32,
+        /// The folder of the backups.
+        folder: PathBuf,
+        /// The numbers that are there, in words.
+        found: String,
+    },
     /// There is no backup in the folder. Check the path.
     #[error("expected backups in {}, found none; check the path", .folder.display())]
     NoBackup {
@@ -63,6 +98,18 @@ pub enum BackupError {
     #[error("expected an empty or a new folder in {}, found files; choose another", .folder.display())]
     NotEmpty {
         /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder for the backups is within the store: who removes the store would remove its backups. Choose another; nothing
+    /// was written.
+    #[error(
+        "expected a folder for backups outside of the store in {}, found {} within it; choose another, best on another disk",
+        .store.display(), .folder.display()
+    )]
+    WithinStore {
+        /// The folder of the store.
+        store: PathBuf,
+        /// The folder for the backups.
         folder: PathBuf,
     },
     /// The operating system refused. Mend the cause and try again.
@@ -77,6 +124,25 @@ pub enum BackupError {
     },
 }
 
+impl From<StoreError> for BackupError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // NOTE: what a store advises then, to repeat the commit, is for programs that commit. Only the backup is written to.
+            StoreError::Stopped { reason } => Self::Stopped { reason },
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<CommitError> for BackupError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(stopped @ StoreError::Stopped { .. }) => stopped.into(),
+            other => Self::Write(other),
+        }
+    }
+}
+
 /// One backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,12 +153,27 @@ pub struct Backup {
     pub folder: PathBuf,
     /// The position of its last event.
     pub head: Option<Position>,
-    /// How many events it has that the one before has not.
+    /// How many events it has that the one before has not; all, where that is [damaged](Self::damaged).
     pub new_events: u64,
     /// How many rows and unique keys were changed in it since the one before.
     pub new_rows: u64,
     /// How many events it has.
     pub events: u64,
+    /// The backup before it, where that was found to be damaged, so that this one is a full copy and shares nothing with it. It
+    /// is of no use: remove it. Earlier ones may share the damaged file.
+    pub damaged: Option<DamagedBackup>,
+}
+
+/// A backup that cannot be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedBackup {
+    /// Its number.
+    pub number: u32,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The first finding.
+    pub found: String,
 }
 
 /// A folder with backups of one store. It belongs to them alone.
@@ -120,37 +201,57 @@ impl Backups {
     /// begins. It is complete and verified when this returns; until then it has no name, and one that was begun and not
     /// finished is removed by the next.
     ///
-    /// Only what is new since the last backup is read from the store and takes room. To remove a backup, remove its folder.
+    /// Only what is new since the last backup is read from the store and takes room. Where the last backup is damaged, the new one
+    /// is a full copy and [says so](Backup::damaged). To remove a backup, remove its folder.
     ///
     /// # Errors
     /// [`BackupError`]; each variant says what to do.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
         let source = ReadOnlyStore::open(store).await?;
+        if files::is_within(&self.folder, source.folder())? {
+            return Err(BackupError::WithinStore { store: source.folder().to_owned(), folder: self.folder.clone() });
+        }
         let _lock = files::lock(&self.folder)?;
         let last = self.list()?.pop();
-        let incomplete = files::begin(&self.folder, last.as_ref().map(|(_, folder)| folder.as_path()))?;
-        let made = write::bring_up(&source, &incomplete, last.is_some(), &self.folder, progress).await;
+        let mut damaged = None;
+        let mut made = self.make(&source, last.as_ref(), progress).await;
+        if let (Err(error), Some(last)) = (&made, &last)
+            && may_come_of_damage(error)
+        {
+            damaged = damage_of(last, progress).await;
+        }
+        if damaged.is_some() {
+            write::continues_any(&source, &self.list()?, &self.folder).await?;
+            made = self.make(&source, None, progress).await;
+        }
+        let (incomplete, (new_events, new_rows), verification) = made?;
+        let number = last.map_or(1, |(number, _)| number + 1);
+        let folder = files::complete(&self.folder, &incomplete, number)?;
+        let head = es_core::EventStore::head(&source).await?;
+        let damaged = damaged.map(|(damaged, _)| damaged);
+        Ok(Backup { number, folder, head, new_events, new_rows, events: verification.events, damaged })
+    }
+
+    /// Makes a backup that has no name yet, upon another one or from nothing; what is not sound is removed.
+    async fn make(&self, source: &ReadOnlyStore, last: Option<&Numbered>, progress: Progress<'_>) -> Made {
+        let incomplete = files::begin(&self.folder, last.map(|(_, folder)| folder.as_path()))?;
+        let made = write::bring_up(source, &incomplete, last.is_some(), &self.folder, progress).await;
         let made = match made {
             Ok(made) => verified(&incomplete, progress).await.map(|verification| (made, verification)),
             Err(error) => Err(error),
         };
-        let (made, verification) = match made {
-            Ok(made) => made,
+        match made {
+            Ok((made, verification)) => Ok((incomplete, made, verification)),
             Err(error) => {
                 // NOTE: the error that counts is the first; what is left here is removed by the next backup.
                 let _ = std::fs::remove_dir_all(&incomplete);
-                return Err(error);
+                Err(error)
             }
-        };
-        let number = last.map_or(1, |(number, _)| number + 1);
-        let folder = files::complete(&self.folder, &incomplete, number)?;
-        let (new_events, new_rows) = made;
-        let head = es_core::EventStore::head(&source).await?;
-        Ok(Backup { number, folder, head, new_events, new_rows, events: verification.events })
+        }
     }
 
     /// Makes a store in `target`, which must be empty or not there yet, from the backup with this number, or from the last. It
-    /// is verified when this returns, and is removed again if it is not sound.
+    /// is verified when this returns. Where that fails, what was made is removed again, so that it can be tried again.
     ///
     /// It has the id of the store that was backed up. Do not let both be written to: backups of one would be refused as a
     /// history other than that of the other.
@@ -164,21 +265,109 @@ impl Backups {
         progress: Progress<'_>,
     ) -> Result<Backup, BackupError> {
         let backups = self.list()?;
-        let chosen = backups.into_iter().rev().find(|(found, _)| number.is_none_or(|number| number == *found));
-        let (number, from) = chosen.ok_or_else(|| BackupError::NoBackup { folder: self.folder.clone() })?;
-        files::copy_store(&from, target, progress)?;
-        match verified(target, progress).await {
-            Ok(verification) => {
-                let head = es_core::EventStore::head(&ReadOnlyStore::open(target).await?).await?;
-                let (folder, events) = (target.to_owned(), verification.events);
-                Ok(Backup { number, folder, head, new_events: events, new_rows: 0, events })
+        let chosen = backups.iter().rev().find(|(found, _)| number.is_none_or(|number| number == *found));
+        let chosen = chosen.ok_or_else(|| match number.filter(|_| !backups.is_empty()) {
+            Some(number) => {
+                let numbers: Vec<_> = backups.iter().map(|(number, _)| *number).collect();
+                BackupError::NoSuchNumber { number, folder: self.folder.clone(), found: ranges(&numbers) }
+            }
+            None => BackupError::NoBackup { folder: self.folder.clone() },
+        })?;
+        let (number, from) = chosen;
+        let is_new = files::is_free(target)?;
+        let restored = match files::copy_store(from, target, progress) {
+            Ok(()) => checked(target, progress).await,
+            Err(error) => Err(error),
+        };
+        match restored {
+            Ok((head, events)) => {
+                let (number, folder) = (*number, target.to_owned());
+                Ok(Backup { number, folder, head, new_events: events, new_rows: 0, events, damaged: None })
             }
             Err(error) => {
-                files::empty(target)?;
-                Err(error)
+                // NOTE: the error that counts is the first.
+                let _ = if is_new {
+                    std::fs::remove_dir_all(target).map_err(drop)
+                } else {
+                    files::empty(target).map_err(drop)
+                };
+                let damaged = if may_come_of_damage(&error) { damage_of(chosen, progress).await } else { None };
+                let Some((DamagedBackup { number, folder, found }, verification)) = damaged else { return Err(error) };
+                let advice = instead_of(number, &folder, &backups);
+                Err(BackupError::Damaged { number, folder, found, advice, verification })
             }
         }
     }
+}
+
+/// What to do where a backup cannot be restored.
+fn instead_of(number: u32, folder: &Path, backups: &[Numbered]) -> String {
+    let (earlier, later): (Vec<_>, Vec<_>) =
+        backups.iter().map(|(found, _)| *found).filter(|found| *found != number).partition(|found| *found < number);
+    match (earlier.is_empty(), later.is_empty()) {
+        (false, _) => format!("restore an earlier one with --number: there are {}", ranges(&earlier)),
+        (true, false) => {
+            format!("there is no earlier one, restore a later one with --number: there are {}", ranges(&later))
+        }
+        (true, true) => {
+            format!("there is no other; `es --store {} repair` shows what can be saved of it", folder.display())
+        }
+    }
+}
+
+/// Numbers in words, the shorter the fewer gaps they have: `1 to 3, 7`.
+fn ranges(numbers: &[u32]) -> String {
+    let runs = numbers.chunk_by(|before, number| before.checked_add(1) == Some(*number));
+    let words = runs.map(|run| match run {
+        [first, .., last] => format!("{first} to {last}"),
+        [only] => only.to_string(),
+        [] => String::new(),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// The number and the folder of a backup.
+type Numbered = (u32, PathBuf);
+
+/// A backup without a name: where it is, how many events and how many rows and keys are new, and what its verification says.
+type Made = Result<(PathBuf, (u64, u64), Verification), BackupError>;
+
+/// Whether damage of the backup that a new one was built on can be the cause.
+fn may_come_of_damage(error: &BackupError) -> bool {
+    // NOTE: RocksDB reports damage that it meets while it compacts as a write that failed.
+    matches!(
+        error,
+        BackupError::Open(_)
+            | BackupError::Store(_)
+            | BackupError::Write(_)
+            | BackupError::Stopped { .. }
+            | BackupError::Unsound { .. }
+    )
+}
+
+/// What is damaged in a backup, with all findings where it can be opened; `None` where it is sound, or nothing is known.
+async fn damage_of(
+    (number, folder): &Numbered,
+    progress: Progress<'_>,
+) -> Option<(DamagedBackup, Option<Box<Verification>>)> {
+    let (found, verification) = match verified(folder, progress).await {
+        Err(BackupError::Unsound { found, verification, .. }) => (found, verification),
+        Err(BackupError::Store(StoreError::Damaged { place, detail })) => (format!("{place}: {detail}"), None),
+        Err(BackupError::Open(OpenError::Damaged { detail, .. })) => (detail, None),
+        Err(BackupError::Open(OpenError::NoSuchFolder { .. })) => ("expected a store, found none".to_owned(), None),
+        Err(BackupError::Open(OpenError::NotAStore { found, .. })) => {
+            (format!("expected a store, found {found}"), None)
+        }
+        _ => return None,
+    };
+    Some((DamagedBackup { number: *number, folder: folder.clone(), found }, verification))
+}
+
+/// The last position and the number of events of a store that has to be sound.
+async fn checked(folder: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
+    let verification = verified(folder, progress).await?;
+    let head = es_core::EventStore::head(&ReadOnlyStore::open(folder).await?).await?;
+    Ok((head, verification.events))
 }
 
 /// The verification of a store that has to be sound.

@@ -83,7 +83,7 @@ mod writer;
 #[cfg(test)]
 mod format_document;
 
-pub use backup::{Backup, BackupError, Backups};
+pub use backup::{Backup, BackupError, Backups, DamagedBackup};
 pub use error::OpenError;
 pub use options::{Durability, Options};
 pub use read_only::{Hidden, ReadOnlyStore};

@@ -106,7 +106,7 @@ pub(crate) fn prepare(folder: &Path, create: bool) -> Result<PathBuf, OpenError>
 }
 
 /// Creates a folder so that it is there after a power failure: each new entry is synced in the folder that has it.
-fn create_durably(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_durably(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let missing = folder.ancestors().take_while(|ancestor| !ancestor.exists()).count();
     fs::create_dir_all(&folder)?;

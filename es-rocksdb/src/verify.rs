@@ -15,10 +15,13 @@
 //! Step 4 is for parts of table files that RocksDB reads past when they are damaged, because they only save work (Bloom filters,
 //! properties). It gives no error then, but it counts them: each table is asked for a key, and the count must be none.
 
+mod beyond;
 mod strays;
 mod tables;
 
 pub(crate) use strays::{place_in_stream, stands_for_itself};
+
+use std::collections::HashMap;
 
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::DBRawIterator;
@@ -37,7 +40,7 @@ const MAX_DAMAGE: usize = 1000;
 const TELL_EVERY: u64 = 1024;
 
 /// Something that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Damage {
     /// Where: a position, a stream, an entry of an index.
     pub place: String,
@@ -56,10 +59,14 @@ pub struct Verification {
     pub streams: u64,
     /// How many entries of all kinds were looked at.
     pub entries: u64,
-    /// What is damaged: at most the first thousand findings.
+    /// What is damaged: at most the first thousand findings, each once. [`findings`](Self::findings) says how often.
     pub damage: Vec<Damage>,
-    /// How many findings there are beyond those.
+    /// How many findings there are beyond those, of which each counts as often as it was made.
     pub more_damage: u64,
+    /// How often each was made.
+    times: Vec<u64>,
+    /// Where each stands in the list.
+    places: HashMap<Damage, usize>,
 }
 
 impl Verification {
@@ -69,11 +76,22 @@ impl Verification {
         self.damage.is_empty()
     }
 
+    /// Each finding, and how often it was made: a broken block is met by every read that needs it.
+    pub fn findings(&self) -> impl Iterator<Item = (&Damage, u64)> {
+        self.damage.iter().zip(self.times.iter().copied().chain(std::iter::repeat(1)))
+    }
+
     fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
-        if self.damage.len() < MAX_DAMAGE {
-            self.damage.push(Damage { place: place.into(), detail: detail.into() });
+        let damage = Damage { place: place.into(), detail: detail.into() };
+        // ORDER: before the bound, so that one broken block does not take the room of what is elsewhere.
+        if let Some(times) = self.places.get(&damage).and_then(|place| self.times.get_mut(*place)) {
+            *times = times.saturating_add(1);
+        } else if self.damage.len() < MAX_DAMAGE {
+            self.places.insert(damage.clone(), self.damage.len());
+            self.times.push(1);
+            self.damage.push(damage);
         } else {
-            self.more_damage += 1;
+            self.more_damage = self.more_damage.saturating_add(1);
         }
     }
 
@@ -106,6 +124,11 @@ pub(crate) fn verify(
     verifier.keys_and_rows()?;
     verifier.tables(counts)?;
     Ok(verifier.found)
+}
+
+/// The revision behind one that was read from the disk, which may be the largest there is.
+fn behind(revision: Revision) -> Option<Revision> {
+    revision.get().checked_add(1).map(Revision::new)
 }
 
 struct Verifier<'a> {
@@ -151,13 +174,25 @@ impl Verifier<'_> {
         let mut decoder = Decoder::default();
         let mut log = self.database.iterate(Cf::Log, Vec::new(), Tier::Any)?;
         log.seek_to_first();
-        let (mut expected, mut last) = (Position::FIRST, None);
-        while let Some((key, record)) = self.entry(&log, Cf::Log)? {
+        let (mut expected, mut last, mut unread) = (Position::FIRST, None, None);
+        loop {
+            let Some((key, record)) = self.entry(&log, Cf::Log)? else {
+                if log.status().is_ok() {
+                    break;
+                }
+                (unread, last) = (unread.or(Some(expected)), None);
+                if beyond::seek(&mut log, expected, total) {
+                    continue;
+                }
+                break;
+            };
             log.next();
             self.tell("log", expected.get(), total);
             let position = key::decode_position(&key).map_err(|error| bad_key(Cf::Log, &key, &error));
             let Some(position) = self.found.note(position)? else { continue };
-            if position != expected {
+            if let Some(from) = unread.take() {
+                self.found.add(beyond::place(from, position), beyond::UNREAD);
+            } else if position != expected {
                 self.found.add(place_of(expected), format!("expected an event, found the next at position {position}"));
                 last = None;
             }
@@ -175,6 +210,9 @@ impl Verifier<'_> {
                 None => last = None,
             }
         }
+        if let Some(from) = unread {
+            self.found.add(format!("{} and all behind it", place_of(from)), beyond::UNREAD);
+        }
         if let Some(event) = last.filter(|event| !event.part.is_last()) {
             self.found
                 .add(place_of(event.position), "expected the rest of its commit behind it, found the end of the log");
@@ -185,7 +223,7 @@ impl Verifier<'_> {
     /// Whether an event can stand behind the one before it.
     fn follows(&mut self, last: Option<&RecordedEvent>, event: &RecordedEvent) {
         let part = event.part;
-        let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index + 1 });
+        let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index.saturating_add(1) });
         let index = index.or((event.position == Position::FIRST).then_some(0));
         let size = last.filter(|last| !last.part.is_last()).map_or(part.size, |last| last.part.size);
         if part.index >= part.size || index.is_some_and(|index| index != part.index) || size != part.size {
@@ -262,7 +300,8 @@ impl Verifier<'_> {
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
             self.found.note(decode_in(&stream, revision, &record, &mut decoder))?;
             let expected = match &last {
-                Some((known, last)) if *known == stream => last.next(),
+                // NOTE: behind the last that there can be, no other has its number.
+                Some((known, last)) if *known == stream => behind(*last).unwrap_or(*last),
                 _ => {
                     self.head(last.take())?;
                     self.found.streams += 1;
@@ -276,7 +315,10 @@ impl Verifier<'_> {
             }
             last = Some((stream, revision));
         }
-        self.head(last)?;
+        // NOTE: where the scan could not go on, the last that it has read need not be the last of its stream.
+        if streams.status().is_ok() {
+            self.head(last)?;
+        }
         self.firsts()?;
         if count != self.confirmed(Cf::Streams) {
             self.strays(Cf::Streams)?;
@@ -290,7 +332,7 @@ impl Verifier<'_> {
         let prefix = key::prefix(META_FIRST);
         let mut firsts = self.database.iterate(Cf::Meta, prefix.clone(), Tier::Any)?;
         firsts.seek_to_first();
-        let mut gone = 0;
+        let mut gone = 0_u64;
         while let Some((key, value)) = self.entry(&firsts, Cf::Meta)? {
             firsts.next();
             self.tell("streams", gone, None);
@@ -299,7 +341,8 @@ impl Verifier<'_> {
             let Some(stream) = self.found.note(stream)? else { continue };
             let first = key::decode_revision(&value).map_err(|error| bad_key(Cf::Meta, &key, &error));
             let Some(first) = self.found.note(first)? else { continue };
-            gone += first.get();
+            // NOTE: a number from the disk may be any.
+            gone = gone.saturating_add(first.get());
             let last = first.get().checked_sub(1).map(Revision::new);
             let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
             if last.is_some() && self.found.note(head)?.flatten() == last {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use es_rocksdb::{Backup, BackupError, Backups};
+use es_rocksdb::{Backup, BackupError, Backups, DamagedBackup};
 use serde::Serialize;
 
 use super::verify;
@@ -19,6 +19,15 @@ struct Shown<'a> {
     events: u64,
     new_events: u64,
     new_rows: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<Damaged<'a>>,
+}
+
+#[derive(Serialize)]
+struct Damaged<'a> {
+    number: u32,
+    folder: &'a Path,
+    found: &'a str,
 }
 
 impl<'a> From<&'a Backup> for Shown<'a> {
@@ -30,6 +39,11 @@ impl<'a> From<&'a Backup> for Shown<'a> {
             events: backup.events,
             new_events: backup.new_events,
             new_rows: backup.new_rows,
+            damaged: backup.damaged.as_ref().map(|DamagedBackup { number, folder, found, .. }| Damaged {
+                number: *number,
+                folder,
+                found,
+            }),
         }
     }
 }
@@ -41,7 +55,16 @@ pub(super) async fn create(store: &Path, dir: &Path, json: bool) -> Result<ExitC
     answer(made, json, |backup| {
         let events = count(backup.events, "event", "events");
         let folder = backup.folder.display();
-        format!("backup {}: {events}, {} new, verified, in {folder}", backup.number, backup.new_events)
+        let made = format!("backup {}: {events}, {} new, verified, in {folder}", backup.number, backup.new_events);
+        match &backup.damaged {
+            None => made,
+            Some(DamagedBackup { number, folder, found, .. }) => format!(
+                "{made}\n\
+                 backup {number} is damaged, so that this one is a full copy: {found}\n\
+                 remove {}; earlier ones may share the damaged file: look at them with `es --store FOLDER verify`",
+                folder.display()
+            ),
+        }
     })
 }
 
@@ -64,6 +87,10 @@ fn answer(
         Ok(backup) => say(json, || in_words(&backup), &Shown::from(&backup)).map(|()| ExitCode::SUCCESS),
         Err(BackupError::Unsound { verification: Some(found), .. }) => {
             verify::report(&found, json, "it was not kept: look after the disk and try again")
+        }
+        Err(BackupError::Damaged { number, folder, advice, verification: Some(found), .. }) => {
+            let advice = format!("backup {number} in {} was not restored; {advice}", folder.display());
+            verify::report(&found, json, &advice)
         }
         Err(error) => Err(error.into()),
     }

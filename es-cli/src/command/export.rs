@@ -37,8 +37,18 @@ pub(super) async fn run(folder: &Path, args: &ExportArgs, json: bool) -> Result<
     let file = out.into_inner().map_err(|error| refused(error.into_error()))?;
     file.sync_all().map_err(refused)?;
     fs::rename(&incomplete, path).map_err(refused)?;
+    sync_folder_of(path).map_err(refused)?;
     let exported = Exported { file: path.clone(), events };
     say(json, || format!("{} exported to {}", count(events, "event", "events"), path.display()), &exported)
+}
+
+/// Makes the name of a file last through a power failure.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match std::path::absolute(path)?.parent() {
+        // NOTE: only there can a folder be synced.
+        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
 }
 
 async fn write(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use es_rocksdb::{ReadOnlyStore, Verification};
+use es_rocksdb::{Damage, ReadOnlyStore, Verification};
 use serde::Serialize;
 
 use crate::answer::{count, say};
@@ -28,6 +28,7 @@ struct Shown<'a> {
 struct Finding<'a> {
     place: &'a str,
     detail: &'a str,
+    times: u64,
 }
 
 pub(super) async fn run(folder: &Path, json: bool) -> Result<ExitCode, Failure> {
@@ -45,7 +46,7 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<ExitCode, Failure> 
 
 /// Says what was found, and what to do where it is damage; the exit code says whether it is well.
 pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
-    let damage = found.damage.iter().map(|damage| Finding { place: &damage.place, detail: &damage.detail });
+    let damage = found.findings().map(|(Damage { place, detail }, times)| Finding { place, detail, times });
     let shown = Shown {
         sound: found.is_sound(),
         events: found.events,
@@ -68,8 +69,9 @@ fn in_words(shown: &Shown<'_>, advice: &str) -> String {
     }
     let number = shown.damage.len() as u64 + shown.more_damage;
     let mut text = format!("damaged: {} ({all} looked at)", count(number, "finding", "findings"));
-    for Finding { place, detail } in &shown.damage {
-        text += &format!("\n  {place}: {detail}");
+    for Finding { place, detail, times } in &shown.damage {
+        let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+        text += &format!("\n  {place}: {detail}{times}");
     }
     if shown.more_damage > 0 {
         text += &format!("\n  and {} more", shown.more_damage);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
 mod append;
+mod backup;
 mod backup_kill;
 mod exchange;
 mod follow;

@@ -63,10 +63,17 @@ fn damage_is_listed_and_ends_with_4() {
     assert_eq!(ran.code, Some(4), "{} at {middle}: {} {}", largest.display(), ran.out, ran.err);
     let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(found["sound"], json!(false));
-    assert!(!found["damage"].as_array().unwrap().is_empty());
+    let findings = found["damage"].as_array().unwrap();
+    let different: std::collections::BTreeSet<_> =
+        findings.iter().map(|found| format!("{} {}", found["place"], found["detail"])).collect();
+    assert_eq!(different.len(), findings.len(), "{}", ran.out);
+    // NOTE: a broken block is met by every read that needs it.
+    assert!(findings.iter().any(|found| found["times"].as_u64() > Some(1)), "{}", ran.out);
     let said = folder.run(&["verify"]).out;
     assert!(
-        said.starts_with("damaged: ") && said.contains("`es --store store repair` shows what can be saved"),
+        said.starts_with("damaged: ")
+            && said.contains(" times)\n")
+            && said.contains("`es --store store repair` shows what can be saved"),
         "{said}"
     );
     // Whoever meets it while reading is told, too.

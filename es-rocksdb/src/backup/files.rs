@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::BackupError;
+use crate::open;
 use crate::verify::Progress;
 
 const NAME: &str = "backup-";
@@ -36,12 +37,22 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
     Ok(backups)
 }
 
+/// Whether a folder, which may not be there yet, is or would be within another one, of which the canonical path is given.
+pub(super) fn is_within(folder: &Path, outer: &Path) -> Result<bool, BackupError> {
+    let full = std::path::absolute(folder).map_err(refused("find the full path of", folder))?;
+    // NOTE: what is not there yet has no links, so that the part of the path that is there decides.
+    let there = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
+    let there = fs::canonicalize(there).map_err(refused("find the full path of", there))?;
+    Ok(there.starts_with(outer))
+}
+
 /// Takes the folder for one backup at a time, until the file is dropped or the process ends.
 pub(super) fn lock(folder: &Path) -> Result<File, BackupError> {
     if list(folder)?.is_empty() && !is_empty_but(folder, &[INCOMPLETE, LOCK])? {
         return Err(BackupError::NotEmpty { folder: folder.to_owned() });
     }
-    fs::create_dir_all(folder).map_err(refused("create the folder", folder))?;
+    // NOTE: a backup whose folder is gone after a power failure is gone, however well its own files were synced.
+    open::create_durably(folder).map_err(refused("create the folder", folder))?;
     let path = folder.join(LOCK);
     let file = File::options().create(true).append(true).open(&path).map_err(refused("open", &path))?;
     match file.try_lock() {
@@ -124,12 +135,17 @@ fn is_empty_but(folder: &Path, names: &[&str]) -> Result<bool, BackupError> {
     Ok(true)
 }
 
-/// Copies a closed store into a new or empty folder.
-pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
-    if !is_empty_but(to, &[])? {
-        return Err(BackupError::NotEmpty { folder: to.to_owned() });
+/// Whether a folder is not there; one that is must be empty.
+pub(super) fn is_free(folder: &Path) -> Result<bool, BackupError> {
+    if !is_empty_but(folder, &[])? {
+        return Err(BackupError::NotEmpty { folder: folder.to_owned() });
     }
-    fs::create_dir_all(to).map_err(refused("create the folder", to))?;
+    Ok(!folder.exists())
+}
+
+/// Copies a closed store into a folder that is [free](is_free).
+pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
+    open::create_durably(to).map_err(refused("create the folder", to))?;
     let mut files = store_files(from)?;
     // ORDER: the file that makes it a store comes last, so that half a copy does not open.
     files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));

@@ -10,7 +10,7 @@ use crate::replay::{Recorded, Replay};
 use crate::schema::Cf;
 use crate::verify::Progress;
 
-/// How many entries, and about how many bytes of values, are compared and changed at a time.
+/// How many entries, and how many bytes of values, are compared and changed at a time; one entry always is, however large.
 const CHUNK_ENTRIES: usize = 1024;
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
@@ -64,7 +64,7 @@ fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chu
         let Some(key) = [old, new].into_iter().flatten().map(|(key, _)| key).min().map(<[u8]>::to_vec) else {
             return Ok(Chunk { changes, next: None });
         };
-        if entries >= CHUNK_ENTRIES || bytes >= CHUNK_BYTES {
+        if entries >= CHUNK_ENTRIES {
             return Ok(Chunk { changes, next: Some(key) });
         }
         let at = |item: Option<(&[u8], &[u8])>| item.filter(|(at, _)| *at == key).map(|(_, value)| value.to_vec());
@@ -73,6 +73,10 @@ fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chu
         entries += 1;
         if before != now {
             bytes += now.as_ref().map_or(0, Vec::len);
+            // ORDER: before it is taken. A chunk becomes one commit, and a row may have nearly as many bytes as a commit may have.
+            if bytes > CHUNK_BYTES && !changes.is_empty() {
+                return Ok(Chunk { changes, next: Some(key) });
+            }
             changes.push(Change { key, before, now });
         }
         if step_old {

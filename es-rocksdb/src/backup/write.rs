@@ -1,6 +1,6 @@
 //! Brings a backup up to its store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use es_core::{Commit, EventStore, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
 use rocksdb::WriteBatch;
@@ -82,6 +82,25 @@ async fn continues(
         return Err(other(format!("{what} at position {head}: another history of this store")));
     }
     Ok(Some(head))
+}
+
+/// Whether the store is a continuation of the newest backup that can still be asked.
+///
+/// NOTE: for a backup that is built on none, so that those of another store do not get into one folder.
+pub(super) async fn continues_any(
+    source: &ReadOnlyStore,
+    earlier: &[(u32, PathBuf)],
+    backups: &Path,
+) -> Result<(), BackupError> {
+    for (_, folder) in earlier.iter().rev() {
+        let Ok(before) = ReadOnlyStore::open(folder).await else { continue };
+        match continues(source, &before, backups).await {
+            Err(error @ BackupError::OtherStore { .. }) => return Err(error),
+            Ok(_) => return Ok(()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 async fn copy_events(
