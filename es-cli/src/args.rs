@@ -112,9 +112,9 @@ Examples:
     /// that is imported into an empty store is the same export again, byte for byte. Lines {"removed": ...} keep the places of
     /// events that are gone; they stand where nothing that is there is before them in their stream.
     ///
-    /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3,
-    /// and up to --batch commits behind it may be in. With --skip-bad both are listed in a file, one JSON object per line,
-    /// and the import goes on.
+    /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3, as
+    /// does a stream that was deleted for ever, and up to --batch commits behind it may be in. With --skip-bad all of these are
+    /// listed in a file, one JSON object per line, and the import goes on.
     #[command(after_help = "\
 Examples:
   es --store data import events.jsonl

@@ -6,6 +6,7 @@ use std::path::Path;
 use es_core::{CommitError, StoreError};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
+use crate::answer::count;
 use crate::import::BadLine;
 
 /// Why something was not done.
@@ -29,6 +30,16 @@ pub enum Failure {
     /// A line of an import is not what it must be.
     #[error(transparent)]
     Line(#[from] BadLine),
+    /// An import stopped before its end.
+    #[error("{source}; the import stopped: {} added, {already_there} already there", count(*.added, "event", "events"))]
+    Stopped {
+        /// Why.
+        source: Box<Failure>,
+        /// How many events it has added.
+        added: u64,
+        /// How many of its events the store had already.
+        already_there: u64,
+    },
     /// What was typed cannot be an event.
     #[error("{0}")]
     Input(String),
@@ -92,6 +103,7 @@ impl Failure {
         match self {
             Self::Commit(CommitError::Conflict(_) | CommitError::IdConflict(_)) => 3,
             Self::Line(bad) if bad.is_conflict => 3,
+            Self::Stopped { source, .. } => source.exit_code(),
             Self::Open(OpenError::Damaged { .. })
             | Self::Store(StoreError::Damaged { .. })
             | Self::Commit(CommitError::Store(StoreError::Damaged { .. }))
