@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use of_command::{
-    AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
+    AppendArgs, Data, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
 };
 pub use of_retention::{
     DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age,
@@ -90,7 +90,7 @@ Examples:
   es --store data log --type order-placed --tag customer:VINET
   es --store data log --follow --json")]
     Log(LogArgs),
-    /// Append one event to a stream; creates the store where there is none
+    /// Append one event to a stream; creates the store where there is none, with --expect any or none
     ///
     /// With --id it can be repeated: the same event again adds nothing and gives the first answer.
     #[command(after_help = "\
@@ -185,13 +185,23 @@ Examples:
     #[command(after_help = "Example:\n  es --store data compact")]
     Compact,
     /// List or drop snapshots
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  es --store data snapshots list\n  es --store data snapshots drop --category order"
+    )]
     Snapshots(SnapshotsCommand),
     /// Say which events are kept, and remove for good those that are not
     ///
     /// Rules hide at once what they do not keep; `retain scavenge` removes it. Both are events in the log, with who and why:
     /// see `es log --category es.retention`.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  es --store data retain set --category session --max-age 30d
+  es --store data retain list
+  es --store data retain scavenge"
+    )]
     Retain(RetainCommand),
     /// Delete a stream: hide all of it, or end it for ever
     ///

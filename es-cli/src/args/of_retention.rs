@@ -111,7 +111,7 @@ pub struct DeleteArgs {
     #[arg(long)]
     pub yes: bool,
     /// Only if the stream is like this (any, none, exists, or the revision of its last event); otherwise exit code 3
-    #[arg(long, value_name = "EXPECTED", default_value = "any", value_parser = expectation)]
+    #[arg(long, value_name = "EXPECTED", default_value = "any", allow_hyphen_values = true, value_parser = expectation)]
     pub expect: ExpectedRevision,
     /// Who and why.
     #[command(flatten)]

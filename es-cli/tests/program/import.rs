@@ -109,7 +109,7 @@ fn a_file_that_is_not_there_makes_no_store() {
     assert!(!folder.path("store").exists());
     folder.write("in.jsonl", line(1, "a"));
     let same = folder.run(&["import", "in.jsonl", "--skip-bad", "./in.jsonl"]);
-    assert_eq!(same.code, Some(1));
+    assert_eq!(same.code, Some(2));
     assert_eq!(folder.read("in.jsonl"), line(1, "a"));
     folder.refused(&["import", "."], 1, "error: expected a file of lines of JSON, found a folder: .");
     assert!(!folder.path("store").exists());

@@ -69,8 +69,8 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
     assert_eq!(revisions(&folder, "a-1"), [3]);
     folder.refused(
         &["delete", "a-2", "--hard"],
-        1,
-        "error: expected --yes or the name of the stream at a terminal, found neither",
+        2,
+        "error: expected --yes with --hard, or the name of the stream at a terminal, found neither",
     );
     folder.done(&["delete", "a-2", "--hard", "--yes"]);
     folder.refused(
@@ -83,6 +83,21 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
     let ran = folder.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("reserved names take only what the functions for retention"), "{}", ran.err);
+}
+
+/// A stream that never was gave words that are for programs, and could be ended for ever.
+#[test]
+fn a_stream_that_is_not_there_is_not_deleted() {
+    let folder = Folder::with([append("a-1", 1)]);
+    let none = "error: expected stream \"nope\", found none; see `es streams`";
+    folder.refused(&["delete", "nope"], 1, none);
+    folder.refused(&["delete", "nope", "--hard", "--yes"], 1, none);
+    let conflict = folder.run(&["delete", "nope", "--expect", "3"]);
+    assert_eq!(conflict.code, Some(3));
+    assert!(conflict.err.contains("stream \"nope\": expected revision 3, found no stream"), "{}", conflict.err);
+    let refused = folder.run(&["delete", "a-1", "--expect", "-1"]);
+    assert!(refused.err.contains("expected any, none, exists or a revision from 0, found -1"), "{}", refused.err);
+    assert_eq!(folder.json(&["info"])["head"], json!(1));
 }
 
 /// The lines of an export without those of scavenge points, which each scavenge adds.
