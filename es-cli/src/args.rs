@@ -200,7 +200,7 @@ Examples:
 Examples:
   es --store data retain set --category session --max-age 30d
   es --store data retain list
-  es --store data retain scavenge"
+  es --store data retain scavenge --dry-run"
     )]
     Retain(RetainCommand),
     /// Delete a stream: hide all of it, or end it for ever
@@ -247,9 +247,10 @@ Examples:
     /// Remove from the disk what rules and deletions hide
     ///
     /// If it is interrupted, run it again: it goes on where it was. The folder gets smaller as the store compacts itself, or
-    /// with `es compact`.
+    /// with `es compact`. With --dry-run it only looks, works beside a service, and says how much would go.
     #[command(after_help = "\
 Examples:
+  es --store data retain scavenge --dry-run
   es --store data retain scavenge
   es --store data retain scavenge --pause 50 --by ada --reason 'monthly'")]
     Scavenge(ScavengeArgs),

@@ -91,6 +91,9 @@ pub struct RetainClearArgs {
 /// How to scavenge.
 #[derive(Debug, Args)]
 pub struct ScavengeArgs {
+    /// Only say how much would be removed
+    #[arg(long, conflicts_with_all = ["pause", "reason", "by"])]
+    pub dry_run: bool,
     /// Pause so many milliseconds after each part
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub pause: u64,
