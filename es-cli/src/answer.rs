@@ -19,6 +19,26 @@ pub fn say(json: bool, words: impl FnOnce() -> String, machines: &impl Serialize
     said.map_err(Failure::output)
 }
 
+/// Says something on standard error that is no failure and no answer.
+pub fn note(text: &str) {
+    // NOTE: where it cannot be said, the answer is still right.
+    let _ = writeln!(io::stderr(), "note: {text}");
+}
+
+/// How many characters of a text are shown to people.
+const SHOWN_CHARS: usize = 120;
+
+/// A text as it is shown to people: its beginning, without anything that a terminal could take for a command.
+#[must_use]
+pub fn shown_text(text: &str) -> String {
+    let mut shown: String =
+        text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// A table whose columns from `numbers` on are numbers.
 pub fn table<const N: usize>(header: [&str; N], numbers: usize, rows: impl IntoIterator<Item = [String; N]>) -> Table {
     let mut table = Table::new();
@@ -51,6 +71,17 @@ pub fn bytes(bytes: u64) -> String {
         (tenths, unit) = (tenths / 1024, next);
     }
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// A text as a shell takes it for one word.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// The word for a number of things: `1 event`, `2 events`.

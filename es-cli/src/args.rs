@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use of_command::{
-    AppendArgs, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
+    AppendArgs, Data, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
 };
 pub use of_retention::{
     DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age,
@@ -90,7 +90,7 @@ Examples:
   es --store data log --type order-placed --tag customer:VINET
   es --store data log --follow --json")]
     Log(LogArgs),
-    /// Append one event to a stream; creates the store where there is none
+    /// Append one event to a stream; creates the store where there is none, with --expect any or none
     ///
     /// With --id it can be repeated: the same event again adds nothing and gives the first answer.
     #[command(after_help = "\
@@ -112,9 +112,9 @@ Examples:
     /// that is imported into an empty store is the same export again, byte for byte. Lines {"removed": ...} keep the places of
     /// events that are gone; they stand where nothing that is there is before them in their stream.
     ///
-    /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3,
-    /// and up to --batch commits behind it may be in. With --skip-bad both are listed in a file, one JSON object per line,
-    /// and the import goes on.
+    /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3, as
+    /// does a stream that was deleted for ever, and up to --batch commits behind it may be in. With --skip-bad all of these are
+    /// listed in a file, one JSON object per line, and the import goes on.
     #[command(after_help = "\
 Examples:
   es --store data import events.jsonl
@@ -188,13 +188,23 @@ Examples:
     #[command(after_help = "Example:\n  es --store data compact")]
     Compact,
     /// List or drop snapshots
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  es --store data snapshots list\n  es --store data snapshots drop --category order"
+    )]
     Snapshots(SnapshotsCommand),
     /// Say which events are kept, and remove for good those that are not
     ///
     /// Rules hide at once what they do not keep; `retain scavenge` removes it. Both are events in the log, with who and why:
     /// see `es log --category es.retention`.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  es --store data retain set --category session --max-age 30d
+  es --store data retain list
+  es --store data retain scavenge --dry-run"
+    )]
     Retain(RetainCommand),
     /// Delete a stream: hide all of it, or end it for ever
     ///
@@ -240,9 +250,10 @@ Examples:
     /// Remove from the disk what rules and deletions hide
     ///
     /// If it is interrupted, run it again: it goes on where it was. The folder gets smaller as the store compacts itself, or
-    /// with `es compact`.
+    /// with `es compact`. With --dry-run it only looks, works beside a service, and says how much would go.
     #[command(after_help = "\
 Examples:
+  es --store data retain scavenge --dry-run
   es --store data retain scavenge
   es --store data retain scavenge --pause 50 --by ada --reason 'monthly'")]
     Scavenge(ScavengeArgs),

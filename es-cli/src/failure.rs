@@ -1,11 +1,12 @@
 //! [`Failure`]: why something was not done, in words for the one who asked.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use es_core::{CommitError, StoreError};
+use es_core::{CommitError, StoreError, StreamId};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
+use crate::answer::{count, quoted};
 use crate::import::BadLine;
 
 /// Why something was not done.
@@ -29,9 +30,41 @@ pub enum Failure {
     /// A line of an import is not what it must be.
     #[error(transparent)]
     Line(#[from] BadLine),
-    /// What was typed cannot be an event.
+    /// An import stopped before its end.
+    #[error("{source}; the import stopped: {} added, {already_there} already there", count(*.added, "event", "events"))]
+    Stopped {
+        /// Why.
+        source: Box<Failure>,
+        /// How many events it has added.
+        added: u64,
+        /// How many of its events the store had already.
+        already_there: u64,
+    },
+    /// What was given is not what it must be.
     #[error("{0}")]
     Input(String),
+    /// What was typed is not understood, and the parser of the command line could not tell.
+    #[error("{0}")]
+    Usage(String),
+    /// Another process has the store open.
+    #[error(
+        "the store in {} is in use: another process has it open; stop that service, or use a command that only looks \
+         (see `es --help`)", .0.display()
+    )]
+    InUse(PathBuf),
+    /// What was read is not what was written.
+    #[error(
+        "the store in {} is damaged: {place}: {detail}; restore a backup, or repair the store: `es --store {} repair` shows \
+         what can be saved", .folder.display(), quoted(&.folder.display().to_string())
+    )]
+    Damaged {
+        /// The folder of the store.
+        folder: PathBuf,
+        /// Where: a position, a stream, a file.
+        place: String,
+        /// What was expected and what was found.
+        detail: String,
+    },
     /// There is no such thing in the store.
     #[error("{0}")]
     Absent(String),
@@ -54,6 +87,7 @@ impl From<OpenError> for Failure {
                  (`es append` and `es import` make a new one)",
                 folder.display()
             )),
+            OpenError::AlreadyOpen { folder } => Self::InUse(folder),
             other => Self::Open(other),
         }
     }
@@ -74,6 +108,27 @@ impl Failure {
         Self::Io { action: format!("{action} {}", path.display()), source }
     }
 
+    /// There is no such stream.
+    #[must_use]
+    pub fn no_stream(stream: &StreamId) -> Self {
+        Self::Absent(format!("expected stream {stream:?}, found none; see `es streams`"))
+    }
+
+    /// The same, of the store in this folder: advice can name it.
+    #[must_use]
+    pub fn in_store(self, folder: &Path) -> Self {
+        match self {
+            Self::Store(StoreError::Damaged { place, detail })
+            | Self::Commit(CommitError::Store(StoreError::Damaged { place, detail })) => {
+                Self::Damaged { folder: folder.to_owned(), place, detail }
+            }
+            Self::Stopped { source, added, already_there } => {
+                Self::Stopped { source: Box::new(source.in_store(folder)), added, already_there }
+            }
+            other => other,
+        }
+    }
+
     /// A refusal to write to standard output.
     #[must_use]
     pub fn output(source: io::Error) -> Self {
@@ -86,13 +141,16 @@ impl Failure {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What the process ends with: 3 for a conflict, 4 for damage, otherwise 1.
+    /// What the process ends with: 2 for what is not understood, 3 for a conflict, 4 for damage, otherwise 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Usage(_) => 2,
             Self::Commit(CommitError::Conflict(_) | CommitError::IdConflict(_)) => 3,
             Self::Line(bad) if bad.is_conflict => 3,
-            Self::Open(OpenError::Damaged { .. })
+            Self::Stopped { source, .. } => source.exit_code(),
+            Self::Damaged { .. }
+            | Self::Open(OpenError::Damaged { .. })
             | Self::Store(StoreError::Damaged { .. })
             | Self::Commit(CommitError::Store(StoreError::Damaged { .. }))
             | Self::Backup(

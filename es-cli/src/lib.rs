@@ -17,6 +17,7 @@ pub mod import;
 pub mod line;
 pub mod progress;
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -35,15 +36,38 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(command::run(cli)) {
+    match runtime.block_on(command::run(&cli)) {
         Ok(code) => code,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let error = if is_coloured { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+            let text = if cli.json {
+                serde_json::json!({ "error": failure.to_string(), "exit_code": failure.exit_code() }).to_string()
+            } else if is_coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()) {
+                format!("\u{1b}[1;31merror\u{1b}[0m: {failure}")
+            } else {
+                format!("error: {failure}")
+            };
             // NOTE: where even this cannot be said, the exit code still says it.
-            let _ = writeln!(io::stderr(), "{error}: {failure}");
+            let _ = writeln!(io::stderr(), "{text}");
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// Whether what is said to people has colours: on a terminal, unless NO_COLOR asks for none.
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    // NOTE: set but empty is as if it were not set (no-color.org).
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_and_for_those_who_want_them() {
+        let coloured = |is_terminal, no_color: Option<&str>| is_coloured(is_terminal, no_color.map(OsStr::new));
+        assert!(coloured(true, None) && coloured(true, Some("")));
+        assert!(!coloured(true, Some("1")) && !coloured(false, None) && !coloured(false, Some("")));
     }
 }

@@ -10,7 +10,10 @@
 //! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id` and `causation_id` are there where the event has them. Nothing of a record is lost: a JSON
 //! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +23,9 @@ use es_core::{
     CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId, Tags,
     Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A recorded event on its way out.
@@ -58,6 +63,7 @@ struct Removed {
     revision: u64,
     position: u64,
     recorded_at: Timestamp,
+    #[serde(deserialize_with = "object")]
     commit: CommitPart,
 }
 
@@ -65,6 +71,7 @@ struct Removed {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RemovedLine {
+    #[serde(deserialize_with = "object")]
     removed: Removed,
 }
 
@@ -131,14 +138,14 @@ struct In<'a> {
     _revision: Option<u64>,
     #[serde(rename = "position")]
     _position: Option<u64>,
-    version: Option<u32>,
+    version: Option<NonZeroU32>,
     recorded_at: Option<Timestamp>,
     occurred_at: Option<Timestamp>,
     tags: Option<Tags>,
     metadata: Option<Metadata>,
     correlation_id: Option<CorrelationId>,
     causation_id: Option<EventId>,
-    commit: Option<CommitPart>,
+    commit: Option<Part>,
     content_type: Option<String>,
     // NOTE: `Option` would take the JSON value `null`, which is a payload like any other, for a payload that is missing.
     #[serde(borrow, default, deserialize_with = "present")]
@@ -146,8 +153,31 @@ struct In<'a> {
     data_base64: Option<String>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
+}
+
+/// Which part of a commit a line says that it is.
+#[derive(Deserialize)]
+struct Part(#[serde(deserialize_with = "object")] CommitPart);
+
+/// Reads what must be an object: serde takes an array for a struct, too, its fields in their order.
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    struct Object<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    from.deserialize_map(Object(std::marker::PhantomData))
 }
 
 /// An event that a line asks to be written.
@@ -177,6 +207,11 @@ impl Fault {
     pub fn new(message: impl Into<String>) -> Self {
         Self { column: None, message: message.into() }
     }
+
+    /// A fault at a byte of the line, counted from 0.
+    fn at(byte: usize, message: String) -> Self {
+        Self { column: Some(byte + 1), message }
+    }
 }
 
 /// Reads a line.
@@ -184,19 +219,28 @@ impl Fault {
 /// # Errors
 /// [`Fault`]: what was expected where.
 pub fn parse(text: &[u8]) -> Result<Line, Fault> {
+    // NOTE: serde takes an array for a struct, too.
+    let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
+    if text.get(start) != Some(&b'{') {
+        let found = text.get(start..).filter(|text| !text.is_empty()).map_or("nothing".to_owned(), excerpt);
+        return Err(Fault::at(
+            start,
+            format!("expected an event as a line of JSON, which begins with {{, found {found}"),
+        ));
+    }
     if text.starts_with(REMOVED_LINE) {
-        let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| fault(&error))?;
+        let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| said_by_serde(&error))?;
         let Removed { stream, id, recorded_at, commit, .. } = removed;
         let event_type = EventType::new(REMOVED).map_err(|error| Fault::new(error.to_string()))?;
         let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
         return Ok(Line { stream, event, recorded_at: Some(recorded_at), part: Some(commit) });
     }
-    let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(&error))?;
+    let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
     if line.r#type == REMOVED {
         return Err(Fault::new(format!("expected another type than {REMOVED:?}, which is reserved")));
     }
     let (content_type, payload) = payload(&line)?;
-    let mut event = NewEvent::new(line.r#type, line.version.unwrap_or(1), content_type, payload);
+    let mut event = NewEvent::new(line.r#type, line.version.map_or(1, NonZeroU32::get), content_type, payload);
     if let Some(id) = line.id {
         event.id = id;
     }
@@ -205,7 +249,7 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     event.occurred_at = line.occurred_at;
     event.correlation_id = line.correlation_id;
     event.causation_id = line.causation_id;
-    Ok(Line { stream: line.stream, event, recorded_at: line.recorded_at, part: line.commit })
+    Ok(Line { stream: line.stream, event, recorded_at: line.recorded_at, part: line.commit.map(|Part(part)| part) })
 }
 
 fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {
@@ -222,13 +266,79 @@ fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {
             Err(error) => Err(Fault::new(format!("expected base64 in data_base64, found: {error}"))),
         },
         (Some(_), Some(_)) => Err(Fault::new("expected one of data and data_base64, found both")),
-        (None, None) => Err(Fault::new("expected an event as a line of JSON, found: missing field `data`")),
+        (None, None) => Err(Fault::new("expected one of data and data_base64, found neither")),
     }
 }
 
-fn fault(error: &serde_json::Error) -> Fault {
+/// What is wrong with a line that serde does not take: the first field that is not what it must be, and where there is none,
+/// what serde says.
+fn fault(text: &[u8], error: &serde_json::Error) -> Fault {
+    let found = std::str::from_utf8(text).ok().and_then(first_wrong_field);
+    found.unwrap_or_else(|| said_by_serde(error))
+}
+
+/// What a field of a line must be: its words for people, and whether a value is that.
+const FIELDS: [(&str, &str, Check); 15] = [
+    ("stream", "the name of a stream as a string", is::<StreamId>),
+    ("type", "an event type as a string", is::<EventType>),
+    ("id", "a UUID", is::<Option<EventId>>),
+    ("revision", "a number from 0", is::<Option<u64>>),
+    ("position", "a number from 0", is::<Option<u64>>),
+    ("version", "a number from 1", is::<Option<NonZeroU32>>),
+    ("recorded_at", TIME, is::<Option<Timestamp>>),
+    ("occurred_at", TIME, is::<Option<Timestamp>>),
+    ("tags", "an array of strings", is::<Option<Tags>>),
+    ("metadata", "an object", is::<Option<Metadata>>),
+    ("correlation_id", "a UUID", is::<Option<CorrelationId>>),
+    ("causation_id", "a UUID", is::<Option<EventId>>),
+    ("commit", "{\"index\": N, \"size\": N}", is::<Option<Part>>),
+    ("content_type", "a string", is::<Option<String>>),
+    ("data_base64", "a string", is::<Option<String>>),
+];
+const TIME: &str = "a time such as 2026-01-31T12:00:00Z";
+
+type Check = fn(&str) -> Result<(), serde_json::Error>;
+
+fn is<T: DeserializeOwned>(value: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<T>(value).map(|_| ())
+}
+
+fn first_wrong_field(text: &str) -> Option<Fault> {
+    let values: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    let wrong = FIELDS.iter().filter_map(|(name, expected, is)| {
+        let value = values.get(*name)?.get();
+        let error = is(value).err()?;
+        let at = (value.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+        let what = what(&error);
+        // NOTE: names and tags say themselves what is wrong with their texts.
+        let says_more = what.contains(" must ") && value.starts_with(['"', '[']);
+        let message = if says_more {
+            format!("{name}: {what}")
+        } else {
+            format!("expected {expected} in {name}, found {}", excerpt(value.as_bytes()))
+        };
+        Some((at, message))
+    });
+    let (at, message) = wrong.min_by_key(|(at, _)| *at)?;
+    Some(Fault::at(at, message))
+}
+
+/// The beginning of what was found, as it is shown in a message.
+fn excerpt(found: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let text = String::from_utf8_lossy(found.get(..SHOWN * 4).unwrap_or(found));
+    let shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if found.len() > shown.len() { shown + "…" } else { shown }
+}
+
+/// What serde found, without the place.
+fn what(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned()
+}
+
+fn said_by_serde(error: &serde_json::Error) -> Fault {
+    let what = what(error);
     let column = (error.column() > 0).then(|| error.column());
     Fault { column, message: format!("expected an event as a line of JSON, found: {what}") }
 }
@@ -254,12 +364,44 @@ mod tests {
         let expected = "expected an event as a line of JSON, found: ";
         assert_eq!(
             fault("{\"stream\":5}"),
-            (Some(11), format!("{expected}invalid type: integer `5`, expected a string"))
+            (Some(11), "expected the name of a stream as a string in stream, found 5".to_owned())
         );
+        assert_eq!(fault("{\"stream\":nope}").1, format!("{expected}expected ident"));
         assert!(fault(r#"{"strem":"a"}"#).1.contains("unknown field `strem`, expected one of `stream`"));
         assert!(fault(r#"{"stream":"","type":"t","data":1}"#).1.contains("a stream id must have 1 to 512 bytes"));
-        assert!(fault(r#"{"stream":"a","type":"t"}"#).1.contains("missing field `data`"));
+        assert_eq!(fault(r#"{"stream":"a","type":"t"}"#).1, "expected one of data and data_base64, found neither");
         let other = fault(r#"{"stream":"a","type":"t","content_type":"text/plain","data":1}"#).1;
         assert_eq!(other, "expected data_base64 with content_type text/plain, found data");
+        let with = |more: &str| fault(&format!(r#"{{"stream":"a","type":"t","data":1,{more}}}"#));
+        for (more, message) in [
+            (r#""recorded_at":"2026-99-01T00:00:00Z""#, "expected a time such as 2026-01-31T12:00:00Z in recorded_at"),
+            (r#""id":"x""#, "expected a UUID in id, found \"x\""),
+            (r#""version":0"#, "expected a number from 1 in version, found 0"),
+            (r#""tags":["a",5]"#, "expected an array of strings in tags, found [\"a\",5]"),
+            (r#""commit":[0,1]"#, "expected {\"index\": N, \"size\": N} in commit, found [0,1]"),
+        ] {
+            let (column, said) = with(more);
+            assert!(said.starts_with(message), "{said}");
+            assert_eq!(column, Some(35 + more.find(':').unwrap() + 1), "{said}");
+        }
+    }
+
+    /// serde takes an array for a struct, its fields in their order, so that a line of one was imported.
+    #[test]
+    fn a_line_is_an_object_and_never_an_array() {
+        let id = "00000000-0000-8000-8000-000000000001";
+        let fields = format!(r#""a","t","{id}",null,null,null,null,null,null,null,null,null,null,null,1,null"#);
+        let fault = parse(format!(" [{fields}]").as_bytes()).unwrap_err();
+        assert_eq!(fault.column, Some(2));
+        assert!(fault.message.contains("which begins with {, found [\"a\""), "{}", fault.message);
+        let time = "2026-01-01T00:00:00Z";
+        for removed in [
+            format!(r#"{{"removed":["a","{id}",0,1,"{time}",{{"index":0,"size":1}}]}}"#),
+            format!(
+                r#"{{"removed":{{"stream":"a","id":"{id}","revision":0,"position":1,"recorded_at":"{time}","commit":[0,1]}}}}"#
+            ),
+        ] {
+            assert!(parse(removed.as_bytes()).unwrap_err().message.contains("expected an object"), "{removed}");
+        }
     }
 }

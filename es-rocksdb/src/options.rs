@@ -32,7 +32,8 @@ pub enum Durability {
 /// How to open a store.
 ///
 /// Memory in use: about block cache + 2 × write buffer + queue + cached heads + tail, and what open reads hold (two batches each),
-/// however many events and streams there are. What the system counts as resident is more, because glibc's allocator keeps what
+/// however many events and streams there are; and a little for each stream and category that has a rule or was deleted. What the
+/// system counts as resident is more, because glibc's allocator keeps what
 /// was freed, in up to eight arenas for each processor: a store that wrote 50 million events without pause had 120 MB in use and
 /// 730 MB resident. `MALLOC_ARENA_MAX=2` in the environment of the process about halved that, and cost some throughput.
 ///
@@ -143,7 +144,7 @@ impl Options {
         self
     }
 
-    /// How many commits, and how many bytes of payloads and rows, the writer gathers into one write at the most, both at
+    /// How many commits, and how many bytes of all that they hold, the writer gathers into one write at the most, both at
     /// least 1; one commit is always taken, however large. Default: 1,024 commits, 8 MiB. Larger batches make more
     /// commits share one wait for the disk, and let each of them wait longer.
     #[must_use]
@@ -152,7 +153,7 @@ impl Options {
         self
     }
 
-    /// How many bytes of commits may wait for the writer. Default: 64 MiB. A commit counts with twice its payloads, because
+    /// How many bytes of commits may wait for the writer. Default: 64 MiB. A commit counts with twice of all that it holds, because
     /// its records wait with it, and as 16 KiB at least, so that this is also a bound of 4,096 commits. Who comes when it is full waits for room.
     #[must_use]
     pub fn queue_bytes(mut self, bytes: usize) -> Self {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use es_core::{Category, EventId, EventType, ExpectedRevision, Position, Revision, StreamId, Tag, Timestamp};
+use es_core::{Category, EventId, EventType, ExpectedRevision, Metadata, Position, Revision, StreamId, Tag, Timestamp};
 
 /// Snapshots of what.
 #[derive(Debug, Args)]
@@ -93,10 +93,10 @@ pub struct AppendArgs {
     #[arg(long = "type", value_name = "T")]
     pub event_type: EventType,
     /// Its content as JSON; `-` reads it from standard input
-    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
-    pub data: String,
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = data)]
+    pub data: Data,
     /// Only if the stream is like this (any, none, exists, or the revision of its last event); otherwise exit code 3
-    #[arg(long, value_name = "EXPECTED", default_value = "any", value_parser = expectation)]
+    #[arg(long, value_name = "EXPECTED", default_value = "any", allow_hyphen_values = true, value_parser = expectation)]
     pub expect: ExpectedRevision,
     /// Its id, so that it can be repeated; without it, a new one
     #[arg(long, value_name = "UUID")]
@@ -108,11 +108,37 @@ pub struct AppendArgs {
     #[arg(long, value_name = "T")]
     pub tag: Vec<Tag>,
     /// Annotations as a JSON object
-    #[arg(long, value_name = "JSON")]
-    pub metadata: Option<String>,
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = metadata)]
+    pub metadata: Option<Metadata>,
     /// When it happened, RFC 3339; without it, when it is recorded
     #[arg(long, value_name = "TIME")]
     pub occurred_at: Option<Timestamp>,
+}
+
+/// Where the content of an event is.
+#[derive(Debug, Clone)]
+pub enum Data {
+    /// On standard input.
+    Stdin,
+    /// On the command line: JSON without space around it.
+    Json(String),
+}
+
+impl Data {
+    /// A JSON text without the space around it.
+    pub(crate) fn json(text: &str) -> Result<String, String> {
+        let text = text.trim();
+        let read = serde_json::from_str::<&serde_json::value::RawValue>(text);
+        read.map(|_| text.to_owned()).map_err(|error| format!("expected JSON, found: {error}"))
+    }
+}
+
+fn data(text: &str) -> Result<Data, String> {
+    if text == "-" { Ok(Data::Stdin) } else { Data::json(text).map(Data::Json) }
+}
+
+fn metadata(text: &str) -> Result<Metadata, String> {
+    serde_json::from_str(text).map_err(|error| format!("expected a JSON object, found: {error}"))
 }
 
 fn position(text: &str) -> Result<Position, String> {
@@ -124,7 +150,9 @@ pub(super) fn expectation(text: &str) -> Result<ExpectedRevision, String> {
         "any" => ExpectedRevision::Any,
         "none" => ExpectedRevision::NoStream,
         "exists" => ExpectedRevision::StreamExists,
-        number => ExpectedRevision::Exact(number.parse().map_err(|_| "expected any, none, exists or a revision")?),
+        number => ExpectedRevision::Exact(
+            number.parse().map_err(|_| format!("expected any, none, exists or a revision from 0, found {number}"))?,
+        ),
     })
 }
 
@@ -155,6 +183,6 @@ pub struct RepairArgs {
 /// Where to export to.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The file, which is replaced when the export is whole; without it, standard output
+    /// The file, which is replaced when the export is whole; without it, and for `-`, standard output
     pub file: Option<PathBuf>,
 }

@@ -91,6 +91,9 @@ pub struct RetainClearArgs {
 /// How to scavenge.
 #[derive(Debug, Args)]
 pub struct ScavengeArgs {
+    /// Only say how much would be removed
+    #[arg(long, conflicts_with_all = ["pause", "reason", "by"])]
+    pub dry_run: bool,
     /// Pause so many milliseconds after each part
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub pause: u64,
@@ -111,7 +114,7 @@ pub struct DeleteArgs {
     #[arg(long)]
     pub yes: bool,
     /// Only if the stream is like this (any, none, exists, or the revision of its last event); otherwise exit code 3
-    #[arg(long, value_name = "EXPECTED", default_value = "any", value_parser = expectation)]
+    #[arg(long, value_name = "EXPECTED", default_value = "any", allow_hyphen_values = true, value_parser = expectation)]
     pub expect: ExpectedRevision,
     /// Who and why.
     #[command(flatten)]

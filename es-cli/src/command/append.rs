@@ -4,12 +4,12 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use es_core::store::MAX_PAYLOAD_BYTES;
-use es_core::{Commit, Committed, EventStore, Metadata, NewEvent};
-use es_rocksdb::Options;
+use es_core::{Commit, Committed, EventStore, ExpectedRevision, NewEvent};
+use es_rocksdb::{OpenError, Options};
 use serde::Serialize;
 
 use crate::answer::say;
-use crate::args::AppendArgs;
+use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
 
 #[derive(Serialize)]
@@ -23,7 +23,17 @@ struct Appended {
 
 pub(super) async fn run(folder: &Path, args: &AppendArgs, json: bool) -> Result<(), Failure> {
     let commit = Commit::to(&args.stream, args.expect, [event(args)?]);
-    let store = Options::new().open(folder).await?;
+    // NOTE: a stream that is there already cannot be in a store that is not: the path is wrong.
+    let may_be_new = matches!(args.expect, ExpectedRevision::Any | ExpectedRevision::NoStream);
+    let opened = Options::new().create_if_missing(may_be_new).open(folder).await;
+    let store = opened.map_err(|error| match error {
+        OpenError::NoSuchFolder { folder } => Failure::Absent(format!(
+            "expected an event store in {}, found none; check the path and whether its disk is mounted (with --expect any or \
+             none a new one is made)",
+            folder.display()
+        )),
+        other => other.into(),
+    })?;
     let committed = store.commit(commit).await;
     let closed = store.close().await;
     let Committed { events, repeated } = committed?;
@@ -45,21 +55,21 @@ fn in_words(Appended { stream, revision, position, id, already_there }: &Appende
 }
 
 fn event(args: &AppendArgs) -> Result<NewEvent, Failure> {
-    let data = if args.data == "-" { from_stdin()? } else { args.data.clone() };
-    let data = data.trim();
-    serde_json::from_str::<&serde_json::value::RawValue>(data)
-        .map_err(|error| Failure::Input(format!("expected JSON behind --data, found: {error}")))?;
-    let mut event = NewEvent::json(args.event_type.clone(), data.to_owned());
+    let data = match &args.data {
+        Data::Json(data) => data.clone(),
+        Data::Stdin => {
+            let text = from_stdin()?;
+            Data::json(&text).map_err(|error| Failure::Input(format!("standard input, for --data -: {error}")))?
+        }
+    };
+    let mut event = NewEvent::json(args.event_type.clone(), data);
     event.version = args.version;
     event.tags = args.tag.iter().cloned().collect();
     event.occurred_at = args.occurred_at;
     if let Some(id) = args.id {
         event.id = id;
     }
-    if let Some(metadata) = &args.metadata {
-        event.metadata = serde_json::from_str::<Metadata>(metadata)
-            .map_err(|error| Failure::Input(format!("expected a JSON object behind --metadata, found: {error}")))?;
-    }
+    event.metadata = args.metadata.clone().unwrap_or_default();
     Ok(event)
 }
 

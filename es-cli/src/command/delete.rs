@@ -3,9 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use es_core::EventStore;
 use es_core::retention::{DeleteKind, delete_stream};
-use es_rocksdb::Options;
+use es_core::store::{CommitError, Conflict, FailedCheck};
+use es_core::{Committed, EventStore, ExpectedRevision};
+use es_rocksdb::{Options, RocksDbStore};
 use serde::Serialize;
 
 use crate::answer::say;
@@ -26,7 +27,7 @@ pub(super) async fn run(folder: &Path, args: &DeleteArgs, json: bool) -> Result<
         confirm(args)?;
     }
     let store = Options::new().create_if_missing(false).open(folder).await?;
-    let done = delete_stream(&store, &args.stream, kind, args.expect, args.note.note()).await;
+    let done = delete(&store, args, kind).await;
     let through = store.revision(&args.stream).await;
     let closed = store.close().await;
     let committed = done?;
@@ -41,6 +42,20 @@ pub(super) async fn run(folder: &Path, args: &DeleteArgs, json: bool) -> Result<
     say(json, || in_words(&deleted), &deleted)
 }
 
+async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Result<Committed, Failure> {
+    // NOTE: the library may end a stream before it begins; on a command line that is a name that was typed wrong.
+    if store.revision(&args.stream).await?.is_none() {
+        return Err(match args.expect {
+            ExpectedRevision::Any | ExpectedRevision::NoStream => Failure::no_stream(&args.stream),
+            expected => {
+                let check = FailedCheck::Revision { stream: args.stream.clone(), expected, actual: None };
+                CommitError::Conflict(Conflict { failed: vec![check] }).into()
+            }
+        });
+    }
+    Ok(delete_stream(store, &args.stream, kind, args.expect, args.note.note()).await?)
+}
+
 fn in_words(Deleted { stream, kind, through, .. }: &Deleted) -> String {
     let what = through.map_or_else(|| "which had no event".to_owned(), |last| format!("up to revision {last}"));
     match kind {
@@ -51,9 +66,9 @@ fn in_words(Deleted { stream, kind, through, .. }: &Deleted) -> String {
 
 /// Asks the one at the terminal for the name of the stream.
 fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
-    let refused = || Failure::Input("expected --yes or the name of the stream at a terminal, found neither".to_owned());
     if !io::stdin().is_terminal() {
-        return Err(refused());
+        let message = "expected --yes with --hard, or the name of the stream at a terminal, found neither";
+        return Err(Failure::Usage(message.to_owned()));
     }
     let mut out = io::stderr().lock();
     let asked = write!(out, "this ends the stream for ever; type its name to go on: ").and_then(|()| out.flush());
@@ -61,5 +76,8 @@ fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
     read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;
-    if answer.trim_end_matches(['\r', '\n']) == args.stream.as_str() { Ok(()) } else { Err(refused()) }
+    if answer.trim_end_matches(['\r', '\n']) == args.stream.as_str() {
+        return Ok(());
+    }
+    Err(Failure::Input("expected the name of the stream, found another text; nothing was deleted".to_owned()))
 }

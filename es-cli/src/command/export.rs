@@ -23,32 +23,68 @@ struct Exported {
 
 pub(super) async fn run(folder: &Path, args: &ExportArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(folder).await?;
-    let Some(path) = &args.file else {
+    let Some(path) = args.file.as_deref().filter(|path| path.as_os_str() != "-") else {
         let mut out = BufWriter::new(io::stdout().lock());
         write(&store, &mut out, Failure::output).await?;
         return out.flush().map_err(Failure::output);
     };
+    if path.is_dir() {
+        return Err(Failure::Input(format!("expected a file to export to, found a folder: {}", path.display())));
+    }
     let refused = |source| Failure::io("write", path, source);
-    // NOTE: under another name until it is whole, so that half an export is never taken for one.
-    let mut incomplete = OsString::from(path);
-    incomplete.push(".incomplete");
-    let mut out = BufWriter::new(File::create(&incomplete).map_err(refused)?);
-    let events = write(&store, &mut out, refused).await?;
-    let file = out.into_inner().map_err(|error| refused(error.into_error()))?;
-    file.sync_all().map_err(refused)?;
-    fs::rename(&incomplete, path).map_err(refused)?;
-    sync_folder_of(path).map_err(refused)?;
-    let exported = Exported { file: path.clone(), events };
+    let mut out = Incomplete::create(path).map_err(refused)?;
+    let events = write(&store, &mut out.file, refused).await?;
+    out.finish().map_err(refused)?;
+    let exported = Exported { file: path.to_owned(), events };
     say(json, || format!("{} exported to {}", count(events, "event", "events"), path.display()), &exported)
 }
 
-/// Makes the name of a file last through a power failure.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    match std::path::absolute(path)?.parent() {
-        // NOTE: only there can a folder be synced.
-        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
-        _ => Ok(()),
+/// A file under another name until it is whole, so that half an export is never taken for one. It is removed where it does not
+/// become whole, so that it does not keep a disk full.
+struct Incomplete<'a> {
+    target: &'a Path,
+    path: PathBuf,
+    file: BufWriter<File>,
+    is_whole: bool,
+}
+
+impl<'a> Incomplete<'a> {
+    fn create(target: &'a Path) -> io::Result<Self> {
+        let mut path = OsString::from(target);
+        path.push(".incomplete");
+        let path = PathBuf::from(path);
+        let file = BufWriter::new(File::create(&path)?);
+        Ok(Self { target, path, file, is_whole: false })
     }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        // ORDER: the content is on disk before the name says that it is whole, and the name before this is said.
+        self.file.get_ref().sync_all()?;
+        fs::rename(&self.path, self.target)?;
+        self.is_whole = true;
+        sync_folder_of(self.target)
+    }
+}
+
+impl Drop for Incomplete<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            // NOTE: why it did not become whole is the error that is said; a file that stays is only room.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder_of(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 async fn write(
@@ -69,4 +105,26 @@ async fn write(
         bar.at("export", done, total);
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_become_whole_is_removed_and_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("out.jsonl");
+        fs::write(&target, "before").unwrap();
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+        let mut failed = Incomplete::create(&target).unwrap();
+        failed.file.write_all(b"half").unwrap();
+        assert_eq!(names(), 2);
+        drop(failed);
+        assert_eq!((names(), fs::read_to_string(&target).unwrap().as_str()), (1, "before"));
+        let mut done = Incomplete::create(&target).unwrap();
+        done.file.write_all(b"whole").unwrap();
+        done.finish().unwrap();
+        assert_eq!((names(), fs::read_to_string(&target).unwrap().as_str()), (1, "whole"));
+    }
 }

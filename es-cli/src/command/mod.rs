@@ -28,7 +28,16 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// [`Failure`]: why it was not done.
-pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+pub async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    let done = one(cli).await;
+    done.map_err(|failure| match cli.command {
+        // NOTE: these are about other folders, too, or about none.
+        Command::Restore { .. } | Command::Backup { .. } | Command::Repair(_) | Command::Completions { .. } => failure,
+        _ => failure.in_store(&cli.store()),
+    })
+}
+
+async fn one(cli: &Cli) -> Result<ExitCode, Failure> {
     let json = cli.json;
     let store = || cli.store();
     match &cli.command {

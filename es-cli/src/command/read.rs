@@ -4,32 +4,53 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use es_core::retention::{DeleteKind, Deletion, Retained};
 use es_core::store::EventStream;
-use es_core::{ContentType, EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, StreamRead};
+use es_core::{
+    ContentType, EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead,
+};
 use es_rocksdb::ReadOnlyStore;
 
-use crate::answer::shown;
+use crate::answer::{count, note, shown, shown_text};
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::line;
 
 /// How long a follower waits at the least before it looks again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How many characters of a content are shown to people.
-const SHOWN_CHARS: usize = 120;
 
 pub(super) async fn stream(folder: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(folder).await?;
-    if store.revision(&args.stream).await?.is_none() {
-        return Err(Failure::Absent(format!("expected stream {:?}, found none; see `es streams`", args.stream)));
-    }
+    let Some(last) = store.revision(&args.stream).await? else { return Err(Failure::no_stream(&args.stream)) };
     let mut read = StreamRead::new(args.stream.clone());
     (read.from, read.limit) = (args.from, args.limit);
     if args.backward {
         read = read.backward();
     }
     let mut listing = Listing::new(json)?;
-    listing.all(store.read_stream(read).await?).await
+    listing.all(store.read_stream(read).await?).await?;
+    if let Some(why) = why_empty(&store, &args.stream, last).await? {
+        note(&why);
+    }
+    Ok(())
+}
+
+/// Why nothing is shown of a stream that there is; `None` where something is.
+async fn why_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision) -> Result<Option<String>, Failure> {
+    let Retained { begins, first, .. } = store.retained(stream).await?;
+    if first <= last {
+        return Ok(None);
+    }
+    let said = store.retention().of(stream);
+    // NOTE: of those that are hidden, some may have been removed.
+    let hidden = count(last.next().get(), "event", "events");
+    Ok(Some(match said.deletion {
+        Some(Deletion { kind, position, .. }) if begins > last => {
+            let how = if kind == DeleteKind::Hard { "deleted for ever" } else { "deleted" };
+            format!("stream {stream:?} was {how} at position {position}; its {hidden} are not shown any more")
+        }
+        _ => format!("stream {stream:?}: a rule hides all of its {hidden}; see `es retain list`"),
+    }))
 }
 
 pub(super) async fn log(folder: &Path, args: &LogArgs, json: bool) -> Result<(), Failure> {
@@ -127,11 +148,5 @@ fn content(event: &RecordedEvent) -> String {
     if event.content_type != ContentType::Json {
         return format!("{} bytes of {}", event.payload.len(), event.content_type);
     }
-    let text = String::from_utf8_lossy(&event.payload);
-    let mut shown: String =
-        text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
+    shown_text(&String::from_utf8_lossy(&event.payload))
 }

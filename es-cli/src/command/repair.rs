@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::snapshots;
 use super::verify::DAMAGED;
-use crate::answer::{count, say};
+use crate::answer::{count, quoted, say};
 use crate::args::RepairArgs;
 use crate::failure::Failure;
 use crate::line;
@@ -164,16 +164,6 @@ fn command(folder: &Path, loss: &Loss) -> String {
     let folder = folder.trim_end_matches(std::path::is_separator);
     let accept = if loss.is_none() { String::new() } else { format!(" --accept-loss {}", loss.events) };
     format!("es --store {} repair --to {}{accept}", quoted(folder), quoted(&format!("{folder}.repaired")))
-}
-
-/// A text as a shell takes it for one word.
-fn quoted(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@".contains(letter);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 fn in_words(shown: &Shown<'_>) -> String {

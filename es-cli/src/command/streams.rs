@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use es_core::retention::{Retained, Scope};
 use es_core::{Category, EventStore, Revision, StreamId};
 use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
@@ -29,10 +30,8 @@ pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result
         all(&store, &args.prefix, &mut out).await?;
         return out.out.flush().map_err(Failure::output);
     };
-    // NOTE: a stream without a `-` is its own category, and stands before all others of it.
     if category.as_str().starts_with(&args.prefix)
-        && let Ok(alone) = StreamId::new(category)
-        && let Some(revision) = store.revision(&alone).await?
+        && let Some((alone, revision)) = alone(&store, category).await?
     {
         out.add(&store, &alone, revision).await?;
     }
@@ -40,6 +39,60 @@ pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result
         all(&store, &prefix, &mut out).await?;
     }
     out.out.flush().map_err(Failure::output)
+}
+
+/// The stream that is a category by itself, which is one without a `-`. It stands before all others of it.
+async fn alone(store: &ReadOnlyStore, category: &Category) -> Result<Option<(StreamId, Revision)>, Failure> {
+    let Ok(alone) = StreamId::new(category) else { return Ok(None) };
+    Ok(store.revision(&alone).await?.map(|revision| (alone, revision)))
+}
+
+/// How many streams and events a rule can be for, and how many of the events it or a deletion hides.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Covered {
+    /// Streams that have events since they were deleted, if they were.
+    pub(super) streams: u64,
+    /// These events.
+    pub(super) events: u64,
+    /// Those of them that are hidden or were removed.
+    pub(super) hidden: u64,
+}
+
+impl Covered {
+    /// What a scope covers; takes a look at each stream and at no event.
+    pub(super) async fn by(scope: &Scope, store: &ReadOnlyStore) -> Result<Self, Failure> {
+        let mut covered = Self::default();
+        let category = match scope {
+            Scope::Stream(stream) => {
+                let last = store.revision(stream).await?;
+                return covered.with(store, last.map(|last| (stream.clone(), last))).await;
+            }
+            Scope::Category(category) => category,
+        };
+        covered = covered.with(store, alone(store, category).await?).await?;
+        let (prefix, mut after) = (format!("{category}-"), None);
+        loop {
+            let page = store.streams(&prefix, after.as_ref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(covered) };
+            after = Some(last.clone());
+            covered = covered.with(store, page).await?;
+        }
+    }
+
+    async fn with(
+        mut self,
+        store: &ReadOnlyStore,
+        streams: impl IntoIterator<Item = (StreamId, Revision)>,
+    ) -> Result<Self, Failure> {
+        for (stream, last) in streams {
+            let Retained { begins, first, .. } = store.retained(&stream).await?;
+            let events = last.next().get().saturating_sub(begins.get());
+            self.streams += u64::from(events > 0);
+            self.events += events;
+            self.hidden += first.get().saturating_sub(begins.get());
+        }
+        Ok(self)
+    }
 }
 
 /// What the names begin with that have a category and a prefix.

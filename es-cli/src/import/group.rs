@@ -1,7 +1,7 @@
 //! Lines into commits.
 
 use es_core::retention::REMOVED;
-use es_core::store::{MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS};
+use es_core::store::{InvalidCommit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_PAYLOAD_BYTES, MAX_TAGS};
 use es_core::{Commit, NewEvent, StreamId, Timestamp};
 use es_rocksdb::Recorded;
 
@@ -31,6 +31,22 @@ fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
     if event.event_type == REMOVED { commit.append_removed(stream, event.id) } else { commit.append(stream, event) }
 }
 
+/// What is wrong with the event of a line.
+fn fault(invalid: &InvalidCommit) -> Fault {
+    // NOTE: the words of the library name the event id, which need not be in the file: the line is named in its place.
+    Fault::new(match invalid {
+        InvalidCommit::PayloadTooLarge { found, .. } => {
+            format!("expected at most {MAX_PAYLOAD_BYTES} bytes of content, found {found}")
+        }
+        InvalidCommit::TooManyTags { found, .. } => format!("expected at most {MAX_TAGS} tags, found {found}"),
+        InvalidCommit::VersionZero { .. } => "expected a version from 1, found 0".to_owned(),
+        InvalidCommit::ContentTypeLength { found, .. } => {
+            format!("expected a content_type of 1 to 255 bytes, found {found}")
+        }
+        other => other.to_string(),
+    })
+}
+
 impl Group {
     /// Takes a line; gives a commit when it is the last of one.
     pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, Fault> {
@@ -38,7 +54,7 @@ impl Group {
         self.check(index, size, &line)?;
         // NOTE: each event by itself as well as the commit, so that the fault is found in its line.
         let alone = append(Commit::new(), line.stream.clone(), line.event.clone());
-        alone.validate().map_err(|invalid| Fault::new(invalid.to_string()))?;
+        alone.validate().map_err(|invalid| fault(&invalid))?;
         self.size = size;
         self.recorded_at = line.recorded_at;
         self.bytes += line.event.payload.len();
@@ -49,7 +65,7 @@ impl Group {
         }
         let Self { recorded_at: at, events, lines, .. } = std::mem::take(self);
         let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| append(commit, stream, event));
-        commit.validate().map_err(|invalid| Fault::new(invalid.to_string()))?;
+        commit.validate().map_err(|invalid| fault(&invalid))?;
         Ok(Some(Grouped { recorded: Recorded { commit, at }, lines }))
     }
 

@@ -9,21 +9,22 @@
 //! A commit is what must be repeated whole to be recognized. So its borders must not depend on where an import was
 //! killed, or on the size of its batches: a line is a commit of its own unless its `commit` says otherwise.
 
+mod advice;
 mod group;
 mod lines;
 mod skipped;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use es_core::CommitError;
+use es_core::{CommitError, Conflict};
 use es_rocksdb::{Options, Replay};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::line;
 use crate::progress::Bar;
+use advice::Advice;
 use group::{Group, Grouped};
 use lines::{Input, Lines};
 use skipped::Skipped;
@@ -42,7 +43,7 @@ pub struct BadLine {
     pub column: Option<usize>,
     /// What was expected and what was found.
     pub message: String,
-    /// Whether the line itself is good, but the store has another event under its id.
+    /// Whether the line itself is good, but the store has another event under its id, or cannot take it any more.
     pub is_conflict: bool,
 }
 
@@ -96,6 +97,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     let bar = Bar::of_bytes("import", input.length);
     let mut importer = Importer {
         replay,
+        advice: Advice::new(store, &input),
         file: input.name.clone(),
         batch_commits: import.batch,
         group: Group::default(),
@@ -108,7 +110,8 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     drop(bar);
     let head = importer.replay.head().await;
     let closed = importer.replay.close().await;
-    done?;
+    let Summary { added, already_there, .. } = importer.summary;
+    done.map_err(|error| Failure::Stopped { source: Box::new(error), added, already_there })?;
     closed?;
     importer.skipped.map(Skipped::finish).transpose()?;
     Ok(Summary { head: head?.map(es_core::Position::get), ..importer.summary })
@@ -116,6 +119,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
 
 struct Importer {
     replay: Replay,
+    advice: Advice,
     file: PathBuf,
     batch_commits: usize,
     group: Group,
@@ -127,7 +131,7 @@ struct Importer {
 
 impl Importer {
     async fn all(&mut self, mut lines: Lines, bar: &Bar) -> Result<(), Failure> {
-        while let Some(text) = lines.next()? {
+        while let Some(text) = lines.next().map_err(|source| Failure::io("read", &self.file, source))? {
             self.summary.lines += 1;
             let (number, text) = (text.number, text.bytes);
             let parsed = if text.len() > lines::MAX_LINE_BYTES {
@@ -135,6 +139,7 @@ impl Importer {
             } else {
                 line::parse(text)
             };
+            let parsed = parsed.map_err(|fault| if number == 1 { self.advice.on_first(text, fault) } else { fault });
             let taken = parsed.and_then(|line| self.group.take(number, text, line));
             match taken {
                 Ok(None) => {}
@@ -193,9 +198,9 @@ impl Importer {
             match answer {
                 Ok(committed) if committed.repeated => self.summary.already_there += committed.events.len() as u64,
                 Ok(committed) => self.summary.added += committed.events.len() as u64,
-                Err(CommitError::IdConflict(conflict)) => {
+                Err(error @ (CommitError::IdConflict(_) | CommitError::Conflict(_))) => {
                     let Some((number, _)) = lines.first() else { continue };
-                    let bad = self.bad(*number, None, conflict.to_string(), true);
+                    let bad = self.bad(*number, None, conflict(&error), true);
                     if self.skipped.is_none() {
                         first.get_or_insert(bad);
                         continue;
@@ -211,8 +216,13 @@ impl Importer {
     }
 }
 
-impl From<io::Error> for Failure {
-    fn from(source: io::Error) -> Self {
-        Self::Io { action: "read what is to be imported".into(), source }
+/// What a store has against a commit.
+fn conflict(error: &CommitError) -> String {
+    match error {
+        // NOTE: its own words advise to reload and to decide again, which is for programs.
+        CommitError::Conflict(Conflict { failed }) => {
+            failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
     }
 }

@@ -29,7 +29,7 @@ impl Skipped {
         let same =
             |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
         if same(path, import) {
-            return Err(Failure::Input(
+            return Err(Failure::Usage(
                 "expected a file of its own behind --skip-bad, found the one to be imported".into(),
             ));
         }

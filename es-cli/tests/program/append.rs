@@ -60,6 +60,15 @@ fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
              again"
         )
     };
+    // A store that is not there has no stream: it was made, and the conflict hid that the path was wrong.
+    for expected in ["exists", "7"] {
+        let ran = folder.run(&append(expected));
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains("store, found none; check the path"), "{}", ran.err);
+        assert!(ran.err.contains("with --expect any or none a new one is made"), "{}", ran.err);
+        assert!(!folder.path("store").exists());
+    }
+    folder.done(&["append", "order-0", "--type", "t", "--data", "null"]);
     folder.refused(&append("exists"), 3, &conflict("an existing stream", "no stream"));
     folder.refused(&append("7"), 3, &conflict("revision 7", "no stream"));
     folder.done(&append("none"));
@@ -67,8 +76,10 @@ fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
     folder.done(&append("0"));
     folder.done(&append("any"));
     folder.done(&append("exists"));
-    assert_eq!(folder.json(&["info"])["head"], json!(4));
-    assert_eq!(folder.run(&append("-1")).code, Some(2));
+    assert_eq!(folder.json(&["info"])["head"], json!(5));
+    let ran = folder.run(&append("-1"));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("expected any, none, exists or a revision from 0, found -1"), "{}", ran.err);
     let taken = folder.run(&["append", "a", "--type", "t", "--data", "1", "--id", ID]);
     assert_eq!(taken.code, Some(0));
     let taken = folder.run(&["append", "b", "--type", "t", "--data", "1", "--id", ID]);
@@ -79,10 +90,15 @@ fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
 fn what_is_no_json_is_refused_before_a_store_is_made() {
     let folder = Folder::new();
     let ran = folder.run(&["append", "a", "--type", "t", "--data", "{"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.err.starts_with("error: expected JSON behind --data, found: EOF"), "{}", ran.err);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("'--data <JSON>': expected JSON, found: EOF"), "{}", ran.err);
     let ran = folder.run(&["append", "a", "--type", "t", "--data", "{}", "--metadata", "5"]);
-    assert!(ran.err.starts_with("error: expected a JSON object behind --metadata"), "{}", ran.err);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("'--metadata <JSON>': expected a JSON object, found"), "{}", ran.err);
+    // Standard input is empty.
+    let ran = folder.run(&["append", "a", "--type", "t", "--data", "-"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.starts_with("error: standard input, for --data -: expected JSON, found: EOF"), "{}", ran.err);
     assert!(!folder.path("store").exists());
 }
 

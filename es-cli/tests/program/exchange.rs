@@ -45,6 +45,9 @@ fn an_export_that_is_imported_is_the_same_export_again() {
     assert!(old.done(&["export", "out.jsonl"]).starts_with("8 events exported"));
     assert_eq!(old.read("out.jsonl"), export);
     assert!(!old.path("out.jsonl.incomplete").exists());
+    assert_eq!(old.done(&["export", "-"]), export);
+    assert!(!old.path("-").exists());
+    old.refused(&["export", "store"], 1, "error: expected a file to export to, found a folder: store");
 }
 
 #[test]

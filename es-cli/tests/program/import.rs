@@ -22,7 +22,8 @@ fn a_bad_line_is_named_and_what_is_before_it_is_in() {
     folder.refused(
         &["import", "in.jsonl"],
         1,
-        "error: in.jsonl:4:11: expected an event as a line of JSON, found: invalid type: integer `7`, expected a string",
+        "error: in.jsonl:4:11: expected the name of a stream as a string in stream, found 7; the import stopped: 2 events added, \
+         0 already there",
     );
     assert_eq!(field(&folder.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
     let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
@@ -41,7 +42,7 @@ fn an_id_of_another_event_is_a_conflict() {
         &["import", "two.jsonl"],
         3,
         "error: two.jsonl:1: event id 00000000-0000-8000-8000-000000000001 belongs to another event, at position 1; give \
-         each event an id of its own",
+         each event an id of its own; the import stopped: 1 event added, 0 already there",
     );
     let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["skipped"], &summary["head"]), (&json!(1), &json!(2)));
@@ -54,7 +55,8 @@ fn a_commit_is_whole_or_not_there() {
     folder.refused(
         &["import", "torn.jsonl"],
         1,
-        "error: torn.jsonl:3: expected the rest of its commit behind it, found the end of the file",
+        "error: torn.jsonl:3: expected the rest of its commit behind it, found the end of the file; the import stopped: 1 \
+         event added, 0 already there",
     );
     assert_eq!(folder.json(&["info"])["head"], json!(1));
     folder.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
@@ -107,6 +109,70 @@ fn a_file_that_is_not_there_makes_no_store() {
     assert!(!folder.path("store").exists());
     folder.write("in.jsonl", line(1, "a"));
     let same = folder.run(&["import", "in.jsonl", "--skip-bad", "./in.jsonl"]);
-    assert_eq!(same.code, Some(1));
+    assert_eq!(same.code, Some(2));
     assert_eq!(folder.read("in.jsonl"), line(1, "a"));
+    folder.refused(&["import", "."], 1, "error: expected a file of lines of JSON, found a folder: .");
+    assert!(!folder.path("store").exists());
+}
+
+/// An import ended with exit code 3 and named neither file nor line, and --skip-bad did not help: only ids counted as conflicts.
+#[test]
+fn a_stream_that_was_deleted_for_ever_is_a_conflict_like_an_id() {
+    let folder = Folder::new();
+    folder.write("one.jsonl", line(1, "a-1"));
+    folder.done(&["import", "one.jsonl"]);
+    folder.done(&["delete", "a-1", "--hard", "--yes"]);
+    folder.write("two.jsonl", [line(2, "b-1"), line(3, "a-1"), line(4, "b-1")].concat());
+    folder.refused(
+        &["import", "two.jsonl"],
+        3,
+        "error: two.jsonl:2: stream \"a-1\": expected one that can be written, found it deleted for ever at position 2; the \
+         import stopped: 2 events added, 0 already there",
+    );
+    let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!((&summary["already_there"], &summary["skipped"]), (&json!(2), &json!(1)));
+    let bad: Value = serde_json::from_str(&folder.read("bad.jsonl")).unwrap();
+    assert_eq!((&bad["line"], &bad["file"]), (&json!(2), &json!("two.jsonl")));
+}
+
+#[test]
+fn a_file_of_another_kind_comes_with_advice() {
+    let folder = Folder::new();
+    let said = |content: &[u8]| {
+        folder.write("in put", content);
+        let ran = folder.run(&["import", "in put"]);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        ran.err
+    };
+    let gzip = said(&[0x1f, 0x8b, 8, 0, 0, 10, 3]);
+    assert!(gzip.contains("found a file of gzip; unpack it: gzip -dc 'in put' | es --store store import -;"), "{gzip}");
+    for array in ["[\n  {\"stream\": \"a\"}\n]\n", "[{\"stream\":\"a\",\"type\":\"t\",\"data\":1}]\n", "[\"a\",\"t\"]"]
+    {
+        let array = said(array.as_bytes());
+        assert!(
+            array.contains("found a JSON array; bring it into lines: jq -c '.[]' 'in put' | es --store"),
+            "{array}"
+        );
+    }
+    let pretty = said(b"{\n  \"stream\": \"a\"\n}\n");
+    assert!(pretty.contains("found one over several lines; bring it into lines: jq -c ."), "{pretty}");
+    let table = said(b"stream,type,data\na,t,1\n");
+    assert!(table.contains("in put:1: expected one JSON object a line, found what looks like CSV"), "{table}");
+    assert_eq!(folder.lines(&["log"]).len(), 0);
+}
+
+#[test]
+fn a_version_of_0_is_named_by_its_line() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", line(1, "a-1").replace("\"data\"", "\"version\":0,\"data\""));
+    let ran = folder.run(&["import", "in.jsonl"]);
+    assert!(ran.err.starts_with("error: in.jsonl:1:38: expected a number from 1 in version, found 0;"), "{}", ran.err);
+    // NOTE: the library names the event by its id, which is a new one where the line has none.
+    folder.write("in.jsonl", r#"{"stream":"a-1","type":"t","content_type":"","data_base64":""}"#);
+    let ran = folder.run(&["import", "in.jsonl"]);
+    assert!(
+        ran.err.starts_with("error: in.jsonl:1: expected a content_type of 1 to 255 bytes, found 0;"),
+        "{}",
+        ran.err
+    );
 }

@@ -37,7 +37,8 @@ fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
         assert_eq!(folder.json(&["verify"])["sound"], json!(true));
         let ran = folder.run(&["append", "order-1", "--type", "t", "--data", "1"]);
         assert_eq!(ran.code, Some(1));
-        assert!(ran.err.contains("is open already"), "{}", ran.err);
+        let said = "is in use: another process has it open; stop that service, or use a command that only looks";
+        assert!(ran.err.contains(said), "{}", ran.err);
         store.close().await.unwrap();
     });
 }
@@ -94,6 +95,23 @@ fn what_is_not_understood_ends_with_2() {
 }
 
 #[test]
+fn an_error_is_a_line_of_json_where_json_is_asked_for() {
+    let folder = Folder::with(sample());
+    let error = |args: &[&str], code: i32| {
+        let ran = folder.run(args);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.lines().count()), (Some(code), "", 1), "{}", ran.err);
+        let said: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+        assert_eq!(said["exit_code"], json!(code));
+        said["error"].as_str().unwrap().to_owned()
+    };
+    let absent = error(&["read", "order-2", "--json"], 1);
+    assert_eq!(absent, "expected stream \"order-2\", found none; see `es streams`");
+    let append = ["append", "order-1", "--type", "t", "--data", "1", "--expect", "none", "--json"];
+    assert!(error(&append, 3).starts_with("conflict: stream \"order-1\""));
+    assert!(error(&["delete", "order-1", "--hard", "--json"], 2).starts_with("expected --yes"));
+}
+
+#[test]
 fn each_command_has_help_with_an_example() {
     let folder = Folder::new();
     let commands = [
@@ -110,10 +128,19 @@ fn each_command_has_help_with_an_example() {
         "restore",
         "repair",
         "compact",
+        "snapshots",
+        "snapshots list",
+        "snapshots drop",
+        "retain",
+        "retain set",
+        "retain clear",
+        "retain list",
+        "retain scavenge",
+        "delete",
         "completions",
+        "",
     ];
-    let commands = commands.map(|command| vec![command]).into_iter();
-    for command in commands.chain([vec![], vec!["snapshots", "list"], vec!["snapshots", "drop"]]) {
+    for command in commands.map(|command| command.split_whitespace().collect::<Vec<_>>()) {
         let help = folder.done(&[command.as_slice(), &["--help"]].concat());
         assert!(help.contains("Example"), "{command:?}: {help}");
     }

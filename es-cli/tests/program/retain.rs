@@ -21,7 +21,7 @@ fn revisions(folder: &Folder, name: &str) -> Vec<Value> {
 fn rules_are_set_listed_and_cleared() {
     let folder = Folder::with([append("a-1", 5), append("a-2", 3)]);
     let set = ["retain", "set", "--category", "a", "--max-count", "2", "--max-age", "30d", "--by", "ada"];
-    assert_eq!(folder.done(&set), "rule set for category \"a\"\n");
+    assert_eq!(folder.done(&set), "rule set for category \"a\": of 8 events in 2 streams, 4 are hidden or removed\n");
     folder.done(&["retain", "set", "--stream", "a-2", "--truncate-before", "1", "--max-count", "9", "--reason", "why"]);
     assert_eq!(revisions(&folder, "a-1"), [3, 4]);
     assert_eq!(revisions(&folder, "a-2"), [1, 2]);
@@ -29,12 +29,13 @@ fn rules_are_set_listed_and_cleared() {
     assert_eq!(
         listed["rules"],
         json!([
-            {"category": "a", "max_age_ms": 2_592_000_000_u64, "max_count": 2},
-            {"stream": "a-2", "max_count": 9, "truncate_before": 1},
+            {"category": "a", "max_age_ms": 2_592_000_000_u64, "max_count": 2, "by": "ada"},
+            {"stream": "a-2", "max_count": 9, "truncate_before": 1, "reason": "why"},
         ])
     );
     let words = folder.done(&["retain", "list"]);
     assert!(words.contains("30d") && words.ends_with("2 rules\n"), "{words}");
+    assert!(words.contains("ada") && words.contains("why"), "{words}");
     let said = folder.lines(&["log", "--category", "es.retention"]);
     assert_eq!((&said[0]["data"]["by"], &said[1]["data"]["reason"]), (&json!("ada"), &json!("why")));
     let streams = folder.lines(&["streams", "--category", "a"]);
@@ -69,8 +70,8 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
     assert_eq!(revisions(&folder, "a-1"), [3]);
     folder.refused(
         &["delete", "a-2", "--hard"],
-        1,
-        "error: expected --yes or the name of the stream at a terminal, found neither",
+        2,
+        "error: expected --yes with --hard, or the name of the stream at a terminal, found neither",
     );
     folder.done(&["delete", "a-2", "--hard", "--yes"]);
     folder.refused(
@@ -83,6 +84,77 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
     let ran = folder.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("reserved names take only what the functions for retention"), "{}", ran.err);
+}
+
+/// A stream that never was gave words that are for programs, and could be ended for ever.
+#[test]
+fn a_stream_that_is_not_there_is_not_deleted() {
+    let folder = Folder::with([append("a-1", 1)]);
+    let none = "error: expected stream \"nope\", found none; see `es streams`";
+    folder.refused(&["delete", "nope"], 1, none);
+    folder.refused(&["delete", "nope", "--hard", "--yes"], 1, none);
+    let conflict = folder.run(&["delete", "nope", "--expect", "3"]);
+    assert_eq!(conflict.code, Some(3));
+    assert!(conflict.err.contains("stream \"nope\": expected revision 3, found no stream"), "{}", conflict.err);
+    let refused = folder.run(&["delete", "a-1", "--expect", "-1"]);
+    assert!(refused.err.contains("expected any, none, exists or a revision from 0, found -1"), "{}", refused.err);
+    assert_eq!(folder.json(&["info"])["head"], json!(1));
+}
+
+#[test]
+fn who_reads_what_is_hidden_is_told_why_nothing_is_there() {
+    let folder = Folder::with([append("a-1", 3), append("a-2", 1), append("b-1", 2)]);
+    folder.done(&["delete", "a-1", "--by", "ada", "--reason", "old\x1b[2J"]);
+    folder.done(&["delete", "a-2", "--hard", "--yes"]);
+    folder.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "9"]);
+    let told = |args: &[&str]| {
+        let ran = folder.run(args);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        ran.err
+    };
+    let soft = "note: stream \"a-1\" was deleted at position 7; its 3 events are not shown any more\n";
+    assert_eq!(told(&["read", "a-1"]), soft);
+    assert_eq!(told(&["read", "a-1", "--json"]), soft);
+    assert!(folder.lines(&["read", "a-1"]).is_empty());
+    assert!(told(&["read", "a-2"]).contains("was deleted for ever at position 8; its 1 event"));
+    assert!(told(&["read", "b-1"]).contains("stream \"b-1\": a rule hides all of its 2 events; see `es retain list`"));
+    folder.done(&["append", "a-1", "--type", "t", "--data", "1"]);
+    assert_eq!(told(&["read", "a-1", "--from", "9"]), "", "there is something, but not from there on");
+
+    let listed = folder.json(&["retain", "list"]);
+    assert_eq!((&listed["deleted"][0]["by"], &listed["deleted"][1].get("by")), (&json!("ada"), &None));
+    let words = folder.done(&["retain", "list"]);
+    assert!(words.contains("ada") && words.contains("old\u{fffd}[2J"), "{words}");
+}
+
+#[test]
+fn a_rule_that_hides_nothing_or_all_is_remarked_on() {
+    let folder = Folder::with([append("a-1", 3), append("a", 2), append("ab-1", 1)]);
+    let set = |args: &[&str]| folder.run(&[&["retain", "set"], args].concat());
+    let all = set(&["--category", "a", "--truncate-before", "5", "--json"]);
+    let said: Value = serde_json::from_str(&all.out).unwrap();
+    assert_eq!((&said["streams"], &said["events"], &said["hidden"]), (&json!(2), &json!(5), &json!(5)));
+    assert!(all.err.contains("note: nothing of category \"a\" is shown any more"), "{}", all.err);
+    for scope in [["--category", "sesion"], ["--stream", "a-7"]] {
+        let none = set(&[scope.as_slice(), &["--max-count", "1"]].concat());
+        assert!(none.err.starts_with("note: there is no event for "), "{}", none.err);
+    }
+    assert_eq!(set(&["--stream", "ab-1", "--max-count", "1"]).err, "");
+}
+
+#[test]
+fn a_dry_run_of_a_scavenge_says_what_it_would_remove() {
+    let folder = Folder::with([append("a-1", 3), append("a-2", 4), append("b-1", 2)]);
+    folder.done(&["retain", "set", "--category", "a", "--max-count", "1"]);
+    let export = folder.done(&["export"]);
+    let would = ["retain", "scavenge", "--dry-run"];
+    assert_eq!(folder.json(&would), json!({"events": 5, "streams": 2}));
+    assert_eq!(folder.done(&would), "would remove 5 events of 2 streams; nothing was written\n");
+    assert_eq!(folder.done(&["export"]), export);
+    assert_eq!(folder.json(&["retain", "scavenge"])["events"], json!(5));
+    assert_eq!(folder.json(&would), json!({"events": 0, "streams": 0}));
+    folder.done(&["delete", "b-1"]);
+    assert_eq!(folder.json(&would), json!({"events": 2, "streams": 1}));
 }
 
 /// The lines of an export without those of scavenge points, which each scavenge adds.

@@ -80,7 +80,11 @@ fn damage_is_listed_and_ends_with_4() {
     let ran = [vec!["export"], vec!["read", "a-1"]].map(|args| folder.run(&args)).into_iter();
     let ran = ran.max_by_key(|ran| ran.code).unwrap();
     assert_eq!(ran.code, Some(4));
-    assert!(ran.err.contains("`es --store DIR repair` shows what can be saved"), "{}", ran.err);
+    assert!(ran.err.contains("`es --store store repair` shows what can be saved"), "{}", ran.err);
+    // An export that fails leaves nothing behind that keeps a disk full.
+    if folder.run(&["export", "out.jsonl"]).code == Some(4) {
+        assert!(!folder.path("out.jsonl").exists() && !folder.path("out.jsonl.incomplete").exists());
+    }
 }
 
 #[test]

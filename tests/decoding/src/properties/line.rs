@@ -9,12 +9,20 @@ use crate::line::{self, Line};
 /// Lines, with any bytes as lines and as the choices for an event:
 ///
 /// - what is imported is exported as a line that is imported as the same, and from then on is the same line;
-/// - what is exported is imported as it was.
+/// - what is exported is imported as it was;
+/// - what is imported is an object, and a fault is somewhere on its line.
 pub fn lines(data: &[u8]) {
     // NOTE: a seed of many lines is read as what it is.
     for text in data.split(|byte| *byte == b'\n') {
-        if let Ok(line) = line::parse(text) {
-            read(&line);
+        match line::parse(text) {
+            Ok(line) => {
+                assert!(text.trim_ascii_start().starts_with(b"{"), "{}", String::from_utf8_lossy(text));
+                read(&line);
+            }
+            Err(fault) => {
+                let is_on_it = |column| (1..=text.len() + 1).contains(&column);
+                assert!(fault.column.is_none_or(is_on_it), "{fault:?}");
+            }
         }
     }
     let Ok(event) = made::event(&mut Unstructured::new(data)) else { return };
