@@ -69,7 +69,10 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
         Cf::Heads => {
             let stream = std::str::from_utf8(key).ok().and_then(|name| StreamId::new(name).ok());
             let stream = stream.ok_or_else(|| bad_name(cf, key))?;
-            let revision = key::decode_revision(value).unwrap_or(Revision::FIRST);
+            let revision = match key::decode_revision(value) {
+                Ok(revision) => revision,
+                Err(error) => return Ok(Some(error.to_string())),
+            };
             let record = database.get(Cf::Streams, &key::in_stream(&stream, revision), Tier::Any)?;
             let is_emptied = behind(revision) == Some(database.first_left(&stream, Tier::Any)?);
             Ok((record.is_none() && !is_emptied)
