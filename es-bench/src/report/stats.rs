@@ -30,10 +30,11 @@ impl Unit {
         matches!(self, Self::EventsPerSecond | Self::Flatness | Self::Share)
     }
 
-    /// How good a value is compared with another: 1 for as good, above for better.
+    /// How good a value is compared with another: 1 for as good, above for better. There is none with what is not above 0, as memory
+    /// that was given back meanwhile.
     pub(crate) fn ratio(self, value: f64, to: f64) -> Option<f64> {
         let ratio = if self.more_is_better() { value / to } else { to / value };
-        ratio.is_finite().then_some(ratio)
+        (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
         assert_eq!(Unit::Bytes.ratio(200.0, 100.0), Some(0.5));
         assert_eq!(Unit::Share.ratio(0.5, 0.25), Some(2.0));
         assert_eq!(Unit::EventsPerSecond.ratio(1.0, 0.0), None);
+        assert_eq!(Unit::Bytes.ratio(200.0, -8.0), None);
     }
 
     #[test]
