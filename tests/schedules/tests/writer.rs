@@ -30,9 +30,22 @@ const CALLERS: usize = 3;
 /// A disk that does not fail.
 const NO_END: usize = usize::MAX;
 
-/// Runs a test under many schedules, each on a stream of its own. Returns how often the thread handed back to a caller.
+/// Runs a test under many schedules. Returns how often the thread handed back to a caller.
 fn explore(body: impl Fn(&Ground, StreamId) + Send + Sync + 'static) -> u64 {
-    let schedules = std::env::var("ES_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let schedules: usize = std::env::var("ES_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let body: Arc<Body> = Arc::new(body);
+    // NOTE: not all in one store, because a scavenge looks at every rule that there was.
+    let parts = (0..schedules).step_by(PER_STORE).map(|done| PER_STORE.min(schedules - done));
+    parts.map(|part| explore_part(part, Arc::clone(&body))).sum()
+}
+
+type Body = dyn Fn(&Ground, StreamId) + Send + Sync;
+
+/// How many schedules share a store.
+const PER_STORE: usize = 1000;
+
+/// Runs a test under so many schedules, each on a stream of its own.
+fn explore_part(schedules: usize, body: Arc<Body>) -> u64 {
     let folder = tempfile::tempdir().expect("a folder");
     let ground = Ground::open(folder.path()).expect("it opens");
     let count = AtomicU64::new(0);
