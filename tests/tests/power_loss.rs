@@ -65,10 +65,12 @@ impl Folder<'_> {
             },
             Err(error) => Outcome::Lost(error.to_string()),
             Ok(contents) => match self.history.check(&contents) {
-                // NOTE: a torn end is normal, and no damage to who only looks either.
-                Ok(()) => {
-                    looked.map_or_else(|error| Outcome::Lost(format!("who only looks: {error}")), |_| Outcome::Whole)
-                }
+                // NOTE: a torn end is normal, and no damage to who only looks either; who finds no store makes none.
+                Ok(()) => match looked {
+                    Err(Refusal::Open(OpenError::NoSuchFolder { .. })) if contents.log.is_empty() => Outcome::Whole,
+                    Err(error) => Outcome::Lost(format!("who only looks: {error}")),
+                    Ok(_) => Outcome::Whole,
+                },
                 Err(error) => Outcome::Lost(format!("{} events lost: {error}", self.history.lost(&contents))),
             },
         }
