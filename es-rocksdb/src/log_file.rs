@@ -32,7 +32,9 @@ pub(crate) fn find_damaged_length(folder: &Path, is_one: fn(&str) -> bool) -> io
 /// The first record of these files that would be whole if one bit of its type were another, with its place. Such a type is that
 /// of an option which the store does not use; RocksDB was seen to read on for ever at one in a manifest.
 pub(crate) fn find_damaged_type(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
-    find(folder, is_one, damaged_type_in)
+    find(folder, is_one, |path| {
+        in_blocks(&mut File::open(path)?, |start, block| damaged_type(block).map(|at| start + at as u64))
+    })
 }
 
 /// The first of these files in which `look` finds a place, and the place.
@@ -58,15 +60,14 @@ fn find(
     Ok(None)
 }
 
-fn damaged_type_in(path: &Path) -> io::Result<Option<u64>> {
-    let (mut file, mut start, mut block) = (File::open(path)?, 0, Vec::new());
+/// Reads a file block by block, with the place of each, until `take` gives something.
+fn in_blocks<T>(file: &mut File, mut take: impl FnMut(u64, &mut [u8]) -> Option<T>) -> io::Result<Option<T>> {
+    let (mut start, mut block) = (0, Vec::new());
     loop {
         block.clear();
-        if (&mut file).take(BLOCK_LEN).read_to_end(&mut block)? == 0 {
-            return Ok(None);
-        }
-        if let Some(at) = damaged_type(&block) {
-            return Ok(Some(start + at as u64));
+        (&mut *file).take(BLOCK_LEN).read_to_end(&mut block)?;
+        if let Some(taken) = take(start, &mut block) {
+            return Ok(Some(taken));
         }
         // NOTE: what a service adds just now must not be taken for the beginning of a block.
         if (block.len() as u64) < BLOCK_LEN {

@@ -126,11 +126,6 @@ pub(crate) fn verify(
     Ok(verifier.found)
 }
 
-/// The revision behind one that was read from the disk, which may be the largest there is.
-fn behind(revision: Revision) -> Option<Revision> {
-    revision.get().checked_add(1).map(Revision::new)
-}
-
 struct Verifier<'a> {
     database: &'a Database,
     progress: Progress<'a>,
@@ -300,8 +295,7 @@ impl Verifier<'_> {
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
             self.found.note(decode_in(&stream, revision, &record, &mut decoder))?;
             let expected = match &last {
-                // NOTE: behind the last that there can be, no other has its number.
-                Some((known, last)) if *known == stream => behind(*last).unwrap_or(*last),
+                Some((known, last)) if *known == stream => last.next(),
                 _ => {
                     self.head(last.take())?;
                     self.found.streams += 1;

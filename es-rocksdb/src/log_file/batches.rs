@@ -6,10 +6,10 @@
 //! other tell.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 
-use super::{BLOCK_LEN, HEADER_LEN, TYPES, is_whole, length_of, mend_record};
+use super::{HEADER_LEN, TYPES, in_blocks, is_whole, length_of, mend_record};
 
 /// What a batch begins with: the number of its first change, and how many there are.
 const BATCH_HEAD: usize = 8 + 4;
@@ -92,17 +92,11 @@ impl Survey {
 
 impl OneFile {
     fn read(mut file: File) -> io::Result<Self> {
-        let (mut found, mut part, mut block) = (Self::default(), None, Vec::new());
-        for start in (0..).step_by(BLOCK_LEN as usize) {
-            // NOTE: to its place each time, because a file that is written to may end within a block now and behind it later.
-            file.seek(SeekFrom::Start(start))?;
-            block.clear();
-            (&mut file).take(BLOCK_LEN).read_to_end(&mut block)?;
-            found.take_block(start, &mut block, &mut part);
-            if (block.len() as u64) < BLOCK_LEN {
-                break;
-            }
-        }
+        let (mut found, mut part) = (Self::default(), None);
+        in_blocks(&mut file, |start, block| {
+            found.take_block(start, block, &mut part);
+            None::<()>
+        })?;
         Ok(found)
     }
 
@@ -165,6 +159,7 @@ impl OneFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BLOCK_LEN;
     use super::super::tests::record_of;
     use super::*;
 

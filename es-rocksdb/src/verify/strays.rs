@@ -3,7 +3,7 @@
 use es_core::{EventId, Position, Revision, StoreError, StreamId, Table};
 use uuid::Uuid;
 
-use super::{Verifier, behind};
+use super::Verifier;
 use crate::database::{Database, Tier, bad_name, missing_event};
 use crate::key::{self, ID_LEN, NUMBER_LEN, SEPARATOR};
 use crate::record::Decoder;
@@ -74,7 +74,7 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
                 Err(error) => return Ok(Some(error.to_string())),
             };
             let record = database.get(Cf::Streams, &key::in_stream(&stream, revision), Tier::Any)?;
-            let is_emptied = behind(revision) == Some(database.first_left(&stream, Tier::Any)?);
+            let is_emptied = database.first_left(&stream, Tier::Any)? == revision.next();
             Ok((record.is_none() && !is_emptied)
                 .then(|| format!("expected an event at revision {revision}, found none")))
         }
