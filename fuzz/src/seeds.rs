@@ -1,4 +1,4 @@
-//! Writes the inputs that a target begins with: `seeds records|keys|lines FOLDER`.
+//! Writes the inputs that a target begins with: `seeds records|keys|lines|imports FOLDER`.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ fn main() -> std::io::Result<()> {
         [target, folder] if target == "records" => (Target::Records, folder),
         [target, folder] if target == "keys" => (Target::Keys, folder),
         [target, folder] if target == "lines" => (Target::Lines, folder),
-        _ => return Err(std::io::Error::other(format!("expected records|keys|lines FOLDER, found {arguments:?}"))),
+        [target, folder] if target == "imports" => (Target::Imports, folder),
+        _ => return Err(std::io::Error::other(format!("expected records|keys|lines|imports FOLDER, found {arguments:?}"))),
     };
     std::fs::create_dir_all(folder)?;
     for (number, seed) in (1..).zip(seeds(target)) {

@@ -70,6 +70,11 @@ fn lines_hold() {
     holds(Target::Lines, properties::lines);
 }
 
+#[test]
+fn imports_hold() {
+    holds(Target::Imports, properties::imports);
+}
+
 /// Each bit of each record to begin with, and not only one.
 #[test]
 fn every_flipped_bit_of_a_record_is_refused_or_changes_nothing() {
@@ -85,5 +90,6 @@ proptest! {
         properties::records(&data);
         properties::keys(&data);
         properties::lines(&data);
+        properties::imports(&data);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// projections, groups, backups, fuzzing. As they come they take most of a day; a table at the end says what became of each.
     Soak(SoakArgs),
 
-    /// Fuzz what decodes bytes: records, keys, lines. Installs cargo-fuzz into the target folder where it is missing.
+    /// Fuzz what decodes bytes: records, keys, lines, imports. Installs cargo-fuzz into the target folder where it is missing.
     Fuzz {
         /// For how long each target runs. The long form is an hour: 3600.
         #[arg(long, default_value_t = 60)]

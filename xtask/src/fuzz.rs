@@ -24,16 +24,19 @@ pub(crate) enum Target {
     Keys,
     /// Lines of `es import` and `es export`.
     Lines,
+    /// Files of `es import`, their lines into commits.
+    Imports,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 3] = [Self::Records, Self::Keys, Self::Lines];
+    pub(crate) const ALL: [Self; 4] = [Self::Records, Self::Keys, Self::Lines, Self::Imports];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Records => "records",
             Self::Keys => "keys",
             Self::Lines => "lines",
+            Self::Imports => "imports",
         }
     }
 
@@ -42,6 +45,7 @@ impl Target {
             Self::Records => "fuzzed records",
             Self::Keys => "fuzzed keys",
             Self::Lines => "fuzzed lines",
+            Self::Imports => "fuzzed imports",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::lines::Input;
+use super::input::Input;
 use crate::answer::quoted;
 use crate::line::Fault;
 

@@ -1,9 +1,13 @@
 //! Lines into commits.
 
+use std::collections::HashSet;
+
 use es_core::retention::REMOVED;
-use es_core::store::{InvalidCommit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_PAYLOAD_BYTES, MAX_TAGS};
-use es_core::{Commit, NewEvent, StreamId, Timestamp};
-use es_rocksdb::Recorded;
+use es_core::store::{
+    InvalidCommit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
+    MAX_TAGS,
+};
+use es_core::{Commit, EventId, NewEvent, StreamId, Timestamp};
 
 use crate::line::{Fault, Line};
 
@@ -16,6 +20,7 @@ pub(super) struct Group {
     size: u32,
     recorded_at: Option<Timestamp>,
     events: Vec<(StreamId, NewEvent)>,
+    ids: HashSet<EventId>,
     bytes: usize,
     lines: Vec<(u64, Vec<u8>)>,
 }
@@ -23,7 +28,9 @@ pub(super) struct Group {
 /// A commit, and the lines that it is made of.
 #[derive(Debug)]
 pub(super) struct Grouped {
-    pub(super) recorded: Recorded,
+    pub(super) commit: Commit,
+    /// When it was recorded first; `None` says "now".
+    pub(super) at: Option<Timestamp>,
     pub(super) lines: Vec<(u64, Vec<u8>)>,
 }
 
@@ -43,6 +50,13 @@ fn fault(invalid: &InvalidCommit) -> Fault {
         InvalidCommit::ContentTypeLength { found, .. } => {
             format!("expected a content_type of 1 to 255 bytes, found {found}")
         }
+        InvalidCommit::Metadata { found, .. } => format!(
+            "expected metadata of at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found {found}"
+        ),
+        InvalidCommit::Reserved { found, .. } => format!(
+            "expected a stream and a type that are not reserved, or what the functions for retention write, found {found}"
+        ),
+        InvalidCommit::SameIdTwice { id } => format!("expected an id of its own in its commit, found {id} again"),
         other => other.to_string(),
     })
 }
@@ -58,6 +72,7 @@ impl Group {
         self.size = size;
         self.recorded_at = line.recorded_at;
         self.bytes += line.event.payload.len();
+        self.ids.insert(line.event.id);
         self.events.push((line.stream, line.event));
         self.lines.push((number, text.to_vec()));
         if self.events.len() < size as usize {
@@ -65,8 +80,13 @@ impl Group {
         }
         let Self { recorded_at: at, events, lines, .. } = std::mem::take(self);
         let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| append(commit, stream, event));
-        commit.validate().map_err(|invalid| fault(&invalid))?;
-        Ok(Some(Grouped { recorded: Recorded { commit, at }, lines }))
+        match commit.validate() {
+            Ok(()) => Ok(Some(Grouped { commit, at, lines })),
+            Err(invalid) => {
+                self.lines = lines;
+                Err(fault(&invalid))
+            }
+        }
     }
 
     /// Whether a line can be the next of the commit.
@@ -85,6 +105,9 @@ impl Group {
         if self.bytes + line.event.payload.len() > MAX_COMMIT_BYTES {
             return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_BYTES} bytes, found more")));
         }
+        if self.ids.contains(&line.event.id) {
+            return Err(fault(&InvalidCommit::SameIdTwice { id: line.event.id }));
+        }
         if expected > 0 && line.recorded_at != self.recorded_at {
             return Err(Fault::new("expected the recorded_at of its commit, found another"));
         }
@@ -94,8 +117,8 @@ impl Group {
         Ok(())
     }
 
-    /// The lines of the commit so far.
-    pub(super) fn lines(&self) -> Vec<(u64, Vec<u8>)> {
-        self.lines.clone()
+    /// Gives up the commit so far: its lines.
+    pub(super) fn give_up(&mut self) -> Vec<(u64, Vec<u8>)> {
+        std::mem::take(self).lines
     }
 }

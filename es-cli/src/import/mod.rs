@@ -2,33 +2,38 @@
 //!
 //! ```text
 //!   file ── lines ──► parse ──► commits ──► batch, shared waits for the disk ──► store
-//!                       │                     │
-//!                       └── bad line ─────────┴──► end of the import, or the list of --skip-bad
+//!                       │          │          │
+//!                       └── bad ───┴── lines ─┴──► end of the import, or the list of --skip-bad
 //! ```
 //!
 //! A commit is what must be repeated whole to be recognized. So its borders must not depend on where an import was
 //! killed, or on the size of its batches: a line is a commit of its own unless its `commit` says otherwise.
 
 mod advice;
+mod commits;
 mod group;
+mod input;
 mod lines;
 mod skipped;
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use es_core::{CommitError, Conflict};
-use es_rocksdb::{Options, Replay};
+use es_rocksdb::{Options, Recorded, Replay};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::line;
 use crate::progress::Bar;
 use advice::Advice;
-use group::{Group, Grouped};
-use lines::{Input, Lines};
+use commits::{Bad, Commits, Found};
+use group::Grouped;
+use input::Input;
 use skipped::Skipped;
 
+/// The longest line, in bytes: the largest payload in base64, with room for all else.
+const MAX_LINE_BYTES: usize = 32 * 1024 * 1024;
 /// The most bytes of payloads in a batch, except where one commit has more.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
@@ -100,13 +105,12 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
         advice: Advice::new(store, &input),
         file: input.name.clone(),
         batch_commits: import.batch,
-        group: Group::default(),
         batch: Vec::new(),
         bytes: 0,
         skipped,
         summary: Summary::default(),
     };
-    let done = importer.all(Lines::new(input), &bar).await;
+    let done = importer.all(Commits::new(input.reader, MAX_LINE_BYTES), &bar).await;
     drop(bar);
     let head = importer.replay.head().await;
     let closed = importer.replay.close().await;
@@ -122,7 +126,6 @@ struct Importer {
     advice: Advice,
     file: PathBuf,
     batch_commits: usize,
-    group: Group,
     batch: Vec<Grouped>,
     bytes: usize,
     skipped: Option<Skipped>,
@@ -130,48 +133,34 @@ struct Importer {
 }
 
 impl Importer {
-    async fn all(&mut self, mut lines: Lines, bar: &Bar) -> Result<(), Failure> {
-        while let Some(text) = lines.next().map_err(|source| Failure::io("read", &self.file, source))? {
-            self.summary.lines += 1;
-            let (number, text) = (text.number, text.bytes);
-            let parsed = if text.len() > lines::MAX_LINE_BYTES {
-                Err(line::Fault::new(format!("expected at most {} bytes in a line, found more", lines::MAX_LINE_BYTES)))
-            } else {
-                line::parse(text)
-            };
-            let parsed = parsed.map_err(|fault| if number == 1 { self.advice.on_first(text, fault) } else { fault });
-            let taken = parsed.and_then(|line| self.group.take(number, text, line));
-            match taken {
-                Ok(None) => {}
-                Ok(Some(commit)) => self.add(commit).await?,
-                Err(fault) => self.refuse(number, text.to_vec(), fault).await?,
+    async fn all(&mut self, mut commits: Commits<impl Read>, bar: &Bar) -> Result<(), Failure> {
+        while let Some(found) = commits.next().map_err(|source| Failure::io("read", &self.file, source))? {
+            match found {
+                Found::Commit(commit) => self.add(commit).await?,
+                Found::Bad(bad) => self.refuse(bad).await?,
             }
-            bar.to(lines.bytes_read());
+            bar.to(commits.bytes_read());
         }
-        if let Some((number, text)) = self.group.lines().into_iter().next_back() {
-            let fault = line::Fault::new("expected the rest of its commit behind it, found the end of the file");
-            self.refuse(number, text, fault).await?;
-        }
+        self.summary.lines = commits.lines_read();
         self.write().await
     }
 
     async fn add(&mut self, commit: Grouped) -> Result<(), Failure> {
-        self.bytes += commit.recorded.commit.bytes();
+        self.bytes += commit.commit.bytes();
         self.batch.push(commit);
         if self.batch.len() >= self.batch_commits || self.bytes >= BATCH_BYTES { self.write().await } else { Ok(()) }
     }
 
     /// A line is bad, and with it the lines before it that belong to its commit.
-    async fn refuse(&mut self, number: u64, text: Vec<u8>, fault: line::Fault) -> Result<(), Failure> {
-        let others = self.group.lines();
-        self.group = Group::default();
+    async fn refuse(&mut self, Bad { number, text, fault, before }: Bad) -> Result<(), Failure> {
+        let fault = if number == 1 { self.advice.on_first(&text, fault) } else { fault };
         let bad = self.bad(number, fault.column, fault.message, false);
         if self.skipped.is_none() {
             // ORDER: what stands before it is written before the import ends.
             self.write().await?;
             return Err(bad.into());
         }
-        for (other, text) in others.into_iter().filter(|(other, _)| *other != number) {
+        for (other, text) in before {
             let message = format!("expected its commit to be whole, found line {number} to be bad");
             self.list(&self.bad(other, None, message, false), &text)?;
         }
@@ -191,7 +180,7 @@ impl Importer {
         self.bytes = 0;
         let batch = std::mem::take(&mut self.batch);
         let (lines, commits): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|commit| (commit.lines, commit.recorded)).unzip();
+            batch.into_iter().map(|Grouped { commit, at, lines }| (lines, Recorded { commit, at })).unzip();
         let answers = self.replay.write(commits).await;
         let mut first = None;
         for (lines, answer) in lines.into_iter().zip(answers) {

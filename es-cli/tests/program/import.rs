@@ -71,6 +71,36 @@ fn a_commit_is_whole_or_not_there() {
     assert_eq!(bad[1]["error"], json!("expected event 1 of 2 of a commit, found event 0 of 1"));
 }
 
+/// The lines before the last of such a commit were neither imported nor listed.
+#[test]
+fn an_id_that_a_commit_has_twice_is_bad_in_its_line_and_every_line_of_the_commit_is_listed() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", [part(1, 0, 3), part(1, 1, 3), part(2, 2, 3), line(3, "a-1")].concat());
+    folder.refused(
+        &["import", "in.jsonl"],
+        1,
+        "error: in.jsonl:2: expected an id of its own in its commit, found 00000000-0000-8000-8000-000000000001 again; the \
+         import stopped: 0 events added, 0 already there",
+    );
+    let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 0, "skipped": 3, "head": 1}));
+    let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(field(&bad, "line"), [1, 2, 3]);
+}
+
+/// Behind so much space that the line was cut in it, anything was taken for a part of the space.
+#[test]
+fn a_line_is_too_long_even_if_the_longest_part_of_it_is_space() {
+    let folder = Folder::new();
+    let space = " ".repeat(32 * 1024 * 1024);
+    folder.write("in.jsonl", [line(1, "a-1").trim_end(), &space, "and more\n", &space, &line(2, "a-1")].concat());
+    let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!((&summary["added"], &summary["skipped"]), (&json!(0), &json!(2)));
+    let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(field(&bad, "line"), [1, 2]);
+    assert_eq!(field(&bad, "error"), ["expected at most 33554432 bytes in a line, found more"; 2]);
+}
+
 #[test]
 fn a_repeat_adds_nothing_whatever_the_size_of_the_batches() {
     let folder = Folder::new();

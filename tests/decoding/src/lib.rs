@@ -1,5 +1,5 @@
 //! What decodes bytes that this program did not just write, without RocksDB: records and keys of the store, and the lines
-//! that `es` imports; with the properties that must hold of them for any bytes.
+//! and files that `es` imports; with the properties that must hold of them for any bytes.
 //!
 //! - [`properties`]: the properties, each a function of bytes that panics where it does not hold;
 //! - [`seeds`]: inputs to begin with, made and not kept.
@@ -8,11 +8,19 @@
 //! instruments them without a build of RocksDB. Two use this crate: `tests/tests/decoding.rs` runs the properties on every
 //! test run, over seeds, changed seeds and random bytes; the targets in `fuzz/` hand them to libFuzzer.
 
+#[path = "../../../es-cli/src/import/commits.rs"]
+#[allow(dead_code, reason = "a test does not need all of it")]
+mod commits;
+#[path = "../../../es-cli/src/import/group.rs"]
+mod group;
 #[path = "../../../es-rocksdb/src/key.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a test does not need all of it")]
 mod key;
 #[path = "../../../es-cli/src/line.rs"]
 pub mod line;
+#[path = "../../../es-cli/src/import/lines.rs"]
+#[allow(dead_code, reason = "a test does not need all of it")]
+mod lines;
 pub mod properties;
 #[path = "../../../es-rocksdb/src/record.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a test does not need all of it")]

@@ -16,6 +16,8 @@ pub enum Target {
     Keys,
     /// [`lines`](crate::properties::lines)
     Lines,
+    /// [`imports`](crate::properties::imports)
+    Imports,
 }
 
 /// Some dozens of inputs.
@@ -25,6 +27,7 @@ pub fn seeds(target: Target) -> Vec<Vec<u8>> {
     match target {
         Target::Keys => choices.chain([vec![0; 8], vec![0xff; 8], b"a\0\0\0\0\0\0\0\0\x07".to_vec()]).collect(),
         Target::Records => choices.chain(events().iter().map(written)).collect(),
+        Target::Imports => choices.chain(files()).collect(),
         Target::Lines => {
             let written = events().into_iter().map(|event| {
                 let mut text = Vec::new();
@@ -58,4 +61,29 @@ fn choices(seed: u64) -> Vec<u8> {
 fn events() -> Vec<RecordedEvent> {
     let made = (0..24).filter_map(|seed| made::event(&mut Unstructured::new(&choices(seed))).ok());
     made.map(|event| RecordedEvent { content_type: ContentType::Json, ..event.clone() }).collect()
+}
+
+/// Files of some commits, and of lines that are nearly some. The first byte says how long a line may be.
+fn files() -> Vec<Vec<u8>> {
+    let line = |id: u32, more: &str| {
+        let id_of_event = format!("00000000-0000-8000-8000-{id:012}");
+        format!(r#"{{"stream":"a-{}","type":"t","id":"{id_of_event}","data":{id}{more}}}"#, id % 2)
+    };
+    let part = |id, index, size| line(id, &format!(r#","commit":{{"index":{index},"size":{size}}}"#));
+    let at = |line: String, day: u32| {
+        line.replace("\"data\"", &format!(r#""recorded_at":"2016-12-{day}T23:59:60Z","data""#))
+    };
+    let mark = "\u{feff}".to_owned();
+    let files = [
+        [line(1, ""), at(line(2, ""), 31), line(3, r#","tags":["a"]"#)].join("\n"),
+        [line(1, ""), part(2, 0, 2), part(3, 1, 2), line(4, "")].join("\n"),
+        [mark.clone() + &part(1, 0, 3), part(2, 1, 3), String::new(), part(3, 2, 3)].join("\r\n"),
+        [part(1, 0, 2), part(1, 1, 2), part(2, 0, 2), line(3, ""), part(4, 0, 2)].join("\n"),
+        [part(1, 0, 3), part(2, 1, 2), line(3, ""), mark + &line(4, "")].join("\n"),
+        [at(part(1, 0, 2), 30), at(part(2, 1, 2), 31)].join("\n"),
+        // NOTE: space to the longest line, and behind it something else.
+        line(1, "") + &" ".repeat(2_000) + &line(2, ""),
+        " ".repeat(2_000) + &line(1, ""),
+    ];
+    files.into_iter().map(|file| format!("\u{7f}{file}\n").into_bytes()).collect()
 }

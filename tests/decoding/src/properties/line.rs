@@ -44,7 +44,7 @@ fn read(line: &Line) {
 }
 
 /// The line, without its end, which nothing else on it may look like.
-fn written(event: &RecordedEvent) -> Vec<u8> {
+pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
     let mut text = Vec::new();
     line::write(event, &mut text).expect("memory takes it");
     assert_eq!(text.pop(), Some(b'\n'));

@@ -1,0 +1,37 @@
+//! A file, or standard input.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+
+/// Where lines come from.
+pub(super) struct Input {
+    /// What it is called in messages.
+    pub(super) name: PathBuf,
+    /// How many bytes it has, where that is known.
+    pub(super) length: Option<u64>,
+    pub(super) is_stdin: bool,
+    pub(super) reader: Box<dyn Read + Send>,
+}
+
+impl Input {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        if path.as_os_str() == "-" {
+            let reader = Box::new(io::stdin());
+            return Ok(Self { name: "standard input".into(), length: None, is_stdin: true, reader });
+        }
+        let refused = |source| Failure::io("open", path, source);
+        let file = File::open(path).map_err(refused)?;
+        let metadata = file.metadata().map_err(refused)?;
+        if metadata.is_dir() {
+            return Err(Failure::Input(format!(
+                "expected a file of lines of JSON, found a folder: {}",
+                path.display()
+            )));
+        }
+        let length = metadata.is_file().then_some(metadata.len());
+        Ok(Self { name: path.to_owned(), length, is_stdin: false, reader: Box::new(file) })
+    }
+}

@@ -1,0 +1,233 @@
+//! Files of `es import`: what becomes of their lines.
+
+use std::io::{self, Read};
+
+use arbitrary::{Result, Unstructured};
+use chrono::DateTime;
+use es_core::{CommitPart, EventId, NewEvent, RecordedEvent, StreamId};
+use uuid::Uuid;
+
+use super::made;
+use crate::commits::{Commits, Found};
+use crate::line::{self, Line};
+
+/// Files, with any bytes as a file and as the choices for one:
+///
+/// - each line that is not empty is in one commit or is bad, in the order of the file, and no line is both;
+/// - a commit is what its lines say, whole, and such as a store takes;
+/// - where a commit ends depends neither on the pieces in which a file is read nor on what comes later in it, so that an import
+///   that was killed finds the commits that it has written again;
+/// - what is exported is imported as the same commits, and a line among them that is none takes only its own commit with it.
+pub fn imports(data: &[u8]) {
+    let (longest, file) = data.split_first().map_or((0, data), |(first, file)| (usize::from(*first) * 8, file));
+    any_file(file, longest);
+    any_file(data, data.len());
+    // NOTE: an error says that the bytes are used up.
+    let _ = exported(data);
+}
+
+/// What became of some lines, by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Commit(Vec<u64>),
+    Bad { before: Vec<u64>, number: u64, fault: line::Fault },
+}
+
+impl Fate {
+    fn numbers(&self) -> Vec<u64> {
+        match self {
+            Self::Commit(numbers) => numbers.clone(),
+            Self::Bad { before, number, .. } => before.iter().chain([number]).copied().collect(),
+        }
+    }
+
+    /// Whether it is bad because the file ends.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Bad { fault, .. } if fault.message.ends_with("found the end of the file"))
+    }
+}
+
+fn found(reader: impl Read, longest: usize) -> Vec<Found> {
+    let mut commits = Commits::new(reader, longest);
+    std::iter::from_fn(|| commits.next().expect("memory can be read")).collect()
+}
+
+fn numbers(lines: &[(u64, Vec<u8>)]) -> Vec<u64> {
+    lines.iter().map(|(number, _)| *number).collect()
+}
+
+fn fates(found: &[Found]) -> Vec<Fate> {
+    let fate = |found: &Found| match found {
+        Found::Commit(commit) => Fate::Commit(numbers(&commit.lines)),
+        Found::Bad(bad) => Fate::Bad { before: numbers(&bad.before), number: bad.number, fault: bad.fault.clone() },
+    };
+    found.iter().map(fate).collect()
+}
+
+fn any_file(file: &[u8], longest: usize) {
+    let all = found(file, longest);
+    let fates = fates(&all);
+    let taken: Vec<u64> = fates.iter().flat_map(Fate::numbers).collect();
+    let there: Vec<u64> =
+        (1..).zip(lines_of(file)).filter(|(_, line)| line.is_there(longest)).map(|(n, _)| n).collect();
+    assert_eq!(taken, there, "each line that is not empty has one fate, in order: {fates:?}");
+    all.iter().for_each(|found| is_as_its_lines_say(found, file, longest));
+
+    let step = file.len() % 7 + 1;
+    assert_eq!(self::fates(&found(Pieces { rest: file, step }, longest)), fates, "read in pieces of {step}");
+    let ends: Vec<usize> = (1..).zip(file).filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end).collect();
+    let Some(end) = ends.get(file.len() % ends.len().max(1)) else { return };
+    let mut begun = self::fates(&found(&file[..*end], longest));
+    if begun.last().is_some_and(Fate::is_end) {
+        begun.pop();
+    }
+    assert_eq!(begun, fates[..begun.len()], "the first {end} bytes are other commits than in the whole");
+}
+
+/// A line as it stands in a file, without its end and the mark that a file may begin with.
+struct Raw<'a> {
+    bytes: &'a [u8],
+    has_mark: bool,
+}
+
+impl Raw<'_> {
+    fn is_too_long(&self, longest: usize) -> bool {
+        let mark = if self.has_mark { 3 } else { 0 };
+        self.bytes.strip_suffix(b"\r").unwrap_or(self.bytes).len() + mark > longest
+    }
+
+    fn is_there(&self, longest: usize) -> bool {
+        self.is_too_long(longest) || !self.bytes.trim_ascii().is_empty()
+    }
+}
+
+fn lines_of(file: &[u8]) -> impl Iterator<Item = Raw<'_>> {
+    let without_mark = file.strip_prefix(b"\xef\xbb\xbf");
+    let lines = without_mark.unwrap_or(file).split(|byte| *byte == b'\n');
+    (0..).zip(lines).map(move |(at, bytes)| Raw { bytes, has_mark: at == 0 && without_mark.is_some() })
+}
+
+fn is_as_its_lines_say(found: &Found, file: &[u8], longest: usize) {
+    let raw =
+        |number: u64| lines_of(file).nth(usize::try_from(number - 1).expect("small")).expect("a line of the file");
+    match found {
+        Found::Bad(bad) => {
+            let is_on_it = |column| (1..=bad.text.len() + 1).contains(&column);
+            assert!(bad.fault.column.is_none_or(is_on_it), "{bad:?}");
+            assert!(!bad.fault.message.contains('\n'), "{bad:?}");
+        }
+        Found::Commit(commit) => {
+            assert_eq!(commit.commit.validate(), Ok(()));
+            assert_eq!(commit.commit.events().len(), commit.lines.len());
+            for (index, ((number, text), event)) in (0..).zip(commit.lines.iter().zip(commit.commit.events())) {
+                let raw = raw(*number);
+                assert!(!raw.is_too_long(longest), "line {number} is too long");
+                assert_eq!(raw.bytes.trim_ascii_end(), text, "line {number}");
+                let line = line::parse(text).expect("a line of a commit is one");
+                assert_eq!(line.part.unwrap_or(CommitPart { index: 0, size: 1 }).index, index);
+                assert_eq!(line.part.map_or(1, |part| part.size) as usize, commit.lines.len());
+                assert_eq!(line.recorded_at, commit.at);
+                // NOTE: a line without an id gets another one each time.
+                let Line { stream, event: said, .. } = line;
+                let said = if has_id(text) { said } else { NewEvent { id: event.1.id, ..said } };
+                assert_eq!((stream, as_appended(said)), *event, "line {number}");
+            }
+        }
+    }
+}
+
+fn has_id(text: &[u8]) -> bool {
+    let (one, other) = (line::parse(text), line::parse(text));
+    one.is_ok_and(|one| other.is_ok_and(|other| one.event.id == other.event.id))
+}
+
+/// What a commit has for an event that is gone, and for any other the event itself.
+fn as_appended(event: NewEvent) -> NewEvent {
+    if event.event_type == es_core::retention::REMOVED {
+        let stream = StreamId::new("-").expect("a name is a stream");
+        let commit = es_core::Commit::new().append_removed(stream, event.id);
+        return commit.events()[0].1.clone();
+    }
+    event
+}
+
+/// Bytes that come so many at a time.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    step: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (now, later) = self.rest.split_at(self.step.min(self.rest.len()).min(buffer.len()));
+        buffer[..now.len()].copy_from_slice(now);
+        self.rest = later;
+        Ok(now.len())
+    }
+}
+
+/// Events as they stand in a log, in commits, with an id for each.
+fn made_commits(from: &mut Unstructured<'_>) -> Result<Vec<Vec<RecordedEvent>>> {
+    let mut id = 0;
+    let mut commits = Vec::new();
+    for _ in 0..from.int_in_range(1..=4)? {
+        let size = from.int_in_range(1..=3)?;
+        // NOTE: before the year 2005, because no time is taken that is in the future.
+        let recorded_at = DateTime::from_timestamp(i64::from(from.arbitrary::<u32>()? >> 2), 0).expect("in range");
+        let mut events = Vec::new();
+        for index in 0..size {
+            id += 1;
+            let event = made::event(from)?;
+            let part = CommitPart { index, size };
+            events.push(RecordedEvent { id: EventId::from_uuid(Uuid::from_u128(id)), part, recorded_at, ..event });
+        }
+        commits.push(events);
+    }
+    Ok(commits)
+}
+
+/// Commits as a file: with a mark or without, with empty lines, and with the ends of lines that some systems have.
+fn exported(data: &[u8]) -> Result<()> {
+    let mut choices = Unstructured::new(data);
+    let from = &mut choices;
+    let end: &[u8] = if from.arbitrary()? { b"\n" } else { b" \r\n" };
+    let mark: &[u8] = if from.arbitrary()? { b"\xef\xbb\xbf" } else { b"" };
+    let is_spaced = from.arbitrary()?;
+    let cut: usize = from.arbitrary()?;
+    let commits = made_commits(from)?;
+    let lines: Vec<Vec<u8>> = commits.iter().flatten().map(super::line::written).collect();
+    let file = |lines: &[Vec<u8>]| {
+        let ended = lines.iter().flat_map(|line| [line.as_slice(), end, if is_spaced { end } else { b"" }]);
+        std::iter::once(mark).chain(ended).flatten().copied().collect::<Vec<u8>>()
+    };
+    let written = file(&lines);
+    let read = found(written.as_slice(), written.len());
+    assert_eq!(read.len(), commits.len(), "{read:?}");
+    read.iter().zip(&commits).for_each(|(found, events)| is_commit(found, events));
+
+    let at = cut % (lines.len() + 1);
+    let mut spoiled = lines.clone();
+    spoiled.insert(at, b"no line of events".to_vec());
+    let spoiled = file(&spoiled);
+    let read = found(spoiled.as_slice(), spoiled.len());
+    let mut first = 0;
+    let mut whole = read.iter().filter(|found| matches!(found, Found::Commit(_)));
+    for events in &commits {
+        let lines = first..first + events.len();
+        // NOTE: at the first of its lines, it stands before the commit.
+        if !(lines.start + 1..lines.end).contains(&at) {
+            is_commit(whole.next().expect("a commit that is whole is found"), events);
+        }
+        first = lines.end;
+    }
+    assert!(whole.next().is_none(), "{read:?}");
+    Ok(())
+}
+
+fn is_commit(found: &Found, events: &[RecordedEvent]) {
+    let Found::Commit(commit) = found else { panic!("expected a commit of {events:?}, found {found:?}") };
+    assert_eq!(commit.at, events.first().map(|event| event.recorded_at));
+    let expected: Vec<_> =
+        events.iter().map(|event| (event.stream.clone(), as_appended(made::as_new(event)))).collect();
+    assert_eq!(commit.commit.events(), expected);
+}
