@@ -324,6 +324,14 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// About how many bytes of memory it holds: its payload, its names, tags and metadata, and itself. What bounds how many events
+    /// wait is to count this.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let words = self.stream.as_str().len() + self.event_type.as_str().len() + self.content_type.as_str().len();
+        size_of::<Self>() + self.payload.len() + words + crate::weight::labels(&self.tags, &self.metadata)
+    }
+
     /// What stands in the place of an event that was [removed](crate::retention): nothing of its content. For those who write
     /// a store; reads do not return it.
     #[must_use]

@@ -156,6 +156,7 @@ pub mod testing;
 mod typed;
 mod variant;
 pub mod view;
+mod weight;
 
 #[doc(hidden)]
 #[path = "private.rs"]

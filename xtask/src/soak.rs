@@ -30,8 +30,10 @@ struct Outcome {
 
 /// How many events the loan log has.
 const LOANS: u32 = 262_200;
+/// To how many streams the memory is watched.
+const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [Stage; 13] {
+fn stages(args: &SoakArgs) -> [Stage; 14] {
     let stage = |name, test, variable, rounds, unit| Stage { name, test, variable, rounds, unit };
     [
         stage("killed processes", ["es-tests", "kill", ""], "ES_CRASH_CYCLES", args.cycles, "kills"),
@@ -46,6 +48,7 @@ fn stages(args: &SoakArgs) -> [Stage; 13] {
         stage("consumer groups", ["es-tests", "group", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("reactors", ["es-tests", "reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("the loan log", ["es-cli", "program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
+        stage("memory", ["es-tests", "memory", ""], "ES_STREAMS", STREAMS, "streams"),
         stage("killed backups", ["es-cli", "program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }

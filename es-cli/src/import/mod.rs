@@ -34,7 +34,7 @@ use skipped::Skipped;
 
 /// The longest line, in bytes: the largest payload in base64, with room for all else.
 const MAX_LINE_BYTES: usize = 32 * 1024 * 1024;
-/// The most bytes of payloads in a batch, except where one commit has more.
+/// The most bytes of lines in a batch, except where one commit has more.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A line that is not what it must be.
@@ -146,7 +146,7 @@ impl Importer {
     }
 
     async fn add(&mut self, commit: Grouped) -> Result<(), Failure> {
-        self.bytes += commit.commit.bytes();
+        self.bytes += commit.lines.iter().map(|(_, text)| text.len()).sum::<usize>();
         self.batch.push(commit);
         if self.batch.len() >= self.batch_commits || self.bytes >= BATCH_BYTES { self.write().await } else { Ok(()) }
     }

@@ -9,6 +9,7 @@ use crate::projection::check_audit;
 use crate::retention;
 use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::{InvalidCommit, Query};
+use crate::weight::labels;
 
 /// The most events of one commit.
 pub const MAX_COMMIT_EVENTS: usize = 100_000;
@@ -270,43 +271,27 @@ impl Commit {
     }
 }
 
-/// What each event, demand or change of a commit weighs beside its bytes.
+/// What each demand or change of a commit weighs beside its bytes.
 const PART_WEIGHT: usize = 64;
-
-/// About how many bytes a value has when it is written as JSON.
-fn weight_of(value: &serde_json::Value) -> usize {
-    match value {
-        serde_json::Value::String(text) => text.len() + 2,
-        serde_json::Value::Array(values) => values.iter().map(|value| weight_of(value) + 1).sum::<usize>() + 2,
-        serde_json::Value::Object(fields) => {
-            fields.iter().map(|(key, value)| key.len() + weight_of(value) + 4).sum::<usize>() + 2
-        }
-        _ => 8,
-    }
-}
 
 /// A commit that breaks no limit: what [`decide`](crate::store::decide::decide) takes. See [`Commit::validated`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidCommit(Commit);
 
 impl ValidCommit {
-    /// About how many bytes of memory the commit holds: its [`bytes`](Commit::bytes), the names, tags and metadata of its events,
-    /// and something for each part. What bounds how much waits is to count this.
+    /// About how many bytes of memory the commit holds: its [`bytes`](Commit::bytes), its events with their names, tags and
+    /// metadata, and something for each other part. What bounds how much waits is to count this.
     #[must_use]
     pub fn weight(&self) -> usize {
         let commit = &self.0;
-        let events = commit.events.iter().map(|(stream, event)| {
-            let tags: usize = event.tags.iter().map(|tag| tag.as_str().len()).sum();
-            let names = stream.as_str().len() + event.event_type.as_str().len() + event.content_type.as_str().len();
-            // NOTE: its nesting has a bound: the commit is valid.
-            names + tags + event.metadata.iter().map(|(key, value)| key.len() + weight_of(value)).sum::<usize>()
-        });
-        let parts = commit.events.len()
-            + commit.expectations.len()
-            + commit.keys.len()
-            + commit.row_conditions.len()
-            + commit.rows.len();
-        commit.bytes() + events.sum::<usize>() + parts * PART_WEIGHT
+        let event = |(stream, event): &(StreamId, NewEvent)| {
+            let words = event.event_type.as_str().len() + event.content_type.as_str().len();
+            // NOTE: the nesting of its metadata has a bound: the commit is valid.
+            size_of::<NewEvent>() + stream.as_str().len() + words + labels(&event.tags, &event.metadata)
+        };
+        let events: usize = commit.events.iter().map(event).sum();
+        let parts = commit.expectations.len() + commit.keys.len() + commit.row_conditions.len() + commit.rows.len();
+        commit.bytes() + events + parts * PART_WEIGHT
     }
 
     /// Adds what inline projections change. They have looked at the limits.

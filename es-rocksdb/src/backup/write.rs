@@ -14,9 +14,9 @@ use crate::replay::{Recorded, Replay};
 use crate::schema::{Cf, META_CREATED, META_STORE_ID};
 use crate::verify::Progress;
 
-/// How many commits, and about how many bytes, are under way at a time.
+/// How many commits, and about how many bytes of memory, are under way at a time; one commit always is, however large.
 const WAVE_COMMITS: usize = 512;
-const WAVE_BYTES: usize = 8 * 1024 * 1024;
+const WAVE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes what the store has and the backup has not; returns how many events and how many rows and keys that were.
 pub(super) async fn bring_up(
@@ -114,7 +114,7 @@ async fn copy_events(
     let mut log = source.read_log_whole(LogRead::all().after(after), Hidden::AsItIs);
     let (mut wave, mut commits, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
     while let Some(event) = log.next().await? {
-        bytes += event.payload.len();
+        bytes += event.weight();
         commits += usize::from(event.part.is_last());
         let is_whole = event.part.is_last();
         wave.push(event);
