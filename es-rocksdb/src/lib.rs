@@ -52,6 +52,7 @@ mod error;
 mod group;
 mod key;
 mod log_file;
+mod memory;
 mod notify;
 mod open;
 mod options;
@@ -85,6 +86,7 @@ mod format_document;
 
 pub use backup::{Backup, BackupError, Backups, DamagedBackup};
 pub use error::OpenError;
+pub use memory::Memory;
 pub use options::{Durability, Options};
 pub use read_only::{Hidden, ReadOnlyStore};
 pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};

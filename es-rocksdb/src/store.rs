@@ -21,6 +21,7 @@ use crate::database::Database;
 use crate::draft::Draft;
 use crate::error::{OpenError, of_rocksdb};
 use crate::group::Closed;
+use crate::memory::Memory;
 use crate::notify::Visible;
 use crate::open::{self, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
@@ -182,6 +183,14 @@ impl RocksDbStore {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.shared.counters.read()
+    }
+
+    /// What RocksDB takes of memory for this store just now.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when the store is closed.
+    pub async fn memory(&self) -> Result<Memory, StoreError> {
+        self.inner.shared.blocking(Memory::of).await
     }
 
     /// Sorts everything that was written into its last place on disk, which makes reads cheaper and the folder smaller. Commits

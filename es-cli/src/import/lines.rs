@@ -24,7 +24,7 @@ pub(super) struct Text<'a> {
 
 impl<R: Read> Lines<R> {
     pub(super) fn new(reader: R, longest: usize) -> Self {
-        let reader = BufReader::with_capacity(BUFFER_BYTES, reader);
+        let reader = BufReader::with_capacity(BUFFER_BYTES.min(longest + 2), reader);
         Self { reader, longest, number: 0, bytes_read: 0, buffer: Vec::new() }
     }
 
