@@ -17,7 +17,7 @@ pub(super) enum Found {
     Bad(Bad),
 }
 
-/// A line that is bad, and what it takes with it.
+/// A line that is bad, and what it takes with it. Where a commit ends before it is whole, it is the last line of what there is.
 #[derive(Debug)]
 pub(super) struct Bad {
     pub(super) number: u64,
@@ -32,13 +32,15 @@ pub(super) struct Commits<R> {
     lines: Lines<R>,
     longest: usize,
     group: Group,
+    /// What the line that was read last is, where it has ended a commit that is not whole.
+    behind: Option<Found>,
     lines_read: u64,
 }
 
 impl<R: Read> Commits<R> {
     /// Of what is read, with lines of at most `longest` bytes.
     pub(super) fn new(reader: R, longest: usize) -> Self {
-        Self { lines: Lines::new(reader, longest), longest, group: Group::default(), lines_read: 0 }
+        Self { lines: Lines::new(reader, longest), longest, group: Group::default(), behind: None, lines_read: 0 }
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
@@ -51,6 +53,9 @@ impl<R: Read> Commits<R> {
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
+        if let Some(found) = self.behind.take() {
+            return Ok(Some(found));
+        }
         while let Some(text) = self.lines.next()? {
             self.lines_read += 1;
             let parsed = if text.is_too_long {
@@ -58,22 +63,36 @@ impl<R: Read> Commits<R> {
             } else {
                 line::parse(text.bytes)
             };
-            match parsed.and_then(|line| self.group.take(text.number, text.bytes, line)) {
-                Ok(None) => {}
-                Ok(Some(commit)) => return Ok(Some(Found::Commit(commit))),
+            // NOTE: what begins a commit ends the one before it: one that is torn must not take its neighbour with it.
+            let begins = parsed.as_ref().is_ok_and(|line| line.part.is_none_or(|part| part.index == 0));
+            let ended = format!("line {}, which begins another", text.number);
+            let torn = begins.then(|| torn(&mut self.group, &ended)).flatten();
+            let found = match parsed.and_then(|line| self.group.take(text.number, text.bytes, line)) {
+                Ok(commit) => commit.map(Found::Commit),
                 Err(fault) => {
                     let (number, text) = (text.number, text.bytes.to_vec());
                     let mut before = self.group.give_up();
                     // NOTE: only a commit that is whole can be found bad behind its last line.
                     before.retain(|(other, _)| *other != number);
-                    return Ok(Some(Found::Bad(Bad { number, text, fault, before })));
+                    Some(Found::Bad(Bad { number, text, fault, before }))
                 }
+            };
+            if torn.is_some() {
+                self.behind = found;
+                return Ok(torn);
+            }
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        let mut before = self.group.give_up();
-        Ok(before.pop().map(|(number, text)| {
-            let fault = Fault::new("expected the rest of its commit behind it, found the end of the file");
-            Found::Bad(Bad { number, text, fault, before })
-        }))
+        Ok(torn(&mut self.group, "the end of the file"))
     }
+}
+
+/// The commit so far, of which the rest is missing.
+fn torn(group: &mut Group, found: &str) -> Option<Found> {
+    let mut before = group.give_up();
+    let (number, text) = before.pop()?;
+    let fault = Fault::new(format!("expected the rest of its commit behind it, found {found}"));
+    Some(Found::Bad(Bad { number, text, fault, before }))
 }

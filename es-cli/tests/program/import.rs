@@ -60,15 +60,21 @@ fn a_commit_is_whole_or_not_there() {
     );
     assert_eq!(folder.json(&["info"])["head"], json!(1));
     folder.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
+    folder.refused(
+        &["import", "mixed.jsonl"],
+        1,
+        "error: mixed.jsonl:1: expected the rest of its commit behind it, found line 2, which begins another; the import \
+         stopped: 0 events added, 0 already there",
+    );
     let summary = folder.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 5, "added": 2, "already_there": 0, "skipped": 3, "head": 3}));
+    assert_eq!(summary, json!({"lines": 5, "added": 3, "already_there": 0, "skipped": 2, "head": 4}));
     assert_eq!(
         field(&folder.lines(&["log", "--from", "2"]), "commit"),
-        [json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
+        [json!({"index": 0, "size": 1}), json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
     );
     let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(field(&bad, "line"), [1, 2, 3]);
-    assert_eq!(bad[1]["error"], json!("expected event 1 of 2 of a commit, found event 0 of 1"));
+    assert_eq!(field(&bad, "line"), [1, 3]);
+    assert_eq!(bad[1]["error"], json!("expected event 0 of a commit, found event 1 of 2"));
 }
 
 /// The lines before the last of such a commit were neither imported nor listed.

@@ -1,6 +1,7 @@
 //! Files of `es import`: what becomes of their lines.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use arbitrary::{Result, Unstructured};
 use chrono::DateTime;
@@ -17,7 +18,8 @@ use crate::line::{self, Line};
 /// - a commit is what its lines say, whole, and such as a store takes;
 /// - where a commit ends depends neither on the pieces in which a file is read nor on what comes later in it, so that an import
 ///   that was killed finds the commits that it has written again;
-/// - what is exported is imported as the same commits, and a line among them that is none takes only its own commit with it.
+/// - what is exported is imported as the same commits; a line that is missing, and one too many, take only their own commit with
+///   them.
 pub fn imports(data: &[u8]) {
     let (longest, file) = data.split_first().map_or((0, data), |(first, file)| (usize::from(*first) * 8, file));
     any_file(file, longest);
@@ -206,22 +208,30 @@ fn exported(data: &[u8]) -> Result<()> {
     read.iter().zip(&commits).for_each(|(found, events)| is_commit(found, events));
 
     let at = cut % (lines.len() + 1);
-    let mut spoiled = lines.clone();
-    spoiled.insert(at, b"no line of events".to_vec());
-    let spoiled = file(&spoiled);
-    let read = found(spoiled.as_slice(), spoiled.len());
-    let mut first = 0;
+    let mut more = lines.clone();
+    more.insert(at, b"no line of events".to_vec());
+    // NOTE: before the first of its lines, it stands before the commit.
+    others_are_whole(&file(&more), &commits, |lines| (lines.start + 1..lines.end).contains(&at));
+    let at = cut % lines.len();
+    let mut less = lines;
+    less.remove(at);
+    others_are_whole(&file(&less), &commits, |lines| lines.contains(&at));
+    Ok(())
+}
+
+/// All commits are found but for those that are hurt, by the numbers of their lines from 0.
+fn others_are_whole(file: &[u8], commits: &[Vec<RecordedEvent>], is_hurt: impl Fn(Range<usize>) -> bool) {
+    let read = found(file, file.len());
     let mut whole = read.iter().filter(|found| matches!(found, Found::Commit(_)));
-    for events in &commits {
+    let mut first = 0;
+    for events in commits {
         let lines = first..first + events.len();
-        // NOTE: at the first of its lines, it stands before the commit.
-        if !(lines.start + 1..lines.end).contains(&at) {
+        first = lines.end;
+        if !is_hurt(lines) {
             is_commit(whole.next().expect("a commit that is whole is found"), events);
         }
-        first = lines.end;
     }
     assert!(whole.next().is_none(), "{read:?}");
-    Ok(())
 }
 
 fn is_commit(found: &Found, events: &[RecordedEvent]) {
