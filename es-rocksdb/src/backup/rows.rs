@@ -10,13 +10,14 @@ use crate::replay::{Recorded, Replay};
 use crate::schema::Cf;
 use crate::verify::Progress;
 
-/// How many entries, and how many bytes of values, are compared and changed at a time; one entry always is, however large.
+/// How many entries are compared, and how many bytes are changed at a time; one entry always is, however large.
 const CHUNK_ENTRIES: usize = 1024;
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
-/// An entry that differs: what it was, and what it must be.
+/// An entry that differs, and what it must be.
 struct Change {
     key: Vec<u8>,
+    /// Who has a unique key now, to release it; of rows it is of no use, and may be large.
     before: Option<Vec<u8>>,
     now: Option<Vec<u8>>,
 }
@@ -72,7 +73,8 @@ fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chu
         let (step_old, step_new) = (before.is_some(), now.is_some());
         entries += 1;
         if before != now {
-            bytes += now.as_ref().map_or(0, Vec::len);
+            let before = before.filter(|_| cf == Cf::Keys);
+            bytes += key.len() + [&before, &now].into_iter().flatten().map(Vec::len).sum::<usize>();
             // ORDER: before it is taken. A chunk becomes one commit, and a row may have nearly as many bytes as a commit may have.
             if bytes > CHUNK_BYTES && !changes.is_empty() {
                 return Ok(Chunk { changes, next: Some(key) });
