@@ -104,7 +104,8 @@ Examples:
     /// A line is {"stream", "type", "data"} and, where wanted, "id", "version", "recorded_at", "occurred_at", "tags",
     /// "metadata", "correlation_id", "causation_id"; for a payload that is not JSON, "content_type" and "data_base64" in place
     /// of "data". "revision" and "position" are allowed but given anew. Lines with "commit": {"index", "size"} are one
-    /// commit, written whole or not at all; each other line is a commit of its own.
+    /// commit, written whole or not at all, and have positions that follow each other where they have any; a line that begins a
+    /// commit ends one that is not whole yet. Each other line is a commit of its own.
     ///
     /// With ids, an import that is repeated or was killed adds nothing twice. Without ids, it adds everything again. A
     /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. One more than a day in the
@@ -112,7 +113,7 @@ Examples:
     /// that is imported into an empty store is the same export again, byte for byte. Lines {"removed": ...} keep the places of
     /// events that are gone; they stand where nothing that is there is before them in their stream.
     ///
-    /// A bad line ends the import; the lines before it are in. An id that belongs to another event ends it with exit code 3, as
+    /// A bad line ends the import; the commits before it are in. An id that belongs to another event ends it with exit code 3, as
     /// does a stream that was deleted for ever, and up to --batch commits behind it may be in. With --skip-bad all of these are
     /// listed in a file, one JSON object per line, and the import goes on.
     #[command(after_help = "\

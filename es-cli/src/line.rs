@@ -75,8 +75,11 @@ struct RemovedLine {
     removed: Removed,
 }
 
-/// What a line begins with that says so.
-const REMOVED_LINE: &[u8] = b"{\"removed\":";
+/// Whether a line, from its brace on, says so.
+fn is_removed(line: &[u8]) -> bool {
+    let field = line.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
+    field.strip_prefix(b"\"removed\"").is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
+}
 
 /// Writes an event as a line.
 ///
@@ -136,8 +139,7 @@ struct In<'a> {
     id: Option<EventId>,
     #[serde(rename = "revision")]
     _revision: Option<u64>,
-    #[serde(rename = "position")]
-    _position: Option<u64>,
+    position: Option<u64>,
     version: Option<NonZeroU32>,
     recorded_at: Option<Timestamp>,
     occurred_at: Option<Timestamp>,
@@ -187,6 +189,8 @@ pub struct Line {
     pub stream: StreamId,
     /// The event; with a new id, where the line has none. One of the type [`REMOVED`] stands in the place of one that is gone.
     pub event: NewEvent,
+    /// Where it stood in the log that it is from.
+    pub position: Option<u64>,
     /// When it was recorded first.
     pub recorded_at: Option<Timestamp>,
     /// Which part of its commit it is; `None` for a commit of its own.
@@ -205,13 +209,18 @@ pub struct Fault {
 impl Fault {
     /// A fault of the whole line.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { column: None, message: message.into() }
+        Self { column: None, message: shown(&message.into()) }
     }
 
     /// A fault at a byte of the line, counted from 0.
-    fn at(byte: usize, message: String) -> Self {
-        Self { column: Some(byte + 1), message }
+    fn at(byte: usize, message: &str) -> Self {
+        Self { column: Some(byte + 1), message: shown(message) }
     }
+}
+
+/// A message on one line: what it quotes from a file must not command a terminal.
+fn shown(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Reads a line.
@@ -225,15 +234,16 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
         let found = text.get(start..).filter(|text| !text.is_empty()).map_or("nothing".to_owned(), excerpt);
         return Err(Fault::at(
             start,
-            format!("expected an event as a line of JSON, which begins with {{, found {found}"),
+            &format!("expected an event as a line of JSON, which begins with {{, found {found}"),
         ));
     }
-    if text.starts_with(REMOVED_LINE) {
+    if is_removed(text.get(start..).unwrap_or_default()) {
         let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| said_by_serde(&error))?;
-        let Removed { stream, id, recorded_at, commit, .. } = removed;
+        let Removed { stream, id, position, recorded_at, commit, .. } = removed;
         let event_type = EventType::new(REMOVED).map_err(|error| Fault::new(error.to_string()))?;
         let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
-        return Ok(Line { stream, event, recorded_at: Some(recorded_at), part: Some(commit) });
+        let (position, recorded_at) = (Some(position), Some(recorded_at));
+        return Ok(Line { stream, event, position, recorded_at, part: Some(commit) });
     }
     let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
     if line.r#type == REMOVED {
@@ -249,7 +259,8 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     event.occurred_at = line.occurred_at;
     event.correlation_id = line.correlation_id;
     event.causation_id = line.causation_id;
-    Ok(Line { stream: line.stream, event, recorded_at: line.recorded_at, part: line.commit.map(|Part(part)| part) })
+    let part = line.commit.map(|Part(part)| part);
+    Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part })
 }
 
 fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {
@@ -320,14 +331,14 @@ fn first_wrong_field(text: &str) -> Option<Fault> {
         Some((at, message))
     });
     let (at, message) = wrong.min_by_key(|(at, _)| *at)?;
-    Some(Fault::at(at, message))
+    Some(Fault::at(at, &message))
 }
 
 /// The beginning of what was found, as it is shown in a message.
 fn excerpt(found: &[u8]) -> String {
     const SHOWN: usize = 40;
     let text = String::from_utf8_lossy(found.get(..SHOWN * 4).unwrap_or(found));
-    let shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let shown: String = text.chars().take(SHOWN).collect();
     if found.len() > shown.len() { shown + "…" } else { shown }
 }
 
@@ -340,7 +351,7 @@ fn what(error: &serde_json::Error) -> String {
 fn said_by_serde(error: &serde_json::Error) -> Fault {
     let what = what(error);
     let column = (error.column() > 0).then(|| error.column());
-    Fault { column, message: format!("expected an event as a line of JSON, found: {what}") }
+    Fault { column, ..Fault::new(format!("expected an event as a line of JSON, found: {what}")) }
 }
 
 #[cfg(test)]
@@ -383,6 +394,19 @@ mod tests {
             let (column, said) = with(more);
             assert!(said.starts_with(message), "{said}");
             assert_eq!(column, Some(35 + more.find(':').unwrap() + 1), "{said}");
+        }
+    }
+
+    /// Found by fuzzing: serde names an unknown field as it is, and a content type is any text.
+    #[test]
+    fn a_fault_is_one_line_whatever_the_line_has() {
+        for text in [
+            r#"{"x\nerror: the disk is full\u001b[2J":1}"#,
+            r#"{"stream":"a","type":"t","content_type":"a\nb","data":1}"#,
+            "\u{1b}[2J",
+        ] {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            assert!(!fault.message.contains(char::is_control), "{fault:?}");
         }
     }
 

@@ -59,7 +59,10 @@ impl<R: Read> Commits<R> {
         while let Some(text) = self.lines.next()? {
             self.lines_read += 1;
             let parsed = if text.is_too_long {
-                Err(Fault::new(format!("expected at most {} bytes in a line, found more", self.longest)))
+                Err(Fault::new(format!(
+                    "expected at most {} bytes in a line, found more; only its beginning is shown",
+                    self.longest
+                )))
             } else {
                 line::parse(text.bytes)
             };

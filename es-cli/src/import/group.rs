@@ -19,6 +19,8 @@ const MAX_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 pub(super) struct Group {
     size: u32,
     recorded_at: Option<Timestamp>,
+    /// Where the last of them stood in the log that they are from.
+    position: Option<u64>,
     events: Vec<(StreamId, NewEvent)>,
     ids: HashSet<EventId>,
     bytes: usize,
@@ -71,6 +73,7 @@ impl Group {
         alone.validate().map_err(|invalid| fault(&invalid))?;
         self.size = size;
         self.recorded_at = line.recorded_at;
+        self.position = line.position;
         self.bytes += line.event.payload.len();
         self.ids.insert(line.event.id);
         self.events.push((line.stream, line.event));
@@ -110,6 +113,14 @@ impl Group {
         }
         if expected > 0 && line.recorded_at != self.recorded_at {
             return Err(Fault::new("expected the recorded_at of its commit, found another"));
+        }
+        // NOTE: where lines are missing, the rest of two commits can look like one.
+        if let (1.., Some(last), Some(position)) = (expected, self.position, line.position)
+            && last.checked_add(1) != Some(position)
+        {
+            return Err(Fault::new(format!(
+                "expected the position behind {last}, at which the event before it in its commit was, found {position}"
+            )));
         }
         if let Some(time) = line.recorded_at.filter(|time| *time > chrono::Utc::now() + MAX_AHEAD) {
             return Err(Fault::new(format!("expected a recorded_at that is not in the future, found {time}")));

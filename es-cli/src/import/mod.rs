@@ -161,7 +161,7 @@ impl Importer {
             return Err(bad.into());
         }
         for (other, text) in before {
-            let message = format!("expected its commit to be whole, found line {number} to be bad");
+            let message = format!("expected its commit to be whole, found a fault in line {number}");
             self.list(&self.bad(other, None, message, false), &text)?;
         }
         self.list(&bad, &text)

@@ -84,6 +84,7 @@ fn files() -> Vec<Vec<u8>> {
         // NOTE: space to the longest line, and behind it something else.
         line(1, "") + &" ".repeat(2_000) + &line(2, ""),
         " ".repeat(2_000) + &line(1, ""),
+        [r#"{"stream":"a","x\ny":1}"#.to_owned(), line(1, r#","content_type":"\u001b""#)].join("\n"),
     ];
     files.into_iter().map(|file| format!("\u{7f}{file}\n").into_bytes()).collect()
 }

@@ -10,7 +10,7 @@ use crate::line::{self, Line};
 ///
 /// - what is imported is exported as a line that is imported as the same, and from then on is the same line;
 /// - what is exported is imported as it was;
-/// - what is imported is an object, and a fault is somewhere on its line.
+/// - what is imported is an object, and a fault is somewhere on its line, and said in one.
 pub fn lines(data: &[u8]) {
     // NOTE: a seed of many lines is read as what it is.
     for text in data.split(|byte| *byte == b'\n') {
@@ -22,6 +22,7 @@ pub fn lines(data: &[u8]) {
             Err(fault) => {
                 let is_on_it = |column| (1..=text.len() + 1).contains(&column);
                 assert!(fault.column.is_none_or(is_on_it), "{fault:?}");
+                assert!(!fault.message.contains(char::is_control), "{fault:?}");
             }
         }
     }
@@ -54,7 +55,7 @@ pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
 
 /// The event of a line as a store would record it.
 fn recorded(line: &Line) -> RecordedEvent {
-    let Line { stream, event, recorded_at, part } = line.clone();
+    let Line { stream, event, recorded_at, part, .. } = line.clone();
     let recorded_at = es_core::event::to_stored_precision(recorded_at.unwrap_or_default());
     RecordedEvent {
         position: Position::FIRST,
@@ -80,6 +81,7 @@ fn as_line(event: &RecordedEvent) -> Line {
     Line {
         stream: event.stream.clone(),
         event: made::as_new(event),
+        position: Some(event.position.get()),
         recorded_at: Some(event.recorded_at),
         part: Some(event.part),
     }
