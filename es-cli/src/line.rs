@@ -410,6 +410,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_line_of_what_was_removed_may_have_space_as_any_other() {
+        let id = "00000000-0000-8000-8000-000000000001";
+        let fields = format!(
+            r#""stream":"a","id":"{id}","revision":0,"position":7,"recorded_at":"2026-01-01T00:00:00Z","commit":{{"index":0,"size":1}}"#
+        );
+        for text in [format!(r#"{{"removed":{{{fields}}}}}"#), format!(r#" {{ "removed" : {{{fields}}} }}"#)] {
+            let line = parse(text.as_bytes()).unwrap();
+            assert_eq!((line.event.event_type.as_str(), line.position), (REMOVED, Some(7)), "{text}");
+        }
+    }
+
     /// serde takes an array for a struct, its fields in their order, so that a line of one was imported.
     #[test]
     fn a_line_is_an_object_and_never_an_array() {

@@ -3,20 +3,39 @@
 use serde_json::Value;
 
 use crate::event::Metadata;
+use crate::name::{Category, EventType, Tag};
+use crate::store::Query;
 use crate::tags::Tags;
 
-/// The tags and the metadata of an event, in bytes.
+/// What a name or a key takes beside its bytes, with its place in a set or a map.
+const PLACE: usize = 64;
+
+/// The tags and the metadata of an event, in bytes. The nesting of metadata has a bound in all that is in a log or may be.
 pub(crate) fn labels(tags: &Tags, metadata: &Metadata) -> usize {
-    let tags: usize = tags.iter().map(|tag| tag.as_str().len()).sum();
-    tags + metadata.iter().map(|(key, value)| key.len() + of_value(value)).sum::<usize>()
+    let tags: usize = tags.iter().map(|tag| name(tag.as_str())).sum();
+    tags + metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum::<usize>()
 }
 
-/// About how many bytes a value has when it is written as JSON.
+/// What a query names, in bytes.
+pub(crate) fn of_query(query: &Query) -> usize {
+    let items = query.items().unwrap_or_default().iter().map(|item| {
+        let categories = item.categories.iter().map(Category::as_str);
+        let types = item.event_types.iter().map(EventType::as_str);
+        categories.chain(types).chain(item.tags.iter().map(Tag::as_str)).map(name).sum::<usize>() + size_of_val(item)
+    });
+    items.sum()
+}
+
+fn name(text: &str) -> usize {
+    PLACE + text.len()
+}
+
 fn of_value(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len() + 2,
-        Value::Array(values) => values.iter().map(|value| of_value(value) + 1).sum::<usize>() + 2,
-        Value::Object(fields) => fields.iter().map(|(key, value)| key.len() + of_value(value) + 4).sum::<usize>() + 2,
-        _ => 8,
-    }
+    let within = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(of_value).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| name(key) + of_value(value)).sum(),
+        _ => 0,
+    };
+    size_of::<Value>() + within
 }

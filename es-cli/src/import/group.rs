@@ -53,10 +53,12 @@ fn fault(invalid: &InvalidCommit) -> Fault {
             format!("expected a content_type of 1 to 255 bytes, found {found}")
         }
         InvalidCommit::Metadata { found, .. } => format!(
-            "expected metadata of at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found {found}"
+            "expected metadata of at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, without keys that \
+             serde_json keeps for itself, found {found}"
         ),
         InvalidCommit::Reserved { found, .. } => format!(
-            "expected a stream and a type that are not reserved, or what the functions for retention write, found {found}"
+            "expected a stream and a type that are not reserved, or what the functions for retention, deletion and projections write, \
+             found {found}"
         ),
         InvalidCommit::SameIdTwice { id } => format!("expected an id of its own in its commit, found {id} again"),
         other => other.to_string(),

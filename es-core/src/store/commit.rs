@@ -9,7 +9,7 @@ use crate::projection::check_audit;
 use crate::retention;
 use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::{InvalidCommit, Query};
-use crate::weight::labels;
+use crate::weight::{labels, of_query};
 
 /// The most events of one commit.
 pub const MAX_COMMIT_EVENTS: usize = 100_000;
@@ -280,18 +280,22 @@ pub struct ValidCommit(Commit);
 
 impl ValidCommit {
     /// About how many bytes of memory the commit holds: its [`bytes`](Commit::bytes), its events with their names, tags and
-    /// metadata, and something for each other part. What bounds how much waits is to count this.
+    /// metadata, what its absences name, and something for each other part. What bounds how much waits is to count this.
     #[must_use]
     pub fn weight(&self) -> usize {
         let commit = &self.0;
         let event = |(stream, event): &(StreamId, NewEvent)| {
             let words = event.event_type.as_str().len() + event.content_type.as_str().len();
-            // NOTE: the nesting of its metadata has a bound: the commit is valid.
-            size_of::<NewEvent>() + stream.as_str().len() + words + labels(&event.tags, &event.metadata)
+            size_of::<(StreamId, NewEvent)>() + stream.as_str().len() + words + labels(&event.tags, &event.metadata)
         };
         let events: usize = commit.events.iter().map(event).sum();
-        let parts = commit.expectations.len() + commit.keys.len() + commit.row_conditions.len() + commit.rows.len();
-        commit.bytes() + events + parts * PART_WEIGHT
+        let absences: usize = commit.absences.iter().map(|absence| of_query(&absence.query)).sum();
+        let parts = commit.absences.len()
+            + commit.expectations.len()
+            + commit.keys.len()
+            + commit.row_conditions.len()
+            + commit.rows.len();
+        commit.bytes() + events + absences + parts * PART_WEIGHT
     }
 
     /// Adds what inline projections change. They have looked at the limits.
@@ -434,6 +438,14 @@ mod tests {
         for heavier in [event().with_metadata(note), event().tagged(tag)] {
             assert!(weight(Commit::to(&stream(), ExpectedRevision::Any, [heavier])) >= plain + 200);
         }
+        let many = vec![serde_json::json!([]); 100];
+        let nested = event().with_metadata(Metadata::new().with("note", many));
+        assert!(
+            weight(Commit::to(&stream(), ExpectedRevision::Any, [nested]))
+                >= plain + 100 * size_of::<serde_json::Value>()
+        );
+        let absent = crate::store::QueryItem::new().tag(crate::name::Tag::new("x".repeat(200)).expect("valid"));
+        assert!(weight(Commit::new().unless(absent, None)) >= 200);
         let key = UniqueKey::new("scope", "x".repeat(200)).expect("valid");
         let keyed = Commit::new().claim(key.clone(), stream());
         assert!(keyed.bytes() >= 200 && Commit::new().release(key, stream()).bytes() == keyed.bytes());
