@@ -4,16 +4,17 @@
 //! An allocator counts what our own code takes, and RocksDB says what it takes itself. What the system counts as resident is
 //! measured by `cargo xtask bench --only scale`.
 //!
-//! A backup held 500 commits of any number of events at a time, and so 190 megabytes here.
+//! A backup held 500 commits of any number of events at a time, and so 190 megabytes here, and 1,024 old values of rows.
 //!
 //! `ES_STREAMS=1000000` for long.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::retention::{Note, Rule, Scavenge, Scope, clear_rule, set_rule};
-use es_core::{Category, Commit, EventStore, EventType, LogRead, NewEvent, Repository, StreamId};
+use es_core::{Category, Commit, EventStore, EventType, LogRead, NewEvent, Repository, StreamId, Table};
 use es_rocksdb::{Backups, Durability, Memory, Options, ReadOnlyStore, RocksDbStore};
 use es_tests::account::Account;
 use es_tests::crash::number;
@@ -29,6 +30,8 @@ const COMMIT: u64 = 100;
 const FEWEST: u64 = 45_000;
 /// What a backup takes at the most: the copies of a wave of events, and the heads of the streams that were copied last.
 const BACKUP: usize = 64 << 20;
+/// How many bytes a large row has.
+const ROW: usize = 128 << 10;
 /// By how many bytes the needs of some work may differ: threads come and go, buffers grow by doubling.
 const SLACK: usize = 256 << 10;
 
@@ -87,8 +90,8 @@ impl Needs {
 }
 
 /// Adds these streams, and does to the whole store what one does to stores.
-async fn works(folder: &Path, new: std::ops::Range<u64>) -> (Vec<Need>, Memory) {
-    let end = new.end;
+async fn works(folder: &Path, new: Range<u64>) -> (Vec<Need>, Memory) {
+    let (is_first, end) = (new.start == 0, new.end);
     let mut needs = Needs::default();
     let store = needs.of("open", options().open(folder)).await.expect("opened");
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
@@ -105,6 +108,7 @@ async fn works(folder: &Path, new: std::ops::Range<u64>) -> (Vec<Need>, Memory) 
     needs.of("read under a rule", read(&*shared, LogRead::all())).await;
     needs.of("scavenge", shared.scavenge(&Scavenge::default())).await.expect("scavenged");
     shared.commit(clear_rule(notes, Note::default())).await.expect("cleared");
+    rows(&*shared, is_first).await;
     let rocksdb = settled(&store).await;
     drop((accounts, shared));
     store.close().await.expect("closed");
@@ -131,10 +135,23 @@ async fn settled(store: &RocksDbStore) -> Memory {
     panic!("expected write buffers of at most {WRITE_BUFFER} bytes, found {:?}", store.memory().await);
 }
 
-async fn append(store: &dyn EventStore, numbers: std::ops::Range<u64>) {
+async fn append(store: &dyn EventStore, numbers: Range<u64>) {
     for first in numbers.clone().step_by(usize::try_from(COMMIT).expect("small")) {
         let some = first..(first + COMMIT).min(numbers.end);
         store.commit(some.fold(Commit::new(), told)).await.expect("committed");
+    }
+}
+
+/// Large rows, which come and go again: together more than a backup may take.
+async fn rows(store: &dyn EventStore, are_there: bool) {
+    let table = Table::new("large").expect("a name");
+    for row in 0..2 * BACKUP / ROW {
+        let key = row.to_be_bytes().to_vec();
+        let commit = match are_there {
+            true => Commit::new().put_row(table.clone(), key, vec![0; ROW]),
+            false => Commit::new().delete_row(table.clone(), key),
+        };
+        store.commit(commit).await.expect("committed");
     }
 }
 
@@ -192,7 +209,11 @@ fn memory_does_not_grow_with_the_number_of_streams() {
     println!("{table}");
     for (few, many) in few.iter().zip(&many) {
         let most = |few: usize| if many.work == "back up" { BACKUP } else { few + few / 4 + SLACK };
-        assert!(many.peak <= most(few.peak) && many.kept <= most(few.kept), "{} grows:\n{table}", few.work);
+        assert!(
+            few.peak <= most(few.peak) && many.peak <= most(few.peak) && many.kept <= most(few.kept),
+            "{} grows:\n{table}",
+            few.work
+        );
     }
     let within = |bytes: u64, bound: usize| bytes > 0 && bytes <= bound as u64;
     // NOTE: RocksDB charges what is pinned even when the cache is full, and writes on while full buffers are written to files.
