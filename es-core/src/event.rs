@@ -328,8 +328,9 @@ impl RecordedEvent {
     /// wait is to count this.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let words = self.stream.as_str().len() + self.event_type.as_str().len() + self.content_type.as_str().len();
-        size_of::<Self>() + self.payload.len() + words + crate::weight::labels(&self.tags, &self.metadata)
+        let Self { stream, event_type, content_type, tags, metadata, .. } = self;
+        let beside = crate::weight::beside_payload(stream, event_type, content_type, tags, metadata);
+        size_of::<Self>() + self.payload.len() + beside
     }
 
     /// What stands in the place of an event that was [removed](crate::retention): nothing of its content. For those who write

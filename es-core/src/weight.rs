@@ -2,18 +2,26 @@
 
 use serde_json::Value;
 
+use crate::event::ContentType;
 use crate::event::Metadata;
-use crate::name::{Category, EventType, Tag};
+use crate::name::{Category, EventType, StreamId, Tag};
 use crate::store::Query;
 use crate::tags::Tags;
 
 /// What a name or a key takes beside its bytes, with its place in a set or a map.
 const PLACE: usize = 64;
 
-/// The tags and the metadata of an event, in bytes. The nesting of metadata has a bound in all that is in a log or may be.
-pub(crate) fn labels(tags: &Tags, metadata: &Metadata) -> usize {
+/// The names, tags and metadata of an event, in bytes. The nesting of metadata has a bound in all that is in a log or may be.
+pub(crate) fn beside_payload(
+    stream: &StreamId,
+    event_type: &EventType,
+    content_type: &ContentType,
+    tags: &Tags,
+    metadata: &Metadata,
+) -> usize {
+    let words = stream.as_str().len() + event_type.as_str().len() + content_type.as_str().len();
     let tags: usize = tags.iter().map(|tag| name(tag.as_str())).sum();
-    tags + metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum::<usize>()
+    words + tags + metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum::<usize>()
 }
 
 /// What a query names, in bytes.

@@ -8,8 +8,8 @@ use crate::schema::Cf;
 
 /// What RocksDB takes of memory for a store just now, in bytes. See [`RocksDbStore::memory`](crate::RocksDbStore::memory).
 ///
-/// Each part keeps about to its bound in the [`Options`](crate::Options), however long the log is and however many streams it has. They also
-/// say what the store takes beside it, and why the system counts more as resident.
+/// Each part keeps about to its bound in the [`Options`](crate::Options), however long the log is and however many streams it
+/// has. They also say what the store takes beside it, and why the system counts more as resident.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {

@@ -33,8 +33,8 @@ pub enum Durability {
 ///
 /// Memory in use: about block cache + 2 × write buffer + queue + cached heads + tail, and what open reads hold (two batches each),
 /// however many events and streams there are; and a little for each stream and category that has a rule or was deleted.
-/// [`memory`](RocksDbStore::memory) says how much RocksDB takes of it. What the system counts as resident is more, because glibc's allocator keeps what
-/// was freed, in up to eight arenas for each processor: a store that wrote 50 million events without pause had 120 MB in use and
+/// [`memory`](RocksDbStore::memory) says how much RocksDB takes of it. What the system counts as resident is more, because
+/// glibc's allocator keeps what was freed, in up to eight arenas for each processor: a store that wrote 50 million events without pause had 120 MB in use and
 /// 730 MB resident. `MALLOC_ARENA_MAX=2` in the environment of the process about halved that, and cost some throughput.
 ///
 /// ```no_run

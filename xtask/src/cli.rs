@@ -46,7 +46,8 @@ pub(crate) enum Command {
     },
 
     /// The long forms of the tests: kills, power failures, flipped bits, random comparison, decoding, schedules, repair,
-    /// projections, groups, memory, backups, fuzzing. As they come they take most of a day; a table at the end says what became of each.
+    /// projections, groups, memory, backups, fuzzing. As they come they take most of a day; a table at the end says what became
+    /// of each.
     Soak(SoakArgs),
 
     /// Fuzz what decodes bytes: records, keys, lines, imports. Installs cargo-fuzz into the target folder where it is missing.

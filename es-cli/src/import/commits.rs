@@ -74,9 +74,7 @@ impl<R: Read> Commits<R> {
                 Ok(commit) => commit.map(Found::Commit),
                 Err(fault) => {
                     let (number, text) = (text.number, text.bytes.to_vec());
-                    let mut before = self.group.give_up();
-                    // NOTE: only a commit that is whole can be found bad behind its last line.
-                    before.retain(|(other, _)| *other != number);
+                    let before = self.group.give_up();
                     Some(Found::Bad(Bad { number, text, fault, before }))
                 }
             };

@@ -57,8 +57,8 @@ fn fault(invalid: &InvalidCommit) -> Fault {
              serde_json keeps for itself, found {found}"
         ),
         InvalidCommit::Reserved { found, .. } => format!(
-            "expected a stream and a type that are not reserved, or what the functions for retention, deletion and projections write, \
-             found {found}"
+            "expected a stream and a type that are not reserved, or what the functions for retention, deletion and \
+             projections write, found {found}"
         ),
         InvalidCommit::SameIdTwice { id } => format!("expected an id of its own in its commit, found {id} again"),
         other => other.to_string(),
@@ -70,7 +70,8 @@ impl Group {
     pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, Fault> {
         let (index, size) = line.part.map_or((0, 1), |part| (part.index, part.size));
         self.check(index, size, &line)?;
-        // NOTE: each event by itself as well as the commit, so that the fault is found in its line.
+        // NOTE: each event by itself, and `check` for what is of the commit, so that a fault is found in its line: no commit that
+        // is whole is bad.
         let alone = append(Commit::new(), line.stream.clone(), line.event.clone());
         alone.validate().map_err(|invalid| fault(&invalid))?;
         self.size = size;
@@ -85,13 +86,7 @@ impl Group {
         }
         let Self { recorded_at: at, events, lines, .. } = std::mem::take(self);
         let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| append(commit, stream, event));
-        match commit.validate() {
-            Ok(()) => Ok(Some(Grouped { commit, at, lines })),
-            Err(invalid) => {
-                self.lines = lines;
-                Err(fault(&invalid))
-            }
-        }
+        Ok(Some(Grouped { commit, at, lines }))
     }
 
     /// Whether a line can be the next of the commit.

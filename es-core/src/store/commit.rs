@@ -9,7 +9,7 @@ use crate::projection::check_audit;
 use crate::retention;
 use crate::revision::{ExpectedRevision, Position, Revision};
 use crate::store::{InvalidCommit, Query};
-use crate::weight::{labels, of_query};
+use crate::weight::{beside_payload, of_query};
 
 /// The most events of one commit.
 pub const MAX_COMMIT_EVENTS: usize = 100_000;
@@ -232,13 +232,13 @@ impl Commit {
         payloads + rows + expected + keys.map(|key| key.scope().len() + key.value().len()).sum::<usize>()
     }
 
-    /// The commit as stores take it: checked once, and never again.
+    /// The commit as stores take it: checked and weighed once, and never again.
     ///
     /// # Errors
     /// [`InvalidCommit`], as of [`validate`](Self::validate).
     pub fn validated(self) -> Result<ValidCommit, InvalidCommit> {
         self.validate()?;
-        Ok(ValidCommit(self))
+        Ok(ValidCommit { weight: weight_of(&self), commit: self })
     }
 
     /// Checks what no store may write, whatever it holds.
@@ -276,38 +276,46 @@ const PART_WEIGHT: usize = 64;
 
 /// A commit that breaks no limit: what [`decide`](crate::store::decide::decide) takes. See [`Commit::validated`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValidCommit(Commit);
+pub struct ValidCommit {
+    commit: Commit,
+    weight: usize,
+}
 
 impl ValidCommit {
     /// About how many bytes of memory the commit holds: its [`bytes`](Commit::bytes), its events with their names, tags and
     /// metadata, what its absences name, and something for each other part. What bounds how much waits is to count this.
     #[must_use]
-    pub fn weight(&self) -> usize {
-        let commit = &self.0;
-        let event = |(stream, event): &(StreamId, NewEvent)| {
-            let words = event.event_type.as_str().len() + event.content_type.as_str().len();
-            size_of::<(StreamId, NewEvent)>() + stream.as_str().len() + words + labels(&event.tags, &event.metadata)
-        };
-        let events: usize = commit.events.iter().map(event).sum();
-        let absences: usize = commit.absences.iter().map(|absence| of_query(&absence.query)).sum();
-        let parts = commit.absences.len()
-            + commit.expectations.len()
-            + commit.keys.len()
-            + commit.row_conditions.len()
-            + commit.rows.len();
-        commit.bytes() + events + absences + parts * PART_WEIGHT
+    pub const fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Adds what inline projections change. They have looked at the limits.
     pub(crate) fn also_change(&mut self, rows: Vec<RowChange>) {
-        self.0.rows.extend(rows);
+        self.weight += rows.iter().map(|row| row.bytes() + PART_WEIGHT).sum::<usize>();
+        self.commit.rows.extend(rows);
     }
+}
+
+/// The weight of a commit. The nesting of its metadata must have a bound.
+fn weight_of(commit: &Commit) -> usize {
+    let event = |(stream, event): &(StreamId, NewEvent)| {
+        let NewEvent { event_type, content_type, tags, metadata, .. } = event;
+        size_of::<(StreamId, NewEvent)>() + beside_payload(stream, event_type, content_type, tags, metadata)
+    };
+    let events: usize = commit.events.iter().map(event).sum();
+    let absences: usize = commit.absences.iter().map(|absence| of_query(&absence.query)).sum();
+    let parts = commit.absences.len()
+        + commit.expectations.len()
+        + commit.keys.len()
+        + commit.row_conditions.len()
+        + commit.rows.len();
+    commit.bytes() + events + absences + parts * PART_WEIGHT
 }
 
 impl std::ops::Deref for ValidCommit {
     type Target = Commit;
     fn deref(&self) -> &Commit {
-        &self.0
+        &self.commit
     }
 }
 
