@@ -31,7 +31,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("records to events, and back to memory", &["es_rocksdb::record", "es_rocksdb::database::decode", "RecordedEvent"]),
     (
         "the store's writer",
-        &["es_rocksdb::writer", "es_rocksdb::draft", "es_core::store::decide", "es_core::store::inline"],
+        &["es_rocksdb::writer", "es_rocksdb::draft", "es_core::store::decide", "es_core::projection::inline"],
     ),
     ("the store, else", &["es_rocksdb", "es_core"]),
     ("the events to append", &["es_bench::domain"]),

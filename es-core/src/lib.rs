@@ -132,58 +132,39 @@
 //! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
 
 pub mod aggregate;
-pub mod clock;
-pub mod codec;
-pub mod consistency;
-mod context;
-mod decision;
-pub mod event;
-pub mod group;
-pub mod loss;
-pub mod name;
+pub mod consumer;
+pub mod model;
 pub mod prelude;
 pub mod projection;
-pub mod reactor;
-pub mod repository;
 pub mod retention;
-pub mod revision;
-mod sample;
-pub mod snapshot;
+pub mod schema;
 pub mod store;
-pub mod subscription;
-mod tags;
 pub mod testing;
-mod typed;
-mod variant;
-pub mod view;
-mod weight;
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 
-pub use aggregate::{Aggregate, AggregateId, CommandContext, Decide, EventContext, Evolve};
-pub use clock::{Clock, SystemClock};
-pub use codec::{Codec, Json, MessagePack};
-pub use consistency::Consistency;
-pub use context::Context;
-pub use decision::{Decision, Events};
-pub use event::{CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, RecordedEvent, Timestamp};
-pub use name::{Category, EventType, NameError, StreamId, Table, Tag, UniqueKey};
-pub use repository::{
+pub use aggregate::repository::{
     At, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
 };
+pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
+pub use aggregate::{Aggregate, AggregateId, CommandContext, Decide, Decision, EventContext, Evolve};
+pub use consumer::subscription::Subscription;
+pub use model::{
+    Category, Clock, CommitPart, Consistency, ContentType, Context, CorrelationId, EventId, EventType,
+    ExpectedRevision, Metadata, NameError, NewEvent, Position, RecordedEvent, Revision, StreamId, SystemClock, Table,
+    Tag, Tags, Timestamp, UniqueKey,
+};
 pub use retention::Retained;
-pub use revision::{ExpectedRevision, Position, Revision};
-pub use sample::SampleError;
-pub use snapshot::{SnapshotPolicy, SnapshotSupport};
+pub use schema::{
+    Codec, DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, Events, Json,
+    MessagePack, RawEvent, SampleError, Upcast,
+};
 pub use store::{
     Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, LogRead, Query, QueryItem, StoreError,
     StreamRead,
 };
-pub use subscription::Subscription;
-pub use tags::Tags;
-pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
 
 #[cfg(feature = "derive")]
 pub use es_macros::{Aggregate, Event};

@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-pub use crate::sample::{SampleError, sample, sample_variant};
+pub use crate::schema::{SampleError, sample, sample_variant};
 pub use bytes::Bytes;
 pub use serde;
 
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Aggregate;
-use crate::codec::{self, Codec};
-use crate::decision::Events;
-use crate::name::{EventType, Tag};
-use crate::snapshot::{SnapshotPolicy, SnapshotSupport};
-use crate::tags::Tags;
-use crate::typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, KnownNames, RawEvent, Upcast};
-use crate::variant::{Content, VariantSeed};
+use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
+use crate::model::Tags;
+use crate::model::{EventType, Tag};
+use crate::schema::Events;
+use crate::schema::codec::{self, Codec};
+use crate::schema::{Content, VariantSeed};
+use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, KnownNames, RawEvent, Upcast};
 
 // NOTE: the bounds say `for<'de> Deserialize<'de>` and not `DeserializeOwned`, which is the same, because serde's hint to
 // derive it comes with the former only.

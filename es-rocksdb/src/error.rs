@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use es_core::StoreError;
-use es_core::store::inline::StartInlineError;
+use es_core::projection::inline::StartInlineError;
 use rocksdb::ErrorKind;
 
 use crate::schema::FORMAT_VERSION;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use es_core::clock::{Clock, SystemClock};
+use es_core::model::{Clock, SystemClock};
 use es_core::projection::Projection;
-use es_core::store::inline::Inline;
+use es_core::projection::inline::Inline;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, WriteOptions};
 
 use crate::error::OpenError;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use es_core::clock::Clock;
+use es_core::model::Clock;
 use es_core::{Commit, CommitError, Committed, EventStore, Position, Revision, StoreError, StreamId, Timestamp};
 
 use crate::error::OpenError;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, TryLockError};
 
 use es_core::StoreError;
-use es_core::clock::Clock;
+use es_core::model::Clock;
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;

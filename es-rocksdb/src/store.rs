@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::projection::inline::{Inline, InlineProjections, StartInlineError};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
-use es_core::store::inline::{Inline, InlineProjections, StartInlineError};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,

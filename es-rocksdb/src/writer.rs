@@ -14,10 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use es_core::clock::Clock;
+use es_core::model::Clock;
+use es_core::projection::inline::InlineProjections;
 use es_core::retention::is_reserved;
 use es_core::store::decide::Decision;
-use es_core::store::inline::InlineProjections;
 use es_core::{CommitError, Committed, StoreError};
 use rocksdb::WriteBatch;
 use tokio::sync::oneshot;

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope, clear_rule, delete, set_rule};
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::ManualClock;
 use es_core::{
@@ -111,7 +111,8 @@ async fn done(store: &dyn EventStore, clock: &ManualClock, acts: &[(Act, Commit)
             Act::Delete(of) => {
                 let through = store.revision(&stream(*of)).await.unwrap();
                 // NOTE: one that is deleted already is refused, by each store.
-                let _ = store.commit(delete(stream(*of), DeleteKind::Soft, through, Note::default())).await;
+                let _ =
+                    store.commit(Commit::delete_stream(stream(*of), DeleteKind::Soft, through, Note::default())).await;
             }
             _ => drop(store.commit(commit.clone()).await.unwrap()),
         }
@@ -125,9 +126,9 @@ fn as_commit(act: &Act) -> Commit {
             let max_age = age.map(std::time::Duration::from_secs);
             let max_count = count.or(max_age.is_none().then_some(2));
             let rule = Rule { max_age, max_count, ..Rule::default() };
-            set_rule(Scope::Stream(stream(*of)), rule, Note::default())
+            Commit::set_rule(Scope::Stream(stream(*of)), rule, Note::default())
         }
-        Act::ClearRule(of) => clear_rule(Scope::Stream(stream(*of)), Note::default()),
+        Act::ClearRule(of) => Commit::clear_rule(Scope::Stream(stream(*of)), Note::default()),
         Act::Delete(_) | Act::Scavenge | Act::Advance(_) => Commit::new(),
     }
 }
@@ -255,7 +256,7 @@ async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
     assert_eq!(positions(LogRead::all()).await, all);
     let scope = Scope::Stream(stream(0));
     let rule = Rule { max_count: Some(3), ..Rule::default() };
-    store.commit(set_rule(scope.clone(), rule, Note::default())).await.unwrap();
+    store.commit(Commit::set_rule(scope.clone(), rule, Note::default())).await.unwrap();
     // Of the first stream, which has the odd positions, three are left.
     let left: Vec<u64> = (1..=20).filter(|number| number % 2 == 0 || *number > 14).collect();
     assert_eq!(positions(LogRead::all()).await, left);
@@ -264,7 +265,7 @@ async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
     assert_eq!(store.stats().log_events_from_disk, 0, "all of it was in memory");
 
     store.scavenge(&Scavenge::default()).await.unwrap();
-    store.commit(clear_rule(scope, Note::default())).await.unwrap();
+    store.commit(Commit::clear_rule(scope, Note::default())).await.unwrap();
     assert_eq!(positions(LogRead::all()).await, left, "what was removed came back");
     assert_eq!(positions(LogRead::event_type(event_type(0))).await, [15, 17, 19]);
     assert!(store.stats().log_events_from_disk > 0);

@@ -113,7 +113,7 @@ async fn a_newer_format_is_refused_and_nothing_is_written() {
 /// A program that knows only format 1 would show what is hidden: it must not open the store any more. Until then it may.
 #[tokio::test]
 async fn a_store_gets_format_2_with_its_first_rule() {
-    use es_core::retention::{Note, Rule, Scope, set_rule};
+    use es_core::retention::{Note, Rule, Scope};
     use es_core::{Category, EventStore};
     let folder = tempfile::tempdir().unwrap();
     let format = |expected: u32| {
@@ -126,7 +126,7 @@ async fn a_store_gets_format_2_with_its_first_rule() {
     format(1);
     let store = open(folder.path()).await;
     let rule = Rule { max_count: Some(1), ..Rule::default() };
-    store.commit(set_rule(Scope::Category(Category::new("a").unwrap()), rule, Note::default())).await.unwrap();
+    store.commit(Commit::set_rule(Scope::Category(Category::new("a").unwrap()), rule, Note::default())).await.unwrap();
     store.close().await.unwrap();
     format(2);
     open(folder.path()).await.close().await.unwrap();

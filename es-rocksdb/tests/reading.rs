@@ -241,7 +241,7 @@ const SHOWN_FROM: u64 = 2000;
 
 fn hide() -> Commit {
     let rule = Rule { truncate_before: Some(Revision::new(SHOWN_FROM)), ..Rule::default() };
-    retention::set_rule(Scope::Stream(stream("order-0")), rule, Note::default())
+    Commit::set_rule(Scope::Stream(stream("order-0")), rule, Note::default())
 }
 
 fn is_shown(event: &RecordedEvent) -> bool {
@@ -295,7 +295,7 @@ async fn a_stream_that_always_had_events_is_never_read_as_an_empty_one() {
     };
     let rule = Rule { max_count: Some(2), ..Rule::default() };
     store.commit(append(3)).await.unwrap();
-    store.commit(retention::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await.unwrap();
+    store.commit(Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await.unwrap();
     let whole = StreamRead::new(stream("order-1"));
     let mut opened = Vec::new();
     for read in [whole.clone(), whole.clone().backward(), whole.clone().from(Revision::new(1)), whole.clone().limit(1)]
@@ -325,7 +325,7 @@ async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
         match step {
             "removed" => drop(store.scavenge(&Scavenge::default()).await.unwrap()),
             "the rule is gone" => {
-                let clear = retention::clear_rule(Scope::Stream(stream("order-0")), Note::default());
+                let clear = Commit::clear_rule(Scope::Stream(stream("order-0")), Note::default());
                 store.commit(clear).await.unwrap();
             }
             "reopened" => {

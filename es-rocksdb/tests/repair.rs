@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{all, stream, tag, tamper};
-use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope, clear_rule, delete_stream, set_rule};
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
+use es_core::store::delete_stream;
 use es_core::store::{Row, RowScan};
 use es_core::{
     Commit, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId, StreamRead, Table, UniqueKey,
@@ -210,7 +211,7 @@ async fn retention_survives_a_repair() {
     let store = RocksDbStore::open(folder).await.unwrap();
     let keep = async |store: &RocksDbStore, name: &str, count| {
         let rule = Rule { max_count: Some(count), ..Rule::default() };
-        store.commit(set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.unwrap();
+        store.commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.unwrap();
     };
     keep(&store, "order-3", 5).await;
     for (name, kind) in [("order-5", DeleteKind::Soft), ("order-6", DeleteKind::Soft), ("order-7", DeleteKind::Hard)] {
@@ -251,7 +252,7 @@ async fn retention_survives_a_repair() {
         assert!(store.commit(common::append("order-7")).await.is_err(), "{gone}: it was deleted for ever");
         // Without the rule, what it hid and nobody removed is there again; what was removed is not.
         for name in ["order-3", "order-4"] {
-            store.commit(clear_rule(Scope::Stream(stream(name)), Note::default())).await.unwrap();
+            store.commit(Commit::clear_rule(Scope::Stream(stream(name)), Note::default())).await.unwrap();
         }
         let count = async |name: &str| {
             common::collect(store.read_stream(StreamRead::new(stream(name))).await).await.unwrap().len()

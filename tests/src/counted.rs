@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use es_core::prelude::*;
 use es_core::projection::ProjectedEvent;
-use es_core::view::{Order, View, Views};
+use es_core::projection::view::{Order, View, Views};
 use es_core::{DecodeEventError, EventType, LogRead, Query, RawEvent};
 use serde::{Deserialize, Serialize};
 

@@ -139,6 +139,6 @@ fn the_domain_of_the_order_service_has_no_word_of_storage() {
 #[test]
 fn the_macros_know_the_longest_name() {
     let names = std::fs::read_to_string(root().join("es-macros/src/valid/names.rs")).expect("it is there");
-    let expected = format!("const MAX_NAME_BYTES: usize = {};", es_core::name::MAX_NAME_BYTES);
+    let expected = format!("const MAX_NAME_BYTES: usize = {};", es_core::model::MAX_NAME_BYTES);
     assert!(names.contains(&expected), "expected {expected:?} in es-macros/src/valid/names.rs");
 }

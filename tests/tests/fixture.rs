@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::codec::{Codec, MessagePack};
-use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope, delete_stream, set_rule};
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
+use es_core::schema::codec::{Codec, MessagePack};
+use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
     Commit, ContentType, CorrelationId, EventId, EventStore, EventType, ExpectedRevision, LogRead, Metadata, NewEvent,
@@ -139,7 +140,10 @@ fn the_format_of_today_has_a_fixture() {
 async fn retain(store: &RocksDbStore) {
     for (name, count) in [("note-3", 1), ("note-4", 2)] {
         let rule = Rule { max_count: Some(count), ..Rule::default() };
-        store.commit(set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.expect("it is committed");
+        store
+            .commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default()))
+            .await
+            .expect("it is committed");
         if name == "note-3" {
             let removed = store.scavenge(&Scavenge::default()).await.expect("it is done").events;
             assert!(removed > 0, "nothing was removed");

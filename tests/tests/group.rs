@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::group::{Consumer, ConsumerGroup, Delivery, GroupError, Nack, RunningGroup, SettleError, StartAt};
+use es_core::consumer::group::{
+    Consumer, ConsumerGroup, Delivery, GroupError, Nack, RunningGroup, SettleError, StartAt,
+};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::projection::inline::{Inline, InlineError, StartInlineError};
+use es_core::projection::view::Views;
 use es_core::projection::{
     Build, Checkpoint, Folder, Generation, Generations, Live, Place, Projection, ProjectionOptions, StartError,
     Supervisor, checkpoint_key, checkpoints_table, generations, partition_of, view_tables,
 };
 use es_core::store::RowScan;
-use es_core::store::inline::{Inline, InlineError, StartInlineError};
 use es_core::store::memory::MemoryStore;
-use es_core::view::Views;
 use es_core::{
     Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, LogRead, MachineryError, NewEvent,
     Position, Repository, RetryPolicy, StreamId,

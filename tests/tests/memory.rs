@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::retention::{Note, Rule, Scavenge, Scope, clear_rule, set_rule};
+use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::{Category, Commit, EventStore, EventType, LogRead, NewEvent, Repository, StreamId, Table};
 use es_rocksdb::{Backups, Durability, Memory, Options, ReadOnlyStore, RocksDbStore};
 use es_tests::account::Account;
@@ -104,10 +104,10 @@ async fn works(folder: &Path, new: Range<u64>) -> (Vec<Need>, Memory) {
     let category = Category::new("note").expect("a name");
     needs.of("read a category backward", read(&*shared, LogRead::category(category.clone()).backward())).await;
     let (notes, only_last) = (Scope::Category(category), Rule { max_count: Some(1), ..Rule::default() });
-    shared.commit(set_rule(notes.clone(), only_last, Note::default())).await.expect("set");
+    shared.commit(Commit::set_rule(notes.clone(), only_last, Note::default())).await.expect("set");
     needs.of("read under a rule", read(&*shared, LogRead::all())).await;
     needs.of("scavenge", shared.scavenge(&Scavenge::default())).await.expect("scavenged");
-    shared.commit(clear_rule(notes, Note::default())).await.expect("cleared");
+    shared.commit(Commit::clear_rule(notes, Note::default())).await.expect("cleared");
     rows(&*shared, is_first).await;
     let rocksdb = settled(&store).await;
     drop((accounts, shared));

@@ -255,9 +255,9 @@ fn operation() -> impl Strategy<Value = Commit> {
     (scope, limits).prop_map(|(scope, (max_age, max_count, truncate_before))| {
         let rule = Rule { max_age, max_count, truncate_before };
         if rule.is_empty() {
-            retention::clear_rule(scope, Note::default())
+            Commit::clear_rule(scope, Note::default())
         } else {
-            retention::set_rule(scope, rule, Note::default())
+            Commit::set_rule(scope, rule, Note::default())
         }
     })
 }
@@ -336,7 +336,7 @@ impl Pair {
             Step::Delete(stream, kind) => {
                 let through = self.model.revision(&stream).await.expect("read");
                 if kind == DeleteKind::Hard || through.is_some() {
-                    self.commit(&retention::delete(stream, kind, through, Note::default())).await;
+                    self.commit(&Commit::delete_stream(stream, kind, through, Note::default())).await;
                 }
             }
             Step::Scavenge => {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use es_core::consumer::reactor::{Delivery, DeliveryKey, GroupError, ReactError, Reactor, ReactorRunner, StartAt};
 use es_core::prelude::*;
-use es_core::reactor::{Delivery, DeliveryKey, GroupError, ReactError, Reactor, ReactorRunner, StartAt};
 use es_core::{
     CommandId, Commit, Context, EventType, ExpectedRevision, LogRead, NewEvent, Query, RetryPolicy, StreamId,
     StreamRead,

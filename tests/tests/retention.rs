@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use es_core::prelude::*;
-use es_core::retention::{self, DeleteKind, Note, Rule, Scavenge, Scope, delete_stream};
+use es_core::retention::{self, DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::RowScan;
+use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
     Category, Commit, EventType, LoadError, LogRead, MachineryError, NewEvent, RecordedEvent, StreamId, StreamRead,
@@ -31,7 +32,7 @@ async fn deposits(accounts: &Repository<Account>, count: u64) {
 }
 
 async fn rule(store: &Store, rule: Rule) {
-    let set = retention::set_rule(Scope::Stream(stream()), rule, Note::default());
+    let set = Commit::set_rule(Scope::Stream(stream()), rule, Note::default());
     store.commit(set).await.expect("the rule is set");
 }
 
@@ -161,11 +162,12 @@ async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
     }
     let category = Scope::Category(Category::new("a").expect("a name"));
     let age = Rule { max_age: Some(std::time::Duration::from_secs(600)), ..Rule::default() };
-    both(retention::set_rule(category, age, Note::default())).await;
+    both(Commit::set_rule(category, age, Note::default())).await;
     let count = Rule { max_count: Some(3), ..Rule::default() };
-    both(retention::set_rule(Scope::Stream(StreamId::new("a-3").expect("a name")), count, Note::default())).await;
+    both(Commit::set_rule(Scope::Stream(StreamId::new("a-3").expect("a name")), count, Note::default())).await;
     let through = Some(Revision::new(19));
-    both(retention::delete(StreamId::new("a-4").expect("a name"), DeleteKind::Soft, through, Note::default())).await;
+    both(Commit::delete_stream(StreamId::new("a-4").expect("a name"), DeleteKind::Soft, through, Note::default()))
+        .await;
     let report = scavenged.scavenge(&Scavenge::default()).await.expect("scavenged");
     assert!(report.events > 80, "{report:?}");
     // The other gets the point with the log, and has not come to it.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate};
 use es_core::prelude::*;
+use es_core::projection::inline::Inline;
+use es_core::projection::view::{Beginning, Continuation, Order, View, ViewError, ViewKey, Views};
 use es_core::projection::{Build, Checkpoint, Generation, Generations, checkpoint_key, checkpoints_table, generations};
-use es_core::store::inline::Inline;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
-use es_core::view::{Beginning, Continuation, Order, View, ViewError, ViewKey, Views};
 use es_core::{Commit, NewEvent, StreamId};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 use es_core::prelude::*;
-use es_core::view::{View, Views};
+use es_core::projection::view::{View, Views};
 use es_core::{EventStore, LogRead, Timestamp};
 use serde::{Deserialize, Serialize};
 

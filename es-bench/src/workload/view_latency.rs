@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::prelude::*;
+use es_core::projection::view::{View, Views};
 use es_core::projection::{ProjectionHandle, ProjectionOptions, Supervisor};
-use es_core::view::{View, Views};
 use es_rocksdb::{Durability, Options};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use es_core::retention::{DeleteKind, delete_stream};
+use es_core::retention::DeleteKind;
+use es_core::store::delete_stream;
 use es_core::store::{CommitError, Conflict, FailedCheck};
 use es_core::{Committed, EventStore, ExpectedRevision};
 use es_rocksdb::{Options, RocksDbStore};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use es_core::RecordedEvent;
-use es_core::loss::{self, Forgotten};
+use es_core::projection::loss::{self, Forgotten};
 use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
 use serde::Serialize;
 

@@ -35,7 +35,7 @@ pub(super) async fn set(folder: &Path, args: &RetainSetArgs, json: bool) -> Resu
     let limits = &args.limits;
     let rule = Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
     let scope = scope_of(&args.scope)?;
-    let commit = retention::set_rule(scope.clone(), rule, args.note.note());
+    let commit = Commit::set_rule(scope.clone(), rule, args.note.note());
     write(folder, commit, &scope, "set", json).await
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn clear(folder: &Path, args: &RetainClearArgs, json: bool) -> 
         return Err(Failure::Absent(format!("expected a rule for {scope}, found none; see retain list")));
     }
     drop(store);
-    write(folder, retention::clear_rule(scope.clone(), args.note.note()), &scope, "cleared", json).await
+    write(folder, Commit::clear_rule(scope.clone(), args.note.note()), &scope, "cleared", json).await
 }
 
 async fn write(folder: &Path, commit: Commit, scope: &Scope, what: &str, json: bool) -> Result<(), Failure> {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::group::{ConsumerGroup, StartAt};
+use es_core::consumer::group::{ConsumerGroup, StartAt};
+use es_core::projection::view::{View, Views};
 use es_core::projection::{ApplyError, ProjectedEvent, Projection, ProjectionOptions, Rows, Supervisor};
-use es_core::view::{View, Views};
 use es_core::{
     Commit, DecodeEventError, EventContext, EventStore, EventType, Events, ExpectedRevision, NewEvent, Query, RawEvent,
     Table, snapshot,

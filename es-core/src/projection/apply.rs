@@ -11,11 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 
 use crate::aggregate::EventContext;
-use crate::decision::Events;
-use crate::event::RecordedEvent;
-use crate::name::Table;
+use crate::model::RecordedEvent;
+use crate::model::Table;
 use crate::projection::{ApplyError, ProjectedEvent, Projection, Rows};
-use crate::typed::{DecodeEventError, RawEvent};
+use crate::schema::Events;
+use crate::schema::{DecodeEventError, RawEvent};
 
 /// What becomes of an event that the query of a projection lets through and whose type the projection does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -235,11 +235,11 @@ pub fn apply_events<P: Projection>(projection: &P, events: &[RecordedEvent], row
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{CommitPart, ContentType, EventId, Metadata, Timestamp};
-    use crate::name::{EventType, StreamId};
-    use crate::revision::{Position, Revision};
-    use crate::tags::Tags;
-    use crate::typed::{EncodeEventError, EncodedEvent, Event, EventSchema, KnownNames};
+    use crate::model::Tags;
+    use crate::model::{CommitPart, ContentType, EventId, Metadata, Timestamp};
+    use crate::model::{EventType, StreamId};
+    use crate::model::{Position, Revision};
+    use crate::schema::{EncodeEventError, EncodedEvent, Event, EventSchema, KnownNames};
 
     /// An instruction to the projection, as text.
     #[derive(Debug, Clone, PartialEq)]

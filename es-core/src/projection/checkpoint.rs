@@ -10,10 +10,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::name::Table;
+use crate::model::Position;
+use crate::model::Table;
+use crate::model::digest::Fnv;
 use crate::projection::generation::{Build, Generation};
-use crate::revision::Position;
-use crate::snapshot::Fnv;
 use crate::store::{EventStore, StoreError};
 
 /// Up to where a partition has applied the log, with all events that its query leaves out.

@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{NameError, Table};
+use crate::model::{NameError, Table};
 use crate::store::{Commit, EventStore, StoreError};
 
 /// The number of a build of a view, from 1. A number is never given to a second build of the same projection.

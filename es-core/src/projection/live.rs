@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::event::RecordedEvent;
-use crate::name::{EventType, StreamId, Tag};
+use crate::model::RecordedEvent;
+use crate::model::{EventType, StreamId, Tag};
+use crate::model::{Position, Revision};
+use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, Folder, Projection};
-use crate::revision::{Position, Revision};
 use crate::store::{EventStore, LogRead, Query, QueryItem, StoreError, StreamRead};
-use crate::view::{MemoryReader, MemoryViews, View};
 
 /// Which events a [`Live`] view is folded from, of those that the query of its projection lets through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum LiveError {
 /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
 /// # enum Counted { #[event(name = "counted")] Counted }
 /// # struct Count;
-/// # const COUNT: es_core::view::View<(), u64> = es_core::view::View::new("count");
+/// # const COUNT: es_core::projection::view::View<(), u64> = es_core::projection::view::View::new("count");
 /// # impl es_core::projection::Projection for Count {
 /// #     type Event = Counted;
 /// #     const NAME: &'static str = "count";

@@ -7,26 +7,29 @@
 //! ```
 //!
 //! A [`Projection`] is a plain, synchronous function from an event and the rows it asks for to the rows that change. It runs
-//! nowhere by itself: the same projection is followed in the background, applied [in the commit of the events](crate::store::inline),
-//! or folded [on demand](Live). Its rows are best those of typed [views](crate::view).
+//! nowhere by itself: the same projection is followed in the background, applied [in the commit of the events](crate::projection::inline),
+//! or folded [on demand](Live). Its rows are best those of typed [views](crate::projection::view).
 //!
 //! In the background it is run by a [`Supervisor`]; an [`Operator`] pauses, resets and rebuilds it and looks after events that
 //! could not be applied, by rows and from any process that has the store. The numbers that it counts stand at [`metrics`].
 
 mod apply;
 mod checkpoint;
-mod events;
 mod generation;
+pub mod inline;
 mod live;
+pub mod loss;
 mod place;
 mod rows;
+pub mod view;
 mod worker;
 
+pub use crate::aggregate::{OneOf, ProjectedEvent};
+pub use crate::model::reserved::AUDIT_STREAM_PREFIX;
 pub use apply::{ApplyFailure, Folder, MAX_WAVES, Outcome, UnknownEvents, Wave, apply_events};
 pub use checkpoint::{
     Checkpoint, applied, checkpoint, checkpoint_key, checkpoint_prefix, checkpoints_table, partition_of,
 };
-pub use events::{OneOf, ProjectedEvent};
 pub use generation::{
     Build, Generation, Generations, MAX_PROJECTION_NAME_BYTES, active, check_name, generations, generations_table,
     table,
@@ -36,14 +39,14 @@ pub(crate) use place::forget;
 pub use place::{Place, remove_generation, view_tables};
 pub use rows::{ApplyError, Rows};
 pub use worker::{
-    AUDIT_STREAM_PREFIX, GaveUp, LastError, MAX_PARTITIONS, Operator, ParkedEvent, ParkedKey, ProjectionHandle,
-    ProjectionOptions, ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError,
-    Status, Supervisor, VerbError, WaitError, metrics,
+    GaveUp, LastError, MAX_PARTITIONS, Operator, ParkedEvent, ParkedKey, ProjectionHandle, ProjectionOptions,
+    ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError, Status, Supervisor,
+    VerbError, WaitError, metrics,
 };
-pub(crate) use worker::{check_audit, is_any_parked, machinery_rows};
+pub(crate) use worker::{is_any_parked, machinery_rows};
 
 use crate::aggregate::EventContext;
-use crate::event::RecordedEvent;
+use crate::model::RecordedEvent;
 use crate::store::{Query, QueryItem};
 
 /// A read model, as one function of one event.

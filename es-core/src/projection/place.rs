@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use crate::name::{NameError, Table};
+use crate::model::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
 use crate::projection::{Folder, Generations, Outcome, Projection, Rows, Wave, machinery_rows};

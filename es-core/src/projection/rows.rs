@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::name::Table;
+use crate::model::Table;
 use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES};
 
 /// Why an event could not be applied.

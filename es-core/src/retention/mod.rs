@@ -1,9 +1,9 @@
 //! Retention and deletion: what of a log is no longer shown, and what of that is gone for good.
 //!
 //! ```text
-//!   set_rule, clear_rule ──► es.retention-rules      ──┐
-//!   delete_stream        ──► es.retention-deletions  ──┼─ fold ─► Retention ── of(stream) ─► StreamRetention
-//!   scavenge             ──► es.retention-scavenges  ──┘                        shows(revision, time, last, now)?
+//!   Commit::set_rule, clear_rule ──► es.retention-rules      ──┐
+//!   store::delete_stream         ──► es.retention-deletions  ──┼─ fold ─► Retention ── of(stream) ─► StreamRetention
+//!   EventStore::scavenge         ──► es.retention-scavenges  ──┘                  shows(revision, time, last, now)?
 //! ```
 //!
 //! Everything that an operator does is an event in one of three reserved streams: it says who and why, is read with the log,
@@ -23,13 +23,13 @@
 //! visible from one revision on, and never has a hole.
 //!
 //! Hidden events are returned by no read, found by no id, and met by no condition over a query. They keep their positions, their
-//! revisions and their ids: nothing of these is given a second time. [`EventStore::revision`] and
-//! [`ExpectedRevision::Exact`] count them. A rule that is cleared, or made wider, shows again
+//! revisions and their ids: nothing of these is given a second time. [`EventStore::revision`](crate::EventStore::revision) and
+//! [`ExpectedRevision::Exact`](crate::ExpectedRevision::Exact) count them. A rule that is cleared, or made wider, shows again
 //! what was not yet removed.
 //!
 //! # What is removed
 //!
-//! A [scavenge](EventStore::scavenge) writes a **scavenge point** into the log, which has a position and a time, and then
+//! A [scavenge](crate::EventStore::scavenge) writes a **scavenge point** into the log, which has a position and a time, and then
 //! removes what was hidden at that position and at that time. Another store with the same log removes the same for this
 //! point, whenever it gets to it. In the place of an event that was removed its position, stream, revision, id and recorded
 //! time are kept, and nothing of its content. A rule that is widened after a point does not bring back what the point removes;
@@ -38,7 +38,7 @@
 //! # What stays
 //!
 //! Unique keys of a deleted stream stay with it: release them in the commit that ends the entity, or later, which is allowed.
-//! Rows stay, but for the snapshots of the stream, which [`delete_stream`] removes. The name of a stream stays: do not put
+//! Rows stay, but for the snapshots of the stream, which [`delete_stream`](crate::store::delete_stream) removes. The name of a stream stays: do not put
 //! into it what must be forgotten.
 //!
 //! The model is that of KurrentDB (`$maxAge`, `$maxCount`, `$tb`, tombstones, scavenge points).
@@ -46,89 +46,13 @@
 mod operator;
 mod state;
 
-pub use operator::{CATEGORY, DeleteKind, Note, OperatorEvent, REMOVED, Rule, Scope, is_reserved};
-pub use state::{Deletion, Retained, Retention, ScavengePoint, StreamRetention};
+pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY, is_retention_stream as is_reserved};
+pub use operator::{DeleteKind, Note, OperatorEvent, Rule, Scope};
+pub use state::{Deletion, InvalidOperatorEvent, Retained, Retention, ScavengePoint, StreamRetention};
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-use crate::event::Timestamp;
-use crate::name::StreamId;
-use crate::revision::{ExpectedRevision, Revision};
-use crate::snapshot;
-use crate::store::{Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, RowScan};
-
-/// Sets the rule of a stream or of a category, in place of the one that it has.
-///
-/// A store refuses an empty rule, and one for the reserved streams, with
-/// [`InvalidCommit::Reserved`](crate::store::InvalidCommit::Reserved).
-#[must_use]
-pub fn set_rule(scope: Scope, rule: Rule, note: Note) -> Commit {
-    OperatorEvent::RuleSet { scope, rule, note }.commit()
-}
-
-/// Clears the rule of a stream or of a category. What was hidden by it and not yet removed is shown again.
-#[must_use]
-pub fn clear_rule(scope: Scope, note: Note) -> Commit {
-    OperatorEvent::RuleCleared { scope, note }.commit()
-}
-
-/// Deletes a stream whose last event has the revision `through`; `None` for one that has no event, which only a hard delete
-/// may be of. The commit is refused when the stream is otherwise by then.
-#[must_use]
-pub fn delete(stream: StreamId, kind: DeleteKind, through: Option<Revision>, note: Note) -> Commit {
-    OperatorEvent::StreamDeleted { stream, kind, through, note }.commit()
-}
-
-/// A scavenge point with this time. [`EventStore::scavenge`] commits one: there is seldom a reason to do it apart.
-#[must_use]
-pub fn scavenge_point(at: Timestamp, note: Note) -> Commit {
-    OperatorEvent::ScavengePoint { at: crate::event::to_stored_precision(at), note }.commit()
-}
-
-/// How many snapshots of a stream are removed with it.
-const SNAPSHOTS: usize = 1000;
-/// How often a deletion is tried while others write to the stream.
-const ATTEMPTS: u32 = 100;
-
-/// Deletes a stream as it is now, with its snapshots.
-///
-/// # Errors
-/// [`CommitError::Conflict`] when the stream is not as `expected`, does not exist (for a soft delete), or was hard deleted
-/// before, or when others wrote to it each time that this was tried. The other variants say what to do.
-pub async fn delete_stream(
-    store: &dyn EventStore,
-    stream: &StreamId,
-    kind: DeleteKind,
-    expected: ExpectedRevision,
-    note: Note,
-) -> Result<Committed, CommitError> {
-    let mut attempt = 1;
-    loop {
-        let through = store.revision(stream).await?;
-        let mut commit = delete(stream.clone(), kind, through, note.clone()).expect(stream.clone(), expected);
-        for row in store.rows(RowScan::new(snapshot::table(), snapshot::prefix(stream), SNAPSHOTS)).await? {
-            commit = commit.delete_row(snapshot::table(), row.key);
-        }
-        match store.commit(commit).await {
-            Err(CommitError::Conflict(conflict)) if attempt < ATTEMPTS && is_lost(&conflict, expected, through) => {
-                attempt += 1;
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// Whether nothing failed but that the stream was written to since it was looked at.
-fn is_lost(conflict: &Conflict, demanded: ExpectedRevision, through: Option<Revision>) -> bool {
-    conflict.failed.iter().all(|check| match check {
-        FailedCheck::Revision { expected, .. } => {
-            *expected == ExpectedRevision::unchanged(through) && *expected != demanded
-        }
-        _ => false,
-    })
-}
 
 /// How to scavenge.
 #[derive(Clone, Default)]

@@ -5,27 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{NewEvent, Timestamp};
-use crate::name::{Category, EventType, StreamId};
-use crate::revision::{ExpectedRevision, Revision};
-use crate::store::Commit;
-
-/// The category of the reserved streams. They take only what [`OperatorEvent`] says; no rule and no deletion is for them.
-pub const CATEGORY: &str = "es.retention";
-/// The event type of what stands in the place of an event that was removed. No commit may have one but those that copy a log
-/// with [`Commit::append_removed`].
-pub const REMOVED: &str = "es.removed";
+use crate::model::Revision;
+use crate::model::reserved::{RETENTION_CATEGORY as CATEGORY, is_retention_stream as is_reserved};
+use crate::model::{Category, EventType, StreamId};
+use crate::model::{NewEvent, Timestamp};
 
 const RULES: &str = "es.retention-rules";
 const DELETIONS: &str = "es.retention-deletions";
 const SCAVENGES: &str = "es.retention-scavenges";
-
-/// Whether a stream is one of the reserved ones.
-#[must_use]
-pub fn is_reserved(stream: &StreamId) -> bool {
-    // NOTE: the length first: this is asked for every event that is written and for many that are read.
-    stream.as_str().len() >= CATEGORY.len() && stream.category_str() == CATEGORY
-}
 
 /// Who did something, and why: free texts for those who read the log later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,13 +170,14 @@ impl OperatorEvent {
         }
     }
 
-    /// A commit of this event alone.
-    pub(crate) fn commit(&self) -> Commit {
+    /// Encodes the event, and returns it with its reserved stream.
+    #[must_use]
+    pub(crate) fn encode(&self) -> (StreamId, NewEvent) {
         let (event_type, stream) = self.place();
         // NOTE: the names and numbers of these types can always be written; a store would refuse an empty payload.
         let payload = serde_json::to_vec(self).unwrap_or_default();
         let event = NewEvent::json(EventType::well_known(event_type), payload);
-        Commit::to(&StreamId::well_known(stream), ExpectedRevision::Any, [event])
+        (StreamId::well_known(stream), event)
     }
 
     /// Reads what an event of a reserved stream says.
@@ -258,9 +246,8 @@ mod tests {
     }
 
     fn read_back(event: &OperatorEvent) -> Result<OperatorEvent, String> {
-        let commit = event.commit();
-        let (stream, written) = commit.events().first().expect("one event");
-        OperatorEvent::read(stream, &written.event_type, &written.payload)
+        let (stream, written) = event.encode();
+        OperatorEvent::read(&stream, &written.event_type, &written.payload)
     }
 
     #[test]
@@ -300,8 +287,7 @@ mod tests {
         };
         assert!(soft("a-1", None).is_err());
         assert!(soft(SCAVENGES, Some(Revision::FIRST)).is_err());
-        let elsewhere = OperatorEvent::ScavengePoint { at: Timestamp::UNIX_EPOCH, note: Note::default() }.commit();
-        let (_, event) = elsewhere.events().first().expect("one event");
+        let (_, event) = OperatorEvent::ScavengePoint { at: Timestamp::UNIX_EPOCH, note: Note::default() }.encode();
         assert!(OperatorEvent::read(&stream(RULES), &event.event_type, &event.payload).is_err());
         assert!(OperatorEvent::read(&stream(RULES), &EventType::new("x").expect("valid"), b"{}").is_err());
     }

@@ -2,11 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{RecordedEvent, Timestamp};
-use crate::name::{Category, StreamId};
-use crate::retention::operator::{DeleteKind, OperatorEvent, Rule, Scope, is_reserved};
-use crate::revision::{Position, Revision};
-use crate::store::StoreError;
+use crate::model::reserved::is_retention_stream as is_reserved;
+use crate::model::{Category, StreamId};
+use crate::model::{Position, Revision};
+use crate::model::{RecordedEvent, Timestamp};
+use crate::retention::operator::{DeleteKind, OperatorEvent, Rule, Scope};
+
+/// An event of a retention stream that no store accepts. The log is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("position {position}: expected an event of retention, found {found}")]
+pub struct InvalidOperatorEvent {
+    /// The position of the event.
+    pub position: Position,
+    /// What was found.
+    pub found: String,
+}
 
 /// A deletion of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +57,14 @@ impl Retention {
     /// Takes an event of a reserved stream in, in the order of the log. Passes over all other events.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`]: the event is not one that a store would have taken.
-    pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
+    /// [`InvalidOperatorEvent`]: no store accepts this event, so the log is damaged.
+    pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), InvalidOperatorEvent> {
         if !is_reserved(&event.stream) {
             return Ok(());
         }
         let position = event.position;
         let said = OperatorEvent::read(&event.stream, &event.event_type, &event.payload)
-            .map_err(|found| StoreError::damaged(format!("position {position}"), format!("found {found}")))?;
+            .map_err(|found| InvalidOperatorEvent { position, found })?;
         match said {
             OperatorEvent::RuleSet { scope: Scope::Stream(stream), rule, .. } => {
                 self.streams.insert(stream, rule);

@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 
-use crate::event::{ContentType, EventId, NewEvent, RecordedEvent};
-use crate::name::{EventType, StreamId, Table, UniqueKey};
-use crate::projection::check_audit;
+use crate::model::reserved::check_audit;
+use crate::model::weight::beside_payload;
+use crate::model::{ContentType, EventId, NewEvent, RecordedEvent};
+use crate::model::{EventType, StreamId, Table, UniqueKey};
+use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention;
-use crate::revision::{ExpectedRevision, Position, Revision};
+use crate::store::query::weight_of_query;
 use crate::store::{InvalidCommit, Query};
-use crate::weight::{beside_payload, of_query};
 
 /// The most events of one commit.
 pub const MAX_COMMIT_EVENTS: usize = 100_000;
@@ -303,7 +304,7 @@ fn weight_of(commit: &Commit) -> usize {
         size_of::<(StreamId, NewEvent)>() + beside_payload(stream, event_type, content_type, tags, metadata)
     };
     let events: usize = commit.events.iter().map(event).sum();
-    let absences: usize = commit.absences.iter().map(|absence| of_query(&absence.query)).sum();
+    let absences: usize = commit.absences.iter().map(|absence| weight_of_query(&absence.query)).sum();
     let parts = commit.absences.len()
         + commit.expectations.len()
         + commit.keys.len()
@@ -423,7 +424,7 @@ impl Committed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Metadata;
+    use crate::model::Metadata;
 
     fn event() -> NewEvent {
         NewEvent::json(EventType::new("placed").expect("valid"), "{}")
@@ -442,7 +443,7 @@ mod tests {
         let plain = weight(Commit::to(&stream(), ExpectedRevision::Any, [event()]));
         let large = "x".repeat(1000);
         let note = Metadata::new().with("note", vec![large.clone()]);
-        let tag = crate::name::Tag::new("x".repeat(200)).expect("valid");
+        let tag = crate::model::Tag::new("x".repeat(200)).expect("valid");
         for heavier in [event().with_metadata(note), event().tagged(tag)] {
             assert!(weight(Commit::to(&stream(), ExpectedRevision::Any, [heavier])) >= plain + 200);
         }
@@ -452,7 +453,7 @@ mod tests {
             weight(Commit::to(&stream(), ExpectedRevision::Any, [nested]))
                 >= plain + 100 * size_of::<serde_json::Value>()
         );
-        let absent = crate::store::QueryItem::new().tag(crate::name::Tag::new("x".repeat(200)).expect("valid"));
+        let absent = crate::store::QueryItem::new().tag(crate::model::Tag::new("x".repeat(200)).expect("valid"));
         assert!(weight(Commit::new().unless(absent, None)) >= 200);
         let key = UniqueKey::new("scope", "x".repeat(200)).expect("valid");
         let keyed = Commit::new().claim(key.clone(), stream());

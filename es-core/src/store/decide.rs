@@ -6,10 +6,10 @@
 
 use bytes::Bytes;
 
-use crate::event::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
-use crate::name::{StreamId, Table, UniqueKey};
+use crate::model::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{ExpectedRevision, Position, Revision, found};
+use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
-use crate::revision::{ExpectedRevision, Position, Revision, found};
 use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition, ValidCommit};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::query::Query;

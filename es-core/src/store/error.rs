@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use crate::event::EventId;
-use crate::name::{StreamId, Table, UniqueKey};
-use crate::revision::{ExpectedRevision, Position, Revision, found};
+use crate::model::EventId;
+use crate::model::{ExpectedRevision, Position, Revision, found};
+use crate::model::{StreamId, Table, UniqueKey};
+use crate::projection::inline::InlineError;
+use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
 use crate::store::commit::{
     MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES,
     MAX_TAGS,
 };
-use crate::store::inline::InlineError;
 
 /// The machinery of a store failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,12 @@ impl StoreError {
     /// A [`Damaged`](Self::Damaged) error.
     pub fn damaged(place: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Damaged { place: place.into(), detail: detail.into() }
+    }
+}
+
+impl From<InvalidOperatorEvent> for StoreError {
+    fn from(InvalidOperatorEvent { position, found }: InvalidOperatorEvent) -> Self {
+        Self::damaged(format!("position {position}"), format!("expected an event of retention, found {found}"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::revision::Position;
+use crate::model::Position;
 use crate::store::StoreError;
 
 /// Where the log ends, and whether it can still grow.

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::clock::{Clock, SystemClock};
-use crate::event::{EventId, RecordedEvent, Timestamp};
-use crate::name::{StreamId, Table, UniqueKey};
-use crate::retention::{self, Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
-use crate::revision::{Position, Revision};
+use crate::model::{Clock, SystemClock};
+use crate::model::{EventId, RecordedEvent, Timestamp};
+use crate::model::{Position, Revision};
+use crate::model::{StreamId, Table, UniqueKey};
+use crate::projection::inline::{Inline, InlineProjections, StartInlineError};
+use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
 use crate::store::decide::{Decision, LogView};
-use crate::store::inline::{Inline, InlineProjections, StartInlineError};
 use crate::store::{
     Batch, Commit, CommitError, Committed, Direction, EventStore, EventStream, HeadSender, HeadWatch, KeyChange,
     LogRead, Query, Row, RowChange, RowScan, StoreError, StreamRead,
@@ -317,7 +317,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        let committed = self.commit(retention::scavenge_point(self.clock.now(), how.note.clone())).await?;
+        let committed = self.commit(Commit::scavenge_point(self.clock.now(), how.note.clone())).await?;
         let mut log = self.log();
         let pending: Vec<_> =
             log.retention.points().iter().filter(|point| Some(point.position) > log.scavenged).copied().collect();

@@ -17,10 +17,10 @@ mod commit;
 pub mod decide;
 mod error;
 mod head;
-pub mod inline;
 pub mod memory;
 mod query;
 mod read;
+mod retention;
 
 use std::fmt;
 
@@ -35,11 +35,12 @@ pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, S
 pub use head::{HeadSender, HeadWatch};
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, BatchSource, EventStream};
+pub use retention::delete_stream;
 
-use crate::event::{EventId, RecordedEvent};
-use crate::name::{StreamId, Table, UniqueKey};
+use crate::model::{EventId, RecordedEvent};
+use crate::model::{Position, Revision};
+use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
-use crate::revision::{Position, Revision};
 
 /// A log of events with conditional, atomic, idempotent appends.
 ///

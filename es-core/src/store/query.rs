@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::RecordedEvent;
-use crate::name::{Category, EventType, StreamId, Tag};
-use crate::revision::{Position, Revision};
-use crate::tags::Tags;
+use crate::model::RecordedEvent;
+use crate::model::Tags;
+use crate::model::weight::name as name_weight;
+use crate::model::{Category, EventType, StreamId, Tag};
+use crate::model::{Position, Revision};
 
 /// Which events of the log: those that match any of its items, or all.
 ///
@@ -253,6 +254,17 @@ impl LogRead {
             Direction::Backward => head.map(|_| Position::FIRST),
         }
     }
+}
+
+/// What a query names, in bytes.
+pub(crate) fn weight_of_query(query: &Query) -> usize {
+    let items = query.items().unwrap_or_default().iter().map(|item| {
+        let categories = item.categories.iter().map(Category::as_str);
+        let types = item.event_types.iter().map(EventType::as_str);
+        categories.chain(types).chain(item.tags.iter().map(Tag::as_str)).map(name_weight).sum::<usize>()
+            + size_of_val(item)
+    });
+    items.sum()
 }
 
 #[cfg(test)]

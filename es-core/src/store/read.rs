@@ -6,8 +6,8 @@ use std::fmt;
 use async_trait::async_trait;
 use futures_util::Stream;
 
-use crate::event::RecordedEvent;
-use crate::revision::Position;
+use crate::model::Position;
+use crate::model::RecordedEvent;
 use crate::store::StoreError;
 
 /// Some events in order, and how far the read has looked.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::event::{EventId, RecordedEvent};
-use crate::name::{StreamId, Table, UniqueKey};
+use crate::model::{EventId, RecordedEvent};
+use crate::model::{Position, Revision};
+use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
-use crate::revision::{Position, Revision};
 use crate::store::{
     Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, HeadWatch, LogRead, Row, RowScan,
     StoreError, StreamRead,

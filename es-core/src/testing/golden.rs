@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::codec;
-use crate::event::ContentType;
-use crate::typed::{EncodedEvent, EventSamples, EventSchema, RawEvent};
+use crate::model::ContentType;
+use crate::schema::codec;
+use crate::schema::{EncodedEvent, EventSamples, EventSchema, RawEvent};
 
 /// The environment variable that has missing files written when it is `write`.
 pub const VARIABLE: &str = "ES_GOLDEN";
@@ -158,7 +158,7 @@ fn golden(encoded: &EncodedEvent) -> Result<GoldenEvent, String> {
 }
 
 fn encode(content_type: &ContentType, payload: &Value) -> Result<bytes::Bytes, String> {
-    use crate::codec::{Codec, Json, MessagePack};
+    use crate::schema::codec::{Codec, Json, MessagePack};
     match content_type {
         ContentType::Json => Json::encode(payload),
         ContentType::MessagePack => MessagePack::encode(payload),

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::clock::Clock;
-use crate::event::Timestamp;
+use crate::model::Clock;
+use crate::model::Timestamp;
 
 /// A clock that stands still until it is told otherwise.
 ///

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::{CommitPart, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
-use crate::name::StreamId;
+use crate::model::StreamId;
+use crate::model::{CommitPart, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{Position, Revision};
+use crate::projection::view::MemoryViews;
 use crate::projection::{ApplyFailure, Folder, Projection};
-use crate::revision::{Position, Revision};
-use crate::typed::Event;
-use crate::view::MemoryViews;
+use crate::schema::Event;
 
 /// Begins the test of a projection: given what happened, projected by this, then the views are so. No store and no runtime is
 /// involved.
 ///
 /// Events of other types and of other streams follow with [`and`](GivenEvents::and) and [`and_in`](GivenEvents::and_in). Each is
-/// written and read as in a log. For an example see [`view`](crate::view).
+/// written and read as in a log. For an example see [`view`](crate::projection::view).
 ///
 /// # Panics
 /// When an event cannot be written.

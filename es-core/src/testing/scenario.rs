@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::aggregate::decision::Decision;
 use crate::aggregate::{CommandContext, Decide, EventContext, Evolve};
-use crate::decision::Decision;
-use crate::event::{CommitPart, ContentType, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
-use crate::name::EventType;
-use crate::revision::{Position, Revision};
-use crate::typed::Event;
+use crate::model::EventType;
+use crate::model::{CommitPart, ContentType, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{Position, Revision};
+use crate::schema::Event;
 
 /// Begins the test of an aggregate as a sentence: given what happened, when a command comes, then this follows. No store
 /// and no runtime is involved.
@@ -117,7 +117,7 @@ impl<A: Evolve> Given<A> {
             version: 1,
             content_type: ContentType::Json,
             payload: Bytes::new(),
-            tags: crate::tags::Tags::new(),
+            tags: crate::model::Tags::new(),
             metadata: self.metadata.clone(),
             recorded_at: self.now,
             occurred_at: self.now,

@@ -8,7 +8,7 @@ use syn::LitStr;
 use crate::ast::EventInput;
 use crate::ctxt::Ctxt;
 
-/// The longest name, in bytes; the same as `es_core::name::MAX_NAME_BYTES`.
+/// The longest name, in bytes; the same as `es_core::model::MAX_NAME_BYTES`.
 const MAX_NAME_BYTES: usize = 512;
 /// The longest category, in bytes: what remains of a name is for `-` and the id.
 const MAX_CATEGORY_BYTES: usize = 400;

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use es_core::retention::{Note, Rule, Scope, set_rule};
+use es_core::retention::{Note, Rule, Scope};
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent, StreamRead};
 
 use super::*;
@@ -34,7 +34,7 @@ async fn a_scavenge_that_nobody_waits_for_any_more_keeps_the_next_one_waiting() 
     }
     let scope = Scope::Category(stream(0).category());
     let rule = Rule { max_count: Some(1), ..Rule::default() };
-    store.commit(set_rule(scope, rule, Note::default())).await.unwrap();
+    store.commit(Commit::set_rule(scope, rule, Note::default())).await.unwrap();
 
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let removed = Arc::new(Mutex::new(0));

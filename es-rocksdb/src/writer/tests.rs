@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use es_core::retention::{Note, Rule, Scope, set_rule};
+use es_core::retention::{Note, Rule, Scope};
 use es_core::store::EventStream;
 use es_core::store::decide::decide;
 use es_core::{
@@ -257,7 +257,7 @@ async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
     let tag = es_core::Tag::new("a:1").unwrap();
     let rule = Rule { max_count: Some(1), ..Rule::default() };
     let begin = [
-        set_rule(Scope::Stream(stream()), rule, Note::default()),
+        Commit::set_rule(Scope::Stream(stream()), rule, Note::default()),
         Commit::to(&stream(), ExpectedRevision::NoStream, [event().tagged(tag.clone())]),
     ];
     let next = to_stream(ExpectedRevision::Any);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use es_core::projection::view::ViewError;
 use es_core::projection::{StartError, VerbError, WaitError};
-use es_core::view::ViewError;
 use es_core::{Conflict, ExecuteError, LoadError, MachineryError, NameError, Revision, StoreError};
 
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};

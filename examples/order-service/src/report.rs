@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use es_core::view::{View, ViewError};
+use es_core::projection::view::{View, ViewError};
 use es_core::{Position, Timestamp};
 use serde::Serialize;
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use es_core::reactor::{Delivery, DeliveryKey, ReactError, Reactor};
+use es_core::consumer::reactor::{Delivery, DeliveryKey, ReactError, Reactor};
 use order_service::domain::OrderEvent;
 use rusqlite::{Connection, params};
 

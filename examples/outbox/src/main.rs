@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use es_core::EventStore;
-use es_core::reactor::{DeliveryKey, ReactorRunner, StartAt};
+use es_core::consumer::reactor::{DeliveryKey, ReactorRunner, StartAt};
 use es_rocksdb::RocksDbStore;
 use outbox::{Letters, PostOffice};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use es_core::reactor::DeliveryKey;
+use es_core::consumer::reactor::DeliveryKey;
 use es_core::{EventStore, LogRead};
 use es_rocksdb::{Options, RocksDbStore};
 use order_service::domain::order::{Cancel, Place};

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use es_core::retention::{Note, Rule, Scavenge, Scope, clear_rule, set_rule};
+use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::{
     Commit, CommitError, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StoreError, StreamId,
     StreamRead,
@@ -247,7 +247,7 @@ fn a_scavenge_takes_turns_with_callers_and_readers() {
         }
         let rule = Rule { max_count: Some(2), ..Rule::default() };
         let scope = Scope::Stream(stream.clone());
-        block_on(store.commit(set_rule(scope.clone(), rule, Note::default()))).expect("the rule is set");
+        block_on(store.commit(Commit::set_rule(scope.clone(), rule, Note::default()))).expect("the rule is set");
         let scavenging = thread::spawn({
             let store = store.clone();
             move || block_on(store.scavenge(&Scavenge::default())).expect("it is done").events
@@ -277,7 +277,7 @@ fn a_scavenge_takes_turns_with_callers_and_readers() {
         assert_eq!(events(&store, &stream).len(), 2);
         assert_eq!(committed.len(), CALLERS);
         // NOTE: the next schedule, on the same log, has nothing to do with this stream.
-        block_on(store.commit(clear_rule(scope, Note::default()))).expect("the rule is cleared");
+        block_on(store.commit(Commit::clear_rule(scope, Note::default()))).expect("the rule is cleared");
         assert_eq!(events(&store, &stream).len() as u64, 6 - removed, "what was removed came back");
         block_on(store.close()).expect("it closes");
     });

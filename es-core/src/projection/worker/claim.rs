@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::rows::{Held, RowKeys, encode, table};
-use crate::clock::Clock;
-use crate::event::{NewEvent, Timestamp};
-use crate::name::StreamId;
+use crate::model::Clock;
+use crate::model::StreamId;
+use crate::model::{NewEvent, Timestamp};
 use crate::store::{Commit, CommitError, EventStore, StoreError};
 
 /// Who may write.

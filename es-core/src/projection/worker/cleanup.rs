@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::claim::{Owned, store_error};
 use super::rows::{PAGE, Retired, RowKeys, decode, page, table};
-use crate::clock::Clock;
+use crate::model::Clock;
 use crate::projection::{Generation, remove_generation};
 use crate::store::{Commit, EventStore, StoreError};
 

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Timestamp;
-use crate::revision::Position;
+use crate::model::Position;
+use crate::model::Timestamp;
 
 /// Where a rebuild begins.
 ///

@@ -21,15 +21,15 @@ use super::options::ProjectionOptions;
 use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
 use super::progress::Progress;
 use super::rows::{Held, PAGE, RowKeys, decode, encode, page, table};
-use crate::clock::Clock;
-use crate::event::RecordedEvent;
+use crate::consumer::subscription::Subscription;
+use crate::model::Clock;
+use crate::model::Position;
+use crate::model::RecordedEvent;
 use crate::projection::{
     Checkpoint, Folder, Generation, Place, ProjectedEvent, Projection, Rows, checkpoint_key, checkpoints_table,
     partition_of,
 };
-use crate::revision::Position;
 use crate::store::{Batch, Commit, CommitError, Conflict, EventStore, FailedCheck, LogRead, RowChange, StoreError};
-use crate::subscription::Subscription;
 
 /// How many positions may be looked through before the checkpoint is written, where nothing matches.
 const IDLE_POSITIONS: u64 = 50_000;

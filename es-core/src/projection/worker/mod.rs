@@ -28,8 +28,7 @@ mod status;
 mod supervisor;
 
 pub use control::RebuildFrom;
-pub(crate) use operator::check_audit;
-pub use operator::{AUDIT_STREAM_PREFIX, Operator, VerbError};
+pub use operator::{Operator, VerbError};
 pub use options::{MAX_PARTITIONS, ProjectionOptions, RebuildErrors};
 pub(crate) use parked::is_any_parked;
 pub use parked::{ParkedEvent, ParkedKey};

@@ -8,40 +8,12 @@ use serde_json::{Value, json};
 use super::control::{Control, RebuildFrom, Wish};
 use super::parked::{ParkedEvent, ParkedKey};
 use super::rows::{Held, RowKeys, decode, encode, page, table};
-use crate::event::NewEvent;
-use crate::name::{EventType, NameError, StreamId};
+use crate::model::NewEvent;
+use crate::model::reserved::AUDIT_STREAM_PREFIX;
+use crate::model::{EventType, NameError, StreamId};
+use crate::model::{ExpectedRevision, Position};
 use crate::projection::generation::{Generation, check_name, generations};
-use crate::revision::{ExpectedRevision, Position};
 use crate::store::{Commit, CommitError, EventStore, StoreError};
-
-/// What the names of the streams begin with in which the verbs for projections are recorded.
-pub const AUDIT_STREAM_PREFIX: &str = "es.projections-";
-
-/// The events of the audit streams. A store takes nothing else there; see [`check_audit`].
-const AUDIT_EVENTS: [&str; 9] = [
-    "projection-claim-taken",
-    "projection-event-skipped",
-    "projection-key-retried",
-    "projection-paused",
-    "projection-rebuild-cancelled",
-    "projection-rebuild-started",
-    "projection-rebuilt",
-    "projection-reset",
-    "projection-resumed",
-];
-
-/// Checks an event that is to be written into an audit stream; other streams take what they want. The error is what was found.
-pub(crate) fn check_audit(stream: &StreamId, event: &NewEvent) -> Result<(), String> {
-    let Some(projection) = stream.as_str().strip_prefix(AUDIT_STREAM_PREFIX) else { return Ok(()) };
-    if !AUDIT_EVENTS.contains(&event.event_type.as_str()) {
-        return Err(format!("the event type {:?}", event.event_type));
-    }
-    let details: Option<Value> = serde_json::from_slice(&event.payload).ok();
-    match details.as_ref().and_then(|details| details.get("projection")) {
-        Some(Value::String(of)) if of == projection => Ok(()),
-        _ => Err(format!("content that does not say that it is of projection {projection:?}")),
-    }
-}
 
 /// How often a verb is tried anew when another verb or a worker was faster.
 const ATTEMPTS: usize = 64;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::repository::RetryPolicy;
-use crate::subscription::DEFAULT_BATCH;
+use crate::aggregate::repository::RetryPolicy;
+use crate::consumer::subscription::DEFAULT_BATCH;
 
 /// The most workers of one projection.
 pub const MAX_PARTITIONS: u32 = 1024;

@@ -7,10 +7,10 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{RowKeys, page};
-use crate::event::{EventId, RecordedEvent, Timestamp};
-use crate::name::{EventType, StreamId};
+use crate::model::Position;
+use crate::model::{EventId, RecordedEvent, Timestamp};
+use crate::model::{EventType, StreamId};
 use crate::projection::generation::Generation;
-use crate::revision::Position;
 use crate::store::{EventStore, StoreError};
 
 /// A key that stands still, because one of its events could not be applied. Its later events wait behind that one.

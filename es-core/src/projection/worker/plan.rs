@@ -10,12 +10,12 @@ use super::operator::{Operator, audit_event};
 use super::options::{ProjectionOptions, RebuildErrors};
 use super::parked::ParkedKey;
 use super::rows::{PAGE, Retired, RowKeys, decode, encode, page, table};
-use crate::clock::Clock;
+use crate::model::Clock;
+use crate::model::Position;
 use crate::projection::{
     Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table,
     generations,
 };
-use crate::revision::Position;
 use crate::store::{Commit, CommitError, EventStore, LogRead, StoreError};
 
 /// Which of two builds.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::Clock;
-use crate::event::{RecordedEvent, Timestamp};
+use crate::model::Clock;
+use crate::model::Position;
+use crate::model::{RecordedEvent, Timestamp};
 use crate::projection::generation::Build;
-use crate::revision::Position;
 
 /// Over which time a rate is measured.
 const WINDOW: Duration = Duration::from_secs(5);

@@ -18,11 +18,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Timestamp;
-use crate::name::Table;
+use crate::model::Position;
+use crate::model::Table;
+use crate::model::Timestamp;
+use crate::model::digest::Fnv;
 use crate::projection::generation::Generation;
-use crate::revision::Position;
-use crate::snapshot::Fnv;
 use crate::store::{Commit, EventStore, Row, RowScan, StoreError};
 
 /// The most bytes of a key that stand in the key of a row; of a longer one, its hash stands behind them.

@@ -26,9 +26,9 @@ use super::progress::Progress;
 use super::rows::{Held, RowKeys};
 use super::status::{Phase, Shared};
 use super::{cleanup, plan};
-use crate::clock::Clock;
+use crate::model::Clock;
+use crate::model::Position;
 use crate::projection::{Build, Projection, applied, checkpoint, generations};
-use crate::revision::Position;
 use crate::store::{EventStore, HeadWatch, StoreError};
 
 /// How often is looked whether a rebuild has caught up.

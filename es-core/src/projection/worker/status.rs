@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::metrics;
 use super::progress::{Progress, number};
-use crate::clock::Clock;
-use crate::event::Timestamp;
+use crate::model::Clock;
+use crate::model::Position;
+use crate::model::Timestamp;
 use crate::projection::generation::Generation;
-use crate::revision::Position;
 
 /// What a projection is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,10 +16,10 @@ use super::options::ProjectionOptions;
 use super::rows::RowKeys;
 use super::runner::{End, Runner};
 use super::status::{Phase, ProjectionState, Shared, Status};
-use crate::clock::{Clock, SystemClock};
-use crate::name::NameError;
+use crate::model::NameError;
+use crate::model::Position;
+use crate::model::{Clock, SystemClock};
 use crate::projection::Projection;
-use crate::revision::Position;
 use crate::store::{EventStore, StoreError};
 
 /// A life that lasted for so long was a good one: the next pause is the first one again.

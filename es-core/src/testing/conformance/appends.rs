@@ -4,8 +4,8 @@ use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::tools::*;
-use crate::event::{CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, to_stored_precision};
-use crate::name::MAX_NAME_BYTES;
+use crate::model::MAX_NAME_BYTES;
+use crate::model::{CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, to_stored_precision};
 use crate::store::{
     Commit, CommitError, InvalidCommit, LogRead, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
     MAX_ROW_KEY_BYTES, MAX_TAGS, StreamRead,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::tools::*;
-use crate::event::CommitPart;
+use crate::model::CommitPart;
 use crate::store::{Commit, CommitError, LogRead, QueryItem, StreamRead};
 
 const WRITERS: usize = 16;

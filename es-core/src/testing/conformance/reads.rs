@@ -1,7 +1,7 @@
 //! Cases: reads return what they should, in order, and say how far they looked.
 
 use super::tools::*;
-use crate::event::EventId;
+use crate::model::EventId;
 use crate::store::{Commit, LogRead, Query, QueryItem, StreamRead};
 
 /// Writes a small log: positions 1 to 9 with streams, types and tags that overlap.

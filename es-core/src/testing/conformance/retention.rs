@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::tools::*;
-use crate::event::EventId;
-use crate::name::StreamId;
-use crate::retention::{self, DeleteKind, Note, Retained, Rule, Scavenge, ScavengeReport, Scope, delete_stream};
+use crate::model::EventId;
+use crate::model::StreamId;
+use crate::retention::{self, DeleteKind, Note, Retained, Rule, Scavenge, ScavengeReport, Scope};
+use crate::store::delete_stream;
 use crate::store::{Commit, CommitError, FailedCheck, IdConflict, InvalidCommit, LogRead, QueryItem, StreamRead};
 
 const COUNT: fn(u64) -> Rule = |max_count| Rule { max_count: Some(max_count), ..Rule::default() };
@@ -13,7 +14,7 @@ const BEFORE: fn(u64) -> Rule = |first| Rule { truncate_before: Some(rev(first))
 const AGE: fn(u64) -> Rule = |millis| Rule { max_age: Some(Duration::from_millis(millis)), ..Rule::default() };
 
 async fn set(store: &Store, scope: Scope, rule: Rule) {
-    commit(store, retention::set_rule(scope, rule, Note::default())).await;
+    commit(store, Commit::set_rule(scope, rule, Note::default())).await;
 }
 
 fn of_stream(name: &str) -> Scope {
@@ -79,8 +80,8 @@ pub async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
     assert_eq!(retained(&store, "a-1").await, Retained { first: rev(4), ..Retained::WHOLE });
     append(&store, "a-1", &["x"]).await;
     assert_eq!(of(&store, "a-1").await, [4, 5]);
-    commit(&store, retention::clear_rule(of_category("a"), Note::default())).await;
-    commit(&store, retention::clear_rule(of_stream("a-2"), Note::default())).await;
+    commit(&store, Commit::clear_rule(of_category("a"), Note::default())).await;
+    commit(&store, Commit::clear_rule(of_stream("a-2"), Note::default())).await;
     assert_eq!((of(&store, "a-1").await, of(&store, "a-2").await), (vec![4, 5], vec![0, 1, 2, 3, 4]));
     assert_eq!(retained(&store, "a-2").await, Retained::WHOLE);
 }
@@ -192,7 +193,7 @@ pub async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness)
 pub async fn a_deletion_has_conditions(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
-    let stale = retention::delete(stream("a-1"), DeleteKind::Hard, Some(rev(0)), Note::default());
+    let stale = Commit::delete_stream(stream("a-1"), DeleteKind::Hard, Some(rev(0)), Note::default());
     assert_eq!(conflict(&store, stale).await, [revision_check("a-1", Exact(rev(0)), Some(1))]);
     let refused = delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Exact(rev(5)), Note::default()).await;
     let Err(CommitError::Conflict(refused)) = refused else { panic!("expected a conflict, found {refused:?}") };
@@ -204,8 +205,8 @@ pub async fn a_deletion_has_conditions(harness: &dyn Harness) {
     assert_eq!(of(&store, "a-1").await, [0; 0]);
 }
 
-fn again(event: &crate::event::RecordedEvent) -> crate::event::NewEvent {
-    crate::event::NewEvent::json(event.event_type.clone(), event.payload.clone()).with_id(event.id)
+fn again(event: &crate::model::RecordedEvent) -> crate::model::NewEvent {
+    crate::model::NewEvent::json(event.event_type.clone(), event.payload.clone()).with_id(event.id)
 }
 
 /// The reserved streams take only what operators do, and nothing hides them.
@@ -219,12 +220,12 @@ pub async fn reserved_streams_take_only_what_operators_do(harness: &dyn Harness)
     let rules = stream("es.retention-rules");
     assert_eq!(invalid(Commit::to(&rules, Any, events(1))).await, rules);
     assert_eq!(invalid(Commit::to(&stream("a-1"), Any, [event(retention::REMOVED)])).await, stream("a-1"));
-    assert_eq!(invalid(retention::set_rule(of_category("a"), Rule::default(), Note::default())).await, rules);
-    invalid(retention::set_rule(of_stream("es.retention-rules"), COUNT(1), Note::default())).await;
-    invalid(retention::delete(rules.clone(), DeleteKind::Hard, None, Note::default())).await;
+    assert_eq!(invalid(Commit::set_rule(of_category("a"), Rule::default(), Note::default())).await, rules);
+    invalid(Commit::set_rule(of_stream("es.retention-rules"), COUNT(1), Note::default())).await;
+    invalid(Commit::delete_stream(rules.clone(), DeleteKind::Hard, None, Note::default())).await;
     let note = Note { by: Some("ada".into()), reason: Some("why".into()) };
     for count in [5, 6, 7] {
-        commit(&store, retention::set_rule(of_category("a"), COUNT(count), note.clone())).await;
+        commit(&store, Commit::set_rule(of_category("a"), COUNT(count), note.clone())).await;
     }
     scavenge(&store).await;
     let said = read(&store, LogRead::category(category(retention::CATEGORY))).await;
@@ -260,7 +261,7 @@ pub async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &d
     let taken = IdConflict::Taken { id: ids[0], position: at(1) };
     assert!(matches!(&elsewhere, Err(CommitError::IdConflict(found)) if *found == taken), "{elsewhere:?}");
     // A rule that is cleared does not bring back what is gone.
-    commit(&store, retention::clear_rule(of_category("a"), Note::default())).await;
+    commit(&store, Commit::clear_rule(of_category("a"), Note::default())).await;
     assert_eq!(of(&store, "a-1").await, [3]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward()).await, [3]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).from(rev(1)).backward()).await, [0; 0]);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::{NewEvent, RecordedEvent};
-use crate::name::{Category, EventType, StreamId, Table, Tag, UniqueKey};
-use crate::revision::{ExpectedRevision, Position, Revision};
+use crate::model::{Category, EventType, StreamId, Table, Tag, UniqueKey};
+use crate::model::{ExpectedRevision, Position, Revision};
+use crate::model::{NewEvent, RecordedEvent};
 use crate::store::{Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, LogRead, StreamRead};
 
 pub(super) use super::Harness;

@@ -14,7 +14,7 @@ async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_ove
     let event = || NewEvent::json(EventType::new("happened").unwrap(), "1");
     store.commit(Commit::to(&stream, ExpectedRevision::Any, [event(), event(), event()])).await.unwrap();
     let rule = Rule { truncate_before: Some(Revision::new(2)), ..Rule::default() };
-    store.commit(retention::set_rule(Scope::Stream(stream), rule, Note::default())).await.unwrap();
+    store.commit(Commit::set_rule(Scope::Stream(stream), rule, Note::default())).await.unwrap();
     store.scavenge(&Scavenge::default()).await.unwrap();
 
     let database = store.shared().database().unwrap();

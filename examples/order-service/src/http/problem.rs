@@ -5,7 +5,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use es_core::projection::VerbError;
-use es_core::view::ViewError;
+use es_core::projection::view::ViewError;
 use es_core::{ExecuteError, LoadError, NameError, StoreError};
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
 use es_core::projection::Projection;
-use es_core::view::{Page, ViewKey, ViewReader, ViewScan, Views};
+use es_core::projection::view::{Page, ViewKey, ViewReader, ViewScan, Views};
 use es_core::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 

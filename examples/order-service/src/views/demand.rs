@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 
 use es_core::prelude::*;
+use es_core::projection::view::{Order as Ordering, View};
 use es_core::projection::{ApplyError, Projection, Rows};
-use es_core::view::{Order as Ordering, View};
 use serde::{Deserialize, Serialize};
 
 use super::orders::{never_placed, order_of};

@@ -1,6 +1,6 @@
 //! The ids of the domain as keys of views: as their texts.
 
-use es_core::view::ViewKey;
+use es_core::projection::view::ViewKey;
 
 use crate::domain::{CustomerId, OrderId, OrderStatus, ProductId};
 

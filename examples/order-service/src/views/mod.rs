@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::EventStore;
+use es_core::projection::view::Views;
 use es_core::projection::{Projection, ProjectionOptions, Running, StartError, Supervisor, WaitError};
-use es_core::view::Views;
 
 pub use demand::{BEST_FIRST, DEMAND, Demand, ProductDemand};
 pub use orders::{BY_CUSTOMER, NEWEST_FIRST, ORDERS, OrderSummaries, OrderSummary, STATUSES};

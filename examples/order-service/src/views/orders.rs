@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use es_core::Timestamp;
 use es_core::prelude::*;
+use es_core::projection::view::{Order as Ordering, View};
 use es_core::projection::{ApplyError, Projection, Rows};
-use es_core::view::{Order as Ordering, View};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::money::exact;

@@ -1,8 +1,8 @@
 //! What orders earn, by month and country.
 
 use es_core::prelude::*;
+use es_core::projection::view::View;
 use es_core::projection::{ApplyError, Projection, Rows};
-use es_core::view::View;
 use serde::{Deserialize, Serialize};
 
 use super::orders::{never_placed, order_of};

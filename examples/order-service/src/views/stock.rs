@@ -1,8 +1,8 @@
 //! What there is of each product.
 
 use es_core::prelude::*;
+use es_core::projection::view::{Order as Ordering, View};
 use es_core::projection::{ApplyError, Projection, Rows};
-use es_core::view::{Order as Ordering, View};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Price, Product, ProductEvent, ProductId, ProductName};

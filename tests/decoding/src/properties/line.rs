@@ -56,7 +56,7 @@ pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
 /// The event of a line as a store would record it.
 fn recorded(line: &Line) -> RecordedEvent {
     let Line { stream, event, recorded_at, part, .. } = line.clone();
-    let recorded_at = es_core::event::to_stored_precision(recorded_at.unwrap_or_default());
+    let recorded_at = es_core::model::to_stored_precision(recorded_at.unwrap_or_default());
     RecordedEvent {
         position: Position::FIRST,
         stream,
@@ -69,7 +69,7 @@ fn recorded(line: &Line) -> RecordedEvent {
         tags: event.tags,
         metadata: event.metadata,
         recorded_at,
-        occurred_at: event.occurred_at.map_or(recorded_at, es_core::event::to_stored_precision),
+        occurred_at: event.occurred_at.map_or(recorded_at, es_core::model::to_stored_precision),
         correlation_id: event.correlation_id,
         causation_id: event.causation_id,
         part: part.unwrap_or(CommitPart { index: 0, size: 1 }),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// A name: any text, without what no name may have.
 pub(crate) fn name(from: &mut Unstructured<'_>) -> Result<String> {
     let text: String = from.arbitrary::<&str>()?.chars().filter(|c| !c.is_control()).collect();
-    let mut end = text.len().min(es_core::name::MAX_NAME_BYTES);
+    let mut end = text.len().min(es_core::model::MAX_NAME_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -1,0 +1,234 @@
+//! Aggregates: the declaration ([`Aggregate`]), how state follows from events ([`Evolve`]) and how events follow from
+//! commands ([`Decide`]). All three are plain: no clock, no I/O, no store.
+
+pub(crate) mod decision;
+pub mod repository;
+pub mod snapshot;
+mod source;
+
+pub use decision::Decision;
+pub use source::{OneOf, ProjectedEvent};
+
+use std::fmt;
+use std::hash::Hash;
+use std::str::FromStr;
+
+use crate::aggregate::snapshot::SnapshotSupport;
+use crate::model::Consistency;
+use crate::model::Tags;
+use crate::model::{Category, NameError, StreamId};
+use crate::model::{CorrelationId, EventId, Metadata, RecordedEvent, Timestamp};
+use crate::model::{Position, Revision};
+use crate::schema::Event;
+
+/// The identity of an aggregate within its category: a text that can be written and read back.
+///
+/// Every type that is shown and parsed is one: `String`, `u64`, `Uuid`, or a newtype of the domain.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot identify an aggregate",
+    label = "not an aggregate id",
+    note = "an id is `Clone + Eq + Hash + Debug + Display + FromStr + Send + Sync + 'static`, so that it can stand in \
+            the name of a stream and be read back"
+)]
+pub trait AggregateId: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static {}
+
+impl<T: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static> AggregateId for T {}
+
+/// The declaration of an aggregate: what it is called, what its events are, how it is kept.
+///
+/// Derive it; see [`macro@crate::Aggregate`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    label = "not an `Aggregate`",
+    note = "add `#[derive(es_core::Aggregate, Clone)]` and `#[aggregate(category = \"...\", id = ..., event = ...)]` to `{Self}`"
+)]
+pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
+    /// The category of its streams: an aggregate's stream is `{CATEGORY}-{id}`.
+    const CATEGORY: &'static str;
+    /// How strongly its copies on several nodes agree.
+    const CONSISTENCY: Consistency = Consistency::Local;
+
+    /// What tells one from another.
+    type Id: AggregateId;
+    /// What happens to it.
+    type Event: Event;
+
+    /// Whether and how snapshots are kept; `None` for never.
+    #[must_use]
+    fn snapshots() -> Option<SnapshotSupport<Self>> {
+        None
+    }
+
+    /// The stream of the aggregate with this id.
+    ///
+    /// # Errors
+    /// [`NameError`] when the id cannot stand in the name of a stream: check it where it enters the domain.
+    fn stream(id: &Self::Id) -> Result<StreamId, NameError> {
+        StreamId::of(Self::CATEGORY, id)
+    }
+
+    /// The id of the aggregate whose stream this is; `None` for a stream of another category, or one whose name has no id
+    /// that can be read.
+    fn id_of(stream: &StreamId) -> Option<Self::Id> {
+        let id = stream.id_str().filter(|_| stream.category_str() == Self::CATEGORY)?;
+        id.parse().ok()
+    }
+
+    /// The category of its streams, for reads of the log.
+    ///
+    /// # Errors
+    /// [`NameError`] when [`CATEGORY`](Self::CATEGORY) is none, which the derive does not let pass.
+    fn category() -> Result<Category, NameError> {
+        Category::new(Self::CATEGORY)
+    }
+}
+
+/// How the state of an aggregate follows from its events.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how its state follows from events",
+    label = "no `Evolve`",
+    note = "write `impl es_core::Evolve for {Self} {{ fn initial(id: &Self::Id) -> Self {{ ... }} fn evolve(&mut self, \
+            event: &Self::Event, at: &es_core::EventContext<'_>) {{ ... }} }}`"
+)]
+pub trait Evolve: Aggregate {
+    /// The state before the first event.
+    fn initial(id: &Self::Id) -> Self;
+
+    /// Takes an event in. It has happened: there is nothing to check and nothing to refuse. The same events always give
+    /// the same state.
+    fn evolve(&mut self, event: &Self::Event, at: &EventContext<'_>);
+}
+
+/// How an aggregate answers a command of type `C`. One aggregate takes as many types of command as it implements.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` takes no command `{C}`",
+    label = "no `Decide<{C}>`",
+    note = "write `impl es_core::Decide<{C}> for {Self} {{ type Rejection = ...; fn decide(&self, command: {C}, at: \
+            &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self::Event>, Self::Rejection> {{ ... }} }}`"
+)]
+pub trait Decide<C>: Evolve {
+    /// Why the domain refuses: an error type of the domain, apart from failures of the machinery.
+    type Rejection: Send + 'static;
+
+    /// Decides, from the state and the command alone, what happens. It is called again on fresh state when another
+    /// writer was faster, and must always give the same answer for the same state and command.
+    ///
+    /// # Errors
+    /// The command is refused: nothing happens.
+    fn decide(&self, command: C, at: &CommandContext<'_, Self>) -> Result<Decision<Self::Event>, Self::Rejection>;
+}
+
+/// What [`Evolve::evolve`] and [`Projection::apply`](crate::projection::Projection::apply) may know of an event beside its content.
+#[derive(Debug, Clone, Copy)]
+pub struct EventContext<'a> {
+    record: &'a RecordedEvent,
+}
+
+impl<'a> EventContext<'a> {
+    /// The context of a recorded event.
+    #[must_use]
+    pub const fn new(record: &'a RecordedEvent) -> Self {
+        Self { record }
+    }
+
+    /// The identity of the event.
+    #[must_use]
+    pub const fn id(&self) -> EventId {
+        self.record.id
+    }
+
+    /// The stream in which it stands.
+    #[must_use]
+    pub const fn stream(&self) -> &'a StreamId {
+        &self.record.stream
+    }
+
+    /// Its number in the stream.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.record.revision
+    }
+
+    /// Its number in the log.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.record.position
+    }
+
+    /// When the store recorded it.
+    #[must_use]
+    pub const fn recorded_at(&self) -> Timestamp {
+        self.record.recorded_at
+    }
+
+    /// When it happened in the business.
+    #[must_use]
+    pub const fn occurred_at(&self) -> Timestamp {
+        self.record.occurred_at
+    }
+
+    /// The labels by which it can be found.
+    #[must_use]
+    pub const fn tags(&self) -> &'a Tags {
+        &self.record.tags
+    }
+
+    /// Its free annotations.
+    #[must_use]
+    pub const fn metadata(&self) -> &'a Metadata {
+        &self.record.metadata
+    }
+
+    /// What it has in common with everything of the same first cause.
+    #[must_use]
+    pub const fn correlation_id(&self) -> Option<CorrelationId> {
+        self.record.correlation_id
+    }
+
+    /// The event that directly caused it.
+    #[must_use]
+    pub const fn causation_id(&self) -> Option<EventId> {
+        self.record.causation_id
+    }
+
+    /// The record itself, as it was written: content, type and version are those of the writer, before any upcaster.
+    #[must_use]
+    pub const fn record(&self) -> &'a RecordedEvent {
+        self.record
+    }
+}
+
+/// What [`Decide::decide`] may know beside state and command.
+#[derive(Debug)]
+pub struct CommandContext<'a, A: Aggregate> {
+    id: &'a A::Id,
+    revision: Option<Revision>,
+    time: Timestamp,
+}
+
+impl<'a, A: Aggregate> CommandContext<'a, A> {
+    /// The context of a command to the aggregate `id` at `revision`, given at `time`.
+    #[must_use]
+    pub const fn new(id: &'a A::Id, revision: Option<Revision>, time: Timestamp) -> Self {
+        Self { id, revision, time }
+    }
+
+    /// The identity of the aggregate itself.
+    #[must_use]
+    pub const fn id(&self) -> &'a A::Id {
+        self.id
+    }
+
+    /// The revision of its last event; `None` before the first.
+    #[must_use]
+    pub const fn revision(&self) -> Option<Revision> {
+        self.revision
+    }
+
+    /// When the command takes effect in the business: the time that the caller gave, else the time of the call. It is the
+    /// same when the command is decided again.
+    #[must_use]
+    pub const fn time(&self) -> Timestamp {
+        self.time
+    }
+}

@@ -1,0 +1,169 @@
+//! What can go wrong between a command and its result.
+
+use crate::model::Timestamp;
+use crate::model::{NameError, StreamId};
+use crate::model::{Position, Revision, found};
+use crate::projection::inline::InlineError;
+use crate::schema::{DecodeEventError, EncodeEventError};
+use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError};
+
+/// The state of an aggregate could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The id cannot stand in the name of a stream. Check it where it enters the domain.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// An event of the stream could not be read by the aggregate's event type.
+    #[error("stream {stream:?} revision {revision} (position {position}): {source}")]
+    Event {
+        /// The stream.
+        stream: StreamId,
+        /// The event's number in the stream.
+        revision: Revision,
+        /// The event's number in the log.
+        position: Position,
+        /// Why, and what to do.
+        source: DecodeEventError,
+    },
+    /// The state was asked for at a revision that the stream does not have yet.
+    #[error("stream {stream:?}: expected to reach revision {wanted}, found {}; ask for a lower one", found(*.actual))]
+    NotYet {
+        /// The stream.
+        stream: StreamId,
+        /// The revision that was asked for.
+        wanted: Revision,
+        /// The last revision; `None` where there is no stream.
+        actual: Option<Revision>,
+    },
+    /// Events of the stream are missing that a [rule](crate::retention) has truncated, and no snapshot covers them. The state
+    /// cannot be folded. Widen or clear the rule, which helps unless a scavenge has removed the events; and have snapshots
+    /// taken before events go. A stream that may be forgotten is deleted, not truncated: then it begins anew.
+    #[error(
+        "stream {stream:?}: expected its events from revision {from} on, found the first at {first}: revisions {from} to {} \
+         were truncated and no snapshot covers them; widen the rule, or keep a snapshot",
+        .first.get().saturating_sub(1)
+    )]
+    Truncated {
+        /// The stream.
+        stream: StreamId,
+        /// The first revision that is needed.
+        from: Revision,
+        /// The first that is left, or the one behind the last where none is.
+        first: Revision,
+    },
+    /// The state was asked for at a revision that is not after the stream's last deletion. It was forgotten on purpose.
+    #[error("stream {stream:?}: expected a revision from {begins} on, found {wanted}: what was before was deleted")]
+    Deleted {
+        /// The stream.
+        stream: StreamId,
+        /// The revision that was asked for.
+        wanted: Revision,
+        /// The revision with which the stream begins.
+        begins: Revision,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A command has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<R> {
+    /// The domain refuses the command. Nothing was written; tell the caller.
+    #[error("the command is refused: {0}")]
+    Rejected(R),
+    /// The aggregate is not as the caller demanded, or other writers were faster each time. Nothing was written: reload,
+    /// and let the caller decide again.
+    #[error(transparent)]
+    Conflict(Conflict),
+    /// The machinery failed, which says nothing about the command. See [`MachineryError`].
+    #[error(transparent)]
+    Failed(MachineryError),
+}
+
+impl<R> ExecuteError<R> {
+    /// The conflict, where it is one.
+    #[must_use]
+    pub const fn conflict(&self) -> Option<&Conflict> {
+        match self {
+            Self::Conflict(conflict) => Some(conflict),
+            _ => None,
+        }
+    }
+
+    /// The domain's refusal, where it is one.
+    #[must_use]
+    pub const fn rejection(&self) -> Option<&R> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+}
+
+impl<R, E: Into<MachineryError>> From<E> for ExecuteError<R> {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The machinery failed while it executed a command.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineryError {
+    /// The state could not be loaded.
+    #[error("could not load: {0}")]
+    Load(#[from] LoadError),
+    /// An event could not be encoded.
+    #[error("could not encode: {0}")]
+    Encode(#[from] EncodeEventError),
+    /// The commit was refused whatever the log holds: too many events, too large.
+    #[error("could not commit: {0}")]
+    Invalid(#[from] InvalidCommit),
+    /// A projection that changes in the same commit could not apply an event. Nothing was written.
+    #[error("could not commit: {0}")]
+    Inline(#[from] InlineError),
+    /// An event id is taken. With ids of this crate it means that two events got one id: report it.
+    #[error("could not commit: {0}")]
+    IdConflict(#[from] IdConflict),
+    /// The store failed. Whether the command was executed is unknown unless the error says so: repeat it with the same
+    /// command id, which does nothing twice.
+    #[error("could not commit: {0}")]
+    Store(#[from] StoreError),
+    /// The stored first result of this command id cannot be read.
+    #[error("command {command_id:?}: its stored first result is damaged: {detail}; use another command id")]
+    CommandResult {
+        /// The command id.
+        command_id: String,
+        /// What was found.
+        detail: String,
+    },
+}
+
+impl From<NameError> for MachineryError {
+    fn from(error: NameError) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+/// Sorts what a commit can answer into what a caller must tell apart.
+pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, MachineryError> {
+    match error {
+        CommitError::Conflict(conflict) => Ok(conflict),
+        CommitError::IdConflict(error) => Err(error.into()),
+        CommitError::Invalid(error) => Err(error.into()),
+        CommitError::Inline(error) => Err(error.into()),
+        CommitError::Store(error) => Err(error.into()),
+    }
+}
+
+/// Which past state of an aggregate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// As it was at this revision, inclusive.
+    Revision(Revision),
+    /// As the store knew it at this time: the events recorded up to then.
+    Recorded(Timestamp),
+    /// As it was in the business at this time, as far as is known today: the events that occurred up to then, in the order
+    /// of the stream, whenever they were recorded.
+    Occurred(Timestamp),
+}

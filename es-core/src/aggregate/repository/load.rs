@@ -1,0 +1,279 @@
+//! Loading: snapshot and tail, folded by `evolve`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use crate::aggregate::repository::error::{At, LoadError};
+use crate::aggregate::snapshot::{Snapshot, Snapshots};
+use crate::aggregate::{EventContext, Evolve};
+use crate::model::RecordedEvent;
+use crate::model::StreamId;
+use crate::model::{ExpectedRevision, Position, Revision, found};
+use crate::retention::Retained;
+use crate::schema::Events;
+use crate::store::{EventStore, StoreError, StreamRead};
+
+/// An aggregate as it was loaded.
+#[derive(Debug, Clone)]
+pub struct Loaded<A> {
+    /// Its state.
+    pub state: A,
+    /// The revision of the last event in the state; `None` before the first.
+    pub revision: Option<Revision>,
+    /// The position of that event.
+    pub position: Option<Position>,
+    pub(crate) snapshot: Option<Revision>,
+    /// The revision with which the stream begins: the first, or the one behind its last deletion.
+    pub(crate) begins: Revision,
+}
+
+impl<A: Evolve> Loaded<A> {
+    pub(crate) fn initial(id: &A::Id) -> Self {
+        Self::beginning(id, Revision::FIRST)
+    }
+
+    /// The initial state, of a stream that begins with this revision.
+    pub(crate) fn beginning(id: &A::Id, begins: Revision) -> Self {
+        Self { state: A::initial(id), revision: None, position: None, snapshot: None, begins }
+    }
+
+    /// The revision that the next event must have.
+    pub(crate) fn next(&self) -> Revision {
+        self.revision.map_or(self.begins, Revision::next)
+    }
+
+    /// How many events the state is ahead of its last snapshot.
+    pub(crate) fn ahead_of_snapshot(&self) -> u64 {
+        let events = |last: Option<Revision>| last.map_or(self.begins, Revision::next).get();
+        events(self.revision).saturating_sub(events(self.snapshot))
+    }
+
+    /// Takes a recorded event in, after all of its stream before it.
+    pub(crate) fn take(&mut self, record: &RecordedEvent) -> Result<(), LoadError> {
+        let expected = self.next();
+        if record.revision != expected {
+            let place = format!("stream {:?}", record.stream);
+            let detail = format!("expected revision {expected} next, found {}", record.revision);
+            return Err(StoreError::damaged(place, detail).into());
+        }
+        for event in decode::<A>(record)? {
+            self.state.evolve(&event, &EventContext::new(record));
+        }
+        self.pass(record);
+        Ok(())
+    }
+
+    /// Goes on behind a recorded event without taking it in.
+    fn pass(&mut self, record: &RecordedEvent) {
+        self.revision = Some(record.revision);
+        self.position = Some(record.position);
+    }
+}
+
+fn decode<A: Evolve>(record: &RecordedEvent) -> Result<Events<A::Event>, LoadError> {
+    record.decode::<A::Event>().map_err(|source| LoadError::Event {
+        stream: record.stream.clone(),
+        revision: record.revision,
+        position: record.position,
+        source,
+    })
+}
+
+/// Where loads take their events and shortcuts from.
+#[derive(Debug)]
+pub(crate) struct Loader<A> {
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) snapshots: Option<Snapshots<A>>,
+    pub(crate) cache: Option<Mutex<LruCache<StreamId, Loaded<A>>>>,
+}
+
+impl<A: Evolve> Loader<A> {
+    /// The present state. A cached state is only where the load begins: what came after it is always read.
+    pub(crate) async fn load(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
+        let mut begins = self.store.retained(stream).await?.begins;
+        loop {
+            let cached = self.cached(stream).filter(|cached| cached.begins == begins);
+            let mut loaded = match cached {
+                Some(cached) => cached,
+                None => self.newest_snapshot_or_beginning(id, stream, begins, None).await?,
+            };
+            let tail = StreamRead::new(stream.clone()).from(loaded.next());
+            let taken = self.take_tail(stream, &mut loaded, tail).await;
+            // ORDER: again, after the read. If the stream was deleted meanwhile, what was folded belongs to two lives of it.
+            let retained = self.store.retained(stream).await?;
+            if std::mem::replace(&mut begins, retained.begins) != retained.begins {
+                continue;
+            }
+            taken?;
+            self.check_nothing_is_missing(stream, &loaded, retained)?;
+            self.cache(stream, &loaded);
+            return Ok(loaded);
+        }
+    }
+
+    /// Takes a read of the stream in, which has to go on where `loaded` ends.
+    async fn take_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
+        let mut events = self.store.read_stream(read).await?;
+        while let Some(batch) = events.next_batch().await? {
+            if let Some(first) = batch.first().filter(|first| first.revision != loaded.next()) {
+                self.check_nothing_is_missing(stream, loaded, self.store.retained(stream).await?)?;
+                tracing::debug!(%stream, found = %first.revision, expected = %loaded.next(), "events that do not follow");
+            }
+            for record in &batch {
+                loaded.take(record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a rule hides events that the state needs.
+    fn check_nothing_is_missing(
+        &self,
+        stream: &StreamId,
+        loaded: &Loaded<A>,
+        retained: Retained,
+    ) -> Result<(), LoadError> {
+        let from = loaded.next();
+        // NOTE: of a stream that was deleted and begins anew, nothing is owed of what was before.
+        if retained.first <= from || retained.begins >= retained.first {
+            return Ok(());
+        }
+        Err(LoadError::Truncated { stream: stream.clone(), from, first: retained.first })
+    }
+
+    /// A past state.
+    pub(crate) async fn load_at(&self, id: &A::Id, stream: &StreamId, at: At) -> Result<Loaded<A>, LoadError> {
+        let mut begins = self.store.retained(stream).await?.begins;
+        loop {
+            let loaded = match at {
+                At::Revision(revision) => self.load_at_revision(id, stream, begins, revision).await,
+                At::Recorded(time) => self.load_where(id, stream, begins, |record| record.recorded_at <= time).await,
+                At::Occurred(time) => self.load_where(id, stream, begins, |record| record.occurred_at <= time).await,
+            };
+            // ORDER: again, after the read, as in `load`.
+            let now = self.store.retained(stream).await?.begins;
+            if std::mem::replace(&mut begins, now) == now {
+                return loaded;
+            }
+        }
+    }
+
+    async fn load_at_revision(
+        &self,
+        id: &A::Id,
+        stream: &StreamId,
+        begins: Revision,
+        at: Revision,
+    ) -> Result<Loaded<A>, LoadError> {
+        if at < begins {
+            return Err(LoadError::Deleted { stream: stream.clone(), wanted: at, begins });
+        }
+        let mut loaded = self.newest_snapshot_or_beginning(id, stream, begins, Some(at)).await?;
+        let missing = (at.get() + 1).saturating_sub(loaded.next().get());
+        let tail = StreamRead::new(stream.clone()).from(loaded.next()).limit(missing);
+        self.take_tail(stream, &mut loaded, tail).await?;
+        if ExpectedRevision::Exact(at).is_met_by(loaded.revision) {
+            return Ok(loaded);
+        }
+        self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
+        Err(LoadError::NotYet { stream: stream.clone(), wanted: at, actual: loaded.revision })
+    }
+
+    /// The state after those events that are wanted, in the order of the stream.
+    async fn load_where(
+        &self,
+        id: &A::Id,
+        stream: &StreamId,
+        begins: Revision,
+        wanted: impl Fn(&RecordedEvent) -> bool + Send,
+    ) -> Result<Loaded<A>, LoadError> {
+        let mut loaded = Loaded::beginning(id, begins);
+        let (mut revision, mut position) = (None, None);
+        let mut events = self.store.read_stream(StreamRead::new(stream.clone()).from(begins)).await?;
+        while let Some(batch) = events.next_batch().await? {
+            for record in &batch {
+                if record.revision != loaded.next() {
+                    self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
+                }
+                if wanted(record) {
+                    loaded.take(record)?;
+                    (revision, position) = (loaded.revision, loaded.position);
+                } else {
+                    loaded.pass(record);
+                }
+            }
+        }
+        self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
+        Ok(Loaded { revision, position, ..loaded })
+    }
+
+    /// Where a load begins: with the newest snapshot up to `at`, unless it is of what was deleted, or with no event.
+    async fn newest_snapshot_or_beginning(
+        &self,
+        id: &A::Id,
+        stream: &StreamId,
+        begins: Revision,
+        at: Option<Revision>,
+    ) -> Result<Loaded<A>, LoadError> {
+        let Some(snapshots) = &self.snapshots else { return Ok(Loaded::beginning(id, begins)) };
+        let newest = snapshots.newest(&*self.store, stream, at).await?;
+        Ok(newest.filter(|snapshot| snapshot.revision >= begins).map_or_else(
+            || Loaded::beginning(id, begins),
+            |Snapshot { state, revision, position }| Loaded {
+                state,
+                revision: Some(revision),
+                position: Some(position),
+                snapshot: Some(revision),
+                begins,
+            },
+        ))
+    }
+
+    fn cached(&self, stream: &StreamId) -> Option<Loaded<A>> {
+        let mut cache = self.cache.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get(stream).cloned()
+    }
+
+    /// Remembers a state, unless a newer one is there.
+    pub(crate) fn cache(&self, stream: &StreamId, loaded: &Loaded<A>) {
+        let Some(cache) = &self.cache else { return };
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = cache.peek(stream).is_some_and(|cached| cached.revision > loaded.revision);
+        if !is_newer {
+            cache.put(stream.clone(), loaded.clone());
+        }
+    }
+
+    /// Forgets a state.
+    pub(crate) fn forget(&self, stream: &StreamId) {
+        if let Some(cache) = &self.cache {
+            cache.lock().unwrap_or_else(PoisonError::into_inner).pop(stream);
+        }
+    }
+
+    /// The events of a stream in a range of revisions, decoded. For the result of a repeated command.
+    pub(crate) async fn events(
+        &self,
+        stream: &StreamId,
+        from: Revision,
+        count: u64,
+    ) -> Result<Vec<A::Event>, LoadError> {
+        let read = StreamRead::new(stream.clone()).from(from).limit(count);
+        let records = self.store.read_stream(read).await?.collect().await?;
+        if records.len() as u64 != count {
+            let first = self.store.retained(stream).await?.first;
+            if from < first {
+                return Err(LoadError::Truncated { stream: stream.clone(), from, first });
+            }
+            let detail = format!("expected {count} events from revision {from}, found {}", records.len());
+            let last = records.last().map(|record| record.revision);
+            return Err(StoreError::damaged(format!("stream {stream:?} at {}", found(last)), detail).into());
+        }
+        let mut events = Vec::with_capacity(records.len());
+        for record in &records {
+            events.extend(decode::<A>(record)?);
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,188 @@
+//! [`Repository`]: the one way from a command to its result.
+//!
+//! ```text
+//! execute(id, command) -> load -> decide -> encode -> commit -> Executed { events, state, revision, position }
+//!                          ^                             |
+//!                          +--- another writer won ------+   (bounded, with pauses)
+//! ```
+
+mod command_id;
+mod error;
+mod execute;
+mod load;
+mod retry;
+mod snapshotter;
+mod turns;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::runtime::Handle;
+
+pub use command_id::CommandId;
+pub(crate) use command_id::forget_lost;
+pub use error::{At, ExecuteError, LoadError, MachineryError};
+pub use execute::{Execute, Executed, Executing, Outcome};
+pub use load::Loaded;
+pub use retry::RetryPolicy;
+
+use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
+use crate::aggregate::{Aggregate, Decide, Evolve};
+use crate::model::StreamId;
+use crate::model::{Clock, SystemClock};
+use crate::store::EventStore;
+use load::Loader;
+use snapshotter::Snapshotter;
+use turns::Turns;
+
+/// Loads aggregates of one type from a store and executes commands on them. Share one for the whole program: commands to
+/// one aggregate take turns in it, and its optional cache is one.
+pub struct Repository<A> {
+    loader: Loader<A>,
+    snapshotter: Option<Snapshotter<A>>,
+    turns: Turns,
+    retry: RetryPolicy,
+    clock: Arc<dyn Clock>,
+}
+
+impl<A: Aggregate> fmt::Debug for Repository<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("category", &A::CATEGORY)
+            .field("store", &self.loader.store)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A: Evolve> Repository<A> {
+    /// A repository over a store, with the declared snapshots, without a cache.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        let snapshots = A::snapshots().map(Snapshots::new);
+        Self {
+            snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
+            loader: Loader { store, snapshots, cache: None },
+            turns: Turns::default(),
+            retry: RetryPolicy::default(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// The same with another retry policy.
+    #[must_use]
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The same with a cache of the states of up to `aggregates` aggregates, at least 1. Each load still reads the events
+    /// behind the cached state, so that a decision is never made on a stale one.
+    #[must_use]
+    pub fn with_cache(mut self, aggregates: usize) -> Self {
+        let capacity = NonZeroUsize::new(aggregates).unwrap_or(NonZeroUsize::MIN);
+        self.loader.cache = Some(Mutex::new(LruCache::new(capacity)));
+        self
+    }
+
+    /// The same on another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The same with another snapshot policy than the declared one. Without effect on an aggregate that declares no
+    /// snapshots: how its state would be kept is not known.
+    #[must_use]
+    pub fn with_snapshot_policy(mut self, policy: SnapshotPolicy) -> Self {
+        if let Some(mut support) = A::snapshots() {
+            support.policy = policy;
+            let snapshots = Snapshots::new(support);
+            self.loader.snapshots = Some(snapshots);
+            self.snapshotter = Some(Snapshotter::new(Arc::clone(&self.loader.store), snapshots));
+        }
+        self
+    }
+
+    /// The same without snapshots: none is read and none is taken.
+    #[must_use]
+    pub fn without_snapshots(mut self) -> Self {
+        self.loader.snapshots = None;
+        self.snapshotter = None;
+        self
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        &self.loader.store
+    }
+
+    /// The present state of an aggregate. One that has no event has its initial state and no revision.
+    ///
+    /// # Errors
+    /// [`LoadError`]; each variant says what to do.
+    pub async fn load(&self, id: &A::Id) -> Result<Loaded<A>, LoadError> {
+        self.load_stream(id, &A::stream(id)?).await
+    }
+
+    /// A past state of an aggregate.
+    ///
+    /// By time every event of the aggregate is read; by revision a snapshot may shorten the way.
+    ///
+    /// # Errors
+    /// [`LoadError`]; each variant says what to do.
+    pub async fn load_at(&self, id: &A::Id, at: At) -> Result<Loaded<A>, LoadError> {
+        self.loader.load_at(id, &A::stream(id)?, at).await
+    }
+
+    /// Executes a command, once the result is awaited.
+    ///
+    /// ```text
+    /// repository.execute(&id, Approve { by }).await?
+    /// repository.execute(&id, Approve { by }).at_revision(seen).with_id(request).await?
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExecuteError`] when it is awaited: a refusal by the domain, a conflict, or a failure of the machinery.
+    pub fn execute<C>(&self, id: &A::Id, command: C) -> Execute<'_, A, C>
+    where
+        A: Decide<C>,
+    {
+        Execute::new(self, id.clone(), command)
+    }
+
+    /// Waits until the snapshots that are due are taken. Before a shutdown, and in tests.
+    pub async fn settle(&self) {
+        if let Some(snapshotter) = &self.snapshotter {
+            snapshotter.settle().await;
+        }
+    }
+
+    async fn load_stream(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
+        let started = self.clock.elapsed();
+        let mut loaded = self.loader.load(id, stream).await?;
+        let cost = self.clock.elapsed().saturating_sub(started);
+        self.snapshot_if_due(stream, &mut loaded, cost);
+        Ok(loaded)
+    }
+
+    /// Has a snapshot taken where the policy says so. The command at hand does not wait for it.
+    fn snapshot_if_due(&self, stream: &StreamId, loaded: &mut Loaded<A>, cost: Duration) {
+        let (Some(snapshots), Some(snapshotter)) = (&self.loader.snapshots, &self.snapshotter) else { return };
+        let (Some(revision), Some(position)) = (loaded.revision, loaded.position) else { return };
+        if !snapshots.support.policy.is_due(loaded.ahead_of_snapshot(), cost) {
+            return;
+        }
+        // NOTE: outside of a runtime nothing can run behind the command's back; then there is no snapshot this time.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let snapshot = Snapshot { state: loaded.state.clone(), revision, position };
+        if snapshotter.take(&runtime, stream, snapshot) {
+            loaded.snapshot = Some(revision);
+        }
+    }
+}

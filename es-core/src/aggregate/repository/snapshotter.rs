@@ -1,0 +1,68 @@
+//! Takes snapshots behind the back of commands: a bounded queue and one task, which ends with its repository.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::aggregate::Aggregate;
+use crate::aggregate::snapshot::{Snapshot, Snapshots};
+use crate::model::StreamId;
+use crate::store::EventStore;
+
+/// How many snapshots may wait. One more is not taken: a later command will ask again.
+const QUEUE: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Snapshotter<A> {
+    store: Arc<dyn EventStore>,
+    snapshots: Snapshots<A>,
+    queue: OnceLock<mpsc::Sender<Job<A>>>,
+}
+
+#[derive(Debug)]
+enum Job<A> {
+    Take(StreamId, Snapshot<A>),
+    Settle(oneshot::Sender<()>),
+}
+
+impl<A: Aggregate> Snapshotter<A> {
+    pub(crate) fn new(store: Arc<dyn EventStore>, snapshots: Snapshots<A>) -> Self {
+        Self { store, snapshots, queue: OnceLock::new() }
+    }
+
+    /// Has a snapshot taken soon; `false` when too many wait already.
+    pub(crate) fn take(&self, runtime: &Handle, stream: &StreamId, snapshot: Snapshot<A>) -> bool {
+        let queue = self.queue.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            runtime.spawn(run(Arc::clone(&self.store), self.snapshots, receiver));
+            sender
+        });
+        queue.try_send(Job::Take(stream.clone(), snapshot)).is_ok()
+    }
+
+    /// Waits until every snapshot that was asked for is taken.
+    pub(crate) async fn settle(&self) {
+        let Some(queue) = self.queue.get() else { return };
+        let (done, settled) = oneshot::channel();
+        if queue.send(Job::Settle(done)).await.is_ok() {
+            // NOTE: an error says that the task is gone, and its runtime with it: there is nothing to wait for.
+            let _ = settled.await;
+        }
+    }
+}
+
+async fn run<A: Aggregate>(store: Arc<dyn EventStore>, snapshots: Snapshots<A>, mut jobs: mpsc::Receiver<Job<A>>) {
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Take(stream, snapshot) => {
+                if let Err(error) = snapshots.keep(&*store, &stream, &snapshot).await {
+                    tracing::warn!(%stream, revision = %snapshot.revision, %error, "snapshot not taken");
+                }
+            }
+            Job::Settle(done) => {
+                let _ = done.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Turns: the commands to one aggregate that go through one repository wait for each other instead of colliding.
+//!
+//! Only the expected revision of the commit protects an aggregate; turns save the work of deciding in vain. Commands to
+//! different aggregates never wait for each other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::model::StreamId;
+
+type Queue = Arc<tokio::sync::Mutex<()>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    queues: Mutex<HashMap<StreamId, Queue>>,
+}
+
+/// The right to execute a command on one stream; the next in line gets it when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
+    stream: StreamId,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    /// Waits for a turn. First come, first served.
+    pub(crate) async fn wait(&self, stream: &StreamId) -> Turn<'_> {
+        let queue = {
+            let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(queues.entry(stream.clone()).or_default())
+        };
+        // NOTE: made before the wait, so that the queue is removed also when the wait is given up.
+        let mut turn = Turn { turns: self, stream: stream.clone(), guard: None };
+        turn.guard = Some(queue.lock_owned().await);
+        turn
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut queues = self.turns.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        // ORDER: counted under the lock of the map: nobody can join a queue between the count and the removal.
+        if queues.get(&self.stream).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+            queues.remove(&self.stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_leave_nothing_behind_even_when_a_wait_is_given_up() {
+        let turns = Turns::default();
+        let stream = StreamId::new("a-1").expect("valid");
+        let first = turns.wait(&stream).await;
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(5), turns.wait(&stream)).await;
+        assert!(given_up.is_err(), "the second waits while the first has its turn");
+        drop(first);
+        drop(turns.wait(&stream).await);
+        assert!(turns.queues.lock().expect("not poisoned").is_empty());
+    }
+}

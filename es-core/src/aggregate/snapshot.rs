@@ -1,0 +1,241 @@
+//! Snapshots: the folded state of an aggregate, kept beside its events so that a load is cheaper. A snapshot never
+//! changes a result.
+//!
+//! A snapshot is a row of the side table `snapshots` under stream and revision. It carries a fingerprint of the state
+//! type: of the declaration, which the derive computes, of the shape of all nested types, which is found by asking
+//! serde, and of the wire names and versions of the events. A snapshot with another fingerprint, or one that cannot be
+//! decoded, is ignored, and the state is folded from the events.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::aggregate::Aggregate;
+use crate::model::ContentType;
+use crate::model::digest::Fnv;
+use crate::model::reserved::{SNAPSHOTS, stream_prefix};
+use crate::model::{Position, Revision};
+use crate::model::{StreamId, Table};
+use crate::schema::Event;
+use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
+use crate::store::{Commit, EventStore, RowScan, StoreError};
+
+/// When a snapshot is taken, and how many are kept. The conditions are alternatives: each of them is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// Taken when this many events, at least 1, came after the last snapshot.
+    pub every: Option<u64>,
+    /// Taken when a load took at least this long: the cost that a snapshot saves is what decides.
+    pub load_cost: Option<Duration>,
+    /// How many snapshots of an aggregate are kept, at least 1. Older ones serve loads at a past revision.
+    pub keep: usize,
+}
+
+impl SnapshotPolicy {
+    /// Two snapshots are kept unless the declaration says otherwise: one serves while the next is taken.
+    pub const DEFAULT_KEEP: usize = 2;
+
+    /// A snapshot whenever `events` events, at least 1, came after the last one.
+    #[must_use]
+    pub const fn every(events: u64) -> Self {
+        Self { every: Some(events), load_cost: None, keep: Self::DEFAULT_KEEP }
+    }
+
+    /// A snapshot whenever a load took at least this long.
+    #[must_use]
+    pub const fn load_cost(cost: Duration) -> Self {
+        Self { every: None, load_cost: Some(cost), keep: Self::DEFAULT_KEEP }
+    }
+
+    /// The same, taken also whenever a load took at least this long.
+    #[must_use]
+    pub const fn or_load_cost(mut self, cost: Duration) -> Self {
+        self.load_cost = Some(cost);
+        self
+    }
+
+    /// The same, with this many kept; 0 counts as 1.
+    #[must_use]
+    pub const fn keep(mut self, snapshots: usize) -> Self {
+        self.keep = if snapshots == 0 { 1 } else { snapshots };
+        self
+    }
+
+    /// Whether a snapshot is due for a state of this many events behind its last snapshot, whose load took `cost`.
+    #[must_use]
+    pub fn is_due(&self, behind: u64, cost: Duration) -> bool {
+        behind > 0
+            && (self.every.is_some_and(|every| behind >= every.max(1))
+                || self.load_cost.is_some_and(|limit| cost >= limit))
+    }
+}
+
+/// How the state of an aggregate is kept in snapshots. `#[derive(Aggregate)]` makes it of `snapshot(...)`.
+#[derive(Debug)]
+pub struct SnapshotSupport<A> {
+    /// When.
+    pub policy: SnapshotPolicy,
+    declared: u64,
+    encode: fn(&A) -> Result<Bytes, EncodeError>,
+    decode: fn(&[u8]) -> Option<A>,
+    fingerprint: fn(u64) -> u64,
+    of: PhantomData<A>,
+}
+
+impl<A> Clone for SnapshotSupport<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for SnapshotSupport<A> {}
+
+impl<A: Aggregate + Serialize + DeserializeOwned> SnapshotSupport<A> {
+    /// Snapshots by a policy; `declared` is a digest of the declaration of the state type.
+    #[must_use]
+    pub fn new(policy: SnapshotPolicy, declared: u64) -> Self {
+        Self {
+            policy,
+            declared,
+            encode: |state| MessagePack::encode(state),
+            decode: |bytes| codec::decode(&ContentType::MessagePack, bytes).ok(),
+            fingerprint: fingerprint_of::<A>,
+            of: PhantomData,
+        }
+    }
+}
+
+fn fingerprint_of<A: Aggregate + DeserializeOwned>(declared: u64) -> u64 {
+    let mut digest = Fnv::new();
+    digest.write(&declared.to_be_bytes());
+    for line in crate::schema::shape::<A>() {
+        digest.write(line.as_bytes());
+        digest.write(b"\n");
+    }
+    for schema in A::Event::SCHEMA {
+        digest.write(schema.name.as_bytes());
+        digest.write(&schema.version.to_be_bytes());
+    }
+    digest.value()
+}
+
+/// A state that was found in a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot<A> {
+    pub(crate) state: A,
+    pub(crate) revision: Revision,
+    pub(crate) position: Position,
+}
+
+/// The snapshots of one aggregate type in a store.
+#[derive(Debug)]
+pub(crate) struct Snapshots<A> {
+    pub(crate) support: SnapshotSupport<A>,
+    fingerprint: u64,
+}
+
+impl<A> Clone for Snapshots<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for Snapshots<A> {}
+
+/// The first byte of a stored snapshot.
+const FORMAT: u8 = 1;
+/// Format, fingerprint, position.
+const HEADER_BYTES: usize = 1 + 8 + 8;
+
+impl<A: Aggregate> Snapshots<A> {
+    pub(crate) fn new(support: SnapshotSupport<A>) -> Self {
+        Self { support, fingerprint: (support.fingerprint)(support.declared) }
+    }
+
+    /// The newest snapshot that is not newer than `at` and fits the state type.
+    pub(crate) async fn newest(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+        at: Option<Revision>,
+    ) -> Result<Option<Snapshot<A>>, StoreError> {
+        let mut scan = RowScan::new(table(), stream_prefix(stream), self.support.policy.keep + 1).backward();
+        if let Some(at) = at {
+            scan = scan.after(key(stream, at.next()));
+        }
+        let rows = store.rows(scan).await?;
+        Ok(rows.iter().find_map(|row| {
+            let revision = revision_of(&row.key)?;
+            let (position, state) = self.decode(&row.value)?;
+            Some(Snapshot { state, revision, position })
+        }))
+    }
+
+    /// Keeps a snapshot, and removes those that are no longer to be kept, in one commit.
+    pub(crate) async fn keep(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+        snapshot: &Snapshot<A>,
+    ) -> Result<(), SnapshotError> {
+        let value = self.encode(snapshot)?;
+        let mut commit = Commit::new().put_row(table(), key(stream, snapshot.revision), value);
+        // NOTE: more than are to be kept may be there, after the policy changed; each time up to 100 are removed.
+        let others =
+            store.rows(RowScan::new(table(), stream_prefix(stream), self.support.policy.keep + 100).backward()).await?;
+        let kept = self.support.policy.keep.max(1) - 1;
+        for row in others.into_iter().filter(|row| row.key != key(stream, snapshot.revision)).skip(kept) {
+            commit = commit.delete_row(table(), row.key);
+        }
+        store.commit(commit).await.map(drop).map_err(SnapshotError::Commit)
+    }
+
+    fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, EncodeError> {
+        let state = (self.support.encode)(&snapshot.state)?;
+        let mut value = BytesMut::with_capacity(HEADER_BYTES + state.len());
+        value.put_u8(FORMAT);
+        value.put_u64(self.fingerprint);
+        value.put_u64(snapshot.position.get());
+        value.put(state);
+        Ok(value.freeze())
+    }
+
+    fn decode(&self, value: &[u8]) -> Option<(Position, A)> {
+        let (header, state) = value.split_at_checked(HEADER_BYTES)?;
+        let (format, numbers) = header.split_first()?;
+        let (fingerprint, position) = numbers.split_first_chunk::<8>()?;
+        if *format != FORMAT || u64::from_be_bytes(*fingerprint) != self.fingerprint {
+            return None;
+        }
+        let position = Position::new(u64::from_be_bytes(*position.first_chunk()?))?;
+        Some((position, (self.support.decode)(state)?))
+    }
+}
+
+/// A snapshot was not taken. Nothing depends on it: the next one may succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Read(#[from] StoreError),
+    #[error(transparent)]
+    Commit(crate::store::CommitError),
+}
+
+/// The side table of all snapshots.
+#[must_use]
+pub fn table() -> Table {
+    Table::well_known(SNAPSHOTS)
+}
+
+fn key(stream: &StreamId, revision: Revision) -> Bytes {
+    [stream.as_str().as_bytes(), &[0], &revision.get().to_be_bytes()].concat().into()
+}
+
+fn revision_of(key: &[u8]) -> Option<Revision> {
+    key.last_chunk().map(|number| Revision::new(u64::from_be_bytes(*number)))
+}

@@ -1,0 +1,222 @@
+//! Consumer groups: several consumers share the events of one durable group, and answer for each.
+//!
+//! ```text
+//!                        +-- consumer -- ack | nack(Retry | Park | Skip) --+
+//!   log --> the group ---+-- consumer                                      +--> one Commit: checkpoint, what is
+//!           (one task)   +-- consumer   (no answer in time: like Retry)    |    finished ahead of it, parked events
+//!                ^                                                         |
+//!                +---------------------- again, after a pause -------------+
+//! ```
+//!
+//! The group takes a bounded number of events from the log and hands each to one consumer. What was acked does not come
+//! again; what was not comes again, also after a crash: **at least once**, with the same [`DeliveryKey`] each time. An event
+//! that fails too often is **parked**: set aside with its reason, until an operator lets it be delivered again or gives it up.
+//!
+//! - The checkpoint stands before the first event that is not finished. What is finished ahead of it is written with it, and
+//!   bounded: where one slow event holds the checkpoint, the group stops to take more ([`ConsumerGroup::capacity`]).
+//! - The checkpoint moves over what does not match the query, and over positions that a retention has removed.
+//! - A group is driven by one handle: who opens it anew raises its epoch, and whatever the one before still tries to write is
+//!   refused ([`GroupError::Fenced`]).
+//! - What decides is a plain state machine; the task around it reads, writes and waits.
+//!
+//! The idea, and the words, are those of the persistent subscriptions of KurrentDB; parking the later events of a key is that of
+//! Axon's sequenced dead letters.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Query, StreamId};
+//! # use es_core::store::memory::MemoryStore;
+//! use es_core::consumer::group::{ConsumerGroup, Nack, StartAt};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! # let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+//! # let placed = NewEvent::json(EventType::new("order-placed")?, "{}");
+//! # store.commit(Commit::to(&StreamId::new("order-1")?, ExpectedRevision::NoStream, [placed])).await?;
+//! let group = ConsumerGroup::new("printers", Query::all()).ordered_by_stream().start_at(StartAt::Beginning);
+//! let group = group.open(store).await?;
+//!
+//! let consumer = group.consumer(); // one for each task that works
+//! if let Some(delivery) = consumer.next().await? {
+//!     match delivery.event().payload.is_empty() {
+//!         false => delivery.ack().await?, // written: it does not come again
+//!         true => delivery.nack(Nack::Park("it has no content".to_owned())).await?,
+//!     }
+//! }
+//! group.close().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod consumer;
+mod delivery_key;
+mod driver;
+mod error;
+mod in_flight;
+mod open;
+mod patience;
+#[cfg(test)]
+pub(crate) mod random;
+mod rows;
+mod running;
+mod shared;
+mod state;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use consumer::{Consumer, Delivery, Nack};
+pub use delivery_key::DeliveryKey;
+pub use error::{GroupError, OpenGroupError, SettleError};
+pub use rows::{Parked, Skipped};
+pub(crate) use rows::{TABLES, set_back};
+pub use running::{GroupStatus, RunningGroup};
+
+pub(crate) use state::Verdict;
+
+use crate::aggregate::repository::RetryPolicy;
+use crate::model::Position;
+use crate::model::RecordedEvent;
+use crate::model::{Clock, SystemClock};
+use crate::store::{EventStore, Query};
+
+/// Where a group begins when it is opened for the first time. After that it goes on where it was, whatever is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the next event that is written.
+    Now,
+    /// With the first event of the log.
+    Beginning,
+    /// With the first event behind this position.
+    After(Position),
+}
+
+/// What events of one key are: the function gives the key.
+pub(crate) type KeyOf = Arc<dyn Fn(&RecordedEvent) -> String + Send + Sync>;
+
+/// The declaration of a consumer group: its name, its events, its bounds. [`open`](Self::open) sets it going.
+#[derive(Clone)]
+pub struct ConsumerGroup {
+    pub(crate) table: &'static str,
+    pub(crate) name: String,
+    pub(crate) query: Query,
+    pub(crate) key: KeyOf,
+    pub(crate) is_ordered: bool,
+    pub(crate) start_at: StartAt,
+    pub(crate) capacity: usize,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) max_parked: usize,
+    pub(crate) answer_within: Option<Duration>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for ConsumerGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerGroup")
+            .field("name", &self.name)
+            .field("query", &self.query)
+            .field("is_ordered", &self.is_ordered)
+            .field("capacity", &self.capacity)
+            .field("retry", &self.retry)
+            .field("answer_within", &self.answer_within)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConsumerGroup {
+    /// How often an event is delivered before it is parked, and the pauses between, without more said: ten times, with
+    /// pauses from a tenth of a second to half a minute.
+    pub const RETRY: RetryPolicy =
+        RetryPolicy { attempts: 10, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(30) };
+
+    /// The group `name` over the events that match `query`: each goes to the consumer that is free first, in turns, in no
+    /// order that one may rely on. Without more said it begins with the next event that is written.
+    ///
+    /// The name must not change. The query may: what the checkpoint has passed is not looked at again.
+    #[must_use]
+    pub fn new(name: impl Into<String>, query: impl Into<Query>) -> Self {
+        Self {
+            table: rows::TABLES[0],
+            name: name.into(),
+            query: query.into(),
+            key: Arc::new(|event| event.stream.as_str().to_owned()),
+            is_ordered: false,
+            start_at: StartAt::Now,
+            capacity: 256,
+            retry: Self::RETRY,
+            max_parked: 10_000,
+            answer_within: Some(Duration::from_secs(30)),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// Keeps the events of one stream in order: see [`ordered_by`](Self::ordered_by).
+    #[must_use]
+    pub fn ordered_by_stream(mut self) -> Self {
+        self.is_ordered = true;
+        self
+    }
+
+    /// Keeps the events of one key in order: one is delivered when the one before it is finished. Where one is parked, the
+    /// later ones of its key are parked behind it. The same event must always have the same key.
+    #[must_use]
+    pub fn ordered_by(mut self, key: impl Fn(&RecordedEvent) -> String + Send + Sync + 'static) -> Self {
+        self.key = Arc::new(key);
+        self.is_ordered = true;
+        self
+    }
+
+    /// Where it begins when it is opened for the first time.
+    #[must_use]
+    pub fn start_at(mut self, start_at: StartAt) -> Self {
+        self.start_at = start_at;
+        self
+    }
+
+    /// How many events are taken from the log and not passed by the checkpoint, at least 1; 256 without more said. It bounds
+    /// memory, and the row that each commit writes: some eight bytes for each event that is finished ahead.
+    #[must_use]
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.capacity = NonZeroUsize::new(events).map_or(1, NonZeroUsize::get);
+        self
+    }
+
+    /// How often an event is delivered before it is parked, and the pauses between; [`RETRY`](Self::RETRY) without more said.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How many events can be parked; 10,000 without more said. Beyond, failing events are tried for ever and the checkpoint
+    /// waits for them: a call for an operator. What is parked is held in memory, without its content.
+    #[must_use]
+    pub fn max_parked(mut self, events: usize) -> Self {
+        self.max_parked = events;
+        self
+    }
+
+    /// How long a consumer may take to answer before the event goes to another; 30 s without more said. `None` waits for
+    /// ever: for consumers that always answer, since one that is dropped does.
+    #[must_use]
+    pub fn answer_within(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.answer_within = time.into();
+        self
+    }
+
+    /// The same on another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the group and sets it going; whoever had it open is fenced off. It runs until it is closed or dropped.
+    ///
+    /// # Errors
+    /// [`OpenGroupError`]; each variant says what to do.
+    pub async fn open(self, store: Arc<dyn EventStore>) -> Result<RunningGroup, OpenGroupError> {
+        open::open(self, store).await
+    }
+}

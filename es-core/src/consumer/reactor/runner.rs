@@ -1,0 +1,168 @@
+//! [`ReactorRunner`]: sets a reactor going.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::aggregate::ProjectedEvent;
+use crate::aggregate::repository::RetryPolicy;
+use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, OpenGroupError, StartAt, Verdict};
+use crate::consumer::reactor::{Delivery, ReactError, Reactor, RunningReactor};
+use crate::model::Clock;
+use crate::schema::RawEvent;
+use crate::store::EventStore;
+
+/// A reactor and how it is to run. [`start`](Self::start) sets it going.
+pub struct ReactorRunner<R> {
+    reactor: Arc<R>,
+    group: ConsumerGroup,
+    concurrency: NonZeroUsize,
+    timeout: Duration,
+}
+
+impl<R: Reactor> fmt::Debug for ReactorRunner<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReactorRunner")
+            .field("group", &self.group)
+            .field("concurrency", &self.concurrency)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Reactor> ReactorRunner<R> {
+    /// A reactor that, started for the first time, begins with the next event that is written.
+    #[must_use]
+    pub fn new(reactor: R) -> Self {
+        let reactor = Arc::new(reactor);
+        let key_of = Arc::clone(&reactor);
+        let mut group = ConsumerGroup::new(R::NAME, reactor.query())
+            .ordered_by(move |event| key_of.key(event))
+            // NOTE: each delivery is answered by the worker that has it, which watches the time itself.
+            .answer_within(None);
+        group.table = group::TABLES[1];
+        Self { reactor, group, concurrency: NonZeroUsize::MIN.saturating_add(7), timeout: Duration::from_secs(30) }
+    }
+
+    /// Where it begins when it is started for the first time. Without effect after that: a reactor never goes back.
+    #[must_use]
+    pub fn start_at(mut self, start_at: StartAt) -> Self {
+        self.group = self.group.start_at(start_at);
+        self
+    }
+
+    /// How many events of different keys are delivered at the same time, at least 1; 8 without more said.
+    #[must_use]
+    pub fn concurrency(mut self, deliveries: usize) -> Self {
+        self.concurrency = NonZeroUsize::new(deliveries).unwrap_or(NonZeroUsize::MIN);
+        self
+    }
+
+    /// How long one call of `react` may take; 30 s without more said. Beyond, it is dropped where it waits, which counts as a
+    /// failure.
+    #[must_use]
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
+        self
+    }
+
+    /// How often an event is delivered before it is parked, and the pauses between; [`ConsumerGroup::RETRY`] without more said.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.group = self.group.retry(retry);
+        self
+    }
+
+    /// How many events are taken from the log and not below the checkpoint: see [`ConsumerGroup::capacity`].
+    #[must_use]
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.group = self.group.capacity(events);
+        self
+    }
+
+    /// How many events can be parked: see [`ConsumerGroup::max_parked`].
+    #[must_use]
+    pub fn max_parked(mut self, events: usize) -> Self {
+        self.group = self.group.max_parked(events);
+        self
+    }
+
+    /// The same on another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.group = self.group.clock(clock);
+        self
+    }
+
+    /// Sets it going; whoever runs the same reactor on this store is fenced off. It runs until it is closed or dropped.
+    ///
+    /// # Errors
+    /// [`OpenGroupError`]; each variant says what to do.
+    pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningReactor, OpenGroupError> {
+        let group = self.group.open(store).await?;
+        let mut workers = JoinSet::new();
+        for _ in 0..self.concurrency.get() {
+            let worker =
+                Worker { reactor: Arc::clone(&self.reactor), consumer: group.consumer(), timeout: self.timeout };
+            workers.spawn(worker.run());
+        }
+        Ok(RunningReactor::new(group, workers))
+    }
+}
+
+/// Makes one effect after the other.
+struct Worker<R> {
+    reactor: Arc<R>,
+    consumer: Consumer,
+    timeout: Duration,
+}
+
+impl<R: Reactor> Worker<R> {
+    async fn run(self) {
+        // NOTE: an error says that the group has ended, which says why itself.
+        while let Ok(Some(mut delivery)) = self.consumer.next().await {
+            let verdict = match self.deliver(&delivery).await {
+                Ok(()) => Verdict::Ack,
+                Err(ReactError { reason, is_permanent }) => {
+                    let (position, attempt) = (delivery.event().position, delivery.attempt());
+                    tracing::warn!(reactor = R::NAME, %position, attempt, is_permanent, %reason, "a reaction failed");
+                    if is_permanent { Verdict::Park(reason.to_string()) } else { Verdict::Retry(reason.to_string()) }
+                }
+            };
+            // NOTE: too late it cannot be, since the group sets no time; and written it is soon enough.
+            let _ = delivery.settle(verdict);
+        }
+    }
+
+    async fn deliver(&self, delivery: &group::Delivery) -> Result<(), ReactError> {
+        let record = delivery.shared_event();
+        // NOTE: only other code can read it, so trying again with this code is in vain.
+        let events = R::Event::read(RawEvent::from(&*record)).map_err(ReactError::park)?;
+        for (index, event) in (0..).zip(events) {
+            let key = DeliveryKey::of(R::NAME, record.id, index);
+            self.react(event, Delivery { event: Arc::clone(&record), key, attempt: delivery.attempt() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Calls the reactor in a task of its own, so that neither a panic nor an endless wait takes the worker with it.
+    async fn react(&self, event: R::Event, delivery: Delivery) -> Result<(), ReactError> {
+        let reactor = Arc::clone(&self.reactor);
+        let context = delivery.context();
+        let mut task = JoinSet::new();
+        task.spawn(context.scope(async move { reactor.react(&event, &delivery).await }));
+        match tokio::time::timeout(self.timeout, task.join_next()).await {
+            Ok(Some(Ok(answer))) => answer,
+            Ok(Some(Err(panic))) => Err(ReactError::retry(format!("the reactor panicked: {panic}"))),
+            Ok(None) => Err(ReactError::retry("the reactor was dropped")),
+            Err(_) => {
+                // ORDER: gone before anything else of its key is delivered.
+                task.shutdown().await;
+                Err(ReactError::retry(format!("expected an answer within {:?}, found none", self.timeout)))
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The vocabulary of the log: names, numbers, events at the border of a store, time, and consistency levels.
+//!
+//! ```text
+//!   StreamId = Category - id      Revision: number in the stream, from 0      NewEvent      -> what a writer gives a store
+//!   EventType, Tag, UniqueKey     Position: number in the log, from 1         RecordedEvent -> what a reader gets back
+//! ```
+//!
+//! Absent here: stores, aggregates, serialization of domain types, tasks. Nothing in this module reads the wall clock but
+//! [`SystemClock`].
+
+mod clock;
+mod consistency;
+mod context;
+pub(crate) mod digest;
+mod event;
+mod name;
+pub mod reserved;
+mod revision;
+mod tags;
+pub(crate) mod weight;
+
+pub use clock::{Clock, SystemClock};
+pub use consistency::Consistency;
+pub use context::Context;
+pub use event::{
+    CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
+};
+pub use name::{Category, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
+pub(crate) use revision::found;
+pub use revision::{ExpectedRevision, Position, Revision};
+pub use tags::Tags;

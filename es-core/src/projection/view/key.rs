@@ -1,0 +1,405 @@
+//! [`ViewKey`]: keys as bytes whose order is the order of the values.
+
+use std::cmp::Reverse;
+
+use bytes::Bytes;
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use uuid::Uuid;
+
+/// A key of a [`View`](crate::projection::view::View), or what an [`Order`](crate::projection::view::Order) sorts by.
+///
+/// Whoever implements it promises:
+///
+/// - **order**: `a < b` exactly where the bytes of `a` come before those of `b`;
+/// - **return**: what was encoded is decoded as the same value;
+/// - **self-delimiting**: no encoding is the beginning of another one, so that keys can follow each other in a tuple.
+///
+/// All types of this crate do. A newtype of the domain gets it from [`view_key!`](crate::view_key). The encodings are those of
+/// FoundationDB's tuple layer in spirit: numbers big endian with the sign turned, texts with an end mark.
+pub trait ViewKey: Sized + 'static {
+    /// What its bytes are, in a form that never changes: rows of another shape are refused and not misread.
+    fn shape() -> String;
+
+    /// Appends its bytes.
+    fn encode_key(&self, bytes: &mut Vec<u8>);
+
+    /// Takes its bytes from the front; `None` where they are not such a key.
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Its bytes.
+    fn to_key(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        self.encode_key(&mut bytes);
+        bytes.into()
+    }
+
+    /// The key that has exactly these bytes; `None` where they are not such a key.
+    fn from_key(mut bytes: &[u8]) -> Option<Self> {
+        let key = Self::decode_key(&mut bytes)?;
+        bytes.is_empty().then_some(key)
+    }
+}
+
+/// Makes a newtype a [`ViewKey`] that is encoded as what is in it.
+///
+/// ```
+/// #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// struct ProductId(u32);
+/// es_core::view_key!(ProductId(u32));
+/// # use es_core::projection::view::ViewKey;
+/// # assert_eq!(ProductId::from_key(&ProductId(7).to_key()), Some(ProductId(7)));
+/// ```
+#[macro_export]
+macro_rules! view_key {
+    ($name:ident($inner:ty)) => {
+        impl $crate::projection::view::ViewKey for $name {
+            fn shape() -> ::std::string::String {
+                <$inner as $crate::projection::view::ViewKey>::shape()
+            }
+
+            fn encode_key(&self, bytes: &mut ::std::vec::Vec<u8>) {
+                $crate::projection::view::ViewKey::encode_key(&self.0, bytes)
+            }
+
+            fn decode_key(bytes: &mut &[u8]) -> ::std::option::Option<Self> {
+                <$inner as $crate::projection::view::ViewKey>::decode_key(bytes).map($name)
+            }
+        }
+    };
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
+macro_rules! unsigned {
+    ($($type:ident)*) => {$(
+        impl ViewKey for $type {
+            fn shape() -> String {
+                stringify!($type).to_owned()
+            }
+
+            fn encode_key(&self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_be_bytes());
+            }
+
+            fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+                take(bytes).map(Self::from_be_bytes)
+            }
+        }
+    )*};
+}
+
+unsigned!(u8 u16 u32 u64 u128);
+
+macro_rules! signed {
+    ($($type:ident as $unsigned:ident)*) => {$(
+        impl ViewKey for $type {
+            fn shape() -> String {
+                stringify!($type).to_owned()
+            }
+
+            fn encode_key(&self, bytes: &mut Vec<u8>) {
+                // NOTE: with the sign bit turned, negative numbers come before the others.
+                (self.cast_unsigned() ^ (1 << ($unsigned::BITS - 1))).encode_key(bytes);
+            }
+
+            fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+                $unsigned::decode_key(bytes).map(|number| (number ^ (1 << ($unsigned::BITS - 1))).cast_signed())
+            }
+        }
+    )*};
+}
+
+signed!(i8 as u8 i16 as u16 i32 as u32 i64 as u64 i128 as u128);
+
+impl ViewKey for bool {
+    fn shape() -> String {
+        "bool".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(*self));
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        match take(bytes)? {
+            [0] => Some(false),
+            [1] => Some(true),
+            _ => None,
+        }
+    }
+}
+
+/// The one key of a view with one row. It has a byte, because no row has an empty key.
+impl ViewKey for () {
+    fn shape() -> String {
+        "()".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        bytes.push(1);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        (take(bytes)? == [1]).then_some(())
+    }
+}
+
+const ESCAPED: u8 = 0xff;
+const END: u8 = 0x01;
+
+/// Bytes with a zero byte escaped, so that two bytes can end them and order is kept: the end comes before everything else.
+fn encode_bytes(content: &[u8], bytes: &mut Vec<u8>) {
+    bytes.reserve(content.len() + 2);
+    for byte in content {
+        bytes.push(*byte);
+        if *byte == 0 {
+            bytes.push(ESCAPED);
+        }
+    }
+    bytes.extend_from_slice(&[0, END]);
+}
+
+fn decode_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        match take(bytes)? {
+            [0] => match take(bytes)? {
+                [END] => return Some(content),
+                [ESCAPED] => content.push(0),
+                _ => return None,
+            },
+            [byte] => content.push(byte),
+        }
+    }
+}
+
+impl ViewKey for String {
+    fn shape() -> String {
+        "text".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        encode_bytes(self.as_bytes(), bytes);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        String::from_utf8(decode_bytes(bytes)?).ok()
+    }
+}
+
+impl ViewKey for Bytes {
+    fn shape() -> String {
+        "bytes".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        encode_bytes(self, bytes);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        decode_bytes(bytes).map(Self::from)
+    }
+}
+
+impl ViewKey for Uuid {
+    fn shape() -> String {
+        "uuid".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        take(bytes).map(Self::from_bytes)
+    }
+}
+
+/// The days since the first of the year 1.
+impl ViewKey for NaiveDate {
+    fn shape() -> String {
+        "date".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        self.num_days_from_ce().encode_key(bytes);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        Self::from_num_days_from_ce_opt(i32::decode_key(bytes)?)
+    }
+}
+
+/// Date, second of the day, nanosecond.
+impl ViewKey for NaiveDateTime {
+    fn shape() -> String {
+        "date-time".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        use chrono::Timelike;
+        self.date().encode_key(bytes);
+        self.time().num_seconds_from_midnight().encode_key(bytes);
+        // NOTE: a leap second has more than a thousand million of them, and keeps its place.
+        self.time().nanosecond().encode_key(bytes);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        let (date, second, nanos) = (NaiveDate::decode_key(bytes)?, u32::decode_key(bytes)?, u32::decode_key(bytes)?);
+        Some(date.and_time(NaiveTime::from_num_seconds_from_midnight_opt(second, nanos)?))
+    }
+}
+
+/// A point in time in UTC.
+impl ViewKey for DateTime<Utc> {
+    fn shape() -> String {
+        "utc".to_owned()
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        self.naive_utc().encode_key(bytes);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        NaiveDateTime::decode_key(bytes).map(|time| time.and_utc())
+    }
+}
+
+/// Nothing comes before everything.
+impl<T: ViewKey> ViewKey for Option<T> {
+    fn shape() -> String {
+        format!("option({})", T::shape())
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        self.is_some().encode_key(bytes);
+        if let Some(value) = self {
+            value.encode_key(bytes);
+        }
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        if bool::decode_key(bytes)? { T::decode_key(bytes).map(Some) } else { Some(None) }
+    }
+}
+
+/// The other way round: each bit is turned. It works because no encoding is the beginning of another one.
+impl<T: ViewKey> ViewKey for Reverse<T> {
+    fn shape() -> String {
+        format!("reverse({})", T::shape())
+    }
+
+    fn encode_key(&self, bytes: &mut Vec<u8>) {
+        let from = bytes.len();
+        self.0.encode_key(bytes);
+        bytes.iter_mut().skip(from).for_each(|byte| *byte = !*byte);
+    }
+
+    fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+        let turned: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+        let mut rest = turned.as_slice();
+        let value = T::decode_key(&mut rest)?;
+        *bytes = bytes.get(bytes.len() - rest.len()..)?;
+        Some(Self(value))
+    }
+}
+
+macro_rules! tuple {
+    ($($type:ident $field:tt),*) => {
+        impl<$($type: ViewKey),*> ViewKey for ($($type,)*) {
+            fn shape() -> String {
+                format!("({})", [$($type::shape()),*].join(","))
+            }
+
+            fn encode_key(&self, bytes: &mut Vec<u8>) {
+                $(self.$field.encode_key(bytes);)*
+            }
+
+            fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
+                Some(($($type::decode_key(bytes)?,)*))
+            }
+        }
+    };
+}
+
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+
+/// What keys of type `K` can begin with: the first parts of a tuple, the [beginning](Beginning) of a text.
+pub trait KeyPrefix<K> {
+    /// Appends its bytes, with which those of the keys begin.
+    fn encode_prefix(&self, bytes: &mut Vec<u8>);
+}
+
+macro_rules! prefix {
+    (($($part:ident),*) of ($($all:ident),*)) => {
+        impl<$($all: ViewKey),*> KeyPrefix<($($all,)*)> for ($($part,)*) {
+            fn encode_prefix(&self, bytes: &mut Vec<u8>) {
+                self.encode_key(bytes);
+            }
+        }
+    };
+}
+
+prefix!((A) of (A, B));
+prefix!((A) of (A, B, C));
+prefix!((A) of (A, B, C, D));
+prefix!((A) of (A, B, C, D, E));
+prefix!((A) of (A, B, C, D, E, F));
+prefix!((A, B) of (A, B, C));
+prefix!((A, B) of (A, B, C, D));
+prefix!((A, B) of (A, B, C, D, E));
+prefix!((A, B) of (A, B, C, D, E, F));
+prefix!((A, B, C) of (A, B, C, D));
+prefix!((A, B, C) of (A, B, C, D, E));
+prefix!((A, B, C) of (A, B, C, D, E, F));
+prefix!((A, B, C, D) of (A, B, C, D, E));
+prefix!((A, B, C, D) of (A, B, C, D, E, F));
+prefix!((A, B, C, D, E) of (A, B, C, D, E, F));
+
+/// How a text begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning<'a>(pub &'a str);
+
+impl Beginning<'_> {
+    fn encode_open(self, bytes: &mut Vec<u8>) {
+        encode_bytes(self.0.as_bytes(), bytes);
+        // NOTE: without the end mark.
+        bytes.truncate(bytes.len() - 2);
+    }
+}
+
+impl KeyPrefix<String> for Beginning<'_> {
+    fn encode_prefix(&self, bytes: &mut Vec<u8>) {
+        self.encode_open(bytes);
+    }
+}
+
+impl<A: ViewKey> KeyPrefix<(A, String)> for (A, Beginning<'_>) {
+    fn encode_prefix(&self, bytes: &mut Vec<u8>) {
+        self.0.encode_key(bytes);
+        self.1.encode_open(bytes);
+    }
+}
+
+/// The key behind which `key` is the very first, among keys of up to `longest` bytes. A scan goes on behind a key; this makes it
+/// begin at one.
+pub(crate) fn just_before(key: &[u8], longest: usize) -> Option<Bytes> {
+    let (last, front) = key.split_last()?;
+    let mut before = front.to_vec();
+    // NOTE: the key before one that ends in zero is that without the zero; the one before any other ends in the byte below and
+    // then in as many of the highest byte as there can be.
+    if let Some(below) = last.checked_sub(1) {
+        before.push(below);
+        before.resize(longest.max(key.len()), u8::MAX);
+    }
+    Some(before.into())
+}

@@ -1,0 +1,291 @@
+//! Views: typed tables in the store of the events, which a projection fills and anybody reads.
+//!
+//! ```text
+//!   apply --> Rows::view --> rows of the view and of its orders --> the commit that also has the checkpoint
+//!                                            |
+//!   Views::of::<P>(store) --> get, scan, scan by an order <-- the active generation, looked up with every call
+//! ```
+//!
+//! A [`View`] is a constant: a name, the type of its keys, the type of its values. An [`Order`] is a second way through it,
+//! kept by the store in the same commit, so that "the products in most demand" is a scan and no sort.
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
+//! # enum ShopEvent {
+//! #     #[event(name = "sold")] Sold { product: String, pieces: u64 },
+//! # }
+//! use es_core::prelude::*;
+//! use es_core::projection::view::{Order, View, Views};
+//!
+//! #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+//! struct Demand {
+//!     pieces: u64,
+//! }
+//!
+//! const DEMAND: View<String, Demand> = View::new("demand").ordered_by(&BY_PIECES);
+//! const BY_PIECES: Order<String, Demand, u64> = Order::new("by-pieces", |_, demand| demand.pieces);
+//!
+//! struct DemandOfProducts;
+//!
+//! impl Projection for DemandOfProducts {
+//!     type Event = ShopEvent;
+//!     const NAME: &'static str = "demand-of-products";
+//!
+//!     fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+//!         let ShopEvent::Sold { product, pieces } = event;
+//!         rows.view(&DEMAND)?.update(product, |demand| demand.pieces += pieces)
+//!     }
+//! }
+//!
+//! // A test of the projection is a sentence. See `testing`.
+//! use es_core::testing::given_events;
+//! let sold = |product: &str, pieces| ShopEvent::Sold { product: product.into(), pieces };
+//! given_events([sold("Chai", 3), sold("Tofu", 5), sold("Chai", 4)])
+//!     .project(DemandOfProducts)
+//!     .then(|views| {
+//!         assert_eq!(views.view(&DEMAND).get(&"Chai".into()), Some(Demand { pieces: 7 }));
+//!         assert_eq!(views.view(&DEMAND).scan().by(&BY_PIECES).backward().limit(1).read()[0].0, "Chai");
+//!     });
+//!
+//! // Inline: the view changes in the very commit of the events.
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! use std::sync::Arc;
+//! use es_core::store::{inline::Inline, memory::MemoryStore};
+//!
+//! let store = Arc::new(MemoryStore::new().with_inline(Inline::new(DemandOfProducts)).await?);
+//! let views = Views::of::<DemandOfProducts>(store.clone());
+//! let top = views.view(&DEMAND).scan().by(&BY_PIECES).backward().limit(10).read().await?;
+//! assert!(top.rows.is_empty() && top.next.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod key;
+mod memory;
+mod reader;
+mod rows;
+mod scan;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::ViewError;
+pub use key::{Beginning, KeyPrefix, ViewKey};
+pub use memory::{MemoryReader, MemoryViews};
+pub use reader::{Page, ViewReader, Views};
+pub use rows::ViewRows;
+pub use scan::{Continuation, ViewScan};
+
+use crate::model::ContentType;
+use crate::model::Table;
+use crate::schema::codec::{self, Codec, DecodeContentError, EncodeError, Json, MessagePack};
+
+/// The most orders of one view.
+pub const MAX_ORDERS: usize = 8;
+
+/// The longest name of a view and of an order, in bytes.
+pub const MAX_VIEW_NAME_BYTES: usize = 64;
+
+/// A typed table of a projection: rows of `V` under keys of `K`, in the order of the keys.
+///
+/// Declare it as a constant and use it by reference. Values are written as JSON unless it is said
+/// [otherwise](Self::message_pack). What keys, codec and orders are stands in the store beside the rows: a view that is declared
+/// otherwise than it was built is refused, and not misread. Raise
+/// [`Projection::VERSION`](crate::projection::Projection::VERSION) with each such change, and where the meaning of values changes.
+pub struct View<K: 'static, V: 'static> {
+    name: &'static str,
+    codec: ValueCodec<V>,
+    orders: [Option<&'static dyn AnyOrder<K, V>>; MAX_ORDERS],
+    of: PhantomData<fn(K) -> V>,
+}
+
+/// How values become bytes.
+struct ValueCodec<V: 'static> {
+    name: &'static str,
+    encode: fn(&V) -> Result<Bytes, EncodeError>,
+    decode: fn(&[u8]) -> Result<V, DecodeContentError>,
+}
+
+impl<K: 'static, V: 'static> View<K, V> {
+    /// A view under a name of 1 to 64 letters, digits and signs of ASCII, without `:`, `/` and `$`.
+    ///
+    /// # Panics
+    /// When the name is not such a name; for a constant that is an error of the compiler.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        check_name(name);
+        let codec = ValueCodec {
+            name: "json",
+            encode: |value| Json::encode(value),
+            decode: |bytes| codec::decode(&ContentType::Json, bytes),
+        };
+        Self { name, codec, orders: [None; MAX_ORDERS], of: PhantomData }
+    }
+
+    /// The same with values written as MessagePack, about three quarters of the size of JSON.
+    #[must_use]
+    pub const fn message_pack(self) -> Self
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let codec = ValueCodec {
+            name: "msgpack",
+            encode: |value| MessagePack::encode(value),
+            decode: |bytes| codec::decode(&ContentType::MessagePack, bytes),
+        };
+        Self { name: self.name, codec, orders: self.orders, of: PhantomData }
+    }
+
+    /// The same with one more order. It costs one more row, with a copy of the value, for each row of the view.
+    ///
+    /// # Panics
+    /// When there are more than [`MAX_ORDERS`]; for a constant that is an error of the compiler.
+    #[must_use]
+    pub const fn ordered_by<O: ViewKey + 'static>(mut self, order: &'static Order<K, V, O>) -> Self
+    where
+        K: 'static,
+        V: 'static,
+    {
+        let mut free = 0;
+        while self.orders[free].is_some() {
+            free += 1;
+            assert!(free < MAX_ORDERS, "a view has at most 8 orders");
+        }
+        self.orders[free] = Some(order);
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn orders(&self) -> impl Iterator<Item = &'static dyn AnyOrder<K, V>> {
+        self.orders.into_iter().flatten()
+    }
+
+    fn has_order(&self, name: &str) -> bool {
+        self.orders().any(|order| order.name() == name)
+    }
+
+    /// The table of its rows, within a generation.
+    fn table(&self) -> Table {
+        Table::well_known(self.name)
+    }
+
+    /// The table of the rows of an order.
+    fn order_table(&self, order: &str) -> Table {
+        Table::well_known(format!("{}/{order}", self.name))
+    }
+
+    fn encode(&self, value: &V) -> Result<Bytes, EncodeError> {
+        (self.codec.encode)(value)
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<V, DecodeContentError> {
+        (self.codec.decode)(value)
+    }
+}
+
+impl<K: ViewKey, V: 'static> View<K, V> {
+    /// What it is, as it stands in the store beside its rows.
+    fn description(&self) -> String {
+        let orders: Vec<String> = self.orders().map(|order| format!("{} {}", order.name(), order.shape())).collect();
+        let orders = if orders.is_empty() { "none".to_owned() } else { orders.join(", ") };
+        format!("key {}; values {}; orders {orders}", K::shape(), self.codec.name)
+    }
+}
+
+impl<K: 'static, V: 'static> fmt::Debug for View<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A second order of the rows of a [`View`]: by something that follows from key and value. Rows of which it is the same are in the
+/// order of their keys.
+///
+/// Give it a new name when what it sorts by changes, or raise the version of the projection: stored rows keep the old order. A
+/// reader that meets a row in the wrong place says so.
+pub struct Order<K: 'static, V: 'static, O> {
+    name: &'static str,
+    by: fn(&K, &V) -> O,
+}
+
+impl<K: 'static, V: 'static, O> Order<K, V, O> {
+    /// An order under a name of its own within its view, with the rules of [`View::new`].
+    ///
+    /// # Panics
+    /// When the name is not such a name; for a constant that is an error of the compiler.
+    #[must_use]
+    pub const fn new(name: &'static str, by: fn(&K, &V) -> O) -> Self {
+        check_name(name);
+        Self { name, by }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<K: 'static, V: 'static, O> fmt::Debug for Order<K, V, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// An order whatever it sorts by.
+trait AnyOrder<K: 'static, V: 'static>: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn shape(&self) -> String;
+    /// What a row is sorted by, as bytes.
+    fn place(&self, key: &K, value: &V) -> Vec<u8>;
+}
+
+impl<K: 'static, V: 'static, O: ViewKey> AnyOrder<K, V> for Order<K, V, O> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn shape(&self) -> String {
+        O::shape()
+    }
+
+    fn place(&self, key: &K, value: &V) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        (self.by)(key, value).encode_key(&mut bytes);
+        bytes
+    }
+}
+
+/// The table of the descriptions of the views of a generation. No view can have this name.
+fn descriptions() -> Table {
+    Table::well_known("$views")
+}
+
+const fn check_name(name: &str) {
+    let bytes = name.as_bytes();
+    assert!(
+        !bytes.is_empty() && bytes.len() <= MAX_VIEW_NAME_BYTES,
+        "the name of a view or an order has 1 to 64 bytes"
+    );
+    let mut at = 0;
+    while at < bytes.len() {
+        let is_sign = bytes[at].is_ascii_graphic() && !matches!(bytes[at], b':' | b'/' | b'$');
+        assert!(is_sign, "the name of a view or an order has letters, digits and signs of ASCII, but none of : / $");
+        at += 1;
+    }
+}

@@ -1,0 +1,23 @@
+//! Typed events and their schemas: wire names, versions, upcasting, codecs, and samples for golden files.
+//!
+//! ```text
+//!   Event::encode  -->  EncodedEvent (wire name, version, content type, payload, tags)
+//!   RawEvent       -->  Event::decode  -->  upcasters  -->  Events of the present version
+//! ```
+//!
+//! Absent here: stores, streams, aggregates. A codec sees content only; positions and revisions are not known.
+
+pub mod codec;
+mod events;
+mod sample;
+mod typed;
+mod variant;
+
+pub use codec::{Codec, Json, MessagePack};
+pub use events::Events;
+pub(crate) use sample::shape;
+pub use sample::{SampleError, sample, sample_variant};
+pub use typed::{
+    DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, KnownNames, RawEvent, Upcast,
+};
+pub(crate) use variant::{Content, VariantSeed};
