@@ -16,8 +16,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeReport, scavenge_point};
-use es_core::{Category, CommitError, EventStore, Position, Revision, StoreError, StreamId};
+use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeReport};
+use es_core::{Category, Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
 use rocksdb::WriteBatch;
 use tokio::sync::OwnedMutexGuard;
 
@@ -63,7 +63,7 @@ impl RocksDbStore {
         let shared = self.shared();
         let scavenger = self.scavenger(how.clone()).await;
         let at = shared.clock.now();
-        let committed = self.commit(scavenge_point(at, how.note.clone())).await?;
+        let committed = self.commit(Commit::scavenge_point(at, how.note.clone())).await?;
         let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
         let position = committed.position().ok_or_else(missing)?;
         let (removed, points) = complete(scavenger, position).await?;

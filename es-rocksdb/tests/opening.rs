@@ -114,7 +114,7 @@ async fn a_newer_format_is_refused_and_nothing_is_written() {
 #[tokio::test]
 async fn a_store_gets_format_2_with_its_first_rule() {
     use es_core::retention::{Note, Rule, Scope};
-    use es_core::{Category, EventStore};
+    use es_core::{Category, Commit, EventStore};
     let folder = tempfile::tempdir().unwrap();
     let format = |expected: u32| {
         tamper(folder.path(), "meta", b"format", move |found| {

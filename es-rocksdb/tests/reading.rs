@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{collect, event, open, positions, stream, tag};
-use es_core::retention::{self, Note, Rule, Scavenge, Scope};
+use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, Row, RowScan};
 use es_core::{

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use es_core::retention::{self, DeleteKind, Note, Rule, Scavenge, Scope};
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, RowScan};
 use es_core::testing::ManualClock;

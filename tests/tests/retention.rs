@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use es_core::prelude::*;
-use es_core::retention::{self, DeleteKind, Note, Rule, Scavenge, Scope};
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::RowScan;
 use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
     Category, Commit, EventType, LoadError, LogRead, MachineryError, NewEvent, RecordedEvent, StreamId, StreamRead,
-    snapshot,
+    aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
 use es_tests::account::{Account, Deposit, Open};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::snapshot;
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{RowScan, StreamRead};
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{SnapshotPolicy, StreamId, snapshot};
+use es_core::{SnapshotPolicy, StreamId};
 use es_tests::account::{Account, AccountEvent, Close, Deposit, Open, Withdraw};
 use es_tests::stores::on_every_store;
 use proptest::prelude::*;

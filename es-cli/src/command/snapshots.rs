@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use es_core::aggregate::snapshot;
 use es_core::store::{Row, RowScan};
-use es_core::{Category, Commit, EventStore, StreamId, snapshot};
+use es_core::{Category, Commit, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-use es_core::retention::{self, Note, Rule, Scavenge, Scope};
+use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Revision, StreamId};
 
 use super::*;
