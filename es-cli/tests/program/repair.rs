@@ -10,7 +10,7 @@ use es_core::projection::view::{View, Views};
 use es_core::projection::{ApplyError, ProjectedEvent, Projection, ProjectionOptions, Rows, Supervisor};
 use es_core::{
     Commit, DecodeEventError, EventContext, EventStore, EventType, Events, ExpectedRevision, NewEvent, Query, RawEvent,
-    Table, snapshot,
+    Table, aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, snapshot};
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, aggregate::snapshot};
 use es_rocksdb::RocksDbStore;
 use serde_json::json;
 
