@@ -133,11 +133,7 @@ pub(crate) struct AddLine(pub(crate) Line);
 impl Decide<AddLine> for Order {
     type Rejection = &'static str;
 
-    fn decide(
-        &self,
-        AddLine(line): AddLine,
-        _: &CommandContext<'_, Self>,
-    ) -> Result<Decision<OrderEvent>, &'static str> {
+    fn decide(&self, AddLine(line): AddLine, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> {
         if line.quantity == 0 {
             return Err("expected at least one article");
         }

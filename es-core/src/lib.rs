@@ -79,7 +79,7 @@
 //! impl Decide<Withdraw> for Account {
 //!     type Rejection = TooLittle;
 //!
-//!     fn decide(&self, Withdraw { cents }: Withdraw, _: &CommandContext<'_, Self>) -> Result<Decision<AccountEvent>, TooLittle> {
+//!     fn decide(&self, Withdraw { cents }: Withdraw, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, TooLittle> {
 //!         if cents > self.cents {
 //!             return Err(TooLittle { wanted: cents, found: self.cents });
 //!         }
@@ -146,15 +146,17 @@ pub mod testing;
 pub mod __private;
 
 pub use aggregate::repository::{
-    At, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
+    AsOf, CommandId, ExecuteError, Executed, LoadError, Loaded, MachineryError, Outcome, Repository, RetryPolicy,
 };
 pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
-pub use aggregate::{Aggregate, AggregateId, CommandContext, Decide, Decision, EventContext, Evolve};
+pub use aggregate::{
+    Aggregate, AggregateId, Command, CommandContext, Decide, Decision, EventContext, Evolve, KeyChange,
+};
 pub use consumer::subscription::Subscription;
 pub use model::{
     Category, Clock, CommitPart, Consistency, ContentType, Context, CorrelationId, EventId, EventType,
-    ExpectedRevision, Metadata, NameError, NewEvent, Position, RecordedEvent, Revision, StreamId, SystemClock, Table,
-    Tag, Tags, Timestamp, UniqueKey,
+    ExpectedRevision, Level, Metadata, NameError, NewEvent, OneOrder, Position, RecordedEvent, Revision, StreamId,
+    SystemClock, Table, Tag, Tags, Timestamp, UniqueKey,
 };
 pub use retention::Retained;
 pub use schema::{

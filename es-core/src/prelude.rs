@@ -1,7 +1,7 @@
 //! What a domain and its service need: `use es_core::prelude::*`.
 
 pub use crate::aggregate::Decision;
-pub use crate::aggregate::repository::{At, CommandId, ExecuteError, Executed, Repository};
+pub use crate::aggregate::repository::{AsOf, CommandId, ExecuteError, Executed, Repository};
 pub use crate::aggregate::{Aggregate, CommandContext, Decide, EventContext, Evolve};
 pub use crate::model::{ExpectedRevision, Position, Revision};
 pub use crate::projection::{ApplyError, OneOf, Projection, Rows};

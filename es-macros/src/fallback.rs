@@ -6,7 +6,7 @@ use quote::quote;
 use syn::{Generics, Path, parse_quote};
 
 use crate::ast::{AggregateInput, EventInput};
-use crate::expand::where_clause;
+use crate::expand::{level, where_clause};
 
 /// `Event` and `EventSamples` of nothing.
 pub(crate) fn event(input: &EventInput<'_>) -> TokenStream {
@@ -56,6 +56,7 @@ pub(crate) fn aggregate(input: &AggregateInput<'_>) -> TokenStream {
     let where_clause = where_clause(input.source, &bounds, &[]);
     let id = input.id.clone().unwrap_or_else(|| parse_quote!(::std::string::String));
     let event = input.event.clone().unwrap_or_else(|| parse_quote!(__Missing));
+    let level = level(input);
     let missing = input.event.is_none().then(|| {
         let body = event_body(krate);
         quote!(pub enum __Missing {} impl #krate::Event for __Missing { #body })
@@ -68,6 +69,7 @@ pub(crate) fn aggregate(input: &AggregateInput<'_>) -> TokenStream {
                 const CATEGORY: &'static ::core::primitive::str = "";
                 type Id = #id;
                 type Event = #event;
+                type Level = #level;
             }
         };
     }

@@ -62,8 +62,8 @@ use proc_macro::TokenStream;
 ///
 /// The content is written and read by serde: derive `Serialize` and `Deserialize`, too. What serde is told of fields
 /// (`rename`, `default`, `with`, `skip_serializing_if`, ...) has its usual effect. The content stands in the payload
-/// without the name of the variant, because the wire name stands in the record; an event enum therefore does without
-/// `#[serde(tag)]`, `untagged`, `into` and the like.
+/// without the name of the variant, because the wire name is stored in the record. `#[serde(tag)]`, `untagged`, `into`,
+/// `rename_all` and the like on the enum, and `rename` and `alias` on a variant, are therefore errors.
 ///
 /// # On a variant, or on a struct that is a single event
 ///
@@ -189,7 +189,7 @@ pub fn event(input: TokenStream) -> TokenStream {
 /// | `category = "order"` | The category of the streams, `{category}-{id}`: 1 to 400 bytes without control characters and without `-`. Required. |
 /// | `id = OrderId` | The type of the id. Required. |
 /// | `event = OrderEvent` | The type of the events. Required. |
-/// | `consistency = "causal"` | How strongly copies on several nodes are to agree: `"local"` unless given, `"causal"`, `"eventual"`, `"sequential"` or `"linearizable"`. It is recorded in the type; a store on one node gives every level. |
+/// | `consistency = "causal"` | The weakest consistency level that the code tolerates: `"local"` unless given, `"causal"`, `"eventual"`, `"sequential"` or `"linearizable"`. It becomes `Aggregate::Level`. A store on one node serves every level. |
 /// | `snapshot(...)` | That snapshots are kept; see [below](#snapshots). Never unless given. |
 /// | `crate = "path::to::es_core"` | Where `es_core` is, if not at `::es_core`. |
 ///

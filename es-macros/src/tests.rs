@@ -255,21 +255,26 @@ fn decoding_goes_by_name_and_version() {
 }
 
 #[test]
-fn only_what_is_declared_is_written_for_an_aggregate() {
+fn the_level_is_always_written_for_an_aggregate_and_snapshots_where_declared() {
     let plain = quote!(
         #[aggregate(category = "a", id = u8, event = E)]
         struct S;
     );
-    assert_eq!(member(expand::derive_aggregate(plain.clone()), "CONSISTENCY"), "");
+    same(
+        &member(expand::derive_aggregate(plain.clone()), "Level"),
+        &quote!(
+            type Level = ::es_core::model::Local;
+        ),
+    );
     assert_eq!(member(expand::derive_aggregate(plain), "snapshots"), "");
     let full = quote! {
         #[aggregate(category = "a", id = u8, event = E, consistency = "causal", snapshot(load_cost = "1500us"))]
         struct S;
     };
     same(
-        &member(expand::derive_aggregate(full.clone()), "CONSISTENCY"),
+        &member(expand::derive_aggregate(full.clone()), "Level"),
         &quote!(
-            const CONSISTENCY: ::es_core::Consistency = ::es_core::Consistency::Causal;
+            type Level = ::es_core::model::Causal;
         ),
     );
     let snapshots = member(expand::derive_aggregate(full), "snapshots");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use es_core::{Aggregate, Consistency, Event, SnapshotPolicy};
+use es_core::{Aggregate, Consistency, Event, Level, SnapshotPolicy};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
@@ -60,11 +60,14 @@ fn a_state_may_be_generic() {
     assert_eq!(Generic::<u8, u64>::stream(&1).expect("a stream"), "generic-1");
 }
 
+fn has_level<A: Aggregate<Level = L>, L: Level>() {}
+
 macro_rules! level {
     ($($name:ident $level:literal $expected:ident;)*) => {$(
         #[derive(Debug, Clone, Aggregate)]
         #[aggregate(category = "level", id = u64, event = Counted<u8>, consistency = $level)]
         struct $name;
+        has_level::<$name, es_core::model::$expected>();
         assert_eq!($name::CONSISTENCY, Consistency::$expected);
         assert_eq!($name::CONSISTENCY.as_str(), $level);
     )*};

@@ -242,16 +242,13 @@ fn a_content_of_another_shape_is_an_error_with_name_and_version() {
 
 /// serde counts all variants, also those that are never written: it leaves out only those that it cannot read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
-#[serde(rename_all = "kebab-case")]
 enum Indexed {
     #[event(name = "first")]
-    #[serde(alias = "one", alias = "uno")]
     First(u8),
     #[event(name = "no-longer-written")]
     #[serde(skip_serializing)]
     Second(u8),
     #[event(name = "third")]
-    #[serde(rename = "first-of-all")]
     Third(u8),
 }
 

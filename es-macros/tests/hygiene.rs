@@ -18,6 +18,9 @@ mod shadowed {
     struct Event;
     struct Aggregate;
     struct Consistency;
+    struct Level;
+    struct Local;
+    struct Eventual;
     struct SnapshotPolicy;
     struct SnapshotSupport;
     trait Send {}

@@ -1,5 +1,5 @@
-//! What the compiler says of wrong input: one file under `ui/event` or `ui/aggregate` for each message, with what is
-//! said beside it. `ui/pass` holds what must compile.
+//! What the compiler says of wrong input: one file under `ui/event`, `ui/aggregate` or `ui/view` for each message, with what
+//! is said beside it. `ui/pass` holds what must compile.
 //!
 //! The part of a message that is the compiler's own changes with its version; these are of the `rust-version` of the
 //! workspace. `TRYBUILD=overwrite cargo test -p es-macros --test ui` writes them anew: read the difference.
@@ -42,6 +42,11 @@ fn mistakes_in_events_are_explained() {
 #[test]
 fn mistakes_in_aggregates_are_explained() {
     trybuild::TestCases::new().compile_fail("tests/ui/aggregate/*.rs");
+}
+
+#[test]
+fn mistakes_in_views_are_explained() {
+    trybuild::TestCases::new().compile_fail("tests/ui/view/*.rs");
 }
 
 #[test]

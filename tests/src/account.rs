@@ -93,7 +93,7 @@ pub struct Withdraw {
     pub cents: u64,
 }
 
-/// Pays everything out and closes the account: two events, or "already so".
+/// Pays everything out and closes the account: two events, or unchanged.
 #[derive(Clone, Debug)]
 pub struct Close;
 
@@ -119,13 +119,13 @@ pub enum Refusal {
     Closed,
 }
 
-type Answer = Result<Decision<AccountEvent>, Refusal>;
+type Answer = Result<Decision<Account>, Refusal>;
 
 impl Decide<Open> for Account {
     type Rejection = Refusal;
     fn decide(&self, Open { owner }: Open, _: &CommandContext<'_, Self>) -> Answer {
         if self.owner.is_some() {
-            return Ok(Decision::already_so());
+            return Ok(Decision::unchanged());
         }
         Ok(AccountEvent::Opened { owner }.into())
     }
@@ -155,7 +155,7 @@ impl Decide<Close> for Account {
     type Rejection = Refusal;
     fn decide(&self, _: Close, _: &CommandContext<'_, Self>) -> Answer {
         if self.closed {
-            return Ok(Decision::already_so());
+            return Ok(Decision::unchanged());
         }
         let paid_out = (self.cents > 0).then_some(AccountEvent::Withdrawn { cents: self.cents });
         Ok(paid_out.into_iter().chain([AccountEvent::Closed]).collect())

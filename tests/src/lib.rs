@@ -7,6 +7,7 @@ pub mod account;
 pub mod counted;
 pub mod crash;
 pub mod ledger;
+pub mod member;
 pub mod removed;
 pub mod stores;
 pub mod supervised;

@@ -8,10 +8,12 @@ use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore, ManualClock};
 use es_core::{
     Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, LoadError, LogRead, MachineryError,
-    Metadata, NewEvent, Outcome, RecordedEvent, RetryPolicy, StreamId, StreamRead, UniqueKey,
+    Metadata, NewEvent, Outcome, QueryItem, RecordedEvent, RetryPolicy, StreamId, StreamRead,
 };
 use es_tests::account::{Account, AccountEvent, Check, Close, Deposit, Open, Refusal, Withdraw};
+use es_tests::member::{Join, Leave, Member, Reserve};
 use es_tests::stores::on_every_store;
+use serde::{Deserialize, Serialize};
 
 type Store = Arc<dyn EventStore>;
 
@@ -53,14 +55,14 @@ fn a_command_gives_events_state_revision_and_position() {
 }
 
 #[test]
-fn a_handler_can_say_already_so_or_nothing_or_no() {
+fn a_decision_can_be_unchanged_none_or_a_rejection() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         let checked = accounts.execute(&id(), Check).await.expect("accepted");
         assert_eq!((checked.outcome, checked.revision, checked.position), (Outcome::Done, None, None));
         accounts.execute(&id(), Close).await.expect("closed");
         let again = accounts.execute(&id(), Close).await.expect("closed already");
-        assert_eq!((again.events.len(), again.outcome), (0, Outcome::AlreadySo));
+        assert_eq!((again.events.len(), again.outcome), (0, Outcome::Unchanged));
         assert_eq!((again.revision, again.position), (Some(Revision::FIRST), Some(Position::FIRST)));
         let refused = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("refused");
         assert_eq!(refused.rejection(), Some(&Refusal::Closed));
@@ -263,7 +265,7 @@ fn a_cached_state_is_never_decided_on_when_it_is_stale() {
         // NOTE: a refusal writes nothing, so no conflict could mend it, were it made on a stale state.
         let refused = cached.execute(&id(), Deposit { cents: 1 }).await.expect_err("closed");
         assert_eq!(refused.rejection(), Some(&Refusal::Closed));
-        assert_eq!(cached.execute(&id(), Close).await.expect("closed").outcome, Outcome::AlreadySo);
+        assert_eq!(cached.execute(&id(), Close).await.expect("closed").outcome, Outcome::Unchanged);
     });
 }
 
@@ -323,18 +325,20 @@ fn past_states_are_found_by_revision_by_recorded_and_by_business_time() {
             accounts.execute(&id(), Deposit { cents }).occurred_at(june(day)).await.expect("deposited");
             clock.advance(hour);
         }
-        let cents =
-            async |at: At| accounts.load_at(&id(), at).await.map(|loaded| (loaded.state.cents, loaded.revision));
+        let cents = async |as_of: AsOf| {
+            accounts.load_at(&id(), as_of).await.map(|loaded| (loaded.state.cents, loaded.revision))
+        };
         let revision = |number| Some(Revision::new(number));
-        assert_eq!(cents(At::Revision(Revision::new(1))).await.expect("loaded"), (11, revision(1)));
+        let second = accounts.load_at_revision(&id(), Revision::new(1)).await.expect("loaded");
+        assert_eq!((second.state.cents, second.revision), (11, revision(1)));
         let start: es_core::Timestamp = "2024-01-01T00:30:00Z".parse().expect("a time");
-        assert_eq!(cents(At::Recorded(start)).await.expect("loaded"), (1, revision(0)));
-        assert_eq!(cents(At::Recorded(start + hour)).await.expect("loaded"), (11, revision(1)));
-        assert_eq!(cents(At::Occurred(june(4))).await.expect("loaded"), (0, None));
-        assert_eq!(cents(At::Occurred(june(5))).await.expect("loaded"), (10, revision(1)));
-        assert_eq!(cents(At::Occurred(june(19))).await.expect("loaded"), (11, revision(1)));
-        assert_eq!(cents(At::Occurred(june(20))).await.expect("loaded"), (111, revision(2)));
-        let error = cents(At::Revision(Revision::new(3))).await.expect_err("it has three events");
+        assert_eq!(cents(AsOf::Recorded(start)).await.expect("loaded"), (1, revision(0)));
+        assert_eq!(cents(AsOf::Recorded(start + hour)).await.expect("loaded"), (11, revision(1)));
+        assert_eq!(cents(AsOf::Occurred(june(4))).await.expect("loaded"), (0, None));
+        assert_eq!(cents(AsOf::Occurred(june(5))).await.expect("loaded"), (10, revision(1)));
+        assert_eq!(cents(AsOf::Occurred(june(19))).await.expect("loaded"), (11, revision(1)));
+        assert_eq!(cents(AsOf::Occurred(june(20))).await.expect("loaded"), (111, revision(2)));
+        let error = accounts.load_at_revision(&id(), Revision::new(3)).await.expect_err("it has three events");
         assert_eq!(
             error.to_string(),
             "stream \"account-7\": expected to reach revision 3, found revision 2; ask for a lower one"
@@ -379,17 +383,83 @@ fn codecs_mix_in_one_stream_and_tags_come_from_fields() {
 }
 
 #[test]
-fn a_command_can_claim_a_unique_key() {
+fn a_decision_claims_and_releases_unique_keys_with_its_events() {
+    on_every_store(async |store| {
+        let members = Repository::<Member>::new(Arc::clone(&store));
+        let email = || "ada@example.org".to_owned();
+        let reserved = members.execute(&6, Reserve { email: email() }).await.expect("accepted");
+        assert_eq!((reserved.outcome, reserved.revision), (Outcome::Done, None), "a claim without an event");
+        members.execute(&7, Join { email: email() }).await.expect("the key is free");
+        let taken = members.execute(&8, Join { email: email() }).await.expect_err("member 7 holds the key");
+        let conflict = taken.conflict().expect("a conflict");
+        let holder = Member::stream(&7).expect("a name");
+        assert!(matches!(&conflict.failed[..], [FailedCheck::UniqueKey { held_by, .. }] if *held_by == holder));
+        assert_eq!(members.execute(&8, Leave).await.expect("accepted").outcome, Outcome::Unchanged);
+        members.execute(&7, Leave).await.expect("left");
+        members.execute(&8, Join { email: email() }).await.expect("the key was released");
+    });
+}
+
+#[test]
+fn an_append_condition_of_a_command_is_checked_in_its_commit() {
     on_every_store(async |store| {
         let accounts = repository(&store);
-        let key = || UniqueKey::new("owner", "ada").expect("a name");
-        let open = || Open { owner: "ada".into() };
-        accounts.execute(&id(), open()).claim(key()).await.expect("opened");
-        let taken = accounts.execute(&"8".to_owned(), open()).claim(key()).await.expect_err("taken");
-        let conflict = taken.conflict().expect("a conflict");
-        assert!(matches!(&conflict.failed[..], [FailedCheck::UniqueKey { held_by, .. }] if *held_by == stream()));
-        accounts.execute(&id(), Close).release(key()).await.expect("closed");
-        accounts.execute(&"8".to_owned(), open()).claim(key()).await.expect("free again");
+        let of_ada = || QueryItem::new().tag(es_core::Tag::new("owner:ada").expect("a name"));
+        let open = |id: &str| accounts.execute(&id.to_owned(), Open { owner: "ada".into() });
+        let first = open("7").append_if_none(of_ada(), None).await.expect("no event has the tag");
+        let refused = open("8").append_if_none(of_ada(), None).await.expect_err("account 7 has the tag");
+        let conflict = refused.conflict().expect("a conflict");
+        assert!(matches!(&conflict.failed[..], [FailedCheck::Match { .. }]), "{conflict}");
+        open("8").append_if_none(of_ada(), first.position).await.expect("no event after the first has the tag");
+    });
+}
+
+/// An aggregate of a level without one order.
+mod causal {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Aggregate)]
+    #[aggregate(
+        category = "account", id = String, event = AccountEvent, consistency = "causal", snapshot(every = 2)
+    )]
+    pub(crate) struct Deposits(pub(crate) u64);
+
+    impl Evolve for Deposits {
+        fn initial(_: &String) -> Self {
+            Self(0)
+        }
+        fn evolve(&mut self, event: &AccountEvent, _: &EventContext<'_>) {
+            if let AccountEvent::Deposited { cents } = event {
+                self.0 += cents;
+            }
+        }
+    }
+
+    impl Decide<Deposit> for Deposits {
+        type Rejection = std::convert::Infallible;
+        fn decide(
+            &self,
+            Deposit { cents }: Deposit,
+            _: &CommandContext<'_, Self>,
+        ) -> Result<Decision<Self>, Self::Rejection> {
+            Ok(AccountEvent::Deposited { cents }.into())
+        }
+    }
+}
+
+#[test]
+fn an_aggregate_without_one_order_works_on_a_store_of_one_node() {
+    on_every_store(async |store| {
+        let deposits = Repository::<causal::Deposits>::new(Arc::clone(&store));
+        for cents in [1, 10, 100] {
+            deposits.execute(&id(), Deposit { cents }).await.expect("deposited");
+        }
+        deposits.settle().await;
+        assert_eq!(deposits.load(&id()).await.expect("loaded").state.0, 111);
+        let past = deposits.load_at(&id(), AsOf::Recorded("2016-01-01T00:00:00Z".parse().expect("a time"))).await;
+        assert_eq!(past.expect("loaded").state.0, 0);
+        let reopened = Repository::<causal::Deposits>::new(store).load(&id()).await.expect("loaded");
+        assert_eq!((reopened.state.0, reopened.revision), (111, Some(Revision::new(2))));
     });
 }
 

@@ -59,10 +59,10 @@ fn a_truncated_aggregate_loads_from_a_snapshot_or_not_at_all() {
                 );
             };
             missing(&without.load(&id()).await.expect_err("events are missing"), 0, 15);
-            missing(&without.load_at(&id(), At::Revision(Revision::new(3))).await.expect_err("missing"), 0, 15);
-            missing(&without.load_at(&id(), At::Revision(Revision::new(20))).await.expect_err("missing"), 0, 15);
-            missing(&with.load_at(&id(), At::Recorded(chrono::Utc::now())).await.expect_err("missing"), 0, 15);
-            let past = with.load_at(&id(), At::Revision(Revision::new(22))).await.expect("a snapshot covers it");
+            missing(&without.load_at_revision(&id(), Revision::new(3)).await.expect_err("missing"), 0, 15);
+            missing(&without.load_at_revision(&id(), Revision::new(20)).await.expect_err("missing"), 0, 15);
+            missing(&with.load_at(&id(), AsOf::Recorded(chrono::Utc::now())).await.expect_err("missing"), 0, 15);
+            let past = with.load_at_revision(&id(), Revision::new(22)).await.expect("a snapshot covers it");
             assert_eq!(past.revision, Some(Revision::new(22)));
             let refused = without.execute(&id(), Deposit { cents: 1 }).await.expect_err("it is not decided");
             assert!(matches!(refused, ExecuteError::Failed(MachineryError::Load(LoadError::Truncated { .. }))));
@@ -107,9 +107,9 @@ fn a_deleted_aggregate_begins_anew() {
         {
             let loaded = accounts.load(&id()).await.expect("loaded");
             assert_eq!((loaded.state.owner.as_deref(), loaded.state.movements), (Some("bob"), 15));
-            let past = accounts.load_at(&id(), At::Revision(Revision::new(14))).await.expect("loaded");
+            let past = accounts.load_at_revision(&id(), Revision::new(14)).await.expect("loaded");
             assert_eq!(past.state.movements, 1);
-            let before = accounts.load_at(&id(), At::Revision(Revision::new(5))).await.expect_err("it was deleted");
+            let before = accounts.load_at_revision(&id(), Revision::new(5)).await.expect_err("it was deleted");
             assert!(matches!(before, LoadError::Deleted { begins, .. } if begins.get() == 13), "{before}");
         }
         let accounts = Repository::<Account>::new(Arc::clone(&store));

@@ -81,9 +81,9 @@ async fn run(steps: Vec<Step>, policy: SnapshotPolicy) {
         }
         let Some(last) = truth.revision else { continue };
         for revision in 0..=last.get() {
-            let at = At::Revision(Revision::new(revision));
-            let truth = without.load_at(&id(), at).await.expect("loaded");
-            let loaded = with.load_at(&id(), at).await.expect("loaded");
+            let revision = Revision::new(revision);
+            let truth = without.load_at_revision(&id(), revision).await.expect("loaded");
+            let loaded = with.load_at_revision(&id(), revision).await.expect("loaded");
             assert_eq!((loaded.state, loaded.revision, loaded.position), (truth.state, truth.revision, truth.position));
         }
     }

@@ -1,82 +1,169 @@
-//! [`Decision`]: what a handler answers to a command.
+//! [`Decision`]: the answer of [`Decide::decide`](crate::Decide::decide) to a command that is accepted.
 
-use crate::schema::Events;
+use std::fmt;
 
-/// What a command leads to, as its handler decided: none, one or several events, or "already so".
+use crate::aggregate::Aggregate;
+use crate::model::{OneOrder, UniqueKey};
+use crate::schema::{Event, Events};
+
+/// The outcome of a command that the aggregate accepts: no event, one or several events, or "unchanged"; and the unique
+/// keys that are claimed and released with the events.
+///
+/// One event, an `Option`, a `Vec`, an array and an iterator of events convert into a decision.
 ///
 /// ```
-/// use es_core::Decision;
-/// let one: Decision<&str> = "approved".into();
-/// let several: Decision<&str> = ["packed", "shipped"].into();
-/// let maybe: Decision<&str> = Some("shipped").into();
-/// let none = Decision::<&str>::none();
-/// let nothing_to_do = Decision::<&str>::already_so();
+/// # use es_core::{Aggregate, EncodeEventError, EncodedEvent, Event, EventSchema, Events, RawEvent, DecodeEventError};
+/// # #[derive(Clone, Debug, PartialEq)] enum OrderEvent { Packed, Shipped }
+/// # impl Event for OrderEvent {
+/// #     const SCHEMA: &'static [EventSchema] = &[];
+/// #     fn encode(&self) -> Result<EncodedEvent, EncodeEventError> { unreachable!() }
+/// #     fn decode(_: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> { unreachable!() }
+/// # }
+/// # #[derive(Clone, Aggregate)] #[aggregate(category = "order", id = u64, event = OrderEvent)] struct Order;
+/// use es_core::{Decision, UniqueKey};
+///
+/// let one: Decision<Order> = OrderEvent::Packed.into();
+/// let several: Decision<Order> = [OrderEvent::Packed, OrderEvent::Shipped].into();
+/// let maybe: Decision<Order> = Some(OrderEvent::Shipped).into();
+/// let none = Decision::<Order>::none();
+/// let unchanged = Decision::<Order>::unchanged();
+/// let with_key = Decision::<Order>::from(OrderEvent::Shipped).claiming(UniqueKey::new("parcel", "4711")?);
 /// # assert_eq!((one.events().len(), several.events().len(), maybe.events().len()), (1, 2, 1));
-/// # assert!(nothing_to_do.is_already_so() && !none.is_already_so());
+/// # assert!(unchanged.is_unchanged() && !none.is_unchanged() && none.events().is_empty());
+/// # assert_eq!(with_key.key_changes().len(), 1);
+/// # Ok::<(), es_core::NameError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub struct Decision<E> {
-    events: Events<E>,
-    already_so: bool,
+pub struct Decision<A: Aggregate> {
+    events: Events<A::Event>,
+    is_unchanged: bool,
+    key_changes: Vec<KeyChange>,
 }
 
-impl<E> Decision<E> {
-    /// No event: the command is accepted and changes nothing.
+/// A change of the unique keys of an aggregate, made together with events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// The aggregate claims the key; the command conflicts where another aggregate holds it.
+    Claim(UniqueKey),
+    /// The aggregate releases the key; the command conflicts where another aggregate holds it.
+    Release(UniqueKey),
+}
+
+impl<A: Aggregate> Decision<A> {
+    /// Accepts the command without an event.
     pub const fn none() -> Self {
-        Self { events: Events::none(), already_so: false }
+        Self { events: Events::none(), is_unchanged: false, key_changes: Vec::new() }
     }
 
-    /// No event, because what the command asks for is the case already. Not an error: the caller has what it wants.
-    pub const fn already_so() -> Self {
-        Self { events: Events::none(), already_so: true }
+    /// Accepts the command without an event, because the state is already as the command asks for. This is not an error:
+    /// the caller has what it wants, and [`Outcome::Unchanged`](crate::Outcome::Unchanged) tells it.
+    pub const fn unchanged() -> Self {
+        Self { events: Events::none(), is_unchanged: true, key_changes: Vec::new() }
     }
 
-    /// The events, in order.
+    /// Claims a unique key for the aggregate in the commit of the events. Without events it has no effect.
+    ///
+    /// The command fails with a conflict where another aggregate holds the key. It is not available for a level without
+    /// [one order](OneOrder), because two nodes could claim the same key.
+    pub fn claiming(mut self, key: UniqueKey) -> Self
+    where
+        A: Aggregate<Level: OneOrder>,
+    {
+        self.key_changes.push(KeyChange::Claim(key));
+        self
+    }
+
+    /// Releases a unique key of the aggregate in the commit of the events. Without events it has no effect.
+    pub fn releasing(mut self, key: UniqueKey) -> Self
+    where
+        A: Aggregate<Level: OneOrder>,
+    {
+        self.key_changes.push(KeyChange::Release(key));
+        self
+    }
+
+    /// Returns the events in order.
     #[must_use]
-    pub fn events(&self) -> &[E] {
+    pub fn events(&self) -> &[A::Event] {
         self.events.as_slice()
     }
 
-    /// Whether the handler said "already so".
+    /// Returns the claims and releases of unique keys in the order in which they were added.
     #[must_use]
-    pub const fn is_already_so(&self) -> bool {
-        self.already_so
+    pub fn key_changes(&self) -> &[KeyChange] {
+        &self.key_changes
     }
 
-    /// The events, in order.
+    /// Whether the decision is [`unchanged`](Self::unchanged).
     #[must_use]
-    pub fn into_events(self) -> Vec<E> {
+    pub const fn is_unchanged(&self) -> bool {
+        self.is_unchanged
+    }
+
+    /// Returns the events in order.
+    #[must_use]
+    pub fn into_events(self) -> Vec<A::Event> {
         self.events.into_vec()
     }
+
+    fn of(events: Events<A::Event>) -> Self {
+        Self { events, ..Self::none() }
+    }
 }
 
-impl<E> From<E> for Decision<E> {
+// Written by hand, because a derive would require `A: Debug`, `A: Clone` and `A: PartialEq` of the state.
+
+impl<A: Aggregate<Event: fmt::Debug>> fmt::Debug for Decision<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decision")
+            .field("events", &self.events())
+            .field("is_unchanged", &self.is_unchanged)
+            .field("key_changes", &self.key_changes)
+            .finish()
+    }
+}
+
+impl<A: Aggregate<Event: Clone>> Clone for Decision<A> {
+    fn clone(&self) -> Self {
+        Self { events: self.events.clone(), is_unchanged: self.is_unchanged, key_changes: self.key_changes.clone() }
+    }
+}
+
+impl<A: Aggregate<Event: PartialEq>> PartialEq for Decision<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.events == other.events && self.is_unchanged == other.is_unchanged && self.key_changes == other.key_changes
+    }
+}
+
+impl<A: Aggregate<Event: Eq>> Eq for Decision<A> {}
+
+// `E: Event` distinguishes an event from `Option`, `Vec`, an array and `Decision` itself, which are no events.
+impl<A: Aggregate<Event = E>, E: Event> From<E> for Decision<A> {
     fn from(event: E) -> Self {
-        Self { events: event.into(), already_so: false }
+        Self::of(event.into())
     }
 }
 
-impl<E> From<Option<E>> for Decision<E> {
+impl<A: Aggregate<Event = E>, E> From<Option<E>> for Decision<A> {
     fn from(event: Option<E>) -> Self {
-        Self { events: event.into(), already_so: false }
+        Self::of(event.into())
     }
 }
 
-impl<E> From<Vec<E>> for Decision<E> {
+impl<A: Aggregate<Event = E>, E> From<Vec<E>> for Decision<A> {
     fn from(events: Vec<E>) -> Self {
-        Self { events: events.into(), already_so: false }
+        Self::of(events.into())
     }
 }
 
-impl<E, const N: usize> From<[E; N]> for Decision<E> {
+impl<A: Aggregate<Event = E>, E, const N: usize> From<[E; N]> for Decision<A> {
     fn from(events: [E; N]) -> Self {
-        Self { events: events.into(), already_so: false }
+        Self::of(events.into())
     }
 }
 
-impl<E> FromIterator<E> for Decision<E> {
+impl<A: Aggregate<Event = E>, E> FromIterator<E> for Decision<A> {
     fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
-        Self { events: events.into_iter().collect(), already_so: false }
+        Self::of(events.into_iter().collect())
     }
 }

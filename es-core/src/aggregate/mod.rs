@@ -6,7 +6,7 @@ pub mod repository;
 pub mod snapshot;
 mod source;
 
-pub use decision::Decision;
+pub use decision::{Decision, KeyChange};
 pub use source::{OneOf, ProjectedEvent};
 
 use std::fmt;
@@ -14,9 +14,9 @@ use std::hash::Hash;
 use std::str::FromStr;
 
 use crate::aggregate::snapshot::SnapshotSupport;
-use crate::model::Consistency;
 use crate::model::Tags;
 use crate::model::{Category, NameError, StreamId};
+use crate::model::{Consistency, Level};
 use crate::model::{CorrelationId, EventId, Metadata, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::schema::Event;
@@ -45,13 +45,16 @@ impl<T: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 
 pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
     /// The category of its streams: an aggregate's stream is `{CATEGORY}-{id}`.
     const CATEGORY: &'static str;
-    /// How strongly its copies on several nodes agree.
-    const CONSISTENCY: Consistency = Consistency::Local;
+    /// The consistency level as a value. It follows from [`Level`](Self::Level).
+    const CONSISTENCY: Consistency = <Self::Level as Level>::CONSISTENCY;
 
     /// What tells one from another.
     type Id: AggregateId;
     /// What happens to it.
     type Event: Event;
+    /// The weakest consistency level that the code of the aggregate tolerates: [`Local`](crate::model::Local) for an
+    /// aggregate that only one node has.
+    type Level: Level;
 
     /// Whether and how snapshots are kept; `None` for never.
     #[must_use]
@@ -99,23 +102,38 @@ pub trait Evolve: Aggregate {
     fn evolve(&mut self, event: &Self::Event, at: &EventContext<'_>);
 }
 
+/// A command: a value that says what an aggregate is asked to do.
+///
+/// Every type that is `Clone + Send + Sync` is one. A command is cloned because it is decided again on fresh state after
+/// another writer was faster.
+#[diagnostic::on_unimplemented(
+    message = "the command `{Self}` cannot be cloned and sent",
+    label = "not `Clone + Send + Sync`",
+    note = "add `#[derive(Clone)]` to `{Self}`: a command is decided again on fresh state when another writer was faster"
+)]
+pub trait Command: Clone + Send + Sync {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + Sync> Command for T {}
+
 /// How an aggregate answers a command of type `C`. One aggregate takes as many types of command as it implements.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no command `{C}`",
     label = "no `Decide<{C}>`",
     note = "write `impl es_core::Decide<{C}> for {Self} {{ type Rejection = ...; fn decide(&self, command: {C}, at: \
-            &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self::Event>, Self::Rejection> {{ ... }} }}`"
+            &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self>, Self::Rejection> {{ ... }} }}`"
 )]
-pub trait Decide<C>: Evolve {
+pub trait Decide<C: Command>: Evolve {
     /// Why the domain refuses: an error type of the domain, apart from failures of the machinery.
     type Rejection: Send + 'static;
 
     /// Decides, from the state and the command alone, what happens. It is called again on fresh state when another
-    /// writer was faster, and must always give the same answer for the same state and command.
+    /// writer was faster, and must always return the same decision for the same state and command. It is synchronous: what
+    /// must be fetched is fetched before and becomes part of the command.
     ///
     /// # Errors
     /// The command is refused: nothing happens.
-    fn decide(&self, command: C, at: &CommandContext<'_, Self>) -> Result<Decision<Self::Event>, Self::Rejection>;
+    fn decide(&self, command: C, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection>;
 }
 
 /// What [`Evolve::evolve`] and [`Projection::apply`](crate::projection::Projection::apply) may know of an event beside its content.

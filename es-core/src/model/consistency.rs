@@ -1,31 +1,31 @@
-//! [`Consistency`]: what an aggregate asks of the store that keeps it, in its one declaration.
+//! Consistency levels: the types that implement [`Level`], and the value [`Consistency`] of each.
 
 use std::fmt;
 
-/// How strongly the copies of an aggregate on several nodes agree.
+/// How strongly the copies of an aggregate on several nodes agree, as a value.
 ///
-/// The level is declared with `#[aggregate(consistency = "...")]` and carried by
-/// [`Aggregate::CONSISTENCY`](crate::Aggregate::CONSISTENCY). A store on one node gives every level.
+/// The type of the same name, for example [`Causal`], is what an aggregate declares and what bounds speak of. A store on
+/// one node serves every level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Consistency {
-    /// One node decides, and only it has the aggregate.
+    /// The value of [`Local`].
     #[default]
     Local,
-    /// Every node decides; each sees effects after their causes, and all converge.
+    /// The value of [`Causal`].
     Causal,
-    /// Every node decides; all converge, in no promised order.
+    /// The value of [`Eventual`].
     Eventual,
-    /// All nodes see one order, perhaps late.
+    /// The value of [`Sequential`].
     Sequential,
-    /// All nodes see one order, at once: as if there were one copy.
+    /// The value of [`Linearizable`].
     Linearizable,
 }
 
 impl Consistency {
-    /// Every level, as declared.
+    /// Every level, from the first variant to the last.
     pub const ALL: [Self; 5] = [Self::Local, Self::Causal, Self::Eventual, Self::Sequential, Self::Linearizable];
 
-    /// The level as it is declared.
+    /// Returns the text that declares the level: `#[aggregate(consistency = "...")]`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,3 +43,60 @@ impl fmt::Display for Consistency {
         f.write_str(self.as_str())
     }
 }
+
+/// A consistency level as a type, so that a bound can require it.
+///
+/// [`Aggregate::Level`](crate::Aggregate::Level) is the weakest level that the code of the aggregate tolerates. The trait is
+/// sealed: [`Local`], [`Causal`], [`Eventual`], [`Sequential`] and [`Linearizable`] implement it.
+pub trait Level: sealed::Sealed + Send + Sync + 'static {
+    /// The level as a value.
+    const CONSISTENCY: Consistency;
+}
+
+/// A level whose streams have one order: revision 3 of a stream is the same event on every node.
+///
+/// [`Local`], [`Sequential`] and [`Linearizable`] have one. Everything that names a revision or checks a condition over all
+/// nodes requires it: loading at a revision, a command at a revision, unique keys, append conditions.
+#[diagnostic::on_unimplemented(
+    message = "the level `{Self}` has no single order of events",
+    label = "not available for an aggregate that is `{Self}`",
+    note = "a revision of such an aggregate does not mean the same event on every node, and no node sees every event when \
+            it decides: use `at_version`, or put the key or the condition into an aggregate that is declared with \
+            `consistency = \"linearizable\"`"
+)]
+pub trait OneOrder: Level {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! levels {
+    ($($(#[$doc:meta])* $level:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $level;
+
+        impl sealed::Sealed for $level {}
+
+        impl Level for $level {
+            const CONSISTENCY: Consistency = Consistency::$level;
+        }
+    )*};
+}
+
+levels! {
+    /// One node decides, and only that node has the aggregate.
+    Local;
+    /// Every node decides. Each node sees effects after their causes, and all copies converge.
+    Causal;
+    /// Every node decides. All copies converge; events arrive in any order.
+    Eventual;
+    /// All nodes see the events in one order. A node may see them late.
+    Sequential;
+    /// All nodes see the events in one order, and a read sees every write that was acknowledged before it began.
+    Linearizable;
+}
+
+impl OneOrder for Local {}
+impl OneOrder for Sequential {}
+impl OneOrder for Linearizable {}

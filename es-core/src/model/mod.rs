@@ -20,7 +20,7 @@ mod tags;
 pub(crate) mod weight;
 
 pub use clock::{Clock, SystemClock};
-pub use consistency::Consistency;
+pub use consistency::{Causal, Consistency, Eventual, Level, Linearizable, Local, OneOrder, Sequential};
 pub use context::Context;
 pub use event::{
     CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,

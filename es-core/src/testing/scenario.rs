@@ -1,10 +1,10 @@
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::aggregate::decision::Decision;
-use crate::aggregate::{CommandContext, Decide, EventContext, Evolve};
+use crate::aggregate::decision::{Decision, KeyChange};
+use crate::aggregate::{Command, CommandContext, Decide, EventContext, Evolve};
 use crate::model::EventType;
 use crate::model::{CommitPart, ContentType, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
@@ -24,21 +24,21 @@ use crate::schema::Event;
 /// #     fn decode(_: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> { unreachable!() }
 /// # }
 /// # #[derive(Clone, Debug, PartialEq)] struct Lamp { on: bool }
-/// # impl Aggregate for Lamp { const CATEGORY: &'static str = "lamp"; type Id = u64; type Event = Switched; }
+/// # impl Aggregate for Lamp { const CATEGORY: &'static str = "lamp"; type Id = u64; type Event = Switched; type Level = es_core::model::Local; }
 /// # impl Evolve for Lamp {
 /// #     fn initial(_: &u64) -> Self { Self { on: false } }
 /// #     fn evolve(&mut self, _: &Switched, _: &EventContext<'_>) { self.on = true; }
 /// # }
-/// # struct SwitchOn;
+/// # #[derive(Clone)] struct SwitchOn;
 /// # impl Decide<SwitchOn> for Lamp {
 /// #     type Rejection = std::convert::Infallible;
-/// #     fn decide(&self, _: SwitchOn, _: &CommandContext<'_, Self>) -> Result<Decision<Switched>, Self::Rejection> {
-/// #         Ok(if self.on { Decision::already_so() } else { Switched::On.into() })
+/// #     fn decide(&self, _: SwitchOn, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+/// #         Ok(if self.on { Decision::unchanged() } else { Switched::On.into() })
 /// #     }
 /// # }
 /// use es_core::testing::given;
 /// given::<Lamp>(1, []).when(SwitchOn).then([Switched::On]).then_state(|lamp| assert!(lamp.on));
-/// given::<Lamp>(1, [Switched::On]).when(SwitchOn).then_already_so();
+/// given::<Lamp>(1, [Switched::On]).when(SwitchOn).then_unchanged();
 /// ```
 pub fn given<A: Evolve>(id: A::Id, events: impl IntoIterator<Item = A::Event>) -> Given<A> {
     let state = A::initial(&id);
@@ -88,7 +88,7 @@ impl<A: Evolve> Given<A> {
 
     /// Gives a command to the aggregate.
     #[must_use = "say what is expected with one of the `then` methods"]
-    pub fn when<C>(self, command: C) -> Then<A, A::Rejection>
+    pub fn when<C: Command>(self, command: C) -> Then<A, A::Rejection>
     where
         A: Decide<C>,
     {
@@ -130,10 +130,15 @@ impl<A: Evolve> Given<A> {
 
 /// What a command led to, to be compared with what is expected. The methods panic, at the place of the call, where it is
 /// something else, and can be chained.
-#[derive(Debug)]
 pub struct Then<A: Evolve, R> {
     given: Given<A>,
-    decision: Arc<Result<Decision<A::Event>, R>>,
+    decision: Arc<Result<Decision<A>, R>>,
+}
+
+impl<A: Evolve<Event: Debug> + Debug, R: Debug> Debug for Then<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Then").field("given", &self.given).field("decision", &self.decision).finish()
+    }
 }
 
 impl<A: Evolve, R: Debug> Then<A, R>
@@ -141,7 +146,7 @@ where
     A::Event: Debug,
 {
     #[track_caller]
-    fn accepted(&self) -> &Decision<A::Event> {
+    fn accepted(&self) -> &Decision<A> {
         match &*self.decision {
             Ok(decision) => decision,
             Err(rejection) => panic!("expected the command to be accepted, found it refused: {rejection:?}"),
@@ -155,7 +160,7 @@ where
         A::Event: PartialEq,
     {
         let expected: Vec<A::Event> = expected.into_iter().collect();
-        assert!(!expected.is_empty(), "expected at least one event: use then_nothing() or then_already_so()");
+        assert!(!expected.is_empty(), "expected at least one event: use then_nothing() or then_unchanged()");
         assert_eq!(self.accepted().events(), expected, "expected the events on the right, found those on the left");
         if A::Event::SCHEMA.is_empty() {
             return self;
@@ -177,11 +182,19 @@ where
         self
     }
 
-    /// Expects the answer "already so".
+    /// Expects that the command claims and releases exactly these unique keys, in this order.
     #[track_caller]
-    pub fn then_already_so(self) -> Self {
+    pub fn then_key_changes(self, expected: impl IntoIterator<Item = KeyChange>) -> Self {
+        let expected: Vec<KeyChange> = expected.into_iter().collect();
+        assert_eq!(self.accepted().key_changes(), expected, "expected the key changes on the right, found the left");
+        self
+    }
+
+    /// Expects the decision [`unchanged`](Decision::unchanged).
+    #[track_caller]
+    pub fn then_unchanged(self) -> Self {
         let decision = self.accepted();
-        assert!(decision.is_already_so(), "expected \"already so\", found {decision:?}");
+        assert!(decision.is_unchanged(), "expected the decision unchanged(), found {decision:?}");
         self
     }
 

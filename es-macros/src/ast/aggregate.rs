@@ -20,7 +20,7 @@ pub(crate) struct AggregateInput<'a> {
     pub(crate) category: Option<LitStr>,
     pub(crate) id: Option<Type>,
     pub(crate) event: Option<Type>,
-    /// The variant of `Consistency`.
+    /// The type of the consistency level.
     pub(crate) consistency: Option<Ident>,
     pub(crate) snapshot: Option<Snapshot>,
     /// Which keys were given, readable or not.
@@ -38,7 +38,7 @@ pub(crate) struct Snapshot {
     pub(crate) meant: Meant,
 }
 
-/// The levels of `consistency = "..."` and the variants of `Consistency`.
+/// The levels of `consistency = "..."` and their types in `es_core::model`.
 const LEVELS: [(&str, &str); 5] = [
     ("local", "Local"),
     ("causal", "Causal"),
@@ -87,7 +87,7 @@ fn consistency(reader: Reader<'_>) -> Option<Ident> {
     let found = text.value();
     let names = || LEVELS.iter().map(|(name, _)| *name);
     match LEVELS.iter().find(|(name, _)| *name == found) {
-        Some((_, variant)) => Some(Ident::new(variant, Span::call_site())),
+        Some((_, level)) => Some(Ident::new(level, Span::call_site())),
         None => {
             let (expected, hint) = (suggest::expected(names()), suggest::did_you_mean(&found, names()));
             reader.cx.error_on(&text, format!("unknown consistency {found:?}: expected {expected}{hint}"));

@@ -4,7 +4,7 @@ use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
 use super::generics::{mentions_parameter, serde_bounds, where_clause};
-use crate::ast::Snapshot;
+use crate::ast::{AggregateInput, Snapshot};
 use crate::fingerprint;
 use crate::valid::Declaration;
 
@@ -14,10 +14,7 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
     let (krate, ident) = (&input.krate, &input.source.ident);
     let (impl_generics, ty_generics, _) = input.source.generics.split_for_impl();
     let where_clause = bounds(declaration);
-    let consistency = input
-        .consistency
-        .iter()
-        .map(|level| quote!(const CONSISTENCY: #krate::Consistency = #krate::Consistency::#level;));
+    let level = level(input);
     let snapshots = input.snapshot.iter().map(|snapshot| snapshots(declaration, snapshot));
     let doc = format!("By `#[derive(Aggregate)]`: the streams `{}-{{id}}`.", category.value());
     quote! {
@@ -26,11 +23,20 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
         #[automatically_derived]
         impl #impl_generics #krate::Aggregate for #ident #ty_generics #where_clause {
             const CATEGORY: &'static ::core::primitive::str = #category;
-            #(#consistency)*
             type Id = #id;
             type Event = #event;
+            type Level = #level;
             #(#snapshots)*
         }
+    }
+}
+
+/// The type of the declared consistency level.
+pub(crate) fn level(input: &AggregateInput<'_>) -> TokenStream {
+    let krate = &input.krate;
+    match &input.consistency {
+        Some(level) => quote!(#krate::model::#level),
+        None => quote!(#krate::model::Local),
     }
 }
 

@@ -4,6 +4,7 @@ mod aggregate;
 mod event;
 mod generics;
 
+pub(crate) use aggregate::level;
 pub(crate) use generics::where_clause;
 
 use proc_macro2::TokenStream;

@@ -23,6 +23,7 @@ pub(crate) fn event(cx: &Ctxt, input: &EventInput<'_>) {
             serde::container(cx, &source.attrs);
             cases.iter().for_each(|case| serde::variant(cx, case.attributes));
         }
+        (Body::Struct(_), _) => serde::single(cx, &source.attrs),
         _ => {}
     }
     for case in input.body.cases() {

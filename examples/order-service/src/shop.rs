@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use es_core::{
-    CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError, LogRead, Position,
-    RecordedEvent, Repository, Revision, StoreError, Timestamp,
+    Aggregate, Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError,
+    LogRead, OneOrder, Position, RecordedEvent, Repository, Revision, StoreError, Timestamp,
 };
 
 use crate::domain::{Order, Product};
@@ -43,8 +43,8 @@ pub async fn send<A, C>(
     terms: Terms,
 ) -> Result<Executed<A>, ExecuteError<A::Rejection>>
 where
-    A: Decide<C>,
-    C: Clone + Send + Sync,
+    A: Decide<C> + Aggregate<Level: OneOrder>,
+    C: Command,
 {
     let mut execute = repository.execute(id, command);
     if let Some(time) = terms.occurred_at {

@@ -15,7 +15,7 @@ use crate::domain::{
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommandResult {
-    /// `done`, `already_so` or `repeated`.
+    /// `done`, `unchanged` or `repeated`.
     pub outcome: &'static str,
     /// How many events it led to.
     pub events: usize,
@@ -32,7 +32,7 @@ impl CommandResult {
         Self {
             outcome: match executed.outcome {
                 Outcome::Done => "done",
-                Outcome::AlreadySo => "already_so",
+                Outcome::Unchanged => "unchanged",
                 Outcome::Repeated => "repeated",
             },
             events: executed.events.len(),

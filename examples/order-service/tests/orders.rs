@@ -70,10 +70,10 @@ fn an_order_goes_from_the_customer_to_the_customer() {
 
 #[test]
 fn what_is_so_already_is_no_event() {
-    order([placed()]).when(place()).then_already_so();
-    order([placed(), OrderEvent::Approved]).when(Approve).then_already_so();
-    order([placed(), OrderEvent::Approved]).when(place()).then_already_so();
-    order([placed(), cancelled()]).when(cancel()).then_already_so();
+    order([placed()]).when(place()).then_unchanged();
+    order([placed(), OrderEvent::Approved]).when(Approve).then_unchanged();
+    order([placed(), OrderEvent::Approved]).when(place()).then_unchanged();
+    order([placed(), cancelled()]).when(cancel()).then_unchanged();
 }
 
 #[test]

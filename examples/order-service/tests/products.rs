@@ -31,9 +31,9 @@ fn registered() -> ProductEvent {
 #[test]
 fn a_product_is_registered_once() {
     given::<Product>(id(), []).when(register()).then([registered()]);
-    given::<Product>(id(), [registered()]).when(register()).then_already_so();
+    given::<Product>(id(), [registered()]).when(register()).then_unchanged();
     let received = ProductEvent::Received { quantity: pieces(5) };
-    given::<Product>(id(), [registered(), received]).when(register()).then_already_so();
+    given::<Product>(id(), [registered(), received]).when(register()).then_unchanged();
     let other = Register { name: parsed("Smoked tofu"), ..register() };
     let rejection = ProductRejection::RegisteredOtherwise { id: id(), differs: "name" };
     given::<Product>(id(), [registered()]).when(other).then_rejected(rejection);

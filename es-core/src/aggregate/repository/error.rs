@@ -156,14 +156,12 @@ pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, Machin
     }
 }
 
-/// Which past state of an aggregate.
+/// The time of a past state, for [`Repository::load_at`](super::Repository::load_at).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// As it was at this revision, inclusive.
-    Revision(Revision),
-    /// As the store knew it at this time: the events recorded up to then.
+pub enum AsOf {
+    /// The state as the store knew it at this time: all events that were recorded up to then.
     Recorded(Timestamp),
-    /// As it was in the business at this time, as far as is known today: the events that occurred up to then, in the order
+    /// The state of the domain at this time, as far as it is known today: all events that occurred up to then, in the order
     /// of the stream, whenever they were recorded.
     Occurred(Timestamp),
 }

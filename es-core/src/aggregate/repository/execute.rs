@@ -4,16 +4,16 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use crate::aggregate::decision::Decision;
+use crate::aggregate::decision::{Decision, KeyChange};
 use crate::aggregate::repository::Repository;
 use crate::aggregate::repository::command_id::{CommandId, FirstResult, ResultRow};
-use crate::aggregate::repository::error::{At, ExecuteError, MachineryError, conflict_or_failure};
-use crate::aggregate::repository::load::Loaded;
-use crate::aggregate::{Aggregate, CommandContext, Decide};
+use crate::aggregate::repository::error::{ExecuteError, MachineryError, conflict_or_failure};
+use crate::aggregate::repository::load::{Loaded, Past};
+use crate::aggregate::{Aggregate, Command, CommandContext, Decide};
 use crate::model::Context;
 use crate::model::{CorrelationId, EventId, Metadata, NewEvent, Timestamp};
 use crate::model::{ExpectedRevision, Position, Revision};
-use crate::model::{StreamId, UniqueKey};
+use crate::model::{OneOrder, StreamId};
 use crate::schema::Event;
 use crate::store::{Commit, Committed, Conflict, FailedCheck, Query};
 
@@ -38,8 +38,8 @@ pub struct Executed<A: Aggregate> {
 pub enum Outcome {
     /// It led to events, or was accepted without any.
     Done,
-    /// What it asks for was the case already.
-    AlreadySo,
+    /// It led to no event, because the state already was as it asks for.
+    Unchanged,
     /// It was executed before under the same command id: this is the first result, and nothing happened now.
     Repeated,
 }
@@ -56,7 +56,6 @@ pub struct Execute<'a, A: Aggregate, C> {
     metadata: Metadata,
     context: Option<Context>,
     conditions: Commit,
-    claims: Vec<(UniqueKey, bool)>,
 }
 
 impl<A: Aggregate, C> fmt::Debug for Execute<'_, A, C> {
@@ -77,17 +76,29 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
             metadata: Metadata::new(),
             context: None,
             conditions: Commit::new(),
-            claims: Vec::new(),
         }
     }
 
-    /// Only if the aggregate is exactly at this revision; otherwise a conflict, without a second attempt.
-    pub fn at_revision(self, revision: Revision) -> Self {
+    /// Executes the command only if the last event of the aggregate has this revision; otherwise it fails with a conflict
+    /// and is not decided again.
+    ///
+    /// It is not available for a level without [one order](OneOrder).
+    pub fn at_revision(self, revision: Revision) -> Self
+    where
+        A: Aggregate<Level: OneOrder>,
+    {
         self.expecting(ExpectedRevision::Exact(revision))
     }
 
-    /// Only if the aggregate is as expected; otherwise a conflict, without a second attempt.
-    pub fn expecting(mut self, expected: ExpectedRevision) -> Self {
+    /// Executes the command only if the aggregate is as expected; otherwise it fails with a conflict and is not decided
+    /// again.
+    ///
+    /// It is not available for a level without [one order](OneOrder): there, each node has other revisions, and an aggregate
+    /// that is new on one node may exist on another.
+    pub fn expecting(mut self, expected: ExpectedRevision) -> Self
+    where
+        A: Aggregate<Level: OneOrder>,
+    {
         self.expected = expected;
         self
     }
@@ -117,20 +128,15 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
         self
     }
 
-    /// Claims a unique key for the aggregate, if the command leads to events.
-    pub fn claim(mut self, key: UniqueKey) -> Self {
-        self.claims.push((key, true));
-        self
-    }
-
-    /// Gives a unique key of the aggregate up, if the command leads to events.
-    pub fn release(mut self, key: UniqueKey) -> Self {
-        self.claims.push((key, false));
-        self
-    }
-
-    /// Only if nothing matches `query` behind `after`; otherwise a conflict, without a second attempt.
-    pub fn unless(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
+    /// Executes the command only if no event after the position `after` matches `query`, of the whole log for `None`;
+    /// otherwise it fails with a conflict and is not decided again.
+    ///
+    /// It is not available for a level without [one order](OneOrder), because another node may append a matching event at
+    /// the same time.
+    pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self
+    where
+        A: Aggregate<Level: OneOrder>,
+    {
         self.conditions = self.conditions.unless(query, after);
         self
     }
@@ -139,7 +145,7 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
 /// The future of an [`Execute`].
 pub type Executing<'a, A, R> = Pin<Box<dyn Future<Output = Result<Executed<A>, ExecuteError<R>>> + Send + 'a>>;
 
-impl<'a, A: Decide<C>, C: Clone + Send + Sync + 'a> IntoFuture for Execute<'a, A, C> {
+impl<'a, A: Decide<C>, C: Command + 'a> IntoFuture for Execute<'a, A, C> {
     type Output = Result<Executed<A>, ExecuteError<A::Rejection>>;
     type IntoFuture = Executing<'a, A, A::Rejection>;
 
@@ -155,7 +161,7 @@ enum Attempt<A: Aggregate> {
     Lost(Conflict),
 }
 
-impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
+impl<A: Decide<C>, C: Command> Execute<'_, A, C> {
     /// Attempts until one succeeds, is refused, fails, or the retry policy ends.
     async fn run(self) -> Result<Executed<A>, ExecuteError<A::Rejection>> {
         let stream = A::stream(&self.id)?;
@@ -213,7 +219,7 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
         let loader = &self.repository.loader;
         let Some(first) = row.read(&*loader.store).await? else { return Ok(None) };
         let loaded = match first.revision {
-            Some(revision) => loader.load_at(&self.id, stream, At::Revision(revision)).await?,
+            Some(revision) => loader.load_past(&self.id, stream, Past::Revision(revision)).await?,
             None => Loaded::initial(&self.id),
         };
         let events = match first.revision {
@@ -240,7 +246,7 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
         &self,
         stream: &StreamId,
         loaded: &Loaded<A>,
-        decision: &Decision<A::Event>,
+        decision: &Decision<A>,
         result_row: Option<&ResultRow>,
         time: Timestamp,
     ) -> Result<Option<Commit>, MachineryError> {
@@ -254,10 +260,10 @@ impl<A: Decide<C>, C: Clone + Send + Sync> Execute<'_, A, C> {
         for event in events {
             commit = commit.append(stream.clone(), self.encode(event, context, time)?);
         }
-        for (key, is_claim) in self.claims.iter().filter(|_| !events.is_empty()) {
-            commit = match is_claim {
-                true => commit.claim(key.clone(), stream.clone()),
-                false => commit.release(key.clone(), stream.clone()),
+        for change in decision.key_changes().iter().filter(|_| !events.is_empty()) {
+            commit = match change {
+                KeyChange::Claim(key) => commit.claim(key.clone(), stream.clone()),
+                KeyChange::Release(key) => commit.release(key.clone(), stream.clone()),
             };
         }
         if let Some(row) = result_row {
@@ -308,7 +314,7 @@ impl<A: crate::aggregate::Evolve> Repository<A> {
         &self,
         stream: &StreamId,
         mut loaded: Loaded<A>,
-        decision: Decision<A::Event>,
+        decision: Decision<A>,
         committed: &Committed,
     ) -> Result<Executed<A>, MachineryError> {
         for record in committed.events.iter().filter(|record| record.stream == *stream) {
@@ -323,7 +329,7 @@ impl<A: crate::aggregate::Evolve> Repository<A> {
             self.snapshot_if_due(stream, &mut loaded, std::time::Duration::ZERO);
             self.loader.cache(stream, &loaded);
         }
-        let outcome = if decision.is_already_so() { Outcome::AlreadySo } else { Outcome::Done };
+        let outcome = if decision.is_unchanged() { Outcome::Unchanged } else { Outcome::Done };
         let Loaded { state, revision, position, .. } = loaded;
         Ok(Executed { events: decision.into_events(), state, revision, position, outcome })
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use crate::aggregate::repository::error::{At, LoadError};
+use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::RecordedEvent;
@@ -80,6 +80,15 @@ fn decode<A: Evolve>(record: &RecordedEvent) -> Result<Events<A::Event>, LoadErr
     })
 }
 
+/// A past state of an aggregate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Past {
+    /// After the event with this revision.
+    Revision(Revision),
+    /// At a time.
+    Time(AsOf),
+}
+
 /// Where loads take their events and shortcuts from.
 #[derive(Debug)]
 pub(crate) struct Loader<A> {
@@ -142,14 +151,18 @@ impl<A: Evolve> Loader<A> {
         Err(LoadError::Truncated { stream: stream.clone(), from, first: retained.first })
     }
 
-    /// A past state.
-    pub(crate) async fn load_at(&self, id: &A::Id, stream: &StreamId, at: At) -> Result<Loaded<A>, LoadError> {
+    /// Returns a past state.
+    pub(crate) async fn load_past(&self, id: &A::Id, stream: &StreamId, past: Past) -> Result<Loaded<A>, LoadError> {
         let mut begins = self.store.retained(stream).await?.begins;
         loop {
-            let loaded = match at {
-                At::Revision(revision) => self.load_at_revision(id, stream, begins, revision).await,
-                At::Recorded(time) => self.load_where(id, stream, begins, |record| record.recorded_at <= time).await,
-                At::Occurred(time) => self.load_where(id, stream, begins, |record| record.occurred_at <= time).await,
+            let loaded = match past {
+                Past::Revision(revision) => self.load_up_to(id, stream, begins, revision).await,
+                Past::Time(AsOf::Recorded(time)) => {
+                    self.load_where(id, stream, begins, |record| record.recorded_at <= time).await
+                }
+                Past::Time(AsOf::Occurred(time)) => {
+                    self.load_where(id, stream, begins, |record| record.occurred_at <= time).await
+                }
             };
             // ORDER: again, after the read, as in `load`.
             let now = self.store.retained(stream).await?.begins;
@@ -159,7 +172,7 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    async fn load_at_revision(
+    async fn load_up_to(
         &self,
         id: &A::Id,
         stream: &StreamId,

@@ -24,17 +24,16 @@ use tokio::runtime::Handle;
 
 pub use command_id::CommandId;
 pub(crate) use command_id::forget_lost;
-pub use error::{At, ExecuteError, LoadError, MachineryError};
+pub use error::{AsOf, ExecuteError, LoadError, MachineryError};
 pub use execute::{Execute, Executed, Executing, Outcome};
 pub use load::Loaded;
 pub use retry::RetryPolicy;
 
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
-use crate::aggregate::{Aggregate, Decide, Evolve};
-use crate::model::StreamId;
-use crate::model::{Clock, SystemClock};
+use crate::aggregate::{Aggregate, Command, Decide, Evolve};
+use crate::model::{Clock, OneOrder, Revision, StreamId, SystemClock};
 use crate::store::EventStore;
-use load::Loader;
+use load::{Loader, Past};
 use snapshotter::Snapshotter;
 use turns::Turns;
 
@@ -130,14 +129,27 @@ impl<A: Evolve> Repository<A> {
         self.load_stream(id, &A::stream(id)?).await
     }
 
-    /// A past state of an aggregate.
-    ///
-    /// By time every event of the aggregate is read; by revision a snapshot may shorten the way.
+    /// Returns the state of an aggregate at a past time. Reads every event of the aggregate.
     ///
     /// # Errors
     /// [`LoadError`]; each variant says what to do.
-    pub async fn load_at(&self, id: &A::Id, at: At) -> Result<Loaded<A>, LoadError> {
-        self.loader.load_at(id, &A::stream(id)?, at).await
+    pub async fn load_at(&self, id: &A::Id, as_of: AsOf) -> Result<Loaded<A>, LoadError> {
+        self.loader.load_past(id, &A::stream(id)?, Past::Time(as_of)).await
+    }
+
+    /// Returns the state of an aggregate after the event with this revision. Reads the events after the newest snapshot that
+    /// is not newer.
+    ///
+    /// It is not available for a level without [one order](OneOrder): there, a revision means different events on different
+    /// nodes.
+    ///
+    /// # Errors
+    /// [`LoadError`]; each variant says what to do. [`NotYet`](LoadError::NotYet) when the stream does not reach the revision.
+    pub async fn load_at_revision(&self, id: &A::Id, revision: Revision) -> Result<Loaded<A>, LoadError>
+    where
+        A: Aggregate<Level: OneOrder>,
+    {
+        self.loader.load_past(id, &A::stream(id)?, Past::Revision(revision)).await
     }
 
     /// Executes a command, once the result is awaited.
@@ -149,7 +161,7 @@ impl<A: Evolve> Repository<A> {
     ///
     /// # Errors
     /// [`ExecuteError`] when it is awaited: a refusal by the domain, a conflict, or a failure of the machinery.
-    pub fn execute<C>(&self, id: &A::Id, command: C) -> Execute<'_, A, C>
+    pub fn execute<C: Command>(&self, id: &A::Id, command: C) -> Execute<'_, A, C>
     where
         A: Decide<C>,
     {

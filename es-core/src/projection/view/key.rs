@@ -14,8 +14,14 @@ use uuid::Uuid;
 /// - **return**: what was encoded is decoded as the same value;
 /// - **self-delimiting**: no encoding is the beginning of another one, so that keys can follow each other in a tuple.
 ///
-/// All types of this crate do. A newtype of the domain gets it from [`view_key!`](crate::view_key). The encodings are those of
+/// All implementations of this crate do. A newtype of the domain gets it from [`view_key!`](crate::view_key). The encodings are those of
 /// FoundationDB's tuple layer in spirit: numbers big endian with the sign turned, texts with an end mark.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a view",
+    label = "not a `ViewKey`",
+    note = "for a newtype `struct {Self}(T)` write `es_core::view_key!({Self}(T));` beside it; integers, `bool`, `String`, \
+            `Uuid`, dates, times and tuples are keys already"
+)]
 pub trait ViewKey: Sized + 'static {
     /// What its bytes are, in a form that never changes: rows of another shape are refused and not misread.
     fn shape() -> String;

@@ -121,6 +121,7 @@ impl<K: 'static, V: 'static> View<K, V> {
     #[must_use]
     pub const fn new(name: &'static str) -> Self
     where
+        K: ViewKey,
         V: Serialize + DeserializeOwned,
     {
         check_name(name);

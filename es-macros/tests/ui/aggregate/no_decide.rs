@@ -1,12 +1,13 @@
 // A command that an aggregate does not take: both types are named.
-use es_core::{Aggregate, Event};
+use std::sync::Arc;
+
+use es_core::store::memory::MemoryStore;
+use es_core::{Aggregate, Event, EventContext, Evolve, Repository};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]
 #[event(name = "order-placed")]
 struct OrderPlaced;
-
-use es_core::{Decide, EventContext, Evolve};
 
 #[derive(Clone, Aggregate)]
 #[aggregate(category = "order", id = u64, event = OrderPlaced)]
@@ -19,10 +20,10 @@ impl Evolve for Order {
     fn evolve(&mut self, _: &OrderPlaced, _: &EventContext<'_>) {}
 }
 
+#[derive(Clone)]
 struct Ship;
 
-fn takes<A: Decide<C>, C>(_: C) {}
-
 fn main() {
-    takes::<Order, Ship>(Ship);
+    let orders = Repository::<Order>::new(Arc::new(MemoryStore::new()));
+    let _ = orders.execute(&1, Ship);
 }

@@ -1,5 +1,8 @@
-// An aggregate says how its state follows from events.
-use es_core::{Aggregate, Event};
+// An aggregate without `Evolve`: a repository cannot fold its state.
+use std::sync::Arc;
+
+use es_core::store::memory::MemoryStore;
+use es_core::{Aggregate, Event, Repository};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]
@@ -10,8 +13,6 @@ struct OrderPlaced;
 #[aggregate(category = "order", id = u64, event = OrderPlaced)]
 struct Order;
 
-fn evolves<A: es_core::Evolve>() {}
-
 fn main() {
-    evolves::<Order>();
+    let _ = Repository::<Order>::new(Arc::new(MemoryStore::new()));
 }

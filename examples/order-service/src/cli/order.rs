@@ -1,6 +1,6 @@
 //! Commands to orders.
 
-use es_core::{Decide, Executed, Outcome};
+use es_core::{Command, Decide, Executed, Outcome};
 
 use super::answer::Answer;
 use super::args::How;
@@ -13,7 +13,7 @@ use crate::shown::{CommandResult, OrderDone};
 pub(super) async fn execute<C>(shop: &Shop, id: &OrderId, command: C, how: &How) -> Result<Answer, Failure>
 where
     Order: Decide<C, Rejection = OrderRejection>,
-    C: Clone + Send + Sync,
+    C: Command,
 {
     let executed = send(&shop.orders, id, command, how.terms()).await?;
     let status = executed.state.placed().map(|order| order.status);
@@ -27,7 +27,7 @@ pub(super) fn in_words<A: es_core::Aggregate>(state: &str, executed: &Executed<A
     let revision = executed.revision.map_or(String::new(), |revision| format!(" (revision {revision})"));
     let how = match executed.outcome {
         Outcome::Done => "",
-        Outcome::AlreadySo => " already; nothing was written",
+        Outcome::Unchanged => " already; nothing was written",
         Outcome::Repeated => "; this request was done before, and nothing was written now",
     };
     format!("{state}{how}{revision}")

@@ -1,6 +1,6 @@
 //! Products: commands to them, and how they are shown.
 
-use es_core::Decide;
+use es_core::{Command, Decide};
 
 use super::answer::{Answer, table};
 use super::args::How;
@@ -23,7 +23,7 @@ fn in_table(products: &[ShownProduct<'_>]) -> String {
 pub(super) async fn execute<C>(shop: &Shop, id: &ProductId, command: C, how: &How) -> Result<Answer, Failure>
 where
     Product: Decide<C, Rejection = ProductRejection>,
-    C: Clone + Send + Sync,
+    C: Command,
 {
     let executed = send(&shop.products, id, command, how.terms()).await?;
     let stock = executed.state.registered().map(|product| product.stock);

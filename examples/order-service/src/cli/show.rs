@@ -1,6 +1,6 @@
 //! `show` and `history`
 
-use es_core::{Aggregate, At, Event, LoadError, RawEvent, RecordedEvent, Revision, StreamRead};
+use es_core::{Aggregate, AsOf, Event, LoadError, Loaded, RawEvent, RecordedEvent, Revision, StreamRead};
 
 use super::answer::{Answer, shown, table};
 use super::args::{ShowArgs, When};
@@ -12,22 +12,25 @@ use crate::shown::{Reached, ShownEvent, ShownLine, ShownOrder};
 /// Shows an order as it is or was.
 pub(super) async fn order(shop: &Shop, args: &ShowArgs) -> Result<Answer, Failure> {
     let id = &args.id;
-    let loaded = match at(&args.when) {
-        None => shop.orders.load(id).await?,
-        Some(at) => match shop.orders.load_at(id, at).await {
-            Err(LoadError::NotYet { wanted, actual, .. }) => return Err(not_yet(id.clone(), wanted, actual)),
-            loaded => loaded?,
-        },
+    let loaded = match load(shop, id, &args.when).await {
+        Err(LoadError::NotYet { wanted, actual, .. }) => return Err(not_yet(id.clone(), wanted, actual)),
+        loaded => loaded?,
     };
     let Some(order) = loaded.state.placed() else { return Err(absent(shop, args).await?) };
     let order = ShownOrder::of(id, loaded.revision, order)?;
     Ok(Answer::new(order_in_words(&order), &order))
 }
 
-fn at(when: &When) -> Option<At> {
-    let revision = when.at.map(|revision| At::Revision(Revision::new(revision)));
-    let occurred = when.as_of.map(|moment| At::Occurred(moment.last()));
-    revision.or(occurred).or(when.as_at.map(|moment| At::Recorded(moment.last())))
+/// Loads the present state, or the past state that the arguments name.
+async fn load(shop: &Shop, id: &OrderId, when: &When) -> Result<Loaded<Order>, LoadError> {
+    if let Some(revision) = when.at {
+        return shop.orders.load_at_revision(id, Revision::new(revision)).await;
+    }
+    let occurred = when.as_of.map(|moment| AsOf::Occurred(moment.last()));
+    match occurred.or(when.as_at.map(|moment| AsOf::Recorded(moment.last()))) {
+        Some(as_of) => shop.orders.load_at(id, as_of).await,
+        None => shop.orders.load(id).await,
+    }
 }
 
 fn not_yet(id: OrderId, wanted: Revision, last: Option<Revision>) -> Failure {

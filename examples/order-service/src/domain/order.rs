@@ -214,12 +214,12 @@ impl Order {
         wanted: OrderStatus,
         event: OrderEvent,
         at: &CommandContext<'_, Self>,
-    ) -> Result<Decision<OrderEvent>, OrderRejection> {
+    ) -> Result<Decision<Self>, OrderRejection> {
         let id = at.id().clone();
         let Some(order) = self.placed() else { return Err(OrderRejection::NotPlaced { id }) };
         let found = order.status;
         if found == wanted {
-            return Ok(Decision::already_so());
+            return Ok(Decision::unchanged());
         }
         if !found.leads_to(wanted) {
             return Err(OrderRejection::Status { id, wanted, found });
@@ -237,13 +237,13 @@ impl Order {
 impl Decide<Place> for Order {
     type Rejection = OrderRejection;
 
-    fn decide(&self, command: Place, at: &CommandContext<'_, Self>) -> Result<Decision<OrderEvent>, OrderRejection> {
+    fn decide(&self, command: Place, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         match self.placed().map(|order| order.differs_from(&command)) {
             None => {
                 let Place { customer, destination, lines } = command;
                 Ok(OrderEvent::Placed { customer, destination, lines }.into())
             }
-            Some(None) => Ok(Decision::already_so()),
+            Some(None) => Ok(Decision::unchanged()),
             Some(Some(differs)) => Err(OrderRejection::PlacedOtherwise { id: at.id().clone(), differs }),
         }
     }
@@ -252,7 +252,7 @@ impl Decide<Place> for Order {
 impl Decide<Approve> for Order {
     type Rejection = OrderRejection;
 
-    fn decide(&self, _: Approve, at: &CommandContext<'_, Self>) -> Result<Decision<OrderEvent>, OrderRejection> {
+    fn decide(&self, _: Approve, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         self.step(OrderStatus::Approved, OrderEvent::Approved, at)
     }
 }
@@ -260,7 +260,7 @@ impl Decide<Approve> for Order {
 impl Decide<Ship> for Order {
     type Rejection = OrderRejection;
 
-    fn decide(&self, _: Ship, at: &CommandContext<'_, Self>) -> Result<Decision<OrderEvent>, OrderRejection> {
+    fn decide(&self, _: Ship, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         self.step(OrderStatus::Shipped, OrderEvent::Shipped, at)
     }
 }
@@ -268,7 +268,7 @@ impl Decide<Ship> for Order {
 impl Decide<Deliver> for Order {
     type Rejection = OrderRejection;
 
-    fn decide(&self, _: Deliver, at: &CommandContext<'_, Self>) -> Result<Decision<OrderEvent>, OrderRejection> {
+    fn decide(&self, _: Deliver, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         self.step(OrderStatus::Delivered, OrderEvent::Delivered, at)
     }
 }
@@ -276,7 +276,7 @@ impl Decide<Deliver> for Order {
 impl Decide<Cancel> for Order {
     type Rejection = OrderRejection;
 
-    fn decide(&self, command: Cancel, at: &CommandContext<'_, Self>) -> Result<Decision<OrderEvent>, OrderRejection> {
+    fn decide(&self, command: Cancel, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         self.step(OrderStatus::Cancelled, OrderEvent::Cancelled { reason: command.reason }, at)
     }
 }

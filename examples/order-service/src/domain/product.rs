@@ -175,17 +175,13 @@ impl Product {
 impl Decide<Register> for Product {
     type Rejection = ProductRejection;
 
-    fn decide(
-        &self,
-        command: Register,
-        at: &CommandContext<'_, Self>,
-    ) -> Result<Decision<ProductEvent>, ProductRejection> {
+    fn decide(&self, command: Register, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
         match self.registered().map(|product| product.differs_from(&command)) {
             None => {
                 let Register { name, unit_price, stock } = command;
                 Ok(ProductEvent::Registered { name, unit_price, stock }.into())
             }
-            Some(None) => Ok(Decision::already_so()),
+            Some(None) => Ok(Decision::unchanged()),
             Some(Some(differs)) => Err(ProductRejection::RegisteredOtherwise { id: at.id().clone(), differs }),
         }
     }
@@ -194,11 +190,7 @@ impl Decide<Register> for Product {
 impl Decide<Receive> for Product {
     type Rejection = ProductRejection;
 
-    fn decide(
-        &self,
-        command: Receive,
-        at: &CommandContext<'_, Self>,
-    ) -> Result<Decision<ProductEvent>, ProductRejection> {
+    fn decide(&self, command: Receive, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
         self.known(at.id())?;
         Ok(ProductEvent::Received { quantity: command.quantity }.into())
     }
@@ -207,11 +199,7 @@ impl Decide<Receive> for Product {
 impl Decide<Withdraw> for Product {
     type Rejection = ProductRejection;
 
-    fn decide(
-        &self,
-        command: Withdraw,
-        at: &CommandContext<'_, Self>,
-    ) -> Result<Decision<ProductEvent>, ProductRejection> {
+    fn decide(&self, command: Withdraw, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
         let found = self.known(at.id())?.stock;
         let wanted = command.quantity;
         if found < u64::from(wanted.get()) {

@@ -7,7 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use es_core::{Aggregate, Decide, StreamRead};
+use es_core::{Aggregate, Command, Decide, StreamRead};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
@@ -104,7 +104,7 @@ async fn execute<C>(
 ) -> Result<Response, Problem>
 where
     Order: Decide<C, Rejection = OrderRejection>,
-    C: Clone + Send + Sync,
+    C: Command,
 {
     let executed = send(&service.shop.orders, id, command, demands.terms(date)).await;
     let executed = executed.map_err(|error| demands.problem(error))?;

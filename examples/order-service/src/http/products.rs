@@ -7,7 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use es_core::Decide;
+use es_core::{Command, Decide};
 use serde::Deserialize;
 
 use super::Service;
@@ -72,7 +72,7 @@ async fn execute<C>(
 ) -> Result<Response, Problem>
 where
     Product: Decide<C, Rejection = ProductRejection>,
-    C: Clone + Send + Sync,
+    C: Command,
 {
     let executed = send(&service.shop.products, id, command, demands.terms(date)).await;
     let executed = executed.map_err(|error| demands.problem(error))?;

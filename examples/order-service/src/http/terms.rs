@@ -79,7 +79,7 @@ pub(super) fn executed<A: Aggregate>(
     name: impl Display,
     done: impl Serialize,
 ) -> Result<Response, Problem> {
-    if demands.only_new && executed.outcome == Outcome::AlreadySo {
+    if demands.only_new && executed.outcome == Outcome::Unchanged {
         return Err(Problem::precondition(format!("{name} exists")));
     }
     let is_new = executed.outcome == Outcome::Done && executed.revision == Some(Revision::FIRST);

@@ -7,7 +7,7 @@
 //!      Plan -- run: place, approve, ship, many orders at once --> shop
 //! ```
 //!
-//! Importing again changes nothing: each command is answered with "already so". An import that was killed goes on where
+//! Importing again changes nothing: the outcome of each command is `Unchanged`. An import that was killed goes on where
 //! it stopped for the same reason; nothing remembers how far it came but the orders themselves.
 //!
 //! Memory holds the orders of the files.

@@ -166,7 +166,7 @@ async fn put(shop: &Shop, order: &ToldOrder) -> Result<Fate, Refusal> {
 async fn register(shop: &Shop, product: &ToldProduct) -> Result<Fate, Refusal> {
     let registered = shop.products.execute(&product.id, product.register.clone()).await;
     match registered {
-        Ok(registered) if registered.outcome == Outcome::AlreadySo => Ok(Fate::Unchanged),
+        Ok(registered) if registered.outcome == Outcome::Unchanged => Ok(Fate::Unchanged),
         Ok(_) => Ok(Fate::New),
         Err(ExecuteError::Rejected(rejection)) => Err(Refusal::Bad(product.source.bad(
             "product_id",

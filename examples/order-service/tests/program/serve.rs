@@ -115,7 +115,7 @@ fn an_order_goes_its_way_under_revisions() {
     assert_eq!((placed.tag.as_deref(), placed.position), (Some("\"0\""), Some(1)));
     assert_eq!(placed.body["status"], "placed");
     let again = served.place("A-1").expect(200);
-    assert_eq!((again.body["outcome"].as_str(), again.tag.as_deref()), (Some("already_so"), Some("\"0\"")));
+    assert_eq!((again.body["outcome"].as_str(), again.tag.as_deref()), (Some("unchanged"), Some("\"0\"")));
 
     let shown = served.get("/orders/A-1", &[]).expect(200);
     assert_eq!((shown.tag.as_deref(), shown.body["revenue"].as_str()), (Some("\"0\""), Some("159.60")));

@@ -1,0 +1,30 @@
+// A decision is synchronous: it has no I/O to wait for.
+use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event(name = "order-placed")]
+struct OrderPlaced;
+
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "order", id = u64, event = OrderPlaced)]
+struct Order;
+
+impl Evolve for Order {
+    fn initial(_: &u64) -> Self {
+        Self
+    }
+    fn evolve(&mut self, _: &OrderPlaced, _: &EventContext<'_>) {}
+}
+
+#[derive(Clone)]
+struct Place;
+
+impl Decide<Place> for Order {
+    type Rejection = std::convert::Infallible;
+    async fn decide(&self, _: Place, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(OrderPlaced.into())
+    }
+}
+
+fn main() {}
