@@ -12,7 +12,7 @@ use es_core::projection::{
 use es_core::store::RowScan;
 use es_core::store::memory::MemoryStore;
 use es_core::{
-    Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, LogRead, MachineryError, NewEvent,
+    Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, InfrastructureError, LogRead, NewEvent,
     Position, Repository, RetryPolicy, StreamId,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
@@ -127,7 +127,7 @@ fn a_repository_hands_the_refusal_on() {
         let accounts = Repository::<Account>::new(Arc::new(store));
         accounts.execute(&"1".to_owned(), Deposit { cents: 100 }).await.unwrap();
         let refused = accounts.execute(&"1".to_owned(), Deposit { cents: 101 }).await.unwrap_err();
-        assert!(matches!(refused, ExecuteError::Failed(MachineryError::Inline(_))), "{refused:?}");
+        assert!(matches!(refused, ExecuteError::Failed(InfrastructureError::Inline(_))), "{refused:?}");
         assert!(refused.to_string().contains("no-riches") && refused.to_string().contains("too rich"), "{refused}");
     });
 }

@@ -7,7 +7,7 @@ use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore, ManualClock};
 use es_core::{
-    Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, LoadError, LogRead, MachineryError,
+    Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, InfrastructureError, LoadError, LogRead,
     Metadata, NewEvent, Outcome, QueryItem, RecordedEvent, RetryPolicy, StreamId, StreamRead,
 };
 use es_tests::account::{Account, AccountEvent, Check, Close, Deposit, Open, Refusal, Withdraw};
@@ -67,7 +67,7 @@ fn a_decision_can_be_unchanged_none_or_a_rejection() {
         let refused = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("refused");
         assert_eq!(refused.rejection(), Some(&Refusal::Closed));
         let refused = accounts.execute(&id(), Withdraw { cents: 1 }).await.expect_err("refused");
-        assert_eq!(refused.to_string(), "the command is refused: account 7: expected at least 1 cents, found 0");
+        assert_eq!(refused.to_string(), "the command is rejected: account 7: expected at least 1 cents, found 0");
         assert_eq!(events(&store).await.len(), 1);
     });
 }
@@ -210,7 +210,7 @@ async fn a_lost_acknowledgement_is_mended_by_the_command_id() {
     let accounts = repository(&store);
     let request = || CommandId::new("r").expect("a name");
     let unknown = accounts.execute(&id(), Deposit { cents: 1 }).with_id(request()).await.expect_err("unknown");
-    assert!(matches!(unknown, ExecuteError::Failed(MachineryError::Store(_))), "{unknown}");
+    assert!(matches!(unknown, ExecuteError::Failed(InfrastructureError::Store(_))), "{unknown}");
     let known = accounts.execute(&id(), Deposit { cents: 1 }).with_id(request()).await.expect("the first result");
     assert_eq!((known.outcome, known.state.cents), (Outcome::Repeated, 1));
 }
@@ -356,13 +356,15 @@ fn an_unknown_event_is_a_typed_error_for_the_aggregate_and_passes_elsewhere() {
             matches!(&error, LoadError::Event { source: DecodeEventError::UnknownType { found, .. }, .. } if found == "account-frozen"),
             "{error}"
         );
+        assert_eq!(error.to_string(), "could not read stream \"account-7\", revision 0 (position 1)");
+        let cause = std::error::Error::source(&error).expect("the cause is the source").to_string();
         assert_eq!(
-            error.to_string(),
-            "stream \"account-7\" revision 0 (position 1): unknown event type \"account-frozen\" (known: account-opened, \
-             money-deposited, money-withdrawn, account-closed); add a variant of this name, an alias, or retire it"
+            cause,
+            "unknown event type \"account-frozen\" (known: account-opened, money-deposited, money-withdrawn, \
+             account-closed); add a variant of this name, an alias, or retire it"
         );
         let failed = repository(&store).execute(&id(), Check).await.expect_err("no decision on half a state");
-        assert!(matches!(failed, ExecuteError::Failed(MachineryError::Load(LoadError::Event { .. }))));
+        assert!(matches!(failed, ExecuteError::Failed(InfrastructureError::Load(LoadError::Event { .. }))));
         assert_eq!(&*events(&store).await[0].payload, br#"{"by":"court"}"#);
     });
 }

@@ -8,8 +8,8 @@ use es_core::store::RowScan;
 use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, EventType, LoadError, LogRead, MachineryError, NewEvent, RecordedEvent, StreamId, StreamRead,
-    aggregate::snapshot,
+    Category, Commit, EventType, InfrastructureError, LoadError, LogRead, NewEvent, RecordedEvent, StreamId,
+    StreamRead, aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
 use es_tests::account::{Account, Deposit, Open};
@@ -65,7 +65,7 @@ fn a_truncated_aggregate_loads_from_a_snapshot_or_not_at_all() {
             let past = with.load_at_revision(&id(), Revision::new(22)).await.expect("a snapshot covers it");
             assert_eq!(past.revision, Some(Revision::new(22)));
             let refused = without.execute(&id(), Deposit { cents: 1 }).await.expect_err("it is not decided");
-            assert!(matches!(refused, ExecuteError::Failed(MachineryError::Load(LoadError::Truncated { .. }))));
+            assert!(matches!(refused, ExecuteError::Failed(InfrastructureError::Load(LoadError::Truncated { .. }))));
             store.scavenge(&Scavenge::default()).await.expect("scavenged");
         }
         // Nothing at all is left: that is no new account.

@@ -202,7 +202,7 @@ async fn follow_to_the_end(folder: &Folder, name: &str) -> (u64, u64) {
 fn what_follows_the_log_hears_of_events_that_come_in_the_place_of_lost_ones() {
     let folder = folder();
     assert_eq!(follow(&folder, "store"), (2000, 2000));
-    let result = json!({"events": 1000, "revision": 999}).to_string();
+    let result = json!({"format": 2, "results": [{"stream": "b-1", "events": [], "last": 999}]}).to_string();
     folder.commit([Commit::new().put_row(Table::new("commands").unwrap(), "b-1\0fill", result)]);
     folder.done(&["compact"]);
     let log = tables(&folder).into_iter().rev().take(2);

@@ -124,7 +124,7 @@ impl<T: Clone + Send + Sync> Command for T {}
             &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self>, Self::Rejection> {{ ... }} }}`"
 )]
 pub trait Decide<C: Command>: Evolve {
-    /// Why the domain refuses: an error type of the domain, apart from failures of the machinery.
+    /// Why the domain refuses: an error type of the domain, separate from failures of the infrastructure.
     type Rejection: Send + 'static;
 
     /// Decides, from the state and the command alone, what happens. It is called again on fresh state when another

@@ -64,11 +64,11 @@ impl SnapshotPolicy {
         self
     }
 
-    /// Whether a snapshot is due for a state of this many events behind its last snapshot, whose load took `cost`.
+    /// Returns whether a snapshot is due for a state with `events` events after its last snapshot, whose load took `cost`.
     #[must_use]
-    pub fn is_due(&self, behind: u64, cost: Duration) -> bool {
-        behind > 0
-            && (self.every.is_some_and(|every| behind >= every.max(1))
+    pub fn is_due(&self, events: u64, cost: Duration) -> bool {
+        events > 0
+            && (self.every.is_some_and(|every| events >= every.max(1))
                 || self.load_cost.is_some_and(|limit| cost >= limit))
     }
 }

@@ -17,6 +17,7 @@ mod name;
 pub mod reserved;
 mod revision;
 mod tags;
+mod version;
 pub(crate) mod weight;
 
 pub use clock::{Clock, SystemClock};
@@ -29,3 +30,4 @@ pub use name::{Category, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, 
 pub(crate) use revision::found;
 pub use revision::{ExpectedRevision, Position, Revision};
 pub use tags::Tags;
+pub use version::{Version, VersionError};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::EventId;
 use crate::model::{ExpectedRevision, Position, Revision, found};
-use crate::model::{StreamId, Table, UniqueKey};
+use crate::model::{StreamId, Table, UniqueKey, Version};
 use crate::projection::inline::InlineError;
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
@@ -118,6 +118,15 @@ pub enum FailedCheck {
         /// The revision of its last event; `None` where there is no stream, or only one that was deleted.
         actual: Option<Revision>,
     },
+    /// An aggregate is not at the version that was demanded of it.
+    Version {
+        /// Its stream.
+        stream: StreamId,
+        /// The version that was demanded.
+        expected: Version,
+        /// Its version; `None` where it has no event.
+        actual: Option<Version>,
+    },
     /// A stream was hard deleted: nothing can be written to it, and nothing can be expected of it. Choose another stream.
     Deleted {
         /// The stream.
@@ -161,6 +170,12 @@ impl fmt::Display for FailedCheck {
         match self {
             Self::Revision { stream, expected, actual } => {
                 write!(f, "stream {stream:?}: expected {expected}, found {}", found(*actual))
+            }
+            Self::Version { stream, expected, actual: Some(actual) } => {
+                write!(f, "stream {stream:?}: expected version {expected}, found {actual}")
+            }
+            Self::Version { stream, expected, actual: None } => {
+                write!(f, "stream {stream:?}: expected version {expected}, found no stream")
             }
             Self::Deleted { stream, position } => {
                 write!(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use es_core::projection::view::ViewError;
 use es_core::projection::{StartError, VerbError, WaitError};
-use es_core::{Conflict, ExecuteError, LoadError, MachineryError, NameError, Revision, StoreError};
+use es_core::{Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError};
 
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
 use crate::import::BadInput;
@@ -56,7 +56,7 @@ pub enum Failure {
     Inexact(#[from] Inexact),
     /// The command could not be executed.
     #[error(transparent)]
-    Machinery(#[from] MachineryError),
+    Infrastructure(#[from] InfrastructureError),
     /// A state could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -99,7 +99,7 @@ pub enum Failure {
     #[error(transparent)]
     Open(#[from] es_rocksdb::OpenError),
     /// The operating system refused.
-    #[error("could not {action}: {source}")]
+    #[error("could not {action}")]
     Io {
         /// What was tried.
         action: String,
@@ -112,6 +112,13 @@ impl Failure {
     /// A refusal of the operating system over a file.
     pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { action: format!("{action} {}", path.display()), source }
+    }
+
+    /// Returns the message followed by the messages of its causes, separated by colons.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     /// What the process ends with: 3 for a conflict, after which the same command may well succeed, otherwise 1.

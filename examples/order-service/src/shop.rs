@@ -35,7 +35,7 @@ pub struct Terms {
 /// Executes a command on these terms.
 ///
 /// # Errors
-/// [`ExecuteError`]: the domain refuses, somebody else was faster, or the machinery failed.
+/// [`ExecuteError`]: the domain refuses, another writer was faster, or the infrastructure failed.
 pub async fn send<A, C>(
     repository: &Repository<A>,
     id: &A::Id,

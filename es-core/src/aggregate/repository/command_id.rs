@@ -1,7 +1,8 @@
 //! Command ids: a command that is executed again under the same id gives its first result.
 //!
-//! The first result is a row of the side table `commands` under stream and id, written in the commit of the command, so
-//! that there is either both or neither, also after a crash. Rows are kept for ever: 60 bytes and the id, each.
+//! The first result is a row of the side table `commands` under stream and command id, written in the commit of the command: there
+//! are both or neither, also after a crash. It names the events of the command by their ids. Rows are kept for ever; a row has about
+//! 100 bytes, the command id, the stream name twice, and 40 bytes for each event.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +10,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::repository::error::MachineryError;
-use crate::model::Revision;
-use crate::model::{NameError, StreamId, Table};
+use crate::aggregate::repository::error::InfrastructureError;
+use crate::model::{EventId, NameError, Revision, StreamId, Table};
 use crate::store::{Commit, CommitError, EventStore, RowScan, StoreError};
 
 /// What a caller calls a command, so that it is executed at most once: any text that is a [name](crate::model), unique for
@@ -50,28 +50,43 @@ impl FromStr for CommandId {
     }
 }
 
-/// The first result of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FirstResult {
-    /// How many events it wrote.
-    pub(crate) events: u64,
-    /// The revision of the aggregate behind it.
-    pub(crate) revision: Option<Revision>,
+/// The format of result rows. A row of another format is an error, not another result.
+const FORMAT: u32 = 2;
+
+/// A result row: the first results of all commands of a unit of work, in their order.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    results: Vec<FirstResult>,
 }
 
-/// The place of a command's first result.
+/// The first result of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstResult {
+    /// The stream of its aggregate.
+    pub(super) stream: StreamId,
+    /// The events that it wrote, in order.
+    pub(super) events: Vec<EventId>,
+    /// The revision, on this node, of the last event in the state after it. The events are found by their ids; the revision gives the
+    /// state after a command without events, and shows that events were lost.
+    pub(super) last: Option<Revision>,
+}
+
+/// The row in which the first results of one command or unit of work are stored.
 #[derive(Debug, Clone)]
-pub(crate) struct ResultRow {
+pub struct ResultRow {
     key: Bytes,
     id: CommandId,
+    /// How many commands share the row.
+    commands: usize,
 }
 
 fn table() -> Table {
     Table::well_known("commands")
 }
 
-/// Removes the results of commands whose events are not in the log any more, so that such a command can be given again; returns how
-/// many there were.
+/// Removes the results of commands whose events are not in the log any more, so that such a command can be executed again; returns
+/// how many there were.
 pub(crate) async fn forget_lost(store: &dyn EventStore, at_once: usize) -> Result<u64, CommitError> {
     let (mut forgotten, mut after) = (0, None);
     loop {
@@ -80,11 +95,8 @@ pub(crate) async fn forget_lost(store: &dyn EventStore, at_once: usize) -> Resul
         let rows = store.rows(scan).await?;
         let mut commit = Commit::new();
         for row in &rows {
-            let stream = row.key.split(|byte| *byte == 0).next().and_then(|name| std::str::from_utf8(name).ok());
-            let stream = stream.and_then(|name| StreamId::new(name).ok());
-            let result: Option<FirstResult> = serde_json::from_slice(&row.value).ok();
-            if let (Some(stream), Some(result)) = (stream, result)
-                && result.revision > store.revision(&stream).await?
+            if let Ok(stored) = serde_json::from_slice::<Stored>(&row.value)
+                && is_lost(store, &stored.results).await?
             {
                 commit = commit.delete_row(table(), row.key.clone());
                 forgotten += 1;
@@ -98,22 +110,51 @@ pub(crate) async fn forget_lost(store: &dyn EventStore, at_once: usize) -> Resul
     }
 }
 
+async fn is_lost(store: &dyn EventStore, results: &[FirstResult]) -> Result<bool, StoreError> {
+    for result in results {
+        if result.last > store.revision(&result.stream).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl ResultRow {
-    pub(crate) fn new(stream: &StreamId, id: CommandId) -> Self {
-        Self { key: [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into(), id }
+    /// The row of the command `id`, or of the unit of work `id` whose first command is to the aggregate of `stream`.
+    pub(super) fn new(stream: &StreamId, id: CommandId, commands: usize) -> Self {
+        Self { key: [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into(), id, commands }
     }
 
-    pub(crate) async fn read(&self, store: &dyn EventStore) -> Result<Option<FirstResult>, MachineryError> {
+    /// Returns the first results, one for each command; `None` if there are none yet.
+    pub(super) async fn read(&self, store: &dyn EventStore) -> Result<Option<Vec<FirstResult>>, InfrastructureError> {
         let Some(value) = store.row(&table(), &self.key).await? else { return Ok(None) };
-        serde_json::from_slice(&value).map(Some).map_err(|error| MachineryError::CommandResult {
-            command_id: self.id.as_str().to_owned(),
-            detail: error.to_string(),
-        })
+        let stored: Stored = serde_json::from_slice(&value).map_err(|error| self.unusable(error))?;
+        if stored.format != FORMAT {
+            return Err(self.unusable(format_args!("expected format {FORMAT}, found {}", stored.format)));
+        }
+        if stored.results.len() != self.commands {
+            let found = stored.results.len();
+            return Err(
+                self.unusable(format_args!("expected the results of {} commands, found {found}", self.commands))
+            );
+        }
+        Ok(Some(stored.results))
     }
 
-    /// Adds the result to the commit that makes it true; refused where a result is there already.
-    pub(crate) fn write(&self, commit: Commit, result: &FirstResult) -> Result<Commit, StoreError> {
-        let value = serde_json::to_vec(result).map_err(|error| StoreError::io("write a command result", error))?;
+    /// Adds the results to the commit that makes them true. It conflicts if results exist already.
+    pub(super) fn write(&self, commit: Commit, results: Vec<FirstResult>) -> Result<Commit, StoreError> {
+        let stored = Stored { format: FORMAT, results };
+        let value = serde_json::to_vec(&stored).map_err(|error| StoreError::io("write a command result", error))?;
         Ok(commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value))
+    }
+
+    /// The error for a row that does not hold what this command needs.
+    pub(super) fn unusable(&self, detail: impl fmt::Display) -> InfrastructureError {
+        InfrastructureError::CommandResult { command_id: self.id.clone(), detail: detail.to_string() }
+    }
+
+    /// The error for a result whose events were removed.
+    pub(super) fn removed(&self, stream: &StreamId) -> InfrastructureError {
+        InfrastructureError::ResultRemoved { command_id: self.id.clone(), stream: stream.clone() }
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong between a command and its result.
 
+use crate::aggregate::repository::command_id::CommandId;
 use crate::model::Timestamp;
 use crate::model::{NameError, StreamId};
 use crate::model::{Position, Revision, found};
@@ -14,7 +15,7 @@ pub enum LoadError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// An event of the stream could not be read by the aggregate's event type.
-    #[error("stream {stream:?} revision {revision} (position {position}): {source}")]
+    #[error("could not read stream {stream:?}, revision {revision} (position {position})")]
     Event {
         /// The stream.
         stream: StreamId,
@@ -48,7 +49,7 @@ pub enum LoadError {
         stream: StreamId,
         /// The first revision that is needed.
         from: Revision,
-        /// The first that is left, or the one behind the last where none is.
+        /// The first retained revision, or the one after the last where none is retained.
         first: Revision,
     },
     /// The state was asked for at a revision that is not after the stream's last deletion. It was forgotten on purpose.
@@ -70,15 +71,15 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<R> {
     /// The domain refuses the command. Nothing was written; tell the caller.
-    #[error("the command is refused: {0}")]
+    #[error("the command is rejected: {0}")]
     Rejected(R),
     /// The aggregate is not as the caller demanded, or other writers were faster each time. Nothing was written: reload,
     /// and let the caller decide again.
     #[error(transparent)]
     Conflict(Conflict),
-    /// The machinery failed, which says nothing about the command. See [`MachineryError`].
+    /// The infrastructure failed, which says nothing about the command. See [`InfrastructureError`].
     #[error(transparent)]
-    Failed(MachineryError),
+    Failed(InfrastructureError),
 }
 
 impl<R> ExecuteError<R> {
@@ -101,52 +102,70 @@ impl<R> ExecuteError<R> {
     }
 }
 
-impl<R, E: Into<MachineryError>> From<E> for ExecuteError<R> {
+impl<R, E: Into<InfrastructureError>> From<E> for ExecuteError<R> {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-/// The machinery failed while it executed a command.
+/// The infrastructure failed while it executed a command.
 #[derive(Debug, thiserror::Error)]
-pub enum MachineryError {
+pub enum InfrastructureError {
     /// The state could not be loaded.
-    #[error("could not load: {0}")]
+    #[error("could not load the aggregate")]
     Load(#[from] LoadError),
     /// An event could not be encoded.
-    #[error("could not encode: {0}")]
+    #[error("could not encode an event")]
     Encode(#[from] EncodeEventError),
     /// The commit was refused whatever the log holds: too many events, too large.
-    #[error("could not commit: {0}")]
+    #[error("could not commit")]
     Invalid(#[from] InvalidCommit),
     /// A projection that changes in the same commit could not apply an event. Nothing was written.
-    #[error("could not commit: {0}")]
+    #[error("could not commit")]
     Inline(#[from] InlineError),
     /// An event id is taken. With ids of this crate it means that two events got one id: report it.
-    #[error("could not commit: {0}")]
+    #[error("could not commit")]
     IdConflict(#[from] IdConflict),
     /// The store failed. Whether the command was executed is unknown unless the error says so: repeat it with the same
     /// command id, which does nothing twice.
-    #[error("could not commit: {0}")]
+    #[error("could not commit")]
     Store(#[from] StoreError),
-    /// The stored first result of this command id cannot be read.
-    #[error("command {command_id:?}: its stored first result is damaged: {detail}; use another command id")]
+    /// The stored first result of this command id is not that of the command: the id was used for another one, or the row is damaged.
+    #[error("command {command_id:?}: could not use its stored first result: {detail}; use another command id")]
     CommandResult {
         /// The command id.
-        command_id: String,
-        /// What was found.
+        command_id: CommandId,
+        /// What was expected and found.
         detail: String,
+    },
+    /// The command was executed under this id, but events of its first result are hidden or removed by [retention](crate::retention).
+    /// Nothing happened now. Take the command for executed.
+    #[error(
+        "command {command_id:?} was executed, but events of its result in stream {stream:?} were removed since; take it for executed"
+    )]
+    ResultRemoved {
+        /// The command id.
+        command_id: CommandId,
+        /// The stream of the events.
+        stream: StreamId,
+    },
+    /// A [`Plan`](crate::Plan) was completed with a commit that does not contain its events. Use what the store returned for the commit
+    /// to which the plan was added.
+    #[error("the commit does not contain the events of the plan for stream {stream:?}")]
+    NotCommitted {
+        /// The stream of the plan.
+        stream: StreamId,
     },
 }
 
-impl From<NameError> for MachineryError {
+impl From<NameError> for InfrastructureError {
     fn from(error: NameError) -> Self {
         Self::Load(error.into())
     }
 }
 
 /// Sorts what a commit can answer into what a caller must tell apart.
-pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, MachineryError> {
+pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, InfrastructureError> {
     match error {
         CommitError::Conflict(conflict) => Ok(conflict),
         CommitError::IdConflict(error) => Err(error.into()),

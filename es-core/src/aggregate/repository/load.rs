@@ -7,9 +7,9 @@ use lru::LruCache;
 use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
-use crate::model::RecordedEvent;
 use crate::model::StreamId;
-use crate::model::{ExpectedRevision, Position, Revision, found};
+use crate::model::{EventId, RecordedEvent, Version};
+use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention::Retained;
 use crate::schema::Events;
 use crate::store::{EventStore, StoreError, StreamRead};
@@ -24,8 +24,16 @@ pub struct Loaded<A> {
     /// The position of that event.
     pub position: Option<Position>,
     pub(crate) snapshot: Option<Revision>,
-    /// The revision with which the stream begins: the first, or the one behind its last deletion.
+    /// The revision with which the stream begins: the first, or the one after its last deletion.
     pub(crate) begins: Revision,
+}
+
+impl<A> Loaded<A> {
+    /// Returns the version of the aggregate; `None` before the first event. If its events have one order, it is the revision.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.revision.map(Version::from)
+    }
 }
 
 impl<A: Evolve> Loaded<A> {
@@ -64,7 +72,7 @@ impl<A: Evolve> Loaded<A> {
         Ok(())
     }
 
-    /// Goes on behind a recorded event without taking it in.
+    /// Passes a recorded event without applying it.
     fn pass(&mut self, record: &RecordedEvent) {
         self.revision = Some(record.revision);
         self.position = Some(record.position);
@@ -98,7 +106,7 @@ pub(crate) struct Loader<A> {
 }
 
 impl<A: Evolve> Loader<A> {
-    /// The present state. A cached state is only where the load begins: what came after it is always read.
+    /// Loads the present state. A cached state is only where the load begins: the events after it are always read.
     pub(crate) async fn load(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
         let mut begins = self.store.retained(stream).await?.begins;
         loop {
@@ -116,7 +124,6 @@ impl<A: Evolve> Loader<A> {
             }
             taken?;
             self.check_nothing_is_missing(stream, &loaded, retained)?;
-            self.cache(stream, &loaded);
             return Ok(loaded);
         }
     }
@@ -248,12 +255,14 @@ impl<A: Evolve> Loader<A> {
         cache.get(stream).cloned()
     }
 
-    /// Remembers a state, unless a newer one is there.
+    /// Caches a state, unless the cache has the same or a newer one.
     pub(crate) fn cache(&self, stream: &StreamId, loaded: &Loaded<A>) {
         let Some(cache) = &self.cache else { return };
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_newer = cache.peek(stream).is_some_and(|cached| cached.revision > loaded.revision);
-        if !is_newer {
+        let is_as_new = cache.peek(stream).is_some_and(|cached| {
+            cached.begins == loaded.begins && cached.revision >= loaded.revision && cached.snapshot >= loaded.snapshot
+        });
+        if !is_as_new {
             cache.put(stream.clone(), loaded.clone());
         }
     }
@@ -265,28 +274,26 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    /// The events of a stream in a range of revisions, decoded. For the result of a repeated command.
+    /// Returns the events with these ids, which one command wrote to the stream, and the revision of the last of them; `None` if any
+    /// of them is not visible any more.
     pub(crate) async fn events(
         &self,
         stream: &StreamId,
-        from: Revision,
-        count: u64,
-    ) -> Result<Vec<A::Event>, LoadError> {
-        let read = StreamRead::new(stream.clone()).from(from).limit(count);
+        ids: &[EventId],
+    ) -> Result<Option<(Vec<A::Event>, Revision)>, LoadError> {
+        let Some(first) = ids.first() else { return Ok(None) };
+        let Some(first) = self.store.find(*first).await?.filter(|first| first.stream == *stream) else {
+            return Ok(None);
+        };
+        let read = StreamRead::new(stream.clone()).from(first.revision).limit(ids.len() as u64);
         let records = self.store.read_stream(read).await?.collect().await?;
-        if records.len() as u64 != count {
-            let first = self.store.retained(stream).await?.first;
-            if from < first {
-                return Err(LoadError::Truncated { stream: stream.clone(), from, first });
-            }
-            let detail = format!("expected {count} events from revision {from}, found {}", records.len());
-            let last = records.last().map(|record| record.revision);
-            return Err(StoreError::damaged(format!("stream {stream:?} at {}", found(last)), detail).into());
+        if !records.iter().map(|record| record.id).eq(ids.iter().copied()) {
+            return Ok(None);
         }
         let mut events = Vec::with_capacity(records.len());
         for record in &records {
             events.extend(decode::<A>(record)?);
         }
-        Ok(events)
+        Ok(records.last().map(|last| (events, last.revision)))
     }
 }

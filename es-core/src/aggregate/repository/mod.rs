@@ -10,9 +10,12 @@ mod command_id;
 mod error;
 mod execute;
 mod load;
+mod options;
+mod plan;
 mod retry;
 mod snapshotter;
 mod turns;
+mod unit;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -24,10 +27,12 @@ use tokio::runtime::Handle;
 
 pub use command_id::CommandId;
 pub(crate) use command_id::forget_lost;
-pub use error::{AsOf, ExecuteError, LoadError, MachineryError};
-pub use execute::{Execute, Executed, Executing, Outcome};
+pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError};
+pub use execute::{Execute, Executed, Outcome};
 pub use load::Loaded;
+pub use plan::Plan;
 pub use retry::RetryPolicy;
+pub use unit::{UnitError, UnitOfWork, UnitRejection};
 
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::aggregate::{Aggregate, Command, Decide, Evolve};
@@ -38,13 +43,20 @@ use snapshotter::Snapshotter;
 use turns::Turns;
 
 /// Loads aggregates of one type from a store and executes commands on them. Share one for the whole program: commands to
-/// one aggregate take turns in it, and its optional cache is one.
+/// one aggregate take turns in it, and share its cache.
 pub struct Repository<A> {
     loader: Loader<A>,
     snapshotter: Option<Snapshotter<A>>,
     turns: Turns,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
+}
+
+fn cache_of<A>(aggregates: usize) -> Mutex<LruCache<StreamId, Loaded<A>>> {
+    // An empty cache allocates nothing; `LruCache::new` would reserve its whole capacity.
+    let mut cache = LruCache::unbounded();
+    cache.resize(NonZeroUsize::new(aggregates).unwrap_or(NonZeroUsize::MIN));
+    Mutex::new(cache)
 }
 
 impl<A: Aggregate> fmt::Debug for Repository<A> {
@@ -58,13 +70,16 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
 }
 
 impl<A: Evolve> Repository<A> {
-    /// A repository over a store, with the declared snapshots, without a cache.
+    /// How many aggregates the cache of a new repository holds.
+    pub const CACHED_AGGREGATES: usize = 1024;
+
+    /// A repository over a store, with the declared snapshots and a small [cache](Self::with_cache).
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         let snapshots = A::snapshots().map(Snapshots::new);
         Self {
             snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
-            loader: Loader { store, snapshots, cache: None },
+            loader: Loader { store, snapshots, cache: Some(cache_of(Self::CACHED_AGGREGATES)) },
             turns: Turns::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock::new()),
@@ -78,12 +93,21 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// The same with a cache of the states of up to `aggregates` aggregates, at least 1. Each load still reads the events
-    /// behind the cached state, so that a decision is never made on a stale one.
+    /// Sets how many aggregates the cache holds, at least 1; [`CACHED_AGGREGATES`](Self::CACHED_AGGREGATES) without this. A cached
+    /// state is only where a load starts: each load reads the events after it, so that a decision is never made on a stale state.
+    ///
+    /// The cache holds one clone of each state, the states used last, and about 200 bytes beside each. It has no bound in bytes: set a
+    /// smaller number where states are large.
     #[must_use]
     pub fn with_cache(mut self, aggregates: usize) -> Self {
-        let capacity = NonZeroUsize::new(aggregates).unwrap_or(NonZeroUsize::MIN);
-        self.loader.cache = Some(Mutex::new(LruCache::new(capacity)));
+        self.loader.cache = Some(cache_of(aggregates));
+        self
+    }
+
+    /// Removes the cache: each load folds the newest snapshot and the events after it.
+    #[must_use]
+    pub fn without_cache(mut self) -> Self {
+        self.loader.cache = None;
         self
     }
 
@@ -160,7 +184,7 @@ impl<A: Evolve> Repository<A> {
     /// ```
     ///
     /// # Errors
-    /// [`ExecuteError`] when it is awaited: a refusal by the domain, a conflict, or a failure of the machinery.
+    /// [`ExecuteError`] when it is awaited: a rejection by the domain, a conflict, or a failure of the infrastructure.
     pub fn execute<C: Command>(&self, id: &A::Id, command: C) -> Execute<'_, A, C>
     where
         A: Decide<C>,
@@ -180,6 +204,7 @@ impl<A: Evolve> Repository<A> {
         let mut loaded = self.loader.load(id, stream).await?;
         let cost = self.clock.elapsed().saturating_sub(started);
         self.snapshot_if_due(stream, &mut loaded, cost);
+        self.loader.cache(stream, &loaded);
         Ok(loaded)
     }
 
@@ -190,7 +215,7 @@ impl<A: Evolve> Repository<A> {
         if !snapshots.support.policy.is_due(loaded.ahead_of_snapshot(), cost) {
             return;
         }
-        // NOTE: outside of a runtime nothing can run behind the command's back; then there is no snapshot this time.
+        // Outside of a runtime no background task can run: then no snapshot is taken this time.
         let Ok(runtime) = Handle::try_current() else { return };
         let snapshot = Snapshot { state: loaded.state.clone(), revision, position };
         if snapshotter.take(&runtime, stream, snapshot) {

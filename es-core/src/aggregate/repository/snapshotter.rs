@@ -1,4 +1,4 @@
-//! Takes snapshots behind the back of commands: a bounded queue and one task, which ends with its repository.
+//! Takes snapshots in the background: a bounded queue and one task, which ends with its repository.
 
 use std::sync::{Arc, OnceLock};
 

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn turns_leave_nothing_behind_even_when_a_wait_is_given_up() {
+    async fn a_dropped_wait_removes_its_queue() {
         let turns = Turns::default();
         let stream = StreamId::new("a-1").expect("valid");
         let first = turns.wait(&stream).await;

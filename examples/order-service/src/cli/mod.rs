@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // NOTE: where even this cannot be said, the exit code still says it.
-            let _ = writeln!(io::stderr(), "error: {failure}");
+            let _ = writeln!(io::stderr(), "error: {}", failure.with_causes());
             ExitCode::from(failure.exit_code())
         }
     }

@@ -70,7 +70,7 @@ impl Problem {
             Failure::Behind(_)
             | Failure::Verb(VerbError::Busy { .. })
             | Failure::Store(StoreError::Closed | StoreError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::Machinery(_)
+            Failure::Infrastructure(_)
             | Failure::Load(_)
             | Failure::Store(_)
             | Failure::View(_)
@@ -81,7 +81,7 @@ impl Problem {
             | Failure::Open(_)
             | Failure::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, failure.to_string())
+        Self::new(status, failure.with_causes())
     }
 }
 

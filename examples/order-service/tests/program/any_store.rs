@@ -20,7 +20,7 @@ fn plan(folder: &Folder) -> Plan {
 
 async fn import_all(shop: &Shop, folder: &Folder) -> Result<Summary, String> {
     let done = run(shop, plan(folder), &mut Progress::silent()).await;
-    done.map(|(summary, _)| summary).map_err(|failure| failure.to_string())
+    done.map(|(summary, _)| summary).map_err(|failure| failure.with_causes())
 }
 
 async fn report(shop: &Shop) -> Report {

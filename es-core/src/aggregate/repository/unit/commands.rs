@@ -1,0 +1,167 @@
+//! The commands of a unit of work: [`One`], or [`Many`] of one type. The [tuples](super::tuple) of them are commands, too.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::aggregate::repository::Repository;
+use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
+use crate::aggregate::repository::error::InfrastructureError;
+use crate::aggregate::repository::execute::Executed;
+use crate::aggregate::repository::options::Demand;
+use crate::aggregate::repository::plan::{Draft, Plan};
+use crate::aggregate::repository::turns::Turns;
+use crate::aggregate::repository::unit::Stop;
+use crate::aggregate::{Aggregate, Command, Decide};
+use crate::model::{NameError, StreamId};
+use crate::store::{Committed, EventStore};
+
+/// The aggregate of a command: where it is stored, and where its commands take turns.
+#[derive(Debug)]
+pub struct Target<'a> {
+    pub(in crate::aggregate::repository) stream: StreamId,
+    pub(in crate::aggregate::repository) turns: &'a Turns,
+    pub(in crate::aggregate::repository) store: &'a Arc<dyn EventStore>,
+}
+
+/// Commands that are decided in their order and committed together.
+pub trait Commands: Send + Sync {
+    /// Their plans.
+    type Plans: Send;
+    /// Their results.
+    type Results: Send;
+    /// The rejection of one of them.
+    type Rejection: Send;
+
+    /// Adds the aggregates of the commands, in their order.
+    fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError>;
+
+    /// Decides on the commands and adds their events to the draft.
+    fn plan(&self, draft: &mut Draft<'_>) -> impl Future<Output = Result<Self::Plans, Stop<Self::Rejection>>> + Send;
+
+    /// Folds the committed events into the results.
+    fn complete(plans: Self::Plans, committed: &Committed) -> Result<Self::Results, InfrastructureError>;
+
+    /// Returns the results of an earlier execution. There is one of `first` for each command.
+    fn first_results(
+        &self,
+        row: &ResultRow,
+        first: &mut (impl Iterator<Item = FirstResult> + Send),
+    ) -> impl Future<Output = Result<Self::Results, InfrastructureError>> + Send;
+
+    /// Removes the aggregates from the caches.
+    fn forget(&self);
+}
+
+/// A command to one aggregate.
+pub struct One<'a, A: Aggregate, C> {
+    pub(in crate::aggregate::repository) repository: &'a Repository<A>,
+    pub(in crate::aggregate::repository) id: A::Id,
+    stream: Result<StreamId, NameError>,
+    command: C,
+    pub(in crate::aggregate::repository) demand: Demand,
+}
+
+impl<A: Aggregate, C> fmt::Debug for One<'_, A, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("One").field("id", &self.id).field("demand", &self.demand).finish_non_exhaustive()
+    }
+}
+
+impl<'a, A: Aggregate, C> One<'a, A, C> {
+    pub(in crate::aggregate::repository) fn new(repository: &'a Repository<A>, id: A::Id, command: C) -> Self {
+        let stream = A::stream(&id);
+        Self { repository, id, stream, command, demand: Demand::None }
+    }
+
+    fn stream(&self) -> Result<&StreamId, NameError> {
+        self.stream.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl<'a, A: Decide<C>, C: Command> Commands for One<'a, A, C> {
+    type Plans = Plan<'a, A>;
+    type Results = Executed<A>;
+    type Rejection = A::Rejection;
+
+    fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError> {
+        let Repository { turns, loader, .. } = self.repository;
+        to.push(Target { stream: self.stream()?.clone(), turns, store: &loader.store });
+        Ok(())
+    }
+
+    async fn plan(&self, draft: &mut Draft<'_>) -> Result<Plan<'a, A>, Stop<A::Rejection>> {
+        let stream = self.stream()?;
+        let plan = self.repository.plan_after(&self.id, stream, self.command.clone(), self.demand, draft).await;
+        let mut plan = plan?;
+        draft.add(&mut plan);
+        Ok(plan)
+    }
+
+    fn complete(plan: Plan<'a, A>, committed: &Committed) -> Result<Executed<A>, InfrastructureError> {
+        plan.complete(committed)
+    }
+
+    async fn first_results(
+        &self,
+        row: &ResultRow,
+        first: &mut (impl Iterator<Item = FirstResult> + Send),
+    ) -> Result<Executed<A>, InfrastructureError> {
+        let first = first.next().ok_or_else(|| row.unusable("fewer results than commands"))?;
+        self.repository.first_result(&self.id, self.stream()?, row, &first).await
+    }
+
+    fn forget(&self) {
+        if let Ok(stream) = &self.stream {
+            self.repository.loader.forget(stream);
+        }
+    }
+}
+
+/// Commands of one type to aggregates of one type.
+#[derive(Debug)]
+pub struct Many<'a, A: Aggregate, C>(Vec<One<'a, A, C>>);
+
+impl<'a, A: Aggregate, C> Many<'a, A, C> {
+    pub(super) const fn new(commands: Vec<One<'a, A, C>>) -> Self {
+        Self(commands)
+    }
+}
+
+impl<'a, A: Decide<C>, C: Command> Commands for Many<'a, A, C> {
+    type Plans = Vec<Plan<'a, A>>;
+    type Results = Vec<Executed<A>>;
+    type Rejection = A::Rejection;
+
+    fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError> {
+        self.0.iter().try_for_each(|command| command.targets(to))
+    }
+
+    async fn plan(&self, draft: &mut Draft<'_>) -> Result<Self::Plans, Stop<A::Rejection>> {
+        let mut plans = Vec::with_capacity(self.0.len());
+        for command in &self.0 {
+            plans.push(command.plan(draft).await?);
+        }
+        Ok(plans)
+    }
+
+    fn complete(plans: Self::Plans, committed: &Committed) -> Result<Self::Results, InfrastructureError> {
+        plans.into_iter().map(|plan| plan.complete(committed)).collect()
+    }
+
+    async fn first_results(
+        &self,
+        row: &ResultRow,
+        first: &mut (impl Iterator<Item = FirstResult> + Send),
+    ) -> Result<Self::Results, InfrastructureError> {
+        let mut results = Vec::with_capacity(self.0.len());
+        for command in &self.0 {
+            results.push(command.first_results(row, first).await?);
+        }
+        Ok(results)
+    }
+
+    fn forget(&self) {
+        self.0.iter().for_each(One::forget);
+    }
+}

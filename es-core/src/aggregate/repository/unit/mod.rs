@@ -1,0 +1,268 @@
+//! [`UnitOfWork`]: commands to several aggregates, of different types, in one commit.
+//!
+//! ```text
+//! execute(&rooms, id, Hold { .. })           turns of all streams, in the order of their names
+//! execute(&reservations, id, Place { .. })     |
+//! .await  ---------------------------------->  v
+//!                       +--> for each command: load -> decide -> encode     a rejection or a failure ends the unit:
+//!   another writer      |                                      |            nothing is written
+//!   was faster: decide  |                                      v
+//!   all of it again     +----------------------------------- one commit
+//!                                                              |
+//!                                                              v
+//!                            for each command: fold, cache, snapshot -> (Executed<Room>, Executed<Reservation>)
+//! ```
+//!
+//! [`Execute`](super::Execute) is a unit of one command.
+
+mod commands;
+mod error;
+mod run;
+mod tuple;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub(super) use commands::{Commands, One};
+pub(super) use error::Stop;
+pub use error::{UnitError, UnitRejection};
+pub(super) use run::{Job, run};
+
+use crate::aggregate::repository::command_id::CommandId;
+use crate::aggregate::repository::options::{Demand, Options};
+use crate::aggregate::repository::{Repository, RetryPolicy};
+use crate::aggregate::{Aggregate, Command, Decide};
+use crate::model::{
+    Clock, Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, SystemClock, Timestamp, Version,
+};
+use crate::store::{EventStore, Query};
+use commands::Many;
+use tuple::{Last, Push};
+
+/// Commands to one or several aggregates that change together, in one commit, or not at all.
+///
+/// Add commands with [`execute`](Self::execute) and [`execute_all`](Self::execute_all), then `.await` the unit. The result has one
+/// element for each call, in their order: an [`Executed`](crate::Executed) for `execute`, a `Vec` of them for `execute_all`; a tuple
+/// where there were several calls (at most eight), the element itself where there was one.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
+/// # enum Moved { #[event(name = "in")] In(u64), #[event(name = "out")] Out(u64) }
+/// # use es_core::prelude::*;
+/// # #[derive(Clone, Debug, Aggregate)]
+/// # #[aggregate(category = "account", id = u64, event = Moved)]
+/// # struct Account { cents: u64 }
+/// # impl Evolve for Account {
+/// #     fn initial(_: &u64) -> Self { Self { cents: 100 } }
+/// #     fn evolve(&mut self, event: &Moved, _: &EventContext<'_>) {
+/// #         match event { Moved::In(cents) => self.cents += cents, Moved::Out(cents) => self.cents -= cents }
+/// #     }
+/// # }
+/// # #[derive(Clone)] struct Deposit { cents: u64 }
+/// # #[derive(Clone)] struct Withdraw { cents: u64 }
+/// # #[derive(Debug, thiserror::Error)] #[error("too little")] struct TooLittle;
+/// # impl Decide<Deposit> for Account {
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn decide(&self, command: Deposit, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+/// #         Ok(Moved::In(command.cents).into())
+/// #     }
+/// # }
+/// # impl Decide<Withdraw> for Account {
+/// #     type Rejection = TooLittle;
+/// #     fn decide(&self, command: Withdraw, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, TooLittle> {
+/// #         if self.cents < command.cents { return Err(TooLittle) }
+/// #         Ok(Moved::Out(command.cents).into())
+/// #     }
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// # use std::sync::Arc;
+/// # use es_core::store::memory::MemoryStore;
+/// use es_core::{UnitError, UnitOfWork, UnitRejection};
+///
+/// let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+/// let accounts = Repository::<Account>::new(Arc::clone(&store));
+/// let transfer = async |cents| {
+///     UnitOfWork::new(&store)
+///         .execute(&accounts, 1, Withdraw { cents })
+///         .execute(&accounts, 2, Deposit { cents })
+///         .await
+/// };
+/// let (from, to) = transfer(30).await?;
+/// assert_eq!((from.state.cents, to.state.cents), (70, 130));
+/// let rejected = transfer(71).await.expect_err("the first account has 70 cents");
+/// assert!(matches!(rejected, UnitError::Rejected { index: 0, rejection: UnitRejection::First(TooLittle) }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// - **All or nothing**: one [`Commit`](crate::Commit). Each aggregate must be unchanged between its load and the commit; otherwise
+///   *all* commands are decided again on the present states, as often as the retry policy allows.
+/// - **No deadlock**: commands in one process wait for their turns in the order of the names of the streams.
+/// - **One aggregate twice**: a later command is decided on the state after the earlier ones.
+/// - **One store**: all repositories and the unit must share the same `Arc<dyn EventStore>`.
+///
+/// Retry policy and clock are those of the first repository.
+#[must_use = "a unit of work does nothing until it is awaited"]
+pub struct UnitOfWork<'a, P = ()> {
+    store: &'a Arc<dyn EventStore>,
+    commands: P,
+    options: Options,
+    retry: Option<RetryPolicy>,
+    clock: Option<&'a dyn Clock>,
+}
+
+impl<P> fmt::Debug for UnitOfWork<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnitOfWork").field("store", &self.store).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<'a> UnitOfWork<'a> {
+    /// A unit of work on this store, without commands.
+    pub fn new(store: &'a Arc<dyn EventStore>) -> Self {
+        Self { store, commands: (), options: Options::default(), retry: None, clock: None }
+    }
+}
+
+impl<'a, P> UnitOfWork<'a, P> {
+    /// Adds a command to one aggregate.
+    pub fn execute<A, C: Command>(
+        self,
+        repository: &'a Repository<A>,
+        id: A::Id,
+        command: C,
+    ) -> UnitOfWork<'a, <P as Push<One<'a, A, C>>>::Output>
+    where
+        A: Decide<C>,
+        P: Push<One<'a, A, C>>,
+    {
+        self.push(repository, One::new(repository, id, command))
+    }
+
+    /// Adds commands of one type to aggregates of one type: any number.
+    pub fn execute_all<A, C: Command>(
+        self,
+        repository: &'a Repository<A>,
+        commands: impl IntoIterator<Item = (A::Id, C)>,
+    ) -> UnitOfWork<'a, <P as Push<Many<'a, A, C>>>::Output>
+    where
+        A: Decide<C>,
+        P: Push<Many<'a, A, C>>,
+    {
+        let commands = commands.into_iter().map(|(id, command)| One::new(repository, id, command));
+        self.push(repository, Many::new(commands.collect()))
+    }
+
+    fn push<A, N>(self, repository: &'a Repository<A>, commands: N) -> UnitOfWork<'a, P::Output>
+    where
+        P: Push<N>,
+    {
+        UnitOfWork {
+            store: self.store,
+            commands: self.commands.push(commands),
+            options: self.options,
+            retry: self.retry.or(Some(repository.retry)),
+            clock: self.clock.or(Some(&*repository.clock)),
+        }
+    }
+
+    /// Executes the unit at most once under this id: executed again, also after a restart, it returns its first results. A rejection
+    /// or a failure is not a result. The id must be unique for the aggregate of the first command.
+    pub fn with_id(mut self, id: CommandId) -> Self {
+        self.options.command_id = Some(id);
+        self
+    }
+
+    /// Sets the time in the domain at which all commands take effect; without it, the time of the call.
+    pub fn occurred_at(mut self, time: Timestamp) -> Self {
+        self.options.occurred_at = Some(time);
+        self
+    }
+
+    /// Sets the metadata of every event.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.options.metadata = metadata;
+        self
+    }
+
+    /// Executes the unit in this context instead of that of the running task.
+    pub fn in_context(mut self, context: Context) -> Self {
+        self.options.context = Some(context);
+        self
+    }
+
+    /// Executes the unit only if no event after the position `after` matches `query`, of the whole log for `None`; otherwise it fails
+    /// with a conflict and is not decided again.
+    ///
+    /// The condition is checked on this node: it is no condition over all nodes for aggregates whose level has not
+    /// [one order](OneOrder).
+    pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
+        self.options.conditions = self.options.conditions.unless(query, after);
+        self
+    }
+
+    /// Sets another retry policy than that of the first repository.
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+}
+
+/// Demands on the aggregate of the command that was added last, as it is stored before the unit.
+impl<P: Last> UnitOfWork<'_, P> {
+    /// Executes the unit only if the last event of the aggregate of the last command has this revision; otherwise it fails with a
+    /// conflict.
+    pub fn at_revision(self, revision: Revision) -> Self
+    where
+        P::Aggregate: Aggregate<Level: OneOrder>,
+    {
+        self.expecting(ExpectedRevision::Exact(revision))
+    }
+
+    /// Executes the unit only if the aggregate of the last command has this version; otherwise it fails with a conflict.
+    pub fn at_version(mut self, version: Version) -> Self {
+        *self.commands.demand() = Demand::Version(version);
+        self
+    }
+
+    /// Executes the unit only if the aggregate of the last command is as expected; otherwise it fails with a conflict.
+    pub fn expecting(mut self, expected: ExpectedRevision) -> Self
+    where
+        P::Aggregate: Aggregate<Level: OneOrder>,
+    {
+        *self.commands.demand() = Demand::Revision(expected);
+        self
+    }
+}
+
+impl<'a, P: Commands + 'a> IntoFuture for UnitOfWork<'a, P> {
+    type Output = Result<P::Results, UnitError<P::Rejection>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<P: Commands> UnitOfWork<'_, P> {
+    async fn run(self) -> Result<P::Results, UnitError<P::Rejection>> {
+        let mut targets = Vec::new();
+        self.commands.targets(&mut targets)?;
+        if let Some(index) = targets.iter().position(|target| !Arc::ptr_eq(target.store, self.store)) {
+            return Err(UnitError::OtherStore { index });
+        }
+        let now = || self.clock.map_or_else(|| SystemClock::new().now(), Clock::now);
+        let job = Job {
+            store: &**self.store,
+            targets,
+            time: self.options.occurred_at.unwrap_or_else(now),
+            options: &self.options,
+            retry: self.retry.unwrap_or_default(),
+        };
+        run(&self.commands, job).await.map_err(UnitError::from)
+    }
+}

@@ -1,0 +1,148 @@
+//! Tuples of commands, so that a unit of work of several calls has their results in a tuple.
+
+use crate::aggregate::Aggregate;
+use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
+use crate::aggregate::repository::error::InfrastructureError;
+use crate::aggregate::repository::options::Demand;
+use crate::aggregate::repository::plan::Draft;
+use crate::aggregate::repository::unit::commands::{Commands, Many, One, Target};
+use crate::aggregate::repository::unit::{Stop, UnitRejection};
+use crate::model::NameError;
+use crate::store::Committed;
+
+/// Commands to which more can be added.
+#[diagnostic::on_unimplemented(
+    message = "a unit of work takes at most eight calls of `execute` and `execute_all`",
+    label = "one call too many",
+    note = "put commands of one type to aggregates of one type into one `execute_all`"
+)]
+pub trait Push<N> {
+    /// All of them.
+    type Output;
+
+    /// Adds `next` at the end.
+    fn push(self, next: N) -> Self::Output;
+}
+
+/// Commands of which the last was added by `execute`.
+pub trait Last {
+    /// The aggregate of the last command.
+    type Aggregate: Aggregate;
+
+    /// What the last command demands.
+    fn demand(&mut self) -> &mut Demand;
+}
+
+impl<N> Push<N> for () {
+    type Output = N;
+
+    fn push(self, next: N) -> N {
+        next
+    }
+}
+
+impl<'a, A: Aggregate, C, N> Push<N> for One<'a, A, C> {
+    type Output = (Self, N);
+
+    fn push(self, next: N) -> Self::Output {
+        (self, next)
+    }
+}
+
+impl<'a, A: Aggregate, C, N> Push<N> for Many<'a, A, C> {
+    type Output = (Self, N);
+
+    fn push(self, next: N) -> Self::Output {
+        (self, next)
+    }
+}
+
+impl<A: Aggregate, C> Last for One<'_, A, C> {
+    type Aggregate = A;
+
+    fn demand(&mut self) -> &mut Demand {
+        &mut self.demand
+    }
+}
+
+/// Implements [`Push`] for a tuple.
+macro_rules! push {
+    ($($T:ident $name:ident),+) => {
+        impl<$($T,)+ N> Push<N> for ($($T,)+) {
+            type Output = ($($T,)+ N,);
+
+            fn push(self, next: N) -> Self::Output {
+                let ($($name,)+) = self;
+                ($($name,)+ next,)
+            }
+        }
+    };
+}
+
+/// Implements [`Commands`] and [`Last`] for a tuple. The last element stands first.
+macro_rules! tuple {
+    ($Z:ident $last:ident $wrap_last:ident; $($T:ident $name:ident $wrap:ident),+) => {
+        impl<$($T: Commands,)+ $Z: Commands> Commands for ($($T,)+ $Z) {
+            type Plans = ($($T::Plans,)+ $Z::Plans);
+            type Results = ($($T::Results,)+ $Z::Results);
+            type Rejection = UnitRejection<$($T::Rejection,)+ $Z::Rejection>;
+
+            fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError> {
+                let ($($name,)+ $last) = self;
+                $($name.targets(to)?;)+
+                $last.targets(to)
+            }
+
+            async fn plan(&self, draft: &mut Draft<'_>) -> Result<Self::Plans, Stop<Self::Rejection>> {
+                let ($($name,)+ $last) = self;
+                $(let $name = $name.plan(draft).await.map_err(|stop| stop.map(UnitRejection::$wrap))?;)+
+                let $last = $last.plan(draft).await.map_err(|stop| stop.map(UnitRejection::$wrap_last))?;
+                Ok(($($name,)+ $last))
+            }
+
+            fn complete(plans: Self::Plans, committed: &Committed) -> Result<Self::Results, InfrastructureError> {
+                let ($($name,)+ $last) = plans;
+                Ok(($($T::complete($name, committed)?,)+ $Z::complete($last, committed)?))
+            }
+
+            async fn first_results(
+                &self,
+                row: &ResultRow,
+                first: &mut (impl Iterator<Item = FirstResult> + Send),
+            ) -> Result<Self::Results, InfrastructureError> {
+                let ($($name,)+ $last) = self;
+                Ok(($($name.first_results(row, first).await?,)+ $last.first_results(row, first).await?))
+            }
+
+            fn forget(&self) {
+                let ($($name,)+ $last) = self;
+                $($name.forget();)+
+                $last.forget();
+            }
+        }
+
+        impl<$($T,)+ $Z: Last> Last for ($($T,)+ $Z) {
+            type Aggregate = $Z::Aggregate;
+
+            fn demand(&mut self) -> &mut Demand {
+                let (.., last) = self;
+                last.demand()
+            }
+        }
+    };
+}
+
+push!(A a, B b);
+push!(A a, B b, C c);
+push!(A a, B b, C c, D d);
+push!(A a, B b, C c, D d, E e);
+push!(A a, B b, C c, D d, E e, F f);
+push!(A a, B b, C c, D d, E e, F f, G g);
+
+tuple!(B b Second; A a First);
+tuple!(C c Third; A a First, B b Second);
+tuple!(D d Fourth; A a First, B b Second, C c Third);
+tuple!(E e Fifth; A a First, B b Second, C c Third, D d Fourth);
+tuple!(F f Sixth; A a First, B b Second, C c Third, D d Fourth, E e Fifth);
+tuple!(G g Seventh; A a First, B b Second, C c Third, D d Fourth, E e Fifth, F f Sixth);
+tuple!(H h Eighth; A a First, B b Second, C c Third, D d Fourth, E e Fifth, F f Sixth, G g Seventh);
