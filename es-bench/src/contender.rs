@@ -1,14 +1,14 @@
 //! The seam between workloads and contenders: what is asked ([`Append`], [`Selection`], [`Task`]) and who answers
 //! ([`Contender`], [`Opened`]).
 
-use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
 
-use crate::domain;
+use crate::domain::{self, Folded, Sample};
+use crate::failure::Failure;
 
 /// What a contender is to the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -80,17 +80,6 @@ pub struct Shape {
     pub event: usize,
 }
 
-/// One event to append.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// [`domain::ADDED`] or [`domain::REMOVED`].
-    pub event_type: &'static str,
-    /// JSON of a [`domain::Line`].
-    pub payload: Vec<u8>,
-    /// Its one tag.
-    pub tag: String,
-}
-
 /// One commit to append: events for one stream.
 #[derive(Debug, Clone)]
 pub struct Append {
@@ -115,36 +104,6 @@ pub enum Selection {
     Type(&'static str),
     /// Those with one tag.
     Tag(String),
-}
-
-/// What a stream was folded to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Folded {
-    /// How many events the stream has.
-    pub events: u64,
-    /// What they sum up to.
-    pub cents: u64,
-}
-
-impl Folded {
-    /// Decodes a payload and takes it in.
-    ///
-    /// # Errors
-    /// [`Failure`] when it is not the JSON of a line.
-    pub fn take(&mut self, event_type: &str, payload: &[u8]) -> Result<(), Failure> {
-        let line: domain::Line =
-            serde_json::from_slice(payload).map_err(|error| Failure::new("decode an event", error))?;
-        self.line(event_type, &line);
-        Ok(())
-    }
-
-    /// Takes a decoded event in.
-    pub fn line(&mut self, event_type: &str, line: &domain::Line) {
-        self.events += 1;
-        let sum = line.cents * u64::from(line.quantity);
-        self.cents =
-            if event_type == domain::ADDED { self.cents.wrapping_add(sum) } else { self.cents.wrapping_sub(sum) };
-    }
 }
 
 /// What a live subscriber has seen, and when.
@@ -276,25 +235,3 @@ pub trait Opened: Send + Sync {
         Ok(())
     }
 }
-
-/// Something that could not be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    action: String,
-    reason: String,
-}
-
-impl Failure {
-    /// The action in the infinitive, and why it failed.
-    pub fn new(action: impl Into<String>, reason: impl fmt::Display) -> Self {
-        Self { action: action.into(), reason: reason.to_string() }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not {}: {}", self.action, self.reason)
-    }
-}
-
-impl std::error::Error for Failure {}

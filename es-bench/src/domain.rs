@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::contender::{Folded, Sample};
+use crate::failure::Failure;
 
 /// The wire name of nine events in ten.
 pub const ADDED: &str = "line-added";
@@ -27,6 +27,17 @@ pub struct Line {
     pub cents: u64,
     /// Whatever fills the payload; its digits do not compress to nothing.
     pub note: String,
+}
+
+/// One event to append.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// [`ADDED`] or [`REMOVED`].
+    pub event_type: &'static str,
+    /// JSON of a [`Line`].
+    pub payload: Vec<u8>,
+    /// Its one tag.
+    pub tag: String,
 }
 
 /// How events get their tags.
@@ -86,6 +97,34 @@ pub fn number(payload: &[u8]) -> Option<u64> {
     let digits = payload.strip_prefix(b"{\"number\":")?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+/// What a stream was folded to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// How many events the stream has.
+    pub events: u64,
+    /// What they sum up to.
+    pub cents: u64,
+}
+
+impl Folded {
+    /// Decodes a payload and takes it in.
+    ///
+    /// # Errors
+    /// [`Failure`] when it is not the JSON of a line.
+    pub fn take(&mut self, event_type: &str, payload: &[u8]) -> Result<(), Failure> {
+        let line: Line = serde_json::from_slice(payload).map_err(|error| Failure::new("decode an event", error))?;
+        self.line(event_type, &line);
+        Ok(())
+    }
+
+    /// Takes a decoded event in.
+    pub fn line(&mut self, event_type: &str, line: &Line) {
+        self.events += 1;
+        let sum = line.cents * u64::from(line.quantity);
+        self.cents = if event_type == ADDED { self.cents.wrapping_add(sum) } else { self.cents.wrapping_sub(sum) };
+    }
 }
 
 /// The same events, typed.

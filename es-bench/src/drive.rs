@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::contender::{Append, Failure, Opened};
+use crate::contender::{Append, Opened};
 use crate::domain::{Tagging, sample};
+use crate::failure::Failure;
 
 /// How many writers do what.
 #[derive(Debug, Clone, Copy)]

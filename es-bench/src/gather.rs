@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use crate::contender::{Append, Failure};
+use crate::contender::Append;
+use crate::failure::Failure;
 
 /// What the gathering thread writes to.
 pub trait Engine: Send + 'static {

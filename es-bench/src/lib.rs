@@ -12,16 +12,19 @@
 //! little by itself: compare ratios.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod bench;
 mod cli;
 mod contender;
 pub mod domain;
 mod drive;
+mod failure;
 pub mod gather;
 mod limits;
 mod loans;
 mod machine;
 mod ours;
 mod profile;
+mod publish;
 mod report;
 pub mod rows;
 mod run;
@@ -31,9 +34,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use contender::{
-    Append, Contender, Durability, Failure, Folded, Opened, Role, Sample, Seen, Selection, Setup, Shape, Task,
-};
+pub use contender::{Append, Contender, Durability, Opened, Role, Seen, Selection, Setup, Shape, Task};
+pub use domain::{Folded, Sample};
+pub use failure::Failure;
 
 /// Parses the arguments and runs what they ask for, with the contenders of this crate and with these peers.
 #[must_use]

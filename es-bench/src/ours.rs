@@ -11,10 +11,9 @@ use es_core::{
 };
 use es_rocksdb::RocksDbStore;
 
-use crate::contender::{
-    Append, Contender, Durability, Failure, Folded, Opened, Role, Sample, Seen, Selection, Setup, Shape, Task,
-};
-use crate::domain::{self, AddLine, CATEGORY, Order, Tagging};
+use crate::contender::{Append, Contender, Durability, Opened, Role, Seen, Selection, Setup, Shape, Task};
+use crate::domain::{self, AddLine, CATEGORY, Folded, Order, Sample, Tagging};
+use crate::failure::Failure;
 
 pub(crate) const ES_ROCKSDB: &str = "es-rocksdb";
 pub(crate) const ES_MEMORY: &str = "es-memory";

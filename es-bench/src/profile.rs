@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use pprof::{ProfilerGuard, ProfilerGuardBuilder};
+use serde::{Deserialize, Serialize};
 
-use crate::contender::Failure;
-use crate::report::Used;
+use crate::failure::Failure;
 
 /// Samples per second of processor time; the kernel gives no more than its own tick.
 const FREQUENCY: i32 = 250;
@@ -38,6 +38,18 @@ const PARTS: &[(&str, &[&str])] = &[
     ("tasks and threads", &["tokio::", "std::sys::", "es_bench"]),
 ];
 const OTHER: &str = "other";
+
+/// Processor time of a part of the work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Used {
+    pub(crate) contender: String,
+    pub(crate) case: String,
+    pub(crate) part: String,
+    /// Of all that was used, from 0 to 1.
+    pub(crate) share: f64,
+    /// Microseconds of processor time per event.
+    pub(crate) per_event: f64,
+}
 
 /// A look at what uses the processor, from its start to its end.
 pub(crate) struct Sampler {

@@ -1,8 +1,9 @@
 //! Events as keys and values, for engines that are written directly: as many keys and as many bytes per event as es-rocksdb
 //! hands to RocksDB, with the same use (log, streams, and indexes by category, type, tag and id, and the head of a stream).
 
-use crate::contender::{Append, Failure, Folded, Selection, Shape};
-use crate::domain::{ADDED, REMOVED};
+use crate::contender::{Append, Selection, Shape};
+use crate::domain::{ADDED, Folded, REMOVED};
+use crate::failure::Failure;
 
 /// Bytes of a key: what it is for, and two numbers.
 pub const KEY: usize = 24;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use es_core::{CommitError, StoreError, StreamId};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
-use crate::answer::{count, quoted};
-use crate::import::BadLine;
+use crate::bad_line::BadLine;
+use crate::text::{count, quoted};
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]

@@ -11,11 +11,13 @@
 
 pub mod answer;
 pub mod args;
+pub mod bad_line;
 pub mod command;
 pub mod failure;
 pub mod import;
 pub mod line;
 pub mod progress;
+pub mod text;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};

@@ -6,7 +6,7 @@ use quote::quote;
 use syn::{Generics, Path, parse_quote};
 
 use crate::ast::{AggregateInput, EventInput};
-use crate::expand::{level, where_clause};
+use crate::generics::{level, where_clause};
 
 /// `Event` and `EventSamples` of nothing.
 pub(crate) fn event(input: &EventInput<'_>) -> TokenStream {

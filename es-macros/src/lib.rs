@@ -23,6 +23,7 @@ mod duration;
 mod expand;
 mod fallback;
 mod fingerprint;
+mod generics;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -91,7 +91,7 @@ pub(crate) fn read(folder: &Path) -> io::Result<Option<Mark>> {
 /// The file of an open store.
 #[derive(Debug)]
 pub(crate) struct MarkFile {
-    inner: Mutex<Inner>,
+    inner: Mutex<MarkState>,
     path: PathBuf,
     identity: Identity,
 }
@@ -118,7 +118,7 @@ impl Identity {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct MarkState {
     file: File,
     /// Whether the next mark goes into the second slot.
     is_second_next: bool,
@@ -137,7 +137,7 @@ impl MarkFile {
             file.write_all(&[0; SLOT_STEP + SLOT_LEN])?;
         }
         let identity = Identity::of(&file.metadata()?);
-        Ok(Self { inner: Mutex::new(Inner { file, is_second_next: false, has_failed: false }), path, identity })
+        Ok(Self { inner: Mutex::new(MarkState { file, is_second_next: false, has_failed: false }), path, identity })
     }
 
     /// Whether this very file still stands in the folder, by its path. It costs one look at a name that the system knows.
@@ -181,7 +181,7 @@ impl MarkFile {
     }
 }
 
-impl Inner {
+impl MarkState {
     fn write(&mut self, mark: Mark) -> io::Result<()> {
         let start = if self.is_second_next { SLOT_STEP as u64 } else { 0 };
         self.file.seek(SeekFrom::Start(start))?;

@@ -11,12 +11,12 @@ use crate::record;
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) commit: ValidCommit,
-    pub(crate) records: Records,
+    pub(crate) records: EncodedRecords,
 }
 
 /// The records of a commit, one behind the other.
 #[derive(Debug, Default)]
-pub(crate) struct Records {
+pub(crate) struct EncodedRecords {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -27,7 +27,7 @@ impl Draft {
     /// # Errors
     /// [`StoreError`]: an event could not be read back.
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
-        let mut records = Records { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
+        let mut records = EncodedRecords { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
         let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
         for (index, (stream, event)) in (0..).zip(commit.events()) {
             record::draft(stream, event, CommitPart { index, size }, &mut records.bytes)
@@ -38,7 +38,7 @@ impl Draft {
     }
 }
 
-impl Records {
+impl EncodedRecords {
     /// Completes the records of the events that the commit gave.
     pub(crate) fn number(&mut self, events: &[RecordedEvent]) {
         let mut start = 0;

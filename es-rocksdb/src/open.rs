@@ -38,11 +38,11 @@ pub(crate) struct Opened {
     pub(crate) created: Timestamp,
 }
 
-/// What is in a folder.
+/// What a directory contains.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nothing, or the beginnings of a store to which nothing was written yet.
-    Nothing,
+pub(crate) enum DirectoryState {
+    /// No files, or the first files of a store to which nothing was written yet.
+    Empty,
     /// A store.
     Store,
 }
@@ -57,10 +57,10 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
         Some(readable) => recovery::examine(&folder, mark, readable)?,
         None => false,
     };
-    if found == Found::Nothing && !options.create_if_missing {
+    if found == DirectoryState::Empty && !options.create_if_missing {
         return Err(OpenError::NoSuchFolder { folder });
     }
-    let (db, is_torn) = recovery::open_database(&folder, options, found == Found::Nothing, is_examined)?;
+    let (db, is_torn) = recovery::open_database(&folder, options, found == DirectoryState::Empty, is_examined)?;
     let database = Database::new(db, folder.clone());
     let (id, created) = identify(&database, &found, options)?;
     let in_log = |error| OpenError::of_store(&folder, "read the end of the log", error);
@@ -79,7 +79,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
 }
 
 /// What is in the folder, and whether it may be opened. Writes nothing.
-pub(crate) fn examine(folder: &Path) -> Result<Found, OpenError> {
+pub(crate) fn examine(folder: &Path) -> Result<DirectoryState, OpenError> {
     let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
     let (found, readable) = look_into(folder)?;
     if let Some(readable) = readable {
@@ -128,7 +128,7 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 
 /// What is in the folder and, where there is a database that can be read, the last of its changes that can be, wherever
 /// it stands. Writes nothing.
-pub(crate) fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError> {
+pub(crate) fn look_into(folder: &Path) -> Result<(DirectoryState, Option<u64>), OpenError> {
     let looked = |error| OpenError::io(folder, "look at the folder", error);
     if !folder.join("CURRENT").try_exists().map_err(looked)? {
         return inspect_files(folder).map(|found| (found, None));
@@ -142,7 +142,7 @@ pub(crate) fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError
     let missing = Cf::ALL.iter().map(|cf| cf.name()).find(|name| !families.iter().any(|family| family == name));
     match (format, missing, foreign) {
         (Format::Version(found), ..) if found > FORMAT_VERSION => Err(OpenError::newer(folder, found)),
-        (Format::Unwritten, _, None) => Ok((Found::Nothing, readable)),
+        (Format::Unwritten, _, None) => Ok((DirectoryState::Empty, readable)),
         (Format::Foreign, None, None) => {
             Err(OpenError::damaged(folder, "expected a format version in its description, found none"))
         }
@@ -157,7 +157,7 @@ pub(crate) fn look_into(folder: &Path) -> Result<(Found, Option<u64>), OpenError
             let expected = Cf::ALL.len();
             Err(OpenError::damaged(folder, format!("expected {expected} column families, found also {foreign}")))
         }
-        (Format::Version(_) | Format::Unclear, None, None) => Ok((Found::Store, readable)),
+        (Format::Version(_) | Format::Unclear, None, None) => Ok((DirectoryState::Store, readable)),
     }
 }
 
@@ -166,7 +166,7 @@ fn is_ours(family: &str) -> bool {
 }
 
 /// What is in a folder without a database: nothing; what a crash leaves while a database is created; something else.
-fn inspect_files(folder: &Path) -> Result<Found, OpenError> {
+fn inspect_files(folder: &Path) -> Result<DirectoryState, OpenError> {
     let looked = |error| OpenError::io(folder, "look at the folder", error);
     for entry in fs::read_dir(folder).map_err(looked)? {
         let entry = entry.map_err(looked)?;
@@ -184,7 +184,7 @@ fn inspect_files(folder: &Path) -> Result<Found, OpenError> {
             return Err(OpenError::not_a_store(folder, format!("other files, such as {name}")));
         }
     }
-    Ok(Found::Nothing)
+    Ok(DirectoryState::Empty)
 }
 
 /// What a database says of its format.
@@ -240,13 +240,17 @@ fn decode_format(folder: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
 }
 
 /// Reads who the store is; gives a new one its id.
-pub(crate) fn identify(database: &Database, found: &Found, options: &Options) -> Result<(Uuid, Timestamp), OpenError> {
+pub(crate) fn identify(
+    database: &Database,
+    found: &DirectoryState,
+    options: &Options,
+) -> Result<(Uuid, Timestamp), OpenError> {
     let folder = database.folder();
     let in_store = |error| OpenError::of_store(folder, "read the description of the store", error);
     let read = |key: &[u8]| -> Result<_, StoreError> {
         Ok(database.get(Cf::Meta, key, Tier::Any)?.map(|value| value.to_vec()))
     };
-    if *found == Found::Nothing && read(META_FORMAT).map_err(in_store)?.is_none() {
+    if *found == DirectoryState::Empty && read(META_FORMAT).map_err(in_store)?.is_none() {
         create(database, options)?;
     }
     let require = |key: &[u8]| {

@@ -1,6 +1,5 @@
 //! [`Options`]: what a user may choose; and, in one place, every option of RocksDB that matters for safety.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use es_core::model::{Clock, SystemClock};
@@ -8,10 +7,8 @@ use es_core::projection::Projection;
 use es_core::projection::inline::Inline;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, WriteOptions};
 
-use crate::error::OpenError;
 use crate::group::BatchLimits;
 use crate::schema::Cf;
-use crate::store::RocksDbStore;
 
 /// When a commit is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -24,7 +21,7 @@ pub enum Durability {
     /// or a crash of the machine: **acknowledged commits of the last moments (with Linux as it comes, about the last 30
     /// seconds) are lost then**, and the store may refuse to open with
     /// [`Damaged`](crate::OpenError::Damaged), because the system may have written a later page of the write-ahead log
-    /// before an earlier one. [`close`](RocksDbStore::close) waits for the disk. For tests, imports that can be
+    /// before an earlier one. [`close`](crate::RocksDbStore::close) waits for the disk. For tests, imports that can be
     /// repeated, and derived data.
     Buffered,
 }
@@ -33,7 +30,7 @@ pub enum Durability {
 ///
 /// Memory in use: about block cache + 2 × write buffer + queue + cached heads + tail, and what open reads hold (two batches each),
 /// however many events and streams there are; and a little for each stream and category that has a rule or was deleted.
-/// [`memory`](RocksDbStore::memory) says how much RocksDB takes of it. What the system counts as resident is more, because
+/// [`memory`](crate::RocksDbStore::memory) says how much RocksDB takes of it. What the system counts as resident is more, because
 /// glibc's allocator keeps what was freed, in up to eight arenas for each processor: a store that wrote 50 million events without pause had 120 MB in use and
 /// 730 MB resident. `MALLOC_ARENA_MAX=2` in the environment of the process about halved that, and cost some throughput.
 ///
@@ -192,14 +189,6 @@ impl Options {
     pub fn tail_bytes(mut self, bytes: usize) -> Self {
         self.tail_bytes = bytes;
         self
-    }
-
-    /// Opens the store in this folder. The same as [`RocksDbStore::open_with`].
-    ///
-    /// # Errors
-    /// [`OpenError`]; each variant says what to do.
-    pub async fn open(self, folder: impl AsRef<Path> + Send) -> Result<RocksDbStore, OpenError> {
-        RocksDbStore::open_with(folder, self).await
     }
 }
 

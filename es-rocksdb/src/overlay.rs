@@ -15,7 +15,7 @@ use lru::LruCache;
 
 use crate::database::{Database, Tier, place_of};
 use crate::postings;
-use crate::recent::{Known, RecentIds};
+use crate::recent::{KnownId, RecentIds};
 use crate::record::Decoder;
 use crate::retention::Operators;
 
@@ -172,9 +172,9 @@ impl LogView for BatchView<'_> {
             return Ok(Some(*position));
         }
         match self.recent.look_up(id) {
-            Known::At(position) => Ok(Some(position)),
-            Known::New => Ok(None),
-            Known::Nothing => Ok(self.database.position_of(id, Tier::Any)?),
+            KnownId::At(position) => Ok(Some(position)),
+            KnownId::New => Ok(None),
+            KnownId::Unknown => Ok(self.database.position_of(id, Tier::Any)?),
         }
     }
 

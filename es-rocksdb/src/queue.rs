@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use es_core::retention::is_reserved;
 use es_core::{CommitError, Committed};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -33,6 +34,27 @@ impl Weigh for Request {
     fn bytes(&self) -> usize {
         self.draft.commit.weight()
     }
+}
+
+/// Splits requests after each commit to a stream of retention, so that the commits after it are decided when its rules are in
+/// effect. Usually there is none, and one group.
+pub(crate) fn split_by_operator(requests: Vec<Request>) -> Vec<Vec<Request>> {
+    let is_operator = |request: &Request| request.draft.commit.events().iter().any(|(stream, _)| is_reserved(stream));
+    if !requests.iter().any(is_operator) {
+        return vec![requests];
+    }
+    let mut groups = vec![Vec::new()];
+    for request in requests {
+        let ends = is_operator(&request);
+        if let Some(group) = groups.last_mut() {
+            group.push(request);
+        }
+        if ends {
+            groups.push(Vec::new());
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
 }
 
 /// Where the answer to a commit will come from.

@@ -22,9 +22,9 @@ use crate::acknowledged;
 use crate::database::{Database, Tier, bad_name, item};
 use crate::error::OpenError;
 use crate::notify::Visible;
-use crate::open::{self, Found};
+use crate::open::{self, DirectoryState};
 use crate::options::{self, Options, ReadLimits};
-use crate::recovery::{self, Seen};
+use crate::recovery::{self, ExpectedLog};
 use crate::retention::Operators;
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
@@ -54,10 +54,10 @@ const LOG: &str = ".log";
 // shows some column families at an older moment than others, so that a log would be ahead of its heads.
 #[derive(Clone)]
 pub struct ReadOnlyStore {
-    inner: Arc<Inner>,
+    inner: Arc<ReadOnlyInner>,
 }
 
-struct Inner {
+struct ReadOnlyInner {
     shared: Arc<Shared>,
     read_batch: ReadLimits,
     folder: PathBuf,
@@ -205,7 +205,7 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     let survey = recovery::survey(folder)?;
     let (found, readable) = open::look_into(folder)?;
     let readable = readable.unwrap_or_default();
-    if found == Found::Nothing {
+    if found == DirectoryState::Empty {
         recovery::examine(folder, mark, readable)?;
         return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
     }
@@ -221,9 +221,9 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     let db = DB::open_cf_descriptors_read_only(&db_options, folder, options::families(&choices), false);
     let db = db.map_err(|error| OpenError::of_rocksdb(folder, "open the database for reading", error))?;
-    Seen { mark, readable, survey }.demand_of(folder, &db)?;
+    ExpectedLog { mark, readable, survey }.check(folder, &db)?;
     let database = Database::new(db, folder.to_owned());
-    let (id, created) = open::identify(&database, &Found::Store, &choices)?;
+    let (id, created) = open::identify(&database, &DirectoryState::Store, &choices)?;
     let end = open::end_of_log(&database);
     let end = end.map_err(|error| OpenError::of_store(folder, "read the end of the log", error))?;
     if let Some(mark) = mark {
@@ -234,7 +234,7 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     let visible = Visible::new(end.head, database.sequence());
     let (database, clock) = (Arc::new(database), choices.clock);
     let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, clock));
-    let inner = Inner { shared, read_batch, folder: folder.to_owned(), id, created, files, counts: db_options };
+    let inner = ReadOnlyInner { shared, read_batch, folder: folder.to_owned(), id, created, files, counts: db_options };
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }
 

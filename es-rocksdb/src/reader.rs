@@ -22,7 +22,7 @@ use crate::options::ReadLimits;
 /// tenths of a millisecond, less than whoever asked needs for what it does with them.
 const FIRST: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
-/// For how many events a batch has room from the beginning: growing a list of events moves what is in it.
+/// For how many events a batch reserves space from the beginning: growing a list of events moves what is in it.
 const FIRST_EVENTS: usize = 128;
 
 /// By how much the batches of a read grow, one after the other.
@@ -50,14 +50,14 @@ impl Pace {
 }
 
 /// What a batch may still hold.
-struct Room {
+struct BatchBudget {
     events: usize,
     bytes: usize,
     /// How many hidden events may be passed, so that a batch does not take long that finds nothing.
     hidden: usize,
 }
 
-impl Room {
+impl BatchBudget {
     /// Room for what a batch may hold and the read may still return.
     fn new(limits: ReadLimits, left: Option<u64>) -> Self {
         let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));

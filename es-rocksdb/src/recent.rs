@@ -31,13 +31,13 @@ pub(crate) struct RecentIds {
 
 /// What is known of an id without a look at the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum KnownId {
     /// It stands here.
     At(Position),
     /// It was never written.
     New,
     /// The index must be asked.
-    Nothing,
+    Unknown,
 }
 
 impl RecentIds {
@@ -64,11 +64,11 @@ impl RecentIds {
         Ok(Self::new(floor, CAPACITY))
     }
 
-    pub(crate) fn look_up(&self, id: EventId) -> Known {
+    pub(crate) fn look_up(&self, id: EventId) -> KnownId {
         if id <= self.floor || !is_ordered_by_time(id) {
-            return Known::Nothing;
+            return KnownId::Unknown;
         }
-        self.above.get(&id).map_or(Known::New, |position| Known::At(*position))
+        self.above.get(&id).map_or(KnownId::New, |position| KnownId::At(*position))
     }
 
     /// Remembers what was written. Every id that is written must come here.
@@ -114,9 +114,9 @@ mod tests {
             for (index, (number, is_ordered)) in ids.into_iter().enumerate() {
                 let id = id(number, if is_ordered { 7 } else { 4 });
                 match recent.look_up(id) {
-                    Known::At(position) => prop_assert_eq!(written.get(&id), Some(&position)),
-                    Known::New => prop_assert_eq!(written.get(&id), None),
-                    Known::Nothing => {}
+                    KnownId::At(position) => prop_assert_eq!(written.get(&id), Some(&position)),
+                    KnownId::New => prop_assert_eq!(written.get(&id), None),
+                    KnownId::Unknown => {}
                 }
                 let position = Position::new(index as u64 + 1).unwrap();
                 if let std::collections::hash_map::Entry::Vacant(new) = written.entry(id) {
@@ -132,10 +132,10 @@ mod tests {
     fn ids_that_come_in_the_order_of_time_are_always_known() {
         let mut recent = RecentIds::new(id(0, 7), 4);
         for number in 1..100 {
-            assert_eq!(recent.look_up(id(number, 7)), Known::New);
+            assert_eq!(recent.look_up(id(number, 7)), KnownId::New);
             recent.remember(id(number, 7), Position::FIRST);
-            assert_eq!(recent.look_up(id(number, 7)), Known::At(Position::FIRST));
+            assert_eq!(recent.look_up(id(number, 7)), KnownId::At(Position::FIRST));
         }
-        assert_eq!(recent.look_up(id(95, 7)), Known::Nothing);
+        assert_eq!(recent.look_up(id(95, 7)), KnownId::Unknown);
     }
 }

@@ -49,7 +49,7 @@ use crate::database::{Database, Tier, decode_in, place_in, place_of};
 use crate::error::OpenError;
 use crate::key;
 use crate::log_file;
-use crate::log_file::batches::{self, Survey};
+use crate::log_file::batches::{self, WalSurvey};
 use crate::options::{self, Options};
 use crate::record::Decoder;
 use crate::schema::Cf;
@@ -87,7 +87,7 @@ pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Resul
         }
         Err(error) => return Err(OpenError::of_rocksdb(folder, "read the write-ahead log", error)),
     };
-    Seen { mark, readable, survey }.demand_of(folder, &db)?;
+    ExpectedLog { mark, readable, survey }.check(folder, &db)?;
     Ok(true)
 }
 
@@ -95,25 +95,25 @@ pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Resul
 ///
 /// # Errors
 /// [`OpenError::Io`].
-pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
+pub(crate) fn survey(folder: &Path) -> Result<WalSurvey, OpenError> {
     batches::survey(folder).map_err(|error| OpenError::io(folder, "look at the write-ahead log", error))
 }
 
 /// What was seen of a store before it was opened, of which nothing may be missing then.
-pub(crate) struct Seen {
+pub(crate) struct ExpectedLog {
     /// Up to where commits were acknowledged, as far as that is known.
     pub(crate) mark: Option<Mark>,
     /// The last change that RocksDB can read, wherever it stands.
     pub(crate) readable: u64,
-    pub(crate) survey: Survey,
+    pub(crate) survey: WalSurvey,
 }
 
-impl Seen {
+impl ExpectedLog {
     /// Refuses a database that was opened up to the first change that cannot be read, where that loses anything.
     ///
     /// # Errors
     /// [`OpenError::Damaged`] with what is lost, as far as it is known.
-    pub(crate) fn demand_of(&self, folder: &Path, db: &DB) -> Result<(), OpenError> {
+    pub(crate) fn check(&self, folder: &Path, db: &DB) -> Result<(), OpenError> {
         let (Self { mark, readable, survey }, whole) = (self, db.latest_sequence_number());
         if whole < *readable {
             return Err(OpenError::damaged(folder, describe_hole(folder)));
@@ -145,7 +145,7 @@ pub(crate) fn needed_log(db: &DB) -> u64 {
 }
 
 /// What is lost behind a record that cannot be read, where RocksDB does not look.
-fn describe_cut(survey: &Survey, whole: u64) -> String {
+fn describe_cut(survey: &WalSurvey, whole: u64) -> String {
     let place = survey.hole().map_or_else(String::new, |(file, at)| format!(" (at byte {at} of {file})"));
     let (first, last) = (whole.saturating_add(1), survey.last());
     format!(

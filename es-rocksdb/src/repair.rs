@@ -31,10 +31,10 @@ use uuid::Uuid;
 
 use crate::acknowledged;
 use crate::error::OpenError;
-use crate::open::{self, Found};
+use crate::open::{self, DirectoryState};
 use crate::read_only;
 use crate::verify::{Damage, Progress, Verification};
-use records::{Sources, Survey};
+use records::{Salvage, Sources};
 use scratch::Scratch;
 
 /// Why there is no repaired store. The damaged one is as it was, and nothing is left in the target.
@@ -196,7 +196,7 @@ pub struct Salvage {
     folder: PathBuf,
     report: Report,
     // ORDER: the databases are closed before the scratch folder under them is removed.
-    found: Option<(Sources, Survey)>,
+    found: Option<(Sources, Salvage)>,
     _scratch: Option<Scratch>,
 }
 
@@ -274,8 +274,8 @@ impl Salvage {
 /// Finds out whether anything is damaged, as opening and verifying do.
 fn diagnose(folder: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
     let opened = open::examine(folder).and_then(|found| match found {
-        Found::Store => read_only::open_patiently(folder),
-        Found::Nothing => Err(OpenError::NoSuchFolder { folder: folder.to_owned() }),
+        DirectoryState::Store => read_only::open_patiently(folder),
+        DirectoryState::Empty => Err(OpenError::NoSuchFolder { folder: folder.to_owned() }),
     });
     let verified = match opened {
         Ok(store) => store.verify(progress),

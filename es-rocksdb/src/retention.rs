@@ -11,7 +11,6 @@ use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp
 
 use crate::database::{Database, Fault, Tier, bad_key, decode_in, item};
 use crate::key;
-use crate::queue::Request;
 use crate::record::Decoder;
 use crate::schema::{Cf, META_FIRST, META_SCAVENGED};
 use crate::sync::{AtomicBool, PoisonError, RwLock};
@@ -84,27 +83,6 @@ pub(crate) fn said_up_to(database: &Database, position: Option<Position>) -> Res
         postings.next();
     }
     Ok(said)
-}
-
-/// Sets the commits of operators apart: each is the last of its group, so that what is behind it is decided when it counts.
-/// Almost always there is none, and one group.
-pub(crate) fn apart(requests: Vec<Request>) -> Vec<Vec<Request>> {
-    let is_operator = |request: &Request| request.draft.commit.events().iter().any(|(stream, _)| is_reserved(stream));
-    if !requests.iter().any(is_operator) {
-        return vec![requests];
-    }
-    let mut groups = vec![Vec::new()];
-    for request in requests {
-        let ends = is_operator(&request);
-        if let Some(group) = groups.last_mut() {
-            group.push(request);
-        }
-        if ends {
-            groups.push(Vec::new());
-        }
-    }
-    groups.retain(|group| !group.is_empty());
-    groups
 }
 
 /// The key in [`Cf::Meta`] under which the first revision of a stream stands that was not removed.
@@ -208,12 +186,12 @@ pub(crate) struct Lens<'a> {
     operators: &'a Operators,
     now: Timestamp,
     head: Position,
-    known: HashMap<StreamId, Known>,
+    known: HashMap<StreamId, KnownStream>,
 }
 
 /// What holds for a stream, and its last revision, as far as that counts.
 #[derive(Clone, Copy)]
-struct Known {
+struct KnownStream {
     retention: StreamRetention,
     last: Option<Revision>,
 }
@@ -245,7 +223,7 @@ impl<'a> Lens<'a> {
                     true => None,
                     false => database.last_up_to(&event.stream, self.head, tier)?,
                 };
-                *self.known.entry(event.stream.clone()).or_insert(Known { retention, last })
+                *self.known.entry(event.stream.clone()).or_insert(KnownStream { retention, last })
             }
         };
         Ok(known.retention.shows(event.revision, event.recorded_at, known.last, self.now))

@@ -74,6 +74,16 @@ struct Inner {
     created: Timestamp,
 }
 
+impl Options {
+    /// Opens the store in this directory. The same as [`RocksDbStore::open_with`].
+    ///
+    /// # Errors
+    /// As [`RocksDbStore::open_with`].
+    pub async fn open(self, directory: impl AsRef<Path> + Send) -> Result<RocksDbStore, OpenError> {
+        RocksDbStore::open_with(directory, self).await
+    }
+}
+
 impl RocksDbStore {
     /// Opens the store in this folder as [`Options::new`] says; creates it where there is none.
     ///

@@ -24,13 +24,13 @@ use tokio::sync::oneshot;
 
 use crate::acknowledged::{Mark, MarkFile};
 use crate::database::Database;
-use crate::draft::{Draft, Records};
+use crate::draft::{Draft, EncodedRecords};
 use crate::group::Turn;
 use crate::key;
 use crate::overlay::{BatchView, KnownHeads, LogEnd, Overlay};
-use crate::queue::{Queue, Request};
+use crate::queue::{Queue, Request, split_by_operator};
 use crate::recent::RecentIds;
-use crate::retention::{apart, first_key};
+use crate::retention::first_key;
 use crate::schema::{Cf, FORMAT_VERSION, META_FORMAT};
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -84,7 +84,7 @@ enum Answer {
 struct Pending {
     overlay: Overlay,
     /// The records of what the overlay has committed.
-    records: Vec<Records>,
+    records: Vec<EncodedRecords>,
     answers: Vec<(Asker, Answer)>,
     /// How many commits of the batch change anything.
     changing: u64,
@@ -98,7 +98,7 @@ impl Writer {
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
-        for group in apart(requests) {
+        for group in split_by_operator(requests) {
             self.serve_group(group);
         }
     }
@@ -204,7 +204,8 @@ impl Writer {
             self.mark.raise(Mark { sequence, head: self.end.head });
         }
         // ORDER: the tail before the head, so that whoever is told of an event finds it there.
-        let fallen = self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(Records::bytes).sum());
+        let fallen =
+            self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(EncodedRecords::bytes).sum());
         self.shared.visible.publish(self.end.head, sequence);
         fallen
     }
@@ -228,9 +229,9 @@ fn answer(answers: Vec<(Asker, Answer)>, mut committed: IntoIter<Committed>) {
 }
 
 /// Everything that a batch changes, in every family, as one write.
-fn write_batch(database: &Database, overlay: &Overlay, records: &[Records]) -> Result<WriteBatch, StoreError> {
+fn write_batch(database: &Database, overlay: &Overlay, records: &[EncodedRecords]) -> Result<WriteBatch, StoreError> {
     let [log, streams, heads, ids, categories, types, tags, keys, rows] = families(database)?;
-    let bytes: usize = records.iter().map(Records::bytes).sum();
+    let bytes: usize = records.iter().map(EncodedRecords::bytes).sum();
     let mut batch = WriteBatch::with_capacity_bytes(bytes.saturating_mul(2).saturating_add(4096));
     if overlay.events().any(|event| event.is_removed() || is_reserved(&event.stream)) {
         batch.put_cf(database.family(Cf::Meta)?, META_FORMAT, FORMAT_VERSION.to_be_bytes());
@@ -238,7 +239,7 @@ fn write_batch(database: &Database, overlay: &Overlay, records: &[Records]) -> R
     for (stream, first) in &overlay.firsts {
         batch.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
     }
-    for (event, record) in overlay.events().zip(records.iter().flat_map(Records::iter)) {
+    for (event, record) in overlay.events().zip(records.iter().flat_map(EncodedRecords::iter)) {
         let position = event.position;
         batch.put_cf(log, key::position(position), record);
         if event.is_removed() {

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use es_rocksdb::Durability;
-use es_tests::crash::{Contents, History, Random, Refusal, Run, look_at_all, number, read_all, seed};
+use es_tests::crash::{Contents, History, Random, Run, StoreRefusal, look_at_all, number, read_all, seed};
 use tempfile::TempDir;
 
 /// What stands in the names of the files, and what they are.
@@ -115,14 +115,14 @@ fn flip(filled: &Filled, file: &Path, at: u64, bit: u64) -> Result<&'static str,
 fn outcome(
     copy: &Arc<TempDir>,
     history: &History,
-    read: fn(&Path, &History) -> Result<Contents, Refusal>,
+    read: fn(&Path, &History) -> Result<Contents, StoreRefusal>,
 ) -> Result<&'static str, String> {
     let (told, outcome) = mpsc::channel();
     let (copy, history) = (Arc::clone(copy), history.clone());
     thread::spawn(move || {
         let outcome = match read(copy.path(), &history) {
-            Err(Refusal::Open(_)) => Ok("refused to open"),
-            Err(Refusal::Read(_)) => Ok("refused to read"),
+            Err(StoreRefusal::Open(_)) => Ok("refused to open"),
+            Err(StoreRefusal::Read(_)) => Ok("refused to read"),
             Ok(contents) => history.clone().check(&contents).map(|()| NOTHING_LOST),
         };
         let _ = told.send(outcome);

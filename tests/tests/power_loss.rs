@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use es_rocksdb::{Durability, OpenError, Salvage};
 use es_tests::crash::power::Loss;
-use es_tests::crash::{History, Power, Random, Refusal, Run, look_at_all, number, read_all, seed};
+use es_tests::crash::{History, Power, Random, Run, StoreRefusal, look_at_all, number, read_all, seed};
 
 /// How many children go on in one folder, so that the cost of reading everything stays bounded.
 const PER_FOLDER: u32 = 10;
@@ -59,7 +59,7 @@ impl Folder<'_> {
         self.took += u64::from(self.power.fail(self.store, loss, random).expect("the power fails") > 0);
         let looked = look_at_all(self.store, &self.history);
         match read_all(self.store, &self.history) {
-            Err(Refusal::Open(error @ OpenError::Damaged { .. })) => match self.repair() {
+            Err(StoreRefusal::Open(error @ OpenError::Damaged { .. })) => match self.repair() {
                 Ok(()) => Outcome::Refused(error.to_string()),
                 Err(found) => Outcome::Lost(format!("lost also behind a repair: {found}; it was refused: {error}")),
             },
@@ -67,7 +67,9 @@ impl Folder<'_> {
             Ok(contents) => match self.history.check(&contents) {
                 // NOTE: a torn end is normal, and no damage to who only looks either; who finds no store makes none.
                 Ok(()) => match looked {
-                    Err(Refusal::Open(OpenError::NoSuchFolder { .. })) if contents.log.is_empty() => Outcome::Whole,
+                    Err(StoreRefusal::Open(OpenError::NoSuchFolder { .. })) if contents.log.is_empty() => {
+                        Outcome::Whole
+                    }
                     Err(error) => Outcome::Lost(format!("who only looks: {error}")),
                     Ok(_) => Outcome::Whole,
                 },

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
 
-use crate::contender::{Append, Contender, Durability, Failure, Folded, Opened, Role, Selection, Setup, Shape, Task};
+use crate::contender::{Append, Contender, Durability, Opened, Role, Selection, Setup, Shape, Task};
+use crate::domain::Folded;
+use crate::failure::Failure;
 use crate::gather::{Engine, Gather};
 use crate::rows::{self, Each, Key, KeyValue};
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use crate::contender::{Append, Contender, Durability, Failure, Opened, Role, Setup, Shape, Task};
+use crate::contender::{Append, Contender, Durability, Opened, Role, Setup, Shape, Task};
+use crate::failure::Failure;
 use crate::gather::{Engine, Gather};
 
 pub(crate) const BARE_FILE: &str = "bare-file";

@@ -8,7 +8,7 @@ use es_core::{Commit, EncodedEvent, Event, EventStore, NewEvent, StreamId};
 use flate2::read::GzDecoder;
 
 use super::{LoanEvent, Step};
-use crate::contender::Failure;
+use crate::failure::Failure;
 
 /// How many events the real log has.
 pub(crate) const REAL: usize = 262_200;
@@ -18,7 +18,7 @@ const PER_COMMIT: usize = 512;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
-struct Line {
+struct LoanLine {
     case: String,
     at: DateTime<Utc>,
     event: LoanEvent,
@@ -27,7 +27,7 @@ struct Line {
 /// Events to be imported.
 #[derive(Debug)]
 pub(crate) struct Log {
-    lines: Vec<Line>,
+    lines: Vec<LoanLine>,
     is_real: bool,
 }
 
@@ -57,7 +57,7 @@ impl Log {
             let at = DateTime::parse_from_rfc3339(field(0)).map_err(|error| failed(&error))?.to_utc();
             let amount = field(5).parse().map_err(|error| failed(&error))?;
             let [case, activity, transition, resource] = [1, 2, 3, 4].map(|column| field(column).to_owned());
-            lines.push(Line { case, at, event: event(Step { activity, transition, resource, amount }) });
+            lines.push(LoanLine { case, at, event: event(Step { activity, transition, resource, amount }) });
         }
         Ok(Self { lines, is_real: true })
     }
@@ -79,7 +79,7 @@ impl Log {
                 resource: format!("{}", 10_000 + case % 69),
                 amount: 1000 * (1 + case as u64 % 50),
             };
-            Line { case: format!("{}", 170_000 + case), at, event: event(step) }
+            LoanLine { case: format!("{}", 170_000 + case), at, event: event(step) }
         };
         Self { lines: (0..events).map(line).collect(), is_real: false }
     }
@@ -105,7 +105,7 @@ impl Log {
         let failed = |error: &dyn std::fmt::Display| Failure::new("import the loan log", error);
         for lines in self.lines.chunks(PER_COMMIT) {
             let mut commit = Commit::new();
-            for Line { case, at, event } in lines {
+            for LoanLine { case, at, event } in lines {
                 let stream = StreamId::of("loan", case).map_err(|error| failed(&error))?;
                 let encoded = event.encode().map_err(|error| failed(&error))?;
                 commit = commit.append(stream, recorded(encoded).occurred_at(*at));
@@ -139,7 +139,7 @@ mod tests {
                     2011-10-01T00:39:00.000+02:00,173688,W_Nabellen offertes,START,,20000\n";
         let log = Log::parse(text.as_bytes(), 10).unwrap();
         assert_eq!((log.len(), log.is_real), (2, true));
-        let Line { case, at, event } = &log.lines[0];
+        let LoanLine { case, at, event } = &log.lines[0];
         assert_eq!((case.as_str(), at.to_rfc3339().as_str()), ("173688", "2011-09-30T22:38:44.546+00:00"));
         assert!(matches!(event, LoanEvent::Application(step) if step.amount == 20_000 && step.resource == "112"));
         assert!(matches!(&log.lines[1].event, LoanEvent::Work(step) if step.resource.is_empty()));
@@ -152,7 +152,7 @@ mod tests {
     fn made_events_have_the_shape_of_the_log() {
         let log = Log::made(REAL);
         let distinct =
-            |of: fn(&Line) -> String| log.lines.iter().map(of).collect::<std::collections::BTreeSet<_>>().len();
+            |of: fn(&LoanLine) -> String| log.lines.iter().map(of).collect::<std::collections::BTreeSet<_>>().len();
         assert!((13_000..15_000).contains(&distinct(|line| line.case.clone())));
         assert!((150..180).contains(&distinct(|line| line.at.date_naive().to_string())));
         assert_eq!(distinct(|line| line.event.step().activity.clone()), 23);

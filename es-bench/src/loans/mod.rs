@@ -1,4 +1,4 @@
-//! The log of a bank's loan applications: its events, a [projection](Loans) of them, and the [same in memory](Folded).
+//! The log of a bank's loan applications: its events, a [projection](Loans) of them, and the [same in memory](FoldedLoans).
 
 mod log;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use log::{Log, REAL};
 
-use crate::contender::Failure;
+use crate::failure::Failure;
 
 /// The content of all kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,12 +108,12 @@ impl Projection for Loans {
 
 /// What the projection is to show.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Folded {
+pub(crate) struct FoldedLoans {
     applications: BTreeMap<String, Application>,
     by_day: BTreeMap<DayAndActivity, u64>,
 }
 
-impl Folded {
+impl FoldedLoans {
     /// Reads the log, decodes and folds it, and makes nothing durable: what a projection cannot be faster than.
     pub(crate) async fn of_log(store: &dyn EventStore, projection: Loans) -> Result<Self, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::new("fold the log", error);
@@ -189,17 +189,17 @@ mod tests {
         let log = Log::made(500);
         log.import(&*store).await.unwrap();
         let counts = Loans { counts: true };
-        let folded = Folded::of_log(&*store, counts).await.unwrap();
+        let folded = FoldedLoans::of_log(&*store, counts).await.unwrap();
         let live = Live::fold(Arc::clone(&store), counts, LiveEvents::All).await.unwrap();
         let applications = live.view(&APPLICATIONS).scan().limit(1000).read().into_iter().collect();
         let mut shown =
-            Folded { applications, by_day: live.view(&BY_DAY).scan().limit(1000).read().into_iter().collect() };
+            FoldedLoans { applications, by_day: live.view(&BY_DAY).scan().limit(1000).read().into_iter().collect() };
         assert_eq!(shown.by_day.values().sum::<u64>(), 500);
         assert_eq!(shown.applications.values().map(|application| application.steps).sum::<u64>(), 500);
         folded.check(&shown).unwrap();
         shown.applications.first_entry().unwrap().get_mut().steps += 1;
         assert!(folded.check(&shown).unwrap_err().to_string().contains("loan-"));
-        let without = Folded::of_log(&*store, Loans { counts: false }).await.unwrap();
+        let without = FoldedLoans::of_log(&*store, Loans { counts: false }).await.unwrap();
         assert!(without.by_day.is_empty() && without.applications == folded.applications);
     }
 }

@@ -1,18 +1,13 @@
-//! What was measured ([`Report`]), and what is made of it: medians and ratios ([`stats`]), verdicts on the goals ([`goals`]),
-//! tables ([`table`]), a chart ([`chart`]) and the section of the README ([`readme`]). JSON is the report itself, so that an
-//! earlier run can be reported again.
+//! The results of a run: [`Report`], with medians and ratios ([`stats`]). JSON is the report itself, so that an earlier run can
+//! be published again.
 
-pub(crate) mod chart;
-pub(crate) mod goals;
-pub(crate) mod readme;
 pub(crate) mod stats;
-pub(crate) mod table;
 
 use serde::{Deserialize, Serialize};
 
 use crate::contender::Role;
 use crate::machine::Machine;
-use goals::Verdict;
+use crate::profile::Used;
 use stats::{Spread, Unit};
 
 /// A run.
@@ -64,16 +59,17 @@ pub(crate) struct NotRun {
     pub(crate) reason: String,
 }
 
-/// Processor time of a part of the work.
+/// What a run says of a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Used {
-    pub(crate) contender: String,
-    pub(crate) case: String,
-    pub(crate) part: String,
-    /// Of all that was used, from 0 to 1.
-    pub(crate) share: f64,
-    /// Microseconds of processor time per event.
-    pub(crate) per_event: f64,
+pub(crate) struct Verdict {
+    pub(crate) goal: String,
+    /// What was wanted, as text: `at least 0.90`.
+    pub(crate) wanted: String,
+    /// What was found; nothing where it was not measured.
+    pub(crate) found: Option<f64>,
+    pub(crate) met: Option<bool>,
+    /// By how much it was missed, and why.
+    pub(crate) missed: Option<String>,
 }
 
 impl Report {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Workload;
-use crate::contender::{Contender, Durability, Failure, Task};
+use crate::bench::Bench;
+use crate::contender::{Contender, Durability, Task};
 use crate::domain::Tagging;
 use crate::drive::{self, Stop, Writers};
+use crate::failure::Failure;
 use crate::ours::ES_ROCKSDB;
 use crate::profile::Sampler;
 use crate::report::stats::Unit;
-use crate::run::Bench;
 
 pub(crate) const APPEND: &str = "append";
 

@@ -13,12 +13,13 @@ use es_rocksdb::{Durability, Options, RocksDbStore};
 use tempfile::TempDir;
 
 use super::Workload;
-use crate::contender::{Failure, Task};
-use crate::loans::{Folded, Loans, Log};
+use crate::bench::Bench;
+use crate::contender::Task;
+use crate::failure::Failure;
+use crate::loans::{FoldedLoans, Loans, Log};
 use crate::ours::ES_ROCKSDB;
 use crate::profile::Sampler;
 use crate::report::stats::Unit;
-use crate::run::Bench;
 
 pub(crate) const CATCH_UP: &str = "catch-up";
 /// What stands among the contenders: reading, decoding, and folding into maps.
@@ -52,7 +53,7 @@ impl Case {
 /// A fold, how long it took, and what it came to.
 struct Fold {
     projection: Loans,
-    folded: Folded,
+    folded: FoldedLoans,
     took: Duration,
 }
 
@@ -139,7 +140,7 @@ async fn fold(imported: &Path) -> Result<Vec<Fold>, Failure> {
     for counts in [true, false] {
         let projection = Loans { counts };
         let started = Instant::now();
-        let folded = Folded::of_log(&store, projection).await?;
+        let folded = FoldedLoans::of_log(&store, projection).await?;
         folds.push(Fold { projection, folded, took: started.elapsed() });
     }
     close(store).await?;
@@ -152,7 +153,7 @@ async fn build(
     imported: &Path,
     case: Case,
     events: usize,
-    expected: &Folded,
+    expected: &FoldedLoans,
     sampled: bool,
 ) -> Result<Duration, Failure> {
     let folder = twin(bench, imported)?;
@@ -173,7 +174,7 @@ async fn build(
         bench.report.profile.extend(sampler.end(ES_ROCKSDB, &name, events as u64)?);
     }
     running.shutdown(PATIENCE).await.map_err(|error| Failure::new("end a projection", error))?;
-    expected.check(&Folded::of_views(shared).await?)?;
+    expected.check(&FoldedLoans::of_views(shared).await?)?;
     bench.say(CATCH_UP, &format!("{}: {} rows in {took:.2?}", case.name(), expected.rows()));
     close(store).await?;
     Ok(took)

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::Workload;
-use crate::contender::{Contender, Durability, Failure, Opened, Task};
+use crate::bench::Bench;
+use crate::contender::{Contender, Durability, Opened, Task};
 use crate::domain::Tagging;
 use crate::drive::{self, Stop, Writers};
+use crate::failure::Failure;
 use crate::profile;
 use crate::report::stats::Unit;
-use crate::run::Bench;
 
 pub(crate) const FOOTPRINT: &str = "footprint";
 

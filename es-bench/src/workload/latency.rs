@@ -12,11 +12,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Workload;
-use crate::contender::{Contender, Durability, Failure, Opened, Seen, Task};
+use crate::bench::Bench;
+use crate::contender::{Contender, Durability, Opened, Seen, Task};
 use crate::domain::{Tagging, sample};
+use crate::failure::Failure;
 use crate::limits::file;
 use crate::report::stats::{Unit, percentile};
-use crate::run::Bench;
 
 pub(crate) const LATENCY: &str = "latency";
 pub(crate) const P50: &str = "p50";

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::contender::{Append, Contender, Durability, Failure, Opened, Selection, Task};
+use crate::bench::{Bench, Shelf};
+use crate::contender::{Append, Contender, Durability, Opened, Selection, Task};
 use crate::domain::{Tagging, sample};
-use crate::run::Bench;
+use crate::failure::Failure;
 
 /// How long streams are; there are as many of each length.
 pub(crate) const LENGTHS: [u64; 3] = [10, 100, 1000];
@@ -15,13 +16,6 @@ pub(crate) const TAGS: u64 = 100;
 const WRITERS: usize = 16;
 /// How many events a commit has while the library is written.
 const PER_COMMIT: u64 = 100;
-
-/// A contender with the library in it.
-#[derive(Clone)]
-pub(crate) struct Shelf {
-    pub(crate) who: Arc<dyn Contender>,
-    pub(crate) opened: Arc<dyn Opened>,
-}
 
 /// The number of the n-th stream of this length.
 pub(crate) fn stream(streams: u64, length: usize, nth: u64) -> u64 {

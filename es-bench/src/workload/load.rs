@@ -7,11 +7,12 @@ use async_trait::async_trait;
 
 use super::Workload;
 use super::library::{self, LENGTHS};
-use crate::contender::{Failure, Opened, Task};
+use crate::bench::Bench;
+use crate::contender::{Opened, Task};
+use crate::failure::Failure;
 use crate::ours::ES_ROCKSDB;
 use crate::profile::Sampler;
 use crate::report::stats::{Unit, median, number};
-use crate::run::Bench;
 
 pub(crate) const LOAD: &str = "load";
 

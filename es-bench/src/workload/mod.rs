@@ -13,10 +13,9 @@ pub(crate) mod volume;
 
 use async_trait::async_trait;
 
-pub(crate) use library::Shelf;
-
-use crate::contender::{Failure, Task};
-use crate::run::Bench;
+use crate::bench::Bench;
+use crate::contender::Task;
+use crate::failure::Failure;
 
 /// Something that contenders are asked to do.
 #[async_trait]

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 
 use super::Workload;
 use super::library::{self, TAGS};
-use crate::contender::{Failure, Opened, Selection, Task};
+use crate::bench::Bench;
+use crate::contender::{Opened, Selection, Task};
 use crate::domain::{REMOVED, Tagging};
+use crate::failure::Failure;
 use crate::ours::ES_ROCKSDB;
 use crate::profile::Sampler;
 use crate::report::stats::Unit;
-use crate::run::Bench;
 
 pub(crate) const READ: &str = "read";
 pub(crate) const WHOLE: &str = "whole log";

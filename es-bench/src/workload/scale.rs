@@ -13,14 +13,15 @@ use async_trait::async_trait;
 
 use super::Workload;
 use super::footprint::bytes_below;
-use crate::contender::{Contender, Durability, Failure, Opened, Selection, Task};
+use crate::bench::Bench;
+use crate::contender::{Contender, Durability, Opened, Selection, Task};
 use crate::domain::Tagging;
 use crate::drive::{self, Stop, Writers};
+use crate::failure::Failure;
 use crate::ours::{ES_ROCKSDB, EsRocksDb};
 use crate::profile;
 use crate::report::Report;
 use crate::report::stats::{Unit, median};
-use crate::run::Bench;
 
 pub(crate) const SCALE: &str = "scale";
 
@@ -41,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 pub(crate) struct Scale;
 
 /// The store while it grows.
-struct Growing {
+struct GrowingStore {
     opened: Arc<dyn Opened>,
     /// How many events there are, and in the long stream.
     events: u64,
@@ -92,7 +93,7 @@ impl Workload for Scale {
         let folder = bench.folder()?;
         let who: Arc<dyn Contender> = Arc::new(EsRocksDb);
         let opened = bench.open(&who, folder.path(), Durability::Buffered).await?;
-        let mut store = Growing { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
+        let mut store = GrowingStore { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
         let mut found = Vec::new();
         for step in 0..STEPS {
             let appended = store.grow(bench, bench.plan.scale / STEPS).await?;
@@ -127,7 +128,7 @@ fn apart(bench: &mut Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(store: &Growing, found: Option<&Found>) -> String {
+fn line(store: &GrowingStore, found: Option<&Found>) -> String {
     let Some(Found { appended, memory, disk, opening, load, long, tag }) = found else { return String::new() };
     let memory = memory.unwrap_or_default() as f64 / f64::from(1 << 20);
     format!(
@@ -160,7 +161,7 @@ fn note(bench: &mut Bench, found: &[Found]) {
     }
 }
 
-impl Growing {
+impl GrowingStore {
     /// Appends so many events; how many per second.
     async fn grow(&mut self, bench: &Bench, events: u64) -> Result<f64, Failure> {
         let long = Writers {

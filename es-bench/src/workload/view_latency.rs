@@ -15,12 +15,13 @@ use es_rocksdb::{Durability, Options};
 use serde::{Deserialize, Serialize};
 
 use super::{Workload, latency};
-use crate::contender::{Append, Failure, Opened, Sample, Seen, Task};
-use crate::domain::{AddLine, Order, OrderEvent};
+use crate::bench::Bench;
+use crate::contender::{Append, Opened, Seen, Task};
+use crate::domain::{AddLine, Order, OrderEvent, Sample};
+use crate::failure::Failure;
 use crate::limits::file;
 use crate::ours::ES_ROCKSDB;
 use crate::report::stats::{Unit, percentile};
-use crate::run::Bench;
 
 pub(crate) const VIEW_LATENCY: &str = "view-latency";
 

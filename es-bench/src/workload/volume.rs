@@ -7,17 +7,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Workload;
-use crate::contender::{Contender, Durability, Failure, Opened, Task};
+use crate::bench::Bench;
+use crate::contender::{Contender, Durability, Opened, Task};
 use crate::domain::Tagging;
 use crate::drive::{self, Stop, Writers};
+use crate::failure::Failure;
 use crate::report::stats::{Unit, number};
-use crate::run::Bench;
 
 pub(crate) const VOLUME: &str = "volume";
 /// Steps in which the log grows.
 const STEPS: u64 = 8;
 
-struct Shape {
+struct VolumeShape {
     name: &'static str,
     writers: u32,
     per_commit: u64,
@@ -25,16 +26,16 @@ struct Shape {
     tags: u64,
 }
 
-const SHAPES: [Shape; 3] = [
-    Shape { name: "many streams", writers: 64, per_commit: 10, per_stream: 10, tags: 1000 },
-    Shape { name: "one stream", writers: 1, per_commit: 100, per_stream: u64::MAX, tags: 1000 },
-    Shape { name: "10,000 tags", writers: 64, per_commit: 10, per_stream: 10_000, tags: 10_000 },
+const SHAPES: [VolumeShape; 3] = [
+    VolumeShape { name: "many streams", writers: 64, per_commit: 10, per_stream: 10, tags: 1000 },
+    VolumeShape { name: "one stream", writers: 1, per_commit: 100, per_stream: u64::MAX, tags: 1000 },
+    VolumeShape { name: "10,000 tags", writers: 64, per_commit: 10, per_stream: 10_000, tags: 10_000 },
 ];
 
 pub(crate) struct Volume;
 
 /// A contender on its way.
-struct Growing {
+struct GrowingLog {
     who: Arc<dyn Contender>,
     opened: Arc<dyn Opened>,
     rates: Vec<f64>,
@@ -66,7 +67,7 @@ impl Workload for Volume {
             for who in bench.entrants(VOLUME, Task::Volume) {
                 let folder = bench.folder()?;
                 match bench.open(&who, folder.path(), Durability::Synced).await {
-                    Ok(opened) => growing.push(Growing::new(who, opened)),
+                    Ok(opened) => growing.push(GrowingLog::new(who, opened)),
                     Err(failure) => bench.failed(VOLUME, shape.name, &who, &failure),
                 }
                 folders.push(folder);
@@ -90,12 +91,12 @@ impl Workload for Volume {
     }
 }
 
-impl Growing {
+impl GrowingLog {
     fn new(who: Arc<dyn Contender>, opened: Arc<dyn Opened>) -> Self {
         Self { who, opened, rates: Vec::new(), events: 0, elapsed: Duration::ZERO, next_stream: 0, last_seen: 0 }
     }
 
-    async fn step(&mut self, bench: &Bench, shape: &Shape) -> Result<(), Failure> {
+    async fn step(&mut self, bench: &Bench, shape: &VolumeShape) -> Result<(), Failure> {
         let left = bench.plan.volume_time.saturating_sub(self.elapsed);
         if left.is_zero() {
             return Ok(());
@@ -127,7 +128,7 @@ impl Growing {
         Ok(())
     }
 
-    async fn end(self, bench: &mut Bench, shape: &Shape) {
+    async fn end(self, bench: &mut Bench, shape: &VolumeShape) {
         let name = self.who.name();
         for rate in &self.rates {
             bench.report.add(VOLUME, shape.name, name, Unit::EventsPerSecond, *rate);

@@ -7,12 +7,13 @@ use es_rocksdb::{Backup, BackupError, Backups, DamagedBackup};
 use serde::Serialize;
 
 use super::verify;
-use crate::answer::{count, say};
+use crate::answer::say;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::text::count;
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct BackupAnswer<'a> {
     number: u32,
     folder: &'a Path,
     head: Option<u64>,
@@ -30,7 +31,7 @@ struct Damaged<'a> {
     found: &'a str,
 }
 
-impl<'a> From<&'a Backup> for Shown<'a> {
+impl<'a> From<&'a Backup> for BackupAnswer<'a> {
     fn from(backup: &'a Backup) -> Self {
         Self {
             number: backup.number,
@@ -84,7 +85,7 @@ fn answer(
     in_words: impl FnOnce(&Backup) -> String,
 ) -> Result<ExitCode, Failure> {
     match made {
-        Ok(backup) => say(json, || in_words(&backup), &Shown::from(&backup)).map(|()| ExitCode::SUCCESS),
+        Ok(backup) => say(json, || in_words(&backup), &BackupAnswer::from(&backup)).map(|()| ExitCode::SUCCESS),
         Err(BackupError::Unsound { verification: Some(found), .. }) => {
             verify::report(&found, json, "it was not kept: look after the disk and try again")
         }

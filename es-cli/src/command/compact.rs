@@ -6,9 +6,10 @@ use es_rocksdb::Options;
 use serde::Serialize;
 
 use super::on_disk;
-use crate::answer::{bytes, say};
+use crate::answer::say;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::text::bytes;
 
 #[derive(Serialize)]
 struct Compacted {

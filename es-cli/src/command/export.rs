@@ -9,11 +9,12 @@ use es_core::{EventStore, LogRead};
 use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
 
-use crate::answer::{count, say};
+use crate::answer::say;
 use crate::args::ExportArgs;
 use crate::failure::Failure;
 use crate::line;
 use crate::progress::Bar;
+use crate::text::count;
 
 #[derive(Serialize)]
 struct Exported {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use crate::answer::{count, say};
+use crate::answer::say;
 use crate::args::ImportArgs;
 use crate::failure::Failure;
 use crate::import::{self, Import, Summary};
+use crate::text::count;
 
 pub(super) async fn run(folder: &Path, args: &ImportArgs, json: bool) -> Result<(), Failure> {
     let import = Import {

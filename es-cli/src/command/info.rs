@@ -7,8 +7,9 @@ use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
 
 use super::on_disk;
-use crate::answer::{bytes, say, shown, table};
+use crate::answer::say;
 use crate::failure::Failure;
+use crate::text::{bytes, shown, table};
 
 #[derive(Serialize)]
 struct Info {

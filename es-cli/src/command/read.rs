@@ -11,10 +11,11 @@ use es_core::{
 };
 use es_rocksdb::ReadOnlyStore;
 
-use crate::answer::{count, note, shown, shown_text};
+use crate::answer::note;
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::line;
+use crate::text::{count, shown, shown_text};
 
 /// How long a follower waits at the least before it looks again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -27,7 +28,7 @@ pub(super) async fn stream(folder: &Path, args: &ReadArgs, json: bool) -> Result
     if args.backward {
         read = read.backward();
     }
-    let mut listing = Listing::new(json)?;
+    let mut listing = EventListing::new(json)?;
     listing.all(store.read_stream(read).await?).await?;
     if let Some(why) = why_empty(&store, &args.stream, last).await? {
         note(&why);
@@ -57,7 +58,7 @@ pub(super) async fn log(folder: &Path, args: &LogArgs, json: bool) -> Result<(),
     let mut store = ReadOnlyStore::open(folder).await?;
     let mut read = LogRead::matching(query(args));
     (read.from, read.limit) = (args.from, args.limit);
-    let mut listing = Listing::new(json)?;
+    let mut listing = EventListing::new(json)?;
     loop {
         let head = store.head().await?;
         let before = listing.listed;
@@ -99,12 +100,12 @@ fn query(args: &LogArgs) -> Query {
 }
 
 /// Events, one behind the other on standard output.
-struct Listing {
+struct EventListing {
     json: bool,
     listed: u64,
 }
 
-impl Listing {
+impl EventListing {
     fn new(json: bool) -> Result<Self, Failure> {
         if !json {
             let header = ["position", "recorded (UTC)", "stream", "revision", "type", "content"];

@@ -14,19 +14,20 @@ use serde::Serialize;
 
 use super::snapshots;
 use super::verify::DAMAGED;
-use crate::answer::{count, quoted, say};
+use crate::answer::say;
 use crate::args::RepairArgs;
 use crate::failure::Failure;
 use crate::line;
 use crate::progress::Bar;
+use crate::text::{count, quoted};
 
 /// How many findings are said in words; with `--json` all are.
 const IN_WORDS: usize = 10;
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct RepairAnswer<'a> {
     sound: bool,
-    damage: Vec<Finding<'a>>,
+    damage: Vec<DamagedPlace<'a>>,
     more_damage: u64,
     notes: &'a [String],
     head: Option<u64>,
@@ -39,7 +40,7 @@ struct Shown<'a> {
 }
 
 #[derive(Serialize)]
-struct Finding<'a> {
+struct DamagedPlace<'a> {
     place: &'a str,
     detail: &'a str,
 }
@@ -80,7 +81,7 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
     let mut progress = |what: &str, done, total| bar.at(what, done, total);
     let salvage = Salvage::survey(folder, &mut progress)?;
     let report = salvage.report();
-    let mut shown = Shown::of(report, folder);
+    let mut shown = RepairAnswer::of(report, folder);
     let Some(to) = args.to.as_deref().filter(|_| !report.is_sound()) else {
         drop(bar);
         say(json, || in_words(&shown), &shown)?;
@@ -128,14 +129,14 @@ async fn forget(folder: &Path) -> Result<(u64, Forgotten), Failure> {
     Ok((dropped?, forgotten?))
 }
 
-impl<'a> Shown<'a> {
+impl<'a> RepairAnswer<'a> {
     fn of(report: &'a Report, folder: &Path) -> Self {
         let Report { damage, more_damage, notes, head, last, from_streams, loss, .. } = report;
         let Loss { events, set_aside, unreadable, streams, more_streams, other, .. } = loss;
         let position = |position: &Option<es_core::Position>| position.map(es_core::Position::get);
         Self {
             sound: report.is_sound(),
-            damage: damage.iter().map(|Damage { place, detail }| Finding { place, detail }).collect(),
+            damage: damage.iter().map(|Damage { place, detail }| DamagedPlace { place, detail }).collect(),
             more_damage: *more_damage,
             notes,
             head: position(head),
@@ -166,7 +167,7 @@ fn command(folder: &Path, loss: &Loss) -> String {
     format!("es --store {} repair --to {}{accept}", quoted(folder), quoted(&format!("{folder}.repaired")))
 }
 
-fn in_words(shown: &Shown<'_>) -> String {
+fn in_words(shown: &RepairAnswer<'_>) -> String {
     let Some(command) = &shown.command else { return "sound: there is nothing to repair".to_owned() };
     let number = shown.damage.len() as u64 + shown.more_damage;
     let mut lines = vec![format!("damaged: {}", count(number, "finding", "findings"))];

@@ -11,10 +11,11 @@ use es_rocksdb::{Hidden, Options, ReadOnlyStore};
 use serde::Serialize;
 
 use super::streams::Covered;
-use crate::answer::{bytes, count, note, say, shown, shown_text, table};
+use crate::answer::{note, say};
 use crate::args::{RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age};
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::text::{bytes, count, shown, shown_text, table};
 
 /// How many deleted streams people are shown; machines are shown all.
 const MOST: usize = 20;

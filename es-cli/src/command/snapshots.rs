@@ -9,9 +9,10 @@ use es_core::{Category, Commit, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
 use serde::Serialize;
 
-use crate::answer::{count, say, table};
+use crate::answer::say;
 use crate::args::{DropArgs, SnapshotsArgs};
 use crate::failure::Failure;
+use crate::text::{count, table};
 
 const PAGE: usize = 1000;
 /// What stands before the state in a snapshot: format, fingerprint, position.
@@ -19,7 +20,7 @@ const HEADER_BYTES: usize = 1 + 8 + 8;
 const REVISION_BYTES: usize = 8;
 
 #[derive(Serialize)]
-struct Shown {
+struct SnapshotRow {
     stream: String,
     revision: u64,
     position: Option<u64>,
@@ -39,7 +40,7 @@ pub(super) async fn list(folder: &Path, args: &SnapshotsArgs, json: bool) -> Res
     say(json, || in_words(&found), &found)
 }
 
-fn in_words(found: &[Shown]) -> String {
+fn in_words(found: &[SnapshotRow]) -> String {
     let rows = found.iter().map(|shown| {
         let position = shown.position.map_or_else(|| "?".to_owned(), |position| position.to_string());
         let fingerprint = shown.fingerprint.clone().unwrap_or_else(|| "?".to_owned());
@@ -84,7 +85,7 @@ async fn page(
     after: &mut Option<Bytes>,
     stream: Option<&StreamId>,
     category: Option<&Category>,
-) -> Result<Option<Vec<Shown>>, Failure> {
+) -> Result<Option<Vec<SnapshotRow>>, Failure> {
     let prefix = stream.map(|stream| [stream.as_str().as_bytes(), &[0]].concat());
     // NOTE: a stream without a `-` is its own category, so that the key is looked at, too.
     let prefix = prefix.or_else(|| category.map(|category| category.as_str().as_bytes().to_vec())).unwrap_or_default();
@@ -94,19 +95,19 @@ async fn page(
     let Some(last) = rows.last() else { return Ok(None) };
     *after = Some(last.key.clone());
     let found = rows.iter().filter_map(shown);
-    let is_wanted = |shown: &Shown| {
+    let is_wanted = |shown: &SnapshotRow| {
         category
             .is_none_or(|category| StreamId::new(&shown.stream).is_ok_and(|stream| *category == *stream.category_str()))
     };
     Ok(Some(found.filter(is_wanted).collect()))
 }
 
-fn shown(Row { key, value }: &Row) -> Option<Shown> {
+fn shown(Row { key, value }: &Row) -> Option<SnapshotRow> {
     let (stream, revision) = key.split_at_checked(key.len().checked_sub(REVISION_BYTES)?)?;
     let stream = std::str::from_utf8(stream.strip_suffix(&[0])?).ok()?.to_owned();
     let revision = u64::from_be_bytes(revision.try_into().ok()?);
     let number = |from: usize| Some(u64::from_be_bytes(value.get(from..from + 8)?.try_into().ok()?));
-    Some(Shown {
+    Some(SnapshotRow {
         stream,
         revision,
         position: number(9),

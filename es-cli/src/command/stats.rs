@@ -9,9 +9,10 @@ use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
 
 use super::on_disk;
-use crate::answer::{bytes, say, table};
+use crate::answer::say;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::text::{bytes, table};
 
 /// How many categories, types and years people are shown; machines are shown all.
 const MOST: usize = 20;

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 const PAGE: usize = 1000;
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct StreamRow<'a> {
     stream: &'a StreamId,
     revision: Revision,
     events: u64,
@@ -22,7 +22,8 @@ struct Shown<'a> {
 
 pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(folder).await?;
-    let mut out = Listing { out: io::BufWriter::new(io::stdout().lock()), json, left: args.limit.unwrap_or(u64::MAX) };
+    let mut out =
+        StreamListing { out: io::BufWriter::new(io::stdout().lock()), json, left: args.limit.unwrap_or(u64::MAX) };
     if !json {
         writeln!(out.out, "{:>10}  stream", "events").map_err(Failure::output)?;
     }
@@ -105,7 +106,7 @@ fn prefix(category: &Category, prefix: &str) -> Option<String> {
     }
 }
 
-async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut Listing<'_>) -> Result<(), Failure> {
+async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut StreamListing<'_>) -> Result<(), Failure> {
     let mut after = None;
     while out.left > 0 {
         let page = store.streams(prefix, after.as_ref(), PAGE).await?;
@@ -118,13 +119,13 @@ async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut Listing<'_>) -> Resu
     Ok(())
 }
 
-struct Listing<'a> {
+struct StreamListing<'a> {
     out: io::BufWriter<io::StdoutLock<'a>>,
     json: bool,
     left: u64,
 }
 
-impl Listing<'_> {
+impl StreamListing<'_> {
     /// Lists a stream with as many events as are visible; not one of which none is.
     async fn add(&mut self, store: &ReadOnlyStore, stream: &StreamId, revision: Revision) -> Result<(), Failure> {
         let first = store.retained(stream).await?.first;
@@ -135,7 +136,7 @@ impl Listing<'_> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
         self.left = left;
         let written = if self.json {
-            serde_json::to_writer(&mut self.out, &Shown { stream, revision, events })
+            serde_json::to_writer(&mut self.out, &StreamRow { stream, revision, events })
                 .map_err(io::Error::from)
                 .and_then(|()| self.out.write_all(b"\n"))
         } else {

@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use es_rocksdb::{Damage, ReadOnlyStore, Verification};
 use serde::Serialize;
 
-use crate::answer::{count, say};
+use crate::answer::say;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::text::count;
 
 /// The exit code that says "damage found".
 pub(super) const DAMAGED: u8 = 4;
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct VerifyAnswer<'a> {
     sound: bool,
     events: u64,
     removed: u64,
@@ -47,7 +48,7 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<ExitCode, Failure> 
 /// Says what was found, and what to do where it is damage; the exit code says whether it is well.
 pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
     let damage = found.findings().map(|(Damage { place, detail }, times)| Finding { place, detail, times });
-    let shown = Shown {
+    let shown = VerifyAnswer {
         sound: found.is_sound(),
         events: found.events,
         removed: found.removed,
@@ -60,8 +61,8 @@ pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<E
     Ok(if shown.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-fn in_words(shown: &Shown<'_>, advice: &str) -> String {
-    let Shown { events, streams, entries, .. } = shown;
+fn in_words(shown: &VerifyAnswer<'_>, advice: &str) -> String {
+    let VerifyAnswer { events, streams, entries, .. } = shown;
     let removed = if shown.removed > 0 { format!(", {} removed", shown.removed) } else { String::new() };
     let all = format!("{events} events in {streams} streams{removed}, {entries} entries");
     if shown.sound {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::input::Input;
-use crate::answer::quoted;
 use crate::line::Fault;
+use crate::text::quoted;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 

@@ -16,7 +16,6 @@ mod input;
 mod lines;
 mod skipped;
 
-use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +23,7 @@ use es_core::{CommitError, Conflict};
 use es_rocksdb::{Options, Recorded, Replay};
 use serde::Serialize;
 
+use crate::bad_line::BadLine;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use advice::Advice;
@@ -36,33 +36,6 @@ use skipped::Skipped;
 const MAX_LINE_BYTES: usize = 32 * 1024 * 1024;
 /// The most bytes of lines in a batch, except where one commit has more.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-
-/// A line that is not what it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, from 1.
-    pub line: u64,
-    /// The column, from 1; `None` where it is the whole line.
-    pub column: Option<usize>,
-    /// What was expected and what was found.
-    pub message: String,
-    /// Whether the line itself is good, but the store has another event under its id, or cannot take it any more.
-    pub is_conflict: bool,
-}
-
-impl std::error::Error for BadLine {}
-
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)?;
-        if let Some(column) = self.column {
-            write!(f, ":{column}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
 
 /// What an import has done.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::BadLine;
+use crate::bad_line::BadLine;
 use crate::failure::Failure;
 
 /// A file with one JSON object for each line that was left out: where, why, and the line.

@@ -3,9 +3,9 @@
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
-use super::generics::{mentions_parameter, serde_bounds, where_clause};
-use crate::ast::{AggregateInput, Snapshot};
+use crate::ast::Snapshot;
 use crate::fingerprint;
+use crate::generics::{level, mentions_parameter, serde_bounds, where_clause};
 use crate::valid::Declaration;
 
 /// The implementation of `Aggregate`.
@@ -28,15 +28,6 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
             type Level = #level;
             #(#snapshots)*
         }
-    }
-}
-
-/// The type of the declared consistency level.
-pub(crate) fn level(input: &AggregateInput<'_>) -> TokenStream {
-    let krate = &input.krate;
-    match &input.consistency {
-        Some(level) => quote!(#krate::model::#level),
-        None => quote!(#krate::model::Local),
     }
 }
 

@@ -5,8 +5,8 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{GenericArgument, Path, PathArguments, Type};
 
-use super::generics::{mentions_parameter, serde_bounds, where_clause};
 use crate::ast::{Body, Case, CodecName, EventInput, TagField};
+use crate::generics::{mentions_parameter, serde_bounds, where_clause};
 
 /// The implementations of `Event` and `EventSamples`.
 pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {

@@ -2,10 +2,6 @@
 
 mod aggregate;
 mod event;
-mod generics;
-
-pub(crate) use aggregate::level;
-pub(crate) use generics::where_clause;
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};

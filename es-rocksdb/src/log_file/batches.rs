@@ -20,7 +20,7 @@ const LAST: u8 = 4;
 
 /// What was found in the files of a write-ahead log, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Survey {
+pub(crate) struct WalSurvey {
     files: Vec<OneFile>,
 }
 
@@ -43,7 +43,7 @@ struct OneFile {
 type Gap = (u64, u64);
 
 /// Looks at all files of the write-ahead log in a folder. Writes nothing.
-pub(crate) fn survey(folder: &Path) -> io::Result<Survey> {
+pub(crate) fn survey(folder: &Path) -> io::Result<WalSurvey> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -56,10 +56,10 @@ pub(crate) fn survey(folder: &Path) -> io::Result<Survey> {
         }
     }
     files.sort_by_key(|file| file.number);
-    Ok(Survey { files })
+    Ok(WalSurvey { files })
 }
 
-impl Survey {
+impl WalSurvey {
     /// The number of the last change that can be read, wherever it stands; 0 for none.
     pub(crate) fn last(&self) -> u64 {
         self.files.iter().filter_map(|file| file.changes).map(|(_, last)| last).max().unwrap_or_default()
@@ -175,9 +175,9 @@ mod tests {
         found
     }
 
-    fn survey_of(files: &[&[u8]]) -> Survey {
+    fn survey_of(files: &[&[u8]]) -> WalSurvey {
         let named = |(number, bytes): (u64, &&[u8])| OneFile { number, name: format!("{number}.log"), ..found(bytes) };
-        Survey { files: (1..).zip(files).map(named).collect() }
+        WalSurvey { files: (1..).zip(files).map(named).collect() }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
-use super::{FIRST, FIRST_EVENTS, Pace, Room};
+use super::{BatchBudget, FIRST, FIRST_EVENTS, Pace};
 use crate::ahead::Ahead;
 use crate::database::{Database, Fault, Keeping, Tier, at, bad_record, decode_at, item, place_of};
 use crate::key;
@@ -37,7 +37,7 @@ pub(crate) struct LogSource {
     /// What comes next from the disk, while the consumer has what came before.
     ahead: Ahead<Fetched>,
     /// What was fetched and is not decoded yet.
-    records: Records,
+    records: FetchedRecords,
     decoder: Decoder,
     /// How far the read has looked when that is decoded.
     scanned: Option<Position>,
@@ -60,7 +60,7 @@ struct LogScan {
 }
 
 /// A part of a read of the log.
-struct Found {
+struct LogPart {
     events: Vec<RecordedEvent>,
     /// Where to go on; `None` when everything in the direction was looked at.
     next: Option<Position>,
@@ -68,10 +68,10 @@ struct Found {
 
 /// A part of a read as it comes from the disk.
 enum Fetched {
-    /// All of them are returned. They are in the order of the read, not looked at yet; and where to go on as in [`Found`].
-    Records(Records, Option<Position>),
+    /// All of them are returned. They are in the order of the read, not looked at yet; and where to go on as in [`LogPart`].
+    Records(FetchedRecords, Option<Position>),
     /// What is left of those that were looked at.
-    Events(Found),
+    Events(LogPart),
 }
 
 /// Records of the log as they were read and checked, to be decoded by and by.
@@ -79,7 +79,7 @@ enum Fetched {
 /// They are copied into shared pieces of memory, so that the payloads of their events need no second copy. One payload that
 /// somebody keeps keeps one piece.
 #[derive(Default)]
-struct Records {
+struct FetchedRecords {
     /// Full pieces.
     shared: Vec<Bytes>,
     /// The last piece, as long as it is filled.
@@ -88,7 +88,7 @@ struct Records {
     left: VecDeque<(Position, usize, Range<usize>)>,
 }
 
-impl Records {
+impl FetchedRecords {
     fn push(&mut self, position: Position, record: Checked<'_>) {
         let bytes = record.bytes();
         if self.filling.len() + bytes.len() > self.filling.capacity() {
@@ -139,7 +139,7 @@ impl LogSource {
         let scan = LogScan { left: read.limit, read, head, next, hidden };
         let now = shared.clock.now();
         let (pace, ahead) = (Pace::new(limits), Ahead::none());
-        let (records, decoder) = (Records::default(), Decoder::default());
+        let (records, decoder) = (FetchedRecords::default(), Decoder::default());
         Some(Self { shared, scan, pace, ahead, records, decoder, scanned: None, ended: false, now })
     }
 
@@ -163,7 +163,7 @@ impl LogSource {
     }
 
     /// What the tail has; `None` also where a rule asks for what is on the disk only.
-    fn remembered(&self) -> Result<Option<Found>, StoreError> {
+    fn remembered(&self) -> Result<Option<LogPart>, StoreError> {
         let Self { shared, scan, .. } = self;
         if !scan.may_be_remembered() {
             return Ok(None);
@@ -227,7 +227,7 @@ impl BatchSource for LogSource {
             self.scanned = self.advance(&fetched);
             self.go_ahead();
             match fetched {
-                Fetched::Events(Found { events, .. }) => return Ok(Some(Batch { events, scanned: self.scanned })),
+                Fetched::Events(LogPart { events, .. }) => return Ok(Some(Batch { events, scanned: self.scanned })),
                 Fetched::Records(records, _) => self.records = records,
             }
         }
@@ -283,26 +283,26 @@ impl LogScan {
         segments: &[Arc<Segment>],
         limits: ReadLimits,
         mut lens: Lens<'_>,
-    ) -> Result<Found, Fault> {
-        let mut room = Room::new(limits, self.left);
+    ) -> Result<LogPart, Fault> {
+        let mut budget = BatchBudget::new(limits, self.left);
         let mut events = Vec::new();
         let mut next = Some(self.next);
         for event in segments.iter().flat_map(|segment| segment.from(self.next)) {
-            if event.position > self.head || room.is_used_up() {
+            if event.position > self.head || budget.is_used_up() {
                 break;
             }
             if self.read.query.matches_event(event) {
                 match lens.shows(database, event, Tier::Cached)? {
                     true => {
-                        room.take(event.payload.len());
+                        budget.take(event.payload.len());
                         events.push(event.clone());
                     }
-                    false => room.pass(),
+                    false => budget.pass(),
                 }
             }
             next = behind(Direction::Forward, event.position);
         }
-        Ok(Found { events, next: next.filter(|next| *next <= self.head) })
+        Ok(LogPart { events, next: next.filter(|next| *next <= self.head) })
     }
 
     fn fetch(&self, database: &Database, limits: ReadLimits, mut lens: Lens<'_>) -> Result<Fetched, StoreError> {
@@ -319,18 +319,18 @@ impl LogScan {
 
     /// Every event, where nothing is hidden: their records, to be decoded by who has the read.
     fn copy(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
-        let mut room = Room::new(limits, self.left);
-        let mut records = Records::default();
-        let next = self.scan(database, self.span(room.events), &mut room, |position, record, room| {
+        let mut budget = BatchBudget::new(limits, self.left);
+        let mut records = FetchedRecords::default();
+        let next = self.scan(database, self.span(budget.events), &mut budget, |position, record, budget| {
             // NOTE: checked here and decoded elsewhere, because each takes about as long as the other.
             let record = Checked::new(record).map_err(|error| bad_record(place_of(position), &error))?;
             // NOTE: something may have been hidden and removed since it was found that nothing is. It is decoded only to know
             // that it is no damage.
             if record.is_removed() {
                 at(position, Decoder::default().decode_checked(record, None))?;
-                room.pass();
+                budget.pass();
             } else {
-                room.take(record.bytes().len());
+                budget.take(record.bytes().len());
                 records.push(position, record);
             }
             Ok(())
@@ -340,42 +340,47 @@ impl LogScan {
     }
 
     /// Every event that this read shows.
-    fn look_through(&self, database: &Database, limits: ReadLimits, lens: &mut Lens<'_>) -> Result<Found, StoreError> {
-        let mut room = Room::new(limits, self.left);
-        let span = self.span(room.events.saturating_add(room.hidden));
+    fn look_through(
+        &self,
+        database: &Database,
+        limits: ReadLimits,
+        lens: &mut Lens<'_>,
+    ) -> Result<LogPart, StoreError> {
+        let mut budget = BatchBudget::new(limits, self.left);
+        let span = self.span(budget.events.saturating_add(budget.hidden));
         let mut decoder = Decoder::default();
-        let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
-        let next = self.scan(database, span, &mut room, |position, record, room| {
+        let mut events = Vec::with_capacity(budget.events.min(FIRST_EVENTS));
+        let next = self.scan(database, span, &mut budget, |position, record, budget| {
             match self.shown(database, decode_at(position, record, &mut decoder)?, lens)? {
                 Some(event) => {
-                    room.take(record.len());
+                    budget.take(record.len());
                     events.push(event);
                 }
-                None => room.pass(),
+                None => budget.pass(),
             }
             Ok(())
         })?;
-        Ok(Found { events, next })
+        Ok(LogPart { events, next })
     }
 
-    /// One scan of the log from the first to the last position of `span`, as long as there is room, in the direction of the read.
+    /// One scan of the log from the first to the last position of `span`, as long as the budget lasts, in the direction of the read.
     /// Returns where to go on. The log has no gaps; one found here is a loss.
     fn scan(
         &self,
         database: &Database,
         (first, last): (Position, Position),
-        room: &mut Room,
-        mut take: impl FnMut(Position, &[u8], &mut Room) -> Result<(), StoreError>,
+        budget: &mut BatchBudget,
+        mut take: impl FnMut(Position, &[u8], &mut BatchBudget) -> Result<(), StoreError>,
     ) -> Result<Option<Position>, StoreError> {
         let direction = self.read.direction;
-        let keeping = if room.events > FIRST.events { Keeping::No } else { Keeping::Yes };
+        let keeping = if budget.events > FIRST.events { Keeping::No } else { Keeping::Yes };
         let mut keys = database.scan_log(first, last, keeping)?;
         match direction {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
         let mut next = Some(self.next);
-        while let Some(expected) = next.filter(|next| (first..=last).contains(next) && !room.is_used_up()) {
+        while let Some(expected) = next.filter(|next| (first..=last).contains(next) && !budget.is_used_up()) {
             let record = match item(&keys, Cf::Log)? {
                 Some((key, record)) if key == key::position(expected) => record,
                 other => {
@@ -383,7 +388,7 @@ impl LogScan {
                     return Err(StoreError::damaged(place_of(expected), format!("expected an event, found {found}")));
                 }
             };
-            take(expected, record, room)?;
+            take(expected, record, budget)?;
             next = behind(direction, expected);
             match direction {
                 Direction::Forward => keys.next(),
@@ -429,39 +434,39 @@ impl LogScan {
         limits: ReadLimits,
         cursor: &mut Cursor<'_>,
         lens: &mut Lens<'_>,
-    ) -> Result<Found, StoreError> {
-        let mut room = Room::new(limits, self.left);
+    ) -> Result<LogPart, StoreError> {
+        let mut budget = BatchBudget::new(limits, self.left);
         let mut decoder = Decoder::default();
         let mut events = Vec::new();
         let mut next = Some(self.next);
-        while let Some(from) = next.filter(|_| !room.is_used_up()) {
-            let matches = Matches::find(cursor, self.read.direction, from, room.events.min(FETCH))?;
+        while let Some(from) = next.filter(|_| !budget.is_used_up()) {
+            let matches = Matches::find(cursor, self.read.direction, from, budget.events.min(FETCH))?;
             next = matches.next;
             for (event, bytes) in database.events(&matches.positions, &mut decoder)? {
-                if room.is_used_up() {
+                if budget.is_used_up() {
                     // NOTE: fetched in vain; the next batch begins with it.
                     next = Some(event.position);
                     break;
                 }
                 // NOTE: an index may name what was removed since it was looked at.
                 if event.is_removed() {
-                    room.pass();
+                    budget.pass();
                     continue;
                 }
                 self.check_matches(&event)?;
                 match self.shown(database, event, lens)? {
                     Some(event) => {
-                        room.take(bytes);
+                        budget.take(bytes);
                         events.push(event);
                     }
-                    None => room.pass(),
+                    None => budget.pass(),
                 }
             }
             if matches.is_paused {
                 break;
             }
         }
-        Ok(Found { events, next })
+        Ok(LogPart { events, next })
     }
 
     /// What an index names must be what was asked for.

@@ -7,7 +7,7 @@ use es_core::retention::StreamRetention;
 use es_core::store::{Batch, BatchSource, Direction};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead, Timestamp};
 
-use super::{FIRST_EVENTS, Pace, Room};
+use super::{BatchBudget, FIRST_EVENTS, Pace};
 use crate::ahead::Ahead;
 use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in};
 use crate::key;
@@ -29,7 +29,7 @@ pub(crate) struct StreamSource {
     scan: StreamScan,
     pace: Pace,
     /// What comes next, while the consumer has what came before.
-    ahead: Ahead<Found>,
+    ahead: Ahead<StreamPart>,
     /// How many batches may still be tried on the executor. None after one that was not in memory.
     inline: u32,
     /// What decodes those.
@@ -54,7 +54,7 @@ pub(crate) struct StreamScan {
 pub(crate) type Hides = Option<(StreamRetention, Timestamp)>;
 
 /// A part of a read of one stream.
-pub(crate) struct Found {
+pub(crate) struct StreamPart {
     pub(crate) events: Vec<RecordedEvent>,
     /// Whether nothing comes after them.
     is_last: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Found {
     is_overtaken: bool,
 }
 
-impl Found {
+impl StreamPart {
     fn more(events: Vec<RecordedEvent>) -> Self {
         Self { events, is_last: false, is_overtaken: false }
     }
@@ -81,7 +81,7 @@ impl StreamSource {
         Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, decoder, ended: false, now }
     }
 
-    async fn fetch(&mut self) -> Result<Found, StoreError> {
+    async fn fetch(&mut self) -> Result<StreamPart, StoreError> {
         if self.inline > 0 {
             let (limits, hides) = (self.pace.most.at_most(INLINE), self.hides());
             let (scan, decoder) = (&self.scan, &mut self.decoder);
@@ -110,7 +110,7 @@ impl StreamSource {
     }
 
     /// What fetches the next part, from the disk where it must be.
-    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Found, StoreError> + Send + 'static {
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<StreamPart, StoreError> + Send + 'static {
         let (scan, hides, limits) = (self.scan.clone(), self.hides(), self.pace.next());
         // NOTE: a batch from another thread has names of its own, for all of its events. If it shared one, the thread that reads and
         // the one that has the events would wait for each other at its count of owners, for every event.
@@ -144,7 +144,7 @@ impl BatchSource for StreamSource {
             (self.scan.head, self.now) = (head, self.shared.clock.now());
             found = self.fetch().await?;
         }
-        let Found { events, is_last, .. } = found;
+        let StreamPart { events, is_last, .. } = found;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
         self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
         self.ended = is_last || self.scan.next.is_none();
@@ -175,7 +175,7 @@ impl StreamScan {
         hides: Hides,
         tier: Tier,
         decoder: &mut Decoder,
-    ) -> Result<Found, Fault> {
+    ) -> Result<StreamPart, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
         let first = match hides {
             None => None,
@@ -193,13 +193,13 @@ impl StreamScan {
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
-        let mut room = Room::new(limits, self.left);
-        let mut events = Vec::with_capacity(room.events.min(FIRST_EVENTS));
+        let mut budget = BatchBudget::new(limits, self.left);
+        let mut events = Vec::with_capacity(budget.events.min(FIRST_EVENTS));
         let (mut expected, mut newer) = (self.expected_first(first), 0);
-        while !room.is_used_up() {
+        while !budget.is_used_up() {
             let found = match item(&keys, Cf::Streams) {
                 // NOTE: what was in memory is enough to begin with.
-                Err(Fault::NotCached) if !events.is_empty() => return Ok(Found::more(events)),
+                Err(Fault::NotCached) if !events.is_empty() => return Ok(StreamPart::more(events)),
                 found => found?,
             };
             let Some((key, record)) = found else {
@@ -208,14 +208,14 @@ impl StreamScan {
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if first.is_some_and(|first| revision < first) {
-                return Ok(Found::last(events));
+                return Ok(StreamPart::last(events));
             }
             let event = decode_in(stream, revision, record, decoder)?;
             match (event.position > self.head, direction) {
                 (false, _) => {
                     self.check_follows(database, expected, revision, tier)?;
                     expected = behind(direction, revision);
-                    room.take(record.len());
+                    budget.take(record.len());
                     events.push(event);
                 }
                 // NOTE: recorded after this read was opened. Forward this is the end; backward it is passed over.
@@ -231,7 +231,7 @@ impl StreamScan {
                 Direction::Backward => keys.prev(),
             }
         }
-        Ok(Found::more(events))
+        Ok(StreamPart::more(events))
     }
 
     /// The end of the read, which may have met events that are newer than its head.
@@ -241,11 +241,11 @@ impl StreamScan {
         events: Vec<RecordedEvent>,
         has_newer: bool,
         tier: Tier,
-    ) -> Result<Found, Fault> {
+    ) -> Result<StreamPart, Fault> {
         // NOTE: `next` moves with the first event that is returned.
         let is_empty = events.is_empty() && self.next == self.read.from;
         let is_overtaken = is_empty && has_newer && self.is_removed_up_to_head(database, tier)?;
-        Ok(Found { events, is_last: true, is_overtaken })
+        Ok(StreamPart { events, is_last: true, is_overtaken })
     }
 
     /// Whether something of the stream was removed, and what is left of it is newer than the head.

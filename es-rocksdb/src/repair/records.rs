@@ -19,24 +19,24 @@ const NAMED: usize = 100;
 const TELL_EVERY: u64 = 1024;
 
 /// What was found under a key.
-pub(super) enum Seen<T> {
-    Whole(T),
+pub(super) enum Lookup<T> {
+    Intact(T),
     /// There is something, or may be, that cannot be read.
     Broken,
     Absent,
 }
 
-impl<T> Seen<T> {
+impl<T> Lookup<T> {
     pub(super) fn whole(self) -> Option<T> {
         match self {
-            Self::Whole(found) => Some(found),
+            Self::Intact(found) => Some(found),
             Self::Broken | Self::Absent => None,
         }
     }
 }
 
 /// A record that is whole.
-pub(super) struct Whole {
+pub(super) struct IntactRecord {
     pub(super) event: RecordedEvent,
     pub(super) record: Vec<u8>,
 }
@@ -58,7 +58,7 @@ impl fmt::Debug for Sources {
 
 /// Which events can be saved.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct Salvage {
     /// The last position that is known of; 0 for none.
     pub(super) last: u64,
     /// The last position that is kept; 0 for none.
@@ -71,7 +71,7 @@ pub(super) struct Survey {
     pub(super) is_unsure: bool,
 }
 
-impl Survey {
+impl Salvage {
     fn first_left(&self, stream: &StreamId) -> Revision {
         self.firsts.get(stream).copied().unwrap_or(Revision::FIRST)
     }
@@ -82,13 +82,13 @@ impl Survey {
     }
 
     /// What was removed stays removed, also where damage has brought an older copy of it to light.
-    fn without_removed(&self, found: Whole) -> Option<Whole> {
+    fn without_removed(&self, found: IntactRecord) -> Option<IntactRecord> {
         if found.event.is_removed() || found.event.revision >= self.first_left(&found.event.stream) {
             return Some(found);
         }
         let (event, mut record) = (found.event.without_content(), Vec::new());
         record::encode_removed(&event, &mut record).ok()?;
-        Some(Whole { event, record })
+        Some(IntactRecord { event, record })
     }
 }
 
@@ -112,7 +112,7 @@ impl Sources {
 
     /// What stands under a key. A block whose checksum does not fit may have whole records all the same, whose own checksums
     /// `accept` looks at.
-    fn look<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Seen<T> {
+    fn look<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Lookup<T> {
         let mut is_broken = false;
         for database in self.databases.iter().rev() {
             let Ok(family) = database.family(cf) else { continue };
@@ -120,7 +120,7 @@ impl Sources {
             for options in std::iter::once(&self.strict).chain(lenient) {
                 match database.raw().get_pinned_cf_opt(family, key, options) {
                     Ok(Some(value)) => match accept(&value) {
-                        Some(found) => return Seen::Whole(found),
+                        Some(found) => return Lookup::Intact(found),
                         None => is_broken = true,
                     },
                     Ok(None) => break,
@@ -128,7 +128,7 @@ impl Sources {
                 }
             }
         }
-        if is_broken { Seen::Broken } else { Seen::Absent }
+        if is_broken { Lookup::Broken } else { Lookup::Absent }
     }
 
     /// A value that has no checksum of its own.
@@ -137,22 +137,22 @@ impl Sources {
         self.databases.iter().rev().find_map(found)
     }
 
-    fn at(&self, position: Position, decoder: &mut Decoder) -> Seen<Whole> {
+    fn at(&self, position: Position, decoder: &mut Decoder) -> Lookup<IntactRecord> {
         self.look(Cf::Log, &key::position(position), |record| {
             let event = decode_at(position, record, decoder).ok()?;
-            Some(Whole { event, record: record.to_vec() })
+            Some(IntactRecord { event, record: record.to_vec() })
         })
     }
 
-    fn under(&self, stream: &StreamId, revision: Revision, decoder: &mut Decoder) -> Seen<Whole> {
+    fn under(&self, stream: &StreamId, revision: Revision, decoder: &mut Decoder) -> Lookup<IntactRecord> {
         self.look(Cf::Streams, &key::in_stream(stream, revision), |record| {
             let event = decode_in(stream, revision, record, decoder).ok()?;
-            Some(Whole { event, record: record.to_vec() })
+            Some(IntactRecord { event, record: record.to_vec() })
         })
     }
 
     /// The record of a position, from wherever it is whole.
-    pub(super) fn record(&self, survey: &Survey, position: u64, decoder: &mut Decoder) -> Option<Whole> {
+    pub(super) fn record(&self, survey: &Salvage, position: u64, decoder: &mut Decoder) -> Option<IntactRecord> {
         let in_log = self.at(Position::new(position)?, decoder).whole();
         let found = in_log.or_else(|| {
             let (stream, revision) = survey.elsewhere.get(&position)?;
@@ -174,17 +174,17 @@ impl Sources {
     }
 
     /// Finds out which events can be saved.
-    pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> Survey {
+    pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> Salvage {
         let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
         let looked_at = known.max(self.last_in_log());
         let mut survey =
-            Survey { last: looked_at, kept: 0, elsewhere: BTreeMap::new(), firsts: self.firsts(), is_unsure: false };
+            Salvage { last: looked_at, kept: 0, elsewhere: BTreeMap::new(), firsts: self.firsts(), is_unsure: false };
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
         for position in (1..=looked_at).filter_map(Position::new) {
             match self.at(position, &mut decoder).whole() {
                 None => drop(missing.insert(position.get())),
-                Some(Whole { event, .. }) if event.is_removed() => survey.note_removed(&event),
+                Some(IntactRecord { event, .. }) if event.is_removed() => survey.note_removed(&event),
                 Some(_) => {}
             }
             tell(progress, "salvage", position.get(), Some(looked_at));
@@ -233,7 +233,7 @@ impl Sources {
     }
 
     /// Looks for missing records under every stream that is known.
-    fn search(&self, survey: &mut Survey, missing: &BTreeSet<u64>, progress: Progress<'_>) {
+    fn search(&self, survey: &mut Salvage, missing: &BTreeSet<u64>, progress: Progress<'_>) {
         let (in_log, mut last) = (survey.last, survey.last);
         let heads = self.streams(survey);
         let (total, mut decoder) = (heads.len() as u64, Decoder::default());
@@ -242,16 +242,16 @@ impl Sources {
             let mut beyond = 0;
             for revision in (survey.first_left(&stream).get()..).map(Revision::new) {
                 match self.under(&stream, revision, &mut decoder) {
-                    Seen::Whole(Whole { event, .. }) => {
+                    Lookup::Intact(IntactRecord { event, .. }) => {
                         let position = event.position.get();
                         if position > in_log || missing.contains(&position) {
                             last = last.max(position);
                             survey.elsewhere.insert(position, (stream.clone(), revision));
                         }
                     }
-                    Seen::Absent if revision > head => break,
-                    Seen::Absent => {}
-                    Seen::Broken => survey.is_unsure = true,
+                    Lookup::Absent if revision > head => break,
+                    Lookup::Absent => {}
+                    Lookup::Broken => survey.is_unsure = true,
                 }
                 // NOTE: behind the head that is known, no more can be hidden than is missing.
                 beyond += usize::from(revision > head);
@@ -279,7 +279,7 @@ impl Sources {
     }
 
     /// Every stream that anything speaks of, with its last revision as far as it is known.
-    fn streams(&self, survey: &Survey) -> HashMap<StreamId, Revision> {
+    fn streams(&self, survey: &Salvage) -> HashMap<StreamId, Revision> {
         let (mut heads, mut decoder) = (HashMap::<StreamId, Revision>::new(), Decoder::default());
         let mut raise = |stream: StreamId, revision: Revision| {
             let head = heads.entry(stream).or_insert(revision);
@@ -291,7 +291,7 @@ impl Sources {
                 // NOTE: a head of which the stream knows nothing is not believed: all revisions up to it are looked for. Of an
                 // emptied stream its beginning knows.
                 let is_wrong = survey.first_left(&stream) != revision.next()
-                    && matches!(self.under(&stream, revision, &mut decoder), Seen::Absent);
+                    && matches!(self.under(&stream, revision, &mut decoder), Lookup::Absent);
                 raise(stream, if is_wrong { Revision::FIRST } else { revision });
             }
         });
@@ -304,7 +304,7 @@ impl Sources {
         });
         if !are_whole {
             for position in (1..=survey.last).filter_map(Position::new) {
-                if let Seen::Whole(Whole { event, .. }) = self.at(position, &mut decoder) {
+                if let Lookup::Intact(IntactRecord { event, .. }) = self.at(position, &mut decoder) {
                     raise(event.stream, event.revision);
                 }
             }
@@ -313,9 +313,9 @@ impl Sources {
     }
 
     /// The last position up to another one that ends a commit.
-    fn end_of_commit(&self, survey: &Survey, position: u64, decoder: &mut Decoder) -> u64 {
+    fn end_of_commit(&self, survey: &Salvage, position: u64, decoder: &mut Decoder) -> u64 {
         match self.record(survey, position, decoder) {
-            Some(Whole { event, .. }) if !event.part.is_last() => {
+            Some(IntactRecord { event, .. }) if !event.part.is_last() => {
                 position.saturating_sub(u64::from(event.part.index) + 1)
             }
             _ => position,
@@ -323,7 +323,7 @@ impl Sources {
     }
 
     /// Says what is lost.
-    fn measure(&self, survey: &Survey, loss: &mut Loss, is_lost: impl Fn(u64) -> bool, progress: Progress<'_>) {
+    fn measure(&self, survey: &Salvage, loss: &mut Loss, is_lost: impl Fn(u64) -> bool, progress: Progress<'_>) {
         loss.events = survey.last - survey.kept;
         if loss.events == 0 {
             return;
@@ -338,7 +338,7 @@ impl Sources {
                     Some((_, end)) if *end + 1 == position => *end = position,
                     _ => ranges.push((position, position)),
                 }
-            } else if let Some(Whole { event, .. }) = self.record(survey, position, &mut decoder) {
+            } else if let Some(IntactRecord { event, .. }) = self.record(survey, position, &mut decoder) {
                 *behind.entry(event.stream).or_default() += 1;
             }
         }
@@ -354,7 +354,7 @@ impl Sources {
     /// How many events each stream loses: those that can be read behind the cut, and what its head speaks of besides.
     fn shortened(
         &self,
-        survey: &Survey,
+        survey: &Salvage,
         behind: HashMap<StreamId, u64>,
         progress: Progress<'_>,
     ) -> Vec<(StreamId, u64)> {
@@ -369,7 +369,7 @@ impl Sources {
         }
         for position in 1..=survey.kept {
             tell(progress, "streams", position, Some(survey.kept));
-            if let Some(Whole { event, .. }) = self.record(survey, position, &mut decoder)
+            if let Some(IntactRecord { event, .. }) = self.record(survey, position, &mut decoder)
                 && let Some((_, kept)) = known.get_mut(&event.stream)
             {
                 *kept += 1;
@@ -459,15 +459,15 @@ mod tests {
             let removed =
                 RecordedEvent::removed(Position::FIRST, stream.clone(), Revision::new(revision), id, time, part);
             let event = RecordedEvent { event_type: es_core::EventType::new("t").unwrap(), ..removed };
-            Whole { event, record: vec![1] }
+            IntactRecord { event, record: vec![1] }
         };
         let mut survey =
-            Survey { last: 9, kept: 0, elsewhere: BTreeMap::new(), firsts: BTreeMap::new(), is_unsure: false };
+            Salvage { last: 9, kept: 0, elsewhere: BTreeMap::new(), firsts: BTreeMap::new(), is_unsure: false };
         assert_eq!(survey.without_removed(whole(0)).unwrap().record, [1]);
         survey.note_removed(&whole(3).event.without_content());
         survey.note_removed(&whole(2).event.without_content());
         assert_eq!(survey.without_removed(whole(4)).unwrap().record, [1], "it was not removed");
-        let Whole { event, record } = survey.without_removed(whole(3)).unwrap();
+        let IntactRecord { event, record } = survey.without_removed(whole(3)).unwrap();
         assert!(event.is_removed());
         assert_eq!(decode_at(Position::FIRST, &record, &mut Decoder::default()).unwrap(), event);
     }

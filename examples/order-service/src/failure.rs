@@ -6,8 +6,8 @@ use es_core::projection::view::ViewError;
 use es_core::projection::{StartError, VerbError, WaitError};
 use es_core::{Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError};
 
+use crate::bad_input::BadInput;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
-use crate::import::BadInput;
 
 /// Why the service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@
 //! What it is not: a model of how stock follows orders. Shipping an order and withdrawing its pieces are
 //! two commands to two aggregates, and nothing here pretends that they are one.
 
+mod bad_input;
 pub mod cli;
 pub mod domain;
 pub mod failure;

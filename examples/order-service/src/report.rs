@@ -12,8 +12,6 @@ use crate::views::{ALL, BEST_FIRST, COUNTRIES, DEMAND, Demand, MONTHS, ReadModel
 
 /// How many products are in the list of the best.
 const TOP: usize = 10;
-/// The name under which orders are counted that go to no known country.
-const NO_COUNTRY: &str = "unknown";
 
 /// What all orders come to. Revenue is that of orders that are not cancelled: unit price × quantity × (1 − discount),
 /// summed exactly, and rounded half to even to cents where it is shown.
@@ -184,16 +182,6 @@ impl<'a> Tally<'a> {
         *quantity = quantity.saturating_add(line.quantity.get().into());
         add(revenue, line.revenue()?)
     }
-}
-
-/// The month (`2016-07`, in UTC) in which something that was placed then counts.
-pub(crate) fn month_of(placed_at: Timestamp) -> String {
-    placed_at.format("%Y-%m").to_string()
-}
-
-/// The country under which an order counts.
-pub(crate) fn country_of(destination: &Destination) -> &str {
-    destination.country.as_ref().map_or(NO_COUNTRY, |country| country.as_str())
 }
 
 fn add(sum: &mut Revenue, revenue: Revenue) -> Result<(), Inexact> {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use es_core::store::EventStream;
 use es_core::{Category, EventId, EventStore, EventType, LogRead, RecordedEvent, StoreError, StreamRead};
 
-use super::history::History;
 use super::work::{self, Name};
 
 /// Of how many events the ids are looked up at the most; of a longer log, of so many spread over it.
@@ -31,14 +30,14 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Reads everything, and looks up what was acknowledged.
+    /// Reads everything, and looks up the acknowledged commits.
     ///
     /// # Errors
     /// [`StoreError`], the first that any read gives.
-    pub async fn read(store: &dyn EventStore, history: &History) -> Result<Self, StoreError> {
+    pub async fn read(store: &dyn EventStore, acknowledged: &[Name]) -> Result<Self, StoreError> {
         let log = collect(store.read_log(LogRead::all()).await).await?;
         let head = store.head().await?.map(es_core::Position::get);
-        let (found, owners) = look_up(store, history, &log).await?;
+        let (found, owners) = look_up(store, acknowledged, &log).await?;
         let mut rows = BTreeMap::new();
         for writer in 0..work::WRITERS {
             let row = store.row(&work::last_rows(), &work::row_key(writer)).await?;
@@ -55,9 +54,8 @@ async fn collect(events: Result<EventStream, StoreError>) -> Result<Vec<Recorded
 
 type LookedUp = (BTreeMap<EventId, Option<RecordedEvent>>, BTreeMap<Name, Option<String>>);
 
-async fn look_up(store: &dyn EventStore, history: &History, log: &[RecordedEvent]) -> Result<LookedUp, StoreError> {
-    let acknowledged = history.acknowledged().map(|name| name.id(0));
-    let ids: Vec<_> = log.iter().map(|event| event.id).chain(acknowledged).collect();
+async fn look_up(store: &dyn EventStore, acknowledged: &[Name], log: &[RecordedEvent]) -> Result<LookedUp, StoreError> {
+    let ids: Vec<_> = log.iter().map(|event| event.id).chain(acknowledged.iter().map(|name| name.id(0))).collect();
     let step = ids.len().div_ceil(LOOKED_UP).max(1);
     let (mut found, mut owners) = (BTreeMap::new(), BTreeMap::new());
     // NOTE: from the end, so that the last ones are among them.

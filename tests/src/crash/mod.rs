@@ -58,12 +58,12 @@ pub fn options() -> Options {
 /// Opens the store, reads everything, and closes it.
 ///
 /// # Errors
-/// [`Refusal`] where the store says itself that something is wrong.
-pub fn read_all(folder: &Path, history: &History) -> Result<Contents, Refusal> {
+/// [`StoreRefusal`] where the store says itself that something is wrong.
+pub fn read_all(folder: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let store = RocksDbStore::open_with(folder, options().durability(Durability::Sync)).await?;
-        let contents = Contents::read(&store, history).await;
+        let contents = Contents::read(&store, &history.acknowledged().collect::<Vec<_>>()).await;
         store.close().await?;
         Ok(contents?)
     })
@@ -72,18 +72,18 @@ pub fn read_all(folder: &Path, history: &History) -> Result<Contents, Refusal> {
 /// The same as who only looks sees it, beside a service or without one.
 ///
 /// # Errors
-/// [`Refusal`] where the store says itself that something is wrong.
-pub fn look_at_all(folder: &Path, history: &History) -> Result<Contents, Refusal> {
+/// [`StoreRefusal`] where the store says itself that something is wrong.
+pub fn look_at_all(folder: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let store = ReadOnlyStore::open(folder).await?;
-        Ok(Contents::read(&store, history).await?)
+        Ok(Contents::read(&store, &history.acknowledged().collect::<Vec<_>>()).await?)
     })
 }
 
 /// How a store says that something is wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum StoreRefusal {
     /// When it was opened.
     #[error("refused to open: {0}")]
     Open(#[from] OpenError),

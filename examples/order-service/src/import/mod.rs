@@ -12,7 +12,6 @@
 //!
 //! Memory holds the orders of the files.
 
-mod bad;
 mod orders;
 mod products;
 mod progress;
@@ -23,7 +22,7 @@ mod table;
 
 use std::path::PathBuf;
 
-pub use bad::{BadInput, Found};
+pub use crate::bad_input::{BadInput, Found};
 pub use progress::Progress;
 pub use rejected::RejectedFile;
 pub use run::{Summary, run};

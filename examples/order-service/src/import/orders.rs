@@ -6,9 +6,9 @@ use std::path::Path;
 
 use es_core::Timestamp;
 
-use super::bad::{BadInput, Source};
 use super::sieve::Sieve;
 use super::table::{Row, Table};
+use crate::bad_input::{BadInput, Source};
 use crate::domain::order::Place;
 use crate::domain::{CustomerId, Destination, OrderId, OrderLine, OrderLines};
 use crate::moment::Moment;

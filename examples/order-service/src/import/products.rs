@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::bad::{BadInput, Source};
 use super::sieve::Sieve;
 use super::table::{Row, Table};
+use crate::bad_input::{BadInput, Source};
 use crate::domain::product::Register;
 use crate::domain::{Invalid, ProductId};
 

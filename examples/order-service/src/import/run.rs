@@ -8,11 +8,11 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::Plan;
-use super::bad::BadInput;
 use super::orders::ToldOrder;
 use super::products::ToldProduct;
 use super::progress::Progress;
 use super::sieve::{Rejected, Sieve};
+use crate::bad_input::BadInput;
 use crate::domain::order::{Approve, Ship};
 use crate::domain::{OrderId, OrderRejection, OrderStatus, PlacedOrder};
 use crate::failure::Failure;

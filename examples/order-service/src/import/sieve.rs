@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::bad::BadInput;
+use crate::bad_input::BadInput;
 use crate::domain::OrderId;
 
 /// What is done about bad input.

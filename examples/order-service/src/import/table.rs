@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use csv::ByteRecord;
 
-use super::bad::{BadInput, Source};
+use crate::bad_input::{BadInput, Source};
 use crate::domain::Invalid;
 
 /// A CSV file with a header.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::orders::{never_placed, order_of};
 use crate::domain::money::exact;
 use crate::domain::{Inexact, OrderEvent, OrderId, Revenue};
-use crate::report::{country_of, month_of};
+
+/// The name under which orders are counted that go to no known country.
+const NO_COUNTRY: &str = "unknown";
 
 /// What some orders earn together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,3 +85,13 @@ fn count(rows: &mut Rows, of: &Counted, change: impl Fn(Total) -> Result<Total, 
 
 /// The one key of [`TOTAL`].
 pub(crate) const ALL: u8 = 0;
+
+/// The month (`2016-07`, in UTC) in which something that was placed then counts.
+pub(crate) fn month_of(placed_at: Timestamp) -> String {
+    placed_at.format("%Y-%m").to_string()
+}
+
+/// The country under which an order counts.
+pub(crate) fn country_of(destination: &Destination) -> &str {
+    destination.country.as_ref().map_or(NO_COUNTRY, |country| country.as_str())
+}

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
-use super::stats::number;
 use crate::contender::Role;
+use crate::report::Report;
+use crate::report::stats::number;
 use crate::workload::append::APPEND;
 
 const WIDTH: f64 = 860.0;

@@ -1,9 +1,11 @@
-//! Bounds of generated implementations.
+//! Types and bounds of generated implementations.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::visit::Visit;
 use syn::{DeriveInput, Generics, Path, Type};
+
+use crate::ast::AggregateInput;
 
 /// The `where` clause of an implementation: that of the type, and for a generic type what the implementation needs of
 /// it as a whole. A bound on the type and not on its parameters holds for a `PhantomData<T>`, too, whatever `T` is.
@@ -41,4 +43,13 @@ pub(crate) fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
     let mut search = Search { generics, found: false };
     search.visit_type(ty);
     search.found
+}
+
+/// The type of the declared consistency level.
+pub(crate) fn level(input: &AggregateInput<'_>) -> TokenStream {
+    let krate = &input.krate;
+    match &input.consistency {
+        Some(level) => quote!(#krate::model::#level),
+        None => quote!(#krate::model::Local),
+    }
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
+mod circles;
+mod names;
+mod sources;
+
+use sources::root;
 
 /// What cargo says of the packages of the workspace.
 fn packages() -> Vec<serde_json::Value> {

@@ -1,26 +1,11 @@
 //! The goals, and what a run says of them. A goal is a ratio within one run.
 
-use serde::{Deserialize, Serialize};
-
-use super::stats::Unit;
-use super::{Figure, Report};
 use crate::contender::Role;
 use crate::limits::{ROCKSDB_EACH, ROCKSDB_ONE};
 use crate::ours::ES_ROCKSDB;
+use crate::report::stats::Unit;
+use crate::report::{Figure, Report, Verdict};
 use crate::workload::{self, append, latency, load, read, scale};
-
-/// What a run says of a goal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Verdict {
-    pub(crate) goal: String,
-    /// What was wanted, as text: `at least 0.90`.
-    pub(crate) wanted: String,
-    /// What was found; nothing where it was not measured.
-    pub(crate) found: Option<f64>,
-    pub(crate) met: Option<bool>,
-    /// By how much it was missed, and why.
-    pub(crate) missed: Option<String>,
-}
 
 /// Why a goal is missed where it is missed: printed with a miss, and with nothing else. Written by people, and only what is known.
 const WHY: &[(&str, &str)] = &[

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::stats::{Unit, number};
-use super::{Report, Used, goals};
-use crate::contender::{Failure, Role};
+use super::goals;
+use crate::contender::Role;
+use crate::failure::Failure;
 use crate::limits::{BARE_FILE, ROCKSDB_EACH, ROCKSDB_ONE};
+use crate::profile::Used;
+use crate::report::Report;
+use crate::report::stats::{Unit, number};
 use crate::workload::append::APPEND;
 use crate::workload::catch_up::PLAIN_FOLD;
 use crate::workload::latency::FSYNC;
@@ -173,7 +176,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::report::chart;
+    use crate::publish::chart;
     use crate::report::tests::report;
 
     #[test]

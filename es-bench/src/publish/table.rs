@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::stats::number;
-use super::{Figure, Report, goals};
+use super::goals;
 use crate::contender::Role;
 use crate::limits::{BARE_FILE, ROCKSDB_EACH, ROCKSDB_ONE};
+use crate::report::stats::number;
+use crate::report::{Figure, Report};
 
 /// All of it.
 pub(crate) fn all(report: &Report) -> String {

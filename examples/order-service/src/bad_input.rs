@@ -63,25 +63,25 @@ impl From<String> for Found {
 
 impl BadInput {
     /// Something wrong with a whole file.
-    pub(super) fn in_file(file: &Path, expected: impl Into<String>, found: impl Into<Found>) -> Self {
+    pub(crate) fn in_file(file: &Path, expected: impl Into<String>, found: impl Into<Found>) -> Self {
         let (expected, found) = (expected.into(), found.into());
         Self { file: file.display().to_string(), line: None, column: None, expected, found }
     }
 
     /// The same, in this line.
-    pub(super) fn at_line(mut self, line: u64) -> Self {
+    pub(crate) fn at_line(mut self, line: u64) -> Self {
         self.line = Some(line);
         self
     }
 
     /// The same, in this column.
-    pub(super) fn at_column(mut self, column: &str) -> Self {
+    pub(crate) fn at_column(mut self, column: &str) -> Self {
         self.column = Some(column.to_owned());
         self
     }
 
     /// A file that cannot be read.
-    pub(super) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
         Self::in_file(file, "a CSV file that can be read", error.to_string())
     }
 
@@ -94,19 +94,19 @@ impl BadInput {
 
 /// Where something stands in a file, for errors that are found later.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
-    pub(super) file: std::sync::Arc<Path>,
-    pub(super) line: u64,
+pub(crate) struct Source {
+    pub(crate) file: std::sync::Arc<Path>,
+    pub(crate) line: u64,
 }
 
 impl Source {
     /// Something wrong here.
-    pub(super) fn bad(&self, column: &str, expected: impl Into<String>, found: impl Into<Found>) -> BadInput {
+    pub(crate) fn bad(&self, column: &str, expected: impl Into<String>, found: impl Into<Found>) -> BadInput {
         BadInput::in_file(&self.file, expected, found).at_line(self.line).at_column(column)
     }
 
     /// A value that the domain does not accept.
-    pub(super) fn invalid(&self, column: &str, invalid: Invalid) -> BadInput {
+    pub(crate) fn invalid(&self, column: &str, invalid: Invalid) -> BadInput {
         self.bad(column, invalid.expected, Found::Text(invalid.found))
     }
 }
