@@ -34,7 +34,7 @@ use crate::error::OpenError;
 use crate::open::{self, DirectoryState};
 use crate::read_only;
 use crate::verify::{Damage, Progress, Verification};
-use records::{Salvage, Sources};
+use records::{RecoverableEvents, Sources};
 use scratch::Scratch;
 
 /// Why there is no repaired store. The damaged one is as it was, and nothing is left in the target.
@@ -196,7 +196,7 @@ pub struct Salvage {
     folder: PathBuf,
     report: Report,
     // ORDER: the databases are closed before the scratch folder under them is removed.
-    found: Option<(Sources, Salvage)>,
+    found: Option<(Sources, RecoverableEvents)>,
     _scratch: Option<Scratch>,
 }
 

@@ -40,8 +40,8 @@ impl Contender for Fjall {
             Durability::Synced => PersistMode::SyncData,
             Durability::Buffered => PersistMode::Buffer,
         };
-        let writer = Writer { database, rows: rows.clone(), shape: setup.shape, mode };
-        Ok(Box::new(OpenedFjall { gather: Gather::start(writer, true)?, rows: Rows(rows) }))
+        let writer = FjallWriter { database, rows: rows.clone(), shape: setup.shape, mode };
+        Ok(Box::new(OpenedFjall { gather: Gather::start(writer, true)?, rows: FjallRows(rows) }))
     }
 }
 
@@ -55,14 +55,14 @@ pub(crate) fn offers(task: Task) -> Result<(), &'static str> {
     }
 }
 
-struct Writer {
+struct FjallWriter {
     database: Database,
     rows: Keyspace,
     shape: Shape,
     mode: PersistMode,
 }
 
-impl Engine for Writer {
+impl Engine for FjallWriter {
     fn write(&mut self, commits: &[Append], first: u64) -> Result<(), Failure> {
         let mut batch = self.database.batch().durability(Some(self.mode));
         let mut position = first;
@@ -74,9 +74,9 @@ impl Engine for Writer {
     }
 }
 
-struct Rows(Keyspace);
+struct FjallRows(Keyspace);
 
-impl KeyValue for Rows {
+impl KeyValue for FjallRows {
     fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
         for entry in self.0.range(from..to) {
             let (key, value) = entry.into_inner().map_err(failed("scan"))?;
@@ -93,7 +93,7 @@ impl KeyValue for Rows {
 
 struct OpenedFjall {
     gather: Gather,
-    rows: Rows,
+    rows: FjallRows,
 }
 
 #[async_trait]

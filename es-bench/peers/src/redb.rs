@@ -41,18 +41,18 @@ impl Contender for Redb {
         debug_assert_eq!(setup.durability, Durability::Synced);
         std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
         let database = Arc::new(Database::create(folder.join("redb")).map_err(failed("open redb"))?);
-        let mut writer = Writer { database: Arc::clone(&database), shape: setup.shape };
+        let mut writer = RedbWriter { database: Arc::clone(&database), shape: setup.shape };
         writer.write(&[], 1)?;
-        Ok(Box::new(OpenedRedb { gather: Gather::start(writer, true)?, rows: Rows(database) }))
+        Ok(Box::new(OpenedRedb { gather: Gather::start(writer, true)?, rows: RedbRows(database) }))
     }
 }
 
-struct Writer {
+struct RedbWriter {
     database: Arc<Database>,
     shape: Shape,
 }
 
-impl Engine for Writer {
+impl Engine for RedbWriter {
     fn write(&mut self, commits: &[Append], first: u64) -> Result<(), Failure> {
         // NOTE: commits are durable (Durability::Immediate) unless one asks otherwise.
         let transaction = self.database.begin_write().map_err(failed("begin"))?;
@@ -73,9 +73,9 @@ impl Engine for Writer {
     }
 }
 
-struct Rows(Arc<Database>);
+struct RedbRows(Arc<Database>);
 
-impl KeyValue for Rows {
+impl KeyValue for RedbRows {
     fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure> {
         let transaction = self.0.begin_read().map_err(failed("begin"))?;
         let table = transaction.open_table(ROWS).map_err(failed("open a table"))?;
@@ -96,7 +96,7 @@ impl KeyValue for Rows {
 
 struct OpenedRedb {
     gather: Gather,
-    rows: Rows,
+    rows: RedbRows,
 }
 
 #[async_trait]

@@ -53,11 +53,11 @@ impl Contender for UmaDbServer {
     }
 }
 
-type Server = (oneshot::Sender<()>, std::thread::JoinHandle<Result<(), Failure>>);
+type ServerThread = (oneshot::Sender<()>, std::thread::JoinHandle<Result<(), Failure>>);
 
 struct OpenedServer {
     client: AsyncUmaDbClient,
-    server: Mutex<Option<Server>>,
+    server: Mutex<Option<ServerThread>>,
 }
 
 #[async_trait]

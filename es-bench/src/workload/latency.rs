@@ -166,7 +166,8 @@ fn wait_until(due: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contender::{Append, Sample};
+    use crate::contender::Append;
+    use crate::domain::Sample;
 
     /// Tells its follower at once, but for the first command, which stalls it.
     struct Stalls {

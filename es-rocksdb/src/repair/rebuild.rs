@@ -8,7 +8,7 @@ use es_core::{CommitPart, Position, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use uuid::Uuid;
 
-use super::records::{IntactRecord, Salvage, Sources, tell};
+use super::records::{IntactRecord, RecoverableEvents, Sources, tell};
 use super::{RepairError, Repaired, SetAside, check, refused};
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
@@ -28,7 +28,7 @@ pub(super) fn write(
     damaged: &Path,
     target: &Path,
     sources: &Sources,
-    survey: &Salvage,
+    survey: &RecoverableEvents,
     set_aside: SetAside<'_>,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
@@ -81,7 +81,12 @@ fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
 }
 
 /// Writes everything that is kept.
-fn fill(folder: &Path, sources: &Sources, survey: &Salvage, progress: Progress<'_>) -> Result<Repaired, RepairError> {
+fn fill(
+    folder: &Path,
+    sources: &Sources,
+    survey: &RecoverableEvents,
+    progress: Progress<'_>,
+) -> Result<Repaired, RepairError> {
     let Opened { database, mark, id, .. } = open::open(folder, &Options::new())?;
     let (id, is_new_id) = identify(&database, sources, survey, id)?;
     let mut decoder = Decoder::default();
@@ -118,7 +123,12 @@ fn fill(folder: &Path, sources: &Sources, survey: &Salvage, progress: Progress<'
 }
 
 /// Gives the new store the id of the damaged one, unless events were lost or it is not known.
-fn identify(database: &Database, sources: &Sources, survey: &Salvage, new: Uuid) -> Result<(Uuid, bool), StoreError> {
+fn identify(
+    database: &Database,
+    sources: &Sources,
+    survey: &RecoverableEvents,
+    new: Uuid,
+) -> Result<(Uuid, bool), StoreError> {
     let meta = database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
     if let Some(created) = sources.value(Cf::Meta, META_CREATED).filter(|created| created.len() == size_of::<i64>()) {
@@ -135,7 +145,7 @@ fn identify(database: &Database, sources: &Sources, survey: &Salvage, new: Uuid)
 }
 
 /// Hands on what can be read behind the cut.
-fn spare(sources: &Sources, survey: &Salvage, set_aside: SetAside<'_>) -> Result<u64, RepairError> {
+fn spare(sources: &Sources, survey: &RecoverableEvents, set_aside: SetAside<'_>) -> Result<u64, RepairError> {
     let failed = refused("write", Path::new("the events that are set aside"));
     let mut decoder = Decoder::default();
     let (mut commit, mut count) = (Vec::<RecordedEvent>::new(), 0);

@@ -58,7 +58,7 @@ impl fmt::Debug for Sources {
 
 /// Which events can be saved.
 #[derive(Debug)]
-pub(super) struct Salvage {
+pub(super) struct RecoverableEvents {
     /// The last position that is known of; 0 for none.
     pub(super) last: u64,
     /// The last position that is kept; 0 for none.
@@ -71,7 +71,7 @@ pub(super) struct Salvage {
     pub(super) is_unsure: bool,
 }
 
-impl Salvage {
+impl RecoverableEvents {
     fn first_left(&self, stream: &StreamId) -> Revision {
         self.firsts.get(stream).copied().unwrap_or(Revision::FIRST)
     }
@@ -152,7 +152,12 @@ impl Sources {
     }
 
     /// The record of a position, from wherever it is whole.
-    pub(super) fn record(&self, survey: &Salvage, position: u64, decoder: &mut Decoder) -> Option<IntactRecord> {
+    pub(super) fn record(
+        &self,
+        survey: &RecoverableEvents,
+        position: u64,
+        decoder: &mut Decoder,
+    ) -> Option<IntactRecord> {
         let in_log = self.at(Position::new(position)?, decoder).whole();
         let found = in_log.or_else(|| {
             let (stream, revision) = survey.elsewhere.get(&position)?;
@@ -174,11 +179,16 @@ impl Sources {
     }
 
     /// Finds out which events can be saved.
-    pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> Salvage {
+    pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> RecoverableEvents {
         let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
         let looked_at = known.max(self.last_in_log());
-        let mut survey =
-            Salvage { last: looked_at, kept: 0, elsewhere: BTreeMap::new(), firsts: self.firsts(), is_unsure: false };
+        let mut survey = RecoverableEvents {
+            last: looked_at,
+            kept: 0,
+            elsewhere: BTreeMap::new(),
+            firsts: self.firsts(),
+            is_unsure: false,
+        };
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
         for position in (1..=looked_at).filter_map(Position::new) {
@@ -233,7 +243,7 @@ impl Sources {
     }
 
     /// Looks for missing records under every stream that is known.
-    fn search(&self, survey: &mut Salvage, missing: &BTreeSet<u64>, progress: Progress<'_>) {
+    fn search(&self, survey: &mut RecoverableEvents, missing: &BTreeSet<u64>, progress: Progress<'_>) {
         let (in_log, mut last) = (survey.last, survey.last);
         let heads = self.streams(survey);
         let (total, mut decoder) = (heads.len() as u64, Decoder::default());
@@ -279,7 +289,7 @@ impl Sources {
     }
 
     /// Every stream that anything speaks of, with its last revision as far as it is known.
-    fn streams(&self, survey: &Salvage) -> HashMap<StreamId, Revision> {
+    fn streams(&self, survey: &RecoverableEvents) -> HashMap<StreamId, Revision> {
         let (mut heads, mut decoder) = (HashMap::<StreamId, Revision>::new(), Decoder::default());
         let mut raise = |stream: StreamId, revision: Revision| {
             let head = heads.entry(stream).or_insert(revision);
@@ -313,7 +323,7 @@ impl Sources {
     }
 
     /// The last position up to another one that ends a commit.
-    fn end_of_commit(&self, survey: &Salvage, position: u64, decoder: &mut Decoder) -> u64 {
+    fn end_of_commit(&self, survey: &RecoverableEvents, position: u64, decoder: &mut Decoder) -> u64 {
         match self.record(survey, position, decoder) {
             Some(IntactRecord { event, .. }) if !event.part.is_last() => {
                 position.saturating_sub(u64::from(event.part.index) + 1)
@@ -323,7 +333,13 @@ impl Sources {
     }
 
     /// Says what is lost.
-    fn measure(&self, survey: &Salvage, loss: &mut Loss, is_lost: impl Fn(u64) -> bool, progress: Progress<'_>) {
+    fn measure(
+        &self,
+        survey: &RecoverableEvents,
+        loss: &mut Loss,
+        is_lost: impl Fn(u64) -> bool,
+        progress: Progress<'_>,
+    ) {
         loss.events = survey.last - survey.kept;
         if loss.events == 0 {
             return;
@@ -354,7 +370,7 @@ impl Sources {
     /// How many events each stream loses: those that can be read behind the cut, and what its head speaks of besides.
     fn shortened(
         &self,
-        survey: &Salvage,
+        survey: &RecoverableEvents,
         behind: HashMap<StreamId, u64>,
         progress: Progress<'_>,
     ) -> Vec<(StreamId, u64)> {
@@ -461,8 +477,13 @@ mod tests {
             let event = RecordedEvent { event_type: es_core::EventType::new("t").unwrap(), ..removed };
             IntactRecord { event, record: vec![1] }
         };
-        let mut survey =
-            Salvage { last: 9, kept: 0, elsewhere: BTreeMap::new(), firsts: BTreeMap::new(), is_unsure: false };
+        let mut survey = RecoverableEvents {
+            last: 9,
+            kept: 0,
+            elsewhere: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            is_unsure: false,
+        };
         assert_eq!(survey.without_removed(whole(0)).unwrap().record, [1]);
         survey.note_removed(&whole(3).event.without_content());
         survey.note_removed(&whole(2).event.without_content());

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use es_core::Position;
 use es_core::projection::view::{View, ViewError};
-use es_core::{Position, Timestamp};
 use serde::Serialize;
 
-use crate::domain::{Destination, Inexact, Order, OrderId, OrderLine, OrderStatus, PlacedOrder, ProductId, Revenue};
-use crate::views::{ALL, BEST_FIRST, COUNTRIES, DEMAND, Demand, MONTHS, ReadModels, STATUSES, TOTAL, Total};
+use crate::domain::{Inexact, Order, OrderId, OrderLine, OrderStatus, PlacedOrder, ProductId, Revenue};
+use crate::views::{
+    ALL, BEST_FIRST, COUNTRIES, DEMAND, Demand, MONTHS, ReadModels, STATUSES, TOTAL, Total, country_of, month_of,
+};
 
 /// How many products are in the list of the best.
 const TOP: usize = 10;

@@ -24,7 +24,7 @@ use es_core::projection::{Projection, ProjectionOptions, Running, StartError, Su
 
 pub use demand::{BEST_FIRST, DEMAND, Demand, ProductDemand};
 pub use orders::{BY_CUSTOMER, NEWEST_FIRST, ORDERS, OrderSummaries, OrderSummary, STATUSES};
-pub(crate) use sales::ALL;
+pub(crate) use sales::{ALL, country_of, month_of};
 pub use sales::{COUNTRIES, MONTHS, Sales, TOTAL, Total};
 pub use stock::{LOWEST_FIRST, STOCK, StockLevel, StockLevels};
 

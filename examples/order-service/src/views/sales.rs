@@ -1,5 +1,6 @@
 //! What orders earn, by month and country.
 
+use es_core::Timestamp;
 use es_core::prelude::*;
 use es_core::projection::view::View;
 use es_core::projection::{ApplyError, Projection, Rows};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orders::{never_placed, order_of};
 use crate::domain::money::exact;
-use crate::domain::{Inexact, OrderEvent, OrderId, Revenue};
+use crate::domain::{Destination, Inexact, OrderEvent, OrderId, Revenue};
 
 /// The name under which orders are counted that go to no known country.
 const NO_COUNTRY: &str = "unknown";
