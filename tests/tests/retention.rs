@@ -40,8 +40,8 @@ async fn rule(store: &Store, rule: Rule) {
 #[test]
 fn a_truncated_aggregate_loads_from_a_snapshot_or_not_at_all() {
     on_every_store(async |store: Store| {
-        let without = Repository::<Account>::new(Arc::clone(&store)).without_snapshots();
-        let with = Repository::<Account>::new(Arc::clone(&store));
+        let without = Repository::<Account>::new(Arc::clone(&store)).without_snapshots().without_cache();
+        let with = Repository::<Account>::new(Arc::clone(&store)).without_cache();
         with.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
         deposits(&with, 24).await;
         with.settle().await;

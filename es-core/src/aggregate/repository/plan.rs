@@ -87,18 +87,18 @@ fn fold<A: Evolve>(
     last: EventId,
     committed: &Committed,
 ) -> Result<(), InfrastructureError> {
-    for record in committed.events.iter().filter(|record| record.stream == *stream) {
+    let events = committed.events.iter().filter(|record| record.stream == *stream);
+    let count = events.clone().position(|record| record.id == last).map(|index| index + 1);
+    let count = count.ok_or_else(|| InfrastructureError::NotCommitted { stream: stream.clone() })?;
+    for record in events.take(count) {
         // The stream may have been written and deleted since the load found no events. The commit expected no stream, so its
         // first event begins the stream again.
         if loaded.revision.is_none() {
             loaded.begins = record.revision;
         }
         loaded.take(record)?;
-        if record.id == last {
-            return Ok(());
-        }
     }
-    Err(InfrastructureError::NotCommitted { stream: stream.clone() })
+    Ok(())
 }
 
 impl Commit {
