@@ -184,7 +184,7 @@ impl Opened for OpenedStore {
             let mut events = self.store.read_log(LogRead::all().after(position)).await.map_err(failed("read"))?;
             while let Some(batch) = events.next_batch().await.map_err(failed("read"))? {
                 for event in &batch {
-                    seen.saw(&event.payload);
+                    seen.saw(&event.data.payload);
                 }
                 position = batch.last().map(|event| event.position).or(position);
             }

@@ -20,8 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use es_core::retention::REMOVED;
 use es_core::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId, Tags,
-    Timestamp,
+    CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId,
+    Tags, Timestamp,
 };
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -89,7 +89,7 @@ pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
     if event.is_removed() {
         let removed = Removed {
             stream: event.stream.clone(),
-            id: event.id,
+            id: event.data.id,
             revision: event.revision.get(),
             position: event.position.get(),
             recorded_at: event.recorded_at,
@@ -98,36 +98,39 @@ pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
         serde_json::to_writer(&mut *out, &RemovedLine { removed })?;
         return out.write_all(b"\n");
     }
-    let data = raw(event);
+    let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
+    let EventData { id, event_type, version, content_type, payload, tags, metadata, correlation_id, causation_id } =
+        data;
+    let raw = raw(content_type, payload);
     let line = Out {
-        stream: &event.stream,
-        r#type: &event.event_type,
-        id: event.id,
-        revision: event.revision.get(),
-        position: event.position.get(),
-        version: event.version,
-        recorded_at: event.recorded_at,
-        occurred_at: event.occurred_at,
-        tags: &event.tags,
-        metadata: &event.metadata,
-        correlation_id: event.correlation_id,
-        causation_id: event.causation_id,
-        commit: event.part,
-        content_type: data.is_none().then(|| event.content_type.as_str()),
-        data,
-        data_base64: data.is_none().then(|| STANDARD.encode(&event.payload)),
+        stream,
+        r#type: event_type,
+        id: *id,
+        revision: revision.get(),
+        position: position.get(),
+        version: *version,
+        recorded_at: *recorded_at,
+        occurred_at: *occurred_at,
+        tags,
+        metadata,
+        correlation_id: *correlation_id,
+        causation_id: *causation_id,
+        commit: *part,
+        content_type: raw.is_none().then(|| content_type.as_str()),
+        data: raw,
+        data_base64: raw.is_none().then(|| STANDARD.encode(payload)),
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")
 }
 
-/// The payload as it is, where it is JSON that can stand on a line.
-fn raw(event: &RecordedEvent) -> Option<&RawValue> {
-    let is_one_line = !event.payload.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
-    let is_json = event.content_type == ContentType::Json && is_one_line;
-    let raw: &RawValue = is_json.then(|| serde_json::from_slice(&event.payload).ok()).flatten()?;
-    // NOTE: space around the value would not come back.
-    (raw.get().len() == event.payload.len()).then_some(raw)
+/// Returns the payload if it is JSON that fits on one line.
+fn raw<'a>(content_type: &ContentType, payload: &'a [u8]) -> Option<&'a RawValue> {
+    let is_one_line = !payload.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+    let is_json = *content_type == ContentType::Json && is_one_line;
+    let raw: &RawValue = is_json.then(|| serde_json::from_slice(payload).ok()).flatten()?;
+    // Whitespace around the value would be lost.
+    (raw.get().len() == payload.len()).then_some(raw)
 }
 
 /// A line as it stands in a file.
@@ -250,15 +253,18 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
         return Err(Fault::new(format!("expected another type than {REMOVED:?}, which is reserved")));
     }
     let (content_type, payload) = payload(&line)?;
-    let mut event = NewEvent::new(line.r#type, line.version.map_or(1, NonZeroU32::get), content_type, payload);
-    if let Some(id) = line.id {
-        event.id = id;
-    }
-    event.tags = line.tags.unwrap_or_default();
-    event.metadata = line.metadata.unwrap_or_default();
-    event.occurred_at = line.occurred_at;
-    event.correlation_id = line.correlation_id;
-    event.causation_id = line.causation_id;
+    let data = EventData {
+        id: line.id.unwrap_or_else(EventId::new),
+        event_type: line.r#type,
+        version: line.version.map_or(1, NonZeroU32::get),
+        content_type,
+        payload,
+        tags: line.tags.unwrap_or_default(),
+        metadata: line.metadata.unwrap_or_default(),
+        correlation_id: line.correlation_id,
+        causation_id: line.causation_id,
+    };
+    let event = NewEvent { data, occurred_at: line.occurred_at };
     let part = line.commit.map(|Part(part)| part);
     Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part })
 }
@@ -361,9 +367,9 @@ mod tests {
     #[test]
     fn what_a_line_leaves_out_has_a_default() {
         let line = parse(br#"{"stream":"a-1","type":"t","data": {"n": 1.0} }"#).unwrap();
-        assert_eq!((line.stream.as_str(), line.event.version, line.part), ("a-1", 1, None));
-        assert_eq!(line.event.payload, br#"{"n": 1.0}"#.as_slice());
-        assert_eq!(parse(br#"{"stream":"a","type":"t","data":null}"#).unwrap().event.payload, b"null".as_slice());
+        assert_eq!((line.stream.as_str(), line.event.data.version, line.part), ("a-1", 1, None));
+        assert_eq!(line.event.data.payload, br#"{"n": 1.0}"#.as_slice());
+        assert_eq!(parse(br#"{"stream":"a","type":"t","data":null}"#).unwrap().event.data.payload, b"null".as_slice());
     }
 
     #[test]
@@ -418,7 +424,7 @@ mod tests {
         );
         for text in [format!(r#"{{"removed":{{{fields}}}}}"#), format!(r#" {{ "removed" : {{{fields}}} }}"#)] {
             let line = parse(text.as_bytes()).unwrap();
-            assert_eq!((line.event.event_type.as_str(), line.position), (REMOVED, Some(7)), "{text}");
+            assert_eq!((line.event.data.event_type.as_str(), line.position), (REMOVED, Some(7)), "{text}");
         }
     }
 

@@ -155,7 +155,7 @@ pub use aggregate::{
 };
 pub use consumer::subscription::Subscription;
 pub use model::{
-    Category, Clock, CommitPart, Consistency, ContentType, Context, CorrelationId, EventId, EventType,
+    Category, Clock, CommitPart, Consistency, ContentType, Context, CorrelationId, EventData, EventId, EventType,
     ExpectedRevision, Level, Metadata, NameError, NewEvent, OneOrder, Position, RecordedEvent, Revision, StreamId,
     SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
 };

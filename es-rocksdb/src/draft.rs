@@ -30,8 +30,9 @@ impl Draft {
         let mut records = EncodedRecords { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
         let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
         for (index, (stream, event)) in (0..).zip(commit.events()) {
-            record::draft(stream, event, CommitPart { index, size }, &mut records.bytes)
-                .map_err(|error| StoreError::io(format!("encode event {} for stream {stream:?}", event.id), error))?;
+            record::draft(stream, &event.data, CommitPart { index, size }, &mut records.bytes).map_err(|error| {
+                StoreError::io(format!("encode event {} for stream {stream:?}", event.data.id), error)
+            })?;
             records.ends.push(records.bytes.len());
         }
         Ok(Self { commit, records })

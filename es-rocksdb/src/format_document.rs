@@ -6,8 +6,8 @@ use std::path::Path;
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, Position, RecordedEvent, Revision, StreamId,
-    Table, Tag, UniqueKey,
+    CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, Position, RecordedEvent, Revision,
+    StreamId, Table, Tag, UniqueKey,
 };
 use uuid::Uuid;
 
@@ -39,9 +39,9 @@ fn sample_key(cf: Cf) -> Vec<u8> {
         Cf::Log => key::position(event.position).to_vec(),
         Cf::Streams => key::in_stream(&event.stream, event.revision),
         Cf::Heads => event.stream.as_str().as_bytes().to_vec(),
-        Cf::Ids => key::id(event.id).to_vec(),
+        Cf::Ids => key::id(event.data.id).to_vec(),
         Cf::Categories => key::posting(event.stream.category_str(), event.position),
-        Cf::Types => key::posting(event.event_type.as_str(), event.position),
+        Cf::Types => key::posting(event.data.event_type.as_str(), event.position),
         Cf::Tags => key::posting("vip", event.position),
         Cf::Keys => key::unique(&UniqueKey::new("email", "ada@example.org").unwrap()),
         Cf::Rows => key::row(&Table::new("views").unwrap(), b"VINET"),
@@ -134,18 +134,20 @@ fn sample() -> RecordedEvent {
         position: Position::new(0x0102).unwrap(),
         stream: StreamId::new("order-10248").unwrap(),
         revision: Revision::new(3),
-        id: EventId::from_uuid(uuid(0xe1)),
-        event_type: EventType::new("order-placed").unwrap(),
-        version: 2,
-        content_type: ContentType::Other("text/plain".into()),
-        payload: Bytes::from_static(b"hello"),
-        tags: [Tag::new("customer:VINET").unwrap(), Tag::new("vip").unwrap()].into(),
-        metadata: Metadata::new().with("user", "ada"),
         recorded_at: DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap(),
         occurred_at: DateTime::from_timestamp_micros(-1).unwrap(),
-        correlation_id: Some(CorrelationId::from_uuid(uuid(0xc0))),
-        causation_id: Some(EventId::from_uuid(uuid(0xca))),
         part: CommitPart { index: 1, size: 4 },
+        data: EventData {
+            id: EventId::from_uuid(uuid(0xe1)),
+            event_type: EventType::new("order-placed").unwrap(),
+            version: 2,
+            content_type: ContentType::Other("text/plain".into()),
+            payload: Bytes::from_static(b"hello"),
+            tags: [Tag::new("customer:VINET").unwrap(), Tag::new("vip").unwrap()].into(),
+            metadata: Metadata::new().with("user", "ada"),
+            correlation_id: Some(CorrelationId::from_uuid(uuid(0xc0))),
+            causation_id: Some(EventId::from_uuid(uuid(0xca))),
+        },
     }
 }
 

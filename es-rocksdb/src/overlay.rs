@@ -61,7 +61,7 @@ impl Overlay {
     /// Lets the events of a commit have happened.
     pub(crate) fn append(&mut self, committed: Committed) {
         for event in &committed.events {
-            self.ids.insert(event.id, event.position);
+            self.ids.insert(event.data.id, event.position);
             self.heads.insert(event.stream.clone(), event.revision);
             if event.is_removed() {
                 self.firsts.insert(event.stream.clone(), event.revision.next());

@@ -99,8 +99,8 @@ fn find(
 ) -> Result<Option<RecordedEvent>, Fault> {
     let Some(position) = database.position_of(id, tier)? else { return Ok(None) };
     let event = database.event(position, tier, &mut Decoder::default())?;
-    if event.id != id {
-        let detail = format!("expected the event with id {id}, which an index names, found id {}", event.id);
+    if event.data.id != id {
+        let detail = format!("expected the event with id {id}, which an index names, found id {}", event.data.id);
         return Err(StoreError::damaged(place_of(position), detail).into());
     }
     // NOTE: not bounded by the published head, as all of this look-up is not.

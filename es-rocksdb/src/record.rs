@@ -12,8 +12,8 @@ pub(crate) mod removed;
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use es_core::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NameError, NewEvent, Position, RecordedEvent,
-    Revision, StreamId, Tag, Tags, Timestamp, retention,
+    CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NameError, Position,
+    RecordedEvent, Revision, StreamId, Tag, Tags, Timestamp, retention,
 };
 use uuid::Uuid;
 
@@ -161,43 +161,44 @@ const fn start_of(field: usize) -> usize {
 /// [`RecordError`] for what could not be read back: `out` then has a part of a record; do not use it.
 pub(crate) fn draft(
     stream: &StreamId,
-    event: &NewEvent,
+    event: &EventData,
     part: CommitPart,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
-    if event.event_type == retention::REMOVED {
-        return removed::draft(stream, event.id, part, out);
+    let EventData { id, event_type, version, content_type, payload, tags, metadata, correlation_id, causation_id } =
+        event;
+    if *event_type == retention::REMOVED {
+        return removed::draft(stream, *id, part, out);
     }
-    let metadata = encode_metadata(&event.metadata)?;
-    let flags =
-        flag(event.correlation_id.is_some(), FLAG_CORRELATION) | flag(event.causation_id.is_some(), FLAG_CAUSATION);
+    let metadata = encode_metadata(metadata)?;
+    let flags = flag(correlation_id.is_some(), FLAG_CORRELATION) | flag(causation_id.is_some(), FLAG_CAUSATION);
 
-    out.reserve(FIXED_LEN + 256 + metadata.len() + event.payload.len());
+    out.reserve(FIXED_LEN + 256 + metadata.len() + payload.len());
     out.push(RECORD_VERSION);
     out.extend_from_slice(&[0; 4]);
     out.push(flags);
     out.extend_from_slice(&[0; 8 + 8]);
-    out.extend_from_slice(event.id.as_uuid().as_bytes());
+    out.extend_from_slice(id.as_uuid().as_bytes());
     out.extend_from_slice(&[0; 8 + 8]);
-    out.extend_from_slice(&event.version.to_be_bytes());
+    out.extend_from_slice(&version.to_be_bytes());
     out.extend_from_slice(&part.index.to_be_bytes());
     out.extend_from_slice(&part.size.to_be_bytes());
-    out.push(content_code(&event.content_type));
+    out.push(content_code(content_type));
     out.extend_from_slice(&short("length of stream", stream.as_str().len())?);
-    out.extend_from_slice(&short("length of event type", event.event_type.as_str().len())?);
-    out.extend_from_slice(&short("number of tags", event.tags.len())?);
+    out.extend_from_slice(&short("length of event type", event_type.as_str().len())?);
+    out.extend_from_slice(&short("number of tags", tags.len())?);
     out.extend_from_slice(&long("length of metadata", metadata.len())?);
-    out.extend_from_slice(&long("length of payload", event.payload.len())?);
+    out.extend_from_slice(&long("length of payload", payload.len())?);
     // NOTE: no extension is defined yet; the area is there for what replication will add.
     out.extend_from_slice(&long("length of extensions", 0)?);
 
-    if let Some(id) = event.correlation_id {
+    if let Some(id) = *correlation_id {
         out.extend_from_slice(id.as_uuid().as_bytes());
     }
-    if let Some(id) = event.causation_id {
+    if let Some(id) = *causation_id {
         out.extend_from_slice(id.as_uuid().as_bytes());
     }
-    if let ContentType::Other(media_type) = &event.content_type {
+    if let ContentType::Other(media_type) = content_type {
         let max = u64::from(u8::MAX);
         let length = u8::try_from(media_type.len()).map_err(|_| RecordError::TooLarge {
             field: "media type",
@@ -208,13 +209,13 @@ pub(crate) fn draft(
         out.extend_from_slice(media_type.as_bytes());
     }
     out.extend_from_slice(stream.as_str().as_bytes());
-    out.extend_from_slice(event.event_type.as_str().as_bytes());
-    for tag in &event.tags {
+    out.extend_from_slice(event_type.as_str().as_bytes());
+    for tag in tags {
         out.extend_from_slice(&short("length of a tag", tag.as_str().len())?);
         out.extend_from_slice(tag.as_str().as_bytes());
     }
     out.extend_from_slice(&metadata);
-    out.extend_from_slice(&event.payload);
+    out.extend_from_slice(payload);
     Ok(())
 }
 
@@ -245,7 +246,7 @@ fn put(record: &mut [u8], at: usize, bytes: &[u8]) {
 /// [`RecordError`] for what could not be read back, as [`draft`].
 pub(crate) fn encode_removed(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
     let start = out.len();
-    removed::draft(&event.stream, event.id, event.part, out)?;
+    removed::draft(&event.stream, event.data.id, event.part, out)?;
     number(out.get_mut(start..).unwrap_or_default(), event);
     Ok(())
 }
@@ -254,19 +255,7 @@ pub(crate) fn encode_removed(event: &RecordedEvent, out: &mut Vec<u8>) -> Result
 #[cfg(test)]
 pub(crate) fn encode(event: &RecordedEvent, out: &mut Vec<u8>) -> Result<(), RecordError> {
     let start = out.len();
-    let new = NewEvent {
-        id: event.id,
-        event_type: event.event_type.clone(),
-        version: event.version,
-        content_type: event.content_type.clone(),
-        payload: event.payload.clone(),
-        tags: event.tags.clone(),
-        metadata: event.metadata.clone(),
-        occurred_at: None,
-        correlation_id: event.correlation_id,
-        causation_id: event.causation_id,
-    };
-    draft(&event.stream, &new, event.part, out)?;
+    draft(&event.stream, &event.data, event.part, out)?;
     number(&mut out[start..], event);
     Ok(())
 }
@@ -419,23 +408,10 @@ impl Decoder {
         let payload = self.payloads.take(rest.take("payload", payload_len)?, within);
         rest.skip_extensions(extensions_len)?;
         rest.end()?;
-        Ok(RecordedEvent {
-            position,
-            stream,
-            revision,
-            id,
-            event_type,
-            version,
-            content_type,
-            payload,
-            tags,
-            metadata,
-            recorded_at,
-            occurred_at,
-            correlation_id,
-            causation_id,
-            part: CommitPart { index, size },
-        })
+        let data =
+            EventData { id, event_type, version, content_type, payload, tags, metadata, correlation_id, causation_id };
+        let part = CommitPart { index, size };
+        Ok(RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data })
     }
 
     fn stream(&mut self, text: &[u8]) -> Result<StreamId, RecordError> {

@@ -316,7 +316,7 @@ pub(crate) fn check_event(database: &Database, event: &RecordedEvent) -> Result<
 }
 
 fn check_id(database: &Database, event: &RecordedEvent) -> Result<(), StoreError> {
-    let indexed = database.position_of(event.id, Tier::Any)?;
+    let indexed = database.position_of(event.data.id, Tier::Any)?;
     if indexed != Some(event.position) {
         return differs(event, "the index of event ids", &indexed.map_or("none".into(), place_of));
     }

@@ -257,8 +257,8 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
         batch.put_cf(log, key::position(event.position), left);
         batch.delete_cf(streams, key);
         batch.delete_cf(categories, key::posting(stream.category_str(), event.position));
-        batch.delete_cf(types, key::posting(event.event_type.as_str(), event.position));
-        for tag in &event.tags {
+        batch.delete_cf(types, key::posting(event.data.event_type.as_str(), event.position));
+        for tag in &event.data.tags {
             batch.delete_cf(tags, key::posting(tag.as_str(), event.position));
         }
         batch.put_cf(meta, first_key(stream), key::revision(revision.next()));

@@ -243,8 +243,8 @@ impl Verifier<'_> {
         self.id(event)?;
         let category = event.stream.category_str();
         self.posting(event, Cf::Categories, category)?;
-        self.posting(event, Cf::Types, event.event_type.as_str())?;
-        for tag in &event.tags {
+        self.posting(event, Cf::Types, event.data.event_type.as_str())?;
+        for tag in &event.data.tags {
             self.posting(event, Cf::Tags, tag.as_str())?;
         }
         Ok(())
@@ -252,7 +252,7 @@ impl Verifier<'_> {
 
     fn id(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
         let position = key::position(event.position);
-        self.require(event, Cf::Ids, &key::id(event.id), Some(&position), &format!("its id {}", event.id))
+        self.require(event, Cf::Ids, &key::id(event.data.id), Some(&position), &format!("its id {}", event.data.id))
     }
 
     fn posting(&mut self, event: &RecordedEvent, cf: Cf, name: &str) -> Result<(), StoreError> {

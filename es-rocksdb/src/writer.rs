@@ -196,7 +196,7 @@ impl Writer {
         }
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
         for event in pending.overlay.events() {
-            self.recent.remember(event.id, event.position);
+            self.recent.remember(event.data.id, event.position);
         }
         let sequence = self.database.sequence();
         if self.syncs > 0 {
@@ -243,14 +243,14 @@ fn write_batch(database: &Database, overlay: &Overlay, records: &[EncodedRecords
         let position = event.position;
         batch.put_cf(log, key::position(position), record);
         if event.is_removed() {
-            batch.put_cf(ids, key::id(event.id), key::position(position));
+            batch.put_cf(ids, key::id(event.data.id), key::position(position));
             continue;
         }
         batch.put_cf(streams, key::in_stream(&event.stream, event.revision), record);
-        batch.put_cf(ids, key::id(event.id), key::position(position));
+        batch.put_cf(ids, key::id(event.data.id), key::position(position));
         batch.put_cf(categories, key::posting(event.stream.category_str(), position), []);
-        batch.put_cf(types, key::posting(event.event_type.as_str(), position), []);
-        for tag in &event.tags {
+        batch.put_cf(types, key::posting(event.data.event_type.as_str(), position), []);
+        for tag in &event.data.tags {
             batch.put_cf(tags, key::posting(tag.as_str(), position), []);
         }
     }

@@ -135,9 +135,11 @@ fn as_commit(act: &Act) -> Commit {
 
 /// An event without the id that each store gives its own deletions and scavenge points.
 fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
-    event.map(|event| match event.stream.category_str() {
-        es_core::retention::CATEGORY => RecordedEvent { id: EventId::from_uuid(uuid::Uuid::nil()), ..event },
-        _ => event,
+    event.map(|mut event| {
+        if event.stream.category_str() == es_core::retention::CATEGORY {
+            event.data.id = EventId::from_uuid(uuid::Uuid::nil());
+        }
+        event
     })
 }
 

@@ -35,7 +35,7 @@ fn new_event() -> impl Strategy<Value = (u8, u8, NewEvent)> {
     (0u8..3, 0u8..3, 0u8..4, proptest::collection::vec(0u8..5, 0..4), 0usize..300).prop_map(
         |(kind, id, type_number, tags, length)| {
             let mut event = NewEvent::json(event_type(type_number), vec![b' '; length]);
-            event.tags = names(tags, |n| tag(&format!("tag:{n}"))).into();
+            event.data.tags = names(tags, |n| tag(&format!("tag:{n}"))).into();
             (kind, id, event)
         },
     )
@@ -85,7 +85,11 @@ async fn same_log(store: &RocksDbStore, memory: &MemoryStore, read: LogRead) {
     while let Some(event) = expected.next().await.unwrap() {
         let same =
             found.next().await.unwrap().unwrap_or_else(|| panic!("expected {event:?} from {read:?}, found none"));
-        assert_eq!((same.position, &same.stream, &same.id), (event.position, &event.stream, &event.id), "{read:?}");
+        assert_eq!(
+            (same.position, &same.stream, &same.data.id),
+            (event.position, &event.stream, &event.data.id),
+            "{read:?}"
+        );
         let scanned = found.scanned().unwrap();
         assert!(if read.direction == Direction::Forward { scanned >= same.position } else { scanned <= same.position });
     }
@@ -388,10 +392,10 @@ async fn what_is_not_in_memory_is_read_from_the_disk() {
     for n in 0..300u32 {
         let name = stream(&format!("order-{}", n % 30));
         let mut large = event("happened").tagged(tag(&format!("n:{}", n % 7)));
-        large.payload = vec![n as u8; 5000].into();
+        large.data.payload = vec![n as u8; 5000].into();
         let commit =
             Commit::to(&name, ExpectedRevision::Any, [large]).put_row(table.clone(), n.to_be_bytes().to_vec(), "v");
-        ids.push(store.commit(commit).await.unwrap().events[0].id);
+        ids.push(store.commit(commit).await.unwrap().events[0].data.id);
     }
     store.close().await.unwrap();
     assert!(common::files(folder.path()).iter().any(|(name, _)| name.ends_with(".sst")), "nothing left memory");
@@ -399,7 +403,7 @@ async fn what_is_not_in_memory_is_read_from_the_disk() {
     let store = small().open(folder.path()).await.unwrap();
     for (n, id) in (0u32..).zip(ids) {
         let event = store.find(id).await.unwrap().unwrap();
-        assert_eq!((event.position.get(), &event.payload[..]), (u64::from(n) + 1, &vec![n as u8; 5000][..]));
+        assert_eq!((event.position.get(), &event.data.payload[..]), (u64::from(n) + 1, &vec![n as u8; 5000][..]));
         assert_eq!(store.row(&table, &n.to_be_bytes()).await.unwrap(), Some("v".into()));
         assert_eq!(store.row(&table, &(n + 1000).to_be_bytes()).await.unwrap(), None);
     }

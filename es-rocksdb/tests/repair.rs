@@ -185,7 +185,10 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
     assert_eq!(unreadable + report.loss.set_aside, events);
     let mut behind = original.events[found.len()..].iter();
     for event in &aside {
-        assert!(behind.any(|original| original.id == event.id && original.payload == event.payload), "{event:?}");
+        assert!(
+            behind.any(|original| original.data.id == event.data.id && original.data.payload == event.data.payload),
+            "{event:?}"
+        );
     }
     assert_eq!(made.is_new_id, events > 0 || made.id != original.id);
     Some(Mended { report, made, aside, events: found, rows: found_rows, folder: target, _copy: copy })

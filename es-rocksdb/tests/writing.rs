@@ -215,7 +215,7 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(all(&store).await, committed.events);
     assert_eq!(store.head().await.unwrap(), Position::new(2));
     assert_eq!(store.revision(&stream("order-1")).await.unwrap(), Some(Revision::new(1)));
-    assert_eq!(store.find(committed.events[1].id).await.unwrap().as_ref(), Some(&committed.events[1]));
+    assert_eq!(store.find(committed.events[1].data.id).await.unwrap().as_ref(), Some(&committed.events[1]));
     assert_eq!(store.owner(&key).await.unwrap(), Some(stream("order-1")));
     assert_eq!(store.row(&table, b"a").await.unwrap(), Some("1".into()));
 
@@ -263,7 +263,7 @@ async fn a_commit_larger_than_every_limit_is_written_whole() {
     let options = Options::new().queue_bytes(1).commit_batch(1, 1).write_buffer_bytes(1).read_batch(1, 1);
     let store = options.open(folder.path()).await.unwrap();
     let mut large = event("large");
-    large.payload = vec![7; 3 << 20].into();
+    large.data.payload = vec![7; 3 << 20].into();
     let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [large, event("a"), event("b")]);
     let committed = store.commit(commit).await.unwrap();
     store.commit(append("order-1")).await.unwrap();

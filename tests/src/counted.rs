@@ -51,10 +51,10 @@ impl<const VERSION: u32> Projection for EventsOfStreams<VERSION> {
     }
 
     fn apply(&self, _: &AnyEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
-        if context.record().payload == "\"refused\"" {
+        if context.record().data.payload == "\"refused\"" {
             return Err(ApplyError::new("told to refuse"));
         }
-        assert!(context.record().payload != "\"panic\"", "told to panic");
+        assert!(context.record().data.payload != "\"panic\"", "told to panic");
         rows.view(&COUNTS)?.update(&context.stream().as_str().to_owned(), |count| {
             count.events += 1;
             count.last = context.position().get();

@@ -9,7 +9,8 @@ use es_core::projection::{
 };
 use es_core::store::RowScan;
 use es_core::{
-    Commit, Event, EventContext, EventStore, ExpectedRevision, LogRead, NewEvent, Position, StoreError, StreamId, Table,
+    Commit, Event, EventContext, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, StoreError,
+    StreamId, Table,
 };
 
 use crate::account::AccountEvent;
@@ -118,7 +119,7 @@ pub async fn expected_books(store: &Arc<dyn EventStore>) -> Result<Books, StoreE
     let mut books = Books::default();
     for event in store.read_log(LogRead::all()).await?.collect().await? {
         let partition = partition_of(event.stream.as_str(), build.partitions) as usize;
-        let is_known = AccountEvent::SCHEMA.iter().any(|schema| schema.reads(event.event_type.as_str()));
+        let is_known = AccountEvent::SCHEMA.iter().any(|schema| schema.reads(event.data.event_type.as_str()));
         if is_known && Some(event.position) <= checkpoints[partition] && !parked.contains(&event.position) {
             books.book(&event.stream, event.position);
         }
@@ -180,10 +181,7 @@ async fn marks(store: &Arc<dyn EventStore>) -> String {
 #[must_use]
 pub fn written(event: &AccountEvent) -> NewEvent {
     let encoded = event.encode().expect("it can be encoded");
-    NewEvent {
-        tags: encoded.tags,
-        ..NewEvent::new(encoded.event_type, encoded.version, encoded.content_type, encoded.payload)
-    }
+    encoded.into_data(EventId::new()).into()
 }
 
 /// The stream of an account.

@@ -62,13 +62,13 @@ fn commits(part: u128) -> Vec<Commit> {
     let json = |number, name: &str, text: &str| event(number, name, ContentType::Json, text.as_bytes());
     let packed = MessagePack::encode(&json!({"sku": "A-7", "count": 3})).expect("it is written");
     let mut full = json(1, "placed", r#"{"customer":"Köln/é","lines":[{"sku":"A-7","price":1.10}]}"#);
-    full.version = 3;
-    full.tags = ["customer:VINET", "vip", "straße: 5"].map(|tag| Tag::new(tag).expect("a tag")).into();
-    full.metadata =
+    full.data.version = 3;
+    full.data.tags = ["customer:VINET", "vip", "straße: 5"].map(|tag| Tag::new(tag).expect("a tag")).into();
+    full.data.metadata =
         Metadata::new().with("user", "ada").with("ratio", 0.1).with("nested", json!({"a": [1, null, true]}));
     full.occurred_at = Some("1969-12-31T23:59:59.999999Z".parse().expect("a time"));
-    full.correlation_id = Some(CorrelationId::from_uuid(Uuid::from_u128(5)));
-    full.causation_id = Some(EventId::from_uuid(Uuid::from_u128(6)));
+    full.data.correlation_id = Some(CorrelationId::from_uuid(Uuid::from_u128(5)));
+    full.data.causation_id = Some(EventId::from_uuid(Uuid::from_u128(6)));
     let order = stream("order-1");
     let key = UniqueKey::new("order-number", format!("{part}-10248")).expect("a key");
     let given_up = UniqueKey::new("order-number", format!("{part}-0")).expect("a key");
@@ -209,12 +209,12 @@ async fn assert_described(store: &dyn EventStore, folder: &Path) {
     assert_eq!(found.lines().count(), text(folder, "events.jsonl").lines().count(), "{}", folder.display());
     assert!(events.len() >= 24, "{} has {} events", folder.display(), events.len());
     for event in &events {
-        assert_eq!(store.find(event.id).await.expect("read").as_ref(), Some(event));
+        assert_eq!(store.find(event.data.id).await.expect("read").as_ref(), Some(event));
         let read = StreamRead::new(event.stream.clone()).from(event.revision).limit(1);
         assert_eq!(store.read_stream(read).await.expect("read").next().await.expect("read").as_ref(), Some(event));
-        let by_type = LogRead::event_type(event.event_type.clone()).from(event.position).limit(1);
+        let by_type = LogRead::event_type(event.data.event_type.clone()).from(event.position).limit(1);
         assert_eq!(store.read_log(by_type).await.expect("read").next().await.expect("read").as_ref(), Some(event));
-        for tag in &event.tags {
+        for tag in &event.data.tags {
             let by_tag = LogRead::tag(tag.clone()).from(event.position).limit(1);
             assert_eq!(store.read_log(by_tag).await.expect("read").next().await.expect("read").as_ref(), Some(event));
         }

@@ -133,11 +133,11 @@ fn event() -> impl Strategy<Value = NewEvent> {
     let labels = (proptest::collection::btree_set(tag(), 0..3), any::<Option<u32>>(), any::<bool>());
     (content, labels).prop_map(|((id, event_type, version, payload), (tags, seconds, annotated))| {
         let mut event = NewEvent::json(event_type, payload).with_id(EventId::from_uuid(Uuid::from_u128(id)));
-        event.version = version;
-        event.tags = tags.into();
+        event.data.version = version;
+        event.data.tags = tags.into();
         event.occurred_at = seconds.and_then(|seconds| chrono::DateTime::from_timestamp(i64::from(seconds), 999));
         if annotated {
-            event.metadata = Metadata::new().with("k", "v");
+            event.data.metadata = Metadata::new().with("k", "v");
         }
         event
     })
@@ -264,9 +264,11 @@ fn operation() -> impl Strategy<Value = Commit> {
 
 /// An event without what each store gives its own scavenge points.
 fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
-    event.map(|event| match event.event_type.as_str() {
-        "es.scavenge-point" => RecordedEvent { id: EventId::from_uuid(Uuid::nil()), ..event },
-        _ => event,
+    event.map(|mut event| {
+        if event.data.event_type == "es.scavenge-point" {
+            event.data.id = EventId::from_uuid(Uuid::nil());
+        }
+        event
     })
 }
 
@@ -375,7 +377,7 @@ impl Pair {
 
     async fn find(&self, commit: &Commit) {
         for (_, event) in commit.events() {
-            let (found, expected) = (self.store().find(event.id).await, self.model.find(event.id).await);
+            let (found, expected) = (self.store().find(event.data.id).await, self.model.find(event.data.id).await);
             assert_eq!(found.expect("read"), expected.expect("read"));
         }
     }
@@ -419,7 +421,7 @@ fn altered(commit: &Commit, more: bool) -> Commit {
         .events()
         .last()
         .filter(|_| more)
-        .map(|(stream, event)| (stream.clone(), NewEvent::json(event.event_type.clone(), "more")));
+        .map(|(stream, event)| (stream.clone(), NewEvent::json(event.data.event_type.clone(), "more")));
     kept.chain(last).fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event))
 }
 

@@ -113,8 +113,8 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
         let audit = LogRead::category(es_core::Category::new("es.projections").expect("a name"));
         let audit = store.read_log(audit).await.expect("a read").collect().await.expect("events");
         assert_eq!(books.events(), last.get() - audit.len() as u64 - 1, "all but the skipped one");
-        let skipped = audit.iter().find(|event| event.event_type == "projection-event-skipped").expect("recorded");
-        assert!(String::from_utf8_lossy(&skipped.payload).contains("this owner never existed"));
+        let skipped = audit.iter().find(|event| event.data.event_type == "projection-event-skipped").expect("recorded");
+        assert!(String::from_utf8_lossy(&skipped.data.payload).contains("this owner never existed"));
     });
 }
 

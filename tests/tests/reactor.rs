@@ -115,7 +115,7 @@ fn an_effect_has_one_key_and_a_started_reactor_never_goes_back() {
         assert_eq!(done(&desk.effects()), [1, 2, 3]);
         let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
         for (effect, event) in desk.effects().iter().zip(&log) {
-            assert_eq!((effect.key, effect.attempt), (DeliveryKey::of("notes", event.id, 0), 1));
+            assert_eq!((effect.key, effect.attempt), (DeliveryKey::of("notes", event.data.id, 0), 1));
         }
         deposit(&store, 1, 4).await;
         let running = notes(&desk).start_at(StartAt::Beginning).start(Arc::clone(&store)).await.expect("started");
@@ -232,8 +232,8 @@ fn a_command_in_a_reaction_names_the_event_as_its_cause() {
         running.wait_for(position).await.expect("it runs");
         let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
         let [cause, effect] = log.as_slice() else { panic!("expected two events, found {}", log.len()) };
-        assert_eq!(effect.causation_id, Some(cause.id));
-        assert_eq!(effect.correlation_id, cause.correlation_id);
+        assert_eq!(effect.data.causation_id, Some(cause.data.id));
+        assert_eq!(effect.data.correlation_id, cause.data.correlation_id);
         let opened = StreamId::new("account-of-account-1").expect("a name");
         let read = store.read_stream(StreamRead::new(opened)).await.expect("a stream").collect().await.expect("events");
         assert_eq!(read.len(), 1);

@@ -222,17 +222,20 @@ fn correlation_and_causation_flow_by_themselves() {
         let request = Context::with_correlation(CorrelationId::new());
         request.scope(async { accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited") }).await;
         let cause = events(&store).await.remove(0);
-        assert_eq!((cause.correlation_id, cause.causation_id), (Some(request.correlation_id), None));
+        assert_eq!((cause.data.correlation_id, cause.data.causation_id), (Some(request.correlation_id), None));
         Context::caused_by(&cause)
             .scope(async { accounts.execute(&"8".to_owned(), Deposit { cents: 1 }).await.expect("deposited") })
             .await;
         let effect = events(&store).await.remove(1);
-        assert_eq!((effect.correlation_id, effect.causation_id), (Some(request.correlation_id), Some(cause.id)));
+        assert_eq!(
+            (effect.data.correlation_id, effect.data.causation_id),
+            (Some(request.correlation_id), Some(cause.data.id))
+        );
         accounts.execute(&id(), Close).await.expect("closed");
         let unrelated = events(&store).await.split_off(2);
         assert_eq!(unrelated.len(), 2);
-        assert!(unrelated.iter().all(|event| event.correlation_id == unrelated[0].correlation_id));
-        assert_ne!(unrelated[0].correlation_id, Some(request.correlation_id));
+        assert!(unrelated.iter().all(|event| event.data.correlation_id == unrelated[0].data.correlation_id));
+        assert_ne!(unrelated[0].data.correlation_id, Some(request.correlation_id));
     });
 }
 
@@ -245,7 +248,7 @@ fn what_the_caller_says_stands_in_the_events() {
         let executed = accounts.execute(&id(), Deposit { cents: 1 }).occurred_at(noon).with_metadata(metadata.clone());
         assert_eq!(executed.await.expect("deposited").state.last_movement, Some(noon));
         let event = events(&store).await.remove(0);
-        assert_eq!((event.occurred_at, &event.metadata), (noon, &metadata));
+        assert_eq!((event.occurred_at, &event.data.metadata), (noon, &metadata));
         assert!(event.recorded_at > noon);
     });
 }
@@ -365,7 +368,7 @@ fn an_unknown_event_is_a_typed_error_for_the_aggregate_and_passes_elsewhere() {
         );
         let failed = repository(&store).execute(&id(), Check).await.expect_err("no decision on half a state");
         assert!(matches!(failed, ExecuteError::Failed(InfrastructureError::Load(LoadError::Event { .. }))));
-        assert_eq!(&*events(&store).await[0].payload, br#"{"by":"court"}"#);
+        assert_eq!(&*events(&store).await[0].data.payload, br#"{"by":"court"}"#);
     });
 }
 
@@ -376,7 +379,7 @@ fn codecs_mix_in_one_stream_and_tags_come_from_fields() {
         accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
         accounts.execute(&id(), Deposit { cents: 3 }).await.expect("deposited");
         accounts.execute(&id(), Withdraw { cents: 1 }).await.expect("withdrawn");
-        let types: Vec<String> = events(&store).await.iter().map(|event| event.content_type.to_string()).collect();
+        let types: Vec<String> = events(&store).await.iter().map(|event| event.data.content_type.to_string()).collect();
         assert_eq!(types, ["application/json", "application/msgpack", "application/json"]);
         let of_ada = LogRead::tag(es_core::Tag::new("owner:ada").expect("a name"));
         assert_eq!(store.read_log(of_ada).await.expect("opened").collect().await.expect("read").len(), 1);
@@ -504,6 +507,6 @@ fn evolve_sees_id_numbers_times_and_metadata() {
         deposit.with_metadata(Metadata::new().with("user", "ada")).await.expect("deposited");
         let event = events(&store).await.remove(0);
         let loaded = Repository::<seen::Seen>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
-        assert_eq!(loaded.state.0, [format!("{} 0 1 ada true", event.id)]);
+        assert_eq!(loaded.state.0, [format!("{} 0 1 ada true", event.data.id)]);
     });
 }

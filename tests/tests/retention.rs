@@ -173,7 +173,7 @@ async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
     // The other gets the point with the log, and has not come to it.
     let read = LogRead::all().from(report.point.position);
     let point = scavenged.read_log(read).await.expect("read").next().await.expect("read").expect("the point");
-    let again = NewEvent::json(point.event_type.clone(), point.payload.clone()).with_id(point.id);
+    let again = NewEvent::json(point.data.event_type.clone(), point.data.payload.clone()).with_id(point.data.id);
     other.commit(Commit::new().append(point.stream.clone(), again)).await.expect("committed");
     assert_eq!(seen(&scavenged).await, seen(&other).await);
     clock.advance(std::time::Duration::from_secs(120));

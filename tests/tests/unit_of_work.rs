@@ -73,7 +73,7 @@ fn aggregates_of_different_types_change_in_one_commit() {
         assert_eq!(events.len(), 4);
         let parts: Vec<_> = events.iter().map(|event| (event.part.index, event.part.size)).collect();
         assert_eq!(parts, [(0, 4), (1, 4), (2, 4), (3, 4)], "one commit");
-        assert_eq!(events.iter().map(|event| event.correlation_id).collect::<BTreeSet<_>>().len(), 1);
+        assert_eq!(events.iter().map(|event| event.data.correlation_id).collect::<BTreeSet<_>>().len(), 1);
         let taken = UnitOfWork::new(&store)
             .execute(&accounts, "10".into(), Deposit { cents: 1 })
             .execute(&members, 8, Join { email: "ada@example.org".into() })
@@ -376,8 +376,8 @@ fn time_metadata_and_context_are_those_of_the_unit() {
         let (a, b) = unit.await.expect("executed");
         assert_eq!((a.state.last_movement, b.state.last_movement), (Some(noon), Some(noon)));
         for event in events(&store).await {
-            assert_eq!((event.occurred_at, &event.metadata), (noon, &metadata));
-            assert_eq!(event.correlation_id, Some(request.correlation_id));
+            assert_eq!((event.occurred_at, &event.data.metadata), (noon, &metadata));
+            assert_eq!(event.data.correlation_id, Some(request.correlation_id));
         }
     });
 }

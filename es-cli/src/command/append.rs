@@ -43,7 +43,7 @@ pub(super) async fn run(folder: &Path, args: &AppendArgs, json: bool) -> Result<
         stream: event.stream.to_string(),
         revision: event.revision.get(),
         position: event.position.get(),
-        id: event.id.to_string(),
+        id: event.data.id.to_string(),
         already_there: repeated,
     };
     say(json, || in_words(&appended), &appended)
@@ -63,13 +63,13 @@ fn event(args: &AppendArgs) -> Result<NewEvent, Failure> {
         }
     };
     let mut event = NewEvent::json(args.event_type.clone(), data);
-    event.version = args.version;
-    event.tags = args.tag.iter().cloned().collect();
+    event.data.version = args.version;
+    event.data.tags = args.tag.iter().cloned().collect();
     event.occurred_at = args.occurred_at;
     if let Some(id) = args.id {
-        event.id = id;
+        event.data.id = id;
     }
-    event.metadata = args.metadata.clone().unwrap_or_default();
+    event.data.metadata = args.metadata.clone().unwrap_or_default();
     Ok(event)
 }
 

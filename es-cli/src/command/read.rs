@@ -139,15 +139,15 @@ fn in_words(event: &RecordedEvent) -> String {
         shown(event.recorded_at),
         event.stream,
         event.revision.get(),
-        event.event_type,
+        event.data.event_type,
         content(event)
     )
 }
 
 /// The content as it is shown to people: its beginning, without anything that a terminal could take for a command.
 fn content(event: &RecordedEvent) -> String {
-    if event.content_type != ContentType::Json {
-        return format!("{} bytes of {}", event.payload.len(), event.content_type);
+    if event.data.content_type != ContentType::Json {
+        return format!("{} bytes of {}", event.data.payload.len(), event.data.content_type);
     }
-    shown_text(&String::from_utf8_lossy(&event.payload))
+    shown_text(&String::from_utf8_lossy(&event.data.payload))
 }

@@ -117,7 +117,7 @@ async fn notes(store: &ReadOnlyStore) -> Result<(BTreeMap<Scope, Note>, BTreeMap
     while let Some(batch) = events.next_batch().await? {
         for event in batch {
             // NOTE: the store has read all of these when it was opened: what it did not understand is not there.
-            match OperatorEvent::read(&event.stream, &event.event_type, &event.payload) {
+            match OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload) {
                 Ok(OperatorEvent::RuleSet { scope, note, .. }) => {
                     of_rules.insert(scope, note);
                 }

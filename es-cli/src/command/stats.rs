@@ -60,16 +60,16 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
 
 impl Stats {
     fn add(&mut self, event: &RecordedEvent, is_first: bool) {
-        let payload = event.payload.len() as u64;
+        let payload = event.data.payload.len() as u64;
         let is_new = u64::from(is_first);
         self.events += 1;
         self.streams += is_new;
         self.payload_bytes += payload;
-        self.tagged_events += u64::from(!event.tags.is_empty());
+        self.tagged_events += u64::from(!event.data.tags.is_empty());
         let category = entry(&mut self.categories, event.stream.category_str());
         category.add(payload);
         category.streams = Some(category.streams.unwrap_or_default() + is_new);
-        entry(&mut self.types, event.event_type.as_str()).add(payload);
+        entry(&mut self.types, event.data.event_type.as_str()).add(payload);
         *self.days.entry(event.occurred_at.date_naive()).or_default() += 1;
     }
 }

@@ -37,7 +37,11 @@ pub(super) struct Grouped {
 }
 
 fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
-    if event.event_type == REMOVED { commit.append_removed(stream, event.id) } else { commit.append(stream, event) }
+    if event.data.event_type == REMOVED {
+        commit.append_removed(stream, event.data.id)
+    } else {
+        commit.append(stream, event)
+    }
 }
 
 /// What is wrong with the event of a line.
@@ -77,8 +81,8 @@ impl Group {
         self.size = size;
         self.recorded_at = line.recorded_at;
         self.position = line.position;
-        self.bytes += line.event.payload.len();
-        self.ids.insert(line.event.id);
+        self.bytes += line.event.data.payload.len();
+        self.ids.insert(line.event.data.id);
         self.events.push((line.stream, line.event));
         self.lines.push((number, text.to_vec()));
         if self.events.len() < size as usize {
@@ -102,11 +106,11 @@ impl Group {
         if size as usize > MAX_COMMIT_EVENTS {
             return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_EVENTS} events, found {size}")));
         }
-        if self.bytes + line.event.payload.len() > MAX_COMMIT_BYTES {
+        if self.bytes + line.event.data.payload.len() > MAX_COMMIT_BYTES {
             return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_BYTES} bytes, found more")));
         }
-        if self.ids.contains(&line.event.id) {
-            return Err(fault(&InvalidCommit::SameIdTwice { id: line.event.id }));
+        if self.ids.contains(&line.event.data.id) {
+            return Err(fault(&InvalidCommit::SameIdTwice { id: line.event.data.id }));
         }
         if expected > 0 && line.recorded_at != self.recorded_at {
             return Err(Fault::new("expected the recorded_at of its commit, found another"));

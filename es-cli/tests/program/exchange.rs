@@ -12,10 +12,10 @@ fn event(payload: &'static [u8], content_type: ContentType) -> NewEvent {
 fn sample() -> Vec<Commit> {
     let json = |payload| event(payload, ContentType::Json);
     let mut full = json(br#"{"b": 1.0, "a":[1e5, "\u00e9"],"a":2}"#).tagged(Tag::new("k:v").unwrap());
-    full.metadata = Metadata::new().with("user", "ada").with("deep", serde_json::json!({"x": [1, 2.5, null]}));
+    full.data.metadata = Metadata::new().with("user", "ada").with("deep", serde_json::json!({"x": [1, 2.5, null]}));
     full.occurred_at = Some("1969-12-31T23:59:59.999999Z".parse().unwrap());
-    full.correlation_id = Some(CorrelationId::new());
-    full.causation_id = Some(EventId::new());
+    full.data.correlation_id = Some(CorrelationId::new());
+    full.data.causation_id = Some(EventId::new());
     vec![
         Commit::new().append(stream("a-1"), full),
         Commit::new()

@@ -152,7 +152,7 @@ impl<'a> EventContext<'a> {
     /// The identity of the event.
     #[must_use]
     pub const fn id(&self) -> EventId {
-        self.record.id
+        self.record.data.id
     }
 
     /// The stream in which it stands.
@@ -188,25 +188,25 @@ impl<'a> EventContext<'a> {
     /// The labels by which it can be found.
     #[must_use]
     pub const fn tags(&self) -> &'a Tags {
-        &self.record.tags
+        &self.record.data.tags
     }
 
     /// Its free annotations.
     #[must_use]
     pub const fn metadata(&self) -> &'a Metadata {
-        &self.record.metadata
+        &self.record.data.metadata
     }
 
     /// What it has in common with everything of the same first cause.
     #[must_use]
     pub const fn correlation_id(&self) -> Option<CorrelationId> {
-        self.record.correlation_id
+        self.record.data.correlation_id
     }
 
     /// The event that directly caused it.
     #[must_use]
     pub const fn causation_id(&self) -> Option<EventId> {
-        self.record.causation_id
+        self.record.data.causation_id
     }
 
     /// The record itself, as it was written: content, type and version are those of the writer, before any upcaster.

@@ -41,8 +41,9 @@ impl Context {
     /// The context of what an event causes: its correlation, or one that begins with it where it has none.
     #[must_use]
     pub fn caused_by(event: &RecordedEvent) -> Self {
-        let correlation_id = event.correlation_id.unwrap_or_else(|| CorrelationId::from_uuid(*event.id.as_uuid()));
-        Self { correlation_id, causation_id: Some(event.id) }
+        let correlation_id =
+            event.data.correlation_id.unwrap_or_else(|| CorrelationId::from_uuid(*event.data.id.as_uuid()));
+        Self { correlation_id, causation_id: Some(event.data.id) }
     }
 
     /// Runs a future in this context. A task that the future spawns is outside of it: give it a scope of its own.

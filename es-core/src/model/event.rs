@@ -1,7 +1,6 @@
-//! Events at the border of the store: [`NewEvent`] goes in, [`RecordedEvent`] comes out.
+//! [`NewEvent`] is what a writer passes to a store, [`RecordedEvent`] is what a store returns. Both contain [`EventData`].
 //!
-//! A store sees names, bytes and numbers; what an event means is known only to the [`Event`](crate::Event) type that
-//! encoded it.
+//! A store handles names, bytes and numbers. Only the [`Event`](crate::Event) type that encoded an event knows its meaning.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,94 +8,32 @@ use std::fmt;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::model::Tags;
+use crate::model::{CorrelationId, EventId};
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
 
-/// Defines a type of id over a UUID.
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(Uuid);
-
-        impl $name {
-            /// A new id: a UUIDv7, which begins with the time in milliseconds. It is unique, not an order: order is
-            /// a matter of [`Position`] and [`Revision`].
-            #[must_use]
-            #[expect(clippy::new_without_default, reason = "each id is another one: there is no default")]
-            pub fn new() -> Self {
-                Self(Uuid::now_v7())
-            }
-
-            /// The id with this UUID, of any version.
-            #[must_use]
-            pub const fn from_uuid(uuid: Uuid) -> Self {
-                Self(uuid)
-            }
-
-            /// The UUID.
-            #[must_use]
-            pub const fn as_uuid(&self) -> &Uuid {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
-            }
-        }
-
-        impl From<Uuid> for $name {
-            fn from(uuid: Uuid) -> Self {
-                Self(uuid)
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = uuid::Error;
-            fn from_str(text: &str) -> Result<Self, uuid::Error> {
-                text.parse().map(Self)
-            }
-        }
-    };
-}
-
-id! {
-    /// The identity of an event, given by its writer. A store holds each id at most once, for ever: writing the same
-    /// commit again returns what the first time returned.
-    EventId
-}
-
-id! {
-    /// What all events, commands and effects that go back to one first cause have in common.
-    CorrelationId
-}
-
-/// A point in time in UTC with the precision of a store, one microsecond.
+/// A point in time in UTC. Stores keep microseconds.
 pub type Timestamp = DateTime<Utc>;
 
-/// Cuts a time to whole microseconds, the precision in which every store keeps times.
+/// Truncates a time to whole microseconds, the precision of stored times.
 #[must_use]
 pub fn to_stored_precision(time: Timestamp) -> Timestamp {
-    // NOTE: by way of the count and not of `trunc_subsecs`, which keeps chrono's form of a leap second; a count of
-    // microseconds cannot hold it, and a stored time would not be equal to itself.
+    // `trunc_subsecs` would keep chrono's representation of a leap second, which a count of microseconds cannot represent. A stored
+    // time would then differ from the time that was written.
     DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
 }
 
-/// How a payload is encoded, as a media type: `application/json`, `application/msgpack`, or any other.
+/// The encoding of a payload, as a media type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub enum ContentType {
     /// `application/json`
     Json,
-    /// `application/msgpack`: MessagePack with the names of fields, see [`MessagePack`](crate::schema::codec::MessagePack).
+    /// `application/msgpack`: MessagePack with field names; see [`MessagePack`](crate::schema::codec::MessagePack).
     MessagePack,
-    /// Any other; at most 255 bytes.
+    /// Any other media type, of at most 255 bytes.
     Other(Box<str>),
 }
 
@@ -104,7 +41,7 @@ impl ContentType {
     /// The longest media type, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// The media type.
+    /// Returns the media type.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -142,44 +79,44 @@ impl From<ContentType> for String {
     }
 }
 
-/// Free annotations of an event: JSON values under text keys, in the order of their keys.
+/// Metadata of an event: JSON values by key, in the order of the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(BTreeMap<String, serde_json::Value>);
 
 impl Metadata {
-    /// No annotations.
+    /// Returns empty metadata.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with `key` set to `value`, which replaces an earlier value.
+    /// Sets `key` to `value`. Replaces an earlier value.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.0.insert(key.into(), value.into());
         self
     }
 
-    /// The value under a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&serde_json::Value> {
         self.0.get(key)
     }
 
-    /// The text under a key; `None` where there is none or the value is no text.
+    /// Returns the value of a key if it is a string.
     #[must_use]
     pub fn get_str(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
     }
 
-    /// Whether there are no annotations.
+    /// Returns whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All annotations in the order of their keys.
+    /// Returns the entries in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
@@ -191,33 +128,71 @@ impl<K: Into<String>, V: Into<serde_json::Value>> FromIterator<(K, V)> for Metad
     }
 }
 
-/// An encoded event on its way into a store.
+/// The content of an event: everything that its writer decides except the stream and the time.
+///
+/// [`NewEvent`] and [`RecordedEvent`] contain it. Code that stores or copies an event moves it as a whole; code that encodes each
+/// field destructures it, so that a new field is a compile error there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewEvent {
+pub struct EventData {
     /// The identity of the event.
     pub id: EventId,
-    /// The wire name of its type.
+    /// The wire name of the event type.
     pub event_type: EventType,
-    /// The schema version of its payload, from 1.
+    /// The schema version of the payload, from 1.
     pub version: u32,
-    /// How the payload is encoded.
+    /// The encoding of the payload.
     pub content_type: ContentType,
     /// The encoded content.
     pub payload: Bytes,
-    /// The labels by which it can be found.
+    /// The tags by which a [`Query`](crate::Query) finds the event.
     pub tags: Tags,
-    /// Free annotations.
+    /// The metadata.
     pub metadata: Metadata,
-    /// When it happened in the business; `None` says "as it is recorded".
-    pub occurred_at: Option<Timestamp>,
-    /// What it has in common with everything of the same first cause.
+    /// The id shared by everything that one first cause led to.
     pub correlation_id: Option<CorrelationId>,
-    /// The event that directly caused it.
+    /// The event that directly caused this one.
     pub causation_id: Option<EventId>,
 }
 
+impl EventData {
+    /// Returns the content of an event with a new id, without tags and metadata.
+    #[must_use]
+    pub fn new(event_type: EventType, version: u32, content_type: ContentType, payload: impl Into<Bytes>) -> Self {
+        Self::with_id(EventId::new(), event_type, version, content_type, payload)
+    }
+
+    pub(crate) fn with_id(
+        id: EventId,
+        event_type: EventType,
+        version: u32,
+        content_type: ContentType,
+        payload: impl Into<Bytes>,
+    ) -> Self {
+        Self {
+            id,
+            event_type,
+            version,
+            content_type,
+            payload: payload.into(),
+            tags: Tags::new(),
+            metadata: Metadata::new(),
+            correlation_id: None,
+            causation_id: None,
+        }
+    }
+}
+
+/// An encoded event that is not stored yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The content.
+    pub data: EventData,
+    /// When the event happened in the domain; `None` for the time at which it is recorded.
+    pub occurred_at: Option<Timestamp>,
+}
+
 impl NewEvent {
-    /// An event of schema version 1 with a JSON payload and a new id; change its fields for anything else.
+    /// Returns an event of schema version 1 with a JSON payload and a new id.
     ///
     /// Domain code does not call this: a [`Repository`](crate::Repository) encodes typed events.
     #[must_use]
@@ -225,45 +200,34 @@ impl NewEvent {
         Self::new(event_type, 1, ContentType::Json, payload)
     }
 
-    /// An event with a new id and neither tags nor annotations.
+    /// Returns an event with a new id, without tags and metadata.
     #[must_use]
     pub fn new(event_type: EventType, version: u32, content_type: ContentType, payload: impl Into<Bytes>) -> Self {
-        Self {
-            id: EventId::new(),
-            event_type,
-            version,
-            content_type,
-            payload: payload.into(),
-            tags: Tags::new(),
-            metadata: Metadata::new(),
-            occurred_at: None,
-            correlation_id: None,
-            causation_id: None,
-        }
+        EventData::new(event_type, version, content_type, payload).into()
     }
 
-    /// The same with this id.
+    /// Replaces the id.
     #[must_use]
     pub fn with_id(mut self, id: EventId) -> Self {
-        self.id = id;
+        self.data.id = id;
         self
     }
 
-    /// The same with this label added.
+    /// Adds a tag.
     #[must_use]
     pub fn tagged(mut self, tag: Tag) -> Self {
-        self.tags.insert(tag);
+        self.data.tags.insert(tag);
         self
     }
 
-    /// The same with these annotations.
+    /// Replaces the metadata.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
+        self.data.metadata = metadata;
         self
     }
 
-    /// The same with this business time.
+    /// Sets the time at which the event happened in the domain.
     #[must_use]
     pub fn occurred_at(mut self, time: Timestamp) -> Self {
         self.occurred_at = Some(time);
@@ -271,70 +235,58 @@ impl NewEvent {
     }
 }
 
-/// Which part of its commit an event is: a commit is written whole or not at all, and a reader can see its borders.
+impl From<EventData> for NewEvent {
+    fn from(data: EventData) -> Self {
+        Self { data, occurred_at: None }
+    }
+}
+
+/// The place of an event in its commit. A reader finds the first and the last event of a commit by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CommitPart {
-    /// The place of the event in its commit, from 0.
+    /// The index of the event in its commit, from 0.
     pub index: u32,
-    /// How many events the commit has.
+    /// The number of events in the commit.
     pub size: u32,
 }
 
 impl CommitPart {
-    /// Whether the event is the last of its commit.
+    /// Returns whether the event is the last of its commit.
     #[must_use]
     pub const fn is_last(self) -> bool {
         self.index + 1 == self.size
     }
 }
 
-/// An event as a store holds it: what was written, and where and when.
+/// An event as a store returns it: its content, its place in the log and its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// Its number in the log.
+    /// The number of the event in the log.
     pub position: Position,
-    /// Its stream.
+    /// The stream of the event.
     pub stream: StreamId,
-    /// Its number in the stream.
+    /// The number of the event in its stream.
     pub revision: Revision,
-    /// Its identity.
-    pub id: EventId,
-    /// The wire name of its type.
-    pub event_type: EventType,
-    /// The schema version of its payload, from 1.
-    pub version: u32,
-    /// How the payload is encoded.
-    pub content_type: ContentType,
-    /// The encoded content.
-    pub payload: Bytes,
-    /// The labels by which it can be found.
-    pub tags: Tags,
-    /// Free annotations.
-    pub metadata: Metadata,
-    /// When the store recorded it. Within one log it never goes back, whatever the wall clock does.
+    /// When the store recorded the event. Within one log this time never goes back, whatever the wall clock does.
     pub recorded_at: Timestamp,
-    /// When it happened in the business, as its writer says; `recorded_at` where the writer says nothing.
+    /// When the event happened in the domain; `recorded_at` if the writer gave no time.
     pub occurred_at: Timestamp,
-    /// What it has in common with everything of the same first cause.
-    pub correlation_id: Option<CorrelationId>,
-    /// The event that directly caused it.
-    pub causation_id: Option<EventId>,
-    /// Which part of its commit it is.
+    /// The place of the event in its commit.
     pub part: CommitPart,
+    /// The content.
+    pub data: EventData,
 }
 
 impl RecordedEvent {
-    /// About how many bytes of memory it holds: its payload, its names, tags and metadata, and itself. What bounds how many events
-    /// wait is to count this.
+    /// Returns about how many bytes of memory the event uses: its payload, its names, tags and metadata, and itself. Limits on
+    /// buffered events count this.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let Self { stream, event_type, content_type, tags, metadata, .. } = self;
-        let beside = crate::model::weight::beside_payload(stream, event_type, content_type, tags, metadata);
-        size_of::<Self>() + self.payload.len() + beside
+        size_of::<Self>() + self.data.payload.len() + crate::model::weight::beside_payload(&self.stream, &self.data)
     }
 
-    /// What stands in the place of an event that was [removed](crate::retention): nothing of its content. For those who write
-    /// a store; reads do not return it.
+    /// Returns the tombstone that replaces a [removed](crate::retention) event. It has none of the event's content. For implementers
+    /// of stores; reads do not return tombstones.
     #[must_use]
     pub fn removed(
         position: Position,
@@ -344,48 +296,47 @@ impl RecordedEvent {
         recorded_at: Timestamp,
         part: CommitPart,
     ) -> Self {
-        Self {
-            position,
-            stream,
-            revision,
-            id,
-            event_type: EventType::well_known(crate::retention::REMOVED),
-            version: 1,
-            content_type: ContentType::Json,
-            payload: Bytes::new(),
-            tags: Tags::new(),
-            metadata: Metadata::new(),
-            recorded_at,
-            occurred_at: recorded_at,
-            correlation_id: None,
-            causation_id: None,
-            part,
-        }
+        let event_type = EventType::well_known(crate::retention::REMOVED);
+        let data = EventData::with_id(id, event_type, 1, ContentType::Json, Bytes::new());
+        Self { position, stream, revision, recorded_at, occurred_at: recorded_at, part, data }
     }
 
-    /// Whether this stands in the place of an event that was removed.
+    /// Returns whether this is a tombstone.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.event_type == crate::retention::REMOVED
+        self.data.event_type == crate::retention::REMOVED
     }
 
-    /// What stands in the place of this event when it is removed.
+    /// Returns the tombstone of this event.
     #[must_use]
     pub fn without_content(&self) -> Self {
-        let Self { position, revision, id, recorded_at, part, .. } = *self;
-        Self::removed(position, self.stream.clone(), revision, id, recorded_at, part)
+        let Self { position, revision, recorded_at, part, .. } = *self;
+        Self::removed(position, self.stream.clone(), revision, self.data.id, recorded_at, part)
     }
 
-    /// Whether this event is what writing `event` to `stream` gave: same stream and same content under the same id.
+    /// Returns whether this is the record of `event` in `stream`: same stream, same id and same content. Metadata, times, correlation
+    /// and causation are not compared: a repeated commit may bring others.
     #[must_use]
     pub fn is_record_of(&self, stream: &StreamId, event: &NewEvent) -> bool {
-        self.id == event.id
+        let EventData {
+            id,
+            event_type,
+            version,
+            content_type,
+            payload,
+            tags,
+            metadata: _,
+            correlation_id: _,
+            causation_id: _,
+        } = &event.data;
+        let recorded = &self.data;
+        recorded.id == *id
             && self.stream == *stream
-            && self.event_type == event.event_type
-            && self.version == event.version
-            && self.content_type == event.content_type
-            && self.payload == event.payload
-            && self.tags == event.tags
+            && recorded.event_type == *event_type
+            && recorded.version == *version
+            && recorded.content_type == *content_type
+            && recorded.payload == *payload
+            && recorded.tags == *tags
     }
 }
 

@@ -1,8 +1,8 @@
 //! The vocabulary of the log: names, numbers, events at the border of a store, time, and consistency levels.
 //!
 //! ```text
-//!   StreamId = Category - id      Revision: number in the stream, from 0      NewEvent      -> what a writer gives a store
-//!   EventType, Tag, UniqueKey     Position: number in the log, from 1         RecordedEvent -> what a reader gets back
+//!   StreamId = Category - id      Revision: number in the stream, from 0      NewEvent      = EventData, occurred_at -> store
+//!   EventType, Tag, UniqueKey     Position: number in the log, from 1         RecordedEvent = EventData, place, times <- store
 //! ```
 //!
 //! Absent here: stores, aggregates, serialization of domain types, tasks. Nothing in this module reads the wall clock but
@@ -13,6 +13,7 @@ mod consistency;
 mod context;
 pub(crate) mod digest;
 mod event;
+mod id;
 mod name;
 pub mod reserved;
 mod revision;
@@ -24,8 +25,9 @@ pub use clock::{Clock, SystemClock};
 pub use consistency::{Causal, Consistency, Eventual, Level, Linearizable, Local, OneOrder, Sequential};
 pub use context::Context;
 pub use event::{
-    CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
+    CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
 };
+pub use id::{CorrelationId, EventId};
 pub use name::{Category, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
 pub(crate) use revision::found;
 pub use revision::{ExpectedRevision, Position, Revision};

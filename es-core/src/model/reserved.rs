@@ -48,10 +48,10 @@ const AUDIT_EVENTS: [&str; 9] = [
 /// Checks an event that is to be written into an audit stream; other streams take what they want. The error is what was found.
 pub(crate) fn check_audit(stream: &StreamId, event: &NewEvent) -> Result<(), String> {
     let Some(projection) = stream.as_str().strip_prefix(AUDIT_STREAM_PREFIX) else { return Ok(()) };
-    if !AUDIT_EVENTS.contains(&event.event_type.as_str()) {
-        return Err(format!("the event type {:?}", event.event_type));
+    if !AUDIT_EVENTS.contains(&event.data.event_type.as_str()) {
+        return Err(format!("the event type {:?}", event.data.event_type));
     }
-    let details: Option<Value> = serde_json::from_slice(&event.payload).ok();
+    let details: Option<Value> = serde_json::from_slice(&event.data.payload).ok();
     match details.as_ref().and_then(|details| details.get("projection")) {
         Some(Value::String(of)) if of == projection => Ok(()),
         _ => Err(format!("content that does not say that it is of projection {projection:?}")),

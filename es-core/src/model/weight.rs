@@ -2,22 +2,26 @@
 
 use serde_json::Value;
 
-use crate::model::ContentType;
-use crate::model::Metadata;
-use crate::model::Tags;
-use crate::model::{EventType, StreamId};
+use crate::model::{EventData, StreamId};
 
 /// What a name or a key takes beside its bytes, with its place in a set or a map.
 const PLACE: usize = 64;
 
-/// The names, tags and metadata of an event, in bytes. The nesting of metadata has a bound in all that is in a log or may be.
-pub(crate) fn beside_payload(
-    stream: &StreamId,
-    event_type: &EventType,
-    content_type: &ContentType,
-    tags: &Tags,
-    metadata: &Metadata,
-) -> usize {
+/// Returns the memory of the names, tags and metadata of an event, in bytes. The depth of metadata is limited in every event of a log
+/// and in every commit.
+pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
+    let EventData {
+        event_type,
+        content_type,
+        tags,
+        metadata,
+        // Part of `size_of`, or counted by the caller.
+        id: _,
+        version: _,
+        payload: _,
+        correlation_id: _,
+        causation_id: _,
+    } = data;
     let words = stream.as_str().len() + event_type.as_str().len() + content_type.as_str().len();
     let tags: usize = tags.iter().map(|tag| name(tag.as_str())).sum();
     words + tags + metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum::<usize>()

@@ -235,8 +235,7 @@ pub fn apply_events<P: Projection>(projection: &P, events: &[RecordedEvent], row
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Tags;
-    use crate::model::{CommitPart, ContentType, EventId, Metadata, Timestamp};
+    use crate::model::{CommitPart, ContentType, EventData, EventId, Timestamp};
     use crate::model::{EventType, StreamId};
     use crate::model::{Position, Revision};
     use crate::schema::{EncodeEventError, EncodedEvent, Event, EventSchema, KnownNames};
@@ -315,18 +314,15 @@ mod tests {
             position: Position::new(position).unwrap(),
             stream: StreamId::new(stream).unwrap(),
             revision: Revision::new(position),
-            id: EventId::new(),
-            event_type: EventType::new(event_type).unwrap(),
-            version: 1,
-            content_type: ContentType::Json,
-            payload: Bytes::copy_from_slice(text.as_bytes()),
-            tags: Tags::new(),
-            metadata: Metadata::new(),
             recorded_at: Timestamp::UNIX_EPOCH,
             occurred_at: Timestamp::UNIX_EPOCH,
-            correlation_id: None,
-            causation_id: None,
             part: CommitPart { index: 0, size: 1 },
+            data: EventData::new(
+                EventType::new(event_type).unwrap(),
+                1,
+                ContentType::Json,
+                Bytes::copy_from_slice(text.as_bytes()),
+            ),
         }
     }
 

@@ -217,9 +217,11 @@ impl<P: Projection> Erased for Typed<P> {
             }
         };
         if let Some((event, failure)) = first_failure(&matching, outcomes) {
-            let (stream, event_type) = (event.stream.clone(), event.event_type.clone());
+            let (stream, event_type) = (event.stream.clone(), event.data.event_type.clone());
             let source = Box::new(failure);
-            return Err(InlineError::Event { projection: P::NAME, stream, event_type, id: event.id, source }.into());
+            return Err(
+                InlineError::Event { projection: P::NAME, stream, event_type, id: event.data.id, source }.into()
+            );
         }
         place.note_by(&rows, |key| Ok(view.row(&view_tables(), key)?.is_some()))?;
         Ok(Some(place.changes(&rows)?))
@@ -360,7 +362,7 @@ impl<P: Projection> Typed<P> {
         let folder = Folder::new(&self.projection, new.iter().copied(), &held);
         let (rows, outcomes) = place.fold(store, folder).await.map_err(|error| failed(error.into()))?;
         if let Some((event, failure)) = first_failure(&new, outcomes) {
-            let (position, event_type) = (event.position, event.event_type.clone());
+            let (position, event_type) = (event.position, event.data.event_type.clone());
             return Err(StartInlineError::Event { projection, position, event_type, source: Box::new(failure) });
         }
         let mut commit = Commit::new();

@@ -183,7 +183,7 @@ impl<P: Projection> Live<P> {
             Err((index, source)) => {
                 let event = matching.get(index).copied().or(matching.first().copied());
                 let event = event.ok_or_else(|| StoreError::damaged("a live view", "expected an event, found none"))?;
-                let (stream, event_type) = (event.stream.clone(), event.event_type.clone());
+                let (stream, event_type) = (event.stream.clone(), event.data.event_type.clone());
                 let (projection, position, source) = (P::NAME, event.position, Box::new(source));
                 Err(LiveError::Event { projection, position, stream, event_type, source })
             }

@@ -247,7 +247,7 @@ mod tests {
 
     fn read_back(event: &OperatorEvent) -> Result<OperatorEvent, String> {
         let (stream, written) = event.encode();
-        OperatorEvent::read(&stream, &written.event_type, &written.payload)
+        OperatorEvent::read(&stream, &written.data.event_type, &written.data.payload)
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
         assert!(soft("a-1", None).is_err());
         assert!(soft(SCAVENGES, Some(Revision::FIRST)).is_err());
         let (_, event) = OperatorEvent::ScavengePoint { at: Timestamp::UNIX_EPOCH, note: Note::default() }.encode();
-        assert!(OperatorEvent::read(&stream(RULES), &event.event_type, &event.payload).is_err());
+        assert!(OperatorEvent::read(&stream(RULES), &event.data.event_type, &event.data.payload).is_err());
         assert!(OperatorEvent::read(&stream(RULES), &EventType::new("x").expect("valid"), b"{}").is_err());
     }
 }

@@ -63,7 +63,7 @@ impl Retention {
             return Ok(());
         }
         let position = event.position;
-        let said = OperatorEvent::read(&event.stream, &event.event_type, &event.payload)
+        let said = OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload)
             .map_err(|found| InvalidOperatorEvent { position, found })?;
         match said {
             OperatorEvent::RuleSet { scope: Scope::Stream(stream), rule, .. } => {

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::model::Tags;
-use crate::model::{ContentType, RecordedEvent};
+use crate::model::{ContentType, EventData, EventId, RecordedEvent};
 use crate::model::{EventType, NameError};
 use crate::schema::Events;
 use crate::schema::SampleError;
@@ -112,6 +112,13 @@ pub struct EncodedEvent {
 }
 
 impl EncodedEvent {
+    /// Returns the content of the event with this id, without metadata, correlation and causation.
+    #[must_use]
+    pub fn into_data(self, id: EventId) -> EventData {
+        let Self { event_type, version, content_type, payload, tags } = self;
+        EventData { tags, ..EventData::with_id(id, event_type, version, content_type, payload) }
+    }
+
     /// What [`Event::decode`] takes.
     #[must_use]
     pub fn raw(&self) -> RawEvent<'_> {
@@ -140,10 +147,10 @@ pub struct RawEvent<'a> {
 impl<'a> From<&'a RecordedEvent> for RawEvent<'a> {
     fn from(event: &'a RecordedEvent) -> Self {
         Self {
-            event_type: event.event_type.as_str(),
-            version: event.version,
-            content_type: &event.content_type,
-            payload: &event.payload,
+            event_type: event.data.event_type.as_str(),
+            version: event.data.version,
+            content_type: &event.data.content_type,
+            payload: &event.data.payload,
         }
     }
 }

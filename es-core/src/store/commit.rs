@@ -225,7 +225,7 @@ impl Commit {
     /// [`MAX_COMMIT_BYTES`] bounds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let payloads: usize = self.events.iter().map(|(_, event)| event.payload.len()).sum();
+        let payloads: usize = self.events.iter().map(|(_, event)| event.data.payload.len()).sum();
         let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         let rows: usize = self.rows.iter().map(RowChange::bytes).sum();
         let expected: usize = self.row_conditions.iter().map(|row| row.key.len() + value(&row.value)).sum();
@@ -256,8 +256,8 @@ impl Commit {
         let mut ids = std::collections::HashSet::new();
         for (stream, event) in &self.events {
             // NOTE: most commits have one event, and most streams of events are commits of one.
-            if self.events.len() > 1 && !ids.insert(event.id) {
-                return Err(InvalidCommit::SameIdTwice { id: event.id });
+            if self.events.len() > 1 && !ids.insert(event.data.id) {
+                return Err(InvalidCommit::SameIdTwice { id: event.data.id });
             }
             validate_event(event)?;
             validate_reserved(stream, event, self.has_removed)?;
@@ -300,8 +300,7 @@ impl ValidCommit {
 /// The weight of a commit. The nesting of its metadata must have a bound.
 fn weight_of(commit: &Commit) -> usize {
     let event = |(stream, event): &(StreamId, NewEvent)| {
-        let NewEvent { event_type, content_type, tags, metadata, .. } = event;
-        size_of::<(StreamId, NewEvent)>() + beside_payload(stream, event_type, content_type, tags, metadata)
+        size_of::<(StreamId, NewEvent)>() + beside_payload(stream, &event.data)
     };
     let events: usize = commit.events.iter().map(event).sum();
     let absences: usize = commit.absences.iter().map(|absence| weight_of_query(&absence.query)).sum();
@@ -321,18 +320,18 @@ impl std::ops::Deref for ValidCommit {
 }
 
 fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
-    let id = event.id;
-    if event.payload.len() > MAX_PAYLOAD_BYTES {
-        return Err(InvalidCommit::PayloadTooLarge { id, found: event.payload.len() });
+    let id = event.data.id;
+    if event.data.payload.len() > MAX_PAYLOAD_BYTES {
+        return Err(InvalidCommit::PayloadTooLarge { id, found: event.data.payload.len() });
     }
-    if event.tags.len() > MAX_TAGS {
-        return Err(InvalidCommit::TooManyTags { id, found: event.tags.len() });
+    if event.data.tags.len() > MAX_TAGS {
+        return Err(InvalidCommit::TooManyTags { id, found: event.data.tags.len() });
     }
-    if event.version == 0 {
+    if event.data.version == 0 {
         return Err(InvalidCommit::VersionZero { id });
     }
     validate_metadata(event)?;
-    let media_type = event.content_type.as_str();
+    let media_type = event.data.content_type.as_str();
     if media_type.is_empty() || media_type.len() > ContentType::MAX_BYTES {
         return Err(InvalidCommit::ContentTypeLength { id, found: media_type.len() });
     }
@@ -341,33 +340,33 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
 
 /// What is reserved takes only what the functions of [`retention`] and the operators of projections say.
 fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) -> Result<(), InvalidCommit> {
-    let refused = |found| Err(InvalidCommit::Reserved { id: event.id, stream: stream.clone(), found });
-    if event.event_type == retention::REMOVED {
-        let is_removed = may_be_removed && event.payload.is_empty() && !retention::is_reserved(stream);
+    let refused = |found| Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found });
+    if event.data.event_type == retention::REMOVED {
+        let is_removed = may_be_removed && event.data.payload.is_empty() && !retention::is_reserved(stream);
         return if is_removed { Ok(()) } else { refused(format!("the event type {:?}", retention::REMOVED)) };
     }
     if !retention::is_reserved(stream) {
         return check_audit(stream, event).or_else(refused);
     }
-    match retention::OperatorEvent::read(stream, &event.event_type, &event.payload) {
+    match retention::OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
         Ok(_) => Ok(()),
         Err(found) => refused(found),
     }
 }
 
 fn validate_metadata(event: &NewEvent) -> Result<(), InvalidCommit> {
-    if event.metadata.is_empty() {
+    if event.data.metadata.is_empty() {
         return Ok(());
     }
-    let refused = |found| Err(InvalidCommit::Metadata { id: event.id, found });
+    let refused = |found| Err(InvalidCommit::Metadata { id: event.data.id, found });
     // ORDER: before it is written, because writing what is nested without a bound needs a stack without a bound.
-    if event.metadata.iter().any(|(_, value)| !is_nested_at_most(MAX_METADATA_DEPTH, value)) {
+    if event.data.metadata.iter().any(|(_, value)| !is_nested_at_most(MAX_METADATA_DEPTH, value)) {
         return refused("more levels".to_owned());
     }
-    if event.metadata.iter().any(|(_, value)| has_reserved_key(value)) {
+    if event.data.metadata.iter().any(|(_, value)| has_reserved_key(value)) {
         return refused(format!("a key that begins with {RESERVED_KEYS:?}"));
     }
-    match serde_json::to_vec(&event.metadata) {
+    match serde_json::to_vec(&event.data.metadata) {
         Ok(json) if json.len() > MAX_METADATA_BYTES => refused(format!("{} bytes", json.len())),
         Ok(_) => Ok(()),
         Err(error) => refused(error.to_string()),

@@ -77,8 +77,8 @@ pub fn decide(commit: &ValidCommit, view: &mut impl LogView, now: Timestamp) -> 
 fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Committed>, CommitError> {
     let mut known = Vec::new();
     for (_, event) in commit.events() {
-        if let Some(position) = view.position_of(event.id)? {
-            known.push((event.id, position));
+        if let Some(position) = view.position_of(event.data.id)? {
+            known.push((event.data.id, position));
         }
     }
     let Some(&(first_id, first_position)) = known.first() else { return Ok(None) };
@@ -89,7 +89,7 @@ fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Com
     let mut expected_position = first_position;
     for (index, ((stream, event), &(id, position))) in commit.events().iter().zip(&known).enumerate() {
         let recorded = view.event(position)?;
-        if recorded.is_removed() && recorded.stream == *stream && event.event_type != REMOVED {
+        if recorded.is_removed() && recorded.stream == *stream && event.data.event_type != REMOVED {
             return Err(IdConflict::Removed { id, position }.into());
         }
         let same_commit = position == expected_position
@@ -111,7 +111,7 @@ fn check_removed(commit: &Commit, view: &mut impl LogView) -> Result<(), CommitE
     }
     let mut emptied = std::collections::HashMap::<&StreamId, bool>::new();
     for (stream, event) in commit.events() {
-        let is_removed = event.event_type == REMOVED;
+        let is_removed = event.data.event_type == REMOVED;
         let is_emptied = match emptied.get(stream) {
             Some(is_emptied) => *is_emptied,
             None if is_removed => view.first_left(stream)? == Revision::following(view.revision(stream)?),
@@ -119,7 +119,7 @@ fn check_removed(commit: &Commit, view: &mut impl LogView) -> Result<(), CommitE
         };
         if is_removed && !is_emptied {
             let found = "a removed event behind one that is there".to_owned();
-            return Err(InvalidCommit::Reserved { id: event.id, stream: stream.clone(), found }.into());
+            return Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found }.into());
         }
         emptied.insert(stream, is_removed);
     }
@@ -192,7 +192,7 @@ fn failed_deletions(commit: &Commit, view: &mut impl LogView) -> Result<Vec<Fail
         }
         let Some(event) = event.filter(|_| is_reserved(stream)) else { continue };
         if let Ok(OperatorEvent::StreamDeleted { stream, kind, through, .. }) =
-            OperatorEvent::read(stream, &event.event_type, &event.payload)
+            OperatorEvent::read(stream, &event.data.event_type, &event.data.payload)
             && !check(&stream, view)?
         {
             deleted.push((stream, kind, through));
@@ -263,18 +263,10 @@ fn number(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Ve
             position,
             stream: stream.clone(),
             revision,
-            id: event.id,
-            event_type: event.event_type.clone(),
-            version: event.version,
-            content_type: event.content_type.clone(),
-            payload: event.payload.clone(),
-            tags: event.tags.clone(),
-            metadata: event.metadata.clone(),
             recorded_at,
             occurred_at: event.occurred_at.map_or(recorded_at, to_stored_precision),
-            correlation_id: event.correlation_id,
-            causation_id: event.causation_id,
             part: CommitPart { index, size },
+            data: event.data.clone(),
         });
     }
     Ok(events)

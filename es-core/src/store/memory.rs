@@ -91,7 +91,7 @@ impl fmt::Debug for MemoryStore {
 impl Log {
     fn apply(&mut self, commit: &Commit, committed: &Committed) -> Result<(), StoreError> {
         for event in &committed.events {
-            self.ids.insert(event.id, event.position);
+            self.ids.insert(event.data.id, event.position);
             self.streams.insert(event.stream.clone(), event.revision);
             self.events.push(event.clone());
             self.retention.apply(event)?;
@@ -133,7 +133,7 @@ impl Log {
             let last = last.get(&event.stream).copied();
             if !retention.of(&event.stream).shows(event.revision, event.recorded_at, last, point.at) {
                 count += 1;
-                bytes += event.payload.len() as u64;
+                bytes += event.data.payload.len() as u64;
                 *event = event.without_content();
             }
         }

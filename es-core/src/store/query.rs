@@ -54,7 +54,7 @@ impl Query {
     /// Whether a recorded event matches.
     #[must_use]
     pub fn matches_event(&self, event: &RecordedEvent) -> bool {
-        self.matches(&event.stream, &event.event_type, &event.tags)
+        self.matches(&event.stream, &event.data.event_type, &event.data.tags)
     }
 }
 

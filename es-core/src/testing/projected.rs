@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::StreamId;
-use crate::model::{CommitPart, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{CommitPart, EventData, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
 use crate::projection::view::MemoryViews;
 use crate::projection::{ApplyFailure, Folder, Projection};
@@ -86,18 +86,10 @@ impl GivenEvents {
             position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
             stream,
             revision: Revision::following(last),
-            id: EventId::new(),
-            event_type: encoded.event_type,
-            version: encoded.version,
-            content_type: encoded.content_type,
-            payload: encoded.payload,
-            tags: encoded.tags,
-            metadata: self.metadata.clone(),
             recorded_at: self.now,
             occurred_at: self.now,
-            correlation_id: None,
-            causation_id: None,
             part: CommitPart { index: 0, size: 1 },
+            data: EventData { metadata: self.metadata.clone(), ..encoded.into_data(EventId::new()) },
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::aggregate::decision::{Decision, KeyChange};
 use crate::aggregate::{Command, CommandContext, Decide, EventContext, Evolve};
 use crate::model::EventType;
-use crate::model::{CommitPart, ContentType, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{CommitPart, ContentType, EventData, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
 use crate::schema::Event;
 
@@ -112,18 +112,13 @@ impl<A: Evolve> Given<A> {
             position: Position::new(revision.get() + 1).unwrap_or(Position::FIRST),
             stream,
             revision,
-            id: EventId::new(),
-            event_type: EventType::new("given").expect("it is a name"),
-            version: 1,
-            content_type: ContentType::Json,
-            payload: Bytes::new(),
-            tags: crate::model::Tags::new(),
-            metadata: self.metadata.clone(),
             recorded_at: self.now,
             occurred_at: self.now,
-            correlation_id: None,
-            causation_id: None,
             part: CommitPart { index: 0, size: 1 },
+            data: EventData {
+                metadata: self.metadata.clone(),
+                ..EventData::new(EventType::new("given").expect("it is a name"), 1, ContentType::Json, Bytes::new())
+            },
         }
     }
 }

@@ -141,7 +141,7 @@ async fn write(events: Vec<RecordedEvent>, replay: &mut Replay) -> Result<(), Ba
     for commit in events.chunk_by(|event, _| !event.part.is_last()) {
         let at = commit.first().map(|event| event.recorded_at);
         let commit = commit.iter().fold(Commit::new(), |commit, event| match event.is_removed() {
-            true => commit.append_removed(event.stream.clone(), event.id),
+            true => commit.append_removed(event.stream.clone(), event.data.id),
             false => commit.append(event.stream.clone(), again(event)),
         });
         commits.push(Recorded { commit, at });
@@ -159,18 +159,7 @@ async fn write(events: Vec<RecordedEvent>, replay: &mut Replay) -> Result<(), Ba
     Ok(())
 }
 
-/// An event as it was before it was recorded.
+/// Returns the event as it was written.
 fn again(event: &RecordedEvent) -> NewEvent {
-    NewEvent {
-        id: event.id,
-        event_type: event.event_type.clone(),
-        version: event.version,
-        content_type: event.content_type.clone(),
-        payload: event.payload.clone(),
-        tags: event.tags.clone(),
-        metadata: event.metadata.clone(),
-        occurred_at: Some(event.occurred_at),
-        correlation_id: event.correlation_id,
-        causation_id: event.causation_id,
-    }
+    NewEvent { data: event.data.clone(), occurred_at: Some(event.occurred_at) }
 }

@@ -294,7 +294,7 @@ impl LogScan {
             if self.read.query.matches_event(event) {
                 match lens.shows(database, event, Tier::Cached)? {
                     true => {
-                        budget.take(event.payload.len());
+                        budget.take(event.data.payload.len());
                         events.push(event.clone());
                     }
                     false => budget.pass(),
@@ -474,7 +474,7 @@ impl LogScan {
         if self.read.query.matches_event(event) {
             return Ok(());
         }
-        let (stream, event_type) = (&event.stream, &event.event_type);
+        let (stream, event_type) = (&event.stream, &event.data.event_type);
         let detail = format!(
             "an index names it; expected an event that matches what was asked for, \
              found type {event_type:?} in stream {stream:?}"

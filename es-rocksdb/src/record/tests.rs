@@ -9,31 +9,35 @@ fn full() -> RecordedEvent {
         position: Position::new(7).unwrap(),
         stream: StreamId::new("order-10248").unwrap(),
         revision: Revision::new(3),
-        id: EventId::from_uuid(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001)),
-        event_type: EventType::new("order-placed").unwrap(),
-        version: 2,
-        content_type: ContentType::Other("text/plain".into()),
-        payload: Bytes::from_static(b"payload"),
-        tags: [Tag::new("customer:VINET").unwrap(), Tag::new("vip").unwrap()].into(),
-        metadata: Metadata::new().with("user", "ada").with("ratio", 0.1),
         recorded_at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
         occurred_at: DateTime::from_timestamp_micros(-1).unwrap(),
-        correlation_id: Some(CorrelationId::from_uuid(Uuid::from_u128(5))),
-        causation_id: Some(EventId::from_uuid(Uuid::from_u128(6))),
         part: CommitPart { index: 1, size: 4 },
+        data: EventData {
+            id: EventId::from_uuid(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001)),
+            event_type: EventType::new("order-placed").unwrap(),
+            version: 2,
+            content_type: ContentType::Other("text/plain".into()),
+            payload: Bytes::from_static(b"payload"),
+            tags: [Tag::new("customer:VINET").unwrap(), Tag::new("vip").unwrap()].into(),
+            metadata: Metadata::new().with("user", "ada").with("ratio", 0.1),
+            correlation_id: Some(CorrelationId::from_uuid(Uuid::from_u128(5))),
+            causation_id: Some(EventId::from_uuid(Uuid::from_u128(6))),
+        },
     }
 }
 
 fn bare() -> RecordedEvent {
-    RecordedEvent {
+    let full = full();
+    let data = EventData {
         content_type: ContentType::Json,
         payload: Bytes::new(),
         tags: Tags::new(),
         metadata: Metadata::new(),
         correlation_id: None,
         causation_id: None,
-        ..full()
-    }
+        ..full.data
+    };
+    RecordedEvent { data, ..full }
 }
 
 fn encoded(event: &RecordedEvent) -> Vec<u8> {
@@ -169,7 +173,7 @@ fn what_stands_for_a_removed_event_is_read_back_and_every_flipped_bit_is_found()
     let removed = full().without_content();
     let record = encoded(&removed);
     assert_eq!(decoded(&record).unwrap(), removed);
-    assert!(!record.windows(4).any(|bytes| bytes == &full().payload[..4]), "nothing of its content is there");
+    assert!(!record.windows(4).any(|bytes| bytes == &full().data.payload[..4]), "nothing of its content is there");
     for bit in 0..record.len() * 8 {
         let mut flipped = record.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -183,7 +187,8 @@ fn what_stands_for_a_removed_event_is_read_back_and_every_flipped_bit_is_found()
 #[test]
 fn metadata_that_could_not_be_read_back_is_not_written() {
     let deep = (0..200).fold(serde_json::Value::Null, |inner, _| serde_json::Value::Array(vec![inner]));
-    let event = RecordedEvent { metadata: Metadata::new().with("deep", deep), ..full() };
+    let mut event = full();
+    event.data.metadata = Metadata::new().with("deep", deep);
     assert!(matches!(encode(&event, &mut Vec::new()), Err(RecordError::Metadata(_))));
 }
 
@@ -214,12 +219,15 @@ proptest! {
         let event = RecordedEvent {
             position: Position::new(position).unwrap(),
             revision: Revision::new(revision),
-            payload: payload.into(),
-            tags: tags.iter().map(|tag| Tag::new(tag).unwrap()).collect(),
-            metadata: Metadata::new().with("number", number).with("text", text),
             occurred_at: DateTime::from_timestamp_micros(micros).unwrap().trunc_subsecs(6),
-            content_type: [ContentType::Json, ContentType::MessagePack, ContentType::Other("x/y".into())][usize::from(code)].clone(),
-            correlation_id: (code == 1).then(CorrelationId::new),
+            data: EventData {
+                payload: payload.into(),
+                tags: tags.iter().map(|tag| Tag::new(tag).unwrap()).collect(),
+                metadata: Metadata::new().with("number", number).with("text", text),
+                content_type: [ContentType::Json, ContentType::MessagePack, ContentType::Other("x/y".into())][usize::from(code)].clone(),
+                correlation_id: (code == 1).then(CorrelationId::new),
+                ..full().data
+            },
             ..full()
         };
         prop_assert_eq!(decoded(&encoded(&event)).unwrap(), event);

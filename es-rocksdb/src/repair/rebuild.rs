@@ -194,15 +194,15 @@ impl Out<'_> {
         let posting = |name: &str| key::posting(name, event.position);
         self.has_retention |= event.is_removed() || is_reserved(&event.stream);
         self.put(Cf::Log, &position, record)?;
-        self.put(Cf::Ids, &key::id(event.id), &position)?;
+        self.put(Cf::Ids, &key::id(event.data.id), &position)?;
         self.put(Cf::Heads, event.stream.as_str().as_bytes(), &key::revision(event.revision))?;
         if event.is_removed() {
             return self.put(Cf::Meta, &first_key(&event.stream), &key::revision(event.revision.next()));
         }
         self.put(Cf::Streams, &key::in_stream(&event.stream, event.revision), record)?;
         self.put(Cf::Categories, &posting(event.stream.category_str()), &[])?;
-        self.put(Cf::Types, &posting(event.event_type.as_str()), &[])?;
-        for tag in &event.tags {
+        self.put(Cf::Types, &posting(event.data.event_type.as_str()), &[])?;
+        for tag in &event.data.tags {
             self.put(Cf::Tags, &posting(tag.as_str()), &[])?;
         }
         Ok(())

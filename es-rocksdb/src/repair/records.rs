@@ -474,7 +474,8 @@ mod tests {
         let whole = |revision: u64| {
             let removed =
                 RecordedEvent::removed(Position::FIRST, stream.clone(), Revision::new(revision), id, time, part);
-            let event = RecordedEvent { event_type: es_core::EventType::new("t").unwrap(), ..removed };
+            let mut event = removed;
+            event.data.event_type = es_core::EventType::new("t").unwrap();
             IntactRecord { event, record: vec![1] }
         };
         let mut survey = RecoverableEvents {

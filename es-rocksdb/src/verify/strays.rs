@@ -96,11 +96,11 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
             };
             let Ok(event) = Decoder::default().decode(&record) else { return Ok(None) };
             let fits = match is_of {
-                Claim::Id(id) => event.id == id,
+                Claim::Id(id) => event.data.id == id,
                 Claim::Name(_) if event.is_removed() => false,
                 Claim::Name(name) if cf == Cf::Categories => event.stream.category_str() == name,
-                Claim::Name(name) if cf == Cf::Types => event.event_type == name,
-                Claim::Name(name) => event.tags.contains(name),
+                Claim::Name(name) if cf == Cf::Types => event.data.event_type == name,
+                Claim::Name(name) => event.data.tags.contains(name),
             };
             Ok((!fits).then(|| format!("expected the event at position {position} to have it, found one without")))
         }

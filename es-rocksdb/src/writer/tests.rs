@@ -98,8 +98,8 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     assert_eq!(store.head().await.unwrap(), Some(Position::FIRST));
     assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
     assert_eq!(positions(store.read_log(LogRead::all().backward()).await).await, [1]);
-    assert_eq!(positions(store.read_log(LogRead::event_type(event().event_type)).await).await, [1]);
-    assert_eq!(positions(store.read_log(LogRead::event_type(event().event_type).backward()).await).await, [1]);
+    assert_eq!(positions(store.read_log(LogRead::event_type(event().data.event_type)).await).await, [1]);
+    assert_eq!(positions(store.read_log(LogRead::event_type(event().data.event_type).backward()).await).await, [1]);
     assert_eq!(positions(store.read_stream(StreamRead::new(stream())).await).await, [1]);
     assert_eq!(positions(store.read_stream(StreamRead::new(stream()).backward()).await).await, [1]);
 
@@ -107,7 +107,7 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     let table = Table::new("t").unwrap();
     let refused = [
         store.revision(&stream()).await.map(drop),
-        store.find(failed.events()[0].1.id).await.map(drop),
+        store.find(failed.events()[0].1.data.id).await.map(drop),
         store.owner(&UniqueKey::new("scope", "value").unwrap()).await.map(drop),
         store.row(&table, b"k").await.map(drop),
         store.rows(es_core::store::RowScan::new(table, "", 1)).await.map(drop),
@@ -210,7 +210,7 @@ async fn commits_of_one_batch_see_each_other() {
     let key = UniqueKey::new("scope", "value").unwrap();
     let table = Table::new("t").unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
-    let recent = RecentIds::new(event().id, 1);
+    let recent = RecentIds::new(event().data.id, 1);
     let mut run = |commit: &Commit| {
         let operators = Operators::load(&database).unwrap();
         let mut view = BatchView {

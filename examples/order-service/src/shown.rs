@@ -197,18 +197,18 @@ impl<'a> ShownEvent<'a> {
     /// How a recorded event is shown.
     #[must_use]
     pub fn of(record: &'a RecordedEvent) -> Self {
-        let is_json = record.content_type == ContentType::Json;
+        let is_json = record.data.content_type == ContentType::Json;
         Self {
             stream: record.stream.as_str(),
             revision: record.revision.get(),
             position: record.position.get(),
-            event_type: record.event_type.as_str(),
-            version: record.version,
+            event_type: record.data.event_type.as_str(),
+            version: record.data.version,
             occurred_at: record.occurred_at,
             recorded_at: record.recorded_at,
-            event_id: record.id,
-            correlation_id: record.correlation_id,
-            content: if is_json { serde_json::from_slice(&record.payload).ok() } else { None },
+            event_id: record.data.id,
+            correlation_id: record.data.correlation_id,
+            content: if is_json { serde_json::from_slice(&record.data.payload).ok() } else { None },
         }
     }
 }

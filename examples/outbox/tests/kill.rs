@@ -42,7 +42,7 @@ async fn fill(folder: &Path) -> BTreeSet<String> {
     assert!(log.iter().all(|record| record.decode::<OrderEvent>().is_ok()));
     drop(shop);
     store.close().await.expect("closed");
-    log.iter().map(|record| DeliveryKey::of("letters", record.id, 0).to_string()).collect()
+    log.iter().map(|record| DeliveryKey::of("letters", record.data.id, 0).to_string()).collect()
 }
 
 /// Runs the program, and kills it as soon as it has said that so many letters were sent. Whether it ended by itself.

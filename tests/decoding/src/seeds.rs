@@ -60,7 +60,11 @@ fn choices(seed: u64) -> Vec<u8> {
 
 fn events() -> Vec<RecordedEvent> {
     let made = (0..24).filter_map(|seed| made::event(&mut Unstructured::new(&choices(seed))).ok());
-    made.map(|event| RecordedEvent { content_type: ContentType::Json, ..event.clone() }).collect()
+    made.map(|mut event| {
+        event.data.content_type = ContentType::Json;
+        event
+    })
+    .collect()
 }
 
 /// Files of some commits, and of lines that are nearly some. The first byte says how long a line may be.

@@ -98,7 +98,7 @@ fn joined<T>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
 /// The ids of what was acknowledged stand in the stream, and nothing else does.
 fn assert_holds(ground: &Ground, stream: &StreamId, acknowledged: &[es_core::EventId]) {
     let store = ground.start(&Options::new(), NO_END).expect("it starts");
-    let mut found: Vec<_> = events(&store, stream).iter().map(|event| event.id).collect();
+    let mut found: Vec<_> = events(&store, stream).iter().map(|event| event.data.id).collect();
     let mut expected = acknowledged.to_vec();
     found.sort();
     expected.sort();
@@ -113,7 +113,7 @@ fn each_revision_has_exactly_one_winner() {
         let wins = joined(callers(&store, &stream, |_, store, stream| {
             let expectations = [ExpectedRevision::NoStream, ExpectedRevision::Exact(Revision::FIRST)];
             expectations.map(|expected| match block_on(store.commit(append(&stream, expected))) {
-                Ok(committed) => Some(committed.events[0].id),
+                Ok(committed) => Some(committed.events[0].data.id),
                 Err(CommitError::Conflict(_)) => None,
                 Err(error) => panic!("expected a winner or a conflict, found {error}"),
             })
@@ -136,7 +136,7 @@ fn closing_lets_everybody_go_and_loses_nothing() {
         let committing = callers(&store, &stream, |_, store, stream| {
             let commits = (0..2).map(|_| append(&stream, ExpectedRevision::Any));
             let answers = commits.map(|commit| match block_on(store.commit(commit)) {
-                Ok(committed) => Some(committed.events[0].id),
+                Ok(committed) => Some(committed.events[0].data.id),
                 Err(CommitError::Store(StoreError::Closed)) => None,
                 Err(error) => panic!("expected an acknowledgement or that it is closed, found {error}"),
             });
@@ -162,7 +162,7 @@ fn a_disk_that_fails_is_told_to_everybody_and_nothing_else_is_acknowledged() {
         let acknowledged: Vec<_> = joined(callers(&store, &stream, |_, store, stream| {
             let commits = (0..2).map(|_| append(&stream, ExpectedRevision::Any));
             let answers = commits.map(|commit| match block_on(store.commit(commit)) {
-                Ok(committed) => Some(committed.events[0].id),
+                Ok(committed) => Some(committed.events[0].data.id),
                 Err(CommitError::Store(StoreError::Stopped { reason })) => {
                     assert_eq!(reason, "a write failed: no space left on device");
                     None
@@ -188,7 +188,7 @@ fn nothing_is_lost_when_the_turn_changes_hands() {
         let acknowledged = joined(callers(&store, &stream, |_, store, stream| {
             let commits = (0..4).map(|_| append(&stream, ExpectedRevision::Any));
             let committed = commits.map(|commit| block_on(store.commit(commit)).expect("it is committed"));
-            committed.map(|committed| (committed.events[0].position, committed.events[0].id)).collect::<Vec<_>>()
+            committed.map(|committed| (committed.events[0].position, committed.events[0].data.id)).collect::<Vec<_>>()
         }));
         assert!(acknowledged.iter().all(|of_caller| of_caller.is_sorted()), "a caller was overtaken by itself");
         block_on(store.close()).expect("it closes");
@@ -208,16 +208,16 @@ fn a_future_that_is_dropped_keeps_nobody_waiting() {
             let given_up = Arc::clone(&given_up);
             move |caller, store, stream| {
                 let commit = append(&stream, ExpectedRevision::Any);
-                let id = commit.events()[0].1.id;
+                let id = commit.events()[0].1.data.id;
                 let mut answer = Box::pin(store.commit(commit));
                 if caller > 0 {
-                    return Some(block_on(answer).expect("it is committed").events[0].id);
+                    return Some(block_on(answer).expect("it is committed").events[0].data.id);
                 }
                 let polled = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 thread::yield_now();
                 drop(answer);
                 match polled {
-                    Poll::Ready(answer) => Some(answer.expect("it is committed").events[0].id),
+                    Poll::Ready(answer) => Some(answer.expect("it is committed").events[0].data.id),
                     Poll::Pending => {
                         given_up.lock().expect("not poisoned").push(id);
                         None
@@ -229,7 +229,7 @@ fn a_future_that_is_dropped_keeps_nobody_waiting() {
         let mut acknowledged: Vec<_> = acknowledged.into_iter().flatten().collect();
         let store = ground.start(&Options::new(), NO_END).expect("it starts");
         for id in given_up.lock().expect("not poisoned").iter() {
-            acknowledged.extend(block_on(store.find(*id)).expect("it is read").map(|event| event.id));
+            acknowledged.extend(block_on(store.find(*id)).expect("it is read").map(|event| event.data.id));
         }
         block_on(store.close()).expect("it closes");
         assert_holds(ground, &stream, &acknowledged);
@@ -269,7 +269,7 @@ fn a_scavenge_takes_turns_with_callers_and_readers() {
             }
         });
         let committed = joined(callers(&store, &stream, |_, store, stream| {
-            block_on(store.commit(append(&stream, ExpectedRevision::Any))).expect("it is committed").events[0].id
+            block_on(store.commit(append(&stream, ExpectedRevision::Any))).expect("it is committed").events[0].data.id
         }));
         reading.join().expect("the reader does not panic");
         let removed = scavenging.join().expect("the scavenge does not panic");
@@ -309,7 +309,7 @@ fn readers_see_whole_commits_and_never_less_than_before() {
                 block_on(store.revision(&stream)).expect("it is read") >= Some(last),
                 "an answer before it is visible"
             );
-            committed.events.iter().map(|event| event.id).collect::<Vec<_>>()
+            committed.events.iter().map(|event| event.data.id).collect::<Vec<_>>()
         }));
         reading.join().expect("the reader does not panic");
         block_on(store.close()).expect("it closes");

@@ -55,7 +55,7 @@ async fn collect(events: Result<EventStream, StoreError>) -> Result<Vec<Recorded
 type LookedUp = (BTreeMap<EventId, Option<RecordedEvent>>, BTreeMap<Name, Option<String>>);
 
 async fn look_up(store: &dyn EventStore, acknowledged: &[Name], log: &[RecordedEvent]) -> Result<LookedUp, StoreError> {
-    let ids: Vec<_> = log.iter().map(|event| event.id).chain(acknowledged.iter().map(|name| name.id(0))).collect();
+    let ids: Vec<_> = log.iter().map(|event| event.data.id).chain(acknowledged.iter().map(|name| name.id(0))).collect();
     let step = ids.len().div_ceil(LOOKED_UP).max(1);
     let (mut found, mut owners) = (BTreeMap::new(), BTreeMap::new());
     // NOTE: from the end, so that the last ones are among them.

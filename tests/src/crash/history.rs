@@ -82,12 +82,13 @@ impl History {
         check_streams(contents)?;
         check_postings(contents)?;
         check_points(contents)?;
-        self.settled = contents.log.iter().map(|event| event.id).collect();
+        self.settled = contents.log.iter().map(|event| event.data.id).collect();
         Ok(())
     }
 
     fn check_acknowledged(&self, contents: &Contents) -> Result<(), String> {
-        for (position, (before, now)) in self.settled.iter().zip(contents.log.iter().map(|event| &event.id)).enumerate()
+        for (position, (before, now)) in
+            self.settled.iter().zip(contents.log.iter().map(|event| &event.data.id)).enumerate()
         {
             ensure(before == now, || format!("position {}: expected event {before} still, found {now}", position + 1))?;
         }
@@ -95,7 +96,7 @@ impl History {
         ensure(before <= now, || format!("expected at least the {before} events of the last look, found {now}"))?;
         for (name, positions) in &self.acknowledged {
             for (index, position) in (0..).zip(positions.clone()) {
-                let found = at(contents, position).map(|event| event.id);
+                let found = at(contents, position).map(|event| event.data.id);
                 let expected = name.id(index);
                 ensure(found == Some(expected), || {
                     format!("lost: expected event {index} of commit {name} at position {position}, found {found:?}")
@@ -129,7 +130,7 @@ fn check_commits(contents: &Contents) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
     let mut rest = contents.log.as_slice();
     while let Some(first) = rest.first() {
-        let name = Name::of(first.id);
+        let name = Name::of(first.data.id);
         ensure(seen.insert(name), || format!("position {}: commit {name} is there twice", first.position))?;
         let commit = name.commit();
         let (events, behind) = rest.split_at(commit.events().len().min(rest.len()));
@@ -162,8 +163,8 @@ fn check_postings(contents: &Contents) -> Result<(), String> {
     let mut expected: BTreeMap<String, Vec<u64>> =
         contents.postings.keys().map(|name| (name.clone(), vec![])).collect();
     for event in &contents.log {
-        let tags = event.tags.iter().map(|tag| format!("tag {tag}"));
-        let others = [format!("category {}", event.stream.category_str()), format!("type {}", event.event_type)];
+        let tags = event.data.tags.iter().map(|tag| format!("tag {tag}"));
+        let others = [format!("category {}", event.stream.category_str()), format!("type {}", event.data.event_type)];
         for name in tags.chain(others) {
             expected.entry(name).or_default().push(event.position.get());
         }
@@ -186,7 +187,7 @@ fn check_points(contents: &Contents) -> Result<(), String> {
         ensure(*owner == expected, || format!("key of commit {name}: expected {expected:?}, found {owner:?}"))?;
     }
     for (writer, row) in &contents.rows {
-        let last = contents.log.iter().rev().map(|event| Name::of(event.id)).find(|name| name.writer == *writer);
+        let last = contents.log.iter().rev().map(|event| Name::of(event.data.id)).find(|name| name.writer == *writer);
         let expected = last.map(Name::row);
         ensure(*row == expected, || format!("row of writer {writer}: expected {expected:?}, found {row:?}"))?;
     }

@@ -287,7 +287,7 @@ impl<A: Evolve> Loader<A> {
         };
         let read = StreamRead::new(stream.clone()).from(first.revision).limit(ids.len() as u64);
         let records = self.store.read_stream(read).await?.collect().await?;
-        if !records.iter().map(|record| record.id).eq(ids.iter().copied()) {
+        if !records.iter().map(|record| record.data.id).eq(ids.iter().copied()) {
             return Ok(None);
         }
         let mut events = Vec::with_capacity(records.len());

@@ -12,8 +12,8 @@ use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::unit::Stop;
 use crate::aggregate::{Aggregate, Command, CommandContext, Decide, Decision, Evolve, KeyChange};
 use crate::model::{
-    CommitPart, Context, CorrelationId, EventId, ExpectedRevision, NewEvent, Position, RecordedEvent, Revision,
-    StreamId, Timestamp, to_stored_precision,
+    CommitPart, Context, CorrelationId, EventData, EventId, ExpectedRevision, NewEvent, Position, RecordedEvent,
+    Revision, StreamId, Timestamp, to_stored_precision,
 };
 use crate::schema::Event;
 use crate::store::{Commit, Committed, Conflict, FailedCheck};
@@ -88,7 +88,7 @@ fn fold<A: Evolve>(
     committed: &Committed,
 ) -> Result<(), InfrastructureError> {
     let events = committed.events.iter().filter(|record| record.stream == *stream);
-    let count = events.clone().position(|record| record.id == last).map(|index| index + 1);
+    let count = events.clone().position(|record| record.data.id == last).map(|index| index + 1);
     let count = count.ok_or_else(|| InfrastructureError::NotCommitted { stream: stream.clone() })?;
     for record in events.take(count) {
         // The stream may have been written and deleted since the load found no events. The commit expected no stream, so its
@@ -166,7 +166,7 @@ impl<A: Evolve> Repository<A> {
             0 => present.revision,
             count => Some(Revision::new(present.next().get().saturating_add(count - 1))),
         };
-        let last = events.last().map(|event| event.id).or_else(|| draft.last_event(stream));
+        let last = events.last().map(|event| event.data.id).or_else(|| draft.last_event(stream));
         Ok(Plan { repository: self, stream: stream.clone(), stored, revision, decision, events, last })
     }
 }
@@ -200,7 +200,7 @@ impl<'a> Draft<'a> {
     /// Moves the events of a plan into the commit.
     pub(super) fn add<A: Aggregate>(&mut self, plan: &mut Plan<'_, A>) {
         if let Some(results) = &mut self.results {
-            let events = plan.events.iter().map(|event| event.id).collect();
+            let events = plan.events.iter().map(|event| event.data.id).collect();
             results.push(FirstResult { stream: plan.stream.clone(), events, last: plan.revision });
         }
         let events = std::mem::take(&mut plan.events);
@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
 
     /// The last event of a stream in the commit.
     fn last_event(&self, stream: &StreamId) -> Option<EventId> {
-        self.events_of(stream).last().map(|event| event.id)
+        self.events_of(stream).last().map(|event| event.data.id)
     }
 
     fn events_of<'s>(&'s self, stream: &'s StreamId) -> impl Iterator<Item = &'s NewEvent> {
@@ -254,37 +254,23 @@ impl<'a> Draft<'a> {
             position: Position::FIRST,
             stream: stream.clone(),
             revision,
-            id: event.id,
-            event_type: event.event_type.clone(),
-            version: event.version,
-            content_type: event.content_type.clone(),
-            payload: event.payload.clone(),
-            tags: event.tags.clone(),
-            metadata: event.metadata.clone(),
             recorded_at: time,
             occurred_at: time,
-            correlation_id: event.correlation_id,
-            causation_id: event.causation_id,
             part: CommitPart { index: 0, size: 1 },
+            data: event.data.clone(),
         }
     }
 
     fn encode(&mut self, event: &impl Event) -> Result<NewEvent, InfrastructureError> {
-        let encoded = event.encode()?;
         let context = *self.context.get_or_insert_with(|| {
             Context::current().unwrap_or_else(|| Context::with_correlation(CorrelationId::new()))
         });
-        Ok(NewEvent {
-            id: EventId::new(),
-            event_type: encoded.event_type,
-            version: encoded.version,
-            content_type: encoded.content_type,
-            payload: encoded.payload,
-            tags: encoded.tags,
+        let data = EventData {
             metadata: self.options.metadata.clone(),
-            occurred_at: self.options.occurred_at,
             correlation_id: Some(context.correlation_id),
             causation_id: context.causation_id,
-        })
+            ..event.encode()?.into_data(EventId::new())
+        };
+        Ok(NewEvent { data, occurred_at: self.options.occurred_at })
     }
 }

@@ -93,7 +93,7 @@ impl Delivery {
     /// What this delivery is called, each time it is made.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
-        DeliveryKey::of(self.shared.rows.name(), self.event.id, 0)
+        DeliveryKey::of(self.shared.rows.name(), self.event.data.id, 0)
     }
 
     /// The context for what the consumer does: commands executed in its [`scope`](Context::scope) name the event as their cause.

@@ -302,5 +302,5 @@ impl Drop for Driver {
 }
 
 fn arrival(key: &KeyOf, event: RecordedEvent) -> Arrival<Arc<RecordedEvent>> {
-    Arrival { position: event.position, id: event.id, key: key(&event), content: Arc::new(event) }
+    Arrival { position: event.position, id: event.data.id, key: key(&event), content: Arc::new(event) }
 }

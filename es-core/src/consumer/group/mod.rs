@@ -37,7 +37,7 @@
 //!
 //! let consumer = group.consumer(); // one for each task that works
 //! if let Some(delivery) = consumer.next().await? {
-//!     match delivery.event().payload.is_empty() {
+//!     match delivery.event().data.payload.is_empty() {
 //!         false => delivery.ack().await?, // written: it does not come again
 //!         true => delivery.nack(Nack::Park("it has no content".to_owned())).await?,
 //!     }

@@ -142,7 +142,7 @@ impl<R: Reactor> Worker<R> {
         // NOTE: only other code can read it, so trying again with this code is in vain.
         let events = R::Event::read(RawEvent::from(&*record)).map_err(ReactError::park)?;
         for (index, event) in (0..).zip(events) {
-            let key = DeliveryKey::of(R::NAME, record.id, index);
+            let key = DeliveryKey::of(R::NAME, record.data.id, index);
             self.react(event, Delivery { event: Arc::clone(&record), key, attempt: delivery.attempt() }).await?;
         }
         Ok(())

@@ -557,7 +557,7 @@ fn cut(mut batch: Batch, until: Option<Position>) -> Batch {
 
 /// The machinery writes events of its own, which a projection of everything need not know.
 fn is_of_the_machinery<P: Projection>(event: &RecordedEvent) -> bool {
-    event.stream.as_str().starts_with("es.") && !P::Event::types().contains(&event.event_type)
+    event.stream.as_str().starts_with("es.") && !P::Event::types().contains(&event.data.event_type)
 }
 
 /// The key of an event. Where the projection panics, the stream is the key under which the event is parked.

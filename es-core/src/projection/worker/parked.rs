@@ -53,8 +53,8 @@ pub struct ParkedEvent {
 
 impl ParkedEvent {
     pub(crate) fn new(key: String, event: &RecordedEvent, parked_at: Timestamp) -> Self {
-        let (stream, event_type) = (event.stream.clone(), event.event_type.clone());
-        Self { key, position: event.position, id: event.id, stream, event_type, parked_at }
+        let (stream, event_type) = (event.stream.clone(), event.data.event_type.clone());
+        Self { key, position: event.position, id: event.data.id, stream, event_type, parked_at }
     }
 }
 

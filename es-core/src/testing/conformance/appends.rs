@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use super::tools::*;
 use crate::model::MAX_NAME_BYTES;
-use crate::model::{CommitPart, ContentType, CorrelationId, EventId, Metadata, NewEvent, to_stored_precision};
+use crate::model::{
+    CommitPart, ContentType, CorrelationId, EventData, EventId, Metadata, NewEvent, to_stored_precision,
+};
 use crate::store::{
     Commit, CommitError, InvalidCommit, LogRead, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
     MAX_ROW_KEY_BYTES, MAX_TAGS, StreamRead,
@@ -49,7 +51,7 @@ pub async fn one_commit_keeps_the_order_of_its_streams(harness: &dyn Harness) {
 pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
     let store = harness.open().await;
     let cause = append(&store, "a-1", &["cause"]).await.events.remove(0);
-    let written = NewEvent {
+    let data = EventData {
         id: EventId::from_uuid(Uuid::from_u128(42)),
         event_type: event_type("order placed/é"),
         version: 7,
@@ -60,23 +62,21 @@ pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
             .with("user", "ada")
             .with("number", 0.1 + 0.2)
             .with("nested", serde_json::json!({"a": [1, null, true]})),
-        occurred_at: "1999-12-31T23:59:59.123456Z".parse().ok(),
         correlation_id: Some(CorrelationId::new()),
-        causation_id: Some(cause.id),
+        causation_id: Some(cause.data.id),
     };
+    let written = NewEvent { data, occurred_at: "1999-12-31T23:59:59.123456Z".parse().ok() };
     let name = stream("order-1");
     let committed = commit(&store, Commit::new().append(name.clone(), written.clone())).await;
     let recorded = committed.events.first().expect("one event").clone();
     assert!(recorded.is_record_of(&name, &written));
-    assert_eq!(recorded.metadata, written.metadata);
+    assert_eq!(recorded.data, written.data);
     assert_eq!(Some(recorded.occurred_at), written.occurred_at);
-    assert_eq!(recorded.correlation_id, written.correlation_id);
-    assert_eq!(recorded.causation_id, Some(cause.id));
     let only = std::slice::from_ref(&recorded);
     assert_eq!(read_stream(&store, StreamRead::new(name)).await, only);
     assert_eq!(read(&store, LogRead::all().from(at(2))).await, only);
     assert_eq!(read(&store, LogRead::tag(tag("customer:Ü"))).await, only);
-    assert_eq!(store.find(written.id).await.expect("found").as_ref(), Some(&recorded));
+    assert_eq!(store.find(written.data.id).await.expect("found").as_ref(), Some(&recorded));
 }
 
 /// A commit without events is accepted and gives no position.
@@ -109,9 +109,9 @@ pub async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
     let large = NewEvent::json(event_type("x"), vec![b' '; MAX_PAYLOAD_BYTES + 1]);
     let many_tags = (0..=MAX_TAGS).fold(event("x"), |event, n| event.tagged(tag(&format!("t:{n}"))));
     let mut version_zero = event("x");
-    version_zero.version = 0;
+    version_zero.data.version = 0;
     let mut untyped = event("x");
-    untyped.content_type = ContentType::from("");
+    untyped.data.content_type = ContentType::from("");
     let deep = (0..=MAX_METADATA_DEPTH).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
     let deep = event("x").with_metadata(Metadata::new().with("deep", deep));
     let long = event("x").with_metadata(Metadata::new().with("long", "x".repeat(MAX_METADATA_BYTES)));

@@ -91,7 +91,7 @@ pub async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) {
         .expect(stream("a-1"), NoStream)
         .claim(key("k"), stream("b-1"))
         .put_row(table("t"), "k", "v");
-    let id = attempt.events()[0].1.id;
+    let id = attempt.events()[0].1.data.id;
     conflict(&store, attempt).await;
     assert_eq!(log(&store).await.len(), 1);
     assert_eq!(store.revision(&stream("b-1")).await.expect("revision"), None);

@@ -67,7 +67,7 @@ pub async fn a_repeat_changes_no_rows_and_no_keys(harness: &dyn Harness) {
 pub async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let written = events(2);
-    let id = written[0].id;
+    let id = written[0].data.id;
     commit(&store, Commit::to(&stream("a-1"), Any, written.clone())).await;
     let longer = Commit::to(&stream("a-1"), Any, [written, events(1)].concat());
     assert_eq!(id_conflict(&store, longer).await, IdConflict::Partial { found: 2, of: 3, id });
@@ -78,12 +78,12 @@ pub async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
 pub async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let original = event("x");
-    let id = original.id;
+    let id = original.data.id;
     commit(&store, Commit::to(&stream("a-1"), Any, [original.clone()])).await;
     let mut other_payload = original.clone();
-    other_payload.payload = "{}".into();
+    other_payload.data.payload = "{}".into();
     let mut other_version = original.clone();
-    other_version.version = 2;
+    other_version.data.version = 2;
     for other in [other_payload, other_version, event("y").with_id(id), original.clone().tagged(tag("t"))] {
         let attempt = Commit::to(&stream("a-1"), Any, [other]);
         assert_eq!(id_conflict(&store, attempt).await, IdConflict::Taken { id, position: at(1) });
@@ -94,7 +94,7 @@ pub async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
 pub async fn an_id_in_another_stream_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let once = event("x");
-    let id = once.id;
+    let id = once.data.id;
     commit(&store, Commit::to(&stream("a-1"), Any, [once.clone()])).await;
     let attempt = Commit::to(&stream("a-2"), Any, [once]);
     assert_eq!(id_conflict(&store, attempt).await, IdConflict::Taken { id, position: at(1) });
@@ -119,7 +119,7 @@ pub async fn a_commit_split_otherwise_is_refused(harness: &dyn Harness) {
 pub async fn an_id_twice_in_one_commit_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let once = event("x");
-    let id = once.id;
+    let id = once.data.id;
     let refused = store.commit(Commit::to(&stream("a-1"), Any, [once.clone(), once])).await;
     let expected = InvalidCommit::SameIdTwice { id };
     assert!(matches!(&refused, Err(CommitError::Invalid(found)) if *found == expected), "found {refused:?}");

@@ -213,6 +213,6 @@ pub async fn what_is_not_there_is_empty(harness: &dyn Harness) {
 pub async fn an_event_is_found_by_its_id(harness: &dyn Harness) {
     let store = sample(harness).await;
     for event in log(&store).await {
-        assert_eq!(store.find(event.id).await.expect("find"), Some(event));
+        assert_eq!(store.find(event.data.id).await.expect("find"), Some(event));
     }
 }

@@ -117,8 +117,8 @@ pub async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness) {
         }
         let failed = conflict(&store, Commit::new().unless(QueryItem::new().category(category("a")), None)).await;
         assert!(matches!(failed[..], [FailedCheck::Match { found, .. }] if found == left.position), "{failed:?}");
-        assert_eq!(store.find(gone.id).await.expect("it is looked for"), None);
-        assert_eq!(store.find(left.id).await.expect("it is looked for").as_ref(), Some(left));
+        assert_eq!(store.find(gone.data.id).await.expect("it is looked for"), None);
+        assert_eq!(store.find(left.data.id).await.expect("it is looked for").as_ref(), Some(left));
         scavenge(&store).await;
     }
 }
@@ -206,7 +206,7 @@ pub async fn a_deletion_has_conditions(harness: &dyn Harness) {
 }
 
 fn again(event: &crate::model::RecordedEvent) -> crate::model::NewEvent {
-    crate::model::NewEvent::json(event.event_type.clone(), event.payload.clone()).with_id(event.id)
+    crate::model::NewEvent::json(event.data.event_type.clone(), event.data.payload.clone()).with_id(event.data.id)
 }
 
 /// The reserved streams take only what operators do, and nothing hides them.
@@ -230,14 +230,14 @@ pub async fn reserved_streams_take_only_what_operators_do(harness: &dyn Harness)
     scavenge(&store).await;
     let said = read(&store, LogRead::category(category(retention::CATEGORY))).await;
     assert_eq!(said.len(), 4);
-    assert!(said[0].payload.windows(3).any(|text| text == b"why"), "who and why can be read");
+    assert!(said[0].data.payload.windows(3).any(|text| text == b"why"), "who and why can be read");
 }
 
 /// A scavenge removes what is hidden and nothing else. Positions, revisions, ids and the head stay, also after a restart.
 pub async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), event("x")]).append(stream("b-1"), event("x"));
-    let ids: Vec<EventId> = first.events().iter().map(|(_, event)| event.id).collect();
+    let ids: Vec<EventId> = first.events().iter().map(|(_, event)| event.data.id).collect();
     commit(&store, first.clone()).await;
     append(&store, "a-1", &["x", "x"]).await;
     append(&store, "c-1", &["x"]).await;

@@ -112,7 +112,7 @@ fn row(record: &RecordedEvent) -> Result<[String; 5], Failure> {
         record.revision.to_string(),
         shown(record.occurred_at),
         shown(record.recorded_at),
-        record.event_type.to_string(),
+        record.data.event_type.to_string(),
         what.join("; "),
     ])
 }

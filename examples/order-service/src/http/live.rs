@@ -60,7 +60,7 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 fn event(record: &RecordedEvent) -> Event {
-    let event = Event::default().id(record.position.to_string()).event(record.event_type.as_str());
+    let event = Event::default().id(record.position.to_string()).event(record.data.event_type.as_str());
     // NOTE: names and positions can always be written; content that cannot is not shown.
     event.json_data(ShownEvent::of(record)).unwrap_or_default()
 }

@@ -136,7 +136,7 @@ fn is_as_its_lines_say(found: &Found, file: &[u8], longest: usize) {
                 assert_eq!(line.recorded_at, commit.at);
                 // NOTE: a line without an id gets another one each time.
                 let Line { stream, event: said, .. } = line;
-                let said = if has_id(text) { said } else { NewEvent { id: event.1.id, ..said } };
+                let said = if has_id(text) { said } else { said.with_id(event.1.data.id) };
                 assert_eq!((stream, as_appended(said)), *event, "line {number}");
             }
         }
@@ -145,14 +145,14 @@ fn is_as_its_lines_say(found: &Found, file: &[u8], longest: usize) {
 
 fn has_id(text: &[u8]) -> bool {
     let (one, other) = (line::parse(text), line::parse(text));
-    one.is_ok_and(|one| other.is_ok_and(|other| one.event.id == other.event.id))
+    one.is_ok_and(|one| other.is_ok_and(|other| one.event.data.id == other.event.data.id))
 }
 
 /// What a commit has for an event that is gone, and for any other the event itself.
 fn as_appended(event: NewEvent) -> NewEvent {
-    if event.event_type == es_core::retention::REMOVED {
+    if event.data.event_type == es_core::retention::REMOVED {
         let stream = StreamId::new("-").expect("a name is a stream");
-        let commit = es_core::Commit::new().append_removed(stream, event.id);
+        let commit = es_core::Commit::new().append_removed(stream, event.data.id);
         return commit.events()[0].1.clone();
     }
     event
@@ -188,7 +188,9 @@ fn made_commits(from: &mut Unstructured<'_>) -> Result<Vec<Vec<RecordedEvent>>> 
             let part = CommitPart { index, size };
             let (id, position) =
                 (EventId::from_uuid(Uuid::from_u128(number.into())), Position::new(number).expect("from 1"));
-            events.push(RecordedEvent { id, position, part, recorded_at, ..event });
+            let mut event = RecordedEvent { position, part, recorded_at, ..event };
+            event.data.id = id;
+            events.push(event);
         }
         commits.push(events);
     }

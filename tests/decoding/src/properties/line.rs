@@ -61,18 +61,10 @@ fn recorded(line: &Line) -> RecordedEvent {
         position: Position::FIRST,
         stream,
         revision: Revision::FIRST,
-        id: event.id,
-        event_type: event.event_type,
-        version: event.version,
-        content_type: event.content_type,
-        payload: event.payload,
-        tags: event.tags,
-        metadata: event.metadata,
         recorded_at,
         occurred_at: event.occurred_at.map_or(recorded_at, es_core::model::to_stored_precision),
-        correlation_id: event.correlation_id,
-        causation_id: event.causation_id,
         part: part.unwrap_or(CommitPart { index: 0, size: 1 }),
+        data: event.data,
     }
 }
 

@@ -4,8 +4,8 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::{
-    Commit, CommitPart, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Position, RecordedEvent,
-    Revision, StreamId, Tag, Timestamp,
+    Commit, CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, Position,
+    RecordedEvent, Revision, StreamId, Tag, Timestamp,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -97,20 +97,22 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
         position: position(from)?,
         stream: stream(from)?,
         revision: revision(from)?,
-        id: EventId::from_uuid(id(from)?),
-        event_type: EventType::new(name(from)?).expect("a name is a type"),
-        version: from.arbitrary::<u32>()?.max(1),
-        content_type: content_type(from)?,
-        tags,
-        metadata: metadata(from)?,
         recorded_at: time(from)?,
         occurred_at: time(from)?,
-        correlation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(CorrelationId::from_uuid),
-        causation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(EventId::from_uuid),
         part: CommitPart { index: from.arbitrary()?, size: from.arbitrary()? },
-        payload: match from.int_in_range(0..=2)? {
-            0 => Bytes::from(value(from, 3)?.to_string()),
-            _ => Bytes::copy_from_slice(from.arbitrary::<&[u8]>()?),
+        data: EventData {
+            id: EventId::from_uuid(id(from)?),
+            event_type: EventType::new(name(from)?).expect("a name is a type"),
+            version: from.arbitrary::<u32>()?.max(1),
+            content_type: content_type(from)?,
+            tags,
+            metadata: metadata(from)?,
+            correlation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(CorrelationId::from_uuid),
+            causation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(EventId::from_uuid),
+            payload: match from.int_in_range(0..=2)? {
+                0 => Bytes::from(value(from, 3)?.to_string()),
+                _ => Bytes::copy_from_slice(from.arbitrary::<&[u8]>()?),
+            },
         },
     };
     let commit = Commit::new().append(event.stream.clone(), as_new(&event));
@@ -124,17 +126,5 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
 /// An event as it was sent.
 pub(crate) fn as_new(event: &RecordedEvent) -> NewEvent {
     let occurred_at = (!event.is_removed()).then_some(event.occurred_at);
-    let event = event.clone();
-    NewEvent {
-        id: event.id,
-        event_type: event.event_type,
-        version: event.version,
-        content_type: event.content_type,
-        payload: event.payload,
-        tags: event.tags,
-        metadata: event.metadata,
-        occurred_at,
-        correlation_id: event.correlation_id,
-        causation_id: event.causation_id,
-    }
+    NewEvent { data: event.data.clone(), occurred_at }
 }

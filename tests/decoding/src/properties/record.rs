@@ -52,7 +52,7 @@ pub fn sealed(data: &[u8], version: u8) -> Vec<u8> {
 
 pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
     let mut record = Vec::new();
-    draft(&event.stream, &made::as_new(event), event.part, &mut record).expect("what a store accepts can be written");
+    draft(&event.stream, &event.data, event.part, &mut record).expect("what a store accepts can be written");
     number(&mut record, event);
     record
 }
@@ -74,8 +74,11 @@ fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
     let (metadata, payload, extensions) = (number(12), number(8), number(4));
     let end = record.len() - extensions - payload;
     let text = &record[end - metadata..end];
-    let canonical =
-        if event.metadata.is_empty() { Vec::new() } else { serde_json::to_vec(&event.metadata).expect("JSON") };
+    let canonical = if event.data.metadata.is_empty() {
+        Vec::new()
+    } else {
+        serde_json::to_vec(&event.data.metadata).expect("JSON")
+    };
     extensions > 0 || text != canonical
 }
 
