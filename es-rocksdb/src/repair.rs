@@ -243,7 +243,7 @@ impl Salvage {
 
     /// Writes what can be saved into a new store in `target`, which must be empty or not there yet, and verifies it. The damaged
     /// store stays as it is. Where something is lost, `accept` must name the number of [events](Loss::events): it is known only
-    /// to who has read the report. Rows and unique keys are kept as they are, those of lost events, too: drop the snapshots, and call [`es_core::projection::loss::forget`].
+    /// to who has read the report. Rows and unique keys are kept as they are, those of lost events, too: drop the snapshots, and call [`es_core::projection::reset_followers`].
     ///
     /// What can be read behind the first lost event goes to `set_aside`, in the order of the log. An event whose commit is not
     /// whole comes as a commit of its own.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use es_core::projection::{
-    ApplyError, Operator, Projection, Rows, active, checkpoint, generations, partition_of, table,
+    ApplyError, Projection, ProjectionAdmin, Rows, active, checkpoint, generations, partition_of, table,
 };
 use es_core::store::RowScan;
 use es_core::{
@@ -132,12 +132,12 @@ pub async fn expected_books(store: &Arc<dyn EventStore>) -> Result<Books, StoreE
 /// # Errors
 /// [`StoreError`] when it cannot be read.
 pub async fn parked_positions(store: &Arc<dyn EventStore>) -> Result<BTreeSet<Position>, StoreError> {
-    let operator = Operator::new(Arc::clone(store), "ledger").expect("a name");
+    let admin = ProjectionAdmin::new(Arc::clone(store), "ledger").expect("a name");
     let build = active(&**store, "ledger").await?;
     let mut positions = BTreeSet::new();
-    for parked in operator.parked(None, 100_000).await? {
+    for parked in admin.parked(None, 100_000).await? {
         if build.is_some_and(|build| build.generation == parked.generation) {
-            let events = operator.parked_events(&parked.key, None, 100_000).await?;
+            let events = admin.parked_events(&parked.key, None, 100_000).await?;
             positions.extend(events.into_iter().map(|event| event.position));
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::EventStore;
-use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, Running, Supervisor};
+use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, RunningProjections, Supervisor};
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ pub fn start<P: Projection>(
     store: &Arc<dyn EventStore>,
     projection: P,
     options: ProjectionOptions,
-) -> (Running, ProjectionHandle) {
+) -> (RunningProjections, ProjectionHandle) {
     let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
     let handle = running.projection(P::NAME).expect("it was given").clone();
     (running, handle)

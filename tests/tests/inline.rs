@@ -6,8 +6,8 @@ use std::time::Duration;
 use es_core::projection::inline::{Inline, InlineError, StartInlineError};
 use es_core::projection::view::Views;
 use es_core::projection::{
-    Build, Checkpoint, Folder, Generation, Generations, Live, Place, Projection, ProjectionOptions, StartError,
-    Supervisor, checkpoint_key, checkpoints_table, generations, partition_of, view_tables,
+    BatchApplier, Build, Checkpoint, Generation, GenerationTables, Generations, Live, Projection, ProjectionOptions,
+    StartError, Supervisor, checkpoint_key, checkpoints_table, generations, partition_of, view_tables,
 };
 use es_core::store::RowScan;
 use es_core::store::memory::MemoryStore;
@@ -186,13 +186,13 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
     let build = Build { generation: Generation::FIRST, version: 1, partitions: 4 };
     let begun = Generations { active: Some(build), building: None, last: Some(Generation::FIRST) };
     store.commit(begun.replace("events-of-streams", &Generations::default(), Commit::new()).unwrap()).await.unwrap();
-    let mut place = Place::new("events-of-streams", Generation::FIRST).unwrap();
+    let mut place = GenerationTables::new("events-of-streams", Generation::FIRST).unwrap();
     for (partition, up_to) in [(0, 10), (1, 60), (2, 35), (3, 0)] {
         let of_it = |event: &&es_core::RecordedEvent| {
             partition_of(event.stream.as_str(), 4) == partition && event.position.get() <= up_to
         };
         let held = Default::default();
-        let folder = Folder::new(&EventsOfStreams::<1>, log.iter().filter(of_it), &held);
+        let folder = BatchApplier::new(&EventsOfStreams::<1>, log.iter().filter(of_it), &held);
         let (rows, _) = place.fold(&store, folder).await.unwrap();
         let mut commit = Commit::new();
         for change in place.changes(&rows).unwrap() {
@@ -291,8 +291,8 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
     projection.wait_for(poisoned.position(), patience).await.unwrap();
-    let operator = projection.operator().clone();
-    assert_eq!(operator.parked(None, 10).await.unwrap().len(), 1);
+    let admin = projection.admin().clone();
+    assert_eq!(admin.parked(None, 10).await.unwrap().len(), 1);
     running.shutdown(patience).await.unwrap();
     drop((shared, operator));
     store.close().await.unwrap();
@@ -306,9 +306,9 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
     let first = poisoned.events[0].position;
-    projection.operator().skip("s-1", first, "a test").await.unwrap();
+    projection.admin().skip("s-1", first, "a test").await.unwrap();
     let free = async {
-        while !projection.operator().parked(None, 10).await.unwrap().is_empty() {
+        while !projection.admin().parked(None, 10).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::projection::{ProjectionHandle, ProjectionOptions, ProjectionState, Running, active, partition_of, table};
+use es_core::projection::{
+    ProjectionHandle, ProjectionOptions, ProjectionState, RunningProjections, active, partition_of, table,
+};
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
@@ -20,7 +22,11 @@ use es_tests::ledger::{Ledger, POISON, account, append, chains, check, sums};
 use es_tests::stores::on_every_store;
 use es_tests::supervised::{self, PATIENCE, until};
 
-fn start(store: &Arc<dyn EventStore>, ledger: Ledger, options: ProjectionOptions) -> (Running, ProjectionHandle) {
+fn start(
+    store: &Arc<dyn EventStore>,
+    ledger: Ledger,
+    options: ProjectionOptions,
+) -> (RunningProjections, ProjectionHandle) {
     supervised::start(store, ledger, options.restart(Duration::from_millis(1), Duration::from_millis(10)))
 }
 

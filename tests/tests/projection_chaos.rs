@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use es_core::projection::{Operator, ProjectionOptions, RebuildFrom, Running, Supervisor};
+use es_core::projection::{ProjectionAdmin, ProjectionOptions, RebuildFrom, RunningProjections, Supervisor};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{EventStore, Position, RetryPolicy};
@@ -47,7 +47,7 @@ fn options(random: &mut Random) -> ProjectionOptions {
     options
 }
 
-fn start(store: &Arc<dyn EventStore>, ledger: &Ledger, random: &mut Random) -> Running {
+fn start(store: &Arc<dyn EventStore>, ledger: &Ledger, random: &mut Random) -> RunningProjections {
     let supervisor = Supervisor::new(Arc::clone(store)).projection(ledger.clone(), options(random));
     supervisor.start().expect("started")
 }
@@ -70,17 +70,17 @@ async fn write(store: Arc<dyn EventStore>, seed: u64, events: u64) -> Option<Pos
 }
 
 /// An operator's verb. One that a fault hits may or may not count, which is what its error says.
-async fn verb(operator: &Operator, random: &mut Random) {
+async fn verb(admin: &ProjectionAdmin, random: &mut Random) {
     let _ = match random.below(6) {
-        0 => operator.rebuild(RebuildFrom::Start, "chaos").await,
-        1 => operator.reset("chaos").await,
-        2 => operator.pause("chaos").await,
-        3 => operator.cancel_rebuild("chaos").await,
-        4 => match operator.parked(None, 1).await {
-            Ok(parked) if !parked.is_empty() => operator.retry(&parked[0].key).await,
+        0 => admin.rebuild(RebuildFrom::Start, "chaos").await,
+        1 => admin.reset("chaos").await,
+        2 => admin.pause("chaos").await,
+        3 => admin.cancel_rebuild("chaos").await,
+        4 => match admin.parked(None, 1).await {
+            Ok(parked) if !parked.is_empty() => admin.retry(&parked[0].key).await,
             _ => Ok(()),
         },
-        _ => operator.resume("chaos").await,
+        _ => admin.resume("chaos").await,
     };
 }
 
@@ -92,7 +92,7 @@ async fn run(inner: Arc<dyn EventStore>, seed: u64, met: &mut Met) {
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(write(Arc::clone(&inner), seed ^ (writer + 1), 40 + random.below(120))))
         .collect();
-    let operator = Operator::new(Arc::clone(&store), "ledger").expect("a name");
+    let admin = ProjectionAdmin::new(Arc::clone(&store), "ledger").expect("a name");
     for stage in 0..2 + random.below(4) {
         let mut running = vec![start(&store, &ledger, &mut random)];
         if random.once_in(3) {
@@ -113,7 +113,7 @@ async fn run(inner: Arc<dyn EventStore>, seed: u64, met: &mut Met) {
                     met.faults += 1;
                 }
                 2 => {
-                    let told = tokio::time::timeout(Duration::from_millis(200), verb(&operator, &mut random));
+                    let told = tokio::time::timeout(Duration::from_millis(200), verb(&admin, &mut random));
                     met.verbs += u64::from(told.await.is_ok());
                 }
                 3 => running[0].projection("ledger").expect("given").take_over(),
@@ -137,22 +137,22 @@ async fn run(inner: Arc<dyn EventStore>, seed: u64, met: &mut Met) {
     for writer in writers {
         last = last.max(writer.await.expect("a writer does not panic"));
     }
-    let operator = Operator::new(Arc::clone(&inner), "ledger").expect("a name");
-    operator.resume("the end").await.expect("resumed");
+    let admin = ProjectionAdmin::new(Arc::clone(&inner), "ledger").expect("a name");
+    admin.resume("the end").await.expect("resumed");
     let running = start(&inner, &ledger, &mut random);
     let handle = running.projection("ledger").expect("given").clone();
     handle.wait_for(last, PATIENCE).await.unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));
-    met.parked += operator.parked(None, 1_000).await.expect("a list").len() as u64;
+    met.parked += admin.parked(None, 1_000).await.expect("a list").len() as u64;
     ledger.is_healed.store(true, Ordering::SeqCst);
     let healing = async {
         loop {
-            let parked = operator.parked(None, 1_000).await.expect("a list");
+            let parked = admin.parked(None, 1_000).await.expect("a list");
             if parked.is_empty() && handle.status().rebuild.is_none() {
                 break;
             }
             for key in parked {
                 // NOTE: it may have been freed meanwhile.
-                let _ = operator.retry(&key.key).await;
+                let _ = admin.retry(&key.key).await;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::projection::{
-    ApplyError, Operator, Projection, ProjectionOptions, ProjectionState, RebuildFrom, Rows, active, applied, table,
+    ApplyError, Projection, ProjectionAdmin, ProjectionOptions, ProjectionState, RebuildFrom, Rows, active, applied,
+    table,
 };
 use es_core::store::InvalidCommit;
 use es_core::store::memory::MemoryStore;
@@ -76,7 +77,7 @@ fn r17_a_rebuild_during_an_import_passes_nothing() {
             }
         });
         for _ in 0..3 {
-            ledger.operator().rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
+            ledger.admin().rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         import.await.expect("imported");
@@ -165,8 +166,8 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison()
         }
     }
     on_every_store(async |store| {
-        let operator = Operator::new(Arc::clone(&store), "all").expect("a name");
-        operator.pause("before it is there").await.expect("paused");
+        let admin = ProjectionAdmin::new(Arc::clone(&store), "all").expect("a name");
+        admin.pause("before it is there").await.expect("paused");
         let stream = StreamId::new("es.projections-all").expect("a name");
         let foreign = [
             ("projection-paused", "not even JSON"),
@@ -178,11 +179,11 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison()
             let refused = store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await;
             assert!(matches!(refused, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{refused:?}");
         }
-        operator.resume("go on").await.expect("resumed");
+        admin.resume("go on").await.expect("resumed");
         let (running, all) = start(&store, All, options());
         let last = append(&*store, 1, AccountEvent::Closed).await;
         all.wait_for(last, PATIENCE).await.expect("it gets there");
-        assert!(operator.parked(None, 10).await.expect("a list").is_empty());
+        assert!(admin.parked(None, 10).await.expect("a list").is_empty());
         assert_eq!(all.status().restarts, 0);
         running.shutdown(PATIENCE).await.expect("it ends");
     });
@@ -246,13 +247,13 @@ fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
         let grams = |old::ParcelEvent::Weighed { grams }: &old::ParcelEvent| *grams;
         let (running, weights) = start(&store, Weights(grams), options());
         weights.wait_for(parked, PATIENCE).await.expect("it is parked");
-        assert_eq!(weights.operator().parked(None, 10).await.expect("a list").len(), 1);
+        assert_eq!(weights.admin().parked(None, 10).await.expect("a list").len(), 1);
         running.shutdown(PATIENCE).await.expect("it ends");
 
         let grams = |mended::ParcelEvent::Weighed { grams }: &mended::ParcelEvent| *grams;
         let (running, weights) = start(&store, Weights(grams), options());
-        weights.operator().retry("parcel-1").await.expect("asked for");
-        until("the key is free", async || weights.operator().parked(None, 10).await.expect("a list").is_empty()).await;
+        weights.admin().retry("parcel-1").await.expect("asked for");
+        until("the key is free", async || weights.admin().parked(None, 10).await.expect("a list").is_empty()).await;
         running.shutdown(PATIENCE).await.expect("it ends");
         let build = active(&*store, "weights").await.expect("a row").expect("a build");
         let grams = table("weights", build.generation, &Table::new("grams").expect("a name")).expect("a name");
@@ -352,7 +353,7 @@ fn a_failing_store_fails_the_projection_and_parks_nothing() {
         let status = ledger.status();
         assert!(status.restarts >= 20, "{status:?}");
         assert!(status.last_error.expect("an error").message.contains("injected fault"));
-        assert!(ledger.operator().parked(None, 10).await.expect("a list").is_empty());
+        assert!(ledger.admin().parked(None, 10).await.expect("a list").is_empty());
         running.shutdown(PATIENCE).await.expect("it ends");
         let build = active(&*inner, "ledger").await.expect("a row").expect("a build");
         assert_eq!(applied(&*inner, "ledger", &build).await.expect("a row").position, Some(Position::FIRST));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use es_core::projection::{
-    GaveUp, Projection, ProjectionOptions, ProjectionState, RebuildFrom, StartError, Supervisor, VerbError, active,
+    AdminError, Projection, ProjectionOptions, ProjectionState, RebuildFrom, StartError, Supervisor, WaitError, active,
     table,
 };
 use es_core::store::RowScan;
@@ -67,43 +67,43 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
     on_every_store(async |store| {
         let healed = Ledger::<1>::default();
         let (running, ledger) = start(&store, healed.clone(), options().partitions(2));
-        let operator = ledger.operator();
+        let admin = ledger.admin();
         let poison = append(&*store, 1, AccountEvent::Withdrawn { cents: POISON }).await;
         let behind = append(&*store, 1, AccountEvent::Deposited { cents: 1 }).await;
         append(&*store, 2, AccountEvent::Opened { owner: "panic".into() }).await;
         let last = deposit(&store, 50).await;
         ledger.wait_for(last, PATIENCE).await.expect("others go on");
 
-        let parked = operator.parked(None, 10).await.expect("a list");
+        let parked = admin.parked(None, 10).await.expect("a list");
         let errors: Vec<_> = parked.iter().map(|key| (key.key.as_str(), key.error.as_str(), key.attempts)).collect();
         assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(errors.contains(&("account-1", "this amount cannot be booked", 3)), "{errors:?}");
         assert!(
             errors.iter().any(|(key, error, _)| *key == "account-2" && error.contains("this owner cannot be booked"))
         );
-        let page = operator.parked(Some(&parked[0]), 10).await.expect("a list");
+        let page = admin.parked(Some(&parked[0]), 10).await.expect("a list");
         assert_eq!(page, parked[1..]);
-        let events = operator.parked_events("account-1", None, 2).await.expect("a list");
+        let events = admin.parked_events("account-1", None, 2).await.expect("a list");
         assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [poison, behind]);
 
         // A retry in vain changes nothing but the count.
-        operator.retry("account-1").await.expect("asked for");
+        admin.retry("account-1").await.expect("asked for");
         until("the retry", async || {
-            let parked = operator.parked(None, 10).await.expect("a list");
+            let parked = admin.parked(None, 10).await.expect("a list");
             parked.iter().any(|key| key.key == "account-1" && key.attempts == 4)
         })
         .await;
-        assert!(matches!(operator.retry("account-3").await, Err(VerbError::NotParked { .. })));
+        assert!(matches!(admin.retry("account-3").await, Err(AdminError::NotParked { .. })));
         assert!(
-            matches!(operator.skip("account-1", behind, "no").await, Err(VerbError::NotFirst { first, .. }) if first == poison)
+            matches!(admin.skip("account-1", behind, "no").await, Err(AdminError::NotFirst { first, .. }) if first == poison)
         );
 
         // One is mended, the other one skipped.
         healed.is_healed.store(true, Ordering::SeqCst);
-        operator.retry("account-1").await.expect("asked for");
-        let panics = operator.parked_events("account-2", None, 1).await.expect("a list")[0].position;
-        operator.skip("account-2", panics, "this owner never existed").await.expect("skipped");
-        until("both are free", async || operator.parked(None, 10).await.expect("a list").is_empty()).await;
+        admin.retry("account-1").await.expect("asked for");
+        let panics = admin.parked_events("account-2", None, 1).await.expect("a list")[0].position;
+        admin.skip("account-2", panics, "this owner never existed").await.expect("skipped");
+        until("both are free", async || admin.parked(None, 10).await.expect("a list").is_empty()).await;
         let last = deposit(&store, 20).await;
         ledger.wait_for(last, PATIENCE).await.expect("it gets there");
         running.shutdown(PATIENCE).await.expect("it ends");
@@ -128,7 +128,7 @@ fn a_rebuild_under_load_swaps_without_a_moment_of_missing_data() {
             let store = Arc::clone(&store);
             async move { deposit(&store, 1_500).await }
         });
-        ledger.operator().rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
+        ledger.admin().rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
         let mut seen = 0;
         let mut generations = std::collections::BTreeSet::new();
         until("the swap", async || {
@@ -184,7 +184,7 @@ fn pause_holds_through_a_restart_and_reset_begins_anew() {
     on_every_store(async |store| {
         let (running, ledger) = start(&store, Ledger::<1>::default(), options().partitions(2));
         ledger.wait_for(deposit(&store, 50).await, PATIENCE).await.expect("it gets there");
-        ledger.operator().pause("maintenance").await.expect("paused");
+        ledger.admin().pause("maintenance").await.expect("paused");
         let before = read_books(&*store).await.expect("rows");
         let last = deposit(&store, 50).await;
         running.shutdown(PATIENCE).await.expect("it ends");
@@ -192,15 +192,17 @@ fn pause_holds_through_a_restart_and_reset_begins_anew() {
         let (running, ledger) = start(&store, Ledger::<1>::default(), options().partitions(2));
         until("paused", async || ledger.status().state == ProjectionState::Paused).await;
         let waited = ledger.wait_for(last, Duration::from_millis(50)).await.expect_err("it is paused");
-        assert_eq!(
-            (waited.why, waited.state.clone()),
-            (GaveUp::After(Duration::from_millis(50)), ProjectionState::Paused)
+        let text = waited.to_string();
+        assert!(
+            matches!(&waited, WaitError::Timeout { position, timeout, state: ProjectionState::Paused, .. }
+                if *position == last && *timeout == Duration::from_millis(50)),
+            "{waited:?}"
         );
-        assert!(waited.to_string().starts_with("the command itself succeeded and must not be repeated"), "{waited}");
+        assert!(text.ends_with("the command itself succeeded and must not be repeated"), "{text}");
         assert_eq!(read_books(&*store).await.expect("rows"), before);
 
-        ledger.operator().reset("wrong rows").await.expect("asked for");
-        ledger.operator().resume("done").await.expect("resumed");
+        ledger.admin().reset("wrong rows").await.expect("asked for");
+        ledger.admin().resume("done").await.expect("resumed");
         until("reset", async || {
             active(&*store, "ledger").await.expect("a row").is_some_and(|build| build.generation.get() == 2)
         })
@@ -209,7 +211,7 @@ fn pause_holds_through_a_restart_and_reset_begins_anew() {
         until("caught up", async || ledger.status().position >= Some(last)).await;
         running.shutdown(PATIENCE).await.expect("it ends");
         check(&store, "after the reset").await;
-        assert!(matches!(ledger.wait_for(last.next(), PATIENCE).await, Err(error) if error.why == GaveUp::Stopped));
+        assert!(matches!(ledger.wait_for(last.next(), PATIENCE).await, Err(WaitError::Stopped { .. })));
     });
 }
 
@@ -223,7 +225,7 @@ fn a_replay_from_a_position_or_a_time_shows_later_events_only() {
         let time = event.expect("an event").expect("an event").recorded_at;
         for (generation, from) in [(2, RebuildFrom::Position(middle)), (3, RebuildFrom::Time(time))] {
             let (running, ledger) = start(&store, Ledger::<1>::default(), options());
-            ledger.operator().rebuild(from, "a test").await.expect("asked for");
+            ledger.admin().rebuild(from, "a test").await.expect("asked for");
             until("the swap", async || {
                 active(&*store, "ledger")
                     .await
@@ -299,6 +301,6 @@ fn one_failing_projection_never_stops_another_and_two_of_one_name_are_refused() 
         running.shutdown(PATIENCE).await.expect("both end");
         let twice = Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), options());
         let refused = twice.projection(Ledger::<2>::default(), options()).start();
-        assert!(matches!(refused, Err(StartError::SameName { name: "ledger" })));
+        assert!(matches!(refused, Err(StartError::DuplicateName { name: "ledger" })));
     });
 }

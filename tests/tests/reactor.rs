@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use es_core::consumer::reactor::{Delivery, DeliveryKey, GroupError, ReactError, Reactor, ReactorRunner, StartAt};
+use es_core::consumer::reactor::{
+    DeliveryKey, GroupError, ReactError, Reactor, ReactorContext, ReactorRunner, StartAt,
+};
 use es_core::prelude::*;
 use es_core::{
     CommandId, Commit, Context, EventType, ExpectedRevision, LogRead, NewEvent, Query, RetryPolicy, StreamId,
@@ -57,9 +59,9 @@ impl Desk {
         self.effects.lock().expect("whole").clone()
     }
 
-    fn note(&self, delivery: &Delivery, is_done: bool) {
-        let stream = delivery.event().stream.as_str().to_owned();
-        let (position, key, attempt) = (delivery.position(), delivery.key(), delivery.attempt());
+    fn note(&self, context: &ReactorContext, is_done: bool) {
+        let stream = context.event().stream.as_str().to_owned();
+        let (position, key, attempt) = (context.position(), context.key(), context.attempt());
         self.effects.lock().expect("whole").push(Effect { position, stream, key, attempt, is_done });
     }
 }
@@ -72,7 +74,7 @@ impl Reactor for Notes {
     type Event = AccountEvent;
     const NAME: &'static str = "notes";
 
-    async fn react(&self, event: &AccountEvent, delivery: &Delivery) -> Result<(), ReactError> {
+    async fn react(&self, event: &AccountEvent, context: &ReactorContext) -> Result<(), ReactError> {
         let is_broken = self.0.broken.load(Ordering::SeqCst);
         self.0.begun.notify_one();
         if let Some(gate) = &self.0.gate {
@@ -82,7 +84,7 @@ impl Reactor for Notes {
             AccountEvent::Deposited { cents } if is_broken => *cents,
             _ => 0,
         };
-        self.0.note(delivery, !(13..=16).contains(&failed));
+        self.0.note(context, !(13..=16).contains(&failed));
         match failed {
             13 => Err(ReactError::retry("13 is broken")),
             14 => panic!("14 panics"),
@@ -213,10 +215,10 @@ impl Reactor for Opens {
         LogRead::event_type(EventType::new("money-deposited").expect("a name")).query
     }
 
-    async fn react(&self, _: &AccountEvent, delivery: &Delivery) -> Result<(), ReactError> {
-        assert_eq!(Context::current(), Some(delivery.context()));
-        let owner = delivery.event().stream.as_str().to_owned();
-        let id = CommandId::new(delivery.key().to_string())?;
+    async fn react(&self, _: &AccountEvent, context: &ReactorContext) -> Result<(), ReactError> {
+        assert_eq!(Context::current(), Some(context.caused_by_event()));
+        let owner = context.event().stream.as_str().to_owned();
+        let id = CommandId::new(context.key().to_string())?;
         let opened = self.0.execute(&format!("of-{owner}"), Open { owner }).with_id(id).await;
         opened.map_err(|error| ReactError::retry(error.to_string()))?;
         Ok(())
@@ -285,8 +287,8 @@ impl Reactor for Slow {
     type Event = AccountEvent;
     const NAME: &'static str = "slow";
 
-    async fn react(&self, _: &AccountEvent, delivery: &Delivery) -> Result<(), ReactError> {
-        self.desk.note(delivery, false);
+    async fn react(&self, _: &AccountEvent, context: &ReactorContext) -> Result<(), ReactError> {
+        self.desk.note(context, false);
         let (pause, fails) = {
             let mut random = self.random.lock().expect("whole");
             (random.below(400), random.once_in(12))
@@ -295,7 +297,7 @@ impl Reactor for Slow {
         if fails {
             return Err(ReactError::retry("not now"));
         }
-        self.desk.note(delivery, true);
+        self.desk.note(context, true);
         Ok(())
     }
 }

@@ -277,10 +277,10 @@ async fn a_projection_with_another_declaration_and_the_same_version_changes_noth
     let rows =
         es_core::projection::Live::fold(Arc::new(store.clone()), Redeclared, es_core::projection::LiveEvents::All);
     rows.await.expect("in memory it is the only one");
-    let mut place = es_core::projection::Place::new("demands", Generation::FIRST).unwrap();
+    let mut place = es_core::projection::GenerationTables::new("demands", Generation::FIRST).unwrap();
     let log = store.read_log(es_core::LogRead::all()).await.unwrap().collect().await.unwrap();
     let held = BTreeSet::new();
-    let folder = es_core::projection::Folder::new(&Redeclared, &log, &held);
+    let folder = es_core::projection::BatchApplier::new(&Redeclared, &log, &held);
     let (rows, outcomes) = place.fold(&store, folder).await.unwrap();
     let failure = outcomes[0].failure().expect("it is refused").to_string();
     assert!(failure.contains("built otherwise") && failure.contains("raise the version"), "{failure}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use es_core::RecordedEvent;
-use es_core::projection::loss::{self, Forgotten};
+use es_core::projection::{FollowersReset, reset_followers};
 use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ struct Made<'a> {
     events: u64,
     rows_and_keys: u64,
     snapshots_dropped: u64,
-    projections_forgotten: u64,
+    projections_reset: u64,
     groups_set_back: u64,
     commands_forgotten: u64,
     set_aside: u64,
@@ -98,7 +98,7 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
             return Err(error);
         }
     };
-    let (dropped, forgotten) = if made.is_new_id { forget(to).await? } else { Default::default() };
+    let (dropped, reset) = if made.is_new_id { reset_derived(to).await? } else { Default::default() };
     shown.repaired = Some(Made {
         folder: &made.folder,
         store_id: made.id.to_string(),
@@ -106,27 +106,27 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
         events: made.events,
         rows_and_keys: made.entries,
         snapshots_dropped: dropped,
-        projections_forgotten: forgotten.projections,
-        groups_set_back: forgotten.groups,
-        commands_forgotten: forgotten.commands,
+        projections_reset: reset.projections,
+        groups_set_back: reset.groups,
+        commands_forgotten: reset.commands,
         set_aside: made.set_aside,
         set_aside_in: (made.set_aside > 0).then_some(&lost_and_found.path),
     });
     shown.command = None;
-    say(json, || done_in_words(folder, &made, (dropped, forgotten), &lost_and_found.path), &shown)?;
+    say(json, || done_in_words(folder, &made, (dropped, reset), &lost_and_found.path), &shown)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings what follows the log back to what is left of it: drops all snapshots, returns how many, and forgets what is lost.
+/// Drops all snapshots, resets projections and consumers, and returns the number of each.
 ///
-/// A snapshot of a state behind the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log:
-/// the next events would get positions that they take for done.
-async fn forget(folder: &Path) -> Result<(u64, Forgotten), Failure> {
+/// A snapshot after the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log and would
+/// skip the next events.
+async fn reset_derived(folder: &Path) -> Result<(u64, FollowersReset), Failure> {
     let store = Options::new().create_if_missing(false).open(folder).await?;
     let dropped = snapshots::drop_those(&store, None, None).await;
-    let forgotten = loss::forget(&store).await;
+    let reset = reset_followers(&store).await;
     store.close().await?;
-    Ok((dropped?, forgotten?))
+    Ok((dropped?, reset?))
 }
 
 impl<'a> RepairAnswer<'a> {
@@ -229,7 +229,7 @@ fn in_words(shown: &RepairAnswer<'_>) -> String {
 fn done_in_words(
     damaged: &Path,
     made: &Repaired,
-    (dropped, forgotten): (u64, Forgotten),
+    (dropped, reset): (u64, FollowersReset),
     lost_and_found: &Path,
 ) -> String {
     let Repaired { folder, id, is_new_id, events, entries, set_aside, .. } = made;
@@ -242,9 +242,9 @@ fn done_in_words(
             "{} dropped, the views of {} removed (they are built again), {} set back to the end of the log, the results \
              of {} forgotten; other rows and unique keys are as they were",
             count(dropped, "snapshot", "snapshots"),
-            count(forgotten.projections, "projection", "projections"),
-            count(forgotten.groups, "consumer group or reactor", "consumer groups and reactors"),
-            count(forgotten.commands, "command", "commands")
+            count(reset.projections, "projection", "projections"),
+            count(reset.groups, "consumer group or reactor", "consumer groups and reactors"),
+            count(reset.commands, "command", "commands")
         ));
     }
     if *set_aside > 0 {

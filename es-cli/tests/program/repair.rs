@@ -212,7 +212,7 @@ fn what_follows_the_log_hears_of_events_that_come_in_the_place_of_lost_ones() {
     let loss = shown["loss"]["events"].as_u64().unwrap();
     assert!(loss > 0, "{shown}");
     let repaired = folder.json(&["repair", "--to", "new", "--accept-loss", &loss.to_string()])["repaired"].take();
-    for what in ["projections_forgotten", "groups_set_back", "commands_forgotten"] {
+    for what in ["projections_reset", "groups_set_back", "commands_forgotten"] {
         assert_eq!(repaired[what], 1, "{repaired}");
     }
 

@@ -1,7 +1,7 @@
-//! Applying events to rows: [`Folder`], pure code that every mode of a projection runs.
+//! Applying events to rows: [`BatchApplier`], pure code that every mode of a projection runs.
 //!
 //! ```text
-//!   events --decode once--> Folder --run--> rows that are missing --fetch all--> run again ... --> one Outcome per event
+//!   events --decode once--> BatchApplier --run--> rows that are missing --fetch all--> run again ... --> one ApplyOutcome per event
 //! ```
 
 use std::any::Any;
@@ -44,17 +44,17 @@ pub enum ApplyFailure {
     },
     /// `apply` asked for new rows each time it was called, and never ended. It must depend on its arguments alone.
     #[error(
-        "the projection asked for rows {MAX_WAVES} times and did not end; `apply` must depend on its arguments alone"
+        "the projection asked for rows {MAX_PASSES} times and did not end; `apply` must depend on its arguments alone"
     )]
     Endless,
 }
 
 /// How many times rows are fetched for the events of one batch.
-pub const MAX_WAVES: u32 = 10_000;
+pub const MAX_PASSES: u32 = 10_000;
 
 /// What became of an event.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ApplyOutcome {
     /// Its changes count.
     Applied,
     /// Its type is not known, and the projection leaves such events out.
@@ -62,10 +62,10 @@ pub enum Outcome {
     /// It was not applied.
     Failed(ApplyFailure),
     /// It was not looked at, because an earlier event of its key has failed.
-    Held,
+    Blocked,
 }
 
-impl Outcome {
+impl ApplyOutcome {
     /// Why it was not applied, where it failed.
     #[must_use]
     pub const fn failure(&self) -> Option<&ApplyFailure> {
@@ -78,34 +78,34 @@ impl Outcome {
 
 /// What a run over the events gave.
 #[derive(Debug)]
-pub enum Wave {
+pub enum Pass {
     /// These rows must be known first: [`learn`](Rows::learn) them all, then run again.
     Missing(BTreeSet<(Table, Bytes)>),
     /// One outcome for each event; the rows have the changes of those that were applied.
-    Done(Vec<Outcome>),
+    Done(Vec<ApplyOutcome>),
 }
 
 /// A batch of events on its way into rows.
 ///
 /// An event that fails holds back the later events of its key, and nobody else.
 #[derive(Debug)]
-pub struct Folder<'a, P: Projection> {
+pub struct BatchApplier<'a, P: Projection> {
     projection: &'a P,
-    events: Vec<Decoded<'a, P::Event>>,
+    events: Vec<DecodedEvent<'a, P::Event>>,
     held: &'a BTreeSet<String>,
-    waves: u32,
+    passes: u32,
 }
 
 #[derive(Debug)]
-struct Decoded<'a, E> {
+struct DecodedEvent<'a, E> {
     record: &'a RecordedEvent,
     key: Result<String, ApplyFailure>,
-    content: Content<E>,
+    content: DecodedContent<E>,
 }
 
 #[derive(Debug)]
-enum Content<E> {
-    Known(Events<E>),
+enum DecodedContent<E> {
+    Decoded(Events<E>),
     Skipped,
     Unreadable(DecodeEventError),
 }
@@ -117,11 +117,11 @@ enum Run {
     Failed(ApplyFailure),
     /// Its content or its key could not be read, which is the same in every run.
     Unreadable,
-    Held,
+    Blocked,
     Skipped,
 }
 
-impl<'a, P: Projection> Folder<'a, P> {
+impl<'a, P: Projection> BatchApplier<'a, P> {
     /// Decodes the events. `held` are the keys that an earlier batch left standing: their events are not applied.
     pub fn new(
         projection: &'a P,
@@ -129,45 +129,50 @@ impl<'a, P: Projection> Folder<'a, P> {
         held: &'a BTreeSet<String>,
     ) -> Self {
         let unknown = projection.unknown_events();
-        let decode = |record: &'a RecordedEvent| Decoded {
+        let decode = |record: &'a RecordedEvent| DecodedEvent {
             record,
             key: guarded(|| projection.key(record)),
             content: match P::Event::read(RawEvent::from(record)) {
-                Ok(events) => Content::Known(events),
-                Err(DecodeEventError::UnknownType { .. }) if unknown == UnknownEvents::Skip => Content::Skipped,
-                Err(error) => Content::Unreadable(error),
+                Ok(events) => DecodedContent::Decoded(events),
+                Err(DecodeEventError::UnknownType { .. }) if unknown == UnknownEvents::Skip => DecodedContent::Skipped,
+                Err(error) => DecodedContent::Unreadable(error),
             },
         };
-        Self { projection, events: events.into_iter().map(decode).collect(), held, waves: 0 }
+        Self { projection, events: events.into_iter().map(decode).collect(), held, passes: 0 }
     }
 
     /// Applies all events in order, as far as the rows are known. What an earlier run has changed is undone first, so that
     /// each run begins with the same rows.
     ///
-    /// After [`Wave::Done`] it is spent.
-    pub fn run(&mut self, rows: &mut Rows) -> Wave {
+    /// After [`Pass::Done`] it is spent.
+    pub fn run(&mut self, rows: &mut Rows) -> Pass {
         rows.restart();
-        self.waves += 1;
+        self.passes += 1;
         let mut held = BTreeSet::new();
         let runs: Vec<Run> = self.events.iter().map(|event| self.run_one(event, &mut held, rows)).collect();
         let missing = rows.take_missing();
-        if !missing.is_empty() && self.waves < MAX_WAVES {
-            return Wave::Missing(missing);
+        if !missing.is_empty() && self.passes < MAX_PASSES {
+            return Pass::Missing(missing);
         }
-        Wave::Done(
+        Pass::Done(
             std::mem::take(&mut self.events).into_iter().zip(runs).map(|(event, run)| outcome(event, run)).collect(),
         )
     }
 
-    fn run_one<'e>(&'e self, event: &'e Decoded<'a, P::Event>, held: &mut BTreeSet<&'e str>, rows: &mut Rows) -> Run {
+    fn run_one<'e>(
+        &'e self,
+        event: &'e DecodedEvent<'a, P::Event>,
+        held: &mut BTreeSet<&'e str>,
+        rows: &mut Rows,
+    ) -> Run {
         let Ok(key) = &event.key else { return Run::Unreadable };
         if self.held.contains(key) || held.contains(key.as_str()) {
-            return Run::Held;
+            return Run::Blocked;
         }
         let run = match &event.content {
-            Content::Known(events) => self.apply(event.record, events, rows),
-            Content::Skipped => Run::Skipped,
-            Content::Unreadable(_) => Run::Unreadable,
+            DecodedContent::Decoded(events) => self.apply(event.record, events, rows),
+            DecodedContent::Skipped => Run::Skipped,
+            DecodedContent::Unreadable(_) => Run::Unreadable,
         };
         if matches!(run, Run::Applied) {
             rows.accept();
@@ -186,7 +191,7 @@ impl<'a, P: Projection> Folder<'a, P> {
             guarded(|| events.as_slice().iter().try_for_each(|event| self.projection.apply(event, &context, rows)));
         // NOTE: by what was asked for and not by the error, so that who swallows the error changes nothing.
         if rows.is_short() {
-            return if self.waves < MAX_WAVES { Run::Missing } else { Run::Failed(ApplyFailure::Endless) };
+            return if self.passes < MAX_PASSES { Run::Missing } else { Run::Failed(ApplyFailure::Endless) };
         }
         match applied {
             Ok(Ok(())) => match rows.bad_key() {
@@ -204,14 +209,14 @@ fn failed(error: ApplyError) -> ApplyFailure {
     ApplyFailure::Failed(error.into_reason().unwrap_or_else(|| text.into()))
 }
 
-fn outcome<E>(event: Decoded<'_, E>, run: Run) -> Outcome {
+fn outcome<E>(event: DecodedEvent<'_, E>, run: Run) -> ApplyOutcome {
     match (run, event.key, event.content) {
-        (Run::Unreadable, Err(failure), _) => Outcome::Failed(failure),
-        (Run::Unreadable, _, Content::Unreadable(error)) => Outcome::Failed(error.into()),
-        (Run::Failed(failure), ..) => Outcome::Failed(failure),
-        (Run::Held, ..) => Outcome::Held,
-        (Run::Skipped, ..) => Outcome::Skipped,
-        (Run::Applied | Run::Missing | Run::Unreadable, ..) => Outcome::Applied,
+        (Run::Unreadable, Err(failure), _) => ApplyOutcome::Failed(failure),
+        (Run::Unreadable, _, DecodedContent::Unreadable(error)) => ApplyOutcome::Failed(error.into()),
+        (Run::Failed(failure), ..) => ApplyOutcome::Failed(failure),
+        (Run::Blocked, ..) => ApplyOutcome::Blocked,
+        (Run::Skipped, ..) => ApplyOutcome::Skipped,
+        (Run::Applied | Run::Missing | Run::Unreadable, ..) => ApplyOutcome::Applied,
     }
 }
 
@@ -226,10 +231,10 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
-/// Applies events to rows that are known, or says which are not. For several runs over the same events use [`Folder`], which
+/// Applies events to rows that are known, or says which are not. For several runs over the same events use [`BatchApplier`], which
 /// decodes them once.
-pub fn apply_events<P: Projection>(projection: &P, events: &[RecordedEvent], rows: &mut Rows) -> Wave {
-    Folder::new(projection, events, &BTreeSet::new()).run(rows)
+pub fn apply_events<P: Projection>(projection: &P, events: &[RecordedEvent], rows: &mut Rows) -> Pass {
+    BatchApplier::new(projection, events, &BTreeSet::new()).run(rows)
 }
 
 #[cfg(test)]
@@ -326,7 +331,7 @@ mod tests {
         }
     }
 
-    fn told(tells: &[(&str, &str)]) -> Vec<RecordedEvent> {
+    fn stop_requested(tells: &[(&str, &str)]) -> Vec<RecordedEvent> {
         (1..).zip(tells).map(|(position, (stream, text))| record(position, stream, "told", text)).collect()
     }
 
@@ -334,17 +339,17 @@ mod tests {
     fn run(events: &[RecordedEvent], held: &[&str], given: &[(&str, &str)]) -> (String, Vec<(String, String)>, usize) {
         let held = held.iter().map(|key| (*key).to_owned()).collect();
         let projection = Teller(UnknownEvents::Fail);
-        let mut folder = Folder::new(&projection, events, &held);
+        let mut folder = BatchApplier::new(&projection, events, &held);
         let mut rows = Rows::default();
         for runs in 1.. {
             match folder.run(&mut rows) {
-                Wave::Missing(missing) => {
+                Pass::Missing(missing) => {
                     for (table, key) in missing {
                         let value = given.iter().find(|(name, _)| name.as_bytes() == key);
                         rows.learn(table, key, value.map(|(_, value)| Bytes::copy_from_slice(value.as_bytes())));
                     }
                 }
-                Wave::Done(outcomes) => {
+                Pass::Done(outcomes) => {
                     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
                     let changes = rows
                         .changes()
@@ -356,12 +361,12 @@ mod tests {
         unreachable!("it ends")
     }
 
-    fn in_short(outcome: &Outcome) -> char {
+    fn in_short(outcome: &ApplyOutcome) -> char {
         match outcome {
-            Outcome::Applied => 'a',
-            Outcome::Skipped => 's',
-            Outcome::Failed(_) => 'f',
-            Outcome::Held => 'h',
+            ApplyOutcome::Applied => 'a',
+            ApplyOutcome::Skipped => 's',
+            ApplyOutcome::Failed(_) => 'f',
+            ApplyOutcome::Blocked => 'h',
         }
     }
 
@@ -371,7 +376,7 @@ mod tests {
 
     #[test]
     fn rows_of_the_whole_batch_are_asked_for_at_once_and_events_count_once() {
-        let events = told(&[("a", "add x"), ("b", "add y;add x"), ("c", "add x")]);
+        let events = stop_requested(&[("a", "add x"), ("b", "add y;add x"), ("c", "add x")]);
         let (outcomes, changes, runs) = run(&events, &[], &[("x", "-")]);
         assert_eq!((outcomes.as_str(), runs), ("aaa", 2));
         assert_eq!(changes, pairs(&[("x", "-aaa"), ("y", "a")]));
@@ -379,27 +384,28 @@ mod tests {
 
     #[test]
     fn a_row_that_is_named_by_another_row_takes_one_more_round() {
-        let (outcomes, changes, runs) = run(&told(&[("a", "follow x"), ("b", "follow x")]), &[], &[("x", "z")]);
+        let (outcomes, changes, runs) =
+            run(&stop_requested(&[("a", "follow x"), ("b", "follow x")]), &[], &[("x", "z")]);
         assert_eq!((outcomes.as_str(), runs), ("aa", 3));
         assert_eq!(changes, pairs(&[("z", "aa")]));
     }
 
     #[test]
     fn an_event_that_fails_leaves_nothing_and_holds_its_key_only() {
-        let events = told(&[("a", "add x"), ("a", "add x;fail"), ("b", "add x"), ("a", "add x")]);
+        let events = stop_requested(&[("a", "add x"), ("a", "add x;fail"), ("b", "add x"), ("a", "add x")]);
         let (outcomes, changes, _) = run(&events, &[], &[]);
         assert_eq!(outcomes, "afah");
         assert_eq!(changes, pairs(&[("x", "aa")]));
-        let (outcomes, changes, _) = run(&told(&[("a", "add x"), ("b", "add x")]), &["a"], &[]);
+        let (outcomes, changes, _) = run(&stop_requested(&[("a", "add x"), ("b", "add x")]), &["a"], &[]);
         assert_eq!((outcomes.as_str(), changes), ("ha", pairs(&[("x", "a")])));
     }
 
     #[test]
     fn a_panic_is_a_failure_that_says_so() {
-        let events = told(&[("a", "add x;panic"), ("b", "add x")]);
+        let events = stop_requested(&[("a", "add x;panic"), ("b", "add x")]);
         let mut rows = Rows::default();
         rows.learn(rows_table(), "x".into(), None);
-        let Wave::Done(outcomes) = apply_events(&Teller(UnknownEvents::Fail), &events, &mut rows) else {
+        let Pass::Done(outcomes) = apply_events(&Teller(UnknownEvents::Fail), &events, &mut rows) else {
             panic!("known")
         };
         let failure = outcomes[0].failure().expect("it failed").to_string();
@@ -409,16 +415,17 @@ mod tests {
 
     #[test]
     fn who_swallows_that_a_row_is_missing_is_run_again_all_the_same() {
-        let (outcomes, changes, runs) = run(&told(&[("a", "swallow x"), ("b", "swallow x")]), &[], &[("x", "1")]);
+        let (outcomes, changes, runs) =
+            run(&stop_requested(&[("a", "swallow x"), ("b", "swallow x")]), &[], &[("x", "1")]);
         assert_eq!((outcomes.as_str(), runs), ("aa", 2));
         assert_eq!(changes, pairs(&[("seen", "1")]));
     }
 
     #[test]
     fn who_asks_for_other_rows_each_time_fails_in_the_end() {
-        let (outcomes, changes, runs) = run(&told(&[("a", "endless"), ("b", "add x")]), &[], &[]);
+        let (outcomes, changes, runs) = run(&stop_requested(&[("a", "endless"), ("b", "add x")]), &[], &[]);
         assert_eq!((outcomes.as_str(), changes), ("fa", pairs(&[("x", "a")])));
-        assert_eq!(runs, MAX_WAVES as usize);
+        assert_eq!(runs, MAX_PASSES as usize);
     }
 
     #[test]
@@ -426,7 +433,7 @@ mod tests {
         let events = [record(1, "a", "other", ""), record(2, "b", "told", "")];
         for (policy, expected) in [(UnknownEvents::Fail, "fa"), (UnknownEvents::Skip, "sa")] {
             let mut rows = Rows::default();
-            let Wave::Done(outcomes) = apply_events(&Teller(policy), &events, &mut rows) else {
+            let Pass::Done(outcomes) = apply_events(&Teller(policy), &events, &mut rows) else {
                 panic!("asks nothing")
             };
             assert_eq!(outcomes.iter().map(in_short).collect::<String>(), expected);

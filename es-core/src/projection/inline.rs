@@ -20,8 +20,8 @@ use crate::model::Position;
 use crate::model::{EventId, RecordedEvent, Timestamp};
 use crate::model::{EventType, NameError, StreamId, Table};
 use crate::projection::{
-    ApplyFailure, Build, Checkpoint, Folder, Generations, Outcome, Place, Projection, Rows, Wave, checkpoint_key,
-    checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, partition_of,
+    ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, GenerationTables, Generations, Pass, Projection, Rows,
+    checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, partition_of,
     remove_generation, view_tables,
 };
 use crate::store::decide::{Decision, LogView, decide};
@@ -166,7 +166,7 @@ trait Erased: Send + Sync {
     fn apply(
         &self,
         events: &[RecordedEvent],
-        place: &mut Place,
+        place: &mut GenerationTables,
         view: &mut dyn LogView,
     ) -> Result<Option<Vec<RowChange>>, CommitError>;
 
@@ -180,7 +180,7 @@ struct Ready {
     build: Build,
     /// The row of its generations, which must stay as it is.
     generations: Bytes,
-    place: Place,
+    place: GenerationTables,
     position: Option<Position>,
 }
 
@@ -193,7 +193,7 @@ impl<P: Projection> Erased for Typed<P> {
     fn apply(
         &self,
         events: &[RecordedEvent],
-        place: &mut Place,
+        place: &mut GenerationTables,
         view: &mut dyn LogView,
     ) -> Result<Option<Vec<RowChange>>, CommitError> {
         // NOTE: what an import brings in the place of a removed event is no event.
@@ -203,17 +203,17 @@ impl<P: Projection> Erased for Typed<P> {
             return Ok(None);
         }
         let held = std::collections::BTreeSet::new();
-        let mut folder = Folder::new(&self.projection, matching.iter().copied(), &held);
+        let mut folder = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
         let mut rows = Rows::default();
         let outcomes = loop {
             match folder.run(&mut rows) {
-                Wave::Missing(missing) => {
+                Pass::Missing(missing) => {
                     for (table, key) in missing {
                         let value = view.row(&place.table(&table)?, &key)?;
                         rows.learn(table, key, value);
                     }
                 }
-                Wave::Done(outcomes) => break outcomes,
+                Pass::Done(outcomes) => break outcomes,
             }
         };
         if let Some((event, failure)) = first_failure(&matching, outcomes) {
@@ -239,8 +239,8 @@ impl<P: Projection> Erased for Typed<P> {
         if is_any_parked(store, projection, build.generation).await.map_err(in_store)? {
             return Err(StartInlineError::Parked { projection });
         }
-        let mut place =
-            Place::new(projection, build.generation).map_err(|source| StartInlineError::Name { projection, source })?;
+        let mut place = GenerationTables::new(projection, build.generation)
+            .map_err(|source| StartInlineError::Name { projection, source })?;
         let position = self.follow(store, &build, &mut place).await?;
         // The view is at the end of the log: from here on it is the one that is read, with one checkpoint.
         let whole = Build { partitions: 1, ..build };
@@ -317,7 +317,7 @@ impl<P: Projection> Typed<P> {
         &self,
         store: &dyn EventStore,
         build: &Build,
-        place: &mut Place,
+        place: &mut GenerationTables,
     ) -> Result<Option<Position>, StartInlineError> {
         let projection = P::NAME;
         let failed = |source: CommitError| StartInlineError::Store { projection, source: Box::new(source) };
@@ -345,7 +345,7 @@ impl<P: Projection> Typed<P> {
         &self,
         store: &dyn EventStore,
         events: &[RecordedEvent],
-        place: &mut Place,
+        place: &mut GenerationTables,
         checkpoints: &mut Checkpoints,
     ) -> Result<(), StartInlineError> {
         let projection = P::NAME;
@@ -359,7 +359,7 @@ impl<P: Projection> Typed<P> {
         };
         let new: Vec<&RecordedEvent> = events.iter().filter(is_new).collect();
         let held = std::collections::BTreeSet::new();
-        let folder = Folder::new(&self.projection, new.iter().copied(), &held);
+        let folder = BatchApplier::new(&self.projection, new.iter().copied(), &held);
         let (rows, outcomes) = place.fold(store, folder).await.map_err(|error| failed(error.into()))?;
         if let Some((event, failure)) = first_failure(&new, outcomes) {
             let (position, event_type) = (event.position, event.data.event_type.clone());
@@ -376,10 +376,10 @@ impl<P: Projection> Typed<P> {
 /// The first event that was not applied, and why.
 fn first_failure<'a>(
     events: &[&'a RecordedEvent],
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<ApplyOutcome>,
 ) -> Option<(&'a RecordedEvent, ApplyFailure)> {
     events.iter().zip(outcomes).find_map(|(event, outcome)| match outcome {
-        Outcome::Failed(failure) => Some((*event, failure)),
+        ApplyOutcome::Failed(failure) => Some((*event, failure)),
         _ => None,
     })
 }

@@ -8,7 +8,7 @@ use crate::model::RecordedEvent;
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
-use crate::projection::{ApplyFailure, Folder, Projection};
+use crate::projection::{ApplyFailure, BatchApplier, Projection};
 use crate::store::{EventStore, LogRead, Query, QueryItem, StoreError, StreamRead};
 
 /// Which events a [`Live`] view is folded from, of those that the query of its projection lets through.
@@ -177,7 +177,7 @@ impl<P: Projection> Live<P> {
         let matching: Vec<&RecordedEvent> =
             events.iter().copied().filter(|event| self.query.matches_event(event)).collect();
         let held = BTreeSet::new();
-        let folder = Folder::new(&self.projection, matching.iter().copied(), &held);
+        let folder = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
         match self.views.fold(folder) {
             Ok(()) => Ok(matching.len()),
             Err((index, source)) => {

@@ -10,7 +10,7 @@
 //! nowhere by itself: the same projection is followed in the background, applied [in the commit of the events](crate::projection::inline),
 //! or folded [on demand](Live). Its rows are best those of typed [views](crate::projection::view).
 //!
-//! In the background it is run by a [`Supervisor`]; an [`Operator`] pauses, resets and rebuilds it and looks after events that
+//! In the background it is run by a [`Supervisor`]; a [`ProjectionAdmin`] pauses, resets and rebuilds it and looks after events that
 //! could not be applied, by rows and from any process that has the store. The numbers that it counts stand at [`metrics`].
 
 mod apply;
@@ -18,15 +18,15 @@ mod checkpoint;
 mod generation;
 pub mod inline;
 mod live;
-pub mod loss;
-mod place;
+mod reset;
 mod rows;
+mod tables;
 pub mod view;
 mod worker;
 
 pub use crate::aggregate::{OneOf, ProjectedEvent};
 pub use crate::model::reserved::AUDIT_STREAM_PREFIX;
-pub use apply::{ApplyFailure, Folder, MAX_WAVES, Outcome, UnknownEvents, Wave, apply_events};
+pub use apply::{ApplyFailure, ApplyOutcome, BatchApplier, MAX_PASSES, Pass, UnknownEvents, apply_events};
 pub use checkpoint::{
     Checkpoint, applied, checkpoint, checkpoint_key, checkpoint_prefix, checkpoints_table, partition_of,
 };
@@ -35,13 +35,14 @@ pub use generation::{
     table,
 };
 pub use live::{Live, LiveError, LiveEvents};
-pub(crate) use place::forget;
-pub use place::{Place, remove_generation, view_tables};
+pub use reset::{FollowersReset, reset_followers};
 pub use rows::{ApplyError, Rows};
+pub(crate) use tables::remove_projection;
+pub use tables::{GenerationTables, remove_generation, view_tables};
 pub use worker::{
-    GaveUp, LastError, MAX_PARTITIONS, Operator, ParkedEvent, ParkedKey, ProjectionHandle, ProjectionOptions,
-    ProjectionState, RebuildErrors, RebuildFrom, RebuildStatus, Running, ShutdownError, StartError, Status, Supervisor,
-    VerbError, WaitError, metrics,
+    AdminError, LastError, MAX_PARTITIONS, ParkedEvent, ParkedKey, ProjectionAdmin, ProjectionHandle,
+    ProjectionOptions, ProjectionState, ProjectionStatus, RebuildErrors, RebuildFrom, RebuildStatus,
+    RunningProjections, ShutdownError, StartError, Supervisor, WaitError, metrics,
 };
 pub(crate) use worker::{is_any_parked, machinery_rows};
 

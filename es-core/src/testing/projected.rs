@@ -6,7 +6,7 @@ use crate::model::StreamId;
 use crate::model::{CommitPart, EventData, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
 use crate::projection::view::MemoryViews;
-use crate::projection::{ApplyFailure, Folder, Projection};
+use crate::projection::{ApplyFailure, BatchApplier, Projection};
 use crate::schema::Event;
 
 /// Begins the test of a projection: given what happened, projected by this, then the views are so. No store and no runtime is
@@ -108,8 +108,8 @@ impl GivenEvents {
         let events: Vec<&RecordedEvent> = self.records.iter().filter(|event| query.matches_event(event)).collect();
         let held = BTreeSet::new();
         let (mut at_once, mut one_by_one) = (MemoryViews::default(), MemoryViews::default());
-        let result = at_once.fold(Folder::new(&projection, events.iter().copied(), &held));
-        let each = events.iter().try_for_each(|event| one_by_one.fold(Folder::new(&projection, [*event], &held)));
+        let result = at_once.fold(BatchApplier::new(&projection, events.iter().copied(), &held));
+        let each = events.iter().try_for_each(|event| one_by_one.fold(BatchApplier::new(&projection, [*event], &held)));
         match (result, each) {
             (Ok(()), Ok(())) => {
                 assert_eq!(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use es_core::projection::view::ViewError;
-use es_core::projection::{StartError, VerbError, WaitError};
+use es_core::projection::{AdminError, StartError, WaitError};
 use es_core::{Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError};
 
 use crate::bad_input::BadInput;
@@ -62,7 +62,7 @@ pub enum Failure {
     Load(#[from] LoadError),
     /// The read models do not show yet what was asked for. What was commanded before has succeeded.
     #[error(transparent)]
-    Behind(#[from] WaitError),
+    NotCaughtUp(#[from] WaitError),
     /// A read model cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -74,7 +74,7 @@ pub enum Failure {
     },
     /// An operator asked for something that cannot be done.
     #[error(transparent)]
-    Verb(#[from] VerbError),
+    Admin(#[from] AdminError),
     /// The read models cannot be kept.
     #[error(transparent)]
     Start(#[from] StartError),

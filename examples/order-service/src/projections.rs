@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::projection::{
-    Operator, ParkedKey, ProjectionState, RebuildFrom, RebuildStatus, Running, Status, VerbError,
+    AdminError, ParkedKey, ProjectionAdmin, ProjectionState, ProjectionStatus, RebuildFrom, RebuildStatus,
+    RunningProjections,
 };
 use es_core::{EventStore, Position, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ pub enum Verb {
 /// The projections of a service, while they run.
 #[derive(Debug)]
 pub struct Projections {
-    running: Running,
+    running: RunningProjections,
     store: Arc<dyn EventStore>,
 }
 
@@ -141,7 +142,7 @@ impl Projections {
     pub async fn status(&self) -> Result<Vec<ShownStatus>, Failure> {
         let mut shown = Vec::with_capacity(NAMES.len());
         for status in self.running.status() {
-            let parked = self.operator(status.projection)?.parked(None, MOST_PARKED).await?;
+            let parked = self.admin(status.projection)?.parked(None, MOST_PARKED).await?;
             shown.push(ShownStatus::of(&status, parked.len()));
         }
         Ok(shown)
@@ -152,7 +153,7 @@ impl Projections {
     /// # Errors
     /// [`Failure`] when there is no such projection, or the store cannot be read.
     pub async fn parked(&self, name: &str) -> Result<Vec<ShownParked>, Failure> {
-        let parked = self.operator(name)?.parked(None, MOST_PARKED).await?;
+        let parked = self.admin(name)?.parked(None, MOST_PARKED).await?;
         Ok(parked.into_iter().map(ShownParked::from).collect())
     }
 
@@ -161,17 +162,17 @@ impl Projections {
     /// # Errors
     /// [`Failure`] when there is no such projection, or it cannot be done.
     pub async fn act(&self, name: &str, verb: &Verb) -> Result<(), Failure> {
-        let operator = self.operator(name)?;
+        let admin = self.admin(name)?;
         match verb {
-            Verb::Pause { reason } => operator.pause(reason).await?,
-            Verb::Resume { reason } => operator.resume(reason).await?,
-            Verb::Reset { reason } => operator.reset(reason).await?,
-            Verb::Rebuild { reason } => operator.rebuild(RebuildFrom::Start, reason).await?,
-            Verb::Retry { key } => operator.retry(key).await?,
+            Verb::Pause { reason } => admin.pause(reason).await?,
+            Verb::Resume { reason } => admin.resume(reason).await?,
+            Verb::Reset { reason } => admin.reset(reason).await?,
+            Verb::Rebuild { reason } => admin.rebuild(RebuildFrom::Start, reason).await?,
+            Verb::Retry { key } => admin.retry(key).await?,
             Verb::Skip { key, position, reason } => {
-                let first = || VerbError::NotParked { projection: name.to_owned(), key: key.clone() };
+                let first = || AdminError::NotParked { projection: name.to_owned(), key: key.clone() };
                 let position = Position::new(*position).ok_or_else(first)?;
-                operator.skip(key, position, reason).await?;
+                admin.skip(key, position, reason).await?;
             }
         }
         Ok(())
@@ -180,7 +181,7 @@ impl Projections {
     /// Waits until all of them show everything that the log has now.
     ///
     /// # Errors
-    /// [`Failure::Behind`]: one of them does not get there in time.
+    /// [`Failure::NotCaughtUp`]: one of them does not get there in time.
     pub async fn catch_up(&self, patience: Duration) -> Result<(), Failure> {
         Ok(views::catch_up(&self.store, &self.running, patience).await?)
     }
@@ -188,7 +189,7 @@ impl Projections {
     /// Waits until one of them shows everything up to a position.
     ///
     /// # Errors
-    /// [`Failure::Behind`]: it does not get there in time.
+    /// [`Failure::NotCaughtUp`]: it does not get there in time.
     pub async fn wait_for(&self, name: &str, position: Option<Position>, patience: Duration) -> Result<(), Failure> {
         let Some(projection) = self.running.projection(name) else { return Err(no_such(name)) };
         Ok(projection.wait_for(position, patience).await?)
@@ -215,8 +216,8 @@ impl Projections {
         drop(self.running.shutdown(patience).await);
     }
 
-    fn operator(&self, name: &str) -> Result<&Operator, Failure> {
-        self.running.projection(name).map(es_core::projection::ProjectionHandle::operator).ok_or_else(|| no_such(name))
+    fn admin(&self, name: &str) -> Result<&ProjectionAdmin, Failure> {
+        self.running.projection(name).map(es_core::projection::ProjectionHandle::admin).ok_or_else(|| no_such(name))
     }
 }
 
@@ -225,7 +226,7 @@ fn no_such(name: &str) -> Failure {
 }
 
 impl ShownStatus {
-    fn of(status: &Status, parked_keys: usize) -> Self {
+    fn of(status: &ProjectionStatus, parked_keys: usize) -> Self {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let is_settled = match status.state {
             ProjectionState::Live => status.rebuild.is_none(),

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use es_core::consumer::reactor::{Delivery, DeliveryKey, ReactError, Reactor};
+use es_core::consumer::reactor::{DeliveryKey, ReactError, Reactor, ReactorContext};
 use order_service::domain::OrderEvent;
 use rusqlite::{Connection, params};
 
@@ -86,15 +86,15 @@ impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
     type Event = OrderEvent;
     const NAME: &'static str = "letters";
 
-    async fn react(&self, event: &OrderEvent, delivery: &Delivery) -> Result<(), ReactError> {
-        let order = delivery.event().stream.as_str();
+    async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
+        let order = context.event().stream.as_str();
         let (to_whom, text) = match event {
             OrderEvent::Placed { customer, .. } => (customer.as_str(), format!("thank you for {order}")),
             OrderEvent::Cancelled { reason } => ("the warehouse", format!("do not pack {order}: {reason}")),
             OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered => return Ok(()),
         };
-        tokio::task::block_in_place(|| self.post_office.hand_in(delivery.key(), to_whom, &text))?;
-        (self.told)(delivery.key());
+        tokio::task::block_in_place(|| self.post_office.hand_in(context.key(), to_whom, &text))?;
+        (self.told)(context.key());
         Ok(())
     }
 }

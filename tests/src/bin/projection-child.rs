@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::EventStore;
-use es_core::projection::{Operator, ProjectionOptions, RebuildFrom, Supervisor};
+use es_core::projection::{ProjectionAdmin, ProjectionOptions, RebuildFrom, Supervisor};
 use es_rocksdb::RocksDbStore;
 use es_tests::account::AccountEvent;
 use es_tests::crash::{Random, options};
@@ -26,9 +26,9 @@ async fn main() {
     let running =
         Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), given).start().expect("started");
     writeln!(std::io::stdout(), "started").expect("the parent listens");
-    let operator = Operator::new(Arc::clone(&store), "ledger").expect("a name");
+    let admin = ProjectionAdmin::new(Arc::clone(&store), "ledger").expect("a name");
     if random.once_in(2) {
-        operator.rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
+        admin.rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
     }
     let writers = (0..4).map(|writer| {
         let store = Arc::clone(&store);

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::consumer::group::delivery_key::DeliveryKey;
 use crate::consumer::group::error::{GroupError, SettleError};
-use crate::consumer::group::shared::Shared;
-use crate::consumer::group::state::Verdict;
+use crate::consumer::group::shared::GroupCore;
+use crate::consumer::group::state::Settlement;
 use crate::model::Context;
 use crate::model::RecordedEvent;
 
 /// One of those who share the events of a group. Each task that works has its own; clones are others.
 #[derive(Clone)]
 pub struct Consumer {
-    shared: Arc<Shared>,
+    shared: Arc<GroupCore>,
 }
 
 impl fmt::Debug for Consumer {
@@ -23,7 +23,7 @@ impl fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<GroupCore>) -> Self {
         Self { shared }
     }
 
@@ -34,8 +34,8 @@ impl Consumer {
     /// # Errors
     /// [`GroupError`]: the group does not run any more; each variant says what to do.
     pub async fn next(&self) -> Result<Option<Delivery>, GroupError> {
-        let Some(handed) = self.shared.next().await? else { return Ok(None) };
-        let (event, attempt, ticket) = (handed.content, handed.attempt, handed.ticket);
+        let Some(dispatch) = self.shared.next().await? else { return Ok(None) };
+        let (event, attempt, ticket) = (dispatch.content, dispatch.attempt, dispatch.ticket);
         Ok(Some(Delivery { shared: Arc::clone(&self.shared), event, attempt, ticket, is_open: true }))
     }
 }
@@ -56,7 +56,7 @@ pub enum Nack {
 /// One that is dropped without an answer is delivered again, as after [`Nack::Retry`].
 #[must_use = "answer with `ack` or `nack`; dropped, it is delivered again"]
 pub struct Delivery {
-    shared: Arc<Shared>,
+    shared: Arc<GroupCore>,
     event: Arc<RecordedEvent>,
     attempt: u32,
     ticket: u64,
@@ -107,7 +107,7 @@ impl Delivery {
     /// # Errors
     /// [`SettleError`]; each variant says what happens to the event.
     pub async fn ack(mut self) -> Result<(), SettleError> {
-        let change = self.settle(Verdict::Ack)?;
+        let change = self.settle(Settlement::Ack)?;
         Ok(self.shared.written(change).await?)
     }
 
@@ -117,17 +117,17 @@ impl Delivery {
     /// [`SettleError`]; each variant says what happens to the event.
     pub async fn nack(mut self, nack: Nack) -> Result<(), SettleError> {
         let change = self.settle(match nack {
-            Nack::Retry(reason) => Verdict::Retry(reason),
-            Nack::Park(reason) => Verdict::Park(reason),
-            Nack::Skip(reason) => Verdict::Skip(reason),
+            Nack::Retry(reason) => Settlement::Retry(reason),
+            Nack::Park(reason) => Settlement::Park(reason),
+            Nack::Skip(reason) => Settlement::Skip(reason),
         })?;
         Ok(self.shared.written(change).await?)
     }
 
     /// Answers without waiting until the answer is written.
-    pub(crate) fn settle(&mut self, verdict: Verdict) -> Result<u64, SettleError> {
+    pub(crate) fn settle(&mut self, settlement: Settlement) -> Result<u64, SettleError> {
         self.is_open = false;
-        self.shared.settle(self.event.position, self.ticket, verdict)
+        self.shared.settle(self.event.position, self.ticket, settlement)
     }
 }
 
@@ -135,7 +135,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if self.is_open {
             // NOTE: too late is as good: then somebody else has it.
-            let _ = self.settle(Verdict::Retry("it was dropped without an answer".to_owned()));
+            let _ = self.settle(Settlement::Retry("it was dropped without an answer".to_owned()));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::consumer::group::KeyOf;
 use crate::consumer::group::error::GroupError;
 use crate::consumer::group::patience::STORE_RETRY;
 use crate::consumer::group::rows::{Parked, Stored};
-use crate::consumer::group::shared::Shared;
+use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{Arrival, Changes};
 use crate::consumer::subscription::{DEFAULT_BATCH, Subscription};
 use crate::model::Position;
@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const REPLAYS: usize = 16;
 
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
+    shared: Arc<GroupCore>,
     subscription: Subscription,
     key: KeyOf,
     /// What was read and does not fit in yet, and how far that read has looked.
@@ -54,7 +54,7 @@ enum Step {
 
 impl Driver {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<GroupCore>,
         query: Query,
         key: KeyOf,
         written: Stored,

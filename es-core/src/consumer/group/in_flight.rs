@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::Position;
 
-/// Which events have been taken from the log and are not finished, and which are finished ahead of the checkpoint.
+/// ReplaySelection events have been taken from the log and are not finished, and which are finished ahead of the checkpoint.
 ///
 /// The checkpoint stands before the first event that is not finished, and never goes back. Who begins anew behind the
 /// checkpoint, and leaves out what is finished ahead of it, meets every event that is not finished, and no other.

@@ -73,7 +73,7 @@ pub use rows::{Parked, Skipped};
 pub(crate) use rows::{TABLES, set_back};
 pub use running::{GroupStatus, RunningGroup};
 
-pub(crate) use state::Verdict;
+pub(crate) use state::Settlement;
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::model::Position;

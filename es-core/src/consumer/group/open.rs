@@ -8,8 +8,8 @@ use crate::consumer::group::driver::Driver;
 use crate::consumer::group::error::OpenGroupError;
 use crate::consumer::group::rows::{GroupRows, Stored};
 use crate::consumer::group::running::RunningGroup;
-use crate::consumer::group::shared::Shared;
-use crate::consumer::group::state::{Bounds, State};
+use crate::consumer::group::shared::GroupCore;
+use crate::consumer::group::state::{GroupBounds, GroupState};
 use crate::consumer::group::{ConsumerGroup, StartAt};
 use crate::store::{CommitError, EventStore, StoreError};
 
@@ -21,15 +21,15 @@ pub(crate) async fn open(group: ConsumerGroup, store: Arc<dyn EventStore>) -> Re
     let (stored, row) = raise_epoch(&rows, &*store, group.start_at).await?;
     // ORDER: behind the new epoch, so that nobody parks anything any more.
     let parked = rows.parked(&*store).await?;
-    let bounds = Bounds {
+    let bounds = GroupBounds {
         is_ordered: group.is_ordered,
         capacity: group.capacity,
         attempts: u32::try_from(group.retry.attempts).unwrap_or(u32::MAX).max(1),
         parked: group.max_parked,
         answer_within: group.answer_within,
     };
-    let state = State::restore(bounds, &stored, parked);
-    let shared = Arc::new(Shared::new(store, rows, group.clock, group.retry, state));
+    let state = GroupState::restore(bounds, &stored, parked);
+    let shared = Arc::new(GroupCore::new(store, rows, group.clock, group.retry, state));
     let driver = Driver::new(Arc::clone(&shared), group.query, group.key, stored, row, group.capacity);
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::group::error::GroupError;
-use crate::consumer::group::shared::Shared;
+use crate::consumer::group::shared::GroupCore;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::{LogRead, StoreError};
@@ -16,7 +16,7 @@ use crate::store::{LogRead, StoreError};
 pub(crate) const STORE_RETRY: RetryPolicy =
     RetryPolicy { attempts: 8, first_pause: Duration::from_millis(20), longest_pause: Duration::from_secs(2) };
 
-impl Shared {
+impl GroupCore {
     /// Waits until it is time to ask again; the error, where that is in vain.
     pub(crate) async fn pause_or_fail(
         &self,

@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 use crate::consumer::group::consumer::Consumer;
 use crate::consumer::group::error::GroupError;
 use crate::consumer::group::rows::{Parked, Skipped};
-use crate::consumer::group::shared::Shared;
-use crate::consumer::group::state::Which;
+use crate::consumer::group::shared::GroupCore;
+use crate::consumer::group::state::ReplaySelection;
 use crate::model::Position;
 use crate::store::StoreError;
 
 /// A group that is open. Dropping it ends it at once, without a last commit, as a crash does.
 pub struct RunningGroup {
-    shared: Arc<Shared>,
+    shared: Arc<GroupCore>,
     driver: Option<JoinHandle<()>>,
 }
 
@@ -54,7 +54,7 @@ pub struct GroupStatus {
 }
 
 impl RunningGroup {
-    pub(crate) fn new(shared: Arc<Shared>, driver: JoinHandle<()>) -> Self {
+    pub(crate) fn new(shared: Arc<GroupCore>, driver: JoinHandle<()>) -> Self {
         Self { shared, driver: Some(driver) }
     }
 
@@ -130,14 +130,14 @@ impl RunningGroup {
     }
 
     /// Lets parked events be delivered again, in the order of the log, as if for the first time; with `stop_at` only the
-    /// first so many. Which fail again stay parked. Returns how many there are, when that is written.
+    /// first so many. ReplaySelection fail again stay parked. Returns how many there are, when that is written.
     ///
     /// They are decoded by the code of today: an upcaster that was added meanwhile counts.
     ///
     /// # Errors
     /// [`GroupError`]: the group has ended; ask again when it is open.
     pub async fn replay_parked(&self, stop_at: Option<usize>) -> Result<usize, GroupError> {
-        self.replay(&Which::First(stop_at.unwrap_or(usize::MAX))).await
+        self.replay(&ReplaySelection::First(stop_at.unwrap_or(usize::MAX))).await
     }
 
     /// Lets the parked events of one key be delivered again. Returns how many there are, when that is written.
@@ -145,10 +145,10 @@ impl RunningGroup {
     /// # Errors
     /// [`GroupError`]: the group has ended; ask again when it is open.
     pub async fn replay_parked_key(&self, key: &str) -> Result<usize, GroupError> {
-        self.replay(&Which::Key(key.to_owned())).await
+        self.replay(&ReplaySelection::Key(key.to_owned())).await
     }
 
-    async fn replay(&self, which: &Which) -> Result<usize, GroupError> {
+    async fn replay(&self, which: &ReplaySelection) -> Result<usize, GroupError> {
         let (count, change) = {
             let mut state = self.shared.state();
             (state.replay(which), state.change())

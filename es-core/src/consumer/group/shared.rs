@@ -8,30 +8,30 @@ use tokio::sync::{Notify, watch};
 use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::group::error::{GroupError, SettleError};
 use crate::consumer::group::rows::GroupRows;
-use crate::consumer::group::state::{Handed, Now, State, Verdict};
+use crate::consumer::group::state::{Dispatch, GroupState, Now, Settlement};
 use crate::model::Clock;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::EventStore;
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct GroupCore {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) rows: GroupRows,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retry: RetryPolicy,
-    state: Mutex<State<Arc<RecordedEvent>>>,
+    state: Mutex<GroupState<Arc<RecordedEvent>>>,
     /// Wakes the driver.
     pub(crate) wake: Notify,
     /// The first in line waits for an event; the others wait for it. First come, first served.
     line: tokio::sync::Mutex<()>,
     /// Whether the group runs, and what is written; moves with everything that happens.
-    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) progress: watch::Sender<GroupProgress>,
 }
 
 /// How far a group is, for those who wait for it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress {
+pub(crate) struct GroupProgress {
     /// The last change that is written.
     pub(crate) written: u64,
     /// The checkpoint that is written.
@@ -40,21 +40,21 @@ pub(crate) struct Progress {
     pub(crate) end: Option<GroupError>,
 }
 
-impl Shared {
+impl GroupCore {
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         rows: GroupRows,
         clock: Arc<dyn Clock>,
         retry: RetryPolicy,
-        state: State<Arc<RecordedEvent>>,
+        state: GroupState<Arc<RecordedEvent>>,
     ) -> Self {
         let checkpoint = state.in_flight().checkpoint();
-        let progress = watch::Sender::new(Progress { checkpoint, ..Progress::default() });
+        let progress = watch::Sender::new(GroupProgress { checkpoint, ..GroupProgress::default() });
         let (state, wake, line) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::new(()));
         Self { store, rows, clock, retry, state, wake, line, progress }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State<Arc<RecordedEvent>>> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, GroupState<Arc<RecordedEvent>>> {
         // NOTE: nothing in the state panics, so a poisoned one is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,12 +82,12 @@ impl Shared {
     }
 
     /// The next event; `None` once the group closes. When this future is dropped, no event is lost.
-    pub(crate) async fn next(&self) -> Result<Option<Handed<Arc<RecordedEvent>>>, GroupError> {
+    pub(crate) async fn next(&self) -> Result<Option<Dispatch<Arc<RecordedEvent>>>, GroupError> {
         let _turn = self.line.lock().await;
         let mut progress = self.progress.subscribe();
         loop {
             let end = progress.borrow_and_update().end.clone();
-            let (handed, is_closing) = {
+            let (dispatch, is_closing) = {
                 let mut state = self.state();
                 (state.deliver(self.clock.elapsed()).filter(|_| end.is_none()), state.is_closing())
             };
@@ -97,10 +97,10 @@ impl Shared {
             if let Some(end) = end {
                 return Err(end);
             }
-            if handed.is_some() {
+            if dispatch.is_some() {
                 // NOTE: the driver waits for the first deadline, which may be this one's.
                 self.wake.notify_one();
-                return Ok(handed);
+                return Ok(dispatch);
             }
             if progress.changed().await.is_err() {
                 return Err(GroupError::Closed { name: self.name() });
@@ -109,9 +109,9 @@ impl Shared {
     }
 
     /// Notes what a consumer says. It is written soon; the number is that of the change.
-    pub(crate) fn settle(&self, position: Position, ticket: u64, verdict: Verdict) -> Result<u64, SettleError> {
+    pub(crate) fn settle(&self, position: Position, ticket: u64, settlement: Settlement) -> Result<u64, SettleError> {
         let now = self.now();
-        let settled = self.state().settle(position, ticket, verdict, now, &|failures| self.pause(failures));
+        let settled = self.state().settle(position, ticket, settlement, now, &|failures| self.pause(failures));
         let change = settled.map_err(|_| SettleError::TooLate)?;
         self.wake.notify_one();
         self.tell();
@@ -124,7 +124,7 @@ impl Shared {
     }
 
     /// Waits until something is so, or the group has ended.
-    pub(crate) async fn wait(&self, is_so: impl Fn(&Progress) -> bool) -> Result<(), GroupError> {
+    pub(crate) async fn wait(&self, is_so: impl Fn(&GroupProgress) -> bool) -> Result<(), GroupError> {
         self.wake.notify_one();
         let mut watch = self.progress.subscribe();
         let closed = || GroupError::Closed { name: self.name() };

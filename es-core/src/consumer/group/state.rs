@@ -1,4 +1,4 @@
-//! [`State`]: which event goes to whom, and what becomes of it. Plain: no async, no clock, no store.
+//! [`GroupState`]: which event goes to whom, and what becomes of it. Plain: no async, no clock, no store.
 //!
 //! ```text
 //!               take            deliver                 ack
@@ -23,7 +23,7 @@ const MAX_REASON_BYTES: usize = 1_000;
 
 /// What bounds a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub(crate) struct GroupBounds {
     /// Whether events of one key are delivered one after the other.
     pub(crate) is_ordered: bool,
     /// How many events are taken from the log and not below the checkpoint.
@@ -56,7 +56,7 @@ pub(crate) struct Arrival<T> {
 
 /// An event on its way to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Handed<T> {
+pub(crate) struct Dispatch<T> {
     pub(crate) position: Position,
     /// Tells this delivery from every other one.
     pub(crate) ticket: u64,
@@ -67,14 +67,14 @@ pub(crate) struct Handed<T> {
 
 /// What a consumer says of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Settlement {
     Ack,
     Retry(String),
     Park(String),
     Skip(String),
 }
 
-impl Verdict {
+impl Settlement {
     /// The same with a reason that can be kept: errors of others may hold a whole page.
     fn shortened(self) -> Self {
         match self {
@@ -98,9 +98,9 @@ fn shorten(mut reason: String) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLate;
 
-/// Which parked events.
+/// ReplaySelection parked events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum ReplaySelection {
     /// The first so many, in the order of the log.
     First(usize),
     /// All of one key.
@@ -122,19 +122,19 @@ struct Entry<T> {
     content: T,
     /// It comes from the parked events, which the checkpoint has passed.
     is_replay: bool,
-    status: Status,
+    status: EntryStatus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
+enum EntryStatus {
     Waiting { not_before: Duration },
     Delivered { ticket: u64, until: Option<Duration> },
 }
 
 /// All that a group knows. See [the module](self).
 #[derive(Debug)]
-pub(crate) struct State<T> {
-    bounds: Bounds,
+pub(crate) struct GroupState<T> {
+    bounds: GroupBounds,
     in_flight: InFlight,
     /// What waits or is delivered, from the log and from the parked events.
     entries: BTreeMap<Position, Entry<T>>,
@@ -153,8 +153,8 @@ pub(crate) struct State<T> {
     change: u64,
 }
 
-impl<T: Clone> State<T> {
-    pub(crate) fn restore(bounds: Bounds, stored: &Stored, parked: impl IntoIterator<Item = Parked>) -> Self {
+impl<T: Clone> GroupState<T> {
+    pub(crate) fn restore(bounds: GroupBounds, stored: &Stored, parked: impl IntoIterator<Item = Parked>) -> Self {
         let mut state = Self {
             bounds,
             in_flight: InFlight::restore(stored.checkpoint, stored.ahead.iter().copied()),
@@ -213,7 +213,7 @@ impl<T: Clone> State<T> {
     }
 
     /// The next event that may be delivered.
-    pub(crate) fn deliver(&mut self, now: Duration) -> Option<Handed<T>> {
+    pub(crate) fn deliver(&mut self, now: Duration) -> Option<Dispatch<T>> {
         if self.is_paused || self.is_closing {
             return None;
         }
@@ -223,13 +223,13 @@ impl<T: Clone> State<T> {
         let ticket = self.tickets;
         let until = self.bounds.answer_within.map(|within| now.saturating_add(within));
         let entry = self.entries.get_mut(&position)?;
-        entry.status = Status::Delivered { ticket, until };
+        entry.status = EntryStatus::Delivered { ticket, until };
         let attempt = self.failures.get(&position).map_or(1, |failures| failures.saturating_add(1));
-        Some(Handed { position, ticket, attempt, content: entry.content.clone() })
+        Some(Dispatch { position, ticket, attempt, content: entry.content.clone() })
     }
 
     fn is_ready(&self, position: Position, entry: &Entry<T>, now: Duration) -> bool {
-        let Status::Waiting { not_before } = entry.status else { return false };
+        let EntryStatus::Waiting { not_before } = entry.status else { return false };
         let is_first = || self.keys.get(&entry.key).and_then(BTreeSet::first) == Some(&position);
         let is_blocked = || !entry.is_replay && self.parked_keys.contains_key(&*entry.key);
         not_before <= now && (!self.bounds.is_ordered || (is_first() && !is_blocked()))
@@ -240,22 +240,22 @@ impl<T: Clone> State<T> {
         &mut self,
         position: Position,
         ticket: u64,
-        verdict: Verdict,
+        settlement: Settlement,
         now: Now,
         pause: &dyn Fn(u32) -> Duration,
     ) -> Result<u64, TooLate> {
         let open = self.entries.get(&position).map(|entry| entry.status);
-        if !matches!(open, Some(Status::Delivered { ticket: given, .. }) if given == ticket) {
+        if !matches!(open, Some(EntryStatus::Delivered { ticket: given, .. }) if given == ticket) {
             return Err(TooLate);
         }
-        match verdict.shortened() {
-            Verdict::Ack => self.finish(position),
-            Verdict::Skip(reason) => self.skip(position, reason, now),
-            Verdict::Retry(reason) => {
+        match settlement.shortened() {
+            Settlement::Ack => self.finish(position),
+            Settlement::Skip(reason) => self.skip(position, reason, now),
+            Settlement::Retry(reason) => {
                 let failures = self.fail(position);
                 self.again_or_park(position, failures >= self.bounds.attempts, reason, now, pause(failures));
             }
-            Verdict::Park(reason) => {
+            Settlement::Park(reason) => {
                 let failures = self.fail(position);
                 self.again_or_park(position, true, reason, now, pause(failures));
             }
@@ -267,34 +267,34 @@ impl<T: Clone> State<T> {
     /// Takes back what was not answered in time.
     pub(crate) fn expire(&mut self, now: Now, pause: &dyn Fn(u32) -> Duration) {
         let is_late = |entry: &Entry<T>| match entry.status {
-            Status::Delivered { ticket, until: Some(until) } if until <= now.elapsed => Some(ticket),
+            EntryStatus::Delivered { ticket, until: Some(until) } if until <= now.elapsed => Some(ticket),
             _ => None,
         };
         let late: Vec<_> =
             self.entries.iter().filter_map(|(position, entry)| Some((*position, is_late(entry)?))).collect();
         let within = self.bounds.answer_within.unwrap_or_default();
         for (position, ticket) in late {
-            let verdict = Verdict::Retry(format!("no answer within {within:?}"));
+            let settlement = Settlement::Retry(format!("no answer within {within:?}"));
             // NOTE: it was delivered a moment ago; there is nobody to tell that it is not.
-            let _ = self.settle(position, ticket, verdict, now, pause);
+            let _ = self.settle(position, ticket, settlement, now, pause);
         }
     }
 
     /// When something can change by itself.
     pub(crate) fn next_moment(&self, now: Duration) -> Option<Duration> {
         let moments = self.entries.values().filter_map(|entry| match entry.status {
-            Status::Waiting { not_before } => Some(not_before).filter(|moment| *moment > now && !self.is_paused),
-            Status::Delivered { until, .. } => until,
+            EntryStatus::Waiting { not_before } => Some(not_before).filter(|moment| *moment > now && !self.is_paused),
+            EntryStatus::Delivered { until, .. } => until,
         });
         moments.min()
     }
 
     /// Lets parked events be delivered again. How many there are.
-    pub(crate) fn replay(&mut self, which: &Which) -> usize {
+    pub(crate) fn replay(&mut self, which: &ReplaySelection) -> usize {
         let all = self.parked.values();
         let chosen: Vec<Position> = match which {
-            Which::First(number) => all.map(|parked| parked.position).take(*number).collect(),
-            Which::Key(key) => self.parked_keys.get(key).into_iter().flatten().copied().collect(),
+            ReplaySelection::First(number) => all.map(|parked| parked.position).take(*number).collect(),
+            ReplaySelection::Key(key) => self.parked_keys.get(key).into_iter().flatten().copied().collect(),
         };
         for position in &chosen {
             if let Some(parked) = self.parked.get_mut(position) {
@@ -308,7 +308,7 @@ impl<T: Clone> State<T> {
 
     /// Gives a parked event up. `None` where it is not parked, or is being delivered at this moment.
     pub(crate) fn skip_parked(&mut self, position: Position, reason: String, now: Now) -> Option<u64> {
-        let is_delivered = |entry: &Entry<T>| matches!(entry.status, Status::Delivered { .. });
+        let is_delivered = |entry: &Entry<T>| matches!(entry.status, EntryStatus::Delivered { .. });
         if !self.parked.contains_key(&position) || self.entries.get(&position).is_some_and(is_delivered) {
             return None;
         }
@@ -379,7 +379,7 @@ impl<T: Clone> State<T> {
 
     /// How many events are in the hands of consumers.
     pub(crate) fn delivered(&self) -> usize {
-        self.entries.values().filter(|entry| matches!(entry.status, Status::Delivered { .. })).count()
+        self.entries.values().filter(|entry| matches!(entry.status, EntryStatus::Delivered { .. })).count()
     }
 
     /// How many events wait to be delivered.
@@ -391,7 +391,7 @@ impl<T: Clone> State<T> {
         let Arrival { position, id, key, content } = event;
         let key: Arc<str> = key.into();
         self.keys.entry(Arc::clone(&key)).or_default().insert(position);
-        let status = Status::Waiting { not_before: Duration::ZERO };
+        let status = EntryStatus::Waiting { not_before: Duration::ZERO };
         self.entries.insert(position, Entry { id, key, content, is_replay, status });
     }
 
@@ -449,7 +449,7 @@ impl<T: Clone> State<T> {
             self.park_what_waits_behind(now);
         } else {
             // NOTE: where nothing more can be parked, a failing event is tried for ever and the checkpoint waits for it.
-            entry.status = Status::Waiting { not_before: now.elapsed.saturating_add(pause) };
+            entry.status = EntryStatus::Waiting { not_before: now.elapsed.saturating_add(pause) };
         }
     }
 
@@ -492,7 +492,7 @@ impl<T: Clone> State<T> {
         }
         let waits = |entry: &Entry<T>| {
             !entry.is_replay
-                && matches!(entry.status, Status::Waiting { .. })
+                && matches!(entry.status, EntryStatus::Waiting { .. })
                 && self.parked_keys.contains_key(&*entry.key)
         };
         let room = self.bounds.parked.saturating_sub(self.parked.len());

@@ -17,30 +17,35 @@ fn pause(_: u32) -> Duration {
     Duration::from_secs(1)
 }
 
-fn bounds(is_ordered: bool) -> Bounds {
-    Bounds { is_ordered, capacity: 8, attempts: 3, parked: 100, answer_within: Some(Duration::from_secs(10)) }
+fn bounds(is_ordered: bool) -> GroupBounds {
+    GroupBounds { is_ordered, capacity: 8, attempts: 3, parked: 100, answer_within: Some(Duration::from_secs(10)) }
 }
 
 fn event(position: u64, key: &str) -> Arrival<()> {
     Arrival { position: at(position), id: EventId::new(), key: key.to_owned(), content: () }
 }
 
-fn state(bounds: Bounds, events: &[(u64, &str)]) -> State<()> {
-    let mut state = State::restore(bounds, &Stored::default(), []);
+fn state(bounds: GroupBounds, events: &[(u64, &str)]) -> GroupState<()> {
+    let mut state = GroupState::restore(bounds, &Stored::default(), []);
     let last = events.last().map(|(position, _)| at(*position));
     state.take(events.iter().map(|(position, key)| event(*position, key)), last, now(0));
     state
 }
 
-fn say(state: &mut State<()>, handed: &Handed<()>, verdict: Verdict, seconds: u64) -> Result<u64, TooLate> {
-    state.settle(handed.position, handed.ticket, verdict, now(seconds), &pause)
+fn say(
+    state: &mut GroupState<()>,
+    dispatch: &Dispatch<()>,
+    settlement: Settlement,
+    seconds: u64,
+) -> Result<u64, TooLate> {
+    state.settle(dispatch.position, dispatch.ticket, settlement, now(seconds), &pause)
 }
 
-fn positions(state: &mut State<()>, seconds: u64) -> Vec<u64> {
-    std::iter::from_fn(|| state.deliver(Duration::from_secs(seconds)).map(|handed| handed.position.get())).collect()
+fn positions(state: &mut GroupState<()>, seconds: u64) -> Vec<u64> {
+    std::iter::from_fn(|| state.deliver(Duration::from_secs(seconds)).map(|dispatch| dispatch.position.get())).collect()
 }
 
-fn parked(state: &State<()>) -> Vec<(u64, u32, Option<u64>, bool)> {
+fn parked(state: &GroupState<()>) -> Vec<(u64, u32, Option<u64>, bool)> {
     let row = |p: &Parked| (p.position.get(), p.failures, p.behind.map(Position::get), p.replaying);
     state.parked().values().map(row).collect()
 }
@@ -52,7 +57,7 @@ fn in_order_means_one_of_a_key_at_a_time() {
     let mut ordered = state(bounds(true), &events);
     let first = ordered.deliver(Duration::ZERO).expect("one is ready");
     assert_eq!(positions(&mut ordered, 0), [3]);
-    say(&mut ordered, &first, Verdict::Ack, 0).expect("in time");
+    say(&mut ordered, &first, Settlement::Ack, 0).expect("in time");
     assert_eq!(positions(&mut ordered, 0), [2]);
     assert_eq!(ordered.stored().checkpoint, Some(at(1)));
 }
@@ -62,9 +67,9 @@ fn an_event_that_fails_comes_again_after_a_pause_and_is_parked_in_the_end() {
     let mut state = state(bounds(false), &[(1, "a"), (2, "a")]);
     for attempt in 1..=3 {
         let seconds = u64::from(attempt) * 5;
-        let handed = state.deliver(Duration::from_secs(seconds)).expect("it is ready");
-        assert_eq!((handed.position, handed.attempt), (at(1), attempt));
-        say(&mut state, &handed, Verdict::Retry(format!("no {attempt}")), seconds).expect("in time");
+        let dispatch = state.deliver(Duration::from_secs(seconds)).expect("it is ready");
+        assert_eq!((dispatch.position, dispatch.attempt), (at(1), attempt));
+        say(&mut state, &dispatch, Settlement::Retry(format!("no {attempt}")), seconds).expect("in time");
         assert_eq!(state.next_moment(Duration::from_secs(seconds)).is_some(), attempt < 3);
     }
     assert_eq!(parked(&state), [(1, 3, None, false)]);
@@ -82,38 +87,38 @@ fn what_is_not_answered_is_taken_back_and_a_late_answer_is_refused() {
     assert_eq!(state.delivered(), 1);
     state.expire(now(10), &pause);
     assert_eq!((state.delivered(), state.waiting()), (0, 1));
-    assert_eq!(say(&mut state, &first, Verdict::Ack, 10), Err(TooLate));
+    assert_eq!(say(&mut state, &first, Settlement::Ack, 10), Err(TooLate));
     let second = state.deliver(Duration::from_secs(11)).expect("it is ready again");
     assert_eq!(second.attempt, 2);
-    assert_eq!(say(&mut state, &first, Verdict::Ack, 11), Err(TooLate));
-    assert!(say(&mut state, &second, Verdict::Ack, 11).is_ok());
+    assert_eq!(say(&mut state, &first, Settlement::Ack, 11), Err(TooLate));
+    assert!(say(&mut state, &second, Settlement::Ack, 11).is_ok());
 }
 
 #[test]
 fn a_parked_key_parks_its_later_events_and_is_replayed_in_order() {
     let mut state = state(bounds(true), &[(1, "a"), (2, "b"), (3, "a")]);
     let first = state.deliver(Duration::ZERO).expect("it is ready");
-    say(&mut state, &first, Verdict::Park("broken".into()), 0).expect("in time");
+    say(&mut state, &first, Settlement::Park("broken".into()), 0).expect("in time");
     state.take([event(4, "a")], Some(at(4)), now(0));
     assert_eq!(parked(&state), [(1, 1, None, false), (3, 0, Some(1), false), (4, 0, Some(1), false)]);
     assert_eq!(positions(&mut state, 0), [2]);
     assert_eq!(state.wanted(9), []);
 
-    assert_eq!(state.replay(&Which::Key("a".into())), 3);
+    assert_eq!(state.replay(&ReplaySelection::Key("a".into())), 3);
     for position in [1, 3] {
         assert_eq!(state.wanted(9), [at(position)]);
         state.take_again(event(position, "a"));
-        let handed = state.deliver(Duration::ZERO).expect("it is ready");
-        assert_eq!((handed.position.get(), handed.attempt), (position, 1));
+        let dispatch = state.deliver(Duration::ZERO).expect("it is ready");
+        assert_eq!((dispatch.position.get(), dispatch.attempt), (position, 1));
         if position == 1 {
             state.take([event(5, "a")], Some(at(5)), now(0));
         }
-        say(&mut state, &handed, Verdict::Ack, 0).expect("in time");
+        say(&mut state, &dispatch, Settlement::Ack, 0).expect("in time");
     }
     assert_eq!(parked(&state), [(4, 0, Some(1), true), (5, 0, Some(1), true)], "who comes in between joins");
     state.take_again(event(4, "a"));
-    let handed = state.deliver(Duration::ZERO).expect("it is ready");
-    say(&mut state, &handed, Verdict::Park("still broken".into()), 0).expect("in time");
+    let dispatch = state.deliver(Duration::ZERO).expect("it is ready");
+    say(&mut state, &dispatch, Settlement::Park("still broken".into()), 0).expect("in time");
     assert_eq!(parked(&state), [(4, 1, None, false), (5, 0, Some(1), false)], "the later ones stay as well");
     assert_eq!(state.wanted(9), []);
 }
@@ -121,10 +126,10 @@ fn a_parked_key_parks_its_later_events_and_is_replayed_in_order() {
 #[test]
 fn a_replay_stops_where_it_is_told_to() {
     let mut state = state(bounds(false), &[(1, "a"), (2, "b"), (3, "c")]);
-    while let Some(handed) = state.deliver(Duration::ZERO) {
-        say(&mut state, &handed, Verdict::Park("no".into()), 0).expect("in time");
+    while let Some(dispatch) = state.deliver(Duration::ZERO) {
+        say(&mut state, &dispatch, Settlement::Park("no".into()), 0).expect("in time");
     }
-    assert_eq!(state.replay(&Which::First(2)), 2);
+    assert_eq!(state.replay(&ReplaySelection::First(2)), 2);
     assert_eq!(state.wanted(9), [at(1), at(2)]);
 }
 
@@ -132,7 +137,7 @@ fn a_replay_stops_where_it_is_told_to() {
 fn what_is_skipped_is_gone_and_said() {
     let mut state = state(bounds(true), &[(1, "a"), (2, "a"), (3, "b")]);
     let first = state.deliver(Duration::ZERO).expect("it is ready");
-    say(&mut state, &first, Verdict::Park("broken".into()), 0).expect("in time");
+    say(&mut state, &first, Settlement::Park("broken".into()), 0).expect("in time");
     assert_eq!(state.skip_parked(at(3), "not parked".into(), now(0)), None);
     assert!(state.skip_parked(at(1), "a test order".into(), now(0)).is_some());
     assert_eq!(parked(&state), [(2, 0, Some(1), false)], "the later ones wait for an operator");
@@ -147,17 +152,17 @@ fn what_is_skipped_is_gone_and_said() {
 #[test]
 fn a_reason_that_is_a_whole_page_is_cut() {
     let mut state = state(bounds(false), &[(1, "a")]);
-    let handed = state.deliver(Duration::ZERO).expect("it is ready");
-    say(&mut state, &handed, Verdict::Park("é".repeat(5_000)), 0).expect("in time");
+    let dispatch = state.deliver(Duration::ZERO).expect("it is ready");
+    say(&mut state, &dispatch, Settlement::Park("é".repeat(5_000)), 0).expect("in time");
     assert_eq!(state.parked()[&at(1)].reason, format!("{}…", "é".repeat(500)));
 }
 
 #[test]
 fn where_no_more_can_be_parked_the_checkpoint_waits() {
-    let mut state = state(Bounds { parked: 1, ..bounds(true) }, &[(1, "a"), (2, "a"), (3, "b")]);
+    let mut state = state(GroupBounds { parked: 1, ..bounds(true) }, &[(1, "a"), (2, "a"), (3, "b")]);
     for _ in 0..2 {
-        let handed = state.deliver(Duration::ZERO).expect("it is ready");
-        say(&mut state, &handed, Verdict::Park("broken".into()), 0).expect("in time");
+        let dispatch = state.deliver(Duration::ZERO).expect("it is ready");
+        say(&mut state, &dispatch, Settlement::Park("broken".into()), 0).expect("in time");
     }
     assert_eq!((parked(&state).len(), state.stored().checkpoint), (1, Some(at(1))));
     assert_eq!(positions(&mut state, 9), [3], "2 waits behind 1, and 3 is tried again");
@@ -170,7 +175,7 @@ fn a_paused_group_delivers_nothing_and_stays_paused() {
     let mut state = state(bounds(false), &[(1, "a")]);
     state.set_paused(true);
     assert_eq!(state.deliver(Duration::ZERO), None);
-    let mut restored: State<()> = State::restore(bounds(false), &state.stored(), []);
+    let mut restored: GroupState<()> = GroupState::restore(bounds(false), &state.stored(), []);
     restored.take([event(1, "a")], Some(at(1)), now(0));
     assert_eq!(restored.deliver(Duration::ZERO), None);
     restored.set_paused(false);
@@ -182,11 +187,11 @@ struct World {
     random: Random,
     is_ordered: bool,
     log: Vec<Arrival<()>>,
-    state: State<()>,
+    state: GroupState<()>,
     stored: Stored,
     rows: BTreeMap<Position, Parked>,
     skipped: BTreeSet<Position>,
-    hands: Vec<Handed<()>>,
+    hands: Vec<Dispatch<()>>,
     seconds: u64,
     /// What was acked, and whether that was written.
     acked: BTreeMap<Position, bool>,
@@ -204,7 +209,7 @@ impl World {
                 log.push(event(position, ["a", "b", "c"][random.index(3)]));
             }
         }
-        let state = State::restore(bounds(is_ordered), &Stored::default(), []);
+        let state = GroupState::restore(bounds(is_ordered), &Stored::default(), []);
         Self {
             random,
             is_ordered,
@@ -233,24 +238,24 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        let Some(handed) = self.state.deliver(Duration::from_secs(self.seconds)) else { return };
-        assert_ne!(self.acked.get(&handed.position), Some(&true), "what was acked and written came again");
-        assert!(!self.skipped.contains(&handed.position), "what was skipped came again");
+        let Some(dispatch) = self.state.deliver(Duration::from_secs(self.seconds)) else { return };
+        assert_ne!(self.acked.get(&dispatch.position), Some(&true), "what was acked and written came again");
+        assert!(!self.skipped.contains(&dispatch.position), "what was skipped came again");
         if self.is_ordered {
-            let key = self.key_of(handed.position);
+            let key = self.key_of(dispatch.position);
             let others = self.hands.iter().filter(|other| self.key_of(other.position) == key);
             // NOTE: who was too slow still has its event in hand.
             assert!(others.clone().all(|other| self.is_late(other)), "two of a key are in hand");
             let is_behind =
-                self.reached.get(&key).is_some_and(|(reached, is_written)| *is_written && *reached > handed.position);
+                self.reached.get(&key).is_some_and(|(reached, is_written)| *is_written && *reached > dispatch.position);
             assert!(!is_behind, "out of order");
         }
-        self.hands.push(handed);
+        self.hands.push(dispatch);
     }
 
-    fn is_late(&self, handed: &Handed<()>) -> bool {
-        let open = self.state.entries.get(&handed.position).map(|entry| entry.status);
-        !matches!(open, Some(Status::Delivered { ticket, .. }) if ticket == handed.ticket)
+    fn is_late(&self, dispatch: &Dispatch<()>) -> bool {
+        let open = self.state.entries.get(&dispatch.position).map(|entry| entry.status);
+        !matches!(open, Some(EntryStatus::Delivered { ticket, .. }) if ticket == dispatch.ticket)
     }
 
     fn key_of(&self, position: Position) -> String {
@@ -262,19 +267,19 @@ impl World {
             return;
         }
         let index = self.random.index(self.hands.len());
-        let handed = self.hands.swap_remove(index);
-        let verdict = match self.random.below(if heals { 1 } else { 8 }) {
-            0..4 => Verdict::Ack,
-            4..6 => Verdict::Retry("again".into()),
-            6 => Verdict::Park("aside".into()),
-            _ => Verdict::Skip("away".into()),
+        let dispatch = self.hands.swap_remove(index);
+        let settlement = match self.random.below(if heals { 1 } else { 8 }) {
+            0..4 => Settlement::Ack,
+            4..6 => Settlement::Retry("again".into()),
+            6 => Settlement::Park("aside".into()),
+            _ => Settlement::Skip("away".into()),
         };
-        let is_late = self.is_late(&handed);
-        let answer = say(&mut self.state, &handed, verdict.clone(), self.seconds);
+        let is_late = self.is_late(&dispatch);
+        let answer = say(&mut self.state, &dispatch, settlement.clone(), self.seconds);
         assert_eq!(answer.is_err(), is_late);
-        if answer.is_ok() && verdict == Verdict::Ack {
-            self.acked.insert(handed.position, false);
-            self.reached.insert(self.key_of(handed.position), (handed.position, false));
+        if answer.is_ok() && settlement == Settlement::Ack {
+            self.acked.insert(dispatch.position, false);
+            self.reached.insert(self.key_of(dispatch.position), (dispatch.position, false));
         }
     }
 
@@ -311,7 +316,7 @@ impl World {
     }
 
     fn crash(&mut self) {
-        self.state = State::restore(bounds(self.is_ordered), &self.stored, self.rows.values().cloned());
+        self.state = GroupState::restore(bounds(self.is_ordered), &self.stored, self.rows.values().cloned());
         self.hands.clear();
         self.acked.retain(|_, is_written| *is_written);
         let acked = &self.acked;
@@ -333,7 +338,7 @@ impl World {
                 self.state.expire(now(self.seconds), &pause);
             }
             11 => {
-                self.state.replay(&Which::First(if heals { usize::MAX } else { 2 }));
+                self.state.replay(&ReplaySelection::First(if heals { usize::MAX } else { 2 }));
             }
             12 => self.crash(),
             13 => {

@@ -1,7 +1,7 @@
 //! Reactors: what an event sets off in the world outside.
 //!
 //! ```text
-//!   log --> group (ordered by key, at least once) --> react(event, delivery) --> mail, HTTP, a command
+//!   log --> group (ordered by key, at least once) --> react(event, context) --> mail, HTTP, a command
 //!             ^                                            |
 //!             |   ok: finished                             |
 //!             +-- failed: again after a pause, then parked +    each time under the same delivery key
@@ -26,7 +26,7 @@
 //! # impl MailServer {
 //! #     async fn send(&self, _: es_core::consumer::reactor::DeliveryKey, _: &str) -> Result<(), std::io::Error> { Ok(()) }
 //! # }
-//! use es_core::consumer::reactor::{Delivery, ReactError, Reactor, ReactorRunner, StartAt};
+//! use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner, StartAt};
 //!
 //! struct Confirmations {
 //!     mail: MailServer,
@@ -37,9 +37,9 @@
 //!     type Event = OrderEvent;
 //!     const NAME: &'static str = "confirmations";
 //!
-//!     async fn react(&self, event: &OrderEvent, delivery: &Delivery) -> Result<(), ReactError> {
+//!     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
 //!         let OrderEvent::Placed { to } = event;
-//!         Ok(self.mail.send(delivery.key(), to).await?) // the mail server drops what has a key that it knows
+//!         Ok(self.mail.send(context.key(), to).await?) // the mail server drops what has a key that it knows
 //!     }
 //! }
 //!
@@ -55,14 +55,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod delivery;
+mod context;
 mod runner;
 mod running;
 
 use async_trait::async_trait;
 
 pub use crate::consumer::group::{DeliveryKey, GroupError, GroupStatus, OpenGroupError, Parked, Skipped, StartAt};
-pub use delivery::{Delivery, ReactError};
+pub use context::{ReactError, ReactorContext};
 pub use runner::ReactorRunner;
 pub use running::RunningReactor;
 
@@ -93,12 +93,12 @@ pub trait Reactor: Send + Sync + 'static {
         event.stream.as_str().to_owned()
     }
 
-    /// Makes the effect. It may be called again for the same event, with the same [`Delivery::key`], when an earlier call
+    /// Makes the effect. It may be called again for the same event, with the same [`ReactorContext::key`], when an earlier call
     /// failed, took too long, or was cut off by a crash, whatever it had done by then.
     ///
     /// It runs in the [context](crate::Context) of the event: commands that it executes name the event as their cause.
     ///
     /// # Errors
     /// [`ReactError`]: the effect was not made, as far as is known. Any error converts into one that is tried again.
-    async fn react(&self, event: &Self::Event, delivery: &Delivery) -> Result<(), ReactError>;
+    async fn react(&self, event: &Self::Event, context: &ReactorContext) -> Result<(), ReactError>;
 }

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::aggregate::ProjectedEvent;
 use crate::aggregate::repository::RetryPolicy;
-use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, OpenGroupError, StartAt, Verdict};
-use crate::consumer::reactor::{Delivery, ReactError, Reactor, RunningReactor};
+use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, OpenGroupError, Settlement, StartAt};
+use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
 use crate::model::Clock;
 use crate::schema::RawEvent;
 use crate::store::EventStore;
@@ -124,16 +124,20 @@ impl<R: Reactor> Worker<R> {
     async fn run(self) {
         // NOTE: an error says that the group has ended, which says why itself.
         while let Ok(Some(mut delivery)) = self.consumer.next().await {
-            let verdict = match self.deliver(&delivery).await {
-                Ok(()) => Verdict::Ack,
+            let settlement = match self.deliver(&delivery).await {
+                Ok(()) => Settlement::Ack,
                 Err(ReactError { reason, is_permanent }) => {
                     let (position, attempt) = (delivery.event().position, delivery.attempt());
                     tracing::warn!(reactor = R::NAME, %position, attempt, is_permanent, %reason, "a reaction failed");
-                    if is_permanent { Verdict::Park(reason.to_string()) } else { Verdict::Retry(reason.to_string()) }
+                    if is_permanent {
+                        Settlement::Park(reason.to_string())
+                    } else {
+                        Settlement::Retry(reason.to_string())
+                    }
                 }
             };
             // NOTE: too late it cannot be, since the group sets no time; and written it is soon enough.
-            let _ = delivery.settle(verdict);
+            let _ = delivery.settle(settlement);
         }
     }
 
@@ -143,17 +147,17 @@ impl<R: Reactor> Worker<R> {
         let events = R::Event::read(RawEvent::from(&*record)).map_err(ReactError::park)?;
         for (index, event) in (0..).zip(events) {
             let key = DeliveryKey::of(R::NAME, record.data.id, index);
-            self.react(event, Delivery { event: Arc::clone(&record), key, attempt: delivery.attempt() }).await?;
+            self.react(event, ReactorContext { event: Arc::clone(&record), key, attempt: delivery.attempt() }).await?;
         }
         Ok(())
     }
 
     /// Calls the reactor in a task of its own, so that neither a panic nor an endless wait takes the worker with it.
-    async fn react(&self, event: R::Event, delivery: Delivery) -> Result<(), ReactError> {
+    async fn react(&self, event: R::Event, context: ReactorContext) -> Result<(), ReactError> {
         let reactor = Arc::clone(&self.reactor);
-        let context = delivery.context();
+        let scope = context.caused_by_event();
         let mut task = JoinSet::new();
-        task.spawn(context.scope(async move { reactor.react(&event, &delivery).await }));
+        task.spawn(scope.scope(async move { reactor.react(&event, &context).await }));
         match tokio::time::timeout(self.timeout, task.join_next()).await {
             Ok(Some(Ok(answer))) => answer,
             Ok(Some(Err(panic))) => Err(ReactError::retry(format!("the reactor panicked: {panic}"))),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::model::Table;
 use crate::projection::view::{View, ViewError, ViewKey, ViewScan};
-use crate::projection::{ApplyFailure, Folder, Outcome, Projection, Rows, Wave};
+use crate::projection::{ApplyFailure, ApplyOutcome, BatchApplier, Pass, Projection, Rows};
 use crate::store::{Direction, Row, RowScan};
 
 /// The rows of a projection in memory.
@@ -38,16 +38,16 @@ impl MemoryViews {
     ///
     /// # Errors
     /// The first event that could not be applied, and why.
-    pub(crate) fn fold<P: Projection>(&mut self, mut events: Folder<'_, P>) -> Result<(), (usize, ApplyFailure)> {
+    pub(crate) fn fold<P: Projection>(&mut self, mut events: BatchApplier<'_, P>) -> Result<(), (usize, ApplyFailure)> {
         let mut rows = Rows::default();
         let outcomes = loop {
             match events.run(&mut rows) {
-                Wave::Missing(missing) => self.teach(missing, &mut rows),
-                Wave::Done(outcomes) => break outcomes,
+                Pass::Missing(missing) => self.teach(missing, &mut rows),
+                Pass::Done(outcomes) => break outcomes,
             }
         };
         for (index, outcome) in outcomes.into_iter().enumerate() {
-            if let Outcome::Failed(failure) = outcome {
+            if let ApplyOutcome::Failed(failure) = outcome {
                 return Err((index, failure));
             }
         }

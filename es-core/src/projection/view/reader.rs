@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::model::Position;
 use crate::model::Table;
-use crate::projection::view::scan::Decoded;
+use crate::projection::view::scan::DecodedRows;
 use crate::projection::view::{Continuation, View, ViewError, ViewKey, ViewScan, descriptions};
 use crate::projection::{Build, Generation, Projection, active, applied, table};
 use crate::store::{EventStore, StoreError};
@@ -26,12 +26,12 @@ pub struct Views {
 struct Inner {
     store: Arc<dyn EventStore>,
     projection: &'static str,
-    known: Mutex<Known>,
+    known: Mutex<CheckedViews>,
 }
 
 /// What was found so far, to be looked at once.
 #[derive(Default)]
-struct Known {
+struct CheckedViews {
     build: Option<Build>,
     /// Views whose description was found to be that of their declaration.
     checked: HashSet<(Generation, &'static str, String)>,
@@ -83,7 +83,7 @@ impl Views {
         Ok(applied(&*self.inner.store, self.inner.projection, &build).await?.position)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, CheckedViews> {
         // NOTE: each change of it is whole by itself.
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,7 +232,7 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
     }
 
     /// `None` where the scan goes on from a page of another build.
-    async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<Decoded<K, V>>, ViewError> {
+    async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<DecodedRows<K, V>>, ViewError> {
         if self.after.as_ref().is_some_and(|after| after.generation != build.generation) {
             return Ok(None);
         }

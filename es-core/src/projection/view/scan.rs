@@ -23,16 +23,16 @@ pub struct ViewScan<'v, S, K: 'static, V: 'static, T = K> {
     pub(crate) source: S,
     pub(crate) view: &'v View<K, V>,
     pub(crate) order: Option<&'v Order<K, V, T>>,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: KeyBounds,
     pub(crate) after: Option<Continuation>,
     pub(crate) limit: usize,
 }
 
 /// Between which keys, both exclusive, and in which direction.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Bounds {
+pub(crate) struct KeyBounds {
     prefix: Bytes,
-    behind: Option<Bytes>,
+    after: Option<Bytes>,
     before: Option<Bytes>,
     direction: Direction,
 }
@@ -46,12 +46,12 @@ impl<S, K: 'static, V: 'static, T> fmt::Debug for ViewScan<'_, S, K, V, T> {
 
 impl<'v, S, K: ViewKey, V: 'static> ViewScan<'v, S, K, V, K> {
     pub(crate) fn new(source: S, view: &'v View<K, V>) -> Self {
-        Self { source, view, order: None, bounds: Bounds::default(), after: None, limit: DEFAULT_LIMIT }
+        Self { source, view, order: None, bounds: KeyBounds::default(), after: None, limit: DEFAULT_LIMIT }
     }
 
     /// In this order instead of that of the keys. Say it first: ranges and prefixes are then those of the order.
     pub fn by<O: ViewKey>(self, order: &'v Order<K, V, O>) -> ViewScan<'v, S, K, V, O> {
-        let bounds = Bounds { direction: self.bounds.direction, ..Bounds::default() };
+        let bounds = KeyBounds { direction: self.bounds.direction, ..KeyBounds::default() };
         let Self { source, view, after, limit, .. } = self;
         ViewScan { source, view, order: Some(order), bounds, after, limit }
     }
@@ -60,17 +60,17 @@ impl<'v, S, K: ViewKey, V: 'static> ViewScan<'v, S, K, V, K> {
 impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
     /// Only rows within a range, for example `from..`, `from..to`, `..=to`. Takes the place of a prefix.
     pub fn range(mut self, range: impl RangeBounds<T>) -> Self {
-        let behind = match range.start_bound() {
+        let after = match range.start_bound() {
             Bound::Included(from) => just_before(&from.to_key(), LONGEST),
-            Bound::Excluded(from) => Some(behind_all(&from.to_key())),
+            Bound::Excluded(from) => Some(after_all(&from.to_key())),
             Bound::Unbounded => None,
         };
         let before = match range.end_bound() {
-            Bound::Included(to) => Some(behind_all(&to.to_key())),
+            Bound::Included(to) => Some(after_all(&to.to_key())),
             Bound::Excluded(to) => Some(to.to_key()),
             Bound::Unbounded => None,
         };
-        self.bounds = Bounds { prefix: Bytes::new(), behind, before, direction: self.bounds.direction };
+        self.bounds = KeyBounds { prefix: Bytes::new(), after, before, direction: self.bounds.direction };
         self
     }
 
@@ -79,7 +79,7 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
     pub fn prefix(mut self, prefix: &impl KeyPrefix<T>) -> Self {
         let mut bytes = Vec::new();
         prefix.encode_prefix(&mut bytes);
-        self.bounds = Bounds { prefix: bytes.into(), behind: None, before: None, direction: self.bounds.direction };
+        self.bounds = KeyBounds { prefix: bytes.into(), after: None, before: None, direction: self.bounds.direction };
         self
     }
 
@@ -115,10 +115,10 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
 
     /// What the store is asked for: one row more than is wanted, to know whether there is more.
     pub(crate) fn row_scan(&self, table: Table) -> RowScan {
-        let Bounds { prefix, behind, before, direction } = &self.bounds;
+        let KeyBounds { prefix, after, before, direction } = &self.bounds;
         let from = self.after.as_ref().map(|after| &after.key);
         let begin = match direction {
-            Direction::Forward => from.max(behind.as_ref()),
+            Direction::Forward => from.max(after.as_ref()),
             Direction::Backward => match (from, before) {
                 (Some(from), Some(before)) => Some(from.min(before)),
                 (from, before) => from.or(before.as_ref()),
@@ -133,8 +133,8 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
         }
     }
 
-    /// Makes typed rows of what the store gave; with them the key behind which there is more.
-    pub(crate) fn decode(&self, mut rows: Vec<Row>) -> Result<Decoded<K, V>, ViewError> {
+    /// Makes typed rows of what the store gave; with them the key after which there is more.
+    pub(crate) fn decode(&self, mut rows: Vec<Row>) -> Result<DecodedRows<K, V>, ViewError> {
         rows.retain(|row| self.bounds.has(&row.key));
         let more = (rows.len() > self.limit).then(|| rows.truncate(self.limit));
         let next = more.and_then(|()| rows.last()).map(|row| row.key.clone());
@@ -167,22 +167,22 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
     }
 }
 
-/// Rows of a page, and the key behind which there is more.
-pub(crate) type Decoded<K, V> = (Vec<(K, V)>, Option<Bytes>);
+/// Rows of a page, and the key after which there is more.
+pub(crate) type DecodedRows<K, V> = (Vec<(K, V)>, Option<Bytes>);
 
 /// One more than the longest key.
 const LONGEST: usize = MAX_ROW_KEY_BYTES + 1;
 
 /// Behind all keys that begin like this.
-fn behind_all(key: &[u8]) -> Bytes {
-    let mut behind = key.to_vec();
-    behind.resize(LONGEST.max(key.len() + 1), u8::MAX);
-    behind.into()
+fn after_all(key: &[u8]) -> Bytes {
+    let mut after = key.to_vec();
+    after.resize(LONGEST.max(key.len() + 1), u8::MAX);
+    after.into()
 }
 
-impl Bounds {
+impl KeyBounds {
     fn has(&self, key: &[u8]) -> bool {
-        self.behind.as_ref().is_none_or(|behind| *key > **behind)
+        self.after.as_ref().is_none_or(|after| *key > **after)
             && self.before.as_ref().is_none_or(|before| *key < **before)
     }
 }

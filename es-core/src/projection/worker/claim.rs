@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::rows::{Held, RowKeys, encode, table};
+use super::rows::{RowKeys, StoredRow, encode, table};
 use crate::model::Clock;
 use crate::model::StreamId;
 use crate::model::{NewEvent, Timestamp};
@@ -56,7 +56,7 @@ impl Owned {
 
 /// What an attempt to get a claim gave.
 #[derive(Debug)]
-pub(crate) enum Attempt {
+pub(crate) enum ClaimOutcome {
     Owned(Owned),
     /// Somebody else has it.
     HeldBy(Uuid),
@@ -69,7 +69,7 @@ pub(crate) struct Watched(Option<(Bytes, Duration)>);
 impl Watched {
     /// Whether the holder has given no sign of life for the time of its lease, as measured here. A clock that was set back
     /// must not make a dead holder live.
-    fn is_silent(&mut self, heartbeat: &Held<Heartbeat>, clock: &dyn Clock) -> bool {
+    fn is_silent(&mut self, heartbeat: &StoredRow<Heartbeat>, clock: &dyn Clock) -> bool {
         let (Some(bytes), Some(value)) = (&heartbeat.bytes, &heartbeat.value) else { return true };
         match &self.0 {
             Some((seen, since)) if seen == bytes => {
@@ -106,9 +106,9 @@ impl Terms {
         clock: &dyn Clock,
         watched: &mut Watched,
         by_force: Option<(StreamId, NewEvent)>,
-    ) -> Result<Attempt, StoreError> {
-        let claim = Held::<Claim>::read(store, keys.claim()).await?;
-        let heartbeat = Held::<Heartbeat>::read(store, keys.heartbeat()).await?;
+    ) -> Result<ClaimOutcome, StoreError> {
+        let claim = StoredRow::<Claim>::read(store, keys.claim()).await?;
+        let heartbeat = StoredRow::<Heartbeat>::read(store, keys.heartbeat()).await?;
         let holder = claim.value.map(|claim| claim.owner).filter(|owner| *owner != self.owner);
         let is_alive = heartbeat.value.is_some_and(|heartbeat| heartbeat.expires_at > clock.now());
         if let Some(holder) = holder
@@ -116,7 +116,7 @@ impl Terms {
             && by_force.is_none()
             && !watched.is_silent(&heartbeat, clock)
         {
-            return Ok(Attempt::HeldBy(holder));
+            return Ok(ClaimOutcome::HeldBy(holder));
         }
         let epoch = claim.value.map_or(0, |claim| claim.epoch).saturating_add(1);
         let mine = Claim { owner: self.owner, epoch };
@@ -127,9 +127,9 @@ impl Terms {
             .put_row(table(), heartbeat.key.clone(), encode(&self.heartbeat(clock))?);
         let commit = by_force.into_iter().fold(commit, |commit, (stream, event)| commit.append(stream, event));
         match store.commit(commit).await {
-            Ok(_) => Ok(Attempt::Owned(Owned { claim: mine, key: claim.key, bytes })),
+            Ok(_) => Ok(ClaimOutcome::Owned(Owned { claim: mine, key: claim.key, bytes })),
             // NOTE: somebody was faster, or the holder is alive after all.
-            Err(CommitError::Conflict(_)) => Ok(Attempt::HeldBy(holder.unwrap_or(self.owner))),
+            Err(CommitError::Conflict(_)) => Ok(ClaimOutcome::HeldBy(holder.unwrap_or(self.owner))),
             Err(error) => Err(store_error(error)),
         }
     }

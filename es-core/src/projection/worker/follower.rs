@@ -19,15 +19,15 @@ use super::control::Control;
 use super::metrics;
 use super::options::ProjectionOptions;
 use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
-use super::progress::Progress;
-use super::rows::{Held, PAGE, RowKeys, decode, encode, page, table};
+use super::progress::GenerationProgress;
+use super::rows::{PAGE, RowKeys, StoredRow, decode, encode, page, table};
 use crate::consumer::subscription::Subscription;
 use crate::model::Clock;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{
-    Checkpoint, Folder, Generation, Place, ProjectedEvent, Projection, Rows, checkpoint_key, checkpoints_table,
-    partition_of,
+    BatchApplier, Checkpoint, Generation, GenerationTables, ProjectedEvent, Projection, Rows, checkpoint_key,
+    checkpoints_table, partition_of,
 };
 use crate::store::{Batch, Commit, CommitError, Conflict, EventStore, FailedCheck, LogRead, RowChange, StoreError};
 
@@ -47,7 +47,7 @@ const CONFLICTS_BEFORE_ALONE: u32 = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Fence {
     pub(crate) owned: Owned,
-    pub(crate) control: Held<Control>,
+    pub(crate) control: StoredRow<Control>,
 }
 
 impl Fence {
@@ -64,7 +64,7 @@ pub(crate) struct Pipeline<P> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: RowKeys,
     pub(crate) fence: Fence,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Arc<GenerationProgress>,
     /// Who finds that others change the rows that it reads takes this lock for itself, and so gets through.
     pub(crate) alone: RwLock<()>,
 }
@@ -89,7 +89,7 @@ pub(crate) enum FollowError {
 }
 
 /// What became of a commit that was not simply written.
-enum Refused {
+enum CommitRefusal {
     /// Rows that were read have changed.
     RowsChanged,
     /// The changes break a limit of the store.
@@ -97,7 +97,7 @@ enum Refused {
     Follow(FollowError),
 }
 
-impl<E: Into<FollowError>> From<E> for Refused {
+impl<E: Into<FollowError>> From<E> for CommitRefusal {
     fn from(error: E) -> Self {
         Self::Follow(error.into())
     }
@@ -112,7 +112,7 @@ enum Folded {
 }
 
 /// The right to apply and commit, beside others or alone.
-enum Turn<'a> {
+enum CommitTurn<'a> {
     Shared { _guard: RwLockReadGuard<'a, ()> },
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
@@ -121,7 +121,7 @@ enum Turn<'a> {
 pub(crate) struct Follower<P> {
     pipeline: Arc<Pipeline<P>>,
     partition: u32,
-    place: Place,
+    place: GenerationTables,
     /// Rows as the last commit left them, where this worker alone writes them; else none.
     kept: Rows,
     parked: ParkedKeys,
@@ -139,7 +139,8 @@ impl<P: Projection> Follower<P> {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, FollowError> {
         let generation = pipeline.progress.build.generation;
-        let place = Place::new(P::NAME, generation).map_err(|error| StoreError::io("name a projection", error))?;
+        let place =
+            GenerationTables::new(P::NAME, generation).map_err(|error| StoreError::io("name a projection", error))?;
         let parked = ParkedKeys::open(&*pipeline.store, pipeline.keys.clone(), generation).await?;
         let row = pipeline.store.row(&checkpoints_table(), &checkpoint_key(P::NAME, generation, partition)).await?;
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
@@ -170,7 +171,7 @@ impl<P: Projection> Follower<P> {
                 Some(batch) => batch,
                 None => tokio::select! {
                     biased;
-                    () = told(&mut stop) => continue,
+                    () = stop_requested(&mut stop) => continue,
                     batch = log.next() => batch?,
                     () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_unwritten => {
                         self.write_checkpoint().await?;
@@ -253,16 +254,16 @@ impl<P: Projection> Follower<P> {
                             metrics::count(metrics::PARKED, P::NAME, parked as u64);
                             return Ok(taken);
                         }
-                        Err(Refused::RowsChanged) => {
+                        Err(CommitRefusal::RowsChanged) => {
                             (conflicts, most) = (conflicts + 1, taken);
                             continue;
                         }
-                        Err(Refused::Invalid(_)) if taken > 1 => {
+                        Err(CommitRefusal::Invalid(_)) if taken > 1 => {
                             most = taken / 2;
                             continue;
                         }
-                        Err(Refused::Invalid(reason)) => reason,
-                        Err(Refused::Follow(error)) => return Err(error),
+                        Err(CommitRefusal::Invalid(reason)) => reason,
+                        Err(CommitRefusal::Follow(error)) => return Err(error),
                     }
                 }
             };
@@ -287,7 +288,7 @@ impl<P: Projection> Follower<P> {
             let retrying = pipeline.progress.retrying();
             let mut stop = self.stop.clone();
             tokio::select! {
-                () = told(&mut stop) => return Ok(0),
+                () = stop_requested(&mut stop) => return Ok(0),
                 () = tokio::time::sleep(pause) => {}
             }
             drop(retrying);
@@ -300,9 +301,9 @@ impl<P: Projection> Follower<P> {
                     Folded::Failed(failure) => break failure,
                     Folded::Applied(_, rows) => match self.commit(Some(rows), Vec::new(), Some(event.position)).await {
                         Ok(()) => return Ok(1),
-                        Err(Refused::RowsChanged) => conflicts += 1,
-                        Err(Refused::Invalid(reason)) => break reason,
-                        Err(Refused::Follow(error)) => return Err(error),
+                        Err(CommitRefusal::RowsChanged) => conflicts += 1,
+                        Err(CommitRefusal::Invalid(reason)) => break reason,
+                        Err(CommitRefusal::Follow(error)) => return Err(error),
                     },
                 }
             };
@@ -340,11 +341,11 @@ impl<P: Projection> Follower<P> {
         Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode(&parked)?))
     }
 
-    async fn turn<'p>(&self, pipeline: &'p Pipeline<P>, conflicts: u32) -> Turn<'p> {
+    async fn turn<'p>(&self, pipeline: &'p Pipeline<P>, conflicts: u32) -> CommitTurn<'p> {
         if conflicts < CONFLICTS_BEFORE_ALONE {
-            Turn::Shared { _guard: pipeline.alone.read().await }
+            CommitTurn::Shared { _guard: pipeline.alone.read().await }
         } else {
-            Turn::Alone { _guard: pipeline.alone.write().await }
+            CommitTurn::Alone { _guard: pipeline.alone.write().await }
         }
     }
 
@@ -369,7 +370,7 @@ impl<P: Projection> Follower<P> {
         // NOTE: taken, so that they come back with a commit that was written and not otherwise.
         let mut rows = std::mem::take(&mut self.kept);
         loop {
-            let folder = Folder::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
+            let folder = BatchApplier::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
             let outcomes;
             (rows, outcomes) = self.place.fold_onto(&*self.pipeline.store, folder, rows).await?;
             let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
@@ -389,7 +390,7 @@ impl<P: Projection> Follower<P> {
         rows: Option<Rows>,
         machinery: Vec<RowChange>,
         to: Option<Position>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), CommitRefusal> {
         let Pipeline { store, keys: _, fence, clock, progress, .. } = &*self.pipeline;
         let key = checkpoint_key(P::NAME, progress.build.generation, self.partition);
         let (before, checkpoint) = (self.written.0.clone(), Checkpoint::at(to.max(self.written.1)).encode());
@@ -411,10 +412,10 @@ impl<P: Projection> Follower<P> {
             Ok(_) => {}
             Err(CommitError::Conflict(conflict)) if is_of_view_rows(&conflict) => {
                 metrics::count(metrics::CONFLICTS, P::NAME, 1);
-                return Err(Refused::RowsChanged);
+                return Err(CommitRefusal::RowsChanged);
             }
             Err(CommitError::Conflict(_)) => return Err(FollowError::Fenced.into()),
-            Err(CommitError::Invalid(error)) => return Err(Refused::Invalid(error.to_string())),
+            Err(CommitError::Invalid(error)) => return Err(CommitRefusal::Invalid(error.to_string())),
             Err(error) => return Err(super::claim::store_error(error).into()),
         }
         let is_alone = progress.build.partitions == 1;
@@ -494,16 +495,16 @@ impl<P: Projection> Follower<P> {
                             conflicts = 0;
                             continue;
                         }
-                        Err(Refused::RowsChanged) => {
+                        Err(CommitRefusal::RowsChanged) => {
                             conflicts += 1;
                             continue;
                         }
-                        Err(Refused::Invalid(_)) if most > 1 => {
+                        Err(CommitRefusal::Invalid(_)) if most > 1 => {
                             most /= 2;
                             continue;
                         }
-                        Err(Refused::Invalid(reason)) => reason,
-                        Err(Refused::Follow(error)) => return Err(error),
+                        Err(CommitRefusal::Invalid(reason)) => reason,
+                        Err(CommitRefusal::Follow(error)) => return Err(error),
                     }
                 }
             };
@@ -521,7 +522,7 @@ impl<P: Projection> Follower<P> {
         request: Bytes,
     ) -> Result<(), FollowError> {
         let row = self.pipeline.keys.parked_key(self.generation(), key);
-        let parked = Held::<ParkedKey>::read(&*self.pipeline.store, row.clone()).await?.value;
+        let parked = StoredRow::<ParkedKey>::read(&*self.pipeline.store, row.clone()).await?.value;
         let mut changes = vec![delete(request)];
         if let Some(mut parked) = parked {
             tracing::warn!(projection = P::NAME, key, error = failure, "key stays parked");
@@ -541,7 +542,7 @@ impl<P: Projection> Follower<P> {
 }
 
 /// Waits until the worker is told to stop.
-pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     // NOTE: an error says that whoever could tell it is gone, which is the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -573,11 +574,11 @@ fn is_of_view_rows(conflict: &Conflict) -> bool {
     })
 }
 
-fn unexpected(refused: Refused) -> FollowError {
+fn unexpected(refused: CommitRefusal) -> FollowError {
     match refused {
-        Refused::RowsChanged => FollowError::Fenced,
-        Refused::Invalid(reason) => StoreError::io("write rows of a projection", reason).into(),
-        Refused::Follow(error) => error,
+        CommitRefusal::RowsChanged => FollowError::Fenced,
+        CommitRefusal::Invalid(reason) => StoreError::io("write rows of a projection", reason).into(),
+        CommitRefusal::Follow(error) => error,
     }
 }
 

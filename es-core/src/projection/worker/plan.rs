@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
+use super::admin::{ProjectionAdmin, audit_event};
 use super::claim::store_error;
 use super::control::{RebuildFrom, Wish};
 use super::follower::Fence;
 use super::metrics;
-use super::operator::{Operator, audit_event};
 use super::options::{ProjectionOptions, RebuildErrors};
 use super::parked::ParkedKey;
 use super::rows::{PAGE, Retired, RowKeys, decode, encode, page, table};
@@ -29,11 +29,11 @@ pub(crate) enum Side {
 
 /// The builds that there are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct RoundPlan {
     pub(crate) generations: Generations,
 }
 
-impl Plan {
+impl RoundPlan {
     /// Whether what is read is followed. What another version of the projection has built is left as it is: this version could
     /// not read its rows.
     pub(crate) fn is_read_followed<P: Projection>(&self) -> bool {
@@ -114,9 +114,14 @@ impl<'a> Change<'a> {
         build
     }
 
-    fn record(&mut self, operator: &Operator, event_type: &str, details: serde_json::Value) -> Result<(), StoreError> {
+    fn record(
+        &mut self,
+        admin: &ProjectionAdmin,
+        event_type: &str,
+        details: serde_json::Value,
+    ) -> Result<(), StoreError> {
         let event = audit_event(self.projection, event_type, details)?;
-        self.commit = std::mem::take(&mut self.commit).append(operator.audit_stream().clone(), event);
+        self.commit = std::mem::take(&mut self.commit).append(admin.audit_stream().clone(), event);
         Ok(())
     }
 
@@ -137,9 +142,9 @@ pub(crate) async fn prepare<P: Projection>(
     keys: &RowKeys,
     options: &ProjectionOptions,
     fence: &Fence,
-    operator: &Operator,
+    admin: &ProjectionAdmin,
     clock: &dyn Clock,
-) -> Result<Option<Plan>, StoreError> {
+) -> Result<Option<RoundPlan>, StoreError> {
     let before = generations(store, P::NAME).await?;
     let mut control = fence.control.value.clone().unwrap_or_default();
     let mut change = Change::new(keys, P::NAME, before, fence, clock);
@@ -178,10 +183,10 @@ pub(crate) async fn prepare<P: Projection>(
     {
         change.now.building = Some(change.begin(P::VERSION, partitions, None));
         let details = json!({ "reason": "another version", "from_version": read.version, "to_version": P::VERSION });
-        change.record(operator, "projection-rebuild-started", details)?;
+        change.record(admin, "projection-rebuild-started", details)?;
     }
     if change.now == change.before && wishes.is_empty() {
-        return Ok(Some(Plan { generations: before }));
+        return Ok(Some(RoundPlan { generations: before }));
     }
     tracing::info!(projection = P::NAME, read = ?change.now.active, built = ?change.now.building, "projection builds changed");
     change.commit(store).await?;
@@ -194,7 +199,7 @@ pub(crate) async fn spread<P: Projection>(
     keys: &RowKeys,
     fence: &Fence,
     clock: &dyn Clock,
-    plan: &Plan,
+    plan: &RoundPlan,
     (side, build): (Side, Build),
     (at, partitions): (Option<Position>, u32),
 ) -> Result<bool, StoreError> {
@@ -219,9 +224,9 @@ pub(crate) async fn swap<P: Projection>(
     keys: &RowKeys,
     options: &ProjectionOptions,
     fence: &Fence,
-    operator: &Operator,
+    admin: &ProjectionAdmin,
     clock: &dyn Clock,
-    plan: &Plan,
+    plan: &RoundPlan,
 ) -> Result<bool, StoreError> {
     let Some(built) = plan.generations.building else { return Ok(false) };
     let at = applied(store, P::NAME, &built).await?.position;
@@ -232,7 +237,7 @@ pub(crate) async fn swap<P: Projection>(
     change.retire(plan.generations.active)?;
     (change.now.active, change.now.building) = (Some(built), None);
     let details = json!({ "generation": built.generation, "version": built.version, "position": at });
-    change.record(operator, "projection-rebuilt", details)?;
+    change.record(admin, "projection-rebuilt", details)?;
     let is_swapped = change.commit(store).await?;
     if is_swapped {
         metrics::count(metrics::SWAPS, P::NAME, 1);
@@ -246,7 +251,7 @@ pub(crate) async fn is_held(
     store: &dyn EventStore,
     keys: &RowKeys,
     options: &ProjectionOptions,
-    plan: &Plan,
+    plan: &RoundPlan,
 ) -> Result<bool, StoreError> {
     let (Some(read), Some(built)) = (plan.generations.active, plan.generations.building) else { return Ok(false) };
     if options.rebuild_errors == RebuildErrors::Swap {

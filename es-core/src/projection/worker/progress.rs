@@ -16,7 +16,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 /// How far the workers of one generation are.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct GenerationProgress {
     pub(crate) build: Build,
     clock: Arc<dyn Clock>,
     /// For each partition up to where everything counts; 0 before the first event.
@@ -37,7 +37,7 @@ struct Meter {
     rate: Option<f64>,
 }
 
-impl Progress {
+impl GenerationProgress {
     pub(crate) fn new(
         build: Build,
         checkpoints: &[Option<Position>],
@@ -129,7 +129,7 @@ impl Meter {
 }
 
 /// A worker waits to try an event again.
-pub(crate) struct Retrying<'a>(&'a Progress);
+pub(crate) struct Retrying<'a>(&'a GenerationProgress);
 
 impl Drop for Retrying<'_> {
     fn drop(&mut self) {

@@ -151,14 +151,14 @@ impl RowKeys {
 
 /// A row of the machinery, as its bytes and as what they say.
 #[derive(Debug, Clone)]
-pub(crate) struct Held<T> {
+pub(crate) struct StoredRow<T> {
     pub(crate) key: Bytes,
     /// `None` where there is no row.
     pub(crate) bytes: Option<Bytes>,
     pub(crate) value: Option<T>,
 }
 
-impl<T: DeserializeOwned> Held<T> {
+impl<T: DeserializeOwned> StoredRow<T> {
     pub(crate) async fn read(store: &dyn EventStore, key: Bytes) -> Result<Self, StoreError> {
         let bytes = store.row(&table(), &key).await?;
         let value = bytes.as_ref().map(|bytes| decode(&key, bytes)).transpose()?;

@@ -16,15 +16,15 @@ use serde_json::json;
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
-use super::claim::{Attempt, Owned, Terms, Watched, release};
+use super::admin::ProjectionAdmin;
+use super::claim::{ClaimOutcome, Owned, Terms, Watched, release};
 use super::control::Control;
-use super::follower::{Exit, Fence, FollowError, Follower, Pipeline, told};
-use super::operator::Operator;
+use super::follower::{Exit, Fence, FollowError, Follower, Pipeline, stop_requested};
 use super::options::ProjectionOptions;
-use super::plan::{Plan, Side};
-use super::progress::Progress;
-use super::rows::{Held, RowKeys};
-use super::status::{Phase, Shared};
+use super::plan::{RoundPlan, Side};
+use super::progress::GenerationProgress;
+use super::rows::{RowKeys, StoredRow};
+use super::status::{Phase, ProjectionMonitor};
 use super::{cleanup, plan};
 use crate::model::Clock;
 use crate::model::Position;
@@ -40,7 +40,7 @@ const CONTROL: Duration = Duration::from_millis(5);
 
 /// How a life ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum RunEnd {
     Stopped,
     ClaimLost,
 }
@@ -58,9 +58,9 @@ pub(crate) struct Runner<P> {
     pub(crate) options: ProjectionOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: RowKeys,
-    pub(crate) operator: Operator,
+    pub(crate) admin: ProjectionAdmin,
     pub(crate) terms: Terms,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ProjectionMonitor>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -80,18 +80,20 @@ struct Workers<P> {
 
 impl<P: Projection> Runner<P> {
     /// Lives until it is stopped, or loses its claim.
-    pub(crate) async fn run(&self) -> Result<End, StoreError> {
-        let Some(owned) = self.claim().await? else { return Ok(End::Stopped) };
+    pub(crate) async fn run(&self) -> Result<RunEnd, StoreError> {
+        let Some(owned) = self.claim().await? else { return Ok(RunEnd::Stopped) };
         tracing::info!(projection = P::NAME, epoch = owned.claim.epoch, "projection claimed");
         let end = tokio::select! {
             end = self.work(&owned) => end?,
-            () = self.keep_claim(&owned) => End::ClaimLost,
+            () = self.keep_claim(&owned) => RunEnd::ClaimLost,
         };
         match end {
-            End::Stopped => {
+            RunEnd::Stopped => {
                 release(&*self.store, &self.keys, &owned).await?;
             }
-            End::ClaimLost => tracing::warn!(projection = P::NAME, epoch = owned.claim.epoch, "projection claim lost"),
+            RunEnd::ClaimLost => {
+                tracing::warn!(projection = P::NAME, epoch = owned.claim.epoch, "projection claim lost")
+            }
         }
         Ok(end)
     }
@@ -101,7 +103,7 @@ impl<P: Projection> Runner<P> {
     }
 
     async fn stopped(&self) {
-        told(&mut self.stop.clone()).await;
+        stop_requested(&mut self.stop.clone()).await;
     }
 
     /// Waits for the claim; `None` when it was stopped before.
@@ -111,12 +113,12 @@ impl<P: Projection> Runner<P> {
             if self.is_stopped() {
                 return Ok(None);
             }
-            let force = by_force
-                .then(|| self.operator.audit_event("projection-claim-taken", json!({ "by": self.terms.owner })));
-            let force = force.transpose()?.map(|event| (self.operator.audit_stream().clone(), event));
+            let force =
+                by_force.then(|| self.admin.audit_event("projection-claim-taken", json!({ "by": self.terms.owner })));
+            let force = force.transpose()?.map(|event| (self.admin.audit_stream().clone(), event));
             match self.terms.acquire(&*self.store, &self.keys, &*self.clock, &mut watched, force).await? {
-                Attempt::Owned(owned) => return Ok(Some(owned)),
-                Attempt::HeldBy(holder) => {
+                ClaimOutcome::Owned(owned) => return Ok(Some(owned)),
+                ClaimOutcome::HeldBy(holder) => {
                     self.shared.enter(Phase::Standby(holder));
                     self.look_on().await?;
                 }
@@ -152,35 +154,35 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    async fn work(&self, owned: &Owned) -> Result<End, StoreError> {
+    async fn work(&self, owned: &Owned) -> Result<RunEnd, StoreError> {
         loop {
             if self.is_stopped() {
-                return Ok(End::Stopped);
+                return Ok(RunEnd::Stopped);
             }
-            let control = Held::<Control>::read(&*self.store, self.keys.control()).await?;
+            let control = StoredRow::<Control>::read(&*self.store, self.keys.control()).await?;
             let fence = Fence { owned: owned.clone(), control };
             let prepared =
-                match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock)
+                match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock)
                     .await?
                 {
                     Some(plan) => self.round(plan, fence).await,
                     None => Ok(Next::Again),
                 };
             match prepared {
-                Ok(Next::Stop) => return Ok(End::Stopped),
+                Ok(Next::Stop) => return Ok(RunEnd::Stopped),
                 Ok(Next::Again) => {}
                 // NOTE: whoever has changed a row may change it again: two who write one checkpoint must not spin.
                 Err(FollowError::Fenced) => tokio::time::sleep(CONTROL).await,
                 Err(FollowError::Store(error)) => return Err(error),
             }
             if !owned.is_held(&*self.store).await? {
-                return Ok(End::ClaimLost);
+                return Ok(RunEnd::ClaimLost);
             }
         }
     }
 
     /// One round, over what is there until something is asked for.
-    async fn round(&self, plan: Plan, fence: Fence) -> Result<Next, FollowError> {
+    async fn round(&self, plan: RoundPlan, fence: Fence) -> Result<Next, FollowError> {
         let mut head = self.store.watch_head();
         if fence.control.value.as_ref().is_some_and(|control| control.is_paused) {
             self.shared.enter(Phase::Paused);
@@ -205,7 +207,7 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Follows the log until something is asked for.
-    async fn follow(&self, plan: Plan, fence: Fence, mut head: HeadWatch) -> Result<Next, FollowError> {
+    async fn follow(&self, plan: RoundPlan, fence: Fence, mut head: HeadWatch) -> Result<Next, FollowError> {
         let mut round = Round { tasks: JoinSet::new(), read: None, built: None };
         if plan.is_read_followed::<P>()
             && let Some(build) = plan.generations.active
@@ -260,8 +262,7 @@ impl<P: Projection> Runner<P> {
         }
         // ORDER: workers have written their last checkpoints; only now both sides stand still.
         if matches!(outcome, Ok(Next::Again)) && hand_over.is_some() {
-            plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.operator, &*self.clock, &plan)
-                .await?;
+            plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock, &plan).await?;
         }
         outcome
     }
@@ -270,7 +271,7 @@ impl<P: Projection> Runner<P> {
     /// little is missing.
     async fn look_at_rebuild(
         &self,
-        plan: &Plan,
+        plan: &RoundPlan,
         round: &Round<P>,
         hand_over: &mut Option<Duration>,
     ) -> Result<bool, FollowError> {
@@ -337,7 +338,7 @@ impl<P: Projection> Runner<P> {
         Ok(Workers { pipeline, stop, running: build.partitions as usize })
     }
 
-    async fn progress(&self, side: Side, build: Build) -> Result<Progress, StoreError> {
+    async fn progress(&self, side: Side, build: Build) -> Result<GenerationProgress, StoreError> {
         let mut checkpoints = Vec::with_capacity(build.partitions as usize);
         for partition in 0..build.partitions {
             checkpoints.push(checkpoint(&*self.store, P::NAME, build.generation, partition).await?.position);
@@ -346,12 +347,12 @@ impl<P: Projection> Runner<P> {
             Side::Read => self.shared.reached(),
             Side::Built => watch::Sender::new(None),
         };
-        Ok(Progress::new(build, &checkpoints, least, Arc::clone(&self.clock)))
+        Ok(GenerationProgress::new(build, &checkpoints, least, Arc::clone(&self.clock)))
     }
 
     /// Brings builds that are spread over another number of workers to one position, and spreads them anew. Returns whether
     /// anything has changed.
-    async fn level(&self, plan: &Plan, fence: &Fence) -> Result<bool, FollowError> {
+    async fn level(&self, plan: &RoundPlan, fence: &Fence) -> Result<bool, FollowError> {
         // NOTE: one at a time, because each changes the row of all generations.
         let Some((side, build)) = plan.uneven::<P>(self.options.partitions).next() else { return Ok(false) };
         let furthest = plan::furthest(&*self.store, P::NAME, &build).await?;
@@ -382,7 +383,7 @@ impl<P: Projection> Runner<P> {
         loop {
             // ORDER: the head first: a verb that comes in between moves it, and wakes what follows.
             let seen = head.current();
-            if Held::<Control>::read(&*self.store, self.keys.control()).await?.bytes != fence.control.bytes {
+            if StoredRow::<Control>::read(&*self.store, self.keys.control()).await?.bytes != fence.control.bytes {
                 return Ok(());
             }
             head.behind(seen).await?;
@@ -391,7 +392,12 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Tells the status what is worked on.
-    async fn show(&self, plan: &Plan, read: Option<&Workers<P>>, built: Option<&Workers<P>>) -> Result<(), StoreError> {
+    async fn show(
+        &self,
+        plan: &RoundPlan,
+        read: Option<&Workers<P>>,
+        built: Option<&Workers<P>>,
+    ) -> Result<(), StoreError> {
         let is_followed = read.is_some();
         let of_read = match (read, plan.generations.active) {
             (Some(read), _) => Some(Arc::clone(&read.pipeline.progress)),

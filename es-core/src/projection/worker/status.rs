@@ -1,4 +1,4 @@
-//! What is going on with a projection: [`Status`], and [`Shared`], from which it is taken.
+//! What is going on with a projection: [`ProjectionStatus`], and [`ProjectionMonitor`], from which it is taken.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::metrics;
-use super::progress::{Progress, number};
+use super::progress::{GenerationProgress, number};
 use crate::model::Clock;
 use crate::model::Position;
 use crate::model::Timestamp;
@@ -81,7 +81,7 @@ pub struct RebuildStatus {
 /// What is going on with a projection.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Status {
+pub struct ProjectionStatus {
     /// Its name.
     pub projection: &'static str,
     /// What it is doing.
@@ -123,10 +123,10 @@ pub(crate) enum Phase {
 
 /// What the task of a projection and its handles share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ProjectionMonitor {
     pub(crate) projection: &'static str,
     pub(crate) clock: Arc<dyn Clock>,
-    known: Mutex<Known>,
+    known: Mutex<Observed>,
     /// Up to where every event counts in what is read.
     reached: watch::Sender<Option<Position>>,
     /// An operator wants the claim taken, whoever has it.
@@ -134,23 +134,23 @@ pub(crate) struct Shared {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Observed {
     phase: Phase,
     /// What is read, and whether a worker follows the log for it.
-    read: Option<(Arc<Progress>, bool)>,
-    built: Option<Arc<Progress>>,
+    read: Option<(Arc<GenerationProgress>, bool)>,
+    built: Option<Arc<GenerationProgress>>,
     last_error: Option<LastError>,
     restarts: u64,
 }
 
-impl Shared {
+impl ProjectionMonitor {
     pub(crate) fn new(projection: &'static str, clock: Arc<dyn Clock>) -> Self {
-        let known = Known { phase: Phase::Starting, read: None, built: None, last_error: None, restarts: 0 };
+        let known = Observed { phase: Phase::Starting, read: None, built: None, last_error: None, restarts: 0 };
         let reached = watch::Sender::new(None);
         Self { projection, clock, known: Mutex::new(known), reached, take_over: Notify::new() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Observed> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,7 +162,11 @@ impl Shared {
         self.known().phase.clone()
     }
 
-    pub(crate) fn works_on(&self, read: Option<(Arc<Progress>, bool)>, built: Option<Arc<Progress>>) {
+    pub(crate) fn works_on(
+        &self,
+        read: Option<(Arc<GenerationProgress>, bool)>,
+        built: Option<Arc<GenerationProgress>>,
+    ) {
         let mut known = self.known();
         (known.read, known.built) = (read, built);
     }
@@ -189,7 +193,7 @@ impl Shared {
         self.reached.subscribe()
     }
 
-    pub(crate) fn status(&self, head: Option<Position>) -> Status {
+    pub(crate) fn status(&self, head: Option<Position>) -> ProjectionStatus {
         let position = *self.reached.borrow();
         let known = self.known();
         let (progress, is_followed) = known.read.as_ref().map_or((None, false), |(read, is)| (Some(read), *is));
@@ -209,7 +213,7 @@ impl Shared {
             Phase::Working if lag_events > 0 => ProjectionState::CatchingUp,
             Phase::Working => ProjectionState::Live,
         };
-        let status = Status {
+        let status = ProjectionStatus {
             projection: self.projection,
             state,
             generation: progress.map(|progress| progress.build.generation),
@@ -230,7 +234,7 @@ impl Shared {
     }
 }
 
-fn rebuild_status(built: &Progress, head: Option<Position>) -> RebuildStatus {
+fn rebuild_status(built: &GenerationProgress, head: Option<Position>) -> RebuildStatus {
     let (position, _) = built.bounds();
     let rate = built.rate();
     let eta = eta(number(head).saturating_sub(number(position)), rate);
@@ -244,7 +248,7 @@ fn eta(events: u64, rate: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(events as f64 / rate).ok()
 }
 
-fn measure(status: &Status) {
+fn measure(status: &ProjectionStatus) {
     metrics::gauge(metrics::POSITION, status.projection, number(status.position) as f64);
     metrics::gauge(metrics::LAG_EVENTS, status.projection, status.lag_events as f64);
     if let Some(lag) = status.lag_time {

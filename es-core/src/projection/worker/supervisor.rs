@@ -1,4 +1,4 @@
-//! [`Supervisor`]: starts projections, starts them again after a failure, and lets them finish.
+//! [`Supervisor`]: starts projections, restarts them after a failure, and shuts them down.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::admin::ProjectionAdmin;
 use super::claim::Terms;
-use super::follower::told;
-use super::operator::Operator;
+use super::follower::stop_requested;
 use super::options::ProjectionOptions;
 use super::rows::RowKeys;
-use super::runner::{End, Runner};
-use super::status::{Phase, ProjectionState, Shared, Status};
+use super::runner::{RunEnd, Runner};
+use super::status::{Phase, ProjectionMonitor, ProjectionState, ProjectionStatus};
 use crate::model::NameError;
 use crate::model::Position;
 use crate::model::{Clock, SystemClock};
 use crate::projection::Projection;
 use crate::store::{EventStore, StoreError};
 
-/// A life that lasted for so long was a good one: the next pause is the first one again.
-const GOOD_LIFE: Duration = Duration::from_secs(60);
+/// A run of at least this length resets the pauses between restarts.
+const STABLE_RUN: Duration = Duration::from_secs(60);
 
-/// Projections to be run over a store.
+/// Builds a set of projections that run in the background over one store.
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -54,12 +54,12 @@ const GOOD_LIFE: Duration = Duration::from_secs(60);
 /// let running = Supervisor::new(Arc::clone(&store))
 ///     .projection(OrderCount, ProjectionOptions::new().partitions(2))
 ///     .start()?;
-/// let counts = running.projection(OrderCount::NAME).expect("it was given");
+/// let counts = running.projection(OrderCount::NAME).expect("it was added");
 /// # let event = es_core::NewEvent::json(es_core::EventType::new("order-placed")?, "{}");
 /// # let commit = es_core::Commit::to(&es_core::StreamId::new("order-1")?, es_core::ExpectedRevision::Any, [event]);
 /// let committed = store.commit(commit).await?;
 /// counts.wait_for(committed.position(), Duration::from_secs(10)).await?;
-/// counts.operator().pause("maintenance").await?;
+/// counts.admin().pause("maintenance").await?;
 /// running.shutdown(Duration::from_secs(10)).await?;
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -68,112 +68,116 @@ const GOOD_LIFE: Duration = Duration::from_secs(60);
 pub struct Supervisor {
     store: Arc<dyn EventStore>,
     clock: Arc<dyn Clock>,
-    given: Vec<Given>,
+    registrations: Vec<Registration>,
 }
 
-/// A projection that is to be run.
-struct Given {
+/// A projection and the function that starts it.
+struct Registration {
     name: &'static str,
     start: Starter,
 }
 
 type Starter = Box<dyn FnOnce(Start, &mut JoinSet<()>) + Send>;
 
-/// What a projection is started with.
+/// The dependencies with which a projection is started.
 struct Start {
     store: Arc<dyn EventStore>,
     clock: Arc<dyn Clock>,
-    operator: Operator,
-    shared: Arc<Shared>,
+    admin: ProjectionAdmin,
+    shared: Arc<ProjectionMonitor>,
     stop: watch::Receiver<bool>,
 }
 
-impl std::fmt::Debug for Given {
+impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
 }
 
-/// Why nothing was started.
+/// The projections could not be started; none of them runs.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A projection has a name that none can have.
+    /// The name of a projection is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Two projections have one name. Their rows would be the same.
-    #[error("expected projections with names of their own, found {name:?} twice; rename one of them")]
-    SameName {
+    /// Two projections have the same name, and so would write the same rows. Rename one of them.
+    #[error("duplicate projection name {name:?}; rename one of the projections")]
+    DuplicateName {
         /// The name.
         name: &'static str,
     },
-    /// The projection runs inline in this store. Both would write its checkpoint: run it in one way, or open the store without it.
+    /// The projection runs inline in this store, and so would have two writers. Run it inline or in the background.
     #[error("projection {name:?} runs inline in this store; run it inline or in the background, not both")]
     Inline {
         /// The name.
         name: &'static str,
     },
-    /// There is no runtime of tokio here. Call it from within one.
-    #[error("projections run on a tokio runtime, found none; start them from within one")]
+    /// The caller is outside of a tokio runtime.
+    #[error("no tokio runtime found; start projections from within a tokio runtime")]
     NoRuntime,
 }
 
-/// A caller has waited in vain. What it had committed is committed: there is nothing to repeat.
+/// A projection did not reach a position in time. The events up to that position are committed: do not repeat the command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the command itself succeeded and must not be repeated: its events stand in the log up to position {position}; projection \
-     {projection:?} {why} and shows the log up to {}; it is {state}",
-    .reached.map_or_else(|| "no event".to_owned(), |reached| format!("position {reached}"))
-)]
-pub struct WaitError {
-    /// The projection.
-    pub projection: &'static str,
-    /// What was to be shown.
-    pub position: Position,
-    /// What is shown.
-    pub reached: Option<Position>,
-    /// What the projection was doing.
-    pub state: ProjectionState,
-    /// Whether the time was over, or the projection had ended.
-    pub why: GaveUp,
+#[non_exhaustive]
+pub enum WaitError {
+    /// The timeout elapsed. Show the view as it is, or wait again.
+    #[error(
+        "projection {projection:?} did not reach position {position} within {timeout:?}: it is {state} at {}; the command \
+         itself succeeded and must not be repeated",
+        position_or_start(*.reached)
+    )]
+    Timeout {
+        /// The projection.
+        projection: &'static str,
+        /// The position that was waited for.
+        position: Position,
+        /// The position that the projection has reached.
+        reached: Option<Position>,
+        /// What the projection was doing when the timeout elapsed.
+        state: ProjectionState,
+        /// The timeout.
+        timeout: Duration,
+    },
+    /// The projection was shut down in this process.
+    #[error(
+        "projection {projection:?} stopped at {} and will not reach position {position} in this process; the command \
+         itself succeeded and must not be repeated",
+        position_or_start(*.reached)
+    )]
+    Stopped {
+        /// The projection.
+        projection: &'static str,
+        /// The position that was waited for.
+        position: Position,
+        /// The position that the projection has reached.
+        reached: Option<Position>,
+    },
 }
 
-/// Why a caller does not wait any longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GaveUp {
-    /// The time was over. Show what there is, or look again later.
-    After(Duration),
-    /// The projection was shut down here.
-    Stopped,
+fn position_or_start(position: Option<Position>) -> String {
+    position.map_or_else(|| "the start of the log".to_owned(), |position| format!("position {position}"))
 }
 
-impl std::fmt::Display for GaveUp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::After(time) => write!(f, "did not get there within {time:?}"),
-            Self::Stopped => f.write_str("has stopped here"),
-        }
-    }
-}
-
-/// Not everything had ended in time. What had not was ended all the same: nothing is half done, and what was not written yet is
-/// done again at the next start.
+/// Some projections did not finish before the deadline and were aborted. No commit is partial; events that were not committed
+/// are applied at the next start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected all projections to finish within {deadline:?}, these had not: {}; they were ended, nothing is lost", .unfinished.join(", "))]
+#[error("projections {} did not finish within {deadline:?} and were aborted; no event is lost", .unfinished.join(", "))]
 pub struct ShutdownError {
-    /// How long they had.
+    /// The deadline.
     pub deadline: Duration,
-    /// The projections.
+    /// The projections that were aborted.
     pub unfinished: Vec<&'static str>,
 }
 
 impl Supervisor {
-    /// Nothing to be run yet.
+    /// Creates a supervisor without projections.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, clock: Arc::new(SystemClock::new()), given: Vec::new() }
+        Self { store, clock: Arc::new(SystemClock::new()), registrations: Vec::new() }
     }
 
-    /// Takes the time from this clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -192,77 +196,77 @@ impl Supervisor {
                 options,
                 store: start.store,
                 clock: start.clock,
-                operator: start.operator,
+                admin: start.admin,
                 shared: start.shared,
                 stop: start.stop,
             };
             tasks.spawn(supervise(Arc::new(runner)));
         });
-        self.given.push(Given { name: P::NAME, start });
+        self.registrations.push(Registration { name: P::NAME, start });
         self
     }
 
-    /// Starts everything on the current runtime.
+    /// Starts all projections on the current tokio runtime.
     ///
     /// # Errors
     /// [`StartError`]: nothing was started.
-    pub fn start(self) -> Result<Running, StartError> {
+    pub fn start(self) -> Result<RunningProjections, StartError> {
         if Handle::try_current().is_err() {
             return Err(StartError::NoRuntime);
         }
         let mut projections = BTreeMap::new();
-        for given in &self.given {
-            if self.store.runs_inline(given.name) {
-                return Err(StartError::Inline { name: given.name });
+        for registration in &self.registrations {
+            if self.store.runs_inline(registration.name) {
+                return Err(StartError::Inline { name: registration.name });
             }
-            let operator = Operator::new(Arc::clone(&self.store), given.name)?;
-            let shared = Arc::new(Shared::new(given.name, Arc::clone(&self.clock)));
-            let handle = ProjectionHandle { operator, shared, store: Arc::clone(&self.store) };
-            if projections.insert(given.name, handle).is_some() {
-                return Err(StartError::SameName { name: given.name });
+            let admin = ProjectionAdmin::new(Arc::clone(&self.store), registration.name)?;
+            let shared = Arc::new(ProjectionMonitor::new(registration.name, Arc::clone(&self.clock)));
+            let handle = ProjectionHandle { admin, shared, store: Arc::clone(&self.store) };
+            if projections.insert(registration.name, handle).is_some() {
+                return Err(StartError::DuplicateName { name: registration.name });
             }
         }
         let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
-        for given in self.given {
-            let Some(handle) = projections.get(given.name) else { continue };
+        for registration in self.registrations {
+            let Some(handle) = projections.get(registration.name) else { continue };
             let start = Start {
                 store: Arc::clone(&self.store),
                 clock: Arc::clone(&self.clock),
-                operator: handle.operator.clone(),
+                admin: handle.admin.clone(),
                 shared: Arc::clone(&handle.shared),
                 stop: stop.subscribe(),
             };
-            (given.start)(start, &mut tasks);
+            (registration.start)(start, &mut tasks);
         }
-        Ok(Running { projections, stop, tasks })
+        Ok(RunningProjections { projections, stop, tasks })
     }
 }
 
-/// Projections that run. Dropping it ends them at once, with nothing half done; [`shutdown`](Self::shutdown) lets them finish.
+/// The running projections. Dropping it aborts them without a partial commit; [`shutdown`](Self::shutdown) lets them finish.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningProjections {
     projections: BTreeMap<&'static str, ProjectionHandle>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
-impl Running {
-    /// The projection of this name; `None` where none was given.
+impl RunningProjections {
+    /// Returns the projection with this name, `None` if there is none.
     #[must_use]
     pub fn projection(&self, name: &str) -> Option<&ProjectionHandle> {
         self.projections.get(name)
     }
 
-    /// What is going on, for all of them in the order of their names.
+    /// Returns the status of all projections, ordered by name.
     #[must_use]
-    pub fn status(&self) -> Vec<Status> {
+    pub fn status(&self) -> Vec<ProjectionStatus> {
         self.projections.values().map(ProjectionHandle::status).collect()
     }
 
-    /// Lets each worker finish the batch that it has in hand and write its checkpoint, gives the claims up, and ends.
+    /// Lets each worker commit its current batch and its checkpoint, releases the claims and stops.
     ///
     /// # Errors
-    /// [`ShutdownError`]: some had not finished within `deadline`, and were ended.
+    /// [`ShutdownError`] if some projections did not finish within `deadline` and were aborted.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), ShutdownError> {
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -276,40 +280,41 @@ impl Running {
     }
 }
 
-/// A projection that runs.
+/// A handle to one running projection.
 #[derive(Debug, Clone)]
 pub struct ProjectionHandle {
-    operator: Operator,
-    shared: Arc<Shared>,
+    admin: ProjectionAdmin,
+    shared: Arc<ProjectionMonitor>,
     store: Arc<dyn EventStore>,
 }
 
 impl ProjectionHandle {
-    /// The verbs for it.
+    /// Returns the administration of this projection: pause, reset, rebuild, dead letters.
     #[must_use]
-    pub fn operator(&self) -> &Operator {
-        &self.operator
+    pub fn admin(&self) -> &ProjectionAdmin {
+        &self.admin
     }
 
-    /// What is going on.
+    /// Returns the status of this projection.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> ProjectionStatus {
         self.shared.status(self.store.watch_head().current())
     }
 
-    /// Takes the claim for this process, whoever has it. What the other has on its way is refused from then on. Nothing happens
-    /// where this process has it.
+    /// Takes the claim for this process from its present holder. The store refuses every later commit of the former holder. Has no
+    /// effect if this process holds the claim.
     pub fn take_over(&self) {
         self.shared.take_over.notify_one();
     }
 
-    /// Waits until the view shows everything up to a position, for a caller that has just executed a command: what
-    /// [`Executed`](crate::Executed) or [`Committed`](crate::Committed) names. Without a position there is nothing to wait for.
+    /// Waits until the view has applied all events up to a position, such as that of [`Executed`](crate::Executed) or
+    /// [`Committed`](crate::Committed). Returns at once for `None`.
     ///
-    /// A parked event counts as shown: it is in the dead-letter list.
+    /// A parked event counts as applied: it is in the dead-letter list.
     ///
     /// # Errors
-    /// [`WaitError`]: it does not show it. The command itself has succeeded.
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the projection was shut down in this process. The command
+    /// that wrote the events has succeeded.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let Some(position) = position.into() else { return Ok(()) };
         let mut reached = self.shared.watch();
@@ -318,33 +323,36 @@ impl ProjectionHandle {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let why = tokio::select! {
+        let is_timeout = tokio::select! {
             biased;
             arrived = reached.wait_for(|reached| *reached >= Some(position)) => match arrived {
                 Ok(_) => return Ok(()),
-                Err(_) => GaveUp::Stopped,
+                Err(_) => false,
             },
-            () = ended => GaveUp::Stopped,
-            () = tokio::time::sleep(timeout) => GaveUp::After(timeout),
+            () = ended => false,
+            () = tokio::time::sleep(timeout) => true,
         };
-        let Status { projection, position: reached, state, .. } = self.status();
-        Err(WaitError { projection, position, reached, state, why })
+        let ProjectionStatus { projection, position: reached, state, .. } = self.status();
+        Err(match is_timeout {
+            true => WaitError::Timeout { projection, position, reached, state, timeout },
+            false => WaitError::Stopped { projection, position, reached },
+        })
     }
 }
 
-/// Gives a projection one life after the other.
+/// Runs a projection until it is stopped, and restarts it after each failure.
 async fn supervise<P: Projection>(runner: Arc<Runner<P>>) {
     let mut stop = runner.stop.clone();
     let mut pauses = runner.options.restart_pauses();
     loop {
         let begun = runner.clock.elapsed();
-        let mut life = JoinSet::new();
-        let living = Arc::clone(&runner);
-        life.spawn(async move { living.run().await });
-        let failure = match life.join_next().await {
-            Some(Ok(Ok(End::Stopped))) | None => break,
-            // NOTE: it waits for the claim like anybody else.
-            Some(Ok(Ok(End::ClaimLost))) => continue,
+        let mut task = JoinSet::new();
+        let attempt = Arc::clone(&runner);
+        task.spawn(async move { attempt.run().await });
+        let failure = match task.join_next().await {
+            Some(Ok(Ok(RunEnd::Stopped))) | None => break,
+            // The next attempt waits for the claim like any other process.
+            Some(Ok(Ok(RunEnd::ClaimLost))) => continue,
             Some(Ok(Err(error @ StoreError::Closed))) => {
                 runner.shared.failed(error.to_string());
                 break;
@@ -352,15 +360,15 @@ async fn supervise<P: Projection>(runner: Arc<Runner<P>>) {
             Some(Ok(Err(error))) => error.to_string(),
             Some(Err(error)) => error.to_string(),
         };
-        if runner.clock.elapsed().saturating_sub(begun) > GOOD_LIFE {
+        if runner.clock.elapsed().saturating_sub(begun) > STABLE_RUN {
             pauses = runner.options.restart_pauses();
         }
-        // NOTE: pauses have no end.
+        // The iterator is endless.
         let pause = pauses.next().unwrap_or(runner.options.restart.1);
-        tracing::error!(projection = P::NAME, error = failure, ?pause, "projection failed; starting it again");
+        tracing::error!(projection = P::NAME, error = failure, ?pause, "projection failed; restarting it");
         runner.shared.failed(failure);
         tokio::select! {
-            () = told(&mut stop) => break,
+            () = stop_requested(&mut stop) => break,
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use es_core::projection::VerbError;
+use es_core::projection::AdminError;
 use es_core::projection::view::ViewError;
 use es_core::{ExecuteError, LoadError, NameError, StoreError};
 use serde::Serialize;
@@ -64,17 +64,17 @@ impl Problem {
             Failure::Conflict(_)
             | Failure::Order(_)
             | Failure::Product(_)
-            | Failure::Verb(VerbError::NotParked { .. } | VerbError::NotFirst { .. })
+            | Failure::Admin(AdminError::NotParked { .. } | AdminError::NotFirst { .. })
             | Failure::View(ViewError::Rebuilt { .. }) => StatusCode::CONFLICT,
             Failure::Lines(_) | Failure::Inexact(_) | Failure::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Failure::Behind(_)
-            | Failure::Verb(VerbError::Busy { .. })
+            Failure::NotCaughtUp(_)
+            | Failure::Admin(AdminError::Busy { .. })
             | Failure::Store(StoreError::Closed | StoreError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::Infrastructure(_)
             | Failure::Load(_)
             | Failure::Store(_)
             | Failure::View(_)
-            | Failure::Verb(_)
+            | Failure::Admin(_)
             | Failure::Start(_)
             | Failure::Differs { .. }
             | Failure::Remote { .. }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use es_core::EventStore;
 use es_core::projection::view::Views;
-use es_core::projection::{Projection, ProjectionOptions, Running, StartError, Supervisor, WaitError};
+use es_core::projection::{Projection, ProjectionOptions, RunningProjections, StartError, Supervisor, WaitError};
 
 pub use demand::{BEST_FIRST, DEMAND, Demand, ProductDemand};
 pub use orders::{BY_CUSTOMER, NEWEST_FIRST, ORDERS, OrderSummaries, OrderSummary, STATUSES};
@@ -61,7 +61,7 @@ impl ReadModels {
 ///
 /// # Errors
 /// [`StartError`]: nothing was started.
-pub fn start(store: &Arc<dyn EventStore>) -> Result<Running, StartError> {
+pub fn start(store: &Arc<dyn EventStore>) -> Result<RunningProjections, StartError> {
     // NOTE: each order changes a row of its month, so that more workers than one would only wait for each other. Products share
     // nothing.
     let one = ProjectionOptions::new();
@@ -77,7 +77,11 @@ pub fn start(store: &Arc<dyn EventStore>) -> Result<Running, StartError> {
 ///
 /// # Errors
 /// [`WaitError`]: one of them does not get there in time.
-pub async fn catch_up(store: &Arc<dyn EventStore>, running: &Running, patience: Duration) -> Result<(), WaitError> {
+pub async fn catch_up(
+    store: &Arc<dyn EventStore>,
+    running: &RunningProjections,
+    patience: Duration,
+) -> Result<(), WaitError> {
     let head = store.watch_head().current();
     for projection in NAMES.iter().filter_map(|name| running.projection(name)) {
         projection.wait_for(head, patience).await?;

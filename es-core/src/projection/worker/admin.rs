@@ -1,4 +1,4 @@
-//! [`Operator`]: the verbs for a projection. They are rows and events, so that they outlive whoever gave them, and work from any
+//! [`ProjectionAdmin`]: the verbs for a projection. They are rows and events, so that they outlive whoever gave them, and work from any
 //! process that has the store, whether a worker runs or not.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::control::{Control, RebuildFrom, Wish};
 use super::parked::{ParkedEvent, ParkedKey};
-use super::rows::{Held, RowKeys, decode, encode, page, table};
+use super::rows::{RowKeys, StoredRow, decode, encode, page, table};
 use crate::model::NewEvent;
 use crate::model::reserved::AUDIT_STREAM_PREFIX;
 use crate::model::{EventType, NameError, StreamId};
@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 64;
 
 /// Why a verb did nothing, unless it says otherwise.
 #[derive(Debug, thiserror::Error)]
-pub enum VerbError {
+pub enum AdminError {
     /// No event of this key is parked. Look at the list anew.
     #[error("projection {projection:?}: no event of key {key:?} is parked; list what is")]
     NotParked {
@@ -59,14 +59,14 @@ pub enum VerbError {
 /// Each is durable when it returns, holds from then on (what a worker had on its way is refused), and is recorded with its reason
 /// as an event of the stream [`AUDIT_STREAM_PREFIX`]`{projection}`. That stream is for people: nothing is ever read back from it.
 #[derive(Debug, Clone)]
-pub struct Operator {
+pub struct ProjectionAdmin {
     store: Arc<dyn EventStore>,
     projection: Arc<str>,
     keys: RowKeys,
     audit: StreamId,
 }
 
-impl Operator {
+impl ProjectionAdmin {
     /// The verbs for the projection of this name.
     ///
     /// # Errors
@@ -87,16 +87,16 @@ impl Operator {
     /// this returns, nothing more is applied.
     ///
     /// # Errors
-    /// [`VerbError`]
-    pub async fn pause(&self, reason: &str) -> Result<(), VerbError> {
+    /// [`AdminError`]
+    pub async fn pause(&self, reason: &str) -> Result<(), AdminError> {
         self.change("projection-paused", json!({ "reason": reason }), |control| control.is_paused = true).await
     }
 
     /// Lets a paused projection go on.
     ///
     /// # Errors
-    /// [`VerbError`]
-    pub async fn resume(&self, reason: &str) -> Result<(), VerbError> {
+    /// [`AdminError`]
+    pub async fn resume(&self, reason: &str) -> Result<(), AdminError> {
         self.change("projection-resumed", json!({ "reason": reason }), |control| control.is_paused = false).await
     }
 
@@ -104,8 +104,8 @@ impl Operator {
     /// emptied as well. To keep the old view until the new one is there, [`rebuild`](Self::rebuild).
     ///
     /// # Errors
-    /// [`VerbError`]
-    pub async fn reset(&self, reason: &str) -> Result<(), VerbError> {
+    /// [`AdminError`]
+    pub async fn reset(&self, reason: &str) -> Result<(), AdminError> {
         self.wish("projection-reset", json!({ "reason": reason }), Wish::Reset).await
     }
 
@@ -113,16 +113,16 @@ impl Operator {
     /// its place in one commit. A rebuild that is under way already begins anew.
     ///
     /// # Errors
-    /// [`VerbError`]
-    pub async fn rebuild(&self, from: RebuildFrom, reason: &str) -> Result<(), VerbError> {
+    /// [`AdminError`]
+    pub async fn rebuild(&self, from: RebuildFrom, reason: &str) -> Result<(), AdminError> {
         self.wish("projection-rebuild-started", json!({ "reason": reason, "from": from }), Wish::Rebuild(from)).await
     }
 
     /// Gives up a rebuild. Nothing happens where there is none.
     ///
     /// # Errors
-    /// [`VerbError`]
-    pub async fn cancel_rebuild(&self, reason: &str) -> Result<(), VerbError> {
+    /// [`AdminError`]
+    pub async fn cancel_rebuild(&self, reason: &str) -> Result<(), AdminError> {
         self.wish("projection-rebuild-cancelled", json!({ "reason": reason }), Wish::CancelRebuild).await
     }
 
@@ -130,8 +130,8 @@ impl Operator {
     /// runs now. The key is free when all of them are applied; when one fails again, it and the later ones stay parked.
     ///
     /// # Errors
-    /// [`VerbError::NotParked`], or another [`VerbError`].
-    pub async fn retry(&self, key: &str) -> Result<(), VerbError> {
+    /// [`AdminError::NotParked`], or another [`AdminError`].
+    pub async fn retry(&self, key: &str) -> Result<(), AdminError> {
         self.settle(key, None).await
     }
 
@@ -139,8 +139,8 @@ impl Operator {
     /// rebuild meets it again.
     ///
     /// # Errors
-    /// [`VerbError::NotParked`], [`VerbError::NotFirst`], or another [`VerbError`].
-    pub async fn skip(&self, key: &str, position: Position, reason: &str) -> Result<(), VerbError> {
+    /// [`AdminError::NotParked`], [`AdminError::NotFirst`], or another [`AdminError`].
+    pub async fn skip(&self, key: &str, position: Position, reason: &str) -> Result<(), AdminError> {
         self.settle(key, Some((position, reason))).await
     }
 
@@ -195,11 +195,11 @@ impl Operator {
         Ok(builds.map(|build| build.generation).collect())
     }
 
-    async fn wish(&self, event_type: &str, details: Value, wish: Wish) -> Result<(), VerbError> {
+    async fn wish(&self, event_type: &str, details: Value, wish: Wish) -> Result<(), AdminError> {
         self.change(event_type, details, |control| control.wish(wish)).await
     }
 
-    async fn change(&self, event_type: &str, details: Value, change: impl Fn(&mut Control)) -> Result<(), VerbError> {
+    async fn change(&self, event_type: &str, details: Value, change: impl Fn(&mut Control)) -> Result<(), AdminError> {
         let event = self.audit_event(event_type, details)?;
         for _ in 0..ATTEMPTS {
             let commit = self.begin(event.clone(), &change).await?;
@@ -211,7 +211,7 @@ impl Operator {
     }
 
     /// Asks for the retry of a key in every generation in which it is parked, without the event at a position.
-    async fn settle(&self, key: &str, skipped: Option<(Position, &str)>) -> Result<(), VerbError> {
+    async fn settle(&self, key: &str, skipped: Option<(Position, &str)>) -> Result<(), AdminError> {
         let event = match skipped {
             None => self.audit_event("projection-key-retried", json!({ "key": key }))?,
             Some((position, reason)) => {
@@ -223,7 +223,7 @@ impl Operator {
             let mut commit = self.begin(event.clone(), |_| {}).await?;
             let (mut is_found, mut first) = (false, None);
             for generation in self.generations().await? {
-                let parked = Held::<ParkedKey>::read(&*self.store, self.keys.parked_key(generation, key)).await?;
+                let parked = StoredRow::<ParkedKey>::read(&*self.store, self.keys.parked_key(generation, key)).await?;
                 let Some(stopped) = &parked.value else { continue };
                 if let Some((position, _)) = skipped {
                     let of_key = self.keys.parked_events_of(generation, key);
@@ -243,10 +243,10 @@ impl Operator {
                 (true, _, _) => {}
                 (false, Some(first), Some((asked, _))) => {
                     let (projection, key) = (self.projection.to_string(), key.to_owned());
-                    return Err(VerbError::NotFirst { projection, key, first, asked });
+                    return Err(AdminError::NotFirst { projection, key, first, asked });
                 }
                 _ => {
-                    return Err(VerbError::NotParked { projection: self.projection.to_string(), key: key.to_owned() });
+                    return Err(AdminError::NotParked { projection: self.projection.to_string(), key: key.to_owned() });
                 }
             }
             if self.is_committed(commit).await? {
@@ -258,7 +258,7 @@ impl Operator {
 
     /// A commit that changes the control row as it is now, and records why.
     async fn begin(&self, event: NewEvent, change: impl Fn(&mut Control)) -> Result<Commit, StoreError> {
-        let held = Held::<Control>::read(&*self.store, self.keys.control()).await?;
+        let held = StoredRow::<Control>::read(&*self.store, self.keys.control()).await?;
         let mut control = held.value.clone().unwrap_or_default();
         control.verbs += 1;
         change(&mut control);
@@ -279,8 +279,8 @@ impl Operator {
         audit_event(&self.projection, event_type, details)
     }
 
-    fn busy(&self) -> VerbError {
-        VerbError::Busy { projection: self.projection.to_string() }
+    fn busy(&self) -> AdminError {
+        AdminError::Busy { projection: self.projection.to_string() }
     }
 
     pub(crate) fn audit_stream(&self) -> &StreamId {

@@ -1,4 +1,4 @@
-//! [`Delivery`] and [`ReactError`]: what a reactor is told, and what it answers.
+//! [`ReactorContext`] and [`ReactError`]: the circumstances of one call of a reactor, and its failure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,50 +8,51 @@ use crate::model::Context;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 
-/// What a reactor is told of an event beside its content.
+/// The circumstances of one call of [`Reactor::react`](super::Reactor::react): the recorded event, the delivery key, the attempt.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub struct ReactorContext {
     pub(crate) event: Arc<RecordedEvent>,
     pub(crate) key: DeliveryKey,
     pub(crate) attempt: u32,
 }
 
-impl Delivery {
-    /// What this delivery is called, each time it is made: give it to the system outside, which recognizes a repeat by it.
+impl ReactorContext {
+    /// Returns the key of this delivery. Every attempt has the same key: pass it to the external system, which recognizes a
+    /// repeat by it.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
         self.key
     }
 
-    /// The how many-th time it is delivered, from 1, as far as earlier failures are known: what a crash cut off is not counted.
+    /// Returns the number of this attempt, from 1. Attempts that a crash interrupted are not counted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Where the event stands in the log.
+    /// Returns the position of the event in the log.
     #[must_use]
     pub fn position(&self) -> Position {
         self.event.position
     }
 
-    /// The event as it is recorded: its stream, its times, its annotations.
+    /// Returns the recorded event: its stream, times and metadata.
     #[must_use]
     pub fn event(&self) -> &RecordedEvent {
         &self.event
     }
 
-    /// The context in which the reactor runs. A task that it spawns is outside of it and needs a
-    /// [`scope`](Context::scope) of its own.
+    /// Returns the [`Context`] in which the reactor runs, with the event as the cause. A task that the reactor spawns does not
+    /// inherit it and needs its own [`scope`](Context::scope).
     #[must_use]
-    pub fn context(&self) -> Context {
+    pub fn caused_by_event(&self) -> Context {
         Context::caused_by(&self.event)
     }
 }
 
-/// Why a reactor could not make its effect.
+/// A reactor failed to perform its effect.
 ///
-/// Any error converts into one that is tried again, so that `?` works in `react`.
+/// Every error converts into a `ReactError` that is retried, so that `?` works in `react`.
 #[derive(Debug)]
 pub struct ReactError {
     pub(crate) reason: Box<dyn std::error::Error + Send + Sync>,
@@ -59,12 +60,12 @@ pub struct ReactError {
 }
 
 impl ReactError {
-    /// It is tried again after a pause; after too many failures the event is parked.
+    /// Creates an error after which the event is delivered again after a pause; after too many failures it is parked.
     pub fn retry(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { reason: reason.into(), is_permanent: false }
     }
 
-    /// Trying again cannot help: the event is parked at once.
+    /// Creates an error after which the event is parked at once, because a retry cannot succeed.
     pub fn park(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { reason: reason.into(), is_permanent: true }
     }
@@ -76,7 +77,7 @@ impl fmt::Display for ReactError {
     }
 }
 
-// NOTE: no `std::error::Error`, so that every error converts into this one.
+// Does not implement `std::error::Error`, so that every error converts into it.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for ReactError {
     fn from(error: E) -> Self {
         Self::retry(error)

@@ -1,4 +1,4 @@
-//! [`Place`]: where in a store the rows of one generation of a view stand.
+//! [`GenerationTables`]: where in a store the rows of one generation of a view stand.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use crate::model::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
-use crate::projection::{Folder, Generations, Outcome, Projection, Rows, Wave, machinery_rows};
+use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows, machinery_rows};
 use crate::store::{Commit, CommitError, EventStore, RowChange, RowScan, StoreError};
 
 /// Where in a store the rows of one generation of a view stand.
@@ -16,7 +16,7 @@ use crate::store::{Commit, CommitError, EventStore, RowChange, RowScan, StoreErr
 /// It notes each table of the view in the table [`view_tables`], in the commit that first writes to it, so that
 /// [`remove_generation`] finds all of them.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct GenerationTables {
     projection: String,
     generation: Generation,
     tables: HashMap<Table, Table>,
@@ -26,7 +26,7 @@ pub struct Place {
 /// How many rows are asked for at the same time.
 const ROWS_AT_ONCE: usize = 64;
 
-impl Place {
+impl GenerationTables {
     /// The place of a generation.
     ///
     /// # Errors
@@ -127,8 +127,8 @@ impl Place {
     pub async fn fold<P: Projection>(
         &mut self,
         store: &dyn EventStore,
-        events: Folder<'_, P>,
-    ) -> Result<(Rows, Vec<Outcome>), StoreError> {
+        events: BatchApplier<'_, P>,
+    ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {
         self.fold_onto(store, events, Rows::default()).await
     }
 
@@ -136,13 +136,13 @@ impl Place {
     pub(crate) async fn fold_onto<P: Projection>(
         &mut self,
         store: &dyn EventStore,
-        mut events: Folder<'_, P>,
+        mut events: BatchApplier<'_, P>,
         mut rows: Rows,
-    ) -> Result<(Rows, Vec<Outcome>), StoreError> {
+    ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {
         loop {
             match events.run(&mut rows) {
-                Wave::Missing(missing) => self.fetch(store, missing, &mut rows).await?,
-                Wave::Done(outcomes) => return Ok((rows, outcomes)),
+                Pass::Missing(missing) => self.fetch(store, missing, &mut rows).await?,
+                Pass::Done(outcomes) => return Ok((rows, outcomes)),
             }
         }
     }
@@ -192,8 +192,8 @@ pub async fn remove_generation(
     Ok(removed)
 }
 
-/// Removes all that there is of a projection, its row in the table of generations last.
-pub(crate) async fn forget(
+/// Removes all rows of a projection; its row in the table of generations last.
+pub(crate) async fn remove_projection(
     store: &dyn EventStore,
     projection: &str,
     generations: &Generations,
