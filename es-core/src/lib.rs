@@ -151,7 +151,8 @@ pub use aggregate::repository::{
 };
 pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use aggregate::{
-    Aggregate, AggregateId, Command, CommandContext, Decide, Decision, EventContext, Evolve, KeyChange,
+    Aggregate, AggregateId, Command, CommandContext, Decide, Decision, EventContext, EventOf, Evolve, KeyChange,
+    RawEvents, Source,
 };
 pub use consumer::subscription::Subscription;
 pub use model::{

@@ -2,9 +2,10 @@
 
 pub use crate::aggregate::Decision;
 pub use crate::aggregate::repository::{AsOf, CommandId, ExecuteError, Executed, Repository};
-pub use crate::aggregate::{Aggregate, CommandContext, Decide, EventContext, Evolve};
+pub use crate::aggregate::source::{OneOf2, OneOf3};
+pub use crate::aggregate::{Aggregate, CommandContext, Decide, EventContext, EventOf, Evolve, RawEvents, Source};
 pub use crate::model::{ExpectedRevision, Position, Revision};
-pub use crate::projection::{ApplyError, OneOf, Projection, Rows};
+pub use crate::projection::{ApplyError, Projection, Rows};
 pub use crate::schema::Events;
 pub use crate::schema::{Event, Upcast};
 pub use crate::store::EventStore;

@@ -4,10 +4,10 @@
 pub(crate) mod decision;
 pub mod repository;
 pub mod snapshot;
-mod source;
+pub mod source;
 
 pub use decision::{Decision, KeyChange};
-pub use source::{OneOf, ProjectedEvent};
+pub use source::{EventOf, RawEvents, Source};
 
 use std::fmt;
 use std::hash::Hash;

@@ -1,57 +1,217 @@
-//! What a projection understands: the events of one type, or of several.
+//! [`Source`]: the aggregates whose events a projection, a reactor or a consumer group follows.
+//!
+//! ```text
+//!   type Source = Order;              --> query(): category "order" AND the wire names of OrderEvent
+//!   type Source = (Order, Product);   --> one query item for each aggregate
+//!   type Source = RawEvents;          --> every event, not decoded
+//!
+//!   record --decode()--> the category of its stream selects the aggregate --> OrderEvent | OneOf2<OrderEvent, ProductEvent> | record
+//! ```
 
-use std::collections::BTreeSet;
+use crate::aggregate::Aggregate;
+use crate::model::{EventType, RecordedEvent};
+use crate::schema::{DecodeEventError, Event, EventSchema, Events, KnownNames, RawEvent};
+use crate::store::{Query, QueryItem};
 
-use crate::model::EventType;
-use crate::schema::Events;
-use crate::schema::{DecodeEventError, Event, RawEvent};
+/// The events of one aggregate, of a tuple of two to eight aggregates, or of the whole log ([`RawEvents`]).
+///
+/// Every [`Aggregate`] is a source of its own events. Two aggregates may use the same wire name: an event belongs to the aggregate
+/// whose category its stream has.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, Serialize, Deserialize, es_core::Event)]
+/// # enum OrderEvent { #[event(name = "created")] Created }
+/// # #[derive(Clone, Debug, Serialize, Deserialize, es_core::Event)]
+/// # enum ProductEvent { #[event(name = "created")] Created }
+/// use es_core::aggregate::source::OneOf2;
+/// use es_core::prelude::*;
+///
+/// #[derive(Clone, Aggregate)]
+/// #[aggregate(category = "order", id = u64, event = OrderEvent)]
+/// struct Order;
+///
+/// #[derive(Clone, Aggregate)]
+/// #[aggregate(category = "product", id = u64, event = ProductEvent)]
+/// struct Product;
+///
+/// struct Created;
+///
+/// impl Projection for Created {
+///     type Source = (Order, Product);
+///     const NAME: &'static str = "created";
+///
+///     fn apply(
+///         &self,
+///         event: &OneOf2<OrderEvent, ProductEvent>,
+///         _: &EventContext<'_>,
+///         rows: &mut Rows,
+///     ) -> Result<(), ApplyError> {
+///         let table = es_core::Table::new("created")?;
+///         match event {
+///             OneOf2::First(OrderEvent::Created) => rows.put(&table, "last", "an order"),
+///             OneOf2::Second(ProductEvent::Created) => rows.put(&table, "last", "a product"),
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// use es_core::testing::given_events;
+/// let table = es_core::Table::new("created")?;
+/// given_events()
+///     .of::<Order>(1, [OrderEvent::Created])
+///     .of::<Product>(1, [ProductEvent::Created])
+///     .project(Created)
+///     .then(|views| assert_eq!(views.row(&table, b"last").map(AsRef::as_ref), Some(&b"a product"[..])));
+/// # Ok::<(), es_core::NameError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of events",
+    label = "not a `Source`",
+    note = "name an aggregate (`type Source = Order`), a tuple of two to eight aggregates (`type Source = (Order, Product)`), or \
+            `es_core::RawEvents` for records that are not decoded"
+)]
+pub trait Source: Send + Sync + 'static {
+    /// The event that a consumer receives: that of the aggregate, [`OneOf2`] to [`OneOf8`] for a tuple, [`RecordedEvent`] for
+    /// [`RawEvents`].
+    type Event: Send + Sync + 'static;
 
-/// Events that can be read. Every [`Event`] is; [`OneOf`] joins two.
-pub trait ProjectedEvent: Sized + Send + Sync + 'static {
-    /// The wire names that it reads, former ones included.
-    fn types() -> BTreeSet<EventType>;
+    /// Returns the query that selects the events of the source: for each aggregate its category and its wire names, former names
+    /// included.
+    fn query() -> Query;
 
-    /// Decodes an event of any version.
+    /// Decodes a recorded event of any version. The category of the stream selects the aggregate.
     ///
     /// # Errors
-    /// [`DecodeEventError`]; each variant says what to do.
-    fn read(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError>;
+    /// [`DecodeEventError::UnknownType`] if the category or the wire name belongs to no aggregate of the source, else the error of
+    /// [`Event::decode`].
+    fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError>;
 }
 
-impl<E: Event> ProjectedEvent for E {
-    fn types() -> BTreeSet<EventType> {
-        let names = E::SCHEMA.iter().flat_map(|schema| std::iter::once(&schema.name).chain(schema.aliases));
-        // NOTE: the derive lets no name through that is not one; one written by hand could only never match.
-        names.filter_map(|name| EventType::new(name).ok()).collect()
-    }
+/// The event type of a [`Source`].
+pub type EventOf<S> = <S as Source>::Event;
 
-    fn read(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> {
-        E::decode(event)
-    }
-}
-
-/// An event of one of two types, for a projection of several aggregates. It nests: `OneOf<A, OneOf<B, C>>`.
-///
-/// Where both know a wire name, the first reads it.
+/// The events that one record holds for a [`Source`]: one, or as many as its upcasters return.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OneOf<A, B> {
-    /// An event of the first type.
-    First(A),
-    /// An event of the second type.
-    Second(B),
+pub enum SourceEvents<'a, E> {
+    /// Decoded events.
+    Decoded(Events<E>),
+    /// The record itself, for [`RawEvents`].
+    Record(&'a E),
 }
 
-impl<A: ProjectedEvent, B: ProjectedEvent> ProjectedEvent for OneOf<A, B> {
-    fn types() -> BTreeSet<EventType> {
-        let mut types = A::types();
-        types.extend(B::types());
-        types
-    }
-
-    fn read(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> {
-        match A::read(event) {
-            Err(DecodeEventError::UnknownType { .. }) => Ok(B::read(event)?.into_iter().map(Self::Second).collect()),
-            read => Ok(read?.into_iter().map(Self::First).collect()),
+impl<E> SourceEvents<'_, E> {
+    /// Returns the events in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[E] {
+        match self {
+            Self::Decoded(events) => events.as_slice(),
+            Self::Record(record) => std::slice::from_ref(*record),
         }
     }
+}
+
+impl<A: Aggregate> Source for A {
+    type Event = A::Event;
+
+    fn query() -> Query {
+        Query::any_of(query_item::<A>())
+    }
+
+    fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError> {
+        if !has_category::<A>(record) {
+            return Err(unknown_type(record, A::Event::SCHEMA));
+        }
+        A::Event::decode(RawEvent::from(record)).map(SourceEvents::Decoded)
+    }
+}
+
+/// All events of the log, as they were recorded. Nothing is decoded.
+///
+/// A projection, reactor or group narrows them with its own query. A projection never receives the events of reserved streams
+/// (`es.*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawEvents;
+
+impl Source for RawEvents {
+    type Event = RecordedEvent;
+
+    fn query() -> Query {
+        Query::all()
+    }
+
+    fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError> {
+        Ok(SourceEvents::Record(record))
+    }
+}
+
+/// Returns the query item of one aggregate: its category and its wire names. `None` if its category is invalid, which the derive
+/// refuses.
+fn query_item<A: Aggregate>() -> Option<QueryItem> {
+    let names = A::Event::SCHEMA.iter().flat_map(|schema| std::iter::once(&schema.name).chain(schema.aliases));
+    let types = names.filter_map(|name| EventType::new(name).ok());
+    Some(types.fold(QueryItem::new().category(A::category().ok()?), QueryItem::event_type))
+}
+
+fn has_category<A: Aggregate>(record: &RecordedEvent) -> bool {
+    record.stream.category_str() == A::CATEGORY
+}
+
+/// Whether an event belongs to an aggregate. Both checks are needed: two aggregates may share a category or a wire name.
+fn belongs_to<A: Aggregate>(record: &RecordedEvent) -> bool {
+    has_category::<A>(record) && A::Event::SCHEMA.iter().any(|schema| schema.reads(record.event_type.as_str()))
+}
+
+fn unknown_type(record: &RecordedEvent, known: &'static [EventSchema]) -> DecodeEventError {
+    DecodeEventError::UnknownType { found: record.event_type.to_string(), known: KnownNames(known) }
+}
+
+macro_rules! tuple_sources {
+    ($($name:ident = $first:ident First $(, $aggregate:ident $variant:ident $ordinal:literal)+;)+) => {$(
+        /// An event of a tuple of aggregates. The variants are in the order of the tuple.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum $name<$first, $($aggregate),+> {
+            /// An event of the first aggregate.
+            First($first),
+            $(
+                #[doc = concat!("An event of the ", $ordinal, " aggregate.")]
+                $variant($aggregate),
+            )+
+        }
+
+        impl<$first: Aggregate, $($aggregate: Aggregate),+> Source for ($first, $($aggregate),+) {
+            type Event = $name<$first::Event, $($aggregate::Event),+>;
+
+            fn query() -> Query {
+                Query::any_of([query_item::<$first>(), $(query_item::<$aggregate>()),+].into_iter().flatten())
+            }
+
+            fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError> {
+                let raw = RawEvent::from(record);
+                if belongs_to::<$first>(record) {
+                    let events = $first::Event::decode(raw)?;
+                    return Ok(SourceEvents::Decoded(events.into_iter().map($name::First).collect()));
+                }
+                $(if belongs_to::<$aggregate>(record) {
+                    let events = $aggregate::Event::decode(raw)?;
+                    return Ok(SourceEvents::Decoded(events.into_iter().map($name::$variant).collect()));
+                })+
+                let mut known = $first::Event::SCHEMA;
+                $(if has_category::<$aggregate>(record) {
+                    known = $aggregate::Event::SCHEMA;
+                })+
+                Err(unknown_type(record, known))
+            }
+        }
+    )+};
+}
+
+tuple_sources! {
+    OneOf2 = A First, B Second "second";
+    OneOf3 = A First, B Second "second", C Third "third";
+    OneOf4 = A First, B Second "second", C Third "third", D Fourth "fourth";
+    OneOf5 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth";
+    OneOf6 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth";
+    OneOf7 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth", G Seventh "seventh";
+    OneOf8 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth", G Seventh "seventh", H Eighth "eighth";
 }

@@ -15,6 +15,7 @@ pub(crate) mod digest;
 mod event;
 mod id;
 mod name;
+pub(crate) mod panic;
 pub mod reserved;
 mod revision;
 mod tags;

@@ -18,21 +18,19 @@ use crate::store::{EventStore, StoreError};
 
 /// Up to where a partition has applied the log, with all events that its query leaves out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// The last position that counts; `None` before the first.
-    pub position: Option<Position>,
+    pub(crate) position: Option<Position>,
 }
 
 impl Checkpoint {
     /// A checkpoint at a position.
-    #[must_use]
-    pub const fn at(position: Option<Position>) -> Self {
+    pub(crate) const fn at(position: Option<Position>) -> Self {
         Self { position }
     }
 
     /// What is written, in one form only, so that it can be compared byte by byte.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         match self.position {
             Some(position) => format!("{{\"position\":{position}}}").into(),
             None => Bytes::from_static(b"{\"position\":null}"),
@@ -43,7 +41,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when it is not what was written.
-    pub fn decode(projection: &str, row: Option<&[u8]>) -> Result<Self, StoreError> {
+    pub(crate) fn decode(projection: &str, row: Option<&[u8]>) -> Result<Self, StoreError> {
         let Some(row) = row else { return Ok(Self::default()) };
         serde_json::from_slice(row).map_err(|error| {
             StoreError::damaged(format!("a checkpoint of projection {projection:?}"), error.to_string())
@@ -52,20 +50,17 @@ impl Checkpoint {
 }
 
 /// The table of all checkpoints.
-#[must_use]
-pub fn checkpoints_table() -> Table {
+pub(crate) fn checkpoints_table() -> Table {
     Table::well_known("checkpoints")
 }
 
 /// What the keys of the checkpoints of a generation begin with.
-#[must_use]
-pub fn checkpoint_prefix(projection: &str, generation: Generation) -> Bytes {
+pub(crate) fn checkpoint_prefix(projection: &str, generation: Generation) -> Bytes {
     [projection.as_bytes(), &[0], &generation.get().to_be_bytes()].concat().into()
 }
 
 /// The key of the checkpoint of a partition, which counts from 0.
-#[must_use]
-pub fn checkpoint_key(projection: &str, generation: Generation, partition: u32) -> Bytes {
+pub(crate) fn checkpoint_key(projection: &str, generation: Generation, partition: u32) -> Bytes {
     [projection.as_bytes(), &[0], &generation.get().to_be_bytes(), &partition.to_be_bytes()].concat().into()
 }
 
@@ -73,7 +68,7 @@ pub fn checkpoint_key(projection: &str, generation: Generation, partition: u32) 
 ///
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
-pub async fn checkpoint(
+pub(crate) async fn checkpoint(
     store: &dyn EventStore,
     projection: &str,
     generation: Generation,
@@ -87,7 +82,7 @@ pub async fn checkpoint(
 ///
 /// # Errors
 /// [`StoreError`] when a row cannot be read.
-pub async fn applied(store: &dyn EventStore, projection: &str, build: &Build) -> Result<Checkpoint, StoreError> {
+pub(crate) async fn applied(store: &dyn EventStore, projection: &str, build: &Build) -> Result<Checkpoint, StoreError> {
     let mut least = None;
     for partition in 0..build.partitions {
         let found = checkpoint(store, projection, build.generation, partition).await?;
@@ -97,8 +92,7 @@ pub async fn applied(store: &dyn EventStore, projection: &str, build: &Build) ->
 }
 
 /// The partition, from 0, to which a key belongs. It is the same on every machine and for ever.
-#[must_use]
-pub fn partition_of(key: &str, partitions: u32) -> u32 {
+pub(crate) fn partition_of(key: &str, partitions: u32) -> u32 {
     let digest = Fnv::of(key.as_bytes());
     // NOTE: the upper half is the better mixed one in this digest.
     let mixed = (digest ^ (digest >> 32)) % u64::from(partitions.max(1));

@@ -54,32 +54,31 @@ impl fmt::Display for Generation {
 
 /// One build of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Build {
+pub(crate) struct Build {
     /// Its number.
-    pub generation: Generation,
+    pub(crate) generation: Generation,
     /// The [`Projection::VERSION`](crate::projection::Projection::VERSION) that built it.
-    pub version: u32,
+    pub(crate) version: u32,
     /// Over how many partitions its events are spread, from 1; each has a checkpoint of its own. An inline projection has one.
-    pub partitions: u32,
+    pub(crate) partitions: u32,
 }
 
 /// What there is of a view. The row of a projection in the table [`generations_table`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generations {
+pub(crate) struct Generations {
     /// What is read; `None` before the first build was begun.
-    pub active: Option<Build>,
+    pub(crate) active: Option<Build>,
     /// What is built beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub building: Option<Build>,
+    pub(crate) building: Option<Build>,
     /// The highest number that was given to a build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Generation>,
+    pub(crate) last: Option<Generation>,
 }
 
 impl Generations {
     /// The number of the next build.
-    #[must_use]
-    pub fn next(&self) -> Generation {
+    pub(crate) fn next(&self) -> Generation {
         self.last.map_or(Generation::FIRST, Generation::next)
     }
 
@@ -87,7 +86,7 @@ impl Generations {
     ///
     /// # Errors
     /// [`StoreError`], which does not happen: these values can always be written.
-    pub fn encode(&self) -> Result<Bytes, StoreError> {
+    pub(crate) fn encode(&self) -> Result<Bytes, StoreError> {
         let json =
             serde_json::to_vec(self).map_err(|error| StoreError::io("write the generations of a view", error))?;
         Ok(json.into())
@@ -97,7 +96,7 @@ impl Generations {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when it is not what was written.
-    pub fn decode(projection: &str, row: Option<&[u8]>) -> Result<Self, StoreError> {
+    pub(crate) fn decode(projection: &str, row: Option<&[u8]>) -> Result<Self, StoreError> {
         let Some(row) = row else { return Ok(Self::default()) };
         serde_json::from_slice(row).map_err(|error| {
             StoreError::damaged(format!("the generations of projection {projection:?}"), error.to_string())
@@ -108,7 +107,7 @@ impl Generations {
     ///
     /// # Errors
     /// [`StoreError`], which does not happen: these values can always be written.
-    pub fn replace(&self, projection: &str, before: &Self, commit: Commit) -> Result<Commit, StoreError> {
+    pub(crate) fn replace(&self, projection: &str, before: &Self, commit: Commit) -> Result<Commit, StoreError> {
         let expected = if *before == Self::default() { None } else { Some(before.encode()?) };
         let key = Bytes::copy_from_slice(projection.as_bytes());
         Ok(commit.expect_row(generations_table(), key.clone(), expected).put_row(
@@ -120,8 +119,7 @@ impl Generations {
 }
 
 /// The table with one row for each projection: its [`Generations`] under its name.
-#[must_use]
-pub fn generations_table() -> Table {
+pub(crate) fn generations_table() -> Table {
     Table::well_known("projections")
 }
 
@@ -129,7 +127,7 @@ pub fn generations_table() -> Table {
 ///
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
-pub async fn generations(store: &dyn EventStore, projection: &str) -> Result<Generations, StoreError> {
+pub(crate) async fn generations(store: &dyn EventStore, projection: &str) -> Result<Generations, StoreError> {
     let row = store.row(&generations_table(), projection.as_bytes()).await?;
     Generations::decode(projection, row.as_deref())
 }
@@ -138,7 +136,7 @@ pub async fn generations(store: &dyn EventStore, projection: &str) -> Result<Gen
 ///
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
-pub async fn active(store: &dyn EventStore, projection: &str) -> Result<Option<Build>, StoreError> {
+pub(crate) async fn active(store: &dyn EventStore, projection: &str) -> Result<Option<Build>, StoreError> {
     Ok(generations(store, projection).await?.active)
 }
 
@@ -146,7 +144,7 @@ pub async fn active(store: &dyn EventStore, projection: &str) -> Result<Option<B
 ///
 /// # Errors
 /// [`NameError`]: correct the name.
-pub fn check_name(projection: &str) -> Result<(), NameError> {
+pub(crate) fn check_name(projection: &str) -> Result<(), NameError> {
     const KIND: &str = "projection name";
     let reserved = |found, at| NameError::Reserved { kind: KIND, text: projection.to_owned(), found, at };
     if projection.is_empty() {
@@ -169,7 +167,7 @@ pub const MAX_PROJECTION_NAME_BYTES: usize = 128;
 ///
 /// # Errors
 /// [`NameError`] when the name of the projection is none, or the name of the table is too long together with it.
-pub fn table(projection: &str, generation: Generation, logical: &Table) -> Result<Table, NameError> {
+pub(crate) fn table(projection: &str, generation: Generation, logical: &Table) -> Result<Table, NameError> {
     check_name(projection)?;
     Table::new(format!("view:{projection}:{generation}:{logical}"))
 }

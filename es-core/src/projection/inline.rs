@@ -21,8 +21,8 @@ use crate::model::{EventId, RecordedEvent, Timestamp};
 use crate::model::{EventType, NameError, StreamId, Table};
 use crate::projection::{
     ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, GenerationTables, Generations, Pass, Projection, Rows,
-    checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, partition_of,
-    remove_generation, view_tables,
+    checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, is_projected,
+    partition_of, remove_generation, view_tables,
 };
 use crate::store::decide::{Decision, LogView, decide};
 use crate::store::{
@@ -196,8 +196,9 @@ impl<P: Projection> Erased for Typed<P> {
         place: &mut GenerationTables,
         view: &mut dyn LogView,
     ) -> Result<Option<Vec<RowChange>>, CommitError> {
-        // NOTE: what an import brings in the place of a removed event is no event.
-        let is_wanted = |event: &&RecordedEvent| !event.is_removed() && self.query.matches_event(event);
+        // An import writes tombstones for removed events.
+        let is_wanted =
+            |event: &&RecordedEvent| !event.is_removed() && is_projected(event) && self.query.matches_event(event);
         let matching: Vec<&RecordedEvent> = events.iter().filter(is_wanted).collect();
         if matching.is_empty() {
             return Ok(None);
@@ -357,10 +358,10 @@ impl<P: Projection> Typed<P> {
             };
             checkpoints.of(partition) < Some(event.position)
         };
-        let new: Vec<&RecordedEvent> = events.iter().filter(is_new).collect();
+        let new: Vec<&RecordedEvent> = events.iter().filter(|event| is_projected(event)).filter(is_new).collect();
         let held = std::collections::BTreeSet::new();
         let folder = BatchApplier::new(&self.projection, new.iter().copied(), &held);
-        let (rows, outcomes) = place.fold(store, folder).await.map_err(|error| failed(error.into()))?;
+        let (rows, outcomes) = place.apply(store, folder).await.map_err(|error| failed(error.into()))?;
         if let Some((event, failure)) = first_failure(&new, outcomes) {
             let (position, event_type) = (event.position, event.data.event_type.clone());
             return Err(StartInlineError::Event { projection, position, event_type, source: Box::new(failure) });

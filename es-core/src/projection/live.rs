@@ -8,7 +8,7 @@ use crate::model::RecordedEvent;
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
-use crate::projection::{ApplyFailure, BatchApplier, Projection};
+use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
 use crate::store::{EventStore, LogRead, Query, QueryItem, StoreError, StreamRead};
 
 /// Which events a [`Live`] view is folded from, of those that the query of its projection lets through.
@@ -70,15 +70,12 @@ pub enum LiveError {
 ///
 /// ```
 /// # use es_core::prelude::*;
-/// # use serde::{Deserialize, Serialize};
-/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
-/// # enum Counted { #[event(name = "counted")] Counted }
 /// # struct Count;
 /// # const COUNT: es_core::projection::view::View<(), u64> = es_core::projection::view::View::new("count");
 /// # impl es_core::projection::Projection for Count {
-/// #     type Event = Counted;
+/// #     type Source = es_core::RawEvents;
 /// #     const NAME: &'static str = "count";
-/// #     fn apply(&self, _: &Counted, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+/// #     fn apply(&self, _: &es_core::RecordedEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
 /// #         rows.view(&COUNT)?.update(&(), |count| *count += 1)
 /// #     }
 /// # }
@@ -175,7 +172,7 @@ impl<P: Projection> Live<P> {
 
     fn apply(&mut self, events: &[&RecordedEvent]) -> Result<usize, LiveError> {
         let matching: Vec<&RecordedEvent> =
-            events.iter().copied().filter(|event| self.query.matches_event(event)).collect();
+            events.iter().copied().filter(|event| is_projected(event) && self.query.matches_event(event)).collect();
         let held = BTreeSet::new();
         let folder = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
         match self.views.fold(folder) {

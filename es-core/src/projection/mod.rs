@@ -17,6 +17,7 @@ mod apply;
 mod checkpoint;
 mod generation;
 pub mod inline;
+pub mod inspect;
 mod live;
 mod reset;
 mod rows;
@@ -24,21 +25,19 @@ mod tables;
 pub mod view;
 mod worker;
 
-pub use crate::aggregate::{OneOf, ProjectedEvent};
 pub use crate::model::reserved::AUDIT_STREAM_PREFIX;
-pub use apply::{ApplyFailure, ApplyOutcome, BatchApplier, MAX_PASSES, Pass, UnknownEvents, apply_events};
-pub use checkpoint::{
+pub use apply::{ApplyFailure, UnknownEvents};
+pub(crate) use apply::{ApplyOutcome, BatchApplier, Pass};
+pub(crate) use checkpoint::{
     Checkpoint, applied, checkpoint, checkpoint_key, checkpoint_prefix, checkpoints_table, partition_of,
 };
-pub use generation::{
-    Build, Generation, Generations, MAX_PROJECTION_NAME_BYTES, active, check_name, generations, generations_table,
-    table,
-};
+pub(crate) use generation::{Build, Generations, active, check_name, generations, generations_table, table};
+pub use generation::{Generation, MAX_PROJECTION_NAME_BYTES};
 pub use live::{Live, LiveError, LiveEvents};
 pub use reset::{FollowersReset, reset_followers};
 pub use rows::{ApplyError, Rows};
 pub(crate) use tables::remove_projection;
-pub use tables::{GenerationTables, remove_generation, view_tables};
+pub(crate) use tables::{GenerationTables, remove_generation, view_tables};
 pub use worker::{
     AdminError, LastError, MAX_PARTITIONS, ParkedEvent, ParkedKey, ProjectionAdmin, ProjectionHandle,
     ProjectionOptions, ProjectionState, ProjectionStatus, RebuildErrors, RebuildFrom, RebuildStatus,
@@ -46,40 +45,38 @@ pub use worker::{
 };
 pub(crate) use worker::{is_any_parked, machinery_rows};
 
-use crate::aggregate::EventContext;
+use crate::aggregate::{EventContext, EventOf, Source};
 use crate::model::RecordedEvent;
-use crate::store::{Query, QueryItem};
+use crate::store::Query;
 
-/// A read model, as one function of one event.
+/// A read model: a function of one event and of the rows that it reads.
 ///
-/// `apply` must depend on nothing but its arguments: no clock, no I/O, no randomness, nothing remembered in `self`. It may
-/// be called several times for one event, as rows that it asks for become known, before its changes count once. Effects on
-/// the world outside belong into a reactor, which no replay reaches.
+/// `apply` must depend on nothing but its arguments: no clock, no I/O, no randomness, no state in `self`. It may be called several
+/// times for one event, as the rows that it reads become available, before its changes count once. Effects outside of the view
+/// belong into a [reactor](crate::consumer::reactor), which no replay reaches.
 pub trait Projection: Send + Sync + 'static {
-    /// The events that it understands: the event type of an aggregate, or [`OneOf`] two of them.
-    type Event: ProjectedEvent;
+    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::RawEvents).
+    type Source: Source;
 
-    /// The name under which its rows and its checkpoint stand. It must not change.
+    /// The name under which its rows and its checkpoint are stored. It must not change.
     const NAME: &'static str;
 
-    /// Raise it with every change that makes old rows wrong: the view is then rebuilt beside the old one.
+    /// The version of the view. Raise it with every change that makes old rows wrong: the view is then rebuilt beside the old one.
     const VERSION: u32 = 1;
 
-    /// Which events it gets; without more said, those of the types that it understands.
+    /// Returns the query that selects its events. The default is [`Source::query`]; override it to select a part of the source, such
+    /// as the events with a tag.
     fn query(&self) -> Query {
-        let mut item = QueryItem::new();
-        item.event_types = Self::Event::types();
-        Query::from(item)
+        Self::Source::query()
     }
 
-    /// What becomes of events that [`query`](Self::query) lets through and whose type it does not know; without more said they
-    /// fail, and are not left out without a word.
+    /// Returns what happens to events that [`query`](Self::query) selects and the source does not know. By default they fail.
     fn unknown_events(&self) -> UnknownEvents {
         UnknownEvents::Fail
     }
 
-    /// What must stay in order: events of one key are applied one after the other, and when one of them fails, the later ones
-    /// of its key wait behind it. Without more said, the stream.
+    /// Returns the ordering key of an event. Events of one key are applied in order; if one fails, the later events of its key wait.
+    /// The default is the name of the stream.
     fn key(&self, event: &RecordedEvent) -> String {
         event.stream.as_str().to_owned()
     }
@@ -87,6 +84,16 @@ pub trait Projection: Send + Sync + 'static {
     /// Applies one event to the rows.
     ///
     /// # Errors
-    /// [`ApplyError`]: the event cannot be applied. Nothing of what this call changed counts.
-    fn apply(&self, event: &Self::Event, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError>;
+    /// [`ApplyError`] if the event cannot be applied. All changes of this call are discarded.
+    fn apply(
+        &self,
+        event: &EventOf<Self::Source>,
+        context: &EventContext<'_>,
+        rows: &mut Rows,
+    ) -> Result<(), ApplyError>;
+}
+
+/// Whether a projection may receive an event: not if its stream is reserved for the framework, which reports to people there.
+pub(crate) fn is_projected(event: &RecordedEvent) -> bool {
+    !event.stream.as_str().starts_with("es.")
 }

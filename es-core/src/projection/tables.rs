@@ -1,4 +1,9 @@
-//! [`GenerationTables`]: where in a store the rows of one generation of a view stand.
+//! [`GenerationTables`]: the tables of a store that hold the rows of one generation of a view.
+//!
+//! ```text
+//!   table "demand" of the view --> table "view:{projection}:{generation}:demand" of the store
+//!                             +--> its name in table "view-tables", so that a retired generation can be removed
+//! ```
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,42 +16,36 @@ use crate::projection::generation::{Generation, generations_table, table};
 use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows, machinery_rows};
 use crate::store::{Commit, CommitError, EventStore, RowChange, RowScan, StoreError};
 
-/// Where in a store the rows of one generation of a view stand.
+/// Maps the tables of a view to the tables of the store that hold them for one generation.
 ///
-/// It notes each table of the view in the table [`view_tables`], in the commit that first writes to it, so that
-/// [`remove_generation`] finds all of them.
+/// Records each table in the table [`view_tables`], in the commit that first writes to it, so that [`remove_generation`] finds
+/// all of them.
 #[derive(Debug, Clone)]
-pub struct GenerationTables {
+pub(crate) struct GenerationTables {
     projection: String,
     generation: Generation,
     tables: HashMap<Table, Table>,
     noted: BTreeSet<Table>,
 }
 
-/// How many rows are asked for at the same time.
+/// The largest number of concurrent row reads.
 const ROWS_AT_ONCE: usize = 64;
 
 impl GenerationTables {
-    /// The place of a generation.
+    /// Creates the mapping for one generation.
     ///
     /// # Errors
-    /// [`NameError`] when the name of the projection is none.
-    pub fn new(projection: &str, generation: Generation) -> Result<Self, NameError> {
+    /// [`NameError`] if the name of the projection is invalid.
+    pub(crate) fn new(projection: &str, generation: Generation) -> Result<Self, NameError> {
         super::check_name(projection)?;
         Ok(Self { projection: projection.to_owned(), generation, tables: HashMap::new(), noted: BTreeSet::new() })
     }
 
-    /// Which generation.
-    #[must_use]
-    pub const fn generation(&self) -> Generation {
-        self.generation
-    }
-
-    /// The table of the store for a table of the view.
+    /// Returns the table of the store for a table of the view.
     ///
     /// # Errors
-    /// [`StoreError`] when its name is too long together with that of the projection. Shorten it.
-    pub fn table(&mut self, logical: &Table) -> Result<Table, StoreError> {
+    /// [`StoreError`] if its name together with that of the projection is too long.
+    pub(crate) fn table(&mut self, logical: &Table) -> Result<Table, StoreError> {
         if let Some(table) = self.tables.get(logical) {
             return Ok(table.clone());
         }
@@ -56,11 +55,11 @@ impl GenerationTables {
         Ok(table)
     }
 
-    /// What is to be written for the accepted changes of rows. Call [`written`](Self::written) once it was.
+    /// Returns the row changes of the store for the accepted changes. Call [`written`](Self::written) after the commit.
     ///
     /// # Errors
-    /// [`StoreError`] as for [`table`](Self::table).
-    pub fn changes(&mut self, rows: &Rows) -> Result<Vec<RowChange>, StoreError> {
+    /// See [`table`](Self::table).
+    pub(crate) fn changes(&mut self, rows: &Rows) -> Result<Vec<RowChange>, StoreError> {
         let mut changes = Vec::new();
         let mut new = BTreeSet::new();
         for ((logical, key), value) in rows.changes() {
@@ -73,8 +72,8 @@ impl GenerationTables {
         Ok(changes)
     }
 
-    /// The changes of these rows were written.
-    pub fn written(&mut self, rows: &Rows) {
+    /// Notes that the changes of these rows were written.
+    pub(crate) fn written(&mut self, rows: &Rows) {
         for ((logical, _), _) in rows.changes() {
             if !self.noted.contains(logical) {
                 self.noted.insert(logical.clone());
@@ -82,7 +81,7 @@ impl GenerationTables {
         }
     }
 
-    /// Notes the tables of changes of which `is_noted` finds the note in the store, for who cannot know what was written.
+    /// Notes the tables that are recorded in the store already, for a caller that does not know which commits were written.
     pub(crate) fn note_by(
         &mut self,
         rows: &Rows,
@@ -97,11 +96,11 @@ impl GenerationTables {
         Ok(())
     }
 
-    /// Fetches rows from a store and makes them known: one round trip for all of them, up to 64 at a time.
+    /// Reads rows from a store into `rows`, up to 64 concurrently.
     ///
     /// # Errors
-    /// [`StoreError`] when the machinery failed.
-    pub async fn fetch(
+    /// [`StoreError`] if the infrastructure failed.
+    pub(crate) async fn fetch(
         &mut self,
         store: &dyn EventStore,
         missing: BTreeSet<(Table, Bytes)>,
@@ -111,29 +110,29 @@ impl GenerationTables {
         for (logical, key) in missing {
             wanted.push((self.table(&logical)?, logical, key));
         }
-        for some in wanted.chunks(ROWS_AT_ONCE) {
-            let found = try_join_all(some.iter().map(|(table, _, key)| store.row(table, key))).await?;
-            for ((_, logical, key), value) in some.iter().zip(found) {
+        for chunk in wanted.chunks(ROWS_AT_ONCE) {
+            let found = try_join_all(chunk.iter().map(|(table, _, key)| store.row(table, key))).await?;
+            for ((_, logical, key), value) in chunk.iter().zip(found) {
                 rows.learn(logical.clone(), key.clone(), value);
             }
         }
         Ok(())
     }
 
-    /// Applies a batch of events to rows of a store, fetching what they ask for. Writes nothing.
+    /// Applies a batch of events to rows of a store, and reads the rows that it needs. Writes nothing.
     ///
     /// # Errors
-    /// [`StoreError`] when a row could not be read.
-    pub async fn fold<P: Projection>(
+    /// [`StoreError`] if a row could not be read.
+    pub(crate) async fn apply<P: Projection>(
         &mut self,
         store: &dyn EventStore,
         events: BatchApplier<'_, P>,
     ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {
-        self.fold_onto(store, events, Rows::default()).await
+        self.apply_onto(store, events, Rows::default()).await
     }
 
-    /// The same with rows of which some are known already.
-    pub(crate) async fn fold_onto<P: Projection>(
+    /// Applies a batch of events to rows of which some are known already.
+    pub(crate) async fn apply_onto<P: Projection>(
         &mut self,
         store: &dyn EventStore,
         mut events: BatchApplier<'_, P>,
@@ -148,9 +147,8 @@ impl GenerationTables {
     }
 }
 
-/// The table that names the tables of all views.
-#[must_use]
-pub fn view_tables() -> Table {
+/// Returns the table that lists the tables of all views.
+pub(crate) fn view_tables() -> Table {
     Table::well_known("view-tables")
 }
 
@@ -158,12 +156,12 @@ fn note_key(projection: &str, generation: Generation, logical: &Table) -> Bytes 
     [&*checkpoint_prefix(projection, generation), logical.as_str().as_bytes()].concat().into()
 }
 
-/// Removes the rows and checkpoints of a generation, in commits of at most `at_once` rows, and returns how many rows of the view
-/// there were. It can be called again when it was interrupted. Nobody may read or build the generation any more.
+/// Removes the rows and checkpoints of a generation in commits of at most `at_once` rows, and returns the number of removed rows.
+/// An interrupted call can be repeated. The generation must be neither active nor being built.
 ///
 /// # Errors
-/// [`CommitError::Store`] when the machinery failed: call it again.
-pub async fn remove_generation(
+/// [`CommitError::Store`] if the infrastructure failed; call it again.
+pub(crate) async fn remove_generation(
     store: &dyn EventStore,
     projection: &str,
     generation: Generation,
@@ -184,7 +182,7 @@ pub async fn remove_generation(
                     .map_err(|error| StoreError::damaged("the names of the tables of a view", error.to_string()))?;
                 removed += remove_rows(store, &physical, Bytes::new(), at_once).await?;
             }
-            // ORDER: when its rows are gone, so that they are found again after an interruption.
+            // ORDER: after its rows, so that they are found again after an interruption.
             store.commit(Commit::new().delete_row(view_tables(), note.key)).await?;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::aggregate::Aggregate;
 use crate::model::StreamId;
 use crate::model::{CommitPart, EventData, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
@@ -9,82 +10,75 @@ use crate::projection::view::MemoryViews;
 use crate::projection::{ApplyFailure, BatchApplier, Projection};
 use crate::schema::Event;
 
-/// Begins the test of a projection: given what happened, projected by this, then the views are so. No store and no runtime is
-/// involved.
+/// Begins a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs neither a store
+/// nor a runtime.
 ///
-/// Events of other types and of other streams follow with [`and`](GivenEvents::and) and [`and_in`](GivenEvents::and_in). Each is
-/// written and read as in a log. For an example see [`view`](crate::projection::view).
-///
-/// # Panics
-/// When an event cannot be written.
-#[track_caller]
-pub fn given_events<E: Event>(events: impl IntoIterator<Item = E>) -> GivenEvents {
-    GivenEvents {
-        records: Vec::new(),
-        stream: "given".to_owned(),
-        now: Timestamp::UNIX_EPOCH,
-        metadata: Metadata::new(),
-    }
-    .and(events)
+/// Each event is encoded and decoded as in a log. For an example see [`view`](crate::projection::view).
+#[must_use]
+pub fn given_events() -> GivenEvents {
+    GivenEvents { records: Vec::new(), now: Timestamp::UNIX_EPOCH, metadata: Metadata::new() }
 }
 
-/// A log for the test of a projection.
+/// The log of a test of a projection.
 #[derive(Debug, Clone)]
 pub struct GivenEvents {
     records: Vec<RecordedEvent>,
-    stream: String,
     now: Timestamp,
     metadata: Metadata,
 }
 
 impl GivenEvents {
-    /// The time of the events that follow. Before it is set it is the beginning of 1970.
+    /// Sets the time of the events that follow. The initial time is the start of 1970.
     #[must_use]
     pub fn at(mut self, now: Timestamp) -> Self {
         self.now = to_stored_precision(now);
         self
     }
 
-    /// The annotations of the events that follow.
+    /// Sets the metadata of the events that follow.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// More events, of the same type or another one, in another stream, in which those that follow stand, too.
+    /// Appends events of the aggregate with this id.
     ///
     /// # Panics
-    /// When the name is none, or an event cannot be written.
+    /// If the id is no valid part of a stream name, or an event cannot be encoded.
     #[must_use]
     #[track_caller]
-    pub fn and_in<E: Event>(mut self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
-        stream.clone_into(&mut self.stream);
-        self.and(events)
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an id is often a literal: the test reads better without a reference"
+    )]
+    pub fn of<A: Aggregate>(self, id: A::Id, events: impl IntoIterator<Item = A::Event>) -> Self {
+        let stream = A::stream(&id).unwrap_or_else(|error| panic!("the id has no stream: {error}"));
+        self.in_stream(stream.as_str(), events)
     }
 
-    /// More events, of the same type or another one.
+    /// Appends events of any type to the stream with this name, for projections of [`RawEvents`](crate::RawEvents).
     ///
     /// # Panics
-    /// When an event cannot be written.
+    /// If the name is invalid, or an event cannot be encoded.
     #[must_use]
     #[track_caller]
-    pub fn and<E: Event>(mut self, events: impl IntoIterator<Item = E>) -> Self {
+    pub fn in_stream<E: Event>(mut self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
+        let stream = StreamId::new(stream).unwrap_or_else(|error| panic!("the name of the stream: {error}"));
         for event in events {
-            let record = self.record(&event);
+            let record = self.record(&stream, &event);
             self.records.push(record);
         }
         self
     }
 
     #[track_caller]
-    fn record<E: Event>(&self, event: &E) -> RecordedEvent {
+    fn record<E: Event>(&self, stream: &StreamId, event: &E) -> RecordedEvent {
         let encoded = event.encode().unwrap_or_else(|error| panic!("the event cannot be written: {error}"));
-        let stream = StreamId::new(&self.stream).expect("the stream of a test must be the name of one");
-        let last = self.records.iter().rev().find(|record| record.stream == stream).map(|record| record.revision);
+        let last = self.records.iter().rev().find(|record| record.stream == *stream).map(|record| record.revision);
         RecordedEvent {
             position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
-            stream,
+            stream: stream.clone(),
             revision: Revision::following(last),
             recorded_at: self.now,
             occurred_at: self.now,

@@ -22,6 +22,9 @@
 //! # use es_core::store::memory::MemoryStore;
 //! # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
 //! # enum OrderEvent { #[event(name = "order-placed")] Placed { to: String } }
+//! # #[derive(Clone, es_core::Aggregate)]
+//! # #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! # struct Order;
 //! # #[derive(Debug)] struct MailServer;
 //! # impl MailServer {
 //! #     async fn send(&self, _: es_core::consumer::reactor::DeliveryKey, _: &str) -> Result<(), std::io::Error> { Ok(()) }
@@ -34,7 +37,7 @@
 //!
 //! #[async_trait::async_trait]
 //! impl Reactor for Confirmations {
-//!     type Event = OrderEvent;
+//!     type Source = Order;
 //!     const NAME: &'static str = "confirmations";
 //!
 //!     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
@@ -66,39 +69,37 @@ pub use context::{ReactError, ReactorContext};
 pub use runner::ReactorRunner;
 pub use running::RunningReactor;
 
-use crate::aggregate::ProjectedEvent;
+use crate::aggregate::{EventOf, Source};
 use crate::model::RecordedEvent;
-use crate::store::{Query, QueryItem};
+use crate::store::Query;
 
-/// What is to happen outside of the log when something has happened in it.
+/// An effect outside of the log that follows an event.
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
-    /// The events that it understands: the event type of an aggregate, or [`OneOf`](crate::projection::OneOf) two of them.
-    type Event: ProjectedEvent;
+    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::RawEvents).
+    type Source: Source;
 
-    /// The name under which it is known to the store, and from which its delivery keys follow. It must not change: under
-    /// another name it is another reactor, which knows of no effect that this one had.
+    /// The name under which the store keeps its progress, and from which its delivery keys are derived. It must not change: a
+    /// reactor with another name starts without knowledge of earlier effects.
     const NAME: &'static str;
 
-    /// Which events it gets; without more said, those of the types that it understands.
+    /// Returns the query that selects its events. The default is [`Source::query`]; override it to select a part of the source.
     fn query(&self) -> Query {
-        let mut item = QueryItem::new();
-        item.event_types = Self::Event::types();
-        Query::from(item)
+        Self::Source::query()
     }
 
-    /// What must stay in order: an event of a key is delivered when the one before it is finished. Without more said, the
-    /// stream. The same event must always have the same key.
+    /// Returns the ordering key of an event: an event is delivered once the earlier events of its key are finished. The default is
+    /// the name of the stream. Must return the same key for the same event.
     fn key(&self, event: &RecordedEvent) -> String {
         event.stream.as_str().to_owned()
     }
 
-    /// Makes the effect. It may be called again for the same event, with the same [`ReactorContext::key`], when an earlier call
-    /// failed, took too long, or was cut off by a crash, whatever it had done by then.
+    /// Performs the effect. May be called again for the same event, with the same [`ReactorContext::key`], if an earlier call
+    /// failed, timed out, or was interrupted by a crash.
     ///
-    /// It runs in the [context](crate::Context) of the event: commands that it executes name the event as their cause.
+    /// Runs in the [context](crate::Context) of the event: commands that it executes name the event as their cause.
     ///
     /// # Errors
-    /// [`ReactError`]: the effect was not made, as far as is known. Any error converts into one that is tried again.
-    async fn react(&self, event: &Self::Event, context: &ReactorContext) -> Result<(), ReactError>;
+    /// [`ReactError`] if the effect failed. Every error converts into one that is retried.
+    async fn react(&self, event: &EventOf<Self::Source>, context: &ReactorContext) -> Result<(), ReactError>;
 }

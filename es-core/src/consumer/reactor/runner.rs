@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use crate::aggregate::ProjectedEvent;
 use crate::aggregate::repository::RetryPolicy;
+use crate::aggregate::{EventOf, Source};
 use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, OpenGroupError, Settlement, StartAt};
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
 use crate::model::Clock;
-use crate::schema::RawEvent;
+use crate::model::panic::panic_message;
 use crate::store::EventStore;
 
 /// A reactor and how it is to run. [`start`](Self::start) sets it going.
@@ -143,30 +145,25 @@ impl<R: Reactor> Worker<R> {
 
     async fn deliver(&self, delivery: &group::Delivery) -> Result<(), ReactError> {
         let record = delivery.shared_event();
-        // NOTE: only other code can read it, so trying again with this code is in vain.
-        let events = R::Event::read(RawEvent::from(&*record)).map_err(ReactError::park)?;
-        for (index, event) in (0..).zip(events) {
+        // Only other code can decode the event, so a retry by this process is useless.
+        let events = R::Source::decode(&record).map_err(ReactError::park)?;
+        for (index, event) in (0..).zip(events.as_slice()) {
             let key = DeliveryKey::of(R::NAME, record.data.id, index);
             self.react(event, ReactorContext { event: Arc::clone(&record), key, attempt: delivery.attempt() }).await?;
         }
         Ok(())
     }
 
-    /// Calls the reactor in a task of its own, so that neither a panic nor an endless wait takes the worker with it.
-    async fn react(&self, event: R::Event, context: ReactorContext) -> Result<(), ReactError> {
-        let reactor = Arc::clone(&self.reactor);
-        let scope = context.caused_by_event();
-        let mut task = JoinSet::new();
-        task.spawn(scope.scope(async move { reactor.react(&event, &context).await }));
-        match tokio::time::timeout(self.timeout, task.join_next()).await {
-            Ok(Some(Ok(answer))) => answer,
-            Ok(Some(Err(panic))) => Err(ReactError::retry(format!("the reactor panicked: {panic}"))),
-            Ok(None) => Err(ReactError::retry("the reactor was dropped")),
-            Err(_) => {
-                // ORDER: gone before anything else of its key is delivered.
-                task.shutdown().await;
-                Err(ReactError::retry(format!("expected an answer within {:?}, found none", self.timeout)))
-            }
+    /// Calls the reactor. A panic and a timeout are failures of the delivery and do not end the worker.
+    async fn react(&self, event: &EventOf<R::Source>, context: ReactorContext) -> Result<(), ReactError> {
+        let call = context.caused_by_event().scope(self.reactor.react(event, &context));
+        // A panic may leave the state of the reactor inconsistent only as far as its own code allows.
+        let guarded = AssertUnwindSafe(call).catch_unwind();
+        // ORDER: the call is dropped before another event of its key is delivered.
+        match tokio::time::timeout(self.timeout, guarded).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => Err(ReactError::retry(format!("the reactor panicked: {}", panic_message(&*panic)))),
+            Err(_) => Err(ReactError::retry(format!("the reactor did not answer within {:?}", self.timeout))),
         }
     }
 }

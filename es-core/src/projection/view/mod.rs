@@ -15,6 +15,9 @@
 //! # enum ShopEvent {
 //! #     #[event(name = "sold")] Sold { product: String, pieces: u64 },
 //! # }
+//! # #[derive(Clone, es_core::Aggregate)]
+//! # #[aggregate(category = "shop", id = u64, event = ShopEvent)]
+//! # struct Shop;
 //! use es_core::prelude::*;
 //! use es_core::projection::view::{Order, View, Views};
 //!
@@ -29,7 +32,7 @@
 //! struct DemandOfProducts;
 //!
 //! impl Projection for DemandOfProducts {
-//!     type Event = ShopEvent;
+//!     type Source = Shop;
 //!     const NAME: &'static str = "demand-of-products";
 //!
 //!     fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
@@ -41,7 +44,8 @@
 //! // A test of the projection is a sentence. See `testing`.
 //! use es_core::testing::given_events;
 //! let sold = |product: &str, pieces| ShopEvent::Sold { product: product.into(), pieces };
-//! given_events([sold("Chai", 3), sold("Tofu", 5), sold("Chai", 4)])
+//! given_events()
+//!     .of::<Shop>(1, [sold("Chai", 3), sold("Tofu", 5), sold("Chai", 4)])
 //!     .project(DemandOfProducts)
 //!     .then(|views| {
 //!         assert_eq!(views.view(&DEMAND).get(&"Chai".into()), Some(Demand { pieces: 7 }));

@@ -12,7 +12,7 @@ use crate::model::Table;
 use crate::projection::view::scan::DecodedRows;
 use crate::projection::view::{Continuation, View, ViewError, ViewKey, ViewScan, descriptions};
 use crate::projection::{Build, Generation, Projection, active, applied, table};
-use crate::store::{EventStore, StoreError};
+use crate::store::{EventStore, Row, RowScan, StoreError};
 
 /// The views of a projection in a store, to be read by anybody, whether the projection runs in the background or inline.
 ///
@@ -63,11 +63,49 @@ impl Views {
         ViewReader { views: self, view, of: PhantomData }
     }
 
-    /// The build that is read at this moment; `None` before the first was begun.
+    /// Returns the generation that is read at this moment; `None` before the first build started.
     ///
     /// # Errors
-    /// [`StoreError`] when the machinery failed.
-    pub async fn build(&self) -> Result<Option<Build>, StoreError> {
+    /// [`StoreError`] if the infrastructure failed.
+    pub async fn generation(&self) -> Result<Option<Generation>, StoreError> {
+        Ok(self.build().await?.map(|build| build.generation))
+    }
+
+    /// Returns the value of a row that the projection wrote with [`Rows::put`](crate::projection::Rows::put).
+    ///
+    /// # Errors
+    /// [`StoreError`] if the infrastructure failed, or the name of the table is too long.
+    pub async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let mut build = self.first_try().await?;
+        while let Some(tried) = build {
+            let found = self.inner.store.row(&self.physical(tried.generation, table)?, key).await;
+            match self.next_try(&tried).await? {
+                Try::Counts => return found,
+                Try::Again(now) => build = now,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns rows that the projection wrote with [`Rows::put`](crate::projection::Rows::put), in the order of their keys. The table
+    /// of the scan is that of the view.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the infrastructure failed, or the name of the table is too long.
+    pub async fn rows(&self, scan: &RowScan) -> Result<Vec<Row>, StoreError> {
+        let mut build = self.first_try().await?;
+        while let Some(tried) = build {
+            let table = self.physical(tried.generation, &scan.table)?;
+            let found = self.inner.store.rows(RowScan { table, ..scan.clone() }).await;
+            match self.next_try(&tried).await? {
+                Try::Counts => return found,
+                Try::Again(now) => build = now,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn build(&self) -> Result<Option<Build>, StoreError> {
         let build = active(&*self.inner.store, self.inner.projection).await?;
         self.known().build = build;
         Ok(build)

@@ -1,11 +1,11 @@
-//! [`ProjectionAdmin`]: the verbs for a projection. They are rows and events, so that they outlive whoever gave them, and work from any
-//! process that has the store, whether a worker runs or not.
+//! [`ProjectionAdmin`]: administration of a projection. Each request is a row and an audit event, so it outlives the process that
+//! made it and works from any process that has the store open, whether or not a worker runs.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::control::{Control, RebuildFrom, Wish};
+use super::control::{Control, RebuildFrom, Request};
 use super::parked::{ParkedEvent, ParkedKey};
 use super::rows::{RowKeys, StoredRow, decode, encode, page, table};
 use crate::model::NewEvent;
@@ -15,23 +15,23 @@ use crate::model::{ExpectedRevision, Position};
 use crate::projection::generation::{Generation, check_name, generations};
 use crate::store::{Commit, CommitError, EventStore, StoreError};
 
-/// How often a verb is tried anew when another verb or a worker was faster.
+/// How often a request is repeated after a conflict with another request or a worker.
 const ATTEMPTS: usize = 64;
 
-/// Why a verb did nothing, unless it says otherwise.
+/// A request to a projection failed. Unless the variant says otherwise, it has no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// No event of this key is parked. Look at the list anew.
-    #[error("projection {projection:?}: no event of key {key:?} is parked; list what is")]
+    /// No event of this key is parked. List the parked keys again.
+    #[error("projection {projection:?} has no parked event of key {key:?}; list the parked keys")]
     NotParked {
         /// The projection.
         projection: String,
         /// The key.
         key: String,
     },
-    /// The event is not the first that is parked of its key. Skip the first, or look at the list anew.
+    /// The event is not the first parked event of its key. Skip the first one, or list the parked events again.
     #[error(
-        "projection {projection:?}: expected the event that stopped key {key:?}, at position {first}, found position {asked}"
+        "projection {projection:?}: expected position {first} of the event that stopped key {key:?}, found position {asked}"
     )]
     NotFirst {
         /// The projection.
@@ -40,24 +40,25 @@ pub enum AdminError {
         key: String,
         /// The position of the first parked event of the key.
         first: Position,
-        /// What was asked for.
+        /// The position that the caller named.
         asked: Position,
     },
-    /// Others were faster each time. Try again.
-    #[error("projection {projection:?}: others changed it at the same time, {ATTEMPTS} times; try again")]
+    /// The request conflicted with other requests or workers on each attempt. Try again.
+    #[error("projection {projection:?}: {ATTEMPTS} attempts conflicted with other changes; try again")]
     Busy {
         /// The projection.
         projection: String,
     },
-    /// The store failed. Whether the verb counts is not known: look at the status, and give it again.
+    /// The store failed. Whether the request was written is unknown: check the status, then repeat it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The verbs for one projection.
+/// Administers one projection: pause, reset, rebuild, and the dead-letter list.
 ///
-/// Each is durable when it returns, holds from then on (what a worker had on its way is refused), and is recorded with its reason
-/// as an event of the stream [`AUDIT_STREAM_PREFIX`]`{projection}`. That stream is for people: nothing is ever read back from it.
+/// Each request is durable when its method returns and takes effect from then on: the store refuses the commits that workers were
+/// preparing. Each request is recorded with its reason as an event of the stream [`AUDIT_STREAM_PREFIX`]`{projection}`. That stream
+/// is for people; the framework never reads it.
 #[derive(Debug, Clone)]
 pub struct ProjectionAdmin {
     store: Arc<dyn EventStore>,
@@ -67,88 +68,89 @@ pub struct ProjectionAdmin {
 }
 
 impl ProjectionAdmin {
-    /// The verbs for the projection of this name.
+    /// Creates the administration of the projection with this name.
     ///
     /// # Errors
-    /// [`NameError`] when no projection can have this name.
+    /// [`NameError`] if the name is not a valid projection name.
     pub fn new(store: Arc<dyn EventStore>, projection: &str) -> Result<Self, NameError> {
         check_name(projection)?;
         let audit = StreamId::new(format!("{AUDIT_STREAM_PREFIX}{projection}"))?;
         Ok(Self { store, projection: projection.into(), keys: RowKeys::new(projection), audit })
     }
 
-    /// The name of the projection.
+    /// Returns the name of the projection.
     #[must_use]
     pub fn projection(&self) -> &str {
         &self.projection
     }
 
-    /// Lets the projection stand still, until [`resume`](Self::resume), also through restarts. The view is read as before. When
-    /// this returns, nothing more is applied.
+    /// Pauses the projection until [`resume`](Self::resume), across restarts. The view stays readable. No event is applied after this
+    /// method returns.
     ///
     /// # Errors
-    /// [`AdminError`]
+    /// [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn pause(&self, reason: &str) -> Result<(), AdminError> {
         self.change("projection-paused", json!({ "reason": reason }), |control| control.is_paused = true).await
     }
 
-    /// Lets a paused projection go on.
+    /// Resumes a paused projection.
     ///
     /// # Errors
-    /// [`AdminError`]
+    /// [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn resume(&self, reason: &str) -> Result<(), AdminError> {
         self.change("projection-resumed", json!({ "reason": reason }), |control| control.is_paused = false).await
     }
 
-    /// Has the view emptied and built anew, with the view open to readers meanwhile, as far as it is. The dead-letter list is
-    /// emptied as well. To keep the old view until the new one is there, [`rebuild`](Self::rebuild).
+    /// Empties the view and its dead-letter list, then rebuilds the view. Readers see the partial view meanwhile. To keep the old view
+    /// until the new one is complete, use [`rebuild`](Self::rebuild).
     ///
     /// # Errors
-    /// [`AdminError`]
+    /// [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn reset(&self, reason: &str) -> Result<(), AdminError> {
-        self.wish("projection-reset", json!({ "reason": reason }), Wish::Reset).await
+        self.request("projection-reset", json!({ "reason": reason }), Request::Reset).await
     }
 
-    /// Has the view built anew beside the one that is read, which goes on until the new one has caught up with it and takes
-    /// its place in one commit. A rebuild that is under way already begins anew.
+    /// Builds a new generation of the view beside the active one and swaps them in one commit once the new one has caught up. A rebuild
+    /// in progress starts again.
     ///
     /// # Errors
-    /// [`AdminError`]
+    /// [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn rebuild(&self, from: RebuildFrom, reason: &str) -> Result<(), AdminError> {
-        self.wish("projection-rebuild-started", json!({ "reason": reason, "from": from }), Wish::Rebuild(from)).await
+        self.request("projection-rebuild-started", json!({ "reason": reason, "from": from }), Request::Rebuild(from))
+            .await
     }
 
-    /// Gives up a rebuild. Nothing happens where there is none.
+    /// Cancels the rebuild in progress; has no effect if there is none.
     ///
     /// # Errors
-    /// [`AdminError`]
+    /// [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn cancel_rebuild(&self, reason: &str) -> Result<(), AdminError> {
-        self.wish("projection-rebuild-cancelled", json!({ "reason": reason }), Wish::CancelRebuild).await
+        self.request("projection-rebuild-cancelled", json!({ "reason": reason }), Request::CancelRebuild).await
     }
 
-    /// Has the parked events of a key tried again, in order, read anew from the log and through the upcasters of the code that
-    /// runs now. The key is free when all of them are applied; when one fails again, it and the later ones stay parked.
+    /// Requests a retry of the parked events of a key, in order. The worker reads them from the log and decodes them with its current
+    /// upcasters. The key is released once all of them are applied; if one fails again, it and the later ones stay parked.
     ///
     /// # Errors
-    /// [`AdminError::NotParked`], or another [`AdminError`].
+    /// [`AdminError::NotParked`], [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn retry(&self, key: &str) -> Result<(), AdminError> {
         self.settle(key, None).await
     }
 
-    /// Skips the event that stopped a key, for good, and has the later ones tried. The view is then one without that event; a
-    /// rebuild meets it again.
+    /// Skips the event that stopped a key and requests a retry of the later ones. The view then lacks that event; a rebuild applies it
+    /// again.
     ///
     /// # Errors
-    /// [`AdminError::NotParked`], [`AdminError::NotFirst`], or another [`AdminError`].
+    /// [`AdminError::NotParked`], [`AdminError::NotFirst`], [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn skip(&self, key: &str, position: Position, reason: &str) -> Result<(), AdminError> {
         self.settle(key, Some((position, reason))).await
     }
 
-    /// The keys that stand still, at most `limit`, in an order of their own; `after` is the last one of the page before. Those
-    /// of the view that is read, then those of one that is being built.
+    /// Returns at most `limit` parked keys, those of the active generation first, then those of the one that is being built. `after` is
+    /// the last key of the previous page.
     ///
     /// # Errors
-    /// [`StoreError`] when they cannot be read.
+    /// [`StoreError`] if the rows cannot be read.
     pub async fn parked(&self, after: Option<&ParkedKey>, limit: usize) -> Result<Vec<ParkedKey>, StoreError> {
         let mut found = Vec::new();
         for generation in self.generations().await? {
@@ -166,11 +168,11 @@ impl ProjectionAdmin {
         Ok(found)
     }
 
-    /// The parked events of a key, in order, at most `limit`, behind the position `after`. Those of the view that is read; where
-    /// it has none, those of one that is being built.
+    /// Returns at most `limit` parked events of a key after the position `after`, in order. If the active generation has none, returns
+    /// those of the generation that is being built.
     ///
     /// # Errors
-    /// [`StoreError`] when they cannot be read.
+    /// [`StoreError`] if the rows cannot be read.
     pub async fn parked_events(
         &self,
         key: &str,
@@ -188,15 +190,15 @@ impl ProjectionAdmin {
         Ok(Vec::new())
     }
 
-    /// What is read, then what is built.
+    /// Returns the active generation, then the one that is being built.
     async fn generations(&self) -> Result<Vec<Generation>, StoreError> {
         let generations = generations(&*self.store, &self.projection).await?;
         let builds = generations.active.into_iter().chain(generations.building);
         Ok(builds.map(|build| build.generation).collect())
     }
 
-    async fn wish(&self, event_type: &str, details: Value, wish: Wish) -> Result<(), AdminError> {
-        self.change(event_type, details, |control| control.wish(wish)).await
+    async fn request(&self, event_type: &str, details: Value, request: Request) -> Result<(), AdminError> {
+        self.change(event_type, details, |control| control.request(request)).await
     }
 
     async fn change(&self, event_type: &str, details: Value, change: impl Fn(&mut Control)) -> Result<(), AdminError> {
@@ -210,7 +212,7 @@ impl ProjectionAdmin {
         Err(self.busy())
     }
 
-    /// Asks for the retry of a key in every generation in which it is parked, without the event at a position.
+    /// Requests the retry of a key in every generation in which it is parked, without the event at a position.
     async fn settle(&self, key: &str, skipped: Option<(Position, &str)>) -> Result<(), AdminError> {
         let event = match skipped {
             None => self.audit_event("projection-key-retried", json!({ "key": key }))?,
@@ -256,17 +258,17 @@ impl ProjectionAdmin {
         Err(self.busy())
     }
 
-    /// A commit that changes the control row as it is now, and records why.
+    /// Returns a commit that changes the control row and records the reason.
     async fn begin(&self, event: NewEvent, change: impl Fn(&mut Control)) -> Result<Commit, StoreError> {
         let held = StoredRow::<Control>::read(&*self.store, self.keys.control()).await?;
         let mut control = held.value.clone().unwrap_or_default();
-        control.verbs += 1;
+        control.sequence += 1;
         change(&mut control);
         let commit = Commit::to(&self.audit, ExpectedRevision::Any, [event]);
         Ok(held.expect(commit).put_row(table(), held.key.clone(), encode(&control)?))
     }
 
-    /// `false` where somebody else was faster.
+    /// Returns `false` after a conflict.
     async fn is_committed(&self, commit: Commit) -> Result<bool, StoreError> {
         match self.store.commit(commit).await {
             Ok(_) => Ok(true),
@@ -288,11 +290,11 @@ impl ProjectionAdmin {
     }
 }
 
-/// An event of the audit stream.
+/// Returns an event of the audit stream.
 pub(crate) fn audit_event(projection: &str, event_type: &str, mut details: Value) -> Result<NewEvent, StoreError> {
     if let Value::Object(fields) = &mut details {
         fields.insert("projection".to_owned(), projection.into());
     }
-    let name = EventType::new(event_type).map_err(|error| StoreError::io("record a verb", error))?;
+    let name = EventType::new(event_type).map_err(|error| StoreError::io("record a request to a projection", error))?;
     Ok(NewEvent::json(name, details.to_string()))
 }

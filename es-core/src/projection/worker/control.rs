@@ -1,58 +1,59 @@
-//! What an operator has asked for: [`Control`], a row that every commit of a worker demands to be as it was read.
+//! [`Control`]: the requests of an operator, in a row that every commit of a worker expects to be unchanged.
 //!
-//! A verb changes this row together with what else it changes. A worker that has a commit on its way is then refused, looks, and
-//! does as it was told; behind the answer to a verb nothing happens that it has forbidden.
+//! A method of [`ProjectionAdmin`](super::ProjectionAdmin) changes this row and the rows that it affects in one commit. The store
+//! then refuses the commit that a worker is preparing; the worker reads the row again and acts on it. Therefore no worker acts
+//! against a request once the method has returned.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Position;
 use crate::model::Timestamp;
 
-/// Where a rebuild begins.
+/// The first event that a rebuild applies.
 ///
-/// Anything but [`Start`](Self::Start) gives a view of the later events only. That is right for a view whose rows do not
-/// depend on what came before, such as a list of the last month's orders, and wrong for a sum.
+/// Every variant except [`Start`](Self::Start) gives a view of the later events only. This suits a view whose rows do not depend
+/// on earlier events, such as a list of the last month's orders. It does not suit a sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RebuildFrom {
-    /// The first event.
+    /// The first event of the log.
     #[default]
     Start,
-    /// This position, with the event there.
+    /// The event at this position.
     Position(Position),
-    /// The first event that was recorded then or later.
+    /// The first event that was recorded at this time or later.
     Time(Timestamp),
 }
 
-/// What an operator has asked for.
+/// The requests of an operator for one projection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Control {
-    /// How many verbs there were: no two have the same row.
-    pub(crate) verbs: u64,
+    /// The number of requests so far, which makes every version of the row unique.
+    pub(crate) sequence: u64,
     #[serde(default)]
     pub(crate) is_paused: bool,
-    /// What the worker has still to do, in order.
+    /// The requests that the worker has not served yet, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) wishes: Vec<Wish>,
+    pub(crate) requests: Vec<Request>,
 }
 
 impl Control {
-    /// Adds a wish, which takes the place of those that it makes idle.
-    pub(crate) fn wish(&mut self, wish: Wish) {
-        self.wishes.retain(|earlier| *earlier == Wish::Reset && wish != Wish::Reset);
-        self.wishes.push(wish);
+    /// Adds a request and drops the earlier ones that it makes obsolete.
+    pub(crate) fn request(&mut self, request: Request) {
+        self.requests.retain(|earlier| *earlier == Request::Reset && request != Request::Reset);
+        self.requests.push(request);
     }
 }
 
-/// What an operator wants done once.
+/// A request that a worker serves once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Wish {
-    /// Empty the view, and begin anew.
+pub(crate) enum Request {
+    /// Empty the view and rebuild it.
     Reset,
-    /// Build the view anew, beside the one that is read.
+    /// Build a new generation of the view beside the active one.
     Rebuild(RebuildFrom),
-    /// Give up what is being built.
+    /// Drop the generation that is being built.
     CancelRebuild,
 }
 
@@ -61,15 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reset_is_not_forgotten_over_what_is_asked_for_later() {
+    fn a_later_request_does_not_drop_a_reset() {
         let mut control = Control::default();
-        for wish in
-            [Wish::Rebuild(RebuildFrom::Start), Wish::Reset, Wish::Rebuild(RebuildFrom::Start), Wish::CancelRebuild]
-        {
-            control.wish(wish);
+        for request in [
+            Request::Rebuild(RebuildFrom::Start),
+            Request::Reset,
+            Request::Rebuild(RebuildFrom::Start),
+            Request::CancelRebuild,
+        ] {
+            control.request(request);
         }
-        assert_eq!(control.wishes, [Wish::Reset, Wish::CancelRebuild]);
-        control.wish(Wish::Reset);
-        assert_eq!(control.wishes, [Wish::Reset]);
+        assert_eq!(control.requests, [Request::Reset, Request::CancelRebuild]);
+        control.request(Request::Reset);
+        assert_eq!(control.requests, [Request::Reset]);
     }
 }

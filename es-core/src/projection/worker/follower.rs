@@ -26,8 +26,8 @@ use crate::model::Clock;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{
-    BatchApplier, Checkpoint, Generation, GenerationTables, ProjectedEvent, Projection, Rows, checkpoint_key,
-    checkpoints_table, partition_of,
+    BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
+    is_projected, partition_of,
 };
 use crate::store::{Batch, Commit, CommitError, Conflict, EventStore, FailedCheck, LogRead, RowChange, StoreError};
 
@@ -203,7 +203,7 @@ impl<P: Projection> Follower<P> {
         let mine: Vec<(String, RecordedEvent)> = batch
             .events
             .into_iter()
-            .filter(|event| !is_of_the_machinery::<P>(event))
+            .filter(is_projected)
             .map(|event| (key_of(&*self.pipeline.projection, &event), event))
             .filter(|(key, _)| partition_of(key, self.pipeline.progress.build.partitions) == self.partition)
             .collect();
@@ -372,7 +372,7 @@ impl<P: Projection> Follower<P> {
         loop {
             let folder = BatchApplier::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
             let outcomes;
-            (rows, outcomes) = self.place.fold_onto(&*self.pipeline.store, folder, rows).await?;
+            (rows, outcomes) = self.place.apply_onto(&*self.pipeline.store, folder, rows).await?;
             let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
             match first_failure {
                 Some((0, failure)) => return Ok(Folded::Failed(failure.to_string())),
@@ -554,11 +554,6 @@ fn cut(mut batch: Batch, until: Option<Position>) -> Batch {
         batch.scanned = batch.scanned.min(until);
     }
     batch
-}
-
-/// The machinery writes events of its own, which a projection of everything need not know.
-fn is_of_the_machinery<P: Projection>(event: &RecordedEvent) -> bool {
-    event.stream.as_str().starts_with("es.") && !P::Event::types().contains(&event.data.event_type)
 }
 
 /// The key of an event. Where the projection panics, the stream is the key under which the event is parked.

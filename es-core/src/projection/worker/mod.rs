@@ -1,16 +1,17 @@
-//! The machinery that runs projections: [`Supervisor`], its workers, and [`ProjectionAdmin`], the verbs for people.
+//! Projections in the background: [`Supervisor`], its workers, and [`ProjectionAdmin`].
 //!
 //! ```text
-//!   Supervisor -- one task per projection --> Runner: claim, prepare, level, follow     <-- rows -- ProjectionAdmin: pause, resume,
-//!       |                                        |                                                  reset, rebuild, retry, skip
-//!       | starts again after a failure           +-- Follower per partition: subscription --> fold --> Commit
-//!       |                                        +-- the same for the generation that is built
-//!       +-- ProjectionHandle: status, wait_for   +-- sweep: removes the rows of old generations
+//!   Supervisor -- one task per projection --> Runner: claim, prepare, level, follow   <-- rows -- ProjectionAdmin: pause, resume,
+//!       |                                        |                                                reset, rebuild, retry, skip
+//!       | restarts it after a failure            +-- Follower per partition: subscription --> apply --> Commit
+//!       |                                        +-- the same for the generation that is being built
+//!       +-- ProjectionHandle: status, wait_for   +-- sweep: removes the rows of retired generations
 //! ```
 //!
-//! Exactly once is a matter of one commit: it has the rows, the checkpoint, and the demand that the claim, what an operator has
-//! asked for and the checkpoint are as they were. Whatever is killed, restarted, or taken for dead and is not, can write nothing
-//! twice and nothing out of turn.
+//! One commit holds the rows, the checkpoint, and the condition that the claim, the control row and the checkpoint are unchanged.
+//! Therefore each event counts exactly once, also when a worker is killed, restarted, or replaced while it still runs.
+//!
+//! Absent here: effects outside of the store, and any knowledge of a particular view.
 
 mod admin;
 mod claim;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::admin::{ProjectionAdmin, audit_event};
 use super::claim::store_error;
-use super::control::{RebuildFrom, Wish};
+use super::control::{RebuildFrom, Request};
 use super::follower::Fence;
 use super::metrics;
 use super::options::{ProjectionOptions, RebuildErrors};
@@ -152,25 +152,25 @@ pub(crate) async fn prepare<P: Projection>(
     if change.now.active.is_none() {
         change.now.active = Some(change.begin(P::VERSION, partitions, None));
     }
-    let wishes = std::mem::take(&mut control.wishes);
-    for wish in &wishes {
+    let requests = std::mem::take(&mut control.requests);
+    for request in &requests {
         let built = change.now.building.take();
         change.retire(built)?;
-        match wish {
-            Wish::CancelRebuild => {}
-            Wish::Reset => {
+        match request {
+            Request::CancelRebuild => {}
+            Request::Reset => {
                 let read = change.now.active;
                 change.retire(read)?;
                 change.now.active = Some(change.begin(P::VERSION, partitions, None));
             }
-            Wish::Rebuild(from) => {
+            Request::Rebuild(from) => {
                 let behind = behind(store, *from).await?;
                 change.now.building = Some(change.begin(P::VERSION, partitions, behind));
             }
         }
     }
-    if !wishes.is_empty() {
-        control.verbs += 1;
+    if !requests.is_empty() {
+        control.sequence += 1;
         let row = encode(&control)?;
         change = change.map(|commit| commit.put_row(table(), keys.control(), row));
     }
@@ -185,7 +185,7 @@ pub(crate) async fn prepare<P: Projection>(
         let details = json!({ "reason": "another version", "from_version": read.version, "to_version": P::VERSION });
         change.record(admin, "projection-rebuild-started", details)?;
     }
-    if change.now == change.before && wishes.is_empty() {
+    if change.now == change.before && requests.is_empty() {
         return Ok(Some(RoundPlan { generations: before }));
     }
     tracing::info!(projection = P::NAME, read = ?change.now.active, built = ?change.now.building, "projection builds changed");

@@ -35,10 +35,13 @@ const STABLE_RUN: Duration = Duration::from_secs(60);
 /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, es_core::Event)]
 /// # #[event(name = "order-placed")]
 /// # struct OrderPlaced {}
+/// # #[derive(Clone, Aggregate)]
+/// # #[aggregate(category = "order", id = u64, event = OrderPlaced)]
+/// # struct Order;
 /// struct OrderCount;
 ///
 /// impl Projection for OrderCount {
-///     type Event = OrderPlaced;
+///     type Source = Order;
 ///     const NAME: &'static str = "order-count";
 ///
 ///     fn apply(&self, _: &OrderPlaced, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

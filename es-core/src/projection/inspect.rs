@@ -1,0 +1,75 @@
+//! [`StoredProjection`]: the stored state of a projection, for tools and tests.
+//!
+//! ```text
+//!   store --> StoredProjection { active, building } --> StoredGeneration { generation, version, one checkpoint per partition }
+//! ```
+//!
+//! Applications read [`Views`](super::view::Views) and [`ProjectionStatus`](super::ProjectionStatus) instead.
+
+use crate::model::{NameError, Position, Table};
+use crate::projection::generation::Build;
+use crate::projection::{Generation, checkpoint, generations};
+use crate::store::{EventStore, StoreError};
+
+/// The generations of a projection that a store holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredProjection {
+    /// The generation that is read; `None` before the first build started.
+    pub active: Option<StoredGeneration>,
+    /// The generation that is being built.
+    pub building: Option<StoredGeneration>,
+}
+
+/// One generation of a view in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredGeneration {
+    /// Its number.
+    pub generation: Generation,
+    /// The version of the projection that builds it.
+    pub version: u32,
+    /// For each partition the position up to which it has applied the log.
+    pub checkpoints: Vec<Option<Position>>,
+}
+
+impl StoredProjection {
+    /// Reads the state of the projection with this name. Without a row it has no generation.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row cannot be read.
+    pub async fn read(store: &dyn EventStore, projection: &str) -> Result<Self, StoreError> {
+        let found = generations(store, projection).await?;
+        Ok(Self {
+            active: StoredGeneration::read(store, projection, found.active).await?,
+            building: StoredGeneration::read(store, projection, found.building).await?,
+        })
+    }
+}
+
+impl StoredGeneration {
+    async fn read(store: &dyn EventStore, projection: &str, build: Option<Build>) -> Result<Option<Self>, StoreError> {
+        let Some(Build { generation, version, partitions }) = build else { return Ok(None) };
+        let mut checkpoints = Vec::new();
+        for partition in 0..partitions {
+            checkpoints.push(checkpoint(store, projection, generation, partition).await?.position);
+        }
+        Ok(Some(Self { generation, version, checkpoints }))
+    }
+
+    /// Returns the partition to which an ordering key belongs: an index into [`checkpoints`](Self::checkpoints). It depends on the key
+    /// and the number of partitions alone.
+    #[must_use]
+    pub fn partition_of(&self, key: &str) -> usize {
+        let partitions = u32::try_from(self.checkpoints.len()).unwrap_or(u32::MAX);
+        super::partition_of(key, partitions) as usize
+    }
+
+    /// Returns the table of the store that holds a table of the view for this generation.
+    ///
+    /// # Errors
+    /// [`NameError`] if the names are invalid or too long together.
+    pub fn table(&self, projection: &str, table: &Table) -> Result<Table, NameError> {
+        super::table(projection, self.generation, table)
+    }
+}
