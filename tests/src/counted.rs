@@ -1,27 +1,12 @@
 //! A projection of any log: how many events each stream has. Whatever was committed, its view can be compared with the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use es_core::prelude::*;
-use es_core::projection::ProjectedEvent;
 use es_core::projection::view::{Order, View, Views};
-use es_core::{DecodeEventError, EventType, LogRead, Query, RawEvent};
+use es_core::{LogRead, RecordedEvent};
 use serde::{Deserialize, Serialize};
-
-/// Any event.
-#[derive(Debug, Clone, Copy)]
-pub struct AnyEvent;
-
-impl ProjectedEvent for AnyEvent {
-    fn types() -> BTreeSet<EventType> {
-        BTreeSet::new()
-    }
-
-    fn read(_: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> {
-        Ok(Self.into())
-    }
-}
 
 /// How many events a stream has, and where the last one stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,19 +27,15 @@ pub const BY_EVENTS: Order<String, Count, u64> = Order::new("by-events", |_, cou
 pub struct EventsOfStreams<const VERSION: u32 = 1>;
 
 impl<const VERSION: u32> Projection for EventsOfStreams<VERSION> {
-    type Event = AnyEvent;
+    type Source = RawEvents;
     const NAME: &'static str = "events-of-streams";
     const VERSION: u32 = VERSION;
 
-    fn query(&self) -> Query {
-        Query::all()
-    }
-
-    fn apply(&self, _: &AnyEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
-        if context.record().data.payload == "\"refused\"" {
+    fn apply(&self, event: &RecordedEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        if event.data.payload == "\"refused\"" {
             return Err(ApplyError::new("told to refuse"));
         }
-        assert!(context.record().data.payload != "\"panic\"", "told to panic");
+        assert!(event.data.payload != "\"panic\"", "told to panic");
         rows.view(&COUNTS)?.update(&context.stream().as_str().to_owned(), |count| {
             count.events += 1;
             count.last = context.position().get();
@@ -71,7 +52,8 @@ pub async fn check(store: &Arc<dyn EventStore>) -> Option<Position> {
     let as_of = views.as_of().await.expect("the checkpoint is read");
     let log = store.read_log(LogRead::all()).await.expect("opened").collect().await.expect("the log is read");
     let mut expected = BTreeMap::<String, Count>::new();
-    for event in log.iter().filter(|event| Some(event.position) <= as_of) {
+    let is_projected = |event: &&RecordedEvent| !event.stream.as_str().starts_with("es.");
+    for event in log.iter().filter(|event| Some(event.position) <= as_of).filter(is_projected) {
         let count = expected.entry(event.stream.as_str().to_owned()).or_default();
         count.events += 1;
         count.last = event.position.get();

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use es_core::projection::{
-    ApplyError, Projection, ProjectionAdmin, Rows, active, checkpoint, generations, partition_of, table,
-};
+use es_core::projection::inspect::{StoredProjection, partition_of};
+use es_core::projection::{ApplyError, Projection, ProjectionAdmin, Rows};
 use es_core::store::RowScan;
 use es_core::{
-    Commit, Event, EventContext, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, StoreError,
+    Commit, Event, EventContext, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, Source, StoreError,
     StreamId, Table,
 };
 
-use crate::account::AccountEvent;
+use crate::account::{Account, AccountEvent};
 
 /// An amount that cannot be booked.
 pub const POISON: u64 = 666;
@@ -50,7 +49,7 @@ fn text(row: Option<&[u8]>) -> String {
 }
 
 impl<const V: u32> Projection for Ledger<V> {
-    type Event = AccountEvent;
+    type Source = Account;
     const NAME: &'static str = "ledger";
     const VERSION: u32 = V;
 
@@ -97,8 +96,8 @@ impl Books {
 /// # Errors
 /// [`StoreError`] when it cannot be read.
 pub async fn read_books(store: &dyn EventStore) -> Result<Books, StoreError> {
-    let Some(build) = active(store, "ledger").await? else { return Ok(Books::default()) };
-    let physical = |logical| table("ledger", build.generation, &logical).expect("a name");
+    let Some(build) = StoredProjection::read(store, "ledger").await?.active else { return Ok(Books::default()) };
+    let physical = |logical| build.table("ledger", &logical).expect("a name");
     let rows = store.rows(RowScan::new(physical(chains()), Vec::new(), 100_000)).await?;
     let sum = store.row(&physical(sums()), b"all").await?;
     let chains = rows.into_iter().map(|row| (text(Some(&row.key)), text(Some(&row.value)))).collect();
@@ -110,17 +109,14 @@ pub async fn read_books(store: &dyn EventStore) -> Result<Books, StoreError> {
 /// # Errors
 /// [`StoreError`] when it cannot be read.
 pub async fn expected_books(store: &Arc<dyn EventStore>) -> Result<Books, StoreError> {
-    let Some(build) = active(&**store, "ledger").await? else { return Ok(Books::default()) };
-    let mut checkpoints = Vec::new();
-    for partition in 0..build.partitions {
-        checkpoints.push(checkpoint(&**store, "ledger", build.generation, partition).await?.position);
-    }
+    let Some(build) = StoredProjection::read(&**store, "ledger").await?.active else { return Ok(Books::default()) };
     let parked = parked_positions(store).await?;
+    let query = Account::query();
+    let partitions = u32::try_from(build.checkpoints.len()).expect("a small number");
     let mut books = Books::default();
     for event in store.read_log(LogRead::all()).await?.collect().await? {
-        let partition = partition_of(event.stream.as_str(), build.partitions) as usize;
-        let is_known = AccountEvent::SCHEMA.iter().any(|schema| schema.reads(event.data.event_type.as_str()));
-        if is_known && Some(event.position) <= checkpoints[partition] && !parked.contains(&event.position) {
+        let checkpoint = build.checkpoints[partition_of(event.stream.as_str(), partitions) as usize];
+        if query.matches_event(&event) && Some(event.position) <= checkpoint && !parked.contains(&event.position) {
             books.book(&event.stream, event.position);
         }
     }
@@ -133,10 +129,10 @@ pub async fn expected_books(store: &Arc<dyn EventStore>) -> Result<Books, StoreE
 /// [`StoreError`] when it cannot be read.
 pub async fn parked_positions(store: &Arc<dyn EventStore>) -> Result<BTreeSet<Position>, StoreError> {
     let admin = ProjectionAdmin::new(Arc::clone(store), "ledger").expect("a name");
-    let build = active(&**store, "ledger").await?;
+    let active = StoredProjection::read(&**store, "ledger").await?.active.map(|build| build.generation);
     let mut positions = BTreeSet::new();
     for parked in admin.parked(None, 100_000).await? {
-        if build.is_some_and(|build| build.generation == parked.generation) {
+        if active == Some(parked.generation) {
             let events = admin.parked_events(&parked.key, None, 100_000).await?;
             positions.extend(events.into_iter().map(|event| event.position));
         }
@@ -163,15 +159,8 @@ pub async fn check(store: &Arc<dyn EventStore>, story: &str) -> Books {
 }
 
 async fn marks(store: &Arc<dyn EventStore>) -> String {
-    let generations = generations(&**store, "ledger").await.expect("a row");
-    let mut marks = format!("{generations:?}");
-    if let Some(build) = generations.active {
-        for partition in 0..build.partitions {
-            let mark = checkpoint(&**store, "ledger", build.generation, partition).await.expect("a row");
-            marks.push_str(&format!(" {mark:?}"));
-        }
-    }
-    marks + &format!(" {:?}", parked_positions(store).await.expect("rows"))
+    let stored = StoredProjection::read(&**store, "ledger").await.expect("rows");
+    format!("{stored:?} {:?}", parked_positions(store).await.expect("rows"))
 }
 
 /// An event as it is written.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::EventStore;
+use es_core::projection::inspect::{StoredGeneration, StoredProjection};
 use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, RunningProjections, Supervisor};
+use es_core::{EventStore, StoreError};
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,6 +22,14 @@ pub fn start<P: Projection>(
     let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
     let handle = running.projection(P::NAME).expect("it was given").clone();
     (running, handle)
+}
+
+/// Returns the generation of a projection that is read.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read.
+pub async fn active(store: &dyn EventStore, projection: &str) -> Result<Option<StoredGeneration>, StoreError> {
+    Ok(StoredProjection::read(store, projection).await?.active)
 }
 
 /// Waits until something holds.

@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::projection::inline::{Inline, InlineError, StartInlineError};
+use es_core::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 use es_core::projection::view::Views;
 use es_core::projection::{
-    BatchApplier, Build, Checkpoint, Generation, GenerationTables, Generations, Live, Projection, ProjectionOptions,
-    StartError, Supervisor, checkpoint_key, checkpoints_table, generations, partition_of, view_tables,
+    ApplyError, Live, Projection, ProjectionOptions, Rows, StartError, Supervisor, reset_followers,
 };
 use es_core::store::RowScan;
 use es_core::store::memory::MemoryStore;
 use es_core::{
-    Commit, CommitError, EventStore, EventType, ExecuteError, ExpectedRevision, InfrastructureError, LogRead, NewEvent,
-    Position, Repository, RetryPolicy, StreamId,
+    Commit, CommitError, EventContext, EventStore, EventType, ExecuteError, ExpectedRevision, InfrastructureError,
+    NewEvent, Position, RawEvents, RecordedEvent, Repository, RetryPolicy, StreamId, Table,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
 use es_tests::account::{Account, AccountEvent, Deposit};
 use es_tests::counted::{self, COUNTS, EventsOfStreams};
 use es_tests::crash::{History, Random, Run, number, read_all, seed};
 use es_tests::stores::small;
+use es_tests::supervised::{PATIENCE, active, until};
 
 /// Runs a test on each kind of store with the projection inline.
 fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
@@ -105,7 +106,7 @@ fn a_commit_that_the_projection_refuses_leaves_nothing() {
 fn a_repository_hands_the_refusal_on() {
     struct NoRiches;
     impl es_core::projection::Projection for NoRiches {
-        type Event = AccountEvent;
+        type Source = Account;
         const NAME: &'static str = "no-riches";
         fn apply(
             &self,
@@ -156,13 +157,20 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
         drop(shared);
         inline.close().await.unwrap();
     }
+    let plain = small().open(folder.path()).await.unwrap();
+    let first = active(&plain, "events-of-streams").await.unwrap().expect("a build");
+    let counts_of = |build: &StoredGeneration| {
+        build.table("events-of-streams", &Table::new("counts").expect("a name")).expect("a name")
+    };
+    assert!(!plain.rows(RowScan::new(counts_of(&first), "", 100)).await.unwrap().is_empty(), "the name of the table");
+    plain.close().await.unwrap();
     let rebuilt = small().inline(EventsOfStreams::<2>).open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(rebuilt.clone());
     assert_eq!(counted::check(&shared).await.unwrap().get(), events);
-    let now = generations(&*shared, "events-of-streams").await.unwrap();
-    assert_eq!(now.active.map(|build| (build.generation.get(), build.version)), Some((2, 2)));
-    let tables = shared.rows(RowScan::new(view_tables(), "", 100)).await.unwrap();
-    assert_eq!(tables.len(), 3, "nothing of the former build is left: {tables:?}");
+    let now = active(&*shared, "events-of-streams").await.unwrap();
+    assert_eq!(now.map(|build| (build.generation.get(), build.version)), Some((2, 2)));
+    let left = shared.rows(RowScan::new(counts_of(&first), "", 100)).await.unwrap();
+    assert!(left.is_empty(), "rows of the former generation: {left:?}");
     drop(shared);
     rebuilt.close().await.unwrap();
     // A poisoned log refuses to open, names the event, and opens without the projection.
@@ -175,43 +183,58 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
     small().open(folder.path()).await.expect("the folder is free").close().await.unwrap();
 }
 
-/// Four partitions of the background stand at four places: none of their events is applied twice or left out.
+/// The same view as [`EventsOfStreams`], but events of streams `s-1` and `s-4` after position 20 fail, so that their partitions stop.
+struct Stopping;
+
+impl Projection for Stopping {
+    type Source = RawEvents;
+    const NAME: &'static str = EventsOfStreams::<1>::NAME;
+
+    fn apply(&self, event: &RecordedEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        if ["s-1", "s-4"].contains(&event.stream.as_str()) && event.position.get() > 20 {
+            return Err(ApplyError::new("stopped"));
+        }
+        EventsOfStreams::<1>.apply(event, context, rows)
+    }
+}
+
+/// The partitions of the background stopped at different positions: inline, none of their events is applied twice or skipped.
 #[tokio::test]
 async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
     let store = MemoryStore::new();
     for number in 0..60 {
         store.commit(to(&format!("s-{}", number % 11), &["x"])).await.unwrap();
     }
-    let log = store.read_log(LogRead::all()).await.unwrap().collect().await.unwrap();
-    let build = Build { generation: Generation::FIRST, version: 1, partitions: 4 };
-    let begun = Generations { active: Some(build), building: None, last: Some(Generation::FIRST) };
-    store.commit(begun.replace("events-of-streams", &Generations::default(), Commit::new()).unwrap()).await.unwrap();
-    let mut place = GenerationTables::new("events-of-streams", Generation::FIRST).unwrap();
-    for (partition, up_to) in [(0, 10), (1, 60), (2, 35), (3, 0)] {
-        let of_it = |event: &&es_core::RecordedEvent| {
-            partition_of(event.stream.as_str(), 4) == partition && event.position.get() <= up_to
-        };
-        let held = Default::default();
-        let folder = BatchApplier::new(&EventsOfStreams::<1>, log.iter().filter(of_it), &held);
-        let (rows, _) = place.fold(&store, folder).await.unwrap();
-        let mut commit = Commit::new();
-        for change in place.changes(&rows).unwrap() {
-            commit = match change.value {
-                Some(value) => commit.put_row(change.table, change.key, value),
-                None => commit.delete_row(change.table, change.key),
-            };
-        }
-        place.written(&rows);
-        let checkpoint = Checkpoint::at(es_core::Position::new(up_to)).encode();
-        let key = checkpoint_key("events-of-streams", Generation::FIRST, partition);
-        store.commit(commit.put_row(checkpoints_table(), key, checkpoint)).await.unwrap();
-    }
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    // The retry outlasts the test.
+    let hour = Duration::from_secs(3600);
+    let options = ProjectionOptions::new().partitions(4).batch(1).retry(RetryPolicy {
+        attempts: 5,
+        first_pause: hour,
+        longest_pause: hour,
+    });
+    let running = Supervisor::new(Arc::clone(&shared)).projection(Stopping, options).start().unwrap();
+    let checkpoints = async || {
+        let stored = StoredProjection::read(&*shared, Stopping::NAME).await.unwrap();
+        stored.active.map(|build| build.checkpoints).unwrap_or_default()
+    };
+    let of_stopped = partition_of("s-1", 4) as usize;
+    let running_on = (0..4u32).filter(|partition| ["s-1", "s-4"].iter().all(|s| partition_of(s, 4) != *partition));
+    let running_on: Vec<usize> = running_on.map(|partition| partition as usize).collect();
+    assert!(!running_on.is_empty(), "a partition without a stopped stream");
+    until("the other partitions arrive", async || {
+        let found = checkpoints().await;
+        found.len() == 4 && running_on.iter().all(|partition| found[*partition].is_some_and(|p| p.get() >= 50))
+    })
+    .await;
+    running.shutdown(PATIENCE).await.unwrap();
+    assert!(checkpoints().await[of_stopped].is_some_and(|position| position.get() < 30), "{:?}", checkpoints().await);
     let store: Arc<dyn EventStore> = Arc::new(store.with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap());
     assert_eq!(counted::check(&store).await.unwrap().get(), 60);
     store.commit(to("s-1", &["x"])).await.unwrap();
     assert_eq!(counted::check(&store).await.unwrap().get(), 61);
-    let found = generations(&*store, "events-of-streams").await.unwrap();
-    assert_eq!(found.active.map(|build| (build.generation.get(), build.partitions)), Some((1, 1)));
+    let found = active(&*store, "events-of-streams").await.unwrap();
+    assert_eq!(found.map(|build| (build.generation.get(), build.checkpoints.len())), Some((1, 1)));
     // The same projection, folded on demand: of one stream, of all, of the past, and further.
     let live = Live::fold(Arc::clone(&store), EventsOfStreams::<1>, StreamId::new("s-1").unwrap()).await.unwrap();
     assert_eq!(live.view(&COUNTS).scan().read(), [("s-1".to_owned(), live.view(&COUNTS).get(&"s-1".into()).unwrap())]);
@@ -226,11 +249,10 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_was_moved_by_another_hand_refuses_commits() {
+async fn a_view_that_was_reset_under_an_inline_projection_refuses_commits() {
     let store = MemoryStore::new().with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap();
     store.commit(to("s-1", &["x", "y"])).await.unwrap();
-    let key = checkpoint_key("events-of-streams", Generation::FIRST, 0);
-    store.commit(Commit::new().delete_row(checkpoints_table(), key)).await.unwrap();
+    assert_eq!(reset_followers(&store).await.unwrap().projections, 1);
     let refused = store.commit(to("s-1", &["z"])).await;
     assert!(matches!(refused, Err(CommitError::Inline(InlineError::Behind { .. }))), "{refused:?}");
     assert_eq!(store.head().await.unwrap().unwrap().get(), 2);
@@ -294,7 +316,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let admin = projection.admin().clone();
     assert_eq!(admin.parked(None, 10).await.unwrap().len(), 1);
     running.shutdown(patience).await.unwrap();
-    drop((shared, operator));
+    drop((shared, admin));
     store.close().await.unwrap();
 
     let refused = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap_err();

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::projection::{
-    ProjectionHandle, ProjectionOptions, ProjectionState, RunningProjections, active, partition_of, table,
-};
+use es_core::projection::inspect::partition_of;
+use es_core::projection::{ProjectionHandle, ProjectionOptions, ProjectionState, RunningProjections};
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::testing::{Fault, FaultyStore};
@@ -20,7 +19,7 @@ use es_core::{
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, account, append, chains, check, sums};
 use es_tests::stores::on_every_store;
-use es_tests::supervised::{self, PATIENCE, until};
+use es_tests::supervised::{self, PATIENCE, active, until};
 
 fn start(
     store: &Arc<dyn EventStore>,
@@ -97,7 +96,7 @@ fn a_worker_that_is_alone_looks_up_each_row_once() {
             running.shutdown(PATIENCE).await.expect("it ends");
             let build = active(&*store, "ledger").await.unwrap().expect("it was built");
             let looked_up = |logical| {
-                let physical = table("ledger", build.generation, &logical).unwrap();
+                let physical = build.table("ledger", &logical).unwrap();
                 counting.looked_up.lock().unwrap().get(&physical).copied().unwrap_or_default()
             };
             let (of_chains, of_sum) = (looked_up(chains()), looked_up(sums()));

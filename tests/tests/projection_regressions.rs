@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::projection::view::Views;
 use es_core::projection::{
-    ApplyError, Projection, ProjectionAdmin, ProjectionOptions, ProjectionState, RebuildFrom, Rows, active, applied,
-    table,
+    ApplyError, Projection, ProjectionAdmin, ProjectionOptions, ProjectionState, RebuildFrom, Rows,
 };
 use es_core::store::InvalidCommit;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
-    Commit, CommitError, Event, EventContext, EventStore, EventType, Events, ExpectedRevision, LogRead, NewEvent,
-    Position, Query, RetryPolicy, StoreError, StreamId, Subscription, Table, Upcast,
+    Aggregate, Commit, CommitError, Event, EventContext, EventStore, EventType, Events, ExpectedRevision, LogRead,
+    NewEvent, Position, Query, RawEvents, RecordedEvent, RetryPolicy, StoreError, StreamId, Subscription, Table,
+    Upcast,
 };
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};
 use es_tests::removed::WithGaps;
 use es_tests::stores::{on_every_store, rocksdb};
-use es_tests::supervised::{PATIENCE, start, until};
+use es_tests::supervised::{PATIENCE, active, start, until};
 use serde::{Deserialize, Serialize};
 
 fn options() -> ProjectionOptions {
@@ -155,12 +156,9 @@ fn r22_stopped_and_started_again_there_is_no_gap() {
 fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison() {
     struct All;
     impl Projection for All {
-        type Event = AccountEvent;
+        type Source = RawEvents;
         const NAME: &'static str = "all";
-        fn query(&self) -> Query {
-            Query::all()
-        }
-        fn apply(&self, event: &AccountEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        fn apply(&self, event: &RecordedEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
             rows.put(&Table::new("seen")?, at.position().to_string(), format!("{event:?}"));
             Ok(())
         }
@@ -192,6 +190,9 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison()
 /// The event as it is written by new code, which old code cannot read.
 mod old {
     use super::*;
+    #[derive(Clone, Aggregate)]
+    #[aggregate(category = "parcel", id = u64, event = ParcelEvent)]
+    pub(crate) struct Parcel;
     #[derive(Debug, Serialize, Deserialize, Event)]
     pub(crate) enum ParcelEvent {
         #[event(name = "parcel-weighed", version = 2, upcast(1 = Never))]
@@ -209,8 +210,11 @@ mod old {
     }
 }
 
-mod mended {
+mod repaired {
     use super::*;
+    #[derive(Clone, Aggregate)]
+    #[aggregate(category = "parcel", id = u64, event = ParcelEvent)]
+    pub(crate) struct Parcel;
     #[derive(Debug, Serialize, Deserialize, Event)]
     pub(crate) enum ParcelEvent {
         #[event(name = "parcel-weighed", version = 2, upcast(1 = InPounds))]
@@ -230,11 +234,11 @@ mod mended {
 /// R25 (Axon #2500): a dead letter was kept as it had been decoded, so that an upcaster added later did not help it.
 #[test]
 fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
-    struct Weights<E>(fn(&E) -> u32);
-    impl<E: Event> Projection for Weights<E> {
-        type Event = E;
+    struct Weights<A: Aggregate>(fn(&A::Event) -> u32);
+    impl<A: Aggregate> Projection for Weights<A> {
+        type Source = A;
         const NAME: &'static str = "weights";
-        fn apply(&self, event: &E, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        fn apply(&self, event: &A::Event, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
             rows.put(&Table::new("grams")?, at.position().to_string(), self.0(event).to_string());
             Ok(())
         }
@@ -245,19 +249,19 @@ fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
         let parked =
             store.commit(Commit::to(&stream, ExpectedRevision::Any, [weighed])).await.expect("committed").position();
         let grams = |old::ParcelEvent::Weighed { grams }: &old::ParcelEvent| *grams;
-        let (running, weights) = start(&store, Weights(grams), options());
+        let (running, weights) = start(&store, Weights::<old::Parcel>(grams), options());
         weights.wait_for(parked, PATIENCE).await.expect("it is parked");
         assert_eq!(weights.admin().parked(None, 10).await.expect("a list").len(), 1);
         running.shutdown(PATIENCE).await.expect("it ends");
 
-        let grams = |mended::ParcelEvent::Weighed { grams }: &mended::ParcelEvent| *grams;
-        let (running, weights) = start(&store, Weights(grams), options());
+        let grams = |repaired::ParcelEvent::Weighed { grams }: &repaired::ParcelEvent| *grams;
+        let (running, weights) = start(&store, Weights::<repaired::Parcel>(grams), options());
         weights.admin().retry("parcel-1").await.expect("asked for");
         until("the key is free", async || weights.admin().parked(None, 10).await.expect("a list").is_empty()).await;
         running.shutdown(PATIENCE).await.expect("it ends");
-        let build = active(&*store, "weights").await.expect("a row").expect("a build");
-        let grams = table("weights", build.generation, &Table::new("grams").expect("a name")).expect("a name");
-        assert_eq!(store.row(&grams, b"1").await.expect("a row").as_deref(), Some(&b"908"[..]));
+        let views = Views::of::<Weights<repaired::Parcel>>(Arc::clone(&store));
+        let grams = Table::new("grams").expect("a name");
+        assert_eq!(views.row(&grams, b"1").await.expect("a row").as_deref(), Some(&b"908"[..]));
     });
 }
 
@@ -356,6 +360,6 @@ fn a_failing_store_fails_the_projection_and_parks_nothing() {
         assert!(ledger.admin().parked(None, 10).await.expect("a list").is_empty());
         running.shutdown(PATIENCE).await.expect("it ends");
         let build = active(&*inner, "ledger").await.expect("a row").expect("a build");
-        assert_eq!(applied(&*inner, "ledger", &build).await.expect("a row").position, Some(Position::FIRST));
+        assert_eq!(build.position(), Some(Position::FIRST));
     });
 }

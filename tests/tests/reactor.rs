@@ -71,7 +71,7 @@ struct Notes(Arc<Desk>);
 
 #[async_trait]
 impl Reactor for Notes {
-    type Event = AccountEvent;
+    type Source = Account;
     const NAME: &'static str = "notes";
 
     async fn react(&self, event: &AccountEvent, context: &ReactorContext) -> Result<(), ReactError> {
@@ -208,7 +208,7 @@ struct Opens(Repository<Account>);
 
 #[async_trait]
 impl Reactor for Opens {
-    type Event = AccountEvent;
+    type Source = Account;
     const NAME: &'static str = "opens";
 
     fn query(&self) -> Query {
@@ -284,7 +284,7 @@ struct Slow {
 
 #[async_trait]
 impl Reactor for Slow {
-    type Event = AccountEvent;
+    type Source = Account;
     const NAME: &'static str = "slow";
 
     async fn react(&self, _: &AccountEvent, context: &ReactorContext) -> Result<(), ReactError> {

@@ -9,10 +9,11 @@ use chrono::{DateTime, NaiveDate};
 use es_core::prelude::*;
 use es_core::projection::inline::Inline;
 use es_core::projection::view::{Beginning, Continuation, Order, View, ViewError, ViewKey, Views};
-use es_core::projection::{Build, Checkpoint, Generation, Generations, checkpoint_key, checkpoints_table, generations};
+use es_core::projection::{Generation, ProjectionOptions, Supervisor};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
-use es_core::{Commit, NewEvent, StreamId};
+use es_core::{Commit, NewEvent, RetryPolicy, StreamId};
+use es_tests::supervised::PATIENCE;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -74,6 +75,10 @@ enum ShopEvent {
     Removed { year: u16, product: String },
 }
 
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "shop", id = u64, event = ShopEvent)]
+struct Shop;
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Demand {
     pieces: i32,
@@ -85,17 +90,19 @@ const BY_PIECES: Order<Key, Demand, i32> = Order::new("by-pieces", |_, demand| d
 const BY_NAME: Order<Key, Demand, (String, Reverse<i32>)> =
     Order::new("by-name", |(_, name), demand| (name.clone(), Reverse(demand.pieces)));
 
-struct Demands;
+/// Version 2 counts twice as many pieces.
+struct Demands<const VERSION: u32 = 1>;
 
-impl Projection for Demands {
-    type Event = ShopEvent;
+impl<const V: u32> Projection for Demands<V> {
+    type Source = Shop;
     const NAME: &'static str = "demands";
+    const VERSION: u32 = V;
 
     fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         match event {
-            ShopEvent::Set { year, product, pieces } => {
-                rows.view(&DEMAND)?.update(&(*year, product.clone()), |demand| demand.pieces = *pieces)
-            }
+            ShopEvent::Set { year, product, pieces } => rows
+                .view(&DEMAND)?
+                .update(&(*year, product.clone()), |demand| demand.pieces = *pieces * V.cast_signed()),
             ShopEvent::Removed { year, product } => rows.view(&DEMAND)?.delete(&(*year, product.clone())),
         }
     }
@@ -131,7 +138,7 @@ proptest! {
         from in -4i32..5, to in -4i32..5, year in 2019u16..2025, limit in 1usize..8, backward in any::<bool>(),
     ) {
         let rows = model(&events);
-        given_events(events).project(Demands).then(|views| {
+        given_events().of::<Shop>(1, events).project(Demands::<1>).then(|views| {
             let demand = views.view(&DEMAND);
             let all: Vec<(Key, i32)> = rows.clone().into_iter().collect();
             assert_eq!(plain(demand.scan().limit(1000).read()), all);
@@ -178,18 +185,24 @@ fn set(product: &str, pieces: i32) -> Commit {
     Commit::to(&StreamId::new("shop-1").expect("valid"), ExpectedRevision::Any, [event])
 }
 
-async fn shop() -> Arc<dyn EventStore> {
-    let store = MemoryStore::new().with_inline(Inline::new(Demands)).await.expect("valid");
+/// Sets 30 products, and returns the position of the last event.
+async fn fill(store: &dyn EventStore) -> Option<Position> {
     for number in 0..30 {
         store.commit(set(&format!("p-{number:02}"), number % 7)).await.expect("valid");
     }
+    store.head().await.expect("valid")
+}
+
+async fn shop() -> Arc<dyn EventStore> {
+    let store = MemoryStore::new().with_inline(Inline::new(Demands::<1>)).await.expect("valid");
+    fill(&store).await;
     Arc::new(store)
 }
 
 #[tokio::test]
 async fn pages_follow_each_other_and_each_row_comes_once() {
     let store = shop().await;
-    let views = Views::of::<Demands>(Arc::clone(&store));
+    let views = Views::of::<Demands<1>>(Arc::clone(&store));
     for backward in [false, true] {
         let (mut seen, mut after) = (Vec::new(), None::<Continuation>);
         loop {
@@ -219,20 +232,23 @@ async fn pages_follow_each_other_and_each_row_comes_once() {
 }
 
 #[tokio::test]
-async fn a_build_that_takes_the_place_of_another_is_seen_at_once_and_ends_scans() {
-    let store = shop().await;
-    let views = Views::of::<Demands>(Arc::clone(&store));
+async fn a_rebuilt_view_is_read_at_once_and_ends_scans_of_the_old_one() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let position = fill(&*store).await;
+    let run = async |supervisor: Supervisor| {
+        let running = supervisor.start().expect("started");
+        running.projection("demands").expect("added").wait_for(position, PATIENCE).await.expect("caught up");
+        running.shutdown(PATIENCE).await.expect("finished");
+    };
+    let views = Views::of::<Demands<1>>(Arc::clone(&store));
+    run(Supervisor::new(Arc::clone(&store)).projection(Demands::<1>, ProjectionOptions::new())).await;
     let page = views.view(&DEMAND).scan().limit(10).read().await.unwrap();
-    let before = generations(&*store, "demands").await.unwrap();
-    let second = Build { generation: before.next(), version: 2, partitions: 1 };
-    let after = Generations { active: Some(second), building: None, last: Some(second.generation) };
-    let key = checkpoint_key("demands", second.generation, 0);
-    let swap = after.replace("demands", &before, Commit::new()).unwrap();
-    store.commit(swap.put_row(checkpoints_table(), key, Checkpoint::at(None).encode())).await.unwrap();
-    assert_eq!(views.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap(), None, "the new build is empty");
-    let went_on = views.view(&DEMAND).scan().limit(10).after(page.next.unwrap()).read().await;
-    assert!(matches!(went_on, Err(ViewError::Rebuilt { .. })), "{went_on:?}");
-    assert_eq!(second.generation, Generation::FIRST.next());
+    let pieces = async || views.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap().map(|demand| demand.pieces);
+    assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST), Some(3)));
+    run(Supervisor::new(Arc::clone(&store)).projection(Demands::<2>, ProjectionOptions::new())).await;
+    assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST.next()), Some(6)));
+    let next_page = views.view(&DEMAND).scan().limit(10).after(page.next.unwrap()).read().await;
+    assert!(matches!(next_page, Err(ViewError::Rebuilt { .. })), "{next_page:?}");
 }
 
 #[tokio::test]
@@ -244,7 +260,7 @@ async fn a_view_that_is_declared_otherwise_is_refused_and_not_misread() {
         View::new("demand").message_pack().ordered_by(&BY_FEWEST).ordered_by(&BY_NAME);
     const BY_FEWEST: Order<Key, Demand, i32> = Order::new("by-pieces", |_, demand| -demand.pieces);
     const NEVER: Order<Key, Demand, i32> = Order::new("never", |_, demand| demand.pieces);
-    let views = Views::of::<Demands>(shop().await);
+    let views = Views::of::<Demands<1>>(shop().await);
     let key = (2020, "p-03".to_owned());
     let refused = |error: ViewError| matches!(error, ViewError::Redeclared { .. });
     assert!(refused(views.view(&OTHER_KEY).get(&(2020, "p-03".into())).await.unwrap_err()));
@@ -260,7 +276,7 @@ async fn a_view_that_is_declared_otherwise_is_refused_and_not_misread() {
 struct Redeclared;
 
 impl Projection for Redeclared {
-    type Event = ShopEvent;
+    type Source = Shop;
     const NAME: &'static str = "demands";
 
     fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
@@ -272,17 +288,22 @@ impl Projection for Redeclared {
 
 #[tokio::test]
 async fn a_projection_with_another_declaration_and_the_same_version_changes_nothing() {
-    let store = MemoryStore::new().with_inline(Inline::new(Demands)).await.unwrap();
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     store.commit(set("Chai", 3)).await.unwrap();
-    let rows =
-        es_core::projection::Live::fold(Arc::new(store.clone()), Redeclared, es_core::projection::LiveEvents::All);
-    rows.await.expect("in memory it is the only one");
-    let mut place = es_core::projection::GenerationTables::new("demands", Generation::FIRST).unwrap();
-    let log = store.read_log(es_core::LogRead::all()).await.unwrap().collect().await.unwrap();
-    let held = BTreeSet::new();
-    let folder = es_core::projection::BatchApplier::new(&Redeclared, &log, &held);
-    let (rows, outcomes) = place.fold(&store, folder).await.unwrap();
-    let failure = outcomes[0].failure().expect("it is refused").to_string();
-    assert!(failure.contains("built otherwise") && failure.contains("raise the version"), "{failure}");
-    assert_eq!(rows.changes().count(), 0);
+    let live = es_core::projection::Live::fold(Arc::clone(&store), Redeclared, es_core::projection::LiveEvents::All);
+    live.await.expect("in memory it is the only declaration");
+    let options = ProjectionOptions::new().retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
+    let first = Supervisor::new(Arc::clone(&store)).projection(Demands::<1>, options).start().unwrap();
+    first.projection("demands").unwrap().wait_for(store.head().await.unwrap(), PATIENCE).await.unwrap();
+    first.shutdown(PATIENCE).await.unwrap();
+    let second = Supervisor::new(Arc::clone(&store)).projection(Redeclared, options).start().unwrap();
+    let demands = second.projection("demands").unwrap();
+    let position = store.commit(set("Chai", 4)).await.unwrap().position();
+    demands.wait_for(position, PATIENCE).await.unwrap();
+    let parked = demands.admin().parked(None, 10).await.unwrap();
+    second.shutdown(PATIENCE).await.unwrap();
+    let [parked] = &parked[..] else { panic!("expected one parked key, found {parked:?}") };
+    assert!(parked.error.contains("built otherwise") && parked.error.contains("raise the version"), "{}", parked.error);
+    let views = Views::of::<Demands<1>>(store);
+    assert_eq!(views.view(&DEMAND).get(&(2020, "Chai".into())).await.unwrap(), Some(Demand { pieces: 3 }));
 }

@@ -36,6 +36,11 @@ pub(crate) enum LoanEvent {
     Work(Step),
 }
 
+/// One case of the log: an application and the work on it.
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "loan", id = String, event = LoanEvent)]
+pub(crate) struct Loan;
+
 impl LoanEvent {
     pub(crate) fn step(&self) -> &Step {
         let (Self::Application(step) | Self::Offer(step) | Self::Work(step)) = self;
@@ -92,7 +97,7 @@ pub(crate) struct Loans {
 }
 
 impl Projection for Loans {
-    type Event = LoanEvent;
+    type Source = Loan;
     const NAME: &'static str = "loans";
 
     fn apply(&self, event: &LoanEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

@@ -45,7 +45,7 @@ const TOTAL: View<(), Lines> = View::new("total");
 struct OrderSums;
 
 impl Projection for OrderSums {
-    type Event = OrderEvent;
+    type Source = Order;
     const NAME: &'static str = "order-sums";
 
     fn apply(&self, event: &OrderEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

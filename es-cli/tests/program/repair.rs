@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::projection::view::{View, Views};
-use es_core::projection::{ApplyError, ProjectedEvent, Projection, ProjectionOptions, Rows, Supervisor};
+use es_core::projection::{ApplyError, Projection, ProjectionOptions, Rows, Supervisor};
 use es_core::{
-    Commit, DecodeEventError, EventContext, EventStore, EventType, Events, ExpectedRevision, NewEvent, Query, RawEvent,
-    Table, aggregate::snapshot,
+    Commit, EventContext, EventStore, EventType, ExpectedRevision, NewEvent, Query, RawEvents, RecordedEvent, Table,
+    aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
 use serde_json::{Value, json};
@@ -135,26 +135,11 @@ const HEARD: View<u8, u64> = View::new("heard");
 struct Heard;
 
 impl Projection for Heard {
-    type Event = Number;
+    type Source = RawEvents;
     const NAME: &'static str = "heard";
 
-    fn apply(&self, _: &Number, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, _: &RecordedEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         rows.view(&HEARD)?.update(&0, |events| *events += 1)
-    }
-}
-
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Number {
-    number: u64,
-}
-
-impl ProjectedEvent for Number {
-    fn types() -> std::collections::BTreeSet<EventType> {
-        [EventType::new("t").unwrap()].into()
-    }
-
-    fn read(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> {
-        Ok(serde_json::from_slice::<Self>(event.payload).expect("a number").into())
     }
 }
 

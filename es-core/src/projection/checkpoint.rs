@@ -91,8 +91,9 @@ pub(crate) async fn applied(store: &dyn EventStore, projection: &str, build: &Bu
     Ok(least.unwrap_or_default())
 }
 
-/// The partition, from 0, to which a key belongs. It is the same on every machine and for ever.
-pub(crate) fn partition_of(key: &str, partitions: u32) -> u32 {
+/// Returns the partition, from 0, to which an ordering key belongs. It depends on the key and the number of partitions alone.
+#[must_use]
+pub fn partition_of(key: &str, partitions: u32) -> u32 {
     let digest = Fnv::of(key.as_bytes());
     // NOTE: the upper half is the better mixed one in this digest.
     let mixed = (digest ^ (digest >> 32)) % u64::from(partitions.max(1));

@@ -7,6 +7,7 @@
 //! Applications read [`Views`](super::view::Views) and [`ProjectionStatus`](super::ProjectionStatus) instead.
 
 use crate::model::{NameError, Position, Table};
+pub use crate::projection::checkpoint::partition_of;
 use crate::projection::generation::Build;
 use crate::projection::{Generation, checkpoint, generations};
 use crate::store::{EventStore, StoreError};
@@ -57,12 +58,10 @@ impl StoredGeneration {
         Ok(Some(Self { generation, version, checkpoints }))
     }
 
-    /// Returns the partition to which an ordering key belongs: an index into [`checkpoints`](Self::checkpoints). It depends on the key
-    /// and the number of partitions alone.
+    /// Returns the position up to which all partitions have applied the log.
     #[must_use]
-    pub fn partition_of(&self, key: &str) -> usize {
-        let partitions = u32::try_from(self.checkpoints.len()).unwrap_or(u32::MAX);
-        super::partition_of(key, partitions) as usize
+    pub fn position(&self) -> Option<Position> {
+        self.checkpoints.iter().copied().min().flatten()
     }
 
     /// Returns the table of the store that holds a table of the view for this generation.

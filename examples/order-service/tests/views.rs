@@ -3,7 +3,7 @@
 
 use es_core::testing::given_events;
 use order_service::domain::{
-    Destination, Discount, OrderEvent, OrderLine, OrderLines, OrderStatus, ProductEvent, Revenue,
+    Destination, Discount, Order, OrderEvent, OrderLine, OrderLines, OrderStatus, Product, ProductEvent, Revenue,
 };
 use order_service::views::{
     BEST_FIRST, BY_CUSTOMER, COUNTRIES, DEMAND, LOWEST_FIRST, MONTHS, NEWEST_FIRST, ORDERS, OrderSummaries,
@@ -38,19 +38,21 @@ fn at(day: &str) -> es_core::Timestamp {
 
 #[test]
 fn an_order_counts_by_month_and_country_until_it_is_cancelled() {
-    let july = given_events::<OrderEvent>([])
+    let july = given_events()
         .at(at("2016-07-04"))
-        .and_in("order-1", [placed("VINET", "France", &[("11", "14.00", "12"), ("42", "0.333", "1")])])
-        .and_in("order-2", [placed("HANAR", "Brazil", &[("11", "1.00", "1")])])
+        .of::<Order>("1".parse().unwrap(), [placed("VINET", "France", &[("11", "14.00", "12"), ("42", "0.333", "1")])])
+        .of::<Order>("2".parse().unwrap(), [placed("HANAR", "Brazil", &[("11", "1.00", "1")])])
         .at(at("2016-08-01"))
-        .and_in("order-3", [placed("VINET", "France", &[("72", "2.50", "2")])]);
+        .of::<Order>("3".parse().unwrap(), [placed("VINET", "France", &[("72", "2.50", "2")])]);
     let _ = july.project(Sales).then(|views| {
         let months: Vec<_> = views.view(&MONTHS).scan().read();
         let months: Vec<_> = months.into_iter().map(|(month, t)| (month, t.orders, shown(t.revenue))).collect();
         assert_eq!(months, [("2016-07".into(), 2, "169.33".into()), ("2016-08".into(), 1, "5.00".into())]);
         assert_eq!(views.view(&TOTAL).get(&0).map(|t| (t.orders, shown(t.revenue))), Some((3, "174.33".into())));
     });
-    let cancelled = july.and_in("order-2", [cancelled()]).and_in("order-1", [OrderEvent::Approved, cancelled()]);
+    let cancelled = july
+        .of::<Order>("2".parse().unwrap(), [cancelled()])
+        .of::<Order>("1".parse().unwrap(), [OrderEvent::Approved, cancelled()]);
     let _ = cancelled.project(Sales).then(|views| {
         let countries: Vec<_> = views.view(&COUNTRIES).scan().read();
         let countries: Vec<_> = countries.into_iter().map(|(name, t)| (name, t.orders, shown(t.revenue))).collect();
@@ -61,12 +63,12 @@ fn an_order_counts_by_month_and_country_until_it_is_cancelled() {
 
 #[test]
 fn an_order_in_short_follows_its_steps() {
-    let events = given_events::<OrderEvent>([])
+    let events = given_events()
         .at(at("2016-07-04"))
-        .and_in("order-1", [placed("VINET", "France", &[("11", "14.00", "12")]), OrderEvent::Approved])
+        .of::<Order>("1".parse().unwrap(), [placed("VINET", "France", &[("11", "14.00", "12")]), OrderEvent::Approved])
         .at(at("2016-07-05"))
-        .and_in("order-2", [placed("HANAR", "Brazil", &[("11", "1.00", "1")])])
-        .and_in("order-3", [placed("VINET", "France", &[("11", "1.00", "1")]), cancelled()]);
+        .of::<Order>("2".parse().unwrap(), [placed("HANAR", "Brazil", &[("11", "1.00", "1")])])
+        .of::<Order>("3".parse().unwrap(), [placed("VINET", "France", &[("11", "1.00", "1")]), cancelled()]);
     let _ = events.project(OrderSummaries).then(|views| {
         let orders = views.view(&ORDERS);
         let one = orders.get(&"1".parse().unwrap()).unwrap();
@@ -84,9 +86,12 @@ fn an_order_in_short_follows_its_steps() {
 
 #[test]
 fn demand_is_in_the_order_of_what_it_earns() {
-    let events = given_events::<OrderEvent>([])
-        .and_in("order-1", [placed("A", "X", &[("a", "1.00", "5"), ("b", "2.00", "5"), ("c", "1.00", "5")])])
-        .and_in("order-2", [placed("A", "X", &[("a", "3.00", "5")])]);
+    let events = given_events()
+        .of::<Order>(
+            "1".parse().unwrap(),
+            [placed("A", "X", &[("a", "1.00", "5"), ("b", "2.00", "5"), ("c", "1.00", "5")])],
+        )
+        .of::<Order>("2".parse().unwrap(), [placed("A", "X", &[("a", "3.00", "5")])]);
     let best = |events: &es_core::testing::GivenEvents, expected: &[(&str, u64, &str)]| {
         let _ = events.project(ProductDemand).then(|views| {
             let best = views.view(&DEMAND).scan().by(&BEST_FIRST).read();
@@ -96,8 +101,11 @@ fn demand_is_in_the_order_of_what_it_earns() {
         });
     };
     best(&events, &[("a", 10, "20.00"), ("b", 5, "10.00"), ("c", 5, "5.00")]);
-    best(&events.clone().and_in("order-2", [cancelled()]), &[("b", 5, "10.00"), ("a", 5, "5.00"), ("c", 5, "5.00")]);
-    best(&events.and_in("order-1", [cancelled()]), &[("a", 5, "15.00")]);
+    best(
+        &events.clone().of::<Order>("2".parse().unwrap(), [cancelled()]),
+        &[("b", 5, "10.00"), ("a", 5, "5.00"), ("c", 5, "5.00")],
+    );
+    best(&events.of::<Order>("1".parse().unwrap(), [cancelled()]), &[("a", 5, "15.00")]);
 }
 
 #[test]
@@ -107,10 +115,16 @@ fn stock_is_in_the_order_of_how_little_there_is() {
         unit_price: "1.00".parse().unwrap(),
         stock,
     };
-    let events = given_events::<ProductEvent>([])
-        .and_in("product-11", [registered("Tofu", 8)])
-        .and_in("product-42", [registered("Chai", 5), ProductEvent::Received { quantity: "10".parse().unwrap() }])
-        .and_in("product-72", [registered("Brie", 9), ProductEvent::Withdrawn { quantity: "9".parse().unwrap() }]);
+    let events = given_events()
+        .of::<Product>("11".parse().unwrap(), [registered("Tofu", 8)])
+        .of::<Product>(
+            "42".parse().unwrap(),
+            [registered("Chai", 5), ProductEvent::Received { quantity: "10".parse().unwrap() }],
+        )
+        .of::<Product>(
+            "72".parse().unwrap(),
+            [registered("Brie", 9), ProductEvent::Withdrawn { quantity: "9".parse().unwrap() }],
+        );
     let _ = events.project(StockLevels).then(|views| {
         let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
         let low: Vec<_> = low.iter().map(|(_, product)| (product.name.as_str(), product.stock)).collect();
@@ -120,7 +134,7 @@ fn stock_is_in_the_order_of_how_little_there_is() {
 
 #[test]
 fn what_happens_to_an_order_that_was_never_placed_is_told() {
-    let events = given_events::<OrderEvent>([]).and_in("order-1", [cancelled()]);
+    let events = given_events().of::<Order>("1".parse().unwrap(), [cancelled()]);
     let _ = events.project(Sales).then_failed(|failure| {
         assert!(
             failure.to_string().contains("expected order 1 to be placed before anything else happens to it"),

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use es_core::consumer::reactor::{DeliveryKey, ReactError, Reactor, ReactorContext};
-use order_service::domain::OrderEvent;
+use order_service::domain::{Order, OrderEvent};
 use rusqlite::{Connection, params};
 
 /// The system outside, with a database of its own. It keeps each letter under its key.
@@ -83,7 +83,7 @@ pub struct Letters<F> {
 
 #[async_trait]
 impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
-    type Event = OrderEvent;
+    type Source = Order;
     const NAME: &'static str = "letters";
 
     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {

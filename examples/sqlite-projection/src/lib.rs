@@ -13,10 +13,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use es_core::projection::ProjectedEvent;
 use es_core::store::Batch;
-use es_core::{DecodeEventError, EventStore, Position, QueryItem, RecordedEvent, StoreError, Subscription};
-use order_service::domain::OrderEvent;
+use es_core::{DecodeEventError, EventStore, Position, RecordedEvent, Source, StoreError, Subscription};
+use order_service::domain::{Order, OrderEvent};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 /// The checkpoint stands under this name, so that one database can hold several views.
@@ -83,9 +82,10 @@ impl View {
     pub fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
         let sql = self.sqlite.transaction()?;
         for record in &batch.events {
-            let events = record.decode::<OrderEvent>();
-            for event in events.map_err(|source| Failure::Event { position: record.position, source })? {
-                apply(&sql, record, &event)?;
+            let events = Order::decode(record);
+            let events = events.map_err(|source| Failure::Event { position: record.position, source })?;
+            for event in events.as_slice() {
+                apply(&sql, record, event)?;
             }
         }
         if let Some(position) = batch.scanned {
@@ -136,8 +136,7 @@ pub async fn follow(
     batch: u32,
     mut told: impl FnMut(&Subscription) -> bool,
 ) -> Result<(), Failure> {
-    let orders = QueryItem { event_types: OrderEvent::types(), ..QueryItem::new() };
-    let mut subscription = Subscription::new(store, orders, view.checkpoint()?).batch(batch);
+    let mut subscription = Subscription::new(store, Order::query(), view.checkpoint()?).batch(batch);
     while told(&subscription) {
         let batch = subscription.next().await?;
         tokio::task::block_in_place(|| view.apply(&batch))?;

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::aggregate::Source;
+use crate::aggregate::source::SourceEvents;
 use crate::consumer::group::delivery_key::DeliveryKey;
 use crate::consumer::group::error::{GroupError, SettleError};
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::Settlement;
 use crate::model::Context;
 use crate::model::RecordedEvent;
+use crate::schema::DecodeEventError;
 
 /// One of those who share the events of a group. Each task that works has its own; clones are others.
 #[derive(Clone)]
@@ -78,6 +81,14 @@ impl Delivery {
     #[must_use]
     pub fn event(&self) -> &RecordedEvent {
         &self.event
+    }
+
+    /// Decodes the event for a source, such as that of [`ConsumerGroup::of`](super::ConsumerGroup::of).
+    ///
+    /// # Errors
+    /// See [`Source::decode`].
+    pub fn decode<S: Source>(&self) -> Result<SourceEvents<'_, S::Event>, DecodeEventError> {
+        S::decode(&self.event)
     }
 
     pub(crate) fn shared_event(&self) -> Arc<RecordedEvent> {

@@ -75,6 +75,7 @@ pub use running::{GroupStatus, RunningGroup};
 
 pub(crate) use state::Settlement;
 
+use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;
 use crate::model::Position;
 use crate::model::RecordedEvent;
@@ -149,6 +150,13 @@ impl ConsumerGroup {
             answer_within: Some(Duration::from_secs(30)),
             clock: Arc::new(SystemClock::new()),
         }
+    }
+
+    /// Creates the group `name` over the events of a source: an aggregate or a tuple of aggregates. See [`new`](Self::new), and
+    /// [`Delivery::decode`].
+    #[must_use]
+    pub fn of<S: Source>(name: impl Into<String>) -> Self {
+        Self::new(name, S::query())
     }
 
     /// Keeps the events of one stream in order: see [`ordered_by`](Self::ordered_by).

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orders::{never_placed, order_of};
 use crate::domain::money::exact;
-use crate::domain::{OrderEvent, OrderId, OrderLine, OrderLines, ProductId, Revenue};
+use crate::domain::{Order, OrderEvent, OrderId, OrderLine, OrderLines, ProductId, Revenue};
 
 /// What a product comes to on all orders that were not cancelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ const ORDERED: View<OrderId, OrderLines> = View::new("ordered");
 pub struct ProductDemand;
 
 impl Projection for ProductDemand {
-    type Event = OrderEvent;
+    type Source = Order;
     const NAME: &'static str = "product-demand";
 
     fn apply(&self, event: &OrderEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

@@ -49,7 +49,7 @@ pub const STATUSES: View<OrderStatus, u64> = View::new("statuses");
 pub struct OrderSummaries;
 
 impl Projection for OrderSummaries {
-    type Event = OrderEvent;
+    type Source = Order;
     const NAME: &'static str = "order-summaries";
 
     fn apply(&self, event: &OrderEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

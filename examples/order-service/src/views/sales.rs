@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orders::{never_placed, order_of};
 use crate::domain::money::exact;
-use crate::domain::{Destination, Inexact, OrderEvent, OrderId, Revenue};
+use crate::domain::{Destination, Inexact, Order, OrderEvent, OrderId, Revenue};
 
 /// The name under which orders are counted that go to no known country.
 const NO_COUNTRY: &str = "unknown";
@@ -46,7 +46,7 @@ struct Counted {
 pub struct Sales;
 
 impl Projection for Sales {
-    type Event = OrderEvent;
+    type Source = Order;
     const NAME: &'static str = "sales";
 
     fn apply(&self, event: &OrderEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

@@ -29,7 +29,7 @@ pub const LOWEST_FIRST: Ordering<ProductId, StockLevel, u64> =
 pub struct StockLevels;
 
 impl Projection for StockLevels {
-    type Event = ProductEvent;
+    type Source = Product;
     const NAME: &'static str = "stock-levels";
 
     fn apply(&self, event: &ProductEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {

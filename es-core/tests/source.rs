@@ -1,0 +1,211 @@
+//! Sources: a projection, a reactor and a group receive the events of their own aggregates only.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::aggregate::source::OneOf2;
+use es_core::consumer::group::{ConsumerGroup, StartAt};
+use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner};
+use es_core::prelude::*;
+use es_core::projection::{Live, LiveEvents, UnknownEvents};
+use es_core::store::memory::MemoryStore;
+use es_core::testing::given_events;
+use es_core::{
+    Commit, DecodeEventError, EventType, LogRead, NewEvent, Query, QueryItem, RecordedEvent, StreamId, Table,
+};
+use serde::{Deserialize, Serialize};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+enum OrderEvent {
+    #[event(name = "created")]
+    Created { customer: String },
+    #[event(name = "shipped", alias("sent"))]
+    Shipped,
+}
+
+/// Uses the wire name `created` for another content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+enum ProductEvent {
+    #[event(name = "created")]
+    Created { price: u64 },
+}
+
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "order", id = u64, event = OrderEvent)]
+struct Order;
+
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "product", id = u64, event = ProductEvent)]
+struct Product;
+
+fn texts() -> Table {
+    Table::new("texts").unwrap()
+}
+
+/// Writes the debug text of each event under its position.
+struct Texts<S> {
+    unknown: UnknownEvents,
+    query: Option<Query>,
+    source: std::marker::PhantomData<fn() -> S>,
+}
+
+fn texts_of<S>() -> Texts<S> {
+    Texts { unknown: UnknownEvents::Fail, query: None, source: std::marker::PhantomData }
+}
+
+impl<S: Source> Projection for Texts<S>
+where
+    EventOf<S>: std::fmt::Debug,
+{
+    type Source = S;
+    const NAME: &'static str = "texts";
+
+    fn query(&self) -> Query {
+        self.query.clone().unwrap_or_else(S::query)
+    }
+
+    fn unknown_events(&self) -> UnknownEvents {
+        self.unknown
+    }
+
+    fn apply(&self, event: &EventOf<S>, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        rows.put(&texts(), context.position().to_string(), format!("{event:?}"));
+        Ok(())
+    }
+}
+
+fn projected<S: Source>(projection: Texts<S>) -> Vec<String>
+where
+    EventOf<S>: std::fmt::Debug,
+{
+    let mut found = Vec::new();
+    let created = ProductEvent::Created { price: 3 };
+    let _ = given_events()
+        .of::<Order>(1, [OrderEvent::Created { customer: "ada".into() }])
+        .of::<Product>(1, [created.clone()])
+        .of::<Order>(1, [OrderEvent::Shipped])
+        .in_stream("cart-1", [created])
+        .project(projection)
+        .then(|views| found = views.rows().map(|(_, _, value)| String::from_utf8_lossy(value).into_owned()).collect());
+    found
+}
+
+#[test]
+fn a_projection_receives_events_of_its_aggregates_only_also_under_a_shared_wire_name() {
+    assert_eq!(projected(texts_of::<Order>()), [r#"Created { customer: "ada" }"#, "Shipped"]);
+    assert_eq!(projected(texts_of::<Product>()), ["Created { price: 3 }"]);
+    assert_eq!(
+        projected(texts_of::<(Product, Order)>()),
+        [r#"Second(Created { customer: "ada" })"#, "First(Created { price: 3 })", "Second(Shipped)"]
+    );
+}
+
+#[test]
+fn raw_events_are_records_and_are_narrowed_by_the_query_of_the_projection() {
+    let all = projected(texts_of::<RawEvents>());
+    assert_eq!(all.len(), 4);
+    assert!(all.iter().all(|text| text.starts_with("RecordedEvent")), "{all:?}");
+    let created = QueryItem::new().event_type(EventType::new("created").unwrap());
+    assert_eq!(projected(Texts { query: Some(created.into()), ..texts_of::<RawEvents>() }).len(), 3);
+}
+
+#[test]
+fn a_wider_query_than_the_source_fails_or_skips_and_never_decodes_a_foreign_category() {
+    let wide = || Texts { query: Some(Query::all()), ..texts_of::<Order>() };
+    let skipped = projected(Texts { unknown: UnknownEvents::Skip, ..wide() });
+    assert_eq!(skipped, [r#"Created { customer: "ada" }"#, "Shipped"]);
+    let _ = given_events().in_stream("cart-1", [OrderEvent::Shipped]).project(wide()).then_failed(|failure| {
+        assert!(failure.to_string().contains("unknown event type \"shipped\""), "{failure}");
+    });
+}
+
+#[test]
+fn a_query_names_categories_and_wire_names_with_former_ones() {
+    let category = |name: &str| es_core::Category::new(name).unwrap();
+    let types = |names: &[&str]| names.iter().map(|name| EventType::new(name).unwrap()).collect();
+    let order = QueryItem {
+        categories: [category("order")].into(),
+        event_types: types(&["created", "shipped", "sent"]),
+        ..QueryItem::new()
+    };
+    let product =
+        QueryItem { categories: [category("product")].into(), event_types: types(&["created"]), ..QueryItem::new() };
+    assert_eq!(Order::query(), order.clone().into());
+    assert_eq!(<(Order, Product)>::query(), Query::any_of([order, product]));
+    assert_eq!(RawEvents::query(), Query::all());
+}
+
+fn created(stream: &str, payload: &'static str) -> Commit {
+    let event = NewEvent::json(EventType::new("created").unwrap(), payload);
+    Commit::to(&StreamId::new(stream).unwrap(), ExpectedRevision::Any, [event])
+}
+
+async fn shop() -> Arc<dyn EventStore> {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    store.commit(created("order-1", r#"{"customer":"ada"}"#)).await.unwrap();
+    store.commit(created("product-1", r#"{"price":3}"#)).await.unwrap();
+    store.commit(created("order-2", r#"{"customer":"bob"}"#)).await.unwrap();
+    store
+}
+
+/// Notes the events of its source.
+struct Noted(Arc<Mutex<Vec<OneOf2<ProductEvent, OrderEvent>>>>);
+
+#[async_trait]
+impl Reactor for Noted {
+    type Source = (Product, Order);
+    const NAME: &'static str = "noted";
+
+    fn query(&self) -> Query {
+        // A part of the source.
+        Product::query()
+    }
+
+    async fn react(&self, event: &EventOf<Self::Source>, _: &ReactorContext) -> Result<(), ReactError> {
+        self.0.lock().unwrap().push(event.clone());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_reactor_receives_what_its_query_selects_of_its_source() {
+    let store = shop().await;
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let running = ReactorRunner::new(Noted(Arc::clone(&noted))).start_at(StartAt::Beginning);
+    let running = running.start(Arc::clone(&store)).await.unwrap();
+    tokio::time::timeout(PATIENCE, running.wait_for(store.head().await.unwrap().unwrap())).await.unwrap().unwrap();
+    running.close().await.unwrap();
+    assert_eq!(*noted.lock().unwrap(), [OneOf2::First(ProductEvent::Created { price: 3 })]);
+}
+
+#[tokio::test]
+async fn a_group_of_a_source_delivers_its_events_decoded() {
+    let store = shop().await;
+    let group = ConsumerGroup::of::<Order>("packers").start_at(StartAt::Beginning).open(store).await.unwrap();
+    let consumer = group.consumer();
+    for customer in ["ada", "bob"] {
+        let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap();
+        let expected = OrderEvent::Created { customer: customer.into() };
+        assert_eq!(delivery.decode::<Order>().unwrap().as_slice(), [expected]);
+        let foreign = delivery.decode::<Product>().unwrap_err();
+        assert!(matches!(foreign, DecodeEventError::UnknownType { .. }), "{foreign}");
+        delivery.ack().await.unwrap();
+    }
+    group.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_live_view_and_a_background_view_of_raw_events_skip_the_streams_of_the_framework() {
+    let store = shop().await;
+    let admin = es_core::projection::ProjectionAdmin::new(Arc::clone(&store), "texts").unwrap();
+    admin.pause("writes an event into an audit stream").await.unwrap();
+    let log = store.read_log(LogRead::all()).await.unwrap().collect().await.unwrap();
+    let is_audit = |event: &&RecordedEvent| event.stream.as_str().starts_with("es.");
+    assert_eq!(log.iter().filter(is_audit).count(), 1);
+    let live = Live::fold(Arc::clone(&store), texts_of::<RawEvents>(), LiveEvents::All).await.unwrap();
+    assert_eq!(live.views().rows().count(), 3);
+}
