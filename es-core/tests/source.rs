@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use es_core::aggregate::source::OneOf2;
+use es_core::aggregate::source::{OneOf2, OneOrderSource};
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner};
 use es_core::prelude::*;
@@ -137,6 +137,15 @@ fn a_query_names_categories_and_wire_names_with_former_ones() {
     assert_eq!(Order::query(), order.clone().into());
     assert_eq!(<(Order, Product)>::query(), Query::any_of([order, product]));
     assert_eq!(RawEvents::query(), Query::all());
+}
+
+/// The level of every aggregate decides; this is checked when the test is compiled.
+#[test]
+fn a_tuple_of_aggregates_with_one_order_has_one_order() {
+    fn name_of<S: OneOrderSource>() -> &'static str {
+        std::any::type_name::<S>()
+    }
+    assert_ne!(name_of::<Order>(), name_of::<(Order, Product)>());
 }
 
 fn created(stream: &str, payload: &'static str) -> Commit {

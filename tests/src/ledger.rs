@@ -8,8 +8,8 @@ use es_core::projection::inspect::{StoredProjection, partition_of};
 use es_core::projection::{ApplyError, Projection, ProjectionAdmin, Rows};
 use es_core::store::RowScan;
 use es_core::{
-    Commit, Event, EventContext, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, Source, StoreError,
-    StreamId, Table,
+    Commit, Event, EventContext, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, Source,
+    StoreError, StreamId, Table,
 };
 
 use crate::account::{Account, AccountEvent};

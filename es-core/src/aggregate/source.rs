@@ -9,7 +9,7 @@
 //! ```
 
 use crate::aggregate::Aggregate;
-use crate::model::{EventType, RecordedEvent};
+use crate::model::{EventType, OneOrder, RecordedEvent};
 use crate::schema::{DecodeEventError, Event, EventSchema, Events, KnownNames, RawEvent};
 use crate::store::{Query, QueryItem};
 
@@ -87,6 +87,17 @@ pub trait Source: Send + Sync + 'static {
     /// [`Event::decode`].
     fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError>;
 }
+
+/// A source whose streams have one order on every node: an aggregate whose level is [`OneOrder`], or a tuple of such aggregates.
+///
+/// A consumer of any other source may receive late events: events that precede others which it has applied.
+#[diagnostic::on_unimplemented(
+    message = "the streams of the source `{Self}` have no single order of events",
+    note = "a consumer of such a source may receive late events"
+)]
+pub trait OneOrderSource: Source {}
+
+impl<A: Aggregate<Level: OneOrder>> OneOrderSource for A {}
 
 /// The event type of a [`Source`].
 pub type EventOf<S> = <S as Source>::Event;
@@ -202,6 +213,11 @@ macro_rules! tuple_sources {
                 })+
                 Err(unknown_type(record, known))
             }
+        }
+
+        impl<$first: Aggregate<Level: OneOrder>, $($aggregate: Aggregate<Level: OneOrder>),+> OneOrderSource
+            for ($first, $($aggregate),+)
+        {
         }
     )+};
 }

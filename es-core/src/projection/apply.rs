@@ -226,8 +226,9 @@ fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, ApplyFailure> {
 mod tests {
     use super::*;
     use crate::aggregate::Aggregate;
-    use crate::model::{CommitPart, ContentType, EventData, EventId, Timestamp};
+    use crate::model::{CommitPart, ContentType, EventData, EventId, Local, Timestamp};
     use crate::model::{EventType, StreamId};
+    use crate::model::{Local, Tags};
     use crate::model::{Position, Revision};
     use crate::schema::{EncodeEventError, EncodedEvent, Event, EventSchema, Events, KnownNames, RawEvent};
 
@@ -262,6 +263,7 @@ mod tests {
         const CATEGORY: &'static str = "script";
         type Id = String;
         type Event = Text;
+        type Level = Local;
     }
 
     struct Interpreter(UnknownEvents);
