@@ -170,11 +170,11 @@ fn has_category<A: Aggregate>(record: &RecordedEvent) -> bool {
 
 /// Whether an event belongs to an aggregate. Both checks are needed: two aggregates may share a category or a wire name.
 fn belongs_to<A: Aggregate>(record: &RecordedEvent) -> bool {
-    has_category::<A>(record) && A::Event::SCHEMA.iter().any(|schema| schema.reads(record.event_type.as_str()))
+    has_category::<A>(record) && A::Event::SCHEMA.iter().any(|schema| schema.reads(record.data.event_type.as_str()))
 }
 
 fn unknown_type(record: &RecordedEvent, known: &'static [EventSchema]) -> DecodeEventError {
-    DecodeEventError::UnknownType { found: record.event_type.to_string(), known: KnownNames(known) }
+    DecodeEventError::UnknownType { found: record.data.event_type.to_string(), known: KnownNames(known) }
 }
 
 macro_rules! tuple_sources {

@@ -228,7 +228,6 @@ mod tests {
     use crate::aggregate::Aggregate;
     use crate::model::{CommitPart, ContentType, EventData, EventId, Local, Timestamp};
     use crate::model::{EventType, StreamId};
-    use crate::model::{Local, Tags};
     use crate::model::{Position, Revision};
     use crate::schema::{EncodeEventError, EncodedEvent, Event, EventSchema, Events, KnownNames, RawEvent};
 
