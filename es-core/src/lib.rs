@@ -118,7 +118,7 @@
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
 //! **Projections** are read models that follow the log, each event counted exactly once: in the background, in the commit of the
-//! events, or on demand. See [`projection`]; typed, ordered tables for them stand in [`view`], and [`store::inline`] says when a view
+//! events, or on demand. See [`projection`]; typed, ordered tables for them stand in [`view`], and [`projection::inline`] says when a view
 //! may change with each commit.
 //!
 //! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`reactor`].
@@ -166,8 +166,8 @@ pub use schema::{
     MessagePack, RawEvent, SampleError, Upcast,
 };
 pub use store::{
-    Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, LogRead, Query, QueryItem, StoreError,
-    StreamRead,
+    Commit, CommitError, Committed, Conflict, EventReader, EventStore, FailedCheck, LogRead, Query, QueryItem,
+    StoreError, StreamRead,
 };
 
 #[cfg(feature = "derive")]

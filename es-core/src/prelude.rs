@@ -8,7 +8,7 @@ pub use crate::model::{ExpectedRevision, Position, Revision};
 pub use crate::projection::{ApplyError, Projection, Rows};
 pub use crate::schema::Events;
 pub use crate::schema::{Event, Upcast};
-pub use crate::store::EventStore;
+pub use crate::store::{EventReader, EventStore};
 
 #[cfg(feature = "derive")]
 pub use es_macros::{Aggregate, Event};

@@ -215,6 +215,6 @@ async fn a_live_view_and_a_background_view_of_raw_events_skip_the_streams_of_the
     let log = store.read_log(LogRead::all()).await.unwrap().collect().await.unwrap();
     let is_audit = |event: &&RecordedEvent| event.stream.as_str().starts_with("es.");
     assert_eq!(log.iter().filter(is_audit).count(), 1);
-    let live = Live::fold(Arc::clone(&store), texts_of::<RawEvents>(), LiveEvents::All).await.unwrap();
+    let live = Live::fold(store.clone(), texts_of::<RawEvents>(), LiveEvents::All).await.unwrap();
     assert_eq!(live.views().rows().count(), 3);
 }

@@ -227,7 +227,7 @@ impl Backups {
         let (incomplete, (new_events, new_rows), verification) = made?;
         let number = last.map_or(1, |(number, _)| number + 1);
         let folder = files::complete(&self.folder, &incomplete, number)?;
-        let head = es_core::EventStore::head(&source).await?;
+        let head = es_core::EventReader::head(&source).await?;
         let damaged = damaged.map(|(damaged, _)| damaged);
         Ok(Backup { number, folder, head, new_events, new_rows, events: verification.events, damaged })
     }
@@ -366,7 +366,7 @@ async fn damage_of(
 /// The last position and the number of events of a store that has to be sound.
 async fn checked(folder: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
     let verification = verified(folder, progress).await?;
-    let head = es_core::EventStore::head(&ReadOnlyStore::open(folder).await?).await?;
+    let head = es_core::EventReader::head(&ReadOnlyStore::open(folder).await?).await?;
     Ok((head, verification.events))
 }
 

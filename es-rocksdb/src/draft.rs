@@ -2,7 +2,7 @@
 //!
 //! All of this is the work of whoever commits. The writer, of which there is one, only numbers it.
 
-use es_core::store::ValidCommit;
+use es_core::store::implement::ValidCommit;
 use es_core::{CommitPart, RecordedEvent, StoreError};
 
 use crate::record;
@@ -27,7 +27,17 @@ impl Draft {
     /// # Errors
     /// [`StoreError`]: an event could not be read back.
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
-        let mut records = EncodedRecords { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
+        Ok(Self { records: EncodedRecords::draft(&commit)?, commit })
+    }
+}
+
+impl EncodedRecords {
+    /// Drafts the records of the events of a commit.
+    ///
+    /// # Errors
+    /// [`StoreError`]: an event could not be read back.
+    pub(crate) fn draft(commit: &ValidCommit) -> Result<Self, StoreError> {
+        let mut records = Self { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
         let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
         for (index, (stream, event)) in (0..).zip(commit.events()) {
             record::draft(stream, &event.data, CommitPart { index, size }, &mut records.bytes).map_err(|error| {
@@ -35,11 +45,9 @@ impl Draft {
             })?;
             records.ends.push(records.bytes.len());
         }
-        Ok(Self { commit, records })
+        Ok(records)
     }
-}
 
-impl EncodedRecords {
     /// Completes the records of the events that the commit gave.
     pub(crate) fn number(&mut self, events: &[RecordedEvent]) {
         let mut start = 0;

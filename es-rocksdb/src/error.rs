@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use es_core::StoreError;
-use es_core::projection::inline::StartInlineError;
+use es_core::store::StartHookError;
 use rocksdb::ErrorKind;
 
 use crate::schema::FORMAT_VERSION;
@@ -35,14 +35,14 @@ pub enum OpenError {
         /// The highest format version that this version of the crate can open.
         supported: u32,
     },
-    /// A projection that is to change in the commits of events could not be brought to the end of the log. What it has applied so far
-    /// is kept; correct it, or open the store without it.
-    #[error("the store in {}: {source}", .folder.display())]
-    Inline {
+    /// A hook, such as an inline projection, could not start. What it has written so far is kept. Correct the hook, or open the
+    /// store without it.
+    #[error("the store in {} could not start a hook", .folder.display())]
+    Hook {
         /// The folder.
         folder: PathBuf,
-        /// Why.
-        source: Box<StartInlineError>,
+        /// The error of the hook.
+        source: StartHookError,
     },
     /// There is something else. Choose another folder. Nothing was written.
     #[error("expected an event store or an empty folder in {}, found {found}; choose another folder", .folder.display())]

@@ -5,7 +5,8 @@
 //! has, which is a moment ahead of the head; it waits until that is published, too, so that whoever reads in a row of
 //! position 10 also finds the event at position 10.
 
-use es_core::store::{HeadSender, HeadWatch};
+use es_core::store::HeadWatch;
+use es_core::store::implement::HeadSender;
 use es_core::{Position, StoreError};
 use tokio::sync::watch;
 

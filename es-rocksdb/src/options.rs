@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use es_core::model::{Clock, SystemClock};
-use es_core::projection::Projection;
-use es_core::projection::inline::Inline;
+use es_core::store::implement::PrepareHook;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, WriteOptions};
 
 use crate::group::BatchLimits;
@@ -53,7 +52,7 @@ pub struct Options {
     pub(crate) queue_bytes: usize,
     pub(crate) read_batch: ReadLimits,
     pub(crate) cached_heads: usize,
-    pub(crate) inline: Vec<Inline>,
+    pub(crate) hooks: Vec<Arc<dyn PrepareHook>>,
     pub(crate) tail_bytes: usize,
 }
 
@@ -90,7 +89,7 @@ impl Options {
             queue_bytes: 64 * MIB,
             read_batch: ReadLimits { events: 4096, bytes: 4 * MIB },
             cached_heads: 65_536,
-            inline: Vec::new(),
+            hooks: Vec::new(),
             tail_bytes: 8 * MIB,
         }
     }
@@ -174,11 +173,11 @@ impl Options {
         self
     }
 
-    /// Lets a projection change in the commits of the events: its view is never behind. Opening the store brings it to the end of the
-    /// log first, which takes as long as applying what it has not seen. Every commit waits for its `apply`.
+    /// Adds a hook to the decision on each commit, such as an [inline projection](es_core::projection::inline::Inline). Opening the
+    /// store prepares the hook: an inline projection catches up with the log first. Every commit waits for every hook.
     #[must_use]
-    pub fn inline<P: Projection>(mut self, projection: P) -> Self {
-        self.inline.push(Inline::new(projection));
+    pub fn hook(mut self, hook: impl PrepareHook) -> Self {
+        self.hooks.push(Arc::new(hook));
         self
     }
 

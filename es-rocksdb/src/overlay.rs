@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 use es_core::retention::StreamRetention;
 use es_core::store::KeyChange;
-use es_core::store::decide::LogView;
+use es_core::store::implement::LogView;
 use es_core::{
     Commit, Committed, EventId, Position, Query, RecordedEvent, Revision, StoreError, StreamId, Table, Timestamp,
     UniqueKey,

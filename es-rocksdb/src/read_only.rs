@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
+use es_core::retention::{Retained, Retention};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan};
 use es_core::{
-    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
-    StreamId, StreamRead, Table, Timestamp, UniqueKey,
+    EventId, EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table,
+    Timestamp, UniqueKey,
 };
 use rocksdb::statistics::StatsLevel;
 use rocksdb::{DB, DBRecoveryMode};
@@ -46,7 +46,7 @@ const LOG: &str = ".log";
 /// everything that was handed to the operating system by then is there, with [`Durability::Sync`](crate::Durability::Sync) at
 /// least every commit acknowledged before. It stays at that moment; [`refresh`](Self::refresh) gives a newer one.
 ///
-/// It implements the reading half of [`EventStore`]; [`commit`](EventStore::commit) answers with an error. Opening reads the
+/// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the
 /// write-ahead log into memory, which is bounded by four write buffers of the service. As long as it is open, files that the
 /// service has replaced meanwhile keep their room on the disk, and one descriptor for each table file is open (about one for
 /// 64 MiB).
@@ -295,12 +295,7 @@ impl fmt::Debug for ReadOnlyStore {
 }
 
 #[async_trait]
-impl EventStore for ReadOnlyStore {
-    async fn commit(&self, _: Commit) -> Result<Committed, CommitError> {
-        let reason = "the store was opened for reading only; open it with RocksDbStore to write";
-        Err(StoreError::io("commit", reason).into())
-    }
-
+impl EventReader for ReadOnlyStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
         Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.shared.visible.head()))
     }
@@ -315,10 +310,6 @@ impl EventStore for ReadOnlyStore {
 
     fn watch_head(&self) -> HeadWatch {
         self.inner.shared.visible.watch()
-    }
-
-    fn runs_inline(&self, _: &str) -> bool {
-        false
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
@@ -343,10 +334,5 @@ impl EventStore for ReadOnlyStore {
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         self.inner.shared.retained(stream, self.inner.shared.visible.head()).await
-    }
-
-    async fn scavenge(&self, _: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        let reason = "the store was opened for reading only; open it with RocksDbStore to scavenge it";
-        Err(StoreError::io("scavenge", reason).into())
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use es_core::model::Clock;
-use es_core::{Commit, CommitError, Committed, EventStore, Position, Revision, StoreError, StreamId, Timestamp};
+use es_core::{
+    Commit, CommitError, Committed, EventReader, EventStore, Position, Revision, StoreError, StreamId, Timestamp,
+};
 
 use crate::error::OpenError;
 use crate::options::Options;

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::projection::inline::{Inline, InlineProjections, StartInlineError};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan};
+use es_core::store::implement::{Decider, PrepareHook};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError};
 use es_core::{
-    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
-    StreamId, StreamRead, Table, Timestamp, UniqueKey,
+    Commit, CommitError, Committed, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision,
+    StoreError, StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ use crate::writer::{self, Parts, WriteToDisk, Writer};
 /// An event store in a folder of this machine. See [the crate](crate) for what it promises.
 ///
 /// A handle is cheap to clone; all clones are one store. Dropping the last one writes what waits, ends the writer and
-/// frees the folder, and blocks for as long as that takes; [`close`](Self::close) does the same without blocking an
+/// frees the folder, and blocks for as long as that takes; [`close`](EventStore::close) does the same without blocking an
 /// executor, and reports errors. An [`EventStream`] does not keep the store open: it ends with
 /// [`StoreError::Closed`] at its next batch.
 ///
@@ -64,7 +64,7 @@ struct Inner {
     queue: Arc<Queue<Writer>>,
     shared: Arc<Shared>,
     mark: Arc<MarkFile>,
-    inline: Arc<InlineProjections>,
+    decider: Arc<Decider>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
     durability: Durability,
@@ -101,27 +101,27 @@ impl RocksDbStore {
     /// [`OpenError`]; each variant says what to do.
     pub async fn open_with(folder: impl AsRef<Path> + Send, options: Options) -> Result<Self, OpenError> {
         let folder = folder.as_ref().to_owned();
-        let projections = options.inline.clone();
+        let hooks = options.hooks.clone();
         let opened = off_executor({
             let folder = folder.clone();
             move || open::open(&folder, &options).and_then(|opened| Self::start(opened, &options, None))
         });
         let store = opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store", error)))?;
-        // ORDER: before anybody has a handle, so that no commit finds a view that is behind.
-        if let Err(error) = store.start_inline(projections).await {
-            // NOTE: dropping the handle would do the same and block the executor.
+        // ORDER: before a caller has a handle, so that no commit is decided without a hook.
+        if let Err(source) = store.start_hooks(&hooks).await {
+            // Dropping the handle would do the same and block the executor.
             if let Err(error) = store.close().await {
                 tracing::error!(folder = %folder.display(), %error, "could not close the store in order");
             }
-            return Err(OpenError::Inline { folder, source: Box::new(error) });
+            return Err(OpenError::Hook { folder, source });
         }
         Ok(store)
     }
 
-    /// Brings the views of inline projections to the end of the log, and lets them change with each commit from then on.
-    async fn start_inline(&self, projections: Vec<Inline>) -> Result<(), StartInlineError> {
-        for projection in projections {
-            self.inner.inline.start(self, projection, |start| start(self.inner.shared.visible.head())).await?;
+    /// Prepares the hooks, and lets them take part in every decision from then on.
+    async fn start_hooks(&self, hooks: &[Arc<dyn PrepareHook>]) -> Result<(), StartHookError> {
+        for hook in hooks {
+            self.inner.decider.start(self, &**hook, |start| start(self.inner.shared.visible.head())).await?;
         }
         Ok(())
     }
@@ -138,11 +138,11 @@ impl RocksDbStore {
         let clock = Arc::clone(&options.clock);
         let shared = Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, clock));
         let mark = Arc::new(mark);
-        let inline = Arc::new(InlineProjections::new());
+        let decider = Arc::new(Decider::new());
         let writer = Writer::new(Parts {
             disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
             mark: Arc::clone(&mark),
-            inline: Arc::clone(&inline),
+            decider: Arc::clone(&decider),
             database,
             shared: Arc::clone(&shared),
             clock: Arc::clone(&options.clock),
@@ -163,7 +163,7 @@ impl RocksDbStore {
             queue,
             shared,
             mark,
-            inline,
+            decider,
             writer: Mutex::new(Some(writer)),
             is_closed: AtomicBool::new(false),
             durability: options.durability,
@@ -173,20 +173,6 @@ impl RocksDbStore {
             created,
         };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Writes the commits that wait already, waits for the reads under way, and closes the store for all its handles.
-    /// When this returns, the folder is free and everything acknowledged is on the disk, also with
-    /// [`Durability::Buffered`]. Later calls of the store give [`StoreError::Closed`]; closing again does nothing.
-    ///
-    /// If the future is dropped after it was polled, the store is closed all the same.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the last wait for the disk failed; the store is closed, and what was acknowledged with
-    /// [`Durability::Buffered`] may be lost at a power failure.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        let inner = Arc::clone(&self.inner);
-        off_executor(move || inner.close()).await?
     }
 
     /// What this store has written since it was opened.
@@ -356,14 +342,7 @@ impl Drop for Inner {
 }
 
 #[async_trait]
-impl EventStore for RocksDbStore {
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let (draft, room) = self.draft(commit).await?;
-        let queue = &self.inner.queue;
-        let waiting = queue.push_or_serve(draft, room, writer::serve_here).map_err(|Closed| self.inner.refusal())?;
-        self.answer(waiting).await
-    }
-
+impl EventReader for RocksDbStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
         Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.open_head()?))
     }
@@ -378,10 +357,6 @@ impl EventStore for RocksDbStore {
 
     fn watch_head(&self) -> HeadWatch {
         self.inner.shared.visible.watch()
-    }
-
-    fn runs_inline(&self, projection: &str) -> bool {
-        self.inner.inline.runs(projection)
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
@@ -407,8 +382,35 @@ impl EventStore for RocksDbStore {
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         self.inner.shared.retained(stream, self.inner.open_head()?).await
     }
+}
+
+#[async_trait]
+impl EventStore for RocksDbStore {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let (draft, room) = self.draft(commit).await?;
+        let queue = &self.inner.queue;
+        let waiting = queue.push_or_serve(draft, room, writer::serve_here).map_err(|Closed| self.inner.refusal())?;
+        self.answer(waiting).await
+    }
+
+    fn runs_hook(&self, name: &str) -> bool {
+        self.inner.decider.runs(name)
+    }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         self.scavenge_now(how).await
+    }
+
+    /// Writes the commits that wait already, waits for the reads under way, and closes the store for all its handles.
+    /// When this returns, the directory is unlocked and everything acknowledged is on disk, also with [`Durability::Buffered`].
+    ///
+    /// If the future is dropped after it was polled, the store is closed all the same.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the last sync failed; the store is closed, and what was acknowledged with
+    /// [`Durability::Buffered`] may be lost at a power failure.
+    async fn close(&self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        off_executor(move || inner.close()).await?
     }
 }

@@ -15,9 +15,8 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use es_core::model::Clock;
-use es_core::projection::inline::InlineProjections;
 use es_core::retention::is_reserved;
-use es_core::store::decide::Decision;
+use es_core::store::implement::{CommitDecision, Decider};
 use es_core::{CommitError, Committed, StoreError};
 use rocksdb::WriteBatch;
 use tokio::sync::oneshot;
@@ -47,7 +46,7 @@ pub(crate) struct Writer {
     clock: Arc<dyn Clock>,
     disk: WriteToDisk,
     mark: Arc<MarkFile>,
-    inline: Arc<InlineProjections>,
+    decider: Arc<Decider>,
     /// How many times a batch waits for the disk.
     syncs: u64,
     end: LogEnd,
@@ -62,7 +61,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) disk: WriteToDisk,
     pub(crate) mark: Arc<MarkFile>,
-    pub(crate) inline: Arc<InlineProjections>,
+    pub(crate) decider: Arc<Decider>,
     pub(crate) is_synced: bool,
     pub(crate) end: LogEnd,
     pub(crate) cached_heads: usize,
@@ -92,9 +91,9 @@ struct Pending {
 
 impl Writer {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { database, shared, clock, disk, mark, inline, is_synced, end, cached_heads, recent } = parts;
+        let Parts { database, shared, clock, disk, mark, decider, is_synced, end, cached_heads, recent } = parts;
         let (syncs, known) = (u64::from(is_synced), KnownHeads::new(cached_heads));
-        Self { database, shared, clock, disk, mark, inline, syncs, end, known, recent }
+        Self { database, shared, clock, disk, mark, decider, syncs, end, known, recent }
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
@@ -155,11 +154,17 @@ impl Writer {
             overlay,
             operators: &self.shared.operators,
         };
-        let committed = match self.inline.decide(&mut commit, &mut view, self.clock.now()) {
-            Ok(Decision::Write(committed)) => committed,
-            Ok(Decision::Repeat(committed)) => return Answer::Other(Ok(committed)),
+        let committed = match self.decider.decide(&mut commit, &mut view, self.clock.now()) {
+            Ok(CommitDecision::Write(committed)) => committed,
+            Ok(CommitDecision::Repeat(committed)) => return Answer::Other(Ok(committed)),
             Err(error) => return Answer::Other(Err(error)),
         };
+        if commit.has_changed_events() {
+            records = match EncodedRecords::draft(&commit) {
+                Ok(records) => records,
+                Err(error) => return Answer::Other(Err(error.into())),
+            };
+        }
         *changing += u64::from(!(committed.events.is_empty() && commit.keys().is_empty() && commit.rows().is_empty()));
         overlay.change(&commit);
         if committed.events.is_empty() {

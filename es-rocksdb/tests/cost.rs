@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use common::{collect, event, open, stream, tag};
-use es_core::{Commit, EventStore, ExpectedRevision, LogRead, RecordedEvent, Revision, StreamRead};
+use es_core::{Commit, EventReader, EventStore, ExpectedRevision, LogRead, RecordedEvent, Revision, StreamRead};
 use es_rocksdb::ReadOnlyStore;
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 

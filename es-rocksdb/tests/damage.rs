@@ -9,7 +9,8 @@ use std::path::Path;
 use common::{all, append, collect, event, open, positions, raw, refused, stream, tag, tamper};
 use es_core::store::{Direction, RowScan};
 use es_core::{
-    Commit, CommitError, EventStore, ExpectedRevision, LogRead, QueryItem, StoreError, StreamRead, Table, UniqueKey,
+    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, QueryItem, StoreError, StreamRead, Table,
+    UniqueKey,
 };
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 

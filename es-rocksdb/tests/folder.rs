@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{all, append, open, positions, stream};
-use es_core::{CommitError, EventStore, Revision, StoreError};
+use es_core::{CommitError, EventReader, EventStore, Revision, StoreError};
 use es_rocksdb::{Durability, Options, RocksDbStore};
 
 async fn refused_commit(store: &RocksDbStore) -> String {

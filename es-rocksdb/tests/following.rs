@@ -9,8 +9,8 @@ use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, EventId, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem,
-    RecordedEvent, StreamId, Tag,
+    Category, Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position,
+    Query, QueryItem, RecordedEvent, StreamId, Tag,
 };
 use es_rocksdb::Options;
 use proptest::prelude::*;

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{all, append, event, files, open, positions, stream};
-use es_core::{Commit, CommitError, EventStore, ExpectedRevision, Position};
+use es_core::{Commit, EventReader, EventStore, ExpectedRevision, Position};
 use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 use tempfile::TempDir;
 
@@ -75,16 +75,6 @@ async fn reading_changes_no_file() {
     assert!(reader.refresh().await.unwrap().is_none());
     drop(reader);
     assert!(files(folder.path()) == before, "a file was changed");
-}
-
-#[tokio::test]
-async fn a_reader_refuses_to_commit() {
-    let folder = TempDir::new().unwrap();
-    open(folder.path()).await.close().await.unwrap();
-    let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
-    let refused = reader.commit(append("a-1")).await.unwrap_err();
-    assert!(matches!(refused, CommitError::Store(_)));
-    assert!(refused.to_string().contains("opened for reading only"), "{refused}");
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, Row, RowScan};
 use es_core::{
-    Category, Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem,
-    RecordedEvent, Revision, StreamRead, Table,
+    Category, Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query,
+    QueryItem, RecordedEvent, Revision, StreamRead, Table,
 };
 use es_rocksdb::{Options, RocksDbStore};
 use proptest::prelude::*;

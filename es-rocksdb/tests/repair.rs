@@ -15,7 +15,8 @@ use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::delete_stream;
 use es_core::store::{Row, RowScan};
 use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId, StreamRead, Table, UniqueKey,
+    Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId, StreamRead, Table,
+    UniqueKey,
 };
 use es_rocksdb::{Options, ReadOnlyStore, RepairError, Repaired, Report, RocksDbStore, Salvage};
 use tempfile::TempDir;
@@ -40,7 +41,7 @@ fn key(number: u64) -> UniqueKey {
     UniqueKey::new("number", number.to_string()).unwrap()
 }
 
-async fn rows(store: &dyn EventStore) -> Vec<Row> {
+async fn rows(store: &dyn EventReader) -> Vec<Row> {
     store.rows(RowScan::new(table(), "", 10_000)).await.unwrap()
 }
 

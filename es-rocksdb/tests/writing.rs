@@ -12,8 +12,8 @@ use std::time::Duration;
 use common::{all, append, event, open, poll_once, positions, stream};
 use es_core::testing::ManualClock;
 use es_core::{
-    Commit, CommitError, EventStore, ExpectedRevision, LogRead, Position, Revision, StoreError, StreamRead, Table,
-    UniqueKey,
+    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, Position, Revision, StoreError,
+    StreamRead, Table, UniqueKey,
 };
 use es_rocksdb::{Durability, Options};
 

@@ -48,7 +48,7 @@ impl<const VERSION: u32> Projection for EventsOfStreams<VERSION> {
 /// # Panics
 /// Where they differ.
 pub async fn check(store: &Arc<dyn EventStore>) -> Option<Position> {
-    let views = Views::of::<EventsOfStreams>(Arc::clone(store));
+    let views = Views::of::<EventsOfStreams>(store.clone());
     let as_of = views.as_of().await.expect("the checkpoint is read");
     let log = store.read_log(LogRead::all()).await.expect("opened").collect().await.expect("the log is read");
     let mut expected = BTreeMap::<String, Count>::new();

@@ -5,12 +5,9 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use es_core::retention::{Retained, Scavenge, ScavengeReport};
-use es_core::store::{Batch, EventStream, HeadWatch, Row, RowScan};
-use es_core::{
-    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
-    StreamId, StreamRead, Table, UniqueKey,
-};
+use es_core::store::implement::StoreLayer;
+use es_core::store::{Batch, EventStream};
+use es_core::{EventId, EventStore, LogRead, RecordedEvent, StoreError};
 
 /// A store in front of another one, that does not show some of its events.
 #[derive(Debug)]
@@ -38,13 +35,9 @@ impl WithGaps {
 }
 
 #[async_trait]
-impl EventStore for WithGaps {
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        self.inner.commit(commit).await
-    }
-
-    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        self.inner.read_stream(read).await
+impl StoreLayer for WithGaps {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
@@ -57,42 +50,7 @@ impl EventStore for WithGaps {
         Ok(EventStream::ready(Batch { events, scanned }))
     }
 
-    async fn head(&self) -> Result<Option<Position>, StoreError> {
-        self.inner.head().await
-    }
-
-    fn watch_head(&self) -> HeadWatch {
-        self.inner.watch_head()
-    }
-
-    fn runs_inline(&self, projection: &str) -> bool {
-        self.inner.runs_inline(projection)
-    }
-
-    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        self.inner.revision(stream).await
-    }
-
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
         Ok(self.inner.find(id).await?.filter(|event| self.has(event)))
-    }
-
-    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        self.inner.owner(key).await
-    }
-
-    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
-        self.inner.row(table, key).await
-    }
-
-    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        self.inner.rows(scan).await
-    }
-    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        self.inner.retained(stream).await
-    }
-
-    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        self.inner.scavenge(how).await
     }
 }

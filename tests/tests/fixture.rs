@@ -15,8 +15,8 @@ use es_core::schema::codec::{Codec, MessagePack};
 use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
-    Commit, ContentType, CorrelationId, EventId, EventStore, EventType, ExpectedRevision, LogRead, Metadata, NewEvent,
-    RecordedEvent, StreamId, StreamRead, Table, Tag, UniqueKey,
+    Commit, ContentType, CorrelationId, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead,
+    Metadata, NewEvent, RecordedEvent, StreamId, StreamRead, Table, Tag, UniqueKey,
 };
 use es_decoding::{FORMAT_VERSION, line};
 use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore};
@@ -181,7 +181,7 @@ fn joined(lines: impl IntoIterator<Item = Value>) -> String {
     lines.into_iter().map(|line| format!("{line}\n")).collect()
 }
 
-async fn all(store: &dyn EventStore) -> Vec<RecordedEvent> {
+async fn all(store: &dyn EventReader) -> Vec<RecordedEvent> {
     store.read_log(LogRead::all()).await.expect("read").collect().await.expect("read")
 }
 
@@ -198,7 +198,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 }
 
 /// Everything that was written beside a store is in it, by every way to read it.
-async fn assert_described(store: &dyn EventStore, folder: &Path) {
+async fn assert_described(store: &dyn EventReader, folder: &Path) {
     let events = all(store).await;
     let mut lines = Vec::new();
     events.iter().for_each(|event| line::write(event, &mut lines).expect("memory takes it"));

@@ -9,11 +9,11 @@ use es_core::projection::view::Views;
 use es_core::projection::{
     ApplyError, Live, Projection, ProjectionOptions, Rows, StartError, Supervisor, reset_followers,
 };
-use es_core::store::RowScan;
 use es_core::store::memory::MemoryStore;
+use es_core::store::{RowScan, StartHookError};
 use es_core::{
-    Commit, CommitError, EventContext, EventStore, EventType, ExecuteError, ExpectedRevision, InfrastructureError,
-    NewEvent, Position, RawEvents, RecordedEvent, Repository, RetryPolicy, StreamId, Table,
+    Commit, CommitError, Committed, EventContext, EventReader, EventStore, EventType, ExecuteError, ExpectedRevision,
+    InfrastructureError, NewEvent, Position, RawEvents, RecordedEvent, Repository, RetryPolicy, StreamId, Table,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
 use es_tests::account::{Account, AccountEvent, Deposit};
@@ -26,13 +26,31 @@ use es_tests::supervised::{PATIENCE, active, until};
 fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     runtime.expect("a runtime").block_on(async {
-        let memory = MemoryStore::new().with_inline(Inline::new(EventsOfStreams::<1>)).await.expect("started");
+        let memory = MemoryStore::new().with_hook(Inline::new(EventsOfStreams::<1>)).await.expect("started");
         test(Arc::new(memory)).await;
         let folder = tempfile::tempdir().expect("a folder");
-        let store = small().inline(EventsOfStreams::<1>).open(folder.path()).await.expect("opened");
+        let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.expect("opened");
         test(Arc::new(store.clone())).await;
         store.close().await.expect("closed");
     });
+}
+
+/// Returns the error with which an inline projection refused a commit.
+fn refusal(answer: Result<Committed, CommitError>) -> InlineError {
+    match answer {
+        Err(CommitError::Rejected(error)) => *error.downcast().expect("the error of an inline projection"),
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+/// Returns the error with which an inline projection refused to start with a store.
+fn start_error(error: OpenError) -> StartInlineError {
+    match error {
+        OpenError::Hook { source: StartHookError::Prepare { source, .. }, .. } => {
+            *source.downcast().expect("the error of an inline projection")
+        }
+        other => panic!("expected a hook that cannot start, found {other:?}"),
+    }
 }
 
 fn event(payload: &str) -> NewEvent {
@@ -63,7 +81,7 @@ fn the_view_is_the_fold_of_the_log_under_sixteen_writers_and_repeats() {
                         if random.once_in(2) {
                             assert_eq!(store.commit(commit).await.unwrap().events, first.events);
                         }
-                        let views = Views::of::<EventsOfStreams>(Arc::clone(&store));
+                        let views = Views::of::<EventsOfStreams>(store.clone());
                         let count = views.view(&COUNTS).get(&stream).await.unwrap().expect("it was counted");
                         assert!(count.last >= first.events[0].position.get(), "who has the answer sees the view");
                     }
@@ -90,8 +108,8 @@ fn a_commit_that_the_projection_refuses_leaves_nothing() {
                 }
             });
             let () = others;
-            let Err(CommitError::Inline(InlineError::Event { projection, stream, source, .. })) = refused else {
-                panic!("expected a refusal, found {refused:?}");
+            let InlineError::Event { projection, stream, source, .. } = refusal(refused) else {
+                panic!("expected the error of an event");
             };
             assert_eq!((projection, stream.as_str()), ("events-of-streams", "a-1"));
             assert!(source.to_string().contains("told to"), "{source}");
@@ -124,12 +142,14 @@ fn a_repository_hands_the_refusal_on() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let store = MemoryStore::new().with_inline(Inline::new(NoRiches)).await.unwrap();
+        let store = MemoryStore::new().with_hook(Inline::new(NoRiches)).await.unwrap();
         let accounts = Repository::<Account>::new(Arc::new(store));
         accounts.execute(&"1".to_owned(), Deposit { cents: 100 }).await.unwrap();
         let refused = accounts.execute(&"1".to_owned(), Deposit { cents: 101 }).await.unwrap_err();
-        assert!(matches!(refused, ExecuteError::Failed(InfrastructureError::Inline(_))), "{refused:?}");
-        assert!(refused.to_string().contains("no-riches") && refused.to_string().contains("too rich"), "{refused}");
+        let ExecuteError::Failed(InfrastructureError::Rejected(source)) = refused else {
+            panic!("expected a refusal of the projection, found {refused:?}");
+        };
+        assert!(source.to_string().contains("no-riches") && source.to_string().contains("too rich"), "{source}");
     });
 }
 
@@ -147,7 +167,7 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
         let plain = small().open(folder.path()).await.unwrap();
         fill(&plain, count).await;
         plain.close().await.unwrap();
-        let inline = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap();
+        let inline = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap();
         let shared: Arc<dyn EventStore> = Arc::new(inline.clone());
         events += 2 * count as u64;
         assert_eq!(counted::check(&shared).await.map_or(0, Position::get), events, "round {round}");
@@ -164,7 +184,7 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
     };
     assert!(!plain.rows(RowScan::new(counts_of(&first), "", 100)).await.unwrap().is_empty(), "the name of the table");
     plain.close().await.unwrap();
-    let rebuilt = small().inline(EventsOfStreams::<2>).open(folder.path()).await.unwrap();
+    let rebuilt = small().hook(Inline::new(EventsOfStreams::<2>)).open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(rebuilt.clone());
     assert_eq!(counted::check(&shared).await.unwrap().get(), events);
     let now = active(&*shared, "events-of-streams").await.unwrap();
@@ -177,9 +197,9 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
     let plain = small().open(folder.path()).await.unwrap();
     plain.commit(to("a-1", &["refused"])).await.unwrap();
     plain.close().await.unwrap();
-    let refused = small().inline(EventsOfStreams::<2>).open(folder.path()).await.unwrap_err();
-    let OpenError::Inline { source, .. } = &refused else { panic!("expected a refusal, found {refused:?}") };
-    assert!(matches!(&**source, StartInlineError::Event { position, .. } if position.get() == events + 1), "{source}");
+    let refused = small().hook(Inline::new(EventsOfStreams::<2>)).open(folder.path()).await.unwrap_err();
+    let error = start_error(refused);
+    assert!(matches!(&error, StartInlineError::Event { position, .. } if position.get() == events + 1), "{error}");
     small().open(folder.path()).await.expect("the folder is free").close().await.unwrap();
 }
 
@@ -229,35 +249,35 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
     .await;
     running.shutdown(PATIENCE).await.unwrap();
     assert!(checkpoints().await[of_stopped].is_some_and(|position| position.get() < 30), "{:?}", checkpoints().await);
-    let store: Arc<dyn EventStore> = Arc::new(store.with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap());
+    let store: Arc<dyn EventStore> = Arc::new(store.with_hook(Inline::new(EventsOfStreams::<1>)).await.unwrap());
     assert_eq!(counted::check(&store).await.unwrap().get(), 60);
     store.commit(to("s-1", &["x"])).await.unwrap();
     assert_eq!(counted::check(&store).await.unwrap().get(), 61);
     let found = active(&*store, "events-of-streams").await.unwrap();
     assert_eq!(found.map(|build| (build.generation.get(), build.checkpoints.len())), Some((1, 1)));
     // The same projection, folded on demand: of one stream, of all, of the past, and further.
-    let live = Live::fold(Arc::clone(&store), EventsOfStreams::<1>, StreamId::new("s-1").unwrap()).await.unwrap();
+    let live = Live::fold(store.clone(), EventsOfStreams::<1>, StreamId::new("s-1").unwrap()).await.unwrap();
     assert_eq!(live.view(&COUNTS).scan().read(), [("s-1".to_owned(), live.view(&COUNTS).get(&"s-1".into()).unwrap())]);
     let all = es_core::projection::LiveEvents::All;
-    let past = Live::fold_up_to(Arc::clone(&store), EventsOfStreams::<1>, all.clone(), es_core::Position::new(11));
+    let past = Live::fold_up_to(store.clone(), EventsOfStreams::<1>, all.clone(), es_core::Position::new(11));
     assert_eq!(past.await.unwrap().view(&COUNTS).get(&"s-0".into()).unwrap().events, 1);
-    let mut live = Live::fold(Arc::clone(&store), EventsOfStreams::<1>, all).await.unwrap();
+    let mut live = Live::fold(store.clone(), EventsOfStreams::<1>, all).await.unwrap();
     store.commit(to("new-1", &["x", "y"])).await.unwrap();
     assert_eq!((live.refresh().await.unwrap(), live.refresh().await.unwrap()), (2, 0));
-    let views = Views::of::<EventsOfStreams>(Arc::clone(&store));
+    let views = Views::of::<EventsOfStreams>(store.clone());
     assert_eq!(live.view(&COUNTS).scan().read(), views.view(&COUNTS).scan().read().await.unwrap().rows);
 }
 
 #[tokio::test]
 async fn a_view_that_was_reset_under_an_inline_projection_refuses_commits() {
-    let store = MemoryStore::new().with_inline(Inline::new(EventsOfStreams::<1>)).await.unwrap();
+    let store = MemoryStore::new().with_hook(Inline::new(EventsOfStreams::<1>)).await.unwrap();
     store.commit(to("s-1", &["x", "y"])).await.unwrap();
     assert_eq!(reset_followers(&store).await.unwrap().projections, 1);
     let refused = store.commit(to("s-1", &["z"])).await;
-    assert!(matches!(refused, Err(CommitError::Inline(InlineError::Behind { .. }))), "{refused:?}");
+    assert!(matches!(refusal(refused), InlineError::Behind { .. }));
     assert_eq!(store.head().await.unwrap().unwrap().get(), 2);
-    let twice = store.with_inline(Inline::new(EventsOfStreams::<1>)).await;
-    assert!(matches!(twice, Err(StartInlineError::Twice { .. })));
+    let twice = store.with_hook(Inline::new(EventsOfStreams::<1>)).await;
+    assert!(matches!(twice, Err(StartHookError::Duplicate { .. })));
 }
 
 /// Children with the projection inline are killed; the view is that of the log each time.
@@ -319,9 +339,9 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     drop((shared, admin));
     store.close().await.unwrap();
 
-    let refused = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap_err();
-    let OpenError::Inline { source, .. } = refused else { panic!("expected a refusal, found {refused:?}") };
-    assert!(matches!(*source, StartInlineError::Parked { .. }), "{source}");
+    let refused = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap_err();
+    let error = start_error(refused);
+    assert!(matches!(error, StartInlineError::Parked { .. }), "{error}");
 
     let store = small().open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
@@ -339,12 +359,12 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     drop(shared);
     store.close().await.unwrap();
 
-    let store = small().inline(EventsOfStreams::<1>).open(folder.path()).await.unwrap();
+    let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let both = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap_err();
     assert!(matches!(both, StartError::Inline { name } if name == EventsOfStreams::<1>::NAME), "{both}");
     let inline = shared.commit(to("s-2", &["x", "x"])).await.unwrap();
-    let views = Views::of::<EventsOfStreams>(Arc::clone(&shared));
+    let views = Views::of::<EventsOfStreams>(shared.clone());
     assert_eq!(views.as_of().await.unwrap(), inline.position());
     assert_eq!(views.view(&COUNTS).get(&"s-2".to_owned()).await.unwrap().unwrap().events, 8);
     drop((shared, views));
@@ -355,7 +375,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
     let last = shared.commit(to("s-2", &["x"])).await.unwrap();
     running.projection(EventsOfStreams::<1>::NAME).unwrap().wait_for(last.position(), patience).await.unwrap();
-    let views = Views::of::<EventsOfStreams>(Arc::clone(&shared));
+    let views = Views::of::<EventsOfStreams>(shared.clone());
     let counts = views.view(&COUNTS).scan().read_all().await.unwrap();
     // NOTE: thirty, two of the poisoned commit without the one that was skipped, two inline, one now, and the skips of operators.
     let counted: u64 =

@@ -14,8 +14,8 @@ use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, RowScan};
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, CommitError, EventId, EventStore, EventType, ExpectedRevision, LogRead, Metadata, NewEvent,
-    Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead, Table, Tag, UniqueKey,
+    Category, Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, Metadata,
+    NewEvent, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead, Table, Tag, UniqueKey,
 };
 use es_tests::stores::small;
 use proptest::prelude::*;

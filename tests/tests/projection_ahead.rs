@@ -9,13 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::projection::inspect::partition_of;
 use es_core::projection::{ProjectionHandle, ProjectionOptions, ProjectionState, RunningProjections};
-use es_core::retention::{Retained, Scavenge, ScavengeReport};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan};
+use es_core::store::implement::StoreLayer;
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{
-    Commit, CommitError, Committed, EventId, EventStore, LogRead, Position, RecordedEvent, RetryPolicy, Revision,
-    StoreError, StreamId, StreamRead, Table, UniqueKey,
-};
+use es_core::{EventStore, Position, RetryPolicy, StoreError, Table};
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, account, append, chains, check, sums};
 use es_tests::stores::on_every_store;
@@ -37,46 +33,14 @@ struct Counting {
 }
 
 #[async_trait]
-impl EventStore for Counting {
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        self.inner.commit(commit).await
+impl StoreLayer for Counting {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
     }
-    async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        self.inner.read_stream(read).await
-    }
-    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        self.inner.read_log(read).await
-    }
-    async fn head(&self) -> Result<Option<Position>, StoreError> {
-        self.inner.head().await
-    }
-    fn watch_head(&self) -> HeadWatch {
-        self.inner.watch_head()
-    }
-    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        self.inner.revision(stream).await
-    }
-    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.inner.find(id).await
-    }
-    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        self.inner.owner(key).await
-    }
+
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         *self.looked_up.lock().expect("no panic").entry(table.clone()).or_default() += 1;
         self.inner.row(table, key).await
-    }
-    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        self.inner.rows(scan).await
-    }
-    fn runs_inline(&self, projection: &str) -> bool {
-        self.inner.runs_inline(projection)
-    }
-    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        self.inner.retained(stream).await
-    }
-    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        self.inner.scavenge(how).await
     }
 }
 

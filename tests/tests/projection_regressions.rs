@@ -259,7 +259,7 @@ fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
         weights.admin().retry("parcel-1").await.expect("asked for");
         until("the key is free", async || weights.admin().parked(None, 10).await.expect("a list").is_empty()).await;
         running.shutdown(PATIENCE).await.expect("it ends");
-        let views = Views::of::<Weights<repaired::Parcel>>(Arc::clone(&store));
+        let views = Views::of::<Weights<repaired::Parcel>>(store.clone());
         let grams = Table::new("grams").expect("a name");
         assert_eq!(views.row(&grams, b"1").await.expect("a row").as_deref(), Some(&b"908"[..]));
     });
@@ -300,9 +300,9 @@ fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = rocksdb(folder.path()).await;
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
-        let mut slow = Subscription::new(Arc::clone(&store), Query::all(), None).batch(3);
+        let mut slow = Subscription::new(store.clone(), Query::all(), None).batch(3);
         let mut fast = Subscription::new(
-            Arc::clone(&store),
+            store.clone(),
             LogRead::event_type(EventType::new("account-closed").expect("a name")).query,
             None,
         );

@@ -129,7 +129,7 @@ fn a_rebuild_under_load_swaps_without_a_moment_of_missing_data() {
             async move { deposit(&store, 1_500).await }
         });
         ledger.admin().rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
-        let views = Views::of::<Ledger<1>>(Arc::clone(&store));
+        let views = Views::of::<Ledger<1>>(store.clone());
         let first = active(&*store, "ledger").await.expect("a row").expect("a build");
         let mut seen = 0;
         let mut generations = std::collections::BTreeSet::new();

@@ -194,7 +194,7 @@ async fn fill(store: &dyn EventStore) -> Option<Position> {
 }
 
 async fn shop() -> Arc<dyn EventStore> {
-    let store = MemoryStore::new().with_inline(Inline::new(Demands::<1>)).await.expect("valid");
+    let store = MemoryStore::new().with_hook(Inline::new(Demands::<1>)).await.expect("valid");
     fill(&store).await;
     Arc::new(store)
 }
@@ -202,7 +202,7 @@ async fn shop() -> Arc<dyn EventStore> {
 #[tokio::test]
 async fn pages_follow_each_other_and_each_row_comes_once() {
     let store = shop().await;
-    let views = Views::of::<Demands<1>>(Arc::clone(&store));
+    let views = Views::of::<Demands<1>>(store.clone());
     for backward in [false, true] {
         let (mut seen, mut after) = (Vec::new(), None::<Continuation>);
         loop {
@@ -240,7 +240,7 @@ async fn a_rebuilt_view_is_read_at_once_and_ends_scans_of_the_old_one() {
         running.projection("demands").expect("added").wait_for(position, PATIENCE).await.expect("caught up");
         running.shutdown(PATIENCE).await.expect("finished");
     };
-    let views = Views::of::<Demands<1>>(Arc::clone(&store));
+    let views = Views::of::<Demands<1>>(store.clone());
     run(Supervisor::new(Arc::clone(&store)).projection(Demands::<1>, ProjectionOptions::new())).await;
     let page = views.view(&DEMAND).scan().limit(10).read().await.unwrap();
     let pieces = async || views.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap().map(|demand| demand.pieces);
@@ -290,7 +290,7 @@ impl Projection for Redeclared {
 async fn a_projection_with_another_declaration_and_the_same_version_changes_nothing() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     store.commit(set("Chai", 3)).await.unwrap();
-    let live = es_core::projection::Live::fold(Arc::clone(&store), Redeclared, es_core::projection::LiveEvents::All);
+    let live = es_core::projection::Live::fold(store.clone(), Redeclared, es_core::projection::LiveEvents::All);
     live.await.expect("in memory it is the only declaration");
     let options = ProjectionOptions::new().retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
     let first = Supervisor::new(Arc::clone(&store)).projection(Demands::<1>, options).start().unwrap();

@@ -195,7 +195,7 @@ mod tests {
         log.import(&*store).await.unwrap();
         let counts = Loans { counts: true };
         let folded = FoldedLoans::of_log(&*store, counts).await.unwrap();
-        let live = Live::fold(Arc::clone(&store), counts, LiveEvents::All).await.unwrap();
+        let live = Live::fold(store.clone(), counts, LiveEvents::All).await.unwrap();
         let applications = live.view(&APPLICATIONS).scan().limit(1000).read().into_iter().collect();
         let mut shown =
             FoldedLoans { applications, by_day: live.view(&BY_DAY).scan().limit(1000).read().into_iter().collect() };

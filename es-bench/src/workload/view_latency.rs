@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::prelude::*;
+use es_core::projection::inline::Inline;
 use es_core::projection::view::{View, Views};
 use es_core::projection::{ProjectionHandle, ProjectionOptions, Supervisor};
 use es_rocksdb::{Durability, Options};
@@ -131,10 +132,10 @@ async fn measure(bench: &Bench, mode: Mode, duration: Duration) -> Result<Vec<Du
 
 async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -> Result<Vec<Duration>, Failure> {
     let options = Options::new().durability(Durability::Sync);
-    let options = if mode == Mode::Inline { options.inline(OrderSums) } else { options };
+    let options = if mode == Mode::Inline { options.hook(Inline::new(OrderSums)) } else { options };
     let store = options.open(folder).await.map_err(|error| Failure::new("open the store", error))?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    let views = Views::of::<OrderSums>(Arc::clone(&shared));
+    let views = Views::of::<OrderSums>(shared.clone());
     let seen = Arc::new(Seen::default());
     let supervisor = Supervisor::new(Arc::clone(&shared));
     let supervisor = match mode {

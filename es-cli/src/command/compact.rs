@@ -1,5 +1,6 @@
 //! `compact`
 
+use es_core::EventStore;
 use std::path::Path;
 
 use es_rocksdb::Options;

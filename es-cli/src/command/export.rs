@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use es_core::{EventStore, LogRead};
+use es_core::{EventReader, LogRead};
 use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use es_core::retention::{DeleteKind, Deletion, Retained};
 use es_core::store::EventStream;
 use es_core::{
-    ContentType, EventStore, LogRead, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead,
+    ContentType, EventReader, LogRead, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead,
 };
 use es_rocksdb::ReadOnlyStore;
 

@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use es_core::RecordedEvent;
 use es_core::projection::{FollowersReset, reset_followers};
+use es_core::{EventStore, RecordedEvent};
 use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
 use serde::Serialize;
 

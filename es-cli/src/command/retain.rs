@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
-use es_core::{Category, Commit, EventStore, LogRead, Timestamp};
+use es_core::{Category, Commit, EventReader, EventStore, LogRead, Timestamp};
 use es_rocksdb::{Hidden, Options, ReadOnlyStore};
 use serde::Serialize;
 

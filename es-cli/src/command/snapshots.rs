@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use es_core::aggregate::snapshot;
 use es_core::store::{Row, RowScan};
-use es_core::{Category, Commit, EventStore, StreamId};
+use es_core::{Category, Commit, EventReader, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
 use serde::Serialize;
 
@@ -81,7 +81,7 @@ pub(super) async fn drop_those(
 
 /// The next snapshots, of those that are wanted; `None` behind the last.
 async fn page(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     after: &mut Option<Bytes>,
     stream: Option<&StreamId>,
     category: Option<&Category>,

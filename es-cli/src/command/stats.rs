@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{Datelike, NaiveDate};
-use es_core::{EventStore, LogRead, RecordedEvent, Revision};
+use es_core::{EventReader, LogRead, RecordedEvent, Revision};
 use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
 

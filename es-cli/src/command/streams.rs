@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use es_core::retention::{Retained, Scope};
-use es_core::{Category, EventStore, Revision, StreamId};
+use es_core::{Category, EventReader, Revision, StreamId};
 use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
 

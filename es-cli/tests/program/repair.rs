@@ -158,7 +158,7 @@ async fn follow_to_the_end(folder: &Folder, name: &str) -> (u64, u64) {
     let running = Supervisor::new(Arc::clone(&store)).projection(Heard, ProjectionOptions::new()).start().unwrap();
     running.projection(Heard::NAME).unwrap().wait_for(head, patience).await.unwrap();
     running.shutdown(patience).await.unwrap();
-    let heard = Views::of::<Heard>(Arc::clone(&store)).view(&HEARD).get(&0).await.unwrap().unwrap_or_default();
+    let heard = Views::of::<Heard>(store.clone()).view(&HEARD).get(&0).await.unwrap().unwrap_or_default();
 
     let group = ConsumerGroup::new("printers", Query::all())
         .start_at(StartAt::Beginning)

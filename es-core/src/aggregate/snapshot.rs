@@ -21,7 +21,7 @@ use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table};
 use crate::schema::Event;
 use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
-use crate::store::{Commit, EventStore, RowScan, StoreError};
+use crate::store::{Commit, EventReader, EventStore, RowScan, StoreError};
 
 /// When a snapshot is taken, and how many are kept. The conditions are alternatives: each of them is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl<A: Aggregate> Snapshots<A> {
     /// The newest snapshot that is not newer than `at` and fits the state type.
     pub(crate) async fn newest(
         &self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         stream: &StreamId,
         at: Option<Revision>,
     ) -> Result<Option<Snapshot<A>>, StoreError> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 
 use crate::model::Position;
-use crate::store::{Batch, EventStore, EventStream, HeadWatch, LogRead, Query, StoreError};
+use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError};
 
 /// How many events a batch has at the most, without more said.
 pub const DEFAULT_BATCH: u32 = 512;
@@ -31,10 +31,10 @@ pub const DEFAULT_BATCH: u32 = 512;
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Query, StreamId, Subscription};
+/// # use es_core::{Commit, EventReader, EventType, ExpectedRevision, NewEvent, Query, StreamId, Subscription};
 /// # use es_core::store::memory::MemoryStore;
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-/// let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+/// let store: Arc<dyn EventReader> = Arc::new(MemoryStore::new());
 /// let placed = NewEvent::json(EventType::new("order-placed")?, "{}");
 /// store.commit(Commit::to(&StreamId::new("order-1")?, ExpectedRevision::NoStream, [placed])).await?;
 ///
@@ -46,7 +46,7 @@ pub const DEFAULT_BATCH: u32 = 512;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Subscription {
-    store: Arc<dyn EventStore>,
+    store: Arc<dyn EventReader>,
     query: Query,
     batch: u32,
     head: HeadWatch,
@@ -67,7 +67,7 @@ impl fmt::Debug for Subscription {
 impl Subscription {
     /// What matches `query` behind `after`; `None` begins with the first event.
     #[must_use]
-    pub fn new(store: Arc<dyn EventStore>, query: impl Into<Query>, after: Option<Position>) -> Self {
+    pub fn new(store: Arc<dyn EventReader>, query: impl Into<Query>, after: Option<Position>) -> Self {
         let head = store.watch_head();
         Self { store, query: query.into(), batch: DEFAULT_BATCH, head, scanned: after, read: None }
     }

@@ -14,7 +14,7 @@ use crate::model::Position;
 use crate::model::Table;
 use crate::model::digest::Fnv;
 use crate::projection::generation::{Build, Generation};
-use crate::store::{EventStore, StoreError};
+use crate::store::{EventReader, StoreError};
 
 /// Up to where a partition has applied the log, with all events that its query leaves out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(crate) fn checkpoint_key(projection: &str, generation: Generation, partition
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
 pub(crate) async fn checkpoint(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     projection: &str,
     generation: Generation,
     partition: u32,
@@ -82,7 +82,11 @@ pub(crate) async fn checkpoint(
 ///
 /// # Errors
 /// [`StoreError`] when a row cannot be read.
-pub(crate) async fn applied(store: &dyn EventStore, projection: &str, build: &Build) -> Result<Checkpoint, StoreError> {
+pub(crate) async fn applied(
+    store: &dyn EventReader,
+    projection: &str,
+    build: &Build,
+) -> Result<Checkpoint, StoreError> {
     let mut least = None;
     for partition in 0..build.partitions {
         let found = checkpoint(store, projection, build.generation, partition).await?;

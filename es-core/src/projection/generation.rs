@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{NameError, Table};
-use crate::store::{Commit, EventStore, StoreError};
+use crate::store::{Commit, EventReader, StoreError};
 
 /// The number of a build of a view, from 1. A number is never given to a second build of the same projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ pub(crate) fn generations_table() -> Table {
 ///
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
-pub(crate) async fn generations(store: &dyn EventStore, projection: &str) -> Result<Generations, StoreError> {
+pub(crate) async fn generations(store: &dyn EventReader, projection: &str) -> Result<Generations, StoreError> {
     let row = store.row(&generations_table(), projection.as_bytes()).await?;
     Generations::decode(projection, row.as_deref())
 }
@@ -136,7 +136,7 @@ pub(crate) async fn generations(store: &dyn EventStore, projection: &str) -> Res
 ///
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
-pub(crate) async fn active(store: &dyn EventStore, projection: &str) -> Result<Option<Build>, StoreError> {
+pub(crate) async fn active(store: &dyn EventReader, projection: &str) -> Result<Option<Build>, StoreError> {
     Ok(generations(store, projection).await?.active)
 }
 

@@ -11,22 +11,23 @@
 //! mode to the other and keeps its view.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::Position;
-use crate::model::{EventId, RecordedEvent, Timestamp};
+use crate::model::{EventId, RecordedEvent};
 use crate::model::{EventType, NameError, StreamId, Table};
 use crate::projection::{
     ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, GenerationTables, Generations, Pass, Projection, Rows,
     checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, is_projected,
     partition_of, remove_generation, view_tables,
 };
-use crate::store::decide::{Decision, LogView, decide};
+use crate::store::implement::{DecisionHook, LogView, PrepareHook, PreparedHook, ValidCommit};
 use crate::store::{
-    Commit, CommitError, EventStore, LogRead, MAX_COMMIT_BYTES, Query, RowChange, RowScan, StoreError, ValidCommit,
+    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowChange, RowScan,
+    StoreError,
 };
 
 /// How many events are applied in one commit while a projection catches up.
@@ -44,17 +45,11 @@ impl Inline {
         let query = projection.query();
         Self(Arc::new(Typed { projection, query }))
     }
-
-    /// The name of the projection.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.0.name()
-    }
 }
 
 impl fmt::Debug for Inline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Inline").field(&self.name()).finish()
+        f.debug_tuple("Inline").field(&self.0.name()).finish()
     }
 }
 
@@ -111,12 +106,6 @@ pub enum StartInlineError {
         /// What is wrong with it.
         source: NameError,
     },
-    /// Two inline projections of one store have the same name. Give each its own.
-    #[error("inline projection {projection:?} was added twice; give each projection its own name")]
-    Twice {
-        /// The name.
-        projection: &'static str,
-    },
     /// It could not apply an event of the log while it caught up. Correct the projection, or open the store without it.
     #[error(
         "inline projection {projection:?} could not catch up: event {event_type:?} at position {position}: {source}; \
@@ -170,8 +159,8 @@ trait Erased: Send + Sync {
         view: &mut dyn LogView,
     ) -> Result<Option<Vec<RowChange>>, CommitError>;
 
-    /// Brings the view to the end of the log.
-    async fn catch_up(&self, store: &dyn EventStore) -> Result<Ready, StartInlineError>;
+    /// Brings the view to the end of the log, and returns its position.
+    async fn catch_up(&self, store: &dyn EventStore) -> Result<(Ready, Option<Position>), StartInlineError>;
 }
 
 /// A projection whose view was brought up to a position.
@@ -181,7 +170,6 @@ struct Ready {
     /// The row of its generations, which must stay as it is.
     generations: Bytes,
     place: GenerationTables,
-    position: Option<Position>,
 }
 
 #[async_trait]
@@ -228,7 +216,7 @@ impl<P: Projection> Erased for Typed<P> {
         Ok(Some(place.changes(&rows)?))
     }
 
-    async fn catch_up(&self, store: &dyn EventStore) -> Result<Ready, StartInlineError> {
+    async fn catch_up(&self, store: &dyn EventStore) -> Result<(Ready, Option<Position>), StartInlineError> {
         let projection = P::NAME;
         crate::projection::check_name(projection).map_err(|source| StartInlineError::Name { projection, source })?;
         let failed = |source: CommitError| StartInlineError::Store { projection, source: Box::new(source) };
@@ -260,7 +248,7 @@ impl<P: Projection> Erased for Typed<P> {
             store.commit(commit).await.map_err(failed)?;
             remove_others(store, projection, &now).await.map_err(failed)?;
         }
-        Ok(Ready { build: whole, generations: now.encode().map_err(in_store)?, place, position })
+        Ok((Ready { build: whole, generations: now.encode().map_err(in_store)?, place }, position))
     }
 }
 
@@ -394,7 +382,7 @@ struct Checkpoints {
 }
 
 impl Checkpoints {
-    async fn read(store: &dyn EventStore, projection: &'static str, build: &Build) -> Result<Self, StoreError> {
+    async fn read(store: &dyn EventReader, projection: &'static str, build: &Build) -> Result<Self, StoreError> {
         let mut rows = Vec::new();
         for partition in 0..build.partitions.max(1) {
             let row = store.row(&checkpoints_table(), &checkpoint_key(projection, build.generation, partition)).await?;
@@ -441,121 +429,67 @@ impl Checkpoints {
     }
 }
 
-/// The inline projections of a store. For those who write a store: call [`decide`](Self::decide) in the place of
-/// [`decide::decide`](crate::store::decide::decide), and write the commit as it is afterwards.
-#[derive(Debug, Default)]
-pub struct InlineProjections {
-    // NOTE: one writer uses it; the lock is there because a projection is started when the writer runs already.
-    started: Mutex<Vec<Started>>,
-}
-
-#[derive(Debug)]
-struct Started {
+/// An inline projection that takes part in the decisions of one store.
+struct InlineHook {
     inline: Inline,
-    ready: Ready,
+    // One writer decides; the lock is there because a hook is shared.
+    ready: Mutex<Ready>,
 }
 
-impl InlineProjections {
-    /// None.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+impl fmt::Debug for InlineHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InlineHook").field(&self.inline.0.name()).finish()
+    }
+}
+
+#[async_trait]
+impl PrepareHook for Inline {
+    fn name(&self) -> &str {
+        self.0.name()
     }
 
-    /// Brings the view of a projection to the end of the log, in bounded batches, and runs it inline from then on. A view of another
-    /// version is built anew beside the old one, and takes its place at the end.
-    ///
-    /// `at_end` calls what it is given with the end of the log, while no commit can be under way, and returns its answer. Where more
-    /// was committed meanwhile, the answer is no, and the projection catches up again.
-    ///
-    /// # Errors
-    /// [`StartInlineError`]; each variant says what to do.
-    pub async fn start(
-        &self,
-        store: &dyn EventStore,
-        inline: Inline,
-        at_end: impl Fn(&mut dyn FnMut(Option<Position>) -> bool) -> bool,
-    ) -> Result<(), StartInlineError> {
-        if self.runs(inline.name()) {
-            return Err(StartInlineError::Twice { projection: inline.name() });
-        }
-        loop {
-            let mut ready = Some(inline.0.catch_up(store).await?);
-            let position = ready.as_ref().and_then(|ready| ready.position);
-            let mut start = |end: Option<Position>| {
-                if end != position {
-                    return false;
-                }
-                let new = ready.take().map(|ready| Started { inline: inline.clone(), ready });
-                self.started().extend(new);
-                true
-            };
-            if at_end(&mut start) {
-                tracing::info!(projection = inline.name(), ?position, "runs inline");
-                return Ok(());
-            }
-        }
+    /// Brings the view to the end of the log, in bounded batches. A view of another version is rebuilt beside the old one, and
+    /// replaces it at the end.
+    async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
+        let (ready, position) = self.0.catch_up(store).await?;
+        let hook = Arc::new(InlineHook { inline: self.clone(), ready: Mutex::new(ready) });
+        Ok(PreparedHook { hook, position })
+    }
+}
+
+impl DecisionHook for InlineHook {
+    fn name(&self) -> &str {
+        self.inline.0.name()
     }
 
-    /// Whether it runs a projection.
-    #[must_use]
-    pub fn runs(&self, projection: &str) -> bool {
-        self.started().iter().any(|started| started.inline.name() == projection)
-    }
-
-    /// Decides on a commit as [`decide()`] does, and adds to it what its events change in the views.
-    ///
-    /// # Errors
-    /// [`CommitError`]: the commit must not be written.
-    pub fn decide(
+    fn after(
         &self,
         commit: &mut ValidCommit,
-        view: &mut impl LogView,
-        now: Timestamp,
-    ) -> Result<Decision, CommitError> {
-        let decision = decide(commit, view, now)?;
-        if let Decision::Write(committed) = &decision
-            && !committed.events.is_empty()
-        {
-            let mut changes = Vec::new();
-            for started in self.started().iter_mut() {
-                started.apply(&committed.events, view, commit, &mut changes)?;
-            }
-            commit.also_change(changes);
+        events: &[RecordedEvent],
+        view: &mut dyn LogView,
+    ) -> Result<(), CommitError> {
+        let projection = self.inline.0.name();
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
+        // Code of users runs guarded, so that no panic poisons the lock between two changes.
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = checkpoint_key(projection, ready.build.generation, 0);
+        let found = view.row(&generations_table(), projection.as_bytes())?;
+        let checkpoint = Checkpoint::decode(projection, view.row(&checkpoints_table(), &key)?.as_deref())?;
+        if found.as_ref() != Some(&ready.generations) || checkpoint.position != first.position.previous() {
+            return Err(InlineError::Behind { projection }.into());
         }
-        Ok(decision)
-    }
-
-    fn started(&self) -> MutexGuard<'_, Vec<Started>> {
-        // NOTE: code of users runs guarded, so that no panic comes between two changes.
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut changes = self.inline.0.apply(events, &mut ready.place, view)?.unwrap_or_default();
+        let value = Some(Checkpoint::at(Some(last.position)).encode());
+        changes.push(RowChange { table: checkpoints_table(), key, value });
+        commit.add_rows(changes).map_err(|error| match error {
+            InvalidCommit::TooManyBytes { found } => InlineError::TooLarge { projection, found }.into(),
+            other => other.into(),
+        })
     }
 }
 
-impl Started {
-    fn apply(
-        &mut self,
-        events: &[RecordedEvent],
-        view: &mut dyn LogView,
-        commit: &Commit,
-        changes: &mut Vec<RowChange>,
-    ) -> Result<(), CommitError> {
-        let projection = self.inline.name();
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
-        let key = checkpoint_key(projection, self.ready.build.generation, 0);
-        let found = view.row(&generations_table(), projection.as_bytes())?;
-        let checkpoint = Checkpoint::decode(projection, view.row(&checkpoints_table(), &key)?.as_deref())?;
-        if found.as_ref() != Some(&self.ready.generations) || checkpoint.position != first.position.previous() {
-            return Err(InlineError::Behind { projection }.into());
-        }
-        changes.extend(self.inline.0.apply(events, &mut self.ready.place, view)?.into_iter().flatten());
-        let value = Some(Checkpoint::at(Some(last.position)).encode());
-        changes.push(RowChange { table: checkpoints_table(), key, value });
-        let bytes = changes.iter().map(RowChange::bytes).sum::<usize>();
-        let found = bytes + commit.bytes();
-        if found > MAX_COMMIT_BYTES {
-            return Err(InlineError::TooLarge { projection, found }.into());
-        }
-        Ok(())
+impl From<InlineError> for CommitError {
+    fn from(error: InlineError) -> Self {
+        Self::Rejected(Box::new(error))
     }
 }

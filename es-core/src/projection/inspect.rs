@@ -10,7 +10,7 @@ use crate::model::{NameError, Position, Table};
 pub use crate::projection::checkpoint::partition_of;
 use crate::projection::generation::Build;
 use crate::projection::{Generation, checkpoint, generations};
-use crate::store::{EventStore, StoreError};
+use crate::store::{EventReader, StoreError};
 
 /// The generations of a projection that a store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl StoredProjection {
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
-    pub async fn read(store: &dyn EventStore, projection: &str) -> Result<Self, StoreError> {
+    pub async fn read(store: &dyn EventReader, projection: &str) -> Result<Self, StoreError> {
         let found = generations(store, projection).await?;
         Ok(Self {
             active: StoredGeneration::read(store, projection, found.active).await?,
@@ -49,7 +49,7 @@ impl StoredProjection {
 }
 
 impl StoredGeneration {
-    async fn read(store: &dyn EventStore, projection: &str, build: Option<Build>) -> Result<Option<Self>, StoreError> {
+    async fn read(store: &dyn EventReader, projection: &str, build: Option<Build>) -> Result<Option<Self>, StoreError> {
         let Some(Build { generation, version, partitions }) = build else { return Ok(None) };
         let mut checkpoints = Vec::new();
         for partition in 0..partitions {

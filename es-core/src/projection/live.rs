@@ -9,7 +9,7 @@ use crate::model::{EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
-use crate::store::{EventStore, LogRead, Query, QueryItem, StoreError, StreamRead};
+use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRead};
 
 /// Which events a [`Live`] view is folded from, of those that the query of its projection lets through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub enum LiveError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Live<P> {
-    store: Arc<dyn EventStore>,
+    store: Arc<dyn EventReader>,
     projection: P,
     query: Query,
     events: LiveEvents,
@@ -113,7 +113,7 @@ impl<P: Projection> Live<P> {
     /// # Errors
     /// [`LiveError`]; each variant says what to do.
     pub async fn fold(
-        store: Arc<dyn EventStore>,
+        store: Arc<dyn EventReader>,
         projection: P,
         events: impl Into<LiveEvents>,
     ) -> Result<Self, LiveError> {
@@ -125,7 +125,7 @@ impl<P: Projection> Live<P> {
     /// # Errors
     /// [`LiveError`]; each variant says what to do.
     pub async fn fold_up_to(
-        store: Arc<dyn EventStore>,
+        store: Arc<dyn EventReader>,
         projection: P,
         events: impl Into<LiveEvents>,
         up_to: Option<Position>,

@@ -14,7 +14,7 @@ use crate::model::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
 use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows, machinery_rows};
-use crate::store::{Commit, CommitError, EventStore, RowChange, RowScan, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, RowChange, RowScan, StoreError};
 
 /// Maps the tables of a view to the tables of the store that hold them for one generation.
 ///
@@ -102,7 +102,7 @@ impl GenerationTables {
     /// [`StoreError`] if the infrastructure failed.
     pub(crate) async fn fetch(
         &mut self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         missing: BTreeSet<(Table, Bytes)>,
         rows: &mut Rows,
     ) -> Result<(), StoreError> {
@@ -125,7 +125,7 @@ impl GenerationTables {
     /// [`StoreError`] if a row could not be read.
     pub(crate) async fn apply<P: Projection>(
         &mut self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         events: BatchApplier<'_, P>,
     ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {
         self.apply_onto(store, events, Rows::default()).await
@@ -134,7 +134,7 @@ impl GenerationTables {
     /// Applies a batch of events to rows of which some are known already.
     pub(crate) async fn apply_onto<P: Projection>(
         &mut self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         mut events: BatchApplier<'_, P>,
         mut rows: Rows,
     ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {

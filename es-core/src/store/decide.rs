@@ -1,6 +1,6 @@
 //! The decision on a commit, apart from carrying it out: a plain function over a view of the log.
 //!
-//! Every store calls [`decide`] from its one append path, so that all stores give the same answer. What it takes from
+//! Every store calls [`decide`] from its one append path, through a [`Decider`](crate::store::implement::Decider), so that all stores give the same answer. What it takes from
 //! the log it takes through [`LogView`]; a store whose writer gathers several commits into one write shows a view in
 //! which the commits before this one have happened already.
 
@@ -10,9 +10,10 @@ use crate::model::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_prec
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
-use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition, ValidCommit};
+use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::query::Query;
+use crate::store::valid::ValidCommit;
 
 /// What a decision must know of the log, as it is at the moment of the decision.
 pub trait LogView {
@@ -43,9 +44,9 @@ pub trait LogView {
     fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// What is to be done with a commit that is not refused.
+/// What a store does with a commit that is not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
+pub enum CommitDecision {
     /// Write these events, with the key and row changes of the commit.
     Write(Committed),
     /// Write nothing: the commit was written before and gave this.
@@ -60,21 +61,21 @@ pub enum Decision {
 ///
 /// # Errors
 /// [`CommitError`]: the commit must not be written.
-pub fn decide(commit: &ValidCommit, view: &mut impl LogView, now: Timestamp) -> Result<Decision, CommitError> {
+pub fn decide(commit: &ValidCommit, view: &mut dyn LogView, now: Timestamp) -> Result<CommitDecision, CommitError> {
     if let Some(committed) = written_before(commit, view)? {
-        return Ok(Decision::Repeat(committed));
+        return Ok(CommitDecision::Repeat(committed));
     }
     check_removed(commit, view)?;
     let failed = failed_checks(commit, view, now)?;
     if !failed.is_empty() {
         return Err(Conflict { failed }.into());
     }
-    Ok(Decision::Write(Committed { events: number(commit, view, now)?, repeated: false }))
+    Ok(CommitDecision::Write(Committed { events: number(commit, view, now)?, repeated: false }))
 }
 
 /// A commit was written before if all its ids stand in the log as one whole commit with the same content. Ids that
 /// stand there in any other way are an error: adding the rest would break the promise that a commit is whole.
-fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Committed>, CommitError> {
+fn written_before(commit: &Commit, view: &mut dyn LogView) -> Result<Option<Committed>, CommitError> {
     let mut known = Vec::new();
     for (_, event) in commit.events() {
         if let Some(position) = view.position_of(event.data.id)? {
@@ -105,7 +106,7 @@ fn written_before(commit: &Commit, view: &mut impl LogView) -> Result<Option<Com
 }
 
 /// Removed events are the beginning of their stream: there is nothing but removed ones before them.
-fn check_removed(commit: &Commit, view: &mut impl LogView) -> Result<(), CommitError> {
+fn check_removed(commit: &Commit, view: &mut dyn LogView) -> Result<(), CommitError> {
     if !commit.has_removed {
         return Ok(());
     }
@@ -126,7 +127,7 @@ fn check_removed(commit: &Commit, view: &mut impl LogView) -> Result<(), CommitE
     Ok(())
 }
 
-fn failed_checks(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {
+fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {
     let mut failed = failed_deletions(commit, view)?;
     for (stream, expected) in commit.expectations() {
         failed.extend(failed_expectation(stream, *expected, view)?);
@@ -155,7 +156,7 @@ fn failed_checks(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Re
 fn failed_expectation(
     stream: &StreamId,
     expected: ExpectedRevision,
-    view: &mut impl LogView,
+    view: &mut dyn LogView,
 ) -> Result<Option<FailedCheck>, StoreError> {
     let (last, retention) = (view.revision(stream)?, view.retention(stream)?);
     if retention.hard_deletion().is_some() {
@@ -172,10 +173,10 @@ fn failed_expectation(
 
 /// Nothing is written to a stream, or expected of it, or said of its deletion, once it was hard deleted. And a deletion is of
 /// the stream as whoever decided on it has seen it.
-fn failed_deletions(commit: &Commit, view: &mut impl LogView) -> Result<Vec<FailedCheck>, StoreError> {
+fn failed_deletions(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
     let (mut failed, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
-    let mut check = |stream: &StreamId, view: &mut _| -> Result<bool, StoreError> {
-        let deletion = LogView::retention(view, stream)?.hard_deletion();
+    let mut check = |stream: &StreamId, view: &mut dyn LogView| -> Result<bool, StoreError> {
+        let deletion = view.retention(stream)?.hard_deletion();
         if let Some(Deletion { position, .. }) = deletion
             && seen.insert(stream.clone())
         {
@@ -212,7 +213,7 @@ fn failed_deletions(commit: &Commit, view: &mut impl LogView) -> Result<Vec<Fail
 }
 
 /// Key changes happen in order, so that a commit can hand a key from one stream to another.
-fn failed_key_changes(changes: &[KeyChange], view: &mut impl LogView) -> Result<Vec<FailedCheck>, StoreError> {
+fn failed_key_changes(changes: &[KeyChange], view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
     let mut owners = std::collections::BTreeMap::<&UniqueKey, Option<StreamId>>::new();
     let mut failed = Vec::new();
     for change in changes {
@@ -234,7 +235,7 @@ fn failed_key_changes(changes: &[KeyChange], view: &mut impl LogView) -> Result<
 }
 
 /// Gives positions, revisions and times: the only place where they come from.
-fn number(commit: &Commit, view: &mut impl LogView, now: Timestamp) -> Result<Vec<RecordedEvent>, StoreError> {
+fn number(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<RecordedEvent>, StoreError> {
     // NOTE: a wall clock that goes back must not make recorded times go back.
     let recorded_at = view.last_recorded_at()?.map_or(now, |last| last.max(now));
     let recorded_at = to_stored_precision(recorded_at);

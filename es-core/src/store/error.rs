@@ -5,7 +5,6 @@ use std::fmt;
 use crate::model::EventId;
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::model::{StreamId, Table, UniqueKey, Version};
-use crate::projection::inline::InlineError;
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
 use crate::store::commit::{
@@ -80,9 +79,10 @@ pub enum CommitError {
     /// The commit breaks a limit that holds whatever the log holds. Correct it.
     #[error(transparent)]
     Invalid(#[from] InvalidCommit),
-    /// A projection that changes in the same commit refused it. See [`InlineError`].
+    /// A [hook](crate::store::implement::DecisionHook) of the store refused the commit. The error is that of the hook; for an inline
+    /// projection it is an [`InlineError`](crate::projection::inline::InlineError).
     #[error(transparent)]
-    Inline(#[from] InlineError),
+    Rejected(Box<dyn std::error::Error + Send + Sync>),
     /// The machinery failed. Whether the commit was written is known only where the error says so: repeat it with the
     /// same event ids, which adds nothing twice.
     #[error(transparent)]
@@ -333,4 +333,8 @@ pub enum InvalidCommit {
         /// Its length in bytes.
         found: usize,
     },
+    /// A hook changed the events of a commit after they got their positions. Correct the hook: it may change them in
+    /// [`DecisionHook::before`](crate::store::implement::DecisionHook::before).
+    #[error("a hook may change the events of a commit only before the decision")]
+    Numbered,
 }

@@ -12,7 +12,7 @@ struct End {
     is_closed: bool,
 }
 
-/// Follows the head of a store: see [`EventStore::watch_head`](crate::EventStore::watch_head).
+/// Follows the head of a store: see [`EventStore::watch_head`](crate::EventReader::watch_head).
 ///
 /// It holds one position and no events, so that a follower that is slow, or that never looks, costs nobody anything.
 /// Dropping it ends it. It does not keep the store open.
@@ -58,6 +58,12 @@ impl HeadSender {
     /// The log ends at `head` now: wakes those who wait for it, and nobody where nothing has changed.
     pub fn publish(&self, head: Option<Position>) {
         self.0.send_if_modified(|end| std::mem::replace(&mut end.head, head) != head);
+    }
+
+    /// Returns whether the store was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.borrow().is_closed
     }
 
     /// The store was closed: whoever waits gets [`StoreError::Closed`].

@@ -12,12 +12,14 @@ use crate::model::{Clock, SystemClock};
 use crate::model::{EventId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
-use crate::projection::inline::{Inline, InlineProjections, StartInlineError};
 use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
-use crate::store::decide::{Decision, LogView};
+use crate::store::decide::{CommitDecision, LogView};
+use crate::store::decider::{Decider, PrepareHook};
+use crate::store::head::HeadSender;
+use crate::store::read::Batch;
 use crate::store::{
-    Batch, Commit, CommitError, Committed, Direction, EventStore, EventStream, HeadSender, HeadWatch, KeyChange,
-    LogRead, Query, Row, RowChange, RowScan, StoreError, StreamRead,
+    Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, KeyChange, LogRead,
+    Query, Row, RowChange, RowScan, StartHookError, StoreError, StreamRead,
 };
 
 /// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
@@ -26,7 +28,7 @@ pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     clock: Arc<dyn Clock>,
     head: Arc<HeadSender>,
-    inline: Arc<InlineProjections>,
+    decider: Arc<Decider>,
 }
 
 /// All that a store knows: the events by position, the owners of unique keys, the rows.
@@ -52,22 +54,27 @@ impl MemoryStore {
     /// An empty store on this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { log: Arc::default(), clock, head: Arc::new(HeadSender::new(None)), inline: Arc::default() }
+        Self { log: Arc::default(), clock, head: Arc::new(HeadSender::new(None)), decider: Arc::default() }
     }
 
-    /// The same store with a projection that changes in the commits of events. It catches up first; commits of other handles go on
-    /// meanwhile.
+    /// Adds a hook to the decisions on commits. It is prepared first; commits of other handles go on meanwhile.
     ///
     /// # Errors
-    /// [`StartInlineError`]; each variant says what to do.
-    pub async fn with_inline(self, inline: Inline) -> Result<Self, StartInlineError> {
+    /// [`StartHookError`]: the name is taken, or the hook cannot start.
+    pub async fn with_hook(self, hook: impl PrepareHook) -> Result<Self, StartHookError> {
         let at_end = |start: &mut dyn FnMut(Option<Position>) -> bool| {
-            // ORDER: the lock is held until it is started, so that no commit comes in between.
+            // ORDER: the lock is held until the hook has started, so that no commit is decided in between.
             let log = self.log();
             start(log.events.last().map(|event| event.position))
         };
-        self.inline.start(&self, inline, at_end).await?;
+        self.decider.start(&self, &hook, at_end).await?;
         Ok(self)
+    }
+
+    /// Returns the log unless the store was closed.
+    fn open_log(&self) -> Result<MutexGuard<'_, Log>, StoreError> {
+        let log = self.log();
+        if self.head.is_closed() { Err(StoreError::Closed) } else { Ok(log) }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -220,30 +227,16 @@ fn select<'a, N: Ord + Copy>(
 }
 
 #[async_trait]
-impl EventStore for MemoryStore {
-    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let mut commit = commit.validated()?;
-        let mut log = self.log();
-        match self.inline.decide(&mut commit, &mut *log, self.clock.now())? {
-            Decision::Repeat(committed) => Ok(committed),
-            Decision::Write(committed) => {
-                log.apply(&commit, &committed)?;
-                // ORDER: before the lock is given back, so that heads are published in order.
-                self.head.publish(LogView::head(&mut *log)?);
-                Ok(committed)
-            }
-        }
-    }
-
+impl EventReader for MemoryStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        let (log, now) = (self.log(), self.clock.now());
+        let (log, now) = (self.open_log()?, self.clock.now());
         let of_stream = log.events.iter().filter(|event| event.stream == read.stream && log.shows(event, now));
         let events = select(of_stream, |event| event.revision, read.from, read.direction, read.limit);
         Ok(EventStream::ready(Batch { events, scanned: None }))
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        let (log, now) = (self.log(), self.clock.now());
+        let (log, now) = (self.open_log()?, self.clock.now());
         let matching = log.events.iter().filter(|event| read.query.matches_event(event) && log.shows(event, now));
         let events = select(matching, |event| event.position, read.from, read.direction, read.limit);
         let head = log.events.last().map(|event| event.position);
@@ -252,23 +245,19 @@ impl EventStore for MemoryStore {
     }
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
-        LogView::head(&mut *self.log())
+        LogView::head(&mut *self.open_log()?)
     }
 
     fn watch_head(&self) -> HeadWatch {
         self.head.watch()
     }
 
-    fn runs_inline(&self, projection: &str) -> bool {
-        self.inline.runs(projection)
-    }
-
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        LogView::revision(&mut *self.log(), stream)
+        LogView::revision(&mut *self.open_log()?, stream)
     }
 
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        let mut log = self.log();
+        let mut log = self.open_log()?;
         match log.position_of(id)? {
             Some(position) => Ok(Some(log.event(position)?).filter(|event| log.shows(event, self.clock.now()))),
             None => Ok(None),
@@ -276,15 +265,15 @@ impl EventStore for MemoryStore {
     }
 
     async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        LogView::owner(&mut *self.log(), key)
+        LogView::owner(&mut *self.open_log()?, key)
     }
 
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        LogView::row(&mut *self.log(), table, key)
+        LogView::row(&mut *self.open_log()?, table, key)
     }
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        let log = self.log();
+        let log = self.open_log()?;
         let first = (Bound::Included((scan.table.clone(), scan.prefix.clone())), Bound::Unbounded);
         let of_prefix = log
             .rows
@@ -308,17 +297,38 @@ impl EventStore for MemoryStore {
     }
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        let (log, now) = (self.log(), self.clock.now());
+        let (log, now) = (self.open_log()?, self.clock.now());
         let last = log.streams.get(stream).copied();
         let mut of_stream = log.events.iter().filter(|event| event.stream == *stream);
         let first = of_stream.find(|event| log.shows(event, now)).map(|event| event.revision);
         let first = first.unwrap_or_else(|| Revision::following(last));
         Ok(Retained::new(&log.retention.of(stream), first, last))
     }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let mut commit = commit.validated()?;
+        let mut log = self.open_log()?;
+        match self.decider.decide(&mut commit, &mut *log, self.clock.now())? {
+            CommitDecision::Repeat(committed) => Ok(committed),
+            CommitDecision::Write(committed) => {
+                log.apply(&commit, &committed)?;
+                // ORDER: before the lock is given back, so that heads are published in order.
+                self.head.publish(LogView::head(&mut *log)?);
+                Ok(committed)
+            }
+        }
+    }
+
+    fn runs_hook(&self, name: &str) -> bool {
+        self.decider.runs(name)
+    }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         let committed = self.commit(Commit::scavenge_point(self.clock.now(), how.note.clone())).await?;
-        let mut log = self.log();
+        let mut log = self.open_log()?;
         let pending: Vec<_> =
             log.retention.points().iter().filter(|point| Some(point.position) > log.scavenged).copied().collect();
         let (mut events, mut bytes, mut earlier_points) = (0, 0, 0);
@@ -336,5 +346,12 @@ impl EventStore for MemoryStore {
             .find(|point| Some(point.position) == committed.position())
             .ok_or_else(missing)?;
         Ok(ScavengeReport { point: *point, events, bytes, earlier_points })
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        // ORDER: under the lock, so that a commit is written before the log is closed, or refused.
+        let _log = self.log();
+        self.head.close();
+        Ok(())
     }
 }

@@ -3,15 +3,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
-use crate::model::{EventId, RecordedEvent};
-use crate::model::{Position, Revision};
-use crate::model::{StreamId, Table, UniqueKey};
-use crate::retention::{Retained, Scavenge, ScavengeReport};
+use crate::store::implement::StoreLayer;
 use crate::store::{
-    Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, HeadWatch, LogRead, Row, RowScan,
-    StoreError, StreamRead,
+    Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, LogRead, StoreError, StreamRead,
 };
 
 /// What goes wrong with one commit or one read.
@@ -127,7 +122,11 @@ fn injected(action: &str) -> StoreError {
 }
 
 #[async_trait]
-impl EventStore for FaultyStore {
+impl StoreLayer for FaultyStore {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
+    }
+
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         match self.next_commit() {
             None => self.inner.commit(commit).await,
@@ -164,45 +163,5 @@ impl EventStore for FaultyStore {
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
         self.before_read().await?;
         self.inner.read_log(read).await
-    }
-
-    async fn head(&self) -> Result<Option<Position>, StoreError> {
-        self.inner.head().await
-    }
-
-    fn watch_head(&self) -> HeadWatch {
-        self.inner.watch_head()
-    }
-
-    fn runs_inline(&self, projection: &str) -> bool {
-        self.inner.runs_inline(projection)
-    }
-
-    async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        self.inner.revision(stream).await
-    }
-
-    async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.inner.find(id).await
-    }
-
-    async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        self.inner.owner(key).await
-    }
-
-    async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.inner.row(table, key).await
-    }
-
-    async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        self.inner.rows(scan).await
-    }
-
-    async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        self.inner.retained(stream).await
-    }
-
-    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        self.inner.scavenge(how).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::{Commit, EventStore, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
+use es_core::{Commit, EventReader, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
 use rocksdb::WriteBatch;
 
 use super::{BackupError, rows};

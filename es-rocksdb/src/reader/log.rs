@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::store::{Batch, BatchSource, Direction};
+use es_core::store::implement::BatchSource;
+use es_core::store::{Batch, Direction};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
 use super::{BatchBudget, FIRST, FIRST_EVENTS, Pace};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::retention::StreamRetention;
-use es_core::store::{Batch, BatchSource, Direction};
+use es_core::store::implement::BatchSource;
+use es_core::store::{Batch, Direction};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead, Timestamp};
 
 use super::{BatchBudget, FIRST_EVENTS, Pace};

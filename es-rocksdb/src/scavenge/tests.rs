@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use es_core::retention::{Note, Rule, Scope};
-use es_core::{Commit, EventType, ExpectedRevision, NewEvent, StreamRead};
+use es_core::{Commit, EventReader, EventType, ExpectedRevision, NewEvent, StreamRead};
 
 use super::*;
 

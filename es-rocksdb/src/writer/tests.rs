@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use es_core::retention::{Note, Rule, Scope};
 use es_core::store::EventStream;
-use es_core::store::decide::decide;
+use es_core::store::implement::{CommitDecision, decide};
 use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId, StreamRead,
-    Table, UniqueKey,
+    Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId,
+    StreamRead, Table, UniqueKey,
 };
 
 use super::*;
@@ -223,7 +223,7 @@ async fn commits_of_one_batch_see_each_other() {
         };
         let decision = decide(&commit.clone().validated()?, &mut view, now)?;
         overlay.change(commit);
-        if let Decision::Write(committed) = decision.clone() {
+        if let CommitDecision::Write(committed) = decision.clone() {
             overlay.append(committed);
         }
         Ok::<_, CommitError>(decision)
@@ -233,8 +233,8 @@ async fn commits_of_one_batch_see_each_other() {
     let first = Commit::to(&stream(), ExpectedRevision::NoStream, [event().tagged(tag.clone()), event()])
         .claim(key.clone(), stream())
         .put_row(table.clone(), "k", "v");
-    assert!(matches!(run(&first), Ok(Decision::Write(_))));
-    assert!(matches!(run(&first), Ok(Decision::Repeat(repeat)) if repeat.position() == Position::new(2)));
+    assert!(matches!(run(&first), Ok(CommitDecision::Write(_))));
+    assert!(matches!(run(&first), Ok(CommitDecision::Repeat(repeat)) if repeat.position() == Position::new(2)));
     let other = StreamId::new("order-2").unwrap();
     let wrong = Commit::to(&stream(), ExpectedRevision::Exact(Revision::FIRST), [event()])
         .unless(es_core::QueryItem::new().tag(tag), None)
@@ -247,7 +247,7 @@ async fn commits_of_one_batch_see_each_other() {
         "k",
         Some("v".into()),
     );
-    assert!(matches!(run(&next), Ok(Decision::Write(next)) if next.position() == Position::new(3)));
+    assert!(matches!(run(&next), Ok(CommitDecision::Write(next)) if next.position() == Position::new(3)));
 }
 
 /// Whether an event of the log is hidden by a rule of `max_count` was asked of the log as it is written, without what commits of the
@@ -301,7 +301,7 @@ fn in_one_batch<const N: usize>(
         let commit = commit.clone().validated()?;
         let mut view =
             BatchView { database, written: end.head, known: &mut known, recent: &recent, overlay: &overlay, operators };
-        let (Decision::Write(committed) | Decision::Repeat(committed)) = decide(&commit, &mut view, now)?;
+        let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) = decide(&commit, &mut view, now)?;
         overlay.change(&commit);
         overlay.append(committed.clone());
         Ok(committed)

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use es_core::store::EventStream;
 use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId, Tag,
+    Commit, EventReader, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId, Tag,
 };
 use es_rocksdb::{OpenError, RocksDbStore};
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
@@ -38,7 +38,7 @@ pub(crate) async fn refused(folder: &Path) -> OpenError {
     RocksDbStore::open(folder).await.expect_err("the store must not open")
 }
 
-pub(crate) async fn all(store: &dyn EventStore) -> Vec<RecordedEvent> {
+pub(crate) async fn all(store: &dyn EventReader) -> Vec<RecordedEvent> {
     collect(store.read_log(LogRead::all()).await).await.unwrap()
 }
 

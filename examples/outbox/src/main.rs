@@ -9,8 +9,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use es_core::EventStore;
 use es_core::consumer::reactor::{DeliveryKey, ReactorRunner, StartAt};
+use es_core::{EventReader, EventStore};
 use es_rocksdb::RocksDbStore;
 use outbox::{Letters, PostOffice};
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use es_core::consumer::reactor::DeliveryKey;
-use es_core::{EventStore, LogRead};
+use es_core::{EventReader, EventStore, LogRead};
 use es_rocksdb::{Options, RocksDbStore};
 use order_service::domain::order::{Cancel, Place};
 use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use es_core::Subscription;
+use es_core::{EventStore, Subscription};
 use es_rocksdb::RocksDbStore;
 use sqlite_projection::{View, follow};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use es_core::{EventStore, LogRead, Position};
+use es_core::{EventReader, EventStore, LogRead, Position};
 use es_rocksdb::{Options, RocksDbStore};
 use order_service::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};

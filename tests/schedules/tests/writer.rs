@@ -16,8 +16,8 @@ use std::task::{Context, Poll, Waker};
 
 use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::{
-    Commit, CommitError, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StoreError, StreamId,
-    StreamRead,
+    Commit, CommitError, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StoreError,
+    StreamId, StreamRead,
 };
 use es_rocksdb_schedules::schedules::Ground;
 use es_rocksdb_schedules::{Durability, Options, RocksDbStore};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use es_core::store::EventStream;
-use es_core::{Category, EventId, EventStore, EventType, LogRead, RecordedEvent, StoreError, StreamRead};
+use es_core::{Category, EventId, EventReader, EventType, LogRead, RecordedEvent, StoreError, StreamRead};
 
 use super::work::{self, Name};
 
@@ -34,7 +34,7 @@ impl Contents {
     ///
     /// # Errors
     /// [`StoreError`], the first that any read gives.
-    pub async fn read(store: &dyn EventStore, acknowledged: &[Name]) -> Result<Self, StoreError> {
+    pub async fn read(store: &dyn EventReader, acknowledged: &[Name]) -> Result<Self, StoreError> {
         let log = collect(store.read_log(LogRead::all()).await).await?;
         let head = store.head().await?.map(es_core::Position::get);
         let (found, owners) = look_up(store, acknowledged, &log).await?;
@@ -54,7 +54,11 @@ async fn collect(events: Result<EventStream, StoreError>) -> Result<Vec<Recorded
 
 type LookedUp = (BTreeMap<EventId, Option<RecordedEvent>>, BTreeMap<Name, Option<String>>);
 
-async fn look_up(store: &dyn EventStore, acknowledged: &[Name], log: &[RecordedEvent]) -> Result<LookedUp, StoreError> {
+async fn look_up(
+    store: &dyn EventReader,
+    acknowledged: &[Name],
+    log: &[RecordedEvent],
+) -> Result<LookedUp, StoreError> {
     let ids: Vec<_> = log.iter().map(|event| event.data.id).chain(acknowledged.iter().map(|name| name.id(0))).collect();
     let step = ids.len().div_ceil(LOOKED_UP).max(1);
     let (mut found, mut owners) = (BTreeMap::new(), BTreeMap::new());
@@ -67,7 +71,7 @@ async fn look_up(store: &dyn EventStore, acknowledged: &[Name], log: &[RecordedE
     Ok((found, owners))
 }
 
-async fn streams(store: &dyn EventStore) -> Result<BTreeMap<String, (Vec<RecordedEvent>, Option<u64>)>, StoreError> {
+async fn streams(store: &dyn EventReader) -> Result<BTreeMap<String, (Vec<RecordedEvent>, Option<u64>)>, StoreError> {
     let mut streams = BTreeMap::new();
     for stream in work::streams() {
         let events = collect(store.read_stream(StreamRead::new(stream.clone())).await).await?;
@@ -77,7 +81,7 @@ async fn streams(store: &dyn EventStore) -> Result<BTreeMap<String, (Vec<Recorde
     Ok(streams)
 }
 
-async fn postings(store: &dyn EventStore) -> Result<BTreeMap<String, Vec<u64>>, StoreError> {
+async fn postings(store: &dyn EventReader) -> Result<BTreeMap<String, Vec<u64>>, StoreError> {
     let categories = work::CATEGORIES
         .iter()
         .map(|name| (format!("category {name}"), LogRead::category(Category::new(*name).expect("a category"))));

@@ -27,6 +27,7 @@ pub mod power;
 pub mod work;
 pub mod writers;
 
+use es_core::EventStore;
 use std::path::Path;
 
 use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore, RocksDbStore};

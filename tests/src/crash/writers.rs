@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use es_core::{CommitError, EventStore, LogRead};
+use es_core::projection::inline::Inline;
+use es_core::{CommitError, EventReader, EventStore, LogRead};
 use es_rocksdb::{Durability, RocksDbStore};
 
 use super::work::{Name, WRITERS};
@@ -36,7 +37,7 @@ pub async fn write(folder: &Path, task: Task) {
         Durability::Sync => options(),
         Durability::Buffered => options().write_buffer_bytes(64 << 20),
     };
-    let options = options.durability(task.durability).inline(EventsOfStreams::<1>);
+    let options = options.durability(task.durability).hook(Inline::new(EventsOfStreams::<1>));
     let store = match RocksDbStore::open_with(folder, options).await {
         Ok(store) => store,
         Err(error) => return say(&format!("O {error}")),

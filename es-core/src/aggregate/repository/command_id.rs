@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::model::{EventId, NameError, Revision, StreamId, Table};
-use crate::store::{Commit, CommitError, EventStore, RowScan, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
 /// What a caller calls a command, so that it is executed at most once: any text that is a [name](crate::model), unique for
 /// the aggregate, for example the id of a request.
@@ -110,7 +110,7 @@ pub(crate) async fn forget_lost(store: &dyn EventStore, at_once: usize) -> Resul
     }
 }
 
-async fn is_lost(store: &dyn EventStore, results: &[FirstResult]) -> Result<bool, StoreError> {
+async fn is_lost(store: &dyn EventReader, results: &[FirstResult]) -> Result<bool, StoreError> {
     for result in results {
         if result.last > store.revision(&result.stream).await? {
             return Ok(true);
@@ -126,7 +126,7 @@ impl ResultRow {
     }
 
     /// Returns the first results, one for each command; `None` if there are none yet.
-    pub(super) async fn read(&self, store: &dyn EventStore) -> Result<Option<Vec<FirstResult>>, InfrastructureError> {
+    pub(super) async fn read(&self, store: &dyn EventReader) -> Result<Option<Vec<FirstResult>>, InfrastructureError> {
         let Some(value) = store.row(&table(), &self.key).await? else { return Ok(None) };
         let stored: Stored = serde_json::from_slice(&value).map_err(|error| self.unusable(error))?;
         if stored.format != FORMAT {

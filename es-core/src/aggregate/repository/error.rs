@@ -4,7 +4,6 @@ use crate::aggregate::repository::command_id::CommandId;
 use crate::model::Timestamp;
 use crate::model::{NameError, StreamId};
 use crate::model::{Position, Revision, found};
-use crate::projection::inline::InlineError;
 use crate::schema::{DecodeEventError, EncodeEventError};
 use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError};
 
@@ -120,9 +119,10 @@ pub enum InfrastructureError {
     /// The commit was refused whatever the log holds: too many events, too large.
     #[error("could not commit")]
     Invalid(#[from] InvalidCommit),
-    /// A projection that changes in the same commit could not apply an event. Nothing was written.
-    #[error("could not commit")]
-    Inline(#[from] InlineError),
+    /// A [hook](crate::store::implement::DecisionHook) of the store, such as an inline projection, refused the commit. Nothing was
+    /// written.
+    #[error("a hook of the store refused the commit")]
+    Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An event id is taken. With ids of this crate it means that two events got one id: report it.
     #[error("could not commit")]
     IdConflict(#[from] IdConflict),
@@ -170,7 +170,7 @@ pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, Infras
         CommitError::Conflict(conflict) => Ok(conflict),
         CommitError::IdConflict(error) => Err(error.into()),
         CommitError::Invalid(error) => Err(error.into()),
-        CommitError::Inline(error) => Err(error.into()),
+        CommitError::Rejected(error) => Err(InfrastructureError::Rejected(error)),
         CommitError::Store(error) => Err(error.into()),
     }
 }

@@ -62,7 +62,7 @@ impl Driver {
         capacity: usize,
     ) -> Self {
         let batch = u32::try_from(capacity).map_or(DEFAULT_BATCH, |capacity| capacity.min(DEFAULT_BATCH));
-        let subscription = Subscription::new(Arc::clone(&shared.store), query, written.checkpoint).batch(batch);
+        let subscription = Subscription::new(shared.store.clone(), query, written.checkpoint).batch(batch);
         let (looked_at, read_to) = (shared.clock.elapsed(), written.checkpoint);
         Self {
             shared,

@@ -11,7 +11,7 @@ use crate::consumer::group::running::RunningGroup;
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{GroupBounds, GroupState};
 use crate::consumer::group::{ConsumerGroup, StartAt};
-use crate::store::{CommitError, EventStore, StoreError};
+use crate::store::{CommitError, EventReader, EventStore, StoreError};
 
 /// How often opening is tried while others open the group as well.
 const TIMES: u32 = 20;
@@ -61,7 +61,7 @@ async fn raise_epoch(
 }
 
 async fn first_checkpoint(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     start_at: StartAt,
 ) -> Result<Option<crate::model::Position>, StoreError> {
     match start_at {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Position;
 use crate::model::{EventId, Timestamp};
 use crate::model::{NameError, Table, Tag};
-use crate::store::{Commit, CommitError, EventStore, RowScan, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
 /// How many rows are read at once.
 const SCAN: usize = 1_000;
@@ -107,7 +107,7 @@ pub(crate) async fn set_back(store: &dyn EventStore, head: Option<Position>) -> 
 }
 
 /// The names of the groups of a table.
-async fn names(store: &dyn EventStore, table: &'static str) -> Result<Vec<String>, StoreError> {
+async fn names(store: &dyn EventReader, table: &'static str) -> Result<Vec<String>, StoreError> {
     let (mut names, mut after) = (Vec::new(), None);
     loop {
         let mut scan = RowScan::new(Table::well_known(table), Vec::new(), SCAN);
@@ -151,7 +151,7 @@ impl GroupRows {
     }
 
     /// Where the group is, as it stands in the store.
-    pub(crate) async fn state(&self, store: &dyn EventStore) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) async fn state(&self, store: &dyn EventReader) -> Result<Option<Bytes>, StoreError> {
         store.row(&self.table, &self.prefix(b's')).await
     }
 
@@ -160,14 +160,14 @@ impl GroupRows {
     }
 
     /// The events that are parked, in the order of the log.
-    pub(crate) async fn parked(&self, store: &dyn EventStore) -> Result<Vec<Parked>, StoreError> {
+    pub(crate) async fn parked(&self, store: &dyn EventReader) -> Result<Vec<Parked>, StoreError> {
         self.scan(store, b'p', usize::MAX, None).await
     }
 
     /// Events that were given up, in the order of the log.
     pub(crate) async fn skipped(
         &self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         after: Option<Position>,
         limit: usize,
     ) -> Result<Vec<Skipped>, StoreError> {
@@ -176,7 +176,7 @@ impl GroupRows {
 
     async fn scan<T: DeserializeOwned>(
         &self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         kind: u8,
         limit: usize,
         after: Option<Position>,

@@ -55,9 +55,9 @@
 //! // Inline: the view changes in the very commit of the events.
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! use std::sync::Arc;
-//! use es_core::store::{inline::Inline, memory::MemoryStore};
+//! use es_core::{projection::inline::Inline, store::memory::MemoryStore};
 //!
-//! let store = Arc::new(MemoryStore::new().with_inline(Inline::new(DemandOfProducts)).await?);
+//! let store = Arc::new(MemoryStore::new().with_hook(Inline::new(DemandOfProducts)).await?);
 //! let views = Views::of::<DemandOfProducts>(store.clone());
 //! let top = views.view(&DEMAND).scan().by(&BY_PIECES).backward().limit(10).read().await?;
 //! assert!(top.rows.is_empty() && top.next.is_none());

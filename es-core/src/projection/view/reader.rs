@@ -12,7 +12,7 @@ use crate::model::Table;
 use crate::projection::view::scan::DecodedRows;
 use crate::projection::view::{Continuation, View, ViewError, ViewKey, ViewScan, descriptions};
 use crate::projection::{Build, Generation, Projection, active, applied, table};
-use crate::store::{EventStore, Row, RowScan, StoreError};
+use crate::store::{EventReader, Row, RowScan, StoreError};
 
 /// The views of a projection in a store, to be read by anybody, whether the projection runs in the background or inline.
 ///
@@ -24,7 +24,7 @@ pub struct Views {
 }
 
 struct Inner {
-    store: Arc<dyn EventStore>,
+    store: Arc<dyn EventReader>,
     projection: &'static str,
     known: Mutex<CheckedViews>,
 }
@@ -53,7 +53,7 @@ impl fmt::Debug for Views {
 impl Views {
     /// The views of a projection.
     #[must_use]
-    pub fn of<P: Projection>(store: Arc<dyn EventStore>) -> Self {
+    pub fn of<P: Projection>(store: Arc<dyn EventReader>) -> Self {
         Self { inner: Arc::new(Inner { store, projection: P::NAME, known: Mutex::default() }) }
     }
 

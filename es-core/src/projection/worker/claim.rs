@@ -15,7 +15,7 @@ use super::rows::{RowKeys, StoredRow, encode, table};
 use crate::model::Clock;
 use crate::model::StreamId;
 use crate::model::{NewEvent, Timestamp};
-use crate::store::{Commit, CommitError, EventStore, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, StoreError};
 
 /// Who may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl Owned {
     }
 
     /// Whether it is still held.
-    pub(crate) async fn is_held(&self, store: &dyn EventStore) -> Result<bool, StoreError> {
+    pub(crate) async fn is_held(&self, store: &dyn EventReader) -> Result<bool, StoreError> {
         Ok(store.row(&table(), &self.key).await?.as_ref() == Some(&self.bytes))
     }
 }

@@ -11,7 +11,7 @@ use crate::model::Position;
 use crate::model::{EventId, RecordedEvent, Timestamp};
 use crate::model::{EventType, StreamId};
 use crate::projection::generation::Generation;
-use crate::store::{EventStore, StoreError};
+use crate::store::{EventReader, StoreError};
 
 /// A key that stands still, because one of its events could not be applied. Its later events wait behind that one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub(crate) struct ParkedKeys {
 
 /// Whether events of a build wait that could not be applied.
 pub(crate) async fn is_any_parked(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     projection: &str,
     generation: Generation,
 ) -> Result<bool, StoreError> {
@@ -83,7 +83,7 @@ pub(crate) async fn is_any_parked(
 
 impl ParkedKeys {
     pub(crate) async fn open(
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         keys: RowKeys,
         generation: Generation,
     ) -> Result<Self, StoreError> {
@@ -91,7 +91,7 @@ impl ParkedKeys {
         Ok(Self { keys, generation, is_any, remembered: LruCache::new(REMEMBERED) })
     }
 
-    pub(crate) async fn contains(&mut self, store: &dyn EventStore, key: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn contains(&mut self, store: &dyn EventReader, key: &str) -> Result<bool, StoreError> {
         if !self.is_any {
             return Ok(false);
         }

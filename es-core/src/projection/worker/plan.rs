@@ -16,7 +16,7 @@ use crate::projection::{
     Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table,
     generations,
 };
-use crate::store::{Commit, CommitError, EventStore, LogRead, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, LogRead, StoreError};
 
 /// Which of two builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl RoundPlan {
     /// Up to where anything counts in what is read.
     pub(crate) async fn furthest(
         &self,
-        store: &dyn EventStore,
+        store: &dyn EventReader,
         projection: &str,
     ) -> Result<Option<Position>, StoreError> {
         match &self.generations.active {
@@ -62,7 +62,7 @@ impl RoundPlan {
 
 /// Up to where the worker of a build is that is ahead of the others.
 pub(crate) async fn furthest(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     projection: &str,
     build: &Build,
 ) -> Result<Option<Position>, StoreError> {
@@ -248,7 +248,7 @@ pub(crate) async fn swap<P: Projection>(
 
 /// Whether what is built has keys that stand still and do not in what is read.
 pub(crate) async fn is_held(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     keys: &RowKeys,
     options: &ProjectionOptions,
     plan: &RoundPlan,
@@ -288,7 +288,7 @@ fn put_checkpoints(
 }
 
 /// The position behind which a rebuild begins.
-async fn behind(store: &dyn EventStore, from: RebuildFrom) -> Result<Option<Position>, StoreError> {
+async fn behind(store: &dyn EventReader, from: RebuildFrom) -> Result<Option<Position>, StoreError> {
     let time = match from {
         RebuildFrom::Start => return Ok(None),
         RebuildFrom::Position(position) => return Ok(position.previous()),

@@ -23,7 +23,7 @@ use crate::model::Table;
 use crate::model::Timestamp;
 use crate::model::digest::Fnv;
 use crate::projection::generation::Generation;
-use crate::store::{Commit, EventStore, Row, RowScan, StoreError};
+use crate::store::{Commit, EventReader, Row, RowScan, StoreError};
 
 /// The most bytes of a key that stand in the key of a row; of a longer one, its hash stands behind them.
 const LONGEST_KEY: usize = 1024;
@@ -159,7 +159,7 @@ pub(crate) struct StoredRow<T> {
 }
 
 impl<T: DeserializeOwned> StoredRow<T> {
-    pub(crate) async fn read(store: &dyn EventStore, key: Bytes) -> Result<Self, StoreError> {
+    pub(crate) async fn read(store: &dyn EventReader, key: Bytes) -> Result<Self, StoreError> {
         let bytes = store.row(&table(), &key).await?;
         let value = bytes.as_ref().map(|bytes| decode(&key, bytes)).transpose()?;
         Ok(Self { key, bytes, value })
@@ -188,7 +188,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
 
 /// A page of rows whose keys begin with a prefix.
 pub(crate) async fn page(
-    store: &dyn EventStore,
+    store: &dyn EventReader,
     prefix: Bytes,
     after: Option<Bytes>,
     limit: usize,

@@ -219,7 +219,7 @@ impl Supervisor {
         }
         let mut projections = BTreeMap::new();
         for registration in &self.registrations {
-            if self.store.runs_inline(registration.name) {
+            if self.store.runs_hook(registration.name) {
                 return Err(StartError::Inline { name: registration.name });
             }
             let admin = ProjectionAdmin::new(Arc::clone(&self.store), registration.name)?;

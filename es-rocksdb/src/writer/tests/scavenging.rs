@@ -1,6 +1,7 @@
 //! The two who write, the writer and a scavenge: where one must not go on, the other does not either.
 
 use super::*;
+use es_core::EventReader;
 
 #[tokio::test]
 async fn after_a_failed_write_a_scavenge_removes_nothing() {

@@ -1,5 +1,6 @@
 //! On which thread a commit is written, and what becomes of those who wait when it goes wrong there.
 
+use es_core::EventReader;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};

@@ -12,6 +12,7 @@ mod serve;
 mod show;
 mod watch;
 
+use es_core::EventStore;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;

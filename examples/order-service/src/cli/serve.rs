@@ -1,5 +1,6 @@
 //! `serve`
 
+use es_core::EventStore;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;

@@ -49,10 +49,10 @@ impl ReadModels {
     #[must_use]
     pub fn of(store: &Arc<dyn EventStore>) -> Self {
         Self {
-            orders: Views::of::<OrderSummaries>(Arc::clone(store)),
-            sales: Views::of::<Sales>(Arc::clone(store)),
-            demand: Views::of::<ProductDemand>(Arc::clone(store)),
-            stock: Views::of::<StockLevels>(Arc::clone(store)),
+            orders: Views::of::<OrderSummaries>(store.clone()),
+            sales: Views::of::<Sales>(store.clone()),
+            demand: Views::of::<ProductDemand>(store.clone()),
+            stock: Views::of::<StockLevels>(store.clone()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A kill shows that nothing is acknowledged before it was handed to the operating system. It says nothing about a power
 //! failure: what the operating system was told to write is written, synced or not.
 
+use es_core::EventStore;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

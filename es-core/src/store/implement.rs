@@ -1,0 +1,15 @@
+//! For implementers of stores, of layers in front of a store, and of hooks. Users of a store do not need this module.
+//!
+//! - A **store** keeps a log and implements [`EventReader`](crate::store::EventReader) and
+//!   [`EventStore`](crate::store::EventStore). Its one append path validates a [`Commit`](crate::Commit), calls
+//!   [`Decider::decide`] over its [`LogView`], and writes the result. [`HeadSender`] publishes the head;
+//!   [`BatchSource`] feeds an [`EventStream`](crate::store::EventStream).
+//! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
+//! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
+
+pub use super::decide::{CommitDecision, LogView, decide};
+pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook};
+pub use super::head::HeadSender;
+pub use super::layer::StoreLayer;
+pub use super::read::BatchSource;
+pub use super::valid::ValidCommit;
