@@ -391,7 +391,8 @@ fn a_repository_on_another_store_is_an_error() {
             "b".into(),
             Deposit { cents: 1 },
         );
-        assert!(matches!(unit.await, Err(UnitError::OtherStore { index: 1 })));
+        let refused = unit.await.expect_err("it could not be one commit");
+        assert!(matches!(refused, UnitError::Failed(InfrastructureError::OtherStore { .. })), "{refused}");
         assert_eq!(events(&store).await, []);
         let empty = UnitOfWork::new(&store).execute_all(&here, std::iter::empty::<(String, Deposit)>()).await;
         assert!(empty.expect("there is nothing to do").is_empty());

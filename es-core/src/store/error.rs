@@ -172,7 +172,7 @@ impl fmt::Display for FailedCheck {
                 write!(f, "stream {stream:?}: expected {expected}, found {}", found(*actual))
             }
             Self::Version { stream, expected, actual: Some(actual) } => {
-                write!(f, "stream {stream:?}: expected version {expected}, found {actual}")
+                write!(f, "stream {stream:?}: expected version {expected}, found version {actual}")
             }
             Self::Version { stream, expected, actual: None } => {
                 write!(f, "stream {stream:?}: expected version {expected}, found no stream")

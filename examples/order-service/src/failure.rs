@@ -4,7 +4,9 @@ use std::path::Path;
 
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, StartError, WaitError};
-use es_core::{Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError};
+use es_core::{
+    Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError, UnitError, UnitRejection,
+};
 
 use crate::bad_input::BadInput;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
@@ -127,6 +129,24 @@ impl Failure {
         match self {
             Self::Conflict(_) => 3,
             _ => 1,
+        }
+    }
+}
+
+impl From<UnitRejection<ProductRejection, ProductRejection>> for Failure {
+    fn from(rejection: UnitRejection<ProductRejection, ProductRejection>) -> Self {
+        match rejection {
+            UnitRejection::First(rejection) | UnitRejection::Second(rejection) => rejection.into(),
+        }
+    }
+}
+
+impl<R: Into<Self>> From<UnitError<R>> for Failure {
+    fn from(error: UnitError<R>) -> Self {
+        match error {
+            UnitError::Rejected { rejection, .. } => rejection.into(),
+            UnitError::Conflict(conflict) => Self::Conflict(conflict),
+            UnitError::Failed(error) => error.into(),
         }
     }
 }

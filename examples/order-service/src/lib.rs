@@ -8,8 +8,8 @@
 //! - [`http`]: commands and queries over HTTP, and what happens, live.
 //! - [`cli`]: the command line, which opens the store.
 //!
-//! What it is not: a model of how stock follows orders. Shipping an order and withdrawing its pieces are
-//! two commands to two aggregates, and nothing here pretends that they are one.
+//! What it is not: a model of how stock follows orders. Shipping an order does not withdraw its pieces. Commands to several aggregates
+//! that must change together are shown by `product move`, which moves stock between two products in one commit.
 
 mod bad_input;
 pub mod cli;

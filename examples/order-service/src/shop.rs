@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use es_core::{
-    Aggregate, Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError,
-    LogRead, OneOrder, Position, RecordedEvent, Repository, Revision, StoreError, Timestamp,
+    Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError, LogRead, Position,
+    RecordedEvent, Repository, StoreError, Timestamp, UnitOfWork, Version,
 };
 
-use crate::domain::{Order, Product};
+use crate::domain::product::{MoveIn, MoveOut};
+use crate::domain::{Order, Product, ProductId, Quantity};
 use crate::failure::Failure;
 
 /// Where orders and products are loaded from, and where commands to them go.
@@ -26,8 +27,8 @@ pub struct Shop {
 pub struct Terms {
     /// When it happens in the business; `None` for now.
     pub occurred_at: Option<Timestamp>,
-    /// Only if the last event has this revision.
-    pub expected: Option<Revision>,
+    /// Only if the aggregate has this version.
+    pub expected: Option<Version>,
     /// At most once under this id: given again, it answers with the first result.
     pub request: Option<CommandId>,
 }
@@ -43,15 +44,15 @@ pub async fn send<A, C>(
     terms: Terms,
 ) -> Result<Executed<A>, ExecuteError<A::Rejection>>
 where
-    A: Decide<C> + Aggregate<Level: OneOrder>,
+    A: Decide<C>,
     C: Command,
 {
     let mut execute = repository.execute(id, command);
     if let Some(time) = terms.occurred_at {
         execute = execute.occurred_at(time);
     }
-    if let Some(revision) = terms.expected {
-        execute = execute.at_revision(revision);
+    if let Some(version) = terms.expected {
+        execute = execute.at_version(version);
     }
     if let Some(request) = terms.request {
         execute = execute.with_id(request);
@@ -105,6 +106,33 @@ impl Shop {
         }
         // NOTE: positions have no gaps, and the read has looked at all of them: the last one is the number of events.
         Ok(Folded { states, log_events: log.scanned().map_or(0, Position::get) })
+    }
+
+    /// Moves pieces from the stock of one product to that of another: both change in one commit, or neither. An expected version is
+    /// that of the product `from`.
+    ///
+    /// # Errors
+    /// [`Failure`]: the domain rejects one of the two commands, another writer was faster, or the infrastructure failed.
+    pub async fn move_stock(
+        &self,
+        from: &ProductId,
+        to: &ProductId,
+        quantity: Quantity,
+        terms: Terms,
+    ) -> Result<(Executed<Product>, Executed<Product>), Failure> {
+        let (out, into) = (MoveOut { quantity, to: to.clone() }, MoveIn { quantity, from: from.clone() });
+        let mut unit = UnitOfWork::new(&self.store).execute(&self.products, from.clone(), out);
+        if let Some(version) = terms.expected {
+            unit = unit.at_version(version);
+        }
+        let mut unit = unit.execute(&self.products, to.clone(), into);
+        if let Some(time) = terms.occurred_at {
+            unit = unit.occurred_at(time);
+        }
+        if let Some(request) = terms.request {
+            unit = unit.with_id(request);
+        }
+        Ok(unit.await?)
     }
 
     /// Waits until everything that runs behind the back of the commands is done. Call it before the store is closed.

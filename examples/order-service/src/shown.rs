@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    City, Country, CustomerId, Discount, Inexact, OrderId, OrderLine, OrderStatus, PlacedOrder, Price, ProductId,
-    ProductName, Quantity, Reason, RegisteredProduct, Revenue,
+    City, Country, CustomerId, Discount, Inexact, OrderId, OrderLine, OrderStatus, PlacedOrder, Price, Product,
+    ProductId, ProductName, Quantity, Reason, RegisteredProduct, Revenue,
 };
 
 /// What came of a command.
@@ -64,6 +64,25 @@ pub struct ProductDone<'a> {
     /// What came of the command.
     #[serde(flatten)]
     pub result: CommandResult,
+}
+
+impl<'a> ProductDone<'a> {
+    /// What came of an executed command.
+    #[must_use]
+    pub fn of(product_id: &'a ProductId, executed: &Executed<Product>) -> Self {
+        let stock = executed.state.registered().map(|product| product.stock);
+        Self { product_id, stock, result: CommandResult::of(executed) }
+    }
+}
+
+/// What came of a move of stock between two products.
+#[derive(Debug, Serialize)]
+pub struct StockMoved<'a> {
+    /// The product that the pieces were taken from.
+    #[serde(flatten)]
+    pub from: ProductDone<'a>,
+    /// The product that they were added to.
+    pub to: ProductDone<'a>,
 }
 
 /// A product as it is shown.

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use es_core::testing::{given, golden};
-use order_service::domain::product::{Receive, Register, Withdraw};
+use order_service::domain::product::{MoveIn, MoveOut, Receive, Register, Withdraw};
 use order_service::domain::{Product, ProductEvent, ProductId, ProductRejection, Quantity};
 
 fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
@@ -57,6 +57,26 @@ fn more_than_there_is_cannot_go_out() {
     let wanted = pieces(36);
     let short = ProductRejection::Short { id: id(), wanted, found: 35 };
     given::<Product>(id(), [registered()]).when(Withdraw { quantity: wanted }).then_rejected(short);
+}
+
+#[test]
+fn stock_moves_to_another_product_and_from_it() {
+    let (other, quantity) = (parsed::<ProductId>("42"), pieces(5));
+    let stock = |expected: u64| move |product: &Product| assert_eq!(product.registered().unwrap().stock, expected);
+    let (out, moved_out) =
+        (MoveOut { quantity, to: other.clone() }, ProductEvent::MovedOut { quantity, to: other.clone() });
+    given::<Product>(id(), [registered()]).when(out).then([moved_out]).then_state(stock(30));
+    let (into, moved_in) =
+        (MoveIn { quantity, from: other.clone() }, ProductEvent::MovedIn { quantity, from: other.clone() });
+    given::<Product>(id(), [registered()]).when(into).then([moved_in]).then_state(stock(40));
+    let short = ProductRejection::Short { id: id(), wanted: pieces(36), found: 35 };
+    let too_many = MoveOut { quantity: pieces(36), to: other.clone() };
+    given::<Product>(id(), [registered()]).when(too_many).then_rejected(short);
+    let same = ProductRejection::SameProduct { id: id() };
+    given::<Product>(id(), [registered()]).when(MoveOut { quantity, to: id() }).then_rejected(same.clone());
+    given::<Product>(id(), [registered()]).when(MoveIn { quantity, from: id() }).then_rejected(same);
+    let unknown = ProductRejection::NotRegistered { id: id() };
+    given::<Product>(id(), []).when(MoveIn { quantity, from: other }).then_rejected(unknown);
 }
 
 #[test]

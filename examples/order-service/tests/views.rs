@@ -115,20 +115,29 @@ fn stock_is_in_the_order_of_how_little_there_is() {
         unit_price: "1.00".parse().unwrap(),
         stock,
     };
+    let pieces = |count: &str| count.parse().unwrap();
     let events = given_events()
         .of::<Product>("11".parse().unwrap(), [registered("Tofu", 8)])
         .of::<Product>(
             "42".parse().unwrap(),
-            [registered("Chai", 5), ProductEvent::Received { quantity: "10".parse().unwrap() }],
+            [registered("Chai", 5), ProductEvent::Received { quantity: pieces("10") }],
         )
         .of::<Product>(
             "72".parse().unwrap(),
-            [registered("Brie", 9), ProductEvent::Withdrawn { quantity: "9".parse().unwrap() }],
+            [registered("Brie", 9), ProductEvent::Withdrawn { quantity: pieces("9") }],
+        )
+        .of::<Product>(
+            "42".parse().unwrap(),
+            [ProductEvent::MovedOut { quantity: pieces("10"), to: "77".parse().unwrap() }],
+        )
+        .of::<Product>(
+            "77".parse().unwrap(),
+            [registered("Feta", 2), ProductEvent::MovedIn { quantity: pieces("10"), from: "42".parse().unwrap() }],
         );
     let _ = events.project(StockLevels).then(|views| {
         let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
         let low: Vec<_> = low.iter().map(|(_, product)| (product.name.as_str(), product.stock)).collect();
-        assert_eq!(low, [("Brie", 0), ("Tofu", 8)]);
+        assert_eq!(low, [("Brie", 0), ("Chai", 5), ("Tofu", 8)]);
     });
 }
 

@@ -149,6 +149,16 @@ pub enum InfrastructureError {
         /// The stream of the events.
         stream: StreamId,
     },
+    /// A repository of a unit of work is on another store than the unit. Nothing was written. Create the repositories and the unit from
+    /// clones of one `Arc<dyn EventStore>`.
+    #[error(
+        "the repository of stream {stream:?} is on another store than the unit of work; create both from clones of one \
+         Arc<dyn EventStore>"
+    )]
+    OtherStore {
+        /// The stream of the command.
+        stream: StreamId,
+    },
     /// A [`Plan`](crate::Plan) was completed with a commit that does not contain its events. Use what the store returned for the commit
     /// to which the plan was added.
     #[error("the commit does not contain the events of the plan for stream {stream:?}")]

@@ -82,7 +82,7 @@ Examples:
 Requests:
   PUT  /orders/ID, /products/ID                  places an order, registers a product
   POST /orders/ID/approve | ship | deliver | cancel
-  POST /products/ID/receive | withdraw
+  POST /products/ID/receive | withdraw | move
   GET  /orders/ID, /orders/ID/events, /products/ID
   GET  /orders?customer=C&limit=N&after=NEXT     orders, those placed last first
   GET  /products?at_most=N                       products, those with the lowest stock first
@@ -90,7 +90,7 @@ Requests:
   GET  /events?after=P&category=C&type=T         what happens, from a position on and live
   GET  /projections, /projections/NAME/parked; POST /projections/NAME
   GET  /health
-With If-Match: \"N\" a command counts at revision N only; with Idempotency-Key it counts once. Its answer has
+With If-Match: \"V\" a command counts only at version V, an ETag; with Idempotency-Key it counts once. Its answer has
 ES-Position; a question with at_least=POSITION waits until its answer shows that.
 
 Examples:
@@ -185,7 +185,7 @@ Examples:
         #[arg(long)]
         verify: bool,
     },
-    /// Register products, and receive and withdraw stock
+    /// Register products, and receive, withdraw and move stock
     #[command(subcommand)]
     Product(ProductCommand),
 }
@@ -258,6 +258,9 @@ pub(super) enum ProductCommand {
     /// Withdraw pieces from stock
     #[command(after_help = "Example:\n  order-service --data shop product withdraw 11 12")]
     Withdraw(StockArgs),
+    /// Move pieces from the stock of one product to that of another, in one commit
+    #[command(after_help = "Example:\n  order-service --data shop product move 11 42 5")]
+    Move(MoveArgs),
     /// Show a product
     #[command(after_help = "Example:\n  order-service --data shop product show 11")]
     Show {
@@ -307,7 +310,7 @@ pub(super) struct How {
     /// When it happens: YYYY-MM-DD (the beginning of that day in UTC) or RFC 3339; without it, now
     #[arg(long, value_name = "TIME")]
     date: Option<Moment>,
-    /// Only if the last event has this revision; otherwise exit code 3
+    /// Only if the last event has this revision, of the product that is named first where there are two; otherwise exit code 3
     #[arg(long, value_name = "REVISION")]
     expect: Option<u64>,
     /// At most once under this id: given again, it answers with the first result
@@ -319,7 +322,7 @@ impl How {
     pub(super) fn terms(&self) -> Terms {
         Terms {
             occurred_at: self.date.map(Moment::first),
-            expected: self.expect.map(Revision::new),
+            expected: self.expect.map(|revision| Revision::new(revision).into()),
             request: self.request.clone(),
         }
     }
@@ -446,6 +449,18 @@ impl RegisterArgs {
 pub(super) struct StockArgs {
     /// The product
     pub(super) id: ProductId,
+    /// How many pieces
+    pub(super) quantity: Quantity,
+    #[command(flatten)]
+    pub(super) how: How,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MoveArgs {
+    /// The product that the pieces are taken from
+    pub(super) from: ProductId,
+    /// The product that they are added to
+    pub(super) to: ProductId,
     /// How many pieces
     pub(super) quantity: Quantity,
     #[command(flatten)]

@@ -103,6 +103,7 @@ async fn ask_about_product(shop: &Shop, command: &ProductCommand) -> Result<Answ
         ProductCommand::Withdraw(args) => {
             product::execute(shop, &args.id, Withdraw { quantity: args.quantity }, &args.how).await
         }
+        ProductCommand::Move(args) => product::move_stock(shop, args).await,
         ProductCommand::Show { id } => product::show(shop, id).await,
         ProductCommand::List => product::list(shop).await,
     }

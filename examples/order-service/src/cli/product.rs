@@ -1,14 +1,14 @@
 //! Products: commands to them, and how they are shown.
 
-use es_core::{Command, Decide};
+use es_core::{Command, Decide, Executed};
 
 use super::answer::{Answer, table};
-use super::args::How;
+use super::args::{How, MoveArgs};
 use super::order::in_words;
 use crate::domain::{Product, ProductId, ProductRejection};
 use crate::failure::Failure;
 use crate::shop::{Shop, send};
-use crate::shown::{CommandResult, ProductDone, ShownProduct};
+use crate::shown::{ProductDone, ShownProduct, StockMoved};
 
 fn row(product: &ShownProduct<'_>) -> [String; 4] {
     let ShownProduct { product_id, name, unit_price, stock } = product;
@@ -26,9 +26,20 @@ where
     C: Command,
 {
     let executed = send(&shop.products, id, command, how.terms()).await?;
+    Ok(Answer::new(stock_in_words(id, &executed), &ProductDone::of(id, &executed)))
+}
+
+/// Moves stock from one product to another.
+pub(super) async fn move_stock(shop: &Shop, args: &MoveArgs) -> Result<Answer, Failure> {
+    let MoveArgs { from, to, quantity, how } = args;
+    let (out, into) = shop.move_stock(from, to, *quantity, how.terms()).await?;
+    let answer = [stock_in_words(from, &out), stock_in_words(to, &into)].join("\n");
+    Ok(Answer::new(answer, &StockMoved { from: ProductDone::of(from, &out), to: ProductDone::of(to, &into) }))
+}
+
+fn stock_in_words(id: &ProductId, executed: &Executed<Product>) -> String {
     let stock = executed.state.registered().map(|product| product.stock);
-    let answer = in_words(&format!("product {id} has {} in stock", stock.unwrap_or_default()), &executed);
-    Ok(Answer::new(answer, &ProductDone { product_id: id, stock, result: CommandResult::of(&executed) }))
+    in_words(&format!("product {id} has {} in stock", stock.unwrap_or_default()), executed)
 }
 
 /// Shows a product.

@@ -1,7 +1,7 @@
 //! Products and their stock: the second aggregate.
 //!
-//! Stock changes when goods are received and when they are withdrawn. Shipping an order does not withdraw anything by
-//! itself: that is a decision on two aggregates, which one command to one aggregate cannot make.
+//! Stock changes when goods are received, withdrawn, or moved between two products. A move is a command to each of the two, executed
+//! together by a unit of work. Shipping an order does not withdraw anything by itself.
 
 use es_core::{CommandContext, Decide, Decision, EventContext, Evolve};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,22 @@ pub enum ProductEvent {
     Withdrawn {
         /// How many.
         quantity: Quantity,
+    },
+    /// Pieces were moved to the stock of another product.
+    #[event(name = "stock-moved-out")]
+    MovedOut {
+        /// How many.
+        quantity: Quantity,
+        /// The other product.
+        to: ProductId,
+    },
+    /// Pieces were moved here from the stock of another product.
+    #[event(name = "stock-moved-in")]
+    MovedIn {
+        /// How many.
+        quantity: Quantity,
+        /// The other product.
+        from: ProductId,
     },
 }
 
@@ -99,6 +115,24 @@ pub struct Withdraw {
     pub quantity: Quantity,
 }
 
+/// Moves pieces to the stock of another product, which must take [`MoveIn`] in the same commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveOut {
+    /// How many.
+    pub quantity: Quantity,
+    /// The other product.
+    pub to: ProductId,
+}
+
+/// Moves pieces here from the stock of another product, which must take [`MoveOut`] in the same commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveIn {
+    /// How many.
+    pub quantity: Quantity,
+    /// The other product.
+    pub from: ProductId,
+}
+
 /// Why a product does not take a command. Nothing happens to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProductRejection {
@@ -129,6 +163,12 @@ pub enum ProductRejection {
         /// How many there are.
         found: u64,
     },
+    /// The stock of a product cannot be moved to the same product. Name two products.
+    #[error("stock of product {id} cannot be moved to itself; name two products")]
+    SameProduct {
+        /// The product.
+        id: ProductId,
+    },
 }
 
 impl Evolve for Product {
@@ -146,13 +186,20 @@ impl Evolve for Product {
                     first_stock: *stock,
                 });
             }
-            (ProductEvent::Received { quantity }, Self::Registered(product)) => {
+            (
+                ProductEvent::Received { quantity } | ProductEvent::MovedIn { quantity, .. },
+                Self::Registered(product),
+            ) => {
                 product.stock = product.stock.saturating_add(quantity.get().into());
             }
-            (ProductEvent::Withdrawn { quantity }, Self::Registered(product)) => {
+            (
+                ProductEvent::Withdrawn { quantity } | ProductEvent::MovedOut { quantity, .. },
+                Self::Registered(product),
+            ) => {
                 product.stock = product.stock.saturating_sub(quantity.get().into());
             }
-            (ProductEvent::Received { .. } | ProductEvent::Withdrawn { .. }, Self::NotRegistered) => {}
+            // Only a registered product takes the commands that lead to these events.
+            (_, Self::NotRegistered) => {}
         }
     }
 }
@@ -169,6 +216,15 @@ impl Product {
 
     fn known(&self, id: &ProductId) -> Result<&RegisteredProduct, ProductRejection> {
         self.registered().ok_or_else(|| ProductRejection::NotRegistered { id: id.clone() })
+    }
+
+    /// Checks that so many pieces can go out.
+    fn has_in_stock(&self, id: &ProductId, wanted: Quantity) -> Result<(), ProductRejection> {
+        let found = self.known(id)?.stock;
+        if found < u64::from(wanted.get()) {
+            return Err(ProductRejection::Short { id: id.clone(), wanted, found });
+        }
+        Ok(())
     }
 }
 
@@ -200,11 +256,33 @@ impl Decide<Withdraw> for Product {
     type Rejection = ProductRejection;
 
     fn decide(&self, command: Withdraw, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
-        let found = self.known(at.id())?.stock;
-        let wanted = command.quantity;
-        if found < u64::from(wanted.get()) {
-            return Err(ProductRejection::Short { id: at.id().clone(), wanted, found });
+        self.has_in_stock(at.id(), command.quantity)?;
+        Ok(ProductEvent::Withdrawn { quantity: command.quantity }.into())
+    }
+}
+
+impl Decide<MoveOut> for Product {
+    type Rejection = ProductRejection;
+
+    fn decide(&self, command: MoveOut, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
+        let MoveOut { quantity, to } = command;
+        if to == *at.id() {
+            return Err(ProductRejection::SameProduct { id: to });
         }
-        Ok(ProductEvent::Withdrawn { quantity: wanted }.into())
+        self.has_in_stock(at.id(), quantity)?;
+        Ok(ProductEvent::MovedOut { quantity, to }.into())
+    }
+}
+
+impl Decide<MoveIn> for Product {
+    type Rejection = ProductRejection;
+
+    fn decide(&self, command: MoveIn, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
+        let MoveIn { quantity, from } = command;
+        if from == *at.id() {
+            return Err(ProductRejection::SameProduct { id: from });
+        }
+        self.known(at.id())?;
+        Ok(ProductEvent::MovedIn { quantity, from }.into())
     }
 }

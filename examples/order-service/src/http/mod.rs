@@ -1,13 +1,14 @@
-//! The HTTP interface: commands and queries as JSON, revisions as ETags, what happens as server-sent events.
+//! The HTTP interface: commands and queries as JSON, versions as ETags, what happens as server-sent events.
 //!
 //! | request | what it does |
 //! |---|---|
 //! | `PUT /orders/{id}` | places an order: 201, or 200 where it was placed before with the same content |
 //! | `POST /orders/{id}/approve`, `ship`, `deliver`, `cancel` | the next step of an order |
-//! | `GET /orders/{id}` | the order as it is; its revision is its `ETag` |
+//! | `GET /orders/{id}` | the order as it is; its version is its `ETag` |
 //! | `GET /orders/{id}/events` | everything that has happened to it |
 //! | `PUT /products/{id}` | registers a product |
 //! | `POST /products/{id}/receive`, `withdraw` | changes its stock |
+//! | `POST /products/{id}/move` | moves stock to another product, in one commit: `{"to": "42", "quantity": 3}` |
 //! | `GET /products/{id}` | the product as it is |
 //! | `GET /events?after=P&category=C&type=T` | what happens, from a position on and live, as server-sent events |
 //! | `GET /orders?customer=C&limit=N&after=NEXT` | orders, those placed last first |
@@ -18,7 +19,7 @@
 //! | `GET /projections/{name}/parked` | what could not be applied |
 //! | `GET /health` | whether the process answers and the store takes reads |
 //!
-//! A command with `If-Match: "N"` counts only at revision N, and gives 412 otherwise. With `Idempotency-Key: K` it counts
+//! A command with `If-Match: "V"` counts only at version V, an `ETag` of an earlier answer, and gives 412 otherwise. With `Idempotency-Key: K` it counts
 //! once under that key, and gives its first result when it is sent again. `ES-Position` of its answer says where it stands in
 //! the log; a question about all orders or products with `at_least=POSITION` waits until its answer shows that. Refusals are `application/problem+json` (RFC 9457).
 
@@ -90,6 +91,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/orders/{id}/{step}", post(orders::step))
         .route("/products", get(queries::stock))
         .route("/products/{id}", put(products::register).get(products::show))
+        .route("/products/{id}/move", post(products::move_stock))
         .route("/products/{id}/{step}", post(products::step))
         .route("/demand", get(queries::demand))
         .route("/revenue", get(queries::revenue))

@@ -119,7 +119,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let loaded = service.shop.orders.load(&id).await?;
     let Some(order) = loaded.state.placed() else { return Err(Failure::NoOrder(id).into()) };
-    Ok(terms::shown(&headers, loaded.revision, ShownOrder::of(&id, loaded.revision, order)?))
+    Ok(terms::shown(&headers, loaded.version(), ShownOrder::of(&id, loaded.revision, order)?))
 }
 
 /// Everything that has happened to an order.
@@ -133,7 +133,7 @@ pub(super) async fn history(State(service): State<Arc<Service>>, Path(id): Path<
     let read = StreamRead::new(Order::stream(&id)?);
     let records = service.shop.store().read_stream(read).await?.collect().await?;
     let Some(last) = records.last() else { return Err(Failure::NoOrder(id).into()) };
-    let about = about(Some(last.revision), None);
+    let about = about(Some(last.revision.into()), None);
     let events = records.iter().map(ShownEvent::of).collect();
     Ok((about, Json(History { order_id: &id, events })).into_response())
 }

@@ -18,7 +18,7 @@ use crate::domain::{Price, Product, ProductId, ProductName, ProductRejection, Qu
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::shop::send;
-use crate::shown::{CommandResult, ProductDone, ShownProduct};
+use crate::shown::{ProductDone, ShownProduct, StockMoved};
 
 /// A product that is to be registered.
 #[derive(Debug, Deserialize)]
@@ -35,6 +35,15 @@ pub(super) struct RegisterBody {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockBody {
+    quantity: Quantity,
+    date: Option<Moment>,
+}
+
+/// How much is moved, and to which product.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MoveBody {
+    to: ProductId,
     quantity: Quantity,
     date: Option<Moment>,
 }
@@ -59,8 +68,21 @@ pub(super) async fn step(
     match step.as_str() {
         "receive" => execute(&service, &id, Receive { quantity }, &demands, date).await,
         "withdraw" => execute(&service, &id, Withdraw { quantity }, &demands, date).await,
-        _ => Err(Problem::not_understood("step", "receive or withdraw", &step)),
+        _ => Err(Problem::not_understood("step", "receive, withdraw or move", &step)),
     }
+}
+
+pub(super) async fn move_stock(
+    State(service): State<Arc<Service>>,
+    Path(from): Path<ProductId>,
+    demands: Demands,
+    body: Result<Json<MoveBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(MoveBody { to, quantity, date }) = body?;
+    let moved = service.shop.move_stock(&from, &to, quantity, demands.terms(date)).await;
+    let (out, into) = moved.map_err(|failure| demands.problem(failure))?;
+    let done = StockMoved { from: ProductDone::of(&from, &out), to: ProductDone::of(&to, &into) };
+    terms::executed(&demands, &out, format_args!("product {from}"), done)
 }
 
 async fn execute<C>(
@@ -76,8 +98,7 @@ where
 {
     let executed = send(&service.shop.products, id, command, demands.terms(date)).await;
     let executed = executed.map_err(|error| demands.problem(error))?;
-    let (stock, result) = (executed.state.registered().map(|product| product.stock), CommandResult::of(&executed));
-    terms::executed(demands, &executed, format_args!("product {id}"), ProductDone { product_id: id, stock, result })
+    terms::executed(demands, &executed, format_args!("product {id}"), ProductDone::of(id, &executed))
 }
 
 pub(super) async fn show(
@@ -87,5 +108,5 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let loaded = service.shop.products.load(&id).await?;
     let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };
-    Ok(terms::shown(&headers, loaded.revision, ShownProduct::of(&id, product)))
+    Ok(terms::shown(&headers, loaded.version(), ShownProduct::of(&id, product)))
 }

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use es_core::{Aggregate, Executed, Outcome, Position, Revision};
+use es_core::{Aggregate, Executed, Outcome, Position, Revision, Version};
 use serde::Serialize;
 
 use super::problem::Problem;
@@ -54,22 +54,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Demands {
     }
 }
 
-/// The revision that `If-Match` demands.
-fn expected(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+/// The version that `If-Match` demands.
+fn expected(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
     let Some(tag) = text(headers, header::IF_MATCH.as_str())? else { return Ok(None) };
-    let revision = revision(tag);
-    revision.map(Some).ok_or_else(|| Problem::not_understood("If-Match", "a revision in quotes, as in \"3\"", tag))
+    let version = version(tag);
+    version.map(Some).ok_or_else(|| Problem::not_understood("If-Match", "an ETag in quotes, as in \"3\"", tag))
 }
 
-fn revision(tag: &str) -> Option<Revision> {
-    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok().map(Revision::new)
+fn version(tag: &str) -> Option<Version> {
+    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
 }
 
-/// Whether the one who asks has this revision already (`If-None-Match`).
-fn is_known(headers: &HeaderMap, current: Option<Revision>) -> bool {
+/// Returns whether the caller has this version already (`If-None-Match`).
+fn is_known(headers: &HeaderMap, current: Option<Version>) -> bool {
     let tags = headers.get_all(header::IF_NONE_MATCH);
     let mut tags = tags.iter().filter_map(|tag| tag.to_str().ok()).flat_map(|list| list.split(','));
-    current.is_some() && tags.any(|tag| revision(tag.trim().trim_start_matches("W/")) == current)
+    current.is_some() && tags.any(|tag| version(tag.trim().trim_start_matches("W/")) == current)
 }
 
 /// The answer to a command that was executed on what `name` names.
@@ -84,22 +84,22 @@ pub(super) fn executed<A: Aggregate>(
     }
     let is_new = executed.outcome == Outcome::Done && executed.revision == Some(Revision::FIRST);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, about(executed.revision, executed.position), Json(done)).into_response())
+    Ok((status, about(executed.version(), executed.position), Json(done)).into_response())
 }
 
-/// The answer to who asks for something that is at a revision.
-pub(super) fn shown(headers: &HeaderMap, revision: Option<Revision>, shown: impl Serialize) -> Response {
-    let about = about(revision, None);
-    if is_known(headers, revision) {
+/// The answer to a request for something that has a version.
+pub(super) fn shown(headers: &HeaderMap, version: Option<Version>, shown: impl Serialize) -> Response {
+    let about = about(version, None);
+    if is_known(headers, version) {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
     (about, Json(shown)).into_response()
 }
 
-/// The headers of an answer about something at a revision.
-pub(super) fn about(revision: Option<Revision>, position: Option<Position>) -> HeaderMap {
+/// The headers of an answer about something that has a version.
+pub(super) fn about(version: Option<Version>, position: Option<Position>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let tag = revision.and_then(|revision| HeaderValue::try_from(format!("\"{revision}\"")).ok());
+    let tag = version.and_then(|version| HeaderValue::try_from(format!("\"{version}\"")).ok());
     headers.extend(tag.map(|tag| (header::ETAG, tag)));
     headers.extend(position.map(|position| (POSITION, HeaderValue::from(position.get()))));
     headers
@@ -123,19 +123,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_a_revision_in_quotes() {
-        assert_eq!(revision("\"3\""), Some(Revision::new(3)));
+    fn a_tag_is_a_version_in_quotes() {
+        assert_eq!(version("\"3\""), Some(Revision::new(3).into()));
         for other in ["3", "\"\"", "\"-1\"", "\"x\"", "\"3", "*", ""] {
-            assert_eq!(revision(other), None, "{other}");
+            assert_eq!(version(other), None, "{other}");
         }
     }
 
     #[test]
-    fn a_known_revision_may_stand_in_a_list() {
+    fn a_known_version_may_stand_in_a_list() {
         let mut headers = HeaderMap::new();
         headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"1\", W/\"4\""));
-        assert!(is_known(&headers, Some(Revision::new(4))));
-        assert!(!is_known(&headers, Some(Revision::new(2))));
+        assert!(is_known(&headers, Some(Revision::new(4).into())));
+        assert!(!is_known(&headers, Some(Revision::new(2).into())));
         assert!(!is_known(&headers, None));
     }
 }

@@ -42,13 +42,16 @@ impl Projection for StockLevels {
             ProductEvent::Registered { name, unit_price, stock } => {
                 StockLevel { name: name.clone(), unit_price: *unit_price, stock: (*stock).into() }
             }
-            ProductEvent::Received { quantity } | ProductEvent::Withdrawn { quantity } => {
+            ProductEvent::Received { quantity }
+            | ProductEvent::Withdrawn { quantity }
+            | ProductEvent::MovedIn { quantity, .. }
+            | ProductEvent::MovedOut { quantity, .. } => {
                 let mut level = known.ok_or_else(|| {
                     ApplyError::new(format!("expected product {id} to be registered before its stock changes"))
                 })?;
                 let pieces = quantity.get().into();
                 level.stock = match event {
-                    ProductEvent::Received { .. } => level.stock.saturating_add(pieces),
+                    ProductEvent::Received { .. } | ProductEvent::MovedIn { .. } => level.stock.saturating_add(pieces),
                     _ => level.stock.saturating_sub(pieces),
                 };
                 level

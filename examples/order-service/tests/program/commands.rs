@@ -90,7 +90,7 @@ fn what_the_domain_refuses_is_said_and_nothing_is_written() {
 #[test]
 fn an_expected_revision_that_is_wrong_is_a_conflict() {
     let folder = with_order();
-    let conflict = "error: conflict: stream \"order-A-1\": expected revision 5, found revision 0; \
+    let conflict = "error: conflict: stream \"order-A-1\": expected version 5, found version 0; \
                     nothing was written: reload and decide again";
     folder.refused(&["approve", "A-1", "--expect", "5"], 3, conflict);
     folder.done(&["approve", "A-1", "--expect", "0"]);
@@ -112,6 +112,37 @@ fn a_request_is_done_once() {
         json!([{"product_id": "11", "name": "Tofu", "unit_price": "23.25", "stock": 0}])
     );
     folder.refused(&["product", "show", "12"], 1, "error: product 12 does not exist; register it first");
+}
+
+#[test]
+fn stock_moves_between_two_products_in_one_commit() {
+    let folder = Folder::new();
+    folder.done(&["product", "register", "11", "--name", "Tofu", "--price", "23.25", "--stock", "5"]);
+    folder.done(&["product", "register", "42", "--name", "Chai", "--price", "18"]);
+    assert_eq!(
+        folder.done(&["product", "move", "11", "42", "3", "--request", "m-1"]),
+        "product 11 has 2 in stock (revision 1)\nproduct 42 has 3 in stock (revision 1)\n"
+    );
+    let again = folder.json(&["product", "move", "11", "42", "3", "--request", "m-1"]);
+    assert_eq!(
+        again,
+        json!({"product_id": "11", "stock": 2, "outcome": "repeated", "events": 1, "revision": 1, "position": 3,
+               "to": {"product_id": "42", "stock": 3, "outcome": "repeated", "events": 1, "revision": 1, "position": 4}})
+    );
+    let refused =
+        |args: &[&str], code, error: &str| folder.refused(&[&["product", "move"], args].concat(), code, error);
+    refused(
+        &["11", "42", "3"],
+        1,
+        "error: product 11 is short: expected at least 3 in stock, found 2; receive more first",
+    );
+    refused(&["11", "43", "1"], 1, "error: product 43 does not exist; register it first");
+    refused(&["11", "11", "1"], 1, "error: stock of product 11 cannot be moved to itself; name two products");
+    let conflict = "error: conflict: stream \"product-11\": expected version 0, found version 1; nothing was written: \
+                    reload and decide again";
+    refused(&["11", "42", "1", "--expect", "0"], 3, conflict);
+    let stock = |product: &str| folder.json(&["product", "show", product])["stock"].clone();
+    assert_eq!((stock("11"), stock("42")), (json!(2), json!(3)), "a refused move changes neither");
 }
 
 #[test]

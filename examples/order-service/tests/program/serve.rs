@@ -128,7 +128,7 @@ fn an_order_goes_its_way_under_revisions() {
     let late = served.send("POST", "/orders/A-1/cancel", &at("\"0\""), &json!({"reason": "too dear"}));
     late.refused(
         412,
-        "conflict: stream \"order-A-1\": expected revision 0, found revision 1; nothing was written: reload and decide again",
+        "conflict: stream \"order-A-1\": expected version 0, found version 1; nothing was written: reload and decide again",
     );
     served.send("POST", "/orders/A-1/ship", &[], &json!({})).expect(200);
     let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({"reason": "too dear"}));
@@ -156,6 +156,32 @@ fn a_request_with_a_key_counts_once() {
 }
 
 #[test]
+fn a_move_of_stock_changes_both_products_or_neither() {
+    let folder = Folder::new();
+    let served = Served::new(&folder);
+    for (id, name) in [("11", "Tofu"), ("42", "Chai")] {
+        let body = json!({"name": name, "unit_price": "1.00", "stock": 5});
+        served.send("PUT", &format!("/products/{id}"), &[], &body).expect(201);
+    }
+    let moves = |headers: &[(&str, &str)], to: &str, quantity: u32| {
+        served.send("POST", "/products/11/move", headers, &json!({"to": to, "quantity": quantity}))
+    };
+    let moved = moves(&[("if-match", "\"0\""), ("idempotency-key", "m-1")], "42", 4).expect(200);
+    assert_eq!((moved.tag.as_deref(), &moved.body["stock"]), (Some("\"1\""), &json!(1)));
+    assert_eq!(moved.body["to"]["stock"], 9);
+    assert_eq!(moves(&[("idempotency-key", "m-1")], "42", 4).expect(200).body["to"]["outcome"], "repeated");
+    let late = "conflict: stream \"product-11\": expected version 0, found version 1; nothing was written: reload and decide again";
+    moves(&[("if-match", "\"0\"")], "42", 1).refused(412, late);
+    moves(&[], "42", 2).refused(409, "product 11 is short: expected at least 2 in stock, found 1; receive more first");
+    moves(&[], "43", 1).refused(404, "product 43 does not exist; register it first");
+    moves(&[], "11", 1).refused(409, "stock of product 11 cannot be moved to itself; name two products");
+    assert_eq!(served.get("/products/42", &[]).expect(200).body["stock"], 9);
+    let low = served.get("/products?at_most=1&at_least=4", &[]).expect(200).body;
+    assert_eq!(low["rows"][0]["stock"], 1);
+    assert_eq!(served.end().trim(), "ended; the log has 4 events");
+}
+
+#[test]
 fn mistakes_are_told_in_words() {
     let folder = Folder::new();
     let served = Served::new(&folder);
@@ -170,7 +196,7 @@ fn mistakes_are_told_in_words() {
         .refused(400, "step: expected approve, ship, deliver or cancel, found \"aprove\"");
     served.place("A-1").expect(201);
     let with = |headers: &[(&str, &str)]| served.send("POST", "/orders/A-1/approve", headers, &json!({}));
-    with(&[("if-match", "0")]).refused(400, "If-Match: expected a revision in quotes, as in \"3\", found \"0\"");
+    with(&[("if-match", "0")]).refused(400, "If-Match: expected an ETag in quotes, as in \"3\", found \"0\"");
     let new = served.send("PUT", "/orders/A-1", &[("if-none-match", "*")], &tofu());
     new.refused(412, "order A-1 exists");
     let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({}));

@@ -21,15 +21,6 @@ pub enum UnitError<R> {
     /// An aggregate is not as the caller demanded, or other writers were faster each time. Reload, and let the caller decide again.
     #[error(transparent)]
     Conflict(Conflict),
-    /// A repository is on another store than the unit.
-    #[error(
-        "the repository of the command at index {index} is on another store than the unit of work; make all of them of clones of one \
-         Arc<dyn EventStore>"
-    )]
-    OtherStore {
-        /// The index of the command in the unit, from 0.
-        index: usize,
-    },
     /// The infrastructure failed, which says nothing about the commands. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),

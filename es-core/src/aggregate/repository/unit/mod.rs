@@ -31,6 +31,7 @@ pub use error::{UnitError, UnitRejection};
 pub(super) use run::{Job, run};
 
 use crate::aggregate::repository::command_id::CommandId;
+use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::{Repository, RetryPolicy};
 use crate::aggregate::{Aggregate, Command, Decide};
@@ -252,8 +253,8 @@ impl<P: Commands> UnitOfWork<'_, P> {
     async fn run(self) -> Result<P::Results, UnitError<P::Rejection>> {
         let mut targets = Vec::new();
         self.commands.targets(&mut targets)?;
-        if let Some(index) = targets.iter().position(|target| !Arc::ptr_eq(target.store, self.store)) {
-            return Err(UnitError::OtherStore { index });
+        if let Some(target) = targets.iter().find(|target| !Arc::ptr_eq(target.store, self.store)) {
+            return Err(InfrastructureError::OtherStore { stream: target.stream.clone() }.into());
         }
         let now = || self.clock.map_or_else(|| SystemClock::new().now(), Clock::now);
         let job = Job {
