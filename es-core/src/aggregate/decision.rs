@@ -51,13 +51,13 @@ pub enum KeyChange {
 
 impl<A: Aggregate> Decision<A> {
     /// Accepts the command without an event.
-    pub const fn none() -> Self {
+    pub fn none() -> Self {
         Self { events: Events::none(), is_unchanged: false, key_changes: Vec::new() }
     }
 
     /// Accepts the command without an event, because the state is already as the command asks for. This is not an error:
     /// the caller has what it wants, and [`Outcome::Unchanged`](crate::Outcome::Unchanged) tells it.
-    pub const fn unchanged() -> Self {
+    pub fn unchanged() -> Self {
         Self { events: Events::none(), is_unchanged: true, key_changes: Vec::new() }
     }
 

@@ -1,76 +1,59 @@
-//! [`Events`]: a small list of events, as a handler or an upcaster returns it.
+//! [`Events`]: a small list of events, as a decision or an upcaster returns it.
 
-/// None, one or several events; no allocation for none and for one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Events<E>(List<E>);
+use smallvec::SmallVec;
 
+/// A list of events. Allocates nothing for no event and for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum List<E> {
-    AtMostOne(Option<E>),
-    Many(Vec<E>),
-}
+pub struct Events<E>(SmallVec<[E; 1]>);
 
 impl<E> Events<E> {
-    /// No event.
+    /// Returns no event.
     #[must_use]
-    pub const fn none() -> Self {
-        Self(List::AtMostOne(None))
+    pub fn none() -> Self {
+        Self(SmallVec::new())
     }
 
-    /// One event.
+    /// Returns one event.
     #[must_use]
-    pub const fn one(event: E) -> Self {
-        Self(List::AtMostOne(Some(event)))
+    pub fn one(event: E) -> Self {
+        Self(SmallVec::from_buf([event]))
     }
 
-    /// The events in order.
+    /// Returns the events in order.
     #[must_use]
     pub fn as_slice(&self) -> &[E] {
-        match &self.0 {
-            List::AtMostOne(event) => event.as_slice(),
-            List::Many(events) => events,
-        }
+        &self.0
     }
 
-    /// How many there are.
+    /// Returns the number of events.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.as_slice().len()
+        self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there is no event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.as_slice().is_empty()
+        self.0.is_empty()
     }
 
-    /// The events in order.
+    /// Returns the events in order.
     #[must_use]
     pub fn into_vec(self) -> Vec<E> {
-        match self.0 {
-            List::AtMostOne(event) => event.into_iter().collect(),
-            List::Many(events) => events,
-        }
+        self.0.into_vec()
     }
 
-    /// Replaces each event by what `f` makes of it, in order. Errors end it.
+    /// Replaces each event by the events that `f` returns for it, in order.
     pub(crate) fn flat_map<T>(self, f: impl Fn(E) -> Events<T>) -> Events<T> {
-        match self.0 {
-            List::AtMostOne(None) => Events::none(),
-            List::AtMostOne(Some(event)) => f(event),
-            List::Many(events) => events.into_iter().flat_map(|event| f(event).into_vec()).collect::<Vec<_>>().into(),
-        }
+        self.into_iter().flat_map(f).collect()
     }
 }
 
 impl<E> IntoIterator for Events<E> {
     type Item = E;
-    type IntoIter = std::iter::Chain<std::option::IntoIter<E>, std::vec::IntoIter<E>>;
+    type IntoIter = smallvec::IntoIter<[E; 1]>;
     fn into_iter(self) -> Self::IntoIter {
-        match self.0 {
-            List::AtMostOne(event) => event.into_iter().chain(Vec::new()),
-            List::Many(events) => None.into_iter().chain(events),
-        }
+        self.0.into_iter()
     }
 }
 
@@ -82,24 +65,51 @@ impl<E> From<E> for Events<E> {
 
 impl<E> From<Option<E>> for Events<E> {
     fn from(event: Option<E>) -> Self {
-        Self(List::AtMostOne(event))
+        event.into_iter().collect()
     }
 }
 
 impl<E> From<Vec<E>> for Events<E> {
     fn from(events: Vec<E>) -> Self {
-        Self(List::Many(events))
+        Self(events.into())
     }
 }
 
 impl<E, const N: usize> From<[E; N]> for Events<E> {
     fn from(events: [E; N]) -> Self {
-        Self(List::Many(events.into()))
+        events.into_iter().collect()
     }
 }
 
 impl<E> FromIterator<E> for Events<E> {
     fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
-        Self(List::Many(events.into_iter().collect()))
+        Self(events.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_is_stored_without_an_allocation() {
+        let one: [Events<u64>; 4] = [7.into(), Some(7).into(), [7].into(), std::iter::once(7).collect()];
+        for events in one {
+            assert!(!events.0.spilled(), "{events:?}");
+            assert!(!events.flat_map(|event| Events::one(event + 1)).0.spilled());
+        }
+    }
+
+    #[test]
+    fn each_event_is_replaced_by_its_events_in_order() {
+        let doubled: Events<u8> = Events::<u8>::from([1, 2, 3]).flat_map(|event| match event {
+            2 => Events::none(),
+            _ => [event, event * 10].into(),
+        });
+        assert_eq!(doubled.as_slice(), [1, 10, 3, 30]);
+        assert_eq!(doubled.len(), 4);
+        assert_eq!(doubled.into_iter().rev().collect::<Vec<_>>(), [30, 3, 10, 1]);
+        assert_eq!(Events::<u8>::from(vec![1, 2]).into_vec(), [1, 2]);
+        assert!(Events::<u8>::from(None).is_empty());
     }
 }
