@@ -151,8 +151,8 @@ pub use aggregate::repository::{
 };
 pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use aggregate::{
-    Aggregate, AggregateId, Command, CommandContext, Decide, Decision, EventContext, EventOf, Evolve, KeyChange,
-    RawEvents, Source,
+    Aggregate, AggregateId, Command, CommandContext, CommandFor, Decide, Decision, EventContext, EventOf, Evolve,
+    KeyChange, RawEvents, Source,
 };
 pub use consumer::subscription::Subscription;
 pub use model::{

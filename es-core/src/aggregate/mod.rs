@@ -116,6 +116,21 @@ pub trait Command: Clone + Send + Sync {}
 #[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync> Command for T {}
 
+/// A command that the aggregate `A` takes: every [`Command`] `C` with `A: Decide<C>`.
+///
+/// It is the bound of [`Repository::execute`](crate::Repository::execute), so that the compiler names the command that an
+/// aggregate does not take. Implement [`Decide`].
+#[diagnostic::on_unimplemented(
+    message = "`{A}` takes no command `{Self}`",
+    label = "no `Decide<{Self}>` for `{A}`",
+    note = "write `impl es_core::Decide<{Self}> for {A} {{ type Rejection = ...; fn decide(&self, command: {Self}, at: \
+            &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self>, Self::Rejection> {{ ... }} }}`"
+)]
+pub trait CommandFor<A>: Command {}
+
+#[diagnostic::do_not_recommend]
+impl<A: Decide<C>, C: Command> CommandFor<A> for C {}
+
 /// How an aggregate answers a command of type `C`. One aggregate takes as many types of command as it implements.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no command `{C}`",

@@ -35,7 +35,7 @@ pub use retry::RetryPolicy;
 pub use unit::{UnitError, UnitOfWork, UnitRejection};
 
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
-use crate::aggregate::{Aggregate, Command, Decide, Evolve};
+use crate::aggregate::{Aggregate, CommandFor, Evolve};
 use crate::model::{Clock, OneOrder, Revision, StreamId, SystemClock};
 use crate::store::EventStore;
 use load::{Loader, Past};
@@ -69,13 +69,16 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
     }
 }
 
-impl<A: Evolve> Repository<A> {
+impl<A: Aggregate> Repository<A> {
     /// How many aggregates the cache of a new repository holds.
     pub const CACHED_AGGREGATES: usize = 1024;
 
     /// A repository over a store, with the declared snapshots and a small [cache](Self::with_cache).
     #[must_use]
-    pub fn new(store: Arc<dyn EventStore>) -> Self {
+    pub fn new(store: Arc<dyn EventStore>) -> Self
+    where
+        A: Evolve, // here and not at the `impl`, so that the compiler says what to write
+    {
         let snapshots = A::snapshots().map(Snapshots::new);
         Self {
             snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
@@ -85,7 +88,9 @@ impl<A: Evolve> Repository<A> {
             clock: Arc::new(SystemClock::new()),
         }
     }
+}
 
+impl<A: Evolve> Repository<A> {
     /// The same with another retry policy.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
@@ -185,10 +190,7 @@ impl<A: Evolve> Repository<A> {
     ///
     /// # Errors
     /// [`ExecuteError`] when it is awaited: a rejection by the domain, a conflict, or a failure of the infrastructure.
-    pub fn execute<C: Command>(&self, id: &A::Id, command: C) -> Execute<'_, A, C>
-    where
-        A: Decide<C>,
-    {
+    pub fn execute<C: CommandFor<A>>(&self, id: &A::Id, command: C) -> Execute<'_, A, C> {
         Execute::new(self, id.clone(), command)
     }
 

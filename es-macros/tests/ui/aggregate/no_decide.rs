@@ -1,8 +1,9 @@
 // A command that an aggregate does not take: both types are named.
 use std::sync::Arc;
 
-use es_core::store::memory::MemoryStore;
-use es_core::{Aggregate, Event, EventContext, Evolve, Repository};
+use es_core::{
+    Aggregate, CommandContext, Decide, Decision, Event, EventContext, EventStore, Evolve, Repository, UnitOfWork,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]
@@ -21,9 +22,22 @@ impl Evolve for Order {
 }
 
 #[derive(Clone)]
+struct Place;
+
+impl Decide<Place> for Order {
+    type Rejection = std::convert::Infallible;
+    fn decide(&self, _: Place, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(OrderPlaced.into())
+    }
+}
+
+#[derive(Clone)]
 struct Ship;
 
-fn main() {
-    let orders = Repository::<Order>::new(Arc::new(MemoryStore::new()));
-    let _ = orders.execute(&1, Ship);
+async fn ship(orders: &Repository<Order>, store: &Arc<dyn EventStore>) {
+    let _ = orders.execute(&1, Place).await;
+    let _ = orders.execute(&1, Ship).await;
+    let _ = UnitOfWork::new(store).execute(orders, 1, Ship).await;
 }
+
+fn main() {}

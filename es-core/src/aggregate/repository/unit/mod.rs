@@ -34,7 +34,7 @@ use crate::aggregate::repository::command_id::CommandId;
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::{Repository, RetryPolicy};
-use crate::aggregate::{Aggregate, Command, Decide};
+use crate::aggregate::{Aggregate, CommandFor};
 use crate::model::{
     Clock, Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, SystemClock, Timestamp, Version,
 };
@@ -131,27 +131,25 @@ impl<'a> UnitOfWork<'a> {
 
 impl<'a, P> UnitOfWork<'a, P> {
     /// Adds a command to one aggregate.
-    pub fn execute<A, C: Command>(
+    pub fn execute<A: Aggregate, C: CommandFor<A>>(
         self,
         repository: &'a Repository<A>,
         id: A::Id,
         command: C,
     ) -> UnitOfWork<'a, <P as Push<One<'a, A, C>>>::Output>
     where
-        A: Decide<C>,
         P: Push<One<'a, A, C>>,
     {
         self.push(repository, One::new(repository, id, command))
     }
 
     /// Adds commands of one type to aggregates of one type: any number.
-    pub fn execute_all<A, C: Command>(
+    pub fn execute_all<A: Aggregate, C: CommandFor<A>>(
         self,
         repository: &'a Repository<A>,
         commands: impl IntoIterator<Item = (A::Id, C)>,
     ) -> UnitOfWork<'a, <P as Push<Many<'a, A, C>>>::Output>
     where
-        A: Decide<C>,
         P: Push<Many<'a, A, C>>,
     {
         let commands = commands.into_iter().map(|(id, command)| One::new(repository, id, command));
