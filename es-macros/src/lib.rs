@@ -206,9 +206,10 @@ pub fn event(input: TokenStream) -> TokenStream {
 /// | `keep = 2` | How many are kept; 2 unless given. |
 /// | `version = 1` | To be raised when the state means something else although its definition is the same. |
 ///
-/// A snapshot whose definition has changed is ignored, and the state is folded from the events. A change is noticed by
-/// itself: the definition (fields, types, and what serde is told of them, but not comments and layout), the types of
-/// fields, and the versions of the events are part of a fingerprint.
+/// A snapshot of a state type that has changed is ignored, and the state is folded from the events. The definition (fields,
+/// types, and their `#[serde]` attributes, but not comments and layout) and the versions of the events are part of a
+/// fingerprint. A change of a nested type is detected when the snapshot is read: the decoded state must be the state that
+/// was encoded. See `es_core::aggregate::snapshot`.
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
 pub fn aggregate(input: TokenStream) -> TokenStream {
     expand::derive_aggregate(input.into()).into()

@@ -1,12 +1,23 @@
 //! Snapshots: the folded state of an aggregate, kept beside its events so that a load is cheaper. A snapshot never
 //! changes a result.
 //!
-//! A snapshot is a row of the side table `snapshots` under stream and revision. It carries a fingerprint of the state
-//! type: of the declaration, which the derive computes, of the shape of all nested types, which is found by asking
-//! serde, and of the wire names and versions of the events. A snapshot with another fingerprint, or one that cannot be
-//! decoded, is ignored, and the state is folded from the events.
+//! A snapshot is a row of the side table `snapshots` under stream and revision. Two checks decide whether it fits the
+//! state type of the program that reads it. A snapshot that does not fit is ignored, and the state is folded from events.
+//!
+//! - **The fingerprint**, before the state is decoded: a digest of the declaration of the state type, which the derive
+//!   computes, and of the wire names and versions of the events.
+//! - **The digest of the state**, after it is decoded: the decoded state must have the digest that the state had when the
+//!   snapshot was taken. A type inside the state of which a field was renamed, added or removed gives another digest, even
+//!   where serde decodes it without an error. Names of types and fields, kinds of values and values count; the order of
+//!   maps and sets does not.
+//!
+//! What no check can see is a value that means something else under the same definition: raise
+//! `snapshot(version = ...)`. So must a program that adds to a nested type a field with `#[serde(skip)]`, or one in a
+//! `#[serde(flatten)]` that is left out.
+//!
+//! **Cost.** The digest is one walk over the state, about as long as its encoding: once when the snapshot is taken, in the
+//! background, and once for each load that uses a snapshot. A load from the cache of the repository uses none.
 
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,6 +32,7 @@ use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table};
 use crate::schema::Event;
 use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
+use crate::schema::value_digest;
 use crate::store::{Commit, EventReader, EventStore, RowScan, StoreError};
 
 /// When a snapshot is taken, and how many are kept. The conditions are alternatives: each of them is enough.
@@ -73,16 +85,15 @@ impl SnapshotPolicy {
     }
 }
 
-/// How the state of an aggregate is kept in snapshots. `#[derive(Aggregate)]` makes it of `snapshot(...)`.
+/// How the state of an aggregate is kept in snapshots. `#[derive(Aggregate)]` writes it for `snapshot(...)`.
 #[derive(Debug)]
 pub struct SnapshotSupport<A> {
-    /// When.
+    /// When snapshots are taken.
     pub policy: SnapshotPolicy,
     declared: u64,
     encode: fn(&A) -> Result<Bytes, EncodeError>,
     decode: fn(&[u8]) -> Option<A>,
-    fingerprint: fn(u64) -> u64,
-    of: PhantomData<A>,
+    digest: fn(&A) -> Option<u64>,
 }
 
 impl<A> Clone for SnapshotSupport<A> {
@@ -102,19 +113,14 @@ impl<A: Aggregate + Serialize + DeserializeOwned> SnapshotSupport<A> {
             declared,
             encode: |state| MessagePack::encode(state),
             decode: |bytes| codec::decode(&ContentType::MessagePack, bytes).ok(),
-            fingerprint: fingerprint_of::<A>,
-            of: PhantomData,
+            digest: value_digest::<A>,
         }
     }
 }
 
-fn fingerprint_of<A: Aggregate + DeserializeOwned>(declared: u64) -> u64 {
+fn fingerprint_of<A: Aggregate>(declared: u64) -> u64 {
     let mut digest = Fnv::new();
     digest.write(&declared.to_be_bytes());
-    for line in crate::schema::shape::<A>() {
-        digest.write(line.as_bytes());
-        digest.write(b"\n");
-    }
     for schema in A::Event::SCHEMA {
         digest.write(schema.name.as_bytes());
         digest.write(&schema.version.to_be_bytes());
@@ -145,14 +151,14 @@ impl<A> Clone for Snapshots<A> {
 
 impl<A> Copy for Snapshots<A> {}
 
-/// The first byte of a stored snapshot.
-const FORMAT: u8 = 1;
-/// Format, fingerprint, position.
-const HEADER_BYTES: usize = 1 + 8 + 8;
+/// The first byte of a stored snapshot. Format 1 had no digest of the state.
+const FORMAT: u8 = 2;
+/// Format, fingerprint, digest of the state, position. The revision is in the key of the row.
+const HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 
 impl<A: Aggregate> Snapshots<A> {
     pub(crate) fn new(support: SnapshotSupport<A>) -> Self {
-        Self { support, fingerprint: (support.fingerprint)(support.declared) }
+        Self { support, fingerprint: fingerprint_of::<A>(support.declared) }
     }
 
     /// The newest snapshot that is not newer than `at` and fits the state type.
@@ -169,8 +175,11 @@ impl<A: Aggregate> Snapshots<A> {
         let rows = store.rows(scan).await?;
         Ok(rows.iter().find_map(|row| {
             let revision = revision_of(&row.key)?;
-            let (position, state) = self.decode(&row.value)?;
-            Some(Snapshot { state, revision, position })
+            let found = self.decode(&row.value);
+            if found.is_none() {
+                tracing::debug!(%stream, %revision, "snapshot ignored: it was taken of another state type");
+            }
+            found.map(|(position, state)| Snapshot { state, revision, position })
         }))
     }
 
@@ -193,11 +202,13 @@ impl<A: Aggregate> Snapshots<A> {
         store.commit(commit).await.map(drop).map_err(SnapshotError::Commit)
     }
 
-    fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, EncodeError> {
+    fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, SnapshotError> {
         let state = (self.support.encode)(&snapshot.state)?;
+        let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
         let mut value = BytesMut::with_capacity(HEADER_BYTES + state.len());
         value.put_u8(FORMAT);
         value.put_u64(self.fingerprint);
+        value.put_u64(digest);
         value.put_u64(snapshot.position.get());
         value.put(state);
         Ok(value.freeze())
@@ -206,12 +217,15 @@ impl<A: Aggregate> Snapshots<A> {
     fn decode(&self, value: &[u8]) -> Option<(Position, A)> {
         let (header, state) = value.split_at_checked(HEADER_BYTES)?;
         let (format, numbers) = header.split_first()?;
-        let (fingerprint, position) = numbers.split_first_chunk::<8>()?;
+        let (fingerprint, numbers) = numbers.split_first_chunk::<8>()?;
+        let (digest, position) = numbers.split_first_chunk::<8>()?;
         if *format != FORMAT || u64::from_be_bytes(*fingerprint) != self.fingerprint {
             return None;
         }
         let position = Position::new(u64::from_be_bytes(*position.first_chunk()?))?;
-        Some((position, (self.support.decode)(state)?))
+        let state = (self.support.decode)(state)?;
+        let is_whole = (self.support.digest)(&state) == Some(u64::from_be_bytes(*digest));
+        is_whole.then_some((position, state))
     }
 }
 
@@ -220,6 +234,8 @@ impl<A: Aggregate> Snapshots<A> {
 pub(crate) enum SnapshotError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    #[error("could not compute the digest of the state: its `Serialize` fails")]
+    Digest,
     #[error(transparent)]
     Read(#[from] StoreError),
     #[error(transparent)]

@@ -11,13 +11,14 @@ pub mod codec;
 mod events;
 mod sample;
 mod typed;
+mod value_digest;
 mod variant;
 
 pub use codec::{Codec, Json, MessagePack};
 pub use events::Events;
-pub(crate) use sample::shape;
 pub use sample::{SampleError, sample, sample_variant};
 pub use typed::{
     DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, KnownNames, RawEvent, Upcast,
 };
+pub(crate) use value_digest::value_digest;
 pub(crate) use variant::{Content, VariantSeed};

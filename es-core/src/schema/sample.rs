@@ -1,11 +1,10 @@
-//! Samples and shapes of serde types, found by deserializing from nothing.
+//! Samples of serde types for golden files, made by deserializing from nothing.
 //!
-//! A [`Sampler`] is a deserializer that answers every question of a type with a plausible value and writes down what it
-//! was asked. The value is a sample for a golden corpus; what was asked is the shape of the type, nested types included,
-//! from which a snapshot's fingerprint is made. Some texts must parse (a date, a UUID, a decimal): a text that is refused
-//! is replaced by the next of [`TEXTS`] and the type is asked again. The idea is that of the crate `serde-reflection`.
+//! A [`Sampler`] is a deserializer that answers every request of a type with a plausible value. Some texts must parse (a
+//! date, a UUID, a decimal): a text that the type refuses is replaced by the next of [`TEXTS`], and the type is asked
+//! again. The idea is that of the crate `serde-reflection`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::value::{StrDeserializer, U32Deserializer};
@@ -46,7 +45,7 @@ pub struct SampleError {
 /// # Errors
 /// [`SampleError`] when the type accepts nothing of what is tried.
 pub fn sample<T: DeserializeOwned>() -> Result<T, SampleError> {
-    make(&Plan::default()).map(|(sample, _)| sample)
+    make(None)
 }
 
 /// A sample of an enum that is its variant with this index.
@@ -54,60 +53,25 @@ pub fn sample<T: DeserializeOwned>() -> Result<T, SampleError> {
 /// # Errors
 /// [`SampleError`] when the type accepts nothing of what is tried.
 pub fn sample_variant<T: DeserializeOwned>(index: u32) -> Result<T, SampleError> {
-    make(&Plan { top_variant: Some(index), ..Plan::default() }).map(|(sample, _)| sample)
+    make(Some(index))
 }
 
-/// The shape of a type: names of structs, fields and variants and kinds of values, one line each, nested types
-/// included. Empty where the type could not be asked.
-pub(crate) fn shape<T: DeserializeOwned>() -> BTreeSet<String> {
-    let mut shape = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    let mut plans = vec![Plan::default()];
-    while let Some(plan) = plans.pop() {
-        let Ok((_, asked)) = make::<T>(&plan) else { continue };
-        shape.extend(asked.shape);
-        for (name, variants) in asked.enums {
-            for index in 0..variants {
-                if seen.insert((name, index)) {
-                    plans.push(Plan { variants: [(name, index)].into(), ..Plan::default() });
-                }
-            }
-        }
-    }
-    shape
-}
-
-/// What to answer where there is a choice.
-#[derive(Debug, Clone, Default)]
-struct Plan {
-    top_variant: Option<u32>,
-    variants: BTreeMap<&'static str, u32>,
-}
-
-/// What a type asked for.
-#[derive(Debug, Default)]
-struct Asked {
-    shape: BTreeSet<String>,
-    enums: BTreeMap<&'static str, u32>,
-}
-
-fn make<T: DeserializeOwned>(plan: &Plan) -> Result<(T, Asked), SampleError> {
+/// Makes a sample; of the variant with the index `variant` where the type is an enum and an index is given.
+fn make<T: DeserializeOwned>(variant: Option<u32>) -> Result<T, SampleError> {
     let mut choices = Vec::new();
     let mut other_names = BTreeSet::new();
     for _ in 0..MAX_TRIES {
         let mut sampler = Sampler {
-            plan,
+            variant,
             other_names: &other_names,
             last_field: None,
-            at_top: true,
             choices: &mut choices,
             texts: 0,
             depth: 0,
-            place: String::from("value"),
-            asked: Asked::default(),
+            place: ("", ""),
         };
         let error = match T::deserialize(&mut sampler) {
-            Ok(sample) => return Ok((sample, sampler.asked)),
+            Ok(sample) => return Ok(sample),
             Err(error) => error,
         };
         let (asked_texts, last_field) = (sampler.texts, sampler.last_field);
@@ -160,29 +124,26 @@ impl de::Error for Refused {
     }
 }
 
+/// The struct, or the enum and its variant, that a field belongs to.
+type Place = (&'static str, &'static str);
+
 /// A field, by the place of its struct and its name.
-type FieldName = (String, &'static str);
+type FieldName = (Place, &'static str);
 
 struct Sampler<'a> {
-    plan: &'a Plan,
+    /// Which variant an enum at the top is.
+    variant: Option<u32>,
     /// Names of fields that go by another name as well, which is the one to give.
     other_names: &'a BTreeSet<FieldName>,
     last_field: Option<FieldName>,
-    at_top: bool,
     /// Which text to answer at which place; a place not yet asked gets the first.
     choices: &'a mut Vec<usize>,
     texts: usize,
     depth: usize,
-    place: String,
-    asked: Asked,
+    place: Place,
 }
 
 impl Sampler<'_> {
-    fn note(&mut self, kind: &str) {
-        self.at_top = false;
-        self.asked.shape.insert(format!("{}: {kind}", self.place));
-    }
-
     fn text(&mut self) -> &'static str {
         let index = self.texts;
         self.texts += 1;
@@ -192,8 +153,8 @@ impl Sampler<'_> {
         self.choices.get(index).and_then(|choice| TEXTS.get(*choice)).copied().unwrap_or(TEXTS[0])
     }
 
-    /// Asks for a part of the value under another place name.
-    fn inside<R>(&mut self, place: String, ask: impl FnOnce(&mut Self) -> R) -> R {
+    /// Asks for a part of the value, which belongs to `place`.
+    fn inside<R>(&mut self, place: Place, ask: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::replace(&mut self.place, place);
         self.depth += 1;
         let answer = ask(self);
@@ -208,9 +169,8 @@ impl Sampler<'_> {
 }
 
 macro_rules! answer {
-    ($($method:ident $visit:ident $value:expr, $kind:literal;)*) => {$(
+    ($($method:ident $visit:ident $value:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-            self.note($kind);
             visitor.$visit($value)
         }
     )*};
@@ -220,31 +180,29 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
     type Error = Refused;
 
     answer! {
-        deserialize_bool visit_bool true, "bool";
-        deserialize_i8 visit_i8 1, "i8";
-        deserialize_i16 visit_i16 1, "i16";
-        deserialize_i32 visit_i32 1, "i32";
-        deserialize_i64 visit_i64 1, "i64";
-        deserialize_i128 visit_i128 1, "i128";
-        deserialize_u8 visit_u8 1, "u8";
-        deserialize_u16 visit_u16 1, "u16";
-        deserialize_u32 visit_u32 1, "u32";
-        deserialize_u64 visit_u64 1, "u64";
-        deserialize_u128 visit_u128 1, "u128";
-        deserialize_f32 visit_f32 1.5, "f32";
-        deserialize_f64 visit_f64 1.5, "f64";
-        deserialize_char visit_char 'a', "char";
-        deserialize_bytes visit_bytes b"sample", "bytes";
-        deserialize_byte_buf visit_bytes b"sample", "bytes";
+        deserialize_bool visit_bool true;
+        deserialize_i8 visit_i8 1;
+        deserialize_i16 visit_i16 1;
+        deserialize_i32 visit_i32 1;
+        deserialize_i64 visit_i64 1;
+        deserialize_i128 visit_i128 1;
+        deserialize_u8 visit_u8 1;
+        deserialize_u16 visit_u16 1;
+        deserialize_u32 visit_u32 1;
+        deserialize_u64 visit_u64 1;
+        deserialize_u128 visit_u128 1;
+        deserialize_f32 visit_f32 1.5;
+        deserialize_f64 visit_f64 1.5;
+        deserialize_char visit_char 'a';
+        deserialize_bytes visit_bytes b"sample";
+        deserialize_byte_buf visit_bytes b"sample";
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.note("any");
         visitor.visit_str(self.text())
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.note("text");
         visitor.visit_str(self.text())
     }
 
@@ -261,37 +219,31 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.note("optional");
         if self.is_deep() {
             return visitor.visit_none();
         }
-        self.inside(format!("{}?", self.place), |inner| visitor.visit_some(inner))
+        self.inside(self.place, |inner| visitor.visit_some(inner))
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.note("unit");
         visitor.visit_unit()
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refused> {
-        self.note(name);
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refused> {
         visitor.visit_unit()
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refused> {
-        self.note(name);
-        self.inside(name.to_owned(), |inner| visitor.visit_newtype_struct(inner))
+        self.inside((name, ""), |inner| visitor.visit_newtype_struct(inner))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.note("list");
         let left = usize::from(!self.is_deep());
-        self.inside(format!("{}[]", self.place), |inner| visitor.visit_seq(Elements { sampler: inner, left }))
+        self.inside(self.place, |inner| visitor.visit_seq(Elements { sampler: inner, left }))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
-        self.note(&format!("tuple of {len}"));
-        self.inside(format!("{}()", self.place), |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
+        self.inside(self.place, |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -300,14 +252,12 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, Refused> {
-        self.note(&format!("{name} of {len}"));
-        self.inside(name.to_owned(), |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
+        self.inside((name, ""), |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.note("map");
         let left = usize::from(!self.is_deep());
-        self.inside(format!("{}{{}}", self.place), |inner| visitor.visit_map(Entries { sampler: inner, left }))
+        self.inside(self.place, |inner| visitor.visit_map(Entries { sampler: inner, left }))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -316,8 +266,7 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Refused> {
-        self.note(&format!("{name} {{ {} }}", fields.join(", ")));
-        self.inside(name.to_owned(), |inner| visitor.visit_map(Fields { sampler: inner, fields, value_of: "" }))
+        self.inside((name, ""), |inner| visitor.visit_map(Fields { sampler: inner, fields }))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -326,16 +275,12 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Refused> {
-        let at_top = self.at_top;
-        self.note(&format!("{name} = {}", variants.join(" | ")));
         let count = u32::try_from(variants.len()).unwrap_or(u32::MAX);
-        self.asked.enums.insert(name, count);
-        let forced = self.plan.top_variant.filter(|_| at_top);
-        let index = forced.or_else(|| self.plan.variants.get(name).copied()).unwrap_or(0);
-        // NOTE: below the greatest depth every enum is its last variant, so that `enum List { Cons(Box<List>), Nil }` ends.
+        let index = self.variant.filter(|_| self.depth == 0).unwrap_or(0);
+        // Below the greatest depth every enum is its last variant, so that `enum List { Cons(Box<List>), Nil }` ends.
         let index = if self.is_deep() { count.saturating_sub(1) } else { index };
         let variant = variants.get(index as usize).copied().unwrap_or_default();
-        self.inside(format!("{name}::{variant}"), |inner| visitor.visit_enum(Variant { sampler: inner, index }))
+        self.inside((name, variant), |inner| visitor.visit_enum(Variant { sampler: inner, index }))
     }
 }
 
@@ -373,7 +318,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
             return Ok(None);
         }
         self.left -= 1;
-        let place = format!("{}key", self.sampler.place);
+        let place = self.sampler.place;
         self.sampler.inside(place, |inner| seed.deserialize(inner)).map(Some)
     }
 
@@ -385,7 +330,6 @@ impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
 struct Fields<'a, 'p> {
     sampler: &'a mut Sampler<'p>,
     fields: &'static [&'static str],
-    value_of: &'static str,
 }
 
 impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
@@ -394,11 +338,10 @@ impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
         while let Some((first, rest)) = self.fields.split_first() {
             self.fields = rest;
-            let field = (self.sampler.place.clone(), *first);
+            let field = (self.sampler.place, *first);
             if self.sampler.other_names.contains(&field) {
                 continue;
             }
-            self.value_of = first;
             self.sampler.last_field = Some(field);
             let name: StrDeserializer<'_, Refused> = (*first).into_deserializer();
             return seed.deserialize(name).map(Some);
@@ -407,7 +350,7 @@ impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
-        let place = format!("{}.{}", self.sampler.place, self.value_of);
+        let place = self.sampler.place;
         self.sampler.inside(place, |inner| seed.deserialize(inner))
     }
 }
@@ -439,18 +382,18 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, '_> {
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
-        self.sampler.note(&format!("of {len}"));
         visitor.visit_seq(Elements { sampler: self.sampler, left: len })
     }
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Refused> {
-        self.sampler.note(&format!("{{ {} }}", fields.join(", ")));
-        visitor.visit_map(Fields { sampler: self.sampler, fields, value_of: "" })
+        visitor.visit_map(Fields { sampler: self.sampler, fields })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use chrono::{NaiveDate, NaiveTime};
     use serde::Deserialize;
@@ -490,14 +433,6 @@ mod tests {
         assert_eq!(sample_variant(2), Ok(named));
     }
 
-    #[test]
-    fn the_shape_reaches_into_nested_types_and_all_variants() {
-        let shape = shape::<Nested>();
-        assert!(shape.contains("Kind::Named.right: char"), "{shape:?}");
-        assert!(shape.contains("Kind::Wrapped: u32"), "{shape:?}");
-        assert!(shape.contains("Nested.id: text"), "{shape:?}");
-    }
-
     /// serde lists an alias among the fields, and refuses a field that comes under both of its names.
     #[test]
     fn an_alias_is_no_second_field() {
@@ -511,7 +446,6 @@ mod tests {
         let renamed: Renamed = sample().expect("a sample");
         assert_eq!(renamed.new, 1);
         assert_eq!(renamed.after.map(|inner| inner.new), Some(1));
-        assert!(shape::<Renamed>().iter().any(|line| line.starts_with("Renamed.")));
     }
 
     #[test]
