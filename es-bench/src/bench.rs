@@ -103,10 +103,10 @@ impl Bench {
     pub(crate) fn new(arguments: &Arguments, contenders: Vec<Arc<dyn Contender>>) -> Result<Self, Failure> {
         let home = tempfile::Builder::new().prefix("es-bench-").tempdir_in(&arguments.dir);
         let home =
-            home.map_err(|error| Failure::new(format!("make a folder in {}", arguments.dir.display()), error))?;
+            home.map_err(|error| Failure::caused_by(format!("make a folder in {}", arguments.dir.display()), &error))?;
         // NOTE: servers that run as another user have to get through it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        std::fs::set_permissions(home.path(), open).map_err(|error| Failure::new("open a folder", error))?;
+        std::fs::set_permissions(home.path(), open).map_err(|error| Failure::caused_by("open a folder", &error))?;
         let plan = Plan::of(arguments);
         let about = |who: &Arc<dyn Contender>| About { name: who.name().into(), role: who.role(), about: who.about() };
         let report = Report {
@@ -127,7 +127,7 @@ impl Bench {
 
     /// A new folder, removed when it is dropped.
     pub(crate) fn folder(&self) -> Result<TempDir, Failure> {
-        tempfile::tempdir_in(self.home.path()).map_err(|error| Failure::new("make a folder", error))
+        tempfile::tempdir_in(self.home.path()).map_err(|error| Failure::caused_by("make a folder", &error))
     }
 
     /// Keeps a folder to the end of the run.

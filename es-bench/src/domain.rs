@@ -114,7 +114,8 @@ impl Folded {
     /// # Errors
     /// [`Failure`] when it is not the JSON of a line.
     pub fn take(&mut self, event_type: &str, payload: &[u8]) -> Result<(), Failure> {
-        let line: Line = serde_json::from_slice(payload).map_err(|error| Failure::new("decode an event", error))?;
+        let line: Line =
+            serde_json::from_slice(payload).map_err(|error| Failure::caused_by("decode an event", &error))?;
         self.line(event_type, &line);
         Ok(())
     }

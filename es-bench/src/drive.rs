@@ -92,13 +92,13 @@ pub(crate) async fn run(opened: &Arc<dyn Opened>, writers: Writers, stop: Stop) 
         };
         let threads: Vec<_> = (0..writers.count).map(spawn).collect();
         let join = move || threads.into_iter().map(joined).collect::<Vec<_>>();
-        tokio::task::spawn_blocking(join).await.map_err(|error| Failure::new("join the writers", error))?
+        tokio::task::spawn_blocking(join).await.map_err(|error| Failure::caused_by("join the writers", &error))?
     } else {
         let mut tasks = tokio::task::JoinSet::new();
         (0..writers.count).for_each(|index| drop(tasks.spawn(writer(index))));
         let mut ended = Vec::new();
         while let Some(task) = tasks.join_next().await {
-            ended.push(task.unwrap_or_else(|error| Err(Failure::new("join a writer", error))));
+            ended.push(task.unwrap_or_else(|error| Err(Failure::caused_by("join a writer", &error))));
         }
         ended
     };
@@ -124,7 +124,7 @@ struct Written {
 }
 
 fn joined(thread: std::io::Result<std::thread::JoinHandle<Result<Written, Failure>>>) -> Result<Written, Failure> {
-    let thread = thread.map_err(|error| Failure::new("start a thread", error))?;
+    let thread = thread.map_err(|error| Failure::caused_by("start a thread", &error))?;
     thread.join().unwrap_or_else(|_| Err(Failure::new("join a writer", "it panicked")))
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use es_core::model::ErrorChain;
+
 /// Something that could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -10,9 +12,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The action in the infinitive, and why it failed.
+    /// Describes a failed action, in the infinitive, and the reason.
     pub fn new(action: impl Into<String>, reason: impl fmt::Display) -> Self {
         Self { action: action.into(), reason: reason.to_string() }
+    }
+
+    /// Describes a failed action, in the infinitive, and the error with its causes.
+    pub fn caused_by(action: impl Into<String>, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(action, ErrorChain(error))
     }
 }
 

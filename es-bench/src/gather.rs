@@ -45,7 +45,7 @@ impl Gather {
         let thread = std::thread::Builder::new()
             .name("bench-gather".into())
             .spawn(move || serve(engine, &waiting, checks))
-            .map_err(|error| Failure::new("start a thread", error))?;
+            .map_err(|error| Failure::caused_by("start a thread", &error))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 

@@ -50,7 +50,7 @@ impl Contender for EsRocksDb {
             Durability::Buffered => es_rocksdb::Durability::Buffered,
         };
         let store = es_rocksdb::Options::new().durability(durability).open(folder).await;
-        let store = store.map_err(|error| Failure::new("open the store", error))?;
+        let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
         Ok(Box::new(OpenedStore::new(Arc::new(store.clone()), Some(store))))
     }
 }
@@ -88,7 +88,7 @@ pub(crate) async fn shape(folder: &Path, payload: usize) -> Result<Shape, Failur
     let mut bytes = [0; 2];
     for (found, per_commit) in bytes.iter_mut().zip([1, 11]) {
         let store = RocksDbStore::open(folder.join(format!("shape-{per_commit}"))).await;
-        let store = store.map_err(|error| Failure::new("open the store", error))?;
+        let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
         let opened = OpenedStore::new(Arc::new(store.clone()), None);
         for stream in 1_000..1_000 + COMMITS {
             let event = |number| domain::sample(stream, number, payload, Tagging::Spread(1000));
@@ -96,7 +96,7 @@ pub(crate) async fn shape(folder: &Path, payload: usize) -> Result<Shape, Failur
             opened.append(Append { stream, expected: 0, seen: 0, conditional: false, events }).await?;
         }
         *found = usize::try_from(store.stats().bytes / COMMITS).unwrap_or(usize::MAX);
-        store.close().await.map_err(|error| Failure::new("close the store", error))?;
+        store.close().await.map_err(|error| Failure::caused_by("close the store", &error))?;
     }
     let event = (bytes[1] - bytes[0]) / 10;
     Ok(Shape { event, commit: bytes[0].saturating_sub(event) })
@@ -117,8 +117,8 @@ impl OpenedStore {
     }
 }
 
-fn failed<E: std::fmt::Display>(action: &'static str) -> impl Fn(E) -> Failure {
-    move |error| Failure::new(action, error)
+fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) -> Failure {
+    move |error| Failure::caused_by(action, &error)
 }
 
 fn new_event(sample: Sample) -> Result<(NewEvent, Tag), Failure> {

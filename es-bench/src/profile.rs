@@ -90,7 +90,7 @@ impl Sampler {
 }
 
 fn failed(error: pprof::Error) -> Failure {
-    Failure::new("sample stacks", error)
+    Failure::caused_by("sample stacks", &error)
 }
 
 /// The part that a stack belongs to.

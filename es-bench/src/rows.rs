@@ -90,7 +90,7 @@ fn each_record(engine: &impl KeyValue, selection: &Selection, each: &mut dyn FnM
     };
     engine.scan(key(family, high, 0), key(family, high, u64::MAX), &mut |key_of_index, _| {
         let position = key_of_index[16..].try_into().map(u64::from_be_bytes);
-        let position = position.map_err(|error| Failure::new("read an index", error))?;
+        let position = position.map_err(|error| Failure::caused_by("read an index", &error))?;
         let record = engine.get(key(LOG, position, 0))?;
         each(&record.ok_or_else(|| Failure::new("read an index", format!("no event at {position}")))?);
         events += 1;

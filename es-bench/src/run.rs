@@ -16,9 +16,9 @@ use crate::workload::{self, Workload, footprint};
 pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Result<(), Failure> {
     if let Some(file) = &arguments.from {
         let text = std::fs::read_to_string(file);
-        let text = text.map_err(|error| Failure::new(format!("read {}", file.display()), error))?;
+        let text = text.map_err(|error| Failure::caused_by(format!("read {}", file.display()), &error))?;
         let report: Report = serde_json::from_str(&text)
-            .map_err(|error| Failure::new(format!("read {} as the JSON of a run", file.display()), error))?;
+            .map_err(|error| Failure::caused_by(format!("read {} as the JSON of a run", file.display()), &error))?;
         return publish(arguments, report);
     }
     let workloads = chosen_workloads(&arguments.only)?;
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Resu
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new("start a runtime", error))?;
+    let runtime = runtime.map_err(|error| Failure::caused_by("start a runtime", &error))?;
     let mut bench = Bench::new(arguments, contenders)?;
     if let Some(shape) = &arguments.footprint {
         let asked = arguments.contender.first();

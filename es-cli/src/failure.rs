@@ -31,7 +31,7 @@ pub enum Failure {
     #[error(transparent)]
     Line(#[from] BadLine),
     /// An import stopped before its end.
-    #[error("{source}; the import stopped: {} added, {already_there} already there", count(*.added, "event", "events"))]
+    #[error("the import stopped: {} added, {already_there} already there", count(*.added, "event", "events"))]
     Stopped {
         /// Why.
         source: Box<Failure>,
@@ -69,7 +69,7 @@ pub enum Failure {
     #[error("{0}")]
     Absent(String),
     /// The operating system refused.
-    #[error("could not {action}: {source}")]
+    #[error("could not {action}")]
     Io {
         /// What was tried.
         action: String,

@@ -24,6 +24,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use es_core::model::ErrorChain;
 
 use args::Cli;
 
@@ -43,11 +44,12 @@ pub fn main() -> ExitCode {
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             let text = if cli.json {
-                serde_json::json!({ "error": failure.to_string(), "exit_code": failure.exit_code() }).to_string()
+                serde_json::json!({ "error": ErrorChain(&failure).to_string(), "exit_code": failure.exit_code() })
+                    .to_string()
             } else if is_coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()) {
-                format!("\u{1b}[1;31merror\u{1b}[0m: {failure}")
+                format!("\u{1b}[1;31merror\u{1b}[0m: {}", ErrorChain(&failure))
             } else {
-                format!("error: {failure}")
+                format!("error: {}", ErrorChain(&failure))
             };
             // NOTE: where even this cannot be said, the exit code still says it.
             let _ = writeln!(io::stderr(), "{text}");

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use es_core::aggregate::source::{OneOf2, OneOrderSource};
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner};
+use es_core::model::ErrorChain;
 use es_core::prelude::*;
 use es_core::projection::{Live, LiveEvents, UnknownEvents};
 use es_core::store::memory::MemoryStore;
@@ -119,7 +120,8 @@ fn a_wider_query_than_the_source_fails_or_skips_and_never_decodes_a_foreign_cate
     let skipped = projected(Texts { unknown: UnknownEvents::Skip, ..wide() });
     assert_eq!(skipped, [r#"Created { customer: "ada" }"#, "Shipped"]);
     let _ = given_events().in_stream("cart-1", [OrderEvent::Shipped]).project(wide()).then_failed(|failure| {
-        assert!(failure.to_string().contains("unknown event type \"shipped\""), "{failure}");
+        let text = ErrorChain(failure).to_string();
+        assert!(text.contains("unknown event type \"shipped\""), "{text}");
     });
 }
 

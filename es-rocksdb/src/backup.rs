@@ -36,8 +36,8 @@ pub enum BackupError {
     #[error(transparent)]
     Store(StoreError),
     /// What was read from the store could not be written to the backup.
-    #[error("could not write to the backup: {0}")]
-    Write(CommitError),
+    #[error("could not write to the backup")]
+    Write(#[source] CommitError),
     /// The disk of the backup refused a write: it may be full. Free room on it, or look after it, and make the backup again.
     #[error(
         "could not write to the backup since {reason}; free room on its disk, or look after it, and make the backup again"
@@ -113,7 +113,7 @@ pub enum BackupError {
         folder: PathBuf,
     },
     /// The operating system refused. Mend the cause and try again.
-    #[error("could not {action} {}: {source}", .path.display())]
+    #[error("could not {action} {}", .path.display())]
     Io {
         /// What was tried.
         action: &'static str,

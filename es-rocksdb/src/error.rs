@@ -77,7 +77,7 @@ pub enum OpenError {
         folder: PathBuf,
     },
     /// The operating system or RocksDB refused. Mend the cause (permission, space, limits) and try again.
-    #[error("could not {action} in {}: {source}", .folder.display())]
+    #[error("could not {action} in {}", .folder.display())]
     Io {
         /// The folder.
         folder: PathBuf,

@@ -26,6 +26,7 @@ mod scratch;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use es_core::model::ErrorChain;
 use es_core::{Position, RecordedEvent, StoreError, StreamId};
 use uuid::Uuid;
 
@@ -93,7 +94,7 @@ pub enum RepairError {
         found: String,
     },
     /// The operating system refused. Mend the cause and try again.
-    #[error("could not {action} {}: {source}", .path.display())]
+    #[error("could not {action} {}", .path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -288,7 +289,9 @@ fn diagnose(folder: &Path, report: &mut Report, progress: Progress<'_>) -> Resul
     match verified {
         Ok(Verification { damage, more_damage, .. }) => (report.damage, report.more_damage) = (damage, more_damage),
         // NOTE: a table that is gone is no damage in RocksDB's words, but a file that it cannot open.
-        Err(error) => report.damage.push(Damage { place: "verifying".to_owned(), detail: error.to_string() }),
+        Err(error) => {
+            report.damage.push(Damage { place: "verifying".to_owned(), detail: ErrorChain(&error).to_string() })
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::model::ErrorChain;
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::implement::{Decider, PrepareHook};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError};
@@ -111,7 +112,7 @@ impl RocksDbStore {
         if let Err(source) = store.start_hooks(&hooks).await {
             // Dropping the handle would do the same and block the executor.
             if let Err(error) = store.close().await {
-                tracing::error!(folder = %folder.display(), %error, "could not close the store in order");
+                tracing::error!(folder = %folder.display(), error = %ErrorChain(&error), "could not close the store in order");
             }
             return Err(OpenError::Hook { folder, source });
         }
@@ -336,7 +337,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::error!(folder = %self.folder.display(), %error, "could not close the store in order");
+            tracing::error!(folder = %self.folder.display(), error = %ErrorChain(&error), "could not close the store in order");
         }
     }
 }

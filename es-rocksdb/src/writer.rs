@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use es_core::model::Clock;
+use es_core::model::{Clock, ErrorChain};
 use es_core::retention::is_reserved;
 use es_core::store::implement::{CommitDecision, Decider};
 use es_core::{CommitError, Committed, StoreError};
@@ -177,8 +177,8 @@ impl Writer {
     }
 
     fn write(&mut self, pending: &Pending) -> Result<(), String> {
-        let batch =
-            write_batch(&self.database, &pending.overlay, &pending.records).map_err(|error| error.to_string())?;
+        let batch = write_batch(&self.database, &pending.overlay, &pending.records)
+            .map_err(|error| ErrorChain(&error).to_string())?;
         let bytes = batch.size_in_bytes() as u64;
         let (commits, events) = (pending.changing, pending.overlay.events().count() as u64);
         tracing::trace!(commits, events, bytes, "writing a batch");
@@ -197,7 +197,7 @@ impl Writer {
         self.end = pending.overlay.end;
         // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
         if let Err(error) = self.shared.operators.take_in(pending.overlay.events()) {
-            tracing::error!(%error, "an event of a reserved stream could not be taken in");
+            tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be taken in");
         }
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
         for event in pending.overlay.events() {

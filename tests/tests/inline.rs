@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::model::ErrorChain;
 use es_core::projection::inline::{Inline, InlineError, StartInlineError};
 use es_core::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 use es_core::projection::view::Views;
@@ -149,7 +150,8 @@ fn a_repository_hands_the_refusal_on() {
         let ExecuteError::Failed(InfrastructureError::Rejected(source)) = refused else {
             panic!("expected a refusal of the projection, found {refused:?}");
         };
-        assert!(source.to_string().contains("no-riches") && source.to_string().contains("too rich"), "{source}");
+        let text = ErrorChain(&*source).to_string();
+        assert!(text.contains("no-riches") && text.contains("too rich"), "{text}");
     });
 }
 

@@ -11,6 +11,7 @@
 //!
 //! `ES_CRASH_CYCLES=2000` for long; `ES_SEED` for the same plan again.
 
+use es_core::model::ErrorChain;
 use std::time::Duration;
 
 use es_rocksdb::Durability;
@@ -42,7 +43,7 @@ fn what_was_acknowledged_survives_the_kill_of_the_process() {
             };
             let lines = run.start().kill_after(Duration::from_millis(20 + random.below(300)));
             let checked = history.note(&lines).and_then(|()| {
-                let contents = read_all(&store, &history).map_err(|error| error.to_string())?;
+                let contents = read_all(&store, &history).map_err(|error| ErrorChain(&error).to_string())?;
                 history.check(&contents)?;
                 Ok(contents.log.len())
             });

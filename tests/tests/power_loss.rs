@@ -11,6 +11,7 @@
 //!
 //! `ES_CRASH_CYCLES=2000` for long; `ES_SEED` for the same plan again.
 
+use es_core::model::ErrorChain;
 use std::path::Path;
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ impl Folder<'_> {
                 Ok(()) => Outcome::Refused(error.to_string()),
                 Err(found) => Outcome::Lost(format!("lost also behind a repair: {found}; it was refused: {error}")),
             },
-            Err(error) => Outcome::Lost(error.to_string()),
+            Err(error) => Outcome::Lost(ErrorChain(&error).to_string()),
             Ok(contents) => match self.history.check(&contents) {
                 // NOTE: a torn end is normal, and no damage to who only looks either; who finds no store makes none.
                 Ok(()) => match looked {
@@ -84,13 +85,13 @@ impl Folder<'_> {
     fn repair(&mut self) -> Result<(), String> {
         let beside = tempfile::tempdir().expect("a folder");
         let target = beside.path().join("repaired");
-        let salvage = Salvage::survey(self.store, &mut |_, _, _| {}).map_err(|error| error.to_string())?;
+        let salvage = Salvage::survey(self.store, &mut |_, _, _| {}).map_err(|error| ErrorChain(&error).to_string())?;
         let loss = &salvage.report().loss;
         // NOTE: what nobody was told of may be lost.
         let accepted = (!loss.is_none()).then_some(loss.events);
         let written = salvage.write(&target, accepted, &mut |_| Ok(()), &mut |_, _, _| {});
-        written.map_err(|error| error.to_string())?;
-        self.history.check(&read_all(&target, &self.history).map_err(|error| error.to_string())?)
+        written.map_err(|error| ErrorChain(&error).to_string())?;
+        self.history.check(&read_all(&target, &self.history).map_err(|error| ErrorChain(&error).to_string())?)
     }
 }
 

@@ -6,6 +6,7 @@
 //! the store takes no more commits until it is opened again, also when the disk is well again ("fsyncgate", 2018: a second
 //! fsync says "done" for pages that the first has thrown away).
 
+use es_core::model::ErrorChain;
 use std::path::Path;
 use std::time::Duration;
 
@@ -120,7 +121,10 @@ fn a_disk_that_fills_up_stops_the_writers_and_goes_on_when_there_is_space_again(
     // NOTE: what was acknowledged can be read while the disk is full, or the store says why not; it is not damaged.
     match read_all(&store, &history) {
         Ok(contents) => history.check(&contents).expect("nothing is lost"),
-        Err(error) => assert!(error.to_string().contains("No space left on device"), "{error}"),
+        Err(error) => {
+            let error = ErrorChain(&error).to_string();
+            assert!(error.contains("No space left on device"), "{error}");
+        }
     }
     let (lines, errors) = run(&store, 2, None).start().end();
     assert!(!errors.contains("panicked"), "{errors}");

@@ -96,7 +96,7 @@ impl DirectEngine {
         options.set_bottommost_compression_type(DBCompressionType::Zstd);
         options.set_block_based_table_factory(&table);
         options.set_max_background_jobs(4);
-        let database = DB::open(&options, folder).map_err(|error| Failure::new("open RocksDB", error))?;
+        let database = DB::open(&options, folder).map_err(|error| Failure::caused_by("open RocksDB", &error))?;
         let mut write = WriteOptions::default();
         write.set_sync(setup.durability == Durability::Synced);
         Ok(Self { database: Arc::new(database), shape: setup.shape, write })
@@ -107,7 +107,7 @@ impl DirectEngine {
     }
 
     fn write_batch(&self, batch: WriteBatch) -> Result<(), Failure> {
-        self.database.write_opt(batch, &self.write).map_err(|error| Failure::new("write to RocksDB", error))
+        self.database.write_opt(batch, &self.write).map_err(|error| Failure::caused_by("write to RocksDB", &error))
     }
 }
 
@@ -138,11 +138,11 @@ impl KeyValue for OpenedDirect {
             each(key, value)?;
             entries.next();
         }
-        entries.status().map_err(|error| Failure::new("read from RocksDB", error))
+        entries.status().map_err(|error| Failure::caused_by("read from RocksDB", &error))
     }
 
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Failure> {
-        self.engine.database.get(key).map_err(|error| Failure::new("read from RocksDB", error))
+        self.engine.database.get(key).map_err(|error| Failure::caused_by("read from RocksDB", &error))
     }
 }
 

@@ -44,8 +44,8 @@ impl Contender for BareFile {
 }
 
 fn create(folder: &Path) -> Result<File, Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| Failure::new("make a folder", error))?;
-    File::create(folder.join("log")).map_err(|error| Failure::new("make a file", error))
+    std::fs::create_dir_all(folder).map_err(|error| Failure::caused_by("make a folder", &error))?;
+    File::create(folder.join("log")).map_err(|error| Failure::caused_by("make a file", &error))
 }
 
 struct FileEngine {
@@ -64,9 +64,9 @@ impl Engine for FileEngine {
                 bytes.resize(bytes.len() + self.shape.event.saturating_sub(event.payload.len()), b'x');
             }
         }
-        self.file.write_all(&bytes).map_err(|error| Failure::new("write", error))?;
+        self.file.write_all(&bytes).map_err(|error| Failure::caused_by("write", &error))?;
         if self.syncs {
-            self.file.sync_data().map_err(|error| Failure::new("sync", error))?;
+            self.file.sync_data().map_err(|error| Failure::caused_by("sync", &error))?;
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ pub(crate) fn syncs(folder: &Path, rate: f64, duration: Duration, bytes: usize) 
     let mut took = Vec::new();
     while started.elapsed() < duration {
         let begun = Instant::now();
-        file.write_all(&content).and_then(|()| file.sync_data()).map_err(|error| Failure::new("sync", error))?;
+        file.write_all(&content).and_then(|()| file.sync_data()).map_err(|error| Failure::caused_by("sync", &error))?;
         took.push(begun.elapsed());
         std::thread::sleep(pause.saturating_sub(begun.elapsed()));
     }

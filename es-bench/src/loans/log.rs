@@ -49,7 +49,7 @@ impl Log {
     }
 
     fn parse(text: impl std::io::Read, events: usize) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new(format!("read {FILE}"), error);
+        let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused_by(format!("read {FILE}"), error);
         let mut lines = Vec::new();
         for record in csv::Reader::from_reader(text).into_records().take(events) {
             let record = record.map_err(|error| failed(&error))?;
@@ -102,7 +102,7 @@ impl Log {
 
     /// Writes them to a store, a stream for each application.
     pub(crate) async fn import(&self, store: &dyn EventStore) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new("import the loan log", error);
+        let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused_by("import the loan log", error);
         for lines in self.lines.chunks(PER_COMMIT) {
             let mut commit = Commit::new();
             for LoanLine { case, at, event } in lines {

@@ -121,7 +121,7 @@ pub(crate) struct FoldedLoans {
 impl FoldedLoans {
     /// Reads the log, decodes and folds it, and makes nothing durable: what a projection cannot be faster than.
     pub(crate) async fn of_log(store: &dyn EventStore, projection: Loans) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new("fold the log", error);
+        let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused_by("fold the log", error);
         let mut folded = Self::default();
         let read = LogRead::matching(projection.query());
         let mut events = store.read_log(read).await.map_err(|error| failed(&error))?;
@@ -149,7 +149,7 @@ impl FoldedLoans {
     pub(crate) async fn of_views(store: Arc<dyn EventStore>) -> Result<Self, Failure> {
         const PAGE: usize = 2000;
         let views = Views::of::<Loans>(store);
-        let failed = |error| Failure::new("read the views", error);
+        let failed = |error| Failure::caused_by("read the views", &error);
         let applications = views.view(&APPLICATIONS).scan().limit(PAGE).read_all().await.map_err(failed)?;
         let by_day = views.view(&BY_DAY).scan().limit(PAGE).read_all().await.map_err(failed)?;
         Ok(Self { applications: applications.into_iter().collect(), by_day: by_day.into_iter().collect() })

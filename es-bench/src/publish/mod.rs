@@ -15,7 +15,7 @@ use crate::report::Report;
 /// Prints and writes what was asked for.
 pub(crate) fn publish(arguments: &Arguments, mut report: Report) -> Result<(), Failure> {
     report.goals = goals::verdicts(&report);
-    let json = serde_json::to_string(&report).map_err(|error| Failure::new("write JSON", error))?;
+    let json = serde_json::to_string(&report).map_err(|error| Failure::caused_by("write JSON", &error))?;
     match &arguments.json {
         Some(file) if file.as_os_str() == "-" => println!("{json}"),
         Some(file) => write(file, &format!("{json}\n"))?,
@@ -30,7 +30,7 @@ pub(crate) fn publish(arguments: &Arguments, mut report: Report) -> Result<(), F
     }
     if let Some(file) = &arguments.readme {
         let text = std::fs::read_to_string(file);
-        let text = text.map_err(|error| Failure::new(format!("read {}", file.display()), error))?;
+        let text = text.map_err(|error| Failure::caused_by(format!("read {}", file.display()), &error))?;
         let chart: Option<PathBuf> = arguments.svg.clone().filter(|_| chart.is_some());
         let chart = chart.map(|chart| chart.display().to_string());
         write(file, &readme::rewrite(&text, &readme::section(&report, chart.as_deref()))?)?;
@@ -39,7 +39,7 @@ pub(crate) fn publish(arguments: &Arguments, mut report: Report) -> Result<(), F
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(file, text).map_err(|error| Failure::new(format!("write {}", file.display()), error))?;
+    std::fs::write(file, text).map_err(|error| Failure::caused_by(format!("write {}", file.display()), &error))?;
     eprintln!("wrote {}", file.display());
     Ok(())
 }

@@ -85,7 +85,7 @@ impl Workload for CatchUp {
         let imported = bench.folder()?;
         let store = open(imported.path(), Durability::Buffered).await?;
         log.import(&store).await?;
-        store.compact().await.map_err(|error| Failure::new("compact", error))?;
+        store.compact().await.map_err(|error| Failure::caused_by("compact", &error))?;
         close(store).await?;
         let events = log.len();
         drop(log);
@@ -126,11 +126,11 @@ fn share(took: Duration, limit: Duration) -> f64 {
 
 async fn open(folder: &Path, durability: Durability) -> Result<RocksDbStore, Failure> {
     let store = Options::new().durability(durability).open(folder).await;
-    store.map_err(|error| Failure::new("open the store", error))
+    store.map_err(|error| Failure::caused_by("open the store", &error))
 }
 
 async fn close(store: RocksDbStore) -> Result<(), Failure> {
-    store.close().await.map_err(|error| Failure::new("close the store", error))
+    store.close().await.map_err(|error| Failure::caused_by("close the store", &error))
 }
 
 /// The plain folds, with and without counts.
@@ -159,21 +159,21 @@ async fn build(
     let folder = twin(bench, imported)?;
     let store = open(folder.path(), Durability::Sync).await?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    let head = shared.head().await.map_err(|error| Failure::new("ask for the head", error))?;
+    let head = shared.head().await.map_err(|error| Failure::caused_by("ask for the head", &error))?;
     let (sampler, started) = (sampled.then(Sampler::start).transpose()?, Instant::now());
     let running = Supervisor::new(Arc::clone(&shared))
         .projection(case.projection, ProjectionOptions::new().partitions(case.workers))
         .start()
-        .map_err(|error| Failure::new("start a projection", error))?;
+        .map_err(|error| Failure::caused_by("start a projection", &error))?;
     let name = Loans::NAME;
     let handle = running.projection(name).ok_or_else(|| Failure::new("find a projection", name))?.clone();
-    handle.wait_for(head, PATIENCE).await.map_err(|error| Failure::new("build the views", error))?;
+    handle.wait_for(head, PATIENCE).await.map_err(|error| Failure::caused_by("build the views", &error))?;
     let took = started.elapsed();
     if let Some(sampler) = sampler {
         let name = format!("{CATCH_UP}, {}", case.name());
         bench.report.profile.extend(sampler.end(ES_ROCKSDB, &name, events as u64)?);
     }
-    running.shutdown(PATIENCE).await.map_err(|error| Failure::new("end a projection", error))?;
+    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("end a projection", &error))?;
     expected.check(&FoldedLoans::of_views(shared).await?)?;
     bench.say(CATCH_UP, &format!("{}: {} rows in {took:.2?}", case.name(), expected.rows()));
     close(store).await?;
@@ -184,7 +184,7 @@ async fn build(
 /// ones; everything else is copied. That is what a checkpoint of RocksDB does.
 fn twin(bench: &Bench, imported: &Path) -> Result<TempDir, Failure> {
     let folder = bench.folder()?;
-    copy(imported, folder.path()).map_err(|error| Failure::new("copy the imported log", error))?;
+    copy(imported, folder.path()).map_err(|error| Failure::caused_by("copy the imported log", &error))?;
     Ok(folder)
 }
 

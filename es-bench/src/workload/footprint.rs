@@ -71,14 +71,14 @@ fn note(bench: &mut Bench, who: &str, shape: &str, found: &Grown) {
 }
 
 fn child(bench: &Bench, who: &str, shape: &str) -> Result<Grown, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::new("find this program", error))?;
+    let program = std::env::current_exe().map_err(|error| Failure::caused_by("find this program", &error))?;
     let mut child = Command::new(program);
     child.args(["--footprint", shape, "--contender", who, "--payload", &bench.plan.payload.to_string(), "--dir"]);
     child.arg(bench.home());
     if bench.plan.quick {
         child.arg("--quick");
     }
-    let output = child.output().map_err(|error| Failure::new("start this program", error))?;
+    let output = child.output().map_err(|error| Failure::caused_by("start this program", &error))?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     // NOTE: the last line; some contenders print on their own.
@@ -109,7 +109,7 @@ pub(crate) async fn in_this_process(bench: &Bench, who: &Arc<dyn Contender>, sha
         memory: memory.filter(|_| grown == 0),
         disk: bytes_below(folder.path()) + grown.saturating_sub(elsewhere),
     };
-    serde_json::to_string(&found).map_err(|error| Failure::new("write JSON", error))
+    serde_json::to_string(&found).map_err(|error| Failure::caused_by("write JSON", &error))
 }
 
 async fn write(bench: &Bench, opened: &Arc<dyn Opened>, per_stream: u64) -> Result<u64, Failure> {

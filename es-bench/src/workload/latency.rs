@@ -89,7 +89,7 @@ async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) ->
     let result = paced(&opened, &seen, f64::from(bench.plan.rate), commands, bench.plan.payload).await;
     let result = match result {
         Err(_) if follower.is_finished() => {
-            follower.await.unwrap_or_else(|error| Err(Failure::new("follow", error))).and(result)
+            follower.await.unwrap_or_else(|error| Err(Failure::caused_by("follow", &error))).and(result)
         }
         result => {
             follower.abort();
@@ -182,7 +182,7 @@ mod tests {
         }
 
         async fn command(&self, _: u64, event: Sample) -> Result<(), Failure> {
-            self.sender.send(event.payload).map_err(|error| Failure::new("send", error))
+            self.sender.send(event.payload).map_err(|error| Failure::caused_by("send", &error))
         }
 
         async fn follow(&self, seen: &Seen) -> Result<(), Failure> {

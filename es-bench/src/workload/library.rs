@@ -76,7 +76,7 @@ async fn fill(bench: &mut Bench, who: &Arc<dyn Contender>) -> Result<Shelf, Fail
         }
     }
     while let Some(task) = tasks.join_next().await {
-        task.unwrap_or_else(|error| Err(Failure::new("write what is read", error)))?;
+        task.unwrap_or_else(|error| Err(Failure::caused_by("write what is read", &error)))?;
     }
     // NOTE: once before it is measured: snapshots are taken behind a load.
     if who.offers(Task::LoadSnapshot).is_ok() {

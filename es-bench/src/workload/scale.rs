@@ -115,15 +115,15 @@ impl Workload for Scale {
 
 /// Runs this workload in a process of its own, and takes over its figures.
 fn apart(bench: &mut Bench) -> Result<(), Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::new("find this program", error))?;
+    let program = std::env::current_exe().map_err(|error| Failure::caused_by("find this program", &error))?;
     let mut child = Command::new(program);
     child.args(["--apart", "--only", SCALE, "--contender", ES_ROCKSDB, "--json", "-", "--dir"]).arg(bench.home());
     child.args(["--scale", &bench.plan.scale.to_string(), "--payload", &bench.plan.payload.to_string()]);
     // NOTE: what it says on the way is for who waits here, too.
     let output = child.stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| Failure::new("start this program", error))?;
+    let output = output.map_err(|error| Failure::caused_by("start this program", &error))?;
     let report = serde_json::from_slice::<Report>(&output.stdout);
-    let report = report.map_err(|error| Failure::new("measure in a process of its own", error))?;
+    let report = report.map_err(|error| Failure::caused_by("measure in a process of its own", &error))?;
     bench.report.figures.extend(report.figures);
     Ok(())
 }

@@ -133,7 +133,7 @@ async fn measure(bench: &Bench, mode: Mode, duration: Duration) -> Result<Vec<Du
 async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -> Result<Vec<Duration>, Failure> {
     let options = Options::new().durability(Durability::Sync);
     let options = if mode == Mode::Inline { options.hook(Inline::new(OrderSums)) } else { options };
-    let store = options.open(folder).await.map_err(|error| Failure::new("open the store", error))?;
+    let store = options.open(folder).await.map_err(|error| Failure::caused_by("open the store", &error))?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let views = Views::of::<OrderSums>(shared.clone());
     let seen = Arc::new(Seen::default());
@@ -142,7 +142,7 @@ async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize
         Mode::Background => supervisor.projection(OrderSums, ProjectionOptions::new()),
         Mode::Inline => supervisor,
     };
-    let running = supervisor.start().map_err(|error| Failure::new("start a projection", error))?;
+    let running = supervisor.start().map_err(|error| Failure::caused_by("start a projection", &error))?;
     let viewed = Viewed {
         repository: Repository::new(shared).without_snapshots(),
         views: views.clone(),
@@ -152,13 +152,13 @@ async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize
     let opened: Arc<dyn Opened> = Arc::new(viewed);
     let latencies = latency::paced(&opened, &seen, rate, commands, payload).await?;
     drop(opened);
-    running.shutdown(PATIENCE).await.map_err(|error| Failure::new("end a projection", error))?;
-    let total = views.view(&TOTAL).get(&()).await.map_err(|error| Failure::new("read the view", error))?;
+    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("end a projection", &error))?;
+    let total = views.view(&TOTAL).get(&()).await.map_err(|error| Failure::caused_by("read the view", &error))?;
     let lines = total.map_or(0, |total| total.lines);
     if lines != commands {
         return Err(Failure::new("read the view", format!("expected {commands} lines in total, found {lines}")));
     }
-    store.close().await.map_err(|error| Failure::new("close the store", error))?;
+    store.close().await.map_err(|error| Failure::caused_by("close the store", &error))?;
     Ok(latencies)
 }
 
@@ -174,7 +174,7 @@ struct Viewed {
 impl Viewed {
     async fn check(&self, order: &str) -> Result<(), Failure> {
         let shown = self.views.view(&ORDERS).get(&order.to_owned()).await;
-        match shown.map_err(|error| Failure::new("read the view", error))? {
+        match shown.map_err(|error| Failure::caused_by("read the view", &error))? {
             Some(Lines { lines: 1, .. }) => Ok(()),
             other => Err(Failure::new("read the view", format!("expected one line of {order}, found {other:?}"))),
         }
@@ -188,14 +188,15 @@ impl Opened for Viewed {
     }
 
     async fn command(&self, stream: u64, event: Sample) -> Result<(), Failure> {
-        let line = serde_json::from_slice(&event.payload).map_err(|error| Failure::new("make a command", error))?;
+        let line =
+            serde_json::from_slice(&event.payload).map_err(|error| Failure::caused_by("make a command", &error))?;
         let executed = self.repository.execute(&stream, AddLine(line)).await;
-        let executed = executed.map_err(|error| Failure::new("execute", error))?;
+        let executed = executed.map_err(|error| Failure::caused_by("execute", &error))?;
         let order = format!("{}-{stream}", crate::domain::CATEGORY);
         match &self.projection {
             Some(projection) => {
                 let shown = projection.wait_for(executed.position, PATIENCE).await;
-                shown.map_err(|error| Failure::new("wait for the view", error))?;
+                shown.map_err(|error| Failure::caused_by("wait for the view", &error))?;
                 self.check(&order).await?;
                 self.seen.saw(&event.payload);
                 Ok(())

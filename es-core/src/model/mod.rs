@@ -12,6 +12,7 @@ mod clock;
 mod consistency;
 mod context;
 pub(crate) mod digest;
+mod error_chain;
 mod event;
 mod id;
 mod name;
@@ -25,6 +26,7 @@ pub(crate) mod weight;
 pub use clock::{Clock, SystemClock};
 pub use consistency::{Causal, Consistency, Eventual, Level, Linearizable, Local, OneOrder, Sequential};
 pub use context::Context;
+pub use error_chain::ErrorChain;
 pub use event::{
     CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
 };

@@ -33,10 +33,10 @@ pub enum UnknownEvents {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyFailure {
     /// The event could not be decoded; the source says what to do. [`UnknownEvents::Skip`] skips unknown event types instead.
-    #[error("the event could not be decoded: {0}")]
+    #[error("the event could not be decoded")]
     Decode(#[from] DecodeEventError),
     /// `apply` returned an error.
-    #[error("{0}")]
+    #[error(transparent)]
     Failed(Box<dyn std::error::Error + Send + Sync>),
     /// `apply` or `key` panicked. This is a bug in the projection.
     #[error("the projection panicked: {message}; correct its code")]

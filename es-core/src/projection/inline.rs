@@ -58,7 +58,7 @@ impl fmt::Debug for Inline {
 #[non_exhaustive]
 pub enum InlineError {
     /// It could not apply an event. Correct the projection, or decide otherwise.
-    #[error("inline projection {projection:?} refuses event {event_type:?} ({id}) for stream {stream:?}: {source}")]
+    #[error("inline projection {projection:?} refuses event {event_type:?} ({id}) for stream {stream:?}")]
     Event {
         /// The projection.
         projection: &'static str,
@@ -99,7 +99,7 @@ pub enum InlineError {
 #[non_exhaustive]
 pub enum StartInlineError {
     /// Its name cannot be one. Correct it.
-    #[error("projection {projection:?}: {source}")]
+    #[error("the name {projection:?} of a projection cannot be used; correct it")]
     Name {
         /// The name.
         projection: &'static str,
@@ -108,7 +108,7 @@ pub enum StartInlineError {
     },
     /// It could not apply an event of the log while it caught up. Correct the projection, or open the store without it.
     #[error(
-        "inline projection {projection:?} could not catch up: event {event_type:?} at position {position}: {source}; \
+        "inline projection {projection:?} could not catch up: it refuses event {event_type:?} at position {position}; \
          correct it, or open the store without it"
     )]
     Event {
@@ -132,7 +132,7 @@ pub enum StartInlineError {
         projection: &'static str,
     },
     /// The store failed, or somebody else works on the view at the same time.
-    #[error("inline projection {projection:?} could not catch up: {source}")]
+    #[error("inline projection {projection:?} could not catch up")]
     Store {
         /// The projection.
         projection: &'static str,

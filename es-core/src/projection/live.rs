@@ -45,7 +45,9 @@ impl From<Query> for LiveEvents {
 #[non_exhaustive]
 pub enum LiveError {
     /// An event could not be applied. The view stays as it was before the batch of this event. Correct the projection.
-    #[error("projection {projection:?}: event {event_type:?} at position {position} of stream {stream:?}: {source}")]
+    #[error(
+        "projection {projection:?} could not apply event {event_type:?} at position {position} of stream {stream:?}"
+    )]
     Event {
         /// The projection.
         projection: &'static str,

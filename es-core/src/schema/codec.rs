@@ -11,7 +11,7 @@ use crate::model::ContentType;
 
 /// A content could not be encoded. Nothing was written; correct the type so that its codec can write every value.
 #[derive(Debug, thiserror::Error)]
-#[error("could not encode as {content_type}: {source}")]
+#[error("could not encode as {content_type}")]
 pub struct EncodeError {
     /// The codec.
     pub content_type: ContentType,
@@ -24,7 +24,7 @@ pub struct EncodeError {
 #[non_exhaustive]
 pub enum DecodeContentError {
     /// The bytes are not what the type expects. Its shape has changed: give the event a new version and an upcaster.
-    #[error("could not decode {content_type} as {expected}: {source}")]
+    #[error("could not decode {content_type} as {expected}")]
     Mismatch {
         /// The codec.
         content_type: ContentType,

@@ -169,7 +169,7 @@ impl RecordedEvent {
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeEventError {
     /// Its codec cannot write the content.
-    #[error("event {name:?}: {source}")]
+    #[error("could not write event {name:?}; correct its type")]
     Content {
         /// The wire name.
         name: &'static str,
@@ -177,7 +177,7 @@ pub enum EncodeEventError {
         source: EncodeError,
     },
     /// A field that is a tag has a value that is not a name. Check the value where it enters the domain.
-    #[error("event {name:?}: {source}")]
+    #[error("event {name:?}: a field that is a tag has a value that is no name; check it where it enters the domain")]
     Tag {
         /// The wire name.
         name: &'static str,
@@ -211,7 +211,7 @@ pub enum DecodeEventError {
         newest: u32,
     },
     /// The payload is not what this version of the event is. The type was changed without a new version.
-    #[error("event {name:?} version {version}: {source}; give the changed event a new version and an upcaster")]
+    #[error("could not read event {name:?} version {version}; give the changed event a new version and an upcaster")]
     Content {
         /// The wire name.
         name: &'static str,

@@ -37,7 +37,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The operating system or the storage engine refused. Nothing was acknowledged; mend the cause and try again.
-    #[error("could not {action}: {source}")]
+    #[error("could not {action}")]
     Io {
         /// What was tried.
         action: String,

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::ContentType;
+use crate::model::ErrorChain;
 use crate::schema::codec;
 use crate::schema::{EncodedEvent, EventSamples, EventSchema, RawEvent};
 
@@ -70,7 +71,10 @@ pub fn disagreements<E: EventSamples>(folder: &Path, write: bool) -> Vec<String>
     let mut problems = Vec::new();
     let written: Vec<&EventSchema> = E::SCHEMA.iter().filter(|schema| schema.version > 0).collect();
     for (schema, sample) in written.iter().zip(E::samples()) {
-        match sample.map_err(|error| error.to_string()).and_then(|sample| sample.encode().map_err(|e| e.to_string())) {
+        match sample
+            .map_err(|error| error.to_string())
+            .and_then(|sample| sample.encode().map_err(|error| ErrorChain(&error).to_string()))
+        {
             Ok(encoded) => check_current(folder, schema, &encoded, write, &mut problems),
             Err(problem) => problems.push(format!("{}: {problem}", schema.name)),
         }
@@ -135,7 +139,7 @@ fn check_readable<E: EventSamples>(folder: &Path, name: &str, version: u32, prob
     let read = read_file(&path).and_then(|golden| {
         let payload = encode(&golden.content_type, &golden.payload)?;
         let raw = RawEvent { event_type: name, version, content_type: &golden.content_type, payload: &payload };
-        E::decode(raw).map(drop).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        E::decode(raw).map(drop).map_err(|error| format!("{} cannot be read: {}", path.display(), ErrorChain(&error)))
     });
     problems.extend(read.err());
 }
@@ -147,7 +151,8 @@ fn file(folder: &Path, name: &str, version: u32) -> PathBuf {
 }
 
 fn golden(encoded: &EncodedEvent) -> Result<GoldenEvent, String> {
-    let payload = codec::decode::<Value>(&encoded.content_type, &encoded.payload).map_err(|error| error.to_string())?;
+    let payload = codec::decode::<Value>(&encoded.content_type, &encoded.payload)
+        .map_err(|error| ErrorChain(&error).to_string())?;
     Ok(GoldenEvent {
         event_type: encoded.event_type.as_str().to_owned(),
         version: encoded.version,

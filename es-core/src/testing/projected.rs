@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::aggregate::Aggregate;
+use crate::model::ErrorChain;
 use crate::model::StreamId;
 use crate::model::{CommitPart, EventData, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
@@ -74,7 +75,8 @@ impl GivenEvents {
 
     #[track_caller]
     fn record<E: Event>(&self, stream: &StreamId, event: &E) -> RecordedEvent {
-        let encoded = event.encode().unwrap_or_else(|error| panic!("the event cannot be written: {error}"));
+        let encoded =
+            event.encode().unwrap_or_else(|error| panic!("the event cannot be written: {}", ErrorChain(&error)));
         let last = self.records.iter().rev().find(|record| record.stream == *stream).map(|record| record.revision);
         RecordedEvent {
             position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
@@ -132,7 +134,7 @@ impl Projected {
         match &self.0 {
             Ok(views) => look(views),
             Err((index, failure)) => {
-                panic!("expected the events to be applied, found event {index} to fail: {failure}")
+                panic!("expected the events to be applied, found event {index} to fail: {}", ErrorChain(failure))
             }
         }
         self

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::aggregate::decision::{Decision, KeyChange};
 use crate::aggregate::{Command, CommandContext, Decide, EventContext, Evolve};
+use crate::model::ErrorChain;
 use crate::model::EventType;
 use crate::model::{CommitPart, ContentType, EventData, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
@@ -161,9 +162,11 @@ where
             return self;
         }
         for event in &expected {
-            let encoded = event.encode().unwrap_or_else(|error| panic!("{event:?} cannot be written: {error}"));
+            let encoded =
+                event.encode().unwrap_or_else(|error| panic!("{event:?} cannot be written: {}", ErrorChain(&error)));
             let decoded = A::Event::decode(encoded.raw());
-            let decoded = decoded.unwrap_or_else(|error| panic!("{event:?} cannot be read back: {error}"));
+            let decoded =
+                decoded.unwrap_or_else(|error| panic!("{event:?} cannot be read back: {}", ErrorChain(&error)));
             assert_eq!(decoded.as_slice(), std::slice::from_ref(event), "what is read back is not what was written");
         }
         self

@@ -116,13 +116,6 @@ impl Failure {
         Self::Io { action: format!("{action} {}", path.display()), source }
     }
 
-    /// Returns the message followed by the messages of its causes, separated by colons.
-    #[must_use]
-    pub fn with_causes(&self) -> String {
-        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
-        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    }
-
     /// What the process ends with: 3 for a conflict, after which the same command may well succeed, otherwise 1.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {

@@ -5,22 +5,34 @@
 //! cargo run -p outbox -- shop post-office.db                  # goes on where it was, whenever it was stopped
 //! sqlite3 post-office.db 'SELECT * FROM letters'
 //! ```
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use es_core::consumer::reactor::{DeliveryKey, ReactorRunner, StartAt};
+use es_core::model::ErrorChain;
 use es_core::{EventReader, EventStore};
 use es_rocksdb::RocksDbStore;
 use outbox::{Letters, PostOffice};
 
-#[expect(clippy::print_stdout, reason = "it is a program")]
 fn tell(key: DeliveryKey) {
     println!("sent {key}");
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", ErrorChain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [store, post_office] = arguments.as_slice() else { return Err("expected STORE POST_OFFICE".into()) };
     let letters = Letters { post_office: PostOffice::open(post_office)?, told: tell };

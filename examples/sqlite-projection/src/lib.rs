@@ -36,10 +36,10 @@ pub enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The database refused.
-    #[error("the view: {0}")]
+    #[error("the database of the view refuses")]
     Sqlite(#[from] rusqlite::Error),
     /// An event is not what this code knows.
-    #[error("position {position}: {source}")]
+    #[error("could not read the event at position {position}")]
     Event {
         /// Where it stands in the log.
         position: Position,

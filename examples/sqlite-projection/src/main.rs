@@ -7,23 +7,34 @@
 //! ```
 //!
 //! It ends when it has seen all that there is; with a number as the third argument, batches have that many events.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use es_core::model::ErrorChain;
 use es_core::{EventStore, Subscription};
 use es_rocksdb::RocksDbStore;
 use sqlite_projection::{View, follow};
 
-#[expect(clippy::print_stdout, reason = "it is a program")]
 fn tell(subscription: &Subscription) -> bool {
     println!("at {}", subscription.scanned().map_or(0, es_core::Position::get));
     !subscription.is_at_head()
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", ErrorChain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (store, view, batch) = match arguments.as_slice() {
         [store, view] => (store, view, 500),
@@ -34,6 +45,5 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let store = RocksDbStore::open(PathBuf::from(store)).await?;
     let followed = follow(Arc::new(store.clone()), &mut view, batch, tell).await;
     store.close().await?;
-    followed?;
-    Ok(ExitCode::SUCCESS)
+    Ok(followed?)
 }

@@ -86,10 +86,10 @@ pub fn look_at_all(folder: &Path, history: &History) -> Result<Contents, StoreRe
 #[derive(Debug, thiserror::Error)]
 pub enum StoreRefusal {
     /// When it was opened.
-    #[error("refused to open: {0}")]
+    #[error("refused to open")]
     Open(#[from] OpenError),
     /// When it was read.
-    #[error("refused to read: {0}")]
+    #[error("refused to read")]
     Read(#[from] es_core::StoreError),
 }
 

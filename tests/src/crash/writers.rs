@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use es_core::model::ErrorChain;
 use es_core::projection::inline::Inline;
 use es_core::{CommitError, EventReader, EventStore, LogRead};
 use es_rocksdb::{Durability, RocksDbStore};
@@ -40,7 +41,7 @@ pub async fn write(folder: &Path, task: Task) {
     let options = options.durability(task.durability).hook(Inline::new(EventsOfStreams::<1>));
     let store = match RocksDbStore::open_with(folder, options).await {
         Ok(store) => store,
-        Err(error) => return say(&format!("O {error}")),
+        Err(error) => return say(&format!("O {}", ErrorChain(&error))),
     };
     let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write_as(store.clone(), task, writer))).collect();
     let mut failed = 0;
@@ -51,15 +52,15 @@ pub async fn write(folder: &Path, task: Task) {
         let last = Name { run: task.run, writer: 0, number: u32::MAX };
         match store.commit(last.commit()).await {
             Ok(_) => say("T acknowledged"),
-            Err(error) => say(&format!("T {error}")),
+            Err(error) => say(&format!("T {}", ErrorChain(&error))),
         }
         match count(&store).await {
             Ok(events) => say(&format!("R {events}")),
-            Err(error) => say(&format!("R {error}")),
+            Err(error) => say(&format!("R {}", ErrorChain(&error))),
         }
     }
     if let Err(error) = store.close().await {
-        say(&format!("C {error}"));
+        say(&format!("C {}", ErrorChain(&error)));
     }
 }
 
@@ -75,7 +76,7 @@ async fn write_as(store: RocksDbStore, task: Task, writer: u16) -> bool {
         let times = if random.once_in(8) { 2 } else { 1 };
         for _ in 0..times {
             if let Err(error) = commit(&store, name).await {
-                say(&format!("E {error}"));
+                say(&format!("E {}", ErrorChain(&error)));
                 return false;
             }
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod circles;
+mod errors;
 mod names;
 mod sources;
 

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::aggregate::Aggregate;
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
+use crate::model::ErrorChain;
 use crate::model::StreamId;
 use crate::store::EventStore;
 
@@ -57,7 +58,7 @@ async fn run<A: Aggregate>(store: Arc<dyn EventStore>, snapshots: Snapshots<A>, 
         match job {
             Job::Take(stream, snapshot) => {
                 if let Err(error) = snapshots.keep(&*store, &stream, &snapshot).await {
-                    tracing::warn!(%stream, revision = %snapshot.revision, %error, "snapshot not taken");
+                    tracing::warn!(%stream, revision = %snapshot.revision, error = %ErrorChain(&error), "snapshot not taken");
                 }
             }
             Job::Settle(done) => {

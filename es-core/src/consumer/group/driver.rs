@@ -14,6 +14,7 @@ use crate::consumer::group::rows::{Parked, Stored};
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{Arrival, Changes};
 use crate::consumer::subscription::{DEFAULT_BATCH, Subscription};
+use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::{Batch, Commit, CommitError, Query, StoreError};
@@ -83,7 +84,7 @@ impl Driver {
         let end = match self.drive().await {
             Ok(()) => GroupError::Closed { name: self.shared.name() },
             Err(error) => {
-                tracing::error!(group = self.shared.rows.name(), %error, "a consumer group has ended");
+                tracing::error!(group = self.shared.rows.name(), error = %ErrorChain(&error), "a consumer group has ended");
                 error
             }
         };

@@ -8,7 +8,7 @@ use crate::store::{CommitError, StoreError};
 #[non_exhaustive]
 pub enum OpenGroupError {
     /// The name of the group is none: correct it.
-    #[error("the name of a group: {0}")]
+    #[error("the name of a group cannot be used; correct it")]
     Name(#[from] NameError),
     /// The store failed; see there what to do.
     #[error(transparent)]
@@ -22,12 +22,12 @@ pub enum OpenGroupError {
         times: u32,
     },
     /// The store refuses to write the rows of the group whatever they hold: a bug to report.
-    #[error("group {name:?}: the store refuses its rows: {detail}")]
+    #[error("group {name:?}: the store refuses its rows; report it")]
     Refused {
         /// The group.
         name: String,
         /// Why.
-        detail: String,
+        source: Box<CommitError>,
     },
 }
 
@@ -45,7 +45,7 @@ pub enum GroupError {
         epoch: u64,
     },
     /// The store failed; see there what to do, and then open the group again.
-    #[error("group {name:?}: {source}")]
+    #[error("group {name:?} stopped because the store failed; open it again")]
     Store {
         /// The group.
         name: String,
@@ -53,7 +53,7 @@ pub enum GroupError {
         source: Arc<StoreError>,
     },
     /// The store refuses to write the rows of the group whatever they hold: a bug to report.
-    #[error("group {name:?}: the store refuses its rows: {source}")]
+    #[error("group {name:?}: the store refuses its rows; report it")]
     Refused {
         /// The group.
         name: String,

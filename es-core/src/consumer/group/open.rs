@@ -53,7 +53,7 @@ async fn raise_epoch(
             Err(CommitError::Conflict(_)) => {}
             Err(CommitError::Store(error)) => return Err(error.into()),
             Err(error) => {
-                return Err(OpenGroupError::Refused { name: rows.name().to_owned(), detail: error.to_string() });
+                return Err(OpenGroupError::Refused { name: rows.name().to_owned(), source: Box::new(error) });
             }
         }
     }

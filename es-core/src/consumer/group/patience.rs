@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::group::error::GroupError;
 use crate::consumer::group::shared::GroupCore;
+use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::{LogRead, StoreError};
@@ -26,7 +27,7 @@ impl GroupCore {
         // NOTE: a store that is closed, stopped or damaged stays so; what the system or the engine refused may pass.
         let may_pass = matches!(error, StoreError::Io { .. });
         let Some(pause) = pauses.next().filter(|_| may_pass) else { return Err(self.failed(error)) };
-        tracing::warn!(group = self.rows.name(), %error, "the store failed; trying again");
+        tracing::warn!(group = self.rows.name(), error = %ErrorChain(&error), "the store failed; trying again");
         tokio::time::sleep(pause).await;
         Ok(())
     }

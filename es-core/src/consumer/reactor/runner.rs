@@ -14,6 +14,7 @@ use crate::aggregate::{EventOf, Source};
 use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, OpenGroupError, Settlement, StartAt};
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
 use crate::model::Clock;
+use crate::model::ErrorChain;
 use crate::model::panic::panic_message;
 use crate::store::EventStore;
 
@@ -130,11 +131,11 @@ impl<R: Reactor> Worker<R> {
                 Ok(()) => Settlement::Ack,
                 Err(ReactError { reason, is_permanent }) => {
                     let (position, attempt) = (delivery.event().position, delivery.attempt());
-                    tracing::warn!(reactor = R::NAME, %position, attempt, is_permanent, %reason, "a reaction failed");
+                    tracing::warn!(reactor = R::NAME, %position, attempt, is_permanent, reason = %ErrorChain(&*reason), "a reaction failed");
                     if is_permanent {
-                        Settlement::Park(reason.to_string())
+                        Settlement::Park(ErrorChain(&*reason).to_string())
                     } else {
-                        Settlement::Retry(reason.to_string())
+                        Settlement::Retry(ErrorChain(&*reason).to_string())
                     }
                 }
             };

@@ -56,7 +56,7 @@ pub enum ViewError {
         found: String,
     },
     /// A value is not what the type of the values reads. Raise the version of the projection when the type changes.
-    #[error("view {view:?}: {source}; raise the version of its projection and let it be rebuilt")]
+    #[error("view {view:?} has a value of another type; raise the version of its projection and let it be rebuilt")]
     Value {
         /// The view.
         view: &'static str,
@@ -64,7 +64,7 @@ pub enum ViewError {
         source: DecodeContentError,
     },
     /// A value cannot be written by the codec of the view.
-    #[error("view {view:?}: {source}")]
+    #[error("view {view:?}: could not write a value; correct its type")]
     Encode {
         /// The view.
         view: &'static str,

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::model::ErrorChain;
 use crate::model::Table;
 use crate::projection::view::{View, ViewError, ViewKey, ViewScan};
 use crate::projection::{ApplyFailure, ApplyOutcome, BatchApplier, Pass, Projection, Rows};
@@ -103,7 +104,7 @@ impl<'a, K: ViewKey, V: 'static> MemoryReader<'a, K, V> {
     #[must_use]
     #[track_caller]
     pub fn get(&self, key: &K) -> Option<V> {
-        self.try_get(key).unwrap_or_else(|error| panic!("{error}"))
+        self.try_get(key).unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
     }
 
     /// The value under a key.
@@ -129,7 +130,7 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &MemoryViews, K, V, T> {
     #[must_use]
     #[track_caller]
     pub fn read(self) -> Vec<(K, V)> {
-        self.try_read().unwrap_or_else(|error| panic!("{error}"))
+        self.try_read().unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
     }
 
     /// The rows of the scan.

@@ -23,6 +23,7 @@ use super::progress::GenerationProgress;
 use super::rows::{PAGE, RowKeys, StoredRow, decode, encode, page, table};
 use crate::consumer::subscription::Subscription;
 use crate::model::Clock;
+use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{
@@ -375,7 +376,7 @@ impl<P: Projection> Follower<P> {
             (rows, outcomes) = self.place.apply_onto(&*self.pipeline.store, folder, rows).await?;
             let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
             match first_failure {
-                Some((0, failure)) => return Ok(Folded::Failed(failure.to_string())),
+                Some((0, failure)) => return Ok(Folded::Failed(ErrorChain(failure).to_string())),
                 // NOTE: what comes before it counts first, so that the pauses between its attempts hold up nothing else.
                 Some((at, _)) => most = at,
                 None if most > 1 && bytes_of(&rows) > self.pipeline.options.commit_bytes => most /= 2,

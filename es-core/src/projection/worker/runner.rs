@@ -27,6 +27,7 @@ use super::rows::{RowKeys, StoredRow};
 use super::status::{Phase, ProjectionMonitor};
 use super::{cleanup, plan};
 use crate::model::Clock;
+use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::projection::{Build, Projection, applied, checkpoint, generations};
 use crate::store::{EventStore, HeadWatch, StoreError};
@@ -149,7 +150,7 @@ impl<P: Projection> Runner<P> {
                 Ok(true) => {}
                 Ok(false) => return,
                 // NOTE: without a sign of life others may take the claim, but what is written is safe all the same.
-                Err(error) => tracing::warn!(projection = P::NAME, %error, "claim not renewed"),
+                Err(error) => tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "claim not renewed"),
             }
         }
     }
@@ -240,7 +241,7 @@ impl<P: Projection> Runner<P> {
                 swept = &mut sweep, if !is_swept => {
                     is_swept = true;
                     if let Err(error) = swept {
-                        tracing::warn!(projection = P::NAME, %error, "rows of an old view not removed yet");
+                        tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "rows of an old view not removed yet");
                     }
                 }
                 _ = look.tick(), if round.built.is_some() => {
@@ -257,7 +258,7 @@ impl<P: Projection> Runner<P> {
         while let Some(ended) = round.tasks.join_next().await {
             // NOTE: what a worker could not write stands in the log, and is done again by the next one.
             if let Ok((_, Err(error))) = ended {
-                tracing::debug!(projection = P::NAME, %error, "worker stopped");
+                tracing::debug!(projection = P::NAME, error = %ErrorChain(&error), "worker stopped");
             }
         }
         // ORDER: workers have written their last checkpoints; only now both sides stand still.

@@ -16,6 +16,7 @@ use super::options::ProjectionOptions;
 use super::rows::RowKeys;
 use super::runner::{RunEnd, Runner};
 use super::status::{Phase, ProjectionMonitor, ProjectionState, ProjectionStatus};
+use crate::model::ErrorChain;
 use crate::model::NameError;
 use crate::model::Position;
 use crate::model::{Clock, SystemClock};
@@ -357,10 +358,10 @@ async fn supervise<P: Projection>(runner: Arc<Runner<P>>) {
             // The next attempt waits for the claim like any other process.
             Some(Ok(Ok(RunEnd::ClaimLost))) => continue,
             Some(Ok(Err(error @ StoreError::Closed))) => {
-                runner.shared.failed(error.to_string());
+                runner.shared.failed(ErrorChain(&error).to_string());
                 break;
             }
-            Some(Ok(Err(error))) => error.to_string(),
+            Some(Ok(Err(error))) => ErrorChain(&error).to_string(),
             Some(Err(error)) => error.to_string(),
         };
         if runner.clock.elapsed().saturating_sub(begun) > STABLE_RUN {

@@ -150,6 +150,6 @@ async fn a_panic_on_the_thread_of_a_caller_stops_the_store_and_lets_everybody_go
     for waiting in [leading, following, commit()] {
         stopped_reason(waiting.await.unwrap().unwrap_err());
     }
-    let error = store.close().await.unwrap_err();
-    assert!(error.to_string().contains("panicked"), "{error}");
+    let error = ErrorChain(&store.close().await.unwrap_err()).to_string();
+    assert!(error.contains("panicked"), "{error}");
 }

@@ -13,6 +13,7 @@ mod show;
 mod watch;
 
 use es_core::EventStore;
+use es_core::model::ErrorChain;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // NOTE: where even this cannot be said, the exit code still says it.
-            let _ = writeln!(io::stderr(), "error: {}", failure.with_causes());
+            let _ = writeln!(io::stderr(), "error: {}", ErrorChain(&failure));
             ExitCode::from(failure.exit_code())
         }
     }

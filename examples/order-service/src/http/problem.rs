@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use es_core::model::ErrorChain;
 use es_core::projection::AdminError;
 use es_core::projection::view::ViewError;
 use es_core::{ExecuteError, LoadError, NameError, StoreError};
@@ -81,7 +82,7 @@ impl Problem {
             | Failure::Open(_)
             | Failure::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, failure.with_causes())
+        Self::new(status, ErrorChain(failure).to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use es_core::model::ErrorChain;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use order_service::domain::Order;
@@ -20,7 +21,7 @@ fn plan(folder: &Folder) -> Plan {
 
 async fn import_all(shop: &Shop, folder: &Folder) -> Result<Summary, String> {
     let done = run(shop, plan(folder), &mut Progress::silent()).await;
-    done.map(|(summary, _)| summary).map_err(|failure| failure.with_causes())
+    done.map(|(summary, _)| summary).map_err(|failure| ErrorChain(&failure).to_string())
 }
 
 async fn report(shop: &Shop) -> Report {

@@ -1,0 +1,98 @@
+//! A chain of errors prints each message once, in every crate.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use es_core::consumer::group::{GroupError, OpenGroupError};
+use es_core::model::{ContentType, ErrorChain, StreamId};
+use es_core::projection::LiveError;
+use es_core::projection::view::ViewError;
+use es_core::schema::codec::{DecodeContentError, EncodeError};
+use es_core::{
+    CommitError, DecodeEventError, EncodeEventError, ExecuteError, LoadError, NameError, Position, Revision, StoreError,
+};
+use es_rocksdb::{BackupError, OpenError, RepairError};
+
+/// Asserts that no message of a chain is contained in the message before it, and returns how many messages there are.
+#[track_caller]
+fn assert_prints_once(error: &(dyn Error + 'static)) -> usize {
+    let chain: Vec<String> =
+        std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
+    for pair in chain.windows(2) {
+        assert!(!pair[0].contains(&pair[1]), "{:?} repeats {:?}", pair[0], pair[1]);
+    }
+    assert_eq!(ErrorChain(error).to_string(), chain.join(": "));
+    chain.len()
+}
+
+fn disk_full() -> io::Error {
+    io::Error::other("the disk is full")
+}
+
+fn store_error() -> StoreError {
+    StoreError::io("write to the log", disk_full())
+}
+
+fn name_error() -> NameError {
+    StreamId::new("").expect_err("an empty name is refused")
+}
+
+fn mismatch() -> DecodeContentError {
+    let source = "missing field `cents`".into();
+    DecodeContentError::Mismatch { content_type: ContentType::Json, expected: "Deposited", source }
+}
+
+fn decode_error() -> DecodeEventError {
+    DecodeEventError::Content { name: "money-deposited", version: 1, source: mismatch() }
+}
+
+fn encode_error() -> EncodeError {
+    EncodeError { content_type: ContentType::Json, source: "a key must be a text".into() }
+}
+
+#[test]
+fn errors_of_es_core_print_once() {
+    assert_eq!(assert_prints_once(&store_error()), 2);
+    assert_eq!(assert_prints_once(&CommitError::Store(store_error())), 2);
+    assert_eq!(assert_prints_once(&encode_error()), 2);
+    assert_eq!(assert_prints_once(&EncodeEventError::Content { name: "money-deposited", source: encode_error() }), 3);
+    assert_eq!(assert_prints_once(&EncodeEventError::Tag { name: "money-deposited", source: name_error() }), 2);
+    assert_eq!(assert_prints_once(&decode_error()), 3);
+    let (stream, revision, position) = (StreamId::new("account-7").expect("a name"), Revision::FIRST, Position::FIRST);
+    let unreadable = LoadError::Event { stream, revision, position, source: decode_error() };
+    assert_eq!(assert_prints_once(&ExecuteError::<String>::from(unreadable)), 5);
+    assert_eq!(assert_prints_once(&ExecuteError::<String>::from(store_error())), 3);
+    assert_eq!(assert_prints_once(&OpenGroupError::Name(name_error())), 2);
+    let refused = OpenGroupError::Refused { name: "letters".into(), source: Box::new(store_error().into()) };
+    assert_eq!(assert_prints_once(&refused), 3);
+    let failed = GroupError::Store { name: "letters".into(), source: Arc::new(store_error()) };
+    assert_eq!(assert_prints_once(&failed), 3);
+    assert_eq!(assert_prints_once(&ViewError::Value { view: "totals", source: mismatch() }), 3);
+    assert_eq!(assert_prints_once(&ViewError::Encode { view: "totals", source: encode_error() }), 3);
+    assert_eq!(assert_prints_once(&LiveError::Store(store_error())), 2);
+}
+
+#[test]
+fn errors_of_es_rocksdb_print_once() {
+    let open = || OpenError::Io { folder: "data".into(), action: "open the mark".into(), source: disk_full().into() };
+    assert_eq!(assert_prints_once(&open()), 2);
+    assert_eq!(assert_prints_once(&BackupError::Open(open())), 2);
+    assert_eq!(assert_prints_once(&BackupError::Write(store_error().into())), 3);
+    let read = BackupError::Io { action: "read", path: "backup/1".into(), source: disk_full() };
+    assert_eq!(assert_prints_once(&read), 2);
+    let copy = RepairError::Io { action: "copy", path: "data/CURRENT".into(), source: disk_full() };
+    assert_eq!(assert_prints_once(&copy), 2);
+}
+
+#[test]
+fn failures_of_the_programs_print_once() {
+    let io = || es_cli::failure::Failure::Io { action: "read events.jsonl".into(), source: disk_full() };
+    assert_eq!(assert_prints_once(&io()), 2);
+    let stopped = es_cli::failure::Failure::Stopped { source: Box::new(io()), added: 3, already_there: 1 };
+    assert_eq!(assert_prints_once(&stopped), 3);
+    assert_eq!(assert_prints_once(&es_cli::failure::Failure::from(store_error())), 2);
+    assert_eq!(assert_prints_once(&order_service::failure::Failure::from(store_error())), 2);
+    let io = order_service::failure::Failure::Io { action: "read orders.csv".into(), source: disk_full() };
+    assert_eq!(assert_prints_once(&io), 2);
+}
