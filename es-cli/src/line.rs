@@ -7,7 +7,7 @@
 //! ```
 //!
 //! (on one line). An event that is hidden or was removed by retention is `{"removed":{"stream":…,"id":…,"revision":…,
-//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id` and `causation_id` are there where the event has them. Nothing of a record is lost: a JSON
+//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id`, `causation_id` and `stamp` (the metadata of a replicated event) are present if the event has them. Nothing of a record is lost: a JSON
 //! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ use std::num::NonZeroU32;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use es_core::model::Stamp;
 use es_core::retention::REMOVED;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId,
@@ -45,6 +46,8 @@ struct Out<'a> {
     correlation_id: Option<CorrelationId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     causation_id: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stamp: Option<&'a Stamp>,
     commit: CommitPart,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<&'a str>,
@@ -99,8 +102,18 @@ pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
         return out.write_all(b"\n");
     }
     let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
-    let EventData { id, event_type, version, content_type, payload, tags, metadata, correlation_id, causation_id } =
-        data;
+    let EventData {
+        id,
+        event_type,
+        version,
+        content_type,
+        payload,
+        tags,
+        metadata,
+        correlation_id,
+        causation_id,
+        stamp,
+    } = data;
     let raw = raw(content_type, payload);
     let line = Out {
         stream,
@@ -115,6 +128,7 @@ pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
         metadata,
         correlation_id: *correlation_id,
         causation_id: *causation_id,
+        stamp: stamp.as_deref(),
         commit: *part,
         content_type: raw.is_none().then(|| content_type.as_str()),
         data: raw,
@@ -150,6 +164,7 @@ struct In<'a> {
     metadata: Option<Metadata>,
     correlation_id: Option<CorrelationId>,
     causation_id: Option<EventId>,
+    stamp: Option<StampObject>,
     commit: Option<Part>,
     content_type: Option<String>,
     // NOTE: `Option` would take the JSON value `null`, which is a payload like any other, for a payload that is missing.
@@ -165,6 +180,10 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 /// Which part of a commit a line says that it is.
 #[derive(Deserialize)]
 struct Part(#[serde(deserialize_with = "object")] CommitPart);
+
+/// The stamp of a line.
+#[derive(Deserialize)]
+struct StampObject(#[serde(deserialize_with = "object")] Stamp);
 
 /// Reads what must be an object: serde takes an array for a struct, too, its fields in their order.
 fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
@@ -263,6 +282,7 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
         metadata: line.metadata.unwrap_or_default(),
         correlation_id: line.correlation_id,
         causation_id: line.causation_id,
+        stamp: line.stamp.map(|StampObject(stamp)| Box::new(stamp)),
     };
     let event = NewEvent { data, occurred_at: line.occurred_at };
     let part = line.commit.map(|Part(part)| part);
@@ -295,7 +315,7 @@ fn fault(text: &[u8], error: &serde_json::Error) -> Fault {
 }
 
 /// What a field of a line must be: its words for people, and whether a value is that.
-const FIELDS: [(&str, &str, Check); 15] = [
+const FIELDS: [(&str, &str, Check); 16] = [
     ("stream", "the name of a stream as a string", is::<StreamId>),
     ("type", "an event type as a string", is::<EventType>),
     ("id", "a UUID", is::<Option<EventId>>),
@@ -308,10 +328,12 @@ const FIELDS: [(&str, &str, Check); 15] = [
     ("metadata", "an object", is::<Option<Metadata>>),
     ("correlation_id", "a UUID", is::<Option<CorrelationId>>),
     ("causation_id", "a UUID", is::<Option<EventId>>),
+    ("stamp", STAMP, is::<Option<StampObject>>),
     ("commit", "{\"index\": N, \"size\": N}", is::<Option<Part>>),
     ("content_type", "a string", is::<Option<String>>),
     ("data_base64", "a string", is::<Option<String>>),
 ];
+const STAMP: &str = "{\"dot\": \"ORIGIN.N\", \"time\": HEX}, with seen and command where the event has them,";
 const TIME: &str = "a time such as 2026-01-31T12:00:00Z";
 
 type Check = fn(&str) -> Result<(), serde_json::Error>;

@@ -146,8 +146,8 @@ pub mod testing;
 pub mod __private;
 
 pub use aggregate::repository::{
-    AsOf, CommandId, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Outcome, Plan, Repository,
-    RetryPolicy, UnitError, UnitOfWork, UnitRejection,
+    AsOf, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Outcome, Plan, Repository, RetryPolicy,
+    UnitError, UnitOfWork, UnitRejection,
 };
 pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use aggregate::{
@@ -156,9 +156,9 @@ pub use aggregate::{
 };
 pub use consumer::subscription::Subscription;
 pub use model::{
-    Category, Clock, CommitPart, Consistency, ContentType, Context, CorrelationId, EventData, EventId, EventType,
-    ExpectedRevision, Level, Metadata, NameError, NewEvent, OneOrder, Position, RecordedEvent, Revision, StreamId,
-    SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
+    Category, Clock, CommandId, CommitPart, Consistency, ContentType, Context, CorrelationId, EventData, EventId,
+    EventType, ExpectedRevision, Level, Metadata, NameError, NewEvent, OneOrder, Position, RecordedEvent, Revision,
+    StreamId, SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
 };
 pub use retention::Retained;
 pub use schema::{

@@ -1,10 +1,10 @@
 //! What a domain and its service need: `use es_core::prelude::*`.
 
 pub use crate::aggregate::Decision;
-pub use crate::aggregate::repository::{AsOf, CommandId, ExecuteError, Executed, Repository};
+pub use crate::aggregate::repository::{AsOf, ExecuteError, Executed, Repository};
 pub use crate::aggregate::source::{OneOf2, OneOf3};
 pub use crate::aggregate::{Aggregate, CommandContext, Decide, EventContext, EventOf, Evolve, RawEvents, Source};
-pub use crate::model::{ExpectedRevision, Position, Revision};
+pub use crate::model::{CommandId, ExpectedRevision, Position, Revision};
 pub use crate::projection::{ApplyError, Projection, Rows};
 pub use crate::schema::Events;
 pub use crate::schema::{Event, Upcast};

@@ -2,10 +2,19 @@
 //!
 //! All of this is the work of whoever commits. The writer, of which there is one, only numbers it.
 
+use es_core::store::InvalidCommit;
 use es_core::store::implement::ValidCommit;
-use es_core::{CommitPart, RecordedEvent, StoreError};
+use es_core::{Commit, CommitPart, RecordedEvent, StoreError};
 
 use crate::record;
+
+/// Refuses a commit that has a stamped event: the records of this store do not keep stamps.
+pub(crate) fn refuse_stamps(commit: &Commit) -> Result<(), InvalidCommit> {
+    match commit.events().iter().find(|(_, event)| event.data.stamp.is_some()) {
+        Some((_, event)) => Err(InvalidCommit::Stamped { id: event.data.id }),
+        None => Ok(()),
+    }
+}
 
 /// A commit and the drafts of its records.
 #[derive(Debug)]

@@ -147,6 +147,7 @@ fn sample() -> RecordedEvent {
             metadata: Metadata::new().with("user", "ada"),
             correlation_id: Some(CorrelationId::from_uuid(uuid(0xc0))),
             causation_id: Some(EventId::from_uuid(uuid(0xca))),
+            stamp: None,
         },
     }
 }

@@ -118,6 +118,8 @@ pub(crate) enum RecordError {
     Metadata(serde_json::Error),
     #[error("expected at most {max} in the {field}, found {found}")]
     TooLarge { field: &'static str, max: u64, found: usize },
+    #[error("expected an event without a stamp, found one; this format does not keep stamps")]
+    Stamped,
 }
 
 /// The places of the fields in [`FIXED`].
@@ -165,8 +167,21 @@ pub(crate) fn draft(
     part: CommitPart,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
-    let EventData { id, event_type, version, content_type, payload, tags, metadata, correlation_id, causation_id } =
-        event;
+    let EventData {
+        id,
+        event_type,
+        version,
+        content_type,
+        payload,
+        tags,
+        metadata,
+        correlation_id,
+        causation_id,
+        stamp,
+    } = event;
+    if stamp.is_some() {
+        return Err(RecordError::Stamped);
+    }
     if *event_type == retention::REMOVED {
         return removed::draft(stream, *id, part, out);
     }
@@ -408,8 +423,18 @@ impl Decoder {
         let payload = self.payloads.take(rest.take("payload", payload_len)?, within);
         rest.skip_extensions(extensions_len)?;
         rest.end()?;
-        let data =
-            EventData { id, event_type, version, content_type, payload, tags, metadata, correlation_id, causation_id };
+        let data = EventData {
+            id,
+            event_type,
+            version,
+            content_type,
+            payload,
+            tags,
+            metadata,
+            correlation_id,
+            causation_id,
+            stamp: None,
+        };
         let part = CommitPart { index, size };
         Ok(RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data })
     }

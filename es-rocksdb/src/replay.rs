@@ -10,6 +10,7 @@ use es_core::{
     Commit, CommitError, Committed, EventReader, EventStore, Position, Revision, StoreError, StreamId, Timestamp,
 };
 
+use crate::draft::refuse_stamps;
 use crate::error::OpenError;
 use crate::options::Options;
 use crate::store::RocksDbStore;
@@ -63,7 +64,7 @@ impl Replay {
                 waiting.push(Err(error.into()));
                 continue;
             }
-            if let Err(invalid) = commit.validate() {
+            if let Err(invalid) = commit.validate().and_then(|()| refuse_stamps(&commit)) {
                 waiting.push(Err(invalid.into()));
                 continue;
             }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::acknowledged::{Mark, MarkFile};
 use crate::database::Database;
-use crate::draft::Draft;
+use crate::draft::{Draft, refuse_stamps};
 use crate::error::{OpenError, of_rocksdb};
 use crate::group::Closed;
 use crate::memory::Memory;
@@ -251,6 +251,7 @@ impl RocksDbStore {
     async fn draft(&self, commit: Commit) -> Result<(Draft, Room), CommitError> {
         // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
         let commit = commit.validated()?;
+        refuse_stamps(&commit)?;
         let bytes = commit.weight().saturating_mul(2);
         let room = self.inner.queue.room(bytes).await.map_err(|Closed| self.inner.refusal())?;
         Ok((Draft::new(commit)?, room))

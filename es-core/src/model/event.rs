@@ -9,6 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::model::Stamp;
 use crate::model::Tags;
 use crate::model::{CorrelationId, EventId};
 use crate::model::{EventType, StreamId, Tag};
@@ -152,6 +153,8 @@ pub struct EventData {
     pub correlation_id: Option<CorrelationId>,
     /// The event that directly caused this one.
     pub causation_id: Option<EventId>,
+    /// The replication metadata; `None` for an event of a local store.
+    pub stamp: Option<Box<Stamp>>,
 }
 
 impl EventData {
@@ -178,6 +181,7 @@ impl EventData {
             metadata: Metadata::new(),
             correlation_id: None,
             causation_id: None,
+            stamp: None,
         }
     }
 }
@@ -314,8 +318,8 @@ impl RecordedEvent {
         Self::removed(position, self.stream.clone(), revision, self.data.id, recorded_at, part)
     }
 
-    /// Returns whether this is the record of `event` in `stream`: same stream, same id and same content. Metadata, times, correlation
-    /// and causation are not compared: a repeated commit may bring others.
+    /// Returns whether this is the record of `event` in `stream`: same stream, same id, same content, and the same dot if `event` has
+    /// one. Metadata, times, correlation and causation are not compared: a repeated commit may bring others.
     #[must_use]
     pub fn is_record_of(&self, stream: &StreamId, event: &NewEvent) -> bool {
         let EventData {
@@ -328,6 +332,7 @@ impl RecordedEvent {
             metadata: _,
             correlation_id: _,
             causation_id: _,
+            stamp,
         } = &event.data;
         let recorded = &self.data;
         recorded.id == *id
@@ -337,6 +342,7 @@ impl RecordedEvent {
             && recorded.content_type == *content_type
             && recorded.payload == *payload
             && recorded.tags == *tags
+            && stamp.as_ref().is_none_or(|new| recorded.stamp.as_ref().is_some_and(|known| known.dot == new.dot))
     }
 }
 

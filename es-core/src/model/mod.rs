@@ -3,6 +3,8 @@
 //! ```text
 //!   StreamId = Category - id      Revision: number in the stream, from 0      NewEvent      = EventData, occurred_at -> store
 //!   EventType, Tag, UniqueKey     Position: number in the log, from 1         RecordedEvent = EventData, place, times <- store
+//!
+//!   Stamp: the replication metadata of an event: Dot (its identity), HybridTime, VectorClock
 //! ```
 //!
 //! Absent here: stores, aggregates, serialization of domain types, tasks. Nothing in this module reads the wall clock but
@@ -19,7 +21,9 @@ mod name;
 pub(crate) mod panic;
 pub mod reserved;
 mod revision;
+mod stamp;
 mod tags;
+mod vector_clock;
 mod version;
 pub(crate) mod weight;
 
@@ -31,8 +35,10 @@ pub use event::{
     CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
 };
 pub use id::{CorrelationId, EventId};
-pub use name::{Category, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
+pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
 pub(crate) use revision::found;
 pub use revision::{ExpectedRevision, Position, Revision};
+pub use stamp::{CanonicalKey, CommandDigest, Dot, HybridTime, OriginId, ParseStampError, Stamp};
 pub use tags::Tags;
+pub use vector_clock::{Causality, VectorClock};
 pub use version::{Version, VersionError};

@@ -191,6 +191,11 @@ name! {
 }
 
 name! {
+    /// Identifies a command to an aggregate, for example the id of a request. A command is executed at most once under one id.
+    CommandId, "command id", check
+}
+
+name! {
     /// A side table of a store: rows that change together with events (snapshots, command results, checkpoints).
     Table, "table", check
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{EventData, StreamId};
+use crate::model::{EventData, Stamp, StreamId};
 
 /// What a name or a key takes beside its bytes, with its place in a set or a map.
 const PLACE: usize = 64;
@@ -15,6 +15,7 @@ pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
         content_type,
         tags,
         metadata,
+        stamp,
         // Part of `size_of`, or counted by the caller.
         id: _,
         version: _,
@@ -24,12 +25,18 @@ pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
     } = data;
     let words = stream.as_str().len() + event_type.as_str().len() + content_type.as_str().len();
     let tags: usize = tags.iter().map(|tag| name(tag.as_str())).sum();
-    words + tags + metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum::<usize>()
+    let metadata: usize = metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum();
+    words + tags + metadata + stamp.as_deref().map_or(0, of_stamp)
 }
 
 /// A name with its place in a set, in bytes.
 pub(crate) fn name(text: &str) -> usize {
     PLACE + text.len()
+}
+
+fn of_stamp(Stamp { dot: _, time: _, seen, command }: &Stamp) -> usize {
+    let entries = seen.as_ref().map_or(0, |seen| seen.iter().len());
+    size_of::<Stamp>() + PLACE * entries + command.as_ref().map_or(0, |(id, _)| id.as_str().len())
 }
 
 fn of_value(value: &Value) -> usize {

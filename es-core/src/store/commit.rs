@@ -24,6 +24,8 @@ pub const MAX_TAGS: usize = 256;
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// How deep lists and objects may be nested in the annotations of an event.
 pub const MAX_METADATA_DEPTH: usize = 32;
+/// The most origins in the vector clock of one stamp.
+pub const MAX_ORIGINS: usize = 4096;
 /// The longest key of a row, in bytes.
 pub const MAX_ROW_KEY_BYTES: usize = 2048;
 

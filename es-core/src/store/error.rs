@@ -8,8 +8,8 @@ use crate::model::{StreamId, Table, UniqueKey, Version};
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
 use crate::store::commit::{
-    MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES,
-    MAX_TAGS,
+    MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS, MAX_PAYLOAD_BYTES,
+    MAX_ROW_KEY_BYTES, MAX_TAGS,
 };
 
 /// The machinery of a store failed.
@@ -287,6 +287,23 @@ pub enum InvalidCommit {
         id: EventId,
         /// How many tags it has.
         found: usize,
+    },
+    /// The vector clock of a stamp has more origins than [`MAX_ORIGINS`].
+    #[error("the vector clock of a stamp must have at most {MAX_ORIGINS} origins, found {found} on event {id}")]
+    TooManyOrigins {
+        /// The event.
+        id: EventId,
+        /// The number of origins.
+        found: usize,
+    },
+    /// An event has a [`Stamp`](crate::model::Stamp), and this store does not keep stamps. Use a store that keeps them.
+    #[error(
+        "this store does not keep the stamps of replicated events, found one on event {id}; use a store that keeps \
+         stamps, or copy the events with `es export` and `es import` into one"
+    )]
+    Stamped {
+        /// The event.
+        id: EventId,
     },
     /// The annotations of an event are too many or nested too deep, or have a key that serde_json keeps for itself.
     #[error(

@@ -9,8 +9,8 @@ use crate::model::reserved::check_audit;
 use crate::model::weight::beside_payload;
 use crate::retention;
 use crate::store::commit::{
-    Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
-    MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
+    Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS,
+    MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
 };
 use crate::store::error::InvalidCommit;
 use crate::store::query::weight_of_query;
@@ -180,6 +180,10 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
     }
     if event.data.version == 0 {
         return Err(InvalidCommit::VersionZero { id });
+    }
+    let origins = event.data.stamp.as_ref().and_then(|stamp| stamp.seen.as_ref()).map_or(0, |seen| seen.iter().len());
+    if origins > MAX_ORIGINS {
+        return Err(InvalidCommit::TooManyOrigins { id, found: origins });
     }
     validate_metadata(event)?;
     let media_type = event.data.content_type.as_str();

@@ -22,6 +22,7 @@ fn full() -> RecordedEvent {
             metadata: Metadata::new().with("user", "ada").with("ratio", 0.1),
             correlation_id: Some(CorrelationId::from_uuid(Uuid::from_u128(5))),
             causation_id: Some(EventId::from_uuid(Uuid::from_u128(6))),
+            stamp: None,
         },
     }
 }
@@ -182,6 +183,15 @@ fn what_stands_for_a_removed_event_is_read_back_and_every_flipped_bit_is_found()
     for length in 0..record.len() {
         assert!(decoded(&record[..length]).is_err(), "{length} bytes");
     }
+}
+
+#[test]
+fn a_stamp_is_refused_and_not_dropped() {
+    let dot = es_core::model::Dot { origin: es_core::model::OriginId::new(1), sequence: std::num::NonZeroU64::MIN };
+    let time = es_core::model::HybridTime::from_bits(1);
+    let mut event = full();
+    event.data.stamp = Some(es_core::model::Stamp { dot, time, seen: None, command: None }.into());
+    assert!(matches!(encode(&event, &mut Vec::new()), Err(RecordError::Stamped)));
 }
 
 #[test]

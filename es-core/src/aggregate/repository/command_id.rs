@@ -5,50 +5,13 @@
 //! 100 bytes, the command id, the stream name twice, and 40 bytes for each event.
 
 use std::fmt;
-use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::repository::error::InfrastructureError;
-use crate::model::{EventId, NameError, Revision, StreamId, Table};
+use crate::model::{CommandId, EventId, Revision, StreamId, Table};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
-
-/// What a caller calls a command, so that it is executed at most once: any text that is a [name](crate::model), unique for
-/// the aggregate, for example the id of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CommandId(Box<str>);
-
-impl CommandId {
-    /// The command id with this text.
-    ///
-    /// # Errors
-    /// [`NameError`] when the text is not a name.
-    pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
-        // NOTE: the rules of a command id are those of every name; a tag has no others.
-        crate::model::Tag::new(text.as_ref())?;
-        Ok(Self(text.as_ref().into()))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for CommandId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for CommandId {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
 
 /// The format of result rows. A row of another format is an error, not another result.
 const FORMAT: u32 = 2;

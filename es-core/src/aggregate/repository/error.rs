@@ -1,6 +1,6 @@
 //! What can go wrong between a command and its result.
 
-use crate::aggregate::repository::command_id::CommandId;
+use crate::model::CommandId;
 use crate::model::Timestamp;
 use crate::model::{NameError, StreamId};
 use crate::model::{Position, Revision, found};

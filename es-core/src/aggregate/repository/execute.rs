@@ -5,12 +5,13 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
 use crate::aggregate::repository::Repository;
-use crate::aggregate::repository::command_id::{CommandId, FirstResult, ResultRow};
+use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
 use crate::aggregate::repository::load::{Loaded, Past};
 use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::unit::{Commands, Job, One, run};
 use crate::aggregate::{Aggregate, Command, Decide, Evolve};
+use crate::model::CommandId;
 use crate::model::{Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, StreamId, Timestamp, Version};
 use crate::store::Query;
 

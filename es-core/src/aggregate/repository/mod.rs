@@ -25,7 +25,6 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::runtime::Handle;
 
-pub use command_id::CommandId;
 pub(crate) use command_id::forget_lost;
 pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError};
 pub use execute::{Execute, Executed, Outcome};

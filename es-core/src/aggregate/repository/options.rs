@@ -1,8 +1,8 @@
 //! What a caller can ask for beside the commands themselves: of one command, or of all commands of a unit of work.
 
-use crate::aggregate::repository::command_id::CommandId;
 use crate::aggregate::repository::load::Loaded;
 use crate::aggregate::repository::unit::Stop;
+use crate::model::CommandId;
 use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, Version};
 use crate::store::{Commit, Conflict, FailedCheck};
 

@@ -1,12 +1,15 @@
 //! Cases: what is appended is there, whole and in order.
 
+use std::num::NonZeroU64;
+
 use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::tools::*;
 use crate::model::MAX_NAME_BYTES;
 use crate::model::{
-    CommitPart, ContentType, CorrelationId, EventData, EventId, Metadata, NewEvent, to_stored_precision,
+    CommandDigest, CommandId, CommitPart, ContentType, CorrelationId, Dot, EventData, EventId, HybridTime, Metadata,
+    NewEvent, OriginId, Stamp, to_stored_precision,
 };
 use crate::store::{
     Commit, CommitError, InvalidCommit, LogRead, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
@@ -64,6 +67,7 @@ pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
             .with("nested", serde_json::json!({"a": [1, null, true]})),
         correlation_id: Some(CorrelationId::new()),
         causation_id: Some(cause.data.id),
+        stamp: None,
     };
     let written = NewEvent { data, occurred_at: "1999-12-31T23:59:59.123456Z".parse().ok() };
     let name = stream("order-1");
@@ -77,6 +81,39 @@ pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
     assert_eq!(read(&store, LogRead::all().from(at(2))).await, only);
     assert_eq!(read(&store, LogRead::tag(tag("customer:Ü"))).await, only);
     assert_eq!(store.find(written.data.id).await.expect("found").as_ref(), Some(&recorded));
+}
+
+/// A store keeps the stamp of an event exactly, or refuses the commit and writes nothing.
+pub async fn a_stamp_is_kept_or_refused(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let dot = |origin, sequence| Dot { origin: OriginId::new(origin), sequence };
+    let stamp = Stamp {
+        dot: dot(u64::MAX, NonZeroU64::MIN),
+        time: HybridTime::from_bits(u64::MAX),
+        seen: Some([dot(1, NonZeroU64::MAX)].into_iter().collect()),
+        command: Some((CommandId::new("request/é").expect("a name"), CommandDigest::from_bits(7))),
+    };
+    let mut stamped = event("stamped");
+    stamped.data.stamp = Some(Box::new(stamp));
+    let id = stamped.data.id;
+    let name = stream("a-1");
+    let both = Commit::to(&name, Any, [event("local"), stamped.clone()]).put_row(table("t"), "k", "v");
+    match store.commit(both.clone()).await {
+        Ok(committed) => {
+            assert_eq!(committed.events[1].data, stamped.data);
+            assert_eq!(committed.events[0].data.stamp, None);
+            assert_eq!(log(&store).await, committed.events);
+            assert_eq!(store.find(id).await.expect("found").as_ref(), committed.events.get(1));
+            assert!(commit(&store, both).await.repeated, "the stamp is the same");
+        }
+        Err(error) => {
+            let expected = InvalidCommit::Stamped { id };
+            assert!(matches!(&error, CommitError::Invalid(found) if *found == expected), "{error:?}");
+            assert_eq!(store.head().await.expect("read"), None);
+            assert_eq!(store.find(id).await.expect("read"), None);
+            assert_eq!(store.row(&table("t"), b"k").await.expect("read"), None);
+        }
+    }
 }
 
 /// A commit without events is accepted and gives no position.

@@ -83,6 +83,7 @@ macro_rules! __conformance_cases {
             appends::positions_count_from_one_and_revisions_from_zero,
             appends::one_commit_keeps_the_order_of_its_streams,
             appends::all_of_an_event_comes_back,
+            appends::a_stamp_is_kept_or_refused,
             appends::an_empty_commit_changes_nothing,
             appends::names_of_real_logs_come_back,
             appends::what_breaks_a_limit_is_refused,

@@ -3,6 +3,7 @@
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use chrono::DateTime;
+use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp};
 use es_core::{
     Commit, CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, Position,
     RecordedEvent, Revision, StreamId, Tag, Timestamp,
@@ -109,6 +110,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
             metadata: metadata(from)?,
             correlation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(CorrelationId::from_uuid),
             causation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(EventId::from_uuid),
+            stamp: None,
             payload: match from.int_in_range(0..=2)? {
                 0 => Bytes::from(value(from, 3)?.to_string()),
                 _ => Bytes::copy_from_slice(from.arbitrary::<&[u8]>()?),
@@ -121,6 +123,31 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
         return Err(arbitrary::Error::IncorrectFormat);
     }
     Ok(if from.ratio(1, 8)? { event.without_content() } else { event })
+}
+
+/// An event as it stands in the log of a store that keeps stamps.
+pub(crate) fn stamped_event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
+    let mut event = event(from)?;
+    if !event.is_removed() && from.arbitrary()? {
+        event.data.stamp = Some(Box::new(stamp(from)?));
+    }
+    Ok(event)
+}
+
+fn stamp(from: &mut Unstructured<'_>) -> Result<Stamp> {
+    let dot =
+        |from: &mut Unstructured<'_>| Ok(Dot { origin: OriginId::new(from.arbitrary()?), sequence: from.arbitrary()? });
+    let command = |from: &mut Unstructured<'_>| {
+        let id = CommandId::new(name(from)?).expect("a name is a command id");
+        Ok((id, CommandDigest::from_bits(from.arbitrary()?)))
+    };
+    let seen = |from: &mut Unstructured<'_>| (0..from.int_in_range(0..=3)?).map(|_| dot(from)).collect();
+    Ok(Stamp {
+        dot: dot(from)?,
+        time: HybridTime::from_bits(from.arbitrary()?),
+        seen: from.arbitrary::<bool>()?.then(|| seen(from)).transpose()?,
+        command: from.arbitrary::<bool>()?.then(|| command(from)).transpose()?,
+    })
 }
 
 /// An event as it was sent.

@@ -30,13 +30,13 @@ pub(super) use error::Stop;
 pub use error::{UnitError, UnitRejection};
 pub(super) use run::{Job, run};
 
-use crate::aggregate::repository::command_id::CommandId;
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::{Repository, RetryPolicy};
 use crate::aggregate::{Aggregate, CommandFor};
 use crate::model::{
-    Clock, Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, SystemClock, Timestamp, Version,
+    Clock, CommandId, Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, SystemClock, Timestamp,
+    Version,
 };
 use crate::store::{EventStore, Query};
 use commands::Many;
