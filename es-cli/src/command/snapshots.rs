@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use es_core::aggregate::snapshot;
+use es_core::aggregate::snapshot::{self, SnapshotHeader};
 use es_core::store::{Row, RowScan};
 use es_core::{Category, Commit, EventReader, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
@@ -15,8 +15,6 @@ use crate::failure::Failure;
 use crate::text::{count, table};
 
 const PAGE: usize = 1000;
-/// What stands before the state in a snapshot: format, fingerprint, position.
-const HEADER_BYTES: usize = 1 + 8 + 8;
 const REVISION_BYTES: usize = 8;
 
 #[derive(Serialize)]
@@ -106,13 +104,13 @@ fn shown(Row { key, value }: &Row) -> Option<SnapshotRow> {
     let (stream, revision) = key.split_at_checked(key.len().checked_sub(REVISION_BYTES)?)?;
     let stream = std::str::from_utf8(stream.strip_suffix(&[0])?).ok()?.to_owned();
     let revision = u64::from_be_bytes(revision.try_into().ok()?);
-    let number = |from: usize| Some(u64::from_be_bytes(value.get(from..from + 8)?.try_into().ok()?));
+    let header = SnapshotHeader::read(value);
     Some(SnapshotRow {
         stream,
         revision,
-        position: number(9),
-        fingerprint: number(1).map(|number| format!("{number:016x}")),
-        bytes: value.len().saturating_sub(HEADER_BYTES),
+        position: header.map(|(header, _)| header.position.get()),
+        fingerprint: header.map(|(header, _)| format!("{:016x}", header.fingerprint)),
+        bytes: header.map_or(value.len(), |(_, state)| state.len()),
         key: key.clone(),
     })
 }

@@ -151,10 +151,44 @@ impl<A> Clone for Snapshots<A> {
 
 impl<A> Copy for Snapshots<A> {}
 
-/// The first byte of a stored snapshot. Format 1 had no digest of the state.
-const FORMAT: u8 = 2;
-/// Format, fingerprint, digest of the state, position. The revision is in the key of the row.
-const HEADER_BYTES: usize = 1 + 8 + 8 + 8;
+/// What a stored snapshot says of the state, before the state itself. For tools; the revision is in the key of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotHeader {
+    /// The digest of the declaration of the state type, and of the wire names and versions of its events.
+    pub fingerprint: u64,
+    /// The digest of the state.
+    pub digest: u64,
+    /// The position of the last event in the state.
+    pub position: Position,
+}
+
+impl SnapshotHeader {
+    /// The first byte of a stored snapshot. Format 1 had no digest of the state.
+    const FORMAT: u8 = 2;
+    /// Format, fingerprint, digest, position.
+    const BYTES: usize = 1 + 8 + 8 + 8;
+
+    /// Reads the header from the value of a row, and returns the encoded state after it; `None` where the row has another
+    /// format.
+    #[must_use]
+    pub fn read(value: &[u8]) -> Option<(Self, &[u8])> {
+        let (header, state) = value.split_at_checked(Self::BYTES)?;
+        let (format, numbers) = header.split_first()?;
+        let (fingerprint, numbers) = numbers.split_first_chunk()?;
+        let (digest, position) = numbers.split_first_chunk()?;
+        let position = Position::new(u64::from_be_bytes(*position.first_chunk()?))?;
+        let header =
+            Self { fingerprint: u64::from_be_bytes(*fingerprint), digest: u64::from_be_bytes(*digest), position };
+        (*format == Self::FORMAT).then_some((header, state))
+    }
+
+    fn write(&self, value: &mut BytesMut) {
+        value.put_u8(Self::FORMAT);
+        value.put_u64(self.fingerprint);
+        value.put_u64(self.digest);
+        value.put_u64(self.position.get());
+    }
+}
 
 impl<A: Aggregate> Snapshots<A> {
     pub(crate) fn new(support: SnapshotSupport<A>) -> Self {
@@ -205,27 +239,19 @@ impl<A: Aggregate> Snapshots<A> {
     fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, SnapshotError> {
         let state = (self.support.encode)(&snapshot.state)?;
         let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
-        let mut value = BytesMut::with_capacity(HEADER_BYTES + state.len());
-        value.put_u8(FORMAT);
-        value.put_u64(self.fingerprint);
-        value.put_u64(digest);
-        value.put_u64(snapshot.position.get());
+        let mut value = BytesMut::with_capacity(SnapshotHeader::BYTES + state.len());
+        SnapshotHeader { fingerprint: self.fingerprint, digest, position: snapshot.position }.write(&mut value);
         value.put(state);
         Ok(value.freeze())
     }
 
     fn decode(&self, value: &[u8]) -> Option<(Position, A)> {
-        let (header, state) = value.split_at_checked(HEADER_BYTES)?;
-        let (format, numbers) = header.split_first()?;
-        let (fingerprint, numbers) = numbers.split_first_chunk::<8>()?;
-        let (digest, position) = numbers.split_first_chunk::<8>()?;
-        if *format != FORMAT || u64::from_be_bytes(*fingerprint) != self.fingerprint {
+        let (header, state) = SnapshotHeader::read(value)?;
+        if header.fingerprint != self.fingerprint {
             return None;
         }
-        let position = Position::new(u64::from_be_bytes(*position.first_chunk()?))?;
         let state = (self.support.decode)(state)?;
-        let is_whole = (self.support.digest)(&state) == Some(u64::from_be_bytes(*digest));
-        is_whole.then_some((position, state))
+        ((self.support.digest)(&state) == Some(header.digest)).then_some((header.position, state))
     }
 }
 

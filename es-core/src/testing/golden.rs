@@ -10,6 +10,9 @@
 //! Samples of the current versions are made by the derive; set `ES_GOLDEN=write` once to have missing files written, look
 //! at them, and commit them. A file that is there is never changed.
 //!
+//! This module is in `testing` and not in `schema`, because all of it reads and writes the files of a test. The samples
+//! that it compares are made in `schema`.
+//!
 //! ```no_run
 //! # use es_core::EventSamples;
 //! # fn test<OrderEvent: EventSamples>() {
