@@ -1,4 +1,4 @@
-//! What can go wrong between a command and its result.
+//! The errors of loads and commands.
 
 use crate::model::CommandId;
 use crate::model::Timestamp;
@@ -10,34 +10,34 @@ use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError}
 /// The state of an aggregate could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The id cannot stand in the name of a stream. Check it where it enters the domain.
+    /// The id cannot be part of a stream name. Check it where it enters the domain.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// An event of the stream could not be read by the aggregate's event type.
+    /// The aggregate's event type cannot decode an event of the stream.
     #[error("could not read stream {stream:?}, revision {revision} (position {position})")]
     Event {
         /// The stream.
         stream: StreamId,
-        /// The event's number in the stream.
+        /// The revision of the event.
         revision: Revision,
-        /// The event's number in the log.
+        /// The position of the event.
         position: Position,
-        /// Why, and what to do.
+        /// The cause, which says what to do.
         source: DecodeEventError,
     },
-    /// The state was asked for at a revision that the stream does not have yet.
+    /// The requested revision is after the last one of the stream.
     #[error("stream {stream:?}: expected to reach revision {wanted}, found {}; ask for a lower one", found(*.actual))]
     NotYet {
         /// The stream.
         stream: StreamId,
-        /// The revision that was asked for.
+        /// The requested revision.
         wanted: Revision,
         /// The last revision; `None` where there is no stream.
         actual: Option<Revision>,
     },
-    /// Events of the stream are missing that a [rule](crate::retention) has truncated, and no snapshot covers them. The state
-    /// cannot be folded. Widen or clear the rule, which helps unless a scavenge has removed the events; and have snapshots
-    /// taken before events go. A stream that may be forgotten is deleted, not truncated: then it begins anew.
+    /// A [rule](crate::retention) has truncated events that the state needs, and no snapshot covers them. Widen or clear the rule: that
+    /// helps unless a scavenge has removed the events. Take snapshots before events are truncated. To start an aggregate from scratch,
+    /// delete its stream instead.
     #[error(
         "stream {stream:?}: expected its events from revision {from} on, found the first at {first}: revisions {from} to {} \
          were truncated and no snapshot covers them; widen the rule, or keep a snapshot",
@@ -51,12 +51,12 @@ pub enum LoadError {
         /// The first retained revision, or the one after the last where none is retained.
         first: Revision,
     },
-    /// The state was asked for at a revision that is not after the stream's last deletion. It was forgotten on purpose.
+    /// The requested revision is before the last deletion of the stream.
     #[error("stream {stream:?}: expected a revision from {begins} on, found {wanted}: what was before was deleted")]
     Deleted {
         /// The stream.
         stream: StreamId,
-        /// The revision that was asked for.
+        /// The requested revision.
         wanted: Revision,
         /// The revision with which the stream begins.
         begins: Revision,
@@ -69,7 +69,7 @@ pub enum LoadError {
 /// A command has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<R> {
-    /// The domain refuses the command. Nothing was written; tell the caller.
+    /// The domain rejects the command. Nothing was written; tell the caller.
     #[error("the command is rejected: {0}")]
     Rejected(R),
     /// The aggregate is not as the caller demanded, or other writers were faster each time. Nothing was written: reload,
@@ -82,7 +82,7 @@ pub enum ExecuteError<R> {
 }
 
 impl<R> ExecuteError<R> {
-    /// The conflict, where it is one.
+    /// Returns the conflict, if it is one.
     #[must_use]
     pub const fn conflict(&self) -> Option<&Conflict> {
         match self {
@@ -91,7 +91,7 @@ impl<R> ExecuteError<R> {
         }
     }
 
-    /// The domain's refusal, where it is one.
+    /// Returns the rejection by the domain, if it is one.
     #[must_use]
     pub const fn rejection(&self) -> Option<&R> {
         match self {
@@ -116,14 +116,14 @@ pub enum InfrastructureError {
     /// An event could not be encoded.
     #[error("could not encode an event")]
     Encode(#[from] EncodeEventError),
-    /// The commit was refused whatever the log holds: too many events, too large.
+    /// The commit breaks a limit that does not depend on the log: too many events, too many bytes.
     #[error("could not commit")]
     Invalid(#[from] InvalidCommit),
     /// A [hook](crate::store::implement::DecisionHook) of the store, such as an inline projection, refused the commit. Nothing was
     /// written.
     #[error("a hook of the store refused the commit")]
     Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An event id is taken. With ids of this crate it means that two events got one id: report it.
+    /// An event id is taken already. Ids that this crate generates are unique: report it as a bug.
     #[error("could not commit")]
     IdConflict(#[from] IdConflict),
     /// The store failed. Whether the command was executed is unknown unless the error says so: repeat it with the same
@@ -174,7 +174,7 @@ impl From<NameError> for InfrastructureError {
     }
 }
 
-/// Sorts what a commit can answer into what a caller must tell apart.
+/// Separates a conflict from other errors of a commit.
 pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, InfrastructureError> {
     match error {
         CommitError::Conflict(conflict) => Ok(conflict),

@@ -18,7 +18,7 @@ use crate::store::Query;
 /// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Executed<A: Aggregate> {
-    /// The events that it led to, in order.
+    /// The events that the command led to, in order.
     pub events: Vec<A::Event>,
     /// The state after them.
     pub state: A,
@@ -27,19 +27,19 @@ pub struct Executed<A: Aggregate> {
     /// The position of the last event of the aggregate; `None` where it has none. A caller that waits until a view has reached it
     /// reads its own write.
     pub position: Option<Position>,
-    /// What kind of result it is.
+    /// The kind of the result.
     pub outcome: Outcome,
     version: Option<Version>,
 }
 
-/// What kind of result a command has.
+/// The kind of the result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It led to events, or was accepted without any.
+    /// The command led to events, or was accepted without any.
     Done,
-    /// It led to no event, because the state already was as it asks for.
+    /// The command led to no event, because the state already was as it demands.
     Unchanged,
-    /// It was executed before under the same command id: this is the first result, and nothing happened now.
+    /// The command was executed before under the same command id: this is its first result, and nothing was written now.
     Repeated,
 }
 
@@ -57,7 +57,7 @@ impl<A: Aggregate> Executed<A> {
     }
 }
 
-/// A command about to be executed: `.await` it, or first say how.
+/// A command that is executed when it is awaited. Its methods say how.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<'a, A: Aggregate, C> {
     command: One<'a, A, C>,

@@ -1,10 +1,20 @@
-//! [`Repository`]: the one way from a command to its result.
+//! [`Repository`]: executes commands to one aggregate. [`UnitOfWork`]: executes commands to several aggregates in one commit.
 //!
 //! ```text
-//! execute(id, command) -> load -> decide -> encode -> commit -> Executed { events, state, revision, position }
-//!                          ^                             |
-//!                          +--- another writer won ------+   (bounded, with pauses)
+//! execute(id, command) -> turn -> load -> decide -> encode -> commit -> fold -> Executed { events, state, revision, position }
+//!                                  ^                             |
+//!                                  +- another writer was faster -+   (bounded, with pauses)
+//!                                 [---------- Plan -----------]
 //! ```
+//!
+//! - `turns`: commands to one aggregate in one process wait for each other.
+//! - `load`: snapshot or cached state, then the events after it.
+//! - `plan`: decides and encodes without a commit, so that several plans can share one.
+//! - `unit`: one or several commands in one commit, with retry. `execute` is a unit of one command.
+//! - `command_id`: the first result of a command, stored with it.
+//! - `snapshotter`: takes snapshots in the background.
+//!
+//! Absent here: SQL, files, sockets; the wall clock except through [`Clock`].
 
 mod command_id;
 mod error;
@@ -90,7 +100,7 @@ impl<A: Aggregate> Repository<A> {
 }
 
 impl<A: Evolve> Repository<A> {
-    /// The same with another retry policy.
+    /// Replaces the retry policy.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -115,15 +125,15 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// The same on another clock.
+    /// Replaces the clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The same with another snapshot policy than the declared one. Without effect on an aggregate that declares no
-    /// snapshots: how its state would be kept is not known.
+    /// Replaces the declared snapshot policy. It has no effect on an aggregate that declares no snapshots, because the encoding of its
+    /// state is not known.
     #[must_use]
     pub fn with_snapshot_policy(mut self, policy: SnapshotPolicy) -> Self {
         if let Some(mut support) = A::snapshots() {
@@ -135,7 +145,7 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// The same without snapshots: none is read and none is taken.
+    /// Disables snapshots: none is read and none is taken.
     #[must_use]
     pub fn without_snapshots(mut self) -> Self {
         self.loader.snapshots = None;
@@ -143,13 +153,13 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn EventStore> {
         &self.loader.store
     }
 
-    /// The present state of an aggregate. One that has no event has its initial state and no revision.
+    /// Returns the present state of an aggregate. An aggregate without events has its initial state and no revision.
     ///
     /// # Errors
     /// [`LoadError`]; each variant says what to do.
@@ -180,7 +190,7 @@ impl<A: Evolve> Repository<A> {
         self.loader.load_past(id, &A::stream(id)?, Past::Revision(revision)).await
     }
 
-    /// Executes a command, once the result is awaited.
+    /// Executes a command when the returned value is awaited.
     ///
     /// ```text
     /// repository.execute(&id, Approve { by }).await?
@@ -193,7 +203,7 @@ impl<A: Evolve> Repository<A> {
         Execute::new(self, id.clone(), command)
     }
 
-    /// Waits until the snapshots that are due are taken. Before a shutdown, and in tests.
+    /// Waits until all snapshots that are due are taken. For use before a shutdown, and in tests.
     pub async fn settle(&self) {
         if let Some(snapshotter) = &self.snapshotter {
             snapshotter.settle().await;
@@ -209,7 +219,7 @@ impl<A: Evolve> Repository<A> {
         Ok(loaded)
     }
 
-    /// Has a snapshot taken where the policy says so. The command at hand does not wait for it.
+    /// Requests a snapshot if the policy says that one is due. The caller does not wait for it.
     fn snapshot_if_due(&self, stream: &StreamId, loaded: &mut Loaded<A>, cost: Duration) {
         let (Some(snapshots), Some(snapshotter)) = (&self.loader.snapshots, &self.snapshotter) else { return };
         let (Some(revision), Some(position)) = (loaded.revision, loaded.position) else { return };

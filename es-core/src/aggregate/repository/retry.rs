@@ -1,4 +1,4 @@
-//! [`RetryPolicy`]: how often a command is decided again when another writer was faster.
+//! [`RetryPolicy`]: how often a command is decided again after another writer was faster.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 /// Pauses grow exponentially with jitter, so that writers that collided once spread out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often it is decided at the most, at least once.
+    /// The greatest number of decisions, at least 1.
     pub attempts: usize,
     /// The pause before the second attempt, before jitter.
     pub first_pause: Duration,
@@ -18,10 +18,10 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Decides once: a conflict goes to the caller.
+    /// One decision: a conflict is returned to the caller.
     pub const NEVER: Self = Self { attempts: 1, first_pause: Duration::ZERO, longest_pause: Duration::ZERO };
 
-    /// The default pauses with another number of attempts; 0 counts as 1.
+    /// Returns the default pauses with this number of attempts; 0 counts as 1.
     #[must_use]
     pub fn attempts(attempts: usize) -> Self {
         Self { attempts: attempts.max(1), ..Self::default() }

@@ -11,7 +11,7 @@ use crate::model::ErrorChain;
 use crate::model::StreamId;
 use crate::store::EventStore;
 
-/// How many snapshots may wait. One more is not taken: a later command will ask again.
+/// The number of snapshots that can wait. A further one is not taken; a later command requests it again.
 const QUEUE: usize = 64;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl<A: Aggregate> Snapshotter<A> {
         Self { store, snapshots, queue: OnceLock::new() }
     }
 
-    /// Has a snapshot taken soon; `false` when too many wait already.
+    /// Queues a snapshot. Returns `false` if the queue is full.
     pub(crate) fn take(&self, runtime: &Handle, stream: &StreamId, snapshot: Snapshot<A>) -> bool {
         let queue = self.queue.get_or_init(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
@@ -42,12 +42,12 @@ impl<A: Aggregate> Snapshotter<A> {
         queue.try_send(Job::Take(stream.clone(), snapshot)).is_ok()
     }
 
-    /// Waits until every snapshot that was asked for is taken.
+    /// Waits until all queued snapshots are taken.
     pub(crate) async fn settle(&self) {
         let Some(queue) = self.queue.get() else { return };
         let (done, settled) = oneshot::channel();
         if queue.send(Job::Settle(done)).await.is_ok() {
-            // NOTE: an error says that the task is gone, and its runtime with it: there is nothing to wait for.
+            // An error means that the task has ended with its runtime: there is nothing to wait for.
             let _ = settled.await;
         }
     }

@@ -1,7 +1,7 @@
-//! Turns: the commands to one aggregate that go through one repository wait for each other instead of colliding.
+//! Turns: commands to one aggregate through one repository wait for each other, so that they do not conflict.
 //!
-//! Only the expected revision of the commit protects an aggregate; turns save the work of deciding in vain. Commands to
-//! different aggregates never wait for each other.
+//! The expected revision of the commit protects an aggregate; turns only avoid decisions that would be thrown away. Commands to
+//! different aggregates do not wait for each other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub(crate) struct Turns {
     queues: Mutex<HashMap<StreamId, Queue>>,
 }
 
-/// The right to execute a command on one stream; the next in line gets it when it is dropped.
+/// The right to execute a command on one stream. When it is dropped, the next waiting command gets it.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
@@ -26,13 +26,13 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turns {
-    /// Waits for a turn. First come, first served.
+    /// Waits for a turn, in the order of the calls.
     pub(crate) async fn wait(&self, stream: &StreamId) -> Turn<'_> {
         let queue = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(queues.entry(stream.clone()).or_default())
         };
-        // NOTE: made before the wait, so that the queue is removed also when the wait is given up.
+        // Created before the wait, so that a dropped wait removes its queue, too.
         let mut turn = Turn { turns: self, stream: stream.clone(), guard: None };
         turn.guard = Some(queue.lock_owned().await);
         turn
