@@ -282,13 +282,6 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// Returns about how many bytes of memory the event uses: its payload, its names, tags and metadata, and itself. Limits on
-    /// buffered events count this.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.data.payload.len() + crate::model::weight::beside_payload(&self.stream, &self.data)
-    }
-
     /// Returns the tombstone that replaces a [removed](crate::retention) event. It has none of the event's content. For implementers
     /// of stores; reads do not return tombstones.
     #[must_use]
@@ -300,7 +293,7 @@ impl RecordedEvent {
         recorded_at: Timestamp,
         part: CommitPart,
     ) -> Self {
-        let event_type = EventType::well_known(crate::retention::REMOVED);
+        let event_type = EventType::well_known(crate::model::reserved::REMOVED);
         let data = EventData::with_id(id, event_type, 1, ContentType::Json, Bytes::new());
         Self { position, stream, revision, recorded_at, occurred_at: recorded_at, part, data }
     }
@@ -308,7 +301,7 @@ impl RecordedEvent {
     /// Returns whether this is a tombstone.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.data.event_type == crate::retention::REMOVED
+        self.data.event_type == crate::model::reserved::REMOVED
     }
 
     /// Returns the tombstone of this event.

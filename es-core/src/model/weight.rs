@@ -2,10 +2,19 @@
 
 use serde_json::Value;
 
-use crate::model::{EventData, Stamp, StreamId};
+use crate::model::{EventData, RecordedEvent, Stamp, StreamId};
 
 /// What a name or a key takes beside its bytes, with its place in a set or a map.
 const PLACE: usize = 64;
+
+impl RecordedEvent {
+    /// Returns about how many bytes of memory the event uses: its payload, its names, tags and metadata, and itself. Limits on
+    /// buffered events count this.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.data.payload.len() + beside_payload(&self.stream, &self.data)
+    }
+}
 
 /// Returns the memory of the names, tags and metadata of an event, in bytes. The depth of metadata is limited in every event of a log
 /// and in every commit.

@@ -43,7 +43,7 @@ pub use worker::{
     ProjectionOptions, ProjectionState, ProjectionStatus, RebuildErrors, RebuildFrom, RebuildStatus,
     RunningProjections, ShutdownError, StartError, Supervisor, WaitError, metrics,
 };
-pub(crate) use worker::{is_any_parked, machinery_rows};
+pub(crate) use worker::{is_any_parked, worker_rows};
 
 use crate::aggregate::{EventContext, EventOf, Source};
 use crate::model::RecordedEvent;

@@ -48,7 +48,8 @@ pub async fn reset_followers(store: &dyn EventStore) -> Result<FollowersReset, C
         for row in rows {
             let name = String::from_utf8_lossy(&row.key).into_owned();
             let generations = Generations::decode(&name, Some(&row.value))?;
-            projection::remove_projection(store, &name, &generations, ROWS_PER_COMMIT).await?;
+            projection::remove_projection(store, &name, &generations, projection::worker_rows(&name), ROWS_PER_COMMIT)
+                .await?;
             reset.projections += 1;
         }
     }

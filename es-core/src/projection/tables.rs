@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 use crate::model::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
-use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows, machinery_rows};
+use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowChange, RowScan, StoreError};
 
 /// Maps the tables of a view to the tables of the store that hold them for one generation.
@@ -190,11 +190,12 @@ pub(crate) async fn remove_generation(
     Ok(removed)
 }
 
-/// Removes all rows of a projection; its row in the table of generations last.
+/// Removes all rows of a projection, with the rows of its workers; its row in the table of generations last.
 pub(crate) async fn remove_projection(
     store: &dyn EventStore,
     projection: &str,
     generations: &Generations,
+    (worker_table, worker_prefix): (Table, Bytes),
     at_once: usize,
 ) -> Result<(), CommitError> {
     // NOTE: retired generations may have rows as well; their numbers are below that of the last one.
@@ -204,8 +205,7 @@ pub(crate) async fn remove_projection(
         remove_generation(store, projection, number, at_once).await?;
         generation = Some(number.next()).filter(|next| last >= Some(*next));
     }
-    let (table, prefix) = machinery_rows(projection);
-    remove_rows(store, &table, prefix, at_once).await?;
+    remove_rows(store, &worker_table, worker_prefix, at_once).await?;
     let key = Bytes::copy_from_slice(projection.as_bytes());
     store.commit(Commit::new().delete_row(generations_table(), key)).await?;
     Ok(())

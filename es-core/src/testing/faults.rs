@@ -47,11 +47,11 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct FaultyStore {
     inner: Arc<dyn EventStore>,
-    plan: Arc<Mutex<Plan>>,
+    plan: Arc<Mutex<FaultPlan>>,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct FaultPlan {
     commits: u64,
     reads: u64,
     at_commit: BTreeMap<u64, Fault>,
@@ -87,7 +87,7 @@ impl FaultyStore {
         self.plan().reads
     }
 
-    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+    fn plan(&self) -> std::sync::MutexGuard<'_, FaultPlan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

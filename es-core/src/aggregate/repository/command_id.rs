@@ -18,7 +18,7 @@ const FORMAT: u32 = 2;
 
 /// A result row: the first results of all commands of a unit of work, in their order.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stored {
+struct StoredResult {
     format: u32,
     results: Vec<FirstResult>,
 }
@@ -58,7 +58,7 @@ pub(crate) async fn forget_lost(store: &dyn EventStore, at_once: usize) -> Resul
         let rows = store.rows(scan).await?;
         let mut commit = Commit::new();
         for row in &rows {
-            if let Ok(stored) = serde_json::from_slice::<Stored>(&row.value)
+            if let Ok(stored) = serde_json::from_slice::<StoredResult>(&row.value)
                 && is_lost(store, &stored.results).await?
             {
                 commit = commit.delete_row(table(), row.key.clone());
@@ -91,7 +91,7 @@ impl ResultRow {
     /// Returns the first results, one for each command; `None` if there are none yet.
     pub(super) async fn read(&self, store: &dyn EventReader) -> Result<Option<Vec<FirstResult>>, InfrastructureError> {
         let Some(value) = store.row(&table(), &self.key).await? else { return Ok(None) };
-        let stored: Stored = serde_json::from_slice(&value).map_err(|error| self.unusable(error))?;
+        let stored: StoredResult = serde_json::from_slice(&value).map_err(|error| self.unusable(error))?;
         if stored.format != FORMAT {
             return Err(self.unusable(format_args!("expected format {FORMAT}, found {}", stored.format)));
         }
@@ -106,7 +106,7 @@ impl ResultRow {
 
     /// Adds the results to the commit that makes them true. It conflicts if results exist already.
     pub(super) fn write(&self, commit: Commit, results: Vec<FirstResult>) -> Result<Commit, StoreError> {
-        let stored = Stored { format: FORMAT, results };
+        let stored = StoredResult { format: FORMAT, results };
         let value = serde_json::to_vec(&stored).map_err(|error| StoreError::io("write a command result", error))?;
         Ok(commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value))
     }

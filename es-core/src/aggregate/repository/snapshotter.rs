@@ -18,11 +18,11 @@ const QUEUE: usize = 64;
 pub(crate) struct Snapshotter<A> {
     store: Arc<dyn EventStore>,
     snapshots: Snapshots<A>,
-    queue: OnceLock<mpsc::Sender<Job<A>>>,
+    queue: OnceLock<mpsc::Sender<SnapshotJob<A>>>,
 }
 
 #[derive(Debug)]
-enum Job<A> {
+enum SnapshotJob<A> {
     Take(StreamId, Snapshot<A>),
     Settle(oneshot::Sender<()>),
 }
@@ -39,29 +39,33 @@ impl<A: Aggregate> Snapshotter<A> {
             runtime.spawn(run(Arc::clone(&self.store), self.snapshots, receiver));
             sender
         });
-        queue.try_send(Job::Take(stream.clone(), snapshot)).is_ok()
+        queue.try_send(SnapshotJob::Take(stream.clone(), snapshot)).is_ok()
     }
 
     /// Waits until all queued snapshots are taken.
     pub(crate) async fn settle(&self) {
         let Some(queue) = self.queue.get() else { return };
         let (done, settled) = oneshot::channel();
-        if queue.send(Job::Settle(done)).await.is_ok() {
+        if queue.send(SnapshotJob::Settle(done)).await.is_ok() {
             // An error means that the task has ended with its runtime: there is nothing to wait for.
             let _ = settled.await;
         }
     }
 }
 
-async fn run<A: Aggregate>(store: Arc<dyn EventStore>, snapshots: Snapshots<A>, mut jobs: mpsc::Receiver<Job<A>>) {
+async fn run<A: Aggregate>(
+    store: Arc<dyn EventStore>,
+    snapshots: Snapshots<A>,
+    mut jobs: mpsc::Receiver<SnapshotJob<A>>,
+) {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Take(stream, snapshot) => {
+            SnapshotJob::Take(stream, snapshot) => {
                 if let Err(error) = snapshots.keep(&*store, &stream, &snapshot).await {
                     tracing::warn!(%stream, revision = %snapshot.revision, error = %ErrorChain(&error), "snapshot not taken");
                 }
             }
-            Job::Settle(done) => {
+            SnapshotJob::Settle(done) => {
                 let _ = done.send(());
             }
         }

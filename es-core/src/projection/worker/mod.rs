@@ -33,6 +33,6 @@ pub use control::RebuildFrom;
 pub use options::{MAX_PARTITIONS, ProjectionOptions, RebuildErrors};
 pub(crate) use parked::is_any_parked;
 pub use parked::{ParkedEvent, ParkedKey};
-pub(crate) use rows::machinery_rows;
+pub(crate) use rows::worker_rows;
 pub use status::{LastError, ProjectionState, ProjectionStatus, RebuildStatus};
 pub use supervisor::{ProjectionHandle, RunningProjections, ShutdownError, StartError, Supervisor, WaitError};

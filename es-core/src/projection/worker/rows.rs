@@ -36,8 +36,8 @@ pub(crate) fn table() -> Table {
     Table::well_known("es.projections")
 }
 
-/// Where the rows of the machinery of one projection stand: the table, and what their keys begin with.
-pub(crate) fn machinery_rows(projection: &str) -> (Table, Bytes) {
+/// Returns the table of the rows that the workers of a projection keep for themselves, and the prefix of their keys.
+pub(crate) fn worker_rows(projection: &str) -> (Table, Bytes) {
     (table(), RowKeys::new(projection).prefix)
 }
 
