@@ -7,8 +7,13 @@
 //! ```
 //!
 //! (on one line). An event that is hidden or was removed by retention is `{"removed":{"stream":…,"id":…,"revision":…,
-//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id`, `causation_id` and `stamp` (the metadata of a replicated event) are present if the event has them. Nothing of a record is lost: a JSON
+//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id`, `causation_id`, `keys` (the unique keys that it claims and releases,
+//! `[{"claim":{"scope":"email","value":"ada@example.org"}}]`) and `stamp` (the metadata of a replicated event) are present if the event has them. Nothing of a record is lost: a JSON
 //! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
+
+// By its path, because tests/decoding takes in this file from another directory.
+#[path = "line/keys.rs"]
+mod keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +23,7 @@ use std::num::NonZeroU32;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use es_core::model::Stamp;
+use es_core::model::{Keys, Stamp};
 use es_core::retention::REMOVED;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId,
@@ -28,6 +33,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use keys::KeyList;
 
 /// A recorded event on its way out.
 #[derive(Serialize)]
@@ -42,6 +49,8 @@ struct Out<'a> {
     occurred_at: Timestamp,
     tags: &'a Tags,
     metadata: &'a Metadata,
+    #[serde(skip_serializing_if = "Keys::is_empty", serialize_with = "keys::serialize")]
+    keys: &'a Keys,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<CorrelationId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +121,7 @@ pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
         metadata,
         correlation_id,
         causation_id,
+        keys,
         stamp,
     } = data;
     let raw = raw(content_type, payload);
@@ -126,6 +136,7 @@ pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
         occurred_at: *occurred_at,
         tags,
         metadata,
+        keys,
         correlation_id: *correlation_id,
         causation_id: *causation_id,
         stamp: stamp.as_deref(),
@@ -162,6 +173,7 @@ struct In<'a> {
     occurred_at: Option<Timestamp>,
     tags: Option<Tags>,
     metadata: Option<Metadata>,
+    keys: Option<KeyList>,
     correlation_id: Option<CorrelationId>,
     causation_id: Option<EventId>,
     stamp: Option<StampObject>,
@@ -282,6 +294,7 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
         metadata: line.metadata.unwrap_or_default(),
         correlation_id: line.correlation_id,
         causation_id: line.causation_id,
+        keys: line.keys.map(|KeyList(keys)| keys).unwrap_or_default(),
         stamp: line.stamp.map(|StampObject(stamp)| Box::new(stamp)),
     };
     let event = NewEvent { data, occurred_at: line.occurred_at };
@@ -315,7 +328,7 @@ fn fault(text: &[u8], error: &serde_json::Error) -> Fault {
 }
 
 /// What a field of a line must be: its words for people, and whether a value is that.
-const FIELDS: [(&str, &str, Check); 16] = [
+const FIELDS: [(&str, &str, Check); 17] = [
     ("stream", "the name of a stream as a string", is::<StreamId>),
     ("type", "an event type as a string", is::<EventType>),
     ("id", "a UUID", is::<Option<EventId>>),
@@ -326,6 +339,11 @@ const FIELDS: [(&str, &str, Check); 16] = [
     ("occurred_at", TIME, is::<Option<Timestamp>>),
     ("tags", "an array of strings", is::<Option<Tags>>),
     ("metadata", "an object", is::<Option<Metadata>>),
+    (
+        "keys",
+        "an array such as [{\"claim\": {\"scope\": \"email\", \"value\": \"ada@example.org\"}}]",
+        is::<Option<KeyList>>,
+    ),
     ("correlation_id", "a UUID", is::<Option<CorrelationId>>),
     ("causation_id", "a UUID", is::<Option<EventId>>),
     ("stamp", STAMP, is::<Option<StampObject>>),
@@ -417,6 +435,9 @@ mod tests {
             (r#""id":"x""#, "expected a UUID in id, found \"x\""),
             (r#""version":0"#, "expected a number from 1 in version, found 0"),
             (r#""tags":["a",5]"#, "expected an array of strings in tags, found [\"a\",5]"),
+            (r#""keys":{}"#, "expected an array such as [{\"claim\": {\"scope\": "),
+            (r#""keys":[{"claim":["s","v"]}]"#, "expected an array such as [{\"claim\": {\"scope\": "),
+            (r#""keys":[{"claim":{"scope":"","value":"v"}}]"#, "keys: a part of a unique key must have 1 to 512 bytes"),
             (r#""commit":[0,1]"#, "expected {\"index\": N, \"size\": N} in commit, found [0,1]"),
         ] {
             let (column, said) = with(more);
@@ -454,7 +475,7 @@ mod tests {
     #[test]
     fn a_line_is_an_object_and_never_an_array() {
         let id = "00000000-0000-8000-8000-000000000001";
-        let fields = format!(r#""a","t","{id}",null,null,null,null,null,null,null,null,null,null,null,1,null"#);
+        let fields = format!(r#""a","t","{id}",null,null,null,null,null,null,null,null,null,null,null,null,1,null"#);
         let fault = parse(format!(" [{fields}]").as_bytes()).unwrap_err();
         assert_eq!(fault.column, Some(2));
         assert!(fault.message.contains("which begins with {, found [\"a\""), "{}", fault.message);

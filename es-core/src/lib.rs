@@ -152,13 +152,13 @@ pub use aggregate::repository::{
 pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use aggregate::{
     Aggregate, AggregateId, Command, CommandContext, CommandFor, Decide, Decision, EventContext, EventOf, Evolve,
-    KeyChange, RawEvents, Source,
+    RawEvents, Source,
 };
 pub use consumer::subscription::Subscription;
 pub use model::{
     Category, Clock, CommandId, CommitPart, Consistency, ContentType, Context, CorrelationId, EventData, EventId,
-    EventType, ExpectedRevision, Level, Metadata, NameError, NewEvent, OneOrder, Position, RecordedEvent, Revision,
-    StreamId, SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
+    EventType, ExpectedRevision, KeyChange, Keys, Level, Metadata, NameError, NewEvent, OneOrder, Position,
+    RecordedEvent, Revision, StreamId, SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
 };
 pub use retention::Retained;
 pub use schema::{

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   store ──read-only──► events behind the last backup ──► incomplete/ ──verify──► backup-000003/
-//!                        rows and keys that differ             ▲
+//!                        keys and rows that differ             ▲
 //!                                      backup-000002/ ──links──┘
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! full copy: the store has everything that a damaged backup has lost.
 
 mod files;
+mod keys;
 mod rows;
 mod write;
 
@@ -155,7 +156,7 @@ pub struct Backup {
     pub head: Option<Position>,
     /// How many events it has that the one before has not; all, where that is [damaged](Self::damaged).
     pub new_events: u64,
-    /// How many rows and unique keys were changed in it since the one before.
+    /// How many rows and claims of unique keys were changed in it since the one before.
     pub new_rows: u64,
     /// How many events it has.
     pub events: u64,

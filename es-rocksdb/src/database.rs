@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Table, UniqueKey};
+use es_core::store::implement::{KeyHash, KeyOwner};
+use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Table};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
 
 use crate::error;
@@ -189,11 +190,11 @@ impl Database {
         Ok(Some(position.map_err(|error| StoreError::damaged(format!("event id {id}"), error.to_string()))?))
     }
 
-    pub(crate) fn owner(&self, key: &UniqueKey, tier: Tier) -> Result<Option<StreamId>, Fault> {
-        let Some(value) = self.get(Cf::Keys, &key::unique(key), tier)? else { return Ok(None) };
-        let damaged = |detail: String| StoreError::damaged(format!("owner of unique key {key}"), detail);
-        let text = std::str::from_utf8(&value).map_err(|_| damaged("expected UTF-8, found other bytes".into()))?;
-        Ok(Some(StreamId::new(text).map_err(|error| damaged(error.to_string()))?))
+    /// Returns the claim of the unique key with this hash.
+    pub(crate) fn owner(&self, hash: &KeyHash, tier: Tier) -> Result<Option<KeyOwner>, Fault> {
+        let Some(value) = self.get(Cf::Keys, hash.as_bytes(), tier)? else { return Ok(None) };
+        let owner = key::decode_owner(&value);
+        Ok(Some(owner.map_err(|error| bad_key(Cf::Keys, hash.as_bytes(), &error))?))
     }
 
     pub(crate) fn row(&self, table: &Table, key: &[u8], tier: Tier) -> Result<Option<Bytes>, Fault> {

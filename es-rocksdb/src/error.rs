@@ -1,5 +1,6 @@
 //! [`OpenError`]: why a store could not be opened. What goes wrong later is a [`StoreError`].
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use es_core::StoreError;
@@ -24,7 +25,7 @@ pub enum OpenError {
     },
     /// A later version of this crate has written the store. Update this program. Nothing was written.
     #[error(
-        "the store in {} has format version {found}, expected at most {supported}; update this program",
+        "the store in {} has format version {found}, expected {supported}; update this program",
         .folder.display()
     )]
     NewerFormat {
@@ -32,7 +33,21 @@ pub enum OpenError {
         folder: PathBuf,
         /// The format version of the store.
         found: u32,
-        /// The highest format version that this version of the crate can open.
+        /// The only format version that this version of the crate opens.
+        supported: u32,
+    },
+    /// An earlier version of this crate has written the store, in a format that this version does not read. Export the store with the
+    /// program that wrote it, and import the lines into a new store. Nothing was written.
+    #[error(
+        "the store in {0} has format version {found}, expected {supported}; export it with the program that wrote it \
+         (`es --store {0} export`), and import that into a new store with this one (`es import`)", .folder.display()
+    )]
+    OlderFormat {
+        /// The directory.
+        folder: PathBuf,
+        /// The format version of the store.
+        found: u32,
+        /// The only format version that this version of the crate opens.
         supported: u32,
     },
     /// A hook, such as an inline projection, could not start. What it has written so far is kept. Correct the hook, or open the
@@ -89,8 +104,14 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(crate) fn newer(folder: &Path, found: u32) -> Self {
-        Self::NewerFormat { folder: folder.to_owned(), found, supported: FORMAT_VERSION }
+    /// Returns the error for a format version other than ours; `None` for ours.
+    pub(crate) fn of_format(folder: &Path, found: u32) -> Option<Self> {
+        let (folder, supported) = (folder.to_owned(), FORMAT_VERSION);
+        match found.cmp(&supported) {
+            Ordering::Less => Some(Self::OlderFormat { folder, found, supported }),
+            Ordering::Equal => None,
+            Ordering::Greater => Some(Self::NewerFormat { folder, found, supported }),
+        }
     }
 
     pub(crate) fn not_a_store(folder: &Path, found: impl Into<String>) -> Self {

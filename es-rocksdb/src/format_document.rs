@@ -5,6 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chrono::DateTime;
+use es_core::model::KeyChange;
+use es_core::store::implement::KeySecret;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, Position, RecordedEvent, Revision,
     StreamId, Table, Tag, UniqueKey,
@@ -13,6 +15,7 @@ use uuid::Uuid;
 
 use crate::acknowledged;
 use crate::key;
+use crate::record::keys;
 use crate::record::removed::{REMOVED, REMOVED_VERSION};
 use crate::record::{
     self, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, Decoder, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
@@ -43,7 +46,7 @@ fn sample_key(cf: Cf) -> Vec<u8> {
         Cf::Categories => key::posting(event.stream.category_str(), event.position),
         Cf::Types => key::posting(event.data.event_type.as_str(), event.position),
         Cf::Tags => key::posting("vip", event.position),
-        Cf::Keys => key::unique(&UniqueKey::new("email", "ada@example.org").unwrap()),
+        Cf::Keys => KeySecret::from_bytes([0; KeySecret::BYTES]).hash(&unique_key()).as_bytes().to_vec(),
         Cf::Rows => key::row(&Table::new("views").unwrap(), b"VINET"),
         Cf::Meta => META_ROWS[0].0.to_vec(),
     }
@@ -127,6 +130,21 @@ fn extension() -> String {
     )
 }
 
+fn unique_keys() -> String {
+    format!(
+        "The tag is `{}`. The value has one or more keys, each of\n\n| length | field |\n|---:|---|\n\
+         | 1 | `{}` for a claim, `{}` for a release |\n| 2 | length of the scope |\n| as said | scope |\n\
+         | 2 | length of the value |\n| as said | value |\n",
+        keys::TAG,
+        keys::CLAIM,
+        keys::RELEASE
+    )
+}
+
+fn unique_key() -> UniqueKey {
+    UniqueKey::new("email", "ada@example.org").unwrap()
+}
+
 /// An event with every field set, whose fields are all different.
 fn sample() -> RecordedEvent {
     let uuid = |n: u8| Uuid::from_bytes([n; 16]);
@@ -147,6 +165,7 @@ fn sample() -> RecordedEvent {
             metadata: Metadata::new().with("user", "ada"),
             correlation_id: Some(CorrelationId::from_uuid(uuid(0xc0))),
             causation_id: Some(EventId::from_uuid(uuid(0xca))),
+            keys: [KeyChange::Claim(unique_key())].into_iter().collect(),
             stamp: None,
         },
     }
@@ -175,7 +194,7 @@ fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         short(2),
         long(14),
         long(5),
-        long(0),
+        long(31),
     ];
     let variable = [
         vec![0xc0; 16],
@@ -187,11 +206,12 @@ fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         br#"{"user":"ada"}"#.to_vec(),
         b"hello".to_vec(),
     ];
+    let extensions = b"\x00\x05\x00\x00\x00\x19\x01\x00\x05email\x00\x0fada@example.org".to_vec();
     let fixed = FIXED.iter().zip(fixed).map(|((name, length), bytes)| {
         assert_eq!(bytes.len(), *length, "length of {name}");
         (*name, bytes)
     });
-    fixed.chain(VARIABLE.iter().map(|(name, _)| *name).zip(variable)).collect()
+    fixed.chain(VARIABLE.iter().map(|(name, _)| *name).zip(variable)).chain([("extensions", extensions)]).collect()
 }
 
 fn example() -> String {
@@ -227,6 +247,7 @@ fn rendered(mut document: String) -> String {
         ("removed", removed()),
         ("content", content()),
         ("extension", extension()),
+        ("keys", unique_keys()),
         ("example", example()),
     ];
     for (name, table) in tables {

@@ -4,7 +4,8 @@
 //! key of another.
 
 use bytes::Bytes;
-use es_core::{EventId, Position, Revision, StreamId, Table, UniqueKey};
+use es_core::store::implement::{KeyHash, KeyOwner};
+use es_core::{EventId, NameError, Position, Revision, StreamId, Table};
 
 /// What ends a name in a key.
 pub(crate) const SEPARATOR: u8 = 0x00;
@@ -31,6 +32,12 @@ pub(crate) enum KeyError {
     /// The key does not begin with the name under which it was found.
     #[error("expected a key that begins with {expected:?}, found {}", .found.escape_ascii())]
     Prefix { expected: String, found: Vec<u8> },
+    /// The name of a stream is not UTF-8.
+    #[error("expected UTF-8 in the name of a stream, found other bytes")]
+    NotUtf8,
+    /// The name of a stream is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
 }
 
 /// A position, as key or value.
@@ -116,11 +123,24 @@ pub(crate) fn decode_posting(key: &[u8], prefix: &[u8]) -> Result<Position, KeyE
     Position::new(decode_numbered(key, prefix)?).ok_or(KeyError::PositionZero)
 }
 
-/// The key of a unique key.
-pub(crate) fn unique(key: &UniqueKey) -> Vec<u8> {
-    let mut bytes = prefix(key.scope());
-    bytes.extend_from_slice(key.value().as_bytes());
-    bytes
+/// Reads the key of a unique key: its hash.
+pub(crate) fn decode_hash(bytes: &[u8]) -> Result<KeyHash, KeyError> {
+    let hash = bytes.try_into().map_err(|_| KeyError::Length { expected: KeyHash::BYTES, found: bytes.len() })?;
+    Ok(KeyHash::from_bytes(hash))
+}
+
+/// Returns the value of a unique key: the revision of its claim, and the stream.
+pub(crate) fn owner(owner: &KeyOwner) -> Vec<u8> {
+    [&revision(owner.revision), owner.stream.as_str().as_bytes()].concat()
+}
+
+/// Reads what [`owner`] wrote.
+pub(crate) fn decode_owner(value: &[u8]) -> Result<KeyOwner, KeyError> {
+    let Some((number, stream)) = value.split_at_checked(NUMBER_LEN) else {
+        return Err(KeyError::Length { expected: NUMBER_LEN, found: value.len() });
+    };
+    let stream = std::str::from_utf8(stream).map_err(|_| KeyError::NotUtf8)?;
+    Ok(KeyOwner { stream: StreamId::new(stream)?, revision: decode_revision(number)? })
 }
 
 /// The key of a row.
@@ -163,6 +183,10 @@ mod tests {
         assert_eq!(decode_posting(&posting("a-1", Position::FIRST), &name), Ok(Position::FIRST));
         assert_eq!(decode_position(&position(Position::FIRST)), Ok(Position::FIRST));
         assert_eq!(decode_revision(&revision(Revision::new(3))), Ok(Revision::new(3)));
+        let claim = KeyOwner { stream: stream("a-1"), revision: Revision::new(7) };
+        assert_eq!(decode_owner(&owner(&claim)), Ok(claim));
+        let hash = KeyHash::from_bytes([7; KeyHash::BYTES]);
+        assert_eq!(decode_hash(hash.as_bytes()), Ok(hash));
         let table = Table::new("snapshots").unwrap();
         assert_eq!(decode_row(&row(&table, b"\0x\0"), &table), Ok(Bytes::from_static(b"\0x\0")));
     }
@@ -171,6 +195,10 @@ mod tests {
     fn what_is_no_key_is_an_error() {
         assert_eq!(decode_position(&[0; 7]), Err(KeyError::Length { expected: 8, found: 7 }));
         assert_eq!(decode_position(&[0; 8]), Err(KeyError::PositionZero));
+        assert_eq!(decode_hash(b"short"), Err(KeyError::Length { expected: 16, found: 5 }));
+        assert_eq!(decode_owner(b"short"), Err(KeyError::Length { expected: 8, found: 5 }));
+        assert_eq!(decode_owner(b"\0\0\0\0\0\0\0\x01\xff"), Err(KeyError::NotUtf8));
+        assert!(matches!(decode_owner(&[0; 8]), Err(KeyError::Name(_))));
         assert_eq!(decode_position(&[0xff; 8]), Err(KeyError::NoNext));
         assert_eq!(decode_revision(&[0xff; 8]), Err(KeyError::NoNext));
         assert_eq!(KeyError::NoNext.to_string(), "expected a number below 18446744073709551615, found that");

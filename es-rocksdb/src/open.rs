@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::DateTime;
+use es_core::store::implement::KeySecret;
 use es_core::{StoreError, Timestamp};
 use rocksdb::{DB, DBRecoveryMode, WriteBatch};
 use uuid::Uuid;
@@ -26,7 +27,7 @@ use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
 use crate::recovery;
-use crate::schema::{Cf, FORMAT_OF_NEW, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
+use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_ID};
 
 /// A store that was opened.
 pub(crate) struct Opened {
@@ -34,8 +35,16 @@ pub(crate) struct Opened {
     pub(crate) mark: MarkFile,
     pub(crate) end: LogEnd,
     pub(crate) recent: RecentIds,
+    pub(crate) identity: Identity,
+}
+
+/// What a store says of itself in its metadata.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
     pub(crate) id: Uuid,
     pub(crate) created: Timestamp,
+    /// The secret of the hashes of unique keys.
+    pub(crate) secret: KeySecret,
 }
 
 /// What a directory contains.
@@ -62,7 +71,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     }
     let (db, is_torn) = recovery::open_database(&folder, options, found == DirectoryState::Empty, is_examined)?;
     let database = Database::new(db, folder.clone());
-    let (id, created) = identify(&database, &found, options)?;
+    let identity = identify(&database, &found, options)?;
     let in_log = |error| OpenError::of_store(&folder, "read the end of the log", error);
     let end = end_of_log(&database).map_err(in_log)?;
     if let Some(mark) = mark {
@@ -75,7 +84,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
     let recent = RecentIds::of_database(&database)
         .map_err(|error| OpenError::of_store(&folder, "read the newest event ids", error))?;
-    Ok(Opened { database: Arc::new(database), mark, end, recent, id, created })
+    Ok(Opened { database: Arc::new(database), mark, end, recent, identity })
 }
 
 /// What is in the folder, and whether it may be opened. Writes nothing.
@@ -140,8 +149,12 @@ pub(crate) fn look_into(folder: &Path) -> Result<(DirectoryState, Option<u64>), 
     let foreign = families.iter().find(|name| !is_ours(name));
     let (format, readable) = read_format(folder, &families)?;
     let missing = Cf::ALL.iter().map(|cf| cf.name()).find(|name| !families.iter().any(|family| family == name));
+    if let Format::Version(found) = format
+        && let Some(error) = OpenError::of_format(folder, found)
+    {
+        return Err(error);
+    }
     match (format, missing, foreign) {
-        (Format::Version(found), ..) if found > FORMAT_VERSION => Err(OpenError::newer(folder, found)),
         (Format::Unwritten, _, None) => Ok((DirectoryState::Empty, readable)),
         (Format::Foreign, None, None) => {
             Err(OpenError::damaged(folder, "expected a format version in its description, found none"))
@@ -239,12 +252,8 @@ fn decode_format(folder: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
     }
 }
 
-/// Reads who the store is; gives a new one its id.
-pub(crate) fn identify(
-    database: &Database,
-    found: &DirectoryState,
-    options: &Options,
-) -> Result<(Uuid, Timestamp), OpenError> {
+/// Reads the identity of a store; gives a new store its identity.
+pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Options) -> Result<Identity, OpenError> {
     let folder = database.folder();
     let in_store = |error| OpenError::of_store(folder, "read the description of the store", error);
     let read = |key: &[u8]| -> Result<_, StoreError> {
@@ -260,8 +269,8 @@ pub(crate) fn identify(
     };
     // NOTE: it was looked at before, but that may have failed, and another process may have written since.
     let version = decode_format(folder, &require(META_FORMAT)?)?;
-    if version > FORMAT_VERSION {
-        return Err(OpenError::newer(folder, version));
+    if let Some(error) = OpenError::of_format(folder, version) {
+        return Err(error);
     }
     let id = require(META_STORE_ID)?;
     let id = Uuid::from_slice(&id)
@@ -271,14 +280,19 @@ pub(crate) fn identify(
     let created = micros.and_then(DateTime::from_timestamp_micros).ok_or_else(|| {
         OpenError::damaged(folder, format!("expected a time of creation, found {}", created.escape_ascii()))
     })?;
-    Ok((id, created))
+    let secret = require(META_KEY_SECRET)?;
+    let secret = secret.as_slice().try_into().map(KeySecret::from_bytes).map_err(|_| {
+        OpenError::damaged(folder, format!("expected a secret of {} bytes, found {}", KeySecret::BYTES, secret.len()))
+    })?;
+    Ok(Identity { id, created, secret })
 }
 
 fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
     let folder = database.folder();
     let meta = database.family(Cf::Meta).map_err(|error| OpenError::of_store(folder, "describe the store", error))?;
     let mut batch = WriteBatch::new();
-    batch.put_cf(meta, META_FORMAT, FORMAT_OF_NEW.to_be_bytes());
+    batch.put_cf(meta, META_FORMAT, FORMAT_VERSION.to_be_bytes());
+    batch.put_cf(meta, META_KEY_SECRET, KeySecret::random().as_bytes());
     batch.put_cf(meta, META_STORE_ID, Uuid::now_v7().as_bytes());
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
     database

@@ -5,8 +5,7 @@ use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use es_core::retention::StreamRetention;
-use es_core::store::KeyChange;
-use es_core::store::implement::LogView;
+use es_core::store::implement::{KeyHash, KeyOwner, KeySecret, LogView, key_entries};
 use es_core::{
     Commit, Committed, EventId, Position, Query, RecordedEvent, Revision, StoreError, StreamId, Table, Timestamp,
     UniqueKey,
@@ -35,8 +34,8 @@ pub(crate) struct Overlay {
     pub(crate) committed: Vec<Committed>,
     /// The last revision of each stream that the batch writes to.
     pub(crate) heads: BTreeMap<StreamId, Revision>,
-    /// The owners that the batch changes; `None` for a key that was given up.
-    pub(crate) owners: BTreeMap<UniqueKey, Option<StreamId>>,
+    /// The claims of unique keys that the batch changes; `None` for a key that is released.
+    pub(crate) owners: BTreeMap<KeyHash, Option<KeyOwner>>,
     /// The rows that the batch changes; `None` for a row that was removed.
     pub(crate) rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
     /// The first revision that is left of each stream to which the batch writes removed events.
@@ -59,13 +58,14 @@ impl Overlay {
     }
 
     /// Lets the events of a commit have happened.
-    pub(crate) fn append(&mut self, committed: Committed) {
+    pub(crate) fn append(&mut self, committed: Committed, secret: &KeySecret) {
         for event in &committed.events {
             self.ids.insert(event.data.id, event.position);
             self.heads.insert(event.stream.clone(), event.revision);
             if event.is_removed() {
                 self.firsts.insert(event.stream.clone(), event.revision.next());
             }
+            self.owners.extend(key_entries(event).map(|(key, owner)| (secret.hash(key), owner)));
             self.end = LogEnd { head: Some(event.position), recorded_at: Some(event.recorded_at) };
         }
         self.committed.push(committed);
@@ -73,12 +73,6 @@ impl Overlay {
 
     /// Lets the other changes of a commit have happened.
     pub(crate) fn change(&mut self, commit: &Commit) {
-        for change in commit.keys() {
-            match change {
-                KeyChange::Claim(key, stream) => self.owners.insert(key.clone(), Some(stream.clone())),
-                KeyChange::Release(key, _) => self.owners.insert(key.clone(), None),
-            };
-        }
         for row in commit.rows() {
             self.rows.insert((row.table.clone(), row.key.clone()), row.value.clone());
         }
@@ -91,7 +85,7 @@ impl Overlay {
 
     /// Whether there is anything to write.
     pub(crate) fn is_changed(&self) -> bool {
-        !(self.committed.is_empty() && self.owners.is_empty() && self.rows.is_empty())
+        !(self.committed.is_empty() && self.rows.is_empty())
     }
 
     fn event(&self, position: Position) -> Option<&RecordedEvent> {
@@ -129,6 +123,7 @@ pub(crate) struct BatchView<'a> {
     pub(crate) recent: &'a RecentIds,
     pub(crate) overlay: &'a Overlay,
     pub(crate) operators: &'a Operators,
+    pub(crate) secret: &'a KeySecret,
 }
 
 impl BatchView<'_> {
@@ -232,10 +227,11 @@ impl LogView for BatchView<'_> {
         Ok(self.operators.of(stream))
     }
 
-    fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        match self.overlay.owners.get(key) {
+    fn owner(&mut self, key: &UniqueKey) -> Result<Option<KeyOwner>, StoreError> {
+        let hash = self.secret.hash(key);
+        match self.overlay.owners.get(&hash) {
             Some(owner) => Ok(owner.clone()),
-            None => Ok(self.database.owner(key, Tier::Any)?),
+            None => Ok(self.database.owner(&hash, Tier::Any)?),
         }
     }
 

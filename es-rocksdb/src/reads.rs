@@ -71,8 +71,11 @@ impl Shared {
     }
 
     pub(crate) async fn owner(self: &Arc<Self>, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        let key = key.clone();
-        self.point(move |database, tier| database.owner(&key, tier)).await
+        let hash = self.secret.hash(key);
+        let Some(owner) = self.point(move |database, tier| database.owner(&hash, tier)).await? else { return Ok(None) };
+        // ORDER: after the claim was read. A deletion that this look misses was not acknowledged when the read began.
+        let begins = self.operators.of(&owner.stream).begins();
+        Ok(owner.holder(begins))
     }
 
     pub(crate) async fn row(self: &Arc<Self>, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

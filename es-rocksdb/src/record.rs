@@ -4,6 +4,8 @@
 //! under another key is found out by whoever reads it there.
 
 // NOTE: by their paths, because tests/decoding takes in this file from elsewhere.
+#[path = "record/keys.rs"]
+pub(crate) mod keys;
 #[path = "record/names.rs"]
 mod names;
 #[path = "record/removed.rs"]
@@ -11,6 +13,7 @@ pub(crate) mod removed;
 
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
+use es_core::model::Keys;
 use es_core::{
     CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NameError, Position,
     RecordedEvent, Revision, StreamId, Tag, Tags, Timestamp, retention,
@@ -35,7 +38,6 @@ pub(crate) const CONTENT_OTHER: u8 = 0;
 pub(crate) const CONTENT_JSON: u8 = 1;
 pub(crate) const CONTENT_MESSAGE_PACK: u8 = 2;
 /// The length of the head of an extension: its tag and its length.
-#[cfg(test)]
 pub(crate) const EXTENSION_HEAD_LEN: usize = 2 + 4;
 
 /// The fixed part of a record: name and length of each field, in order.
@@ -116,6 +118,10 @@ pub(crate) enum RecordError {
     Time { field: &'static str, found: i64 },
     #[error("expected metadata that can be read back, found: {0}")]
     Metadata(serde_json::Error),
+    #[error("expected a claim (1) or a release (2) of a unique key, found code {found}")]
+    KeyCode { found: u8 },
+    #[error("expected the unique keys of an event once, found them twice")]
+    KeysTwice,
     #[error("expected at most {max} in the {field}, found {found}")]
     TooLarge { field: &'static str, max: u64, found: usize },
     #[error("expected an event without a stamp, found one; this format does not keep stamps")]
@@ -177,6 +183,7 @@ pub(crate) fn draft(
         metadata,
         correlation_id,
         causation_id,
+        keys,
         stamp,
     } = event;
     if stamp.is_some() {
@@ -204,8 +211,7 @@ pub(crate) fn draft(
     out.extend_from_slice(&short("number of tags", tags.len())?);
     out.extend_from_slice(&long("length of metadata", metadata.len())?);
     out.extend_from_slice(&long("length of payload", payload.len())?);
-    // NOTE: no extension is defined yet; the area is there for what replication will add.
-    out.extend_from_slice(&long("length of extensions", 0)?);
+    out.extend_from_slice(&long("length of extensions", keys::length(keys))?);
 
     if let Some(id) = *correlation_id {
         out.extend_from_slice(id.as_uuid().as_bytes());
@@ -231,7 +237,7 @@ pub(crate) fn draft(
     }
     out.extend_from_slice(&metadata);
     out.extend_from_slice(payload);
-    Ok(())
+    keys::encode(keys, out)
 }
 
 /// Makes the record of a recorded event of the [`draft`] of it: its numbers, its times, and the checksum over all.
@@ -421,7 +427,7 @@ impl Decoder {
             json => serde_json::from_slice(json).map_err(RecordError::Metadata)?,
         };
         let payload = self.payloads.take(rest.take("payload", payload_len)?, within);
-        rest.skip_extensions(extensions_len)?;
+        let keys = rest.extensions(extensions_len)?;
         rest.end()?;
         let data = EventData {
             id,
@@ -433,6 +439,7 @@ impl Decoder {
             metadata,
             correlation_id,
             causation_id,
+            keys,
             stamp: None,
         };
         let part = CommitPart { index, size };
@@ -612,15 +619,19 @@ impl<'a> Rest<'a> {
         Ok(tags)
     }
 
-    /// Passes over the extensions by their lengths: a later version may have written some that this one does not know.
-    fn skip_extensions(&mut self, length: usize) -> Result<(), RecordError> {
+    /// Reads the unique keys from the extensions. Skips the extensions that this version does not know, by their lengths.
+    fn extensions(&mut self, length: usize) -> Result<Keys, RecordError> {
         let mut area = Rest { record: self.take("extensions", length)?, at: 0 };
+        let mut keys = None;
         while area.at < area.record.len() {
-            let _tag = area.u16("tag of an extension")?;
+            let tag = area.u16("tag of an extension")?;
             let length = area.length("length of an extension")?;
-            area.take("extension", length)?;
+            let value = area.take("extension", length)?;
+            if tag == keys::TAG && keys.replace(keys::decode(value)?).is_some() {
+                return Err(RecordError::KeysTwice);
+            }
         }
-        Ok(())
+        Ok(keys.unwrap_or_default())
     }
 
     fn end(&self) -> Result<(), RecordError> {

@@ -15,10 +15,12 @@
 //! What stands in the place of a removed event stands once, in the log. It is kept as it is; and what was removed stays removed,
 //! also where damage has brought an older copy of it to light.
 //!
-//! Rows and unique keys stand once and have no checksum of their own; they are kept where RocksDB's checksum holds.
+//! Unique keys are claimed again by the events that are kept. Claims of removed events, and rows, are stored once and have no checksum
+//! of their own: they are kept where RocksDB's checksum holds.
 //!
 //! Nothing is ever written to the damaged folder, and nothing of it is removed.
 
+mod claims;
 mod rebuild;
 mod records;
 mod scratch;
@@ -119,7 +121,7 @@ pub struct Loss {
     pub streams: Vec<(StreamId, u64)>,
     /// How many more streams there are.
     pub more_streams: u64,
-    /// What is lost besides events, in words: rows, unique keys.
+    /// What is lost besides events, in words: rows, claims of unique keys by removed events.
     pub other: Vec<String>,
 }
 
@@ -165,15 +167,17 @@ impl Report {
 pub struct Repaired {
     /// Its folder.
     pub folder: PathBuf,
-    /// Its id. It is that of the damaged store, unless events were lost.
+    /// Its id. It is that of the damaged store, unless events were lost, or its identity could not be read.
     pub id: Uuid,
     /// Whether the id is a new one: a store from which events were cut is another history, which will give the same positions
     /// to other events. Backups and checkpoints of the old one must not be continued with it, and the id tells.
     pub is_new_id: bool,
     /// How many events it has.
     pub events: u64,
-    /// How many rows and unique keys it has.
-    pub entries: u64,
+    /// The number of rows in the store.
+    pub rows: u64,
+    /// The number of claims of unique keys that were taken from the index, because their events were removed.
+    pub carried_claims: u64,
     /// How many events were set aside.
     pub set_aside: u64,
 }
@@ -208,7 +212,7 @@ impl Salvage {
     /// It writes nothing to the folder. For a damaged store it needs a folder of its own, beside the store or else among the
     /// temporary files, which is removed again; tables are linked into it where that is possible, and all else is copied. It
     /// takes as long as verifying, and where records are missing as looking up every event under its stream besides. Of each
-    /// record that only its stream has it keeps about 100 bytes in memory. It blocks the thread that calls it.
+    /// record that only its stream has, and each unique key whose event was removed, it keeps about 100 bytes in memory. It blocks the thread that calls it.
     ///
     /// # Errors
     /// [`RepairError`]; each variant says what to do.
@@ -244,7 +248,7 @@ impl Salvage {
 
     /// Writes what can be saved into a new store in `target`, which must be empty or not there yet, and verifies it. The damaged
     /// store stays as it is. Where something is lost, `accept` must name the number of [events](Loss::events): it is known only
-    /// to who has read the report. Rows and unique keys are kept as they are, those of lost events, too: drop the snapshots, and call [`es_core::projection::reset_followers`].
+    /// to who has read the report. Rows are kept as they are, those of lost events, too: drop the snapshots, and call [`es_core::projection::reset_followers`].
     ///
     /// What can be read behind the first lost event goes to `set_aside`, in the order of the log. An event whose commit is not
     /// whole comes as a commit of its own.

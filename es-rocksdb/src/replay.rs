@@ -10,6 +10,7 @@ use es_core::{
     Commit, CommitError, Committed, EventReader, EventStore, Position, Revision, StoreError, StreamId, Timestamp,
 };
 
+use crate::database::Database;
 use crate::draft::refuse_stamps;
 use crate::error::OpenError;
 use crate::options::Options;
@@ -99,6 +100,16 @@ impl Replay {
     /// Removes the events of a stream before a revision.
     pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
         self.store.remove_before(stream, first).await
+    }
+
+    /// Sets entries of the index of unique keys; `None` removes one.
+    pub(crate) async fn change_keys(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        self.store.change_keys(changes).await
+    }
+
+    /// Reads the store on this thread.
+    pub(crate) fn locked<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.store.shared().locked(read)
     }
 
     /// Writes everything that is in memory into table files.

@@ -83,6 +83,26 @@ impl RocksDbStore {
         off_executor(move || scavenger.stream(&stream, first)).await?
     }
 
+    /// Sets entries of the index of unique keys, as a copy of a log does where the events that say so were removed; `None` removes an
+    /// entry.
+    pub(crate) async fn change_keys(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        let scavenger = self.scavenger(Scavenge::default()).await;
+        let write = move || {
+            let shared = Arc::clone(&scavenger.shared);
+            shared.locked(|database| {
+                let (keys, mut batch) = (database.family(Cf::Keys)?, WriteBatch::new());
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => batch.put_cf(keys, key, value),
+                        None => batch.delete_cf(keys, key),
+                    }
+                }
+                scavenger.write(database, batch, None, || Ok(true)).map(drop)
+            })
+        };
+        off_executor(write).await?
+    }
+
     /// Waits until no other scavenge is under way.
     async fn scavenger(&self, how: Scavenge) -> Scavenger {
         let turn = Arc::clone(&self.shared().scavenging).lock_owned().await;

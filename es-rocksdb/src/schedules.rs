@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::acknowledged::MarkFile;
 use crate::database::Database;
-use crate::open::{self, Opened};
+use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options};
 use crate::recent::RecentIds;
 use crate::store::{RocksDbStore, THREAD_NAME};
@@ -18,8 +18,7 @@ use crate::writer::WriteToDisk;
 #[derive(Clone)]
 pub struct Ground {
     database: Arc<Database>,
-    id: uuid::Uuid,
-    created: es_core::Timestamp,
+    identity: Identity,
     turns: Arc<Turns>,
 }
 
@@ -46,8 +45,8 @@ impl Ground {
     /// # Errors
     /// [`OpenError`](crate::OpenError).
     pub fn open(folder: &Path) -> Result<Self, crate::OpenError> {
-        let Opened { database, id, created, .. } = open::open(folder, &Options::new())?;
-        Ok(Self { database, id, created, turns: Arc::default() })
+        let Opened { database, identity, .. } = open::open(folder, &Options::new())?;
+        Ok(Self { database, identity, turns: Arc::default() })
     }
 
     /// Whose turn it was, and is.
@@ -86,8 +85,8 @@ impl Ground {
             // NOTE: a schedule is about the order of threads; what a disk keeps is for the crash tests.
             Ok(database.raw().write_opt(batch, &options::write(Durability::Buffered))?)
         });
-        let (database, id, created) = (Arc::clone(&self.database), self.id, self.created);
-        let opened = Opened { database, mark, end, recent, id, created };
+        let (database, identity) = (Arc::clone(&self.database), self.identity.clone());
+        let opened = Opened { database, mark, end, recent, identity };
         RocksDbStore::start(opened, options, Some(disk))
     }
 }

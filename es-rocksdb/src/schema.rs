@@ -2,12 +2,9 @@
 //!
 //! `docs/storage-format.md` is rendered from the constants of this file, of `key` and of `record`.
 
-/// The version of the whole format: column families, keys and values. It goes up when a store written by this version
-/// could no longer be opened by the one before; a new extension tag of a record does not count.
-pub(crate) const FORMAT_VERSION: u32 = 2;
-/// The version of a store in which no operator has hidden, deleted or removed anything. With the first such event it becomes
-/// [`FORMAT_VERSION`], because a program that knows only this one would show what is hidden.
-pub(crate) const FORMAT_OF_NEW: u32 = 1;
+/// The version of the whole format: column families, keys and values. This is the only version that is read: the migration is an
+/// export with the program that wrote the store and an import with this one.
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// Key in [`Cf::Meta`]: the format version, 4 bytes big-endian.
 pub(crate) const META_FORMAT: &[u8] = b"format";
@@ -15,6 +12,8 @@ pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_STORE_ID: &[u8] = b"store-id";
 /// Key in [`Cf::Meta`]: when the store was created, 8 bytes big-endian, microseconds since 1970 in UTC.
 pub(crate) const META_CREATED: &[u8] = b"created";
+/// Key in [`Cf::Meta`]: the secret of the hashes of unique keys, see [`KeySecret`](es_core::store::implement::KeySecret).
+pub(crate) const META_KEY_SECRET: &[u8] = b"key-secret";
 
 /// Key in [`Cf::Meta`]: the position of the last scavenge point that was completed, 8 bytes big-endian.
 pub(crate) const META_SCAVENGED: &[u8] = b"scavenged";
@@ -23,10 +22,11 @@ pub(crate) const META_FIRST: &str = "first";
 
 /// The rows of the `meta` family for the document: key, value.
 #[cfg(test)]
-pub(crate) const META_ROWS: [(&[u8], &str); 5] = [
+pub(crate) const META_ROWS: [(&[u8], &str); 6] = [
     (META_FORMAT, "format version, `u32`"),
     (META_STORE_ID, "id of the store, the 16 bytes of a UUID"),
     (META_CREATED, "when the store was created, `i64` microseconds since 1970 in UTC"),
+    (META_KEY_SECRET, "secret of the hashes of unique keys, 32 random bytes"),
     (META_SCAVENGED, "position of the last scavenge point that was completed, `u64`; none before the first"),
     (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; none where nothing was"),
 ];
@@ -48,7 +48,7 @@ pub(crate) enum Cf {
     Types,
     /// Positions by tag.
     Tags,
-    /// Owners of unique keys.
+    /// The claims of unique keys that were not released, by keyed hash.
     Keys,
     /// Rows of side tables.
     Rows,
@@ -98,7 +98,7 @@ impl Cf {
             Self::Categories => ("category, `0x00`, position `u64`", "empty"),
             Self::Types => ("event type, `0x00`, position `u64`", "empty"),
             Self::Tags => ("tag, `0x00`, position `u64`", "empty"),
-            Self::Keys => ("scope, `0x00`, value", "stream that holds the key"),
+            Self::Keys => ("keyed hash of scope and value, 16 bytes", "revision of the claim `u64`, stream"),
             Self::Rows => ("table, `0x00`, key of the row", "value of the row"),
             Self::Meta => ("ASCII text", "see below"),
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, TryLockError};
 
 use es_core::StoreError;
 use es_core::model::Clock;
+use es_core::store::implement::KeySecret;
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// What operators have said of retention.
     pub(crate) operators: Operators,
+    /// The secret of the hashes of unique keys.
+    pub(crate) secret: KeySecret,
     pub(crate) clock: Arc<dyn Clock>,
     /// Held while something is decided, written and published, so that there is one who does that at a time: the writer, or a
     /// scavenge. No read needs it. Says why nothing is written any more.
@@ -43,6 +46,7 @@ impl Shared {
         visible: Visible,
         tail: Tail,
         operators: Operators,
+        secret: KeySecret,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
@@ -51,6 +55,7 @@ impl Shared {
             tail,
             counters: Counters::default(),
             operators,
+            secret,
             clock,
             writing: Mutex::new(Ok(())),
             scavenging: Arc::default(),

@@ -24,7 +24,7 @@ use crate::error::{OpenError, of_rocksdb};
 use crate::group::Closed;
 use crate::memory::Memory;
 use crate::notify::Visible;
-use crate::open::{self, Opened};
+use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{Queue, Room, Waiting};
 use crate::retention::Operators;
@@ -129,7 +129,7 @@ impl RocksDbStore {
 
     /// Starts the writer of an opened store; with another disk in a test.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, mark, end, recent, id, created } = opened;
+        let Opened { database, mark, end, recent, identity: Identity { id, created, secret } } = opened;
         let folder = database.folder().to_owned();
         let operators = Operators::load(&database)
             .map_err(|error| OpenError::of_store(&folder, "read rules and deletions", error))?;
@@ -137,7 +137,7 @@ impl RocksDbStore {
         let visible = Visible::new(end.head, database.sequence());
         let tail = Tail::new(options.tail_bytes);
         let clock = Arc::clone(&options.clock);
-        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, clock));
+        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, secret, clock));
         let mark = Arc::new(mark);
         let decider = Arc::new(Decider::new());
         let writer = Writer::new(Parts {

@@ -7,28 +7,32 @@
 //!              what is gone before the first is as many events as stand in the log without their content
 //!   3 counts   a family has as many entries as were confirmed in 1 and 2, or one that nothing confirms:
 //!              then each entry is looked at, to name it
-//!   4 tables   no block of a table has another checksum than it should, also where RocksDB reads past it
+//!   4 keys     each claim has its entry, or a later one, or a release; each entry has its claim, or its event was removed
+//!   5 tables   no block of a table has another checksum than it should, also where RocksDB reads past it
 //! ```
 //!
 //! Steps 1 and 3 together are agreement in both directions: everything that must be there is, and nothing else.
 //!
-//! Step 4 is for parts of table files that RocksDB reads past when they are damaged, because they only save work (Bloom filters,
+//! Step 5 is for parts of table files that RocksDB reads past when they are damaged, because they only save work (Bloom filters,
 //! properties). It gives no error then, but it counts them: each table is asked for a key, and the count must be none.
 
 mod beyond;
+mod keys;
 mod strays;
 mod tables;
 
-pub(crate) use strays::{place_in_stream, stands_for_itself};
+pub(crate) use strays::{has_table, place_in_stream};
 
 use std::collections::HashMap;
 
+use es_core::store::implement::{KeyHash, KeySecret};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::DBRawIterator;
 
 use crate::database::{Database, Tier, bad_key, bad_name, decode_at, decode_in, item, place_in, place_of};
 use crate::key;
 use crate::record::Decoder;
+use crate::retention::Operators;
 use crate::schema::{Cf, META_FIRST};
 
 /// Is told what is looked at, how many entries were, and how many there are where that is known.
@@ -111,27 +115,43 @@ impl Verification {
 /// Looks at everything; `counts` are the options with whose statistics the database was opened.
 pub(crate) fn verify(
     database: &Database,
+    operators: &Operators,
+    secret: &KeySecret,
     counts: &rocksdb::Options,
     progress: Progress<'_>,
 ) -> Result<Verification, StoreError> {
-    let mut verifier =
-        Verifier { database, progress, found: Verification::default(), confirmed: [0; Cf::ALL.len()], told: 0 };
+    let mut verifier = Verifier {
+        database,
+        operators,
+        secret,
+        progress,
+        found: Verification::default(),
+        confirmed: [0; Cf::ALL.len()],
+        unindexed: HashMap::new(),
+        told: 0,
+    };
     verifier.log()?;
+    verifier.unindexed();
     verifier.streams()?;
     for cf in [Cf::Heads, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags] {
         verifier.count(cf)?;
     }
-    verifier.keys_and_rows()?;
+    verifier.key_entries()?;
+    verifier.rows()?;
     verifier.tables(counts)?;
     Ok(verifier.found)
 }
 
 struct Verifier<'a> {
     database: &'a Database,
+    operators: &'a Operators,
+    secret: &'a KeySecret,
     progress: Progress<'a>,
     found: Verification,
     /// How many entries of each family are confirmed by the log, or by the streams.
     confirmed: [u64; Cf::ALL.len()],
+    /// The claims without an entry that no event up to here has released, by position.
+    unindexed: HashMap<KeyHash, Position>,
     told: u64,
 }
 
@@ -247,7 +267,7 @@ impl Verifier<'_> {
         for tag in &event.data.tags {
             self.posting(event, Cf::Tags, tag.as_str())?;
         }
-        Ok(())
+        self.keys_of(event)
     }
 
     fn id(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use es_core::model::{Clock, ErrorChain};
-use es_core::retention::is_reserved;
 use es_core::store::implement::{CommitDecision, Decider};
 use es_core::{CommitError, Committed, StoreError};
 use rocksdb::WriteBatch;
@@ -30,7 +29,7 @@ use crate::overlay::{BatchView, KnownHeads, LogEnd, Overlay};
 use crate::queue::{Queue, Request, split_by_operator};
 use crate::recent::RecentIds;
 use crate::retention::first_key;
-use crate::schema::{Cf, FORMAT_VERSION, META_FORMAT};
+use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::sync::PoisonError;
@@ -153,6 +152,7 @@ impl Writer {
             recent: &self.recent,
             overlay,
             operators: &self.shared.operators,
+            secret: &self.shared.secret,
         };
         let committed = match self.decider.decide(&mut commit, &mut view, self.clock.now()) {
             Ok(CommitDecision::Write(committed)) => committed,
@@ -165,14 +165,14 @@ impl Writer {
                 Err(error) => return Answer::Other(Err(error.into())),
             };
         }
-        *changing += u64::from(!(committed.events.is_empty() && commit.keys().is_empty() && commit.rows().is_empty()));
+        *changing += u64::from(!(committed.events.is_empty() && commit.rows().is_empty()));
         overlay.change(&commit);
         if committed.events.is_empty() {
             return Answer::Other(Ok(committed));
         }
         records.number(&committed.events);
         pending.records.push(records);
-        overlay.append(committed);
+        overlay.append(committed, &self.shared.secret);
         Answer::Written
     }
 
@@ -238,9 +238,6 @@ fn write_batch(database: &Database, overlay: &Overlay, records: &[EncodedRecords
     let [log, streams, heads, ids, categories, types, tags, keys, rows] = families(database)?;
     let bytes: usize = records.iter().map(EncodedRecords::bytes).sum();
     let mut batch = WriteBatch::with_capacity_bytes(bytes.saturating_mul(2).saturating_add(4096));
-    if overlay.events().any(|event| event.is_removed() || is_reserved(&event.stream)) {
-        batch.put_cf(database.family(Cf::Meta)?, META_FORMAT, FORMAT_VERSION.to_be_bytes());
-    }
     for (stream, first) in &overlay.firsts {
         batch.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
     }
@@ -262,10 +259,10 @@ fn write_batch(database: &Database, overlay: &Overlay, records: &[EncodedRecords
     for (stream, revision) in &overlay.heads {
         batch.put_cf(heads, stream.as_str(), key::revision(*revision));
     }
-    for (unique, owner) in &overlay.owners {
+    for (hash, owner) in &overlay.owners {
         match owner {
-            Some(stream) => batch.put_cf(keys, key::unique(unique), stream.as_str()),
-            None => batch.delete_cf(keys, key::unique(unique)),
+            Some(owner) => batch.put_cf(keys, hash.as_bytes(), key::owner(owner)),
+            None => batch.delete_cf(keys, hash.as_bytes()),
         }
     }
     for ((table, row), value) in &overlay.rows {

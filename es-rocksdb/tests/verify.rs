@@ -19,11 +19,11 @@ async fn sample() -> TempDir {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     store.commit(append("a-1")).await.unwrap();
-    let two = [event("other").tagged(tag("x")), event("happened").tagged(tag("y"))];
     let key = UniqueKey::new("email", "ada").unwrap();
+    let two = [event("other").tagged(tag("x")).claiming(key), event("happened").tagged(tag("y"))];
     let table = es_core::Table::new("views").unwrap();
     let commit = Commit::to(&stream("b-1"), ExpectedRevision::Any, two);
-    store.commit(commit.claim(key, stream("b-1")).put_row(table, "k", "v")).await.unwrap();
+    store.commit(commit.put_row(table, "k", "v")).await.unwrap();
     store.commit(append("a-1")).await.unwrap();
     store.close().await.unwrap();
     folder

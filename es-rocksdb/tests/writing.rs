@@ -204,9 +204,8 @@ async fn a_forgotten_commit_does_not_keep_the_store_from_closing() {
 async fn everything_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let (key, table) = (UniqueKey::new("email", "ada@example.org").unwrap(), Table::new("views").unwrap());
-    let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("placed"), event("paid")])
-        .claim(key.clone(), stream("order-1"))
-        .put_row(table.clone(), "a", "1");
+    let events = [event("placed").claiming(key.clone()), event("paid")];
+    let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, events).put_row(table.clone(), "a", "1");
     let store = open(folder.path()).await;
     let committed = store.commit(commit.clone()).await.unwrap();
     drop(store);

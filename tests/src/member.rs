@@ -59,7 +59,7 @@ pub struct Join {
 #[derive(Clone, Debug)]
 pub struct Leave;
 
-/// Claims a key without an event, which has no effect.
+/// Claims a key without an event, which is refused.
 #[derive(Clone, Debug)]
 pub struct Reserve {
     /// The e-mail address.

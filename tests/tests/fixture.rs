@@ -72,16 +72,14 @@ fn commits(part: u128) -> Vec<Commit> {
     let order = stream("order-1");
     let key = UniqueKey::new("order-number", format!("{part}-10248")).expect("a key");
     let given_up = UniqueKey::new("order-number", format!("{part}-0")).expect("a key");
+    let packed = event(2, "packed", ContentType::MessagePack, &packed);
     let mut commits = vec![
-        Commit::to(&order, ExpectedRevision::Any, [full])
-            .claim(key, order.clone())
-            .claim(given_up.clone(), order.clone())
+        Commit::to(&order, ExpectedRevision::Any, [full.claiming(key).claiming(given_up.clone())])
             .put_row(table(), "orders", part.to_string())
             .put_row(table(), "gone", "x"),
-        Commit::to(&order, ExpectedRevision::StreamExists, [event(2, "packed", ContentType::MessagePack, &packed)])
+        Commit::to(&order, ExpectedRevision::StreamExists, [packed.releasing(given_up)])
             .append(stream("stock-A-7"), json(3, "taken", r#"{"count":3}"#))
             .append(stream("stock-A-7"), json(4, "counted", "null"))
-            .release(given_up, order.clone())
             .delete_row(table(), "gone")
             .put_row(table(), [0, 255, part.to_be_bytes()[15]].to_vec(), [0, 1, 255].to_vec()),
         Commit::to(

@@ -14,8 +14,9 @@ use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, RowScan};
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, Metadata,
-    NewEvent, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead, Table, Tag, UniqueKey,
+    Category, Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, KeyChange, LogRead,
+    Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead, Table, Tag,
+    UniqueKey,
 };
 use es_tests::stores::small;
 use proptest::prelude::*;
@@ -131,7 +132,8 @@ fn expected() -> impl Strategy<Value = ExpectedRevision> {
 fn event() -> impl Strategy<Value = NewEvent> {
     let content = (any::<u128>(), event_type(), 1_u32..3, proptest::collection::vec(any::<u8>(), 0..20));
     let labels = (proptest::collection::btree_set(tag(), 0..3), any::<Option<u32>>(), any::<bool>());
-    (content, labels).prop_map(|((id, event_type, version, payload), (tags, seconds, annotated))| {
+    let keys = proptest::collection::vec((unique_key(), any::<bool>()), 0..2);
+    (content, labels, keys).prop_map(|((id, event_type, version, payload), (tags, seconds, annotated), keys)| {
         let mut event = NewEvent::json(event_type, payload).with_id(EventId::from_uuid(Uuid::from_u128(id)));
         event.data.version = version;
         event.data.tags = tags.into();
@@ -139,6 +141,8 @@ fn event() -> impl Strategy<Value = NewEvent> {
         if annotated {
             event.data.metadata = Metadata::new().with("k", "v");
         }
+        let change = |(key, is_claim)| if is_claim { KeyChange::Claim(key) } else { KeyChange::Release(key) };
+        event.data.keys = keys.into_iter().map(change).collect();
         event
     })
 }
@@ -168,11 +172,8 @@ fn commit() -> impl Strategy<Value = Commit> {
         proptest::option::weighted(0.2, (query(), position())),
         proptest::option::weighted(0.2, (table(), bytes(), proptest::option::of(bytes()))),
     );
-    let changes = (
-        proptest::collection::vec((unique_key(), stream(), any::<bool>()), 0..2),
-        proptest::collection::vec((table(), bytes(), proptest::option::of(bytes())), 0..3),
-    );
-    (events, conditions, changes).prop_map(|(events, (expected, absence, seen), (keys, rows))| {
+    let changes = proptest::collection::vec((table(), bytes(), proptest::option::of(bytes())), 0..3);
+    (events, conditions, changes).prop_map(|(events, (expected, absence, seen), rows)| {
         let mut commit = Commit::new();
         for (stream, event) in events {
             commit = commit.append(stream, event);
@@ -185,9 +186,6 @@ fn commit() -> impl Strategy<Value = Commit> {
         }
         if let Some((table, key, value)) = seen {
             commit = commit.expect_row(table, key, value);
-        }
-        for (key, stream, claim) in keys {
-            commit = if claim { commit.claim(key, stream) } else { commit.release(key, stream) };
         }
         for (table, key, value) in rows {
             commit = match value {

@@ -7,11 +7,11 @@ use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore, ManualClock};
 use es_core::{
-    Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, InfrastructureError, LoadError, LogRead,
-    Metadata, NewEvent, Outcome, QueryItem, RecordedEvent, RetryPolicy, StreamId, StreamRead,
+    Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, InfrastructureError, KeyChange,
+    LoadError, LogRead, Metadata, NewEvent, Outcome, QueryItem, RecordedEvent, RetryPolicy, StreamId, StreamRead,
 };
 use es_tests::account::{Account, AccountEvent, Check, Close, Deposit, Open, Refusal, Withdraw};
-use es_tests::member::{Join, Leave, Member, Reserve};
+use es_tests::member::{Join, Leave, Member, Reserve, email_key};
 use es_tests::stores::on_every_store;
 use serde::{Deserialize, Serialize};
 
@@ -392,9 +392,11 @@ fn a_decision_claims_and_releases_unique_keys_with_its_events() {
     on_every_store(async |store| {
         let members = Repository::<Member>::new(Arc::clone(&store));
         let email = || "ada@example.org".to_owned();
-        let reserved = members.execute(&6, Reserve { email: email() }).await.expect("accepted");
-        assert_eq!((reserved.outcome, reserved.revision), (Outcome::Done, None), "a claim without an event");
+        let reserved = members.execute(&6, Reserve { email: email() }).await.expect_err("a claim without an event");
+        assert!(matches!(reserved, ExecuteError::Failed(InfrastructureError::KeysWithoutEvent { .. })), "{reserved}");
         members.execute(&7, Join { email: email() }).await.expect("the key is free");
+        let joined = events(&store).await.pop().expect("an event");
+        assert_eq!(joined.data.keys, [KeyChange::Claim(email_key(&email()))].into_iter().collect());
         let taken = members.execute(&8, Join { email: email() }).await.expect_err("member 7 holds the key");
         let conflict = taken.conflict().expect("a conflict");
         let holder = Member::stream(&7).expect("a name");

@@ -67,7 +67,8 @@ struct Made<'a> {
     store_id: String,
     new_store_id: bool,
     events: u64,
-    rows_and_keys: u64,
+    rows: u64,
+    carried_claims: u64,
     snapshots_dropped: u64,
     projections_reset: u64,
     groups_set_back: u64,
@@ -104,7 +105,8 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
         store_id: made.id.to_string(),
         new_store_id: made.is_new_id,
         events: made.events,
-        rows_and_keys: made.entries,
+        rows: made.rows,
+        carried_claims: made.carried_claims,
         snapshots_dropped: dropped,
         projections_reset: reset.projections,
         groups_set_back: reset.groups,
@@ -232,15 +234,20 @@ fn done_in_words(
     (dropped, reset): (u64, FollowersReset),
     lost_and_found: &Path,
 ) -> String {
-    let Repaired { folder, id, is_new_id, events, entries, set_aside, .. } = made;
+    let Repaired { folder, id, is_new_id, events, rows, carried_claims, set_aside, .. } = made;
     let events = count(*events, "event", "events");
-    let mut lines = vec![format!("repaired: {events}, {entries} rows and keys, verified, in {}", folder.display())];
+    let rows = count(*rows, "row", "rows");
+    let mut lines = vec![format!("repaired: {events}, {rows}, verified, in {}", folder.display())];
+    if *carried_claims > 0 {
+        let claims = count(*carried_claims, "claim", "claims");
+        lines.push(format!("{claims} of unique keys by removed events taken from the index"));
+    }
     if *is_new_id {
         lines
             .push(format!("it has a new store id, {id}: it is not the same history any more; begin new backups of it"));
         lines.push(format!(
             "{} dropped, the views of {} removed (they are built again), {} set back to the end of the log, the results \
-             of {} forgotten; other rows and unique keys are as they were",
+             of {} forgotten; other rows are as they were, and unique keys as the events claim them",
             count(dropped, "snapshot", "snapshots"),
             count(reset.projections, "projection", "projections"),
             count(reset.groups, "consumer group or reactor", "consumer groups and reactors"),

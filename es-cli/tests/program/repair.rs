@@ -77,7 +77,7 @@ fn damage_that_costs_nothing_is_repaired_by_the_command_that_is_shown() {
     assert!(!folder.path("store.repaired").exists() && !folder.path("store.repairing").exists());
 
     let done = folder.done(&["repair", "--to", "store.repaired"]);
-    assert!(done.starts_with("repaired: 2000 events, 1 rows and keys, verified, in "), "{done}");
+    assert!(done.starts_with("repaired: 2000 events, 1 row, verified, in "), "{done}");
     assert!(!done.contains("new store id"), "{done}");
     assert!(!folder.path("store.repaired.lost-and-found.jsonl").exists());
     assert_eq!(folder.done(&["--store", "store.repaired", "export"]), export);

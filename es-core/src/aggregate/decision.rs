@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::aggregate::Aggregate;
-use crate::model::{OneOrder, UniqueKey};
+use crate::model::{KeyChange, Keys, OneOrder, UniqueKey};
 use crate::schema::{Event, Events};
 
 /// The outcome of a command that the aggregate accepts: no event, one or several events, or "unchanged"; and the unique
@@ -30,38 +30,30 @@ use crate::schema::{Event, Events};
 /// let with_key = Decision::<Order>::from(OrderEvent::Shipped).claiming(UniqueKey::new("parcel", "4711")?);
 /// # assert_eq!((one.events().len(), several.events().len(), maybe.events().len()), (1, 2, 1));
 /// # assert!(unchanged.is_unchanged() && !none.is_unchanged() && none.events().is_empty());
-/// # assert_eq!(with_key.key_changes().len(), 1);
+/// # assert_eq!(with_key.keys().len(), 1);
 /// # Ok::<(), es_core::NameError>(())
 /// ```
 #[must_use]
 pub struct Decision<A: Aggregate> {
     events: Events<A::Event>,
     is_unchanged: bool,
-    key_changes: Vec<KeyChange>,
-}
-
-/// A change of the unique keys of an aggregate, made together with events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyChange {
-    /// The aggregate claims the key; the command conflicts where another aggregate holds it.
-    Claim(UniqueKey),
-    /// The aggregate releases the key; the command conflicts where another aggregate holds it.
-    Release(UniqueKey),
+    keys: Keys,
 }
 
 impl<A: Aggregate> Decision<A> {
     /// Accepts the command without an event.
     pub fn none() -> Self {
-        Self { events: Events::none(), is_unchanged: false, key_changes: Vec::new() }
+        Self { events: Events::none(), is_unchanged: false, keys: Keys::new() }
     }
 
     /// Accepts the command without an event, because the state is already as the command asks for. This is not an error:
     /// the caller has what it wants, and [`Outcome::Unchanged`](crate::Outcome::Unchanged) tells it.
     pub fn unchanged() -> Self {
-        Self { events: Events::none(), is_unchanged: true, key_changes: Vec::new() }
+        Self { events: Events::none(), is_unchanged: true, keys: Keys::new() }
     }
 
-    /// Claims a unique key for the aggregate in the commit of the events. Without events it has no effect.
+    /// Claims a unique key for the aggregate. The claim is stored with the first event of the decision; a decision without events
+    /// that claims or releases a key fails with [`KeysWithoutEvent`](crate::InfrastructureError::KeysWithoutEvent).
     ///
     /// The command fails with a conflict where another aggregate holds the key. It is not available for a level without
     /// [one order](OneOrder), because two nodes could claim the same key.
@@ -69,16 +61,17 @@ impl<A: Aggregate> Decision<A> {
     where
         A: Aggregate<Level: OneOrder>,
     {
-        self.key_changes.push(KeyChange::Claim(key));
+        self.keys.push(KeyChange::Claim(key));
         self
     }
 
-    /// Releases a unique key of the aggregate in the commit of the events. Without events it has no effect.
+    /// Releases a unique key of the aggregate. The release is stored with the first event of the decision, as a
+    /// [claim](Self::claiming) is.
     pub fn releasing(mut self, key: UniqueKey) -> Self
     where
         A: Aggregate<Level: OneOrder>,
     {
-        self.key_changes.push(KeyChange::Release(key));
+        self.keys.push(KeyChange::Release(key));
         self
     }
 
@@ -90,8 +83,8 @@ impl<A: Aggregate> Decision<A> {
 
     /// Returns the claims and releases of unique keys in the order in which they were added.
     #[must_use]
-    pub fn key_changes(&self) -> &[KeyChange] {
-        &self.key_changes
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Whether the decision is [`unchanged`](Self::unchanged).
@@ -118,20 +111,20 @@ impl<A: Aggregate<Event: fmt::Debug>> fmt::Debug for Decision<A> {
         f.debug_struct("Decision")
             .field("events", &self.events())
             .field("is_unchanged", &self.is_unchanged)
-            .field("key_changes", &self.key_changes)
+            .field("keys", &self.keys)
             .finish()
     }
 }
 
 impl<A: Aggregate<Event: Clone>> Clone for Decision<A> {
     fn clone(&self) -> Self {
-        Self { events: self.events.clone(), is_unchanged: self.is_unchanged, key_changes: self.key_changes.clone() }
+        Self { events: self.events.clone(), is_unchanged: self.is_unchanged, keys: self.keys.clone() }
     }
 }
 
 impl<A: Aggregate<Event: PartialEq>> PartialEq for Decision<A> {
     fn eq(&self, other: &Self) -> bool {
-        self.events == other.events && self.is_unchanged == other.is_unchanged && self.key_changes == other.key_changes
+        self.events == other.events && self.is_unchanged == other.is_unchanged && self.keys == other.keys
     }
 }
 

@@ -6,7 +6,7 @@ pub mod repository;
 pub mod snapshot;
 pub mod source;
 
-pub use decision::{Decision, KeyChange};
+pub use decision::Decision;
 pub use source::{EventOf, RawEvents, Source};
 
 use std::fmt;

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::Stamp;
 use crate::model::Tags;
 use crate::model::{CorrelationId, EventId};
-use crate::model::{EventType, StreamId, Tag};
+use crate::model::{EventType, StreamId, Tag, UniqueKey};
+use crate::model::{KeyChange, Keys};
 use crate::model::{Position, Revision};
 
 /// A point in time in UTC. Stores keep microseconds.
@@ -153,6 +154,8 @@ pub struct EventData {
     pub correlation_id: Option<CorrelationId>,
     /// The event that directly caused this one.
     pub causation_id: Option<EventId>,
+    /// The unique keys that the event claims and releases.
+    pub keys: Keys,
     /// The replication metadata; `None` for an event of a local store.
     pub stamp: Option<Box<Stamp>>,
 }
@@ -181,6 +184,7 @@ impl EventData {
             metadata: Metadata::new(),
             correlation_id: None,
             causation_id: None,
+            keys: Keys::new(),
             stamp: None,
         }
     }
@@ -228,6 +232,20 @@ impl NewEvent {
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.data.metadata = metadata;
+        self
+    }
+
+    /// Claims a unique key for the stream of the event.
+    #[must_use]
+    pub fn claiming(mut self, key: UniqueKey) -> Self {
+        self.data.keys.push(KeyChange::Claim(key));
+        self
+    }
+
+    /// Releases a unique key of the stream of the event.
+    #[must_use]
+    pub fn releasing(mut self, key: UniqueKey) -> Self {
+        self.data.keys.push(KeyChange::Release(key));
         self
     }
 
@@ -325,6 +343,7 @@ impl RecordedEvent {
             metadata: _,
             correlation_id: _,
             causation_id: _,
+            keys,
             stamp,
         } = &event.data;
         let recorded = &self.data;
@@ -335,6 +354,7 @@ impl RecordedEvent {
             && recorded.content_type == *content_type
             && recorded.payload == *payload
             && recorded.tags == *tags
+            && recorded.keys == *keys
             && stamp.as_ref().is_none_or(|new| recorded.stamp.as_ref().is_some_and(|known| known.dot == new.dot))
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod digest;
 mod error_chain;
 mod event;
 mod id;
+mod keys;
 mod name;
 pub(crate) mod panic;
 pub mod reserved;
@@ -35,6 +36,7 @@ pub use event::{
     CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
 };
 pub use id::{CorrelationId, EventId};
+pub use keys::{KeyChange, Keys};
 pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
 pub(crate) use revision::found;
 pub use revision::{ExpectedRevision, Position, Revision};

@@ -24,6 +24,7 @@ pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
         content_type,
         tags,
         metadata,
+        keys,
         stamp,
         // Part of `size_of`, or counted by the caller.
         id: _,
@@ -34,8 +35,9 @@ pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
     } = data;
     let words = stream.as_str().len() + event_type.as_str().len() + content_type.as_str().len();
     let tags: usize = tags.iter().map(|tag| name(tag.as_str())).sum();
+    let keys: usize = keys.iter().map(|change| name(change.key().scope()) + name(change.key().value())).sum();
     let metadata: usize = metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum();
-    words + tags + metadata + stamp.as_deref().map_or(0, of_stamp)
+    words + tags + keys + metadata + stamp.as_deref().map_or(0, of_stamp)
 }
 
 /// A name with its place in a set, in bytes.

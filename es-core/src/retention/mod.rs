@@ -37,9 +37,14 @@
 //!
 //! # What stays
 //!
-//! Unique keys of a deleted stream stay with it: release them in the commit that ends the entity, or later, which is allowed.
-//! Rows stay, but for the snapshots of the stream, which [`delete_stream`](crate::store::delete_stream) removes. The name of a stream stays: do not put
+//! Unique keys that hidden or removed events claimed are held on: a store keeps only a hash of each, so that the text of a key is
+//! gone with its event. Rows stay, but for the snapshots of the stream, which [`delete_stream`](crate::store::delete_stream) removes. The name of a stream stays: do not put
 //! into it what must be forgotten.
+//!
+//! # What a deletion frees
+//!
+//! A deletion, soft or hard, frees the unique keys that the stream claimed up to the deleted revision: any stream can claim them
+//! from then on. A key that a soft deleted stream claims when it is written again is held as any other.
 //!
 //! The model is that of KurrentDB (`$maxAge`, `$maxCount`, `$tb`, tombstones, scavenge points).
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::model::{EventId, NewEvent, RecordedEvent};
-use crate::model::{EventType, StreamId, Table, UniqueKey};
+use crate::model::{EventType, StreamId, Table};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention;
 use crate::store::Query;
@@ -13,13 +13,15 @@ use crate::store::Query;
 pub const MAX_COMMIT_EVENTS: usize = 100_000;
 /// The largest payload of one event, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
-/// The most bytes of one commit: of payloads, of keys and values of rows, also of those that are expected, and of unique keys.
+/// The most bytes of one commit: of payloads, and of keys and values of rows, also of those that are expected.
 ///
-/// NOTE: metadata, tags and names have limits of their own for each event. They do not count here, because a log may hold commits
+/// Metadata, tags, unique keys and names have limits of their own for each event. They do not count here, because a log may hold commits
 /// that have more of them together, and each must be taken again by a copy.
 pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
 /// The most tags of one event.
 pub const MAX_TAGS: usize = 256;
+/// The most unique keys that one event claims and releases.
+pub const MAX_KEYS: usize = 256;
 /// The most bytes of the annotations of one event, written as JSON.
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// How deep lists and objects may be nested in the annotations of an event.
@@ -47,7 +49,6 @@ pub struct Commit {
     pub(crate) expectations: Vec<(StreamId, ExpectedRevision)>,
     pub(crate) absences: Vec<Absence>,
     pub(crate) events: Vec<(StreamId, NewEvent)>,
-    pub(crate) keys: Vec<KeyChange>,
     pub(crate) row_conditions: Vec<RowCondition>,
     pub(crate) rows: Vec<RowChange>,
     /// Whether [`Commit::append_removed`] made events of it.
@@ -61,15 +62,6 @@ pub struct Absence {
     pub query: Query,
     /// Up to where the writer has seen the log; `None` says that nothing in the whole log may match.
     pub after: Option<Position>,
-}
-
-/// What becomes of a unique key. A claim that its stream holds already, and a release of a key that nobody holds, change nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyChange {
-    /// The key belongs to the stream from now on; refused when another stream holds it.
-    Claim(UniqueKey, StreamId),
-    /// The stream gives the key up; refused when another stream holds it.
-    Release(UniqueKey, StreamId),
 }
 
 /// A condition: the row is as the writer has seen it.
@@ -149,20 +141,6 @@ impl Commit {
         self
     }
 
-    /// Claims a unique key for a stream.
-    #[must_use]
-    pub fn claim(mut self, key: UniqueKey, owner: StreamId) -> Self {
-        self.keys.push(KeyChange::Claim(key, owner));
-        self
-    }
-
-    /// Gives a unique key of a stream up.
-    #[must_use]
-    pub fn release(mut self, key: UniqueKey, owner: StreamId) -> Self {
-        self.keys.push(KeyChange::Release(key, owner));
-        self
-    }
-
     /// Demands that a row has this value, or that there is none.
     #[must_use]
     pub fn expect_row(mut self, table: Table, key: impl Into<Bytes>, value: Option<Bytes>) -> Self {
@@ -202,12 +180,6 @@ impl Commit {
         &self.absences
     }
 
-    /// The changes of unique keys, in order.
-    #[must_use]
-    pub fn keys(&self) -> &[KeyChange] {
-        &self.keys
-    }
-
     /// The demands on rows.
     #[must_use]
     pub fn row_conditions(&self) -> &[RowCondition] {
@@ -220,16 +192,15 @@ impl Commit {
         &self.rows
     }
 
-    /// How many bytes of payloads, of keys and values of rows and row conditions, and of unique keys the commit has; what
-    /// [`MAX_COMMIT_BYTES`] bounds.
+    /// Returns the number of bytes in the payloads, and in the keys and values of rows and row conditions: what
+    /// [`MAX_COMMIT_BYTES`] limits.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let payloads: usize = self.events.iter().map(|(_, event)| event.data.payload.len()).sum();
         let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         let rows: usize = self.rows.iter().map(RowChange::bytes).sum();
         let expected: usize = self.row_conditions.iter().map(|row| row.key.len() + value(&row.value)).sum();
-        let keys = self.keys.iter().map(|(KeyChange::Claim(key, _) | KeyChange::Release(key, _))| key);
-        payloads + rows + expected + keys.map(|key| key.scope().len() + key.value().len()).sum::<usize>()
+        payloads + rows + expected
     }
 }
 

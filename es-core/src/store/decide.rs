@@ -10,8 +10,9 @@ use crate::model::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_prec
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
-use crate::store::commit::{Absence, Commit, Committed, KeyChange, RowCondition};
+use crate::store::commit::{Absence, Commit, Committed, RowCondition};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
+use crate::store::keys::{KeyOwner, failed_key_changes};
 use crate::store::query::Query;
 use crate::store::valid::ValidCommit;
 
@@ -38,8 +39,8 @@ pub trait LogView {
     fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError>;
     /// What operators have said of a stream.
     fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError>;
-    /// Who holds a unique key.
-    fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError>;
+    /// The entry of a unique key in the index. Whether the owner still holds the key follows from its [retention](Self::retention).
+    fn owner(&mut self, key: &UniqueKey) -> Result<Option<KeyOwner>, StoreError>;
     /// The value of a row.
     fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 }
@@ -47,7 +48,7 @@ pub trait LogView {
 /// What a store does with a commit that is not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitDecision {
-    /// Write these events, with the key and row changes of the commit.
+    /// Write these events with their changes of unique keys, and the row changes of the commit.
     Write(Committed),
     /// Write nothing: the commit was written before and gave this.
     Repeat(Committed),
@@ -137,7 +138,7 @@ fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Res
             failed.push(FailedCheck::Match { query: query.clone(), after: *after, found });
         }
     }
-    failed.extend(failed_key_changes(commit.keys(), view)?);
+    failed.extend(failed_key_changes(commit, view)?);
     for RowCondition { table, key, value } in commit.row_conditions() {
         let actual = view.row(table, key)?;
         if actual != *value {
@@ -207,28 +208,6 @@ fn failed_deletions(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<Faile
         }
         if kind == DeleteKind::Soft {
             failed.extend(failed_expectation(&stream, ExpectedRevision::StreamExists, view)?);
-        }
-    }
-    Ok(failed)
-}
-
-/// Key changes happen in order, so that a commit can hand a key from one stream to another.
-fn failed_key_changes(changes: &[KeyChange], view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
-    let mut owners = std::collections::BTreeMap::<&UniqueKey, Option<StreamId>>::new();
-    let mut failed = Vec::new();
-    for change in changes {
-        let (KeyChange::Claim(key, stream) | KeyChange::Release(key, stream)) = change;
-        let owner = match owners.get(key) {
-            Some(owner) => owner.clone(),
-            None => view.owner(key)?,
-        };
-        match owner {
-            Some(held_by) if held_by != *stream => {
-                failed.push(FailedCheck::UniqueKey { key: key.clone(), wanted_by: stream.clone(), held_by });
-            }
-            _ => {
-                owners.insert(key, matches!(change, KeyChange::Claim(..)).then(|| stream.clone()));
-            }
         }
     }
     Ok(failed)

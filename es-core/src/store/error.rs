@@ -8,8 +8,8 @@ use crate::model::{StreamId, Table, UniqueKey, Version};
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
 use crate::store::commit::{
-    MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS, MAX_PAYLOAD_BYTES,
-    MAX_ROW_KEY_BYTES, MAX_TAGS,
+    MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS,
+    MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS,
 };
 
 /// The machinery of a store failed.
@@ -286,6 +286,14 @@ pub enum InvalidCommit {
         /// The event.
         id: EventId,
         /// How many tags it has.
+        found: usize,
+    },
+    /// An event claims and releases more unique keys than [`MAX_KEYS`].
+    #[error("an event must have at most {MAX_KEYS} unique keys, found {found} on event {id}")]
+    TooManyKeys {
+        /// The event.
+        id: EventId,
+        /// The number of claims and releases.
         found: usize,
     },
     /// The vector clock of a stamp has more origins than [`MAX_ORIGINS`].

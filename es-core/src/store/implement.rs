@@ -4,12 +4,14 @@
 //!   [`EventStore`](crate::store::EventStore). Its one append path validates a [`Commit`](crate::Commit), calls
 //!   [`Decider::decide`] over its [`LogView`], and writes the result. [`HeadSender`] publishes the head;
 //!   [`BatchSource`] feeds an [`EventStream`](crate::store::EventStream).
+//!   [`KeySecret`], [`KeyHash`] and [`KeyOwner`] are the index of unique keys, which [`key_entries`] says how to change.
 //! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
 //! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
 
 pub use super::decide::{CommitDecision, LogView, decide};
 pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook};
 pub use super::head::HeadSender;
+pub use super::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 pub use super::layer::StoreLayer;
 pub use super::read::BatchSource;
 pub use super::valid::ValidCommit;

@@ -16,10 +16,11 @@ use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeRep
 use crate::store::decide::{CommitDecision, LogView};
 use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
+use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 use crate::store::read::Batch;
 use crate::store::{
-    Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, KeyChange, LogRead,
-    Query, Row, RowChange, RowScan, StartHookError, StoreError, StreamRead,
+    Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, LogRead, Query, Row,
+    RowChange, RowScan, StartHookError, StoreError, StreamRead,
 };
 
 /// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
@@ -32,12 +33,13 @@ pub struct MemoryStore {
 }
 
 /// All that a store knows: the events by position, the owners of unique keys, the rows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
     events: Vec<RecordedEvent>,
     ids: HashMap<EventId, Position>,
     streams: HashMap<StreamId, Revision>,
-    owners: BTreeMap<UniqueKey, StreamId>,
+    secret: KeySecret,
+    owners: HashMap<KeyHash, KeyOwner>,
     rows: BTreeMap<(Table, Bytes), Bytes>,
     retention: Retention,
     /// The position of the last scavenge point that was completed.
@@ -54,7 +56,12 @@ impl MemoryStore {
     /// An empty store on this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { log: Arc::default(), clock, head: Arc::new(HeadSender::new(None)), decider: Arc::default() }
+        Self {
+            log: Arc::new(Mutex::new(Log::new())),
+            clock,
+            head: Arc::new(HeadSender::new(None)),
+            decider: Arc::default(),
+        }
     }
 
     /// Adds a hook to the decisions on commits. It is prepared first; commits of other handles go on meanwhile.
@@ -96,18 +103,32 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Log {
+    fn new() -> Self {
+        Self {
+            events: Vec::new(),
+            ids: HashMap::new(),
+            streams: HashMap::new(),
+            secret: KeySecret::random(),
+            owners: HashMap::new(),
+            rows: BTreeMap::new(),
+            retention: Retention::default(),
+            scavenged: None,
+        }
+    }
+
     fn apply(&mut self, commit: &Commit, committed: &Committed) -> Result<(), StoreError> {
         for event in &committed.events {
             self.ids.insert(event.data.id, event.position);
             self.streams.insert(event.stream.clone(), event.revision);
             self.events.push(event.clone());
             self.retention.apply(event)?;
-        }
-        for change in commit.keys() {
-            match change {
-                KeyChange::Claim(key, stream) => self.owners.insert(key.clone(), stream.clone()),
-                KeyChange::Release(key, _) => self.owners.remove(key),
-            };
+            for (key, owner) in key_entries(event) {
+                let hash = self.secret.hash(key);
+                match owner {
+                    Some(owner) => self.owners.insert(hash, owner),
+                    None => self.owners.remove(&hash),
+                };
+            }
         }
         for RowChange { table, key, value } in commit.rows() {
             let row = (table.clone(), key.clone());
@@ -198,8 +219,8 @@ impl LogView for Log {
         Ok(self.retention.of(stream))
     }
 
-    fn owner(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        Ok(self.owners.get(key).cloned())
+    fn owner(&mut self, key: &UniqueKey) -> Result<Option<KeyOwner>, StoreError> {
+        Ok(self.owners.get(&self.secret.hash(key)).cloned())
     }
 
     fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -265,7 +286,10 @@ impl EventReader for MemoryStore {
     }
 
     async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        LogView::owner(&mut *self.open_log()?, key)
+        let mut log = self.open_log()?;
+        let Some(owner) = LogView::owner(&mut *log, key)? else { return Ok(None) };
+        let begins = log.retention.of(&owner.stream).begins();
+        Ok(owner.holder(begins))
     }
 
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

@@ -19,6 +19,7 @@ mod decider;
 mod error;
 mod head;
 pub mod implement;
+mod keys;
 mod layer;
 pub mod memory;
 mod query;
@@ -32,7 +33,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use commit::{
-    Absence, Commit, Committed, KeyChange, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH,
+    Absence, Commit, Committed, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH,
     MAX_ORIGINS, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange, RowCondition,
 };
 pub use decider::StartHookError;
@@ -97,7 +98,7 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] when the infrastructure failed.
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError>;
 
-    /// Returns the stream that holds a unique key.
+    /// Returns the stream that holds a unique key: it has claimed the key, and has neither released it nor been deleted since.
     ///
     /// # Errors
     /// [`StoreError`] when the infrastructure failed.
@@ -140,8 +141,9 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
 pub trait EventStore: EventReader {
     /// Writes a commit wholly, or not at all.
     ///
-    /// The same commit again (same event ids, streams, types, payloads and tags) returns the result of the first time,
-    /// for every expectation, also after a restart. Its row and key changes are not made again.
+    /// The same commit again (same event ids, streams, types, payloads, tags and unique keys) returns the result of the first
+    /// time,
+    /// for every expectation, also after a restart. It does not change unique keys and rows again.
     ///
     /// # Errors
     /// [`CommitError`]; each variant says what to do.

@@ -9,7 +9,7 @@ use crate::model::reserved::check_audit;
 use crate::model::weight::beside_payload;
 use crate::retention;
 use crate::store::commit::{
-    Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS,
+    Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS,
     MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
 };
 use crate::store::error::InvalidCommit;
@@ -155,11 +155,7 @@ fn weight_of(commit: &Commit) -> usize {
     };
     let events: usize = commit.events.iter().map(event).sum();
     let absences: usize = commit.absences.iter().map(|absence| weight_of_query(&absence.query)).sum();
-    let parts = commit.absences.len()
-        + commit.expectations.len()
-        + commit.keys.len()
-        + commit.row_conditions.len()
-        + commit.rows.len();
+    let parts = commit.absences.len() + commit.expectations.len() + commit.row_conditions.len() + commit.rows.len();
     commit.bytes() + events + absences + parts * PART_WEIGHT
 }
 
@@ -177,6 +173,9 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
     }
     if event.data.tags.len() > MAX_TAGS {
         return Err(InvalidCommit::TooManyTags { id, found: event.data.tags.len() });
+    }
+    if event.data.keys.len() > MAX_KEYS {
+        return Err(InvalidCommit::TooManyKeys { id, found: event.data.keys.len() });
     }
     if event.data.version == 0 {
         return Err(InvalidCommit::VersionZero { id });
@@ -196,6 +195,10 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
 /// What is reserved takes only what the functions of [`retention`] and the operators of projections say.
 fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) -> Result<(), InvalidCommit> {
     let refused = |found| Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found });
+    let is_reserved = event.data.event_type == retention::REMOVED || retention::is_reserved(stream);
+    if is_reserved && !event.data.keys.is_empty() {
+        return refused("a claim or a release of a unique key".to_owned());
+    }
     if event.data.event_type == retention::REMOVED {
         let is_removed = may_be_removed && event.data.payload.is_empty() && !retention::is_reserved(stream);
         return if is_removed { Ok(()) } else { refused(format!("the event type {:?}", retention::REMOVED)) };
@@ -287,8 +290,9 @@ mod tests {
         let absent = crate::store::QueryItem::new().tag(crate::model::Tag::new("x".repeat(200)).expect("valid"));
         assert!(weight(Commit::new().unless(absent, None)) >= 200);
         let key = UniqueKey::new("scope", "x".repeat(200)).expect("valid");
-        let keyed = Commit::new().claim(key.clone(), stream());
-        assert!(keyed.bytes() >= 200 && Commit::new().release(key, stream()).bytes() == keyed.bytes());
+        for keyed in [event().claiming(key.clone()), event().releasing(key.clone())] {
+            assert!(weight(Commit::to(&stream(), ExpectedRevision::Any, [keyed])) >= plain + 200);
+        }
         assert_eq!(Commit::new().delete_row(table.clone(), large.clone()).bytes(), 1000);
         assert_eq!(Commit::new().put_row(table.clone(), large.clone(), "v").bytes(), 1001);
         assert_eq!(Commit::new().expect_row(table.clone(), large, Some("v".into())).bytes(), 1001);

@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::aggregate::decision::{Decision, KeyChange};
+use crate::aggregate::decision::Decision;
 use crate::aggregate::{Command, CommandContext, Decide, EventContext, Evolve};
 use crate::model::ErrorChain;
 use crate::model::EventType;
 use crate::model::{CommitPart, ContentType, EventData, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{KeyChange, Keys};
 use crate::model::{Position, Revision};
 use crate::schema::Event;
 
@@ -182,9 +183,9 @@ where
 
     /// Expects that the command claims and releases exactly these unique keys, in this order.
     #[track_caller]
-    pub fn then_key_changes(self, expected: impl IntoIterator<Item = KeyChange>) -> Self {
-        let expected: Vec<KeyChange> = expected.into_iter().collect();
-        assert_eq!(self.accepted().key_changes(), expected, "expected the key changes on the right, found the left");
+    pub fn then_keys(self, expected: impl IntoIterator<Item = KeyChange>) -> Self {
+        let expected: Keys = expected.into_iter().collect();
+        assert_eq!(*self.accepted().keys(), expected, "expected the unique keys on the right, found the left");
         self
     }
 

@@ -1,6 +1,6 @@
-//! Rows and unique keys of a backup: those that differ from the last one are changed.
+//! Rows of a backup: those that differ from the last one are changed.
 
-use es_core::{Commit, StoreError, StreamId, Table, UniqueKey};
+use es_core::{Commit, StoreError, Table};
 
 use super::BackupError;
 use crate::database::{Database, Tier, bad_name, item};
@@ -15,46 +15,41 @@ const CHUNK_ENTRIES: usize = 1024;
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
 /// An entry that differs, and what it must be.
-struct Change {
-    key: Vec<u8>,
-    /// Who has a unique key now, to release it; of rows it is of no use, and may be large.
-    before: Option<Vec<u8>>,
-    now: Option<Vec<u8>>,
+pub(super) struct Change {
+    pub(super) key: Vec<u8>,
+    pub(super) now: Option<Vec<u8>>,
 }
 
 /// Some changes, and the key at which to go on.
-struct Chunk {
-    changes: Vec<Change>,
-    next: Option<Vec<u8>>,
+pub(super) struct Chunk {
+    pub(super) changes: Vec<Change>,
+    pub(super) next: Option<Vec<u8>>,
 }
 
-/// Makes rows and keys of the backup those of the store; returns how many were changed.
+/// Makes the rows of the backup those of the store; returns how many were changed.
 pub(super) async fn copy(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
     replay: &mut Replay,
     progress: Progress<'_>,
 ) -> Result<u64, BackupError> {
-    let mut changed = 0;
-    for cf in [Cf::Keys, Cf::Rows] {
-        let mut from = Some(Vec::new());
-        while let Some(key) = from {
-            let chunk =
-                source.shared().locked(|now| before.shared().locked(|before| compare(before, now, cf, &key)))?;
-            changed += chunk.changes.len() as u64;
-            let commit = chunk.changes.iter().try_fold(Commit::new(), |commit, change| apply(commit, cf, change))?;
-            for answer in replay.write(vec![Recorded { commit, at: None }]).await {
-                answer?;
-            }
-            progress("rows and keys", changed, None);
-            from = chunk.next;
+    let (mut changed, mut from) = (0, Some(Vec::new()));
+    while let Some(key) = from {
+        let chunk =
+            source.shared().locked(|now| before.shared().locked(|before| compare(before, now, Cf::Rows, &key)))?;
+        changed += chunk.changes.len() as u64;
+        let commit = chunk.changes.iter().try_fold(Commit::new(), apply)?;
+        for answer in replay.write(vec![Recorded { commit, at: None }]).await {
+            answer?;
         }
+        progress("rows", changed, None);
+        from = chunk.next;
     }
     Ok(changed)
 }
 
 /// What differs from a key on: a merge of two ordered scans.
-fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chunk, StoreError> {
+pub(super) fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chunk, StoreError> {
     let mut olds = before.iterate(cf, Vec::new(), Tier::Any)?;
     let mut news = now.iterate(cf, Vec::new(), Tier::Any)?;
     olds.seek(from);
@@ -73,13 +68,12 @@ fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chu
         let (step_old, step_new) = (before.is_some(), now.is_some());
         entries += 1;
         if before != now {
-            let before = before.filter(|_| cf == Cf::Keys);
-            bytes += key.len() + [&before, &now].into_iter().flatten().map(Vec::len).sum::<usize>();
+            bytes += key.len() + now.as_ref().map_or(0, Vec::len);
             // ORDER: before it is taken. A chunk becomes one commit, and a row may have nearly as many bytes as a commit may have.
             if bytes > CHUNK_BYTES && !changes.is_empty() {
                 return Ok(Chunk { changes, next: Some(key) });
             }
-            changes.push(Change { key, before, now });
+            changes.push(Change { key, now });
         }
         if step_old {
             olds.next();
@@ -90,31 +84,15 @@ fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chu
     }
 }
 
-fn apply(commit: Commit, cf: Cf, change: &Change) -> Result<Commit, StoreError> {
-    let Change { key, before, now } = change;
-    let bad = || bad_name(cf, key);
-    let (name, rest) = {
-        let at = key.iter().position(|byte| *byte == SEPARATOR).ok_or_else(bad)?;
-        let (name, rest) = key.split_at(at);
-        (std::str::from_utf8(name).map_err(|_| bad())?, rest.get(1..).unwrap_or_default())
-    };
-    if cf == Cf::Rows {
-        let table = Table::new(name).map_err(|_| bad())?;
-        return Ok(match now {
-            Some(value) => commit.put_row(table, rest.to_vec(), value.clone()),
-            None => commit.delete_row(table, rest.to_vec()),
-        });
-    }
-    let value = std::str::from_utf8(rest).map_err(|_| bad())?;
-    let key = UniqueKey::new(name, value).map_err(|_| bad())?;
-    let owner =
-        |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|owner| StreamId::new(owner).ok()).ok_or_else(bad);
-    let commit = match before {
-        Some(before) => commit.release(key.clone(), owner(before)?),
-        None => commit,
-    };
+fn apply(commit: Commit, change: &Change) -> Result<Commit, StoreError> {
+    let Change { key, now } = change;
+    let bad = || bad_name(Cf::Rows, key);
+    let at = key.iter().position(|byte| *byte == SEPARATOR).ok_or_else(bad)?;
+    let (name, rest) = key.split_at(at);
+    let rest = rest.get(1..).unwrap_or_default().to_vec();
+    let table = std::str::from_utf8(name).ok().and_then(|name| Table::new(name).ok()).ok_or_else(bad)?;
     Ok(match now {
-        Some(now) => commit.claim(key, owner(now)?),
-        None => commit,
+        Some(value) => commit.put_row(table, rest, value.clone()),
+        None => commit.delete_row(table, rest),
     })
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use es_core::{Commit, EventReader, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
 use rocksdb::WriteBatch;
 
-use super::{BackupError, rows};
+use super::{BackupError, keys, rows};
 use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
 use crate::read_only::{Hidden, ReadOnlyStore};
 use crate::replay::{Recorded, Replay};
-use crate::schema::{Cf, META_CREATED, META_STORE_ID};
+use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
 use crate::verify::Progress;
 
 /// How many commits, and about how many bytes of memory, are under way at a time; one commit always is, however large.
@@ -35,16 +35,18 @@ pub(super) async fn bring_up(
     // NOTE: the backup counts only when it is complete, and by then it is on the disk.
     let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
     let mut replay = Replay::open(backup, options).await?;
+    let keys = keys::drop_stale(source, &before, &replay, progress).await?;
     let events = copy_events(source, head, &mut replay, progress).await?;
     // NOTE: what the store has removed is removed here as well. What it has not yet is there as well.
     if let Some(scavenged) = source.shared().locked(Database::scavenged)? {
         replay.complete_points(scavenged).await?;
     }
+    keys::complete(source, &replay, progress).await?;
     let rows = rows::copy(source, &before, &mut replay, progress).await?;
     // NOTE: the next backup shares table files with this one, but not the write-ahead log.
     replay.flush().await?;
     replay.close().await?;
-    Ok((events, rows))
+    Ok((events, keys + rows))
 }
 
 /// Creates a store with the identity of another.
@@ -54,6 +56,7 @@ fn found(source: &ReadOnlyStore, folder: &Path) -> Result<(), BackupError> {
     let mut batch = WriteBatch::new();
     batch.put_cf(meta, META_STORE_ID, source.id().as_bytes());
     batch.put_cf(meta, META_CREATED, source.created().timestamp_micros().to_be_bytes());
+    batch.put_cf(meta, META_KEY_SECRET, source.shared().secret.as_bytes());
     let written = opened.database.raw().write_opt(batch, &options::write(Durability::Sync));
     written.map_err(|error| crate::error::of_rocksdb("write", "the identity of the backup", error).into())
 }

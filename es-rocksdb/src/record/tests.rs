@@ -2,6 +2,8 @@ use chrono::{DateTime, SubsecRound};
 use proptest::prelude::*;
 
 use super::*;
+use es_core::UniqueKey;
+use es_core::model::KeyChange;
 
 /// A record with every field set, so that each byte means something.
 fn full() -> RecordedEvent {
@@ -22,9 +24,24 @@ fn full() -> RecordedEvent {
             metadata: Metadata::new().with("user", "ada").with("ratio", 0.1),
             correlation_id: Some(CorrelationId::from_uuid(Uuid::from_u128(5))),
             causation_id: Some(EventId::from_uuid(Uuid::from_u128(6))),
+            keys: [claim("ada"), release("é")].into_iter().collect(),
             stamp: None,
         },
     }
+}
+
+fn claim(value: &str) -> KeyChange {
+    KeyChange::Claim(UniqueKey::new("email", value).unwrap())
+}
+
+fn release(value: &str) -> KeyChange {
+    KeyChange::Release(UniqueKey::new("email", value).unwrap())
+}
+
+/// A record with every field set but the unique keys, so that it has no extension.
+fn keyless() -> RecordedEvent {
+    let full = full();
+    RecordedEvent { data: EventData { keys: Keys::new(), ..full.data }, ..full }
 }
 
 fn bare() -> RecordedEvent {
@@ -36,6 +53,7 @@ fn bare() -> RecordedEvent {
         metadata: Metadata::new(),
         correlation_id: None,
         causation_id: None,
+        keys: Keys::new(),
         ..full.data
     };
     RecordedEvent { data, ..full }
@@ -141,14 +159,53 @@ fn with_extensions(mut record: Vec<u8>, area: &[u8]) -> Vec<u8> {
 #[test]
 fn extensions_of_a_later_version_are_passed_over() {
     let area = [&[0x00, 0x01, 0, 0, 0, 3][..], b"abc", &[0xff, 0xff, 0, 0, 0, 0]].concat();
-    assert_eq!(decoded(&with_extensions(encoded(&full()), &area)).unwrap(), full());
+    assert_eq!(decoded(&with_extensions(encoded(&keyless()), &area)).unwrap(), keyless());
     assert_eq!(area.len(), 2 * EXTENSION_HEAD_LEN + 3);
 }
 
 #[test]
 fn an_extension_longer_than_its_area_is_refused() {
-    let record = with_extensions(encoded(&full()), &[0x00, 0x01, 0, 0, 0, 3, b'a', b'b']);
+    let record = with_extensions(encoded(&keyless()), &[0x00, 0x01, 0, 0, 0, 3, b'a', b'b']);
     assert!(matches!(decoded(&record), Err(RecordError::Length { field: "extension", expected: 3, found: 2 })));
+}
+
+/// The bytes of the extension, from its document and not from the encoder.
+#[test]
+fn unique_keys_are_in_an_extension_beside_others() {
+    let value = b"\x01\x00\x05email\x00\x03ada\x02\x00\x05email\x00\x02\xc3\xa9";
+    let keys = [&[0x00, 0x05, 0, 0, 0, 25][..], value].concat();
+    assert_eq!(with_extensions(encoded(&keyless()), &keys), encoded(&full()));
+    let other = [0xff, 0xff, 0, 0, 0, 0];
+    for area in [[&keys[..], &other].concat(), [&other, &keys[..]].concat()] {
+        assert_eq!(decoded(&with_extensions(encoded(&keyless()), &area)).unwrap(), full());
+    }
+    let twice = with_extensions(encoded(&keyless()), &[&keys[..], &keys].concat());
+    assert!(matches!(decoded(&twice), Err(RecordError::KeysTwice)));
+}
+
+#[test]
+fn unique_keys_that_are_none_are_refused() {
+    let refused = |value: &[u8]| {
+        let length = u8::try_from(value.len()).unwrap();
+        let area = [&[0x00, 0x05, 0, 0, 0, length][..], value].concat();
+        decoded(&with_extensions(encoded(&keyless()), &area)).unwrap_err().to_string()
+    };
+    assert_eq!(refused(b""), "expected 1 bytes for the unique key, found 0 left");
+    assert_eq!(
+        refused(b"\x03\x00\x01s\x00\x01v"),
+        "expected a claim (1) or a release (2) of a unique key, found code 3"
+    );
+    assert_eq!(refused(b"\x01\x00\x01s\x00\x02v"), "expected 2 bytes for the unique key, found 1 left");
+    assert!(refused(b"\x01\x00\x00\x00\x01v").contains("part of a unique key must have 1 to 512 bytes"));
+    assert_eq!(refused(b"\x01\x00\x01\xff\x00\x01v"), "expected UTF-8 in the unique key, found other bytes");
+}
+
+/// The bytes of a record do not depend on whether the program knows unique keys.
+#[test]
+fn an_event_without_unique_keys_has_no_extension() {
+    let record = encoded(&keyless());
+    assert_eq!(record[FIXED_LEN - 4..FIXED_LEN], [0; 4]);
+    assert!(record.ends_with(b"payload"));
 }
 
 #[test]

@@ -3,23 +3,24 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use es_core::retention::is_reserved;
+use es_core::store::implement::{KeyOwner, KeySecret, key_entries};
 use es_core::{CommitPart, Position, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use uuid::Uuid;
 
+use super::claims::RemovedClaims;
 use super::records::{IntactRecord, RecoverableEvents, Sources, tell};
 use super::{RepairError, Repaired, SetAside, check, refused};
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
 use crate::error::of_rocksdb;
 use crate::key;
-use crate::open::{self, Opened};
+use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options};
 use crate::record::Decoder;
 use crate::retention::first_key;
-use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_STORE_ID};
-use crate::verify::{Progress, stands_for_itself};
+use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
+use crate::verify::{Progress, has_table};
 
 /// How many bytes are written at a time.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -87,10 +88,13 @@ fn fill(
     survey: &RecoverableEvents,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
-    let Opened { database, mark, id, .. } = open::open(folder, &Options::new())?;
+    let Opened { database, mark, identity, .. } = open::open(folder, &Options::new())?;
+    let Identity { id, secret, .. } = identity;
     let (id, is_new_id) = identify(&database, sources, survey, id)?;
+    let secret = survey.claims.secret.as_ref().unwrap_or(&secret);
     let mut decoder = Decoder::default();
-    let mut out = Out { database: &database, batch: WriteBatch::new(), has_retention: false };
+    let claims = &survey.claims;
+    let mut out = Out { database: &database, batch: WriteBatch::new(), secret, claims, carried_claims: 0 };
     for position in 1..=survey.kept {
         let whole = sources.record(survey, position, &mut decoder);
         let place = || Position::new(position).map_or_else(String::new, place_of);
@@ -99,30 +103,25 @@ fn fill(
         out.event(&event, &record)?;
         tell(progress, "events", position, Some(survey.kept));
     }
-    let mut entries = 0;
-    for cf in [Cf::Keys, Cf::Rows] {
-        let mut written = Ok(());
-        sources.scan(cf, |key, value| {
-            if written.is_ok() && stands_for_itself(cf, key, value) {
-                entries += 1;
-                written = out.put(cf, key, value);
-            }
-        });
-        written?;
-    }
-    if out.has_retention {
-        out.put(Cf::Meta, META_FORMAT, &FORMAT_VERSION.to_be_bytes())?;
-    }
+    let (mut rows, mut written) = (0, Ok(()));
+    sources.scan(Cf::Rows, |key, value| {
+        if written.is_ok() && has_table(key) {
+            rows += 1;
+            written = out.put(Cf::Rows, key, value);
+        }
+    });
+    written?;
     // NOTE: which scavenge points were completed is not kept: a part of one may be lost. The next scavenge completes all again.
     out.write()?;
+    let carried_claims = out.carried_claims;
     database.flush()?;
     database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
     mark.raise(Mark { sequence: database.sequence(), head: Position::new(survey.kept) });
     mark.sync().map_err(refused("sync the mark of", folder))?;
-    Ok(Repaired { folder: PathBuf::new(), id, is_new_id, events: survey.kept, entries, set_aside: 0 })
+    Ok(Repaired { folder: PathBuf::new(), id, is_new_id, events: survey.kept, rows, carried_claims, set_aside: 0 })
 }
 
-/// Gives the new store the id of the damaged one, unless events were lost or it is not known.
+/// Gives the new store the id of the damaged one, unless events were lost, or the id or the secret of unique keys is not known.
 fn identify(
     database: &Database,
     sources: &Sources,
@@ -135,7 +134,11 @@ fn identify(
         batch.put_cf(meta, META_CREATED, created);
     }
     let old = sources.value(Cf::Meta, META_STORE_ID).and_then(|id| Uuid::from_slice(&id).ok());
-    let kept = old.filter(|_| survey.kept == survey.last);
+    // A backup of the damaged store has its secret, so that it cannot be continued with a store that has another.
+    let kept = old.filter(|_| survey.kept == survey.last && survey.claims.secret.is_some());
+    if let Some(secret) = &survey.claims.secret {
+        batch.put_cf(meta, META_KEY_SECRET, secret.as_bytes());
+    }
     if let Some(id) = kept {
         batch.put_cf(meta, META_STORE_ID, id.as_bytes());
     }
@@ -183,8 +186,11 @@ fn spare(sources: &Sources, survey: &RecoverableEvents, set_aside: SetAside<'_>)
 struct Out<'a> {
     database: &'a Database,
     batch: WriteBatch,
-    /// Whether anything was written that asks for the newer format.
-    has_retention: bool,
+    /// The secret of the hashes of unique keys.
+    secret: &'a KeySecret,
+    claims: &'a RemovedClaims,
+    /// The number of claims of removed events that were written.
+    carried_claims: u64,
 }
 
 impl Out<'_> {
@@ -192,18 +198,35 @@ impl Out<'_> {
     fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
         let position = key::position(event.position);
         let posting = |name: &str| key::posting(name, event.position);
-        self.has_retention |= event.is_removed() || is_reserved(&event.stream);
         self.put(Cf::Log, &position, record)?;
         self.put(Cf::Ids, &key::id(event.data.id), &position)?;
         self.put(Cf::Heads, event.stream.as_str().as_bytes(), &key::revision(event.revision))?;
         if event.is_removed() {
-            return self.put(Cf::Meta, &first_key(&event.stream), &key::revision(event.revision.next()));
+            self.put(Cf::Meta, &first_key(&event.stream), &key::revision(event.revision.next()))?;
+            return self.removed_claims(event);
         }
         self.put(Cf::Streams, &key::in_stream(&event.stream, event.revision), record)?;
         self.put(Cf::Categories, &posting(event.stream.category_str()), &[])?;
         self.put(Cf::Types, &posting(event.data.event_type.as_str()), &[])?;
         for tag in &event.data.tags {
             self.put(Cf::Tags, &posting(tag.as_str()), &[])?;
+        }
+        for (key, owner) in key_entries(event) {
+            let hash = self.secret.hash(key);
+            match owner {
+                Some(owner) => self.put(Cf::Keys, hash.as_bytes(), &key::owner(&owner))?,
+                None => self.batch.delete_cf(self.database.family(Cf::Keys)?, hash.as_bytes()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what a removed event claimed. The order of the log decides which later events release it or claim it again.
+    fn removed_claims(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
+        let owner = KeyOwner { stream: event.stream.clone(), revision: event.revision };
+        for hash in self.claims.of(event) {
+            self.put(Cf::Keys, hash.as_bytes(), &key::owner(&owner))?;
+            self.carried_claims += 1;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use es_core::{Position, RecordedEvent, Revision, StreamId};
 use rocksdb::{DBRawIterator, ReadOptions};
 
+use super::claims::RemovedClaims;
 use super::{Loss, Report};
 use crate::acknowledged::Mark;
 use crate::database::{Database, Tier, decode_at, decode_in};
@@ -57,7 +58,7 @@ impl fmt::Debug for Sources {
 }
 
 /// Which events can be saved.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RecoverableEvents {
     /// The last position that is known of; 0 for none.
     pub(super) last: u64,
@@ -69,10 +70,12 @@ pub(super) struct RecoverableEvents {
     firsts: BTreeMap<StreamId, Revision>,
     /// Whether records under streams could not be read that the log may not have either.
     pub(super) is_unsure: bool,
+    /// The claims of unique keys by removed events.
+    pub(super) claims: RemovedClaims,
 }
 
 impl RecoverableEvents {
-    fn first_left(&self, stream: &StreamId) -> Revision {
+    pub(super) fn first_left(&self, stream: &StreamId) -> Revision {
         self.firsts.get(stream).copied().unwrap_or(Revision::FIRST)
     }
 
@@ -182,13 +185,7 @@ impl Sources {
     pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> RecoverableEvents {
         let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
         let looked_at = known.max(self.last_in_log());
-        let mut survey = RecoverableEvents {
-            last: looked_at,
-            kept: 0,
-            elsewhere: BTreeMap::new(),
-            firsts: self.firsts(),
-            is_unsure: false,
-        };
+        let mut survey = RecoverableEvents { last: looked_at, firsts: self.firsts(), ..RecoverableEvents::default() };
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
         for position in (1..=looked_at).filter_map(Position::new) {
@@ -217,6 +214,10 @@ impl Sources {
         report.from_streams = survey.elsewhere.range(..=survey.kept).count() as u64;
         (report.head, report.last) = (Position::new(survey.kept), Position::new(survey.last));
         self.measure(&survey, &mut report.loss, is_lost, progress);
+        survey.claims = RemovedClaims::read(self, |stream| survey.first_left(stream));
+        if !survey.firsts.is_empty() {
+            survey.claims.add_to(&mut report.loss);
+        }
         survey
     }
 
@@ -478,13 +479,7 @@ mod tests {
             event.data.event_type = es_core::EventType::new("t").unwrap();
             IntactRecord { event, record: vec![1] }
         };
-        let mut survey = RecoverableEvents {
-            last: 9,
-            kept: 0,
-            elsewhere: BTreeMap::new(),
-            firsts: BTreeMap::new(),
-            is_unsure: false,
-        };
+        let mut survey = RecoverableEvents { last: 9, ..RecoverableEvents::default() };
         assert_eq!(survey.without_removed(whole(0)).unwrap().record, [1]);
         survey.note_removed(&whole(3).event.without_content());
         survey.note_removed(&whole(2).event.without_content());

@@ -83,7 +83,7 @@ impl Scratch {
                 report
                     .loss
                     .other
-                    .push("rows and unique keys may be of an earlier time, or be there though removed".to_owned());
+                    .push("rows, and claims of unique keys by removed events, may be of an earlier time, or be there though removed".to_owned());
                 self.open_in_parts(damaged)?
             }
         };
@@ -97,7 +97,7 @@ impl Scratch {
         let is_short = mark.is_some_and(|mark| readable < mark.sequence);
         if has_hole || is_short {
             let what = if has_hole { "in the middle" } else { "at the end" };
-            report.loss.other.push(format!("changes of rows and unique keys that stood {what} of the write-ahead log"));
+            report.loss.other.push(format!("changes of rows that stood {what} of the write-ahead log"));
         }
         Ok(Sources::new(databases))
     }

@@ -1,4 +1,4 @@
-//! Entries that nothing in the log confirms, one by one; and the families that stand for themselves.
+//! Entries that nothing in the log confirms, one by one; and the rows.
 
 use es_core::{EventId, Position, Revision, StoreError, StreamId, Table};
 use uuid::Uuid;
@@ -19,16 +19,13 @@ impl Verifier<'_> {
         })
     }
 
-    /// Owners of unique keys must be streams, and rows must have a table: more cannot be known of them.
-    pub(super) fn keys_and_rows(&mut self) -> Result<(), StoreError> {
-        for cf in [Cf::Keys, Cf::Rows] {
-            self.each(cf, |_, key, value| Ok((!stands_for_itself(cf, key, value)).then(|| bad_name(cf, key))))?;
-        }
-        Ok(())
+    /// Checks that each row has a table. No more is known of rows.
+    pub(super) fn rows(&mut self) -> Result<(), StoreError> {
+        self.each(Cf::Rows, |_, key, _| Ok((!has_table(key)).then(|| bad_name(Cf::Rows, key))))
     }
 
     /// Takes note of what is wrong with any entry of a family.
-    fn each(
+    pub(super) fn each(
         &mut self,
         cf: Cf,
         wrong: impl Fn(&Database, &[u8], &[u8]) -> Result<Option<StoreError>, StoreError>,
@@ -53,14 +50,11 @@ impl Verifier<'_> {
     }
 }
 
-/// Whether an entry of the keys or the rows is one that the store could have written.
-pub(crate) fn stands_for_itself(cf: Cf, key: &[u8], value: &[u8]) -> bool {
+/// Returns whether the key of a row begins with the name of a table.
+pub(crate) fn has_table(key: &[u8]) -> bool {
     let Some(end) = key.iter().position(|byte| *byte == SEPARATOR) else { return false };
     let name = key.get(..end).and_then(|name| std::str::from_utf8(name).ok());
-    match cf {
-        Cf::Keys => name.is_some() && std::str::from_utf8(value).is_ok_and(|owner| StreamId::new(owner).is_ok()),
-        _ => name.is_some_and(|name| Table::new(name).is_ok()),
-    }
+    name.is_some_and(|name| Table::new(name).is_ok())
 }
 
 /// Why an entry should not be there; `None` where it should.

@@ -207,6 +207,7 @@ async fn commits_of_one_batch_see_each_other() {
     let database = open::open(folder.path(), &Options::new()).unwrap().database;
     let mut known = KnownHeads::new(1);
     let mut overlay = Overlay::new(LogEnd::default());
+    let secret = es_core::store::implement::KeySecret::random();
     let key = UniqueKey::new("scope", "value").unwrap();
     let table = Table::new("t").unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
@@ -220,25 +221,25 @@ async fn commits_of_one_batch_see_each_other() {
             recent: &recent,
             overlay: &overlay,
             operators: &operators,
+            secret: &secret,
         };
         let decision = decide(&commit.clone().validated()?, &mut view, now)?;
         overlay.change(commit);
         if let CommitDecision::Write(committed) = decision.clone() {
-            overlay.append(committed);
+            overlay.append(committed, &secret);
         }
         Ok::<_, CommitError>(decision)
     };
 
     let tag = es_core::Tag::new("a:1").unwrap();
-    let first = Commit::to(&stream(), ExpectedRevision::NoStream, [event().tagged(tag.clone()), event()])
-        .claim(key.clone(), stream())
-        .put_row(table.clone(), "k", "v");
+    let events = [event().tagged(tag.clone()).claiming(key.clone()), event()];
+    let first = Commit::to(&stream(), ExpectedRevision::NoStream, events).put_row(table.clone(), "k", "v");
     assert!(matches!(run(&first), Ok(CommitDecision::Write(_))));
     assert!(matches!(run(&first), Ok(CommitDecision::Repeat(repeat)) if repeat.position() == Position::new(2)));
     let other = StreamId::new("order-2").unwrap();
     let wrong = Commit::to(&stream(), ExpectedRevision::Exact(Revision::FIRST), [event()])
         .unless(es_core::QueryItem::new().tag(tag), None)
-        .claim(key, other)
+        .append(other, event().claiming(key))
         .expect_row(table.clone(), "k", None);
     let Err(CommitError::Conflict(conflict)) = run(&wrong) else { panic!("expected a conflict") };
     assert_eq!(conflict.failed.len(), 4, "{conflict}");
@@ -295,15 +296,23 @@ fn in_one_batch<const N: usize>(
 ) -> Vec<Result<Committed, CommitError>> {
     let end = open::end_of_log(database).unwrap();
     let (mut known, mut overlay) = (KnownHeads::new(1), Overlay::new(end));
+    let secret = &es_core::store::implement::KeySecret::random();
     let recent = RecentIds::of_database(database).unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
     let decided = commits.map(|commit| {
         let commit = commit.clone().validated()?;
-        let mut view =
-            BatchView { database, written: end.head, known: &mut known, recent: &recent, overlay: &overlay, operators };
+        let mut view = BatchView {
+            database,
+            written: end.head,
+            known: &mut known,
+            recent: &recent,
+            overlay: &overlay,
+            operators,
+            secret,
+        };
         let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) = decide(&commit, &mut view, now)?;
         overlay.change(&commit);
-        overlay.append(committed.clone());
+        overlay.append(committed.clone(), secret);
         Ok(committed)
     });
     decided.into()

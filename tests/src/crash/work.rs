@@ -53,7 +53,7 @@ impl Name {
         self.to_string().into_bytes()
     }
 
-    /// The commit: one to twelve events for one or two streams, with tags, a row and a key of its own.
+    /// The commit: one to twelve events for one or two streams, with tags, a row and a unique key of its own.
     #[must_use]
     pub fn commit(self) -> Commit {
         let (high, low) = self.id(0).as_uuid().as_u64_pair();
@@ -62,10 +62,12 @@ impl Name {
         let main = if random.once_in(4) { shared.clone() } else { own };
         let mut commit = Commit::new().expect(main.clone(), ExpectedRevision::Any);
         for index in 0..random.pick(&[1, 1, 1, 1, 1, 2, 3, 12]) {
-            let stream = if random.once_in(5) { shared.clone() } else { main.clone() };
-            commit = commit.append(stream, self.event(index, &mut random));
+            let stream = if index > 0 && random.once_in(5) { shared.clone() } else { main.clone() };
+            let event = self.event(index, &mut random);
+            let event = if index == 0 { event.claiming(self.key()) } else { event };
+            commit = commit.append(stream, event);
         }
-        commit.claim(self.key(), main).put_row(last_rows(), row_key(self.writer), self.row())
+        commit.put_row(last_rows(), row_key(self.writer), self.row())
     }
 
     fn event(self, index: u32, random: &mut Random) -> NewEvent {

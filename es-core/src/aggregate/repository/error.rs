@@ -123,6 +123,16 @@ pub enum InfrastructureError {
     /// written.
     #[error("a hook of the store refused the commit")]
     Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The decision claims or releases unique keys and has no event, with which a change of keys is stored. Return an event that says
+    /// what happened.
+    #[error(
+        "stream {stream:?}: expected an event with which unique keys are claimed and released, found a decision without events; \
+         add an event to the decision"
+    )]
+    KeysWithoutEvent {
+        /// The stream of the aggregate.
+        stream: StreamId,
+    },
     /// An event id is taken already. Ids that this crate generates are unique: report it as a bug.
     #[error("could not commit")]
     IdConflict(#[from] IdConflict),

@@ -10,7 +10,7 @@ use crate::aggregate::repository::execute::{Executed, Outcome};
 use crate::aggregate::repository::load::Loaded;
 use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::unit::Stop;
-use crate::aggregate::{Aggregate, Command, CommandContext, Decide, Decision, Evolve, KeyChange};
+use crate::aggregate::{Aggregate, Command, CommandContext, Decide, Decision, Evolve};
 use crate::model::{
     CommitPart, Context, CorrelationId, EventData, EventId, ExpectedRevision, NewEvent, Position, RecordedEvent,
     Revision, StreamId, Timestamp, to_stored_precision,
@@ -113,12 +113,7 @@ impl Commit {
 fn append_all<A: Aggregate>(commit: Commit, plan: &Plan<'_, A>, events: impl Iterator<Item = NewEvent>) -> Commit {
     let stream = &plan.stream;
     let commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(plan.stored.revision));
-    let commit = events.fold(commit, |commit, event| commit.append(stream.clone(), event));
-    let key_changes = plan.decision.key_changes().iter().filter(|_| !plan.decision.events().is_empty());
-    key_changes.fold(commit, |commit, change| match change {
-        KeyChange::Claim(key) => commit.claim(key.clone(), stream.clone()),
-        KeyChange::Release(key) => commit.release(key.clone(), stream.clone()),
-    })
+    events.fold(commit, |commit, event| commit.append(stream.clone(), event))
 }
 
 impl<A: Evolve> Repository<A> {
@@ -161,7 +156,12 @@ impl<A: Evolve> Repository<A> {
         let decision = decision.map_err(|rejection| Stop::Rejected { index: draft.commands, rejection })?;
         // 3 encode
         let events = decision.events().iter().map(|event| draft.encode(event));
-        let events = events.collect::<Result<Vec<NewEvent>, _>>()?;
+        let mut events = events.collect::<Result<Vec<NewEvent>, _>>()?;
+        match events.first_mut() {
+            Some(first) => first.data.keys = decision.keys().clone(),
+            None if decision.keys().is_empty() => {}
+            None => return Err(InfrastructureError::KeysWithoutEvent { stream: stream.clone() }.into()),
+        }
         let revision = match events.len() as u64 {
             0 => present.revision,
             count => Some(Revision::new(present.next().get().saturating_add(count - 1))),

@@ -6,10 +6,9 @@ use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::tools::*;
-use crate::model::MAX_NAME_BYTES;
 use crate::model::{
-    CommandDigest, CommandId, CommitPart, ContentType, CorrelationId, Dot, EventData, EventId, HybridTime, Metadata,
-    NewEvent, OriginId, Stamp, to_stored_precision,
+    CommandDigest, CommandId, CommitPart, ContentType, CorrelationId, Dot, EventData, EventId, HybridTime, KeyChange,
+    MAX_NAME_BYTES, Metadata, NewEvent, OriginId, Stamp, to_stored_precision,
 };
 use crate::store::{
     Commit, CommitError, InvalidCommit, LogRead, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
@@ -67,6 +66,7 @@ pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
             .with("nested", serde_json::json!({"a": [1, null, true]})),
         correlation_id: Some(CorrelationId::new()),
         causation_id: Some(cause.data.id),
+        keys: [KeyChange::Claim(key("ada")), KeyChange::Release(key("é"))].into_iter().collect(),
         stamp: None,
     };
     let written = NewEvent { data, occurred_at: "1999-12-31T23:59:59.123456Z".parse().ok() };

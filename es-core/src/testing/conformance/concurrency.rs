@@ -74,7 +74,7 @@ pub async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
     let won = all(|writer| {
         let store = Arc::clone(&store);
         let owner = stream(&format!("a-{writer}"));
-        async move { store.commit(Commit::to(&owner, Any, events(1)).claim(key("k"), owner.clone())).await.is_ok() }
+        async move { store.commit(Commit::to(&owner, Any, [event("x").claiming(key("k"))])).await.is_ok() }
     })
     .await;
     let winner = won.iter().position(|won| *won).expect("one wins");

@@ -57,11 +57,8 @@ pub async fn a_stream_can_be_checked_without_being_written(harness: &dyn Harness
 /// Every condition that does not hold is named, with what was found.
 pub async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
     let store = harness.open().await;
-    let setup = Commit::to(&stream("a-1"), Any, [tagged("x", &["t"])]).claim(key("taken"), stream("a-1")).put_row(
-        table("t"),
-        "k",
-        "v",
-    );
+    let claimed = tagged("x", &["t"]).claiming(key("taken"));
+    let setup = Commit::to(&stream("a-1"), Any, [claimed]).put_row(table("t"), "k", "v");
     commit(&store, setup).await;
     let query = Query::from(QueryItem::new().tag(tag("t")));
     let attempt = Commit::new()
@@ -69,7 +66,7 @@ pub async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
         .expect(stream("b-1"), Exact(rev(4)))
         .expect(stream("c-1"), Any)
         .unless(query.clone(), None)
-        .claim(key("taken"), stream("b-1"))
+        .append(stream("b-1"), event("x").claiming(key("taken")))
         .expect_row(table("t"), "k", None)
         .append(stream("c-1"), event("x"));
     let expected = [
@@ -87,9 +84,8 @@ pub async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let attempt = Commit::new()
-        .append(stream("b-1"), tagged("y", &["t"]))
+        .append(stream("b-1"), tagged("y", &["t"]).claiming(key("k")))
         .expect(stream("a-1"), NoStream)
-        .claim(key("k"), stream("b-1"))
         .put_row(table("t"), "k", "v");
     let id = attempt.events()[0].1.data.id;
     conflict(&store, attempt).await;

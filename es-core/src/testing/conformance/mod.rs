@@ -27,6 +27,7 @@ pub mod appends;
 pub mod concurrency;
 pub mod conditions;
 pub mod idempotency;
+pub mod keys;
 pub mod reads;
 pub mod retention;
 pub mod tables;
@@ -104,13 +105,24 @@ macro_rules! __conformance_cases {
             idempotency::a_repeated_commit_gives_its_first_result,
             idempotency::a_repeat_is_recognized_for_every_expectation,
             idempotency::a_repeat_is_recognized_after_others_have_written,
-            idempotency::a_repeat_changes_no_rows_and_no_keys,
+            idempotency::a_repeat_changes_no_rows,
             idempotency::a_partial_repeat_is_refused,
             idempotency::an_id_with_other_content_is_refused,
             idempotency::an_id_in_another_stream_is_refused,
             idempotency::a_commit_split_otherwise_is_refused,
             idempotency::an_id_twice_in_one_commit_is_refused,
             idempotency::a_repeat_is_recognized_after_a_restart,
+            keys::a_unique_key_has_one_owner,
+            keys::keys_of_different_scopes_are_different,
+            keys::a_key_can_be_handed_over_in_one_commit,
+            keys::all_keys_that_are_taken_are_named,
+            keys::keys_are_part_of_their_event,
+            keys::a_repeat_changes_no_keys,
+            keys::keys_survive_a_restart,
+            keys::a_deletion_frees_the_keys_of_its_stream,
+            keys::a_commit_can_delete_a_stream_and_claim_its_keys,
+            keys::a_claim_outlives_its_event,
+            keys::keys_have_limits,
             reads::a_stream_reads_forward_and_backward_from_anywhere,
             reads::the_log_reads_forward_and_backward_from_anywhere,
             reads::categories_types_and_tags_select,
@@ -133,13 +145,11 @@ macro_rules! __conformance_cases {
             retention::a_checkpoint_in_a_removed_range_goes_on_behind_it,
             retention::removed_events_can_be_copied,
             retention::reads_go_on_during_a_scavenge,
-            tables::a_unique_key_has_one_owner,
-            tables::a_key_can_be_handed_over_in_one_commit,
             tables::rows_change_with_their_commit,
             tables::a_row_condition_compares_the_value,
             tables::rows_are_scanned_in_order_by_prefix,
             tables::tables_are_apart,
-            tables::keys_and_rows_survive_a_restart,
+            tables::rows_survive_a_restart,
             concurrency::one_writer_wins_each_revision,
             concurrency::positions_have_no_gaps_under_concurrent_writers,
             concurrency::one_writer_claims_a_unique_key,

@@ -1,44 +1,9 @@
-//! Cases: unique keys and rows change together with events.
+//! Cases: rows change together with events.
 
 use bytes::Bytes;
 
 use super::tools::*;
 use crate::store::{Commit, FailedCheck, Row, RowScan};
-
-/// A key belongs to one stream until that stream gives it up.
-pub async fn a_unique_key_has_one_owner(harness: &dyn Harness) {
-    let store = harness.open().await;
-    let claim = |name| Commit::to(&stream(name), Any, events(1)).claim(key("ada@example.org"), stream(name));
-    let taken = |wanted_by: &str| FailedCheck::UniqueKey {
-        key: key("ada@example.org"),
-        wanted_by: stream(wanted_by),
-        held_by: stream("customer-1"),
-    };
-    commit(&store, claim("customer-1")).await;
-    assert_eq!(store.owner(&key("ada@example.org")).await.expect("owner"), Some(stream("customer-1")));
-    assert_eq!(conflict(&store, claim("customer-2")).await, [taken("customer-2")]);
-    commit(&store, claim("customer-1")).await;
-    let release = |name| Commit::new().release(key("ada@example.org"), stream(name));
-    assert_eq!(conflict(&store, release("customer-2")).await, [taken("customer-2")]);
-    commit(&store, release("customer-1")).await;
-    commit(&store, release("customer-1")).await;
-    assert_eq!(store.owner(&key("ada@example.org")).await.expect("owner"), None);
-    commit(&store, claim("customer-2")).await;
-}
-
-/// Changes of one key in one commit happen in order.
-pub async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness) {
-    let store = harness.open().await;
-    let (one, two) = (stream("a-1"), stream("a-2"));
-    commit(&store, Commit::new().claim(key("k"), one.clone())).await;
-    let wrong_order = Commit::new().claim(key("k"), two.clone()).release(key("k"), one.clone());
-    conflict(&store, wrong_order).await;
-    commit(&store, Commit::new().release(key("k"), one).claim(key("k"), two.clone())).await;
-    assert_eq!(store.owner(&key("k")).await.expect("owner"), Some(two.clone()));
-    let both = Commit::new().claim(key("new"), stream("a-1")).claim(key("new"), two);
-    conflict(&store, both).await;
-    assert_eq!(store.owner(&key("new")).await.expect("owner"), None);
-}
 
 /// Rows are set and removed with their commit; the last change of a row counts.
 pub async fn rows_change_with_their_commit(harness: &dyn Harness) {
@@ -111,12 +76,10 @@ pub async fn tables_are_apart(harness: &dyn Harness) {
     assert_eq!(rows, [Row { key: "k".into(), value: "1".into() }]);
 }
 
-/// Keys and rows are as durable as events.
-pub async fn keys_and_rows_survive_a_restart(harness: &dyn Harness) {
+/// Rows are as durable as events.
+pub async fn rows_survive_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
-    commit(&store, Commit::new().put_row(table("t"), "k", "v").claim(key("k"), stream("a-1"))).await;
+    commit(&store, Commit::new().put_row(table("t"), "k", "v")).await;
     let Some(store) = harness.reopen(store).await else { return };
     assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"v"[..]));
-    assert_eq!(store.owner(&key("k")).await.expect("owner"), Some(stream("a-1")));
-    conflict(&store, Commit::new().claim(key("k"), stream("a-2"))).await;
 }

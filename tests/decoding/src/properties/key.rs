@@ -1,7 +1,8 @@
 //! Keys: each place has one key, and each key one place, in the same order.
 
 use arbitrary::{Result, Unstructured};
-use es_core::{EventId, Table, UniqueKey};
+use es_core::store::implement::{KeyOwner, KeySecret};
+use es_core::{EventId, Table};
 use uuid::Uuid;
 
 use super::made;
@@ -19,6 +20,9 @@ pub fn keys(data: &[u8]) {
     }
     if let Ok(revision) = key::decode_revision(data) {
         assert_eq!(key::revision(revision), data);
+    }
+    if let Ok(owner) = key::decode_owner(data) {
+        assert_eq!(key::owner(&owner), data);
     }
     // NOTE: an error says that the bytes are used up.
     let _ = of_choices(data);
@@ -51,9 +55,13 @@ fn of_choices(data: &[u8]) -> Result<()> {
     let in_table = key::row(&table, row);
     assert_eq!(key::decode_row(&in_table, &table).as_deref(), Ok(row));
     assert_eq!(key::decode_row(&in_table, &other).is_ok(), table == other, "{table:?} and {other:?} share rows");
-    let (x, y) = ((made::name(from)?, made::name(from)?), (made::name(from)?, made::name(from)?));
-    let unique = |(scope, value): &(String, String)| key::unique(&UniqueKey::new(scope, value).expect("a key"));
-    assert_eq!(unique(&x) == unique(&y), x == y, "{x:?} and {y:?} share a unique key");
+    let (x, y) = (made::unique_key(from)?, made::unique_key(from)?);
+    let (secret, other) = (KeySecret::from_bytes([1; KeySecret::BYTES]), KeySecret::from_bytes([2; KeySecret::BYTES]));
+    assert_eq!(secret.hash(&x) == secret.hash(&y), x == y, "{x} and {y} share a unique key");
+    assert_ne!(secret.hash(&x), other.hash(&x), "the hash of {x} does not depend on the secret");
+    assert_eq!(key::decode_hash(secret.hash(&x).as_bytes()), Ok(secret.hash(&x)));
+    let owner = KeyOwner { stream: b, revision: two };
+    assert_eq!(key::decode_owner(&key::owner(&owner)), Ok(owner));
 
     let rest = choices.take_rest();
     if let Ok(revision) = key::decode_in_stream(rest, &prefix) {

@@ -3,10 +3,10 @@
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use chrono::DateTime;
-use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp};
+use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, KeyChange, Keys, OriginId, Stamp};
 use es_core::{
     Commit, CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, Position,
-    RecordedEvent, Revision, StreamId, Tag, Timestamp,
+    RecordedEvent, Revision, StreamId, Tag, Timestamp, UniqueKey,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -87,6 +87,19 @@ fn content_type(from: &mut Unstructured<'_>) -> Result<ContentType> {
     })
 }
 
+pub(crate) fn unique_key(from: &mut Unstructured<'_>) -> Result<UniqueKey> {
+    Ok(UniqueKey::new(name(from)?, name(from)?).expect("two names are a unique key"))
+}
+
+fn keys(from: &mut Unstructured<'_>) -> Result<Keys> {
+    let mut keys = Keys::new();
+    for _ in 0..from.int_in_range(0..=3)? {
+        let key = unique_key(from)?;
+        keys.push(if from.arbitrary()? { KeyChange::Claim(key) } else { KeyChange::Release(key) });
+    }
+    Ok(keys)
+}
+
 /// An event as it stands in a log, with everything that a store accepts.
 pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let id = |from: &mut Unstructured<'_>| from.arbitrary().map(Uuid::from_u128);
@@ -94,6 +107,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     for _ in 0..from.int_in_range(0..=4)? {
         tags.insert(Tag::new(name(from)?).expect("a name is a tag"));
     }
+    let keys = keys(from)?;
     let event = RecordedEvent {
         position: position(from)?,
         stream: stream(from)?,
@@ -107,6 +121,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
             version: from.arbitrary::<u32>()?.max(1),
             content_type: content_type(from)?,
             tags,
+            keys,
             metadata: metadata(from)?,
             correlation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(CorrelationId::from_uuid),
             causation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(EventId::from_uuid),

@@ -5,7 +5,9 @@ use es_core::RecordedEvent;
 
 use super::made;
 use crate::record::removed::{REMOVED_LEN, REMOVED_VERSION};
-use crate::record::{CHECKED_FROM, CHECKSUM_AT, Decoder, FIXED_LEN, RECORD_VERSION, RecordError, draft, number};
+use crate::record::{
+    CHECKED_FROM, CHECKSUM_AT, Decoder, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION, RecordError, draft, number,
+};
 
 /// Records, with any bytes as a record and as the choices for one:
 ///
@@ -61,7 +63,8 @@ fn decoded(record: &[u8]) -> Result<RecordedEvent, RecordError> {
     Decoder::default().decode(record)
 }
 
-/// Whether the record has what an encoder would write otherwise: another text of the same metadata, or extensions.
+/// Whether the record has what an encoder would write otherwise: another text of the same metadata, or extensions that this
+/// version does not know.
 fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
     if event.is_removed() {
         return false;
@@ -79,7 +82,9 @@ fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
     } else {
         serde_json::to_vec(&event.data.metadata).expect("JSON")
     };
-    extensions > 0 || text != canonical
+    let keys = &event.data.keys;
+    let known = if keys.is_empty() { 0 } else { EXTENSION_HEAD_LEN + 5 * keys.len() + keys.bytes() };
+    extensions != known || text != canonical
 }
 
 fn accepted(record: &[u8]) {

@@ -1,0 +1,59 @@
+//! The unique keys of an event on its line: `[{"claim":{"scope":"email","value":"ada@example.org"}},{"release":{…}}]`.
+
+use es_core::model::{KeyChange, Keys};
+use es_core::{NameError, UniqueKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// One change of a key.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Change<T> {
+    Claim(T),
+    Release(T),
+}
+
+/// A key on its way out.
+#[derive(Serialize)]
+struct Out<'a> {
+    scope: &'a str,
+    value: &'a str,
+}
+
+/// A key as it is in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct In {
+    scope: String,
+    value: String,
+}
+
+/// Reads a key only from an object: serde also takes an array for a struct.
+#[derive(Deserialize)]
+struct Object(#[serde(deserialize_with = "super::object")] In);
+
+/// Writes the keys of an event.
+pub(super) fn serialize<S: Serializer>(keys: &Keys, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(keys.iter().map(|change| match change {
+        KeyChange::Claim(key) => Change::Claim(Out { scope: key.scope(), value: key.value() }),
+        KeyChange::Release(key) => Change::Release(Out { scope: key.scope(), value: key.value() }),
+    }))
+}
+
+/// The keys of an event as they are in a file.
+pub(super) struct KeyList(pub(super) Keys);
+
+impl<'de> Deserialize<'de> for KeyList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let changes = Vec::<Change<Object>>::deserialize(from)?;
+        let keys: Result<Keys, NameError> = changes.into_iter().map(change).collect();
+        keys.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+fn change(change: Change<Object>) -> Result<KeyChange, NameError> {
+    let key = |Object(In { scope, value })| UniqueKey::new(scope, value);
+    Ok(match change {
+        Change::Claim(claimed) => KeyChange::Claim(key(claimed)?),
+        Change::Release(released) => KeyChange::Release(key(released)?),
+    })
+}
