@@ -138,6 +138,7 @@ pub mod prelude;
 pub mod projection;
 pub mod retention;
 pub mod schema;
+pub mod service;
 pub mod store;
 pub mod testing;
 
@@ -165,6 +166,7 @@ pub use schema::{
     Codec, DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, Events, Json,
     MessagePack, RawEvent, SampleError, Upcast,
 };
+pub use service::Service;
 pub use store::{
     Commit, CommitError, Committed, Conflict, EventReader, EventStore, FailedCheck, LogRead, Query, QueryItem,
     StoreError, StreamRead,

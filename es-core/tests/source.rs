@@ -188,15 +188,15 @@ async fn a_reactor_receives_what_its_query_selects_of_its_source() {
     let noted = Arc::new(Mutex::new(Vec::new()));
     let running = ReactorRunner::new(Noted(Arc::clone(&noted))).start_at(StartAt::Beginning);
     let running = running.start(Arc::clone(&store)).await.unwrap();
-    tokio::time::timeout(PATIENCE, running.wait_for(store.head().await.unwrap().unwrap())).await.unwrap().unwrap();
-    running.close().await.unwrap();
+    running.wait_for(store.head().await.unwrap(), PATIENCE).await.unwrap();
+    running.shutdown(PATIENCE).await.unwrap();
     assert_eq!(*noted.lock().unwrap(), [OneOf2::First(ProductEvent::Created { price: 3 })]);
 }
 
 #[tokio::test]
 async fn a_group_of_a_source_delivers_its_events_decoded() {
     let store = shop().await;
-    let group = ConsumerGroup::of::<Order>("packers").start_at(StartAt::Beginning).open(store).await.unwrap();
+    let group = ConsumerGroup::of::<Order>("packers").start_at(StartAt::Beginning).start(store).await.unwrap();
     let consumer = group.consumer();
     for customer in ["ada", "bob"] {
         let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap();
@@ -206,7 +206,7 @@ async fn a_group_of_a_source_delivers_its_events_decoded() {
         assert!(matches!(foreign, DecodeEventError::UnknownType { .. }), "{foreign}");
         delivery.ack().await.unwrap();
     }
-    group.close().await.unwrap();
+    group.shutdown(PATIENCE).await.unwrap();
 }
 
 #[tokio::test]

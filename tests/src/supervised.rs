@@ -1,6 +1,8 @@
 //! Projections under a supervisor, for tests that start, watch and end them.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use es_core::projection::inspect::{StoredGeneration, StoredProjection};
@@ -19,7 +21,11 @@ pub fn start<P: Projection>(
     projection: P,
     options: ProjectionOptions,
 ) -> (RunningProjections, ProjectionHandle) {
-    let running = Supervisor::new(Arc::clone(store)).projection(projection, options).start().expect("started");
+    let starting = pin!(Supervisor::new().projection(projection, options).start(Arc::clone(store)));
+    let Poll::Ready(running) = starting.poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("a start does not wait");
+    };
+    let running = running.expect("started");
     let handle = running.projection(P::NAME).expect("it was given").clone();
     (running, handle)
 }

@@ -40,7 +40,7 @@ fn group() -> ConsumerGroup {
 }
 
 async fn open(group: ConsumerGroup, store: &Store) -> RunningGroup {
-    group.open(Arc::clone(store)).await.expect("the group opens")
+    group.start(Arc::clone(store)).await.expect("the group opens")
 }
 
 /// The next delivery; there has to be one.
@@ -71,10 +71,10 @@ fn events_are_shared_and_what_was_acked_does_not_come_again() {
                 got
             });
         }
-        running.wait_for(at(100)).await.expect("it runs");
+        running.wait_for(at(100), PATIENCE).await.expect("it runs");
         let status = running.status();
         assert_eq!((status.checkpoint, status.lag, status.ahead, status.delivered), (Some(at(100)), 0, 0, 0));
-        running.close().await.expect("closed");
+        running.shutdown(PATIENCE).await.expect("closed");
         let got: Vec<Vec<Position>> = tasks.join_all().await;
         let all: BTreeSet<_> = got.iter().flatten().copied().collect();
         assert_eq!((all.len(), got.iter().flatten().count()), (100, 100));
@@ -84,7 +84,7 @@ fn events_are_shared_and_what_was_acked_does_not_come_again() {
         let delivery = next(&running.consumer()).await;
         assert_eq!(delivery.event().position, at(101));
         delivery.ack().await.expect("acked");
-        running.close().await.expect("closed");
+        running.shutdown(PATIENCE).await.expect("closed");
     });
 }
 
@@ -167,7 +167,7 @@ fn what_was_acked_ahead_of_the_checkpoint_is_known_after_a_crash() {
             delivery.ack().await.expect("acked");
         }
         assert!(is_quiet(&consumer).await);
-        running.close().await.expect("closed");
+        running.shutdown(PATIENCE).await.expect("closed");
     });
 }
 
@@ -178,7 +178,7 @@ fn failures_are_counted_across_restarts_then_parked_then_replayed_or_skipped() {
         let running = open(group().ordered_by_stream(), &store).await;
         let again = Nack::Retry("the printer is out of paper".to_owned());
         next(&running.consumer()).await.nack(again.clone()).await.expect("noted");
-        running.close().await.expect("closed");
+        running.shutdown(PATIENCE).await.expect("closed");
 
         let running = open(group().ordered_by_stream(), &store).await;
         let consumer = running.consumer();
@@ -193,13 +193,13 @@ fn failures_are_counted_across_restarts_then_parked_then_replayed_or_skipped() {
                 others += 1;
             }
         }
-        running.wait_for(at(6)).await.expect("the parked ones hold nothing up");
+        running.wait_for(at(6), PATIENCE).await.expect("the parked ones hold nothing up");
         let parked = running.parked();
         let shown: Vec<_> =
             parked.iter().map(|p| (p.position.get(), p.failures, p.behind.map(Position::get))).collect();
         assert_eq!(shown, [(1, 3, None), (4, 0, Some(1))]);
         assert_eq!((parked[0].key.as_str(), parked[0].reason.as_str()), ("a-0", "the printer is out of paper"));
-        running.close().await.expect("closed");
+        running.shutdown(PATIENCE).await.expect("closed");
 
         let running = open(group().ordered_by_stream(), &store).await;
         let consumer = running.consumer();
@@ -226,7 +226,7 @@ fn a_replay_goes_on_after_a_crash() {
         append(&store, 2, 1).await;
         let running = open(group().ordered_by_stream(), &store).await;
         next(&running.consumer()).await.nack(Nack::Park("no".to_owned())).await.expect("noted");
-        running.wait_for(at(2)).await.expect("it runs");
+        running.wait_for(at(2), PATIENCE).await.expect("it runs");
         running.replay_parked(None).await.expect("it runs");
         drop(running);
         let running = open(group().ordered_by_stream(), &store).await;
@@ -251,7 +251,7 @@ fn who_answers_too_late_is_told_so() {
         assert_eq!((other.event().position, other.attempt(), other.key()), (at(1), 2, slow.key()));
         assert!(matches!(slow.ack().await, Err(SettleError::TooLate)));
         other.ack().await.expect("acked");
-        running.wait_for(at(1)).await.expect("it runs");
+        running.wait_for(at(1), PATIENCE).await.expect("it runs");
     });
 }
 
@@ -282,7 +282,7 @@ fn the_checkpoint_passes_what_the_query_leaves_out() {
         let nothing = QueryItem::new().event_type(EventType::new("never").expect("a name"));
         let group = || ConsumerGroup::new("rare", nothing.clone()).start_at(StartAt::Beginning);
         let running = open(group(), &store).await;
-        running.wait_for(at(50)).await.expect("it runs");
+        running.wait_for(at(50), PATIENCE).await.expect("it runs");
         drop(running);
         let running = open(group(), &store).await;
         assert_eq!(running.status().checkpoint, Some(at(50)));
@@ -295,7 +295,7 @@ fn a_new_group_begins_where_it_is_told_and_an_old_one_where_it_was() {
         append(&store, 3, 1).await;
         let running = open(group().start_at(StartAt::After(at(2))), &store).await;
         next(&running.consumer()).await.ack().await.expect("acked");
-        running.close().await.expect("closed");
+        running.shutdown(PATIENCE).await.expect("closed");
         let running = open(group().start_at(StartAt::Beginning), &store).await;
         assert!(is_quiet(&running.consumer()).await);
         let now = open(ConsumerGroup::new("others", Query::all()), &store).await;
@@ -342,7 +342,7 @@ fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
             assert_eq!(delivery.event().position, at(position));
             delivery.ack().await.expect("acked");
         }
-        running.wait_for(at(30)).await.expect("it runs");
+        running.wait_for(at(30), PATIENCE).await.expect("it runs");
         running.replay_parked(None).await.expect("it runs");
         assert!(is_quiet(&consumer).await);
         let skipped = running.skipped(None, 10).await.expect("read");
@@ -382,7 +382,7 @@ async fn a_store_that_stays_broken_ends_the_group_and_says_so() {
     }
     assert!(matches!(delivery.ack().await, Err(SettleError::Group(GroupError::Store { .. }))));
     assert!(running.status().ended.is_some());
-    assert!(running.close().await.is_err());
+    assert!(running.shutdown(PATIENCE).await.is_err());
 }
 
 /// What the consumers of one random run have seen.
@@ -416,9 +416,9 @@ fn a_group_that_is_dropped_at_any_moment_delivers_each_event() {
                 tasks.spawn(consume(running.consumer(), Arc::clone(&seen), random, round < rounds));
             }
             if round == rounds {
-                let end = tokio::time::timeout(Duration::from_secs(120), running.wait_for(at(200)));
+                let end = tokio::time::timeout(Duration::from_secs(120), running.wait_for(at(200), PATIENCE));
                 end.await.unwrap_or_else(|_| panic!("ES_SEED={seed}: {:?}", running.status())).expect("it runs");
-                running.close().await.expect("closed");
+                running.shutdown(PATIENCE).await.expect("closed");
             } else {
                 tokio::time::sleep(Duration::from_micros(random.below(12_000))).await;
                 drop(running);

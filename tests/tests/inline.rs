@@ -235,7 +235,7 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
         first_pause: hour,
         longest_pause: hour,
     });
-    let running = Supervisor::new(Arc::clone(&shared)).projection(Stopping, options).start().unwrap();
+    let running = Supervisor::new().projection(Stopping, options).start(Arc::clone(&shared)).await.unwrap();
     let checkpoints = async || {
         let stored = StoredProjection::read(&*shared, Stopping::NAME).await.unwrap();
         stored.active.map(|build| build.checkpoints).unwrap_or_default()
@@ -332,7 +332,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
         shared.commit(to(&format!("s-{}", n % 5), &["x"])).await.unwrap();
     }
     let poisoned = shared.commit(to("s-1", &["refused", "x"])).await.unwrap();
-    let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
+    let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
     projection.wait_for(poisoned.position(), patience).await.unwrap();
     let admin = projection.admin().clone();
@@ -347,7 +347,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
 
     let store = small().open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
+    let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
     let first = poisoned.events[0].position;
     projection.admin().skip("s-1", first, "a test").await.unwrap();
@@ -363,8 +363,9 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
 
     let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    let both = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap_err();
-    assert!(matches!(both, StartError::Inline { name } if name == EventsOfStreams::<1>::NAME), "{both}");
+    let both =
+        Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap_err();
+    assert!(matches!(both, StartError::RunsInline { name } if name == EventsOfStreams::<1>::NAME), "{both}");
     let inline = shared.commit(to("s-2", &["x", "x"])).await.unwrap();
     let views = Views::of::<EventsOfStreams>(shared.clone());
     assert_eq!(views.as_of().await.unwrap(), inline.position());
@@ -374,7 +375,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
 
     let store = small().open(folder.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    let running = Supervisor::new(Arc::clone(&shared)).projection(EventsOfStreams::<1>, options).start().unwrap();
+    let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let last = shared.commit(to("s-2", &["x"])).await.unwrap();
     running.projection(EventsOfStreams::<1>::NAME).unwrap().wait_for(last.position(), patience).await.unwrap();
     let views = Views::of::<EventsOfStreams>(shared.clone());

@@ -18,6 +18,7 @@ use es_tests::account::AccountEvent;
 use es_tests::crash::{Random, number, seed};
 use es_tests::ledger::{Ledger, POISON, append, check, read_books};
 use es_tests::stores::rocksdb;
+use futures::FutureExt;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const WRITERS: u64 = 3;
@@ -48,8 +49,8 @@ fn options(random: &mut Random) -> ProjectionOptions {
 }
 
 fn start(store: &Arc<dyn EventStore>, ledger: &Ledger, random: &mut Random) -> RunningProjections {
-    let supervisor = Supervisor::new(Arc::clone(store)).projection(ledger.clone(), options(random));
-    supervisor.start().expect("started")
+    let supervisor = Supervisor::new().projection(ledger.clone(), options(random));
+    supervisor.start(Arc::clone(store)).now_or_never().expect("a start does not wait").expect("started")
 }
 
 async fn write(store: Arc<dyn EventStore>, seed: u64, events: u64) -> Option<Position> {

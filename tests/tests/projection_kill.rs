@@ -49,8 +49,11 @@ fn a_killed_process_leaves_a_view_that_is_the_fold_of_the_log_up_to_its_checkpoi
         let opened = RocksDbStore::open_with(&folder, options()).await.expect("the store opens");
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
         let given = ProjectionOptions::new().partitions(3);
-        let running =
-            Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), given).start().expect("started");
+        let running = Supervisor::new()
+            .projection(Ledger::<1>::default(), given)
+            .start(Arc::clone(&store))
+            .await
+            .expect("started");
         let ledger = running.projection("ledger").expect("given");
         let head = store.head().await.expect("a head");
         ledger.wait_for(head, Duration::from_secs(60)).await.unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));

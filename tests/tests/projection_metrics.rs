@@ -41,9 +41,10 @@ async fn what_a_projection_does_can_be_counted() {
     let last = append(&*store, 1, AccountEvent::Withdrawn { cents: POISON }).await;
     let retry =
         RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
-    let running = Supervisor::new(Arc::clone(&store))
+    let running = Supervisor::new()
         .projection(Ledger::<1>::default(), ProjectionOptions::new().retry(retry))
-        .start()
+        .start(Arc::clone(&store))
+        .await
         .expect("started");
     let ledger = running.projection(Ledger::<1>::NAME).expect("it was given");
     ledger.wait_for(last, Duration::from_secs(60)).await.expect("it gets there");

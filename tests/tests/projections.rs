@@ -192,8 +192,8 @@ fn pause_holds_through_a_restart_and_reset_begins_anew() {
         let waited = ledger.wait_for(last, Duration::from_millis(50)).await.expect_err("it is paused");
         let text = waited.to_string();
         assert!(
-            matches!(&waited, WaitError::Timeout { position, timeout, state: ProjectionState::Paused, .. }
-                if *position == last && *timeout == Duration::from_millis(50)),
+            matches!(&waited, WaitError::Timeout { position, timeout, state, .. }
+                if *position == last && state == "paused" && *timeout == Duration::from_millis(50)),
             "{waited:?}"
         );
         assert!(text.ends_with("the command itself succeeded and must not be repeated"), "{text}");
@@ -286,10 +286,11 @@ fn one_failing_projection_never_stops_another_and_two_of_one_name_are_refused() 
         }
     }
     on_every_store(async |store| {
-        let both = Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), options());
+        let both = Supervisor::new().projection(Ledger::<1>::default(), options());
         let running = both
             .projection(Poisoned, options().restart(Duration::from_millis(1), Duration::from_millis(5)))
-            .start()
+            .start(Arc::clone(&store))
+            .await
             .expect("started");
         let (ledger, poisoned) =
             (running.projection("ledger").expect("given"), running.projection("poisoned").expect("given"));
@@ -297,8 +298,8 @@ fn one_failing_projection_never_stops_another_and_two_of_one_name_are_refused() 
         assert!(poisoned.status().last_error.expect("an error").message.contains("it never gets anywhere"));
         ledger.wait_for(deposit(&store, 50).await, PATIENCE).await.expect("it goes on");
         running.shutdown(PATIENCE).await.expect("both end");
-        let twice = Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), options());
-        let refused = twice.projection(Ledger::<2>::default(), options()).start();
-        assert!(matches!(refused, Err(StartError::DuplicateName { name: "ledger" })));
+        let twice = Supervisor::new().projection(Ledger::<1>::default(), options());
+        let refused = twice.projection(Ledger::<2>::default(), options()).start(store).await;
+        assert!(matches!(refused, Err(StartError::DuplicateName { name }) if name == "ledger"));
     });
 }

@@ -112,8 +112,8 @@ fn an_effect_has_one_key_and_a_started_reactor_never_goes_back() {
             deposit(&store, 1, cents).await;
         }
         let running = notes(&desk).start(Arc::clone(&store)).await.expect("started");
-        running.wait_for(at(3)).await.expect("it runs");
-        running.close().await.expect("closed");
+        running.wait_for(at(3), PATIENCE).await.expect("it runs");
+        running.shutdown(PATIENCE).await.expect("closed");
         assert_eq!(done(&desk.effects()), [1, 2, 3]);
         let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
         for (effect, event) in desk.effects().iter().zip(&log) {
@@ -121,7 +121,7 @@ fn an_effect_has_one_key_and_a_started_reactor_never_goes_back() {
         }
         deposit(&store, 1, 4).await;
         let running = notes(&desk).start_at(StartAt::Beginning).start(Arc::clone(&store)).await.expect("started");
-        running.wait_for(at(4)).await.expect("it runs");
+        running.wait_for(at(4), PATIENCE).await.expect("it runs");
         assert_eq!(done(&desk.effects()), [1, 2, 3, 4], "the second start goes on");
     });
 }
@@ -139,7 +139,7 @@ fn a_failing_key_is_parked_with_its_later_events_and_others_go_on() {
             deposit(&store, account, 1).await;
             let runner = notes(&desk).timeout(Duration::from_millis(30));
             let running = runner.start(Arc::clone(&store)).await.expect("started");
-            running.wait_for(at(head + 3)).await.expect("what is parked holds nothing up");
+            running.wait_for(at(head + 3), PATIENCE).await.expect("what is parked holds nothing up");
             let attempts = desk.effects().iter().filter(|effect| effect.position == at(head + 1)).count();
             assert_eq!(attempts, if cents == 16 { 1 } else { 3 }, "{cents}");
             assert_eq!(done(&desk.effects()), [head + 2], "{cents}");
@@ -157,7 +157,7 @@ fn a_failing_key_is_parked_with_its_later_events_and_others_go_on() {
             assert_eq!(done(&desk.effects()), [head + 2, head + 1, head + 3], "{cents}: in order");
             let keys: BTreeSet<_> = desk.effects().iter().map(|effect| effect.key).collect();
             assert_eq!(keys.len(), 3, "{cents}: each time under the same key");
-            running.close().await.expect("closed");
+            running.shutdown(PATIENCE).await.expect("closed");
         }
     });
 }
@@ -180,7 +180,7 @@ fn closing_finishes_what_is_in_hand_and_starts_nothing_new() {
         closing.await.expect("closed").expect("closed");
         assert_eq!(desk.effects().len(), 2);
         let running = notes(&desk).start(Arc::clone(&store)).await.expect("started");
-        running.wait_for(at(6)).await.expect("it runs");
+        running.wait_for(at(6), PATIENCE).await.expect("it runs");
         assert_eq!(desk.effects().len(), 6, "and what was in hand was noted as done");
     });
 }
@@ -199,7 +199,7 @@ fn as_many_are_in_hand_as_are_allowed() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(running.status().delivered, 3);
         desk.gate.as_ref().expect("a gate").add_permits(100);
-        running.wait_for(at(10)).await.expect("it runs");
+        running.wait_for(at(10), PATIENCE).await.expect("it runs");
     });
 }
 
@@ -231,7 +231,7 @@ fn a_command_in_a_reaction_names_the_event_as_its_cause() {
         let position = deposit(&store, 1, 5).await;
         let opens = ReactorRunner::new(Opens(Repository::new(Arc::clone(&store)))).start_at(StartAt::Beginning);
         let running = opens.start(Arc::clone(&store)).await.expect("started");
-        running.wait_for(position).await.expect("it runs");
+        running.wait_for(position, PATIENCE).await.expect("it runs");
         let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
         let [cause, effect] = log.as_slice() else { panic!("expected two events, found {}", log.len()) };
         assert_eq!(effect.data.causation_id, Some(cause.data.id));
@@ -250,7 +250,7 @@ fn an_event_that_this_code_cannot_read_is_parked_at_once() {
         store.commit(Commit::to(&stream, ExpectedRevision::Any, [broken])).await.expect("appended");
         let desk = Arc::new(Desk::default());
         let running = notes(&desk).start(Arc::clone(&store)).await.expect("started");
-        running.wait_for(at(1)).await.expect("it runs");
+        running.wait_for(at(1), PATIENCE).await.expect("it runs");
         let parked = running.parked();
         assert_eq!((parked.len(), parked[0].failures, desk.effects().len()), (1, 1, 0));
         assert!(parked[0].reason.contains("owner"), "{}", parked[0].reason);
@@ -271,7 +271,7 @@ fn a_second_start_fences_the_first_off_and_pausing_starts_nothing() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(desk.effects(), []);
         second.resume().await.expect("it runs");
-        second.wait_for(at(1)).await.expect("it runs");
+        second.wait_for(at(1), PATIENCE).await.expect("it runs");
         assert_eq!(done(&desk.effects()), [1]);
     });
 }
@@ -324,13 +324,15 @@ fn a_reactor_that_is_dropped_at_any_moment_makes_every_effect() {
             let runner = runner.retry(RetryPolicy { attempts: usize::MAX, ..SOON });
             let running = runner.start(Arc::clone(&store)).await.expect("started");
             if round == rounds {
-                let end = tokio::time::timeout(Duration::from_secs(120), running.wait_for(at(150)));
+                let end = tokio::time::timeout(Duration::from_secs(120), running.wait_for(at(150), PATIENCE));
                 end.await.unwrap_or_else(|_| panic!("ES_SEED={seed}: {:?}", running.status())).expect("it runs");
-                running.close().await.expect("closed");
+                running.shutdown(PATIENCE).await.expect("closed");
             } else {
                 tokio::time::sleep(Duration::from_micros(random.below(15_000))).await;
                 let next = |passed: Option<Position>| passed.map_or(Position::FIRST, Position::next);
-                while let Ok(Ok(())) = tokio::time::timeout(Duration::ZERO, running.wait_for(next(passed))).await {
+                while let Ok(Ok(())) =
+                    tokio::time::timeout(Duration::ZERO, running.wait_for(next(passed), PATIENCE)).await
+                {
                     passed = Some(next(passed));
                 }
             }

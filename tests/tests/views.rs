@@ -236,16 +236,16 @@ async fn a_rebuilt_view_is_read_at_once_and_ends_scans_of_the_old_one() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     let position = fill(&*store).await;
     let run = async |supervisor: Supervisor| {
-        let running = supervisor.start().expect("started");
+        let running = supervisor.start(Arc::clone(&store)).await.expect("started");
         running.projection("demands").expect("added").wait_for(position, PATIENCE).await.expect("caught up");
         running.shutdown(PATIENCE).await.expect("finished");
     };
     let views = Views::of::<Demands<1>>(store.clone());
-    run(Supervisor::new(Arc::clone(&store)).projection(Demands::<1>, ProjectionOptions::new())).await;
+    run(Supervisor::new().projection(Demands::<1>, ProjectionOptions::new())).await;
     let page = views.view(&DEMAND).scan().limit(10).read().await.unwrap();
     let pieces = async || views.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap().map(|demand| demand.pieces);
     assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST), Some(3)));
-    run(Supervisor::new(Arc::clone(&store)).projection(Demands::<2>, ProjectionOptions::new())).await;
+    run(Supervisor::new().projection(Demands::<2>, ProjectionOptions::new())).await;
     assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST.next()), Some(6)));
     let next_page = views.view(&DEMAND).scan().limit(10).after(page.next.unwrap()).read().await;
     assert!(matches!(next_page, Err(ViewError::Rebuilt { .. })), "{next_page:?}");
@@ -293,10 +293,10 @@ async fn a_projection_with_another_declaration_and_the_same_version_changes_noth
     let live = es_core::projection::Live::fold(store.clone(), Redeclared, es_core::projection::LiveEvents::All);
     live.await.expect("in memory it is the only declaration");
     let options = ProjectionOptions::new().retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
-    let first = Supervisor::new(Arc::clone(&store)).projection(Demands::<1>, options).start().unwrap();
+    let first = Supervisor::new().projection(Demands::<1>, options).start(Arc::clone(&store)).await.unwrap();
     first.projection("demands").unwrap().wait_for(store.head().await.unwrap(), PATIENCE).await.unwrap();
     first.shutdown(PATIENCE).await.unwrap();
-    let second = Supervisor::new(Arc::clone(&store)).projection(Redeclared, options).start().unwrap();
+    let second = Supervisor::new().projection(Redeclared, options).start(Arc::clone(&store)).await.unwrap();
     let demands = second.projection("demands").unwrap();
     let position = store.commit(set("Chai", 4)).await.unwrap().position();
     demands.wait_for(position, PATIENCE).await.unwrap();

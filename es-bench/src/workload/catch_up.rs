@@ -161,9 +161,10 @@ async fn build(
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let head = shared.head().await.map_err(|error| Failure::caused_by("ask for the head", &error))?;
     let (sampler, started) = (sampled.then(Sampler::start).transpose()?, Instant::now());
-    let running = Supervisor::new(Arc::clone(&shared))
+    let running = Supervisor::new()
         .projection(case.projection, ProjectionOptions::new().partitions(case.workers))
-        .start()
+        .start(Arc::clone(&shared))
+        .await
         .map_err(|error| Failure::caused_by("start a projection", &error))?;
     let name = Loans::NAME;
     let handle = running.projection(name).ok_or_else(|| Failure::new("find a projection", name))?.clone();

@@ -137,12 +137,13 @@ async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let views = Views::of::<OrderSums>(shared.clone());
     let seen = Arc::new(Seen::default());
-    let supervisor = Supervisor::new(Arc::clone(&shared));
+    let supervisor = Supervisor::new();
     let supervisor = match mode {
         Mode::Background => supervisor.projection(OrderSums, ProjectionOptions::new()),
         Mode::Inline => supervisor,
     };
-    let running = supervisor.start().map_err(|error| Failure::caused_by("start a projection", &error))?;
+    let running =
+        supervisor.start(Arc::clone(&shared)).await.map_err(|error| Failure::caused_by("start a projection", &error))?;
     let viewed = Viewed {
         repository: Repository::new(shared).without_snapshots(),
         views: views.clone(),

@@ -155,14 +155,15 @@ async fn follow_to_the_end(folder: &Folder, name: &str) -> (u64, u64) {
     let opened = RocksDbStore::open(folder.path(name)).await.unwrap();
     let store: Arc<dyn EventStore> = Arc::new(opened.clone());
     let head = store.head().await.unwrap();
-    let running = Supervisor::new(Arc::clone(&store)).projection(Heard, ProjectionOptions::new()).start().unwrap();
+    let running =
+        Supervisor::new().projection(Heard, ProjectionOptions::new()).start(Arc::clone(&store)).await.unwrap();
     running.projection(Heard::NAME).unwrap().wait_for(head, patience).await.unwrap();
     running.shutdown(patience).await.unwrap();
     let heard = Views::of::<Heard>(store.clone()).view(&HEARD).get(&0).await.unwrap().unwrap_or_default();
 
     let group = ConsumerGroup::new("printers", Query::all())
         .start_at(StartAt::Beginning)
-        .open(Arc::clone(&store))
+        .start(Arc::clone(&store))
         .await
         .unwrap();
     let consumer = group.consumer();
@@ -171,11 +172,11 @@ async fn follow_to_the_end(folder: &Folder, name: &str) -> (u64, u64) {
         tokio::select! {
             biased;
             delivery = consumer.next() => delivery.unwrap().expect("it is open").ack().await.unwrap(),
-            finished = group.wait_for(head.unwrap()) => break finished.unwrap(),
+            finished = group.wait_for(head, patience) => break finished.unwrap(),
         }
         given += 1;
     }
-    group.close().await.unwrap();
+    group.shutdown(patience).await.unwrap();
     drop(store);
     opened.close().await.unwrap();
     (heard, given)

@@ -11,5 +11,8 @@
 //! Absent here: views. A reactor is never reached by a rebuild of a projection.
 
 pub mod group;
+mod lifecycle;
 pub mod reactor;
 pub mod subscription;
+
+pub use lifecycle::{ShutdownError, StartError, WaitError};

@@ -25,6 +25,7 @@ mod tables;
 pub mod view;
 mod worker;
 
+pub use crate::consumer::{ShutdownError, StartError, WaitError};
 pub use crate::model::reserved::AUDIT_STREAM_PREFIX;
 pub use apply::{ApplyFailure, UnknownEvents};
 pub(crate) use apply::{ApplyOutcome, BatchApplier, Pass};
@@ -41,7 +42,7 @@ pub(crate) use tables::{GenerationTables, remove_generation, view_tables};
 pub use worker::{
     AdminError, LastError, MAX_PARTITIONS, ParkedEvent, ParkedKey, ProjectionAdmin, ProjectionHandle,
     ProjectionOptions, ProjectionState, ProjectionStatus, RebuildErrors, RebuildFrom, RebuildStatus,
-    RunningProjections, ShutdownError, StartError, Supervisor, WaitError, metrics,
+    RunningProjections, Supervisor, metrics,
 };
 pub(crate) use worker::{is_any_parked, worker_rows};
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, StartError, WaitError};
+use es_core::service::ServiceError;
 use es_core::{
     Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError, UnitError, UnitRejection,
 };
@@ -77,9 +78,12 @@ pub enum Failure {
     /// An operator asked for something that cannot be done.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The read models cannot be kept.
+    /// The read models cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The service did not end cleanly.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The read models are not what the log says. This is a bug; `order-service projections rebuild` builds them anew.
     #[error("the read models differ from the log in {}; report it, and rebuild them with `projections rebuild`", .what.join(", "))]
     Differs {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::projection::{
-    AdminError, ParkedKey, ProjectionAdmin, ProjectionState, ProjectionStatus, RebuildFrom, RebuildStatus,
-    RunningProjections,
+    AdminError, ParkedKey, ProjectionAdmin, ProjectionHandle, ProjectionState, ProjectionStatus, RebuildFrom,
+    RebuildStatus,
 };
 use es_core::{EventStore, Position, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::views::{self, NAMES};
 
+/// The time that the projections may take to finish their current batches.
+const SHUTDOWN: Duration = Duration::from_secs(30);
 /// How many parked keys are listed at the most.
 const MOST_PARKED: usize = 1000;
 /// How often it is looked at while somebody waits.
@@ -122,17 +124,30 @@ pub enum Verb {
 /// The projections of a service, while they run.
 #[derive(Debug)]
 pub struct Projections {
-    running: RunningProjections,
+    handles: Vec<ProjectionHandle>,
     store: Arc<dyn EventStore>,
 }
 
 impl Projections {
-    /// Starts them all.
+    /// Returns the projections with these handles.
+    #[must_use]
+    pub fn of<'a>(handles: impl Iterator<Item = &'a ProjectionHandle>, store: Arc<dyn EventStore>) -> Self {
+        Self { handles: handles.cloned().collect(), store }
+    }
+
+    /// Starts all projections of the service, runs `task`, and shuts them down.
     ///
     /// # Errors
-    /// [`Failure`] when they cannot be started.
-    pub fn start(store: &Arc<dyn EventStore>) -> Result<Self, Failure> {
-        Ok(Self { running: views::start(store)?, store: Arc::clone(store) })
+    /// [`Failure::Start`] if the projections cannot be started, else the failure of `task`.
+    pub async fn run<T>(
+        store: Arc<dyn EventStore>,
+        task: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let running = views::supervisor().start(Arc::clone(&store)).await?;
+        let result = task(&Self::of(running.handles(), store)).await;
+        // An aborted projection continues at the next start.
+        drop(running.shutdown(SHUTDOWN).await);
+        result
     }
 
     /// What is going on with each of them.
@@ -141,7 +156,7 @@ impl Projections {
     /// [`Failure`] when the store cannot be read.
     pub async fn status(&self) -> Result<Vec<ShownStatus>, Failure> {
         let mut shown = Vec::with_capacity(NAMES.len());
-        for status in self.running.status() {
+        for status in self.handles.iter().map(ProjectionHandle::status) {
             let parked = self.admin(status.projection)?.parked(None, MOST_PARKED).await?;
             shown.push(ShownStatus::of(&status, parked.len()));
         }
@@ -183,7 +198,9 @@ impl Projections {
     /// # Errors
     /// [`Failure::NotCaughtUp`]: one of them does not get there in time.
     pub async fn catch_up(&self, patience: Duration) -> Result<(), Failure> {
-        Ok(views::catch_up(&self.store, &self.running, patience).await?)
+        let head = self.store.watch_head().current();
+        let caught_up = self.handles.iter().map(|handle| handle.wait_for(head, patience));
+        Ok(futures::future::try_join_all(caught_up).await.map(drop)?)
     }
 
     /// Waits until one of them shows everything up to a position.
@@ -191,8 +208,7 @@ impl Projections {
     /// # Errors
     /// [`Failure::NotCaughtUp`]: it does not get there in time.
     pub async fn wait_for(&self, name: &str, position: Option<Position>, patience: Duration) -> Result<(), Failure> {
-        let Some(projection) = self.running.projection(name) else { return Err(no_such(name)) };
-        Ok(projection.wait_for(position, patience).await?)
+        Ok(self.handle(name)?.wait_for(position, patience).await?)
     }
 
     /// Waits until nothing will change any more by itself, and shows on the way what is going on.
@@ -210,14 +226,12 @@ impl Projections {
         }
     }
 
-    /// Lets each finish what it has in hand, and ends it.
-    pub async fn end(self, patience: Duration) {
-        // NOTE: what had not finished is done again at the next start; there is nothing that could be lost.
-        drop(self.running.shutdown(patience).await);
+    fn handle(&self, name: &str) -> Result<&ProjectionHandle, Failure> {
+        self.handles.iter().find(|handle| handle.name() == name).ok_or_else(|| no_such(name))
     }
 
     fn admin(&self, name: &str) -> Result<&ProjectionAdmin, Failure> {
-        self.running.projection(name).map(es_core::projection::ProjectionHandle::admin).ok_or_else(|| no_such(name))
+        self.handle(name).map(ProjectionHandle::admin)
     }
 }
 

@@ -10,12 +10,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_core::consumer::reactor::{DeliveryKey, ReactorRunner, StartAt};
 use es_core::model::ErrorChain;
 use es_core::{EventReader, EventStore};
 use es_rocksdb::RocksDbStore;
 use outbox::{Letters, PostOffice};
+
+/// The time for all letters that are due.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 fn tell(key: DeliveryKey) {
     println!("sent {key}");
@@ -38,9 +42,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let letters = Letters { post_office: PostOffice::open(post_office)?, told: tell };
     let store = RocksDbStore::open(store).await?;
     let running = ReactorRunner::new(letters).start_at(StartAt::Beginning).start(Arc::new(store.clone())).await?;
-    if let Some(head) = store.head().await? {
-        running.wait_for(head).await?;
-    }
-    running.close().await?;
+    running.wait_for(store.head().await?, PATIENCE).await?;
+    running.shutdown(PATIENCE).await?;
     Ok(store.close().await?)
 }

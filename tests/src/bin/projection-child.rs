@@ -24,7 +24,7 @@ async fn main() {
     let given =
         ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64])).keep_retired(Duration::ZERO);
     let running =
-        Supervisor::new(Arc::clone(&store)).projection(Ledger::<1>::default(), given).start().expect("started");
+        Supervisor::new().projection(Ledger::<1>::default(), given).start(Arc::clone(&store)).await.expect("started");
     writeln!(std::io::stdout(), "started").expect("the parent listens");
     let admin = ProjectionAdmin::new(Arc::clone(&store), "ledger").expect("a name");
     if random.once_in(2) {

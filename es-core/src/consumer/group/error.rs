@@ -1,35 +1,6 @@
 use std::sync::Arc;
 
-use crate::model::NameError;
 use crate::store::{CommitError, StoreError};
-
-/// A group could not be opened. Nothing was delivered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenGroupError {
-    /// The name of the group is none: correct it.
-    #[error("the name of a group cannot be used; correct it")]
-    Name(#[from] NameError),
-    /// The store failed; see there what to do.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Others open the group again and again. One program must have it: stop the others, and open it again.
-    #[error("group {name:?} was opened by others {times} times meanwhile; let one program have it, and open it again")]
-    Contended {
-        /// The group.
-        name: String,
-        /// How often it was tried.
-        times: u32,
-    },
-    /// The store refuses to write the rows of the group whatever they hold: a bug to report.
-    #[error("group {name:?}: the store refuses its rows; report it")]
-    Refused {
-        /// The group.
-        name: String,
-        /// Why.
-        source: Box<CommitError>,
-    },
-}
 
 /// A group does not run any more. What was not acked comes again when it is opened.
 #[derive(Debug, Clone, thiserror::Error)]

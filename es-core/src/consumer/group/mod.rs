@@ -33,7 +33,7 @@
 //! # let placed = NewEvent::json(EventType::new("order-placed")?, "{}");
 //! # store.commit(Commit::to(&StreamId::new("order-1")?, ExpectedRevision::NoStream, [placed])).await?;
 //! let group = ConsumerGroup::new("printers", Query::all()).ordered_by_stream().start_at(StartAt::Beginning);
-//! let group = group.open(store).await?;
+//! let group = group.start(store).await?;
 //!
 //! let consumer = group.consumer(); // one for each task that works
 //! if let Some(delivery) = consumer.next().await? {
@@ -42,7 +42,7 @@
 //!         true => delivery.nack(Nack::Park("it has no content".to_owned())).await?,
 //!     }
 //! }
-//! group.close().await?;
+//! group.shutdown(std::time::Duration::from_secs(10)).await?;
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -52,13 +52,13 @@ mod delivery_key;
 mod driver;
 mod error;
 mod in_flight;
-mod open;
 mod patience;
 #[cfg(test)]
 pub(crate) mod random;
 mod rows;
 mod running;
 mod shared;
+mod start;
 mod state;
 
 use std::fmt;
@@ -68,7 +68,7 @@ use std::time::Duration;
 
 pub use consumer::{Consumer, Delivery, Nack};
 pub use delivery_key::DeliveryKey;
-pub use error::{GroupError, OpenGroupError, SettleError};
+pub use error::{GroupError, SettleError};
 pub use rows::{Parked, Skipped};
 pub(crate) use rows::{TABLES, set_back};
 pub use running::{GroupStatus, RunningGroup};
@@ -77,6 +77,7 @@ pub(crate) use state::Settlement;
 
 use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;
+use crate::consumer::StartError;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::model::{Clock, SystemClock};
@@ -96,7 +97,7 @@ pub enum StartAt {
 /// What events of one key are: the function gives the key.
 pub(crate) type KeyOf = Arc<dyn Fn(&RecordedEvent) -> String + Send + Sync>;
 
-/// The declaration of a consumer group: its name, its events, its bounds. [`open`](Self::open) sets it going.
+/// Describes a consumer group: its name, its events, its bounds. [`start`](Self::start) starts it.
 #[derive(Clone)]
 pub struct ConsumerGroup {
     pub(crate) table: &'static str,
@@ -157,6 +158,12 @@ impl ConsumerGroup {
     #[must_use]
     pub fn of<S: Source>(name: impl Into<String>) -> Self {
         Self::new(name, S::query())
+    }
+
+    /// Returns the name of the group.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Keeps the events of one stream in order: see [`ordered_by`](Self::ordered_by).
@@ -220,11 +227,12 @@ impl ConsumerGroup {
         self
     }
 
-    /// Opens the group and sets it going; whoever had it open is fenced off. It runs until it is closed or dropped.
+    /// Starts the group. Another process or task that has the group open is fenced off. It runs until it is shut down or dropped.
     ///
     /// # Errors
-    /// [`OpenGroupError`]; each variant says what to do.
-    pub async fn open(self, store: Arc<dyn EventStore>) -> Result<RunningGroup, OpenGroupError> {
-        open::open(self, store).await
+    /// [`StartError::Name`], [`StartError::NoRuntime`], [`StartError::Contended`], [`StartError::Refused`] or
+    /// [`StartError::Store`].
+    pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningGroup, StartError> {
+        start::start(self, store).await
     }
 }

@@ -1,7 +1,8 @@
-//! [`RunningGroup`]: the handle of a group that is open.
+//! [`RunningGroup`]: the handle of a running group.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -10,10 +11,11 @@ use crate::consumer::group::error::GroupError;
 use crate::consumer::group::rows::{Parked, Skipped};
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::ReplaySelection;
+use crate::consumer::{ShutdownError, WaitError};
 use crate::model::Position;
 use crate::store::StoreError;
 
-/// A group that is open. Dropping it ends it at once, without a last commit, as a crash does.
+/// A running group. Dropping it aborts the group without a last commit, like a crash.
 pub struct RunningGroup {
     shared: Arc<GroupCore>,
     driver: Option<JoinHandle<()>>,
@@ -87,12 +89,33 @@ impl RunningGroup {
         }
     }
 
-    /// Waits until everything up to a position is finished (acked, parked or skipped) and that is written.
+    /// Returns the name of the group.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.rows.name()
+    }
+
+    /// Waits until every event up to a position is finished (acked, parked or skipped) and this is written. Returns at once for
+    /// `None`.
     ///
     /// # Errors
-    /// [`GroupError`]: the group ended before.
-    pub async fn wait_for(&self, position: Position) -> Result<(), GroupError> {
-        self.shared.wait(|progress| progress.checkpoint >= Some(position)).await
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the group ended before.
+    pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
+        let Some(position) = position.into() else { return Ok(()) };
+        let arrived = self.shared.wait(|progress| progress.checkpoint >= Some(position));
+        let reason = match tokio::time::timeout(timeout, arrived).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(reason)) => Some(reason),
+            Err(_) => None,
+        };
+        let (name, reached) = (self.name().to_owned(), self.shared.progress.borrow().checkpoint);
+        Err(match reason {
+            Some(reason) => WaitError::Stopped { name, position, reached, reason: Some(reason) },
+            None => {
+                let state = if self.shared.state().is_paused() { "paused" } else { "running" }.to_owned();
+                WaitError::Timeout { name, position, reached, state, timeout }
+            }
+        })
     }
 
     /// Waits until the group does not run any more, and says why.
@@ -179,21 +202,22 @@ impl RunningGroup {
         self.shared.rows.skipped(&*self.shared.store, after, limit).await
     }
 
-    /// Delivers nothing new, waits until everything in hand is answered, writes where the group is, and ends it.
-    ///
-    /// A consumer that holds an event and never answers holds it up, for as long as the group lets it.
+    /// Delivers no new event, waits until every delivered event is settled, writes the checkpoint and stops.
     ///
     /// # Errors
-    /// [`GroupError`]: it had ended before, or the last commit failed. What was not written comes again.
-    pub async fn close(mut self) -> Result<(), GroupError> {
+    /// [`ShutdownError::Timeout`] if a consumer did not settle an event before `deadline`, [`ShutdownError::Ended`] if the group had
+    /// ended before or its last commit failed. Events whose settlement was not written are delivered again.
+    pub async fn shutdown(mut self, deadline: Duration) -> Result<(), ShutdownError> {
         self.begin_to_close();
-        if let Some(driver) = self.driver.take() {
-            // NOTE: it says itself how it ended, also where it panicked.
-            let _ = driver.await;
+        if let Some(driver) = &mut self.driver {
+            // The driver itself reports how it ended, also after a panic.
+            if tokio::time::timeout(deadline, driver).await.is_err() {
+                return Err(ShutdownError::Timeout { deadline, unfinished: vec![self.name().to_owned()] });
+            }
         }
         match &self.shared.progress.borrow().end {
             Some(GroupError::Closed { .. }) | None => Ok(()),
-            Some(end) => Err(end.clone()),
+            Some(end) => Err(ShutdownError::Ended { name: self.name().to_owned(), source: end.clone() }),
         }
     }
 

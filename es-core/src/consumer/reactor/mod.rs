@@ -52,8 +52,8 @@
 //! # let placed = store.commit(Commit::to(&StreamId::new("order-1")?, ExpectedRevision::NoStream, [placed])).await?;
 //! let confirmations = ReactorRunner::new(Confirmations { mail: MailServer }).start_at(StartAt::Beginning);
 //! let running = confirmations.start(store).await?;
-//! # running.wait_for(placed.position().expect("it has an event")).await?;
-//! running.close().await?; // finishes what is in hand, and starts nothing new
+//! # running.wait_for(placed.position(), std::time::Duration::from_secs(10)).await?;
+//! running.shutdown(std::time::Duration::from_secs(10)).await?; // waits for running calls, starts no new one
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -64,7 +64,7 @@ mod running;
 
 use async_trait::async_trait;
 
-pub use crate::consumer::group::{DeliveryKey, GroupError, GroupStatus, OpenGroupError, Parked, Skipped, StartAt};
+pub use crate::consumer::group::{DeliveryKey, GroupError, GroupStatus, Parked, Skipped, StartAt};
 pub use context::{ReactError, ReactorContext};
 pub use runner::ReactorRunner;
 pub use running::RunningReactor;

@@ -1,4 +1,4 @@
-//! [`ReactorRunner`]: sets a reactor going.
+//! [`ReactorRunner`]: describes and starts a reactor.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -11,14 +11,15 @@ use tokio::task::JoinSet;
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::{EventOf, Source};
-use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, OpenGroupError, Settlement, StartAt};
+use crate::consumer::StartError;
+use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, Settlement, StartAt};
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
 use crate::model::Clock;
 use crate::model::ErrorChain;
 use crate::model::panic::panic_message;
 use crate::store::EventStore;
 
-/// A reactor and how it is to run. [`start`](Self::start) sets it going.
+/// Describes a reactor and how it runs. [`start`](Self::start) starts it.
 pub struct ReactorRunner<R> {
     reactor: Arc<R>,
     group: ConsumerGroup,
@@ -100,12 +101,14 @@ impl<R: Reactor> ReactorRunner<R> {
         self
     }
 
-    /// Sets it going; whoever runs the same reactor on this store is fenced off. It runs until it is closed or dropped.
+    /// Starts the reactor. Another process or task that runs the same reactor on this store is fenced off. It runs until it is shut down
+    /// or dropped.
     ///
     /// # Errors
-    /// [`OpenGroupError`]; each variant says what to do.
-    pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningReactor, OpenGroupError> {
-        let group = self.group.open(store).await?;
+    /// [`StartError::Name`], [`StartError::NoRuntime`], [`StartError::Contended`], [`StartError::Refused`] or
+    /// [`StartError::Store`].
+    pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningReactor, StartError> {
+        let group = self.group.start(store).await?;
         let mut workers = JoinSet::new();
         for _ in 0..self.concurrency.get() {
             let worker =

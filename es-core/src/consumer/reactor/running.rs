@@ -1,12 +1,16 @@
-//! [`RunningReactor`]: the handle of a reactor that runs.
+//! [`RunningReactor`]: the handle of a running reactor.
+
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::consumer::group::{GroupError, GroupStatus, Parked, RunningGroup, Skipped};
+use crate::consumer::{ShutdownError, WaitError};
 use crate::model::Position;
 use crate::store::StoreError;
 
-/// A reactor that runs. Dropping it ends it at once, as a crash does: what was in hand comes again.
+/// A running reactor. Dropping it aborts it like a crash: unfinished events are delivered again.
 #[derive(Debug)]
 pub struct RunningReactor {
     group: RunningGroup,
@@ -24,12 +28,18 @@ impl RunningReactor {
         self.group.status()
     }
 
-    /// Waits until everything up to a position is finished (done, parked or skipped) and that is written.
+    /// Returns the name of the reactor.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.group.name()
+    }
+
+    /// Waits until every event up to a position is finished (done, parked or skipped) and this is written. Returns at once for `None`.
     ///
     /// # Errors
-    /// [`GroupError`]: the reactor ended before.
-    pub async fn wait_for(&self, position: Position) -> Result<(), GroupError> {
-        self.group.wait_for(position).await
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor ended before.
+    pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
+        self.group.wait_for(position, timeout).await
     }
 
     /// Waits until it does not run any more, and says why.
@@ -91,14 +101,19 @@ impl RunningReactor {
         self.group.skipped(after, limit).await
     }
 
-    /// Starts nothing new, finishes what is in hand, notes it, and ends.
+    /// Delivers no new event, waits until the running calls have returned, writes the checkpoint and stops.
     ///
     /// # Errors
-    /// [`GroupError`]: it had ended before, or its last commit failed. What was not noted is delivered again.
-    pub async fn close(self) -> Result<(), GroupError> {
+    /// [`ShutdownError::Timeout`] if a call did not return before `deadline` and was aborted, [`ShutdownError::Ended`] if the reactor
+    /// had ended before or its last commit failed. Events whose end was not written are delivered again.
+    pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         let Self { group, mut workers } = self;
+        let begun = Instant::now();
         group.begin_to_close();
-        while workers.join_next().await.is_some() {}
-        group.close().await
+        let finished = async { while workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, finished).await.is_err() {
+            return Err(ShutdownError::Timeout { deadline, unfinished: vec![group.name().to_owned()] });
+        }
+        group.shutdown(deadline.saturating_sub(begun.elapsed())).await
     }
 }

@@ -35,4 +35,4 @@ pub(crate) use parked::is_any_parked;
 pub use parked::{ParkedEvent, ParkedKey};
 pub(crate) use rows::worker_rows;
 pub use status::{LastError, ProjectionState, ProjectionStatus, RebuildStatus};
-pub use supervisor::{ProjectionHandle, RunningProjections, ShutdownError, StartError, Supervisor, WaitError};
+pub use supervisor::{ProjectionHandle, RunningProjections, Supervisor};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,9 +16,9 @@ use super::follower::stop_requested;
 use super::options::ProjectionOptions;
 use super::rows::RowKeys;
 use super::runner::{RunEnd, Runner};
-use super::status::{Phase, ProjectionMonitor, ProjectionState, ProjectionStatus};
+use super::status::{Phase, ProjectionMonitor, ProjectionStatus};
+use crate::consumer::{ShutdownError, StartError, WaitError};
 use crate::model::ErrorChain;
-use crate::model::NameError;
 use crate::model::Position;
 use crate::model::{Clock, SystemClock};
 use crate::projection::Projection;
@@ -26,7 +27,7 @@ use crate::store::{EventStore, StoreError};
 /// A run of at least this length resets the pauses between restarts.
 const STABLE_RUN: Duration = Duration::from_secs(60);
 
-/// Builds a set of projections that run in the background over one store.
+/// Describes the projections that run in the background over one store. [`start`](Self::start) starts them.
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -55,9 +56,10 @@ const STABLE_RUN: Duration = Duration::from_secs(60);
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// # let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
-/// let running = Supervisor::new(Arc::clone(&store))
+/// let running = Supervisor::new()
 ///     .projection(OrderCount, ProjectionOptions::new().partitions(2))
-///     .start()?;
+///     .start(Arc::clone(&store))
+///     .await?;
 /// let counts = running.projection(OrderCount::NAME).expect("it was added");
 /// # let event = es_core::NewEvent::json(es_core::EventType::new("order-placed")?, "{}");
 /// # let commit = es_core::Commit::to(&es_core::StreamId::new("order-1")?, es_core::ExpectedRevision::Any, [event]);
@@ -70,7 +72,6 @@ const STABLE_RUN: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Debug)]
 pub struct Supervisor {
-    store: Arc<dyn EventStore>,
     clock: Arc<dyn Clock>,
     registrations: Vec<Registration>,
 }
@@ -81,7 +82,7 @@ struct Registration {
     start: Starter,
 }
 
-type Starter = Box<dyn FnOnce(Start, &mut JoinSet<()>) + Send>;
+type Starter = Box<dyn FnOnce(Start, &mut JoinSet<&'static str>) + Send>;
 
 /// The dependencies with which a projection is started.
 struct Start {
@@ -98,87 +99,17 @@ impl std::fmt::Debug for Registration {
     }
 }
 
-/// The projections could not be started; none of them runs.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The name of a projection is invalid.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// Two projections have the same name, and so would write the same rows. Rename one of them.
-    #[error("duplicate projection name {name:?}; rename one of the projections")]
-    DuplicateName {
-        /// The name.
-        name: &'static str,
-    },
-    /// The projection runs inline in this store, and so would have two writers. Run it inline or in the background.
-    #[error("projection {name:?} runs inline in this store; run it inline or in the background, not both")]
-    Inline {
-        /// The name.
-        name: &'static str,
-    },
-    /// The caller is outside of a tokio runtime.
-    #[error("no tokio runtime found; start projections from within a tokio runtime")]
-    NoRuntime,
-}
-
-/// A projection did not reach a position in time. The events up to that position are committed: do not repeat the command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum WaitError {
-    /// The timeout elapsed. Show the view as it is, or wait again.
-    #[error(
-        "projection {projection:?} did not reach position {position} within {timeout:?}: it is {state} at {}; the command \
-         itself succeeded and must not be repeated",
-        position_or_start(*.reached)
-    )]
-    Timeout {
-        /// The projection.
-        projection: &'static str,
-        /// The position that was waited for.
-        position: Position,
-        /// The position that the projection has reached.
-        reached: Option<Position>,
-        /// What the projection was doing when the timeout elapsed.
-        state: ProjectionState,
-        /// The timeout.
-        timeout: Duration,
-    },
-    /// The projection was shut down in this process.
-    #[error(
-        "projection {projection:?} stopped at {} and will not reach position {position} in this process; the command \
-         itself succeeded and must not be repeated",
-        position_or_start(*.reached)
-    )]
-    Stopped {
-        /// The projection.
-        projection: &'static str,
-        /// The position that was waited for.
-        position: Position,
-        /// The position that the projection has reached.
-        reached: Option<Position>,
-    },
-}
-
-fn position_or_start(position: Option<Position>) -> String {
-    position.map_or_else(|| "the start of the log".to_owned(), |position| format!("position {position}"))
-}
-
-/// Some projections did not finish before the deadline and were aborted. No commit is partial; events that were not committed
-/// are applied at the next start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("projections {} did not finish within {deadline:?} and were aborted; no event is lost", .unfinished.join(", "))]
-pub struct ShutdownError {
-    /// The deadline.
-    pub deadline: Duration,
-    /// The projections that were aborted.
-    pub unfinished: Vec<&'static str>,
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Supervisor {
     /// Creates a supervisor without projections.
     #[must_use]
-    pub fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, clock: Arc::new(SystemClock::new()), registrations: Vec::new() }
+    pub fn new() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), registrations: Vec::new() }
     }
 
     /// Sets the clock.
@@ -191,7 +122,7 @@ impl Supervisor {
     /// Adds a projection.
     #[must_use]
     pub fn projection<P: Projection>(mut self, projection: P, options: ProjectionOptions) -> Self {
-        let start = Box::new(move |start: Start, tasks: &mut JoinSet<()>| {
+        let start = Box::new(move |start: Start, tasks: &mut JoinSet<&'static str>| {
             let options = options.within_bounds();
             let runner = Runner {
                 keys: RowKeys::new(P::NAME),
@@ -210,31 +141,38 @@ impl Supervisor {
         self
     }
 
+    /// Adds the projections of another supervisor.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.registrations.extend(other.registrations);
+        self
+    }
+
     /// Starts all projections on the current tokio runtime.
     ///
     /// # Errors
-    /// [`StartError`]: nothing was started.
-    pub fn start(self) -> Result<RunningProjections, StartError> {
+    /// [`StartError::Name`], [`StartError::DuplicateName`], [`StartError::RunsInline`] or [`StartError::NoRuntime`].
+    #[expect(clippy::unused_async, reason = "every background component starts in the same way")]
+    pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningProjections, StartError> {
         if Handle::try_current().is_err() {
             return Err(StartError::NoRuntime);
         }
         let mut projections = BTreeMap::new();
-        for registration in &self.registrations {
-            if self.store.runs_hook(registration.name) {
-                return Err(StartError::Inline { name: registration.name });
+        for Registration { name, .. } in &self.registrations {
+            if store.runs_hook(name) {
+                return Err(StartError::RunsInline { name });
             }
-            let admin = ProjectionAdmin::new(Arc::clone(&self.store), registration.name)?;
-            let shared = Arc::new(ProjectionMonitor::new(registration.name, Arc::clone(&self.clock)));
-            let handle = ProjectionHandle { admin, shared, store: Arc::clone(&self.store) };
-            if projections.insert(registration.name, handle).is_some() {
-                return Err(StartError::DuplicateName { name: registration.name });
+            let admin = ProjectionAdmin::new(Arc::clone(&store), name)?;
+            let shared = Arc::new(ProjectionMonitor::new(name, Arc::clone(&self.clock)));
+            let handle = ProjectionHandle { admin, shared, store: Arc::clone(&store) };
+            if projections.insert(*name, handle).is_some() {
+                return Err(StartError::DuplicateName { name: (*name).to_owned() });
             }
         }
         let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
         for registration in self.registrations {
             let Some(handle) = projections.get(registration.name) else { continue };
             let start = Start {
-                store: Arc::clone(&self.store),
+                store: Arc::clone(&store),
                 clock: Arc::clone(&self.clock),
                 admin: handle.admin.clone(),
                 shared: Arc::clone(&handle.shared),
@@ -251,7 +189,7 @@ impl Supervisor {
 pub struct RunningProjections {
     projections: BTreeMap<&'static str, ProjectionHandle>,
     stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<&'static str>,
 }
 
 impl RunningProjections {
@@ -259,6 +197,30 @@ impl RunningProjections {
     #[must_use]
     pub fn projection(&self, name: &str) -> Option<&ProjectionHandle> {
         self.projections.get(name)
+    }
+
+    /// Returns the handles of all projections, ordered by name.
+    pub fn handles(&self) -> impl Iterator<Item = &ProjectionHandle> {
+        self.projections.values()
+    }
+
+    /// Waits until all projections have applied all events up to a position. Returns at once for `None`.
+    ///
+    /// # Errors
+    /// See [`ProjectionHandle::wait_for`].
+    pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
+        let position = position.into();
+        try_join_all(self.handles().map(|handle| handle.wait_for(position, timeout))).await.map(drop)
+    }
+
+    /// Waits until one of the projections stops by itself, and returns its name. Without a shutdown that happens only after the store
+    /// was closed. Never returns without projections.
+    pub async fn ended(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => name.to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns the status of all projections, ordered by name.
@@ -270,17 +232,17 @@ impl RunningProjections {
     /// Lets each worker commit its current batch and its checkpoint, releases the claims and stops.
     ///
     /// # Errors
-    /// [`ShutdownError`] if some projections did not finish within `deadline` and were aborted.
+    /// [`ShutdownError::Timeout`] if some projections did not finish within `deadline` and were aborted.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), ShutdownError> {
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, ended).await.is_ok() {
             return Ok(());
         }
-        let unfinished = self.projections.values().filter(|handle| handle.shared.phase() != Phase::Stopped);
-        let unfinished = unfinished.map(|handle| handle.shared.projection).collect();
+        let unfinished = self.handles().filter(|handle| handle.shared.phase() != Phase::Stopped);
+        let unfinished = unfinished.map(|handle| handle.shared.projection.to_owned()).collect();
         self.tasks.shutdown().await;
-        Err(ShutdownError { deadline, unfinished })
+        Err(ShutdownError::Timeout { deadline, unfinished })
     }
 }
 
@@ -297,6 +259,12 @@ impl ProjectionHandle {
     #[must_use]
     pub fn admin(&self) -> &ProjectionAdmin {
         &self.admin
+    }
+
+    /// Returns the name of this projection.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.shared.projection
     }
 
     /// Returns the status of this projection.
@@ -337,15 +305,16 @@ impl ProjectionHandle {
             () = tokio::time::sleep(timeout) => true,
         };
         let ProjectionStatus { projection, position: reached, state, .. } = self.status();
+        let name = projection.to_owned();
         Err(match is_timeout {
-            true => WaitError::Timeout { projection, position, reached, state, timeout },
-            false => WaitError::Stopped { projection, position, reached },
+            true => WaitError::Timeout { name, position, reached, state: state.to_string(), timeout },
+            false => WaitError::Stopped { name, position, reached, reason: None },
         })
     }
 }
 
-/// Runs a projection until it is stopped, and restarts it after each failure.
-async fn supervise<P: Projection>(runner: Arc<Runner<P>>) {
+/// Runs a projection until it is stopped, and restarts it after each failure. Returns its name.
+async fn supervise<P: Projection>(runner: Arc<Runner<P>>) -> &'static str {
     let mut stop = runner.stop.clone();
     let mut pauses = runner.options.restart_pauses();
     loop {
@@ -377,4 +346,5 @@ async fn supervise<P: Projection>(runner: Arc<Runner<P>>) {
         }
     }
     runner.shared.enter(Phase::Stopped);
+    P::NAME
 }

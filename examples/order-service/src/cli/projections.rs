@@ -1,7 +1,6 @@
 //! `projections`
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::answer::{Answer, shown, table};
 use super::args::{ProjectionCommand, WhyArgs};
@@ -9,9 +8,6 @@ use super::remote::Remote;
 use super::with_shop;
 use crate::failure::Failure;
 use crate::projections::{Projections, ShownParked, ShownStatus, Verb};
-
-/// How long the projections may take to finish what they have in hand.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is asked of a projection, by its name.
 fn verb(command: &ProjectionCommand) -> Option<(&str, Verb)> {
@@ -43,10 +39,7 @@ pub(super) async fn ask(service: &Remote, command: &ProjectionCommand) -> Result
 /// Runs the projections here, until what was asked is done and they have caught up.
 pub(super) async fn here(data: &Path, command: &ProjectionCommand) -> Result<Answer, Failure> {
     with_shop(data, false, async |shop| {
-        let projections = Projections::start(&shop.shared_store())?;
-        let answer = act(&projections, command).await;
-        projections.end(PATIENCE).await;
-        answer
+        Projections::run(shop.shared_store(), async |projections| act(projections, command).await).await
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! `report`
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Answer, table};
@@ -17,10 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Shows what all orders come to, from the read models; compared with the log where that is asked for.
 pub(super) async fn report(shop: &Shop, verify: bool) -> Result<Answer, Failure> {
     let store = shop.shared_store();
-    let projections = Projections::start(&store)?;
-    let caught_up = projections.catch_up(PATIENCE).await;
-    projections.end(PATIENCE).await;
-    caught_up?;
+    Projections::run(Arc::clone(&store), async |projections| projections.catch_up(PATIENCE).await).await?;
     let report = Report::of_views(&ReadModels::of(&store), store.head().await?).await?;
     if verify {
         let folded = shop.fold::<Order>().await?;

@@ -1,50 +1,49 @@
 //! `serve`
 
-use es_core::EventStore;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::Service;
 use es_rocksdb::Options;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::answer::Answer;
 use crate::failure::Failure;
-use crate::http::{self, Service};
+use crate::http::{self, Api};
 use crate::projections::Projections;
 use crate::shop::Shop;
+use crate::views;
 
-/// How long the projections may take to finish what they have in hand.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time that the shutdown may take.
+const SHUTDOWN: Duration = Duration::from_secs(30);
 
-/// What a service says when it has ended.
+/// The state of the log when the service ended.
 #[derive(Serialize)]
 struct Ended {
     head: Option<u64>,
 }
 
-/// Answers requests until the process is asked to end.
+/// Answers requests until the process receives SIGTERM or SIGINT.
 pub(super) async fn run(data: &Path, listen: SocketAddr) -> Result<Answer, Failure> {
-    // ORDER: the address first, so that nothing is created where it is taken.
+    // ORDER: the address first, so that no store is created if the address is taken.
     let listener = bind(listen).await?;
-    let end = asked_to_end()?;
-    let store = Options::new().open(data).await?;
-    let shop = Shop::new(Arc::new(store.clone()));
-    let projections = Projections::start(&shop.shared_store())?;
-    let service = Service::new(shop, projections);
-    say_listening(&listener);
-    let served = http::serve(Arc::clone(&service), listener, end).await;
-    let head = service.shop().store().head().await?;
-    service.end(PATIENCE).await;
-    let closed = store.close().await;
-    served?;
-    closed?;
+    let shop = Shop::new(Arc::new(Options::new().open(data).await?));
+    let store = shop.shared_store();
+    let service = Service::new(Arc::clone(&store)).projections(views::supervisor()).shutdown_deadline(SHUTDOWN);
+    let mut service = service.start().await?;
+    let api = Api::new(shop, Projections::of(service.projections(), Arc::clone(&store)));
+    service.intake("http", |stop| async move {
+        say_listening(&listener);
+        http::serve(api, listener, stop.requested()).await
+    });
+    service.run_until_signal().await?;
+    let head = store.watch_head().current().map(es_core::Position::get);
     let shown = head.map_or_else(|| "nothing".to_owned(), |head| format!("{head} events"));
-    Ok(Answer::new(format!("ended; the log has {shown}"), &Ended { head: head.map(es_core::Position::get) }))
+    Ok(Answer::new(format!("ended; the log has {shown}"), &Ended { head }))
 }
 
 async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
@@ -52,22 +51,10 @@ async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
     bound.map_err(|source| Failure::Io { action: format!("listen on {listen}"), source })
 }
 
-/// Ready when the process is asked to end.
-fn asked_to_end() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let hear = |kind| signal(kind).map_err(|source| Failure::Io { action: "hear signals".into(), source });
-    let (mut interrupt, mut terminate) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Says where requests are answered, on standard error; scripts wait for this line.
+/// Prints the address to standard error; scripts wait for this line.
 fn say_listening(listener: &TcpListener) {
     if let Ok(address) = listener.local_addr() {
-        // NOTE: that nobody listens on standard error is no reason to stop.
+        // A closed standard error is no reason to stop.
         let _ = writeln!(io::stderr(), "listening on http://{address}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::answer::Answer;
-use super::projections::{PATIENCE, list};
+use super::projections::list;
 use super::remote::Remote;
 use super::with_shop;
 use crate::failure::Failure;
@@ -19,11 +19,11 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Runs the projections here and shows them until they have caught up.
 pub(super) async fn here(data: &Path) -> Result<Answer, Failure> {
     with_shop(data, false, async |shop| {
-        let projections = Projections::start(&shop.shared_store())?;
         let mut bars = Bars::new();
-        let settled = projections.settle(|status| bars.show(status)).await;
+        let store = shop.shared_store();
+        let settled = Projections::run(store, async |projections| projections.settle(|status| bars.show(status)).await);
+        let settled = settled.await;
         bars.clear();
-        projections.end(PATIENCE).await;
         Ok(list(&settled?))
     })
     .await

@@ -11,7 +11,7 @@ use es_core::{Category, EventType, Position, Query, QueryItem, RecordedEvent, St
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 
-use super::Service;
+use super::Api;
 use super::problem::Problem;
 use crate::shown::ShownEvent;
 
@@ -29,7 +29,7 @@ pub(super) struct Which {
 /// What is there behind a position, and then what comes, without an end. Each event has its position as its id, so that a
 /// browser that connects again goes on where it was.
 pub(super) async fn events(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     headers: HeaderMap,
     which: Result<Parameters<Which>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, StoreError>>>, Problem> {

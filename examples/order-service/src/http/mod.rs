@@ -32,7 +32,6 @@ mod queries;
 mod terms;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -48,31 +47,22 @@ use crate::shop::Shop;
 use crate::views::ReadModels;
 use problem::Problem;
 
-/// What every request may ask.
+/// The state that all requests share.
 #[derive(Debug)]
-pub struct Service {
+pub struct Api {
     shop: Shop,
     models: ReadModels,
     projections: Projections,
-    /// Turns true when the service ends, so that requests without an end do, too.
+    /// Becomes true when the service shuts down, so that endless responses end.
     ending: watch::Sender<bool>,
 }
 
-impl Service {
-    /// A service of this shop, and of the read models that these projections keep.
+impl Api {
+    /// Creates the state for this shop and these projections.
     #[must_use]
     pub fn new(shop: Shop, projections: Projections) -> Arc<Self> {
         let models = ReadModels::of(&shop.shared_store());
         Arc::new(Self { shop, models, projections, ending: watch::Sender::new(false) })
-    }
-
-    /// Ends what runs behind the back of the requests. Nothing is lost where it does not end in time.
-    pub async fn end(self: Arc<Self>, patience: Duration) {
-        self.shop.settle().await;
-        // NOTE: a request that is still held by a slow connection keeps them alive; they end with the process.
-        if let Some(service) = Arc::into_inner(self) {
-            service.projections.end(patience).await;
-        }
     }
 
     /// The shop.
@@ -83,7 +73,7 @@ impl Service {
 }
 
 /// Everything that can be asked over HTTP.
-pub fn router(service: Arc<Service>) -> Router {
+pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/orders", get(queries::orders))
         .route("/orders/{id}", put(orders::place).get(orders::show))
@@ -103,24 +93,27 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/health", get(health))
         .fallback(Problem::no_such_path)
         .method_not_allowed_fallback(Problem::no_such_method)
-        .with_state(service)
+        .with_state(api)
 }
 
-/// Answers requests until `end` is ready; those in hand are finished, and those without an end are ended.
+/// Answers requests until `stop` completes. Then answers the requests in progress, ends endless responses, and waits for snapshots
+/// that are being written.
 ///
 /// # Errors
-/// [`Failure::Io`] when the socket fails.
+/// [`Failure::Io`] if the socket fails.
 pub async fn serve(
-    service: Arc<Service>,
+    api: Arc<Api>,
     listener: TcpListener,
-    end: impl Future<Output = ()> + Send + 'static,
+    stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
-    let ending = service.ending.clone();
-    let served = axum::serve(listener, router(service)).with_graceful_shutdown(async move {
-        end.await;
+    let ending = api.ending.clone();
+    let served = axum::serve(listener, router(Arc::clone(&api))).with_graceful_shutdown(async move {
+        stop.await;
         ending.send_replace(true);
     });
-    served.await.map_err(|source| Failure::Io { action: "answer requests".into(), source })
+    let served = served.await.map_err(|source| Failure::Io { action: "answer requests".into(), source });
+    api.shop.settle().await;
+    served
 }
 
 #[derive(Debug, Serialize)]
@@ -129,7 +122,7 @@ struct Health {
     head: Option<u64>,
 }
 
-async fn health(State(service): State<Arc<Service>>) -> Result<Json<Health>, Problem> {
+async fn health(State(service): State<Arc<Api>>) -> Result<Json<Health>, Problem> {
     let head = service.shop.store().head().await?;
     Ok(Json(Health { status: "ok", head: head.map(es_core::Position::get) }))
 }

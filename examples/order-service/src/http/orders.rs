@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use es_core::{Aggregate, Command, Decide, StreamRead};
 use serde::{Deserialize, Serialize};
 
-use super::Service;
+use super::Api;
 use super::problem::Problem;
 use super::terms::{self, Demands, about};
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
@@ -63,7 +63,7 @@ impl From<LineBody> for OrderLine {
 }
 
 pub(super) async fn place(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(id): Path<OrderId>,
     demands: Demands,
     body: Result<Json<PlaceBody>, JsonRejection>,
@@ -75,7 +75,7 @@ pub(super) async fn place(
 }
 
 pub(super) async fn step(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path((id, step)): Path<(OrderId, String)>,
     demands: Demands,
     body: Option<Json<StepBody>>,
@@ -96,7 +96,7 @@ pub(super) async fn step(
 }
 
 async fn execute<C>(
-    service: &Service,
+    service: &Api,
     id: &OrderId,
     command: C,
     demands: &Demands,
@@ -113,7 +113,7 @@ where
 }
 
 pub(super) async fn show(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(id): Path<OrderId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -129,7 +129,7 @@ struct History<'a> {
     events: Vec<ShownEvent<'a>>,
 }
 
-pub(super) async fn history(State(service): State<Arc<Service>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
+pub(super) async fn history(State(service): State<Arc<Api>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
     let read = StreamRead::new(Order::stream(&id)?);
     let records = service.shop.store().read_stream(read).await?.collect().await?;
     let Some(last) = records.last() else { return Err(Failure::NoOrder(id).into()) };

@@ -10,7 +10,7 @@ use axum::response::Response;
 use es_core::{Command, Decide};
 use serde::Deserialize;
 
-use super::Service;
+use super::Api;
 use super::problem::Problem;
 use super::terms::{self, Demands};
 use crate::domain::product::{Receive, Register, Withdraw};
@@ -49,7 +49,7 @@ pub(super) struct MoveBody {
 }
 
 pub(super) async fn register(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(id): Path<ProductId>,
     demands: Demands,
     body: Result<Json<RegisterBody>, JsonRejection>,
@@ -59,7 +59,7 @@ pub(super) async fn register(
 }
 
 pub(super) async fn step(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path((id, step)): Path<(ProductId, String)>,
     demands: Demands,
     body: Result<Json<StockBody>, JsonRejection>,
@@ -86,7 +86,7 @@ pub(super) async fn move_stock(
 }
 
 async fn execute<C>(
-    service: &Service,
+    service: &Api,
     id: &ProductId,
     command: C,
     demands: &Demands,
@@ -102,7 +102,7 @@ where
 }
 
 pub(super) async fn show(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(id): Path<ProductId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -6,16 +6,16 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 
-use super::Service;
+use super::Api;
 use super::problem::Problem;
 use crate::projections::{ShownParked, ShownStatus, Verb};
 
-pub(super) async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<ShownStatus>>, Problem> {
+pub(super) async fn list(State(service): State<Arc<Api>>) -> Result<Json<Vec<ShownStatus>>, Problem> {
     Ok(Json(service.projections.status().await?))
 }
 
 pub(super) async fn parked(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<ShownParked>>, Problem> {
     Ok(Json(service.projections.parked(&name).await?))
@@ -23,7 +23,7 @@ pub(super) async fn parked(
 
 /// Does what is asked, and says how all of them are.
 pub(super) async fn act(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(name): Path<String>,
     verb: Result<Json<Verb>, JsonRejection>,
 ) -> Result<Json<Vec<ShownStatus>>, Problem> {

@@ -15,7 +15,7 @@ use es_core::projection::view::{Page, ViewKey, ViewReader, ViewScan, Views};
 use es_core::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Service;
+use super::Api;
 use super::problem::Problem;
 use crate::domain::{City, Country, CustomerId, OrderId, OrderStatus, ProductId, Revenue};
 use crate::report::{Report, TopProduct, revenues};
@@ -52,7 +52,7 @@ impl Wanted {
         Ok(scan.after(after))
     }
 
-    async fn wait<P: Projection>(&self, service: &Service) -> Result<(), Problem> {
+    async fn wait<P: Projection>(&self, service: &Api) -> Result<(), Problem> {
         let position = self.at_least.and_then(Position::new);
         Ok(service.projections.wait_for(P::NAME, position, PATIENCE).await?)
     }
@@ -97,10 +97,7 @@ impl From<(OrderId, OrderSummary)> for ListedOrder {
 }
 
 /// Orders, those placed last first; of one customer, where it is asked for.
-pub(super) async fn orders(
-    State(service): State<Arc<Service>>,
-    wanted: Asked,
-) -> Result<Json<Rows<ListedOrder>>, Problem> {
+pub(super) async fn orders(State(service): State<Arc<Api>>, wanted: Asked) -> Result<Json<Rows<ListedOrder>>, Problem> {
     let Parameters(wanted) = wanted?;
     wanted.wait::<OrderSummaries>(&service).await?;
     let orders = wanted.page(&service.models.orders.view(&ORDERS))?;
@@ -121,7 +118,7 @@ pub(super) struct ListedProduct {
 
 /// Products, those with the lowest stock first; with `at_most=N`, only those of which there are at most so many.
 pub(super) async fn stock(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     wanted: Asked,
 ) -> Result<Json<Rows<ListedProduct>>, Problem> {
     let Parameters(wanted) = wanted?;
@@ -136,10 +133,7 @@ pub(super) async fn stock(
 }
 
 /// The products that earn most, best first.
-pub(super) async fn demand(
-    State(service): State<Arc<Service>>,
-    wanted: Asked,
-) -> Result<Json<Rows<TopProduct>>, Problem> {
+pub(super) async fn demand(State(service): State<Arc<Api>>, wanted: Asked) -> Result<Json<Rows<TopProduct>>, Problem> {
     let Parameters(wanted) = wanted?;
     wanted.wait::<ProductDemand>(&service).await?;
     let products = wanted.page(&service.models.demand.view(&DEMAND))?;
@@ -153,7 +147,7 @@ pub(super) struct ShownRevenue {
     by_country: BTreeMap<String, Revenue>,
 }
 
-pub(super) async fn revenue(State(service): State<Arc<Service>>, wanted: Asked) -> Result<Json<ShownRevenue>, Problem> {
+pub(super) async fn revenue(State(service): State<Arc<Api>>, wanted: Asked) -> Result<Json<ShownRevenue>, Problem> {
     let Parameters(wanted) = wanted?;
     wanted.wait::<Sales>(&service).await?;
     let models = &service.models;
@@ -162,7 +156,7 @@ pub(super) async fn revenue(State(service): State<Arc<Service>>, wanted: Asked) 
 }
 
 /// What all orders come to.
-pub(super) async fn report(State(service): State<Arc<Service>>) -> Result<Json<Report>, Problem> {
+pub(super) async fn report(State(service): State<Arc<Api>>) -> Result<Json<Report>, Problem> {
     service.projections.catch_up(PATIENCE).await?;
     Ok(Json(Report::of_views(&service.models, service.shop.store().head().await?).await?))
 }

@@ -16,11 +16,10 @@ mod sales;
 mod stock;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use es_core::EventStore;
 use es_core::projection::view::Views;
-use es_core::projection::{Projection, ProjectionOptions, RunningProjections, StartError, Supervisor, WaitError};
+use es_core::projection::{Projection, ProjectionOptions, Supervisor};
 
 pub use demand::{BEST_FIRST, DEMAND, Demand, ProductDemand};
 pub use orders::{BY_CUSTOMER, NEWEST_FIRST, ORDERS, OrderSummaries, OrderSummary, STATUSES};
@@ -57,34 +56,14 @@ impl ReadModels {
     }
 }
 
-/// Starts to keep all read models up to date.
-///
-/// # Errors
-/// [`StartError`]: nothing was started.
-pub fn start(store: &Arc<dyn EventStore>) -> Result<RunningProjections, StartError> {
-    // NOTE: each order changes a row of its month, so that more workers than one would only wait for each other. Products share
-    // nothing.
-    let one = ProjectionOptions::new();
-    Supervisor::new(Arc::clone(store))
-        .projection(OrderSummaries, one)
-        .projection(Sales, one)
-        .projection(ProductDemand, one)
-        .projection(StockLevels, one.partitions(2))
-        .start()
-}
-
-/// Waits until all read models show everything that the log has now.
-///
-/// # Errors
-/// [`WaitError`]: one of them does not get there in time.
-pub async fn catch_up(
-    store: &Arc<dyn EventStore>,
-    running: &RunningProjections,
-    patience: Duration,
-) -> Result<(), WaitError> {
-    let head = store.watch_head().current();
-    for projection in NAMES.iter().filter_map(|name| running.projection(name)) {
-        projection.wait_for(head, patience).await?;
-    }
-    Ok(())
+/// Returns the supervisor of all read models.
+#[must_use]
+pub fn supervisor() -> Supervisor {
+    // Each order changes a row of its month, so that several workers would only wait for each other. Products share no row.
+    let one_worker = ProjectionOptions::new();
+    Supervisor::new()
+        .projection(OrderSummaries, one_worker)
+        .projection(Sales, one_worker)
+        .projection(ProductDemand, one_worker)
+        .projection(StockLevels, one_worker.partitions(2))
 }

@@ -1,11 +1,12 @@
-//! Opening a group: the epoch is raised, which fences off whoever had it open.
+//! Starts a group: raises its epoch, which fences off the process that had it open.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
+use crate::consumer::StartError;
 use crate::consumer::group::driver::Driver;
-use crate::consumer::group::error::OpenGroupError;
 use crate::consumer::group::rows::{GroupRows, Stored};
 use crate::consumer::group::running::RunningGroup;
 use crate::consumer::group::shared::GroupCore;
@@ -13,13 +14,16 @@ use crate::consumer::group::state::{GroupBounds, GroupState};
 use crate::consumer::group::{ConsumerGroup, StartAt};
 use crate::store::{CommitError, EventReader, EventStore, StoreError};
 
-/// How often opening is tried while others open the group as well.
-const TIMES: u32 = 20;
+/// The number of attempts while other processes start the same group.
+const ATTEMPTS: u32 = 20;
 
-pub(crate) async fn open(group: ConsumerGroup, store: Arc<dyn EventStore>) -> Result<RunningGroup, OpenGroupError> {
+pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> Result<RunningGroup, StartError> {
+    if Handle::try_current().is_err() {
+        return Err(StartError::NoRuntime);
+    }
     let rows = GroupRows::new(group.table, &group.name)?;
     let (stored, row) = raise_epoch(&rows, &*store, group.start_at).await?;
-    // ORDER: behind the new epoch, so that nobody parks anything any more.
+    // ORDER: after the new epoch, so that no other process parks an event meanwhile.
     let parked = rows.parked(&*store).await?;
     let bounds = GroupBounds {
         is_ordered: group.is_ordered,
@@ -34,13 +38,13 @@ pub(crate) async fn open(group: ConsumerGroup, store: Arc<dyn EventStore>) -> Re
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }
 
-/// Writes the state of the group as it was, or as that of a new one, under a new epoch.
+/// Writes the state of the group, or that of a new group, with the next epoch.
 async fn raise_epoch(
     rows: &GroupRows,
     store: &dyn EventStore,
     start_at: StartAt,
-) -> Result<(Stored, Bytes), OpenGroupError> {
-    for _ in 0..TIMES {
+) -> Result<(Stored, Bytes), StartError> {
+    for _ in 0..ATTEMPTS {
         let before = rows.state(store).await?;
         let mut stored = match &before {
             Some(row) => rows.decode_state(row)?,
@@ -53,11 +57,11 @@ async fn raise_epoch(
             Err(CommitError::Conflict(_)) => {}
             Err(CommitError::Store(error)) => return Err(error.into()),
             Err(error) => {
-                return Err(OpenGroupError::Refused { name: rows.name().to_owned(), source: Box::new(error) });
+                return Err(StartError::Refused { name: rows.name().to_owned(), source: Box::new(error) });
             }
         }
     }
-    Err(OpenGroupError::Contended { name: rows.name().to_owned(), times: TIMES })
+    Err(StartError::Contended { name: rows.name().to_owned(), attempts: ATTEMPTS })
 }
 
 async fn first_checkpoint(

@@ -1,0 +1,153 @@
+//! [`Drain`]: the steps of a shutdown, in order, within one deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::time::Instant;
+
+use crate::consumer::ShutdownError;
+use crate::consumer::group::RunningGroup;
+use crate::consumer::reactor::RunningReactor;
+use crate::projection::{ProjectionHandle, ProjectionState, RunningProjections};
+use crate::service::intake::Intakes;
+use crate::service::{Component, ComponentFailure, RunningService, ServiceError};
+use crate::store::EventStore;
+
+/// The time that the store may take to close after the deadline or a forced shutdown.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// A shutdown in progress.
+pub(super) struct Drain<F> {
+    limit: Instant,
+    force: Pin<Box<F>>,
+    error: ServiceError,
+}
+
+impl<F: Future<Output = ()>> Drain<F> {
+    /// Begins a shutdown. `failure` is the end of a component that caused it; `force` aborts it.
+    pub(super) fn new(deadline: Duration, failure: Option<ComponentFailure>, force: F) -> Self {
+        let limit = Instant::now() + deadline;
+        let failed = failure.into_iter().collect();
+        Self {
+            limit,
+            force: Box::pin(force),
+            error: ServiceError { failed, unfinished: Vec::new(), was_forced: false },
+        }
+    }
+
+    /// Stops intake, reactors and groups, projections, and the store, in this order.
+    pub(super) async fn run(mut self, service: RunningService) -> Result<(), ServiceError> {
+        let RunningService { store, projections, reactors, groups, mut intakes, deadline: _ } = service;
+        self.stop_intakes(&mut intakes).await;
+        self.stop_consumers(reactors, groups).await;
+        self.stop_projections(&*store, projections).await;
+        self.close(&*store).await;
+        let error = self.error;
+        if error.failed.is_empty() && error.unfinished.is_empty() && !error.was_forced { Ok(()) } else { Err(error) }
+    }
+
+    fn remaining(&self) -> Duration {
+        if self.error.was_forced { Duration::ZERO } else { self.limit.saturating_duration_since(Instant::now()) }
+    }
+
+    /// Runs one step; `None` if the shutdown is forced before its end.
+    async fn step<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+        if self.error.was_forced {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            done = step => Some(done),
+            () = &mut self.force => {
+                self.error.was_forced = true;
+                None
+            }
+        }
+    }
+
+    async fn stop_intakes(&mut self, intakes: &mut Intakes) {
+        intakes.request_stop();
+        let mut failed = Vec::new();
+        let remaining = self.remaining();
+        let finish = async {
+            while let Some(finished) = intakes.next_finished().await {
+                failed.extend(finished.err());
+            }
+        };
+        let finished = self.step(tokio::time::timeout(remaining, finish)).await;
+        self.error.failed.append(&mut failed);
+        if !matches!(finished, Some(Ok(()))) {
+            self.error.unfinished.extend(intakes.abort());
+        }
+    }
+
+    async fn stop_consumers(&mut self, reactors: Vec<RunningReactor>, groups: Vec<RunningGroup>) {
+        let remaining = self.remaining();
+        let reactors = reactors.into_iter().map(|reactor| {
+            let component = Component::Reactor(reactor.name().to_owned());
+            (component, Box::pin(reactor.shutdown(remaining)) as BoxFuture<'static, _>)
+        });
+        let groups = groups.into_iter().map(|group| {
+            let component = Component::Group(group.name().to_owned());
+            (component, Box::pin(group.shutdown(remaining)) as BoxFuture<'static, _>)
+        });
+        let (components, shutdowns): (Vec<_>, Vec<_>) = reactors.chain(groups).unzip();
+        let Some(results) = self.step(join_all(shutdowns)).await else {
+            self.error.unfinished.extend(components);
+            return;
+        };
+        for (component, result) in components.into_iter().zip(results) {
+            match result {
+                Ok(()) => {}
+                Err(ShutdownError::Timeout { .. }) => self.error.unfinished.push(component),
+                Err(ShutdownError::Ended { source, .. }) => self.failed(component, source),
+            }
+        }
+    }
+
+    /// Lets the projections catch up with the log, in nine tenths of the remaining time, and stops them.
+    async fn stop_projections(&mut self, store: &dyn EventStore, projections: RunningProjections) {
+        let names: Vec<_> = projections.handles().map(ProjectionHandle::name).collect();
+        let head = store.watch_head().current();
+        let patience = self.remaining().mul_f64(0.9);
+        let active = projections.handles().filter(|handle| catches_up(handle));
+        let caught_up = join_all(active.map(|handle| async { (handle.name(), handle.wait_for(head, patience).await) }));
+        let late: Vec<_> = self.step(caught_up).await.unwrap_or_default();
+        let late = late.into_iter().filter(|(_, result)| result.is_err()).map(|(name, _)| name);
+        let mut unfinished: Vec<String> = late.map(str::to_owned).collect();
+        let remaining = self.remaining();
+        match self.step(projections.shutdown(remaining)).await {
+            Some(Err(ShutdownError::Timeout { unfinished: aborted, .. })) => unfinished.extend(aborted),
+            Some(_) => {}
+            None => unfinished = names.into_iter().map(str::to_owned).collect(),
+        }
+        unfinished.sort();
+        unfinished.dedup();
+        self.error.unfinished.extend(unfinished.into_iter().map(Component::Projection));
+    }
+
+    /// Closes the store, also after the deadline.
+    async fn close(&mut self, store: &dyn EventStore) {
+        let grace = self.remaining().max(CLOSE_GRACE);
+        match tokio::time::timeout(grace, store.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.failed(Component::Store, error),
+            Err(_) => self.error.unfinished.push(Component::Store),
+        }
+    }
+
+    /// Records a failure, unless the same component caused the shutdown.
+    fn failed(&mut self, component: Component, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) {
+        if !self.error.failed.iter().any(|failure| failure.component == component) {
+            self.error.failed.push(ComponentFailure { component, error: error.into() });
+        }
+    }
+}
+
+/// Whether a projection will reach the head of the log: not if it is paused, or another process runs it.
+fn catches_up(handle: &ProjectionHandle) -> bool {
+    use ProjectionState::{CatchingUp, Live, Rebuilding, Retrying, Starting};
+    matches!(handle.status().state, Starting | CatchingUp | Live | Retrying | Rebuilding)
+}

@@ -1,0 +1,207 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::aggregate::EventContext;
+use crate::aggregate::source::RawEvents;
+use crate::consumer::group::{GroupError, StartAt};
+use crate::consumer::reactor::{ReactError, ReactorContext};
+use crate::model::{EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId};
+use crate::projection::{ApplyError, ProjectionState, Rows};
+use crate::store::memory::MemoryStore;
+use crate::store::{Commit, Query, StoreError};
+
+/// Longer than a test that passes takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn event(name: &str) -> Commit {
+    let event = NewEvent::json(EventType::new(name).unwrap(), "{}");
+    Commit::to(&StreamId::new("test-1").unwrap(), ExpectedRevision::Any, [event])
+}
+
+fn store() -> Arc<dyn EventStore> {
+    Arc::new(MemoryStore::new())
+}
+
+async fn is_closed(store: &dyn EventStore) -> bool {
+    matches!(store.head().await, Err(StoreError::Closed))
+}
+
+type Trace = Arc<Mutex<Vec<&'static str>>>;
+
+/// Waits for a permit, commits an event, and traces both.
+struct Echo {
+    store: Arc<dyn EventStore>,
+    permits: Arc<Semaphore>,
+    called: Arc<AtomicBool>,
+    trace: Trace,
+}
+
+#[async_trait]
+impl Reactor for Echo {
+    type Source = RawEvents;
+    const NAME: &'static str = "echo";
+
+    async fn react(&self, event_in: &RecordedEvent, _: &ReactorContext) -> Result<(), ReactError> {
+        if event_in.data.event_type.as_str() != "call" {
+            return Ok(());
+        }
+        self.called.store(true, Ordering::SeqCst);
+        self.permits.acquire().await?.forget();
+        self.store.commit(event("echo")).await?;
+        self.trace.lock().unwrap().push("reactor");
+        Ok(())
+    }
+}
+
+struct Traced(Trace);
+
+impl Projection for Traced {
+    type Source = RawEvents;
+    const NAME: &'static str = "traced";
+
+    fn apply(&self, event: &RecordedEvent, _: &EventContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
+        if event.data.event_type.as_str() == "echo" {
+            self.0.lock().unwrap().push("projection");
+        }
+        Ok(())
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let poll = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(LONG, poll).await.expect("the condition holds in time");
+}
+
+/// A service with a reactor that waits for a permit, and that has received an event.
+async fn with_reactor_in_progress(store: &Arc<dyn EventStore>, permits: &Arc<Semaphore>) -> (RunningService, Trace) {
+    let (trace, called) = (Trace::default(), Arc::new(AtomicBool::new(false)));
+    let echo = Echo {
+        store: Arc::clone(store),
+        permits: Arc::clone(permits),
+        called: Arc::clone(&called),
+        trace: Arc::clone(&trace),
+    };
+    let service = Service::new(Arc::clone(store))
+        .projection(Traced(Arc::clone(&trace)), ProjectionOptions::new())
+        .reactor(ReactorRunner::new(echo).start_at(StartAt::Beginning))
+        .shutdown_deadline(LONG * 2)
+        .start()
+        .await
+        .unwrap();
+    store.commit(event("call")).await.unwrap();
+    until(|| called.load(Ordering::SeqCst)).await;
+    (service, trace)
+}
+
+#[tokio::test]
+async fn intake_stops_first_then_reactors_then_projections_then_the_store() {
+    let (store, permits) = (store(), Arc::new(Semaphore::new(0)));
+    let (mut service, trace) = with_reactor_in_progress(&store, &permits).await;
+    let of_intake = Arc::clone(&trace);
+    service.intake("http", |stop| async move {
+        stop.requested().await;
+        of_intake.lock().unwrap().push("intake");
+        permits.add_permits(1);
+        Ok::<(), std::io::Error>(())
+    });
+    service.run_until(std::future::ready(())).await.unwrap();
+    assert_eq!(*trace.lock().unwrap(), ["intake", "reactor", "projection"]);
+    assert!(is_closed(&*store).await);
+}
+
+#[tokio::test]
+async fn what_does_not_finish_before_the_deadline_is_aborted_and_named() {
+    let (store, permits) = (store(), Arc::new(Semaphore::new(0)));
+    let (mut service, trace) = with_reactor_in_progress(&store, &permits).await;
+    service.intake("stuck", |_| std::future::pending::<Result<(), std::io::Error>>());
+    let error = service.shutdown(Duration::from_millis(50)).await.unwrap_err();
+    let stuck = [Component::Intake("stuck".into()), Component::Reactor("echo".into())];
+    assert_eq!(error.unfinished[..2], stuck, "{error}");
+    assert!(error.failed.is_empty() && !error.was_forced, "{error}");
+    assert!(trace.lock().unwrap().is_empty(), "the reactor did not finish");
+    assert!(is_closed(&*store).await);
+}
+
+#[tokio::test]
+async fn a_forced_shutdown_does_not_wait_for_the_deadline() {
+    let (store, permits) = (store(), Arc::new(Semaphore::new(0)));
+    let (service, _) = with_reactor_in_progress(&store, &permits).await;
+    let second_signal = tokio::time::sleep(Duration::from_millis(50));
+    let ended = tokio::time::timeout(LONG, service.run(std::future::ready(()), second_signal)).await;
+    let error = ended.expect("the default deadline is not waited for").unwrap_err();
+    assert!(error.was_forced, "{error}");
+    assert_eq!(error.unfinished, [Component::Reactor("echo".into()), Component::Projection("traced".into())]);
+    assert!(error.to_string().ends_with("the shutdown was forced"), "{error}");
+    assert!(is_closed(&*store).await);
+}
+
+#[tokio::test]
+async fn the_failure_or_panic_of_an_intake_ends_the_service_and_is_named() {
+    for (is_panic, expected) in [(false, "the port is taken"), (true, "it panicked: no more requests")] {
+        let store = store();
+        let mut service = Service::new(Arc::clone(&store)).start().await.unwrap();
+        service.intake("http", move |_| async move {
+            assert!(!is_panic, "no more requests");
+            Err("the port is taken")
+        });
+        let ended = tokio::time::timeout(LONG, service.run_until(std::future::pending())).await;
+        let error = ended.expect("it ends by itself").unwrap_err();
+        let [failure] = &error.failed[..] else { panic!("expected one failure, found {error:?}") };
+        assert_eq!(failure.component, Component::Intake("http".into()));
+        assert_eq!(failure.error.to_string(), expected);
+        assert!(is_closed(&*store).await);
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_started_elsewhere_ends_the_service() {
+    let store = store();
+    let group = || ConsumerGroup::new("workers", Query::all());
+    let service = Service::new(Arc::clone(&store)).group(group()).start().await.unwrap();
+    assert!(service.group("workers").is_some() && service.group("others").is_none());
+    let run = tokio::spawn(service.run_until(std::future::pending()));
+    let elsewhere = group().start(Arc::clone(&store)).await.unwrap();
+    let ended = tokio::time::timeout(LONG, run).await.expect("it ends by itself").unwrap();
+    let error = ended.unwrap_err();
+    let [failure] = &error.failed[..] else { panic!("expected one failure, found {error:?}") };
+    assert_eq!(failure.component, Component::Group("workers".into()));
+    let cause = failure.error.downcast_ref::<GroupError>();
+    assert!(matches!(cause, Some(GroupError::Fenced { .. })), "{error}");
+    drop(elsewhere);
+}
+
+#[tokio::test]
+async fn a_paused_projection_does_not_delay_the_shutdown() {
+    let store = store();
+    let service = Service::new(Arc::clone(&store)).projection(Traced(Trace::default()), ProjectionOptions::new());
+    let service = service.start().await.unwrap();
+    let traced = service.projection("traced").unwrap().clone();
+    traced.admin().pause("a test").await.unwrap();
+    until(|| traced.status().state == ProjectionState::Paused).await;
+    store.commit(event("call")).await.unwrap();
+    let waited = service.wait_for(store.head().await.unwrap(), Duration::from_millis(20)).await.unwrap_err();
+    assert!(matches!(&waited, WaitError::Timeout { state, .. } if state == "paused"), "{waited}");
+    tokio::time::timeout(LONG, service.shutdown(LONG * 2)).await.expect("at once").unwrap();
+}
+
+#[tokio::test]
+async fn components_of_one_name_are_refused_and_the_store_stays_open() {
+    let store = store();
+    let group = || ConsumerGroup::new("workers", Query::all());
+    let refused = Service::new(Arc::clone(&store)).group(group()).group(group()).start().await;
+    assert!(matches!(refused, Err(StartError::DuplicateName { name }) if name == "workers"));
+    let traced = || Traced(Trace::default());
+    let options = ProjectionOptions::new();
+    let refused =
+        Service::new(Arc::clone(&store)).projection(traced(), options).projection(traced(), options).start().await;
+    assert!(matches!(refused, Err(StartError::DuplicateName { name }) if name == "traced"));
+    assert!(!is_closed(&*store).await);
+}
