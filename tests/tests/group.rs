@@ -16,6 +16,7 @@ use es_core::{
 use es_tests::crash::{Random, number, seed};
 use es_tests::removed::WithGaps;
 use es_tests::stores::on_every_store;
+use es_tests::supervised::PATIENCE;
 
 type Store = Arc<dyn EventStore>;
 

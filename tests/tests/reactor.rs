@@ -17,6 +17,7 @@ use es_core::{
 use es_tests::account::{Account, AccountEvent, Deposit, Open};
 use es_tests::crash::{Random, number, seed};
 use es_tests::stores::on_every_store;
+use es_tests::supervised::PATIENCE;
 use tokio::sync::{Notify, Semaphore};
 
 type Store = Arc<dyn EventStore>;
@@ -173,7 +174,7 @@ fn closing_finishes_what_is_in_hand_and_starts_nothing_new() {
         while running.status().delivered < 2 {
             desk.begun.notified().await;
         }
-        let closing = tokio::spawn(running.close());
+        let closing = tokio::spawn(running.shutdown(PATIENCE));
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!closing.is_finished(), "it waits for what is in hand");
         desk.gate.as_ref().expect("a gate").add_permits(100);

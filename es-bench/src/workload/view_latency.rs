@@ -133,7 +133,7 @@ async fn measure(bench: &Bench, mode: Mode, duration: Duration) -> Result<Vec<Du
 async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -> Result<Vec<Duration>, Failure> {
     let options = Options::new().durability(Durability::Sync);
     let options = if mode == Mode::Inline { options.hook(Inline::new(OrderSums)) } else { options };
-    let store = options.open(folder).await.map_err(|error| Failure::caused_by("open the store", &error))?;
+    let store = options.open(folder).await.map_err(|error| Failure::new("open the store", error))?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let views = Views::of::<OrderSums>(shared.clone());
     let seen = Arc::new(Seen::default());

@@ -77,6 +77,7 @@ impl Problem {
             | Failure::View(_)
             | Failure::Admin(_)
             | Failure::Start(_)
+            | Failure::Service(_)
             | Failure::Differs { .. }
             | Failure::Remote { .. }
             | Failure::Open(_)

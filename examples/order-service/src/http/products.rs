@@ -73,7 +73,7 @@ pub(super) async fn step(
 }
 
 pub(super) async fn move_stock(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<Api>>,
     Path(from): Path<ProductId>,
     demands: Demands,
     body: Result<Json<MoveBody>, JsonRejection>,
