@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use es_core::consumer::group::{GroupError, OpenGroupError};
+use es_core::consumer::StartError;
+use es_core::consumer::group::GroupError;
 use es_core::model::{ContentType, ErrorChain, StreamId};
 use es_core::projection::LiveError;
 use es_core::projection::view::ViewError;
@@ -63,8 +64,8 @@ fn errors_of_es_core_print_once() {
     let unreadable = LoadError::Event { stream, revision, position, source: decode_error() };
     assert_eq!(assert_prints_once(&ExecuteError::<String>::from(unreadable)), 5);
     assert_eq!(assert_prints_once(&ExecuteError::<String>::from(store_error())), 3);
-    assert_eq!(assert_prints_once(&OpenGroupError::Name(name_error())), 2);
-    let refused = OpenGroupError::Refused { name: "letters".into(), source: Box::new(store_error().into()) };
+    assert_eq!(assert_prints_once(&StartError::Name(name_error())), 2);
+    let refused = StartError::Refused { name: "letters".into(), source: Box::new(store_error().into()) };
     assert_eq!(assert_prints_once(&refused), 3);
     let failed = GroupError::Store { name: "letters".into(), source: Arc::new(store_error()) };
     assert_eq!(assert_prints_once(&failed), 3);

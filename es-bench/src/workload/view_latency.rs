@@ -142,8 +142,10 @@ async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize
         Mode::Background => supervisor.projection(OrderSums, ProjectionOptions::new()),
         Mode::Inline => supervisor,
     };
-    let running =
-        supervisor.start(Arc::clone(&shared)).await.map_err(|error| Failure::caused_by("start a projection", &error))?;
+    let running = supervisor
+        .start(Arc::clone(&shared))
+        .await
+        .map_err(|error| Failure::caused_by("start a projection", &error))?;
     let viewed = Viewed {
         repository: Repository::new(shared).without_snapshots(),
         views: views.clone(),

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::model::ErrorChain;
+
 /// A component of a service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -56,7 +58,7 @@ impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the service did not end cleanly")?;
         for ComponentFailure { component, error } in &self.failed {
-            write!(f, "; {component}: {error}")?;
+            write!(f, "; {component}: {}", ErrorChain(&**error))?;
         }
         for component in &self.unfinished {
             write!(f, "; {component} did not finish")?;

@@ -35,7 +35,7 @@ pub use intake::StopSignal;
 use crate::consumer::group::{ConsumerGroup, GroupStatus, RunningGroup};
 use crate::consumer::reactor::{Reactor, ReactorRunner, RunningReactor};
 use crate::consumer::{StartError, WaitError};
-use crate::model::{Clock, Position};
+use crate::model::{Clock, ErrorChain, Position};
 use crate::projection::{
     Projection, ProjectionHandle, ProjectionOptions, ProjectionStatus, RunningProjections, Supervisor,
 };
@@ -329,7 +329,7 @@ impl RunningService {
         force: impl Future<Output = ()> + Send,
     ) -> Result<(), ServiceError> {
         if let Some(failure) = &failure {
-            tracing::error!(component = %failure.component, error = %failure.error, "component ended; shutting down");
+            tracing::error!(component = %failure.component, error = %ErrorChain(&*failure.error), "component ended; shutting down");
         } else {
             tracing::info!(?deadline, "shutting down");
         }
