@@ -1,15 +1,17 @@
 //! Snapshots: with and without them every load is equal, whatever the policy, and a changed state type ignores them.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::aggregate::snapshot;
+use es_core::aggregate::snapshot::{self, SnapshotHeader};
+use es_core::model::{CanonicalKey, Dot, HybridTime, OriginId, Stamp};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{RowScan, StreamRead};
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{SnapshotPolicy, StreamId};
+use es_core::{Commit, EventType, NewEvent, SnapshotPolicy, StreamId};
 use es_tests::account::{Account, AccountEvent, Close, Deposit, Open, Withdraw};
 use es_tests::stores::on_every_store;
 use proptest::prelude::*;
@@ -120,7 +122,7 @@ fn the_declared_policy_keeps_k_and_a_load_reads_only_the_tail() {
         let mut flipped = newest.value.to_vec();
         *flipped.last_mut().expect("a state") ^= 1;
         for damaged in [b"\x02garbage".to_vec(), flipped] {
-            let commit = es_core::Commit::new().put_row(snapshot::table(), newest.key.clone(), damaged);
+            let commit = Commit::new().put_row(snapshot::table(), newest.key.clone(), damaged);
             store.commit(commit).await.expect("written");
             let loaded = Repository::<Account>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
             assert_eq!((loaded.state.cents, loaded.state.closed), (45, false), "a damaged snapshot is ignored");
@@ -263,6 +265,35 @@ async fn a_snapshot_with_maps_and_sets_is_used_whatever_their_order() {
         let loaded = Repository::<unordered::Ledger>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
         assert_eq!((loaded.state.folded, loaded.state.totals.seen.len(), loaded.state.totals.times.len()), (5, 25, 25));
     }
+}
+
+/// The events of a replicated stream arrive in any order of their canonical keys.
+#[tokio::test]
+async fn a_snapshot_stores_the_greatest_canonical_key_of_its_events() {
+    let store: Store = Arc::new(MemoryStore::new());
+    let origin = OriginId::new(3);
+    let keys = [10, 30, 20].map(|bits| CanonicalKey { time: HybridTime::from_bits(bits), origin });
+    for (sequence, key) in (1..).zip(keys) {
+        let mut event = NewEvent::json(EventType::new("account-closed").expect("a name"), "null");
+        let dot = Dot { origin, sequence: NonZeroU64::new(sequence).expect("from 1") };
+        event.data.stamp = Some(Box::new(Stamp { dot, time: key.time, seen: None, command: None }));
+        let stream = StreamId::new("account-7").expect("a name");
+        store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.expect("written");
+    }
+    let every = SnapshotPolicy::load_cost(Duration::ZERO);
+    let accounts = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(every);
+    accounts.load(&id()).await.expect("loaded");
+    accounts.settle().await;
+    let header = async || {
+        let rows = store.rows(RowScan::new(snapshot::table(), "", 10)).await.expect("scanned");
+        SnapshotHeader::read(&rows.last().expect("a snapshot").value).expect("a header").0
+    };
+    assert_eq!(header().await.last, Some(keys[1]));
+    let reopened = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(SnapshotPolicy::every(1));
+    reopened.execute(&id(), Deposit { cents: 1 }).await.expect_err("the account is closed");
+    reopened.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
+    reopened.settle().await;
+    assert_eq!((header().await.position.get(), header().await.last), (4, Some(keys[1])), "kept from the snapshot");
 }
 
 #[tokio::test]

@@ -28,8 +28,7 @@ use crate::aggregate::Aggregate;
 use crate::model::ContentType;
 use crate::model::digest::Fnv;
 use crate::model::reserved::{SNAPSHOTS, stream_prefix};
-use crate::model::{Position, Revision};
-use crate::model::{StreamId, Table};
+use crate::model::{CanonicalKey, HybridTime, OriginId, Position, Revision, StreamId, Table};
 use crate::schema::Event;
 use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
 use crate::schema::value_digest;
@@ -134,6 +133,7 @@ pub(crate) struct Snapshot<A> {
     pub(crate) state: A,
     pub(crate) revision: Revision,
     pub(crate) position: Position,
+    pub(crate) last: Option<CanonicalKey>,
 }
 
 /// The snapshots of one aggregate type in a store.
@@ -160,26 +160,36 @@ pub struct SnapshotHeader {
     pub digest: u64,
     /// The position of the last event in the state.
     pub position: Position,
+    /// The greatest canonical key of the events in the state; `None` where none of them has a stamp. A replicated state is
+    /// stale when an event after its revision has a lower key.
+    pub last: Option<CanonicalKey>,
 }
 
 impl SnapshotHeader {
-    /// The first byte of a stored snapshot. Format 1 had no digest of the state.
+    /// The first byte of a stored snapshot. Format 1 had no digest and no canonical key.
     const FORMAT: u8 = 2;
-    /// Format, fingerprint, digest, position.
-    const BYTES: usize = 1 + 8 + 8 + 8;
+    /// Format, fingerprint, digest, position, whether a canonical key follows, time, origin.
+    const MAX_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 8;
 
     /// Reads the header from the value of a row, and returns the encoded state after it; `None` where the row has another
     /// format.
     #[must_use]
     pub fn read(value: &[u8]) -> Option<(Self, &[u8])> {
-        let (header, state) = value.split_at_checked(Self::BYTES)?;
-        let (format, numbers) = header.split_first()?;
-        let (fingerprint, numbers) = numbers.split_first_chunk()?;
-        let (digest, position) = numbers.split_first_chunk()?;
-        let position = Position::new(u64::from_be_bytes(*position.first_chunk()?))?;
-        let header =
-            Self { fingerprint: u64::from_be_bytes(*fingerprint), digest: u64::from_be_bytes(*digest), position };
-        (*format == Self::FORMAT).then_some((header, state))
+        let mut rest = value;
+        if take::<1>(&mut rest)? != [Self::FORMAT] {
+            return None;
+        }
+        let (fingerprint, digest) = (number(&mut rest)?, number(&mut rest)?);
+        let position = Position::new(number(&mut rest)?)?;
+        let last = match take(&mut rest)? {
+            [0] => None,
+            [1] => Some(CanonicalKey {
+                time: HybridTime::from_bits(number(&mut rest)?),
+                origin: OriginId::new(number(&mut rest)?),
+            }),
+            _ => return None,
+        };
+        Some((Self { fingerprint, digest, position, last }, rest))
     }
 
     fn write(&self, value: &mut BytesMut) {
@@ -187,7 +197,22 @@ impl SnapshotHeader {
         value.put_u64(self.fingerprint);
         value.put_u64(self.digest);
         value.put_u64(self.position.get());
+        value.put_u8(u8::from(self.last.is_some()));
+        if let Some(CanonicalKey { time, origin }) = self.last {
+            value.put_u64(time.to_bits());
+            value.put_u64(origin.get());
+        }
     }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
+fn number(bytes: &mut &[u8]) -> Option<u64> {
+    take(bytes).map(u64::from_be_bytes)
 }
 
 impl<A: Aggregate> Snapshots<A> {
@@ -213,7 +238,7 @@ impl<A: Aggregate> Snapshots<A> {
             if found.is_none() {
                 tracing::debug!(%stream, %revision, "snapshot ignored: it was taken of another state type");
             }
-            found.map(|(position, state)| Snapshot { state, revision, position })
+            found.map(|(header, state)| Snapshot { state, revision, position: header.position, last: header.last })
         }))
     }
 
@@ -239,19 +264,20 @@ impl<A: Aggregate> Snapshots<A> {
     fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, SnapshotError> {
         let state = (self.support.encode)(&snapshot.state)?;
         let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
-        let mut value = BytesMut::with_capacity(SnapshotHeader::BYTES + state.len());
-        SnapshotHeader { fingerprint: self.fingerprint, digest, position: snapshot.position }.write(&mut value);
+        let Snapshot { position, last, .. } = *snapshot;
+        let mut value = BytesMut::with_capacity(SnapshotHeader::MAX_BYTES + state.len());
+        SnapshotHeader { fingerprint: self.fingerprint, digest, position, last }.write(&mut value);
         value.put(state);
         Ok(value.freeze())
     }
 
-    fn decode(&self, value: &[u8]) -> Option<(Position, A)> {
+    fn decode(&self, value: &[u8]) -> Option<(SnapshotHeader, A)> {
         let (header, state) = SnapshotHeader::read(value)?;
         if header.fingerprint != self.fingerprint {
             return None;
         }
         let state = (self.support.decode)(state)?;
-        ((self.support.digest)(&state) == Some(header.digest)).then_some((header.position, state))
+        ((self.support.digest)(&state) == Some(header.digest)).then_some((header, state))
     }
 }
 
@@ -280,4 +306,26 @@ fn key(stream: &StreamId, revision: Revision) -> Bytes {
 
 fn revision_of(key: &[u8]) -> Option<Revision> {
     key.last_chunk().map(|number| Revision::new(u64::from_be_bytes(*number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        let key = CanonicalKey { time: HybridTime::from_bits(u64::MAX - 1), origin: OriginId::new(3) };
+        for last in [None, Some(key)] {
+            let header = SnapshotHeader { fingerprint: 7, digest: u64::MAX, position: Position::FIRST, last };
+            let mut value = BytesMut::new();
+            header.write(&mut value);
+            let bytes = value.len();
+            assert_eq!(SnapshotHeader::read(&value), Some((header, &[][..])));
+            value.put_slice(b"state");
+            assert_eq!(SnapshotHeader::read(&value), Some((header, &b"state"[..])));
+            assert!((0..bytes).all(|end| SnapshotHeader::read(&value[..end]).is_none()), "a torn header");
+            value[0] = 1;
+            assert_eq!(SnapshotHeader::read(&value), None, "another format");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::StreamId;
-use crate::model::{EventId, RecordedEvent, Version};
+use crate::model::{CanonicalKey, EventId, RecordedEvent, Version};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention::Retained;
 use crate::schema::Events;
@@ -24,6 +24,8 @@ pub struct Loaded<A> {
     /// The position of that event.
     pub position: Option<Position>,
     pub(crate) snapshot: Option<Revision>,
+    /// The greatest canonical key of the events in the state; `None` where none of them has a stamp.
+    pub(crate) last: Option<CanonicalKey>,
     /// The revision with which the stream begins: the first, or the one after its last deletion.
     pub(crate) begins: Revision,
 }
@@ -43,7 +45,7 @@ impl<A: Evolve> Loaded<A> {
 
     /// The initial state, of a stream that begins with this revision.
     pub(crate) fn beginning(id: &A::Id, begins: Revision) -> Self {
-        Self { state: A::initial(id), revision: None, position: None, snapshot: None, begins }
+        Self { state: A::initial(id), revision: None, position: None, snapshot: None, last: None, begins }
     }
 
     /// The revision that the next event must have.
@@ -68,6 +70,7 @@ impl<A: Evolve> Loaded<A> {
         for event in decode::<A>(record)? {
             self.state.evolve(&event, &EventContext::new(record));
         }
+        self.last = self.last.max(record.data.stamp.as_ref().map(|stamp| stamp.canonical_key()));
         self.pass(record);
         Ok(())
     }
@@ -240,11 +243,12 @@ impl<A: Evolve> Loader<A> {
         let newest = snapshots.newest(&*self.store, stream, at).await?;
         Ok(newest.filter(|snapshot| snapshot.revision >= begins).map_or_else(
             || Loaded::beginning(id, begins),
-            |Snapshot { state, revision, position }| Loaded {
+            |Snapshot { state, revision, position, last }| Loaded {
                 state,
                 revision: Some(revision),
                 position: Some(position),
                 snapshot: Some(revision),
+                last,
                 begins,
             },
         ))

@@ -228,7 +228,7 @@ impl<A: Evolve> Repository<A> {
         }
         // Outside of a runtime no background task can run: then no snapshot is taken this time.
         let Ok(runtime) = Handle::try_current() else { return };
-        let snapshot = Snapshot { state: loaded.state.clone(), revision, position };
+        let snapshot = Snapshot { state: loaded.state.clone(), revision, position, last: loaded.last };
         if snapshotter.take(&runtime, stream, snapshot) {
             loaded.snapshot = Some(revision);
         }
