@@ -194,7 +194,8 @@ impl Database {
     pub(crate) fn owner(&self, hash: &KeyHash, tier: Tier) -> Result<Option<KeyOwner>, Fault> {
         let Some(value) = self.get(Cf::Keys, hash.as_bytes(), tier)? else { return Ok(None) };
         let owner = key::decode_owner(&value);
-        Ok(Some(owner.map_err(|error| bad_key(Cf::Keys, hash.as_bytes(), &error))?))
+        let damaged = |error: KeyError| StoreError::damaged(format!("owner of unique key {hash}"), error.to_string());
+        Ok(Some(owner.map_err(damaged)?))
     }
 
     pub(crate) fn row(&self, table: &Table, key: &[u8], tier: Tier) -> Result<Option<Bytes>, Fault> {

@@ -168,14 +168,15 @@ async fn values_that_are_none_are_found_out() {
     let folder = tempfile::tempdir().unwrap();
     five(folder.path()).await;
     tamper(folder.path(), "heads", b"order-2", |_| Some(vec![1, 2, 3]));
-    tamper(folder.path(), "keys", b"scope\0value", |_| Some(vec![0xff]));
+    let key = UniqueKey::new("scope", "value").unwrap();
+    tamper(folder.path(), "keys", &common::key_hash(folder.path(), &key), |_| Some(vec![0xff]));
     let id = uuid::Uuid::from_u128(1);
     tamper(folder.path(), "ids", id.as_bytes(), |_| Some(position(9).to_vec()));
     let store = open(folder.path()).await;
     let (place, detail) = damage(store.revision(&stream("order-2")).await);
     assert_eq!((place.as_str(), detail.as_str()), ("head of stream \"order-2\"", "expected 8 bytes, found 3"));
-    let (place, _) = damage(store.owner(&UniqueKey::new("scope", "value").unwrap()).await);
-    assert_eq!(place, "owner of unique key scope \"value\"");
+    let (place, _) = damage(store.owner(&key).await);
+    assert!(place.starts_with("owner of unique key "), "{place}");
     let (place, detail) = damage(store.find(id.into()).await);
     assert_eq!((place.as_str(), detail.as_str()), ("position 9", "expected an event, found none"));
 

@@ -251,6 +251,9 @@ async fn retention_survives_a_repair() {
         assert!(all(&mended).await == visible, "{gone}: other events are visible");
         drop(mended);
         let store = RocksDbStore::open(&target).await.unwrap();
+        for (number, owner) in [(3, Some("order-3")), (5, None), (6, None), (7, None), (8, Some("order-8"))] {
+            assert_eq!(store.owner(&key(number)).await.unwrap(), owner.map(stream), "{gone}: key {number}");
+        }
         assert!(store.commit(common::append("order-7")).await.is_err(), "{gone}: it was deleted for ever");
         // Without the rule, what it hid and nobody removed is there again; what was removed is not.
         for name in ["order-3", "order-4"] {

@@ -1,9 +1,10 @@
-//! Stores that earlier versions have written, kept in `tests/fixtures`: they open, everything in them is as it was, and they
+//! Stores that earlier programs have written, kept in `tests/fixtures`: they open, everything in them is as it was, and they
 //! go on.
 //!
 //! A folder `format-N` has a store of format version N as that version left it (tables, and a write-ahead log that was not
 //! yet sorted into them), and beside it what must be read: `events.jsonl` in the lines of `es export`, `rows.jsonl`,
-//! `keys.jsonl`. A new format version gets a new folder, made with `ES_FIXTURE=write`; the ones before are never changed.
+//! `keys.jsonl`. A new format version gets a new directory, made with `ES_FIXTURE=write`. A fixture is never changed; that of a format
+//! which is not read any more is removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -105,11 +106,7 @@ fn the_format_of_today_has_a_fixture() {
         return;
     }
     let asked = std::env::var("ES_FIXTURE").is_ok_and(|value| value == "write");
-    assert!(
-        asked,
-        "expected {}, found none; ES_FIXTURE=write makes it, beside those of earlier formats",
-        folder.display()
-    );
+    assert!(asked, "expected {}, found none; ES_FIXTURE=write makes it", folder.display());
     let written = tempfile::tempdir().expect("a folder");
     runtime().block_on(async {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456Z".parse().expect("a time")));

@@ -1,8 +1,13 @@
 //! Export, then import into an empty store, gives the same export again, byte for byte.
 
-use es_core::{Commit, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Tag};
+use es_core::{Commit, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Tag, UniqueKey};
+use serde_json::{Value, json};
 
 use crate::support::{Folder, stream};
+
+fn key(value: &str) -> UniqueKey {
+    UniqueKey::new("email", value).unwrap()
+}
 
 fn event(payload: &'static [u8], content_type: ContentType) -> NewEvent {
     NewEvent::new(EventType::new("type with spaces / äöü").unwrap(), 3, content_type, payload)
@@ -16,6 +21,7 @@ fn sample() -> Vec<Commit> {
     full.occurred_at = Some("1969-12-31T23:59:59.999999Z".parse().unwrap());
     full.data.correlation_id = Some(CorrelationId::new());
     full.data.causation_id = Some(EventId::new());
+    let full = full.claiming(key("é@example.org")).releasing(key("old@example.org"));
     vec![
         Commit::new().append(stream("a-1"), full),
         Commit::new()
@@ -48,6 +54,31 @@ fn an_export_that_is_imported_is_the_same_export_again() {
     assert_eq!(old.done(&["export", "-"]), export);
     assert!(!old.path("-").exists());
     old.refused(&["export", "store"], 1, "error: expected a file to export to, found a folder: store");
+}
+
+/// An import claims the keys of its lines, as a commit does.
+#[test]
+fn an_import_claims_and_releases_the_keys_of_its_lines() {
+    let change = |change: &str, value: &str| json!([{ change: { "scope": "email", "value": value } }]);
+    let line =
+        |stream: &str, keys: &Value| format!("{{\"stream\":\"{stream}\",\"type\":\"t\",\"data\":1,\"keys\":{keys}}}\n");
+    let folder = Folder::new();
+    folder.write("in.jsonl", line("a-1", &change("claim", "ada")));
+    assert_eq!(folder.json(&["import", "in.jsonl"])["added"], 1);
+    assert_eq!(folder.lines(&["log"])[0]["keys"], change("claim", "ada"));
+    folder.write("taken.jsonl", line("b-1", &change("claim", "ada")));
+    folder.refused(
+        &["import", "taken.jsonl"],
+        1,
+        "error: taken.jsonl:1: unique key email \"ada\": expected to be free for stream \"b-1\", found held by \"a-1\"; the \
+         import stopped: 0 events added, 0 already there",
+    );
+    folder.write("moved.jsonl", line("a-1", &change("release", "ada")) + &line("b-1", &change("claim", "ada")));
+    assert_eq!(folder.json(&["import", "moved.jsonl"])["added"], 2);
+    folder.write("plain.jsonl", "{\"stream\":\"a-1\",\"type\":\"t\",\"data\":1}\n");
+    assert_eq!(folder.json(&["import", "plain.jsonl"])["added"], 1);
+    assert_eq!(folder.lines(&["log"]).pop().unwrap().get("keys"), None);
+    assert_eq!(folder.json(&["verify"])["sound"], true);
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use es_core::store::EventStream;
+use es_core::store::implement::{KeyHash, KeySecret};
 use es_core::{
     Commit, EventReader, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId, Tag,
+    UniqueKey,
 };
 use es_rocksdb::{OpenError, RocksDbStore};
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
@@ -70,6 +72,13 @@ pub(crate) fn tamper(folder: &Path, family: &str, key: &[u8], change: impl FnOnc
         Some(value) => db.put_cf(family, key, value).unwrap(),
         None => db.delete_cf(family, key).unwrap(),
     }
+}
+
+/// The hash of a unique key in a closed store: its key in the family `keys`.
+pub(crate) fn key_hash(folder: &Path, key: &UniqueKey) -> [u8; KeyHash::BYTES] {
+    let db = raw(folder);
+    let secret = db.get_cf(db.cf_handle("meta").unwrap(), "key-secret").unwrap().unwrap();
+    *KeySecret::from_bytes(secret.try_into().unwrap()).hash(key).as_bytes()
 }
 
 /// Names, lengths and contents of the files in a folder.
