@@ -13,7 +13,6 @@ use es_core::{
 use es_tests::account::{Account, AccountEvent, Check, Close, Deposit, Open, Refusal, Withdraw};
 use es_tests::member::{Join, Leave, Member, Reserve, email_key};
 use es_tests::stores::on_every_store;
-use serde::{Deserialize, Serialize};
 
 type Store = Arc<dyn EventStore>;
 
@@ -418,55 +417,6 @@ fn an_append_condition_of_a_command_is_checked_in_its_commit() {
         let conflict = refused.conflict().expect("a conflict");
         assert!(matches!(&conflict.failed[..], [FailedCheck::Match { .. }]), "{conflict}");
         open("8").append_if_none(of_ada(), first.position).await.expect("no event after the first has the tag");
-    });
-}
-
-/// An aggregate of a level without one order.
-mod causal {
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Aggregate)]
-    #[aggregate(
-        category = "account", id = String, event = AccountEvent, consistency = "causal", snapshot(every = 2)
-    )]
-    pub(crate) struct Deposits(pub(crate) u64);
-
-    impl Evolve for Deposits {
-        fn initial(_: &String) -> Self {
-            Self(0)
-        }
-        fn evolve(&mut self, event: &AccountEvent, _: &EventContext<'_>) {
-            if let AccountEvent::Deposited { cents } = event {
-                self.0 += cents;
-            }
-        }
-    }
-
-    impl Decide<Deposit> for Deposits {
-        type Rejection = std::convert::Infallible;
-        fn decide(
-            &self,
-            Deposit { cents }: Deposit,
-            _: &CommandContext<'_, Self>,
-        ) -> Result<Decision<Self>, Self::Rejection> {
-            Ok(AccountEvent::Deposited { cents }.into())
-        }
-    }
-}
-
-#[test]
-fn an_aggregate_without_one_order_works_on_a_store_of_one_node() {
-    on_every_store(async |store| {
-        let deposits = Repository::<causal::Deposits>::new(Arc::clone(&store));
-        for cents in [1, 10, 100] {
-            deposits.execute(&id(), Deposit { cents }).await.expect("deposited");
-        }
-        deposits.settle().await;
-        assert_eq!(deposits.load(&id()).await.expect("loaded").state.0, 111);
-        let past = deposits.load_at(&id(), AsOf::Recorded("2016-01-01T00:00:00Z".parse().expect("a time"))).await;
-        assert_eq!(past.expect("loaded").state.0, 0);
-        let reopened = Repository::<causal::Deposits>::new(store).load(&id()).await.expect("loaded");
-        assert_eq!((reopened.state.0, reopened.revision), (111, Some(Revision::new(2))));
     });
 }
 

@@ -192,3 +192,35 @@ async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
     assert_eq!((removed(0).await, removed(1).await), (report.events, late.events));
     assert!(late.events > report.events, "its own point came later, when more was too old");
 }
+
+#[test]
+fn a_first_result_whose_events_were_removed_is_an_error_of_its_own() {
+    on_every_store(async |store: Store| {
+        let accounts = Repository::<Account>::new(Arc::clone(&store));
+        let deposit = || {
+            let request = CommandId::new("r").expect("a name");
+            accounts.execute(&id(), Deposit { cents: 1 }).with_id(request)
+        };
+        deposit().await.expect("deposited");
+        for _ in 0..12 {
+            accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
+        }
+        accounts.settle().await;
+        rule(&store, Rule { truncate_before: Some(Revision::new(5)), ..Rule::default() }).await;
+        for scavenged in [false, true] {
+            let removed = deposit().await.expect_err("its event was removed");
+            assert!(
+                matches!(&removed, ExecuteError::Failed(InfrastructureError::ResultRemoved { .. })),
+                "scavenged: {scavenged}: {removed}"
+            );
+            store.scavenge(&Scavenge::default()).await.expect("scavenged");
+        }
+        assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 13, "it was not executed again");
+        let row =
+            Commit::new().put_row(es_core::Table::new("commands").expect("a name"), "account-7\0old", "{\"events\":1}");
+        store.commit(row).await.expect("written");
+        let old = accounts.execute(&id(), Deposit { cents: 1 }).with_id(CommandId::new("old").expect("a name")).await;
+        let old = old.expect_err("a row of another format");
+        assert!(matches!(old, ExecuteError::Failed(InfrastructureError::CommandResult { .. })), "{old}");
+    });
+}

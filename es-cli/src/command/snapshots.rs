@@ -108,8 +108,8 @@ fn shown(Row { key, value }: &Row) -> Option<SnapshotRow> {
     Some(SnapshotRow {
         stream,
         revision,
-        position: header.map(|(header, _)| header.position.get()),
-        fingerprint: header.map(|(header, _)| format!("{:016x}", header.fingerprint)),
+        position: header.as_ref().map(|(header, _)| header.position.get()),
+        fingerprint: header.as_ref().map(|(header, _)| format!("{:016x}", header.fingerprint)),
         bytes: header.map_or(value.len(), |(_, state)| state.len()),
         key: key.clone(),
     })

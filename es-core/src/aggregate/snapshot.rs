@@ -18,6 +18,7 @@
 //! **Cost.** The digest is one walk over the state, about as long as its encoding: once when the snapshot is taken, in the
 //! background, and once for each load that uses a snapshot. A load from the cache of the repository uses none.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,7 +29,7 @@ use crate::aggregate::Aggregate;
 use crate::model::ContentType;
 use crate::model::digest::Fnv;
 use crate::model::reserved::{SNAPSHOTS, stream_prefix};
-use crate::model::{CanonicalKey, HybridTime, OriginId, Position, Revision, StreamId, Table};
+use crate::model::{CanonicalKey, Dot, HybridTime, OriginId, Position, Revision, StreamId, Table, VectorClock};
 use crate::schema::Event;
 use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
 use crate::schema::value_digest;
@@ -134,6 +135,8 @@ pub(crate) struct Snapshot<A> {
     pub(crate) revision: Revision,
     pub(crate) position: Position,
     pub(crate) last: Option<CanonicalKey>,
+    /// The last event of each origin in the state, where a revision does not identify the events.
+    pub(crate) origins: Option<Box<VectorClock>>,
 }
 
 /// The snapshots of one aggregate type in a store.
@@ -152,7 +155,7 @@ impl<A> Clone for Snapshots<A> {
 impl<A> Copy for Snapshots<A> {}
 
 /// What a stored snapshot says of the state, before the state itself. For tools; the revision is in the key of the row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotHeader {
     /// The digest of the declaration of the state type, and of the wire names and versions of its events.
     pub fingerprint: u64,
@@ -163,13 +166,15 @@ pub struct SnapshotHeader {
     /// The greatest canonical key of the events in the state; `None` where none of them has a stamp. A replicated state is
     /// stale when an event after its revision has a lower key.
     pub last: Option<CanonicalKey>,
+    /// The last event of each origin in the state; empty where the revision identifies its events.
+    pub origins: VectorClock,
 }
 
 impl SnapshotHeader {
-    /// The first byte of a stored snapshot. Format 1 had no digest and no canonical key.
+    /// The first byte of a stored snapshot. Format 1 had no digest, no canonical key and no origins.
     const FORMAT: u8 = 2;
-    /// Format, fingerprint, digest, position, whether a canonical key follows, time, origin.
-    const MAX_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 8;
+    /// Format, fingerprint, digest, position, whether a canonical key follows, time, origin, number of origins. The origins follow.
+    const MAX_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 8 + 4;
 
     /// Reads the header from the value of a row, and returns the encoded state after it; `None` where the row has another
     /// format.
@@ -189,7 +194,9 @@ impl SnapshotHeader {
             }),
             _ => return None,
         };
-        Some((Self { fingerprint, digest, position, last }, rest))
+        let count = u32::from_be_bytes(take(&mut rest)?);
+        let origins = (0..count).map(|_| dot(&mut rest)).collect::<Option<_>>()?;
+        Some((Self { fingerprint, digest, position, last, origins }, rest))
     }
 
     fn write(&self, value: &mut BytesMut) {
@@ -202,6 +209,13 @@ impl SnapshotHeader {
             value.put_u64(time.to_bits());
             value.put_u64(origin.get());
         }
+        let origins = self.origins.iter();
+        // A stream has far fewer origins than the count can express.
+        value.put_u32(u32::try_from(origins.len()).unwrap_or(u32::MAX));
+        for Dot { origin, sequence } in origins {
+            value.put_u64(origin.get());
+            value.put_u64(sequence.get());
+        }
     }
 }
 
@@ -213,6 +227,10 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 
 fn number(bytes: &mut &[u8]) -> Option<u64> {
     take(bytes).map(u64::from_be_bytes)
+}
+
+fn dot(bytes: &mut &[u8]) -> Option<Dot> {
+    Some(Dot { origin: OriginId::new(number(bytes)?), sequence: NonZeroU64::new(number(bytes)?)? })
 }
 
 impl<A: Aggregate> Snapshots<A> {
@@ -238,7 +256,10 @@ impl<A: Aggregate> Snapshots<A> {
             if found.is_none() {
                 tracing::debug!(%stream, %revision, "snapshot ignored: it was taken of another state type");
             }
-            found.map(|(header, state)| Snapshot { state, revision, position: header.position, last: header.last })
+            found.map(|(SnapshotHeader { position, last, origins, .. }, state)| {
+                let origins = (origins != VectorClock::new()).then(|| Box::new(origins));
+                Snapshot { state, revision, position, last, origins }
+            })
         }))
     }
 
@@ -265,8 +286,9 @@ impl<A: Aggregate> Snapshots<A> {
         let state = (self.support.encode)(&snapshot.state)?;
         let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
         let Snapshot { position, last, .. } = *snapshot;
+        let origins = snapshot.origins.as_deref().cloned().unwrap_or_default();
         let mut value = BytesMut::with_capacity(SnapshotHeader::MAX_BYTES + state.len());
-        SnapshotHeader { fingerprint: self.fingerprint, digest, position, last }.write(&mut value);
+        SnapshotHeader { fingerprint: self.fingerprint, digest, position, last, origins }.write(&mut value);
         value.put(state);
         Ok(value.freeze())
     }
@@ -316,11 +338,13 @@ mod tests {
     fn a_header_is_read_as_it_was_written() {
         let key = CanonicalKey { time: HybridTime::from_bits(u64::MAX - 1), origin: OriginId::new(3) };
         for last in [None, Some(key)] {
-            let header = SnapshotHeader { fingerprint: 7, digest: u64::MAX, position: Position::FIRST, last };
+            let dot = |_| Dot { origin: OriginId::new(3), sequence: NonZeroU64::MAX };
+            let origins = last.map(dot).into_iter().collect();
+            let header = SnapshotHeader { fingerprint: 7, digest: u64::MAX, position: Position::FIRST, last, origins };
             let mut value = BytesMut::new();
             header.write(&mut value);
             let bytes = value.len();
-            assert_eq!(SnapshotHeader::read(&value), Some((header, &[][..])));
+            assert_eq!(SnapshotHeader::read(&value), Some((header.clone(), &[][..])));
             value.put_slice(b"state");
             assert_eq!(SnapshotHeader::read(&value), Some((header, &b"state"[..])));
             assert!((0..bytes).all(|end| SnapshotHeader::read(&value[..end]).is_none()), "a torn header");

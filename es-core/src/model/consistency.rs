@@ -25,6 +25,15 @@ impl Consistency {
     /// Every level, from the first variant to the last.
     pub const ALL: [Self; 5] = [Self::Local, Self::Causal, Self::Eventual, Self::Sequential, Self::Linearizable];
 
+    /// Returns whether the streams of the level have [one order](OneOrder).
+    #[must_use]
+    pub const fn has_one_order(self) -> bool {
+        match self {
+            Self::Local | Self::Sequential | Self::Linearizable => true,
+            Self::Causal | Self::Eventual => false,
+        }
+    }
+
     /// Returns the text that declares the level: `#[aggregate(consistency = "...")]`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,5 +1,6 @@
 //! Loading: snapshot and tail, folded by `evolve`.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -8,7 +9,7 @@ use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::StreamId;
-use crate::model::{CanonicalKey, EventId, RecordedEvent, Version};
+use crate::model::{CanonicalKey, Dot, EventId, OriginId, RecordedEvent, VectorClock, Version};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention::Retained;
 use crate::schema::Events;
@@ -28,13 +29,17 @@ pub struct Loaded<A> {
     pub(crate) last: Option<CanonicalKey>,
     /// The revision with which the stream begins: the first, or the one after its last deletion.
     pub(crate) begins: Revision,
+    /// The last event of each origin in the state, if events of the stream are stamped and do not have one order.
+    pub(crate) origins: Option<Box<VectorClock>>,
 }
 
 impl<A> Loaded<A> {
-    /// Returns the version of the aggregate; `None` before the first event. If its events have one order, it is the revision.
+    /// Returns the version of the aggregate; `None` before the first event. It is the revision, unless the aggregate has a level
+    /// without [one order](crate::OneOrder) and stamped events.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
-        self.revision.map(Version::from)
+        let revision = self.revision?;
+        Some(self.origins.as_ref().map_or_else(|| revision.into(), |origins| Version::of_origins(origins)))
     }
 }
 
@@ -45,7 +50,8 @@ impl<A: Evolve> Loaded<A> {
 
     /// The initial state, of a stream that begins with this revision.
     pub(crate) fn beginning(id: &A::Id, begins: Revision) -> Self {
-        Self { state: A::initial(id), revision: None, position: None, snapshot: None, last: None, begins }
+        let (revision, position, snapshot, last, origins) = (None, None, None, None, None);
+        Self { state: A::initial(id), revision, position, snapshot, last, begins, origins }
     }
 
     /// The revision that the next event must have.
@@ -71,8 +77,29 @@ impl<A: Evolve> Loaded<A> {
             self.state.evolve(&event, &EventContext::new(record));
         }
         self.last = self.last.max(record.data.stamp.as_ref().map(|stamp| stamp.canonical_key()));
+        self.note_origin(record);
         self.pass(record);
         Ok(())
+    }
+
+    /// Adds an event to the origins of the state, unless the revision identifies the events.
+    fn note_origin(&mut self, record: &RecordedEvent) {
+        if A::CONSISTENCY.has_one_order() {
+            return;
+        }
+        let (begins, last) = (self.begins, self.revision);
+        // Events without a stamp count as events of one origin.
+        let unstamped = |revision: Revision| Dot {
+            origin: OriginId::GENESIS,
+            sequence: NonZeroU64::MIN.saturating_add(revision.get().saturating_sub(begins.get())),
+        };
+        match (&record.data.stamp, &mut self.origins) {
+            (Some(stamp), origins) => {
+                origins.get_or_insert_with(|| Box::new(last.map(unstamped).into_iter().collect())).extend([stamp.dot])
+            }
+            (None, Some(origins)) => origins.extend([unstamped(record.revision)]),
+            (None, None) => {}
+        }
     }
 
     /// Passes a recorded event without applying it.
@@ -243,13 +270,14 @@ impl<A: Evolve> Loader<A> {
         let newest = snapshots.newest(&*self.store, stream, at).await?;
         Ok(newest.filter(|snapshot| snapshot.revision >= begins).map_or_else(
             || Loaded::beginning(id, begins),
-            |Snapshot { state, revision, position, last }| Loaded {
+            |Snapshot { state, revision, position, last, origins }| Loaded {
                 state,
                 revision: Some(revision),
                 position: Some(position),
                 snapshot: Some(revision),
                 last,
                 begins,
+                origins,
             },
         ))
     }

@@ -228,7 +228,8 @@ impl<A: Evolve> Repository<A> {
         }
         // Outside of a runtime no background task can run: then no snapshot is taken this time.
         let Ok(runtime) = Handle::try_current() else { return };
-        let snapshot = Snapshot { state: loaded.state.clone(), revision, position, last: loaded.last };
+        let (state, last, origins) = (loaded.state.clone(), loaded.last, loaded.origins.clone());
+        let snapshot = Snapshot { state, revision, position, last, origins };
         if snapshotter.take(&runtime, stream, snapshot) {
             loaded.snapshot = Some(revision);
         }

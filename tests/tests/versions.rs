@@ -1,0 +1,113 @@
+//! Versions of aggregates whose level has no one order: equal on every node that has the same events.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use es_core::model::{Dot, HybridTime, OriginId, Stamp};
+use es_core::prelude::*;
+use es_core::store::memory::MemoryStore;
+use es_core::{Commit, FailedCheck, NewEvent, StreamId};
+use es_tests::account::{Account, AccountEvent, Deposit};
+use es_tests::stores::on_every_store;
+use serde::{Deserialize, Serialize};
+
+type Store = Arc<dyn EventStore>;
+
+fn id() -> String {
+    "7".to_owned()
+}
+
+fn stream() -> StreamId {
+    StreamId::new("account-7").expect("a name")
+}
+
+/// The sum of the deposits of an account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Aggregate)]
+#[aggregate(category = "account", id = String, event = AccountEvent, consistency = "causal", snapshot(every = 2))]
+struct Deposits(u64);
+
+impl Evolve for Deposits {
+    fn initial(_: &String) -> Self {
+        Self(0)
+    }
+    fn evolve(&mut self, event: &AccountEvent, _: &EventContext<'_>) {
+        if let AccountEvent::Deposited { cents } = event {
+            self.0 += cents;
+        }
+    }
+}
+
+impl Decide<Deposit> for Deposits {
+    type Rejection = std::convert::Infallible;
+    fn decide(
+        &self,
+        Deposit { cents }: Deposit,
+        _: &CommandContext<'_, Self>,
+    ) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(AccountEvent::Deposited { cents }.into())
+    }
+}
+
+/// A stamped deposit, as replication writes it. All have the same hybrid time: it does not matter for versions.
+fn stamped(origin: u64, sequence: u64, cents: u64) -> NewEvent {
+    let encoded = AccountEvent::Deposited { cents }.encode().expect("encoded");
+    let mut event = NewEvent::new(encoded.event_type, encoded.version, encoded.content_type, encoded.payload);
+    let dot = Dot { origin: OriginId::new(origin), sequence: NonZeroU64::new(sequence).expect("from 1") };
+    event.data.stamp = Some(Box::new(Stamp { dot, time: HybridTime::from_bits(1), seen: None, command: None }));
+    event
+}
+
+#[tokio::test]
+async fn the_version_of_an_aggregate_without_one_order_is_the_same_on_every_node() {
+    let arrived = async |events: &[(u64, u64, u64)]| {
+        let store: Store = Arc::new(MemoryStore::new());
+        for (origin, sequence, cents) in events {
+            let commit = Commit::to(&stream(), ExpectedRevision::Any, [stamped(*origin, *sequence, *cents)]);
+            store.commit(commit).await.expect("written");
+        }
+        store
+    };
+    let version = async |store: &Store| {
+        let deposits = Repository::<Deposits>::new(Arc::clone(store));
+        let loaded = deposits.load(&id()).await.expect("loaded");
+        deposits.settle().await;
+        let cached = deposits.load(&id()).await.expect("loaded");
+        let snapshotted = deposits.without_cache().load(&id()).await.expect("loaded");
+        assert_eq!([cached.version(), snapshotted.version()], [loaded.version(); 2]);
+        loaded.version().expect("it has events")
+    };
+    let one = arrived(&[(1, 1, 1), (1, 2, 10), (2, 1, 100)]).await;
+    let other = arrived(&[(2, 1, 100), (1, 1, 1), (1, 2, 10)]).await;
+    let incomplete = arrived(&[(1, 1, 1), (2, 1, 100)]).await;
+    let seen = version(&one).await;
+    assert_eq!(seen, version(&other).await, "the order of arrival does not matter");
+    assert_ne!(seen, version(&incomplete).await);
+    assert_eq!(seen.to_string().parse(), Ok(seen));
+    let local = Repository::<Account>::new(Arc::clone(&one)).load(&id()).await.expect("loaded");
+    assert_eq!(local.version(), Some(Revision::new(2).into()), "with one order the version is the revision");
+
+    let deposits = Repository::<Deposits>::new(Arc::clone(&other));
+    let executed = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(seen).await.expect("as it was seen");
+    assert_eq!(executed.version(), Some(version(&other).await));
+    let late = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(seen).await.expect_err("it has changed");
+    let conflict = late.conflict().expect("a conflict");
+    assert!(matches!(&conflict.failed[..], [FailedCheck::Version { expected, .. }] if *expected == seen), "{conflict}");
+    let none = deposits.execute(&"8".to_owned(), Deposit { cents: 1 }).at_version(seen).await.expect_err("it is new");
+    assert!(none.to_string().ends_with("found no stream; nothing was written: reload and decide again"), "{none}");
+}
+
+#[test]
+fn an_aggregate_without_one_order_works_on_a_store_of_one_node() {
+    on_every_store(async |store| {
+        let deposits = Repository::<Deposits>::new(Arc::clone(&store));
+        for cents in [1, 10, 100] {
+            deposits.execute(&id(), Deposit { cents }).await.expect("deposited");
+        }
+        deposits.settle().await;
+        assert_eq!(deposits.load(&id()).await.expect("loaded").state.0, 111);
+        let past = deposits.load_at(&id(), AsOf::Recorded("2016-01-01T00:00:00Z".parse().expect("a time"))).await;
+        assert_eq!(past.expect("loaded").state.0, 0);
+        let reopened = Repository::<Deposits>::new(store).load(&id()).await.expect("loaded");
+        assert_eq!((reopened.state.0, reopened.revision), (111, Some(Revision::new(2))));
+    });
+}
