@@ -118,18 +118,18 @@
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
 //! **Projections** are read models that follow the log, each event counted exactly once: in the background, in the commit of the
-//! events, or on demand. See [`projection`]; typed, ordered tables for them stand in [`view`], and [`projection::inline`] says when a view
+//! events, or on demand. See [`projection`]; typed, ordered tables for them stand in [`projection::view`], and [`projection::inline`] says when a view
 //! may change with each commit.
 //!
-//! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`reactor`].
+//! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`consumer::reactor`].
 //!
-//! **A consumer group** shares events among consumers that ack, and sets aside what fails. See [`mod@group`].
+//! **A consumer group** shares events among consumers that ack, and sets aside what fails. See [`consumer::group`].
 //!
 //! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
 //!
 //! **Retention**: rules and deletions hide what is no longer wanted, and a scavenge removes it. See [`retention`].
 //!
-//! **Snapshots** make loads cheaper and never change them. See [`snapshot`].
+//! **Snapshots** make loads cheaper and never change them. See [`aggregate::snapshot`].
 
 pub mod aggregate;
 pub mod consumer;

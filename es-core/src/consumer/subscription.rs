@@ -34,7 +34,8 @@ pub const DEFAULT_BATCH: u32 = 512;
 /// # use es_core::{Commit, EventReader, EventType, ExpectedRevision, NewEvent, Query, StreamId, Subscription};
 /// # use es_core::store::memory::MemoryStore;
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-/// let store: Arc<dyn EventReader> = Arc::new(MemoryStore::new());
+/// # use es_core::EventStore;
+/// let store = Arc::new(MemoryStore::new());
 /// let placed = NewEvent::json(EventType::new("order-placed")?, "{}");
 /// store.commit(Commit::to(&StreamId::new("order-1")?, ExpectedRevision::NoStream, [placed])).await?;
 ///

@@ -23,7 +23,7 @@
 //! visible from one revision on, and never has a hole.
 //!
 //! Hidden events are returned by no read, found by no id, and met by no condition over a query. They keep their positions, their
-//! revisions and their ids: nothing of these is given a second time. [`EventStore::revision`](crate::EventStore::revision) and
+//! revisions and their ids: nothing of these is given a second time. [`EventReader::revision`](crate::EventReader::revision) and
 //! [`ExpectedRevision::Exact`](crate::ExpectedRevision::Exact) count them. A rule that is cleared, or made wider, shows again
 //! what was not yet removed.
 //!
