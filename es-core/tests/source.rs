@@ -73,7 +73,7 @@ where
         self.unknown
     }
 
-    fn apply(&self, event: &EventOf<S>, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &EventOf<S>, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         rows.put(&texts(), context.position().to_string(), format!("{event:?}"));
         Ok(())
     }

@@ -31,7 +31,7 @@ impl<const VERSION: u32> Projection for EventsOfStreams<VERSION> {
     const NAME: &'static str = "events-of-streams";
     const VERSION: u32 = VERSION;
 
-    fn apply(&self, event: &RecordedEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &RecordedEvent, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         if event.data.payload == "\"refused\"" {
             return Err(ApplyError::new("told to refuse"));
         }

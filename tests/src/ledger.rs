@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use es_core::projection::inspect::{StoredProjection, partition_of};
-use es_core::projection::{ApplyError, Projection, ProjectionAdmin, Rows};
+use es_core::projection::{ApplyError, ProjectedContext, Projection, ProjectionAdmin, Rows};
 use es_core::store::RowScan;
 use es_core::{
-    Commit, Event, EventContext, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, Source,
-    StoreError, StreamId, Table,
+    Commit, Event, EventId, EventStore, ExpectedRevision, LogRead, NewEvent, Position, Source, StoreError, StreamId,
+    Table,
 };
 
 use crate::account::{Account, AccountEvent};
@@ -53,7 +53,7 @@ impl<const V: u32> Projection for Ledger<V> {
     const NAME: &'static str = "ledger";
     const VERSION: u32 = V;
 
-    fn apply(&self, event: &AccountEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &AccountEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let chain = text(rows.get(&chains(), at.stream().as_str().as_bytes())?.as_deref());
         rows.put(&chains(), at.stream().as_str().to_owned(), link(&chain, at.position()));
         let sum: u64 = text(rows.get(&sums(), b"all")?.as_deref()).parse().unwrap_or_default();

@@ -8,12 +8,12 @@ use es_core::projection::inline::{Inline, InlineError, StartInlineError};
 use es_core::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 use es_core::projection::view::Views;
 use es_core::projection::{
-    ApplyError, Live, Projection, ProjectionOptions, Rows, StartError, Supervisor, reset_followers,
+    ApplyError, Live, ProjectedContext, Projection, ProjectionOptions, Rows, StartError, Supervisor, reset_followers,
 };
 use es_core::store::memory::MemoryStore;
 use es_core::store::{RowScan, StartHookError};
 use es_core::{
-    Commit, CommitError, Committed, EventContext, EventReader, EventStore, EventType, ExecuteError, ExpectedRevision,
+    Commit, CommitError, Committed, EventReader, EventStore, EventType, ExecuteError, ExpectedRevision,
     InfrastructureError, NewEvent, Position, RawEvents, RecordedEvent, Repository, RetryPolicy, StreamId, Table,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
@@ -130,7 +130,7 @@ fn a_repository_hands_the_refusal_on() {
         fn apply(
             &self,
             event: &AccountEvent,
-            _: &es_core::EventContext<'_>,
+            _: &es_core::projection::ProjectedContext<'_>,
             _: &mut es_core::projection::Rows,
         ) -> Result<(), es_core::projection::ApplyError> {
             match event {
@@ -212,7 +212,7 @@ impl Projection for Stopping {
     type Source = RawEvents;
     const NAME: &'static str = EventsOfStreams::<1>::NAME;
 
-    fn apply(&self, event: &RecordedEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &RecordedEvent, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         if ["s-1", "s-4"].contains(&event.stream.as_str()) && event.position.get() > 20 {
             return Err(ApplyError::new("stopped"));
         }

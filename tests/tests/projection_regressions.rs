@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use es_core::projection::view::Views;
 use es_core::projection::{
-    ApplyError, Projection, ProjectionAdmin, ProjectionOptions, ProjectionState, RebuildFrom, Rows,
+    ApplyError, ProjectedContext, Projection, ProjectionAdmin, ProjectionOptions, ProjectionState, RebuildFrom, Rows,
 };
 use es_core::store::InvalidCommit;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
-    Aggregate, Commit, CommitError, Event, EventContext, EventStore, EventType, Events, ExpectedRevision, LogRead,
-    NewEvent, Position, Query, RawEvents, RecordedEvent, RetryPolicy, StoreError, StreamId, Subscription, Table,
-    Upcast,
+    Aggregate, Commit, CommitError, Event, EventStore, EventType, Events, ExpectedRevision, LogRead, NewEvent,
+    Position, Query, RawEvents, RecordedEvent, RetryPolicy, StoreError, StreamId, Subscription, Table, Upcast,
 };
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};
@@ -158,7 +157,7 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison()
     impl Projection for All {
         type Source = RawEvents;
         const NAME: &'static str = "all";
-        fn apply(&self, event: &RecordedEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        fn apply(&self, event: &RecordedEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
             rows.put(&Table::new("seen")?, at.position().to_string(), format!("{event:?}"));
             Ok(())
         }
@@ -238,7 +237,7 @@ fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
     impl<A: Aggregate> Projection for Weights<A> {
         type Source = A;
         const NAME: &'static str = "weights";
-        fn apply(&self, event: &A::Event, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        fn apply(&self, event: &A::Event, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
             rows.put(&Table::new("grams")?, at.position().to_string(), self.0(event).to_string());
             Ok(())
         }

@@ -279,7 +279,7 @@ fn one_failing_projection_never_stops_another_and_two_of_one_name_are_refused() 
         fn apply(
             &self,
             _: &AccountEvent,
-            _: &es_core::EventContext<'_>,
+            _: &es_core::projection::ProjectedContext<'_>,
             _: &mut es_core::projection::Rows,
         ) -> Result<(), es_core::projection::ApplyError> {
             Ok(())

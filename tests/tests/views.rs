@@ -98,7 +98,7 @@ impl<const V: u32> Projection for Demands<V> {
     const NAME: &'static str = "demands";
     const VERSION: u32 = V;
 
-    fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &ShopEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         match event {
             ShopEvent::Set { year, product, pieces } => rows
                 .view(&DEMAND)?
@@ -279,7 +279,7 @@ impl Projection for Redeclared {
     type Source = Shop;
     const NAME: &'static str = "demands";
 
-    fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &ShopEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         const OTHER: View<String, Demand> = View::new("demand");
         let (ShopEvent::Set { product, .. } | ShopEvent::Removed { product, .. }) = event;
         rows.view(&OTHER)?.delete(product)

@@ -100,7 +100,7 @@ impl Projection for Loans {
     type Source = Loan;
     const NAME: &'static str = "loans";
 
-    fn apply(&self, event: &LoanEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &LoanEvent, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let (application, at) = (context.stream().as_str().to_owned(), context.occurred_at());
         rows.view(&APPLICATIONS)?.update(&application, |application| application.take(event, at))?;
         if self.counts {

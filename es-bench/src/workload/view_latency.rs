@@ -49,7 +49,7 @@ impl Projection for OrderSums {
     type Source = Order;
     const NAME: &'static str = "order-sums";
 
-    fn apply(&self, event: &OrderEvent, context: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &OrderEvent, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let (lines, cents) = match event {
             OrderEvent::Added(line) => (1, line.cents * u64::from(line.quantity)),
             OrderEvent::Removed(_) => (0, 0),

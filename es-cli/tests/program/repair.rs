@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::projection::view::{View, Views};
-use es_core::projection::{ApplyError, Projection, ProjectionOptions, Rows, Supervisor};
+use es_core::projection::{ApplyError, ProjectedContext, Projection, ProjectionOptions, Rows, Supervisor};
 use es_core::{
-    Commit, EventContext, EventStore, EventType, ExpectedRevision, NewEvent, Query, RawEvents, RecordedEvent, Table,
+    Commit, EventStore, EventType, ExpectedRevision, NewEvent, Query, RawEvents, RecordedEvent, Table,
     aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
@@ -138,7 +138,7 @@ impl Projection for Heard {
     type Source = RawEvents;
     const NAME: &'static str = "heard";
 
-    fn apply(&self, _: &RecordedEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, _: &RecordedEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         rows.view(&HEARD)?.update(&0, |events| *events += 1)
     }
 }

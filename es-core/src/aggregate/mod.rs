@@ -1,11 +1,13 @@
 //! Aggregates: the declaration ([`Aggregate`]), how state follows from events ([`Evolve`]) and how events follow from
 //! commands ([`Decide`]). All three are plain: no clock, no I/O, no store.
 
+mod context;
 pub(crate) mod decision;
 pub mod repository;
 pub mod snapshot;
 pub mod source;
 
+pub use context::EventContext;
 pub use decision::Decision;
 pub use source::{EventOf, RawEvents, Source};
 
@@ -14,11 +16,9 @@ use std::hash::Hash;
 use std::str::FromStr;
 
 use crate::aggregate::snapshot::SnapshotSupport;
-use crate::model::Tags;
 use crate::model::{Category, NameError, StreamId};
 use crate::model::{Consistency, Level};
-use crate::model::{CorrelationId, EventId, Metadata, RecordedEvent, Timestamp};
-use crate::model::{Position, Revision};
+use crate::model::{Revision, Timestamp};
 use crate::schema::Event;
 
 /// The identity of an aggregate within its category: a text that can be written and read back.
@@ -149,86 +149,6 @@ pub trait Decide<C: Command>: Evolve {
     /// # Errors
     /// The command is refused: nothing happens.
     fn decide(&self, command: C, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection>;
-}
-
-/// What [`Evolve::evolve`] and [`Projection::apply`](crate::projection::Projection::apply) may know of an event beside its content.
-#[derive(Debug, Clone, Copy)]
-pub struct EventContext<'a> {
-    record: &'a RecordedEvent,
-}
-
-impl<'a> EventContext<'a> {
-    /// The context of a recorded event.
-    #[must_use]
-    pub const fn new(record: &'a RecordedEvent) -> Self {
-        Self { record }
-    }
-
-    /// The identity of the event.
-    #[must_use]
-    pub const fn id(&self) -> EventId {
-        self.record.data.id
-    }
-
-    /// The stream in which it stands.
-    #[must_use]
-    pub const fn stream(&self) -> &'a StreamId {
-        &self.record.stream
-    }
-
-    /// Its number in the stream.
-    #[must_use]
-    pub const fn revision(&self) -> Revision {
-        self.record.revision
-    }
-
-    /// Its number in the log.
-    #[must_use]
-    pub const fn position(&self) -> Position {
-        self.record.position
-    }
-
-    /// When the store recorded it.
-    #[must_use]
-    pub const fn recorded_at(&self) -> Timestamp {
-        self.record.recorded_at
-    }
-
-    /// When it happened in the business.
-    #[must_use]
-    pub const fn occurred_at(&self) -> Timestamp {
-        self.record.occurred_at
-    }
-
-    /// The labels by which it can be found.
-    #[must_use]
-    pub const fn tags(&self) -> &'a Tags {
-        &self.record.data.tags
-    }
-
-    /// Its free annotations.
-    #[must_use]
-    pub const fn metadata(&self) -> &'a Metadata {
-        &self.record.data.metadata
-    }
-
-    /// What it has in common with everything of the same first cause.
-    #[must_use]
-    pub const fn correlation_id(&self) -> Option<CorrelationId> {
-        self.record.data.correlation_id
-    }
-
-    /// The event that directly caused it.
-    #[must_use]
-    pub const fn causation_id(&self) -> Option<EventId> {
-        self.record.data.causation_id
-    }
-
-    /// The record itself, as it was written: content, type and version are those of the writer, before any upcaster.
-    #[must_use]
-    pub const fn record(&self) -> &'a RecordedEvent {
-        self.record
-    }
 }
 
 /// What [`Decide::decide`] may know beside state and command.

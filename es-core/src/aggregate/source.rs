@@ -44,7 +44,7 @@ use crate::store::{Query, QueryItem};
 ///     fn apply(
 ///         &self,
 ///         event: &OneOf2<OrderEvent, ProductEvent>,
-///         _: &EventContext<'_>,
+///         _: &ProjectedContext<'_>,
 ///         rows: &mut Rows,
 ///     ) -> Result<(), ApplyError> {
 ///         let table = es_core::Table::new("created")?;

@@ -13,9 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 
 use crate::aggregate::source::SourceEvents;
-use crate::aggregate::{EventContext, EventOf, Source};
+use crate::aggregate::{EventOf, Source};
 use crate::model::panic::panic_message;
 use crate::model::{RecordedEvent, Table};
+use crate::projection::ProjectedContext;
 use crate::projection::{ApplyError, Projection, Rows};
 use crate::schema::DecodeEventError;
 
@@ -183,7 +184,7 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
     }
 
     fn apply(&self, record: &RecordedEvent, events: &[EventOf<P::Source>], rows: &mut Rows) -> Run {
-        let context = EventContext::new(record);
+        let context = ProjectedContext::new(record);
         let applied = guarded(|| events.iter().try_for_each(|event| self.projection.apply(event, &context, rows)));
         // The rows decide and not the error, so that a projection that ignores the error behaves the same.
         if rows.is_short() {
@@ -281,7 +282,7 @@ mod tests {
             self.0
         }
 
-        fn apply(&self, Text(text): &Text, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        fn apply(&self, Text(text): &Text, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
             let (instruction, name) = text.split_once(' ').unwrap_or((text, ""));
             let mut add = |name: &[u8]| {
                 let before = rows.get(&rows_table(), name)?.unwrap_or_default();

@@ -77,7 +77,7 @@ pub enum LiveError {
 /// # impl es_core::projection::Projection for Count {
 /// #     type Source = es_core::RawEvents;
 /// #     const NAME: &'static str = "count";
-/// #     fn apply(&self, _: &es_core::RecordedEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+/// #     fn apply(&self, _: &es_core::RecordedEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
 /// #         rows.view(&COUNT)?.update(&(), |count| *count += 1)
 /// #     }
 /// # }

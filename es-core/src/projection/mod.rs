@@ -15,6 +15,7 @@
 
 mod apply;
 mod checkpoint;
+mod context;
 mod generation;
 pub mod inline;
 pub mod inspect;
@@ -32,6 +33,7 @@ pub(crate) use apply::{ApplyOutcome, BatchApplier, Pass};
 pub(crate) use checkpoint::{
     Checkpoint, applied, checkpoint, checkpoint_key, checkpoint_prefix, checkpoints_table, partition_of,
 };
+pub use context::ProjectedContext;
 pub(crate) use generation::{Build, Generations, active, check_name, generations, generations_table, table};
 pub use generation::{Generation, MAX_PROJECTION_NAME_BYTES};
 pub use live::{Live, LiveError, LiveEvents};
@@ -46,7 +48,7 @@ pub use worker::{
 };
 pub(crate) use worker::{is_any_parked, worker_rows};
 
-use crate::aggregate::{EventContext, EventOf, Source};
+use crate::aggregate::{EventOf, Source};
 use crate::model::RecordedEvent;
 use crate::store::Query;
 
@@ -89,7 +91,7 @@ pub trait Projection: Send + Sync + 'static {
     fn apply(
         &self,
         event: &EventOf<Self::Source>,
-        context: &EventContext<'_>,
+        context: &ProjectedContext<'_>,
         rows: &mut Rows,
     ) -> Result<(), ApplyError>;
 }

@@ -61,7 +61,7 @@ type StartReactor =
 /// # impl Projection for Count {
 /// #     type Source = RawEvents;
 /// #     const NAME: &'static str = "count";
-/// #     fn apply(&self, _: &RecordedEvent, _: &EventContext<'_>, _: &mut Rows) -> Result<(), ApplyError> { Ok(()) }
+/// #     fn apply(&self, _: &RecordedEvent, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> { Ok(()) }
 /// # }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// use es_core::service::Service;

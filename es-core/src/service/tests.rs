@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::aggregate::EventContext;
+
 use crate::aggregate::source::RawEvents;
 use crate::consumer::group::{GroupError, StartAt};
 use crate::consumer::reactor::{ReactError, ReactorContext};
 use crate::model::{EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId};
-use crate::projection::{ApplyError, ProjectionState, Rows};
+use crate::projection::{ApplyError, ProjectedContext, ProjectionState, Rows};
 use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Query, StoreError};
 
@@ -63,7 +63,7 @@ impl Projection for Traced {
     type Source = RawEvents;
     const NAME: &'static str = "traced";
 
-    fn apply(&self, event: &RecordedEvent, _: &EventContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &RecordedEvent, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
         if event.data.event_type.as_str() == "echo" {
             self.0.lock().unwrap().push("projection");
         }

@@ -35,7 +35,7 @@
 //!     type Source = Shop;
 //!     const NAME: &'static str = "demand-of-products";
 //!
-//!     fn apply(&self, event: &ShopEvent, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+//!     fn apply(&self, event: &ShopEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
 //!         let ShopEvent::Sold { product, pieces } = event;
 //!         rows.view(&DEMAND)?.update(product, |demand| demand.pieces += pieces)
 //!     }

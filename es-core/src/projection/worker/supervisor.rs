@@ -46,7 +46,7 @@ const STABLE_RUN: Duration = Duration::from_secs(60);
 ///     type Source = Order;
 ///     const NAME: &'static str = "order-count";
 ///
-///     fn apply(&self, _: &OrderPlaced, _: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+///     fn apply(&self, _: &OrderPlaced, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
 ///         let table = es_core::Table::new("count")?;
 ///         let before = rows.get(&table, b"all")?.map_or(0, |count| count.len());
 ///         rows.put(&table, "all", "i".repeat(before + 1));

@@ -39,7 +39,7 @@ impl Projection for ProductDemand {
     type Source = Order;
     const NAME: &'static str = "product-demand";
 
-    fn apply(&self, event: &OrderEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &OrderEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         match event {
             OrderEvent::Placed { lines, .. } => {
                 for line in lines.as_slice() {

@@ -52,7 +52,7 @@ impl Projection for OrderSummaries {
     type Source = Order;
     const NAME: &'static str = "order-summaries";
 
-    fn apply(&self, event: &OrderEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &OrderEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let id = order_of(at)?;
         let status = match event {
             OrderEvent::Placed { customer, destination, lines } => {
@@ -83,7 +83,7 @@ impl Projection for OrderSummaries {
 }
 
 /// The order to which an event happened.
-pub(super) fn order_of(at: &EventContext<'_>) -> Result<OrderId, ApplyError> {
+pub(super) fn order_of(at: &ProjectedContext<'_>) -> Result<OrderId, ApplyError> {
     let id = Order::id_of(at.stream());
     id.ok_or_else(|| ApplyError::new(format!("expected a stream of an order, found {:?}", at.stream())))
 }

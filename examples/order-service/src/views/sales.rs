@@ -49,7 +49,7 @@ impl Projection for Sales {
     type Source = Order;
     const NAME: &'static str = "sales";
 
-    fn apply(&self, event: &OrderEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &OrderEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         match event {
             OrderEvent::Placed { destination, lines, .. } => {
                 let (month, country) = (month_of(at.occurred_at()), country_of(destination).to_owned());

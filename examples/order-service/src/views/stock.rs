@@ -32,7 +32,7 @@ impl Projection for StockLevels {
     type Source = Product;
     const NAME: &'static str = "stock-levels";
 
-    fn apply(&self, event: &ProductEvent, at: &EventContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &ProductEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let stream = at.stream();
         let id = Product::id_of(stream)
             .ok_or_else(|| ApplyError::new(format!("expected a stream of a product, found {stream:?}")))?;
