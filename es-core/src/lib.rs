@@ -158,7 +158,7 @@ pub use aggregate::{
 pub use consumer::subscription::Subscription;
 pub use model::{
     Category, Clock, CommandId, CommitPart, Consistency, ContentType, Context, CorrelationId, EventData, EventId,
-    EventType, ExpectedRevision, KeyChange, Keys, Level, Metadata, NameError, NewEvent, OneOrder, Position,
+    EventType, EventView, ExpectedRevision, KeyChange, Keys, Level, Metadata, NameError, NewEvent, OneOrder, Position,
     RecordedEvent, Revision, StreamId, SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
 };
 pub use retention::Retained;

@@ -261,11 +261,18 @@ pub(crate) fn decode_at(position: Position, record: &[u8], decoder: &mut Decoder
 /// What was read of the record that was found under a position.
 pub(crate) fn at(position: Position, read: Result<RecordedEvent, RecordError>) -> Result<RecordedEvent, StoreError> {
     let event = read.map_err(|error| bad_record(place_of(position), &error))?;
-    if event.position != position {
-        let detail = format!("expected the record of this position, found that of position {}", event.position);
+    at_place(position, Ok(event.position))?;
+    Ok(event)
+}
+
+/// Checks that the record at a position is the record of that position.
+pub(crate) fn at_place(position: Position, found: Result<Position, RecordError>) -> Result<(), StoreError> {
+    let found = found.map_err(|error| bad_record(place_of(position), &error))?;
+    if found != position {
+        let detail = format!("expected the record of this position, found that of position {found}");
         return Err(StoreError::damaged(place_of(position), detail));
     }
-    Ok(event)
+    Ok(())
 }
 
 /// Reads the record that was found under a revision of a stream.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::retention::{Retained, Retention};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan, Visitor};
 use es_core::{
     EventId, EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table,
     Timestamp, UniqueKey,
@@ -302,6 +302,10 @@ impl fmt::Debug for ReadOnlyStore {
 impl EventReader for ReadOnlyStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
         Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.shared.visible.head()))
+    }
+
+    async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.shared.visible.head(), visitor).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {

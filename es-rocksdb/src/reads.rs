@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use es_core::retention::Retained;
-use es_core::store::{Batch, EventStream, Row, RowScan};
+use es_core::store::{Batch, EventStream, Row, RowScan, Visitor};
 use es_core::{
     EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table, Timestamp, UniqueKey,
 };
@@ -28,6 +28,21 @@ impl Shared {
     ) -> EventStream {
         let source = head.map(|head| StreamSource::new(Arc::clone(self), limits, read, head));
         source.map_or_else(|| EventStream::ready(Batch::default()), EventStream::new)
+    }
+
+    /// Visits a read of the log, up to `head`.
+    pub(crate) async fn visit_log(
+        self: &Arc<Self>,
+        limits: ReadLimits,
+        read: LogRead,
+        head: Option<Position>,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        let scanned_without_source = read.scanned_to(head, &[]);
+        match head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, None)) {
+            Some(source) => source.visit(visitor).await,
+            None => Ok(scanned_without_source),
+        }
     }
 
     /// A read of the log, up to `head`.

@@ -390,46 +390,49 @@ impl Decoder {
         if record.is_removed() {
             return removed::decode(record.0, self);
         }
-        let Some(fixed) = record.0.first_chunk::<FIXED_LEN>() else {
-            return Err(RecordError::TooShort { expected: FIXED_LEN, found: record.0.len() });
-        };
-        let [flags] = field::<FLAGS, 1>(fixed);
-        if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
-            return Err(RecordError::Flags { found: flags });
-        }
-        let position = position(u64::from_be_bytes(field::<POSITION, 8>(fixed)))?;
-        let revision = revision(u64::from_be_bytes(field::<REVISION, 8>(fixed)))?;
-        let id = EventId::from_uuid(Uuid::from_bytes(field::<EVENT_ID, 16>(fixed)));
-        let recorded_at = self.time("recorded at", i64::from_be_bytes(field::<RECORDED, 8>(fixed)))?;
-        let occurred_at = self.time("occurred at", i64::from_be_bytes(field::<OCCURRED, 8>(fixed)))?;
-        let version = u32::from_be_bytes(field::<SCHEMA_VERSION, 4>(fixed));
-        let (index, size) =
-            (u32::from_be_bytes(field::<PART_INDEX, 4>(fixed)), u32::from_be_bytes(field::<PART_SIZE, 4>(fixed)));
-        let [content_code] = field::<CONTENT, 1>(fixed);
-        let [stream_len, type_len, tag_count] =
-            [field::<STREAM_LEN, 2>(fixed), field::<TYPE_LEN, 2>(fixed), field::<TAG_COUNT, 2>(fixed)]
-                .map(u16::from_be_bytes);
-        let metadata_len = length(field::<METADATA_LEN, 4>(fixed))?;
-        let payload_len = length(field::<PAYLOAD_LEN, 4>(fixed))?;
-        let extensions_len = length(field::<EXTENSIONS_LEN, 4>(fixed))?;
-
-        let mut rest = Rest { record: record.0, at: FIXED_LEN };
-        let correlation_id =
-            (flags & FLAG_CORRELATION != 0).then(|| rest.uuid("correlation id")).transpose()?.map(CorrelationId::from);
-        let causation_id =
-            (flags & FLAG_CAUSATION != 0).then(|| rest.uuid("causation id")).transpose()?.map(EventId::from);
-        let content_type = rest.content_type(content_code)?;
-        let stream = self.stream(rest.take("stream", usize::from(stream_len))?)?;
-        let event_type = rest.name("event type", usize::from(type_len), &mut self.types)?;
-        let tags = rest.tags(tag_count, &mut self.tags)?;
-        let metadata = match rest.take("metadata", metadata_len)? {
-            [] => Metadata::new(),
-            json => serde_json::from_slice(json).map_err(RecordError::Metadata)?,
-        };
-        let payload = self.payloads.take(rest.take("payload", payload_len)?, within);
-        let keys = rest.extensions(extensions_len)?;
-        rest.end()?;
+        let fields = Fields::read(record)?;
         let data = EventData {
+            id: fields.id,
+            event_type: self.types.get("event type", fields.event_type)?,
+            version: fields.version,
+            content_type: fields.content_type()?,
+            payload: self.payloads.take(fields.payload, within),
+            tags: self.tags(&fields)?,
+            metadata: fields.metadata()?,
+            correlation_id: fields.correlation_id,
+            causation_id: fields.causation_id,
+            keys: fields.keys()?,
+            stamp: None,
+        };
+        Ok(RecordedEvent {
+            position: fields.position,
+            stream: self.stream(fields.stream)?,
+            revision: fields.revision,
+            recorded_at: self.time("recorded at", fields.recorded_at)?,
+            occurred_at: self.time("occurred at", fields.occurred_at)?,
+            part: fields.part,
+            data,
+        })
+    }
+
+    /// Decodes a record into `event`, which holds the event of another record, and keeps what both have in common: that costs less
+    /// than a new event.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode). `event` may then be a mix of both events.
+    pub(crate) fn decode_over(
+        &mut self,
+        record: Checked<'_>,
+        within: &Bytes,
+        event: &mut RecordedEvent,
+    ) -> Result<(), RecordError> {
+        if record.is_removed() {
+            *event = removed::decode(record.0, self)?;
+            return Ok(());
+        }
+        let fields = Fields::read(record)?;
+        let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
+        let EventData {
             id,
             event_type,
             version,
@@ -440,10 +443,29 @@ impl Decoder {
             correlation_id,
             causation_id,
             keys,
-            stamp: None,
-        };
-        let part = CommitPart { index, size };
-        Ok(RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data })
+            stamp,
+        } = data;
+        (*position, *revision, *part) = (fields.position, fields.revision, fields.part);
+        (*id, *version, *stamp) = (fields.id, fields.version, None);
+        (*correlation_id, *causation_id) = (fields.correlation_id, fields.causation_id);
+        *recorded_at = self.time("recorded at", fields.recorded_at)?;
+        *occurred_at = self.time("occurred at", fields.occurred_at)?;
+        if stream.as_str().as_bytes() != fields.stream {
+            *stream = self.stream(fields.stream)?;
+        }
+        if event_type.as_str().as_bytes() != fields.event_type {
+            *event_type = self.types.get("event type", fields.event_type)?;
+        }
+        *content_type = fields.content_type()?;
+        *payload = within.slice_ref(fields.payload);
+        *tags = self.tags(&fields)?;
+        *metadata = fields.metadata()?;
+        *keys = fields.keys()?;
+        Ok(())
+    }
+
+    fn tags(&mut self, fields: &Fields<'_>) -> Result<Tags, RecordError> {
+        Rest { record: fields.tags, at: 0 }.tags(fields.tag_count, &mut self.tags)
     }
 
     fn stream(&mut self, text: &[u8]) -> Result<StreamId, RecordError> {
@@ -462,6 +484,106 @@ impl Decoder {
                 Ok(time)
             }
         }
+    }
+}
+
+/// The fields of a record as its bytes have them. Names, content type, metadata and extensions are not decoded.
+struct Fields<'a> {
+    position: Position,
+    revision: Revision,
+    id: EventId,
+    recorded_at: i64,
+    occurred_at: i64,
+    version: u32,
+    part: CommitPart,
+    content_code: u8,
+    media_type: &'a [u8],
+    correlation_id: Option<CorrelationId>,
+    causation_id: Option<EventId>,
+    stream: &'a [u8],
+    event_type: &'a [u8],
+    tag_count: u16,
+    tags: &'a [u8],
+    metadata: &'a [u8],
+    payload: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the record of an event that was not removed.
+    fn read(record: Checked<'a>) -> Result<Self, RecordError> {
+        let Some(fixed) = record.0.first_chunk::<FIXED_LEN>() else {
+            return Err(RecordError::TooShort { expected: FIXED_LEN, found: record.0.len() });
+        };
+        let [flags] = field::<FLAGS, 1>(fixed);
+        if flags & !(FLAG_CORRELATION | FLAG_CAUSATION) != 0 {
+            return Err(RecordError::Flags { found: flags });
+        }
+        let [content_code] = field::<CONTENT, 1>(fixed);
+        let [stream_len, type_len, tag_count] =
+            [field::<STREAM_LEN, 2>(fixed), field::<TYPE_LEN, 2>(fixed), field::<TAG_COUNT, 2>(fixed)]
+                .map(u16::from_be_bytes);
+        let metadata_len = length(field::<METADATA_LEN, 4>(fixed))?;
+        let payload_len = length(field::<PAYLOAD_LEN, 4>(fixed))?;
+        let extensions_len = length(field::<EXTENSIONS_LEN, 4>(fixed))?;
+
+        let mut rest = Rest { record: record.0, at: FIXED_LEN };
+        let correlation_id =
+            (flags & FLAG_CORRELATION != 0).then(|| rest.uuid("correlation id")).transpose()?.map(CorrelationId::from);
+        let causation_id =
+            (flags & FLAG_CAUSATION != 0).then(|| rest.uuid("causation id")).transpose()?.map(EventId::from);
+        let media_type = rest.media_type(content_code)?;
+        let stream = rest.take("stream", usize::from(stream_len))?;
+        let event_type = rest.take("event type", usize::from(type_len))?;
+        let tags = rest.take_tags(tag_count)?;
+        let metadata = rest.take("metadata", metadata_len)?;
+        let payload = rest.take("payload", payload_len)?;
+        let extensions = rest.take("extensions", extensions_len)?;
+        rest.end()?;
+        Ok(Self {
+            position: position(u64::from_be_bytes(field::<POSITION, 8>(fixed)))?,
+            revision: revision(u64::from_be_bytes(field::<REVISION, 8>(fixed)))?,
+            id: EventId::from_uuid(Uuid::from_bytes(field::<EVENT_ID, 16>(fixed))),
+            recorded_at: i64::from_be_bytes(field::<RECORDED, 8>(fixed)),
+            occurred_at: i64::from_be_bytes(field::<OCCURRED, 8>(fixed)),
+            version: u32::from_be_bytes(field::<SCHEMA_VERSION, 4>(fixed)),
+            part: CommitPart {
+                index: u32::from_be_bytes(field::<PART_INDEX, 4>(fixed)),
+                size: u32::from_be_bytes(field::<PART_SIZE, 4>(fixed)),
+            },
+            content_code,
+            media_type,
+            correlation_id,
+            causation_id,
+            stream,
+            event_type,
+            tag_count,
+            tags,
+            metadata,
+            payload,
+            extensions,
+        })
+    }
+
+    fn content_type(&self) -> Result<ContentType, RecordError> {
+        match self.content_code {
+            CONTENT_JSON => Ok(ContentType::Json),
+            CONTENT_MESSAGE_PACK => Ok(ContentType::MessagePack),
+            _ => std::str::from_utf8(self.media_type)
+                .map(|text| ContentType::Other(text.into()))
+                .map_err(|_| RecordError::NotUtf8 { field: "media type" }),
+        }
+    }
+
+    fn metadata(&self) -> Result<Metadata, RecordError> {
+        match self.metadata {
+            [] => Ok(Metadata::new()),
+            json => serde_json::from_slice(json).map_err(RecordError::Metadata),
+        }
+    }
+
+    fn keys(&self) -> Result<Keys, RecordError> {
+        Rest { record: self.extensions, at: 0 }.extensions()
     }
 }
 
@@ -594,16 +716,26 @@ impl<'a> Rest<'a> {
         names.get(field, self.take(field, length)?)
     }
 
-    fn content_type(&mut self, code: u8) -> Result<ContentType, RecordError> {
+    /// Takes the text of a content type, which is empty for those that have a code of their own.
+    fn media_type(&mut self, code: u8) -> Result<&'a [u8], RecordError> {
         match code {
-            CONTENT_JSON => Ok(ContentType::Json),
-            CONTENT_MESSAGE_PACK => Ok(ContentType::MessagePack),
+            CONTENT_JSON | CONTENT_MESSAGE_PACK => Ok(&[]),
             CONTENT_OTHER => {
                 let length = self.u8("media type")?;
-                self.text("media type", usize::from(length)).map(|text| ContentType::Other(text.into()))
+                self.take("media type", usize::from(length))
             }
             found => Err(RecordError::ContentCode { found }),
         }
+    }
+
+    /// Takes the bytes of so many tags.
+    fn take_tags(&mut self, count: u16) -> Result<&'a [u8], RecordError> {
+        let start = self.at;
+        for _ in 0..count {
+            let length = self.u16("length of a tag")?;
+            self.take("tag", usize::from(length))?;
+        }
+        Ok(self.record.get(start..self.at).unwrap_or_default())
     }
 
     fn tags(&mut self, count: u16, names: &mut Names<Tag>) -> Result<Tags, RecordError> {
@@ -620,13 +752,12 @@ impl<'a> Rest<'a> {
     }
 
     /// Reads the unique keys from the extensions. Skips the extensions that this version does not know, by their lengths.
-    fn extensions(&mut self, length: usize) -> Result<Keys, RecordError> {
-        let mut area = Rest { record: self.take("extensions", length)?, at: 0 };
+    fn extensions(&mut self) -> Result<Keys, RecordError> {
         let mut keys = None;
-        while area.at < area.record.len() {
-            let tag = area.u16("tag of an extension")?;
-            let length = area.length("length of an extension")?;
-            let value = area.take("extension", length)?;
+        while self.at < self.record.len() {
+            let tag = self.u16("tag of an extension")?;
+            let length = self.length("length of an extension")?;
+            let value = self.take("extension", length)?;
             if tag == keys::TAG && keys.replace(keys::decode(value)?).is_some() {
                 return Err(RecordError::KeysTwice);
             }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use es_core::model::ErrorChain;
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::implement::{Decider, PrepareHook};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, Visitor};
 use es_core::{
     Commit, CommitError, Committed, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision,
     StoreError, StreamId, StreamRead, Table, Timestamp, UniqueKey,
@@ -347,6 +347,10 @@ impl Drop for Inner {
 impl EventReader for RocksDbStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
         Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.open_head()?))
+    }
+
+    async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.open_head()?, visitor).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {

@@ -1,6 +1,6 @@
 //! [`EventContext`]: what [`Evolve::evolve`](crate::Evolve::evolve) may know of an event beside its content.
 
-use crate::model::{CorrelationId, EventId, Metadata, RecordedEvent, Revision, StreamId, Tags, Timestamp};
+use crate::model::{CorrelationId, EventId, EventView, Metadata, Revision, StreamId, Tags, Timestamp};
 
 /// The context of an event in [`Evolve::evolve`](crate::Evolve::evolve).
 ///
@@ -8,67 +8,67 @@ use crate::model::{CorrelationId, EventId, Metadata, RecordedEvent, Revision, St
 /// position, because each node has a log of its own; see [`ProjectedContext`](crate::projection::ProjectedContext) for that.
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
-    record: &'a RecordedEvent,
+    event: EventView<'a>,
 }
 
 impl<'a> EventContext<'a> {
     /// Returns the context of a recorded event.
     #[must_use]
-    pub const fn new(record: &'a RecordedEvent) -> Self {
-        Self { record }
+    pub fn new(event: impl Into<EventView<'a>>) -> Self {
+        Self { event: event.into() }
     }
 
     /// Returns the id of the event.
     #[must_use]
     pub const fn id(&self) -> EventId {
-        self.record.data.id
+        self.event.id()
     }
 
     /// Returns the stream of the event.
     #[must_use]
     pub const fn stream(&self) -> &StreamId {
-        &self.record.stream
+        self.event.stream()
     }
 
     /// Returns the number of the event in its stream. On a replicated stream this is the index of the event in this fold.
     #[must_use]
     pub const fn revision(&self) -> Revision {
-        self.record.revision
+        self.event.revision()
     }
 
     /// Returns when the event was recorded. On a replicated stream this is the physical part of its hybrid time.
     #[must_use]
     pub const fn recorded_at(&self) -> Timestamp {
-        self.record.recorded_at
+        self.event.recorded_at()
     }
 
     /// Returns when the event happened in the domain.
     #[must_use]
     pub const fn occurred_at(&self) -> Timestamp {
-        self.record.occurred_at
+        self.event.occurred_at()
     }
 
     /// Returns the tags.
     #[must_use]
     pub const fn tags(&self) -> &Tags {
-        &self.record.data.tags
+        self.event.tags()
     }
 
     /// Returns the metadata.
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
-        &self.record.data.metadata
+        self.event.metadata()
     }
 
     /// Returns the id shared by everything that one first cause led to.
     #[must_use]
     pub const fn correlation_id(&self) -> Option<CorrelationId> {
-        self.record.data.correlation_id
+        self.event.correlation_id()
     }
 
     /// Returns the event that directly caused this one.
     #[must_use]
     pub const fn causation_id(&self) -> Option<EventId> {
-        self.record.data.causation_id
+        self.event.causation_id()
     }
 }

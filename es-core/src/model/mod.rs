@@ -26,6 +26,7 @@ mod stamp;
 mod tags;
 mod vector_clock;
 mod version;
+mod view;
 pub(crate) mod weight;
 
 pub use clock::{Clock, SystemClock};
@@ -44,3 +45,4 @@ pub use stamp::{CanonicalKey, CommandDigest, Dot, HybridTime, OriginId, ParseSta
 pub use tags::Tags;
 pub use vector_clock::{Causality, VectorClock};
 pub use version::{Version, VersionError};
+pub use view::EventView;

@@ -1,6 +1,6 @@
 //! [`ProjectedContext`]: what [`Projection::apply`](super::Projection::apply) may know of an event beside its content.
 
-use crate::model::{CorrelationId, EventId, Metadata, Position, RecordedEvent, Revision, StreamId, Tags, Timestamp};
+use crate::model::{CorrelationId, EventId, EventView, Metadata, Position, Revision, StreamId, Tags, Timestamp};
 
 /// The context of an event in [`Projection::apply`](super::Projection::apply).
 ///
@@ -8,79 +8,79 @@ use crate::model::{CorrelationId, EventId, Metadata, Position, RecordedEvent, Re
 /// this node, and the recorded time is the time of arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct ProjectedContext<'a> {
-    record: &'a RecordedEvent,
+    event: EventView<'a>,
 }
 
 impl<'a> ProjectedContext<'a> {
     /// Returns the context of a recorded event.
     #[must_use]
-    pub const fn new(record: &'a RecordedEvent) -> Self {
-        Self { record }
+    pub fn new(event: impl Into<EventView<'a>>) -> Self {
+        Self { event: event.into() }
     }
 
     /// Returns the id of the event.
     #[must_use]
     pub const fn id(&self) -> EventId {
-        self.record.data.id
+        self.event.id()
     }
 
     /// Returns the stream of the event.
     #[must_use]
     pub const fn stream(&self) -> &StreamId {
-        &self.record.stream
+        self.event.stream()
     }
 
     /// Returns the number of the event in its stream on this node.
     #[must_use]
     pub const fn revision(&self) -> Revision {
-        self.record.revision
+        self.event.revision()
     }
 
     /// Returns the number of the event in the log of this node.
     #[must_use]
     pub const fn position(&self) -> Position {
-        self.record.position
+        self.event.position()
     }
 
     /// Returns when this node recorded the event. It never goes back within one log.
     #[must_use]
     pub const fn recorded_at(&self) -> Timestamp {
-        self.record.recorded_at
+        self.event.recorded_at()
     }
 
     /// Returns when the event happened in the domain.
     #[must_use]
     pub const fn occurred_at(&self) -> Timestamp {
-        self.record.occurred_at
+        self.event.occurred_at()
     }
 
     /// Returns the tags.
     #[must_use]
     pub const fn tags(&self) -> &Tags {
-        &self.record.data.tags
+        self.event.tags()
     }
 
     /// Returns the metadata.
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
-        &self.record.data.metadata
+        self.event.metadata()
     }
 
     /// Returns the id shared by everything that one first cause led to.
     #[must_use]
     pub const fn correlation_id(&self) -> Option<CorrelationId> {
-        self.record.data.correlation_id
+        self.event.correlation_id()
     }
 
     /// Returns the event that directly caused this one.
     #[must_use]
     pub const fn causation_id(&self) -> Option<EventId> {
-        self.record.data.causation_id
+        self.event.causation_id()
     }
 
     /// Returns the event as it was written: content, type and version are those of the writer, before any upcaster.
     #[must_use]
-    pub const fn record(&self) -> &'a RecordedEvent {
-        self.record
+    pub const fn event(&self) -> EventView<'a> {
+        self.event
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::model::Tags;
-use crate::model::{ContentType, EventData, EventId, RecordedEvent};
+use crate::model::{ContentType, EventData, EventId, EventView, RecordedEvent};
 use crate::model::{EventType, NameError};
 use crate::schema::Events;
 use crate::schema::SampleError;
@@ -144,14 +144,30 @@ pub struct RawEvent<'a> {
     pub payload: &'a [u8],
 }
 
+impl<'a> From<EventView<'a>> for RawEvent<'a> {
+    fn from(event: EventView<'a>) -> Self {
+        Self {
+            event_type: event.event_type().as_str(),
+            version: event.version(),
+            content_type: event.content_type(),
+            payload: event.payload(),
+        }
+    }
+}
+
 impl<'a> From<&'a RecordedEvent> for RawEvent<'a> {
     fn from(event: &'a RecordedEvent) -> Self {
-        Self {
-            event_type: event.data.event_type.as_str(),
-            version: event.data.version,
-            content_type: &event.data.content_type,
-            payload: &event.data.payload,
-        }
+        EventView::from(event).into()
+    }
+}
+
+impl EventView<'_> {
+    /// Decodes the event in the current version of its type, whatever version was written.
+    ///
+    /// # Errors
+    /// [`DecodeEventError`]; each variant says what to do.
+    pub fn decode<E: Event>(self) -> Result<Events<E>, DecodeEventError> {
+        E::decode(RawEvent::from(self))
     }
 }
 

@@ -28,6 +28,7 @@ mod retention;
 mod valid;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,10 +44,13 @@ pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;
 
-use crate::model::{EventId, RecordedEvent};
+use crate::model::{EventId, EventView, RecordedEvent};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
+
+/// Receives the events of a visit. It breaks to end the visit after the event that it received.
+pub type Visitor<'v> = dyn FnMut(EventView<'_>) -> ControlFlow<()> + Send + 'v;
 
 /// Reads of a log of events and of the rows beside it.
 ///
@@ -74,6 +78,26 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`], here or from the stream.
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError>;
+
+    /// Visits the events that [`read_stream`](Self::read_stream) returns, until the visitor breaks.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the visit cannot go on.
+    async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        read::visit(self.read_stream(read).await?, visitor).await.map(drop)
+    }
+
+    /// Visits the events that [`read_log`](Self::read_log) returns, until the visitor breaks. Returns the last position that was
+    /// scanned, as [`EventStream::scanned`] does; that of the last visited event if the visitor broke.
+    ///
+    /// A store may call the visitor for many events without yielding to other tasks; a visitor that takes long should break and
+    /// go on with another visit. A [layer](implement::StoreLayer) visits what its own reads return.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the visit cannot go on.
+    async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        read::visit(self.read_log(read).await?, visitor).await
+    }
 
     /// Returns the position of the last event that a read sees; `None` for an empty log.
     ///

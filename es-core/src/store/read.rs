@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::Stream;
 
 use crate::model::Position;
-use crate::model::RecordedEvent;
+use crate::model::{EventView, RecordedEvent};
 use crate::store::StoreError;
 
 /// Some events in order, and how far the read has looked.
@@ -144,6 +144,19 @@ impl EventStream {
             }
         }
     }
+}
+
+/// Visits the events of a stream. Returns the last position that was scanned, or that of the event at which the visitor broke.
+pub(super) async fn visit(
+    mut events: EventStream,
+    visitor: &mut super::Visitor<'_>,
+) -> Result<Option<Position>, StoreError> {
+    while let Some(batch) = events.next_batch().await? {
+        if let Some(last) = batch.iter().find(|event| visitor(EventView::from(*event)).is_break()) {
+            return Ok(Some(last.position));
+        }
+    }
+    Ok(events.scanned())
 }
 
 #[cfg(test)]

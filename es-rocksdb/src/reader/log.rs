@@ -7,12 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::store::implement::BatchSource;
-use es_core::store::{Batch, Direction};
-use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
+use es_core::store::{Batch, Direction, Visitor};
+use es_core::{EventView, LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
 use super::{BatchBudget, FIRST, FIRST_EVENTS, Pace};
 use crate::ahead::Ahead;
-use crate::database::{Database, Fault, Keeping, Tier, at, bad_record, decode_at, item, place_of};
+use crate::database::{Database, Fault, Keeping, Tier, at, at_place, bad_record, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, Sought, before, behind};
@@ -106,6 +106,31 @@ impl FetchedRecords {
         if !self.filling.is_empty() {
             self.shared.push(std::mem::take(&mut self.filling).into());
         }
+    }
+
+    /// Visits the events of all records that are left. Returns the position of the event at which the visitor broke.
+    fn visit(
+        &mut self,
+        decoder: &mut Decoder,
+        last: &mut Option<RecordedEvent>,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        for (position, piece, place) in self.left.drain(..) {
+            let shared = self.shared.get(piece);
+            let record = Checked::copied(shared.and_then(|shared| shared.get(place)).unwrap_or_default());
+            let event = match (last.as_mut(), shared) {
+                (Some(event), Some(shared)) => {
+                    let decoded = decoder.decode_over(record, shared, event);
+                    at_place(position, decoded.map(|()| event.position))?;
+                    event
+                }
+                _ => last.insert(at(position, decoder.decode_checked(record, shared))?),
+            };
+            if visitor(EventView::from(&*event)).is_break() {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
     }
 
     /// The events of the next so many records.
@@ -214,6 +239,41 @@ impl LogSource {
     }
 }
 
+impl LogSource {
+    /// Visits the events of the read. Returns the last position that was scanned, or that of the event at which the visitor broke.
+    pub(crate) async fn visit(mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        let mut last = None;
+        while !self.ended {
+            for event in &self.refill().await? {
+                if visitor(EventView::from(event)).is_break() {
+                    return Ok(Some(event.position));
+                }
+            }
+            if let Some(position) = self.records.visit(&mut self.decoder, &mut last, visitor)? {
+                return Ok(Some(position));
+            }
+        }
+        Ok(self.scanned)
+    }
+
+    /// Fetches the next part of the read. Returns its events where they are decoded; else its records are in `self.records`.
+    async fn refill(&mut self) -> Result<Vec<RecordedEvent>, StoreError> {
+        if self.shared.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let fetched = self.fetch().await?;
+        self.scanned = self.advance(&fetched);
+        self.go_ahead();
+        match fetched {
+            Fetched::Events(LogPart { events, .. }) => Ok(events),
+            Fetched::Records(records, _) => {
+                self.records = records;
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl BatchSource for LogSource {
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
@@ -224,12 +284,9 @@ impl BatchSource for LogSource {
             return Err(StoreError::Closed);
         }
         if self.records.left.is_empty() {
-            let fetched = self.fetch().await?;
-            self.scanned = self.advance(&fetched);
-            self.go_ahead();
-            match fetched {
-                Fetched::Events(LogPart { events, .. }) => return Ok(Some(Batch { events, scanned: self.scanned })),
-                Fetched::Records(records, _) => self.records = records,
+            let events = self.refill().await?;
+            if self.records.left.is_empty() {
+                return Ok(Some(Batch { events, scanned: self.scanned }));
             }
         }
         // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the

@@ -1,6 +1,7 @@
 //! Loading: snapshot and tail, folded by `evolve`.
 
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -9,7 +10,7 @@ use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::StreamId;
-use crate::model::{CanonicalKey, Dot, EventId, OriginId, RecordedEvent, VectorClock, Version};
+use crate::model::{CanonicalKey, Dot, EventId, EventView, OriginId, RecordedEvent, Stamp, VectorClock, Version};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention::Retained;
 use crate::schema::Events;
@@ -66,24 +67,24 @@ impl<A: Evolve> Loaded<A> {
     }
 
     /// Takes a recorded event in, after all of its stream before it.
-    pub(crate) fn take(&mut self, record: &RecordedEvent) -> Result<(), LoadError> {
-        let expected = self.next();
-        if record.revision != expected {
-            let place = format!("stream {:?}", record.stream);
-            let detail = format!("expected revision {expected} next, found {}", record.revision);
+    pub(crate) fn take<'a>(&mut self, event: impl Into<EventView<'a>>) -> Result<(), LoadError> {
+        let (view, expected) = (event.into(), self.next());
+        if view.revision() != expected {
+            let place = format!("stream {:?}", view.stream());
+            let detail = format!("expected revision {expected} next, found {}", view.revision());
             return Err(StoreError::damaged(place, detail).into());
         }
-        for event in decode::<A>(record)? {
-            self.state.evolve(&event, &EventContext::new(record));
+        for event in decode::<A>(view)? {
+            self.state.evolve(&event, &EventContext::new(view));
         }
-        self.last = self.last.max(record.data.stamp.as_ref().map(|stamp| stamp.canonical_key()));
-        self.note_origin(record);
-        self.pass(record);
+        self.last = self.last.max(view.stamp().map(Stamp::canonical_key));
+        self.note_origin(view);
+        self.pass(view);
         Ok(())
     }
 
     /// Adds an event to the origins of the state, unless the revision identifies the events.
-    fn note_origin(&mut self, record: &RecordedEvent) {
+    fn note_origin(&mut self, event: EventView<'_>) {
         if A::CONSISTENCY.has_one_order() {
             return;
         }
@@ -93,27 +94,27 @@ impl<A: Evolve> Loaded<A> {
             origin: OriginId::GENESIS,
             sequence: NonZeroU64::MIN.saturating_add(revision.get().saturating_sub(begins.get())),
         };
-        match (&record.data.stamp, &mut self.origins) {
+        match (event.stamp(), &mut self.origins) {
             (Some(stamp), origins) => {
                 origins.get_or_insert_with(|| Box::new(last.map(unstamped).into_iter().collect())).extend([stamp.dot])
             }
-            (None, Some(origins)) => origins.extend([unstamped(record.revision)]),
+            (None, Some(origins)) => origins.extend([unstamped(event.revision())]),
             (None, None) => {}
         }
     }
 
     /// Passes a recorded event without applying it.
-    fn pass(&mut self, record: &RecordedEvent) {
-        self.revision = Some(record.revision);
-        self.position = Some(record.position);
+    fn pass(&mut self, event: EventView<'_>) {
+        self.revision = Some(event.revision());
+        self.position = Some(event.position());
     }
 }
 
-fn decode<A: Evolve>(record: &RecordedEvent) -> Result<Events<A::Event>, LoadError> {
-    record.decode::<A::Event>().map_err(|source| LoadError::Event {
-        stream: record.stream.clone(),
-        revision: record.revision,
-        position: record.position,
+fn decode<A: Evolve>(event: EventView<'_>) -> Result<Events<A::Event>, LoadError> {
+    event.decode::<A::Event>().map_err(|source| LoadError::Event {
+        stream: event.stream().clone(),
+        revision: event.revision(),
+        position: event.position(),
         source,
     })
 }
@@ -158,19 +159,24 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    /// Takes a read of the stream in, which has to go on where `loaded` ends.
+    /// Applies the events of a read of the stream, which must begin where `loaded` ends.
     async fn take_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
-        let mut events = self.store.read_stream(read).await?;
-        while let Some(batch) = events.next_batch().await? {
-            if let Some(first) = batch.first().filter(|first| first.revision != loaded.next()) {
-                self.check_nothing_is_missing(stream, loaded, self.store.retained(stream).await?)?;
-                tracing::debug!(%stream, found = %first.revision, expected = %loaded.next(), "events that do not follow");
+        let mut failed = None;
+        let mut take = |event: EventView<'_>| match loaded.take(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some((event.revision(), error));
+                ControlFlow::Break(())
             }
-            for record in &batch {
-                loaded.take(record)?;
-            }
+        };
+        self.store.visit_stream(read, &mut take).await?;
+        let Some((found, error)) = failed else { return Ok(()) };
+        if found != loaded.next() {
+            // A rule may hide the events between, which is no damage.
+            self.check_nothing_is_missing(stream, loaded, self.store.retained(stream).await?)?;
+            tracing::debug!(%stream, %found, expected = %loaded.next(), "events that do not follow");
         }
-        Ok(())
+        Err(error)
     }
 
     /// Whether a rule hides events that the state needs.
@@ -250,7 +256,7 @@ impl<A: Evolve> Loader<A> {
                     loaded.take(record)?;
                     (revision, position) = (loaded.revision, loaded.position);
                 } else {
-                    loaded.pass(record);
+                    loaded.pass(record.into());
                 }
             }
         }
@@ -324,7 +330,7 @@ impl<A: Evolve> Loader<A> {
         }
         let mut events = Vec::with_capacity(records.len());
         for record in &records {
-            events.extend(decode::<A>(record)?);
+            events.extend(decode::<A>(record.into())?);
         }
         Ok(records.last().map(|last| (events, last.revision)))
     }

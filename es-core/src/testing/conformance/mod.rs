@@ -32,6 +32,7 @@ pub mod reads;
 pub mod retention;
 pub mod tables;
 mod tools;
+pub mod visits;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -134,6 +135,9 @@ macro_rules! __conformance_cases {
             reads::long_reads_come_whole,
             reads::what_is_not_there_is_empty,
             reads::an_event_is_found_by_its_id,
+            visits::a_visit_gives_what_a_read_gives,
+            visits::a_long_visit_gives_what_a_read_gives,
+            visits::a_visit_passes_hidden_events,
             retention::rules_hide_old_events_in_every_read,
             retention::age_hides_and_a_scavenge_keeps_the_rest,
             retention::conditions_and_ids_see_what_is_visible,
