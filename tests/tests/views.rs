@@ -13,7 +13,7 @@ use es_core::projection::{Generation, ProjectionOptions, Supervisor};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
 use es_core::{Commit, NewEvent, RetryPolicy, StreamId};
-use es_tests::supervised::PATIENCE;
+use es_tests::supervised::{PATIENCE, until};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -235,17 +235,19 @@ async fn pages_follow_each_other_and_each_row_comes_once() {
 async fn a_rebuilt_view_is_read_at_once_and_ends_scans_of_the_old_one() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     let position = fill(&*store).await;
-    let run = async |supervisor: Supervisor| {
+    let views = Views::of::<Demands<1>>(Arc::<dyn EventStore>::clone(&store));
+    let run = async |supervisor: Supervisor, generation: Generation| {
         let running = supervisor.start(Arc::clone(&store)).await.expect("started");
-        running.projection("demands").expect("added").wait_for(position, PATIENCE).await.expect("caught up");
+        running.wait_for(position, PATIENCE).await.expect("caught up");
+        // The old view has reached the position while the new one is being built.
+        until("the view is swapped", async || views.generation().await.unwrap() == Some(generation)).await;
         running.shutdown(PATIENCE).await.expect("finished");
     };
-    let views = Views::of::<Demands<1>>(store.clone());
-    run(Supervisor::new().projection(Demands::<1>, ProjectionOptions::new())).await;
+    run(Supervisor::new().projection(Demands::<1>, ProjectionOptions::new()), Generation::FIRST).await;
     let page = views.view(&DEMAND).scan().limit(10).read().await.unwrap();
     let pieces = async || views.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap().map(|demand| demand.pieces);
     assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST), Some(3)));
-    run(Supervisor::new().projection(Demands::<2>, ProjectionOptions::new())).await;
+    run(Supervisor::new().projection(Demands::<2>, ProjectionOptions::new()), Generation::FIRST.next()).await;
     assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST.next()), Some(6)));
     let next_page = views.view(&DEMAND).scan().limit(10).after(page.next.unwrap()).read().await;
     assert!(matches!(next_page, Err(ViewError::Rebuilt { .. })), "{next_page:?}");

@@ -1,5 +1,14 @@
-//! Aggregates: the declaration ([`Aggregate`]), how state follows from events ([`Evolve`]) and how events follow from
-//! commands ([`Decide`]). All three are plain: no clock, no I/O, no store.
+//! Aggregates: the declaration ([`Aggregate`]), how events become state ([`Evolve`]), and how commands become events ([`Decide`]).
+//!
+//! ```text
+//!   events of one stream --evolve--> state --decide(command)--> Decision: events, claims | rejection
+//!                                      |                             |
+//!                                  snapshot                  Repository: encode, commit, retry
+//!
+//!   type Source = (Order, Product) --> query, decoded events: for projections, reactors and groups
+//! ```
+//!
+//! Absent here: I/O and clocks in `decide` and `evolve`, which are synchronous; views; consumers of the log.
 
 mod context;
 pub(crate) mod decision;

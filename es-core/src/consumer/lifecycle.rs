@@ -1,8 +1,8 @@
 //! Errors of starting, awaiting and shutting down background components: projections, reactors, consumer groups.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::consumer::group::GroupError;
 use crate::model::{NameError, Position};
 use crate::store::{CommitError, StoreError};
 
@@ -46,6 +46,43 @@ pub enum StartError {
         name: String,
         /// The refusal.
         source: Box<CommitError>,
+    },
+}
+
+/// A group does not run any more. What was not acked comes again when it is opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// Another program, or another part of this one, has opened the group. Leave it to the other, or open it again and
+    /// fence that one off.
+    #[error("group {name:?} was opened anew elsewhere (expected epoch {epoch}); leave it there, or open it again here")]
+    Fenced {
+        /// The group.
+        name: String,
+        /// The epoch in which this one ran.
+        epoch: u64,
+    },
+    /// The store failed; see there what to do, and then open the group again.
+    #[error("group {name:?} stopped because the store failed; open it again")]
+    Store {
+        /// The group.
+        name: String,
+        /// The failure.
+        source: Arc<StoreError>,
+    },
+    /// The store refuses to write the rows of the group whatever they hold: a bug to report.
+    #[error("group {name:?}: the store refuses its rows; report it")]
+    Refused {
+        /// The group.
+        name: String,
+        /// Why.
+        source: Arc<CommitError>,
+    },
+    /// It was closed or dropped. Open it again.
+    #[error("group {name:?} is closed; open it again")]
+    Closed {
+        /// The group.
+        name: String,
     },
 }
 

@@ -1,14 +1,17 @@
 //! Consumers of the log: subscriptions, consumer groups and reactors.
 //!
 //! ```text
-//!   log --> Subscription --> batches of events, in order, first the recorded ones, then new ones as they come
+//!   log --> Subscription --> batches of events, in order: the recorded ones, then new ones as they are committed
 //!              |
 //!              +--> ConsumerGroup --> consumers that ack, retry or park
 //!                        |
 //!                        +--> Reactor: effects outside of the log, at least once, under a stable key
 //! ```
 //!
-//! Absent here: views. A reactor is never reached by a rebuild of a projection.
+//! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running handle,
+//! and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
+//!
+//! Absent here: views, rebuilds, replays. No rebuild of a projection calls a reactor.
 
 pub mod group;
 mod lifecycle;

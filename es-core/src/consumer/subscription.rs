@@ -1,4 +1,4 @@
-//! [`Subscription`]: the log from a position on, first what is there, then what comes.
+//! [`Subscription`]: the log from a position on, recorded events first, then new ones.
 //!
 //! ```text
 //!            +------------------------------ read the log behind `scanned`, to its end ----+
@@ -9,8 +9,10 @@
 //!                                                              +--> wait until there is one
 //! ```
 //!
-//! There is one cursor and one way to move it, so that there is no hand-over between catching up and following live. Whether
-//! a read is served from disk or from memory is a matter of the store.
+//! One cursor moves in one way, so that there is no hand-over between catching up and following live. The store decides whether a
+//! read is served from disk or from memory.
+//!
+//! Absent here: checkpoints. The consumer stores its own position.
 
 use std::fmt;
 use std::sync::Arc;

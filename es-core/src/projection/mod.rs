@@ -6,12 +6,15 @@
 //!                 +--> checkpoint -------------------+
 //! ```
 //!
-//! A [`Projection`] is a plain, synchronous function from an event and the rows it asks for to the rows that change. It runs
-//! nowhere by itself: the same projection is followed in the background, applied [in the commit of the events](crate::projection::inline),
-//! or folded [on demand](Live). Its rows are best those of typed [views](crate::projection::view).
+//! A [`Projection`] is a synchronous function from an event and the rows that it reads to the rows that change. The same projection
+//! can run in the background, [in the commit of the events](crate::projection::inline), or [on demand](Live). Its rows are best
+//! those of typed [views](crate::projection::view).
 //!
-//! In the background it is run by a [`Supervisor`]; a [`ProjectionAdmin`] pauses, resets and rebuilds it and looks after events that
-//! could not be applied, by rows and from any process that has the store. The numbers that it counts stand at [`metrics`].
+//! A [`Supervisor`] runs projections in the background. A [`ProjectionAdmin`] pauses, resets and rebuilds a projection and handles
+//! events that could not be applied, from any process that has the store open. [`metrics`] lists the metrics.
+//!
+//! Absent here: effects outside of the store (see [`consumer::reactor`](crate::consumer::reactor)), HTTP, SQL. A view in another
+//! database follows a [`Subscription`](crate::Subscription).
 
 mod apply;
 mod checkpoint;

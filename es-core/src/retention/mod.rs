@@ -47,6 +47,8 @@
 //! from then on. A key that a soft deleted stream claims when it is written again is held as any other.
 //!
 //! The model is that of KurrentDB (`$maxAge`, `$maxCount`, `$tb`, tombstones, scavenge points).
+//!
+//! Absent here: reads, removal, and stores. This module computes what is visible; the store applies it.
 
 mod operator;
 mod state;

@@ -4,23 +4,23 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
-use tokio::time::Instant;
-
 use crate::consumer::ShutdownError;
 use crate::consumer::group::RunningGroup;
 use crate::consumer::reactor::RunningReactor;
+use crate::model::{Clock, SystemClock};
 use crate::projection::{ProjectionHandle, ProjectionState, RunningProjections};
 use crate::service::intake::Intakes;
 use crate::service::{Component, ComponentFailure, RunningService, ServiceError};
 use crate::store::EventStore;
+use futures_util::future::{BoxFuture, join_all};
 
 /// The time that the store may take to close after the deadline or a forced shutdown.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// A shutdown in progress.
+/// A shutdown in progress. Its clock starts with it.
 pub(super) struct Drain<F> {
-    limit: Instant,
+    clock: SystemClock,
+    deadline: Duration,
     force: Pin<Box<F>>,
     error: ServiceError,
 }
@@ -28,13 +28,8 @@ pub(super) struct Drain<F> {
 impl<F: Future<Output = ()>> Drain<F> {
     /// Begins a shutdown. `failure` is the end of a component that caused it; `force` aborts it.
     pub(super) fn new(deadline: Duration, failure: Option<ComponentFailure>, force: F) -> Self {
-        let limit = Instant::now() + deadline;
-        let failed = failure.into_iter().collect();
-        Self {
-            limit,
-            force: Box::pin(force),
-            error: ServiceError { failed, unfinished: Vec::new(), was_forced: false },
-        }
+        let error = ServiceError { failed: failure.into_iter().collect(), unfinished: Vec::new(), was_forced: false };
+        Self { clock: SystemClock::new(), deadline, force: Box::pin(force), error }
     }
 
     /// Stops intake, reactors and groups, projections, and the store, in this order.
@@ -49,7 +44,7 @@ impl<F: Future<Output = ()>> Drain<F> {
     }
 
     fn remaining(&self) -> Duration {
-        if self.error.was_forced { Duration::ZERO } else { self.limit.saturating_duration_since(Instant::now()) }
+        if self.error.was_forced { Duration::ZERO } else { self.deadline.saturating_sub(self.clock.elapsed()) }
     }
 
     /// Runs one step; `None` if the shutdown is forced before its end.

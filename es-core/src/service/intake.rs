@@ -13,7 +13,7 @@ type IntakeResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// What the intakes are asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum IntakePhase {
     /// The service does not run yet.
     Waiting,
     Running,
@@ -22,27 +22,27 @@ enum Phase {
 
 /// Tells an intake to stop.
 #[derive(Debug, Clone)]
-pub struct StopSignal(watch::Receiver<Phase>);
+pub struct StopSignal(watch::Receiver<IntakePhase>);
 
 impl StopSignal {
     /// Waits until the service shuts down.
     pub async fn requested(mut self) {
         // An error means that the service was dropped, which stops the intake as well.
-        let _ = self.0.wait_for(|phase| *phase == Phase::Stopping).await;
+        let _ = self.0.wait_for(|phase| *phase == IntakePhase::Stopping).await;
     }
 }
 
 /// The tasks, by name.
 #[derive(Debug)]
 pub(super) struct Intakes {
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<IntakePhase>,
     tasks: JoinSet<IntakeResult>,
     names: HashMap<Id, &'static str>,
 }
 
 impl Intakes {
     pub(super) fn new() -> Self {
-        Self { phase: watch::Sender::new(Phase::Waiting), tasks: JoinSet::new(), names: HashMap::new() }
+        Self { phase: watch::Sender::new(IntakePhase::Waiting), tasks: JoinSet::new(), names: HashMap::new() }
     }
 
     pub(super) fn spawn<F, T, E>(&mut self, name: &'static str, task: F)
@@ -55,7 +55,7 @@ impl Intakes {
         let running = task(StopSignal(phase.clone()));
         let handle = self.tasks.spawn(async move {
             // An error means that the service was dropped; the task is aborted then.
-            let _ = phase.wait_for(|phase| *phase != Phase::Waiting).await;
+            let _ = phase.wait_for(|phase| *phase != IntakePhase::Waiting).await;
             running.await.map_err(Into::into)
         });
         self.names.insert(handle.id(), name);
@@ -74,11 +74,11 @@ impl Intakes {
 
     /// Lets the intakes run.
     pub(super) fn begin(&self) {
-        self.phase.send_replace(Phase::Running);
+        self.phase.send_replace(IntakePhase::Running);
     }
 
     pub(super) fn request_stop(&self) {
-        self.phase.send_replace(Phase::Stopping);
+        self.phase.send_replace(IntakePhase::Stopping);
     }
 
     /// Waits for the next intake that ends after a request to stop; `None` after the last one.

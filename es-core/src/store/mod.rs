@@ -12,6 +12,8 @@
 //!
 //! [`memory::MemoryStore`] reads as the specification; the [conformance suite](crate::testing::conformance) checks every
 //! other store against it. [`implement`] has what the implementer of a store, a layer or a hook needs.
+//!
+//! Absent here: aggregates, codecs, projections, consumers. A store sees encoded events and rows; hooks extend its decision.
 
 mod commit;
 mod decide;

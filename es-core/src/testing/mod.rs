@@ -1,5 +1,14 @@
-//! For tests: of domains ([`given`], [`golden`]), of projections ([`given_events`]), of stores ([`conformance`]), and of what stands on them
-//! ([`FaultyStore`], [`ManualClock`]).
+//! Tools for tests of domains, projections and stores.
+//!
+//! ```text
+//!   given::<Order>(id, [events]).when(command)     --> then([events]) | then_rejected(..) | then_state(..)
+//!   given_events().of::<Order>(id, [events])       --> project(projection) --> then(|views| ..)
+//!   golden: samples of an event type               --> files of every version, compared with each run
+//!   conformance: a store                           --> the checks that every store must pass
+//!   FaultyStore, ManualClock: a store and a clock  --> failures and times at the choice of the test
+//! ```
+//!
+//! Absent here: everything that a running service needs. `golden` is the only code of es-core that opens a file.
 
 pub mod conformance;
 mod faults;

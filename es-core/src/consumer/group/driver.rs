@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::consumer::group::KeyOf;
-use crate::consumer::group::error::GroupError;
 use crate::consumer::group::patience::STORE_RETRY;
 use crate::consumer::group::rows::{Parked, Stored};
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{Arrival, Changes};
+use crate::consumer::lifecycle::GroupError;
 use crate::consumer::subscription::{DEFAULT_BATCH, Subscription};
 use crate::model::ErrorChain;
 use crate::model::Position;

@@ -1,4 +1,4 @@
-//! Consumer groups: several consumers share the events of one durable group, and answer for each.
+//! Consumer groups: several consumers share the events of one durable group and settle each of them.
 //!
 //! ```text
 //!                        +-- consumer -- ack | nack(Retry | Park | Skip) --+
@@ -8,19 +8,21 @@
 //!                +---------------------- again, after a pause -------------+
 //! ```
 //!
-//! The group takes a bounded number of events from the log and hands each to one consumer. What was acked does not come
-//! again; what was not comes again, also after a crash: **at least once**, with the same [`DeliveryKey`] each time. An event
-//! that fails too often is **parked**: set aside with its reason, until an operator lets it be delivered again or gives it up.
+//! The group reads a bounded number of events from the log and delivers each to one consumer. An acked event is not delivered
+//! again. Every other event is delivered again, also after a crash: **at least once**, with the same [`DeliveryKey`] each time. An
+//! event that fails too often is **parked** with its reason, until an operator replays or skips it.
 //!
-//! - The checkpoint stands before the first event that is not finished. What is finished ahead of it is written with it, and
-//!   bounded: where one slow event holds the checkpoint, the group stops to take more ([`ConsumerGroup::capacity`]).
-//! - The checkpoint moves over what does not match the query, and over positions that a retention has removed.
-//! - A group is driven by one handle: who opens it anew raises its epoch, and whatever the one before still tries to write is
-//!   refused ([`GroupError::Fenced`]).
-//! - What decides is a plain state machine; the task around it reads, writes and waits.
+//! - The checkpoint is the position before the first unfinished event. Events that are finished ahead of it are written with it. Their
+//!   number is bounded: if one slow event holds the checkpoint, the group reads no more events ([`ConsumerGroup::capacity`]).
+//! - The checkpoint passes events that do not match the query, and positions that a scavenge has removed.
+//! - One handle drives a group. Starting it again raises its epoch; the store refuses later writes of the former handle
+//!   ([`GroupError::Fenced`]).
+//! - A synchronous state machine decides; the task around it reads, writes and waits.
 //!
-//! The idea, and the words, are those of the persistent subscriptions of KurrentDB; parking the later events of a key is that of
-//! Axon's sequenced dead letters.
+//! Idea and terms come from the persistent subscriptions of KurrentDB. Parking the later events of a key comes from Axon's sequenced
+//! dead-letter queue.
+//!
+//! Absent here: typed views, exactly-once effects, and any decision that depends on the content of an event.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -57,6 +59,7 @@ mod patience;
 pub(crate) mod random;
 mod rows;
 mod running;
+mod settlement;
 mod shared;
 mod start;
 mod state;
@@ -66,18 +69,19 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::consumer::lifecycle::GroupError;
 pub use consumer::{Consumer, Delivery, Nack};
 pub use delivery_key::DeliveryKey;
-pub use error::{GroupError, SettleError};
+pub use error::SettleError;
 pub use rows::{Parked, Skipped};
 pub(crate) use rows::{TABLES, set_back};
 pub use running::{GroupStatus, RunningGroup};
 
-pub(crate) use state::Settlement;
+pub(crate) use settlement::Settlement;
 
 use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;
-use crate::consumer::StartError;
+use crate::consumer::lifecycle::StartError;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::model::{Clock, SystemClock};

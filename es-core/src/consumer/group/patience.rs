@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::aggregate::repository::RetryPolicy;
-use crate::consumer::group::error::GroupError;
 use crate::consumer::group::shared::GroupCore;
+use crate::consumer::lifecycle::GroupError;
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;

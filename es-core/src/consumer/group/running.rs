@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::consumer::group::consumer::Consumer;
-use crate::consumer::group::error::GroupError;
 use crate::consumer::group::rows::{Parked, Skipped};
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::ReplaySelection;
-use crate::consumer::{ShutdownError, WaitError};
+use crate::consumer::lifecycle::GroupError;
+use crate::consumer::lifecycle::{ShutdownError, WaitError};
 use crate::model::Position;
 use crate::store::StoreError;
 
@@ -221,7 +221,12 @@ impl RunningGroup {
         }
     }
 
-    /// Delivers nothing new from now on.
+    /// Returns the time of the clock of the group.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.shared.clock.elapsed()
+    }
+
+    /// Delivers no new event from now on.
     pub(crate) fn begin_to_close(&self) {
         self.shared.state().begin_to_close();
         self.shared.tell();

@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::aggregate::repository::RetryPolicy;
-use crate::consumer::group::error::{GroupError, SettleError};
+use crate::consumer::group::error::SettleError;
 use crate::consumer::group::rows::GroupRows;
-use crate::consumer::group::state::{Dispatch, GroupState, Now, Settlement};
+use crate::consumer::group::settlement::Settlement;
+use crate::consumer::group::state::{Dispatch, GroupState, Now};
+use crate::consumer::lifecycle::GroupError;
 use crate::model::Clock;
 use crate::model::Position;
 use crate::model::RecordedEvent;

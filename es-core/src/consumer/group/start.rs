@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::consumer::StartError;
 use crate::consumer::group::driver::Driver;
 use crate::consumer::group::rows::{GroupRows, Stored};
 use crate::consumer::group::running::RunningGroup;
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{GroupBounds, GroupState};
 use crate::consumer::group::{ConsumerGroup, StartAt};
+use crate::consumer::lifecycle::StartError;
 use crate::store::{CommitError, EventReader, EventStore, StoreError};
 
 /// The number of attempts while other processes start the same group.

@@ -15,11 +15,9 @@ use std::time::Duration;
 
 use crate::consumer::group::in_flight::InFlight;
 use crate::consumer::group::rows::{Parked, Skipped, Stored};
+use crate::consumer::group::settlement::{Settlement, shorten};
 use crate::model::Position;
 use crate::model::{EventId, Timestamp};
-
-/// The longest reason that is kept, in bytes.
-const MAX_REASON_BYTES: usize = 1_000;
 
 /// What bounds a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,35 +61,6 @@ pub(crate) struct Dispatch<T> {
     /// The how many-th time it is delivered, from 1, as far as earlier ones are known to have failed.
     pub(crate) attempt: u32,
     pub(crate) content: T,
-}
-
-/// What a consumer says of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Settlement {
-    Ack,
-    Retry(String),
-    Park(String),
-    Skip(String),
-}
-
-impl Settlement {
-    /// The same with a reason that can be kept: errors of others may hold a whole page.
-    fn shortened(self) -> Self {
-        match self {
-            Self::Ack => Self::Ack,
-            Self::Retry(reason) => Self::Retry(shorten(reason)),
-            Self::Park(reason) => Self::Park(shorten(reason)),
-            Self::Skip(reason) => Self::Skip(shorten(reason)),
-        }
-    }
-}
-
-fn shorten(mut reason: String) -> String {
-    if reason.len() > MAX_REASON_BYTES {
-        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
-        reason.push('…');
-    }
-    reason
 }
 
 /// The delivery is not open any more: it took too long, and the event has been given to another, or is about to be.

@@ -1,19 +1,21 @@
-//! Reactors: what an event sets off in the world outside.
+//! Reactors: effects outside of the log that follow events.
 //!
 //! ```text
 //!   log --> group (ordered by key, at least once) --> react(event, context) --> mail, HTTP, a command
 //!             ^                                            |
 //!             |   ok: finished                             |
-//!             +-- failed: again after a pause, then parked +    each time under the same delivery key
+//!             +-- failed: retried after a pause, then parked     each time with the same delivery key
 //! ```
 //!
-//! A [`Reactor`] is not a [`Projection`](crate::projection::Projection), and nothing that rebuilds or replays projections takes
-//! one: what has been sent cannot be unsent. There is no way back to the beginning; a reactor begins where it is told once, and
-//! from then on goes forward. What it can do again is what was **parked**, because it failed.
+//! A [`Reactor`] is not a [`Projection`](crate::projection::Projection): no rebuild and no replay of a projection calls it, because
+//! an effect cannot be undone. A reactor starts once at the position that its runner names, and only moves forward. Only
+//! **parked** events, which failed, can be delivered again.
 //!
-//! Effects are **at least once**: a crash between an effect and the note that it was made repeats the effect, under the same
-//! [`DeliveryKey`]. The system outside is to recognize a repeat by that key; where that system is an aggregate, the key is the
-//! [command id](crate::CommandId). The example `examples/outbox` shows both ends.
+//! Effects are **at least once**: a crash between an effect and its record repeats the effect with the same [`DeliveryKey`]. The
+//! external system must recognize a repeat by that key. If that system is an aggregate, the key is the
+//! [command id](crate::CommandId). The example `examples/outbox` shows both sides.
+//!
+//! Absent here: rebuilds, resets, and rows of views.
 //!
 //! ```
 //! # use std::sync::Arc;

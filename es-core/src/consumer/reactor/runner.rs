@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::{EventOf, Source};
-use crate::consumer::StartError;
 use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, Settlement, StartAt};
+use crate::consumer::lifecycle::StartError;
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
 use crate::model::Clock;
 use crate::model::ErrorChain;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::consumer::group::{GroupError, GroupStatus, Parked, RunningGroup, Skipped};
-use crate::consumer::{ShutdownError, WaitError};
+use crate::consumer::lifecycle::{ShutdownError, WaitError};
 use crate::model::Position;
 use crate::store::StoreError;
 
@@ -108,12 +107,13 @@ impl RunningReactor {
     /// had ended before or its last commit failed. Events whose end was not written are delivered again.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         let Self { group, mut workers } = self;
-        let begun = Instant::now();
+        let begun = group.elapsed();
         group.begin_to_close();
         let finished = async { while workers.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, finished).await.is_err() {
             return Err(ShutdownError::Timeout { deadline, unfinished: vec![group.name().to_owned()] });
         }
-        group.shutdown(deadline.saturating_sub(begun.elapsed())).await
+        let remaining = deadline.saturating_sub(group.elapsed().saturating_sub(begun));
+        group.shutdown(remaining).await
     }
 }

@@ -1,4 +1,4 @@
-//! Views: typed tables in the store of the events, which a projection fills and anybody reads.
+//! Views: typed tables in the store of the events. A projection writes them; any process that has the store open reads them.
 //!
 //! ```text
 //!   apply --> Rows::view --> rows of the view and of its orders --> the commit that also has the checkpoint
@@ -8,6 +8,8 @@
 //!
 //! A [`View`] is a constant: a name, the type of its keys, the type of its values. An [`Order`] is a second way through it,
 //! kept by the store in the same commit, so that "the products in most demand" is a scan and no sort.
+//!
+//! Absent here: joins, aggregations at read time, and any write outside of a projection.
 //!
 //! ```
 //! # use serde::{Deserialize, Serialize};

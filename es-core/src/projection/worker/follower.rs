@@ -1,28 +1,25 @@
-//! [`Follower`]: the worker of one partition of one generation. It reads, applies and commits; every commit has the rows, the
-//! checkpoint, and the demand that nobody else has written and that nothing else was asked for.
+//! [`Follower`]: the worker of one partition of one generation. It reads, applies and commits.
 //!
 //! ```text
-//!   subscription --batch--> events of this partition --fold--> commit { rows, checkpoint, parked events
+//!   subscription --batch--> events of this partition --apply--> commit { rows, checkpoint, parked events
 //!                                    |                                 | expects: claim, control, checkpoint, rows that were read }
-//!                                    +-- cannot be applied --> again, with pauses --> park it
+//!                                    +-- cannot be applied --> retry with pauses --> park
 //! ```
+//!
+//! Absent here: which generation is built or read (`plan`), retries on request (`retry`).
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, watch};
 
-use super::claim::Owned;
-use super::control::Control;
 use super::metrics;
-use super::options::ProjectionOptions;
 use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
-use super::progress::GenerationProgress;
-use super::rows::{PAGE, RowKeys, StoredRow, decode, encode, page, table};
+use super::pipeline::Pipeline;
+use super::rows::{encode, table};
 use crate::consumer::subscription::Subscription;
-use crate::model::Clock;
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
@@ -30,45 +27,19 @@ use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
     is_projected, partition_of,
 };
-use crate::store::{Batch, Commit, CommitError, Conflict, EventStore, FailedCheck, LogRead, RowChange, StoreError};
+use crate::store::{Batch, Commit, CommitError, Conflict, FailedCheck, RowChange, StoreError};
 
-/// How many positions may be looked through before the checkpoint is written, where nothing matches.
+/// The largest number of positions without a matching event before the checkpoint is written.
 const IDLE_POSITIONS: u64 = 50_000;
 
-/// How much of the rows a worker remembers that alone writes them: what it wrote and read in the last batches. When it is more, it
-/// is read from the store again.
+/// The largest number of rows that a lone worker caches: those that it read and wrote in the last batches. Beyond, the cache is
+/// emptied.
 const KEPT_ROWS: usize = 65_536;
-/// The same in bytes of keys and values.
+/// The largest size of that cache, in bytes of keys and values.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
-/// How often rows that were read are found changed before a worker commits alone.
+/// The number of conflicts after which a worker commits exclusively.
 const CONFLICTS_BEFORE_ALONE: u32 = 2;
-
-/// What all commits of workers demand.
-#[derive(Debug, Clone)]
-pub(crate) struct Fence {
-    pub(crate) owned: Owned,
-    pub(crate) control: StoredRow<Control>,
-}
-
-impl Fence {
-    pub(crate) fn expect(&self, commit: Commit) -> Commit {
-        self.control.expect(self.owned.expect(commit))
-    }
-}
-
-/// What the workers of one generation share.
-pub(crate) struct Pipeline<P> {
-    pub(crate) store: Arc<dyn EventStore>,
-    pub(crate) projection: Arc<P>,
-    pub(crate) options: ProjectionOptions,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keys: RowKeys,
-    pub(crate) fence: Fence,
-    pub(crate) progress: Arc<GenerationProgress>,
-    /// Who finds that others change the rows that it reads takes this lock for itself, and so gets through.
-    pub(crate) alone: RwLock<()>,
-}
 
 /// How a worker ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +61,7 @@ pub(crate) enum FollowError {
 }
 
 /// What became of a commit that was not simply written.
-enum CommitRefusal {
+pub(super) enum CommitRefusal {
     /// Rows that were read have changed.
     RowsChanged,
     /// The changes break a limit of the store.
@@ -105,7 +76,7 @@ impl<E: Into<FollowError>> From<E> for CommitRefusal {
 }
 
 /// What became of some events in memory.
-enum Folded {
+pub(super) enum BatchResult {
     /// The first ones, this many, are applied to these rows.
     Applied(usize, Rows),
     /// The first one cannot be applied, for this reason.
@@ -113,19 +84,19 @@ enum Folded {
 }
 
 /// The right to apply and commit, beside others or alone.
-enum CommitTurn<'a> {
+pub(super) enum CommitTurn<'a> {
     Shared { _guard: RwLockReadGuard<'a, ()> },
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
 
 /// The worker of one partition.
 pub(crate) struct Follower<P> {
-    pipeline: Arc<Pipeline<P>>,
-    partition: u32,
+    pub(super) pipeline: Arc<Pipeline<P>>,
+    pub(super) partition: u32,
     place: GenerationTables,
     /// Rows as the last commit left them, where this worker alone writes them; else none.
     kept: Rows,
-    parked: ParkedKeys,
+    pub(super) parked: ParkedKeys,
     /// What stands in the checkpoint row, and what it says.
     written: (Option<Bytes>, Option<Position>),
     /// Everything up to here counts, is parked, or does not match.
@@ -152,7 +123,7 @@ impl<P: Projection> Follower<P> {
 
     /// Follows the log until it is told to stop, or up to a position. What is in hand is finished first.
     pub(crate) async fn run(mut self, until: Option<Position>) -> Result<Exit, FollowError> {
-        self.retry_what_was_asked_for().await?;
+        self.retry_requested_keys().await?;
         let store = Arc::clone(&self.pipeline.store);
         let query = self.pipeline.projection.query();
         let mut log = Subscription::new(store, query, self.scanned).batch(self.pipeline.options.batch);
@@ -192,11 +163,11 @@ impl<P: Projection> Follower<P> {
         }
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
-    fn generation(&self) -> Generation {
+    pub(super) fn generation(&self) -> Generation {
         self.pipeline.progress.build.generation
     }
 
@@ -243,12 +214,12 @@ impl<P: Projection> Follower<P> {
             let some = &events[..most];
             let held = self.parked_among(some).await?;
             let failure = match self.fold(some.iter().map(|(_, event)| event), &held).await? {
-                Folded::Failed(failure) => failure,
-                Folded::Applied(taken, rows) => {
+                BatchResult::Failed(failure) => failure,
+                BatchResult::Applied(taken, rows) => {
                     let to = if taken == events.len() { end } else { some[taken - 1].1.position.into() };
                     let waiting = some[..taken].iter().filter(|(key, _)| held.contains(key));
                     let waiting: Vec<_> =
-                        waiting.map(|(key, event)| self.park_row(key, event)).collect::<Result<_, _>>()?;
+                        waiting.map(|(key, event)| self.parked_row(key, event)).collect::<Result<_, _>>()?;
                     let parked = waiting.len();
                     match self.commit(Some(rows), waiting, to).await {
                         Ok(()) => {
@@ -272,16 +243,21 @@ impl<P: Projection> Follower<P> {
             let (key, event) = &events[0];
             if held.contains(key) {
                 // NOTE: it waits behind another event of its key, whatever is wrong with itself.
-                let row = self.park_row(key, event)?;
+                let row = self.parked_row(key, event)?;
                 self.commit(None, vec![row], Some(event.position)).await.map_err(unexpected)?;
                 return Ok(1);
             }
-            return self.insist(key, event, failure).await;
+            return self.apply_with_retries(key, event, failure).await;
         }
     }
 
     /// Tries an event again that could not be applied; in the end its key stops. Returns 0 where it was stopped before.
-    async fn insist(&mut self, key: &str, event: &RecordedEvent, mut failure: String) -> Result<usize, FollowError> {
+    async fn apply_with_retries(
+        &mut self,
+        key: &str,
+        event: &RecordedEvent,
+        mut failure: String,
+    ) -> Result<usize, FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut attempts = 1;
         for pause in pipeline.options.retry.pauses() {
@@ -299,13 +275,15 @@ impl<P: Projection> Follower<P> {
             failure = loop {
                 let _turn = self.turn(&pipeline, conflicts).await;
                 match self.fold([event], &BTreeSet::new()).await? {
-                    Folded::Failed(failure) => break failure,
-                    Folded::Applied(_, rows) => match self.commit(Some(rows), Vec::new(), Some(event.position)).await {
-                        Ok(()) => return Ok(1),
-                        Err(CommitRefusal::RowsChanged) => conflicts += 1,
-                        Err(CommitRefusal::Invalid(reason)) => break reason,
-                        Err(CommitRefusal::Follow(error)) => return Err(error),
-                    },
+                    BatchResult::Failed(failure) => break failure,
+                    BatchResult::Applied(_, rows) => {
+                        match self.commit(Some(rows), Vec::new(), Some(event.position)).await {
+                            Ok(()) => return Ok(1),
+                            Err(CommitRefusal::RowsChanged) => conflicts += 1,
+                            Err(CommitRefusal::Invalid(reason)) => break reason,
+                            Err(CommitRefusal::Follow(error)) => return Err(error),
+                        }
+                    }
                 }
             };
         }
@@ -326,7 +304,7 @@ impl<P: Projection> Follower<P> {
         let parked =
             ParkedKey { key: key.to_owned(), generation, position, error, attempts, since: now, last_attempt: now };
         let rows =
-            vec![put(self.pipeline.keys.parked_key(generation, key), encode(&parked)?), self.park_row(key, event)?];
+            vec![put(self.pipeline.keys.parked_key(generation, key), encode(&parked)?), self.parked_row(key, event)?];
         match self.commit(None, rows, Some(position)).await {
             Ok(()) => {
                 self.parked.note(key, true);
@@ -337,12 +315,12 @@ impl<P: Projection> Follower<P> {
         }
     }
 
-    fn park_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
+    fn parked_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
         let parked = ParkedEvent::new(key.to_owned(), event, self.pipeline.clock.now());
         Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode(&parked)?))
     }
 
-    async fn turn<'p>(&self, pipeline: &'p Pipeline<P>, conflicts: u32) -> CommitTurn<'p> {
+    pub(super) async fn turn<'p>(&self, pipeline: &'p Pipeline<P>, conflicts: u32) -> CommitTurn<'p> {
         if conflicts < CONFLICTS_BEFORE_ALONE {
             CommitTurn::Shared { _guard: pipeline.alone.read().await }
         } else {
@@ -361,11 +339,11 @@ impl<P: Projection> Follower<P> {
     }
 
     /// Applies the first events, as many as can be applied and fit into a commit. The events of keys that are held are passed over.
-    async fn fold<'e>(
+    pub(super) async fn fold<'e>(
         &mut self,
         events: impl IntoIterator<Item = &'e RecordedEvent>,
         held: &BTreeSet<String>,
-    ) -> Result<Folded, StoreError> {
+    ) -> Result<BatchResult, StoreError> {
         let events: Vec<_> = events.into_iter().collect();
         let mut most = events.len();
         // NOTE: taken, so that they come back with a commit that was written and not otherwise.
@@ -376,17 +354,17 @@ impl<P: Projection> Follower<P> {
             (rows, outcomes) = self.place.apply_onto(&*self.pipeline.store, folder, rows).await?;
             let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
             match first_failure {
-                Some((0, failure)) => return Ok(Folded::Failed(ErrorChain(failure).to_string())),
+                Some((0, failure)) => return Ok(BatchResult::Failed(ErrorChain(failure).to_string())),
                 // NOTE: what comes before it counts first, so that the pauses between its attempts hold up nothing else.
                 Some((at, _)) => most = at,
                 None if most > 1 && bytes_of(&rows) > self.pipeline.options.commit_bytes => most /= 2,
-                None => return Ok(Folded::Applied(most, rows)),
+                None => return Ok(BatchResult::Applied(most, rows)),
             }
         }
     }
 
     /// Writes rows and checkpoint, if everything is as it was when they were made.
-    async fn commit(
+    pub(super) async fn commit(
         &mut self,
         rows: Option<Rows>,
         machinery: Vec<RowChange>,
@@ -441,108 +419,9 @@ impl<P: Projection> Follower<P> {
         }
         self.commit(None, Vec::new(), self.scanned).await.map_err(unexpected)
     }
-
-    /// Tries the parked keys of this partition again that an operator has asked for.
-    async fn retry_what_was_asked_for(&mut self) -> Result<(), FollowError> {
-        let mut after = None;
-        loop {
-            let prefix = self.pipeline.keys.requests(self.generation());
-            let requests = page(&*self.pipeline.store, prefix, after, PAGE).await?;
-            let Some(last) = requests.last() else { return Ok(()) };
-            after = Some(last.key.clone());
-            for request in requests {
-                let key: String = decode(&request.key, &request.value)?;
-                if partition_of(&key, self.pipeline.progress.build.partitions) == self.partition {
-                    self.retry_key(&key, request.key).await?;
-                }
-            }
-        }
-    }
-
-    /// Applies the parked events of a key, in order; the key is free behind the last.
-    async fn retry_key(&mut self, key: &str, request: Bytes) -> Result<(), FollowError> {
-        let pipeline = Arc::clone(&self.pipeline);
-        let generation = self.generation();
-        let mut most = usize::try_from(pipeline.options.batch).unwrap_or(PAGE).min(PAGE);
-        let mut conflicts = 0;
-        while !self.is_stopped() {
-            let rows = page(&*pipeline.store, pipeline.keys.parked_events_of(generation, key), None, most).await?;
-            if rows.is_empty() {
-                let free = vec![delete(pipeline.keys.parked_key(generation, key)), delete(request)];
-                self.commit(None, free, None).await.map_err(unexpected)?;
-                self.parked.note(key, false);
-                tracing::info!(projection = P::NAME, key, "key is free again");
-                return Ok(());
-            }
-            let mut found = Vec::new();
-            for row in &rows {
-                let parked: ParkedEvent = decode(&row.key, &row.value)?;
-                found.push(self.read_event(parked.position).await?);
-            }
-            let _turn = self.turn(&pipeline, conflicts).await;
-            let there = found.iter().flatten();
-            let failure = match self.fold(there, &BTreeSet::new()).await? {
-                Folded::Failed(failure) => failure,
-                Folded::Applied(taken, changes) => {
-                    let last = found.iter().flatten().nth(taken.wrapping_sub(1)).map(|event| event.position);
-                    let is_all = taken == found.iter().flatten().count();
-                    let settled = rows.iter().zip(&found).filter(|(_, event)| {
-                        // NOTE: an event that a retention has removed from the log has nothing to be applied.
-                        event.as_ref().map_or(is_all, |event| Some(event.position) <= last)
-                    });
-                    let settled: Vec<_> = settled.map(|(row, _)| delete(row.key.clone())).collect();
-                    match self.commit(Some(changes), settled, None).await {
-                        Ok(()) => {
-                            conflicts = 0;
-                            continue;
-                        }
-                        Err(CommitRefusal::RowsChanged) => {
-                            conflicts += 1;
-                            continue;
-                        }
-                        Err(CommitRefusal::Invalid(_)) if most > 1 => {
-                            most /= 2;
-                            continue;
-                        }
-                        Err(CommitRefusal::Invalid(reason)) => reason,
-                        Err(CommitRefusal::Follow(error)) => return Err(error),
-                    }
-                }
-            };
-            let first = found.iter().flatten().next().map(|event| event.position);
-            return self.keep_parked(key, first, failure, request).await;
-        }
-        Ok(())
-    }
-
-    async fn keep_parked(
-        &mut self,
-        key: &str,
-        position: Option<Position>,
-        failure: String,
-        request: Bytes,
-    ) -> Result<(), FollowError> {
-        let row = self.pipeline.keys.parked_key(self.generation(), key);
-        let parked = StoredRow::<ParkedKey>::read(&*self.pipeline.store, row.clone()).await?.value;
-        let mut changes = vec![delete(request)];
-        if let Some(mut parked) = parked {
-            tracing::warn!(projection = P::NAME, key, error = failure, "key stays parked");
-            parked.position = position.unwrap_or(parked.position);
-            (parked.error, parked.attempts) = (failure, parked.attempts.saturating_add(1));
-            parked.last_attempt = self.pipeline.clock.now();
-            changes.push(put(row, encode(&parked)?));
-        }
-        self.commit(None, changes, None).await.map_err(unexpected)
-    }
-
-    /// The event at a position; `None` where it was removed from the log.
-    async fn read_event(&self, position: Position) -> Result<Option<RecordedEvent>, StoreError> {
-        let mut found = self.pipeline.store.read_log(LogRead::all().from(position).limit(1)).await?;
-        Ok(found.next().await?.filter(|event| event.position == position))
-    }
 }
 
-/// Waits until the worker is told to stop.
+/// Waits until the worker must stop.
 pub(crate) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     // NOTE: an error says that whoever could tell it is gone, which is the same.
     let _ = stop.wait_for(|stop| *stop).await;
@@ -570,7 +449,7 @@ fn is_of_view_rows(conflict: &Conflict) -> bool {
     })
 }
 
-fn unexpected(refused: CommitRefusal) -> FollowError {
+pub(super) fn unexpected(refused: CommitRefusal) -> FollowError {
     match refused {
         CommitRefusal::RowsChanged => FollowError::Fenced,
         CommitRefusal::Invalid(reason) => StoreError::io("write rows of a projection", reason).into(),
@@ -582,11 +461,11 @@ fn bytes_of(rows: &Rows) -> usize {
     rows.changes().map(|((_, key), value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum()
 }
 
-fn put(key: Bytes, value: Bytes) -> RowChange {
+pub(super) fn put(key: Bytes, value: Bytes) -> RowChange {
     RowChange { table: table(), key, value: Some(value) }
 }
 
-fn delete(key: Bytes) -> RowChange {
+pub(super) fn delete(key: Bytes) -> RowChange {
     RowChange { table: table(), key, value: None }
 }
 

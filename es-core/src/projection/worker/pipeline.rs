@@ -1,0 +1,39 @@
+//! [`Pipeline`]: the state that the workers of one generation share.
+
+use std::sync::Arc;
+
+use tokio::sync::RwLock;
+
+use super::claim::Owned;
+use super::control::Control;
+use super::options::ProjectionOptions;
+use super::progress::GenerationProgress;
+use super::rows::{RowKeys, StoredRow};
+use crate::model::Clock;
+use crate::store::{Commit, EventStore};
+
+/// The conditions of every commit of a worker: the claim and the control row are unchanged.
+#[derive(Debug, Clone)]
+pub(crate) struct Fence {
+    pub(crate) owned: Owned,
+    pub(crate) control: StoredRow<Control>,
+}
+
+impl Fence {
+    pub(crate) fn expect(&self, commit: Commit) -> Commit {
+        self.control.expect(self.owned.expect(commit))
+    }
+}
+
+/// The state that the workers of one generation share.
+pub(crate) struct Pipeline<P> {
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) projection: Arc<P>,
+    pub(crate) options: ProjectionOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keys: RowKeys,
+    pub(crate) fence: Fence,
+    pub(crate) progress: Arc<GenerationProgress>,
+    /// A worker whose commits conflict repeatedly holds this lock exclusively, so that its commit succeeds.
+    pub(crate) alone: RwLock<()>,
+}
