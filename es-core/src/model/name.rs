@@ -277,7 +277,8 @@ impl Table {
 
 /// A value that at most one stream may hold at a time within its scope, for example the e-mail address of a customer.
 ///
-/// Claimed and released in a [`Commit`](crate::Commit) together with the events that say why.
+/// An event [claims](crate::NewEvent::claiming) and [releases](crate::NewEvent::releasing) it for its stream. A store keeps its text
+/// only with these events, and beside them a keyed hash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct UniqueKey {
     scope: KeyPart,
