@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use es_core::model::Tag;
+use es_core::store::QueryItem;
 use es_core::store::memory::MemoryStore;
 use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, QueryItem, Repository, Revision,
-    StreamId, Tag,
+    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Repository, Revision, StreamId,
 };
 use es_rocksdb::RocksDbStore;
 

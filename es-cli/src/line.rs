@@ -23,12 +23,10 @@ use std::num::NonZeroU32;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use es_core::model::{CommitPart, ContentType, CorrelationId, Metadata, Tags};
 use es_core::model::{Keys, Stamp};
 use es_core::retention::REMOVED;
-use es_core::{
-    CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, RecordedEvent, StreamId,
-    Tags, Timestamp,
-};
+use es_core::{EventData, EventId, EventType, NewEvent, RecordedEvent, StreamId, Timestamp};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};

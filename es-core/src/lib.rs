@@ -146,31 +146,18 @@ pub mod testing;
 #[path = "private.rs"]
 pub mod __private;
 
-pub use aggregate::repository::{
-    AsOf, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Outcome, Plan, Repository, RetryPolicy,
-    UnitError, UnitOfWork, UnitRejection,
-};
-pub use aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use aggregate::{
-    Aggregate, AggregateId, Command, CommandContext, CommandFor, Decide, Decision, EventContext, EventOf, Evolve,
-    RawEvents, Source,
+    Aggregate, Command, CommandContext, Decide, Decision, EventContext, Evolve, ExecuteError, Executed, LoadError,
+    Loaded, Outcome, Repository, UnitOfWork,
 };
-pub use consumer::subscription::Subscription;
+pub use consumer::Subscription;
 pub use model::{
-    Category, Clock, CommandId, CommitPart, Consistency, ContentType, Context, CorrelationId, EventData, EventId,
-    EventType, EventView, ExpectedRevision, KeyChange, Keys, Level, Metadata, NameError, NewEvent, OneOrder, Position,
-    RecordedEvent, Revision, StreamId, SystemClock, Table, Tag, Tags, Timestamp, UniqueKey, Version, VersionError,
+    CommandId, EventData, EventId, EventType, ExpectedRevision, NewEvent, Position, RecordedEvent, Revision, StreamId,
+    Timestamp,
 };
-pub use retention::Retained;
-pub use schema::{
-    Codec, DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, Events, Json,
-    MessagePack, RawEvent, SampleError, Upcast,
-};
+pub use schema::{Event, Events, Upcast};
 pub use service::Service;
-pub use store::{
-    Commit, CommitError, Committed, Conflict, EventReader, EventStore, FailedCheck, LogRead, Query, QueryItem,
-    StoreError, StreamRead,
-};
+pub use store::{Commit, CommitError, EventReader, EventStore, LogRead, StoreError, StreamRead};
 
 #[cfg(feature = "derive")]
 pub use es_macros::{Aggregate, Event};

@@ -9,13 +9,14 @@ use es_core::aggregate::source::{OneOf2, OneOrderSource};
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner};
 use es_core::model::ErrorChain;
+use es_core::model::Table;
 use es_core::prelude::*;
 use es_core::projection::{Live, LiveEvents, UnknownEvents};
+use es_core::schema::DecodeEventError;
 use es_core::store::memory::MemoryStore;
+use es_core::store::{Query, QueryItem};
 use es_core::testing::given_events;
-use es_core::{
-    Commit, DecodeEventError, EventType, LogRead, NewEvent, Query, QueryItem, RecordedEvent, StreamId, Table,
-};
+use es_core::{Commit, EventType, LogRead, NewEvent, RecordedEvent, StreamId};
 use serde::{Deserialize, Serialize};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -127,7 +128,7 @@ fn a_wider_query_than_the_source_fails_or_skips_and_never_decodes_a_foreign_cate
 
 #[test]
 fn a_query_names_categories_and_wire_names_with_former_ones() {
-    let category = |name: &str| es_core::Category::new(name).unwrap();
+    let category = |name: &str| es_core::model::Category::new(name).unwrap();
     let types = |names: &[&str]| names.iter().map(|name| EventType::new(name).unwrap()).collect();
     let order = QueryItem {
         categories: [category("order")].into(),

@@ -22,8 +22,8 @@ pub(crate) fn event(input: &EventInput<'_>) -> TokenStream {
         impl #impl_generics #krate::Event for #ident #ty #where_clause { #body }
 
         #[automatically_derived]
-        impl #impl_generics #krate::EventSamples for #ident #ty #where_clause {
-            fn samples() -> ::std::vec::Vec<::core::result::Result<Self, #krate::SampleError>> {
+        impl #impl_generics #krate::schema::EventSamples for #ident #ty #where_clause {
+            fn samples() -> ::std::vec::Vec<::core::result::Result<Self, #krate::schema::SampleError>> {
                 ::core::unreachable!()
             }
         }
@@ -32,15 +32,15 @@ pub(crate) fn event(input: &EventInput<'_>) -> TokenStream {
 
 fn event_body(krate: &Path) -> TokenStream {
     quote! {
-        const SCHEMA: &'static [#krate::EventSchema] = &[];
+        const SCHEMA: &'static [#krate::schema::EventSchema] = &[];
 
-        fn encode(&self) -> ::core::result::Result<#krate::EncodedEvent, #krate::EncodeEventError> {
+        fn encode(&self) -> ::core::result::Result<#krate::schema::EncodedEvent, #krate::schema::EncodeEventError> {
             ::core::unreachable!()
         }
 
         fn decode(
-            _: #krate::RawEvent<'_>,
-        ) -> ::core::result::Result<#krate::Events<Self>, #krate::DecodeEventError> {
+            _: #krate::schema::RawEvent<'_>,
+        ) -> ::core::result::Result<#krate::Events<Self>, #krate::schema::DecodeEventError> {
             ::core::unreachable!()
         }
     }

@@ -135,7 +135,8 @@ use proc_macro::TokenStream;
 ///         PriceEvent::Set { cents: self.cents, currency: "EUR".into() }.into()
 ///     }
 /// }
-/// # use es_core::{ContentType, RawEvent};
+/// # use es_core::model::ContentType;
+/// # use es_core::schema::RawEvent;
 ///
 /// let old = RawEvent {
 ///     event_type: "price-changed",
@@ -144,7 +145,7 @@ use proc_macro::TokenStream;
 ///     payload: br#"{"euros":3}"#,
 /// };
 /// assert_eq!(PriceEvent::decode(old)?.as_slice(), [PriceEvent::Set { cents: 300, currency: "EUR".into() }]);
-/// # Ok::<(), es_core::DecodeEventError>(())
+/// # Ok::<(), es_core::schema::DecodeEventError>(())
 /// ```
 ///
 /// # Generic events
@@ -180,7 +181,7 @@ pub fn event(input: TokenStream) -> TokenStream {
 /// }
 ///
 /// assert_eq!(Order::stream(&10248)?, "order-10248");
-/// # Ok::<(), es_core::NameError>(())
+/// # Ok::<(), es_core::model::NameError>(())
 /// ```
 ///
 /// How the state follows from events, and events from commands, is code: implement `Evolve` and `Decide`.

@@ -207,9 +207,9 @@ fn the_schema_lists_every_wire_name() {
     same(
         &member(expansion, "SCHEMA"),
         &quote! {
-            const SCHEMA: &'static [::es_core::EventSchema] = &[
-                ::es_core::EventSchema { name: "a", version: 2u32, aliases: &["b"], oldest: 2u32 },
-                ::es_core::EventSchema { name: "c", version: 0u32, aliases: &[], oldest: 0u32 }
+            const SCHEMA: &'static [::es_core::schema::EventSchema] = &[
+                ::es_core::schema::EventSchema { name: "a", version: 2u32, aliases: &["b"], oldest: 2u32 },
+                ::es_core::schema::EventSchema { name: "c", version: 0u32, aliases: &[], oldest: 0u32 }
             ];
         },
     );
@@ -279,10 +279,10 @@ fn the_level_is_always_written_for_an_aggregate_and_snapshots_where_declared() {
     );
     let snapshots = member(expand::derive_aggregate(full), "snapshots");
     let expected = quote! {
-        ::es_core::SnapshotPolicy {
+        ::es_core::aggregate::SnapshotPolicy {
             every: ::core::option::Option::None,
             load_cost: ::core::option::Option::Some(::core::time::Duration::new(0u64, 1500000u32)),
-            keep: ::es_core::SnapshotPolicy::DEFAULT_KEEP
+            keep: ::es_core::aggregate::SnapshotPolicy::DEFAULT_KEEP
         }
     };
     assert!(snapshots.contains(&expected.to_string()), "{snapshots}");

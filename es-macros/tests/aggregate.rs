@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use es_core::{Aggregate, Consistency, Event, Level, SnapshotPolicy};
+use es_core::aggregate::SnapshotPolicy;
+use es_core::model::{Consistency, Level};
+use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 
-use es_core::{ContentType, DecodeEventError, EncodeEventError, Event, EventSamples, EventSchema, Events};
+use es_core::model::ContentType;
+use es_core::schema::{DecodeEventError, EncodeEventError, EventSamples, EventSchema};
+use es_core::{Event, Events};
 use serde::{Deserialize, Serialize};
 
 mod support;

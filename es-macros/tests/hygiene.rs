@@ -148,7 +148,8 @@ mod renamed {
     pub(super) struct State;
 }
 
-use es_core::{Aggregate, EventSamples};
+use es_core::Aggregate;
+use es_core::schema::EventSamples;
 
 fn all_samples_survive<E: EventSamples>() {
     for sample in E::samples() {

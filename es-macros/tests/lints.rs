@@ -8,7 +8,8 @@
 #![deny(clippy::missing_docs_in_private_items, clippy::question_mark_used)]
 #![allow(clippy::missing_trait_methods, clippy::wildcard_imports)]
 
-use es_core::{Aggregate, Event, EventSamples, Events, Upcast};
+use es_core::schema::EventSamples;
+use es_core::{Aggregate, Event, Events, Upcast};
 use serde::{Deserialize, Serialize};
 
 /// An event type with all there is.

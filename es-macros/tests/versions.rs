@@ -1,6 +1,7 @@
 //! How `#[derive(Event)]` reads what was recorded under another name or in another version.
 
-use es_core::{DecodeEventError, Event, Events, Upcast};
+use es_core::schema::DecodeEventError;
+use es_core::{Event, Events, Upcast};
 use serde::{Deserialize, Serialize};
 
 #[expect(dead_code, reason = "shared with the other tests of events")]

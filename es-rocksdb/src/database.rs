@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use es_core::model::Table;
 use es_core::store::implement::{KeyHash, KeyOwner};
-use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Table};
+use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
 
 use crate::error;

@@ -2,9 +2,10 @@
 //!
 //! All of this is the work of whoever commits. The writer, of which there is one, only numbers it.
 
+use es_core::model::CommitPart;
 use es_core::store::InvalidCommit;
 use es_core::store::implement::ValidCommit;
-use es_core::{Commit, CommitPart, RecordedEvent, StoreError};
+use es_core::{Commit, RecordedEvent, StoreError};
 
 use crate::record;
 

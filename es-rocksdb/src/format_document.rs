@@ -6,11 +6,9 @@ use std::path::Path;
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::model::KeyChange;
+use es_core::model::{CommitPart, ContentType, CorrelationId, Metadata, Table, Tag, UniqueKey};
 use es_core::store::implement::KeySecret;
-use es_core::{
-    CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, Position, RecordedEvent, Revision,
-    StreamId, Table, Tag, UniqueKey,
-};
+use es_core::{EventData, EventId, EventType, Position, RecordedEvent, Revision, StreamId};
 use uuid::Uuid;
 
 use crate::acknowledged;

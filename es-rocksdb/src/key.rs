@@ -4,8 +4,9 @@
 //! key of another.
 
 use bytes::Bytes;
+use es_core::model::{NameError, Table};
 use es_core::store::implement::{KeyHash, KeyOwner};
-use es_core::{EventId, NameError, Position, Revision, StreamId, Table};
+use es_core::{EventId, Position, Revision, StreamId};
 
 /// What ends a name in a key.
 pub(crate) const SEPARATOR: u8 = 0x00;

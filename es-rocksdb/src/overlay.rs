@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
+use es_core::model::{Table, UniqueKey};
 use es_core::retention::StreamRetention;
 use es_core::store::implement::{KeyHash, KeyOwner, KeySecret, LogView, key_entries};
-use es_core::{
-    Commit, Committed, EventId, Position, Query, RecordedEvent, Revision, StoreError, StreamId, Table, Timestamp,
-    UniqueKey,
-};
+use es_core::store::{Committed, Query};
+use es_core::{Commit, EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 use lru::LruCache;
 
 use crate::database::{Database, Tier, place_of};

@@ -12,7 +12,8 @@
 //! shortest list. Nothing is read but index keys, and nothing of them twice.
 
 use es_core::store::Direction;
-use es_core::{Position, Query, QueryItem, StoreError};
+use es_core::store::{Query, QueryItem};
+use es_core::{Position, StoreError};
 use rocksdb::DBRawIterator;
 
 use crate::database::{Database, Tier, bad_key, item};

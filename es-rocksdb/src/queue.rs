@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 
+use es_core::CommitError;
 use es_core::retention::is_reserved;
-use es_core::{CommitError, Committed};
+use es_core::store::Committed;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::draft::Draft;
@@ -143,7 +144,8 @@ impl<W> Queue<W> {
 
 #[cfg(test)]
 mod tests {
-    use es_core::{Commit, Table};
+    use es_core::Commit;
+    use es_core::model::Table;
     use std::pin::pin;
     use std::task::{Context, Waker};
 
@@ -174,7 +176,7 @@ mod tests {
     async fn a_batch_is_bounded_by_all_that_its_commits_hold() {
         let queue = Queue::new(1 << 20, BatchLimits { commits: 3, bytes: 1000 }, ());
         for _ in 0..2 {
-            let metadata = es_core::Metadata::new().with("note", "x".repeat(800));
+            let metadata = es_core::model::Metadata::new().with("note", "x".repeat(800));
             let event =
                 es_core::NewEvent::json(es_core::EventType::new("placed").unwrap(), "{}").with_metadata(metadata);
             let stream = es_core::StreamId::new("order-1").unwrap();

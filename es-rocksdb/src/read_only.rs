@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, Visitor};
 use es_core::{
-    EventId, EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table,
-    Timestamp, UniqueKey,
+    EventId, EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp,
 };
 use rocksdb::statistics::StatsLevel;
 use rocksdb::{DB, DBRecoveryMode};

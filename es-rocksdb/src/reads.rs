@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use es_core::model::{Table, UniqueKey};
 use es_core::retention::Retained;
 use es_core::store::{Batch, EventStream, Row, RowScan, Visitor};
-use es_core::{
-    EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Table, Timestamp, UniqueKey,
-};
+use es_core::{EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp};
 
 use crate::database::{Database, Fault, Tier, place_of};
 use crate::options::ReadLimits;

@@ -14,10 +14,8 @@ pub(crate) mod removed;
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use es_core::model::Keys;
-use es_core::{
-    CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NameError, Position,
-    RecordedEvent, Revision, StreamId, Tag, Tags, Timestamp, retention,
-};
+use es_core::model::{CommitPart, ContentType, CorrelationId, Metadata, NameError, Tag, Tags};
+use es_core::{EventData, EventId, EventType, Position, RecordedEvent, Revision, StreamId, Timestamp, retention};
 use uuid::Uuid;
 
 use names::{Name, Names};

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use es_core::model::Clock;
-use es_core::{
-    Commit, CommitError, Committed, EventReader, EventStore, Position, Revision, StoreError, StreamId, Timestamp,
-};
+use es_core::store::Committed;
+use es_core::{Commit, CommitError, EventReader, EventStore, Position, Revision, StoreError, StreamId, Timestamp};
 
 use crate::database::Database;
 use crate::draft::refuse_stamps;

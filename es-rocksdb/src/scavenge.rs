@@ -16,8 +16,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use es_core::model::Category;
 use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeReport};
-use es_core::{Category, Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
+use es_core::{Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
 use rocksdb::WriteBatch;
 use tokio::sync::OwnedMutexGuard;
 

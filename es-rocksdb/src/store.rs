@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::model::ErrorChain;
+use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
+use es_core::store::Committed;
 use es_core::store::implement::{Decider, PrepareHook};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, Visitor};
 use es_core::{
-    Commit, CommitError, Committed, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision,
-    StoreError, StreamId, StreamRead, Table, Timestamp, UniqueKey,
+    Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
+    StreamId, StreamRead, Timestamp,
 };
 use uuid::Uuid;
 

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use es_core::model::{Clock, ErrorChain};
+use es_core::store::Committed;
 use es_core::store::implement::{CommitDecision, Decider};
-use es_core::{CommitError, Committed, StoreError};
+use es_core::{CommitError, StoreError};
 use rocksdb::WriteBatch;
 use tokio::sync::oneshot;
 

@@ -7,7 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{all, append, event, open, raw, stream, tag, tamper};
-use es_core::{Commit, EventReader, EventStore, ExpectedRevision, Table, UniqueKey};
+use es_core::model::{Table, UniqueKey};
+use es_core::{Commit, EventReader, EventStore, ExpectedRevision};
 use es_rocksdb::{Backup, BackupError, Backups, ReadOnlyStore, RocksDbStore};
 use rocksdb::IteratorMode;
 use tempfile::TempDir;

@@ -7,11 +7,10 @@ mod common;
 use std::path::Path;
 
 use common::{all, append, collect, event, open, positions, raw, refused, stream, tag, tamper};
+use es_core::model::{Table, UniqueKey};
+use es_core::store::QueryItem;
 use es_core::store::{Direction, RowScan};
-use es_core::{
-    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, QueryItem, StoreError, StreamRead, Table,
-    UniqueKey,
-};
+use es_core::{Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, StoreError, StreamRead};
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 
 /// A closed store with five events at positions 1 to 5, revisions 0 to 4 of one stream, all with one tag.

@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use es_core::model::{Category, Tag};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
+use es_core::store::{Query, QueryItem};
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position,
-    Query, QueryItem, RecordedEvent, StreamId, Tag,
+    Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, RecordedEvent,
+    StreamId,
 };
 use es_rocksdb::Options;
 use proptest::prelude::*;

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{append, event, files, key_hash, open, raw, stream, tamper};
+use es_core::model::UniqueKey;
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::delete_stream;
-use es_core::{Commit, CommitError, EventReader, EventStore, ExpectedRevision, NewEvent, UniqueKey};
+use es_core::{Commit, CommitError, EventReader, EventStore, ExpectedRevision, NewEvent};
 use es_rocksdb::{Backups, ReadOnlyStore, RepairError, RocksDbStore, Salvage, Verification};
 use rocksdb::IteratorMode;
 use tempfile::TempDir;

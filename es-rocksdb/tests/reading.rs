@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{collect, event, open, positions, stream, tag};
+use es_core::model::{Category, Table};
 use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, Row, RowScan};
+use es_core::store::{Query, QueryItem};
 use es_core::{
-    Category, Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query,
-    QueryItem, RecordedEvent, Revision, StreamRead, Table,
+    Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, RecordedEvent, Revision,
+    StreamRead,
 };
 use es_rocksdb::{Options, RocksDbStore};
 use proptest::prelude::*;

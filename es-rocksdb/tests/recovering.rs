@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{all, append, event, files, open, positions, refused, stream, tag};
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Position, Table};
+use es_core::model::Table;
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Position};
 use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 
 /// The file with the high-water mark. Where it is gone, the store is as after a power failure that came before the system

@@ -11,12 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{all, stream, tag, tamper};
+use es_core::model::{Table, UniqueKey};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::delete_stream;
 use es_core::store::{Row, RowScan};
 use es_core::{
-    Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId, StreamRead, Table,
-    UniqueKey,
+    Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId, StreamRead,
 };
 use es_rocksdb::{Options, ReadOnlyStore, RepairError, Repaired, Report, RocksDbStore, Salvage};
 use tempfile::TempDir;

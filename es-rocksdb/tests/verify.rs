@@ -7,7 +7,8 @@ mod common;
 use std::path::Path;
 
 use common::{append, event, open, stream, tag, tamper};
-use es_core::{Commit, EventStore, ExpectedRevision, UniqueKey};
+use es_core::model::UniqueKey;
+use es_core::{Commit, EventStore, ExpectedRevision};
 use es_rocksdb::{ReadOnlyStore, Verification};
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ async fn sample() -> TempDir {
     store.commit(append("a-1")).await.unwrap();
     let key = UniqueKey::new("email", "ada").unwrap();
     let two = [event("other").tagged(tag("x")).claiming(key), event("happened").tagged(tag("y"))];
-    let table = es_core::Table::new("views").unwrap();
+    let table = es_core::model::Table::new("views").unwrap();
     let commit = Commit::to(&stream("b-1"), ExpectedRevision::Any, two);
     store.commit(commit.put_row(table, "k", "v")).await.unwrap();
     store.commit(append("a-1")).await.unwrap();

@@ -10,10 +10,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use common::{all, append, event, open, poll_once, positions, stream};
+use es_core::model::{Table, UniqueKey};
 use es_core::testing::ManualClock;
 use es_core::{
-    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, Position, Revision, StoreError,
-    StreamRead, Table, UniqueKey,
+    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, Position, Revision, StoreError, StreamRead,
 };
 use es_rocksdb::{Durability, Options};
 

@@ -1,6 +1,6 @@
 //! A member of a club with a unique e-mail address: the domain of tests of unique keys.
 
-use es_core::UniqueKey;
+use es_core::model::UniqueKey;
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use es_core::consumer::StartError;
 use es_core::consumer::group::GroupError;
+use es_core::model::NameError;
 use es_core::model::{ContentType, ErrorChain, StreamId};
 use es_core::projection::LiveError;
 use es_core::projection::view::ViewError;
 use es_core::schema::codec::{DecodeContentError, EncodeError};
-use es_core::{
-    CommitError, DecodeEventError, EncodeEventError, ExecuteError, LoadError, NameError, Position, Revision, StoreError,
-};
+use es_core::schema::{DecodeEventError, EncodeEventError};
+use es_core::{CommitError, ExecuteError, LoadError, Position, Revision, StoreError};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
 /// Asserts that no message of a chain is contained in the message before it, and returns how many messages there are.

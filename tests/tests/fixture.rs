@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::model::{ContentType, CorrelationId, Metadata, Table, Tag, UniqueKey};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::schema::codec::{Codec, MessagePack};
 use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
-    Commit, ContentType, CorrelationId, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead,
-    Metadata, NewEvent, RecordedEvent, StreamId, StreamRead, Table, Tag, UniqueKey,
+    Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StreamId,
+    StreamRead,
 };
 use es_decoding::{FORMAT_VERSION, line};
 use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore};

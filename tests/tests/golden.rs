@@ -87,11 +87,11 @@ mod wrong_upcaster {
 use es_core::testing::golden::disagreements;
 
 /// What `ES_GOLDEN=write` does.
-fn write<E: es_core::EventSamples>(folder: &Path) -> Vec<String> {
+fn write<E: es_core::schema::EventSamples>(folder: &Path) -> Vec<String> {
     disagreements::<E>(folder, true)
 }
 
-fn check<E: es_core::EventSamples>(folder: &Path) -> Vec<String> {
+fn check<E: es_core::schema::EventSamples>(folder: &Path) -> Vec<String> {
     disagreements::<E>(folder, false)
 }
 

@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::RetryPolicy;
 use es_core::consumer::group::{
     Consumer, ConsumerGroup, Delivery, GroupError, Nack, RunningGroup, SettleError, StartAt,
 };
 use es_core::store::memory::MemoryStore;
+use es_core::store::{Query, QueryItem};
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Query, QueryItem, RetryPolicy,
-    StreamId,
-};
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, StreamId};
 use es_tests::crash::{Random, number, seed};
 use es_tests::removed::WithGaps;
 use es_tests::stores::on_every_store;

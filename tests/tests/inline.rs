@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::{InfrastructureError, RawEvents, RetryPolicy};
 use es_core::model::ErrorChain;
+use es_core::model::Table;
 use es_core::projection::inline::{Inline, InlineError, StartInlineError};
 use es_core::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 use es_core::projection::view::Views;
 use es_core::projection::{
     ApplyError, Live, ProjectedContext, Projection, ProjectionOptions, Rows, StartError, Supervisor, reset_followers,
 };
+use es_core::store::Committed;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{RowScan, StartHookError};
 use es_core::{
-    Commit, CommitError, Committed, EventReader, EventStore, EventType, ExecuteError, ExpectedRevision,
-    InfrastructureError, NewEvent, Position, RawEvents, RecordedEvent, Repository, RetryPolicy, StreamId, Table,
+    Commit, CommitError, EventReader, EventStore, EventType, ExecuteError, ExpectedRevision, NewEvent, Position,
+    RecordedEvent, Repository, StreamId,
 };
 use es_rocksdb::{Durability, OpenError, RocksDbStore};
 use es_tests::account::{Account, AccountEvent, Deposit};
@@ -101,7 +104,7 @@ fn a_commit_that_the_projection_refuses_leaves_nothing() {
     on_every_store(async |store| {
         store.commit(to("a-1", &["x"])).await.unwrap();
         for payload in ["refused", "panic"] {
-            let table = es_core::Table::new("t").unwrap();
+            let table = es_core::model::Table::new("t").unwrap();
             let commit = to("a-1", &["x", payload]).put_row(table.clone(), "k", "v");
             let (refused, others) = tokio::join!(store.commit(commit), async {
                 for _ in 0..10 {

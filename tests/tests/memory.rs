@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::model::{Category, Table};
 use es_core::retention::{Note, Rule, Scavenge, Scope};
-use es_core::{Category, Commit, EventStore, EventType, LogRead, NewEvent, Repository, StreamId, Table};
+use es_core::{Commit, EventStore, EventType, LogRead, NewEvent, Repository, StreamId};
 use es_rocksdb::{Backups, Durability, Memory, Options, ReadOnlyStore, RocksDbStore};
 use es_tests::account::Account;
 use es_tests::crash::number;

@@ -9,14 +9,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use es_core::model::{Category, KeyChange, Metadata, Table, Tag, UniqueKey};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Direction, RowScan};
+use es_core::store::{Query, QueryItem};
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, KeyChange, LogRead,
-    Metadata, NewEvent, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead, Table, Tag,
-    UniqueKey,
+    Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position,
+    RecordedEvent, Revision, StreamId, StreamRead,
 };
 use es_tests::stores::small;
 use proptest::prelude::*;
@@ -271,7 +272,7 @@ fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
 }
 
 /// What a commit came to, without what two stores may word differently.
-fn outcome(result: &Result<es_core::Committed, CommitError>) -> String {
+fn outcome(result: &Result<es_core::store::Committed, CommitError>) -> String {
     match result {
         Ok(committed) => format!("{committed:?}"),
         Err(error) => format!("{error:?}"),
@@ -349,7 +350,7 @@ impl Pair {
             }
             Step::Advance(micros) => self.clock.advance(std::time::Duration::from_micros(micros)),
             Step::SetBack(micros) => {
-                use es_core::Clock;
+                use es_core::model::Clock;
                 let back = chrono::TimeDelta::microseconds(i64::try_from(micros).expect("small"));
                 self.clock.set(self.clock.now() - back);
             }

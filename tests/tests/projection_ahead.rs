@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::aggregate::RetryPolicy;
+use es_core::model::Table;
 use es_core::projection::inspect::partition_of;
 use es_core::projection::{ProjectionHandle, ProjectionOptions, ProjectionState, RunningProjections};
 use es_core::store::implement::StoreLayer;
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{EventStore, Position, RetryPolicy, StoreError, Table};
+use es_core::{EventStore, Position, StoreError};
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, account, append, chains, check, sums};
 use es_tests::stores::on_every_store;

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use es_core::aggregate::RetryPolicy;
 use es_core::projection::{ProjectionAdmin, ProjectionOptions, RebuildFrom, RunningProjections, Supervisor};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{EventStore, Position, RetryPolicy};
+use es_core::{EventStore, Position};
 use es_tests::account::AccountEvent;
 use es_tests::crash::{Random, number, seed};
 use es_tests::ledger::{Ledger, POISON, append, check, read_books};
@@ -164,7 +165,8 @@ async fn run(inner: Arc<dyn EventStore>, seed: u64, met: &mut Met) {
     handle.wait_for(last, PATIENCE).await.unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));
     running.shutdown(PATIENCE).await.unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));
     check(&inner, &format!("ES_SEED={seed}, the end")).await;
-    let written = inner.read_log(es_core::LogRead::category(es_core::Category::new("account").expect("a name"))).await;
+    let written =
+        inner.read_log(es_core::LogRead::category(es_core::model::Category::new("account").expect("a name"))).await;
     let written = written.expect("a read").collect().await.expect("events").len() as u64;
     assert_eq!(read_books(&*inner).await.expect("rows").events(), written, "ES_SEED={seed}: every event counts");
     met.events += written;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::EventStore;
+use es_core::aggregate::RetryPolicy;
 use es_core::projection::{Projection, ProjectionOptions, Supervisor};
 use es_core::store::memory::MemoryStore;
-use es_core::{EventStore, RetryPolicy};
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, append};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::{RawEvents, RetryPolicy};
+use es_core::model::Table;
 use es_core::projection::view::Views;
 use es_core::projection::{
     ApplyError, ProjectedContext, Projection, ProjectionAdmin, ProjectionOptions, ProjectionState, RebuildFrom, Rows,
 };
 use es_core::store::InvalidCommit;
+use es_core::store::Query;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{
     Aggregate, Commit, CommitError, Event, EventStore, EventType, Events, ExpectedRevision, LogRead, NewEvent,
-    Position, Query, RawEvents, RecordedEvent, RetryPolicy, StoreError, StreamId, Subscription, Table, Upcast,
+    Position, RecordedEvent, StoreError, StreamId, Subscription, Upcast,
 };
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};

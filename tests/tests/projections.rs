@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use es_core::aggregate::RetryPolicy;
 use es_core::projection::view::Views;
 use es_core::projection::{
     AdminError, Projection, ProjectionOptions, ProjectionState, RebuildFrom, StartError, Supervisor, WaitError,
 };
 use es_core::store::RowScan;
-use es_core::{EventStore, LogRead, Position, RetryPolicy};
+use es_core::{EventStore, LogRead, Position};
 use es_tests::account::{Account, AccountEvent};
 use es_tests::ledger::{Ledger, POISON, append, chains, check, parked_positions, read_books};
 use es_tests::stores::on_every_store;
@@ -110,7 +111,7 @@ fn a_poisoned_event_parks_its_key_only_and_can_be_retried_and_skipped() {
 
         assert!(parked_positions(&store).await.expect("a list").is_empty());
         let books = read_books(&*store).await.expect("rows");
-        let audit = LogRead::category(es_core::Category::new("es.projections").expect("a name"));
+        let audit = LogRead::category(es_core::model::Category::new("es.projections").expect("a name"));
         let audit = store.read_log(audit).await.expect("a read").collect().await.expect("events");
         assert_eq!(books.events(), last.get() - audit.len() as u64 - 1, "all but the skipped one");
         let skipped = audit.iter().find(|event| event.data.event_type == "projection-event-skipped").expect("recorded");
@@ -273,7 +274,7 @@ fn one_failing_projection_never_stops_another_and_two_of_one_name_are_refused() 
     impl Projection for Poisoned {
         type Source = Account;
         const NAME: &'static str = "poisoned";
-        fn query(&self) -> es_core::Query {
+        fn query(&self) -> es_core::store::Query {
             panic!("it never gets anywhere")
         }
         fn apply(

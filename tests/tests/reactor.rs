@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use es_core::aggregate::RetryPolicy;
 use es_core::consumer::reactor::{
     DeliveryKey, GroupError, ReactError, Reactor, ReactorContext, ReactorRunner, StartAt,
 };
+use es_core::model::Context;
 use es_core::prelude::*;
-use es_core::{
-    CommandId, Commit, Context, EventType, ExpectedRevision, LogRead, NewEvent, Query, RetryPolicy, StreamId,
-    StreamRead,
-};
+use es_core::store::Query;
+use es_core::{CommandId, Commit, EventType, ExpectedRevision, LogRead, NewEvent, StreamId, StreamRead};
 use es_tests::account::{Account, AccountEvent, Deposit, Open};
 use es_tests::crash::{Random, number, seed};
 use es_tests::stores::on_every_store;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::{InfrastructureError, RetryPolicy};
+use es_core::model::{Context, CorrelationId, KeyChange, Metadata};
 use es_core::prelude::*;
+use es_core::schema::DecodeEventError;
 use es_core::store::memory::MemoryStore;
+use es_core::store::{FailedCheck, QueryItem};
 use es_core::testing::{Fault, FaultyStore, ManualClock};
-use es_core::{
-    Commit, Context, CorrelationId, DecodeEventError, EventType, FailedCheck, InfrastructureError, KeyChange,
-    LoadError, LogRead, Metadata, NewEvent, Outcome, QueryItem, RecordedEvent, RetryPolicy, StreamId, StreamRead,
-};
+use es_core::{Commit, EventType, LoadError, LogRead, NewEvent, Outcome, RecordedEvent, StreamId, StreamRead};
 use es_tests::account::{Account, AccountEvent, Check, Close, Deposit, Open, Refusal, Withdraw};
 use es_tests::member::{Join, Leave, Member, Reserve, email_key};
 use es_tests::stores::on_every_store;
@@ -380,7 +381,7 @@ fn codecs_mix_in_one_stream_and_tags_come_from_fields() {
         accounts.execute(&id(), Withdraw { cents: 1 }).await.expect("withdrawn");
         let types: Vec<String> = events(&store).await.iter().map(|event| event.data.content_type.to_string()).collect();
         assert_eq!(types, ["application/json", "application/msgpack", "application/json"]);
-        let of_ada = LogRead::tag(es_core::Tag::new("owner:ada").expect("a name"));
+        let of_ada = LogRead::tag(es_core::model::Tag::new("owner:ada").expect("a name"));
         assert_eq!(store.read_log(of_ada).await.expect("opened").collect().await.expect("read").len(), 1);
         assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 2);
     });
@@ -410,7 +411,7 @@ fn a_decision_claims_and_releases_unique_keys_with_its_events() {
 fn an_append_condition_of_a_command_is_checked_in_its_commit() {
     on_every_store(async |store| {
         let accounts = repository(&store);
-        let of_ada = || QueryItem::new().tag(es_core::Tag::new("owner:ada").expect("a name"));
+        let of_ada = || QueryItem::new().tag(es_core::model::Tag::new("owner:ada").expect("a name"));
         let open = |id: &str| accounts.execute(&id.to_owned(), Open { owner: "ada".into() });
         let first = open("7").append_if_none(of_ada(), None).await.expect("no event has the tag");
         let refused = open("8").append_if_none(of_ada(), None).await.expect_err("account 7 has the tag");

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use es_core::aggregate::InfrastructureError;
+use es_core::model::Category;
 use es_core::prelude::*;
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::RowScan;
 use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
-    Category, Commit, EventType, InfrastructureError, LoadError, LogRead, NewEvent, RecordedEvent, StreamId,
-    StreamRead, aggregate::snapshot,
+    Commit, EventType, LoadError, LogRead, NewEvent, RecordedEvent, StreamId, StreamRead, aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
 use es_tests::account::{Account, Deposit, Open};
@@ -216,8 +217,11 @@ fn a_first_result_whose_events_were_removed_is_an_error_of_its_own() {
             store.scavenge(&Scavenge::default()).await.expect("scavenged");
         }
         assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 13, "it was not executed again");
-        let row =
-            Commit::new().put_row(es_core::Table::new("commands").expect("a name"), "account-7\0old", "{\"events\":1}");
+        let row = Commit::new().put_row(
+            es_core::model::Table::new("commands").expect("a name"),
+            "account-7\0old",
+            "{\"events\":1}",
+        );
         store.commit(row).await.expect("written");
         let old = accounts.execute(&id(), Deposit { cents: 1 }).with_id(CommandId::new("old").expect("a name")).await;
         let old = old.expect_err("a row of another format");

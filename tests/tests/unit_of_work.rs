@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use es_core::aggregate::{InfrastructureError, RetryPolicy, SnapshotPolicy, UnitError, UnitRejection};
+use es_core::model::{Context, CorrelationId, Metadata};
 use es_core::prelude::*;
+use es_core::store::FailedCheck;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{
-    Commit, Context, CorrelationId, FailedCheck, InfrastructureError, LogRead, Metadata, Outcome, RecordedEvent,
-    RetryPolicy, SnapshotPolicy, UnitError, UnitOfWork, UnitRejection,
-};
+use es_core::{Commit, LogRead, Outcome, RecordedEvent, UnitOfWork};
 use es_tests::account::{Account, Check, Close, Deposit, Open, Refusal, Withdraw};
 use es_tests::member::{Join, Member};
 use es_tests::stores::{on_every_store, rocksdb};
@@ -349,7 +349,7 @@ fn demands_are_on_the_stored_aggregate() {
         assert_eq!(late.conflict().map(|conflict| &*conflict.failed), Some(&[expected][..]));
         let exact = UnitOfWork::new(&store).execute(&accounts, "a".into(), Close).at_revision(Revision::FIRST);
         assert!(exact.await.expect_err("it is at revision 1").conflict().is_some());
-        let of_ada = es_core::QueryItem::new().tag(es_core::Tag::new("owner:ada").expect("a name"));
+        let of_ada = es_core::store::QueryItem::new().tag(es_core::model::Tag::new("owner:ada").expect("a name"));
         let once = || {
             let unit = UnitOfWork::new(&store).execute(&accounts, "c".into(), Open { owner: "ada".into() });
             unit.execute(&accounts, "d".into(), Open { owner: "ada".into() }).append_if_none(of_ada.clone(), None)
@@ -440,7 +440,7 @@ fn a_plan_shares_a_commit_with_other_changes() {
         let id = "a".to_owned();
         let plan = accounts.plan(&id, Deposit { cents: 5 }).await.expect("decided");
         assert_eq!(events(&store).await, [], "a plan writes nothing");
-        let table = es_core::Table::new("outbox").expect("a name");
+        let table = es_core::model::Table::new("outbox").expect("a name");
         let commit = Commit::new().with(&plan).put_row(table.clone(), "a", "deposited");
         let committed = store.commit(commit).await.expect("committed");
         let executed = plan.complete(&committed).expect("completed");

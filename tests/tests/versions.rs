@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use es_core::model::{Dot, HybridTime, OriginId, Stamp};
 use es_core::prelude::*;
+use es_core::store::FailedCheck;
 use es_core::store::memory::MemoryStore;
-use es_core::{Commit, FailedCheck, NewEvent, StreamId};
+use es_core::{Commit, NewEvent, StreamId};
 use es_tests::account::{Account, AccountEvent, Deposit};
 use es_tests::stores::on_every_store;
 use serde::{Deserialize, Serialize};

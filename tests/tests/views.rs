@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate};
+use es_core::aggregate::RetryPolicy;
 use es_core::prelude::*;
 use es_core::projection::inline::Inline;
 use es_core::projection::view::{Beginning, Continuation, Order, View, ViewError, ViewKey, Views};
 use es_core::projection::{Generation, ProjectionOptions, Supervisor};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
-use es_core::{Commit, NewEvent, RetryPolicy, StreamId};
+use es_core::{Commit, NewEvent, StreamId};
 use es_tests::supervised::{PATIENCE, until};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use es_core::{Commit, EncodedEvent, Event, EventStore, NewEvent, StreamId};
+use es_core::schema::EncodedEvent;
+use es_core::{Commit, Event, EventStore, NewEvent, StreamId};
 use flate2::read::GzDecoder;
 
 use super::{LoanEvent, Step};

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use es_core::{Category, EventId, EventType, ExpectedRevision, Metadata, Position, Revision, StreamId, Tag, Timestamp};
+use es_core::model::{Category, Metadata, Tag};
+use es_core::{EventId, EventType, ExpectedRevision, Position, Revision, StreamId, Timestamp};
 
 /// Snapshots of what.
 #[derive(Debug, Args)]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
+use es_core::model::Category;
 use es_core::retention::{Note, Scope};
-use es_core::{Category, ExpectedRevision, Revision, StreamId};
+use es_core::{ExpectedRevision, Revision, StreamId};
 
 use super::of_command::expectation;
 

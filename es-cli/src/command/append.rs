@@ -3,8 +3,9 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use es_core::store::Committed;
 use es_core::store::MAX_PAYLOAD_BYTES;
-use es_core::{Commit, Committed, EventStore, ExpectedRevision, NewEvent};
+use es_core::{Commit, EventStore, ExpectedRevision, NewEvent};
 use es_rocksdb::{OpenError, Options};
 use serde::Serialize;
 

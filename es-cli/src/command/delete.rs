@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use es_core::retention::DeleteKind;
+use es_core::store::Committed;
 use es_core::store::delete_stream;
 use es_core::store::{CommitError, Conflict, FailedCheck};
-use es_core::{Committed, EventReader, EventStore, ExpectedRevision};
+use es_core::{EventReader, EventStore, ExpectedRevision};
 use es_rocksdb::{Options, RocksDbStore};
 use serde::Serialize;
 

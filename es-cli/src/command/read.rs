@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use es_core::model::ContentType;
 use es_core::retention::{DeleteKind, Deletion, Retained};
 use es_core::store::EventStream;
-use es_core::{
-    ContentType, EventReader, LogRead, Position, Query, QueryItem, RecordedEvent, Revision, StreamId, StreamRead,
-};
+use es_core::store::{Query, QueryItem};
+use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StreamId, StreamRead};
 use es_rocksdb::ReadOnlyStore;
 
 use crate::answer::note;

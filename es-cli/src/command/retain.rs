@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::model::Category;
 use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
-use es_core::{Category, Commit, EventReader, EventStore, LogRead, Timestamp};
+use es_core::{Commit, EventReader, EventStore, LogRead, Timestamp};
 use es_rocksdb::{Hidden, Options, ReadOnlyStore};
 use serde::Serialize;
 

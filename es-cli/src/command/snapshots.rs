@@ -4,8 +4,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use es_core::aggregate::snapshot::{self, SnapshotHeader};
+use es_core::model::Category;
 use es_core::store::{Row, RowScan};
-use es_core::{Category, Commit, EventReader, EventStore, StreamId};
+use es_core::{Commit, EventReader, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
 use serde::Serialize;
 

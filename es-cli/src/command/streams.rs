@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use es_core::model::Category;
 use es_core::retention::{Retained, Scope};
-use es_core::{Category, EventReader, Revision, StreamId};
+use es_core::{EventReader, Revision, StreamId};
 use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
 

@@ -19,7 +19,8 @@ mod skipped;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use es_core::{CommitError, Conflict};
+use es_core::CommitError;
+use es_core::store::Conflict;
 use es_rocksdb::{Options, Recorded, Replay};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! The unique keys of an event on its line: `[{"claim":{"scope":"email","value":"ada@example.org"}},{"release":{…}}]`.
 
 use es_core::model::{KeyChange, Keys};
-use es_core::{NameError, UniqueKey};
+use es_core::model::{NameError, UniqueKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One change of a key.

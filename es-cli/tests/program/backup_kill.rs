@@ -6,7 +6,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use es_core::{Commit, EventType, ExpectedRevision, NewEvent, Table};
+use es_core::model::Table;
+use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use serde_json::json;
 
 use crate::support::{Folder, stream};

@@ -1,6 +1,7 @@
 //! Export, then import into an empty store, gives the same export again, byte for byte.
 
-use es_core::{Commit, ContentType, CorrelationId, EventId, EventType, Metadata, NewEvent, Tag, UniqueKey};
+use es_core::model::{ContentType, CorrelationId, Metadata, Tag, UniqueKey};
+use es_core::{Commit, EventId, EventType, NewEvent};
 use serde_json::{Value, json};
 
 use crate::support::{Folder, stream};

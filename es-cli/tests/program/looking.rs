@@ -1,6 +1,7 @@
 //! `info`, `stats`, `streams`, `read` and `log`; help and completions.
 
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Tag};
+use es_core::model::Tag;
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent};
 use es_rocksdb::RocksDbStore;
 use serde_json::json;
 

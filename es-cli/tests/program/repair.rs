@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::RawEvents;
 use es_core::consumer::group::{ConsumerGroup, StartAt};
+use es_core::model::Table;
 use es_core::projection::view::{View, Views};
 use es_core::projection::{ApplyError, ProjectedContext, Projection, ProjectionOptions, Rows, Supervisor};
-use es_core::{
-    Commit, EventStore, EventType, ExpectedRevision, NewEvent, Query, RawEvents, RecordedEvent, Table,
-    aggregate::snapshot,
-};
+use es_core::store::Query;
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, RecordedEvent, aggregate::snapshot};
 use es_rocksdb::RocksDbStore;
 use serde_json::{Value, json};
 

@@ -12,7 +12,8 @@ use crate::schema::{Event, Events};
 /// One event, an `Option`, a `Vec`, an array and an iterator of events convert into a decision.
 ///
 /// ```
-/// # use es_core::{Aggregate, EncodeEventError, EncodedEvent, Event, EventSchema, Events, RawEvent, DecodeEventError};
+/// # use es_core::schema::{EncodeEventError, EncodedEvent, EventSchema, RawEvent, DecodeEventError};
+/// # use es_core::{Aggregate, Event, Events};
 /// # #[derive(Clone, Debug, PartialEq)] enum OrderEvent { Packed, Shipped }
 /// # impl Event for OrderEvent {
 /// #     const SCHEMA: &'static [EventSchema] = &[];
@@ -20,7 +21,8 @@ use crate::schema::{Event, Events};
 /// #     fn decode(_: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> { unreachable!() }
 /// # }
 /// # #[derive(Clone, Aggregate)] #[aggregate(category = "order", id = u64, event = OrderEvent)] struct Order;
-/// use es_core::{Decision, UniqueKey};
+/// use es_core::model::UniqueKey;
+/// use es_core::Decision;
 ///
 /// let one: Decision<Order> = OrderEvent::Packed.into();
 /// let several: Decision<Order> = [OrderEvent::Packed, OrderEvent::Shipped].into();
@@ -31,7 +33,7 @@ use crate::schema::{Event, Events};
 /// # assert_eq!((one.events().len(), several.events().len(), maybe.events().len()), (1, 2, 1));
 /// # assert!(unchanged.is_unchanged() && !none.is_unchanged() && none.events().is_empty());
 /// # assert_eq!(with_key.keys().len(), 1);
-/// # Ok::<(), es_core::NameError>(())
+/// # Ok::<(), es_core::model::NameError>(())
 /// ```
 #[must_use]
 pub struct Decision<A: Aggregate> {
@@ -53,7 +55,7 @@ impl<A: Aggregate> Decision<A> {
     }
 
     /// Claims a unique key for the aggregate. The claim is stored with the first event of the decision; a decision without events
-    /// that claims or releases a key fails with [`KeysWithoutEvent`](crate::InfrastructureError::KeysWithoutEvent).
+    /// that claims or releases a key fails with [`KeysWithoutEvent`](crate::aggregate::InfrastructureError::KeysWithoutEvent).
     ///
     /// The command fails with a conflict where another aggregate holds the key. It is not available for a level without
     /// [one order](OneOrder), because two nodes could claim the same key.

@@ -18,13 +18,17 @@ pub mod source;
 
 pub use context::EventContext;
 pub use decision::Decision;
+pub use repository::{
+    AsOf, Execute, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Outcome, Plan, Repository,
+    RetryPolicy, UnitError, UnitOfWork, UnitRejection,
+};
+pub use snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use source::{EventOf, RawEvents, Source};
 
 use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
 
-use crate::aggregate::snapshot::SnapshotSupport;
 use crate::model::{Category, NameError, StreamId};
 use crate::model::{Consistency, Level};
 use crate::model::{Revision, Timestamp};

@@ -47,7 +47,7 @@ use crate::store::{Query, QueryItem};
 ///         _: &ProjectedContext<'_>,
 ///         rows: &mut Rows,
 ///     ) -> Result<(), ApplyError> {
-///         let table = es_core::Table::new("created")?;
+///         let table = es_core::model::Table::new("created")?;
 ///         match event {
 ///             OneOf2::First(OrderEvent::Created) => rows.put(&table, "last", "an order"),
 ///             OneOf2::Second(ProductEvent::Created) => rows.put(&table, "last", "a product"),
@@ -57,19 +57,19 @@ use crate::store::{Query, QueryItem};
 /// }
 ///
 /// use es_core::testing::given_events;
-/// let table = es_core::Table::new("created")?;
+/// let table = es_core::model::Table::new("created")?;
 /// given_events()
 ///     .of::<Order>(1, [OrderEvent::Created])
 ///     .of::<Product>(1, [ProductEvent::Created])
 ///     .project(Created)
 ///     .then(|views| assert_eq!(views.row(&table, b"last").map(AsRef::as_ref), Some(&b"a product"[..])));
-/// # Ok::<(), es_core::NameError>(())
+/// # Ok::<(), es_core::model::NameError>(())
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source of events",
     label = "not a `Source`",
     note = "name an aggregate (`type Source = Order`), a tuple of two to eight aggregates (`type Source = (Order, Product)`), or \
-            `es_core::RawEvents` for records that are not decoded"
+            `es_core::aggregate::RawEvents` for records that are not decoded"
 )]
 pub trait Source: Send + Sync + 'static {
     /// The event that a consumer receives: that of the aggregate, [`OneOf2`] to [`OneOf8`] for a tuple, [`RecordedEvent`] for

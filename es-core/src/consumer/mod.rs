@@ -16,6 +16,9 @@
 pub mod group;
 mod lifecycle;
 pub mod reactor;
-pub mod subscription;
+pub(crate) mod subscription;
 
+pub use group::{Consumer, ConsumerGroup};
 pub use lifecycle::{ShutdownError, StartError, WaitError};
+pub use reactor::{Reactor, ReactorRunner};
+pub use subscription::Subscription;

@@ -23,7 +23,7 @@ use crate::model::Position;
 use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError};
 
 /// How many events a batch has at the most, without more said.
-pub const DEFAULT_BATCH: u32 = 512;
+pub(crate) const DEFAULT_BATCH: u32 = 512;
 
 /// The events that match a query, from a position on and without an end: each once, in the order of the log.
 ///
@@ -33,7 +33,8 @@ pub const DEFAULT_BATCH: u32 = 512;
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use es_core::{Commit, EventReader, EventType, ExpectedRevision, NewEvent, Query, StreamId, Subscription};
+/// # use es_core::store::Query;
+/// # use es_core::{Commit, EventReader, EventType, ExpectedRevision, NewEvent, StreamId, Subscription};
 /// # use es_core::store::memory::MemoryStore;
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// # use es_core::EventStore;

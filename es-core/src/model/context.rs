@@ -14,7 +14,7 @@ tokio::task_local! {
 /// What an effect has in common with its cause.
 ///
 /// ```
-/// # use es_core::{Context, CorrelationId};
+/// # use es_core::model::{Context, CorrelationId};
 /// # async fn example() {
 /// let request = Context::with_correlation(CorrelationId::new());
 /// request.scope(async {

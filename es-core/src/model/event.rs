@@ -146,7 +146,7 @@ pub struct EventData {
     pub content_type: ContentType,
     /// The encoded content.
     pub payload: Bytes,
-    /// The tags by which a [`Query`](crate::Query) finds the event.
+    /// The tags by which a [`Query`](crate::store::Query) finds the event.
     pub tags: Tags,
     /// The metadata.
     pub metadata: Metadata,

@@ -218,7 +218,7 @@ impl StreamId {
     /// use es_core::StreamId;
     /// let stream = StreamId::of("order", 10248)?;
     /// assert_eq!(stream, "order-10248");
-    /// # Ok::<(), es_core::NameError>(())
+    /// # Ok::<(), es_core::model::NameError>(())
     /// ```
     pub fn of(category: &str, id: impl fmt::Display) -> Result<Self, NameError> {
         Self::new(format!("{category}-{id}"))

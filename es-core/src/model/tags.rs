@@ -16,11 +16,11 @@ const INLINE: usize = 2;
 /// Every event that is read has one, and few tags: a tree would take an allocation for each event.
 ///
 /// ```
-/// use es_core::{Tag, Tags};
+/// use es_core::model::{Tag, Tags};
 /// let tags: Tags = [Tag::of("order", 7)?, Tag::of("customer", "VINET")?, Tag::of("order", 7)?].into();
 /// assert_eq!(*tags, ["customer:VINET", "order:7"]);
 /// assert!(tags.contains("order:7"));
-/// # Ok::<(), es_core::NameError>(())
+/// # Ok::<(), es_core::model::NameError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tags(SmallVec<[Tag; INLINE]>);

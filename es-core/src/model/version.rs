@@ -10,7 +10,7 @@ use crate::model::{Revision, VectorClock};
 /// Identifies the events that the state of an aggregate contains, for example as an `ETag`. Two states of one aggregate with equal
 /// versions contain the same events. Versions have no order.
 ///
-/// For an aggregate whose level has [one order](crate::OneOrder), and on a store without replication, it is the revision of the last
+/// For an aggregate whose level has [one order](crate::model::OneOrder), and on a store without replication, it is the revision of the last
 /// event. Otherwise it is a digest of the last event of each origin, which is the same on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(Kind);

@@ -75,7 +75,7 @@ pub enum LiveError {
 /// # struct Count;
 /// # const COUNT: es_core::projection::view::View<(), u64> = es_core::projection::view::View::new("count");
 /// # impl es_core::projection::Projection for Count {
-/// #     type Source = es_core::RawEvents;
+/// #     type Source = es_core::aggregate::RawEvents;
 /// #     const NAME: &'static str = "count";
 /// #     fn apply(&self, _: &es_core::RecordedEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
 /// #         rows.view(&COUNT)?.update(&(), |count| *count += 1)

@@ -61,7 +61,7 @@ use crate::store::Query;
 /// times for one event, as the rows that it reads become available, before its changes count once. Effects outside of the view
 /// belong into a [reactor](crate::consumer::reactor), which no replay reaches.
 pub trait Projection: Send + Sync + 'static {
-    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::RawEvents).
+    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::aggregate::RawEvents).
     type Source: Source;
 
     /// The name under which its rows and its checkpoint are stored. It must not change.

@@ -56,7 +56,8 @@ type StartReactor =
 /// # use es_core::prelude::*;
 /// # use es_core::store::memory::MemoryStore;
 /// # use es_core::projection::ProjectionOptions;
-/// # use es_core::{RecordedEvent, Table};
+/// # use es_core::model::Table;
+/// # use es_core::RecordedEvent;
 /// # struct Count;
 /// # impl Projection for Count {
 /// #     type Source = RawEvents;

@@ -36,13 +36,13 @@ pub const MAX_ROW_KEY_BYTES: usize = 2048;
 /// ```
 /// use es_core::{Commit, EventType, ExpectedRevision, NewEvent, Revision, StreamId};
 /// let (from, to) = (StreamId::new("account-1")?, StreamId::new("account-2")?);
-/// let event = |name| Ok::<_, es_core::NameError>(NewEvent::json(EventType::new(name)?, r#"{"amount":5}"#));
+/// let event = |name| Ok::<_, es_core::model::NameError>(NewEvent::json(EventType::new(name)?, r#"{"amount":5}"#));
 /// let transfer = Commit::new()
 ///     .expect(from.clone(), ExpectedRevision::Exact(Revision::new(3)))
 ///     .append(from, event("withdrawn")?)
 ///     .append(to, event("deposited")?);
 /// # assert_eq!(transfer.events().len(), 2);
-/// # Ok::<(), es_core::NameError>(())
+/// # Ok::<(), es_core::model::NameError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {

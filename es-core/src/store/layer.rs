@@ -20,7 +20,8 @@ use crate::store::{
 /// use std::sync::Arc;
 /// use async_trait::async_trait;
 /// use es_core::store::implement::StoreLayer;
-/// use es_core::{Commit, CommitError, Committed, EventStore};
+/// use es_core::store::Committed;
+/// use es_core::{Commit, CommitError, EventStore};
 ///
 /// /// Logs each commit.
 /// #[derive(Debug)]

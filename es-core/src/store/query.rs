@@ -15,13 +15,15 @@ use crate::model::{Position, Revision};
 /// The model is that of dynamic consistency boundaries (<https://dcb.events>), with categories added.
 ///
 /// ```
-/// use es_core::{EventType, Query, QueryItem, Tag};
+/// use es_core::model::Tag;
+/// use es_core::store::{Query, QueryItem};
+/// use es_core::EventType;
 /// let query = Query::any_of([
 ///     QueryItem::new().event_type(EventType::new("course-booked")?).tag(Tag::new("course:42")?),
 ///     QueryItem::new().tag(Tag::new("student:7")?),
 /// ]);
 /// # assert_eq!(query.items().expect("it is not the query for all").len(), 2);
-/// # Ok::<(), es_core::NameError>(())
+/// # Ok::<(), es_core::model::NameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Query(Option<Vec<QueryItem>>);

@@ -14,7 +14,7 @@
 //! that it compares are made in `schema`.
 //!
 //! ```no_run
-//! # use es_core::EventSamples;
+//! # use es_core::schema::EventSamples;
 //! # fn test<OrderEvent: EventSamples>() {
 //! es_core::testing::golden::check::<OrderEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"));
 //! # }

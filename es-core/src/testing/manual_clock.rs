@@ -9,7 +9,8 @@ use crate::model::Timestamp;
 /// A clock that stands still until it is told otherwise.
 ///
 /// ```
-/// use es_core::{Clock, testing::ManualClock};
+/// use es_core::model::Clock;
+/// use es_core::testing::ManualClock;
 /// use std::time::Duration;
 /// let clock = ManualClock::at("2016-07-04T00:00:00Z".parse().expect("a time"));
 /// clock.advance(Duration::from_secs(60));

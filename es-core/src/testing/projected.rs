@@ -58,7 +58,7 @@ impl GivenEvents {
         self.in_stream(stream.as_str(), events)
     }
 
-    /// Appends events of any type to the stream with this name, for projections of [`RawEvents`](crate::RawEvents).
+    /// Appends events of any type to the stream with this name, for projections of [`RawEvents`](crate::aggregate::RawEvents).
     ///
     /// # Panics
     /// If the name is invalid, or an event cannot be encoded.

@@ -18,7 +18,8 @@ use crate::schema::Event;
 /// The words are those of cqrs-es and emmett.
 ///
 /// ```
-/// # use es_core::{Aggregate, CommandContext, Decide, Decision, EncodeEventError, EncodedEvent, Event, EventContext, EventSchema, Events, Evolve, RawEvent, DecodeEventError};
+/// # use es_core::schema::{EncodeEventError, EncodedEvent, EventSchema, RawEvent, DecodeEventError};
+/// # use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Events, Evolve};
 /// # #[derive(Clone, Debug, PartialEq)] enum Switched { On }
 /// # impl Event for Switched {
 /// #     const SCHEMA: &'static [EventSchema] = &[];

@@ -40,7 +40,7 @@ fn bounds(declaration: &Declaration<'_>) -> TokenStream {
     };
     let mut more = Vec::new();
     if mentions_parameter(id, &input.source.generics) {
-        more.push(quote!(#id: #krate::AggregateId));
+        more.push(quote!(#id: #krate::aggregate::AggregateId));
     }
     if mentions_parameter(event, &input.source.generics) {
         more.push(quote!(#event: #krate::Event));
@@ -61,7 +61,7 @@ fn snapshots(declaration: &Declaration<'_>, snapshot: &Snapshot) -> TokenStream 
         some(quote!(::core::time::Duration::new(#seconds, #nanoseconds)))
     });
     let keep = snapshot.keep.map_or_else(
-        || quote!(#krate::SnapshotPolicy::DEFAULT_KEEP),
+        || quote!(#krate::aggregate::SnapshotPolicy::DEFAULT_KEEP),
         |keep| Literal::u32_unsuffixed(keep.value).into_token_stream(),
     );
     let version = snapshot.version.map_or(1, |version| version.value);
@@ -70,9 +70,9 @@ fn snapshots(declaration: &Declaration<'_>, snapshot: &Snapshot) -> TokenStream 
     let span = Span::call_site().located_at(snapshot.span);
     let support = quote_spanned!(span=> #krate::__private::snapshot_support::<Self>);
     quote! {
-        fn snapshots() -> ::core::option::Option<#krate::SnapshotSupport<Self>> {
+        fn snapshots() -> ::core::option::Option<#krate::aggregate::SnapshotSupport<Self>> {
             ::core::option::Option::Some(#support(
-                #krate::SnapshotPolicy { every: #every, load_cost: #load_cost, keep: #keep },
+                #krate::aggregate::SnapshotPolicy { every: #every, load_cost: #load_cost, keep: #keep },
                 #fingerprint,
             ))
         }

@@ -22,15 +22,15 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
         #[allow(deprecated)]
         #[automatically_derived]
         impl #impl_generics #krate::Event for #ident #ty_generics #where_clause {
-            const SCHEMA: &'static [#krate::EventSchema] = &[#(#schema),*];
+            const SCHEMA: &'static [#krate::schema::EventSchema] = &[#(#schema),*];
 
-            fn encode(&self) -> ::core::result::Result<#krate::EncodedEvent, #krate::EncodeEventError> {
+            fn encode(&self) -> ::core::result::Result<#krate::schema::EncodedEvent, #krate::schema::EncodeEventError> {
                 #encode
             }
 
             fn decode(
-                __event: #krate::RawEvent<'_>,
-            ) -> ::core::result::Result<#krate::Events<Self>, #krate::DecodeEventError> {
+                __event: #krate::schema::RawEvent<'_>,
+            ) -> ::core::result::Result<#krate::Events<Self>, #krate::schema::DecodeEventError> {
                 match __event.event_type {
                     #(#decode)*
                     _ => ::core::result::Result::Err(#krate::__private::unknown_type::<Self>(__event)),
@@ -39,8 +39,8 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl #impl_generics #krate::EventSamples for #ident #ty_generics #where_clause {
-            fn samples() -> ::std::vec::Vec<::core::result::Result<Self, #krate::SampleError>> {
+        impl #impl_generics #krate::schema::EventSamples for #ident #ty_generics #where_clause {
+            fn samples() -> ::std::vec::Vec<::core::result::Result<Self, #krate::schema::SampleError>> {
                 ::std::vec![#(#samples),*]
             }
         }
@@ -66,7 +66,7 @@ fn at(span: Span) -> Span {
 
 fn schema(input: &EventInput<'_>) -> Vec<TokenStream> {
     let krate = &input.krate;
-    let entry = |name: String, version: u32, aliases: Vec<String>, oldest: u32| quote!(#krate::EventSchema { name: #name, version: #version, aliases: &[#(#aliases),*], oldest: #oldest });
+    let entry = |name: String, version: u32, aliases: Vec<String>, oldest: u32| quote!(#krate::schema::EventSchema { name: #name, version: #version, aliases: &[#(#aliases),*], oldest: #oldest });
     let case = |case: &Case<'_>| {
         let aliases = case.aliases.iter().map(syn::LitStr::value).collect();
         entry(case.wire_name(), case.current(), aliases, case.oldest())
@@ -104,8 +104,8 @@ fn encode_case(input: &EventInput<'_>, case: &Case<'_>, function: &str) -> Token
     let (krate, name, version) = (&input.krate, case.wire_name(), case.current());
     let function = format_ident!("{function}");
     let codec = match case.codec.unwrap_or(input.codec) {
-        CodecName::Json => quote!(#krate::Json),
-        CodecName::MessagePack => quote!(#krate::MessagePack),
+        CodecName::Json => quote!(#krate::schema::Json),
+        CodecName::MessagePack => quote!(#krate::schema::MessagePack),
     };
     let this = this(input);
     let encoded = quote!(#krate::__private::#function::<#codec, #this>(#name, #version, self));
@@ -179,7 +179,7 @@ fn decode_case(input: &EventInput<'_>, index: usize, case: &Case<'_>) -> TokenSt
         #(#names)|* => match __event.version {
             #current => ::core::result::Result::Ok(#krate::Events::one(#decoded)),
             #(#old)*
-            __found => ::core::result::Result::Err(#krate::DecodeEventError::UnknownVersion {
+            __found => ::core::result::Result::Err(#krate::schema::DecodeEventError::UnknownVersion {
                 name: #name,
                 found: __found,
                 oldest: #oldest,

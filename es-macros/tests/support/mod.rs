@@ -1,6 +1,8 @@
 //! What the tests of events do with events.
 
-use es_core::{ContentType, DecodeEventError, Event, Events, RawEvent};
+use es_core::model::ContentType;
+use es_core::schema::{DecodeEventError, RawEvent};
+use es_core::{Event, Events};
 
 /// The wire name and the payload of an event.
 pub(crate) fn encoded<E: Event>(event: &E) -> (String, String) {

@@ -1,6 +1,7 @@
 //! Rows of a backup: those that differ from the last one are changed.
 
-use es_core::{Commit, StoreError, Table};
+use es_core::model::Table;
+use es_core::{Commit, StoreError};
 
 use super::BackupError;
 use crate::database::{Database, Tier, bad_name, item};

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::model::EventView;
 use es_core::store::implement::BatchSource;
 use es_core::store::{Batch, Direction, Visitor};
-use es_core::{EventView, LogRead, Position, RecordedEvent, StoreError, Timestamp};
+use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
 use super::{BatchBudget, FIRST, FIRST_EVENTS, Pace};
 use crate::ahead::Ahead;

@@ -1,6 +1,6 @@
 //! The extension of a record with the unique keys of its event. An event without keys has none.
 
-use es_core::UniqueKey;
+use es_core::model::UniqueKey;
 use es_core::model::{KeyChange, Keys};
 
 use super::{RecordError, Rest, long, short};

@@ -4,7 +4,7 @@
 use std::borrow::Borrow;
 
 use super::RecordError;
-use es_core::NameError;
+use es_core::model::NameError;
 
 /// How many names are remembered at first, and at the most.
 const SLOTS: (usize, usize) = (16, 1024);
@@ -85,7 +85,7 @@ fn short(text: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use es_core::Tag;
+    use es_core::model::Tag;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! The record of what stands in the place of a removed event: where it was, its id and its time, and nothing of its content.
 
-use es_core::{CommitPart, EventId, RecordedEvent, StreamId};
+use es_core::model::CommitPart;
+use es_core::{EventId, RecordedEvent, StreamId};
 
 use super::{CHECKED_FROM, Decoder, RecordError, Rest, short};
 

@@ -2,8 +2,8 @@ use chrono::{DateTime, SubsecRound};
 use proptest::prelude::*;
 
 use super::*;
-use es_core::UniqueKey;
 use es_core::model::KeyChange;
+use es_core::model::UniqueKey;
 
 /// A record with every field set, so that each byte means something.
 fn full() -> RecordedEvent {

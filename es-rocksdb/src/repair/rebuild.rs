@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use es_core::model::CommitPart;
 use es_core::store::implement::{KeyOwner, KeySecret, key_entries};
-use es_core::{CommitPart, Position, RecordedEvent, StoreError};
+use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use uuid::Uuid;
 

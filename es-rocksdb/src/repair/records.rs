@@ -470,7 +470,7 @@ mod tests {
     #[test]
     fn what_was_removed_stays_removed_where_an_older_copy_comes_to_light() {
         let stream = StreamId::new("a-1").unwrap();
-        let (time, part) = ("2026-01-01T00:00:00Z".parse().unwrap(), es_core::CommitPart { index: 0, size: 1 });
+        let (time, part) = ("2026-01-01T00:00:00Z".parse().unwrap(), es_core::model::CommitPart { index: 0, size: 1 });
         let id = es_core::EventId::from_uuid(uuid::Uuid::from_u128(7));
         let whole = |revision: u64| {
             let removed =

@@ -1,6 +1,7 @@
 //! Entries that nothing in the log confirms, one by one; and the rows.
 
-use es_core::{EventId, Position, Revision, StoreError, StreamId, Table};
+use es_core::model::Table;
+use es_core::{EventId, Position, Revision, StoreError, StreamId};
 use uuid::Uuid;
 
 use super::Verifier;

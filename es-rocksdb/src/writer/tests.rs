@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Note, Rule, Scope};
 use es_core::store::EventStream;
 use es_core::store::implement::{CommitDecision, decide};
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId,
-    StreamRead, Table, UniqueKey,
+    StreamRead,
 };
 
 use super::*;
@@ -231,14 +232,14 @@ async fn commits_of_one_batch_see_each_other() {
         Ok::<_, CommitError>(decision)
     };
 
-    let tag = es_core::Tag::new("a:1").unwrap();
+    let tag = es_core::model::Tag::new("a:1").unwrap();
     let events = [event().tagged(tag.clone()).claiming(key.clone()), event()];
     let first = Commit::to(&stream(), ExpectedRevision::NoStream, events).put_row(table.clone(), "k", "v");
     assert!(matches!(run(&first), Ok(CommitDecision::Write(_))));
     assert!(matches!(run(&first), Ok(CommitDecision::Repeat(repeat)) if repeat.position() == Position::new(2)));
     let other = StreamId::new("order-2").unwrap();
     let wrong = Commit::to(&stream(), ExpectedRevision::Exact(Revision::FIRST), [event()])
-        .unless(es_core::QueryItem::new().tag(tag), None)
+        .unless(es_core::store::QueryItem::new().tag(tag), None)
         .append(other, event().claiming(key))
         .expect_row(table.clone(), "k", None);
     let Err(CommitError::Conflict(conflict)) = run(&wrong) else { panic!("expected a conflict") };
@@ -255,7 +256,7 @@ async fn commits_of_one_batch_see_each_other() {
 /// same batch add: an answer depended on whether two commits shared a batch.
 #[tokio::test]
 async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
-    let tag = es_core::Tag::new("a:1").unwrap();
+    let tag = es_core::model::Tag::new("a:1").unwrap();
     let rule = Rule { max_count: Some(1), ..Rule::default() };
     let begin = [
         Commit::set_rule(Scope::Stream(stream()), rule, Note::default()),
@@ -263,8 +264,8 @@ async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
     ];
     let next = to_stream(ExpectedRevision::Any);
     let other = StreamId::new("order-2").unwrap();
-    let conditional =
-        Commit::to(&other, ExpectedRevision::NoStream, [event()]).unless(es_core::QueryItem::new().tag(tag), None);
+    let conditional = Commit::to(&other, ExpectedRevision::NoStream, [event()])
+        .unless(es_core::store::QueryItem::new().tag(tag), None);
     let memory = es_core::store::memory::MemoryStore::new();
     for commit in begin.iter().chain([&next]) {
         memory.commit(commit.clone()).await.unwrap();

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::Poll;
 
+use es_core::model::{Tag, UniqueKey};
 use es_core::store::EventStream;
 use es_core::store::implement::{KeyHash, KeySecret};
 use es_core::{
-    Commit, EventReader, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId, Tag,
-    UniqueKey,
+    Commit, EventReader, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId,
 };
 use es_rocksdb::{OpenError, RocksDbStore};
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use es_core::aggregate::{InfrastructureError, UnitError, UnitRejection};
+use es_core::model::NameError;
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, StartError, WaitError};
 use es_core::service::ServiceError;
-use es_core::{
-    Conflict, ExecuteError, InfrastructureError, LoadError, NameError, Revision, StoreError, UnitError, UnitRejection,
-};
+use es_core::store::Conflict;
+use es_core::{ExecuteError, LoadError, Revision, StoreError};
 
 use crate::bad_input::BadInput;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};

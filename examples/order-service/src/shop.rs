@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use es_core::model::Version;
 use es_core::{
     Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError, LogRead, Position,
-    RecordedEvent, Repository, StoreError, Timestamp, UnitOfWork, Version,
+    RecordedEvent, Repository, StoreError, Timestamp, UnitOfWork,
 };
 
 use crate::domain::product::{MoveIn, MoveOut};

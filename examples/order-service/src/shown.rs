@@ -1,9 +1,8 @@
 //! Orders, products and events as they are shown, and what came of commands: the same in the answers of the command line and
 //! of the HTTP interface.
 
-use es_core::{
-    Aggregate, ContentType, CorrelationId, EventId, Executed, Outcome, Position, RecordedEvent, Revision, Timestamp,
-};
+use es_core::model::{ContentType, CorrelationId};
+use es_core::{Aggregate, EventId, Executed, Outcome, Position, RecordedEvent, Revision, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 

@@ -13,8 +13,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use es_core::aggregate::Source;
+use es_core::schema::DecodeEventError;
 use es_core::store::Batch;
-use es_core::{DecodeEventError, EventStore, Position, RecordedEvent, Source, StoreError, Subscription};
+use es_core::{EventStore, Position, RecordedEvent, StoreError, Subscription};
 use order_service::domain::{Order, OrderEvent};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 

@@ -1,7 +1,8 @@
 //! Inputs to begin with: valid ones, made from numbers, so that none of them is a copy of somebody's data.
 
 use arbitrary::Unstructured;
-use es_core::{ContentType, RecordedEvent};
+use es_core::RecordedEvent;
+use es_core::model::ContentType;
 
 use crate::line;
 use crate::properties::made;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use es_core::model::Category;
 use es_core::store::EventStream;
-use es_core::{Category, EventId, EventReader, EventType, LogRead, RecordedEvent, StoreError, StreamRead};
+use es_core::{EventId, EventReader, EventType, LogRead, RecordedEvent, StoreError, StreamRead};
 
 use super::work::{self, Name};
 

@@ -1,6 +1,7 @@
 //! What a child commits: each commit is a function of its name.
 
-use es_core::{Commit, EventId, EventType, ExpectedRevision, NewEvent, StreamId, Table, Tag, UniqueKey};
+use es_core::model::{Table, Tag, UniqueKey};
+use es_core::{Commit, EventId, EventType, ExpectedRevision, NewEvent, StreamId};
 use uuid::Uuid;
 
 use super::Random;

@@ -169,7 +169,7 @@ pub enum InfrastructureError {
         /// The stream of the command.
         stream: StreamId,
     },
-    /// A [`Plan`](crate::Plan) was completed with a commit that does not contain its events. Use what the store returned for the commit
+    /// A [`Plan`](crate::aggregate::Plan) was completed with a commit that does not contain its events. Use what the store returned for the commit
     /// to which the plan was added.
     #[error("the commit does not contain the events of the plan for stream {stream:?}")]
     NotCommitted {

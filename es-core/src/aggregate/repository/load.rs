@@ -36,7 +36,7 @@ pub struct Loaded<A> {
 
 impl<A> Loaded<A> {
     /// Returns the version of the aggregate; `None` before the first event. It is the revision, unless the aggregate has a level
-    /// without [one order](crate::OneOrder) and stamped events.
+    /// without [one order](crate::model::OneOrder) and stamped events.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         let revision = self.revision?;

@@ -26,7 +26,8 @@
 //!
 //! ```
 //! # use std::sync::Arc;
-//! # use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Query, StreamId};
+//! # use es_core::store::Query;
+//! # use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId};
 //! # use es_core::store::memory::MemoryStore;
 //! use es_core::consumer::group::{ConsumerGroup, Nack, StartAt};
 //!

@@ -78,7 +78,7 @@ use crate::store::Query;
 /// An effect outside of the log that follows an event.
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
-    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::RawEvents).
+    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::aggregate::RawEvents).
     type Source: Source;
 
     /// The name under which the store keeps its progress, and from which its delivery keys are derived. It must not change: a
@@ -99,7 +99,7 @@ pub trait Reactor: Send + Sync + 'static {
     /// Performs the effect. May be called again for the same event, with the same [`ReactorContext::key`], if an earlier call
     /// failed, timed out, or was interrupted by a crash.
     ///
-    /// Runs in the [context](crate::Context) of the event: commands that it executes name the event as their cause.
+    /// Runs in the [context](crate::model::Context) of the event: commands that it executes name the event as their cause.
     ///
     /// # Errors
     /// [`ReactError`] if the effect failed. Every error converts into one that is retried.

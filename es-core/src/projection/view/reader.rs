@@ -112,7 +112,7 @@ impl Views {
     }
 
     /// Up to where the log counts in what a read from now on shows, at the least; it may show later events, too. `None` before the
-    /// first event. Compare it with [`Committed::position`](crate::Committed::position) or the head of the store.
+    /// first event. Compare it with [`Committed::position`](crate::store::Committed::position) or the head of the store.
     ///
     /// # Errors
     /// [`StoreError`] when the machinery failed.

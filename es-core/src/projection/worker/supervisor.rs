@@ -47,7 +47,7 @@ const STABLE_RUN: Duration = Duration::from_secs(60);
 ///     const NAME: &'static str = "order-count";
 ///
 ///     fn apply(&self, _: &OrderPlaced, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
-///         let table = es_core::Table::new("count")?;
+///         let table = es_core::model::Table::new("count")?;
 ///         let before = rows.get(&table, b"all")?.map_or(0, |count| count.len());
 ///         rows.put(&table, "all", "i".repeat(before + 1));
 ///         Ok(())
@@ -280,7 +280,7 @@ impl ProjectionHandle {
     }
 
     /// Waits until the view has applied all events up to a position, such as that of [`Executed`](crate::Executed) or
-    /// [`Committed`](crate::Committed). Returns at once for `None`.
+    /// [`Committed`](crate::store::Committed). Returns at once for `None`.
     ///
     /// A parked event counts as applied: it is in the dead-letter list.
     ///

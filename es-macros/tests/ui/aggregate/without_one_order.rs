@@ -2,10 +2,9 @@
 use std::sync::Arc;
 
 use es_core::store::memory::MemoryStore;
-use es_core::{
-    Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve, ExpectedRevision, Query, Repository, Revision,
-    UniqueKey,
-};
+use es_core::model::UniqueKey;
+use es_core::store::Query;
+use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve, ExpectedRevision, Repository, Revision};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]

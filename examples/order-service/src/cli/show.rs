@@ -1,6 +1,8 @@
 //! `show` and `history`
 
-use es_core::{Aggregate, AsOf, Event, LoadError, Loaded, RawEvent, RecordedEvent, Revision, StreamRead};
+use es_core::aggregate::AsOf;
+use es_core::schema::RawEvent;
+use es_core::{Aggregate, Event, LoadError, Loaded, RecordedEvent, Revision, StreamRead};
 
 use super::answer::{Answer, shown, table};
 use super::args::{ShowArgs, When};

@@ -7,7 +7,9 @@ use axum::extract::{Query as Parameters, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use es_core::{Category, EventType, Position, Query, QueryItem, RecordedEvent, StoreError, Subscription, Tags};
+use es_core::model::{Category, Tags};
+use es_core::store::{Query, QueryItem};
+use es_core::{EventType, Position, RecordedEvent, StoreError, Subscription};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 

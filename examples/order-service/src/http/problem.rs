@@ -5,9 +5,10 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use es_core::model::ErrorChain;
+use es_core::model::NameError;
 use es_core::projection::AdminError;
 use es_core::projection::view::ViewError;
-use es_core::{ExecuteError, LoadError, NameError, StoreError};
+use es_core::{ExecuteError, LoadError, StoreError};
 use serde::Serialize;
 
 use crate::domain::{Inexact, Invalid, OrderLinesError, OrderRejection, ProductRejection};

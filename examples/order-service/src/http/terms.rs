@@ -7,7 +7,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use es_core::{Aggregate, Executed, Outcome, Position, Revision, Version};
+use es_core::model::Version;
+use es_core::{Aggregate, Executed, Outcome, Position, Revision};
 use serde::Serialize;
 
 use super::problem::Problem;

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::future::ready;
 
-use es_core::{Context, CorrelationId, ExecuteError, Outcome, Timestamp};
+use es_core::model::{Context, CorrelationId};
+use es_core::{ExecuteError, Outcome, Timestamp};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use arbitrary::{Result, Unstructured};
 use chrono::DateTime;
-use es_core::{CommitPart, EventId, NewEvent, Position, RecordedEvent, StreamId};
+use es_core::model::CommitPart;
+use es_core::{EventId, NewEvent, Position, RecordedEvent, StreamId};
 use uuid::Uuid;
 
 use super::made;

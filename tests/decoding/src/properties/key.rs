@@ -1,8 +1,9 @@
 //! Keys: each place has one key, and each key one place, in the same order.
 
 use arbitrary::{Result, Unstructured};
+use es_core::EventId;
+use es_core::model::Table;
 use es_core::store::implement::{KeyOwner, KeySecret};
-use es_core::{EventId, Table};
 use uuid::Uuid;
 
 use super::made;

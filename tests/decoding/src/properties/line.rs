@@ -1,7 +1,8 @@
 //! Lines of `es import` and `es export`.
 
 use arbitrary::Unstructured;
-use es_core::{CommitPart, Position, RecordedEvent, Revision};
+use es_core::model::CommitPart;
+use es_core::{Position, RecordedEvent, Revision};
 
 use super::made;
 use crate::line::{self, Line};

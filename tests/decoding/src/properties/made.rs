@@ -4,9 +4,9 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, KeyChange, Keys, OriginId, Stamp};
+use es_core::model::{CommitPart, ContentType, CorrelationId, Metadata, Tag, UniqueKey};
 use es_core::{
-    Commit, CommitPart, ContentType, CorrelationId, EventData, EventId, EventType, Metadata, NewEvent, Position,
-    RecordedEvent, Revision, StreamId, Tag, Timestamp, UniqueKey,
+    Commit, EventData, EventId, EventType, NewEvent, Position, RecordedEvent, Revision, StreamId, Timestamp,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -103,7 +103,7 @@ fn keys(from: &mut Unstructured<'_>) -> Result<Keys> {
 /// An event as it stands in a log, with everything that a store accepts.
 pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let id = |from: &mut Unstructured<'_>| from.arbitrary().map(Uuid::from_u128);
-    let mut tags = es_core::Tags::new();
+    let mut tags = es_core::model::Tags::new();
     for _ in 0..from.int_in_range(0..=4)? {
         tags.insert(Tag::new(name(from)?).expect("a name is a tag"));
     }

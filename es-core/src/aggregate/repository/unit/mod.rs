@@ -81,7 +81,8 @@ use tuple::{Last, Push};
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// # use std::sync::Arc;
 /// # use es_core::store::memory::MemoryStore;
-/// use es_core::{UnitError, UnitOfWork, UnitRejection};
+/// use es_core::aggregate::{UnitError, UnitRejection};
+/// use es_core::UnitOfWork;
 ///
 /// let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
 /// let accounts = Repository::<Account>::new(Arc::clone(&store));
