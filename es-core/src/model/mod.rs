@@ -14,6 +14,7 @@ mod clock;
 mod consistency;
 mod context;
 pub(crate) mod digest;
+mod entropy;
 mod error_chain;
 mod event;
 mod id;
@@ -32,6 +33,8 @@ pub(crate) mod weight;
 pub use clock::{Clock, SystemClock};
 pub use consistency::{Causal, Consistency, Eventual, Level, Linearizable, Local, OneOrder, Sequential};
 pub use context::Context;
+pub(crate) use entropy::IdSource;
+pub use entropy::{Entropy, SystemEntropy};
 pub use error_chain::ErrorChain;
 pub use event::{
     CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,

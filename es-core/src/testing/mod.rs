@@ -5,7 +5,7 @@
 //!   given_events().of::<Order>(id, [events])       --> project(projection) --> then(|views| ..)
 //!   golden: samples of an event type               --> files of every version, compared with each run
 //!   conformance: a store                           --> the checks that every store must pass
-//!   FaultyStore, ManualClock: a store and a clock  --> failures and times at the choice of the test
+//!   FaultyStore, ManualClock, SeededEntropy        --> failures, times and random numbers that the test chooses
 //! ```
 //!
 //! Absent here: everything that a running service needs. `golden` is the only code of es-core that opens a file.
@@ -16,8 +16,10 @@ pub mod golden;
 mod manual_clock;
 mod projected;
 mod scenario;
+mod seeded_entropy;
 
 pub use faults::{Fault, FaultyStore};
 pub use manual_clock::ManualClock;
 pub use projected::{GivenEvents, Projected, given_events};
 pub use scenario::{Given, Then, given};
+pub use seeded_entropy::SeededEntropy;

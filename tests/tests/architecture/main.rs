@@ -124,6 +124,18 @@ fn only_the_clock_reads_the_clock() {
     assert_absent("es-rocksdb", &words, &[]);
 }
 
+/// `EventId::new` and `CorrelationId::new` are for users. `KeySecret::random` makes a secret, which no seed may repeat.
+#[test]
+fn only_entropy_reads_random_numbers() {
+    let words = ["now_v7", "new_v4", "RandomState", "rand::", "getrandom", "fastrand"];
+    assert_absent("es-core", &words, &["model/entropy.rs", "model/id.rs", "store/keys.rs"]);
+    let words = ["EventId::new()", "CorrelationId::new()"];
+    let allowed = ["model/entropy.rs", "model/event.rs", "model/context.rs", "apply.rs", "state_tests.rs"];
+    for module in ["aggregate", "consumer", "projection", "model", "store", "schema", "retention", "service"] {
+        assert_absent_below(&root().join("es-core/src").join(module), &words, &allowed);
+    }
+}
+
 #[test]
 fn positions_are_given_in_one_place() {
     let words = ["Position::following", "Revision::following(last_revision)"];

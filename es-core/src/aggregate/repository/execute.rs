@@ -165,6 +165,7 @@ impl<A: Decide<C>, C: Command> Execute<'_, A, C> {
             time: options.occurred_at.unwrap_or_else(|| repository.clock.now()),
             options: &options,
             retry: repository.retry,
+            ids: repository.ids(),
         };
         run(&command, job).await.map_err(ExecuteError::from)
     }

@@ -45,7 +45,7 @@ pub use unit::{UnitError, UnitOfWork, UnitRejection};
 
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::aggregate::{Aggregate, CommandFor, Evolve};
-use crate::model::{Clock, OneOrder, Revision, StreamId, SystemClock};
+use crate::model::{Clock, Entropy, IdSource, OneOrder, Revision, StreamId, SystemClock, SystemEntropy};
 use crate::store::EventStore;
 use load::{Loader, Past};
 use snapshotter::Snapshotter;
@@ -59,6 +59,7 @@ pub struct Repository<A> {
     turns: Turns,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 fn cache_of<A>(aggregates: usize) -> Mutex<LruCache<StreamId, Loaded<A>>> {
@@ -75,6 +76,12 @@ impl<A: Aggregate> fmt::Debug for Repository<A> {
             .field("store", &self.loader.store)
             .field("retry", &self.retry)
             .finish_non_exhaustive()
+    }
+}
+
+impl<A> Repository<A> {
+    fn ids(&self) -> IdSource<'_> {
+        IdSource { clock: &*self.clock, entropy: &*self.entropy }
     }
 }
 
@@ -95,6 +102,7 @@ impl<A: Aggregate> Repository<A> {
             turns: Turns::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
         }
     }
 }
@@ -129,6 +137,13 @@ impl<A: Evolve> Repository<A> {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Replaces the source of random numbers, from which event ids and the jitter of retries come.
+    #[must_use]
+    pub fn with_entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
         self
     }
 

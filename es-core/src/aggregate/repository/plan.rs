@@ -12,8 +12,8 @@ use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::unit::Stop;
 use crate::aggregate::{Aggregate, Command, CommandContext, Decide, Decision, Evolve};
 use crate::model::{
-    CommitPart, Context, CorrelationId, EventData, EventId, ExpectedRevision, NewEvent, Position, RecordedEvent,
-    Revision, StreamId, Timestamp, to_stored_precision,
+    CommitPart, Context, EventData, EventId, ExpectedRevision, IdSource, NewEvent, Position, RecordedEvent, Revision,
+    StreamId, Timestamp, to_stored_precision,
 };
 use crate::schema::Event;
 use crate::store::{Commit, Committed, Conflict, FailedCheck};
@@ -128,7 +128,7 @@ impl<A: Evolve> Repository<A> {
         A: Decide<C>,
     {
         let options = Options::default();
-        let mut draft = Draft::new(&options, self.clock.now(), None);
+        let mut draft = Draft::new(&options, self.clock.now(), None, self.ids());
         let plan = self.plan_after(id, &A::stream(id)?, command, Demand::None, &mut draft).await;
         plan.map_err(ExecuteError::from)
     }
@@ -176,6 +176,7 @@ pub struct Draft<'a> {
     options: &'a Options,
     /// When the commands take effect.
     time: Timestamp,
+    ids: IdSource<'a>,
     context: Option<Context>,
     commit: Commit,
     /// How many commands it contains.
@@ -191,10 +192,10 @@ impl fmt::Debug for Draft<'_> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(options: &'a Options, time: Timestamp, row: Option<&ResultRow>) -> Self {
+    pub(super) fn new(options: &'a Options, time: Timestamp, row: Option<&ResultRow>, ids: IdSource<'a>) -> Self {
         let commit = options.conditions.clone();
         let results = row.map(|_| Vec::new());
-        Self { options, time, context: options.context, commit, commands: 0, results }
+        Self { options, time, ids, context: options.context, commit, commands: 0, results }
     }
 
     /// Moves the events of a plan into the commit.
@@ -262,14 +263,15 @@ impl<'a> Draft<'a> {
     }
 
     fn encode(&mut self, event: &impl Event) -> Result<NewEvent, InfrastructureError> {
+        let ids = self.ids;
         let context = *self.context.get_or_insert_with(|| {
-            Context::current().unwrap_or_else(|| Context::with_correlation(CorrelationId::new()))
+            Context::current().unwrap_or_else(|| Context::with_correlation(ids.correlation_id()))
         });
         let data = EventData {
             metadata: self.options.metadata.clone(),
             correlation_id: Some(context.correlation_id),
             causation_id: context.causation_id,
-            ..event.encode()?.into_data(EventId::new())
+            ..event.encode()?.into_data(ids.event_id())
         };
         Ok(NewEvent { data, occurred_at: self.options.occurred_at })
     }

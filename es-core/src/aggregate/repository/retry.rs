@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+use crate::model::Entropy;
+
 /// How often, and with which pauses, a command is decided again on fresh state after a conflict.
 ///
 /// Pauses grow exponentially with jitter, so that writers that collided once spread out.
@@ -27,12 +29,14 @@ impl RetryPolicy {
         Self { attempts: attempts.max(1), ..Self::default() }
     }
 
-    pub(crate) fn pauses(&self) -> ExponentialBackoff {
+    /// Returns the pauses with jitter from `entropy`.
+    pub(crate) fn pauses(&self, entropy: &dyn Entropy) -> ExponentialBackoff {
         ExponentialBuilder::default()
             .with_min_delay(self.first_pause)
             .with_max_delay(self.longest_pause)
             .with_max_times(self.attempts.saturating_sub(1))
             .with_jitter()
+            .with_jitter_seed(entropy.next_u64())
             .build()
     }
 }

@@ -195,7 +195,7 @@ impl Driver {
     }
 
     async fn read_again(&mut self, mut error: StoreError) -> Result<Batch, GroupError> {
-        let mut pauses = STORE_RETRY.pauses();
+        let mut pauses = STORE_RETRY.pauses(&*self.shared.entropy);
         loop {
             self.shared.pause_or_fail(error, &mut pauses).await?;
             match self.subscription.next().await {
@@ -280,7 +280,7 @@ impl Driver {
 
     /// Whether a commit whose answer was an error was written all the same. What the row holds says so: no two are the same.
     async fn was_written(&mut self, error: StoreError, row: &Bytes) -> Result<bool, GroupError> {
-        let mut pauses = STORE_RETRY.pauses().skip(self.refused);
+        let mut pauses = STORE_RETRY.pauses(&*self.shared.entropy).skip(self.refused);
         self.refused += 1;
         self.shared.pause_or_fail(error, &mut pauses).await?;
         match self.shared.stored_row().await? {

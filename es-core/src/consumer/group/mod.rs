@@ -85,7 +85,7 @@ use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::lifecycle::StartError;
 use crate::model::Position;
 use crate::model::RecordedEvent;
-use crate::model::{Clock, SystemClock};
+use crate::model::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::store::{EventStore, Query};
 
 /// Where a group begins when it is opened for the first time. After that it goes on where it was, whatever is said.
@@ -116,6 +116,7 @@ pub struct ConsumerGroup {
     pub(crate) max_parked: usize,
     pub(crate) answer_within: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
 }
 
 impl fmt::Debug for ConsumerGroup {
@@ -155,6 +156,7 @@ impl ConsumerGroup {
             max_parked: 10_000,
             answer_within: Some(Duration::from_secs(30)),
             clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
         }
     }
 
@@ -229,6 +231,13 @@ impl ConsumerGroup {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Sets the source of random numbers, from which the jitter of retries comes.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
         self
     }
 

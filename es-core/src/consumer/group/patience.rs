@@ -34,7 +34,7 @@ impl GroupCore {
 
     /// Where the group is, as it stands in the store.
     pub(crate) async fn stored_row(&self) -> Result<Option<Bytes>, GroupError> {
-        let mut pauses = STORE_RETRY.pauses();
+        let mut pauses = STORE_RETRY.pauses(&*self.entropy);
         loop {
             match self.rows.state(&*self.store).await {
                 Ok(row) => return Ok(row),
@@ -45,7 +45,7 @@ impl GroupCore {
 
     /// The event at a position; `None` where the log has it no more.
     pub(crate) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, GroupError> {
-        let mut pauses = STORE_RETRY.pauses();
+        let mut pauses = STORE_RETRY.pauses(&*self.entropy);
         loop {
             match self.read_at(position).await {
                 Ok(event) => return Ok(event.filter(|event| event.position == position)),

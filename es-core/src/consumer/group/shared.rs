@@ -12,6 +12,7 @@ use crate::consumer::group::settlement::Settlement;
 use crate::consumer::group::state::{Dispatch, GroupState, Now};
 use crate::consumer::lifecycle::GroupError;
 use crate::model::Clock;
+use crate::model::Entropy;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::EventStore;
@@ -21,6 +22,7 @@ pub(crate) struct GroupCore {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) rows: GroupRows,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) retry: RetryPolicy,
     state: Mutex<GroupState<Arc<RecordedEvent>>>,
     /// Wakes the driver.
@@ -47,13 +49,14 @@ impl GroupCore {
         store: Arc<dyn EventStore>,
         rows: GroupRows,
         clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
         retry: RetryPolicy,
         state: GroupState<Arc<RecordedEvent>>,
     ) -> Self {
         let checkpoint = state.in_flight().checkpoint();
         let progress = watch::Sender::new(GroupProgress { checkpoint, ..GroupProgress::default() });
         let (state, wake, line) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::new(()));
-        Self { store, rows, clock, retry, state, wake, line, progress }
+        Self { store, rows, clock, entropy, retry, state, wake, line, progress }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, GroupState<Arc<RecordedEvent>>> {
@@ -71,7 +74,7 @@ impl GroupCore {
         let policy = RetryPolicy { attempts: nth.saturating_add(2), ..self.retry };
         // NOTE: with jitter, the pauses of an exponential sequence are worked out one by one; past the longest they only
         // vary by chance, so that a few dozen steps are enough.
-        policy.pauses().nth(nth.min(63)).unwrap_or(policy.longest_pause)
+        policy.pauses(&*self.entropy).nth(nth.min(63)).unwrap_or(policy.longest_pause)
     }
 
     /// Something has happened that others may wait for.

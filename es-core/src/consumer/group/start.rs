@@ -33,7 +33,7 @@ pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> R
         answer_within: group.answer_within,
     };
     let state = GroupState::restore(bounds, &stored, parked);
-    let shared = Arc::new(GroupCore::new(store, rows, group.clock, group.retry, state));
+    let shared = Arc::new(GroupCore::new(store, rows, group.clock, group.entropy, group.retry, state));
     let driver = Driver::new(Arc::clone(&shared), group.query, group.key, stored, row, group.capacity);
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }

@@ -260,7 +260,7 @@ impl<P: Projection> Follower<P> {
     ) -> Result<usize, FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut attempts = 1;
-        for pause in pipeline.options.retry.pauses() {
+        for pause in pipeline.options.retry.pauses(&*pipeline.entropy) {
             tracing::warn!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event not applied; trying again");
             let retrying = pipeline.progress.retrying();
             let mut stop = self.stop.clone();

@@ -9,7 +9,7 @@ use super::control::Control;
 use super::options::ProjectionOptions;
 use super::progress::GenerationProgress;
 use super::rows::{RowKeys, StoredRow};
-use crate::model::Clock;
+use crate::model::{Clock, Entropy};
 use crate::store::{Commit, EventStore};
 
 /// The conditions of every commit of a worker: the claim and the control row are unchanged.
@@ -31,6 +31,7 @@ pub(crate) struct Pipeline<P> {
     pub(crate) projection: Arc<P>,
     pub(crate) options: ProjectionOptions,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) keys: RowKeys,
     pub(crate) fence: Fence,
     pub(crate) progress: Arc<GenerationProgress>,

@@ -27,9 +27,9 @@ use super::progress::GenerationProgress;
 use super::rows::{RowKeys, StoredRow};
 use super::status::{Phase, ProjectionMonitor};
 use super::{cleanup, plan};
-use crate::model::Clock;
 use crate::model::ErrorChain;
 use crate::model::Position;
+use crate::model::{Clock, Entropy};
 use crate::projection::{Build, Projection, applied, checkpoint, generations};
 use crate::store::{EventStore, HeadWatch, StoreError};
 
@@ -59,6 +59,7 @@ pub(crate) struct Runner<P> {
     pub(crate) projection: Arc<P>,
     pub(crate) options: ProjectionOptions,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) keys: RowKeys,
     pub(crate) admin: ProjectionAdmin,
     pub(crate) terms: Terms,
@@ -320,6 +321,7 @@ impl<P: Projection> Runner<P> {
             projection: Arc::clone(&self.projection),
             options: self.options,
             clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
             keys: self.keys.clone(),
             fence: fence.clone(),
             progress,

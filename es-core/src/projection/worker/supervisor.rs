@@ -20,7 +20,7 @@ use super::status::{Phase, ProjectionMonitor, ProjectionStatus};
 use crate::consumer::{ShutdownError, StartError, WaitError};
 use crate::model::ErrorChain;
 use crate::model::Position;
-use crate::model::{Clock, SystemClock};
+use crate::model::{Clock, Entropy, IdSource, SystemClock, SystemEntropy};
 use crate::projection::Projection;
 use crate::store::{EventStore, StoreError};
 
@@ -73,6 +73,7 @@ const STABLE_RUN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Supervisor {
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     registrations: Vec<Registration>,
 }
 
@@ -87,7 +88,10 @@ type Starter = Box<dyn FnOnce(Start, &mut JoinSet<&'static str>) + Send>;
 /// The dependencies with which a projection is started.
 struct Start {
     store: Arc<dyn EventStore>,
+    /// The identity under which the projection holds its lease.
+    owner: Uuid,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     admin: ProjectionAdmin,
     shared: Arc<ProjectionMonitor>,
     stop: watch::Receiver<bool>,
@@ -109,13 +113,20 @@ impl Supervisor {
     /// Creates a supervisor without projections.
     #[must_use]
     pub fn new() -> Self {
-        Self { clock: Arc::new(SystemClock::new()), registrations: Vec::new() }
+        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), registrations: Vec::new() }
     }
 
     /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Sets the source of random numbers, from which the identities of lease owners come.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
         self
     }
 
@@ -126,11 +137,12 @@ impl Supervisor {
             let options = options.within_bounds();
             let runner = Runner {
                 keys: RowKeys::new(P::NAME),
-                terms: Terms { owner: Uuid::now_v7(), lease: options.lease },
+                terms: Terms { owner: start.owner, lease: options.lease },
                 projection: Arc::new(projection),
                 options,
                 store: start.store,
                 clock: start.clock,
+                entropy: start.entropy,
                 admin: start.admin,
                 shared: start.shared,
                 stop: start.stop,
@@ -173,7 +185,9 @@ impl Supervisor {
             let Some(handle) = projections.get(registration.name) else { continue };
             let start = Start {
                 store: Arc::clone(&store),
+                owner: IdSource { clock: &*self.clock, entropy: &*self.entropy }.uuid(),
                 clock: Arc::clone(&self.clock),
+                entropy: Arc::clone(&self.entropy),
                 admin: handle.admin.clone(),
                 shared: Arc::clone(&handle.shared),
                 stop: stop.subscribe(),

@@ -35,8 +35,8 @@ use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::{Repository, RetryPolicy};
 use crate::aggregate::{Aggregate, CommandFor};
 use crate::model::{
-    Clock, CommandId, Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, SystemClock, Timestamp,
-    Version,
+    CommandId, Context, ExpectedRevision, IdSource, Metadata, OneOrder, Position, Revision, SystemClock, SystemEntropy,
+    Timestamp, Version,
 };
 use crate::store::{EventStore, Query};
 use commands::Many;
@@ -107,14 +107,14 @@ use tuple::{Last, Push};
 /// - **One aggregate twice**: a later command is decided on the state after the earlier ones.
 /// - **One store**: all repositories and the unit must share the same `Arc<dyn EventStore>`.
 ///
-/// Retry policy and clock are those of the first repository.
+/// Retry policy, clock and entropy are those of the first repository.
 #[must_use = "a unit of work does nothing until it is awaited"]
 pub struct UnitOfWork<'a, P = ()> {
     store: &'a Arc<dyn EventStore>,
     commands: P,
     options: Options,
     retry: Option<RetryPolicy>,
-    clock: Option<&'a dyn Clock>,
+    ids: Option<IdSource<'a>>,
 }
 
 impl<P> fmt::Debug for UnitOfWork<'_, P> {
@@ -126,7 +126,7 @@ impl<P> fmt::Debug for UnitOfWork<'_, P> {
 impl<'a> UnitOfWork<'a> {
     /// A unit of work on this store, without commands.
     pub fn new(store: &'a Arc<dyn EventStore>) -> Self {
-        Self { store, commands: (), options: Options::default(), retry: None, clock: None }
+        Self { store, commands: (), options: Options::default(), retry: None, ids: None }
     }
 }
 
@@ -166,7 +166,7 @@ impl<'a, P> UnitOfWork<'a, P> {
             commands: self.commands.push(commands),
             options: self.options,
             retry: self.retry.or(Some(repository.retry)),
-            clock: self.clock.or(Some(&*repository.clock)),
+            ids: self.ids.or(Some(repository.ids())),
         }
     }
 
@@ -255,13 +255,15 @@ impl<P: Commands> UnitOfWork<'_, P> {
         if let Some(target) = targets.iter().find(|target| !Arc::ptr_eq(target.store, self.store)) {
             return Err(InfrastructureError::OtherStore { stream: target.stream.clone() }.into());
         }
-        let now = || self.clock.map_or_else(|| SystemClock::new().now(), Clock::now);
+        let clock = SystemClock::new();
+        let ids = self.ids.unwrap_or(IdSource { clock: &clock, entropy: &SystemEntropy });
         let job = Job {
             store: &**self.store,
             targets,
-            time: self.options.occurred_at.unwrap_or_else(now),
+            time: self.options.occurred_at.unwrap_or_else(|| ids.clock.now()),
             options: &self.options,
             retry: self.retry.unwrap_or_default(),
+            ids,
         };
         run(&self.commands, job).await.map_err(UnitError::from)
     }

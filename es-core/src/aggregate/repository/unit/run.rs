@@ -8,6 +8,7 @@ use crate::aggregate::repository::plan::Draft;
 use crate::aggregate::repository::turns::Turn;
 use crate::aggregate::repository::unit::Stop;
 use crate::aggregate::repository::unit::commands::{Commands, Target};
+use crate::model::IdSource;
 use crate::model::Timestamp;
 use crate::store::{CommitError, Committed, EventStore, FailedCheck};
 
@@ -20,6 +21,8 @@ pub(in crate::aggregate::repository) struct Job<'a> {
     pub(in crate::aggregate::repository) time: Timestamp,
     pub(in crate::aggregate::repository) options: &'a Options,
     pub(in crate::aggregate::repository) retry: RetryPolicy,
+    /// What the ids of the events are made of.
+    pub(in crate::aggregate::repository) ids: IdSource<'a>,
 }
 
 /// Attempts until one succeeds, is rejected, fails, or the retry policy ends.
@@ -27,14 +30,14 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
     commands: &P,
     job: Job<'_>,
 ) -> Result<P::Results, Stop<P::Rejection>> {
-    let Job { store, mut targets, time, options, retry } = job;
+    let Job { store, mut targets, time, options, retry, ids } = job;
     let row = options.command_id.clone().zip(targets.first());
     let row = row.map(|(id, first)| ResultRow::new(&first.stream, id, targets.len()));
     in_global_order(&mut targets);
-    let mut pauses = retry.pauses();
+    let mut pauses = retry.pauses(ids.entropy);
     loop {
         let turns = wait_for_turns(&targets).await;
-        let attempt = attempt(commands, store, options, row.as_ref(), time).await;
+        let attempt = attempt(commands, store, options, row.as_ref(), time, ids).await;
         drop(turns);
         match (attempt, pauses.next()) {
             (Err(Stop::Lost(_)), Some(pause)) => tokio::time::sleep(pause).await,
@@ -65,6 +68,7 @@ async fn attempt<P: Commands>(
     options: &Options,
     row: Option<&ResultRow>,
     time: Timestamp,
+    ids: IdSource<'_>,
 ) -> Result<P::Results, Stop<P::Rejection>> {
     if let Some(row) = row
         && let Some(first) = row.read(store).await?
@@ -72,7 +76,7 @@ async fn attempt<P: Commands>(
         return Ok(commands.first_results(row, &mut first.into_iter()).await?);
     }
     // 1 load, 2 decide and 3 encode, for each command
-    let mut draft = Draft::new(options, time, row);
+    let mut draft = Draft::new(options, time, row, ids);
     let plans = commands.plan(&mut draft).await?;
     // 4 commit
     let committed = match draft.into_commit(row)? {

@@ -1,0 +1,68 @@
+//! [`Entropy`]: the only source of random numbers in this crate, so that a test can repeat a run from a seed.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::model::{Clock, CorrelationId, EventId};
+
+/// A source of random numbers: [`SystemEntropy`], or [`SeededEntropy`](crate::testing::SeededEntropy) in tests.
+pub trait Entropy: fmt::Debug + Send + Sync + 'static {
+    /// Returns 64 random bits.
+    fn next_u64(&self) -> u64;
+}
+
+/// The random numbers of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn next_u64(&self) -> u64 {
+        // The constant bits of a UUIDv4, version and variant, have other places in the upper half than in the lower half. Each bit of
+        // the result therefore comes from at least one random bit.
+        let (upper, lower) = Uuid::new_v4().as_u64_pair();
+        upper ^ lower
+    }
+}
+
+/// A clock and a source of random numbers: what new ids are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdSource<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) entropy: &'a dyn Entropy,
+}
+
+impl IdSource<'_> {
+    pub(crate) fn event_id(self) -> EventId {
+        EventId::from_uuid(self.uuid())
+    }
+
+    pub(crate) fn correlation_id(self) -> CorrelationId {
+        CorrelationId::from_uuid(self.uuid())
+    }
+
+    /// Returns a new UUIDv7.
+    pub(crate) fn uuid(self) -> Uuid {
+        let millis = u64::try_from(self.clock.now().timestamp_millis()).unwrap_or(0);
+        let bits = u128::from(self.entropy.next_u64()) << 64 | u128::from(self.entropy.next_u64());
+        let mut random = [0; 10];
+        random.copy_from_slice(&bits.to_be_bytes()[..10]);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bit_of_the_system_entropy_is_random() {
+        let (mut ones, mut zeros) = (0, 0);
+        for _ in 0..200 {
+            let bits = SystemEntropy.next_u64();
+            ones |= bits;
+            zeros |= !bits;
+        }
+        assert_eq!((ones, zeros), (u64::MAX, u64::MAX));
+    }
+}
