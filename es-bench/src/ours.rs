@@ -144,7 +144,7 @@ impl Opened for OpenedStore {
             tagged = Some(tag);
         }
         if let Some(tag) = tagged.filter(|_| append.conditional) {
-            commit = commit.unless(QueryItem::new().tag(tag), Position::new(append.seen));
+            commit = commit.append_if_none(QueryItem::new().tag(tag), Position::new(append.seen));
         }
         let committed = self.store.commit(commit).await.map_err(failed("append"))?;
         Ok(committed.position().map_or(0, Position::get))

@@ -5,7 +5,7 @@
 use es_core::model::CommitPart;
 use es_core::store::InvalidCommit;
 use es_core::store::implement::ValidCommit;
-use es_core::{Commit, RecordedEvent, StoreError};
+use es_core::{Commit, CommitError, RecordedEvent, StoreError};
 
 use crate::record;
 
@@ -39,6 +39,15 @@ impl Draft {
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
         Ok(Self { records: EncodedRecords::draft(&commit)?, commit })
     }
+
+    /// Drafts the records of a commit whose events a hook has changed.
+    ///
+    /// # Errors
+    /// [`CommitError`]: the hook added stamps, or an event could not be read back.
+    pub(crate) fn again(commit: &ValidCommit) -> Result<EncodedRecords, CommitError> {
+        refuse_stamps(commit)?;
+        Ok(EncodedRecords::draft(commit)?)
+    }
 }
 
 impl EncodedRecords {
@@ -46,7 +55,7 @@ impl EncodedRecords {
     ///
     /// # Errors
     /// [`StoreError`]: an event could not be read back.
-    pub(crate) fn draft(commit: &ValidCommit) -> Result<Self, StoreError> {
+    fn draft(commit: &ValidCommit) -> Result<Self, StoreError> {
         let mut records = Self { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
         let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
         for (index, (stream, event)) in (0..).zip(commit.events()) {

@@ -85,6 +85,17 @@ impl<T: Weigh, W> Group<T, W> {
         Ok(())
     }
 
+    /// Adds requests in their order, without others in between. The thread will serve them.
+    pub(crate) fn push_all(&self, requests: impl IntoIterator<Item = T>) -> Result<(), Closed> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.waiting.extend(requests);
+        self.call_thread(state);
+        Ok(())
+    }
+
     /// Whether a request that comes now would be alone. Who may not block without preparation asks before it prepares.
     pub(crate) fn is_lonely(&self) -> bool {
         self.state().is_lonely()

@@ -86,8 +86,30 @@ impl<W> Queue<W> {
     /// # Errors
     /// [`Closed`]: there will be none.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Closed> {
-        let cost = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_COST, self.capacity);
-        Arc::clone(&self.room).acquire_many_owned(cost).await.map(Room).map_err(|_| Closed)
+        Arc::clone(&self.room).acquire_many_owned(self.cost(bytes)).await.map(Room).map_err(|_| Closed)
+    }
+
+    /// Waits for room for the first of several commits with these bytes, and for as many after it as fit into the queue together.
+    /// Returns the room of each.
+    ///
+    /// # Errors
+    /// [`Closed`]: there will be none.
+    pub(crate) async fn rooms(&self, bytes: impl IntoIterator<Item = usize>) -> Result<Vec<Room>, Closed> {
+        let mut total = 0_u32;
+        let fits = |cost: &u32| {
+            let sum = total.saturating_add(*cost);
+            let fits = sum <= self.capacity;
+            total = if fits { sum } else { total };
+            fits
+        };
+        let costs: Vec<u32> = bytes.into_iter().map(|bytes| self.cost(bytes)).take_while(fits).collect();
+        // ORDER: the room of all at once. Two callers that each hold a part and wait for the rest would wait for ever.
+        let mut room = Arc::clone(&self.room).acquire_many_owned(total).await.map_err(|_| Closed)?;
+        Ok(costs.into_iter().filter_map(|cost| room.split(usize::try_from(cost).ok()?).map(Room)).collect())
+    }
+
+    fn cost(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_COST, self.capacity)
     }
 
     /// Adds a commit, and returns where its answer will come from.
@@ -100,7 +122,22 @@ impl<W> Queue<W> {
         Ok(answered)
     }
 
-    /// The same; but if nobody else commits, and this thread may block, `serve` is called here and now.
+    /// Adds commits in their order, without others in between, and returns where their answers will come from.
+    ///
+    /// # Errors
+    /// [`Closed`]: none was added.
+    pub(crate) fn push_all(&self, drafts: Vec<(Draft, Room)>) -> Result<Vec<Waiting>, Closed> {
+        let (mut requests, mut answers) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+        for (draft, Room(room)) in drafts {
+            let (answer, answered) = oneshot::channel();
+            requests.push(Request { draft, answer, room });
+            answers.push(answered);
+        }
+        self.group.push_all(requests)?;
+        Ok(answers)
+    }
+
+    /// The same as [`push`](Self::push); but if nobody else commits, and this thread may block, `serve` is called here and now.
     ///
     /// # Errors
     /// [`Closed`]: it was not added.

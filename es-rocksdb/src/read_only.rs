@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::model::LogId;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, Visitor};
@@ -128,12 +129,6 @@ impl ReadOnlyStore {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.inner.folder
-    }
-
-    /// The id that the store was given when it was created. A copy of the folder has the same.
-    #[must_use]
-    pub fn id(&self) -> Uuid {
-        self.inner.id
     }
 
     /// When the store was created.
@@ -314,6 +309,10 @@ impl EventReader for ReadOnlyStore {
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
         Ok(self.inner.shared.visible.head())
+    }
+
+    fn log_id(&self) -> LogId {
+        LogId::from_uuid(self.inner.id)
     }
 
     fn watch_head(&self) -> HeadWatch {

@@ -29,8 +29,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use es_core::model::ErrorChain;
+use es_core::model::LogId;
 use es_core::{Position, RecordedEvent, StoreError, StreamId};
-use uuid::Uuid;
 
 use crate::acknowledged;
 use crate::error::OpenError;
@@ -168,7 +168,7 @@ pub struct Repaired {
     /// Its folder.
     pub folder: PathBuf,
     /// Its id. It is that of the damaged store, unless events were lost, or its identity could not be read.
-    pub id: Uuid,
+    pub id: LogId,
     /// Whether the id is a new one: a store from which events were cut is another history, which will give the same positions
     /// to other events. Backups and checkpoints of the old one must not be continued with it, and the id tells.
     pub is_new_id: bool,

@@ -1,5 +1,6 @@
 //! [`RocksDbStore`]: the handle, and its [`EventStore`].
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::model::ErrorChain;
+use es_core::model::LogId;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::Committed;
-use es_core::store::implement::{Decider, PrepareHook};
+use es_core::store::implement::{Decider, PrepareHook, ValidCommit};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, Visitor};
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -208,12 +210,6 @@ impl RocksDbStore {
         &self.inner.folder
     }
 
-    /// The id that the store was given when it was created. A copy of the folder has the same.
-    #[must_use]
-    pub fn id(&self) -> Uuid {
-        self.inner.id
-    }
-
     /// When the store was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
@@ -243,20 +239,34 @@ impl RocksDbStore {
         self.inner.shared.blocking(Database::flush).await
     }
 
-    /// Hands a commit to the writer. What is handed over first is decided first.
-    pub(crate) async fn enqueue(&self, commit: Commit) -> Result<Waiting, CommitError> {
-        let (draft, room) = self.draft(commit).await?;
-        self.inner.queue.push(draft, room).map_err(|Closed| self.inner.refusal())
-    }
-
     /// What of a commit can be done before it is its turn.
     async fn draft(&self, commit: Commit) -> Result<(Draft, Room), CommitError> {
         // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
         let commit = commit.validated()?;
         refuse_stamps(&commit)?;
-        let bytes = commit.weight().saturating_mul(2);
-        let room = self.inner.queue.room(bytes).await.map_err(|Closed| self.inner.refusal())?;
+        let room = self.inner.queue.room(queued_bytes(&commit)).await.map_err(|Closed| self.inner.refusal())?;
         Ok((Draft::new(commit)?, room))
+    }
+
+    /// Drafts and queues the first commits that the queue has room for together, and removes them from `commits`.
+    async fn queue_next(
+        &self,
+        commits: &mut VecDeque<ValidCommit>,
+    ) -> Result<Vec<Result<Waiting, StoreError>>, Closed> {
+        let queue = &self.inner.queue;
+        let rooms = queue.rooms(commits.iter().map(queued_bytes)).await?;
+        let (mut drafts, mut failed) = (Vec::with_capacity(rooms.len()), Vec::new());
+        for (index, (room, commit)) in rooms.into_iter().zip(std::iter::from_fn(|| commits.pop_front())).enumerate() {
+            match Draft::new(commit) {
+                Ok(draft) => drafts.push((draft, room)),
+                Err(error) => failed.push((index, error)),
+            }
+        }
+        let mut answers: Vec<_> = queue.push_all(drafts)?.into_iter().map(Ok).collect();
+        for (index, error) in failed {
+            answers.insert(index, Err(error));
+        }
+        Ok(answers)
     }
 
     /// What became of a commit that was handed over.
@@ -283,6 +293,11 @@ impl fmt::Debug for RocksDbStore {
         let head = self.inner.shared.visible.head();
         f.debug_struct("RocksDbStore").field("folder", &self.inner.folder).field("head", &head).finish_non_exhaustive()
     }
+}
+
+/// How many bytes of the queue a commit takes: its records wait with it.
+fn queued_bytes(commit: &ValidCommit) -> usize {
+    commit.weight().saturating_mul(2)
 }
 
 /// The disk in earnest.
@@ -363,6 +378,10 @@ impl EventReader for RocksDbStore {
         self.inner.open_head()
     }
 
+    fn log_id(&self) -> LogId {
+        LogId::from_uuid(self.inner.id)
+    }
+
     fn watch_head(&self) -> HeadWatch {
         self.inner.shared.visible.watch()
     }
@@ -399,6 +418,33 @@ impl EventStore for RocksDbStore {
         let queue = &self.inner.queue;
         let waiting = queue.push_or_serve(draft, room, writer::serve_here).map_err(|Closed| self.inner.refusal())?;
         self.answer(waiting).await
+    }
+
+    /// Writes the commits with as few syncs as [`Options::commit_batch`] allows: with one if they fit into one batch.
+    async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
+        let mut answers = Vec::with_capacity(commits.len());
+        let (mut valid, mut waiting) = (VecDeque::with_capacity(commits.len()), VecDeque::with_capacity(commits.len()));
+        for commit in commits {
+            // The answer to a valid commit follows below, in its place.
+            let checked = commit.validated().and_then(|commit| refuse_stamps(&commit).map(|()| commit));
+            answers.push(checked.map(|commit| valid.push_back(commit)));
+        }
+        while !valid.is_empty() {
+            match self.queue_next(&mut valid).await {
+                Ok(queued) => waiting.extend(queued),
+                Err(Closed) => break,
+            }
+        }
+        let mut answered = Vec::with_capacity(answers.len());
+        for answer in answers {
+            answered.push(match answer.map(|()| waiting.pop_front()) {
+                Err(invalid) => Err(invalid.into()),
+                Ok(Some(Ok(waiting))) => self.answer(waiting).await,
+                Ok(Some(Err(error))) => Err(error.into()),
+                Ok(None) => Err(self.inner.refusal()),
+            });
+        }
+        answered
     }
 
     fn runs_hook(&self, name: &str) -> bool {

@@ -161,9 +161,9 @@ impl Writer {
             Err(error) => return Answer::Other(Err(error)),
         };
         if commit.has_changed_events() {
-            records = match EncodedRecords::draft(&commit) {
+            records = match Draft::again(&commit) {
                 Ok(records) => records,
-                Err(error) => return Answer::Other(Err(error.into())),
+                Err(error) => return Answer::Other(Err(error)),
             };
         }
         *changing += u64::from(!(committed.events.is_empty() && commit.rows().is_empty()));

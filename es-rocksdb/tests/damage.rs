@@ -158,7 +158,7 @@ async fn an_index_entry_behind_the_head_is_not_seen() {
     assert_eq!(read_log(&store, LogRead::tag(tag("a:1"))).await.unwrap(), [1, 2, 3, 4, 5]);
     assert_eq!(read_log(&store, LogRead::tag(tag("a:1")).backward()).await.unwrap(), [5, 4, 3, 2, 1]);
     let after = all(&store).await.last().map(|event| event.position);
-    let commit = append("order-2").unless(QueryItem::new().tag(tag("a:1")), after);
+    let commit = append("order-2").append_if_none(QueryItem::new().tag(tag("a:1")), after);
     store.commit(commit).await.unwrap();
 }
 

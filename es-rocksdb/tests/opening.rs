@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{all, append, files, open, positions, raw, refused, tamper};
-use es_core::EventStore;
+use es_core::{EventReader, EventStore};
 use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore};
 
 /// In the environment of a second process: the folder that it is to open.
@@ -30,10 +30,10 @@ async fn a_new_folder_is_created_with_its_parents() {
 async fn a_store_keeps_its_id() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
-    let (id, created) = (store.id(), store.created());
+    let (id, created) = (store.log_id(), store.created());
     store.close().await.unwrap();
     let store = open(folder.path()).await;
-    assert_eq!((store.id(), store.created()), (id, created));
+    assert_eq!((store.log_id(), store.created()), (id, created));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
     store.commit(append("a-1")).await.unwrap();
 
     let first = ReadOnlyStore::open(folder.path()).await.unwrap();
-    assert_eq!((first.id(), first.created()), (store.id(), store.created()));
+    assert_eq!((first.log_id(), first.created()), (store.log_id(), store.created()));
     assert!(first.refresh().await.unwrap().is_none());
     let mut reader = first.clone();
     for round in 2..=30 {

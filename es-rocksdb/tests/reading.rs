@@ -106,7 +106,7 @@ async fn same_stream(store: &RocksDbStore, memory: &MemoryStore, read: StreamRea
 }
 
 async fn same_conditions(store: &RocksDbStore, memory: &MemoryStore, read: &LogRead) {
-    let check = || Commit::new().unless(read.query.clone(), read.from);
+    let check = || Commit::new().append_if_none(read.query.clone(), read.from);
     let (expected, found) = (memory.commit(check()).await, store.commit(check()).await);
     assert_eq!(found.map_err(|error| error.to_string()), expected.map_err(|error| error.to_string()), "{read:?}");
 }
@@ -378,7 +378,7 @@ async fn a_long_search_reports_its_progress() {
     assert_eq!(backward.next().await.unwrap(), None);
     assert_eq!(backward.scanned(), Some(Position::FIRST));
 
-    let condition = |after| store.commit(Commit::new().unless(both.clone(), Position::new(after)));
+    let condition = |after| store.commit(Commit::new().append_if_none(both.clone(), Position::new(after)));
     assert!(condition(1).await.is_err());
     assert!(condition(40_001).await.is_ok());
 }

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{all, stream, tag, tamper};
+use es_core::model::LogId;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::store::delete_stream;
@@ -28,7 +29,7 @@ const COMMITS: u64 = 600;
 /// The store before it is damaged.
 struct Original {
     folder: TempDir,
-    id: Uuid,
+    id: LogId,
     events: Vec<RecordedEvent>,
     rows: Vec<Row>,
 }
@@ -67,7 +68,7 @@ impl Original {
             let row = Row { key: number.to_be_bytes().to_vec().into(), value: vec![7; 40].into() };
             store.commit(commit.put_row(table(), row.key, row.value)).await.unwrap();
         }
-        let (id, events, rows) = (store.id(), all(&store).await, rows(&store).await);
+        let (id, events, rows) = (store.log_id(), all(&store).await, rows(&store).await);
         store.close().await.unwrap();
         Self { folder, id, events, rows }
     }
@@ -173,7 +174,7 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
     // It opens as any other store, for writing, too; and again.
     let opened = RocksDbStore::open(&target).await.unwrap();
     let (found, found_rows) = (all(&opened).await, rows(&opened).await);
-    assert_eq!(opened.id(), made.id);
+    assert_eq!(opened.log_id(), made.id);
     opened.close().await.unwrap();
     let verified = ReadOnlyStore::open(&target).await.unwrap().verify(&mut |_, _, _| {}).unwrap();
     assert!(verified.is_sound(), "{:?}", verified.damage);
@@ -411,7 +412,7 @@ async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
         let row = Row { key: number.to_be_bytes().to_vec().into(), value: vec![7; 40].into() };
         store.commit(commit.put_row(table(), row.key, row.value)).await.unwrap();
     }
-    let (id, events, rows) = (store.id(), all(&store).await, rows(&store).await);
+    let (id, events, rows) = (store.log_id(), all(&store).await, rows(&store).await);
     store.close().await.unwrap();
     let original = Original { folder, id, events, rows };
     let logs = contents(original.folder.path());

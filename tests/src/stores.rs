@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use es_core::EventStore;
+use es_core::store::implement::PrepareHook;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
 use es_rocksdb::{Options, RocksDbStore};
@@ -47,8 +48,9 @@ pub struct RocksDbHarness {
 }
 
 impl RocksDbHarness {
-    async fn open_in(&self, folder: TempDir) -> Arc<dyn EventStore> {
-        let store = rocksdb(folder.path()).await;
+    async fn open_in(&self, folder: TempDir, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
+        let options = hooks.into_iter().fold(small(), Options::hook);
+        let store = options.open(folder.path()).await.expect("the store opens");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(key(&shared), (store, folder));
@@ -63,8 +65,8 @@ fn key(store: &Arc<dyn EventStore>) -> usize {
 
 #[async_trait]
 impl Harness for RocksDbHarness {
-    async fn open(&self) -> Arc<dyn EventStore> {
-        self.open_in(tempfile::tempdir().expect("a folder")).await
+    async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
+        self.open_in(tempfile::tempdir().expect("a folder"), hooks).await
     }
 
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
@@ -72,6 +74,6 @@ impl Harness for RocksDbHarness {
         let (handle, folder) = opened.expect("the harness opened it");
         drop(store);
         handle.close().await.expect("closed");
-        Some(self.open_in(folder).await)
+        Some(self.open_in(folder, Vec::new()).await)
     }
 }

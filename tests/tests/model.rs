@@ -174,7 +174,7 @@ fn commit() -> impl Strategy<Value = Commit> {
         proptest::option::weighted(0.2, (table(), bytes(), proptest::option::of(bytes()))),
     );
     let changes = proptest::collection::vec((table(), bytes(), proptest::option::of(bytes())), 0..3);
-    (events, conditions, changes).prop_map(|(events, (expected, absence, seen), rows)| {
+    (events, conditions, changes).prop_map(|(events, (expected, condition, seen), rows)| {
         let mut commit = Commit::new();
         for (stream, event) in events {
             commit = commit.append(stream, event);
@@ -182,8 +182,8 @@ fn commit() -> impl Strategy<Value = Commit> {
         for (stream, expected) in expected {
             commit = commit.expect(stream, expected);
         }
-        if let Some((query, after)) = absence {
-            commit = commit.unless(query, after);
+        if let Some((query, after)) = condition {
+            commit = commit.append_if_none(query, after);
         }
         if let Some((table, key, value)) = seen {
             commit = commit.expect_row(table, key, value);

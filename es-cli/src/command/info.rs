@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::{LogRead, Timestamp};
+use es_core::{EventReader, LogRead, Timestamp};
 use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
     let (bytes_on_disk, files) = on_disk(store.folder())?;
     let info = Info {
         folder: store.folder().to_owned(),
-        store_id: store.id().to_string(),
+        store_id: store.log_id().to_string(),
         created: store.created(),
         head: last.as_ref().map(|last| last.position.get()),
         last_recorded_at: last.as_ref().map(|last| last.recorded_at),

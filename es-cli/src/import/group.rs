@@ -31,8 +31,6 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Grouped {
     pub(super) commit: Commit,
-    /// When it was recorded first; `None` says "now".
-    pub(super) at: Option<Timestamp>,
     pub(super) lines: Vec<(u64, Vec<u8>)>,
 }
 
@@ -89,9 +87,10 @@ impl Group {
         if self.events.len() < size as usize {
             return Ok(None);
         }
-        let Self { recorded_at: at, events, lines, .. } = std::mem::take(self);
-        let commit = events.into_iter().fold(Commit::new(), |commit, (stream, event)| append(commit, stream, event));
-        Ok(Some(Grouped { commit, at, lines }))
+        let Self { recorded_at, events, lines, .. } = std::mem::take(self);
+        let empty = recorded_at.map_or_else(Commit::new, |time| Commit::new().recorded_at(time));
+        let commit = events.into_iter().fold(empty, |commit, (stream, event)| append(commit, stream, event));
+        Ok(Some(Grouped { commit, lines }))
     }
 
     /// Whether a line can be the next of the commit.

@@ -19,9 +19,9 @@ mod skipped;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use es_core::CommitError;
 use es_core::store::Conflict;
-use es_rocksdb::{Options, Recorded, Replay};
+use es_core::{CommitError, EventReader, EventStore};
+use es_rocksdb::{Options, RocksDbStore};
 use serde::Serialize;
 
 use crate::bad_line::BadLine;
@@ -72,10 +72,10 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     // ORDER: the input first, so that a path that is wrong makes no empty store.
     let input = Input::open(import.file)?;
     let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file)).transpose()?;
-    let replay = Replay::open(store, Options::new()).await?;
+    let target = Options::new().open(store).await?;
     let bar = Bar::of_bytes("import", input.length);
     let mut importer = Importer {
-        replay,
+        store: target,
         advice: Advice::new(store, &input),
         file: input.name.clone(),
         batch_commits: import.batch,
@@ -86,8 +86,8 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     };
     let done = importer.all(Commits::new(input.reader, MAX_LINE_BYTES), &bar).await;
     drop(bar);
-    let head = importer.replay.head().await;
-    let closed = importer.replay.close().await;
+    let head = importer.store.head().await;
+    let closed = importer.store.close().await;
     let Summary { added, already_there, .. } = importer.summary;
     done.map_err(|error| Failure::Stopped { source: Box::new(error), added, already_there })?;
     closed?;
@@ -96,7 +96,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
 }
 
 struct Importer {
-    replay: Replay,
+    store: RocksDbStore,
     advice: Advice,
     file: PathBuf,
     batch_commits: usize,
@@ -154,8 +154,8 @@ impl Importer {
         self.bytes = 0;
         let batch = std::mem::take(&mut self.batch);
         let (lines, commits): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|Grouped { commit, at, lines }| (lines, Recorded { commit, at })).unzip();
-        let answers = self.replay.write(commits).await;
+            batch.into_iter().map(|Grouped { commit, lines }| (lines, commit)).unzip();
+        let answers = self.store.commit_all(commits).await;
         let mut first = None;
         for (lines, answer) in lines.into_iter().zip(answers) {
             match answer {

@@ -1,7 +1,7 @@
 //! `info`, `stats`, `streams`, `read` and `log`; help and completions.
 
 use es_core::model::Tag;
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent};
+use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent};
 use es_rocksdb::RocksDbStore;
 use serde_json::json;
 
@@ -32,7 +32,7 @@ fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
             store.commit(commit).await.unwrap();
         }
         let info = folder.json(&["info"]);
-        assert_eq!((&info["head"], &info["store_id"]), (&json!(5), &json!(store.id().to_string())));
+        assert_eq!((&info["head"], &info["store_id"]), (&json!(5), &json!(store.log_id().to_string())));
         assert!(folder.done(&["info"]).contains("last position"));
         looks(&folder);
         assert_eq!(folder.json(&["verify"])["sound"], json!(true));

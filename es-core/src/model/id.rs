@@ -1,4 +1,4 @@
-//! Ids over UUIDs: [`EventId`] and [`CorrelationId`].
+//! Ids over UUIDs: [`EventId`], [`LogId`] and [`CorrelationId`].
 
 use std::fmt;
 
@@ -60,6 +60,11 @@ id! {
     /// Identifies an event. The writer chooses it. A store keeps each id at most once: a commit that is written again
     /// returns its first result.
     EventId
+}
+
+id! {
+    /// Identifies a log. A copy of a store has the id of its source.
+    LogId
 }
 
 id! {

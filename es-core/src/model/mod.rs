@@ -39,7 +39,7 @@ pub use error_chain::ErrorChain;
 pub use event::{
     CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
 };
-pub use id::{CorrelationId, EventId};
+pub use id::{CorrelationId, EventId, LogId};
 pub use keys::{KeyChange, Keys};
 pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
 pub(crate) use revision::found;

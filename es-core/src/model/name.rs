@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::reserved::reserved_table_prefix;
+
 /// The longest name, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 512;
 
@@ -42,6 +44,16 @@ pub enum NameError {
         found: char,
         /// Where it stands, in bytes from the start.
         at: usize,
+    },
+    /// The text begins with a prefix that belongs to the framework. Choose another name.
+    #[error("names that begin with {prefix:?} belong to the framework, found {kind} {text:?}; choose another name")]
+    Framework {
+        /// What the text was to name.
+        kind: &'static str,
+        /// The whole text.
+        text: String,
+        /// The prefix.
+        prefix: &'static str,
     },
     /// The text has a character that this kind of name must not have.
     #[error("a {kind} must not have {found:?}, found one at byte {at} of {text:?}")]
@@ -197,7 +209,16 @@ name! {
 
 name! {
     /// A side table of a store: rows that change together with events (snapshots, command results, checkpoints).
-    Table, "table", check
+    ///
+    /// Names that begin with `es.` or `node.` belong to the framework.
+    Table, "table", check_table
+}
+
+fn check_table(kind: &'static str, text: &str) -> Result<(), NameError> {
+    match reserved_table_prefix(text) {
+        Some(prefix) => Err(NameError::Framework { kind, text: text.to_owned(), prefix }),
+        None => check(kind, text),
+    }
 }
 
 fn check_category(kind: &'static str, text: &str) -> Result<(), NameError> {
@@ -268,6 +289,12 @@ impl EventType {
 }
 
 impl Table {
+    /// Returns a table with any name, also one that belongs to the framework.
+    pub(crate) fn any(text: &str) -> Result<Self, NameError> {
+        check("table", text)?;
+        Ok(Self(text.into()))
+    }
+
     /// A table whose name is made of parts that were checked.
     pub(crate) fn well_known(text: impl AsRef<str>) -> Self {
         debug_assert!(check("table", text.as_ref()).is_ok());

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Position;
 use crate::model::Table;
 use crate::model::digest::Fnv;
+use crate::model::reserved;
 use crate::projection::generation::{Build, Generation};
 use crate::store::{EventReader, StoreError};
 
@@ -51,7 +52,7 @@ impl Checkpoint {
 
 /// The table of all checkpoints.
 pub(crate) fn checkpoints_table() -> Table {
-    Table::well_known("checkpoints")
+    Table::well_known(reserved::CHECKPOINTS)
 }
 
 /// What the keys of the checkpoints of a generation begin with.

@@ -12,6 +12,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::model::reserved;
 use crate::model::{NameError, Table};
 use crate::store::{Commit, EventReader, StoreError};
 
@@ -120,7 +121,7 @@ impl Generations {
 
 /// The table with one row for each projection: its [`Generations`] under its name.
 pub(crate) fn generations_table() -> Table {
-    Table::well_known("projections")
+    Table::well_known(reserved::PROJECTIONS)
 }
 
 /// What there is of the view of a projection.
@@ -169,7 +170,7 @@ pub const MAX_PROJECTION_NAME_BYTES: usize = 128;
 /// [`NameError`] when the name of the projection is none, or the name of the table is too long together with it.
 pub(crate) fn table(projection: &str, generation: Generation, logical: &Table) -> Result<Table, NameError> {
     check_name(projection)?;
-    Table::new(format!("view:{projection}:{generation}:{logical}"))
+    Table::new(format!("{}{projection}:{generation}:{logical}", reserved::VIEW_PREFIX))
 }
 
 #[cfg(test)]

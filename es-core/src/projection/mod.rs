@@ -101,5 +101,5 @@ pub trait Projection: Send + Sync + 'static {
 
 /// Whether a projection may receive an event: not if its stream is reserved for the framework, which reports to people there.
 pub(crate) fn is_projected(event: &RecordedEvent) -> bool {
-    !event.stream.as_str().starts_with("es.")
+    !crate::model::reserved::is_reserved(event.stream.as_str())
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
+use crate::model::reserved;
 use crate::model::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
@@ -149,7 +150,7 @@ impl GenerationTables {
 
 /// Returns the table that lists the tables of all views.
 pub(crate) fn view_tables() -> Table {
-    Table::well_known("view-tables")
+    Table::well_known(reserved::VIEW_TABLES)
 }
 
 fn note_key(projection: &str, generation: Generation, logical: &Table) -> Bytes {

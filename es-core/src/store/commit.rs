@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{EventId, NewEvent, RecordedEvent};
+use crate::model::{EventId, NewEvent, RecordedEvent, Timestamp};
 use crate::model::{EventType, StreamId, Table};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention;
@@ -47,20 +47,22 @@ pub const MAX_ROW_KEY_BYTES: usize = 2048;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
     pub(crate) expectations: Vec<(StreamId, ExpectedRevision)>,
-    pub(crate) absences: Vec<Absence>,
+    pub(crate) append_conditions: Vec<AppendCondition>,
     pub(crate) events: Vec<(StreamId, NewEvent)>,
     pub(crate) row_conditions: Vec<RowCondition>,
     pub(crate) rows: Vec<RowChange>,
     /// Whether [`Commit::append_removed`] made events of it.
     pub(crate) has_removed: bool,
+    pub(crate) recorded_at: Option<Timestamp>,
+    pub(crate) is_foreign: bool,
 }
 
-/// A condition: nothing may match `query` behind `after`. The append condition of dynamic consistency boundaries.
+/// The append condition of a dynamic consistency boundary (DCB): nothing may match `query` after the position `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Absence {
-    /// What must not be there.
+pub struct AppendCondition {
+    /// The query that must match nothing.
     pub query: Query,
-    /// Up to where the writer has seen the log; `None` says that nothing in the whole log may match.
+    /// The position up to which the writer has read the log; `None` requires that nothing in the whole log matches.
     pub after: Option<Position>,
 }
 
@@ -100,6 +102,37 @@ impl Commit {
         Self::default()
     }
 
+    /// Returns an empty commit for copies of events that another node decided.
+    ///
+    /// It states facts: each of its events has a [`Stamp`](crate::model::Stamp), it has no expectations, append conditions or key changes, and a store checks none for it. A hard-deleted
+    /// stream takes its events and keeps them hidden, so that replication does not stop and no number is reused. Events of a
+    /// soft-deleted stream go on at the next revision and show nothing that the deletion hides. Events of reserved streams are
+    /// refused.
+    #[must_use]
+    pub fn foreign() -> Self {
+        Self { is_foreign: true, ..Self::default() }
+    }
+
+    /// Returns whether this is a [foreign](Self::foreign) commit.
+    #[must_use]
+    pub const fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+
+    /// Sets the recorded time of the events, in place of the clock of the store: for imports, backups and replication. Recorded
+    /// times never go back: the greater of this time and that of the last event in the log counts.
+    #[must_use]
+    pub const fn recorded_at(mut self, time: Timestamp) -> Self {
+        self.recorded_at = Some(time);
+        self
+    }
+
+    /// Returns the recorded time that was set.
+    #[must_use]
+    pub const fn recorded_time(&self) -> Option<Timestamp> {
+        self.recorded_at
+    }
+
     /// Events for one stream under one expectation.
     #[must_use]
     pub fn to(stream: &StreamId, expected: ExpectedRevision, events: impl IntoIterator<Item = NewEvent>) -> Self {
@@ -116,10 +149,10 @@ impl Commit {
         self
     }
 
-    /// Demands that nothing matches `query` behind `after`. Events of this commit itself do not count.
+    /// Writes only if nothing matches `query` after the position `after`. Events of this commit do not count.
     #[must_use]
-    pub fn unless(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
-        self.absences.push(Absence { query: query.into(), after });
+    pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
+        self.append_conditions.push(AppendCondition { query: query.into(), after });
         self
     }
 
@@ -174,10 +207,10 @@ impl Commit {
         &self.expectations
     }
 
-    /// The demands that nothing matches a query.
+    /// Returns the append conditions.
     #[must_use]
-    pub fn absences(&self) -> &[Absence] {
-        &self.absences
+    pub fn append_conditions(&self) -> &[AppendCondition] {
+        &self.append_conditions
     }
 
     /// The demands on rows.

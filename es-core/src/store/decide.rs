@@ -10,7 +10,7 @@ use crate::model::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_prec
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
-use crate::store::commit::{Absence, Commit, Committed, RowCondition};
+use crate::store::commit::{AppendCondition, Commit, Committed, RowCondition};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::keys::{KeyOwner, failed_key_changes};
 use crate::store::query::Query;
@@ -63,6 +63,7 @@ pub enum CommitDecision {
 /// # Errors
 /// [`CommitError`]: the commit must not be written.
 pub fn decide(commit: &ValidCommit, view: &mut dyn LogView, now: Timestamp) -> Result<CommitDecision, CommitError> {
+    let now = commit.recorded_time().unwrap_or(now);
     if let Some(committed) = written_before(commit, view)? {
         return Ok(CommitDecision::Repeat(committed));
     }
@@ -129,11 +130,12 @@ fn check_removed(commit: &Commit, view: &mut dyn LogView) -> Result<(), CommitEr
 }
 
 fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {
-    let mut failed = failed_deletions(commit, view)?;
+    // A foreign commit has no expectations, and a deletion of its streams does not refuse it.
+    let mut failed = if commit.is_foreign() { Vec::new() } else { failed_deletions(commit, view)? };
     for (stream, expected) in commit.expectations() {
         failed.extend(failed_expectation(stream, *expected, view)?);
     }
-    for Absence { query, after } in commit.absences() {
+    for AppendCondition { query, after } in commit.append_conditions() {
         if let Some(found) = view.first_match(query, *after, now)? {
             failed.push(FailedCheck::Match { query: query.clone(), after: *after, found });
         }

@@ -91,6 +91,17 @@ impl<H: DecisionHook> PrepareHook for Arc<H> {
     }
 }
 
+#[async_trait]
+impl PrepareHook for Arc<dyn PrepareHook> {
+    fn name(&self) -> &str {
+        PrepareHook::name(&**self)
+    }
+
+    async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, BoxError> {
+        (**self).prepare(store).await
+    }
+}
+
 /// The reason why a hook could not start. The store takes no commits with it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

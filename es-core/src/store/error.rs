@@ -138,7 +138,7 @@ pub enum FailedCheck {
     Match {
         /// The query.
         query: Query,
-        /// Behind where nothing was to match.
+        /// The position after which nothing was to match.
         after: Option<Position>,
         /// The first event that matches.
         found: Position,
@@ -184,7 +184,7 @@ impl fmt::Display for FailedCheck {
                 )
             }
             Self::Match { after: Some(after), found, .. } => {
-                write!(f, "expected no matching event behind position {after}, found one at position {found}")
+                write!(f, "expected no matching event after position {after}, found one at position {found}")
             }
             Self::Match { after: None, found, .. } => {
                 write!(f, "expected no matching event, found one at position {found}")
@@ -351,6 +351,18 @@ pub enum InvalidCommit {
         id: EventId,
         /// The length of its content type in bytes.
         found: usize,
+    },
+    /// An event of a [foreign commit](crate::Commit::foreign) has no stamp. Keep the stamp that its origin gave it.
+    #[error("each event of a foreign commit must have a stamp, found none on event {id}")]
+    ForeignWithoutStamp {
+        /// The event.
+        id: EventId,
+    },
+    /// A [foreign commit](crate::Commit::foreign) has a condition or a key change. Remove it: such a commit states facts.
+    #[error("a foreign commit must have no expectations, append conditions or key changes, found {found}")]
+    ForeignCondition {
+        /// The part that it has.
+        found: &'static str,
     },
     /// The key of a row is empty or longer than [`MAX_ROW_KEY_BYTES`].
     #[error("the key of a row must have 1 to {MAX_ROW_KEY_BYTES} bytes, found {found}")]

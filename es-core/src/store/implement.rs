@@ -8,6 +8,8 @@
 //! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
 //! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
 
+pub use crate::model::reserved::{Placement, placement};
+
 pub use super::decide::{CommitDecision, LogView, decide};
 pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook};
 pub use super::head::HeadSender;
@@ -15,3 +17,14 @@ pub use super::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 pub use super::layer::StoreLayer;
 pub use super::read::BatchSource;
 pub use super::valid::ValidCommit;
+
+use crate::model::{NameError, Table};
+
+/// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the framework's
+/// own tables, and for names that a store has on disk.
+///
+/// # Errors
+/// [`NameError`] when the text breaks the rules of [names](crate::model).
+pub fn table(name: &str) -> Result<Table, NameError> {
+    Table::any(name)
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::model::{EventId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
+use crate::model::{EventId, LogId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
@@ -97,6 +97,16 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
         self.inner().commit(commit).await
     }
 
+    /// Calls [`commit`](Self::commit) of this layer for each commit. A layer that does not change commits forwards to
+    /// [`EventStore::commit_all`] of the inner store.
+    async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
+        let mut answers = Vec::with_capacity(commits.len());
+        for commit in commits {
+            answers.push(StoreLayer::commit(self, commit).await);
+        }
+        answers
+    }
+
     /// Forwards to [`EventStore::scavenge`].
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         self.inner().scavenge(how).await
@@ -105,6 +115,11 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
     /// Forwards to [`EventStore::close`].
     async fn close(&self) -> Result<(), StoreError> {
         self.inner().close().await
+    }
+
+    /// Forwards to [`EventReader::log_id`].
+    fn log_id(&self) -> LogId {
+        self.inner().log_id()
     }
 
     /// Forwards to [`EventReader::watch_head`].
@@ -120,6 +135,10 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
 
 #[async_trait]
 impl<L: StoreLayer> EventReader for L {
+    fn log_id(&self) -> LogId {
+        StoreLayer::log_id(self)
+    }
+
     fn watch_head(&self) -> HeadWatch {
         StoreLayer::watch_head(self)
     }
@@ -169,6 +188,10 @@ impl<L: StoreLayer> EventStore for L {
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         StoreLayer::commit(self, commit).await
+    }
+
+    async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
+        StoreLayer::commit_all(self, commits).await
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{Clock, SystemClock};
-use crate::model::{EventId, RecordedEvent, Timestamp};
+use crate::model::{EventId, LogId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
@@ -26,6 +26,7 @@ use crate::store::{
 /// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
 #[derive(Clone)]
 pub struct MemoryStore {
+    id: LogId,
     log: Arc<Mutex<Log>>,
     clock: Arc<dyn Clock>,
     head: Arc<HeadSender>,
@@ -57,6 +58,7 @@ impl MemoryStore {
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self {
+            id: LogId::new(),
             log: Arc::new(Mutex::new(Log::new())),
             clock,
             head: Arc::new(HeadSender::new(None)),
@@ -267,6 +269,10 @@ impl EventReader for MemoryStore {
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
         LogView::head(&mut *self.open_log()?)
+    }
+
+    fn log_id(&self) -> LogId {
+        self.id
     }
 
     fn watch_head(&self) -> HeadWatch {

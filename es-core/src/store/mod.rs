@@ -36,8 +36,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use commit::{
-    Absence, Commit, Committed, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH,
-    MAX_ORIGINS, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange, RowCondition,
+    AppendCondition, Commit, Committed, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH, MAX_ORIGINS, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange, RowCondition,
 };
 pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
@@ -46,7 +46,7 @@ pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;
 
-use crate::model::{EventId, EventView, RecordedEvent};
+use crate::model::{EventId, EventView, LogId, RecordedEvent};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
@@ -106,6 +106,9 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the infrastructure failed.
     async fn head(&self) -> Result<Option<Position>, StoreError>;
+
+    /// Returns the id of the log, which was chosen when the store was created. A copy of the store has the same.
+    fn log_id(&self) -> LogId;
 
     /// Follows [`head`](Self::head): wakes when commits become visible, once for all that became visible together. A read sees
     /// every event up to the head that it returns.
@@ -174,6 +177,19 @@ pub trait EventStore: EventReader {
     /// # Errors
     /// [`CommitError`]; each variant says what to do.
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
+
+    /// Writes commits in their order, and returns the answer to each in the same order. Each is decided as if it came alone, and
+    /// a refused one does not stop the others. Commits of other callers may come in between. A store may write several
+    /// with one sync.
+    ///
+    /// If the future is dropped, some of the first commits may be written.
+    async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
+        let mut answers = Vec::with_capacity(commits.len());
+        for commit in commits {
+            answers.push(self.commit(commit).await);
+        }
+        answers
+    }
 
     /// Returns whether a [hook](implement::DecisionHook) with this name takes part in the decisions of this handle of the store.
     /// An inline projection is a hook with the name of the projection: its view changes in the commits of the events, and

@@ -3,10 +3,9 @@
 use bytes::Bytes;
 
 use crate::model::ContentType;
-use crate::model::NewEvent;
-use crate::model::StreamId;
-use crate::model::reserved::check_audit;
+use crate::model::reserved::{AUDIT_STREAM_PREFIX, check_audit, is_reserved};
 use crate::model::weight::beside_payload;
+use crate::model::{NewEvent, Stamp, StreamId};
 use crate::retention;
 use crate::store::commit::{
     Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS,
@@ -36,6 +35,7 @@ impl Commit {
         if self.bytes() > MAX_COMMIT_BYTES {
             return Err(InvalidCommit::TooManyBytes { found: self.bytes() });
         }
+        self.validate_foreign()?;
         let mut ids = std::collections::HashSet::new();
         for (stream, event) in &self.events {
             // NOTE: most commits have one event, and most streams of events are commits of one.
@@ -47,6 +47,32 @@ impl Commit {
         }
         let mut row_keys = self.rows.iter().map(|row| &row.key).chain(self.row_conditions.iter().map(|row| &row.key));
         row_keys.try_for_each(check_row_key)
+    }
+
+    /// Checks that a foreign commit has no conditions, that its events have stamps and that none of its streams is reserved.
+    fn validate_foreign(&self) -> Result<(), InvalidCommit> {
+        if !self.is_foreign {
+            return Ok(());
+        }
+        let found = [
+            ("an expected revision", self.expectations.is_empty()),
+            ("an append condition", self.append_conditions.is_empty()),
+            ("a change of a unique key", self.events.iter().all(|(_, event)| event.data.keys.is_empty())),
+        ];
+        if let Some((found, _)) = found.into_iter().find(|(_, is_absent)| !is_absent) {
+            return Err(InvalidCommit::ForeignCondition { found });
+        }
+        for (stream, event) in &self.events {
+            let id = event.data.id;
+            if event.data.stamp.is_none() {
+                return Err(InvalidCommit::ForeignWithoutStamp { id });
+            }
+            if is_reserved(stream.category_str()) {
+                let found = "a foreign event for a reserved stream".to_owned();
+                return Err(InvalidCommit::Reserved { id, stream: stream.clone(), found });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +139,27 @@ impl ValidCommit {
         })
     }
 
+    /// Stamps events: `stamp` returns the new stamp of an event, or `None` to keep the one that it has.
+    ///
+    /// # Errors
+    /// [`InvalidCommit::Numbered`] after the shared decision; [`InvalidCommit::TooManyOrigins`].
+    pub fn stamp_events(
+        &mut self,
+        mut stamp: impl FnMut(&StreamId, &NewEvent) -> Option<Stamp>,
+    ) -> Result<(), InvalidCommit> {
+        self.change_events(|commit| {
+            let mut is_changed = false;
+            for (stream, event) in &mut commit.events {
+                if let Some(stamp) = stamp(stream, event) {
+                    event.data.stamp = Some(Box::new(stamp));
+                    is_changed = true;
+                }
+            }
+            is_changed
+        })?;
+        self.commit.events.iter().try_for_each(|(_, event)| validate_event(event))
+    }
+
     /// Adds changes of rows. They are made after those of the caller.
     ///
     /// # Errors
@@ -154,9 +201,11 @@ fn weight_of(commit: &Commit) -> usize {
         size_of::<(StreamId, NewEvent)>() + beside_payload(stream, &event.data)
     };
     let events: usize = commit.events.iter().map(event).sum();
-    let absences: usize = commit.absences.iter().map(|absence| weight_of_query(&absence.query)).sum();
-    let parts = commit.absences.len() + commit.expectations.len() + commit.row_conditions.len() + commit.rows.len();
-    commit.bytes() + events + absences + parts * PART_WEIGHT
+    let append_conditions: usize =
+        commit.append_conditions.iter().map(|condition| weight_of_query(&condition.query)).sum();
+    let parts =
+        commit.append_conditions.len() + commit.expectations.len() + commit.row_conditions.len() + commit.rows.len();
+    commit.bytes() + events + append_conditions + parts * PART_WEIGHT
 }
 
 impl std::ops::Deref for ValidCommit {
@@ -192,23 +241,31 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
     Ok(())
 }
 
-/// What is reserved takes only what the functions of [`retention`] and the operators of projections say.
+/// Checks that an event with a reserved type or in a reserved stream is one that the framework writes.
 fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) -> Result<(), InvalidCommit> {
     let refused = |found| Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found });
-    let is_reserved = event.data.event_type == retention::REMOVED || retention::is_reserved(stream);
-    if is_reserved && !event.data.keys.is_empty() {
+    let event_type = event.data.event_type.as_str();
+    let is_of_framework = is_reserved(event_type) || retention::is_reserved(stream);
+    if is_of_framework && !event.data.keys.is_empty() {
         return refused("a claim or a release of a unique key".to_owned());
     }
-    if event.data.event_type == retention::REMOVED {
-        let is_removed = may_be_removed && event.data.payload.is_empty() && !retention::is_reserved(stream);
-        return if is_removed { Ok(()) } else { refused(format!("the event type {:?}", retention::REMOVED)) };
+    if retention::is_reserved(stream) {
+        return match retention::OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
+            Ok(_) => Ok(()),
+            Err(found) => refused(found),
+        };
     }
-    if !retention::is_reserved(stream) {
+    if is_reserved(event_type) {
+        let is_tombstone = event_type == retention::REMOVED && may_be_removed && event.data.payload.is_empty();
+        return if is_tombstone { Ok(()) } else { refused(format!("the event type {event_type:?}")) };
+    }
+    if stream.as_str().starts_with(AUDIT_STREAM_PREFIX) {
         return check_audit(stream, event).or_else(refused);
     }
-    match retention::OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
-        Ok(_) => Ok(()),
-        Err(found) => refused(found),
+    if is_reserved(stream.category_str()) {
+        refused(format!("the category {:?}", stream.category_str()))
+    } else {
+        Ok(())
     }
 }
 
@@ -288,7 +345,7 @@ mod tests {
                 >= plain + 100 * size_of::<serde_json::Value>()
         );
         let absent = crate::store::QueryItem::new().tag(crate::model::Tag::new("x".repeat(200)).expect("valid"));
-        assert!(weight(Commit::new().unless(absent, None)) >= 200);
+        assert!(weight(Commit::new().append_if_none(absent, None)) >= 200);
         let key = UniqueKey::new("scope", "x".repeat(200)).expect("valid");
         for keyed in [event().claiming(key.clone()), event().releasing(key.clone())] {
             assert!(weight(Commit::to(&stream(), ExpectedRevision::Any, [keyed])) >= plain + 200);

@@ -8,6 +8,8 @@ use syn::LitStr;
 use crate::ast::EventInput;
 use crate::ctxt::Ctxt;
 
+/// The prefix of categories and event types that a store refuses from users.
+const RESERVED_PREFIX: &str = "es.";
 /// The longest name, in bytes; the same as `es_core::model::MAX_NAME_BYTES`.
 const MAX_NAME_BYTES: usize = 512;
 /// The longest category, in bytes: what remains of a name is for `-` and the id.
@@ -48,12 +50,25 @@ fn unique(cx: &Ctxt, seen: &mut BTreeMap<String, String>, name: &LitStr, owner: 
 
 fn wire_name(cx: &Ctxt, name: &LitStr) {
     text(cx, name.span(), "a wire name", &name.value(), MAX_NAME_BYTES);
+    not_of_the_framework(cx, name, "wire name");
+}
+
+/// Refuses a name that a store keeps for the framework.
+fn not_of_the_framework(cx: &Ctxt, name: &LitStr, what: &str) {
+    let text = name.value();
+    if text.starts_with(RESERVED_PREFIX) {
+        cx.error_on(
+            name,
+            format!("names that begin with {RESERVED_PREFIX:?} belong to the framework, found the {what} {text:?}; choose another name"),
+        );
+    }
 }
 
 /// Checks the category of an aggregate.
 pub(crate) fn category(cx: &Ctxt, category: &LitStr) {
     let value = category.value();
     text(cx, category.span(), "a category", &value, MAX_CATEGORY_BYTES);
+    not_of_the_framework(cx, category, "category");
     if value.contains('-') {
         let other = value.replace('-', "_");
         cx.error_on(

@@ -12,15 +12,15 @@
 use super::BackupError;
 use super::rows::{Change, compare};
 use crate::read_only::ReadOnlyStore;
-use crate::replay::Replay;
 use crate::schema::Cf;
+use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
 /// Drops each claim of the last backup that differs from that of the store; returns how many claims differ.
 pub(super) async fn drop_stale(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
-    replay: &Replay,
+    target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<u64, BackupError> {
     let mut differing = 0;
@@ -29,7 +29,7 @@ pub(super) async fn drop_stale(
         let chunk =
             source.shared().locked(|now| before.shared().locked(|before| compare(before, now, Cf::Keys, &key)))?;
         differing += chunk.changes.len() as u64;
-        replay.change_keys(chunk.changes.into_iter().map(|Change { key, .. }| (key, None)).collect()).await?;
+        target.change_keys(chunk.changes.into_iter().map(|Change { key, .. }| (key, None)).collect()).await?;
         progress("unique keys", differing, None);
         from = chunk.next;
     }
@@ -39,15 +39,15 @@ pub(super) async fn drop_stale(
 /// Makes the claims of the backup those of the store.
 pub(super) async fn complete(
     source: &ReadOnlyStore,
-    replay: &Replay,
+    target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
     let (mut set, mut from) = (0, Some(Vec::new()));
     while let Some(key) = from {
-        let backup = |now: &_| replay.locked(|backup| compare(backup, now, Cf::Keys, &key));
+        let backup = |now: &_| target.shared().locked(|backup| compare(backup, now, Cf::Keys, &key));
         let chunk = source.shared().locked(backup)?;
         set += chunk.changes.len() as u64;
-        replay.change_keys(chunk.changes.into_iter().map(|Change { key, now }| (key, now)).collect()).await?;
+        target.change_keys(chunk.changes.into_iter().map(|Change { key, now }| (key, now)).collect()).await?;
         progress("unique keys", set, None);
         from = chunk.next;
     }

@@ -1,14 +1,14 @@
 //! Rows of a backup: those that differ from the last one are changed.
 
-use es_core::model::Table;
-use es_core::{Commit, StoreError};
+use es_core::store::implement::table;
+use es_core::{Commit, EventStore, StoreError};
 
 use super::BackupError;
 use crate::database::{Database, Tier, bad_name, item};
 use crate::key::SEPARATOR;
 use crate::read_only::ReadOnlyStore;
-use crate::replay::{Recorded, Replay};
 use crate::schema::Cf;
+use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
 /// How many entries are compared, and how many bytes are changed at a time; one entry always is, however large.
@@ -31,7 +31,7 @@ pub(super) struct Chunk {
 pub(super) async fn copy(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
-    replay: &mut Replay,
+    target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<u64, BackupError> {
     let (mut changed, mut from) = (0, Some(Vec::new()));
@@ -39,10 +39,7 @@ pub(super) async fn copy(
         let chunk =
             source.shared().locked(|now| before.shared().locked(|before| compare(before, now, Cf::Rows, &key)))?;
         changed += chunk.changes.len() as u64;
-        let commit = chunk.changes.iter().try_fold(Commit::new(), apply)?;
-        for answer in replay.write(vec![Recorded { commit, at: None }]).await {
-            answer?;
-        }
+        target.commit(chunk.changes.iter().try_fold(Commit::new(), apply)?).await?;
         progress("rows", changed, None);
         from = chunk.next;
     }
@@ -91,7 +88,7 @@ fn apply(commit: Commit, change: &Change) -> Result<Commit, StoreError> {
     let at = key.iter().position(|byte| *byte == SEPARATOR).ok_or_else(bad)?;
     let (name, rest) = key.split_at(at);
     let rest = rest.get(1..).unwrap_or_default().to_vec();
-    let table = std::str::from_utf8(name).ok().and_then(|name| Table::new(name).ok()).ok_or_else(bad)?;
+    let table = std::str::from_utf8(name).ok().and_then(|name| table(name).ok()).ok_or_else(bad)?;
     Ok(match now {
         Some(value) => commit.put_row(table, rest, value.clone()),
         None => commit.delete_row(table, rest),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::{Commit, EventReader, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
+use es_core::{Commit, EventReader, EventStore, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
 use rocksdb::WriteBatch;
 
 use super::{BackupError, keys, rows};
@@ -10,8 +10,8 @@ use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
 use crate::read_only::{Hidden, ReadOnlyStore};
-use crate::replay::{Recorded, Replay};
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
+use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
 /// How many commits, and about how many bytes of memory, are under way at a time; one commit always is, however large.
@@ -34,18 +34,18 @@ pub(super) async fn bring_up(
     let head = continues(source, &before, backups).await?;
     // NOTE: the backup counts only when it is complete, and by then it is on the disk.
     let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
-    let mut replay = Replay::open(backup, options).await?;
-    let keys = keys::drop_stale(source, &before, &replay, progress).await?;
-    let events = copy_events(source, head, &mut replay, progress).await?;
+    let target = RocksDbStore::open_with(backup, options).await?;
+    let keys = keys::drop_stale(source, &before, &target, progress).await?;
+    let events = copy_events(source, head, &target, progress).await?;
     // NOTE: what the store has removed is removed here as well. What it has not yet is there as well.
     if let Some(scavenged) = source.shared().locked(Database::scavenged)? {
-        replay.complete_points(scavenged).await?;
+        target.complete_points(scavenged).await?;
     }
-    keys::complete(source, &replay, progress).await?;
-    let rows = rows::copy(source, &before, &mut replay, progress).await?;
+    keys::complete(source, &target, progress).await?;
+    let rows = rows::copy(source, &before, &target, progress).await?;
     // NOTE: the next backup shares table files with this one, but not the write-ahead log.
-    replay.flush().await?;
-    replay.close().await?;
+    target.flush().await?;
+    target.close().await?;
     Ok((events, keys + rows))
 }
 
@@ -54,7 +54,7 @@ fn found(source: &ReadOnlyStore, folder: &Path) -> Result<(), BackupError> {
     let opened = open::open(folder, &Options::new())?;
     let meta = opened.database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
-    batch.put_cf(meta, META_STORE_ID, source.id().as_bytes());
+    batch.put_cf(meta, META_STORE_ID, source.log_id().as_uuid().as_bytes());
     batch.put_cf(meta, META_CREATED, source.created().timestamp_micros().to_be_bytes());
     batch.put_cf(meta, META_KEY_SECRET, source.shared().secret.as_bytes());
     let written = opened.database.raw().write_opt(batch, &options::write(Durability::Sync));
@@ -68,8 +68,8 @@ async fn continues(
     backups: &Path,
 ) -> Result<Option<Position>, BackupError> {
     let other = |found: String| BackupError::OtherStore { folder: backups.to_owned(), found };
-    if source.id() != before.id() {
-        return Err(other(format!("those of store {}", before.id())));
+    if source.log_id() != before.log_id() {
+        return Err(other(format!("those of store {}", before.log_id())));
     }
     let Some(head) = before.head().await? else { return Ok(None) };
     let last = LogRead::all().from(head).limit(1);
@@ -109,7 +109,7 @@ pub(super) async fn continues_any(
 async fn copy_events(
     source: &ReadOnlyStore,
     after: Option<Position>,
-    replay: &mut Replay,
+    target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<u64, BackupError> {
     let first = after.map_or(0, Position::get);
@@ -123,34 +123,34 @@ async fn copy_events(
         wave.push(event);
         if is_whole && (commits >= WAVE_COMMITS || bytes >= WAVE_BYTES) {
             done += wave.len() as u64;
-            write(std::mem::take(&mut wave), replay).await?;
+            write(std::mem::take(&mut wave), target).await?;
             (commits, bytes) = (0, 0);
             progress("events", done, Some(total));
         }
     }
     done += wave.len() as u64;
-    write(wave, replay).await?;
+    write(wave, target).await?;
     progress("events", done, Some(total));
     Ok(done)
 }
 
 /// Writes events as the commits that they were, and compares what came of it.
-async fn write(events: Vec<RecordedEvent>, replay: &mut Replay) -> Result<(), BackupError> {
+async fn write(events: Vec<RecordedEvent>, target: &RocksDbStore) -> Result<(), BackupError> {
     for event in events.iter().filter(|event| event.is_removed() && event.revision > Revision::FIRST) {
         // NOTE: what is before a removed event of a stream was removed, too, but maybe after the last backup.
-        replay.remove_before(event.stream.clone(), event.revision).await?;
+        target.remove_before(event.stream.clone(), event.revision).await?;
     }
     let mut commits = Vec::new();
     for commit in events.chunk_by(|event, _| !event.part.is_last()) {
-        let at = commit.first().map(|event| event.recorded_at);
-        let commit = commit.iter().fold(Commit::new(), |commit, event| match event.is_removed() {
+        let Some(first) = commit.first() else { continue };
+        let empty = Commit::new().recorded_at(first.recorded_at);
+        commits.push(commit.iter().fold(empty, |commit, event| match event.is_removed() {
             true => commit.append_removed(event.stream.clone(), event.data.id),
             false => commit.append(event.stream.clone(), again(event)),
-        });
-        commits.push(Recorded { commit, at });
+        }));
     }
     let mut expected = events.iter();
-    for answer in replay.write(commits).await {
+    for answer in target.commit_all(commits).await {
         for written in answer?.events {
             let expected = expected.next();
             if expected != Some(&written) {

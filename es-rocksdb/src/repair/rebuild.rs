@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use es_core::model::CommitPart;
+use es_core::model::LogId;
 use es_core::store::implement::{KeyOwner, KeySecret, key_entries};
 use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
@@ -119,6 +120,7 @@ fn fill(
     database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
     mark.raise(Mark { sequence: database.sequence(), head: Position::new(survey.kept) });
     mark.sync().map_err(refused("sync the mark of", folder))?;
+    let id = LogId::from_uuid(id);
     Ok(Repaired { folder: PathBuf::new(), id, is_new_id, events: survey.kept, rows, carried_claims, set_aside: 0 })
 }
 

@@ -1,6 +1,6 @@
 //! Entries that nothing in the log confirms, one by one; and the rows.
 
-use es_core::model::Table;
+use es_core::store::implement::table;
 use es_core::{EventId, Position, Revision, StoreError, StreamId};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ impl Verifier<'_> {
 pub(crate) fn has_table(key: &[u8]) -> bool {
     let Some(end) = key.iter().position(|byte| *byte == SEPARATOR) else { return false };
     let name = key.get(..end).and_then(|name| std::str::from_utf8(name).ok());
-    name.is_some_and(|name| Table::new(name).is_ok())
+    name.is_some_and(|name| table(name).is_ok())
 }
 
 /// Why an entry should not be there; `None` where it should.

@@ -239,7 +239,7 @@ async fn commits_of_one_batch_see_each_other() {
     assert!(matches!(run(&first), Ok(CommitDecision::Repeat(repeat)) if repeat.position() == Position::new(2)));
     let other = StreamId::new("order-2").unwrap();
     let wrong = Commit::to(&stream(), ExpectedRevision::Exact(Revision::FIRST), [event()])
-        .unless(es_core::store::QueryItem::new().tag(tag), None)
+        .append_if_none(es_core::store::QueryItem::new().tag(tag), None)
         .append(other, event().claiming(key))
         .expect_row(table.clone(), "k", None);
     let Err(CommitError::Conflict(conflict)) = run(&wrong) else { panic!("expected a conflict") };
@@ -265,7 +265,7 @@ async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
     let next = to_stream(ExpectedRevision::Any);
     let other = StreamId::new("order-2").unwrap();
     let conditional = Commit::to(&other, ExpectedRevision::NoStream, [event()])
-        .unless(es_core::store::QueryItem::new().tag(tag), None);
+        .append_if_none(es_core::store::QueryItem::new().tag(tag), None);
     let memory = es_core::store::memory::MemoryStore::new();
     for commit in begin.iter().chain([&next]) {
         memory.commit(commit.clone()).await.unwrap();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::repository::error::InfrastructureError;
+use crate::model::reserved;
 use crate::model::{CommandId, EventId, Revision, StreamId, Table};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
@@ -45,7 +46,7 @@ pub struct ResultRow {
 }
 
 fn table() -> Table {
-    Table::well_known("commands")
+    Table::well_known(reserved::COMMANDS)
 }
 
 /// Removes the results of commands whose events are not in the log any more, so that such a command can be executed again; returns

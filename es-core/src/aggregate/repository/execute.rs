@@ -139,7 +139,7 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
     where
         A: Aggregate<Level: OneOrder>,
     {
-        self.options.conditions = self.options.conditions.unless(query, after);
+        self.options.conditions = self.options.conditions.append_if_none(query, after);
         self
     }
 }

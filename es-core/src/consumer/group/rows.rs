@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Position;
+use crate::model::reserved;
 use crate::model::{EventId, Timestamp};
 use crate::model::{NameError, Table, Tag};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
@@ -78,7 +79,7 @@ pub struct Skipped {
 }
 
 /// The tables of consumer groups and of reactors.
-pub(crate) const TABLES: [&str; 2] = ["consumer-groups", "reactors"];
+pub(crate) const TABLES: [&str; 2] = [reserved::CONSUMER_GROUPS, reserved::REACTORS];
 
 /// Sets every group that is ahead of the log back to its end, and returns how many there were.
 pub(crate) async fn set_back(store: &dyn EventStore, head: Option<Position>) -> Result<u64, CommitError> {

@@ -22,6 +22,7 @@ use crate::model::Position;
 use crate::model::Table;
 use crate::model::Timestamp;
 use crate::model::digest::Fnv;
+use crate::model::reserved;
 use crate::projection::generation::Generation;
 use crate::store::{Commit, EventReader, Row, RowScan, StoreError};
 
@@ -33,7 +34,7 @@ pub(crate) const PAGE: usize = 256;
 
 /// The table of all these rows.
 pub(crate) fn table() -> Table {
-    Table::well_known("es.projections")
+    Table::well_known(reserved::PROJECTION_WORKERS)
 }
 
 /// Returns the table of the rows that the workers of a projection keep for themselves, and the prefix of their keys.

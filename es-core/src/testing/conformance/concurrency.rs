@@ -95,7 +95,7 @@ pub async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
                 let head = None;
                 let taken = tagged("seat-taken", &[&seat]);
                 let attempt = Commit::to(&stream(&format!("guest-{writer}")), Any, [taken]);
-                store.commit(attempt.unless(QueryItem::new().tag(tag(&seat)), head)).await.is_ok()
+                store.commit(attempt.append_if_none(QueryItem::new().tag(tag(&seat)), head)).await.is_ok()
             }
         })
         .await;

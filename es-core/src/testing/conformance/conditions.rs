@@ -65,7 +65,7 @@ pub async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
         .expect(stream("a-1"), NoStream)
         .expect(stream("b-1"), Exact(rev(4)))
         .expect(stream("c-1"), Any)
-        .unless(query.clone(), None)
+        .append_if_none(query.clone(), None)
         .append(stream("b-1"), event("x").claiming(key("taken")))
         .expect_row(table("t"), "k", None)
         .append(stream("c-1"), event("x"));
@@ -105,7 +105,7 @@ pub async fn a_query_condition_sees_only_what_is_behind_its_position(harness: &d
         append(&store, "a-1", &[name]).await;
     }
     let query = Query::from(QueryItem::new().event_type(event_type("x")));
-    let attempt = |after| Commit::new().unless(query.clone(), after).append(stream("b-1"), event("y"));
+    let attempt = |after| Commit::new().append_if_none(query.clone(), after).append(stream("b-1"), event("y"));
     for (after, found) in [(None, at(1)), (Some(at(1)), at(3)), (Some(at(2)), at(3))] {
         let expected = FailedCheck::Match { query: query.clone(), after, found };
         assert_eq!(conflict(&store, attempt(after)).await, [expected]);
@@ -135,10 +135,10 @@ pub async fn a_query_condition_is_any_item_and_all_tags(harness: &dyn Harness) {
         Query::any_of([]),
     ];
     for query in hits {
-        conflict(&store, Commit::new().unless(query, None)).await;
+        conflict(&store, Commit::new().append_if_none(query, None)).await;
     }
     for query in misses {
-        commit(&store, Commit::new().unless(query, None)).await;
+        commit(&store, Commit::new().append_if_none(query, None)).await;
     }
 }
 
@@ -147,7 +147,7 @@ pub async fn a_query_condition_does_not_see_its_own_commit(harness: &dyn Harness
     let store = harness.open().await;
     let attempt = || {
         Commit::new()
-            .unless(QueryItem::new().tag(tag("seat:1")), None)
+            .append_if_none(QueryItem::new().tag(tag("seat:1")), None)
             .append(stream("a-1"), tagged("taken", &["seat:1"]))
             .append(stream("a-1"), tagged("taken", &["seat:1"]))
     };
@@ -161,6 +161,6 @@ pub async fn conditions_hold_after_a_restart(harness: &dyn Harness) {
     commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"])])).await;
     let Some(store) = harness.reopen(store).await else { return };
     conflict(&store, Commit::to(&stream("a-1"), NoStream, events(1))).await;
-    conflict(&store, Commit::new().unless(QueryItem::new().tag(tag("t")), None)).await;
+    conflict(&store, Commit::new().append_if_none(QueryItem::new().tag(tag("t")), None)).await;
     commit(&store, Commit::to(&stream("a-1"), Exact(rev(0)), events(1))).await;
 }

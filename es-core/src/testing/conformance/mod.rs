@@ -3,14 +3,18 @@
 //! ```
 //! use std::sync::Arc;
 //! use async_trait::async_trait; // or write the boxed futures by hand
-//! use es_core::{EventStore, store::memory::MemoryStore, testing::conformance::Harness};
+//! use es_core::{EventStore, store::{implement::PrepareHook, memory::MemoryStore}, testing::conformance::Harness};
 //!
 //! struct Memory;
 //!
 //! #[async_trait]
 //! impl Harness for Memory {
-//!     async fn open(&self) -> Arc<dyn EventStore> {
-//!         Arc::new(MemoryStore::new())
+//!     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
+//!         let mut store = MemoryStore::new();
+//!         for hook in hooks {
+//!             store = store.with_hook(hook).await.expect("the hook starts");
+//!         }
+//!         Arc::new(store)
 //!     }
 //!     async fn reopen(&self, _: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
 //!         None // it forgets
@@ -24,8 +28,11 @@
 //! Each case gets a store of its own. A case fails by panicking with what was expected and what was found.
 
 pub mod appends;
+pub mod closing;
 pub mod concurrency;
 pub mod conditions;
+pub mod copies;
+pub mod hooks;
 pub mod idempotency;
 pub mod keys;
 pub mod reads;
@@ -41,12 +48,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::store::EventStore;
+use crate::store::implement::PrepareHook;
 
 /// How the suite gets stores.
 #[async_trait]
 pub trait Harness: Send + Sync + 'static {
-    /// A new, empty store.
-    async fn open(&self) -> Arc<dyn EventStore>;
+    /// Opens a new, empty store.
+    async fn open(&self) -> Arc<dyn EventStore> {
+        self.open_with(Vec::new()).await
+    }
+
+    /// Opens a new, empty store with hooks.
+    async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore>;
 
     /// Closes a store that [`open`](Self::open) gave, and opens it again; `None` for a store that forgets everything. The
     /// suite has dropped every other handle to it.
@@ -164,6 +177,20 @@ macro_rules! __conformance_cases {
             concurrency::an_acknowledged_commit_is_seen_by_the_next_read,
             concurrency::a_dropped_commit_is_whole_or_absent,
             concurrency::the_head_wakes_those_who_follow_it,
+            hooks::a_hook_refuses_a_commit_with_its_own_error,
+            hooks::the_limits_hold_for_a_hook,
+            hooks::a_hook_adds_rows_and_sees_earlier_commits,
+            hooks::a_hook_drops_events,
+            hooks::a_hook_stamps_events,
+            copies::a_commit_can_have_a_recorded_time,
+            copies::many_commits_have_one_answer_each_in_order,
+            copies::a_foreign_commit_has_no_conditions,
+            copies::a_foreign_event_of_a_hard_deleted_stream_stays_hidden,
+            copies::a_foreign_event_does_not_revive_a_soft_deleted_stream,
+            copies::reserved_names_are_refused,
+            closing::a_closed_store_refuses_every_call,
+            closing::commits_that_come_before_the_close_are_written,
+            closing::a_follower_learns_that_the_store_was_closed,
         }
     };
 }

@@ -113,9 +113,10 @@ pub async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness) {
     set(&store, of_stream("a-1"), BEFORE(1)).await;
     for _ in 0..2 {
         for query in [QueryItem::new().tag(tag("t")), QueryItem::new().tag(tag("t")).category(category("a"))] {
-            commit(&store, Commit::new().unless(query, None)).await;
+            commit(&store, Commit::new().append_if_none(query, None)).await;
         }
-        let failed = conflict(&store, Commit::new().unless(QueryItem::new().category(category("a")), None)).await;
+        let failed =
+            conflict(&store, Commit::new().append_if_none(QueryItem::new().category(category("a")), None)).await;
         assert!(matches!(failed[..], [FailedCheck::Match { found, .. }] if found == left.position), "{failed:?}");
         assert_eq!(store.find(gone.data.id).await.expect("it is looked for"), None);
         assert_eq!(store.find(left.data.id).await.expect("it is looked for").as_ref(), Some(left));

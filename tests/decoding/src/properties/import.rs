@@ -134,7 +134,7 @@ fn is_as_its_lines_say(found: &Found, file: &[u8], longest: usize) {
                 let line = line::parse(text).expect("a line of a commit is one");
                 assert_eq!(line.part.unwrap_or(CommitPart { index: 0, size: 1 }).index, index);
                 assert_eq!(line.part.map_or(1, |part| part.size) as usize, commit.lines.len());
-                assert_eq!(line.recorded_at, commit.at);
+                assert_eq!(line.recorded_at, commit.commit.recorded_time());
                 // NOTE: a line without an id gets another one each time.
                 let Line { stream, event: said, .. } = line;
                 let said = if has_id(text) { said } else { said.with_id(event.1.data.id) };
@@ -248,7 +248,7 @@ fn others_are_whole(file: &[u8], commits: &[Vec<RecordedEvent>], is_hurt: impl F
 
 fn is_commit(found: &Found, events: &[RecordedEvent]) {
     let Found::Commit(commit) = found else { panic!("expected a commit of {events:?}, found {found:?}") };
-    assert_eq!(commit.at, events.first().map(|event| event.recorded_at));
+    assert_eq!(commit.commit.recorded_time(), events.first().map(|event| event.recorded_at));
     let expected: Vec<_> =
         events.iter().map(|event| (event.stream.clone(), as_appended(made::as_new(event)))).collect();
     assert_eq!(commit.commit.events(), expected);

@@ -201,7 +201,7 @@ impl<'a, P> UnitOfWork<'a, P> {
     /// The condition is checked on this node: it is no condition over all nodes for aggregates whose level has not
     /// [one order](OneOrder).
     pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
-        self.options.conditions = self.options.conditions.unless(query, after);
+        self.options.conditions = self.options.conditions.append_if_none(query, after);
         self
     }
 

@@ -1,4 +1,4 @@
-//! A replay gives each commit the time at which it was recorded first, however many share a wait for the disk.
+//! Commits that are written together keep their order and their recorded times, however many share a sync.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -6,8 +6,8 @@ mod common;
 
 use chrono::DateTime;
 use common::{append, event, stream};
-use es_core::{Commit, CommitError, ExpectedRevision, Timestamp};
-use es_rocksdb::{Options, Recorded, Replay};
+use es_core::{Commit, CommitError, EventStore, ExpectedRevision, Timestamp};
+use es_rocksdb::{Options, RocksDbStore};
 use tempfile::TempDir;
 
 fn at(seconds: i64) -> Timestamp {
@@ -17,8 +17,8 @@ fn at(seconds: i64) -> Timestamp {
 #[tokio::test]
 async fn each_commit_has_its_time_also_behind_refused_and_repeated_ones() {
     let folder = TempDir::new().unwrap();
-    let mut replay = Replay::open(folder.path(), Options::new()).await.unwrap();
-    let timed = |seconds, commit| Recorded { commit, at: Some(at(seconds)) };
+    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let timed = |seconds, commit: Commit| commit.recorded_at(at(seconds));
     let first = append("a-1");
     let bad = Commit::to(&stream("a-1"), ExpectedRevision::NoStream, [event("happened")]);
     let twice = event("happened");
@@ -32,23 +32,39 @@ async fn each_commit_has_its_time_also_behind_refused_and_repeated_ones() {
         timed(45, append("a-1")),
         timed(60, append("a-1")),
     ];
-    let answers = replay.write(commits).await;
+    let answers = store.commit_all(commits).await;
     assert!(matches!(answers[1], Err(CommitError::Conflict(_))));
     assert!(matches!(answers[2], Err(CommitError::Invalid(_))));
     assert!(answers[3].as_ref().is_ok_and(|committed| committed.repeated));
     let times: Vec<_> = answers.iter().flatten().map(|committed| committed.events[0].recorded_at.timestamp()).collect();
     assert_eq!(times, [10, 10, 50, 50, 60]);
-    replay.close().await.unwrap();
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn many_commits_keep_their_order_and_their_times() {
     let folder = TempDir::new().unwrap();
-    let mut replay = Replay::open(folder.path(), Options::new().queue_bytes(64 * 1024)).await.unwrap();
-    let commits = (0..2000).map(|second| Recorded { commit: append("a-1"), at: Some(at(second)) }).collect();
-    for (expected, answer) in (0i64..).zip(replay.write(commits).await) {
+    let store = Options::new().queue_bytes(64 * 1024).open(folder.path()).await.unwrap();
+    let commits = (0..2000).map(|second| append("a-1").recorded_at(at(second))).collect();
+    for (expected, answer) in (0i64..).zip(store.commit_all(commits).await) {
         let event = &answer.unwrap().events[0];
         assert_eq!((event.recorded_at.timestamp(), event.revision.get()), (expected, expected.unsigned_abs()));
     }
-    replay.close().await.unwrap();
+    store.close().await.unwrap();
+}
+
+/// A batch that fits into the limits is one write with one sync.
+#[tokio::test]
+async fn commits_that_are_written_together_share_one_sync() {
+    let folder = TempDir::new().unwrap();
+    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let before = store.stats();
+    let answers = store.commit_all((0..100).map(|_| append("a-1")).collect()).await;
+    assert!(answers.iter().all(Result::is_ok));
+    let after = store.stats();
+    assert_eq!(
+        (after.commits - before.commits, after.batches - before.batches, after.syncs - before.syncs),
+        (100, 1, 1)
+    );
+    store.close().await.unwrap();
 }

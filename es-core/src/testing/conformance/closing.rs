@@ -1,0 +1,70 @@
+//! Closing a store.
+
+use futures_util::future::{join, join_all};
+
+use super::tools::*;
+use crate::store::{CommitError, LogRead, RowScan, StoreError, StreamRead};
+use crate::{Commit, EventId};
+
+/// After a store was closed, every call says so, and closing again does nothing.
+pub async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x"]).await;
+    for _ in 0..2 {
+        store.close().await.expect("it is closed");
+    }
+    let commit = || Commit::to(&stream("a-1"), Any, events(1));
+    assert!(matches!(store.commit(commit()).await, Err(CommitError::Store(StoreError::Closed))));
+    let many = store.commit_all(vec![commit(), commit()]).await;
+    assert!(many.len() == 2 && many.iter().all(|answer| matches!(answer, Err(CommitError::Store(StoreError::Closed)))));
+    assert!(matches!(store.scavenge(&Default::default()).await, Err(CommitError::Store(StoreError::Closed))));
+    let name = stream("a-1");
+    let answers = [
+        store.head().await.map(drop),
+        store.read_log(LogRead::all()).await.map(drop),
+        store.read_stream(StreamRead::new(name.clone())).await.map(drop),
+        store.revision(&name).await.map(drop),
+        store.find(EventId::new()).await.map(drop),
+        store.owner(&key("k")).await.map(drop),
+        store.row(&table("t"), b"k").await.map(drop),
+        store.rows(RowScan::new(table("t"), "", 1)).await.map(drop),
+        store.retained(&name).await.map(drop),
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        assert!(matches!(answer, Err(StoreError::Closed)), "read {number}: {answer:?}");
+    }
+}
+
+/// A commit that comes while the store closes is written or refused, and what was acknowledged is there when it is opened again.
+pub async fn commits_that_come_before_the_close_are_written(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let commits = (0..100).map(|_| store.commit(Commit::to(&stream("a-1"), Any, events(1))));
+    let (answers, closed) = join(join_all(commits), store.close()).await;
+    closed.expect("it is closed");
+    let mut written = 0;
+    for answer in answers {
+        match answer {
+            Ok(committed) => written += committed.events.len() as u64,
+            Err(CommitError::Store(StoreError::Closed)) => {}
+            Err(other) => panic!("expected an answer or a closed store, found {other:?}"),
+        }
+    }
+    if let Some(reopened) = harness.reopen(store).await {
+        assert_eq!(log(&reopened).await.len() as u64, written);
+    }
+}
+
+/// A follower of the head gets what was written, and then learns that the store was closed.
+pub async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let mut watch = store.watch_head();
+    let waiting = tokio::spawn(async move {
+        let first = watch.behind(None).await;
+        (first, watch.behind(Some(at(1))).await)
+    });
+    append(&store, "a-1", &["x"]).await;
+    store.close().await.expect("it is closed");
+    let (first, second) = waiting.await.expect("it does not panic");
+    assert_eq!(first.expect("there is one"), at(1));
+    assert!(matches!(second, Err(StoreError::Closed)), "{second:?}");
+}

@@ -1,0 +1,164 @@
+//! Copies of events from elsewhere: given times, many commits at once, and commits of other nodes.
+
+use std::num::NonZeroU64;
+
+use super::tools::*;
+use crate::Commit;
+use crate::model::{Dot, HybridTime, NewEvent, OriginId, RecordedEvent, Stamp, Timestamp};
+use crate::retention::{DeleteKind, Note, Scavenge};
+use crate::store::QueryItem;
+use crate::store::{CommitError, Committed, FailedCheck, InvalidCommit, LogRead, StreamRead, delete_stream};
+
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_timestamp(seconds, 0).expect("a time")
+}
+
+/// An event that another node decided.
+fn foreign_event(sequence: u64) -> NewEvent {
+    let mut event = event("y");
+    let dot = Dot { origin: OriginId::new(7), sequence: NonZeroU64::new(sequence).expect("from 1") };
+    event.data.stamp = Some(Box::new(Stamp { dot, time: HybridTime::at(time(1000)), seen: None, command: None }));
+    event
+}
+
+/// Writes a foreign commit; `None` if the store keeps no stamps, and therefore refuses it.
+async fn write_foreign(store: &Store, commit: Commit) -> Option<Committed> {
+    match store.commit(commit).await {
+        Err(CommitError::Invalid(InvalidCommit::Stamped { .. })) => None,
+        answer => Some(answer.expect("it is written")),
+    }
+}
+
+/// The recorded time of a commit is the one that it was given, unless the log is later already.
+pub async fn a_commit_can_have_a_recorded_time(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let mut recorded = Vec::new();
+    for seconds in [1000, 2000, 1500] {
+        let commit = Commit::to(&stream("a-1"), Any, events(1)).recorded_at(time(seconds));
+        recorded.push(store.commit(commit).await.expect("it is written").events[0].recorded_at);
+    }
+    assert_eq!(recorded, [time(1000), time(2000), time(2000)]);
+    let by_clock = append(&store, "a-1", &["x"]).await.events[0].recorded_at;
+    assert!(by_clock > time(1_000_000_000), "the clock of the store counts again: {by_clock}");
+    let late = Commit::to(&stream("a-1"), Any, events(1)).recorded_at(time(3000));
+    let first = store.commit(late.clone()).await.expect("it is written");
+    assert_eq!(first.events[0].recorded_at, by_clock);
+    assert!(store.commit(late.recorded_at(time(4000))).await.expect("the same ids").repeated, "the time is no content");
+}
+
+/// Commits that are written together are decided one after the other, and each has its answer in its place.
+pub async fn many_commits_have_one_answer_each_in_order(harness: &dyn Harness) {
+    let store = harness.open().await;
+    assert!(store.commit_all(Vec::new()).await.is_empty());
+    let first = Commit::to(&stream("a-1"), NoStream, events(2));
+    let twice = event("x");
+    let answers = store
+        .commit_all(vec![
+            first.clone(),
+            Commit::to(&stream("a-1"), NoStream, events(1)),
+            Commit::to(&stream("a-1"), Any, [twice.clone(), twice]),
+            Commit::to(&stream("a-1"), Exact(rev(1)), events(1)),
+            first,
+            Commit::new().put_row(table("t"), "k", "v").expect(stream("a-1"), Exact(rev(2))),
+        ])
+        .await;
+    assert_eq!(answers.len(), 6);
+    assert!(matches!(&answers[0], Ok(committed) if numbers(&committed.events) == [1, 2] && !committed.repeated));
+    assert!(matches!(&answers[1], Err(CommitError::Conflict(_))), "{:?}", answers[1]);
+    assert!(matches!(&answers[2], Err(CommitError::Invalid(InvalidCommit::SameIdTwice { .. }))), "{:?}", answers[2]);
+    assert!(matches!(&answers[3], Ok(committed) if numbers(&committed.events) == [3]), "{:?}", answers[3]);
+    assert!(matches!(&answers[4], Ok(committed) if committed.repeated), "{:?}", answers[4]);
+    assert!(matches!(&answers[5], Ok(committed) if committed.events.is_empty()), "{:?}", answers[5]);
+    assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"v"[..]));
+    let many: Vec<Commit> = (0..3000).map(|_| Commit::to(&stream("b-1"), Any, events(1))).collect();
+    for (number, answer) in (4..).zip(store.commit_all(many).await) {
+        assert_eq!(numbers(&answer.expect("it is written").events), [number]);
+    }
+}
+
+/// A foreign commit states facts: it has no conditions, and is not for reserved streams.
+pub async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let foreign = || Commit::foreign().append(stream("a-1"), foreign_event(1));
+    for refused in [
+        foreign().expect(stream("a-1"), Any),
+        foreign().append_if_none(QueryItem::new(), None),
+        foreign().append(stream("a-1"), foreign_event(2).claiming(key("k"))),
+        foreign().append(stream("a-1"), foreign_event(2).releasing(key("k"))),
+    ] {
+        let answer = store.commit(refused).await;
+        assert!(matches!(answer, Err(CommitError::Invalid(InvalidCommit::ForeignCondition { .. }))), "{answer:?}");
+    }
+    let rule = Commit::delete_stream(stream("a-1"), DeleteKind::Hard, None, Note::default());
+    for (stream, mut event) in rule.events().iter().cloned() {
+        let unstamped = store.commit(Commit::foreign().append(stream.clone(), event.clone())).await;
+        let is_refused = matches!(unstamped, Err(CommitError::Invalid(InvalidCommit::ForeignWithoutStamp { .. })));
+        assert!(is_refused, "{unstamped:?}");
+        event.data.stamp = foreign_event(1).data.stamp;
+        let reserved = store.commit(Commit::foreign().append(stream, event)).await;
+        assert!(matches!(reserved, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{reserved:?}");
+    }
+    let fact = foreign().put_row(table("t"), "k", "v").recorded_at(time(1000));
+    let Some(committed) = write_foreign(&store, fact.clone()).await else {
+        return assert_eq!(store.head().await.expect("it is read"), None);
+    };
+    assert_eq!((numbers(&committed.events), committed.events[0].recorded_at), (vec![1], time(1000)));
+    assert!(store.commit(fact).await.expect("the same ids").repeated);
+}
+
+/// A hard-deleted stream takes foreign events, so that replication does not stop, and hides them. No number is reused.
+pub async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x", "x"]).await;
+    delete_stream(&*store, &stream("a-1"), DeleteKind::Hard, Any, Note::default()).await.expect("it is deleted");
+    let commit = Commit::foreign().append(stream("a-1"), foreign_event(1));
+    let Some(committed) = write_foreign(&store, commit.clone()).await else { return };
+    assert_eq!((numbers(&committed.events), committed.events[0].revision), (vec![4], rev(2)));
+    check_hidden(&store, &committed.events[0]).await;
+    assert!(store.commit(commit).await.expect("the same ids").repeated);
+    let local = conflict(&store, Commit::to(&stream("a-1"), Any, events(1))).await;
+    assert!(matches!(local[..], [FailedCheck::Deleted { .. }]), "{local:?}");
+    let removed = store.scavenge(&Scavenge::default()).await.expect("it is scavenged").events;
+    assert_eq!(removed, 3);
+    let second = Commit::foreign().append(stream("a-1"), foreign_event(2));
+    let second = store.commit(second).await.expect("it is written");
+    assert_eq!((numbers(&second.events), second.events[0].revision), (vec![6], rev(3)));
+    check_hidden(&store, &second.events[0]).await;
+    if let Some(reopened) = harness.reopen(store).await {
+        check_hidden(&reopened, &second.events[0]).await;
+    }
+}
+
+/// Checks that no read returns the last event of a stream, and that its revision counts.
+async fn check_hidden(store: &Store, event: &RecordedEvent) {
+    assert_eq!(read_stream(store, StreamRead::new(event.stream.clone())).await, []);
+    assert_eq!(positions(store, LogRead::category(event.stream.category())).await, [0; 0]);
+    assert_eq!(store.find(event.data.id).await.expect("it is looked up"), None);
+    assert_eq!(store.revision(&event.stream).await.expect("it is read"), Some(event.revision));
+}
+
+/// A foreign event of a soft-deleted stream goes on at the next revision, and shows nothing that the deletion hides.
+pub async fn a_foreign_event_does_not_revive_a_soft_deleted_stream(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x", "x"]).await;
+    delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default()).await.expect("it is deleted");
+    let commit = Commit::foreign().append(stream("a-1"), foreign_event(1));
+    let Some(committed) = write_foreign(&store, commit).await else { return };
+    assert_eq!(committed.events[0].revision, rev(2));
+    assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
+}
+
+/// Names that begin with `es.` belong to the framework.
+pub async fn reserved_names_are_refused(harness: &dyn Harness) {
+    let store = harness.open().await;
+    for refused in [
+        Commit::to(&stream("a-1"), Any, [event("es.x")]),
+        Commit::to(&stream("es.x-1"), Any, [event("x")]),
+        Commit::to(&stream("es.x"), Any, [event("x")]),
+    ] {
+        let answer = store.commit(refused).await;
+        assert!(matches!(answer, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{answer:?}");
+    }
+    append(&store, "es-1", &["es", "escorted"]).await;
+    assert_eq!(store.head().await.expect("it is read"), Some(at(2)));
+}

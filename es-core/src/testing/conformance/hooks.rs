@@ -1,0 +1,160 @@
+//! [Hooks](DecisionHook): what takes part in the decision on each commit.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+use futures_util::future::join_all;
+
+use super::tools::*;
+use crate::Commit;
+use crate::model::{Dot, HybridTime, OriginId, RecordedEvent, Stamp};
+use crate::store::implement::{DecisionHook, LogView, ValidCommit};
+use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, RowChange, StreamRead};
+
+/// Does what the types of the events in a commit say, and counts all events in a row.
+#[derive(Debug)]
+struct Directed;
+
+/// The error of [`Directed`].
+#[derive(Debug, PartialEq, Eq)]
+struct Refused(&'static str);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn has(commit: &Commit, event_type: &str) -> bool {
+    commit.events().iter().any(|(_, event)| event.data.event_type == event_type)
+}
+
+fn change(key: &'static str, value: impl Into<bytes::Bytes>) -> RowChange {
+    RowChange { table: table("hooked"), key: key.into(), value: Some(value.into()) }
+}
+
+fn stamp() -> Stamp {
+    let dot = Dot { origin: OriginId::new(7), sequence: NonZeroU64::MIN };
+    Stamp { dot, time: HybridTime::from_bits(1), seen: None, command: None }
+}
+
+impl DecisionHook for Directed {
+    fn name(&self) -> &str {
+        "directed"
+    }
+
+    fn before(&self, commit: &mut ValidCommit, _: &mut dyn LogView) -> Result<(), CommitError> {
+        if has(commit, "refused-before") {
+            return Err(CommitError::Rejected(Box::new(Refused("before"))));
+        }
+        commit.stamp_events(|_, event| (event.data.event_type == "to-stamp").then(stamp))?;
+        Ok(commit.retain_events(|_, event| event.data.event_type != "dropped")?)
+    }
+
+    fn after(
+        &self,
+        commit: &mut ValidCommit,
+        events: &[RecordedEvent],
+        view: &mut dyn LogView,
+    ) -> Result<(), CommitError> {
+        if has(commit, "refused-after") {
+            return Err(CommitError::Rejected(Box::new(Refused("after"))));
+        }
+        if has(commit, "changed-late") {
+            commit.retain_events(|_, _| false)?;
+        }
+        if has(commit, "too-much") {
+            commit.add_rows(vec![change("large", vec![0; MAX_COMMIT_BYTES])])?;
+        }
+        let found = view.row(&table("hooked"), b"count")?;
+        let before: u64 =
+            found.map_or(0, |value| std::str::from_utf8(&value).expect("digits").parse().expect("a number"));
+        let count = before + events.len() as u64;
+        Ok(commit.add_rows(vec![change("count", count.to_string())])?)
+    }
+}
+
+async fn open(harness: &dyn Harness) -> Store {
+    harness.open_with(vec![std::sync::Arc::new(std::sync::Arc::new(Directed))]).await
+}
+
+async fn count(store: &Store) -> u64 {
+    let value = row(store, "hooked", "count").await.expect("the hook wrote it");
+    std::str::from_utf8(&value).expect("digits").parse().expect("a number")
+}
+
+/// A hook refuses a commit with an error of its own, before or after the shared decision, and nothing is written.
+pub async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Harness) {
+    let store = open(harness).await;
+    append(&store, "a-1", &["x"]).await;
+    for (event_type, phase) in [("refused-before", "before"), ("refused-after", "after")] {
+        let refused = Commit::to(&stream("a-1"), Any, [event("x"), event(event_type)]).put_row(table("t"), "k", "v");
+        match store.commit(refused).await {
+            Err(CommitError::Rejected(error)) => assert_eq!(error.downcast_ref(), Some(&Refused(phase))),
+            other => panic!("expected the error of the hook, found {other:?}"),
+        }
+    }
+    assert_eq!((positions(&store, LogRead::all()).await, row(&store, "t", "k").await), (vec![1], None));
+    assert_eq!(count(&store).await, 1);
+}
+
+/// A hook cannot break the limits of a commit, and cannot change events that have positions.
+pub async fn the_limits_hold_for_a_hook(harness: &dyn Harness) {
+    let store = open(harness).await;
+    let too_much = store.commit(Commit::to(&stream("a-1"), Any, [event("too-much")])).await;
+    assert!(matches!(too_much, Err(CommitError::Invalid(InvalidCommit::TooManyBytes { .. }))), "{too_much:?}");
+    let late = store.commit(Commit::to(&stream("a-1"), Any, [event("changed-late")])).await;
+    assert!(matches!(late, Err(CommitError::Invalid(InvalidCommit::Numbered))), "{late:?}");
+    assert_eq!(store.head().await.expect("it is read"), None);
+}
+
+/// The rows that a hook adds change with the commit, and each commit sees the rows of those before it, also of the same write.
+pub async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harness) {
+    let store = open(harness).await;
+    assert!(store.runs_hook("directed") && !store.runs_hook("another"));
+    let commits: Vec<Commit> = (0..100).map(|_| Commit::to(&stream("a-1"), Any, events(2))).collect();
+    assert!(store.commit_all(commits.clone()).await.iter().all(Result::is_ok));
+    assert_eq!(count(&store).await, 200);
+    let concurrent = (0..100).map(|number| Commit::to(&stream(&format!("b-{number}")), Any, events(1)));
+    for answer in join_all(concurrent.map(|commit| store.commit(commit))).await {
+        assert!(!answer.expect("it is written").repeated);
+    }
+    assert_eq!(count(&store).await, 300);
+    let again = store.commit(commits[7].clone()).await.expect("it was written");
+    assert!(again.repeated);
+    assert_eq!(count(&store).await, 300, "a repeated commit changes nothing");
+}
+
+/// What a hook drops before the decision is not written; the rest is, whole.
+pub async fn a_hook_drops_events(harness: &dyn Harness) {
+    let store = open(harness).await;
+    let kept = tagged("kept", &["t"]);
+    let commit = Commit::to(&stream("a-1"), NoStream, [event("dropped"), kept.clone(), event("dropped"), event("x")]);
+    let committed = store.commit(commit).await.expect("it is written");
+    assert_eq!(numbers(&committed.events), [1, 2]);
+    assert_eq!((committed.events[1].part.index, committed.events[1].part.size), (1, 2));
+    assert_eq!(committed.events[0].data, kept.data);
+    assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
+    assert_eq!(positions(&store, LogRead::tag(tag("t"))).await, [1]);
+    let nothing = store.commit(Commit::to(&stream("a-1"), Any, [event("dropped")])).await.expect("it is written");
+    assert_eq!((nothing.events.len(), positions(&store, LogRead::all()).await), (0, vec![1, 2]));
+}
+
+/// A hook can stamp events, and a store that keeps no stamps refuses them.
+pub async fn a_hook_stamps_events(harness: &dyn Harness) {
+    let store = open(harness).await;
+    match store.commit(Commit::to(&stream("a-1"), Any, [event("x"), event("to-stamp")])).await {
+        Ok(committed) => {
+            assert_eq!(committed.events[1].data.stamp.as_deref(), Some(&stamp()));
+            assert_eq!(committed.events[0].data.stamp, None);
+            assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
+        }
+        Err(CommitError::Invalid(InvalidCommit::Stamped { .. })) => {
+            assert_eq!(store.head().await.expect("it is read"), None);
+            assert_eq!(row(&store, "hooked", "count").await, None);
+        }
+        Err(other) => panic!("expected the stamp, or that the store keeps none, found {other:?}"),
+    }
+}

@@ -1,0 +1,13 @@
+// A category that belongs to the framework.
+use es_core::{Aggregate, Event};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event(name = "order-placed")]
+struct OrderPlaced;
+
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "es.order", id = u64, event = OrderPlaced)]
+struct Order;
+
+fn main() {}

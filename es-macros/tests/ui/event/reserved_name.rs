@@ -1,0 +1,13 @@
+// Names that belong to the framework.
+use es_core::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+enum OrderEvent {
+    #[event(name = "es.order-placed")]
+    Placed,
+    #[event(name = "escorted")]
+    Escorted,
+}
+
+fn main() {}
