@@ -22,8 +22,8 @@ fn a_bad_line_is_named_and_what_is_before_it_is_in() {
     folder.refused(
         &["import", "in.jsonl"],
         1,
-        "error: in.jsonl:4:11: expected the name of a stream as a string in stream, found 7; the import stopped: 2 events added, \
-         0 already there",
+        "error: the import stopped: 2 events added, 0 already there: in.jsonl:4:11: expected the name of a stream as \
+         a string in stream, found 7",
     );
     assert_eq!(field(&folder.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
     let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
@@ -41,8 +41,9 @@ fn an_id_of_another_event_is_a_conflict() {
     folder.refused(
         &["import", "two.jsonl"],
         3,
-        "error: two.jsonl:1: event id 00000000-0000-8000-8000-000000000001 belongs to another event, at position 1; give \
-         each event an id of its own; the import stopped: 1 event added, 0 already there",
+        "error: the import stopped: 1 event added, 0 already there: two.jsonl:1: event id \
+         00000000-0000-8000-8000-000000000001 belongs to another event, at position 1; give each event an id of its \
+         own",
     );
     let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["skipped"], &summary["head"]), (&json!(1), &json!(2)));
@@ -55,16 +56,16 @@ fn a_commit_is_whole_or_not_there() {
     folder.refused(
         &["import", "torn.jsonl"],
         1,
-        "error: torn.jsonl:3: expected the rest of its commit behind it, found the end of the file; the import stopped: 1 \
-         event added, 0 already there",
+        "error: the import stopped: 1 event added, 0 already there: torn.jsonl:3: expected the rest of its commit \
+         behind it, found the end of the file",
     );
     assert_eq!(folder.json(&["info"])["head"], json!(1));
     folder.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
     folder.refused(
         &["import", "mixed.jsonl"],
         1,
-        "error: mixed.jsonl:1: expected the rest of its commit behind it, found line 2, which begins another; the import \
-         stopped: 0 events added, 0 already there",
+        "error: the import stopped: 0 events added, 0 already there: mixed.jsonl:1: expected the rest of its commit \
+         behind it, found line 2, which begins another",
     );
     let summary = folder.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!(summary, json!({"lines": 5, "added": 3, "already_there": 0, "skipped": 2, "head": 4}));
@@ -85,8 +86,8 @@ fn an_id_that_a_commit_has_twice_is_bad_in_its_line_and_every_line_of_the_commit
     folder.refused(
         &["import", "in.jsonl"],
         1,
-        "error: in.jsonl:2: expected an id of its own in its commit, found 00000000-0000-8000-8000-000000000001 again; the \
-         import stopped: 0 events added, 0 already there",
+        "error: the import stopped: 0 events added, 0 already there: in.jsonl:2: expected an id of its own in its \
+         commit, found 00000000-0000-8000-8000-000000000001 again",
     );
     let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 0, "skipped": 3, "head": 1}));
@@ -165,8 +166,8 @@ fn a_stream_that_was_deleted_for_ever_is_a_conflict_like_an_id() {
     folder.refused(
         &["import", "two.jsonl"],
         3,
-        "error: two.jsonl:2: stream \"a-1\": expected one that can be written, found it deleted for ever at position 2; the \
-         import stopped: 2 events added, 0 already there",
+        "error: the import stopped: 2 events added, 0 already there: two.jsonl:2: stream \"a-1\": expected one that \
+         can be written, found it deleted for ever at position 2",
     );
     let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["already_there"], &summary["skipped"]), (&json!(2), &json!(1)));
@@ -184,7 +185,10 @@ fn a_file_of_another_kind_comes_with_advice() {
         ran.err
     };
     let gzip = said(&[0x1f, 0x8b, 8, 0, 0, 10, 3]);
-    assert!(gzip.contains("found a file of gzip; unpack it: gzip -dc 'in put' | es --store store import -;"), "{gzip}");
+    assert!(
+        gzip.contains("found a file of gzip; unpack it: gzip -dc 'in put' | es --store store import -\n"),
+        "{gzip}"
+    );
     for array in ["[\n  {\"stream\": \"a\"}\n]\n", "[{\"stream\":\"a\",\"type\":\"t\",\"data\":1}]\n", "[\"a\",\"t\"]"]
     {
         let array = said(array.as_bytes());
@@ -205,12 +209,16 @@ fn a_version_of_0_is_named_by_its_line() {
     let folder = Folder::new();
     folder.write("in.jsonl", line(1, "a-1").replace("\"data\"", "\"version\":0,\"data\""));
     let ran = folder.run(&["import", "in.jsonl"]);
-    assert!(ran.err.starts_with("error: in.jsonl:1:38: expected a number from 1 in version, found 0;"), "{}", ran.err);
+    assert!(
+        ran.err.ends_with("already there: in.jsonl:1:38: expected a number from 1 in version, found 0\n"),
+        "{}",
+        ran.err
+    );
     // NOTE: the library names the event by its id, which is a new one where the line has none.
     folder.write("in.jsonl", r#"{"stream":"a-1","type":"t","content_type":"","data_base64":""}"#);
     let ran = folder.run(&["import", "in.jsonl"]);
     assert!(
-        ran.err.starts_with("error: in.jsonl:1: expected a content_type of 1 to 255 bytes, found 0;"),
+        ran.err.ends_with("already there: in.jsonl:1: expected a content_type of 1 to 255 bytes, found 0\n"),
         "{}",
         ran.err
     );
