@@ -23,10 +23,9 @@ use std::num::NonZeroU32;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use es_core::model::{CommitPart, ContentType, CorrelationId, Metadata, Tags};
-use es_core::model::{Keys, Stamp};
+use es_core::model::{CommitPart, ContentType, CorrelationId, EventView, Keys, Metadata, Stamp, Tags};
 use es_core::retention::REMOVED;
-use es_core::{EventData, EventId, EventType, NewEvent, RecordedEvent, StreamId, Timestamp};
+use es_core::{EventData, EventId, EventType, NewEvent, StreamId, Timestamp};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -95,53 +94,40 @@ fn is_removed(line: &[u8]) -> bool {
 ///
 /// # Errors
 /// What `out` refuses.
-pub fn write(event: &RecordedEvent, out: &mut impl Write) -> io::Result<()> {
+pub fn write<'a>(event: impl Into<EventView<'a>>, out: &mut impl Write) -> io::Result<()> {
+    let event = event.into();
     if event.is_removed() {
         let removed = Removed {
-            stream: event.stream.clone(),
-            id: event.data.id,
-            revision: event.revision.get(),
-            position: event.position.get(),
-            recorded_at: event.recorded_at,
-            commit: event.part,
+            stream: event.stream().clone(),
+            id: event.id(),
+            revision: event.revision().get(),
+            position: event.position().get(),
+            recorded_at: event.recorded_at(),
+            commit: event.part(),
         };
         serde_json::to_writer(&mut *out, &RemovedLine { removed })?;
         return out.write_all(b"\n");
     }
-    let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
-    let EventData {
-        id,
-        event_type,
-        version,
-        content_type,
-        payload,
-        tags,
-        metadata,
-        correlation_id,
-        causation_id,
-        keys,
-        stamp,
-    } = data;
-    let raw = raw(content_type, payload);
+    let raw = raw(event.content_type(), event.payload());
     let line = Out {
-        stream,
-        r#type: event_type,
-        id: *id,
-        revision: revision.get(),
-        position: position.get(),
-        version: *version,
-        recorded_at: *recorded_at,
-        occurred_at: *occurred_at,
-        tags,
-        metadata,
-        keys,
-        correlation_id: *correlation_id,
-        causation_id: *causation_id,
-        stamp: stamp.as_deref(),
-        commit: *part,
-        content_type: raw.is_none().then(|| content_type.as_str()),
+        stream: event.stream(),
+        r#type: event.event_type(),
+        id: event.id(),
+        revision: event.revision().get(),
+        position: event.position().get(),
+        version: event.version(),
+        recorded_at: event.recorded_at(),
+        occurred_at: event.occurred_at(),
+        tags: event.tags(),
+        metadata: event.metadata(),
+        keys: event.keys(),
+        correlation_id: event.correlation_id(),
+        causation_id: event.causation_id(),
+        stamp: event.stamp(),
+        commit: event.part(),
+        content_type: raw.is_none().then(|| event.content_type().as_str()),
         data: raw,
-        data_base64: raw.is_none().then(|| STANDARD.encode(payload)),
+        data_base64: raw.is_none().then(|| STANDARD.encode(event.payload())),
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")

@@ -143,6 +143,21 @@ impl ReadOnlyStore {
         self.inner.shared.read_log_with(self.inner.read_batch, read, self.inner.shared.visible.head(), Some(hidden))
     }
 
+    /// Visits the events that [`read_log_whole`](Self::read_log_whole) returns, until the visitor breaks. Returns the last position
+    /// that was scanned, as [`EventReader::visit_log`] does.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the visit cannot go on.
+    pub async fn visit_log_whole(
+        &self,
+        read: LogRead,
+        hidden: Hidden,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        let shared = &self.inner.shared;
+        shared.visit_log(self.inner.read_batch, read, shared.visible.head(), Some(hidden), visitor).await
+    }
+
     /// What operators have said of retention, all together.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -300,7 +315,7 @@ impl EventReader for ReadOnlyStore {
     }
 
     async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
-        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.shared.visible.head(), visitor).await
+        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.shared.visible.head(), None, visitor).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {

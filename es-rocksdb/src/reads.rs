@@ -29,16 +29,17 @@ impl Shared {
         source.map_or_else(|| EventStream::ready(Batch::default()), EventStream::new)
     }
 
-    /// Visits a read of the log, up to `head`.
+    /// Visits a read of the log, up to `head`. Hidden events are visited in the form `hidden`, if it is given.
     pub(crate) async fn visit_log(
         self: &Arc<Self>,
         limits: ReadLimits,
         read: LogRead,
         head: Option<Position>,
+        hidden: Option<Hidden>,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Position>, StoreError> {
         let scanned_without_source = read.scanned_to(head, &[]);
-        match head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, None)) {
+        match head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, hidden)) {
             Some(source) => source.visit(visitor).await,
             None => Ok(scanned_without_source),
         }

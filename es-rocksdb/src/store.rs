@@ -367,7 +367,7 @@ impl EventReader for RocksDbStore {
     }
 
     async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
-        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.open_head()?, visitor).await
+        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.open_head()?, None, visitor).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {

@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use es_core::model::EventView;
 use es_core::{EventReader, LogRead};
 use es_rocksdb::{Hidden, ReadOnlyStore};
 use serde::Serialize;
@@ -16,6 +18,9 @@ use crate::line;
 use crate::progress::Bar;
 use crate::text::count;
 
+/// How many events are written between two updates of the progress bar.
+const SHOW_EVERY: u64 = 1024;
+
 #[derive(Serialize)]
 struct Exported {
     file: PathBuf,
@@ -25,7 +30,7 @@ struct Exported {
 pub(super) async fn run(folder: &Path, args: &ExportArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(folder).await?;
     let Some(path) = args.file.as_deref().filter(|path| path.as_os_str() != "-") else {
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut out = BufWriter::new(io::stdout());
         write(&store, &mut out, Failure::output).await?;
         return out.flush().map_err(Failure::output);
     };
@@ -90,22 +95,26 @@ fn sync_folder_of(_: &Path) -> io::Result<()> {
 
 async fn write(
     store: &ReadOnlyStore,
-    out: &mut impl Write,
+    out: &mut (impl Write + Send),
     refused: impl Fn(io::Error) -> Failure,
 ) -> Result<u64, Failure> {
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("export");
-    let mut events = store.read_log_whole(LogRead::all(), Hidden::AsRemoved);
-    let (mut done, mut written) = (0, 0);
-    while let Some(batch) = events.next_batch().await? {
-        for event in &batch {
-            line::write(event, out).map_err(&refused)?;
+    let (mut written, mut failed) = (0, None);
+    let mut write = |event: EventView<'_>| {
+        if let Err(error) = line::write(event, out) {
+            failed = Some(error);
+            return ControlFlow::Break(());
         }
-        done += batch.len() as u64;
-        written += batch.iter().filter(|event| !event.is_removed()).count() as u64;
-        bar.at("export", done, total);
-    }
-    Ok(written)
+        written += u64::from(!event.is_removed());
+        let done = event.position().get();
+        if done.is_multiple_of(SHOW_EVERY) {
+            bar.at("export", done, total);
+        }
+        ControlFlow::Continue(())
+    };
+    store.visit_log_whole(LogRead::all(), Hidden::AsRemoved, &mut write).await?;
+    failed.map_or(Ok(written), |error| Err(refused(error)))
 }
 
 #[cfg(test)]

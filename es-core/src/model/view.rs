@@ -115,6 +115,12 @@ impl<'a> EventView<'a> {
         self.0.data.stamp.as_deref()
     }
 
+    /// Returns whether this is a tombstone.
+    #[must_use]
+    pub fn is_removed(self) -> bool {
+        self.0.is_removed()
+    }
+
     /// Returns an owned copy of the event.
     #[must_use]
     pub fn to_recorded(self) -> RecordedEvent {

@@ -368,7 +368,7 @@ impl LogScan {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
             // NOTE: whether something is hidden may need the database, which only the thread has that fetches.
-            Cursor::All { .. } if self.hidden.is_some() || lens.may_hide() => {
+            Cursor::All { .. } if self.hidden != Some(Hidden::AsItIs) && lens.may_hide() => {
                 self.look_through(database, limits, &mut lens).map(Fetched::Events)
             }
             Cursor::All { .. } => self.copy(database, limits),
@@ -376,16 +376,16 @@ impl LogScan {
         }
     }
 
-    /// Every event, where nothing is hidden: their records, to be decoded by who has the read.
+    /// Copies the records of all events, where the read hides none. The reader decodes them.
     fn copy(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
         let mut budget = BatchBudget::new(limits, self.left);
         let mut records = FetchedRecords::default();
         let next = self.scan(database, self.span(budget.events), &mut budget, |position, record, budget| {
             // NOTE: checked here and decoded elsewhere, because each takes about as long as the other.
             let record = Checked::new(record).map_err(|error| bad_record(place_of(position), &error))?;
-            // NOTE: something may have been hidden and removed since it was found that nothing is. It is decoded only to know
-            // that it is no damage.
-            if record.is_removed() {
+            // Events may have been hidden and removed since the check whether any event is hidden. Decoding finds a damaged
+            // tombstone.
+            if record.is_removed() && self.hidden.is_none() {
                 at(position, Decoder::default().decode_checked(record, None))?;
                 budget.pass();
             } else {

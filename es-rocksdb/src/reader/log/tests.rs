@@ -1,7 +1,10 @@
+use std::ops::ControlFlow;
+
 use es_core::retention::{Note, Rule, Scavenge, Scope};
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Revision, StreamId};
+use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent, Revision, StreamId};
 
 use super::*;
+use crate::read_only::ReadOnlyStore;
 use crate::store::RocksDbStore;
 
 /// A rule, and a scavenge by it, may come between the look at what is hidden and the scan: the records of what was removed are
@@ -25,4 +28,41 @@ async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_ove
         let fetched = scan.copy(&database, FIRST).unwrap();
         assert_eq!((fetched.len(), fetched.last(), fetched.next()), (1, Some(third), None), "{direction:?}");
     }
+}
+
+/// A visit of the whole log gives the events of a read, also where events are hidden or removed.
+#[tokio::test]
+async fn a_visit_of_the_whole_log_gives_what_a_read_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let stream = StreamId::new("order-1").unwrap();
+    let event = || NewEvent::json(EventType::new("happened").unwrap(), "1");
+    let rule = |first| {
+        let rule = Rule { truncate_before: Some(Revision::new(first)), ..Rule::default() };
+        Commit::set_rule(Scope::Stream(stream.clone()), rule, Note::default())
+    };
+    store.commit(Commit::to(&stream, ExpectedRevision::Any, [event(), event(), event()])).await.unwrap();
+    // Tombstones of each form: (none), (hidden), (removed and hidden).
+    let mut tombstones = Vec::new();
+    for step in 0..3 {
+        if step == 1 {
+            store.commit(rule(1)).await.unwrap();
+        } else if step == 2 {
+            store.scavenge(&Scavenge::default()).await.unwrap();
+            store.commit(rule(2)).await.unwrap();
+        }
+        let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+        for hidden in [Hidden::AsItIs, Hidden::AsRemoved] {
+            let mut visited = Vec::new();
+            let mut visitor = |event: EventView<'_>| {
+                visited.push(event.to_recorded());
+                ControlFlow::Continue(())
+            };
+            let scanned = reader.visit_log_whole(LogRead::all(), hidden, &mut visitor).await.unwrap();
+            assert_eq!(visited, reader.read_log_whole(LogRead::all(), hidden).collect().await.unwrap());
+            assert_eq!(scanned, reader.head().await.unwrap());
+            tombstones.push(visited.iter().filter(|event| event.is_removed()).count());
+        }
+    }
+    assert_eq!(tombstones, [0, 0, 0, 1, 1, 2]);
 }
