@@ -93,17 +93,17 @@ pub(crate) fn read(folder: &Path) -> io::Result<Option<Mark>> {
 pub(crate) struct MarkFile {
     inner: Mutex<MarkState>,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
 }
 
 /// What tells one file from another, whatever its name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     number: u64,
 }
 
-impl Identity {
+impl FileIdentity {
     #[cfg(unix)]
     fn of(metadata: &fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
@@ -136,7 +136,7 @@ impl MarkFile {
             // NOTE: written whole and not as a hole, so that raising the mark needs no more space.
             file.write_all(&[0; SLOT_STEP + SLOT_LEN])?;
         }
-        let identity = Identity::of(&file.metadata()?);
+        let identity = FileIdentity::of(&file.metadata()?);
         Ok(Self { inner: Mutex::new(MarkState { file, is_second_next: false, has_failed: false }), path, identity })
     }
 
@@ -153,7 +153,7 @@ impl MarkFile {
             ))
         };
         match fs::metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.identity => Ok(()),
+            Ok(metadata) if FileIdentity::of(&metadata) == self.identity => Ok(()),
             Ok(_) => gone("another file of this name"),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 gone(&error.to_string())

@@ -24,6 +24,7 @@ mod claims;
 mod rebuild;
 mod records;
 mod scratch;
+mod sources;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,9 @@ use crate::error::OpenError;
 use crate::open::{self, DirectoryState};
 use crate::read_only;
 use crate::verify::{Damage, Progress, Verification};
-use records::{RecoverableEvents, Sources};
+use records::RecoverableEvents;
 use scratch::Scratch;
+use sources::Sources;
 
 /// Why there is no repaired store. The damaged one is as it was, and nothing is left in the target.
 #[derive(Debug, thiserror::Error)]

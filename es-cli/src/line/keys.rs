@@ -14,7 +14,7 @@ enum Change<T> {
 
 /// A key on its way out.
 #[derive(Serialize)]
-struct Out<'a> {
+struct WrittenKey<'a> {
     scope: &'a str,
     value: &'a str,
 }
@@ -22,20 +22,20 @@ struct Out<'a> {
 /// A key as it is in a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct In {
+struct ReadKey {
     scope: String,
     value: String,
 }
 
 /// Reads a key only from an object: serde also takes an array for a struct.
 #[derive(Deserialize)]
-struct Object(#[serde(deserialize_with = "super::object")] In);
+struct KeyObject(#[serde(deserialize_with = "super::object")] ReadKey);
 
 /// Writes the keys of an event.
 pub(super) fn serialize<S: Serializer>(keys: &Keys, to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(keys.iter().map(|change| match change {
-        KeyChange::Claim(key) => Change::Claim(Out { scope: key.scope(), value: key.value() }),
-        KeyChange::Release(key) => Change::Release(Out { scope: key.scope(), value: key.value() }),
+        KeyChange::Claim(key) => Change::Claim(WrittenKey { scope: key.scope(), value: key.value() }),
+        KeyChange::Release(key) => Change::Release(WrittenKey { scope: key.scope(), value: key.value() }),
     }))
 }
 
@@ -44,14 +44,14 @@ pub(super) struct KeyList(pub(super) Keys);
 
 impl<'de> Deserialize<'de> for KeyList {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let changes = Vec::<Change<Object>>::deserialize(from)?;
+        let changes = Vec::<Change<KeyObject>>::deserialize(from)?;
         let keys: Result<Keys, NameError> = changes.into_iter().map(change).collect();
         keys.map(Self).map_err(serde::de::Error::custom)
     }
 }
 
-fn change(change: Change<Object>) -> Result<KeyChange, NameError> {
-    let key = |Object(In { scope, value })| UniqueKey::new(scope, value);
+fn change(change: Change<KeyObject>) -> Result<KeyChange, NameError> {
+    let key = |KeyObject(ReadKey { scope, value })| UniqueKey::new(scope, value);
     Ok(match change {
         Change::Claim(claimed) => KeyChange::Claim(key(claimed)?),
         Change::Release(released) => KeyChange::Release(key(released)?),

@@ -4,46 +4,15 @@
 //! the log it takes through [`LogView`]; a store whose writer gathers several commits into one write shows a view in
 //! which the commits before this one have happened already.
 
-use bytes::Bytes;
-
-use crate::model::{CommitPart, EventId, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::StreamId;
+use crate::model::{CommitPart, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{ExpectedRevision, Position, Revision, found};
-use crate::model::{StreamId, Table, UniqueKey};
-use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, StreamRetention, is_reserved};
+use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, is_reserved};
 use crate::store::commit::{AppendCondition, Commit, Committed, RowCondition};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
-use crate::store::keys::{KeyOwner, failed_key_changes};
-use crate::store::query::Query;
+use crate::store::key_changes::failed_key_changes;
 use crate::store::valid::ValidCommit;
-
-/// What a decision must know of the log, as it is at the moment of the decision.
-pub trait LogView {
-    /// The position of the last event.
-    fn head(&mut self) -> Result<Option<Position>, StoreError>;
-    /// When the last event was recorded.
-    fn last_recorded_at(&mut self) -> Result<Option<Timestamp>, StoreError>;
-    /// The revision of the last event of a stream.
-    fn revision(&mut self, stream: &StreamId) -> Result<Option<Revision>, StoreError>;
-    /// Where the event with this id stands.
-    fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError>;
-    /// The event at a position that the log has.
-    fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError>;
-    /// The first event behind `after` that matches and is [visible](StreamRetention::shows) at the time `now`.
-    fn first_match(
-        &mut self,
-        query: &Query,
-        after: Option<Position>,
-        now: Timestamp,
-    ) -> Result<Option<Position>, StoreError>;
-    /// The first revision of a stream that was not removed; the one behind the last where all were.
-    fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError>;
-    /// What operators have said of a stream.
-    fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError>;
-    /// The entry of a unique key in the index. Whether the owner still holds the key follows from its [retention](Self::retention).
-    fn owner(&mut self, key: &UniqueKey) -> Result<Option<KeyOwner>, StoreError>;
-    /// The value of a row.
-    fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
-}
+use crate::store::view::LogView;
 
 /// What a store does with a commit that is not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

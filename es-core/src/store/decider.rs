@@ -12,8 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use async_trait::async_trait;
 
 use crate::model::{Position, RecordedEvent, Timestamp};
-use crate::store::decide::{CommitDecision, LogView, decide};
+use crate::store::decide::{CommitDecision, decide};
 use crate::store::valid::ValidCommit;
+use crate::store::view::LogView;
 use crate::store::{CommitError, EventStore};
 
 /// An error of a hook.

@@ -10,13 +10,14 @@
 
 pub use crate::model::reserved::{Placement, placement};
 
-pub use super::decide::{CommitDecision, LogView, decide};
+pub use super::decide::{CommitDecision, decide};
 pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook};
 pub use super::head::HeadSender;
 pub use super::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 pub use super::layer::StoreLayer;
 pub use super::read::BatchSource;
 pub use super::valid::ValidCommit;
+pub use super::view::LogView;
 
 use crate::model::{NameError, Table};
 

@@ -1,4 +1,4 @@
-//! Unique keys: the index that a store keeps of them, and the check of a commit's claims and releases.
+//! Unique keys: the index that a store keeps of them.
 //!
 //! ```text
 //!   event with keys ──► log                    UniqueKey (scope, value)    plain text: only in the event
@@ -14,14 +14,9 @@
 //! An entry does not say that the key is held: a [deletion](crate::retention) of the owner frees the keys that were claimed up to
 //! the deleted revision. [`KeyOwner::holder`] decides.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::{KeyChange, NewEvent, RecordedEvent, Revision, StreamId, UniqueKey};
-use crate::retention::{DeleteKind, OperatorEvent, is_reserved};
-use crate::store::commit::Commit;
-use crate::store::decide::LogView;
-use crate::store::error::{FailedCheck, StoreError};
+use crate::model::{KeyChange, RecordedEvent, Revision, StreamId, UniqueKey};
 
 /// The secret under which a store hashes its unique keys. A store creates it with itself and keeps it in its metadata.
 ///
@@ -138,85 +133,4 @@ pub fn key_entries<'a>(event: &'a RecordedEvent) -> impl Iterator<Item = (&'a Un
         KeyChange::Claim(key) => (key, Some(KeyOwner { stream: event.stream.clone(), revision: event.revision })),
         KeyChange::Release(key) => (key, None),
     })
-}
-
-/// Checks the claims and releases of a commit in the order of its events, so that a commit can hand a key from one stream to another.
-pub(super) fn failed_key_changes(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
-    if commit.events().iter().all(|(_, event)| event.data.keys.is_empty()) {
-        return Ok(Vec::new());
-    }
-    let mut index = IndexAhead { view, entries: BTreeMap::new(), begins: BTreeMap::new(), next: BTreeMap::new() };
-    let mut failed = Vec::new();
-    for (stream, event) in commit.events() {
-        let revision = index.number(stream)?;
-        index.delete_stream_of(stream, event);
-        for change in &event.data.keys {
-            match index.holder(change.key())? {
-                Some(held_by) if held_by != *stream => {
-                    failed.push(FailedCheck::UniqueKey {
-                        key: change.key().clone(),
-                        wanted_by: stream.clone(),
-                        held_by,
-                    });
-                }
-                _ => {
-                    let is_claim = matches!(change, KeyChange::Claim(_));
-                    let owner = is_claim.then(|| KeyOwner { stream: stream.clone(), revision });
-                    index.entries.insert(change.key(), owner);
-                }
-            }
-        }
-    }
-    Ok(failed)
-}
-
-/// The index after the first events of a commit that is not written yet.
-struct IndexAhead<'a> {
-    view: &'a mut dyn LogView,
-    /// The entries that the commit changes.
-    entries: BTreeMap<&'a UniqueKey, Option<KeyOwner>>,
-    /// The revisions with which the streams begin that the commit deletes.
-    begins: BTreeMap<StreamId, Option<Revision>>,
-    /// The next revisions of the streams to which the commit writes.
-    next: BTreeMap<&'a StreamId, Revision>,
-}
-
-impl<'a> IndexAhead<'a> {
-    /// Returns the revision of the next event of a stream.
-    fn number(&mut self, stream: &'a StreamId) -> Result<Revision, StoreError> {
-        let revision = match self.next.get(stream) {
-            Some(next) => *next,
-            None => Revision::following(self.view.revision(stream)?),
-        };
-        self.next.insert(stream, revision.next());
-        Ok(revision)
-    }
-
-    /// Takes note of the stream that an event deletes, if it deletes one.
-    fn delete_stream_of(&mut self, stream: &StreamId, event: &NewEvent) {
-        if is_reserved(stream)
-            && let Ok(OperatorEvent::StreamDeleted { stream, kind, through, .. }) =
-                OperatorEvent::read(stream, &event.data.event_type, &event.data.payload)
-        {
-            let begins = match kind {
-                DeleteKind::Soft => Some(Revision::following(through)),
-                DeleteKind::Hard => None,
-            };
-            self.begins.insert(stream, begins);
-        }
-    }
-
-    /// Returns the stream that holds a key.
-    fn holder(&mut self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        let entry = match self.entries.get(key) {
-            Some(entry) => entry.clone(),
-            None => self.view.owner(key)?,
-        };
-        let Some(owner) = entry else { return Ok(None) };
-        let begins = match self.begins.get(&owner.stream) {
-            Some(begins) => *begins,
-            None => self.view.retention(&owner.stream)?.begins(),
-        };
-        Ok(owner.holder(begins))
-    }
 }

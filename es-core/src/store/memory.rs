@@ -13,11 +13,12 @@ use crate::model::{EventId, LogId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
-use crate::store::decide::{CommitDecision, LogView};
+use crate::store::decide::CommitDecision;
 use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
 use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 use crate::store::read::Batch;
+use crate::store::view::LogView;
 use crate::store::{
     Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, LogRead, Query, Row,
     RowChange, RowScan, StartHookError, StoreError, StreamRead,

@@ -21,6 +21,7 @@ mod decider;
 mod error;
 mod head;
 pub mod implement;
+mod key_changes;
 mod keys;
 mod layer;
 pub mod memory;
@@ -28,6 +29,7 @@ mod query;
 mod read;
 mod retention;
 mod valid;
+mod view;
 
 use std::fmt;
 use std::ops::ControlFlow;

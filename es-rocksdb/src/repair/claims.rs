@@ -6,7 +6,7 @@ use es_core::store::implement::{KeyHash, KeyOwner, KeySecret};
 use es_core::{RecordedEvent, Revision, StreamId};
 
 use super::Loss;
-use super::records::Sources;
+use super::sources::Sources;
 use crate::key;
 use crate::schema::{Cf, META_KEY_SECRET};
 

@@ -11,7 +11,8 @@ use rocksdb::WriteBatch;
 use uuid::Uuid;
 
 use super::claims::RemovedClaims;
-use super::records::{IntactRecord, RecoverableEvents, Sources, tell};
+use super::records::{IntactRecord, RecoverableEvents, tell};
+use super::sources::Sources;
 use super::{RepairError, Repaired, SetAside, check, refused};
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode};
 
-use super::records::Sources;
+use super::sources::Sources;
 use super::{RepairError, Report, refused};
 use crate::acknowledged::Mark;
 use crate::database::Database;
