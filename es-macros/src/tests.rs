@@ -225,8 +225,8 @@ fn decoding_goes_by_name_and_version() {
         &member(expansion, "decode"),
         &quote! {
             fn decode(
-                __event: facade::es::RawEvent<'_>,
-            ) -> ::core::result::Result<facade::es::Events<Self>, facade::es::DecodeEventError> {
+                __event: facade::es::schema::RawEvent<'_>,
+            ) -> ::core::result::Result<facade::es::Events<Self>, facade::es::schema::DecodeEventError> {
                 match __event.event_type {
                     "a" | "b" => match __event.version {
                         2u32 => ::core::result::Result::Ok(facade::es::Events::one(
@@ -239,7 +239,7 @@ fn decoding_goes_by_name_and_version() {
                             let __events = facade::es::__private::upcast::<Old, Self>(__events);
                             ::core::result::Result::Ok(__events)
                         }
-                        __found => ::core::result::Result::Err(facade::es::DecodeEventError::UnknownVersion {
+                        __found => ::core::result::Result::Err(facade::es::schema::DecodeEventError::UnknownVersion {
                             name: "a",
                             found: __found,
                             oldest: 1u32,

@@ -17,15 +17,15 @@ struct Directed;
 
 /// The error of [`Directed`].
 #[derive(Debug, PartialEq, Eq)]
-struct Refused(&'static str);
+struct HookRefusal(&'static str);
 
-impl fmt::Display for Refused {
+impl fmt::Display for HookRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused {}", self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for HookRefusal {}
 
 fn has(commit: &Commit, event_type: &str) -> bool {
     commit.events().iter().any(|(_, event)| event.data.event_type == event_type)
@@ -47,7 +47,7 @@ impl DecisionHook for Directed {
 
     fn before(&self, commit: &mut ValidCommit, _: &mut dyn LogView) -> Result<(), CommitError> {
         if has(commit, "refused-before") {
-            return Err(CommitError::Rejected(Box::new(Refused("before"))));
+            return Err(CommitError::Rejected(Box::new(HookRefusal("before"))));
         }
         commit.stamp_events(|_, event| (event.data.event_type == "to-stamp").then(stamp))?;
         Ok(commit.retain_events(|_, event| event.data.event_type != "dropped")?)
@@ -60,7 +60,7 @@ impl DecisionHook for Directed {
         view: &mut dyn LogView,
     ) -> Result<(), CommitError> {
         if has(commit, "refused-after") {
-            return Err(CommitError::Rejected(Box::new(Refused("after"))));
+            return Err(CommitError::Rejected(Box::new(HookRefusal("after"))));
         }
         if has(commit, "changed-late") {
             commit.retain_events(|_, _| false)?;
@@ -92,7 +92,7 @@ pub async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Harness) {
     for (event_type, phase) in [("refused-before", "before"), ("refused-after", "after")] {
         let refused = Commit::to(&stream("a-1"), Any, [event("x"), event(event_type)]).put_row(table("t"), "k", "v");
         match store.commit(refused).await {
-            Err(CommitError::Rejected(error)) => assert_eq!(error.downcast_ref(), Some(&Refused(phase))),
+            Err(CommitError::Rejected(error)) => assert_eq!(error.downcast_ref(), Some(&HookRefusal(phase))),
             other => panic!("expected the error of the hook, found {other:?}"),
         }
     }
