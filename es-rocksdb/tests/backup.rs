@@ -135,7 +135,8 @@ async fn two_backups_at_once_do_not_mix() {
     let other = std::fs::File::create(folders.backups.join("lock")).unwrap();
     other.lock().unwrap();
     let refused = folders.backup().await.unwrap_err();
-    assert!(refused.to_string().contains("another backup into this folder is under way"), "{refused}");
+    let refused = es_core::model::ErrorChain(&refused).to_string();
+    assert!(refused.contains("another backup into this folder is under way"), "{refused}");
     drop(other);
     assert_eq!(folders.backup().await.unwrap().number, 1);
     store.close().await.unwrap();
