@@ -89,6 +89,7 @@ impl Sampler {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 fn failed(error: pprof::Error) -> Failure {
     Failure::caused_by("sample stacks", &error)
 }

@@ -296,7 +296,7 @@ fn diagnose(folder: &Path, report: &mut Report, progress: Progress<'_>) -> Resul
         Ok(Verification { damage, more_damage, .. }) => (report.damage, report.more_damage) = (damage, more_damage),
         // NOTE: a table that is gone is no damage in RocksDB's words, but a file that it cannot open.
         Err(error) => {
-            report.damage.push(Damage { place: "verifying".to_owned(), detail: ErrorChain(&error).to_string() })
+            report.damage.push(Damage { place: "verifying".to_owned(), detail: ErrorChain(&error).to_string() });
         }
     }
     Ok(())

@@ -128,7 +128,7 @@ impl KeyOwner {
 }
 
 /// Returns how an event changes the index, in order: the new entry of each of its keys, or `None` if it removes the entry.
-pub fn key_entries<'a>(event: &'a RecordedEvent) -> impl Iterator<Item = (&'a UniqueKey, Option<KeyOwner>)> {
+pub fn key_entries(event: &RecordedEvent) -> impl Iterator<Item = (&UniqueKey, Option<KeyOwner>)> {
     event.data.keys.iter().map(|change| match change {
         KeyChange::Claim(key) => (key, Some(KeyOwner { stream: event.stream.clone(), revision: event.revision })),
         KeyChange::Release(key) => (key, None),

@@ -55,32 +55,32 @@ pub(crate) fn crates() -> Vec<Crate> {
 fn parse(root_file: &Path) -> Vec<Module> {
     let mut modules = Vec::new();
     let directory = root_file.parent().expect("a file is in a directory");
-    parse_file(&mut modules, Vec::new(), root_file, directory);
+    parse_file(&mut modules, &[], root_file, directory);
     modules
 }
 
 /// Parses a file, and the modules that it declares: `children` is the directory of their files.
-fn parse_file(modules: &mut Vec<Module>, path: Vec<String>, file: &Path, children: &Path) {
+fn parse_file(modules: &mut Vec<Module>, path: &[String], file: &Path, children: &Path) {
     let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     add_module(modules, path, file, children, parsed.items);
 }
 
-fn add_module(modules: &mut Vec<Module>, path: Vec<String>, file: &Path, children: &Path, items: Vec<syn::Item>) {
+fn add_module(modules: &mut Vec<Module>, path: &[String], file: &Path, children: &Path, items: Vec<syn::Item>) {
     let (declared, items): (Vec<_>, Vec<_>) =
         items.into_iter().filter(|item| !is_test(item)).partition(|item| matches!(item, syn::Item::Mod(_)));
-    modules.push(Module { path: path.clone(), file: file.to_owned(), items });
+    modules.push(Module { path: path.to_vec(), file: file.to_owned(), items });
     for item in declared {
         let syn::Item::Mod(module) = item else { continue };
         let name = module.ident.to_string();
-        let mut path = path.clone();
+        let mut path = path.to_vec();
         path.push(name.clone());
         if let Some((_, items)) = module.content {
-            add_module(modules, path, file, &children.join(&name), items);
+            add_module(modules, &path, file, &children.join(&name), items);
             continue;
         }
         let file = file_of(&module.attrs, &name, file, children);
-        parse_file(modules, path, &file, &children.join(&name));
+        parse_file(modules, &path, &file, &children.join(&name));
     }
 }
 

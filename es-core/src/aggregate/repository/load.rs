@@ -96,7 +96,7 @@ impl<A: Evolve> Loaded<A> {
         };
         match (event.stamp(), &mut self.origins) {
             (Some(stamp), origins) => {
-                origins.get_or_insert_with(|| Box::new(last.map(unstamped).into_iter().collect())).extend([stamp.dot])
+                origins.get_or_insert_with(|| Box::new(last.map(unstamped).into_iter().collect())).extend([stamp.dot]);
             }
             (None, Some(origins)) => origins.extend([unstamped(event.revision())]),
             (None, None) => {}

@@ -95,7 +95,7 @@ impl<P: Projection> Runner<P> {
                 release(&*self.store, &self.keys, &owned).await?;
             }
             RunEnd::ClaimLost => {
-                tracing::warn!(projection = P::NAME, epoch = owned.claim.epoch, "projection claim lost")
+                tracing::warn!(projection = P::NAME, epoch = owned.claim.epoch, "projection claim lost");
             }
         }
         Ok(end)
