@@ -12,7 +12,7 @@
 //! disk. It may therefore lag, but it is never ahead of what is on the disk:
 //!
 //! - after the end of a process, also by `kill -9`, it is exact: the system has it;
-//! - after [`close`](crate::RocksDbStore::close) it is exact, and synced;
+//! - after [`close`](es_core::EventStore::close) it is exact, and synced;
 //! - after a power failure it is as old as the last time the system wrote it by itself (Linux: about 30 seconds). What
 //!   was acknowledged since then has only the write-ahead log to speak for it.
 //!

@@ -14,7 +14,7 @@ use crate::schema::FORMAT_VERSION;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process, or another handle of this process, has the store open. Stop that process, or use its handle:
-    /// a handle can be cloned. After [`close`](crate::RocksDbStore::close) the folder is free.
+    /// a handle can be cloned. After [`close`](es_core::EventStore::close) the folder is free.
     #[error(
         "the store in {} is open already, in another process or under another handle of this one; close that first, \
          or clone its handle", .folder.display()

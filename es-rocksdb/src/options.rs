@@ -20,7 +20,7 @@ pub enum Durability {
     /// or a crash of the machine: **acknowledged commits of the last moments (with Linux as it comes, about the last 30
     /// seconds) are lost then**, and the store may refuse to open with
     /// [`Damaged`](crate::OpenError::Damaged), because the system may have written a later page of the write-ahead log
-    /// before an earlier one. [`close`](crate::RocksDbStore::close) waits for the disk. For tests, imports that can be
+    /// before an earlier one. [`close`](es_core::EventStore::close) waits for the disk. For tests, imports that can be
     /// repeated, and derived data.
     Buffered,
 }

@@ -76,7 +76,7 @@ impl Subscription {
         Self { store, query: query.into(), batch: DEFAULT_BATCH, head, scanned: after, read: None }
     }
 
-    /// Bounds a batch to this many events, at least 1; [`DEFAULT_BATCH`] without more said. Memory is bounded by it.
+    /// Bounds a batch to this many events, at least 1; 512 by default. Memory is bounded by it.
     #[must_use]
     pub fn batch(mut self, events: u32) -> Self {
         self.batch = events.max(1);
