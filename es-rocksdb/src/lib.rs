@@ -20,7 +20,7 @@
 //! - a projection database: its rows are for snapshots, checkpoints and views small enough to live beside the log.
 //!
 //! ```
-//! use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId, StreamRead};
+//! use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent, StreamId, StreamRead};
 //! use es_rocksdb::RocksDbStore;
 //!
 //! # #[tokio::main(flavor = "current_thread")]

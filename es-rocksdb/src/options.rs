@@ -34,6 +34,7 @@ pub enum Durability {
 /// 730 MB resident. `MALLOC_ARENA_MAX=2` in the environment of the process about halved that, and cost some throughput.
 ///
 /// ```no_run
+/// # use es_core::EventStore;
 /// # async fn open() -> Result<(), es_rocksdb::OpenError> {
 /// let store = es_rocksdb::Options::new().block_cache_bytes(256 << 20).create_if_missing(false).open("data").await?;
 /// # store.close().await.ok();

@@ -329,8 +329,8 @@ fn an_operator_acts_on_the_running_service_and_without_it() {
     );
     folder.refused(&["projections", "--url", &url, "pause", "sale"], 1, &none);
     let retry = format!(
-        "error: the service at {url} refused: projection \"sales\": no event of key \"order-A-1\" is parked; \
-                         list what is"
+        "error: the service at {url} refused: projection \"sales\" has no parked event of key \"order-A-1\"; \
+                         list the parked keys"
     );
     folder.refused(&["projections", "--url", &url, "retry", "sales", "order-A-1"], 1, &retry);
     served.end();
