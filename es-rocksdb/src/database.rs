@@ -1,5 +1,6 @@
 //! The open database with types in place of bytes. Everything but the writer only reads.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -259,21 +260,15 @@ pub(crate) fn decode_at(position: Position, record: &[u8], decoder: &mut Decoder
     at(position, decoder.decode(record))
 }
 
-/// What was read of the record that was found under a position.
-pub(crate) fn at(position: Position, read: Result<RecordedEvent, RecordError>) -> Result<RecordedEvent, StoreError> {
-    let event = read.map_err(|error| bad_record(place_of(position), &error))?;
-    at_place(position, Ok(event.position))?;
-    Ok(event)
-}
-
 /// Checks that the record at a position is the record of that position.
-pub(crate) fn at_place(position: Position, found: Result<Position, RecordError>) -> Result<(), StoreError> {
-    let found = found.map_err(|error| bad_record(place_of(position), &error))?;
+pub(crate) fn at<E: Borrow<RecordedEvent>>(position: Position, read: Result<E, RecordError>) -> Result<E, StoreError> {
+    let event = read.map_err(|error| bad_record(place_of(position), &error))?;
+    let found = event.borrow().position;
     if found != position {
         let detail = format!("expected the record of this position, found that of position {found}");
         return Err(StoreError::damaged(place_of(position), detail));
     }
-    Ok(())
+    Ok(event)
 }
 
 /// Reads the record that was found under a revision of a stream.
@@ -283,9 +278,19 @@ pub(crate) fn decode_in(
     record: &[u8],
     decoder: &mut Decoder,
 ) -> Result<RecordedEvent, StoreError> {
-    let event = decoder.decode(record).map_err(|error| bad_record(place_in(stream, revision), &error))?;
-    if event.stream != *stream || event.revision != revision {
-        let found = place_in(&event.stream, event.revision);
+    at_revision(stream, revision, decoder.decode(record))
+}
+
+/// Checks that the record at a revision of a stream is the record of that revision.
+pub(crate) fn at_revision<E: Borrow<RecordedEvent>>(
+    stream: &StreamId,
+    revision: Revision,
+    read: Result<E, RecordError>,
+) -> Result<E, StoreError> {
+    let event = read.map_err(|error| bad_record(place_in(stream, revision), &error))?;
+    let found = event.borrow();
+    if found.stream != *stream || found.revision != revision {
+        let found = place_in(&found.stream, found.revision);
         let detail = format!("expected the record of this place, found that of {found}");
         return Err(StoreError::damaged(place_in(stream, revision), detail));
     }

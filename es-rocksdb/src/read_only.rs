@@ -314,6 +314,10 @@ impl EventReader for ReadOnlyStore {
         Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.shared.visible.head()))
     }
 
+    async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.inner.shared.visit_stream(self.inner.read_batch, read, self.inner.shared.visible.head(), visitor).await
+    }
+
     async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
         self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.shared.visible.head(), None, visitor).await
     }

@@ -9,9 +9,11 @@
 //! grows: nothing of RocksDB is held between two batches, however slow the consumer is.
 
 mod log;
+mod records;
 mod stream;
 
 pub(crate) use log::LogSource;
+pub(crate) use records::FetchedRecords;
 #[cfg(test)]
 pub(crate) use stream::StreamScan;
 pub(crate) use stream::StreamSource;

@@ -29,6 +29,20 @@ impl Shared {
         source.map_or_else(|| EventStream::ready(Batch::default()), EventStream::new)
     }
 
+    /// Visits a read of one stream, up to `head`.
+    pub(crate) async fn visit_stream(
+        self: &Arc<Self>,
+        limits: ReadLimits,
+        read: StreamRead,
+        head: Option<Position>,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        match head {
+            Some(head) => StreamSource::new(Arc::clone(self), limits, read, head).visit(visitor).await,
+            None => Ok(()),
+        }
+    }
+
     /// Visits a read of the log, up to `head`. Hidden events are visited in the form `hidden`, if it is given.
     pub(crate) async fn visit_log(
         self: &Arc<Self>,
@@ -38,7 +52,7 @@ impl Shared {
         hidden: Option<Hidden>,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Position>, StoreError> {
-        let scanned_without_source = read.scanned_to(head, &[]);
+        let scanned_without_source = read.scanned_to::<RecordedEvent>(head, &[]);
         match head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, hidden)) {
             Some(source) => source.visit(visitor).await,
             None => Ok(scanned_without_source),
@@ -58,7 +72,7 @@ impl Shared {
         head: Option<Position>,
         hidden: Option<Hidden>,
     ) -> EventStream {
-        let nothing = Batch { events: Vec::new(), scanned: read.scanned_to(head, &[]) };
+        let nothing = Batch { events: Vec::new(), scanned: read.scanned_to::<RecordedEvent>(head, &[]) };
         let source = head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, hidden));
         source.map_or_else(|| EventStream::ready(nothing), EventStream::new)
     }

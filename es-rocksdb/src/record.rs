@@ -421,7 +421,7 @@ impl Decoder {
     pub(crate) fn decode_over(
         &mut self,
         record: Checked<'_>,
-        within: &Bytes,
+        within: Option<&Bytes>,
         event: &mut RecordedEvent,
     ) -> Result<(), RecordError> {
         if record.is_removed() {
@@ -455,7 +455,9 @@ impl Decoder {
             *event_type = self.types.get("event type", fields.event_type)?;
         }
         *content_type = fields.content_type()?;
-        *payload = within.slice_ref(fields.payload);
+        // A view is borrowed, so that also a large payload does not keep its piece for long.
+        *payload =
+            within.map_or_else(|| Bytes::copy_from_slice(fields.payload), |shared| shared.slice_ref(fields.payload));
         *tags = self.tags(&fields)?;
         *metadata = fields.metadata()?;
         *keys = fields.keys()?;
@@ -619,6 +621,15 @@ impl<'a> Checked<'a> {
     /// Its bytes.
     pub(crate) const fn bytes(self) -> &'a [u8] {
         self.0
+    }
+
+    /// Returns the position of the event.
+    ///
+    /// # Errors
+    /// [`RecordError::PositionZero`], [`RecordError::NoNext`]: no event can have the position.
+    pub(crate) fn position(self) -> Result<Position, RecordError> {
+        let at = if self.is_removed() { removed::NUMBERED_AT.0 } else { POSITION_AT };
+        position(Rest { record: self.0, at }.u64("position")?)
     }
 
     /// Whether it stands in the place of an event that was removed.

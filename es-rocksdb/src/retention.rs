@@ -259,8 +259,8 @@ mod tests {
             for tier in [Tier::Cached, Tier::Any] {
                 let found = store.shared().locked(|database| {
                     let last = database.last_up_to(&stream, Position::FIRST, tier);
-                    let read = scan.fetch(database, limits, None, tier, &mut Decoder::default());
-                    Ok((last, read.map(|found| found.events.len())))
+                    let read = scan.fetch::<Vec<_>>(database, limits, None, tier, &mut Decoder::default());
+                    Ok((last, read.map(|found| found.content.len())))
                 });
                 let (last, read) = found.unwrap();
                 if goes_on || tier == Tier::Any {

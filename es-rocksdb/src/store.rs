@@ -366,6 +366,10 @@ impl EventReader for RocksDbStore {
         Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.open_head()?))
     }
 
+    async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.inner.shared.visit_stream(self.inner.read_batch, read, self.inner.open_head()?, visitor).await
+    }
+
     async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
         self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.open_head()?, None, visitor).await
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{Clock, SystemClock};
-use crate::model::{EventId, LogId, RecordedEvent, Timestamp};
+use crate::model::{EventId, EventView, LogId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
@@ -21,7 +21,7 @@ use crate::store::read::Batch;
 use crate::store::view::LogView;
 use crate::store::{
     Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, LogRead, Query, Row,
-    RowChange, RowScan, StartHookError, StoreError, StreamRead,
+    RowChange, RowScan, StartHookError, StoreError, StreamRead, Visitor,
 };
 
 /// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
@@ -37,7 +37,7 @@ pub struct MemoryStore {
 /// All that a store knows: the events by position, the owners of unique keys, the rows.
 #[derive(Debug)]
 struct Log {
-    events: Vec<RecordedEvent>,
+    events: Vec<Arc<RecordedEvent>>,
     ids: HashMap<EventId, Position>,
     streams: HashMap<StreamId, Revision>,
     secret: KeySecret,
@@ -79,6 +79,23 @@ impl MemoryStore {
         };
         self.decider.start(&self, &hook, at_end).await?;
         Ok(self)
+    }
+
+    /// Returns the visible events of a read of one stream.
+    fn select_stream(&self, read: &StreamRead) -> Result<Vec<Arc<RecordedEvent>>, StoreError> {
+        let (log, now) = (self.open_log()?, self.clock.now());
+        let of_stream = log.events.iter().filter(|event| event.stream == read.stream && log.shows(event, now));
+        Ok(select(of_stream, |event| event.revision, read.from, read.direction, read.limit))
+    }
+
+    /// Returns the visible events of a read of the log, and the last position that the read scans.
+    fn select_log(&self, read: &LogRead) -> Result<(Vec<Arc<RecordedEvent>>, Option<Position>), StoreError> {
+        let (log, now) = (self.open_log()?, self.clock.now());
+        let matching = log.events.iter().filter(|event| read.query.matches_event(event) && log.shows(event, now));
+        let events = select(matching, |event| event.position, read.from, read.direction, read.limit);
+        let head = log.events.last().map(|event| event.position);
+        let scanned = read.scanned_to(head, &events);
+        Ok((events, scanned))
     }
 
     /// Returns the log unless the store was closed.
@@ -123,7 +140,7 @@ impl Log {
         for event in &committed.events {
             self.ids.insert(event.data.id, event.position);
             self.streams.insert(event.stream.clone(), event.revision);
-            self.events.push(event.clone());
+            self.events.push(Arc::new(event.clone()));
             self.retention.apply(event)?;
             for (key, owner) in key_entries(event) {
                 let hash = self.secret.hash(key);
@@ -165,7 +182,7 @@ impl Log {
             if !retention.of(&event.stream).shows(event.revision, event.recorded_at, last, point.at) {
                 count += 1;
                 bytes += event.data.payload.len() as u64;
-                *event = event.without_content();
+                *event = Arc::new(event.without_content());
             }
         }
         self.scavenged = Some(point.position);
@@ -197,7 +214,7 @@ impl LogView for Log {
     fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError> {
         self.events
             .get(index_of(position))
-            .cloned()
+            .map(|event| RecordedEvent::clone(event))
             .ok_or_else(|| StoreError::damaged(format!("position {position}"), "expected an event, found none"))
     }
 
@@ -233,12 +250,12 @@ impl LogView for Log {
 
 /// Takes what matches, from a bound on, in a direction, up to a limit.
 fn select<'a, N: Ord + Copy>(
-    events: impl DoubleEndedIterator<Item = &'a RecordedEvent>,
+    events: impl DoubleEndedIterator<Item = &'a Arc<RecordedEvent>>,
     number: impl Fn(&RecordedEvent) -> N,
     from: Option<N>,
     direction: Direction,
     limit: Option<u64>,
-) -> Vec<RecordedEvent> {
+) -> Vec<Arc<RecordedEvent>> {
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     match direction {
         Direction::Forward => {
@@ -250,22 +267,37 @@ fn select<'a, N: Ord + Copy>(
     }
 }
 
+fn owned(events: &[Arc<RecordedEvent>]) -> Vec<RecordedEvent> {
+    events.iter().map(|event| RecordedEvent::clone(event)).collect()
+}
+
+/// Visits events. Returns the position of the event at which the visitor broke. The log is not locked meanwhile, so that a visitor
+/// may use the store.
+fn visit(events: &[Arc<RecordedEvent>], visitor: &mut Visitor<'_>) -> Option<Position> {
+    let broke = events.iter().find(|event| visitor(EventView::from(&***event)).is_break());
+    broke.map(|event| event.position)
+}
+
 #[async_trait]
 impl EventReader for MemoryStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        let (log, now) = (self.open_log()?, self.clock.now());
-        let of_stream = log.events.iter().filter(|event| event.stream == read.stream && log.shows(event, now));
-        let events = select(of_stream, |event| event.revision, read.from, read.direction, read.limit);
+        let events = owned(&self.select_stream(&read)?);
         Ok(EventStream::ready(Batch { events, scanned: None }))
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        let (log, now) = (self.open_log()?, self.clock.now());
-        let matching = log.events.iter().filter(|event| read.query.matches_event(event) && log.shows(event, now));
-        let events = select(matching, |event| event.position, read.from, read.direction, read.limit);
-        let head = log.events.last().map(|event| event.position);
-        let scanned = read.scanned_to(head, &events);
-        Ok(EventStream::ready(Batch { events, scanned }))
+        let (events, scanned) = self.select_log(&read)?;
+        Ok(EventStream::ready(Batch { events: owned(&events), scanned }))
+    }
+
+    async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        visit(&self.select_stream(&read)?, visitor);
+        Ok(())
+    }
+
+    async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        let (events, scanned) = self.select_log(&read)?;
+        Ok(visit(&events, visitor).or(scanned))
     }
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {

@@ -1,5 +1,6 @@
 //! Queries: which events a reader wants, and which must not be there for a conditional commit.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -248,10 +249,10 @@ impl LogRead {
     /// How far this read has looked once it has ended, given the head of the log when it began and all events that it
     /// returned: to its last event where its limit ended it, else to the end of the log in its direction.
     #[must_use]
-    pub fn scanned_to(&self, head: Option<Position>, returned: &[RecordedEvent]) -> Option<Position> {
+    pub fn scanned_to<E: Borrow<RecordedEvent>>(&self, head: Option<Position>, returned: &[E]) -> Option<Position> {
         let full = self.limit.is_some_and(|limit| returned.len() as u64 >= limit);
         match self.direction {
-            _ if full => returned.last().map(|event| event.position),
+            _ if full => returned.last().map(|event| event.borrow().position),
             Direction::Forward => head.filter(|head| self.from.is_none_or(|from| from <= *head)),
             Direction::Backward => head.map(|_| Position::FIRST),
         }

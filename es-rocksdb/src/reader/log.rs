@@ -1,24 +1,21 @@
 //! Reads of the log: one scan where everything is wanted, else the indexes and then only the records that match.
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use es_core::model::EventView;
 use es_core::store::implement::BatchSource;
 use es_core::store::{Batch, Direction, Visitor};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
-use super::{BatchBudget, FIRST, FIRST_EVENTS, Pace};
+use super::{BatchBudget, FIRST, FIRST_EVENTS, FetchedRecords, Pace};
 use crate::ahead::Ahead;
-use crate::database::{Database, Fault, Keeping, Tier, at, at_place, bad_record, decode_at, item, place_of};
+use crate::database::{Database, Fault, Keeping, Tier, at, bad_record, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, Sought, before, behind};
 use crate::read_only::Hidden;
-use crate::record::{Checked, Decoder, SHARED_BYTES};
+use crate::record::{Checked, Decoder};
 use crate::retention::Lens;
 use crate::schema::Cf;
 use crate::shared::Shared;
@@ -39,7 +36,7 @@ pub(crate) struct LogSource {
     /// What comes next from the disk, while the consumer has what came before.
     ahead: Ahead<Fetched>,
     /// What was fetched and is not decoded yet.
-    records: FetchedRecords,
+    records: FetchedRecords<Position>,
     decoder: Decoder,
     /// How far the read has looked when that is decoded.
     scanned: Option<Position>,
@@ -71,80 +68,9 @@ struct LogPart {
 /// A part of a read as it comes from the disk.
 enum Fetched {
     /// All of them are returned. They are in the order of the read, not looked at yet; and where to go on as in [`LogPart`].
-    Records(FetchedRecords, Option<Position>),
+    Records(FetchedRecords<Position>, Option<Position>),
     /// What is left of those that were looked at.
     Events(LogPart),
-}
-
-/// Records of the log as they were read and checked, to be decoded by and by.
-///
-/// They are copied into shared pieces of memory, so that the payloads of their events need no second copy. One payload that
-/// somebody keeps keeps one piece.
-#[derive(Default)]
-struct FetchedRecords {
-    /// Full pieces.
-    shared: Vec<Bytes>,
-    /// The last piece, as long as it is filled.
-    filling: Vec<u8>,
-    /// Of each record that is left: its position, its piece, and where it stands there.
-    left: VecDeque<(Position, usize, Range<usize>)>,
-}
-
-impl FetchedRecords {
-    fn push(&mut self, position: Position, record: Checked<'_>) {
-        let bytes = record.bytes();
-        if self.filling.len() + bytes.len() > self.filling.capacity() {
-            self.share();
-            self.filling = Vec::with_capacity(SHARED_BYTES.1.max(bytes.len()));
-        }
-        let start = self.filling.len();
-        self.filling.extend_from_slice(bytes);
-        self.left.push_back((position, self.shared.len(), start..self.filling.len()));
-    }
-
-    /// All are there.
-    fn share(&mut self) {
-        if !self.filling.is_empty() {
-            self.shared.push(std::mem::take(&mut self.filling).into());
-        }
-    }
-
-    /// Visits the events of all records that are left. Returns the position of the event at which the visitor broke.
-    fn visit(
-        &mut self,
-        decoder: &mut Decoder,
-        last: &mut Option<RecordedEvent>,
-        visitor: &mut Visitor<'_>,
-    ) -> Result<Option<Position>, StoreError> {
-        for (position, piece, place) in self.left.drain(..) {
-            let shared = self.shared.get(piece);
-            let record = Checked::copied(shared.and_then(|shared| shared.get(place)).unwrap_or_default());
-            let event = match (last.as_mut(), shared) {
-                (Some(event), Some(shared)) => {
-                    let decoded = decoder.decode_over(record, shared, event);
-                    at_place(position, decoded.map(|()| event.position))?;
-                    event
-                }
-                _ => last.insert(at(position, decoder.decode_checked(record, shared))?),
-            };
-            if visitor(EventView::from(&*event)).is_break() {
-                return Ok(Some(position));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The events of the next so many records.
-    fn decode(&mut self, count: usize, decoder: &mut Decoder) -> Result<Vec<RecordedEvent>, StoreError> {
-        let count = count.min(self.left.len());
-        let mut events = Vec::with_capacity(count);
-        for (position, piece, place) in self.left.drain(..count) {
-            let piece = self.shared.get(piece);
-            let record = piece.and_then(|piece| piece.get(place)).unwrap_or_default();
-            events.push(at(position, decoder.decode_checked(Checked::copied(record), piece))?);
-        }
-        Ok(events)
-    }
 }
 
 impl LogSource {
@@ -219,7 +145,7 @@ impl LogSource {
             None => {
                 self.ended = true;
                 // NOTE: it is told of no event, because it was not the limit that ended this read.
-                self.scan.read.scanned_to(Some(self.scan.head), &[])
+                self.scan.read.scanned_to::<RecordedEvent>(Some(self.scan.head), &[])
             }
         }
     }
@@ -250,7 +176,9 @@ impl LogSource {
                     return Ok(Some(event.position));
                 }
             }
-            if let Some(position) = self.records.visit(&mut self.decoder, &mut last, visitor)? {
+            if let Some(position) =
+                self.records.visit(&mut self.decoder, &mut last, |position, read| at(position, read), visitor)?
+            {
                 return Ok(Some(position));
             }
         }
@@ -278,22 +206,22 @@ impl LogSource {
 #[async_trait]
 impl BatchSource for LogSource {
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
-        if self.ended && self.records.left.is_empty() {
+        if self.ended && self.records.is_empty() {
             return Ok(None);
         }
         if self.shared.is_closed() {
             return Err(StoreError::Closed);
         }
-        if self.records.left.is_empty() {
+        if self.records.is_empty() {
             let events = self.refill().await?;
-            if self.records.left.is_empty() {
+            if self.records.is_empty() {
                 return Ok(Some(Batch { events, scanned: self.scanned }));
             }
         }
         // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
         // thread that allocated it, as a rule, which is much cheaper than if another one did.
         let events = self.records.decode(FIRST.events, &mut self.decoder)?;
-        let is_all = self.records.left.is_empty();
+        let is_all = self.records.is_empty();
         let scanned = if is_all { self.scanned } else { events.last().map(|event| event.position) };
         Ok(Some(Batch { events, scanned }))
     }
@@ -302,7 +230,7 @@ impl BatchSource for LogSource {
 impl Fetched {
     fn len(&self) -> usize {
         match self {
-            Self::Records(records, _) => records.left.len(),
+            Self::Records(records, _) => records.len(),
             Self::Events(found) => found.events.len(),
         }
     }
@@ -310,7 +238,7 @@ impl Fetched {
     /// The position of the last event.
     fn last(&self) -> Option<Position> {
         match self {
-            Self::Records(records, _) => records.left.back().map(|(position, ..)| *position),
+            Self::Records(records, _) => records.last(),
             Self::Events(found) => found.events.last().map(|event| event.position),
         }
     }
@@ -394,7 +322,6 @@ impl LogScan {
             }
             Ok(())
         })?;
-        records.share();
         Ok(Fetched::Records(records, next))
     }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use es_core::retention::StreamRetention;
 use es_core::store::implement::BatchSource;
-use es_core::store::{Batch, Direction};
-use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead, Timestamp};
+use es_core::store::{Batch, Direction, Visitor};
+use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp};
 
-use super::{BatchBudget, FIRST_EVENTS, Pace};
+use super::{BatchBudget, FIRST_EVENTS, FetchedRecords, Pace};
 use crate::ahead::Ahead;
-use crate::database::{Database, Fault, Tier, bad_key, decode_in, item, place_in};
+use crate::database::{Database, Fault, Tier, at_revision, bad_key, bad_record, decode_in, item, place_in};
 use crate::key;
 use crate::options::ReadLimits;
-use crate::record::Decoder;
+use crate::record::{Checked, Decoder};
 use crate::retention::PASSED;
 use crate::schema::Cf;
 use crate::shared::Shared;
@@ -24,16 +24,16 @@ use crate::shared::Shared;
 const INLINE: ReadLimits = ReadLimits { events: 256, bytes: 128 * 1024 };
 const INLINE_BATCHES: u32 = 4;
 
-/// A read of one stream.
-pub(crate) struct StreamSource {
+/// A read of one stream. `C` is what it fetches.
+pub(crate) struct StreamSource<C> {
     shared: Arc<Shared>,
     scan: StreamScan,
     pace: Pace,
     /// What comes next, while the consumer has what came before.
-    ahead: Ahead<StreamPart>,
+    ahead: Ahead<StreamPart<C>>,
     /// How many batches may still be tried on the executor. None after one that was not in memory.
     inline: u32,
-    /// What decodes those.
+    /// Decodes those batches, and the events of a visit.
     decoder: Decoder,
     ended: bool,
     /// By what time ages count.
@@ -54,26 +54,97 @@ pub(crate) struct StreamScan {
 /// What hides events of the stream, and at what time; `None` where nothing does.
 pub(crate) type Hides = Option<(StreamRetention, Timestamp)>;
 
+/// What a read of a stream fetches: events, or records that a visit decodes.
+pub(crate) trait StreamContent: Send + Sized + 'static {
+    /// Returns one without events, in which so many will be pushed at the most.
+    fn with_capacity(events: usize) -> Self;
+
+    /// Adds the event of a record of the stream.
+    fn push(
+        &mut self,
+        stream: &StreamId,
+        revision: Revision,
+        record: Checked<'_>,
+        decoder: &mut Decoder,
+    ) -> Result<(), StoreError>;
+
+    /// Returns the number of events.
+    fn count(&self) -> usize;
+
+    /// Returns the revision of the last event.
+    fn last_revision(&self) -> Option<Revision>;
+}
+
+impl StreamContent for Vec<RecordedEvent> {
+    fn with_capacity(events: usize) -> Self {
+        Self::with_capacity(events.min(FIRST_EVENTS))
+    }
+
+    fn push(
+        &mut self,
+        stream: &StreamId,
+        revision: Revision,
+        record: Checked<'_>,
+        decoder: &mut Decoder,
+    ) -> Result<(), StoreError> {
+        self.push(at_revision(stream, revision, decoder.decode_checked(record, None))?);
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn last_revision(&self) -> Option<Revision> {
+        self.last().map(|event| event.revision)
+    }
+}
+
+impl StreamContent for FetchedRecords<Revision> {
+    fn with_capacity(_: usize) -> Self {
+        Self::default()
+    }
+
+    fn push(
+        &mut self,
+        _: &StreamId,
+        revision: Revision,
+        record: Checked<'_>,
+        _: &mut Decoder,
+    ) -> Result<(), StoreError> {
+        self.push(revision, record);
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn last_revision(&self) -> Option<Revision> {
+        self.last()
+    }
+}
+
 /// A part of a read of one stream.
-pub(crate) struct StreamPart {
-    pub(crate) events: Vec<RecordedEvent>,
-    /// Whether nothing comes after them.
+pub(crate) struct StreamPart<C> {
+    pub(crate) content: C,
+    /// Whether nothing comes after it.
     is_last: bool,
     /// Whether all that the read would have begun with was removed since it was opened, while newer events are there.
     is_overtaken: bool,
 }
 
-impl StreamPart {
-    fn more(events: Vec<RecordedEvent>) -> Self {
-        Self { events, is_last: false, is_overtaken: false }
+impl<C> StreamPart<C> {
+    fn more(content: C) -> Self {
+        Self { content, is_last: false, is_overtaken: false }
     }
 
-    fn last(events: Vec<RecordedEvent>) -> Self {
-        Self { events, is_last: true, is_overtaken: false }
+    fn last(content: C) -> Self {
+        Self { content, is_last: true, is_overtaken: false }
     }
 }
 
-impl StreamSource {
+impl<C: StreamContent> StreamSource<C> {
     /// A read of a stream up to `head`, the position at which the log ended when it was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
         let scan = StreamScan::new(read, head);
@@ -82,7 +153,7 @@ impl StreamSource {
         Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, decoder, ended: false, now }
     }
 
-    async fn fetch(&mut self) -> Result<StreamPart, StoreError> {
+    async fn fetch(&mut self) -> Result<StreamPart<C>, StoreError> {
         if self.inline > 0 {
             let (limits, hides) = (self.pace.most.at_most(INLINE), self.hides());
             let (scan, decoder) = (&self.scan, &mut self.decoder);
@@ -111,7 +182,7 @@ impl StreamSource {
     }
 
     /// What fetches the next part, from the disk where it must be.
-    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<StreamPart, StoreError> + Send + 'static {
+    fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<StreamPart<C>, StoreError> + Send + 'static {
         let (scan, hides, limits) = (self.scan.clone(), self.hides(), self.pace.next());
         // NOTE: a batch from another thread has names of its own, for all of its events. If it shared one, the thread that reads and
         // the one that has the events would wait for each other at its count of owners, for every event.
@@ -125,11 +196,9 @@ impl StreamSource {
             self.ahead.begin(&self.shared, fetch);
         }
     }
-}
 
-#[async_trait]
-impl BatchSource for StreamSource {
-    async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
+    /// Fetches the next part; `None` after the last.
+    async fn next_part(&mut self) -> Result<Option<C>, StoreError> {
         if self.ended || self.scan.left == Some(0) {
             return Ok(None);
         }
@@ -145,12 +214,36 @@ impl BatchSource for StreamSource {
             (self.scan.head, self.now) = (head, self.shared.clock.now());
             found = self.fetch().await?;
         }
-        let StreamPart { events, is_last, .. } = found;
-        self.scan.left = self.scan.left.map(|left| left.saturating_sub(events.len() as u64));
-        self.scan.next = events.last().and_then(|event| behind(self.scan.read.direction, event.revision));
+        let StreamPart { content, is_last, .. } = found;
+        self.scan.left = self.scan.left.map(|left| left.saturating_sub(content.count() as u64));
+        self.scan.next = content.last_revision().and_then(|revision| behind(self.scan.read.direction, revision));
         self.ended = is_last || self.scan.next.is_none();
         self.go_ahead();
-        Ok(Some(Batch { events, scanned: None }))
+        Ok(Some(content))
+    }
+}
+
+#[async_trait]
+impl BatchSource for StreamSource<Vec<RecordedEvent>> {
+    async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        Ok(self.next_part().await?.map(|events| Batch { events, scanned: None }))
+    }
+}
+
+impl StreamSource<FetchedRecords<Revision>> {
+    /// Visits the events of the read.
+    pub(crate) async fn visit(mut self, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let mut last = None;
+        while let Some(mut records) = self.next_part().await? {
+            let Self { scan, decoder, .. } = &mut self;
+            let stream = &scan.read.stream;
+            let broke =
+                records.visit(decoder, &mut last, |revision, read| at_revision(stream, revision, read), visitor)?;
+            if broke.is_some() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -169,14 +262,14 @@ impl StreamScan {
         Self { next: read.from, left: read.limit, read, head }
     }
 
-    pub(crate) fn fetch(
+    pub(crate) fn fetch<C: StreamContent>(
         &self,
         database: &Database,
         limits: ReadLimits,
         hides: Hides,
         tier: Tier,
         decoder: &mut Decoder,
-    ) -> Result<StreamPart, Fault> {
+    ) -> Result<StreamPart<C>, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
         let first = match hides {
             None => None,
@@ -195,32 +288,33 @@ impl StreamScan {
             (Direction::Backward, None) => keys.seek_to_last(),
         }
         let mut budget = BatchBudget::new(limits, self.left);
-        let mut events = Vec::with_capacity(budget.events.min(FIRST_EVENTS));
+        let mut content = C::with_capacity(budget.events);
         let (mut expected, mut newer) = (self.expected_first(first), 0);
         while !budget.is_used_up() {
             let found = match item(&keys, Cf::Streams) {
                 // NOTE: what was in memory is enough to begin with.
-                Err(Fault::NotCached) if !events.is_empty() => return Ok(StreamPart::more(events)),
+                Err(Fault::NotCached) if content.count() > 0 => return Ok(StreamPart::more(content)),
                 found => found?,
             };
             let Some((key, record)) = found else {
                 self.check_end(database, expected, tier)?;
-                return self.ended(database, events, newer > 0, tier);
+                return self.ended(database, content, newer > 0, tier);
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if first.is_some_and(|first| revision < first) {
-                return Ok(StreamPart::last(events));
+                return Ok(StreamPart::last(content));
             }
-            let event = decode_in(stream, revision, record, decoder)?;
-            match (event.position > self.head, direction) {
+            let bad = |error| bad_record(place_in(stream, revision), &error);
+            let checked = Checked::new(record).map_err(bad)?;
+            match (checked.position().map_err(bad)? > self.head, direction) {
                 (false, _) => {
                     self.check_follows(database, expected, revision, tier)?;
                     expected = behind(direction, revision);
                     budget.take(record.len());
-                    events.push(event);
+                    content.push(stream, revision, checked, decoder)?;
                 }
                 // NOTE: recorded after this read was opened. Forward this is the end; backward it is passed over.
-                (true, Direction::Forward) => return self.ended(database, events, true, tier),
+                (true, Direction::Forward) => return self.ended(database, content, true, tier),
                 (true, Direction::Backward) => newer += 1,
             }
             // NOTE: an executor has other work than to step over all that came since the read was opened.
@@ -232,21 +326,21 @@ impl StreamScan {
                 Direction::Backward => keys.prev(),
             }
         }
-        Ok(StreamPart::more(events))
+        Ok(StreamPart::more(content))
     }
 
     /// The end of the read, which may have met events that are newer than its head.
-    fn ended(
+    fn ended<C: StreamContent>(
         &self,
         database: &Database,
-        events: Vec<RecordedEvent>,
+        content: C,
         has_newer: bool,
         tier: Tier,
-    ) -> Result<StreamPart, Fault> {
+    ) -> Result<StreamPart<C>, Fault> {
         // NOTE: `next` moves with the first event that is returned.
-        let is_empty = events.is_empty() && self.next == self.read.from;
+        let is_empty = content.count() == 0 && self.next == self.read.from;
         let is_overtaken = is_empty && has_newer && self.is_removed_up_to_head(database, tier)?;
-        Ok(StreamPart { events, is_last: true, is_overtaken })
+        Ok(StreamPart { content, is_last: true, is_overtaken })
     }
 
     /// Whether something of the stream was removed, and what is left of it is newer than the head.

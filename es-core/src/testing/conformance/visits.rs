@@ -114,7 +114,7 @@ pub async fn a_visit_gives_what_a_read_gives(harness: &dyn Harness) {
     }
 }
 
-/// A visit of a long log is as complete as a read.
+/// A visit of a long log, or of a long stream, is as complete as a read.
 pub async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) {
     let store = harness.open().await;
     for _ in 0..4 {
@@ -122,10 +122,14 @@ pub async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) {
         commit(&store, Commit::to(&stream("b-1"), Any, events(500))).await;
     }
     check_log(&store, LogRead::all()).await;
+    for direction in [Direction::Forward, Direction::Backward] {
+        check_stream(&store, StreamRead { direction, ..StreamRead::new(stream("a-1")) }).await;
+    }
     if let Some(reopened) = harness.reopen(store).await {
         check_log(&reopened, LogRead::all()).await;
         check_log(&reopened, LogRead::all().backward()).await;
         check_log(&reopened, LogRead::category(category("b"))).await;
+        check_stream(&reopened, StreamRead::new(stream("a-1")).limit(3_000)).await;
     }
 }
 
