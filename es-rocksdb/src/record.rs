@@ -414,19 +414,21 @@ impl Decoder {
     }
 
     /// Decodes a record into `event`, which holds the event of another record, and keeps what both have in common: that costs less
-    /// than a new event.
+    /// than a new event. `before` has the fields of the other record, if they are known. Returns the fields of this record; `None`
+    /// for a tombstone.
     ///
     /// # Errors
     /// As [`decode`](Self::decode). `event` may then be a mix of both events.
-    pub(crate) fn decode_over(
+    pub(crate) fn decode_over<'r>(
         &mut self,
-        record: Checked<'_>,
+        record: Checked<'r>,
         within: Option<&Bytes>,
         event: &mut RecordedEvent,
-    ) -> Result<(), RecordError> {
+        before: Option<&Fields<'_>>,
+    ) -> Result<Option<Fields<'r>>, RecordError> {
         if record.is_removed() {
             *event = removed::decode(record.0, self)?;
-            return Ok(());
+            return Ok(None);
         }
         let fields = Fields::read(record)?;
         let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
@@ -458,10 +460,17 @@ impl Decoder {
         // A view is borrowed, so that also a large payload does not keep its piece for long.
         *payload =
             within.map_or_else(|| Bytes::copy_from_slice(fields.payload), |shared| shared.slice_ref(fields.payload));
-        *tags = self.tags(&fields)?;
-        *metadata = fields.metadata()?;
-        *keys = fields.keys()?;
-        Ok(())
+        // The events of a commit often have the same tags and the same metadata.
+        if before.is_none_or(|before| before.tags != fields.tags) {
+            *tags = self.tags(&fields)?;
+        }
+        if before.is_none_or(|before| before.metadata != fields.metadata) {
+            *metadata = fields.metadata()?;
+        }
+        if before.is_none_or(|before| before.extensions != fields.extensions) {
+            *keys = fields.keys()?;
+        }
+        Ok(Some(fields))
     }
 
     fn tags(&mut self, fields: &Fields<'_>) -> Result<Tags, RecordError> {
@@ -488,7 +497,7 @@ impl Decoder {
 }
 
 /// The fields of a record as its bytes have them. Names, content type, metadata and extensions are not decoded.
-struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     position: Position,
     revision: Revision,
     id: EventId,

@@ -74,11 +74,15 @@ impl<N: Copy> FetchedRecords<N> {
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<N>, StoreError> {
         self.share();
+        let mut before = None;
         for (number, piece, place) in self.left.drain(..) {
             let piece = self.shared.get(piece);
             let record = Checked::copied(piece.and_then(|piece| piece.get(place)).unwrap_or_default());
             let decoded = match last {
-                Some(event) => decoder.decode_over(record, piece, event).map(|()| &*event),
+                Some(event) => decoder.decode_over(record, piece, event, before.as_ref()).map(|fields| {
+                    before = fields;
+                    &*event
+                }),
                 None => decoder.decode_checked(record, piece).map(|event| &*last.insert(event)),
             };
             if visitor(EventView::from(check(number, decoded)?)).is_break() {

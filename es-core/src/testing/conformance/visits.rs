@@ -7,7 +7,7 @@ use crate::model::{ContentType, EventView, Metadata, NewEvent, RecordedEvent};
 use crate::retention::{Note, Rule, Scavenge, Scope};
 use crate::store::{Commit, Direction, LogRead, Query, QueryItem, StreamRead};
 
-/// Writes a log in which each event differs from the one before it in other fields.
+/// Writes a log in which an event differs from the one before it in some fields only, each time in others.
 async fn sample(harness: &dyn Harness) -> Store {
     let store = harness.open().await;
     let other = ContentType::from("text/plain");
@@ -24,6 +24,11 @@ async fn sample(harness: &dyn Harness) -> Store {
     for (name, event) in events {
         commit(&store, Commit::to(&stream(name), Any, [event])).await;
     }
+    let ada = || tagged("placed", &["customer:1"]).with_metadata(Metadata::new().with("user", "ada"));
+    let bob = tagged("placed", &["customer:1"]).with_metadata(Metadata::new().with("user", "bob"));
+    let claims = [ada().claiming(key("b")), ada().claiming(key("c"))];
+    commit(&store, Commit::to(&stream("order-2"), Any, [ada(), ada(), bob, event("placed"), ada()])).await;
+    commit(&store, Commit::to(&stream("order-2"), Any, claims)).await;
     append(&store, "stock-b", &["taken", "returned"]).await;
     store
 }
