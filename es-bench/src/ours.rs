@@ -112,8 +112,9 @@ struct OpenedStore {
 
 impl OpenedStore {
     fn new(store: Arc<dyn EventStore>, durable: Option<RocksDbStore>) -> Self {
-        let plain = Repository::new(Arc::clone(&store)).without_snapshots();
-        let with_snapshots = Repository::new(Arc::clone(&store));
+        // Without the cache of the repository, so that each load reads its events or its snapshot.
+        let plain = Repository::new(Arc::clone(&store)).without_snapshots().without_cache();
+        let with_snapshots = Repository::new(Arc::clone(&store)).without_cache();
         Self { store, durable, plain, with_snapshots }
     }
 }
