@@ -176,9 +176,10 @@ impl LogSource {
                     return Ok(Some(event.position));
                 }
             }
-            if let Some(position) =
-                self.records.visit(&mut self.decoder, &mut last, |position, read| at(position, read), visitor)?
-            {
+            #[expect(clippy::redundant_closure, reason = "the function itself is not general over the lifetime")]
+            let position =
+                self.records.visit(&mut self.decoder, &mut last, |position, read| at(position, read), visitor)?;
+            if let Some(position) = position {
                 return Ok(Some(position));
             }
         }
