@@ -87,7 +87,7 @@ pub(crate) struct Shelf {
     pub(crate) opened: Arc<dyn Opened>,
 }
 
-/// A run on its way.
+/// The state of a run.
 pub(crate) struct Bench {
     pub(crate) plan: Plan,
     pub(crate) shape: Shape,

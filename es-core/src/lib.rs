@@ -118,8 +118,8 @@
 //! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
 //!
 //! **Projections** are read models that follow the log, each event counted exactly once: in the background, in the commit of the
-//! events, or on demand. See [`projection`]; typed, ordered tables for them stand in [`projection::view`], and [`projection::inline`] says when a view
-//! may change with each commit.
+//! events, or on demand. See [`projection`]; [`projection::view`] has typed, ordered tables for them, and
+//! [`projection::inline`] says when a view may change with each commit.
 //!
 //! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`consumer::reactor`].
 //!

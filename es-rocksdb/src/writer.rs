@@ -198,7 +198,7 @@ impl Writer {
         self.end = pending.overlay.end;
         // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
         if let Err(error) = self.shared.operators.take_in(pending.overlay.events()) {
-            tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be taken in");
+            tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be applied");
         }
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
         for event in pending.overlay.events() {

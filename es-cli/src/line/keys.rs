@@ -12,14 +12,14 @@ enum Change<T> {
     Release(T),
 }
 
-/// A key on its way out.
+/// A key as it is written.
 #[derive(Serialize)]
 struct WrittenKey<'a> {
     scope: &'a str,
     value: &'a str,
 }
 
-/// A key as it is in a file.
+/// A key as it is read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadKey {

@@ -60,7 +60,7 @@ impl<'a> EventContext<'a> {
         self.event.metadata()
     }
 
-    /// Returns the id shared by everything that one first cause led to.
+    /// Returns the correlation id, which all events, commands and effects of one first cause share.
     #[must_use]
     pub const fn correlation_id(&self) -> Option<CorrelationId> {
         self.event.correlation_id()

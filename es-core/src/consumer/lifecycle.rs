@@ -55,7 +55,10 @@ pub enum StartError {
 pub enum GroupError {
     /// Another program, or another part of this one, has opened the group. Leave it to the other, or open it again and
     /// fence that one off.
-    #[error("group {name:?} was opened anew elsewhere (expected epoch {epoch}); leave it there, or open it again here")]
+    #[error(
+        "group {name:?} was opened by another process or handle (expected epoch {epoch}); leave it there, or start it \
+         again here"
+    )]
     Fenced {
         /// The group.
         name: String,

@@ -150,7 +150,7 @@ pub struct EventData {
     pub tags: Tags,
     /// The metadata.
     pub metadata: Metadata,
-    /// The id shared by everything that one first cause led to.
+    /// The correlation id, which all events, commands and effects of one first cause share.
     pub correlation_id: Option<CorrelationId>,
     /// The event that directly caused this one.
     pub causation_id: Option<EventId>,

@@ -68,6 +68,6 @@ id! {
 }
 
 id! {
-    /// Identifies everything that one first cause led to: events, commands and effects.
+    /// Identifies the events, commands and effects of one first cause.
     CorrelationId
 }

@@ -85,7 +85,7 @@ impl<'a> EventView<'a> {
         self.0.occurred_at
     }
 
-    /// Returns the id shared by everything that one first cause led to.
+    /// Returns the correlation id, which all events, commands and effects of one first cause share.
     #[must_use]
     pub const fn correlation_id(self) -> Option<CorrelationId> {
         self.0.data.correlation_id

@@ -18,7 +18,7 @@ use crate::store::Query;
 /// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Executed<A: Aggregate> {
-    /// The events that the command led to, in order.
+    /// The events that the command produced, in order.
     pub events: Vec<A::Event>,
     /// The state after them.
     pub state: A,
@@ -35,9 +35,9 @@ pub struct Executed<A: Aggregate> {
 /// The kind of the result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The command led to events, or was accepted without any.
+    /// The command produced events, or was accepted without any.
     Done,
-    /// The command led to no event, because the state already was as it demands.
+    /// The command produced no event, because the state already was as it demands.
     Unchanged,
     /// The command was executed before under the same command id: this is its first result, and nothing was written now.
     Repeated,

@@ -140,7 +140,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     Ok(if from.ratio(1, 8)? { event.without_content() } else { event })
 }
 
-/// An event as it stands in the log of a store that keeps stamps.
+/// A recorded event of a store that keeps stamps.
 pub(crate) fn stamped_event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let mut event = event(from)?;
     if !event.is_removed() && from.arbitrary()? {

@@ -79,7 +79,7 @@ macro_rules! push {
     };
 }
 
-/// Implements [`Commands`] and [`Last`] for a tuple. The last element stands first.
+/// Implements [`Commands`] and [`Last`] for a tuple. The last element is the first argument.
 macro_rules! tuple {
     ($Z:ident $last:ident $wrap_last:ident; $($T:ident $name:ident $wrap:ident),+) => {
         impl<$($T: Commands,)+ $Z: Commands> Commands for ($($T,)+ $Z) {
