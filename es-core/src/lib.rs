@@ -161,3 +161,11 @@ pub use store::{Commit, CommitError, EventReader, EventStore, LogRead, StoreErro
 
 #[cfg(feature = "derive")]
 pub use es_macros::{Aggregate, Event};
+
+// rustdoc compiles the examples in the documentation of the derive macros here: es-macros does not depend on es-core.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/event.md")]
+const _: () = ();
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/aggregate.md")]
+const _: () = ();

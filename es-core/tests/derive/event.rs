@@ -8,9 +8,7 @@ use es_core::schema::{DecodeEventError, EncodeEventError, EventSamples, EventSch
 use es_core::{Event, Events};
 use serde::{Deserialize, Serialize};
 
-mod support;
-
-use support::{decode, encoded, round_trip, tags};
+use crate::support::{decode, encoded, round_trip, tags};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 enum OrderEvent {

@@ -128,7 +128,7 @@ mod renamed {
     mod es_core {}
 
     #[derive(Clone, serde::Serialize, serde::Deserialize, facade::inner::Event)]
-    #[event(crate = "crate::renamed::facade::inner", name = "happened", version = 2, upcast(1 = Happened0))]
+    #[event(crate = "crate::hygiene::renamed::facade::inner", name = "happened", version = 2, upcast(1 = Happened0))]
     pub(super) struct Happened {
         #[event(tag)]
         what: String,

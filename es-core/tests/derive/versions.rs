@@ -4,10 +4,7 @@ use es_core::schema::DecodeEventError;
 use es_core::{Event, Events, Upcast};
 use serde::{Deserialize, Serialize};
 
-#[expect(dead_code, reason = "shared with the other tests of events")]
-mod support;
-
-use support::decode;
+use crate::support::decode;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[event(retired("order-blinked", "order-winked"))]

@@ -2,7 +2,7 @@
 //! is said beside it. `ui/pass` holds what must compile.
 //!
 //! The part of a message that is the compiler's own changes with its version; these are of the `rust-version` of the
-//! workspace. `TRYBUILD=overwrite cargo test -p es-macros --test ui` writes them anew: read the difference.
+//! workspace. `TRYBUILD=overwrite cargo test -p es-core --test derive_ui` rewrites them: review the diff.
 //!
 //! Twenty-four wrong inputs were tried with the macros of other frameworks. Where ours have a counterpart, it is here:
 //!
@@ -14,7 +14,7 @@
 //! | an id of type `f64` | `aggregate/id_is_a_float` |
 //! | no attribute at all | `aggregate/missing_attribute`, `event/missing_name` |
 //! | an id by a name that does not exist | none: ids are types; `event/tag_without_key` is nearest |
-//! | a struct in the place of an enum | right with us: a struct is a single event (`tests/event.rs`) |
+//! | a struct in the place of an enum | right with us: a struct is a single event (`derive/event.rs`) |
 //! | an unknown option | `event/unknown_key_on_*`, `aggregate/unknown_key` |
 //! | an upcast to an unknown sibling | `event/upcast_from_unknown_type` |
 //! | an upcast without its implementation | `event/upcast_without_impl` |
@@ -28,7 +28,7 @@
 //! | an enum in the place of a struct | right with us: a state may be an enum (`pass/trailing_commas`) |
 //! | an unknown key | `event/unknown_key_on_*`, `aggregate/unknown_key` |
 //! | a missing handler for an event | `aggregate/no_evolve`; of a command `aggregate/no_decide` |
-//! | the trait is not imported | `pass/no_imports`, `tests/hygiene.rs` |
+//! | the trait is not imported | `pass/no_imports`, `derive/hygiene.rs` |
 //! | two events of one name | `event/name_twice` |
 //! | an unknown key, an unknown field | `event/unknown_key_on_*`; fields are not named in attributes |
 //! | a duplicate event name | `event/name_twice` |
