@@ -102,11 +102,12 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(arguments: &Arguments, contenders: Vec<Arc<dyn Contender>>) -> Result<Self, Failure> {
         let home = tempfile::Builder::new().prefix("es-bench-").tempdir_in(&arguments.dir);
-        let home =
-            home.map_err(|error| Failure::caused_by(format!("make a folder in {}", arguments.dir.display()), &error))?;
+        let home = home.map_err(|error| {
+            Failure::caused_by(format!("create a directory in {}", arguments.dir.display()), &error)
+        })?;
         // NOTE: servers that run as another user have to get through it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        std::fs::set_permissions(home.path(), open).map_err(|error| Failure::caused_by("open a folder", &error))?;
+        std::fs::set_permissions(home.path(), open).map_err(|error| Failure::caused_by("open a directory", &error))?;
         let plan = Plan::of(arguments);
         let about = |who: &Arc<dyn Contender>| About { name: who.name().into(), role: who.role(), about: who.about() };
         let report = Report {
@@ -120,30 +121,30 @@ impl Bench {
         Ok(Self { plan, shape: Shape::default(), report, shelves: Vec::new(), kept, contenders, home })
     }
 
-    /// Where all folders are.
+    /// Where all directories are.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// A new folder, removed when it is dropped.
-    pub(crate) fn folder(&self) -> Result<TempDir, Failure> {
-        tempfile::tempdir_in(self.home.path()).map_err(|error| Failure::caused_by("make a folder", &error))
+    /// A new directory, removed when it is dropped.
+    pub(crate) fn dir(&self) -> Result<TempDir, Failure> {
+        tempfile::tempdir_in(self.home.path()).map_err(|error| Failure::caused_by("create a directory", &error))
     }
 
-    /// Keeps a folder to the end of the run.
-    pub(crate) fn keep(&self, folder: TempDir) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+    /// Keeps a directory to the end of the run.
+    pub(crate) fn keep(&self, dir: TempDir) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
     }
 
     pub(crate) async fn open(
         &self,
         who: &Arc<dyn Contender>,
-        folder: &Path,
+        dir: &Path,
         durability: Durability,
     ) -> Result<Arc<dyn Opened>, Failure> {
         let setup = Setup { durability, payload: self.plan.payload, shape: self.shape };
-        // NOTE: a folder below, because some want to make theirs.
-        who.open(&folder.join("store"), setup).await.map(Arc::from)
+        // NOTE: a directory below, because some want to make theirs.
+        who.open(&dir.join("store"), setup).await.map(Arc::from)
     }
 
     /// Whether somebody of this name was chosen.

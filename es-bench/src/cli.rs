@@ -87,7 +87,7 @@ pub(crate) struct Arguments {
     /// Runs the scale workload in this process, and not in one of its own.
     #[arg(long, hide = true)]
     pub(crate) apart: bool,
-    /// Measures memory and disk of one contender in this process, in this folder, and prints them as JSON.
+    /// Measures memory and disk of one contender in this process, in this directory, and prints them as JSON.
     #[arg(long, hide = true, value_name = "SHAPE")]
     pub(crate) footprint: Option<String>,
 }

@@ -146,11 +146,11 @@ pub trait Contender: Send + Sync {
     /// Why not, in a few words.
     fn offers(&self, task: Task) -> Result<(), &'static str>;
 
-    /// Opens it in a folder, creating it where there is none.
+    /// Opens it in a directory, creating it where there is none.
     ///
     /// # Errors
     /// [`Failure`]; it is reported as not run.
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure>;
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure>;
 }
 
 /// An open contender. What it does not offer, it is not asked.
@@ -219,7 +219,7 @@ pub trait Opened: Send + Sync {
         Ok(())
     }
 
-    /// Bytes on disk outside of its folder: for a server that has its data elsewhere.
+    /// Bytes on disk outside of its directory: for a server that has its data elsewhere.
     ///
     /// # Errors
     /// [`Failure`] ends the run of this contender.
@@ -227,7 +227,7 @@ pub trait Opened: Send + Sync {
         Ok(0)
     }
 
-    /// Closes it; once it is dropped, its folder can be removed.
+    /// Closes it; once it is dropped, its directory can be removed.
     ///
     /// # Errors
     /// [`Failure`] ends the run of this contender.

@@ -19,7 +19,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn look(folder: &Path) -> Self {
+    pub(crate) fn look(dir: &Path) -> Self {
         let text = |path| std::fs::read_to_string(path).unwrap_or_default();
         let field = |path, name: &str| {
             let found = text(path).lines().find_map(|line| line.strip_prefix(name).map(ToOwned::to_owned));
@@ -33,7 +33,7 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory: (memory + (1 << 19)) >> 20,
             system: text("/proc/version").split(" (").next().unwrap_or_default().replace(" version", "").trim().into(),
-            file_system: file_system(&text("/proc/mounts"), folder),
+            file_system: file_system(&text("/proc/mounts"), dir),
         }
     }
 
@@ -44,12 +44,12 @@ impl Machine {
     }
 }
 
-/// The type of the mount with the longest path that the folder is in.
-fn file_system(mounts: &str, folder: &Path) -> String {
+/// The type of the mount with the longest path that the directory is in.
+fn file_system(mounts: &str, dir: &Path) -> String {
     let mount = |line: &str| {
         let mut fields = line.split(' ').skip(1);
         let (path, kind) = (fields.next()?.to_owned(), fields.next()?.to_owned());
-        folder.starts_with(&path).then_some((path.len(), kind))
+        dir.starts_with(&path).then_some((path.len(), kind))
     };
     mounts.lines().filter_map(mount).max().map_or_else(|| "unknown file system".into(), |(_, kind)| kind)
 }

@@ -45,12 +45,12 @@ impl Contender for EsRocksDb {
         Ok(())
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
         let durability = match setup.durability {
             Durability::Synced => es_rocksdb::Durability::Sync,
             Durability::Buffered => es_rocksdb::Durability::Buffered,
         };
-        let store = es_rocksdb::Options::new().durability(durability).open(folder).await;
+        let store = es_rocksdb::Options::new().durability(durability).open(dir).await;
         let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
         Ok(Box::new(OpenedStore::new(Arc::new(store.clone()), Some(store))))
     }
@@ -84,11 +84,11 @@ impl Contender for EsMemory {
 }
 
 /// What es-rocksdb hands to RocksDB per commit and per event of this payload: found by writing some.
-pub(crate) async fn shape(folder: &Path, payload: usize) -> Result<Shape, Failure> {
+pub(crate) async fn shape(dir: &Path, payload: usize) -> Result<Shape, Failure> {
     const COMMITS: u64 = 100;
     let mut bytes = [0; 2];
     for (found, per_commit) in bytes.iter_mut().zip([1, 11]) {
-        let store = RocksDbStore::open(folder.join(format!("shape-{per_commit}"))).await;
+        let store = RocksDbStore::open(dir.join(format!("shape-{per_commit}"))).await;
         let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
         let opened = OpenedStore::new(Arc::new(store.clone()), None);
         for stream in 1_000..1_000 + COMMITS {

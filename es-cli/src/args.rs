@@ -16,7 +16,7 @@ pub use of_retention::{
     DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age,
 };
 
-/// The operator's tool for an event store in a folder.
+/// The operator's tool for an event store in a directory.
 ///
 /// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, retain list) works beside a service
 /// that has the store open, and shows it as it is when the command begins. What writes (append, import, compact, snapshots drop,
@@ -37,7 +37,7 @@ Examples:
   es --store data backup /mnt/backups/orders"
 )]
 pub struct Cli {
-    /// The folder of the store
+    /// The directory of the store
     #[arg(long, value_name = "DIR", env = "ES_STORE", global = true, display_order = 100)]
     store: Option<PathBuf>,
     /// Answer in JSON; events, and streams in a list, are one line of JSON each
@@ -49,12 +49,12 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The folder of the store; ends the process where none is given.
+    /// The directory of the store; ends the process where none is given.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         // NOTE: clap cannot have an argument both required and allowed behind the command.
         self.store.clone().unwrap_or_else(|| {
-            let message = "expected the folder of the store, found none; give --store DIR or set ES_STORE";
+            let message = "expected the directory of the store, found none; give --store DIR or set ES_STORE";
             Self::command().error(ErrorKind::MissingRequiredArgument, message).exit()
         })
     }
@@ -137,10 +137,10 @@ Examples:
     /// Exit code 4, and a list, when anything is damaged.
     #[command(after_help = "Examples:\n  es --store data verify\n  es --store data verify --json")]
     Verify,
-    /// Make a backup beside the earlier ones in a folder: online, incremental, verified
+    /// Make a backup beside the earlier ones in a directory: online, incremental, verified
     ///
-    /// Each backup is a whole store in a folder of its own, and shares the files that did not change with the one before.
-    /// To remove a backup, remove its folder.
+    /// Each backup is a whole store in a directory of its own, and shares the files that did not change with the one
+    /// before. To remove a backup, remove its directory.
     ///
     /// The copy is verified, not the store: of the store only what is new in its log is read, and indexes are made anew. Whether
     /// the store itself is damaged is said by `es verify`.
@@ -148,27 +148,27 @@ Examples:
         after_help = "Examples:\n  es --store data backup /mnt/backups/orders\n  es --store /mnt/backups/orders/backup-000001 stats"
     )]
     Backup {
-        /// The folder of the backups; made where there is none
+        /// The directory of the backups; made where there is none
         dir: PathBuf,
     },
-    /// Make a store from the last backup in a folder, or from a certain one; verified
+    /// Make a store from the last backup in a directory, or from a certain one; verified
     #[command(after_help = "\
 Examples:
   es restore /mnt/backups/orders --to data
   es restore /mnt/backups/orders --number 7 --to data")]
     Restore {
-        /// The folder of the backups
+        /// The directory of the backups
         dir: PathBuf,
-        /// The folder of the new store, empty or not there yet
+        /// The directory of the new store, empty or not there yet
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         /// Which backup
         #[arg(long, value_name = "N")]
         number: Option<u32>,
     },
-    /// Show what is damaged and what can be saved; with --to, write a repaired store into a new folder
+    /// Show what is damaged and what can be saved; with --to, write a repaired store into a new directory
     ///
-    /// Nothing is ever repaired by itself, and the damaged folder is only read. Stop the service first.
+    /// Nothing is ever repaired by itself, and the damaged directory is only read. Stop the service first.
     ///
     /// Each event stands twice, so that damage of one copy, or of any index, costs nothing. An event that is whole nowhere ends
     /// the log, which has no gaps: events are kept up to the last whole commit before it, and those behind it that can be read
@@ -250,8 +250,8 @@ Examples:
     List,
     /// Remove from the disk what rules and deletions hide
     ///
-    /// If it is interrupted, run it again: it goes on where it was. The folder gets smaller as the store compacts itself, or
-    /// with `es compact`. With --dry-run it only looks, works beside a service, and says how much would go.
+    /// If it is interrupted, run it again: it goes on where it was. The directory gets smaller as the store compacts
+    /// itself, or with `es compact`. With --dry-run it only looks, works beside a service, and says how much would go.
     #[command(after_help = "\
 Examples:
   es --store data retain scavenge --dry-run

@@ -55,11 +55,11 @@ pub enum Failure {
     /// What was read is not what was written.
     #[error(
         "the store in {} is damaged: {place}: {detail}; restore a backup, or repair the store: `es --store {} repair` shows \
-         what can be saved", .folder.display(), quoted(&.folder.display().to_string())
+         what can be saved", .directory.display(), quoted(&.directory.display().to_string())
     )]
     Damaged {
-        /// The folder of the store.
-        folder: PathBuf,
+        /// The directory of the store.
+        directory: PathBuf,
         /// Where: a position, a stream, a file.
         place: String,
         /// What was expected and what was found.
@@ -82,12 +82,12 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             // NOTE: what the library says of allowing it is for programs.
-            OpenError::NoSuchFolder { folder } => Self::Absent(format!(
+            OpenError::NoSuchDirectory { directory } => Self::Absent(format!(
                 "expected an event store in {}, found none; check the path and whether its disk is mounted \
                  (`es append` and `es import` make a new one)",
-                folder.display()
+                directory.display()
             )),
-            OpenError::AlreadyOpen { folder } => Self::InUse(folder),
+            OpenError::AlreadyOpen { directory } => Self::InUse(directory),
             other => Self::Open(other),
         }
     }
@@ -114,16 +114,16 @@ impl Failure {
         Self::Absent(format!("expected stream {stream:?}, found none; see `es streams`"))
     }
 
-    /// The same, of the store in this folder: advice can name it.
+    /// The same, of the store in this directory: advice can name it.
     #[must_use]
-    pub fn in_store(self, folder: &Path) -> Self {
+    pub fn in_store(self, directory: &Path) -> Self {
         match self {
             Self::Store(StoreError::Damaged { place, detail })
             | Self::Commit(CommitError::Store(StoreError::Damaged { place, detail })) => {
-                Self::Damaged { folder: folder.to_owned(), place, detail }
+                Self::Damaged { directory: directory.to_owned(), place, detail }
             }
             Self::Stopped { source, added, already_there } => {
-                Self::Stopped { source: Box::new(source.in_store(folder)), added, already_there }
+                Self::Stopped { source: Box::new(source.in_store(directory)), added, already_there }
             }
             other => other,
         }

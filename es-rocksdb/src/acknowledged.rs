@@ -16,9 +16,9 @@
 //! - after a power failure it is as old as the last time the system wrote it by itself (Linux: about 30 seconds). What
 //!   was acknowledged since then has only the write-ahead log to speak for it.
 //!
-//! The file also tells whether the folder is still where it was: [`MarkFile::in_place`]. A folder that was removed takes writes
-//! and syncs like any other, and what is acknowledged then is lost; one that was moved away has RocksDB create its next
-//! files in whatever took its place.
+//! The file also tells whether the directory is still where it was: [`MarkFile::in_place`]. A directory that was
+//! removed takes writes and syncs like any other, and what is acknowledged then is lost; one that was moved away has
+//! RocksDB create its next files in whatever took its place.
 //!
 //! The file has two slots that are written in turn, so that a write that is torn leaves the other. A slot that does not
 //! fit its checksum counts as none, and a store without the file is one without a mark.
@@ -77,9 +77,9 @@ impl Mark {
     }
 }
 
-/// The mark of the store in a folder; `None` where there is none that can be read.
-pub(crate) fn read(folder: &Path) -> io::Result<Option<Mark>> {
-    let bytes = match fs::read(folder.join(FILE_NAME)) {
+/// The mark of the store in a directory; `None` where there is none that can be read.
+pub(crate) fn read(directory: &Path) -> io::Result<Option<Mark>> {
+    let bytes = match fs::read(directory.join(FILE_NAME)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -110,7 +110,7 @@ impl FileIdentity {
         Self { device: metadata.dev(), number: metadata.ino() }
     }
 
-    /// NOTE: elsewhere an open file keeps its folder in place, so that there is nothing to tell.
+    /// NOTE: elsewhere an open file keeps its directory in place, so that there is nothing to tell.
     #[cfg(not(unix))]
     fn of(_: &fs::Metadata) -> Self {
         Self { device: 0, number: 0 }
@@ -128,8 +128,8 @@ struct MarkState {
 
 impl MarkFile {
     /// Opens the file; creates it where there is none.
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(FILE_NAME);
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(FILE_NAME);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         let len = (SLOT_STEP + SLOT_LEN) as u64;
         if file.metadata()?.len() < len {
@@ -140,16 +140,17 @@ impl MarkFile {
         Ok(Self { inner: Mutex::new(MarkState { file, is_second_next: false, has_failed: false }), path, identity })
     }
 
-    /// Whether this very file still stands in the folder, by its path. It costs one look at a name that the system knows.
+    /// Whether this very file still stands in the directory, by its path. It costs one look at a name that the system
+    /// knows.
     ///
     /// # Errors
-    /// What is there instead: the folder was removed, moved or replaced while the store was open.
+    /// What is there instead: the directory was removed, moved or replaced while the store was open.
     pub(crate) fn in_place(&self) -> Result<(), String> {
-        let folder = self.path.parent().unwrap_or(&self.path).display();
+        let directory = self.path.parent().unwrap_or(&self.path).display();
         let gone = |found: &str| {
             Err(format!(
-                "expected its file {FILE_NAME} in {folder}, found {found}; the folder was removed, moved or replaced while \
-                 the store was open"
+                "expected its file {FILE_NAME} in {directory}, found {found}; the directory was removed, moved or \
+                 replaced while the store was open"
             ))
         };
         match fs::metadata(&self.path) {
@@ -201,56 +202,56 @@ mod tests {
 
     #[test]
     fn the_highest_mark_is_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()).unwrap(), None);
-        let file = MarkFile::open(folder.path()).unwrap();
-        assert_eq!(read(folder.path()).unwrap(), None);
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(read(directory.path()).unwrap(), None);
+        let file = MarkFile::open(directory.path()).unwrap();
+        assert_eq!(read(directory.path()).unwrap(), None);
         for sequence in 1..6 {
             file.raise(mark(sequence));
-            assert_eq!(read(folder.path()).unwrap(), Some(mark(sequence)));
+            assert_eq!(read(directory.path()).unwrap(), Some(mark(sequence)));
         }
         drop(file);
-        let file = MarkFile::open(folder.path()).unwrap();
-        assert_eq!(read(folder.path()).unwrap(), Some(mark(5)), "opening keeps the mark");
+        let file = MarkFile::open(directory.path()).unwrap();
+        assert_eq!(read(directory.path()).unwrap(), Some(mark(5)), "opening keeps the mark");
         file.raise(mark(6));
         file.raise(mark(7));
-        assert_eq!(read(folder.path()).unwrap(), Some(mark(7)));
+        assert_eq!(read(directory.path()).unwrap(), Some(mark(7)));
     }
 
     #[cfg(unix)]
     #[test]
     fn a_file_that_was_removed_or_replaced_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = MarkFile::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = MarkFile::open(directory.path()).unwrap();
         file.raise(mark(1));
         assert_eq!(file.in_place(), Ok(()));
-        let path = folder.path().join(FILE_NAME);
-        fs::rename(&path, folder.path().join("aside")).unwrap();
+        let path = directory.path().join(FILE_NAME);
+        fs::rename(&path, directory.path().join("aside")).unwrap();
         assert!(file.in_place().unwrap_err().contains("found No such file or directory"));
         fs::write(&path, "other").unwrap();
         assert!(file.in_place().unwrap_err().contains("found another file of this name"));
-        fs::rename(folder.path().join("aside"), &path).unwrap();
+        fs::rename(directory.path().join("aside"), &path).unwrap();
         assert_eq!(file.in_place(), Ok(()));
     }
 
     #[test]
     fn a_torn_mark_leaves_the_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = MarkFile::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = MarkFile::open(directory.path()).unwrap();
         file.raise(mark(8));
         file.raise(mark(9));
-        let path = folder.path().join(FILE_NAME);
+        let path = directory.path().join(FILE_NAME);
         let whole = fs::read(&path).unwrap();
         for byte in 0..SLOT_LEN {
             let mut torn = whole.clone();
             torn[SLOT_STEP + byte] ^= 4;
             fs::write(&path, &torn).unwrap();
-            assert_eq!(read(folder.path()).unwrap(), Some(mark(8)), "byte {byte}");
+            assert_eq!(read(directory.path()).unwrap(), Some(mark(8)), "byte {byte}");
             torn[byte] ^= 4;
             fs::write(&path, &torn).unwrap();
-            assert_eq!(read(folder.path()).unwrap(), None, "byte {byte}");
+            assert_eq!(read(directory.path()).unwrap(), None, "byte {byte}");
             fs::write(&path, &whole[..byte]).unwrap();
-            assert_eq!(read(folder.path()).unwrap(), None, "cut at byte {byte}");
+            assert_eq!(read(directory.path()).unwrap(), None, "cut at byte {byte}");
         }
     }
 }

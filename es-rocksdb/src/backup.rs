@@ -1,4 +1,4 @@
-//! [`Backups`]: a folder of backups, each a whole store, the unchanged files of which they share.
+//! [`Backups`]: a directory of backups, each a whole store, the unchanged files of which they share.
 //!
 //! ```text
 //!   store ──read-only──► events behind the last backup ──► incomplete/ ──verify──► backup-000003/
@@ -47,31 +47,34 @@ pub enum BackupError {
         /// The refusal.
         reason: String,
     },
-    /// The backups are of another store, or of another history of this one. Choose another folder for these backups.
-    #[error("expected backups of this store in {}, found {found}; choose another folder", .folder.display())]
+    /// The backups are of another store, or of another history of this one. Choose another directory for these backups.
+    #[error("expected backups of this store in {}, found {found}; choose another directory", .directory.display())]
     OtherStore {
-        /// The folder of the backups.
-        folder: PathBuf,
+        /// The directory of the backups.
+        directory: PathBuf,
         /// What they are backups of.
         found: String,
     },
     /// What was written is not what was read, or not whole. It was not kept. Look after the disk, then try again.
-    #[error("expected a sound copy in {}, found {found}; it was not kept: look after the disk and try again", .folder.display())]
+    #[error(
+        "expected a sound copy in {}, found {found}; it was not kept: look after the disk and try again",
+        .directory.display()
+    )]
     Unsound {
         /// Where it was.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The first finding.
         found: String,
         /// All findings, where it was verified.
         verification: Option<Box<Verification>>,
     },
     /// A backup is damaged, so that it was not restored; nothing of it was kept in the target. Restore another one.
-    #[error("backup {number} in {} is damaged: {found}; {advice}", .folder.display())]
+    #[error("backup {number} in {} is damaged: {found}; {advice}", .directory.display())]
     Damaged {
         /// Its number.
         number: u32,
-        /// Its folder.
-        folder: PathBuf,
+        /// Its directory.
+        directory: PathBuf,
         /// The first finding.
         found: String,
         /// What to do: which other backups there are.
@@ -80,38 +83,40 @@ pub enum BackupError {
         verification: Option<Box<Verification>>,
     },
     /// There is no backup with this number. Choose one that is there.
-    #[error("expected backup {number} in {}, found {found}; choose one of these", .folder.display())]
+    #[error("expected backup {number} in {}, found {found}; choose one of these", .directory.display())]
     NoSuchNumber {
         /// The number that was asked for.
         number: u32,
-        /// The folder of the backups.
-        folder: PathBuf,
+        /// The directory of the backups.
+        directory: PathBuf,
         /// The numbers that are there, in words.
         found: String,
     },
-    /// There is no backup in the folder. Check the path.
-    #[error("expected backups in {}, found none; check the path", .folder.display())]
+    /// There is no backup in the directory. Check the path.
+    #[error("expected backups in {}, found none; check the path", .directory.display())]
     NoBackup {
-        /// The folder.
-        folder: PathBuf,
+        /// The directory.
+        directory: PathBuf,
     },
-    /// The target of a restore, or the folder of a first backup, has other files. Choose another; nothing was written.
-    #[error("expected an empty or a new folder in {}, found files; choose another", .folder.display())]
+    /// The target of a restore, or the directory of a first backup, has other files. Choose another; nothing was
+    /// written.
+    #[error("expected an empty or a new directory in {}, found files; choose another", .directory.display())]
     NotEmpty {
-        /// The folder.
-        folder: PathBuf,
+        /// The directory.
+        directory: PathBuf,
     },
-    /// The folder for the backups is within the store: who removes the store would remove its backups. Choose another; nothing
-    /// was written.
+    /// The directory for the backups is within the store: who removes the store would remove its backups. Choose
+    /// another; nothing was written.
     #[error(
-        "expected a folder for backups outside of the store in {}, found {} within it; choose another, best on another disk",
-        .store.display(), .folder.display()
+        "expected a directory for backups outside of the store in {}, found {} within it; choose another, best on \
+         another disk",
+        .store.display(), .directory.display()
     )]
     WithinStore {
-        /// The folder of the store.
+        /// The directory of the store.
         store: PathBuf,
-        /// The folder for the backups.
-        folder: PathBuf,
+        /// The directory for the backups.
+        directory: PathBuf,
     },
     /// The operating system refused. Mend the cause and try again.
     #[error("could not {action} {}", .path.display())]
@@ -150,8 +155,8 @@ impl From<CommitError> for BackupError {
 pub struct Backup {
     /// Its number, from 1.
     pub number: u32,
-    /// Its folder, which is a whole store. Open it for reading only.
-    pub folder: PathBuf,
+    /// Its directory, which is a whole store. Open it for reading only.
+    pub directory: PathBuf,
     /// The position of its last event.
     pub head: Option<Position>,
     /// How many events it has that the one before has not; all, where that is [damaged](Self::damaged).
@@ -171,31 +176,31 @@ pub struct Backup {
 pub struct DamagedBackup {
     /// Its number.
     pub number: u32,
-    /// Its folder.
-    pub folder: PathBuf,
+    /// Its directory.
+    pub directory: PathBuf,
     /// The first finding.
     pub found: String,
 }
 
-/// A folder with backups of one store. It belongs to them alone.
+/// A directory with backups of one store. It belongs to them alone.
 #[derive(Debug, Clone)]
 pub struct Backups {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Backups {
-    /// The backups in this folder.
+    /// The backups in this directory.
     #[must_use]
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
     }
 
-    /// The complete backups, oldest first: number and folder.
+    /// The complete backups, oldest first: number and directory.
     ///
     /// # Errors
-    /// [`BackupError::Io`] when the folder cannot be read. Where there is no folder, there are no backups.
+    /// [`BackupError::Io`] when the directory cannot be read. Where there is no directory, there are no backups.
     pub fn list(&self) -> Result<Vec<(u32, PathBuf)>, BackupError> {
-        files::list(&self.folder)
+        files::list(&self.directory)
     }
 
     /// Makes a backup of the store in `store`, which may be open in a running service: it has the store as it is when this
@@ -203,16 +208,19 @@ impl Backups {
     /// finished is removed by the next.
     ///
     /// Only what is new since the last backup is read from the store and takes room. Where the last backup is damaged, the new one
-    /// is a full copy and [says so](Backup::damaged). To remove a backup, remove its folder.
+    /// is a full copy and [says so](Backup::damaged). To remove a backup, remove its directory.
     ///
     /// # Errors
     /// [`BackupError`]; each variant says what to do.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
         let source = ReadOnlyStore::open(store).await?;
-        if files::is_within(&self.folder, source.folder())? {
-            return Err(BackupError::WithinStore { store: source.folder().to_owned(), folder: self.folder.clone() });
+        if files::is_within(&self.directory, source.directory())? {
+            return Err(BackupError::WithinStore {
+                store: source.directory().to_owned(),
+                directory: self.directory.clone(),
+            });
         }
-        let _lock = files::lock(&self.folder)?;
+        let _lock = files::lock(&self.directory)?;
         let last = self.list()?.pop();
         let mut damaged = None;
         let mut made = self.make(&source, last.as_ref(), progress).await;
@@ -222,21 +230,21 @@ impl Backups {
             damaged = damage_of(last, progress).await;
         }
         if damaged.is_some() {
-            write::continues_any(&source, &self.list()?, &self.folder).await?;
+            write::continues_any(&source, &self.list()?, &self.directory).await?;
             made = self.make(&source, None, progress).await;
         }
         let (incomplete, (new_events, new_rows), verification) = made?;
         let number = last.map_or(1, |(number, _)| number + 1);
-        let folder = files::complete(&self.folder, &incomplete, number)?;
+        let directory = files::complete(&self.directory, &incomplete, number)?;
         let head = es_core::EventReader::head(&source).await?;
         let damaged = damaged.map(|(damaged, _)| damaged);
-        Ok(Backup { number, folder, head, new_events, new_rows, events: verification.events, damaged })
+        Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
     }
 
     /// Makes a backup that has no name yet, upon another one or from nothing; what is not sound is removed.
     async fn make(&self, source: &ReadOnlyStore, last: Option<&Numbered>, progress: Progress<'_>) -> Made {
-        let incomplete = files::begin(&self.folder, last.map(|(_, folder)| folder.as_path()))?;
-        let made = write::bring_up(source, &incomplete, last.is_some(), &self.folder, progress).await;
+        let incomplete = files::begin(&self.directory, last.map(|(_, directory)| directory.as_path()))?;
+        let made = write::bring_up(source, &incomplete, last.is_some(), &self.directory, progress).await;
         let made = match made {
             Ok(made) => verified(&incomplete, progress).await.map(|verification| (made, verification)),
             Err(error) => Err(error),
@@ -270,9 +278,9 @@ impl Backups {
         let chosen = chosen.ok_or_else(|| match number.filter(|_| !backups.is_empty()) {
             Some(number) => {
                 let numbers: Vec<_> = backups.iter().map(|(number, _)| *number).collect();
-                BackupError::NoSuchNumber { number, folder: self.folder.clone(), found: ranges(&numbers) }
+                BackupError::NoSuchNumber { number, directory: self.directory.clone(), found: ranges(&numbers) }
             }
-            None => BackupError::NoBackup { folder: self.folder.clone() },
+            None => BackupError::NoBackup { directory: self.directory.clone() },
         })?;
         let (number, from) = chosen;
         let is_new = files::is_free(target)?;
@@ -282,8 +290,8 @@ impl Backups {
         };
         match restored {
             Ok((head, events)) => {
-                let (number, folder) = (*number, target.to_owned());
-                Ok(Backup { number, folder, head, new_events: events, new_rows: 0, events, damaged: None })
+                let (number, directory) = (*number, target.to_owned());
+                Ok(Backup { number, directory, head, new_events: events, new_rows: 0, events, damaged: None })
             }
             Err(error) => {
                 // NOTE: the error that counts is the first.
@@ -293,16 +301,18 @@ impl Backups {
                     files::empty(target).map_err(drop)
                 };
                 let damaged = if may_come_of_damage(&error) { damage_of(chosen, progress).await } else { None };
-                let Some((DamagedBackup { number, folder, found }, verification)) = damaged else { return Err(error) };
-                let advice = instead_of(number, &folder, &backups);
-                Err(BackupError::Damaged { number, folder, found, advice, verification })
+                let Some((DamagedBackup { number, directory, found }, verification)) = damaged else {
+                    return Err(error);
+                };
+                let advice = instead_of(number, &directory, &backups);
+                Err(BackupError::Damaged { number, directory, found, advice, verification })
             }
         }
     }
 }
 
 /// What to do where a backup cannot be restored.
-fn instead_of(number: u32, folder: &Path, backups: &[Numbered]) -> String {
+fn instead_of(number: u32, directory: &Path, backups: &[Numbered]) -> String {
     let (earlier, later): (Vec<_>, Vec<_>) =
         backups.iter().map(|(found, _)| *found).filter(|found| *found != number).partition(|found| *found < number);
     match (earlier.is_empty(), later.is_empty()) {
@@ -311,7 +321,7 @@ fn instead_of(number: u32, folder: &Path, backups: &[Numbered]) -> String {
             format!("there is no earlier one, restore a later one with --number: there are {}", ranges(&later))
         }
         (true, true) => {
-            format!("there is no other; `es --store {} repair` shows what can be saved of it", folder.display())
+            format!("there is no other; `es --store {} repair` shows what can be saved of it", directory.display())
         }
     }
 }
@@ -327,7 +337,7 @@ fn ranges(numbers: &[u32]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// The number and the folder of a backup.
+/// The number and the directory of a backup.
 type Numbered = (u32, PathBuf);
 
 /// A backup without a name: where it is, how many events and how many rows and keys are new, and what its verification says.
@@ -348,38 +358,38 @@ fn may_come_of_damage(error: &BackupError) -> bool {
 
 /// What is damaged in a backup, with all findings where it can be opened; `None` where it is sound, or nothing is known.
 async fn damage_of(
-    (number, folder): &Numbered,
+    (number, directory): &Numbered,
     progress: Progress<'_>,
 ) -> Option<(DamagedBackup, Option<Box<Verification>>)> {
-    let (found, verification) = match verified(folder, progress).await {
+    let (found, verification) = match verified(directory, progress).await {
         Err(BackupError::Unsound { found, verification, .. }) => (found, verification),
         Err(BackupError::Store(StoreError::Damaged { place, detail })) => (format!("{place}: {detail}"), None),
         Err(BackupError::Open(OpenError::Damaged { detail, .. })) => (detail, None),
-        Err(BackupError::Open(OpenError::NoSuchFolder { .. })) => ("expected a store, found none".to_owned(), None),
+        Err(BackupError::Open(OpenError::NoSuchDirectory { .. })) => ("expected a store, found none".to_owned(), None),
         Err(BackupError::Open(OpenError::NotAStore { found, .. })) => {
             (format!("expected a store, found {found}"), None)
         }
         _ => return None,
     };
-    Some((DamagedBackup { number: *number, folder: folder.clone(), found }, verification))
+    Some((DamagedBackup { number: *number, directory: directory.clone(), found }, verification))
 }
 
 /// The last position and the number of events of a store that has to be sound.
-async fn checked(folder: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
-    let verification = verified(folder, progress).await?;
-    let head = es_core::EventReader::head(&ReadOnlyStore::open(folder).await?).await?;
+async fn checked(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
+    let verification = verified(directory, progress).await?;
+    let head = es_core::EventReader::head(&ReadOnlyStore::open(directory).await?).await?;
     Ok((head, verification.events))
 }
 
 /// The verification of a store that has to be sound.
-async fn verified(folder: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
-    let verification = ReadOnlyStore::open(folder).await?.verify(progress)?;
+async fn verified(directory: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
+    let verification = ReadOnlyStore::open(directory).await?.verify(progress)?;
     match verification.damage.first() {
         None => Ok(verification),
         Some(first) => {
             let found = format!("{}: {}", first.place, first.detail);
-            let (folder, verification) = (folder.to_owned(), Some(Box::new(verification)));
-            Err(BackupError::Unsound { folder, found, verification })
+            let (directory, verification) = (directory.to_owned(), Some(Box::new(verification)));
+            Err(BackupError::Unsound { directory, found, verification })
         }
     }
 }

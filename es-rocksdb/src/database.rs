@@ -19,7 +19,7 @@ pub(crate) struct Database {
     db: DB,
     cached: ReadOptions,
     any: ReadOptions,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// From where a read may take what it reads.
@@ -73,12 +73,12 @@ pub(crate) fn place_in(stream: &StreamId, revision: Revision) -> String {
 }
 
 impl Database {
-    pub(crate) fn new(db: DB, folder: PathBuf) -> Self {
-        Self { db, cached: read_options(Tier::Cached), any: read_options(Tier::Any), folder }
+    pub(crate) fn new(db: DB, directory: PathBuf) -> Self {
+        Self { db, cached: read_options(Tier::Cached), any: read_options(Tier::Any), directory }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// RocksDB itself, for the writer.

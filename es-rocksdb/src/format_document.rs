@@ -259,8 +259,9 @@ fn rendered(mut document: String) -> String {
 
 #[test]
 fn the_document_is_what_the_constants_say() {
-    // NOTE: tests/schedules takes in this file from a folder deeper down.
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("docs/storage-format.md"));
+    // NOTE: tests/schedules takes in this file from a directory deeper down.
+    let above =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|directory| directory.join("docs/storage-format.md"));
     let path = above.into_iter().find(|path| path.is_file()).unwrap();
     let document = std::fs::read_to_string(&path).unwrap();
     let rendered = rendered(document.clone());

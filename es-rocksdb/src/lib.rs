@@ -1,5 +1,5 @@
-//! An embedded, durable event store on RocksDB: [`RocksDbStore`] is an [`EventStore`](es_core::EventStore) in a folder of
-//! this machine.
+//! An embedded, durable event store on RocksDB: [`RocksDbStore`] is an [`EventStore`](es_core::EventStore) in a
+//! directory of this machine.
 //!
 //! It gives
 //!
@@ -14,8 +14,8 @@
 //!
 //! It is not
 //!
-//! - a server: one process writes to the folder, under one handle that can be cloned; others may look into it beside that,
-//!   with [`ReadOnlyStore`];
+//! - a server: one process writes to the directory, under one handle that can be cloned; others may look into it beside
+//!   that, with [`ReadOnlyStore`];
 //! - a copy: one disk holds it. [`Backups`] make it two;
 //! - a projection database: its rows are for snapshots, checkpoints and views small enough to live beside the log.
 //!
@@ -25,8 +25,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let folder = tempfile::tempdir()?;
-//! let store = RocksDbStore::open(folder.path()).await?;
+//! # let directory = tempfile::tempdir()?;
+//! let store = RocksDbStore::open(directory.path()).await?;
 //!
 //! let stream = StreamId::new("order-10248")?;
 //! let placed = NewEvent::json(EventType::new("order-placed")?, r#"{"customer":"VINET"}"#);

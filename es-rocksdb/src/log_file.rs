@@ -22,8 +22,8 @@ const HEADER_LEN: usize = 4 + 2 + 1;
 const TYPES: std::ops::RangeInclusive<u8> = 1..=4;
 
 /// The first of these files of a database that ends in a record whose length is damaged, with the place of that record.
-pub(crate) fn find_damaged_length(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
-    find(folder, is_one, |path| {
+pub(crate) fn find_damaged_length(directory: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
+    find(directory, is_one, |path| {
         let (start, block) = last_block(path)?;
         Ok(damaged_length(&block).map(|at| start + at as u64))
     })
@@ -31,19 +31,19 @@ pub(crate) fn find_damaged_length(folder: &Path, is_one: fn(&str) -> bool) -> io
 
 /// The first record of these files that would be whole if one bit of its type were another, with its place. Such a type is that
 /// of an option which the store does not use; RocksDB was seen to read on for ever at one in a manifest.
-pub(crate) fn find_damaged_type(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
-    find(folder, is_one, |path| {
+pub(crate) fn find_damaged_type(directory: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
+    find(directory, is_one, |path| {
         in_blocks(&mut File::open(path)?, |start, block| damaged_type(block).map(|at| start + at as u64))
     })
 }
 
 /// The first of these files in which `look` finds a place, and the place.
 fn find(
-    folder: &Path,
+    directory: &Path,
     is_one: fn(&str) -> bool,
     look: impl Fn(&Path) -> io::Result<Option<u64>>,
 ) -> io::Result<Option<(String, u64)>> {
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !is_one(&name) {
@@ -100,24 +100,24 @@ fn damaged_type(block: &[u8]) -> Option<usize> {
 }
 
 /// Sets right each record of these files in which one bit has flipped: its checksum says which one. Says where they stand.
-pub(crate) fn mend_bits(folder: &Path, is_one: fn(&str) -> bool) -> io::Result<Vec<(String, u64)>> {
-    change_blocks(folder, is_one, mend_block)
+pub(crate) fn mend_bits(directory: &Path, is_one: fn(&str) -> bool) -> io::Result<Vec<(String, u64)>> {
+    change_blocks(directory, is_one, mend_block)
 }
 
 /// Has RocksDB pass over each record of the write-ahead log that cannot be read, in place of all that is behind it in its block.
 /// Says where they stand.
-pub(crate) fn pass_over_broken(folder: &Path) -> io::Result<Vec<(String, u64)>> {
-    change_blocks(folder, |name| name.ends_with(".log"), pass_over_in)
+pub(crate) fn pass_over_broken(directory: &Path) -> io::Result<Vec<(String, u64)>> {
+    change_blocks(directory, |name| name.ends_with(".log"), pass_over_in)
 }
 
 /// Changes the blocks of these files; gives what was changed, with its places.
 fn change_blocks(
-    folder: &Path,
+    directory: &Path,
     is_one: fn(&str) -> bool,
     change: fn(&mut [u8]) -> Vec<usize>,
 ) -> io::Result<Vec<(String, u64)>> {
     let mut changed = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !is_one(&name) {

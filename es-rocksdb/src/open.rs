@@ -1,4 +1,4 @@
-//! Opening: what is in the folder, whether it may be opened, and where its log ends.
+//! Opening: what is in the directory, whether it may be opened, and where its log ends.
 //!
 //! ```text
 //!   1 look at the files ──► 2 look into the database, read-only ──► 3 open ──► 4 find the end of the log
@@ -56,119 +56,121 @@ pub(crate) enum DirectoryState {
     Store,
 }
 
-/// Opens the store in a folder. It may block for as long as RocksDB takes to read its write-ahead log three times.
-pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError> {
-    let folder = prepare(folder, options.create_if_missing)?;
+/// Opens the store in a directory. It may block for as long as RocksDB takes to read its write-ahead log three times.
+pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
+    let directory = prepare(directory, options.create_if_missing)?;
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
-    let mark = acknowledged::read(&folder).map_err(|error| OpenError::io(&folder, "read the mark", error))?;
-    let (found, readable) = look_into(&folder)?;
+    let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
+    let (found, readable) = look_into(&directory)?;
     let is_examined = match readable {
-        Some(readable) => recovery::examine(&folder, mark, readable)?,
+        Some(readable) => recovery::examine(&directory, mark, readable)?,
         None => false,
     };
     if found == DirectoryState::Empty && !options.create_if_missing {
-        return Err(OpenError::NoSuchFolder { folder });
+        return Err(OpenError::NoSuchDirectory { directory });
     }
-    let (db, is_torn) = recovery::open_database(&folder, options, found == DirectoryState::Empty, is_examined)?;
-    let database = Database::new(db, folder.clone());
+    let (db, is_torn) = recovery::open_database(&directory, options, found == DirectoryState::Empty, is_examined)?;
+    let database = Database::new(db, directory.clone());
     let identity = identify(&database, &found, options)?;
-    let in_log = |error| OpenError::of_store(&folder, "read the end of the log", error);
+    let in_log = |error| OpenError::of_store(&directory, "read the end of the log", error);
     let end = end_of_log(&database).map_err(in_log)?;
     if let Some(mark) = mark {
         recovery::check_mark(&database, mark, end.head)?;
     }
     if is_torn {
-        tracing::warn!(folder = %folder.display(), head = ?end.head, "dropped a torn commit that nobody was told of");
+        tracing::warn!(directory = %directory.display(), head = ?end.head, "dropped a torn, unacknowledged commit");
         recovery::check_tail(&database).map_err(in_log)?;
     }
-    let mark = MarkFile::open(&folder).map_err(|error| OpenError::io(&folder, "open the mark", error))?;
+    let mark = MarkFile::open(&directory).map_err(|error| OpenError::io(&directory, "open the mark", error))?;
     let recent = RecentIds::of_database(&database)
-        .map_err(|error| OpenError::of_store(&folder, "read the newest event ids", error))?;
+        .map_err(|error| OpenError::of_store(&directory, "read the newest event ids", error))?;
     Ok(Opened { database: Arc::new(database), mark, end, recent, identity })
 }
 
-/// What is in the folder, and whether it may be opened. Writes nothing.
-pub(crate) fn examine(folder: &Path) -> Result<DirectoryState, OpenError> {
-    let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
-    let (found, readable) = look_into(folder)?;
+/// What is in the directory, and whether it may be opened. Writes nothing.
+pub(crate) fn examine(directory: &Path) -> Result<DirectoryState, OpenError> {
+    let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
+    let (found, readable) = look_into(directory)?;
     if let Some(readable) = readable {
-        recovery::examine(folder, mark, readable)?;
+        recovery::examine(directory, mark, readable)?;
     }
     Ok(found)
 }
 
-/// The full path of the folder, which there is afterwards.
-pub(crate) fn prepare(folder: &Path, create: bool) -> Result<PathBuf, OpenError> {
-    match fs::metadata(folder) {
-        Ok(metadata) if !metadata.is_dir() => return Err(OpenError::not_a_store(folder, "a file")),
+/// The full path of the directory, which there is afterwards.
+pub(crate) fn prepare(directory: &Path, create: bool) -> Result<PathBuf, OpenError> {
+    match fs::metadata(directory) {
+        Ok(metadata) if !metadata.is_dir() => return Err(OpenError::not_a_store(directory, "a file")),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound && !create => {
-            return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
+            return Err(OpenError::NoSuchDirectory { directory: directory.to_owned() });
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_durably(folder).map_err(|error| OpenError::io(folder, "create the folder", error))?;
+            create_durably(directory).map_err(|error| OpenError::io(directory, "create the directory", error))?;
         }
-        Err(error) => return Err(OpenError::io(folder, "look at the folder", error)),
+        Err(error) => return Err(OpenError::io(directory, "inspect the directory", error)),
     }
-    // NOTE: RocksDB takes a folder under two names for two folders, and its lock does not hold within one process then.
-    fs::canonicalize(folder).map_err(|error| OpenError::io(folder, "find the full path", error))
+    // NOTE: RocksDB takes a directory under two names for two directories, and its lock does not hold within one
+    // process then.
+    fs::canonicalize(directory).map_err(|error| OpenError::io(directory, "find the full path", error))
 }
 
-/// Creates a folder so that it is there after a power failure: each new entry is synced in the folder that has it.
-pub(crate) fn create_durably(folder: &Path) -> io::Result<()> {
-    let folder = std::path::absolute(folder)?;
-    let missing = folder.ancestors().take_while(|ancestor| !ancestor.exists()).count();
-    fs::create_dir_all(&folder)?;
-    for parent in folder.ancestors().skip(1).take(missing) {
-        sync_folder(parent)?;
+/// Creates a directory so that it is there after a power failure: each new entry is synced in the directory that has
+/// it.
+pub(crate) fn create_durably(directory: &Path) -> io::Result<()> {
+    let directory = std::path::absolute(directory)?;
+    let missing = directory.ancestors().take_while(|ancestor| !ancestor.exists()).count();
+    fs::create_dir_all(&directory)?;
+    for parent in directory.ancestors().skip(1).take(missing) {
+        sync_directory(parent)?;
     }
     Ok(())
 }
 
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is in the folder and, where there is a database that can be read, the last of its changes that can be, wherever
-/// it stands. Writes nothing.
-pub(crate) fn look_into(folder: &Path) -> Result<(DirectoryState, Option<u64>), OpenError> {
-    let looked = |error| OpenError::io(folder, "look at the folder", error);
-    if !folder.join("CURRENT").try_exists().map_err(looked)? {
-        return inspect_files(folder).map(|found| (found, None));
+/// What is in the directory and, where there is a database that can be read, the last of its changes that can be,
+/// wherever it stands. Writes nothing.
+pub(crate) fn look_into(directory: &Path) -> Result<(DirectoryState, Option<u64>), OpenError> {
+    let looked = |error| OpenError::io(directory, "inspect the directory", error);
+    if !directory.join("CURRENT").try_exists().map_err(looked)? {
+        return inspect_files(directory).map(|found| (found, None));
     }
     // ORDER: before anything is concluded from what the database seems to hold.
-    recovery::check_log_files(folder)?;
-    let families = DB::list_cf(&rocksdb::Options::default(), folder)
-        .map_err(|error| OpenError::of_rocksdb(folder, "list the column families", error))?;
+    recovery::check_log_files(directory)?;
+    let families = DB::list_cf(&rocksdb::Options::default(), directory)
+        .map_err(|error| OpenError::of_rocksdb(directory, "list the column families", error))?;
     let foreign = families.iter().find(|name| !is_ours(name));
-    let (format, readable) = read_format(folder, &families)?;
+    let (format, readable) = read_format(directory, &families)?;
     let missing = Cf::ALL.iter().map(|cf| cf.name()).find(|name| !families.iter().any(|family| family == name));
     if let Format::Version(found) = format
-        && let Some(error) = OpenError::of_format(folder, found)
+        && let Some(error) = OpenError::of_format(directory, found)
     {
         return Err(error);
     }
     match (format, missing, foreign) {
         (Format::Unwritten, _, None) => Ok((DirectoryState::Empty, readable)),
         (Format::Foreign, None, None) => {
-            Err(OpenError::damaged(folder, "expected a format version in its description, found none"))
+            Err(OpenError::damaged(directory, "expected a format version in its description, found none"))
         }
         (Format::Unwritten | Format::Foreign, ..) => {
             let found = format!("a RocksDB of something else, with the column families {}", families.join(", "));
-            Err(OpenError::not_a_store(folder, found))
+            Err(OpenError::not_a_store(directory, found))
         }
         (_, Some(missing), _) => {
-            Err(OpenError::damaged(folder, format!("expected the column family {missing}, found none")))
+            Err(OpenError::damaged(directory, format!("expected the column family {missing}, found none")))
         }
         (_, None, Some(foreign)) => {
             let expected = Cf::ALL.len();
-            Err(OpenError::damaged(folder, format!("expected {expected} column families, found also {foreign}")))
+            Err(OpenError::damaged(directory, format!("expected {expected} column families, found also {foreign}")))
         }
         (Format::Version(_) | Format::Unclear, None, None) => Ok((DirectoryState::Store, readable)),
     }
@@ -178,10 +180,10 @@ fn is_ours(family: &str) -> bool {
     family == rocksdb::DEFAULT_COLUMN_FAMILY_NAME || Cf::ALL.iter().any(|cf| cf.name() == family)
 }
 
-/// What is in a folder without a database: nothing; what a crash leaves while a database is created; something else.
-fn inspect_files(folder: &Path) -> Result<DirectoryState, OpenError> {
-    let looked = |error| OpenError::io(folder, "look at the folder", error);
-    for entry in fs::read_dir(folder).map_err(looked)? {
+/// What is in a directory without a database: nothing; what a crash leaves while a database is created; something else.
+fn inspect_files(directory: &Path) -> Result<DirectoryState, OpenError> {
+    let looked = |error| OpenError::io(directory, "inspect the directory", error);
+    for entry in fs::read_dir(directory).map_err(looked)? {
         let entry = entry.map_err(looked)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let has_data = name.ends_with(".sst")
@@ -189,12 +191,12 @@ fn inspect_files(folder: &Path) -> Result<DirectoryState, OpenError> {
             || name == acknowledged::FILE_NAME;
         if has_data {
             // NOTE: RocksDB would create a new database here, and delete these files as nobody's.
-            return Err(OpenError::damaged(folder, format!("expected the file CURRENT beside {name}, found none")));
+            return Err(OpenError::damaged(directory, format!("expected the file CURRENT beside {name}, found none")));
         }
         let is_leftover = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-"].iter().any(|own| name.starts_with(own))
             || [".log", ".dbtmp"].iter().any(|own| name.ends_with(own));
         if !is_leftover && name != "lost+found" {
-            return Err(OpenError::not_a_store(folder, format!("other files, such as {name}")));
+            return Err(OpenError::not_a_store(directory, format!("other files, such as {name}")));
         }
     }
     Ok(DirectoryState::Empty)
@@ -213,49 +215,49 @@ enum Format {
 }
 
 /// What the database says of its format, and the last change that can be read, wherever it stands.
-fn read_format(folder: &Path, families: &[String]) -> Result<(Format, Option<u64>), OpenError> {
+fn read_format(directory: &Path, families: &[String]) -> Result<(Format, Option<u64>), OpenError> {
     let meta = Cf::Meta.name();
     let has_meta = families.iter().any(|family| family == meta);
     let names: Vec<_> = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(has_meta.then_some(meta)).collect();
-    let db = match recovery::look(folder, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
+    let db = match recovery::look(directory, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
         Ok(db) => db,
         Err(error) if is_about_log_files(&error) => {
-            return Err(OpenError::of_rocksdb(folder, "look into the database", error));
+            return Err(OpenError::of_rocksdb(directory, "look into the database", error));
         }
         Err(error) => {
-            tracing::debug!(folder = %folder.display(), %error, "could not look into the database before opening it");
+            tracing::debug!(directory = %directory.display(), %error, "could not read the database before opening it");
             return Ok((Format::Unclear, None));
         }
     };
     let written = match db.cf_handle(meta) {
         Some(meta) => db
             .get_cf(meta, META_FORMAT)
-            .map_err(|error| OpenError::of_rocksdb(folder, "read the format version", error))?,
+            .map_err(|error| OpenError::of_rocksdb(directory, "read the format version", error))?,
         None => None,
     };
     let readable = db.latest_sequence_number();
     let format = match written {
-        Some(bytes) => Format::Version(decode_format(folder, &bytes)?),
+        Some(bytes) => Format::Version(decode_format(directory, &bytes)?),
         None if readable == 0 => Format::Unwritten,
         None => Format::Foreign,
     };
     Ok((format, Some(readable)))
 }
 
-fn decode_format(folder: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
+fn decode_format(directory: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
     match bytes.try_into().map(u32::from_be_bytes) {
         Ok(version) if version > 0 => Ok(version),
         _ => {
             let found = bytes.escape_ascii();
-            Err(OpenError::damaged(folder, format!("expected a format version from 1 in 4 bytes, found {found}")))
+            Err(OpenError::damaged(directory, format!("expected a format version from 1 in 4 bytes, found {found}")))
         }
     }
 }
 
 /// Reads the identity of a store; gives a new store its identity.
 pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Options) -> Result<Identity, OpenError> {
-    let folder = database.folder();
-    let in_store = |error| OpenError::of_store(folder, "read the description of the store", error);
+    let directory = database.directory();
+    let in_store = |error| OpenError::of_store(directory, "read the description of the store", error);
     let read = |key: &[u8]| -> Result<_, StoreError> {
         Ok(database.get(Cf::Meta, key, Tier::Any)?.map(|value| value.to_vec()))
     };
@@ -264,32 +266,36 @@ pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Op
     }
     let require = |key: &[u8]| {
         let missing =
-            || OpenError::damaged(folder, format!("expected {} in its description, found none", key.escape_ascii()));
+            || OpenError::damaged(directory, format!("expected {} in its description, found none", key.escape_ascii()));
         read(key).map_err(in_store)?.ok_or_else(missing)
     };
     // NOTE: it was looked at before, but that may have failed, and another process may have written since.
-    let version = decode_format(folder, &require(META_FORMAT)?)?;
-    if let Some(error) = OpenError::of_format(folder, version) {
+    let version = decode_format(directory, &require(META_FORMAT)?)?;
+    if let Some(error) = OpenError::of_format(directory, version) {
         return Err(error);
     }
     let id = require(META_STORE_ID)?;
     let id = Uuid::from_slice(&id)
-        .map_err(|_| OpenError::damaged(folder, format!("expected a store id of 16 bytes, found {}", id.len())))?;
+        .map_err(|_| OpenError::damaged(directory, format!("expected a store id of 16 bytes, found {}", id.len())))?;
     let created = require(META_CREATED)?;
     let micros = created.as_slice().try_into().ok().map(i64::from_be_bytes);
     let created = micros.and_then(DateTime::from_timestamp_micros).ok_or_else(|| {
-        OpenError::damaged(folder, format!("expected a time of creation, found {}", created.escape_ascii()))
+        OpenError::damaged(directory, format!("expected a time of creation, found {}", created.escape_ascii()))
     })?;
     let secret = require(META_KEY_SECRET)?;
     let secret = secret.as_slice().try_into().map(KeySecret::from_bytes).map_err(|_| {
-        OpenError::damaged(folder, format!("expected a secret of {} bytes, found {}", KeySecret::BYTES, secret.len()))
+        OpenError::damaged(
+            directory,
+            format!("expected a secret of {} bytes, found {}", KeySecret::BYTES, secret.len()),
+        )
     })?;
     Ok(Identity { id, created, secret })
 }
 
 fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
-    let folder = database.folder();
-    let meta = database.family(Cf::Meta).map_err(|error| OpenError::of_store(folder, "describe the store", error))?;
+    let directory = database.directory();
+    let meta =
+        database.family(Cf::Meta).map_err(|error| OpenError::of_store(directory, "describe the store", error))?;
     let mut batch = WriteBatch::new();
     batch.put_cf(meta, META_FORMAT, FORMAT_VERSION.to_be_bytes());
     batch.put_cf(meta, META_KEY_SECRET, KeySecret::random().as_bytes());
@@ -298,7 +304,7 @@ fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
     database
         .raw()
         .write_opt(batch, &options::write(Durability::Sync))
-        .map_err(|error| OpenError::of_rocksdb(folder, "describe the store", error))
+        .map_err(|error| OpenError::of_rocksdb(directory, "describe the store", error))
 }
 
 /// Where the log ends. The last event must stand under its stream, its id and as the head of its stream, too.

@@ -102,7 +102,7 @@ impl Options {
         self
     }
 
-    /// Whether to create the folder and the store in it where there is none. Default: yes. Say no in production once
+    /// Whether to create the directory and the store in it where there is none. Default: yes. Say no in production once
     /// the store exists, so that a disk that is not mounted is an error and not an empty store.
     #[must_use]
     pub fn create_if_missing(mut self, create: bool) -> Self {

@@ -61,7 +61,7 @@ pub struct ReadOnlyStore {
 struct ReadOnlyInner {
     shared: Arc<Shared>,
     read_batch: ReadLimits,
-    folder: PathBuf,
+    directory: PathBuf,
     id: Uuid,
     created: Timestamp,
     files: Files,
@@ -70,27 +70,27 @@ struct ReadOnlyInner {
 }
 
 impl ReadOnlyStore {
-    /// Opens the store in this folder as it is now.
+    /// Opens the store in this directory as it is now.
     ///
     /// # Errors
     /// [`OpenError`]; each variant says what to do. It is never [`AlreadyOpen`](OpenError::AlreadyOpen).
-    pub async fn open(folder: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
-        let folder = folder.as_ref().to_owned();
+    pub async fn open(directory: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
+        let directory = directory.as_ref().to_owned();
         let opened = off_executor({
-            let folder = folder.clone();
-            move || open_patiently(&folder)
+            let directory = directory.clone();
+            move || open_patiently(&directory)
         });
-        opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store for reading", error)))
+        opened.await.unwrap_or_else(|error| Err(OpenError::io(&directory, "open the store for reading", error)))
     }
 
-    /// The store as it is now; `None` where nothing was written since this was opened. To find out costs a look at the folder;
-    /// what is new costs opening it again.
+    /// The store as it is now; `None` where nothing was written since this was opened. To find out costs a look at the
+    /// directory; what is new costs opening it again.
     ///
     /// # Errors
     /// The same as of [`open`](Self::open).
     pub async fn refresh(&self) -> Result<Option<Self>, OpenError> {
-        let files = Files::of(&self.inner.folder)?;
-        if files == self.inner.files { Ok(None) } else { Self::open(&self.inner.folder).await.map(Some) }
+        let files = Files::of(&self.inner.directory)?;
+        if files == self.inner.files { Ok(None) } else { Self::open(&self.inner.directory).await.map(Some) }
     }
 
     /// Up to `limit` streams whose names begin with `prefix`, in the order of their names' bytes, behind the stream `after`, each
@@ -125,10 +125,10 @@ impl ReadOnlyStore {
         })
     }
 
-    /// The folder, with its full path.
+    /// The directory, with its full path.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.inner.folder
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
     }
 
     /// When the store was created.
@@ -180,16 +180,16 @@ pub enum Hidden {
 }
 
 /// Opens a store, again and again where the service has changed files meanwhile.
-pub(crate) fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> {
-    let folder = open::prepare(folder, false)?;
+pub(crate) fn open_patiently(directory: &Path) -> Result<ReadOnlyStore, OpenError> {
+    let directory = open::prepare(directory, false)?;
     let mut doubts = 0;
     for _ in 0..ATTEMPTS {
-        let before = Files::of(&folder)?;
-        let opened = open_once(&folder, before.clone());
+        let before = Files::of(&directory)?;
+        let opened = open_once(&directory, before.clone());
         // NOTE: RocksDB reads what is in table files first and the write-ahead log then, and does not miss a log file that the
         // service has removed in between because its content is in a new table file. Log files go oldest first: if those of
         // before are there still, none was missed.
-        let after = Files::of(&folder)?;
+        let after = Files::of(&directory)?;
         let is_whole = before.logs_are_among(&after);
         match opened {
             Ok(store) if is_whole => return Ok(store),
@@ -201,27 +201,27 @@ pub(crate) fn open_patiently(folder: &Path) -> Result<ReadOnlyStore, OpenError> 
                     return Err(error);
                 }
             }
-            _ => tracing::debug!(folder = %folder.display(), "files were replaced while the store was opened"),
+            _ => tracing::debug!(directory = %directory.display(), "files were replaced while the store was opened"),
         }
         std::thread::sleep(PAUSE);
     }
     let reason = "its files were replaced each time that it was tried; try again when the service writes less";
-    Err(OpenError::io(&folder, "open the store for reading", reason))
+    Err(OpenError::io(&directory, "open the store for reading", reason))
 }
 
 fn is_about_a_missing_file(error: &OpenError) -> bool {
     matches!(error, OpenError::Damaged { detail, .. } if detail.contains("No such file"))
 }
 
-fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
+fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
-    let mark = acknowledged::read(folder).map_err(|error| OpenError::io(folder, "read the mark", error))?;
-    let survey = recovery::survey(folder)?;
-    let (found, readable) = open::look_into(folder)?;
+    let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
+    let survey = recovery::survey(directory)?;
+    let (found, readable) = open::look_into(directory)?;
     let readable = readable.unwrap_or_default();
     if found == DirectoryState::Empty {
-        recovery::examine(folder, mark, readable)?;
-        return Err(OpenError::NoSuchFolder { folder: folder.to_owned() });
+        recovery::examine(directory, mark, readable)?;
+        return Err(OpenError::NoSuchDirectory { directory: directory.to_owned() });
     }
     let choices = Options::new().create_if_missing(false);
     let read_batch = choices.read_batch;
@@ -233,22 +233,23 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
     // NOTE: only counters, which cost next to nothing: verification asks for one of them.
     db_options.enable_statistics();
     db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
-    let db = DB::open_cf_descriptors_read_only(&db_options, folder, options::families(&choices), false);
-    let db = db.map_err(|error| OpenError::of_rocksdb(folder, "open the database for reading", error))?;
-    ExpectedLog { mark, readable, survey }.check(folder, &db)?;
-    let database = Database::new(db, folder.to_owned());
+    let db = DB::open_cf_descriptors_read_only(&db_options, directory, options::families(&choices), false);
+    let db = db.map_err(|error| OpenError::of_rocksdb(directory, "open the database for reading", error))?;
+    ExpectedLog { mark, readable, survey }.check(directory, &db)?;
+    let database = Database::new(db, directory.to_owned());
     let Identity { id, created, secret } = open::identify(&database, &DirectoryState::Store, &choices)?;
     let end = open::end_of_log(&database);
-    let end = end.map_err(|error| OpenError::of_store(folder, "read the end of the log", error))?;
+    let end = end.map_err(|error| OpenError::of_store(directory, "read the end of the log", error))?;
     if let Some(mark) = mark {
         recovery::check_mark(&database, mark, end.head)?;
     }
     let operators = Operators::load(&database);
-    let operators = operators.map_err(|error| OpenError::of_store(folder, "read rules and deletions", error))?;
+    let operators = operators.map_err(|error| OpenError::of_store(directory, "read rules and deletions", error))?;
     let visible = Visible::new(end.head, database.sequence());
     let (database, clock) = (Arc::new(database), choices.clock);
     let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, secret, clock));
-    let inner = ReadOnlyInner { shared, read_batch, folder: folder.to_owned(), id, created, files, counts: db_options };
+    let inner =
+        ReadOnlyInner { shared, read_batch, directory: directory.to_owned(), id, created, files, counts: db_options };
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }
 
@@ -257,10 +258,10 @@ fn open_once(folder: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
 struct Files(BTreeMap<String, u64>);
 
 impl Files {
-    fn of(folder: &Path) -> Result<Self, OpenError> {
-        let refused = |error| OpenError::io(folder, "look at the folder", error);
+    fn of(directory: &Path) -> Result<Self, OpenError> {
+        let refused = |error| OpenError::io(directory, "inspect the directory", error);
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).map_err(refused)? {
+        for entry in std::fs::read_dir(directory).map_err(refused)? {
             let entry = entry.map_err(refused)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // NOTE: a file may be gone between its name and its length.
@@ -304,7 +305,10 @@ fn streams(
 impl fmt::Debug for ReadOnlyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = self.inner.shared.visible.head();
-        f.debug_struct("ReadOnlyStore").field("folder", &self.inner.folder).field("head", &head).finish_non_exhaustive()
+        f.debug_struct("ReadOnlyStore")
+            .field("directory", &self.inner.directory)
+            .field("head", &head)
+            .finish_non_exhaustive()
     }
 }
 

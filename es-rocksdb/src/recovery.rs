@@ -7,7 +7,7 @@
 //! after a torn end only where the end of the file is cut, not where a block in it was never written; and where a flipped
 //! bit makes the length of a record reach beyond the end of the file, it takes all that is behind for torn.
 //!
-//! So the store looks before it opens, read-only, which writes nothing to the folder and needs no copy of it:
+//! So the store looks before it opens, read-only, which writes nothing to the directory and needs no copy of it:
 //!
 //! ```text
 //!   1 the mark                     up to where commits were acknowledged, as far as that is known
@@ -59,13 +59,13 @@ use crate::schema::Cf;
 ///
 /// # Errors
 /// Those of RocksDB: damage that no mode passes over, or another process that replaces files just now.
-pub(crate) fn look(folder: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
+pub(crate) fn look(directory: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
     let mut options = rocksdb::Options::default();
     options::recovering(&mut options, mode);
     options.set_paranoid_checks(true);
     options.set_max_open_files(64);
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(*name, rocksdb::Options::default()));
-    DB::open_cf_descriptors_read_only(&options, folder, families, false)
+    DB::open_cf_descriptors_read_only(&options, directory, families, false)
 }
 
 /// Refuses to open a store whose recovery would lose what was acknowledged: `mark` says up to where that is known, and
@@ -75,19 +75,20 @@ pub(crate) fn look(folder: &Path, mode: DBRecoveryMode, families: &[&str]) -> Re
 ///
 /// # Errors
 /// [`OpenError::Damaged`] with what is lost, as far as it is known.
-pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Result<bool, OpenError> {
-    let survey = survey(folder)?;
+pub(crate) fn examine(directory: &Path, mark: Option<Mark>, readable: u64) -> Result<bool, OpenError> {
+    let survey = survey(directory)?;
     // ORDER: behind the mark and the other looks. Should another process be writing, this sees no less than they did, and
     // opening will tell that the store is open already.
-    let db = match look(folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
+    let db = match look(directory, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
         Ok(db) => db,
         Err(error) if error.kind() == ErrorKind::IOError => {
-            tracing::debug!(folder = %folder.display(), %error, "could not look at the write-ahead log before opening it");
+            let directory = directory.display();
+            tracing::debug!(%directory, %error, "could not read the write-ahead log before opening it");
             return Ok(false);
         }
-        Err(error) => return Err(OpenError::of_rocksdb(folder, "read the write-ahead log", error)),
+        Err(error) => return Err(OpenError::of_rocksdb(directory, "read the write-ahead log", error)),
     };
-    ExpectedLog { mark, readable, survey }.check(folder, &db)?;
+    ExpectedLog { mark, readable, survey }.check(directory, &db)?;
     Ok(true)
 }
 
@@ -95,8 +96,8 @@ pub(crate) fn examine(folder: &Path, mark: Option<Mark>, readable: u64) -> Resul
 ///
 /// # Errors
 /// [`OpenError::Io`].
-pub(crate) fn survey(folder: &Path) -> Result<WalSurvey, OpenError> {
-    batches::survey(folder).map_err(|error| OpenError::io(folder, "look at the write-ahead log", error))
+pub(crate) fn survey(directory: &Path) -> Result<WalSurvey, OpenError> {
+    batches::survey(directory).map_err(|error| OpenError::io(directory, "look at the write-ahead log", error))
 }
 
 /// What was seen of a store before it was opened, of which nothing may be missing then.
@@ -113,16 +114,16 @@ impl ExpectedLog {
     ///
     /// # Errors
     /// [`OpenError::Damaged`] with what is lost, as far as it is known.
-    pub(crate) fn check(&self, folder: &Path, db: &DB) -> Result<(), OpenError> {
+    pub(crate) fn check(&self, directory: &Path, db: &DB) -> Result<(), OpenError> {
         let (Self { mark, readable, survey }, whole) = (self, db.latest_sequence_number());
         if whole < *readable {
-            return Err(OpenError::damaged(folder, describe_hole(folder)));
+            return Err(OpenError::damaged(directory, describe_hole(directory)));
         }
         if let Some(mark) = mark.filter(|mark| whole < mark.sequence) {
-            return Err(OpenError::damaged(folder, describe_missing(folder, mark)));
+            return Err(OpenError::damaged(directory, describe_missing(directory, mark)));
         }
         if whole < survey.last() {
-            return Err(OpenError::damaged(folder, describe_cut(survey, whole)));
+            return Err(OpenError::damaged(directory, describe_cut(survey, whole)));
         }
         if let Some((file, (from, to))) = survey.gap(needed_log(db)) {
             let detail = format!(
@@ -130,10 +131,10 @@ impl ExpectedLog {
                  of it is gone, and with it what was in these changes",
                 to.saturating_add(1)
             );
-            return Err(OpenError::damaged(folder, detail));
+            return Err(OpenError::damaged(directory, detail));
         }
         match survey.one_bit() {
-            Some((file, at)) => Err(wrong(folder, "one bit", file, at)),
+            Some((file, at)) => Err(wrong(directory, "one bit", file, at)),
             None => Ok(()),
         }
     }
@@ -158,25 +159,25 @@ fn describe_cut(survey: &WalSurvey, whole: u64) -> String {
 ///
 /// # Errors
 /// [`OpenError::Damaged`] with the place.
-pub(crate) fn check_log_files(folder: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_log_files(directory: &Path) -> Result<(), OpenError> {
     let is_one = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
-    refuse(folder, "type", log_file::find_damaged_type(folder, is_one))?;
-    refuse(folder, "length", log_file::find_damaged_length(folder, |name| name.starts_with("MANIFEST-")))
+    refuse(directory, "type", log_file::find_damaged_type(directory, is_one))?;
+    refuse(directory, "length", log_file::find_damaged_length(directory, |name| name.starts_with("MANIFEST-")))
 }
 
 /// Refuses a record of a log file in which this field was found to be damaged.
-fn refuse(folder: &Path, field: &str, found: io::Result<Option<(String, u64)>>) -> Result<(), OpenError> {
-    match found.map_err(|error| OpenError::io(folder, "look at log files", error))? {
-        Some((file, at)) => Err(wrong(folder, &format!("the {field}"), &file, at)),
+fn refuse(directory: &Path, field: &str, found: io::Result<Option<(String, u64)>>) -> Result<(), OpenError> {
+    match found.map_err(|error| OpenError::io(directory, "look at log files", error))? {
+        Some((file, at)) => Err(wrong(directory, &format!("the {field}"), &file, at)),
         None => Ok(()),
     }
 }
 
-fn wrong(folder: &Path, field: &str, file: &str, at: u64) -> OpenError {
+fn wrong(directory: &Path, field: &str, file: &str, at: u64) -> OpenError {
     let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
     let detail =
         format!("{field} of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
-    OpenError::damaged(folder, detail)
+    OpenError::damaged(directory, detail)
 }
 
 /// Opens the database for writing, and says whether the end of its write-ahead log was torn.
@@ -184,7 +185,7 @@ fn wrong(folder: &Path, field: &str, file: &str, at: u64) -> OpenError {
 /// # Errors
 /// [`OpenError`] for what RocksDB says.
 pub(crate) fn open_database(
-    folder: &Path,
+    directory: &Path,
     options: &Options,
     is_new: bool,
     is_examined: bool,
@@ -195,9 +196,9 @@ pub(crate) fn open_database(
         // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
         db_options.create_if_missing(is_new);
         db_options.create_missing_column_families(is_new);
-        DB::open_cf_descriptors(&db_options, folder, options::families(options))
+        DB::open_cf_descriptors(&db_options, directory, options::families(options))
     };
-    let failed = |error| OpenError::of_rocksdb(folder, "open the database", error);
+    let failed = |error| OpenError::of_rocksdb(directory, "open the database", error);
     if !is_examined {
         return open(options::RECOVERY_MODE).map(|db| (db, false)).map_err(failed);
     }
@@ -205,7 +206,7 @@ pub(crate) fn open_database(
         Ok(db) => Ok((db, false)),
         // NOTE: only after `examine` found that this mode drops nothing that another one would keep.
         Err(error) if error.kind() == ErrorKind::Corruption => {
-            tracing::debug!(folder = %folder.display(), %error, "the end of the write-ahead log is torn");
+            tracing::debug!(directory = %directory.display(), %error, "the end of the write-ahead log is torn");
             open(DBRecoveryMode::PointInTime).map(|db| (db, true)).map_err(failed)
         }
         Err(error) => Err(failed(error)),
@@ -218,16 +219,16 @@ pub(crate) fn open_database(
 /// [`OpenError::Damaged`] with what is lost.
 pub(crate) fn check_mark(database: &Database, mark: Mark, head: Option<Position>) -> Result<(), OpenError> {
     if database.sequence() < mark.sequence || head < mark.head {
-        return Err(OpenError::damaged(database.folder(), describe_missing(database.folder(), mark)));
+        return Err(OpenError::damaged(database.directory(), describe_missing(database.directory(), mark)));
     }
     Ok(())
 }
 
 /// What is lost at a record in the middle that cannot be read.
-fn describe_hole(folder: &Path) -> String {
+fn describe_hole(directory: &Path) -> String {
     const WHAT: &str = "a record in the middle of the write-ahead log cannot be read";
-    let Ok(kept) = last_position(folder, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
-    let Ok((last, found)) = readable_behind(folder, kept) else { return WHAT.to_owned() };
+    let Ok(kept) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
+    let Ok((last, found)) = readable_behind(directory, kept) else { return WHAT.to_owned() };
     if last <= kept {
         return format!("{WHAT}; with it go changes of rows or unique keys behind position {kept}, but no event");
     }
@@ -236,9 +237,9 @@ fn describe_hole(folder: &Path) -> String {
 }
 
 /// What is lost behind the end of a log that ends before what was acknowledged.
-fn describe_missing(folder: &Path, mark: Mark) -> String {
+fn describe_missing(directory: &Path, mark: Mark) -> String {
     const WHAT: &str = "the write-ahead log ends before what was acknowledged";
-    let Ok(found) = last_position(folder, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
+    let Ok(found) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
     let last = mark.head.map_or(0, Position::get);
     if last <= found {
         return format!("{WHAT}; changes of rows or unique keys behind position {found} are lost, but no event");
@@ -247,15 +248,15 @@ fn describe_missing(folder: &Path, mark: Mark) -> String {
 }
 
 /// The position of the last event that is found in a mode; 0 for none.
-fn last_position(folder: &Path, mode: DBRecoveryMode) -> Result<u64, rocksdb::Error> {
-    let db = look_at_log(folder, mode)?;
+fn last_position(directory: &Path, mode: DBRecoveryMode) -> Result<u64, rocksdb::Error> {
+    let db = look_at_log(directory, mode)?;
     let last = log_backward(&db).next();
     last.transpose().map(Option::unwrap_or_default)
 }
 
 /// The position of the last event that can be read at all, and how many there are behind another one.
-fn readable_behind(folder: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Error> {
-    let db = look_at_log(folder, DBRecoveryMode::SkipAnyCorruptedRecord)?;
+fn readable_behind(directory: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Error> {
+    let db = look_at_log(directory, DBRecoveryMode::SkipAnyCorruptedRecord)?;
     let (mut last, mut count) = (0, 0);
     for position in log_backward(&db) {
         let position = position?;
@@ -268,8 +269,8 @@ fn readable_behind(folder: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Erro
     Ok((last, count))
 }
 
-fn look_at_log(folder: &Path, mode: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
-    look(folder, mode, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Log.name()])
+fn look_at_log(directory: &Path, mode: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
+    look(directory, mode, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Log.name()])
 }
 
 /// The positions of the log from the last one down.

@@ -1,7 +1,7 @@
 //! [`Salvage`]: what can be saved of a damaged store, and a new store made of it.
 //!
 //! ```text
-//!   damaged folder ──links, copies──► scratch ──open, skipping what is broken──► records ──► new folder
+//!   damaged directory ──links, copies──► scratch ──open, skipping what is broken──► records ──► new directory
 //!     is only read                      │ a flipped bit of a log is set right       │          │ indexes made anew
 //!                                       │ a lost manifest is made anew              │          │ verified
 //!                                       └ tables without a manifest                 └ behind the first lost one: set aside
@@ -18,7 +18,7 @@
 //! Unique keys are claimed again by the events that are kept. Claims of removed events, and rows, are stored once and have no checksum
 //! of their own: they are kept where RocksDB's checksum holds.
 //!
-//! Nothing is ever written to the damaged folder, and nothing of it is removed.
+//! Nothing is ever written to the damaged directory, and nothing of it is removed.
 
 mod claims;
 mod rebuild;
@@ -53,10 +53,10 @@ pub enum RepairError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Nothing is damaged. Open the store as it is.
-    #[error("expected damage in the store in {}, found none; open it as it is", .folder.display())]
+    #[error("expected damage in the store in {}, found none; open it as it is", .directory.display())]
     Sound {
-        /// The folder of the store.
-        folder: PathBuf,
+        /// The directory of the store.
+        directory: PathBuf,
     },
     /// Something would be lost, and it was not said that it may be, or another number of events was named. Look for a backup
     /// first; else give this number.
@@ -73,27 +73,30 @@ pub enum RepairError {
         named: Option<u64>,
     },
     /// Not even a part of the store can be opened. Restore a backup.
-    #[error("nothing of the store in {} can be opened: {detail}; restore a backup", .folder.display())]
+    #[error("nothing of the store in {} can be opened: {detail}; restore a backup", .directory.display())]
     Hopeless {
-        /// The folder of the store.
-        folder: PathBuf,
+        /// The directory of the store.
+        directory: PathBuf,
         /// What RocksDB says.
         detail: String,
     },
     /// The target has files, or is within the damaged store. Choose another; nothing was written.
     #[error(
-        "expected an empty or a new folder outside of the damaged store, found {} to have files or to be within it; \
-         choose another", .folder.display()
+        "expected an empty or a new directory outside of the damaged store, found {} to have files or to be within it; \
+         choose another", .directory.display()
     )]
     Target {
         /// The target.
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// What was written is not sound. It was not kept. Look after the disk, then try again.
-    #[error("expected a sound store in {}, found {found}; it was not kept: look after the disk and try again", .folder.display())]
+    #[error(
+        "expected a sound store in {}, found {found}; it was not kept: look after the disk and try again",
+        .directory.display()
+    )]
     Unsound {
         /// Where it was.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The first finding.
         found: String,
     },
@@ -167,8 +170,8 @@ impl Report {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// Its folder.
-    pub folder: PathBuf,
+    /// Its directory.
+    pub directory: PathBuf,
     /// Its id. It is that of the damaged store, unless events were lost, or its identity could not be read.
     pub id: LogId,
     /// Whether the id is a new one: a store from which events were cut is another history, which will give the same positions
@@ -200,38 +203,39 @@ pub type SetAside<'a> = &'a mut dyn FnMut(&RecordedEvent) -> io::Result<()>;
 /// ```
 #[derive(Debug)]
 pub struct Salvage {
-    folder: PathBuf,
+    directory: PathBuf,
     report: Report,
-    // ORDER: the databases are closed before the scratch folder under them is removed.
+    // ORDER: the databases are closed before the scratch directory under them is removed.
     found: Option<(Sources, RecoverableEvents)>,
     _scratch: Option<Scratch>,
 }
 
 impl Salvage {
-    /// Looks at the store in a folder: whether it is damaged, and what can be saved of it. Stop the service first: a store that
-    /// is being written to looks different from one moment to the next.
+    /// Looks at the store in a directory: whether it is damaged, and what can be saved of it. Stop the service first: a
+    /// store that is being written to looks different from one moment to the next.
     ///
-    /// It writes nothing to the folder. For a damaged store it needs a folder of its own, beside the store or else among the
-    /// temporary files, which is removed again; tables are linked into it where that is possible, and all else is copied. It
-    /// takes as long as verifying, and where records are missing as looking up every event under its stream besides. Of each
-    /// record that only its stream has, and each unique key whose event was removed, it keeps about 100 bytes in memory. It blocks the thread that calls it.
+    /// It writes nothing to the directory. For a damaged store it needs a directory of its own, beside the store or
+    /// else among the temporary files, which is removed again; tables are linked into it where that is possible, and
+    /// all else is copied. It takes as long as verifying, and where records are missing as looking up every event under
+    /// its stream besides. Of each record that only its stream has, and each unique key whose event was removed, it
+    /// keeps about 100 bytes in memory. It blocks the thread that calls it.
     ///
     /// # Errors
     /// [`RepairError`]; each variant says what to do.
-    pub fn survey(folder: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
-        let folder = open::prepare(folder.as_ref(), false)?;
+    pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
+        let directory = open::prepare(directory.as_ref(), false)?;
         let mut report = Report::default();
-        diagnose(&folder, &mut report, progress)?;
+        diagnose(&directory, &mut report, progress)?;
         if report.is_sound() {
-            return Ok(Self { folder, report, found: None, _scratch: None });
+            return Ok(Self { directory, report, found: None, _scratch: None });
         }
-        let mark = acknowledged::read(&folder).map_err(|error| OpenError::io(&folder, "read the mark", error))?;
+        let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
         if mark.is_none() {
             let note = "the file ACKNOWLEDGED is missing or torn: nothing says up to where commits were acknowledged";
             report.notes.push(note.to_owned());
         }
-        let scratch = Scratch::new(&folder, &mut report.notes)?;
-        let mut sources = scratch.open(&folder, mark, &mut report)?;
+        let scratch = Scratch::new(&directory, &mut report.notes)?;
+        let mut sources = scratch.open(&directory, mark, &mut report)?;
         let before = report.clone();
         let mut survey = sources.survey(mark, &mut report, progress);
         if survey.is_unsure || report.loss.events > 0 {
@@ -239,7 +243,7 @@ impl Salvage {
             report = before;
             survey = sources.survey(mark, &mut report, progress);
         }
-        Ok(Self { folder, report, found: Some((sources, survey)), _scratch: Some(scratch) })
+        Ok(Self { directory, report, found: Some((sources, survey)), _scratch: Some(scratch) })
     }
 
     /// What was found.
@@ -265,7 +269,7 @@ impl Salvage {
         progress: Progress<'_>,
     ) -> Result<Repaired, RepairError> {
         let Some((sources, survey)) = &self.found else {
-            return Err(RepairError::Sound { folder: self.folder.clone() });
+            return Err(RepairError::Sound { directory: self.directory.clone() });
         };
         let events = self.report.loss.events;
         let is_accepted =
@@ -274,15 +278,15 @@ impl Salvage {
             let what = std::iter::once(format!("{events} events")).chain(self.report.loss.other.iter().cloned());
             return Err(RepairError::Loss { events, what: what.collect::<Vec<_>>().join(", "), named: accept });
         }
-        rebuild::write(&self.folder, target.as_ref(), sources, survey, set_aside, progress)
+        rebuild::write(&self.directory, target.as_ref(), sources, survey, set_aside, progress)
     }
 }
 
 /// Finds out whether anything is damaged, as opening and verifying do.
-fn diagnose(folder: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
-    let opened = open::examine(folder).and_then(|found| match found {
-        DirectoryState::Store => read_only::open_patiently(folder),
-        DirectoryState::Empty => Err(OpenError::NoSuchFolder { folder: folder.to_owned() }),
+fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
+    let opened = open::examine(directory).and_then(|found| match found {
+        DirectoryState::Store => read_only::open_patiently(directory),
+        DirectoryState::Empty => Err(OpenError::NoSuchDirectory { directory: directory.to_owned() }),
     });
     let verified = match opened {
         Ok(store) => store.verify(progress),
@@ -303,13 +307,13 @@ fn diagnose(folder: &Path, report: &mut Report, progress: Progress<'_>) -> Resul
 }
 
 /// Verifies a new store.
-fn check(folder: &Path, progress: Progress<'_>) -> Result<Verification, RepairError> {
-    let store = read_only::open_patiently(folder)?;
+fn check(directory: &Path, progress: Progress<'_>) -> Result<Verification, RepairError> {
+    let store = read_only::open_patiently(directory)?;
     let found = store.verify(progress)?;
     match found.damage.first() {
         None => Ok(found),
         Some(Damage { place, detail }) => {
-            Err(RepairError::Unsound { folder: folder.to_owned(), found: format!("{place}: {detail}") })
+            Err(RepairError::Unsound { directory: directory.to_owned(), found: format!("{place}: {detail}") })
         }
     }
 }

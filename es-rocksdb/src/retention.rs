@@ -243,8 +243,8 @@ mod tests {
     /// A read that was opened long ago stepped over all that came since on the executor, as long as that was in memory.
     #[tokio::test]
     async fn an_executor_does_not_step_over_all_that_is_newer() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RocksDbStore::open(folder.path()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = RocksDbStore::open(directory.path()).await.unwrap();
         let stream = StreamId::new("order-1").unwrap();
         let event = || NewEvent::json(EventType::new("placed").unwrap(), "{}");
         let append = |count| Commit::to(&stream, ExpectedRevision::Any, std::iter::repeat_with(event).take(count));

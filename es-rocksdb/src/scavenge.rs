@@ -230,7 +230,7 @@ impl Scavenger {
         let in_place = || self.mark.in_place();
         let write =
             |batch| database.raw().write_opt(batch, &options::write(self.durability)).map_err(|e| e.to_string());
-        // NOTE: the folder is looked at before and behind, as the writer does.
+        // NOTE: the directory is looked at before and behind, as the writer does.
         if let Err(error) = in_place().and_then(|()| write(batch)).and_then(|()| in_place()) {
             let reason = format!("a write failed: {error}");
             shared.stop(database, &mut turn, &reason);

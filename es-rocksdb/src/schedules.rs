@@ -35,17 +35,17 @@ pub struct Turns {
 
 impl std::fmt::Debug for Ground {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ground").field("folder", &self.database.folder()).finish_non_exhaustive()
+        f.debug_struct("Ground").field("directory", &self.database.directory()).finish_non_exhaustive()
     }
 }
 
 impl Ground {
-    /// Opens the database in a folder.
+    /// Opens the database in a directory.
     ///
     /// # Errors
     /// [`OpenError`](crate::OpenError).
-    pub fn open(folder: &Path) -> Result<Self, crate::OpenError> {
-        let Opened { database, identity, .. } = open::open(folder, &Options::new())?;
+    pub fn open(directory: &Path) -> Result<Self, crate::OpenError> {
+        let Opened { database, identity, .. } = open::open(directory, &Options::new())?;
         Ok(Self { database, identity, turns: Arc::default() })
     }
 
@@ -61,12 +61,13 @@ impl Ground {
     /// # Errors
     /// [`OpenError`](crate::OpenError) when the end of the log cannot be read.
     pub fn start(&self, options: &Options, good_batches: usize) -> Result<RocksDbStore, crate::OpenError> {
-        let folder = self.database.folder();
+        let directory = self.database.directory();
         let end = open::end_of_log(&self.database)
-            .map_err(|error| crate::OpenError::of_store(folder, "read the end of the log", error))?;
-        let mark = MarkFile::open(folder).map_err(|error| crate::OpenError::io(folder, "open the mark", error))?;
+            .map_err(|error| crate::OpenError::of_store(directory, "read the end of the log", error))?;
+        let mark =
+            MarkFile::open(directory).map_err(|error| crate::OpenError::io(directory, "open the mark", error))?;
         let recent = RecentIds::of_database(&self.database)
-            .map_err(|error| crate::OpenError::of_store(folder, "read the newest event ids", error))?;
+            .map_err(|error| crate::OpenError::of_store(directory, "read the newest event ids", error))?;
         let (database, turns) = (Arc::clone(&self.database), Arc::clone(&self.turns));
         let mut last_was_thread = None;
         let mut left = good_batches;

@@ -116,7 +116,7 @@ impl Shared {
 
     /// After a failed write it is unknown what is on the disk: nothing more must be put behind it, by whomever.
     pub(crate) fn stop(&self, database: &Database, turn: &mut Result<(), String>, reason: &str) {
-        tracing::error!(folder = %database.folder().display(), reason, "the store takes no more writes");
+        tracing::error!(directory = %database.directory().display(), reason, "the store takes no more writes");
         self.visible.stop(reason);
         *turn = Err(reason.to_owned());
     }

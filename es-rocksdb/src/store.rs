@@ -39,11 +39,11 @@ use crate::sync::{AtomicBool, Mutex, PoisonError};
 use crate::tail::Tail;
 use crate::writer::{self, Parts, WriteToDisk, Writer};
 
-/// An event store in a folder of this machine. See [the crate](crate) for what it promises.
+/// An event store in a directory of this machine. See [the crate](crate) for what it promises.
 ///
 /// A handle is cheap to clone; all clones are one store. Dropping the last one writes what waits, ends the writer and
-/// frees the folder, and blocks for as long as that takes; [`close`](EventStore::close) does the same without blocking an
-/// executor, and reports errors. An [`EventStream`] does not keep the store open: it ends with
+/// frees the directory, and blocks for as long as that takes; [`close`](EventStore::close) does the same without
+/// blocking an executor, and reports errors. An [`EventStream`] does not keep the store open: it ends with
 /// [`StoreError::Closed`] at its next batch.
 ///
 /// The conditions of a commit are checked by the one writer while others wait. A condition over a query costs what the
@@ -74,7 +74,7 @@ struct Inner {
     is_closed: AtomicBool,
     durability: Durability,
     read_batch: ReadLimits,
-    folder: PathBuf,
+    directory: PathBuf,
     id: Uuid,
     created: Timestamp,
 }
@@ -90,35 +90,36 @@ impl Options {
 }
 
 impl RocksDbStore {
-    /// Opens the store in this folder as [`Options::new`] says; creates it where there is none.
+    /// Opens the store in this directory as [`Options::new`] says; creates it where there is none.
     ///
     /// # Errors
     /// [`OpenError`]; each variant says what to do.
-    pub async fn open(folder: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
-        Self::open_with(folder, Options::new()).await
+    pub async fn open(directory: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
+        Self::open_with(directory, Options::new()).await
     }
 
-    /// Opens the store in this folder as the options say.
+    /// Opens the store in this directory as the options say.
     ///
     /// It takes as long as reading the write-ahead log three times, which is bounded by four write buffers.
     ///
     /// # Errors
     /// [`OpenError`]; each variant says what to do.
-    pub async fn open_with(folder: impl AsRef<Path> + Send, options: Options) -> Result<Self, OpenError> {
-        let folder = folder.as_ref().to_owned();
+    pub async fn open_with(directory: impl AsRef<Path> + Send, options: Options) -> Result<Self, OpenError> {
+        let directory = directory.as_ref().to_owned();
         let hooks = options.hooks.clone();
         let opened = off_executor({
-            let folder = folder.clone();
-            move || open::open(&folder, &options).and_then(|opened| Self::start(opened, &options, None))
+            let directory = directory.clone();
+            move || open::open(&directory, &options).and_then(|opened| Self::start(opened, &options, None))
         });
-        let store = opened.await.unwrap_or_else(|error| Err(OpenError::io(&folder, "open the store", error)))?;
+        let store = opened.await.unwrap_or_else(|error| Err(OpenError::io(&directory, "open the store", error)))?;
         // ORDER: before a caller has a handle, so that no commit is decided without a hook.
         if let Err(source) = store.start_hooks(&hooks).await {
             // Dropping the handle would do the same and block the executor.
             if let Err(error) = store.close().await {
-                tracing::error!(folder = %folder.display(), error = %ErrorChain(&error), "could not close the store in order");
+                let (directory, error) = (directory.display(), ErrorChain(&error));
+                tracing::error!(%directory, %error, "could not close the store");
             }
-            return Err(OpenError::Hook { folder, source });
+            return Err(OpenError::Hook { directory, source });
         }
         Ok(store)
     }
@@ -134,10 +135,10 @@ impl RocksDbStore {
     /// Starts the writer of an opened store; with another disk in a test.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
         let Opened { database, mark, end, recent, identity: Identity { id, created, secret } } = opened;
-        let folder = database.folder().to_owned();
+        let directory = database.directory().to_owned();
         let operators = Operators::load(&database)
-            .map_err(|error| OpenError::of_store(&folder, "read rules and deletions", error))?;
-        tracing::info!(folder = %folder.display(), %id, head = ?end.head, "opened the store");
+            .map_err(|error| OpenError::of_store(&directory, "read rules and deletions", error))?;
+        tracing::info!(directory = %directory.display(), %id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
         let tail = Tail::new(options.tail_bytes);
         let clock = Arc::clone(&options.clock);
@@ -163,7 +164,7 @@ impl RocksDbStore {
                 let queue = Arc::clone(&queue);
                 move || writer::run(&queue)
             })
-            .map_err(|error| OpenError::io(&folder, "start the writer", error))?;
+            .map_err(|error| OpenError::io(&directory, "start the writer", error))?;
         let inner = Inner {
             queue,
             shared,
@@ -173,7 +174,7 @@ impl RocksDbStore {
             is_closed: AtomicBool::new(false),
             durability: options.durability,
             read_batch: options.read_batch,
-            folder,
+            directory,
             id,
             created,
         };
@@ -194,9 +195,9 @@ impl RocksDbStore {
         self.inner.shared.blocking(Memory::of).await
     }
 
-    /// Sorts everything that was written into its last place on disk, which makes reads cheaper and the folder smaller. Commits
-    /// and reads go on, more slowly; for as long as it runs, up to twice the room is needed. RocksDB does the same by itself,
-    /// bit by bit: call it after an import, or before the folder is copied.
+    /// Sorts everything that was written into its last place on disk, which makes reads cheaper and the directory
+    /// smaller. Commits and reads go on, more slowly; for as long as it runs, up to twice the room is needed. RocksDB
+    /// does the same by itself, bit by bit: call it after an import, or before the directory is copied.
     ///
     /// # Errors
     /// [`StoreError`] when the disk is full or what is on it cannot be read.
@@ -204,10 +205,10 @@ impl RocksDbStore {
         self.inner.shared.blocking(Database::compact).await
     }
 
-    /// The folder, with its full path.
+    /// The directory, with its full path.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.inner.folder
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
     }
 
     /// When the store was created.
@@ -291,7 +292,10 @@ impl RocksDbStore {
 impl fmt::Debug for RocksDbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = self.inner.shared.visible.head();
-        f.debug_struct("RocksDbStore").field("folder", &self.inner.folder).field("head", &head).finish_non_exhaustive()
+        f.debug_struct("RocksDbStore")
+            .field("directory", &self.inner.directory)
+            .field("head", &head)
+            .finish_non_exhaustive()
     }
 }
 
@@ -329,7 +333,7 @@ impl Inner {
         let synced = synced.and_then(|()| self.mark.sync().map_err(|error| StoreError::io("sync the mark", error)));
         // ORDER: the writer had the only other reference and is gone: this closes RocksDB and gives its lock back.
         drop(database);
-        tracing::info!(folder = %self.folder.display(), "closed the store");
+        tracing::info!(directory = %self.directory.display(), "closed the store");
         if panicked {
             return Err(StoreError::io("end the writer", "it panicked; this is a bug, and its message says where"));
         }
@@ -355,7 +359,8 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::error!(folder = %self.folder.display(), error = %ErrorChain(&error), "could not close the store in order");
+            let (directory, error) = (self.directory.display(), ErrorChain(&error));
+            tracing::error!(%directory, %error, "could not close the store");
         }
     }
 }

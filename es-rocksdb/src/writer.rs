@@ -183,8 +183,9 @@ impl Writer {
         let bytes = batch.size_in_bytes() as u64;
         let (commits, events) = (pending.changing, pending.overlay.events().count() as u64);
         tracing::trace!(commits, events, bytes, "writing a batch");
-        // ORDER: before the write as well as behind it. In a folder that has taken the place of ours RocksDB would write into
-        // files that are not of this store; what went into one that was removed meanwhile must not be acknowledged.
+        // ORDER: before the write as well as behind it. In a directory that has taken the place of ours RocksDB would
+        // write into files that are not of this store; what went into one that was removed meanwhile must not be
+        // acknowledged.
         let in_place = || self.mark.in_place().map_err(|error| format!("a write failed: {error}"));
         in_place()?;
         (self.disk)(batch).map_err(|error| format!("a write failed: {error}"))?;

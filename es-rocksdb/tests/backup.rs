@@ -13,14 +13,14 @@ use es_rocksdb::{Backup, BackupError, Backups, ReadOnlyStore, RocksDbStore};
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
-struct Folders {
+struct TestDirs {
     _root: TempDir,
     store: PathBuf,
     backups: PathBuf,
     target: PathBuf,
 }
 
-impl Folders {
+impl TestDirs {
     fn new() -> Self {
         let root = TempDir::new().unwrap();
         let [store, backups, target] = ["store", "backups", "target"].map(|name| root.path().join(name));
@@ -52,8 +52,8 @@ async fn change(store: &RocksDbStore, round: usize) {
 }
 
 /// Everything in every family of a closed store.
-fn entries(folder: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let db = raw(folder);
+fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let db = raw(dir);
     let families =
         ["log", "streams", "heads", "ids", "categories", "types", "tags", "keys", "rows", "meta"].into_iter();
     families
@@ -68,44 +68,44 @@ fn entries(folder: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_backup_beside_a_running_service_has_everything_and_the_next_only_adds() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    let first = folders.backup().await.unwrap();
+    let first = dirs.backup().await.unwrap();
     assert_eq!((first.number, first.events, first.new_events), (1, 3, 3));
     for round in 2..5 {
         change(&store, round).await;
     }
-    let second = folders.backup().await.unwrap();
+    let second = dirs.backup().await.unwrap();
     assert_eq!((second.number, second.events, second.new_events), (2, 15, 12));
-    let third = folders.backup().await.unwrap();
+    let third = dirs.backup().await.unwrap();
     assert_eq!((third.number, third.new_events, third.new_rows), (3, 0, 0));
     store.close().await.unwrap();
 
-    assert_eq!(folders.restore(None).await.unwrap().events, 15);
-    assert!(entries(&folders.target) == entries(&folders.store), "the restored store is another");
-    let refused = folders.restore(None).await.unwrap_err();
+    assert_eq!(dirs.restore(None).await.unwrap().events, 15);
+    assert!(entries(&dirs.target) == entries(&dirs.store), "the restored store is another");
+    let refused = dirs.restore(None).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
-    std::fs::remove_dir_all(&folders.target).unwrap();
-    assert_eq!(folders.restore(Some(1)).await.unwrap().events, 3);
+    std::fs::remove_dir_all(&dirs.target).unwrap();
+    assert_eq!(dirs.restore(Some(1)).await.unwrap().events, 3);
     // NOTE: a restored store is one like any other: it can be written to, and backed up elsewhere.
-    let restored = open(&folders.target).await;
+    let restored = open(&dirs.target).await;
     change(&restored, 2).await;
     restored.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_later_backup_shares_the_files_of_the_earlier() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    folders.backup().await.unwrap();
+    dirs.backup().await.unwrap();
     change(&store, 2).await;
-    folders.backup().await.unwrap();
+    dirs.backup().await.unwrap();
     store.close().await.unwrap();
     let tables = |number: u32| {
-        let folder = folders.backups.join(format!("backup-{number:06}"));
-        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let dir = dirs.backups.join(format!("backup-{number:06}"));
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(".sst")).collect::<std::collections::BTreeSet<_>>()
     };
     assert!(!tables(1).is_empty());
@@ -114,54 +114,54 @@ async fn a_later_backup_shares_the_files_of_the_earlier() {
 
 #[tokio::test]
 async fn a_backup_that_was_not_finished_is_none() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    std::fs::create_dir_all(folders.backups.join("incomplete")).unwrap();
-    std::fs::write(folders.backups.join("incomplete/000009.sst"), "torn").unwrap();
-    assert_eq!(Backups::new(&folders.backups).list().unwrap(), []);
-    assert!(matches!(folders.restore(None).await, Err(BackupError::NoBackup { .. })));
-    assert_eq!(folders.backup().await.unwrap().number, 1);
-    assert!(!folders.backups.join("incomplete").exists());
+    std::fs::create_dir_all(dirs.backups.join("incomplete")).unwrap();
+    std::fs::write(dirs.backups.join("incomplete/000009.sst"), "torn").unwrap();
+    assert_eq!(Backups::new(&dirs.backups).list().unwrap(), []);
+    assert!(matches!(dirs.restore(None).await, Err(BackupError::NoBackup { .. })));
+    assert_eq!(dirs.backup().await.unwrap().number, 1);
+    assert!(!dirs.backups.join("incomplete").exists());
     store.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn two_backups_at_once_do_not_mix() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    std::fs::create_dir(&folders.backups).unwrap();
-    let other = std::fs::File::create(folders.backups.join("lock")).unwrap();
+    std::fs::create_dir(&dirs.backups).unwrap();
+    let other = std::fs::File::create(dirs.backups.join("lock")).unwrap();
     other.lock().unwrap();
-    let refused = folders.backup().await.unwrap_err();
+    let refused = dirs.backup().await.unwrap_err();
     let refused = es_core::model::ErrorChain(&refused).to_string();
-    assert!(refused.contains("another backup into this folder is under way"), "{refused}");
+    assert!(refused.contains("another backup into this directory is under way"), "{refused}");
     drop(other);
-    assert_eq!(folders.backup().await.unwrap().number, 1);
+    assert_eq!(dirs.backup().await.unwrap().number, 1);
     store.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn backups_of_another_store_or_history_are_refused() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     store.commit(append("a-1")).await.unwrap();
-    folders.backup().await.unwrap();
+    dirs.backup().await.unwrap();
     store.commit(append("a-1")).await.unwrap();
-    folders.backup().await.unwrap();
+    dirs.backup().await.unwrap();
     store.close().await.unwrap();
 
     // The first backup is restored and goes on in another way than the store did.
-    folders.restore(Some(1)).await.unwrap();
-    let fork = open(&folders.target).await;
+    dirs.restore(Some(1)).await.unwrap();
+    let fork = open(&dirs.target).await;
     fork.commit(append("other-1")).await.unwrap();
     fork.close().await.unwrap();
-    let backups = Backups::new(&folders.backups);
-    let refused = backups.create(&folders.target, &mut |_, _, _| {}).await.unwrap_err();
+    let backups = Backups::new(&dirs.backups);
+    let refused = backups.create(&dirs.target, &mut |_, _, _| {}).await.unwrap_err();
     assert!(refused.to_string().contains("another history"), "{refused}");
 
-    let other = folders.target.with_file_name("other");
+    let other = dirs.target.with_file_name("other");
     open(&other).await.close().await.unwrap();
     let refused = backups.create(&other, &mut |_, _, _| {}).await.unwrap_err();
     assert!(matches!(refused, BackupError::OtherStore { .. }), "{refused}");
@@ -170,112 +170,112 @@ async fn backups_of_another_store_or_history_are_refused() {
 
 #[tokio::test]
 async fn damage_of_the_store_never_becomes_a_backup() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
     store.close().await.unwrap();
-    tamper(&folders.store, "log", &2u64.to_be_bytes(), |record| {
+    tamper(&dirs.store, "log", &2u64.to_be_bytes(), |record| {
         let mut record = record.unwrap();
         record[90] ^= 4;
         Some(record)
     });
-    let refused = folders.backup().await.unwrap_err();
+    let refused = dirs.backup().await.unwrap_err();
     assert!(refused.to_string().contains("expected checksum"), "{refused}");
-    assert_eq!(Backups::new(&folders.backups).list().unwrap(), []);
+    assert_eq!(Backups::new(&dirs.backups).list().unwrap(), []);
 }
 
 #[tokio::test]
 async fn damage_of_a_backup_is_found_when_it_is_restored_and_not_kept() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    let made = folders.backup().await.unwrap();
+    let made = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    tamper(&made.folder, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
-    let refused = folders.restore(None).await.unwrap_err();
+    tamper(&made.directory, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
+    let refused = dirs.restore(None).await.unwrap_err();
     assert!(matches!(&refused, BackupError::Damaged { verification: Some(_), .. }), "{refused}");
-    assert!(!folders.target.exists());
-    let backup = ReadOnlyStore::open(&made.folder).await.unwrap();
+    assert!(!dirs.target.exists());
+    let backup = ReadOnlyStore::open(&made.directory).await.unwrap();
     assert_eq!(all(&backup).await.len(), 3);
 }
 
 /// Flips a bit in the middle of the largest table of a closed store.
-fn flip(folder: &Path) {
-    let tables = common::files(folder).into_iter().filter(|(name, _)| name.ends_with(".sst"));
+fn flip(dir: &Path) {
+    let tables = common::files(dir).into_iter().filter(|(name, _)| name.ends_with(".sst"));
     let (name, mut bytes) = tables.max_by_key(|(_, bytes)| bytes.len()).unwrap();
     // NOTE: among the records, which come first; the tables of so small a store are mostly properties.
     bytes[20] ^= 4;
-    std::fs::write(folder.join(name), bytes).unwrap();
+    std::fs::write(dir.join(name), bytes).unwrap();
 }
 
 /// The tables of the last backup were linked unseen: with one flipped bit in it no later backup came to be, each failed with a
-/// finding in a folder that was removed again, and "look after the disk and try again" never helped.
+/// finding in a directory that was removed again, and "look after the disk and try again" never helped.
 #[tokio::test]
 async fn a_damaged_last_backup_does_not_keep_the_next_from_being_made() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     for round in 1..20 {
         change(&store, round).await;
     }
-    let first = folders.backup().await.unwrap();
+    let first = dirs.backup().await.unwrap();
     change(&store, 20).await;
-    flip(&first.folder);
+    flip(&first.directory);
 
-    let second = folders.backup().await.unwrap();
+    let second = dirs.backup().await.unwrap();
     assert_eq!((second.number, second.events, second.new_events), (2, 79, 79));
     let damaged = second.damaged.unwrap();
-    assert_eq!((damaged.number, &damaged.folder), (1, &first.folder));
+    assert_eq!((damaged.number, &damaged.directory), (1, &first.directory));
     assert!(damaged.found.contains("checksum"), "{}", damaged.found);
     change(&store, 21).await;
     // NOTE: the damaged one is not looked at again.
-    let third = folders.backup().await.unwrap();
+    let third = dirs.backup().await.unwrap();
     assert_eq!((third.number, third.new_events, third.damaged), (3, 4, None));
     store.close().await.unwrap();
-    assert_eq!(folders.restore(None).await.unwrap().events, 83);
-    assert!(entries(&folders.target) == entries(&folders.store), "the restored store is another");
+    assert_eq!(dirs.restore(None).await.unwrap().events, 83);
+    assert!(entries(&dirs.target) == entries(&dirs.store), "the restored store is another");
 }
 
 /// A full copy is built on nothing, and so was not compared with anything.
 #[tokio::test]
 async fn a_damaged_last_backup_does_not_let_another_store_in() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    folders.backup().await.unwrap();
+    dirs.backup().await.unwrap();
     change(&store, 2).await;
-    let second = folders.backup().await.unwrap();
+    let second = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    std::fs::remove_file(second.folder.join("CURRENT")).unwrap();
-    let other = open(&folders.target).await;
+    std::fs::remove_file(second.directory.join("CURRENT")).unwrap();
+    let other = open(&dirs.target).await;
     change(&other, 1).await;
     other.close().await.unwrap();
-    let refused = Backups::new(&folders.backups).create(&folders.target, &mut |_, _, _| {}).await.unwrap_err();
+    let refused = Backups::new(&dirs.backups).create(&dirs.target, &mut |_, _, _| {}).await.unwrap_err();
     assert!(matches!(refused, BackupError::OtherStore { .. }), "{refused}");
-    let third = folders.backup().await.unwrap();
+    let third = dirs.backup().await.unwrap();
     assert_eq!((third.number, third.events, third.damaged.map(|damaged| damaged.number)), (3, 7, Some(2)));
 }
 
 /// Restoring a damaged backup named the copy in the target, which was gone by then, and no way out.
 #[tokio::test]
-async fn a_damaged_backup_is_named_by_its_own_folder_and_so_are_the_others() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+async fn a_damaged_backup_is_named_by_its_own_directory_and_so_are_the_others() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    let first = folders.backup().await.unwrap();
+    let first = dirs.backup().await.unwrap();
     change(&store, 2).await;
-    let second = folders.backup().await.unwrap();
+    let second = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    tamper(&second.folder, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
-    let refused = folders.restore(None).await.unwrap_err().to_string();
-    let expected = format!("backup 2 in {} is damaged: position 1: expected its entry", second.folder.display());
+    tamper(&second.directory, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
+    let refused = dirs.restore(None).await.unwrap_err().to_string();
+    let expected = format!("backup 2 in {} is damaged: position 1: expected its entry", second.directory.display());
     assert!(refused.starts_with(&expected), "{refused}");
     assert!(refused.ends_with("restore an earlier one with --number: there are 1"), "{refused}");
-    assert_eq!(folders.restore(Some(1)).await.unwrap().events, 3);
-    std::fs::remove_dir_all(&folders.target).unwrap();
+    assert_eq!(dirs.restore(Some(1)).await.unwrap().events, 3);
+    std::fs::remove_dir_all(&dirs.target).unwrap();
 
-    std::fs::remove_file(first.folder.join("CURRENT")).unwrap();
-    let refused = folders.restore(Some(1)).await.unwrap_err().to_string();
-    assert!(refused.starts_with(&format!("backup 1 in {} is damaged: ", first.folder.display())), "{refused}");
+    std::fs::remove_file(first.directory.join("CURRENT")).unwrap();
+    let refused = dirs.restore(Some(1)).await.unwrap_err().to_string();
+    assert!(refused.starts_with(&format!("backup 1 in {} is damaged: ", first.directory.display())), "{refused}");
     assert!(refused.ends_with("restore a later one with --number: there are 2"), "{refused}");
 }
 
@@ -283,78 +283,78 @@ async fn a_damaged_backup_is_named_by_its_own_folder_and_so_are_the_others() {
 /// a commit may be, and every backup failed for good.
 #[tokio::test]
 async fn a_large_row_behind_another_is_backed_up() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     let views = Table::new("views").unwrap();
     for (key, mib) in [("a", 7), ("b", 60), ("c", 1)] {
         store.commit(Commit::new().put_row(views.clone(), key, vec![7; mib << 20])).await.unwrap();
     }
-    assert_eq!(folders.backup().await.unwrap().new_rows, 3);
+    assert_eq!(dirs.backup().await.unwrap().new_rows, 3);
     store.close().await.unwrap();
-    let backup = ReadOnlyStore::open(folders.backups.join("backup-000001")).await.unwrap();
+    let backup = ReadOnlyStore::open(dirs.backups.join("backup-000001")).await.unwrap();
     assert_eq!(backup.row(&views, b"b").await.unwrap().map(|row| row.len()), Some(60 << 20));
 }
 
 /// It was said that there were no backups at all, and to check the path.
 #[tokio::test]
 async fn a_number_that_is_not_there_is_answered_with_those_that_are() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
     for _ in 0..4 {
-        folders.backup().await.unwrap();
+        dirs.backup().await.unwrap();
     }
     store.close().await.unwrap();
-    std::fs::remove_dir_all(folders.backups.join("backup-000003")).unwrap();
-    let refused = folders.restore(Some(3)).await.unwrap_err().to_string();
-    let expected = format!("expected backup 3 in {}, found 1 to 2, 4; choose one of these", folders.backups.display());
+    std::fs::remove_dir_all(dirs.backups.join("backup-000003")).unwrap();
+    let refused = dirs.restore(Some(3)).await.unwrap_err().to_string();
+    let expected = format!("expected backup 3 in {}, found 1 to 2, 4; choose one of these", dirs.backups.display());
     assert_eq!(refused, expected);
-    assert!(!folders.target.exists());
+    assert!(!dirs.target.exists());
 }
 
 /// `es --store i backup i/bk` was done: who then removes the store removes its backups.
 #[tokio::test]
 async fn backups_within_the_store_itself_are_refused() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
     store.close().await.unwrap();
-    let before = common::files(&folders.store);
-    let mut within = vec![folders.store.join("bk/of/it"), folders.store.join("../store/bk")];
+    let before = common::files(&dirs.store);
+    let mut within = vec![dirs.store.join("bk/of/it"), dirs.store.join("../store/bk")];
     #[cfg(unix)]
     {
-        std::os::unix::fs::symlink(&folders.store, &folders.target).unwrap();
-        within.push(folders.target.join("bk"));
+        std::os::unix::fs::symlink(&dirs.store, &dirs.target).unwrap();
+        within.push(dirs.target.join("bk"));
     }
-    for folder in within {
-        let refused = Backups::new(&folder).create(&folders.store, &mut |_, _, _| {}).await.unwrap_err();
-        assert!(matches!(refused, BackupError::WithinStore { .. }), "{}: {refused}", folder.display());
-        assert!(common::files(&folders.store) == before, "{}: something was written", folder.display());
+    for dir in within {
+        let refused = Backups::new(&dir).create(&dirs.store, &mut |_, _, _| {}).await.unwrap_err();
+        assert!(matches!(refused, BackupError::WithinStore { .. }), "{}: {refused}", dir.display());
+        assert!(common::files(&dirs.store) == before, "{}: something was written", dir.display());
     }
-    // NOTE: a name that only begins like that of the store is another folder.
-    let beside = Backups::new(folders.store.with_file_name("store-backups"));
-    assert_eq!(beside.create(&folders.store, &mut |_, _, _| {}).await.unwrap().number, 1);
+    // NOTE: a name that only begins like that of the store is another directory.
+    let beside = Backups::new(dirs.store.with_file_name("store-backups"));
+    assert_eq!(beside.create(&dirs.store, &mut |_, _, _| {}).await.unwrap().number, 1);
 }
 
 /// A restore that could not open what it had copied, or not copy all, left its files, and the next one was refused because the
 /// target was not empty.
 #[tokio::test]
 async fn a_restore_that_fails_leaves_the_target_as_it_was() {
-    let folders = Folders::new();
-    let store = open(&folders.store).await;
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
     change(&store, 1).await;
-    let first = folders.backup().await.unwrap();
+    let first = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    let current = std::fs::read(first.folder.join("CURRENT")).unwrap();
-    std::fs::write(first.folder.join("CURRENT"), "MANIFEST-999999\n").unwrap();
-    folders.restore(None).await.unwrap_err();
-    assert!(!folders.target.exists());
-    std::fs::create_dir(&folders.target).unwrap();
-    folders.restore(None).await.unwrap_err();
-    assert_eq!(std::fs::read_dir(&folders.target).unwrap().count(), 0, "the folder was there before");
-    std::fs::write(first.folder.join("CURRENT"), current).unwrap();
-    assert_eq!(folders.restore(None).await.unwrap().events, 3);
+    let current = std::fs::read(first.directory.join("CURRENT")).unwrap();
+    std::fs::write(first.directory.join("CURRENT"), "MANIFEST-999999\n").unwrap();
+    dirs.restore(None).await.unwrap_err();
+    assert!(!dirs.target.exists());
+    std::fs::create_dir(&dirs.target).unwrap();
+    dirs.restore(None).await.unwrap_err();
+    assert_eq!(std::fs::read_dir(&dirs.target).unwrap().count(), 0, "the directory was there before");
+    std::fs::write(first.directory.join("CURRENT"), current).unwrap();
+    assert_eq!(dirs.restore(None).await.unwrap().events, 3);
     // NOTE: what is not its own stays.
-    folders.restore(None).await.unwrap_err();
-    assert!(folders.target.join("CURRENT").exists());
+    dirs.restore(None).await.unwrap_err();
+    assert!(dirs.target.join("CURRENT").exists());
 }

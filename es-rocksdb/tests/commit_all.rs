@@ -16,8 +16,8 @@ fn at(seconds: i64) -> Timestamp {
 
 #[tokio::test]
 async fn each_commit_has_its_time_also_behind_refused_and_repeated_ones() {
-    let folder = TempDir::new().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let store = RocksDbStore::open(dir.path()).await.unwrap();
     let timed = |seconds, commit: Commit| commit.recorded_at(at(seconds));
     let first = append("a-1");
     let bad = Commit::to(&stream("a-1"), ExpectedRevision::NoStream, [event("happened")]);
@@ -43,8 +43,8 @@ async fn each_commit_has_its_time_also_behind_refused_and_repeated_ones() {
 
 #[tokio::test]
 async fn many_commits_keep_their_order_and_their_times() {
-    let folder = TempDir::new().unwrap();
-    let store = Options::new().queue_bytes(64 * 1024).open(folder.path()).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let store = Options::new().queue_bytes(64 * 1024).open(dir.path()).await.unwrap();
     let commits = (0..2000).map(|second| append("a-1").recorded_at(at(second))).collect();
     for (expected, answer) in (0i64..).zip(store.commit_all(commits).await) {
         let event = &answer.unwrap().events[0];
@@ -56,8 +56,8 @@ async fn many_commits_keep_their_order_and_their_times() {
 /// A batch that fits into the limits is one write with one sync.
 #[tokio::test]
 async fn commits_that_are_written_together_share_one_sync() {
-    let folder = TempDir::new().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let store = RocksDbStore::open(dir.path()).await.unwrap();
     let before = store.stats();
     let answers = store.commit_all((0..100).map(|_| append("a-1")).collect()).await;
     assert!(answers.iter().all(Result::is_ok));

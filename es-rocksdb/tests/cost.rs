@@ -57,8 +57,8 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-async fn filled(folder: &Path) {
-    let store = open(folder).await;
+async fn filled(dir: &Path) {
+    let store = open(dir).await;
     for commit in 0..10 {
         let events = (0..EVENTS / 10).map(|number| {
             let event = event("happened");
@@ -71,9 +71,9 @@ async fn filled(folder: &Path) {
 
 #[test]
 fn a_load_is_one_ordered_scan_and_a_filtered_read_touches_only_what_matches() {
-    let folder = tempfile::tempdir().unwrap();
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(filled(folder.path()));
-    let store = at_once(ReadOnlyStore::open(folder.path())).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(filled(dir.path()));
+    let store = at_once(ReadOnlyStore::open(dir.path())).unwrap();
     let counted = |read: &dyn Fn() -> Vec<RecordedEvent>| {
         let counted = Counted::new();
         (read().len() as u64, counted.cost())
@@ -118,8 +118,8 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn an_append_to_a_known_stream_under_a_new_id_looks_nothing_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = wait_for(open(folder.path()));
+    let dir = tempfile::tempdir().unwrap();
+    let store = wait_for(open(dir.path()));
     let append = |expected| wait_for(store.commit(Commit::to(&stream("order-1"), expected, [event("happened")])));
     // The first ones are written by the store's own thread, until it has seen that they come one by one.
     let mut last = 0;

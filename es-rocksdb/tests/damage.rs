@@ -14,8 +14,8 @@ use es_core::{Commit, CommitError, EventReader, EventStore, ExpectedRevision, Lo
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 
 /// A closed store with five events at positions 1 to 5, revisions 0 to 4 of one stream, all with one tag.
-async fn five(folder: &Path) {
-    let store = open(folder).await;
+async fn five(dir: &Path) {
+    let store = open(dir).await;
     for _ in 0..5 {
         let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("a:1"))]);
         store.commit(commit).await.unwrap();
@@ -51,10 +51,10 @@ async fn read_log(store: &RocksDbStore, read: LogRead) -> Result<Vec<u64>, Store
 
 #[tokio::test]
 async fn a_record_with_a_flipped_bit_names_its_position() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    tamper(folder.path(), "log", &position(3), flipped);
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    tamper(dir.path(), "log", &position(3), flipped);
+    let store = open(dir.path()).await;
     for read in [LogRead::all(), LogRead::all().backward(), LogRead::tag(tag("a:1"))] {
         let (place, detail) = damage(read_log(&store, read).await);
         assert_eq!(place, "position 3");
@@ -68,10 +68,10 @@ async fn a_record_with_a_flipped_bit_names_its_position() {
 
 #[tokio::test]
 async fn a_record_of_a_stream_with_a_flipped_bit_names_its_revision() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    tamper(folder.path(), "streams", &in_stream(2), flipped);
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    tamper(dir.path(), "streams", &in_stream(2), flipped);
+    let store = open(dir.path()).await;
     for read in [StreamRead::new(stream("order-1")), StreamRead::new(stream("order-1")).backward()] {
         let (place, _) = damage(collect(store.read_stream(read).await).await);
         assert_eq!(place, "stream \"order-1\", revision 2");
@@ -80,14 +80,14 @@ async fn a_record_of_a_stream_with_a_flipped_bit_names_its_revision() {
 
 #[tokio::test]
 async fn a_record_under_another_key_is_found_out() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let db = raw(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    let db = raw(dir.path());
     let (log, streams) = (db.cf_handle("log").unwrap(), db.cf_handle("streams").unwrap());
     db.put_cf(log, position(3), db.get_cf(log, position(4)).unwrap().unwrap()).unwrap();
     db.put_cf(streams, in_stream(2), db.get_cf(streams, in_stream(3)).unwrap().unwrap()).unwrap();
     drop(db);
-    let store = open(folder.path()).await;
+    let store = open(dir.path()).await;
     let (place, detail) = damage(read_log(&store, LogRead::all()).await);
     assert_eq!(place, "position 3");
     assert_eq!(detail, "expected the record of this position, found that of position 4");
@@ -97,11 +97,11 @@ async fn a_record_under_another_key_is_found_out() {
 
 #[tokio::test]
 async fn a_record_that_is_gone_is_found_out() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    tamper(folder.path(), "log", &position(3), |_| None);
-    tamper(folder.path(), "streams", &in_stream(2), |_| None);
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    tamper(dir.path(), "log", &position(3), |_| None);
+    tamper(dir.path(), "streams", &in_stream(2), |_| None);
+    let store = open(dir.path()).await;
     for read in [LogRead::all(), LogRead::all().backward(), LogRead::tag(tag("a:1"))] {
         assert_eq!(damage(read_log(&store, read).await).0, "position 3");
     }
@@ -114,11 +114,11 @@ async fn a_record_that_is_gone_is_found_out() {
 /// The same with batches of one event, so that the loss lies between two of them.
 #[tokio::test]
 async fn a_record_that_is_gone_between_two_batches_is_found_out() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    tamper(folder.path(), "streams", &in_stream(0), |_| None);
-    tamper(folder.path(), "streams", &in_stream(2), |_| None);
-    let store = Options::new().read_batch(1, 1).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    tamper(dir.path(), "streams", &in_stream(0), |_| None);
+    tamper(dir.path(), "streams", &in_stream(2), |_| None);
+    let store = Options::new().read_batch(1, 1).open(dir.path()).await.unwrap();
     let (place, _) = damage(collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await);
     assert_eq!(place, "stream \"order-1\", revision 0");
     let backward = StreamRead::new(stream("order-1")).backward();
@@ -131,12 +131,12 @@ async fn a_record_that_is_gone_between_two_batches_is_found_out() {
 
 #[tokio::test]
 async fn an_index_that_names_nothing_or_something_else_is_found_out() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
     let other_tag = [b"b:1\0".as_slice(), &position(2)].concat();
-    tamper(folder.path(), "tags", &other_tag, |_| Some(Vec::new()));
-    tamper(folder.path(), "types", b"short\0\xff\xff", |_| Some(Vec::new()));
-    let store = open(folder.path()).await;
+    tamper(dir.path(), "tags", &other_tag, |_| Some(Vec::new()));
+    tamper(dir.path(), "types", b"short\0\xff\xff", |_| Some(Vec::new()));
+    let store = open(dir.path()).await;
     let (place, detail) = damage(read_log(&store, LogRead::tag(tag("b:1"))).await);
     assert_eq!(place, "position 2");
     assert!(detail.contains("found type \"happened\" in stream \"order-1\""), "{detail}");
@@ -150,11 +150,11 @@ async fn an_index_that_names_nothing_or_something_else_is_found_out() {
 
 #[tokio::test]
 async fn an_index_entry_behind_the_head_is_not_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
     let behind = [b"a:1\0".as_slice(), &position(9)].concat();
-    tamper(folder.path(), "tags", &behind, |_| Some(Vec::new()));
-    let store = open(folder.path()).await;
+    tamper(dir.path(), "tags", &behind, |_| Some(Vec::new()));
+    let store = open(dir.path()).await;
     assert_eq!(read_log(&store, LogRead::tag(tag("a:1"))).await.unwrap(), [1, 2, 3, 4, 5]);
     assert_eq!(read_log(&store, LogRead::tag(tag("a:1")).backward()).await.unwrap(), [5, 4, 3, 2, 1]);
     let after = all(&store).await.last().map(|event| event.position);
@@ -164,14 +164,14 @@ async fn an_index_entry_behind_the_head_is_not_seen() {
 
 #[tokio::test]
 async fn values_that_are_none_are_found_out() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    tamper(folder.path(), "heads", b"order-2", |_| Some(vec![1, 2, 3]));
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    tamper(dir.path(), "heads", b"order-2", |_| Some(vec![1, 2, 3]));
     let key = UniqueKey::new("scope", "value").unwrap();
-    tamper(folder.path(), "keys", &common::key_hash(folder.path(), &key), |_| Some(vec![0xff]));
+    tamper(dir.path(), "keys", &common::key_hash(dir.path(), &key), |_| Some(vec![0xff]));
     let id = uuid::Uuid::from_u128(1);
-    tamper(folder.path(), "ids", id.as_bytes(), |_| Some(position(9).to_vec()));
-    let store = open(folder.path()).await;
+    tamper(dir.path(), "ids", id.as_bytes(), |_| Some(position(9).to_vec()));
+    let store = open(dir.path()).await;
     let (place, detail) = damage(store.revision(&stream("order-2")).await);
     assert_eq!((place.as_str(), detail.as_str()), ("head of stream \"order-2\"", "expected 8 bytes, found 3"));
     let (place, _) = damage(store.owner(&key).await);
@@ -187,8 +187,8 @@ async fn values_that_are_none_are_found_out() {
 
 #[tokio::test]
 async fn rows_of_another_table_are_not_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let table = |name: &str| Table::new(name).unwrap();
     let mut commit = Commit::new();
     for (name, key) in [("a", "x"), ("ab", "x"), ("a ", "x"), ("b", "x")] {
@@ -205,29 +205,29 @@ async fn rows_of_another_table_are_not_seen() {
 #[tokio::test]
 async fn a_last_event_that_is_not_everywhere_is_damage_at_once() {
     for (family, key) in [("streams", in_stream(4)), ("heads", b"order-1".to_vec())] {
-        let folder = tempfile::tempdir().unwrap();
-        five(folder.path()).await;
-        tamper(folder.path(), family, &key, |_| None);
-        let error = refused(folder.path()).await;
+        let dir = tempfile::tempdir().unwrap();
+        five(dir.path()).await;
+        tamper(dir.path(), family, &key, |_| None);
+        let error = refused(dir.path()).await;
         assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.starts_with("position 5: ")), "{error}");
     }
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    tamper(folder.path(), "log", &position(5), flipped);
-    let error = refused(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    tamper(dir.path(), "log", &position(5), flipped);
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.starts_with("position 5: ")), "{error}");
 }
 
 /// The files of a closed store that end so.
-fn files_named(folder: &Path, contains: &str) -> Vec<std::path::PathBuf> {
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn files_named(dir: &Path, contains: &str) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| path.file_name().unwrap().to_str().unwrap().contains(contains)).collect()
 }
 
 /// The whole log, read in every way: what comes out is what was written, or an error.
-async fn read_everything(folder: &Path) -> Result<(), String> {
+async fn read_everything(dir: &Path) -> Result<(), String> {
     let text = |error: StoreError| error.to_string();
-    let store = RocksDbStore::open(folder).await.map_err(|error| error.to_string())?;
+    let store = RocksDbStore::open(dir).await.map_err(|error| error.to_string())?;
     for read in [LogRead::all(), LogRead::all().backward(), LogRead::tag(tag("a:1"))] {
         assert_eq!(read_log(&store, read).await.map_err(text)?.len(), 5);
     }
@@ -239,22 +239,22 @@ async fn read_everything(folder: &Path) -> Result<(), String> {
 
 #[tokio::test]
 async fn a_flipped_bit_in_a_file_is_an_error_or_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let db = raw(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    let db = raw(dir.path());
     for family in ["log", "streams", "heads", "ids", "tags"] {
         db.flush_cf(db.cf_handle(family).unwrap()).unwrap();
     }
     drop(db);
-    read_everything(folder.path()).await.unwrap();
+    read_everything(dir.path()).await.unwrap();
     let mut refused = 0;
-    for file in files_named(folder.path(), ".sst") {
+    for file in files_named(dir.path(), ".sst") {
         let whole = std::fs::read(&file).unwrap();
         for part in 0..16 {
             let mut bytes = whole.clone();
             bytes[part * whole.len() / 16] ^= 1;
             std::fs::write(&file, bytes).unwrap();
-            if let Err(error) = read_everything(folder.path()).await {
+            if let Err(error) = read_everything(dir.path()).await {
                 assert!(error.contains("is damaged: "), "{error}");
                 refused += 1;
             }
@@ -267,13 +267,13 @@ async fn a_flipped_bit_in_a_file_is_an_error_or_changes_nothing() {
 #[tokio::test]
 async fn a_file_that_is_gone_is_damage() {
     for name in [".sst", "MANIFEST-"] {
-        let folder = tempfile::tempdir().unwrap();
-        five(folder.path()).await;
-        let db = raw(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        five(dir.path()).await;
+        let db = raw(dir.path());
         db.flush_cf(db.cf_handle("log").unwrap()).unwrap();
         drop(db);
-        std::fs::remove_file(&files_named(folder.path(), name)[0]).unwrap();
-        let error = refused(folder.path()).await;
+        std::fs::remove_file(&files_named(dir.path(), name)[0]).unwrap();
+        let error = refused(dir.path()).await;
         assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
     }
 }
@@ -283,14 +283,14 @@ async fn a_file_that_is_gone_is_damage() {
 #[tokio::test]
 async fn a_head_that_nothing_can_follow_is_damage_and_takes_no_event() {
     for number in [u64::MAX, u64::MAX - 1] {
-        let folder = tempfile::tempdir().unwrap();
-        five(folder.path()).await;
+        let dir = tempfile::tempdir().unwrap();
+        five(dir.path()).await;
         // NOTE: opening looks at the head of the stream that has the last event, and is not to find this one.
-        let store = open(folder.path()).await;
+        let store = open(dir.path()).await;
         store.commit(append("order-2")).await.unwrap();
         store.close().await.unwrap();
-        tamper(folder.path(), "heads", b"order-1", |_| Some(number.to_be_bytes().into()));
-        let store = open(folder.path()).await;
+        tamper(dir.path(), "heads", b"order-1", |_| Some(number.to_be_bytes().into()));
+        let store = open(dir.path()).await;
         let committed = store.commit(append("order-1")).await;
         let CommitError::Store(error) = committed.unwrap_err() else { panic!("expected damage") };
         let (place, detail) = damage::<()>(Err(error));

@@ -164,10 +164,10 @@ proptest! {
             let acts: Vec<_> = acts.iter().map(|act| (act.clone(), as_commit(act))).collect();
             done(&specification, &clock, &acts).await;
             for (tail, events) in [(0, 3), (8_000, 3), (8_000, 1024), (usize::MAX, 4)] {
-                let folder = tempfile::tempdir().unwrap();
+                let dir = tempfile::tempdir().unwrap();
                 let options = Options::new().tail_bytes(tail).read_batch(events, 4096);
                 let clock = begins();
-                let store = options.clock(Arc::<ManualClock>::clone(&clock)).open(folder.path()).await.unwrap();
+                let store = options.clock(Arc::<ManualClock>::clone(&clock)).open(dir.path()).await.unwrap();
                 done(&store, &clock, &acts).await;
                 for read in &reads {
                     let mut expected = specification.read_log(read.clone()).await.unwrap();
@@ -194,8 +194,8 @@ async fn who_follows_live_is_served_from_memory() {
     const WRITERS: u8 = 3;
     const COMMITS: u64 = 100;
     let last = u64::from(WRITERS) * COMMITS;
-    let folder = tempfile::tempdir().unwrap();
-    let store = es_rocksdb::RocksDbStore::open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = es_rocksdb::RocksDbStore::open(dir.path()).await.unwrap();
     let queries =
         [Query::all(), QueryItem::new().tag(tag(1)).into(), QueryItem::new().event_type(event_type(2)).into()];
     let followers: Vec<_> = queries
@@ -246,8 +246,8 @@ async fn who_follows_live_is_served_from_memory() {
 /// not in memory any more: not even when the rule is gone that would hide it there.
 #[tokio::test]
 async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = es_rocksdb::RocksDbStore::open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = es_rocksdb::RocksDbStore::open(dir.path()).await.unwrap();
     for _ in 0..10 {
         store.commit(commit(&[(0, 0, BTreeSet::new(), 2), (1, 1, BTreeSet::new(), 2)])).await.unwrap();
     }
@@ -279,8 +279,8 @@ async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
 /// The tail must not answer for a store that is closed.
 #[tokio::test]
 async fn a_closed_store_gives_nothing_from_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = es_rocksdb::RocksDbStore::open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = es_rocksdb::RocksDbStore::open(dir.path()).await.unwrap();
     store.commit(commit(&[(0, 0, BTreeSet::new(), 2)])).await.unwrap();
     let mut read = store.read_log(LogRead::all()).await.unwrap();
     store.close().await.unwrap();

@@ -38,16 +38,16 @@ async fn scavenge_all_but_the_last(store: &RocksDbStore, name: &str) {
     assert!(store.scavenge(&Scavenge::default()).await.unwrap().events > 0);
 }
 
-async fn verify(folder: &Path) -> Verification {
-    ReadOnlyStore::open(folder).await.unwrap().verify(&mut |_, _, _| {}).unwrap()
+async fn verify(dir: &Path) -> Verification {
+    ReadOnlyStore::open(dir).await.unwrap().verify(&mut |_, _, _| {}).unwrap()
 }
 
 /// The files of a store with this text, and the families whose entries have it.
-fn places_of(folder: &Path, text: &str) -> Vec<String> {
+fn places_of(dir: &Path, text: &str) -> Vec<String> {
     let has = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    let in_files = files(folder).into_iter().filter(|(_, bytes)| has(bytes)).map(|(name, _)| name);
+    let in_files = files(dir).into_iter().filter(|(_, bytes)| has(bytes)).map(|(name, _)| name);
     let mut found: Vec<String> = in_files.collect();
-    let db = raw(folder);
+    let db = raw(dir);
     for family in ["log", "streams", "heads", "ids", "categories", "types", "tags", "keys", "rows", "meta"] {
         let mut entries = db.iterator_cf(db.cf_handle(family).unwrap(), IteratorMode::Start).map(Result::unwrap);
         // A table is compressed, so that its file need not have the text.
@@ -62,30 +62,30 @@ fn places_of(folder: &Path, text: &str) -> Vec<String> {
 /// removed by a rule is held on, as a hash.
 #[tokio::test]
 async fn the_text_of_a_key_is_in_no_file_after_a_scavenge() {
-    let folder = TempDir::new().unwrap();
+    let dir = TempDir::new().unwrap();
     let (deleted, truncated) = ("ada.lovelace@example.org", "charles.babbage@example.org");
-    let store = open(folder.path()).await;
+    let store = open(dir.path()).await;
     write(&store, "customer-1", event("joined").claiming(key(deleted))).await;
     write(&store, "customer-1", event("changed").releasing(key("old.address@example.org"))).await;
     write(&store, "customer-2", event("joined").claiming(key(truncated))).await;
     store.close().await.unwrap();
     for text in [deleted, truncated, SCOPE] {
-        assert!(!places_of(folder.path(), text).is_empty(), "the search finds what is there");
+        assert!(!places_of(dir.path(), text).is_empty(), "the search finds what is there");
     }
 
-    let store = open(folder.path()).await;
+    let store = open(dir.path()).await;
     let kind = DeleteKind::Hard;
     delete_stream(&store, &stream("customer-1"), kind, ExpectedRevision::Any, Note::default()).await.unwrap();
     scavenge_all_but_the_last(&store, "customer-2").await;
     store.compact().await.unwrap();
     store.close().await.unwrap();
     // A log file of RocksDB that is not needed any more is removed at the next opening.
-    open(folder.path()).await.close().await.unwrap();
+    open(dir.path()).await.close().await.unwrap();
     for text in [deleted, truncated, "old.address@example.org", SCOPE] {
-        assert_eq!(places_of(folder.path(), text), [""; 0], "{text}");
+        assert_eq!(places_of(dir.path(), text), [""; 0], "{text}");
     }
-    assert!(verify(folder.path()).await.is_sound());
-    let store = open(folder.path()).await;
+    assert!(verify(dir.path()).await.is_sound());
+    let store = open(dir.path()).await;
     assert_eq!(owner(&store, deleted).await, None);
     assert_eq!(owner(&store, truncated).await.as_deref(), Some("customer-2"));
 }
@@ -94,14 +94,14 @@ async fn the_text_of_a_key_is_in_no_file_after_a_scavenge() {
 #[tokio::test]
 async fn each_store_has_a_secret_of_its_own() {
     let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    for folder in [&one, &other] {
-        let store = open(folder.path()).await;
+    for dir in [&one, &other] {
+        let store = open(dir.path()).await;
         write(&store, "a-1", event("x").claiming(key("k"))).await;
         store.close().await.unwrap();
     }
-    let [one, other] = [&one, &other].map(|folder| {
-        let hash = key_hash(folder.path(), &key("k"));
-        let db = raw(folder.path());
+    let [one, other] = [&one, &other].map(|dir| {
+        let hash = key_hash(dir.path(), &key("k"));
+        let db = raw(dir.path());
         assert!(db.get_cf(db.cf_handle("keys").unwrap(), hash).unwrap().is_some());
         hash
     });
@@ -112,15 +112,15 @@ async fn each_store_has_a_secret_of_its_own() {
 #[tokio::test]
 async fn an_index_that_disagrees_with_the_log_is_named() {
     let keyed = async || {
-        let folder = TempDir::new().unwrap();
-        let store = open(folder.path()).await;
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path()).await;
         write(&store, "a-1", event("x").claiming(key("held")).claiming(key("moved"))).await;
         write(&store, "a-1", event("x").releasing(key("moved"))).await;
         write(&store, "b-1", event("x").claiming(key("moved")).claiming(key("released"))).await;
         write(&store, "b-1", event("x").releasing(key("released"))).await;
         store.close().await.unwrap();
-        assert!(verify(folder.path()).await.is_sound());
-        folder
+        assert!(verify(dir.path()).await.is_sound());
+        dir
     };
     let entry = |revision: u64, name: &str| Some([&revision.to_be_bytes()[..], name.as_bytes()].concat());
     for (value, changed, place, detail) in [
@@ -147,11 +147,11 @@ async fn an_index_that_disagrees_with_the_log_is_named() {
         ),
         ("held", Some(vec![1]), "column family keys, key", "expected 8 bytes, found 1"),
     ] {
-        let folder = keyed().await;
-        let hash = key_hash(folder.path(), &key(value));
-        tamper(folder.path(), "keys", &hash, |_| changed.clone());
+        let dir = keyed().await;
+        let hash = key_hash(dir.path(), &key(value));
+        tamper(dir.path(), "keys", &hash, |_| changed.clone());
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let found = verify(folder.path()).await.damage;
+        let found = verify(dir.path()).await.damage;
         let is_named = |place: &str, detail: &str| {
             found.iter().any(|damage| damage.place.starts_with(place) && damage.detail.starts_with(detail))
         };
@@ -163,11 +163,11 @@ async fn an_index_that_disagrees_with_the_log_is_named() {
 #[tokio::test]
 async fn a_backup_has_the_claims_of_removed_events() {
     let root = TempDir::new().unwrap();
-    let [folder, backups, target] = ["store", "backups", "target"].map(|name| root.path().join(name));
-    let store = open(&folder).await;
+    let [dir, backups, target] = ["store", "backups", "target"].map(|name| root.path().join(name));
+    let store = open(&dir).await;
     write(&store, "a-1", event("x").claiming(key("handed-over")).claiming(key("kept")).claiming(key("deleted"))).await;
     write(&store, "b-1", event("x").claiming(key("given-up"))).await;
-    Backups::new(&backups).create(&folder, &mut |_, _, _| {}).await.unwrap();
+    Backups::new(&backups).create(&dir, &mut |_, _, _| {}).await.unwrap();
     // Of these events, no backup ever gets more than the place.
     write(&store, "a-1", event("x").releasing(key("handed-over"))).await;
     write(&store, "b-1", event("x").releasing(key("given-up"))).await;
@@ -178,7 +178,7 @@ async fn a_backup_has_the_claims_of_removed_events() {
     write(&store, "d-1", event("x").claiming(key("handed-over"))).await;
     delete_stream(&store, &stream("a-1"), DeleteKind::Soft, ExpectedRevision::Any, Note::default()).await.unwrap();
     write(&store, "d-1", event("x").claiming(key("deleted"))).await;
-    let second = Backups::new(&backups).create(&folder, &mut |_, _, _| {}).await.unwrap();
+    let second = Backups::new(&backups).create(&dir, &mut |_, _, _| {}).await.unwrap();
     assert!(second.damaged.is_none());
     store.close().await.unwrap();
     Backups::new(&backups).restore(None, &target, &mut |_, _, _| {}).await.unwrap();
@@ -194,8 +194,8 @@ async fn a_backup_has_the_claims_of_removed_events() {
 
 /// A store with claims of removed events and of others, all in tables.
 async fn sample(root: &TempDir) -> PathBuf {
-    let folder = root.path().join("store");
-    let store = open(&folder).await;
+    let dir = root.path().join("store");
+    let store = open(&dir).await;
     write(&store, "a-1", event("x").claiming(key("removed")).claiming(key("released"))).await;
     write(&store, "b-1", event("x").claiming(key("there"))).await;
     scavenge_all_but_the_last(&store, "a-1").await;
@@ -203,16 +203,12 @@ async fn sample(root: &TempDir) -> PathBuf {
     store.compact().await.unwrap();
     store.close().await.unwrap();
     // What stood in the write-ahead log goes into tables.
-    open(&folder).await.close().await.unwrap();
-    folder
+    open(&dir).await.close().await.unwrap();
+    dir
 }
 
-fn repair(
-    folder: &Path,
-    target: &Path,
-    accept: Option<u64>,
-) -> Result<(Vec<String>, es_rocksdb::Repaired), RepairError> {
-    let salvage = Salvage::survey(folder, &mut |_, _, _| {})?;
+fn repair(dir: &Path, target: &Path, accept: Option<u64>) -> Result<(Vec<String>, es_rocksdb::Repaired), RepairError> {
+    let salvage = Salvage::survey(dir, &mut |_, _, _| {})?;
     let lost = salvage.report().loss.other.clone();
     salvage.write(target, accept, &mut |_| Ok(()), &mut |_, _, _| {}).map(|made| (lost, made))
 }
@@ -221,9 +217,9 @@ fn repair(
 #[tokio::test]
 async fn a_repair_makes_all_claims_again() {
     let root = TempDir::new().unwrap();
-    let (folder, target) = (sample(&root).await, root.path().join("new"));
-    tamper(&folder, "ids", &[7; 16], |_| Some(vec![0; 8]));
-    let (lost, made) = repair(&folder, &target, None).unwrap();
+    let (dir, target) = (sample(&root).await, root.path().join("new"));
+    tamper(&dir, "ids", &[7; 16], |_| Some(vec![0; 8]));
+    let (lost, made) = repair(&dir, &target, None).unwrap();
     assert_eq!((lost, made.carried_claims, made.is_new_id), (Vec::new(), 1, false));
     let store = open(&target).await;
     for (value, expected) in [("removed", Some("a-1")), ("released", None), ("there", Some("b-1"))] {
@@ -235,11 +231,11 @@ async fn a_repair_makes_all_claims_again() {
 #[tokio::test]
 async fn claims_that_cannot_be_recovered_are_a_loss_that_is_said() {
     let root = TempDir::new().unwrap();
-    let (folder, target) = (sample(&root).await, root.path().join("new"));
-    tamper(&folder, "meta", b"key-secret", |_| None);
-    let refused = repair(&folder, &target, None).unwrap_err();
+    let (dir, target) = (sample(&root).await, root.path().join("new"));
+    tamper(&dir, "meta", b"key-secret", |_| None);
+    let refused = repair(&dir, &target, None).unwrap_err();
     assert!(matches!(refused, RepairError::Loss { events: 0, .. }), "{refused}");
-    let (lost, made) = repair(&folder, &target, Some(0)).unwrap();
+    let (lost, made) = repair(&dir, &target, Some(0)).unwrap();
     assert_eq!(lost, ["1 claims of unique keys by removed events"]);
     assert_eq!((made.carried_claims, made.is_new_id), (0, true), "a backup would have the old secret");
     let store = open(&target).await;
@@ -248,11 +244,11 @@ async fn claims_that_cannot_be_recovered_are_a_loss_that_is_said() {
     drop(store);
 
     let second = TempDir::new().unwrap();
-    let (folder, target) = (sample(&second).await, second.path().join("new"));
-    let tables = raw(&folder).live_files().unwrap();
+    let (dir, target) = (sample(&second).await, second.path().join("new"));
+    let tables = raw(&dir).live_files().unwrap();
     let table = tables.into_iter().find(|table| table.column_family_name == "keys").unwrap();
-    fs::remove_file(folder.join(table.name.trim_start_matches('/'))).unwrap();
-    let (lost, made) = repair(&folder, &target, Some(0)).unwrap();
+    fs::remove_file(dir.join(table.name.trim_start_matches('/'))).unwrap();
+    let (lost, made) = repair(&dir, &target, Some(0)).unwrap();
     assert!(lost.iter().any(|what| what.contains("as many as stood where their index cannot be read")), "{lost:?}");
     assert_eq!((made.carried_claims, made.is_new_id), (0, false));
     let store = open(&target).await;

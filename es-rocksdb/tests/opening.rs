@@ -1,4 +1,4 @@
-//! What a folder may hold when a store is opened in it, and what it must not.
+//! What a directory may hold when a store is opened in it, and what it must not.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -12,38 +12,38 @@ use common::{all, append, files, open, positions, raw, refused, tamper};
 use es_core::{EventReader, EventStore};
 use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore};
 
-/// In the environment of a second process: the folder that it is to open.
-const FOLDER: &str = "ES_ROCKSDB_TEST_FOLDER";
+/// In the environment of a second process: the directory that it is to open.
+const DIRECTORY: &str = "ES_ROCKSDB_TEST_DIRECTORY";
 /// In the environment of a second process: the file that it creates once it has the store open.
 const READY: &str = "ES_ROCKSDB_TEST_READY";
 
 #[tokio::test]
-async fn a_new_folder_is_created_with_its_parents() {
+async fn a_new_directory_is_created_with_its_parents() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = parent.path().join("a/b/c");
-    let store = open(&folder).await;
+    let dir = parent.path().join("a/b/c");
+    let store = open(&dir).await;
     store.commit(append("order-1")).await.unwrap();
-    assert_eq!(store.folder(), folder.canonicalize().unwrap());
+    assert_eq!(store.directory(), dir.canonicalize().unwrap());
 }
 
 #[tokio::test]
 async fn a_store_keeps_its_id() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let (id, created) = (store.log_id(), store.created());
     store.close().await.unwrap();
-    let store = open(folder.path()).await;
+    let store = open(dir.path()).await;
     assert_eq!((store.log_id(), store.created()), (id, created));
 }
 
 #[tokio::test]
 async fn a_second_handle_is_refused_and_the_first_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     store.commit(append("order-1")).await.unwrap();
-    let error = refused(folder.path()).await;
+    let error = refused(dir.path()).await;
     assert!(
-        matches!(&error, OpenError::AlreadyOpen { folder: named } if *named == folder.path().canonicalize().unwrap())
+        matches!(&error, OpenError::AlreadyOpen { directory: named } if *named == dir.path().canonicalize().unwrap())
     );
     assert!(error.to_string().contains("is open already"), "{error}");
     store.commit(append("order-1")).await.unwrap();
@@ -52,12 +52,12 @@ async fn a_second_handle_is_refused_and_the_first_goes_on() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_second_handle_under_another_name_of_the_folder_is_refused() {
+async fn a_second_handle_under_another_name_of_the_directory_is_refused() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = parent.path().join("store");
+    let dir = parent.path().join("store");
     let link = parent.path().join("link");
-    let store = open(&folder).await;
-    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    let store = open(&dir).await;
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
     assert!(matches!(refused(&link).await, OpenError::AlreadyOpen { .. }));
     assert!(matches!(refused(&parent.path().join("./store/../store")).await, OpenError::AlreadyOpen { .. }));
     drop(store);
@@ -67,20 +67,20 @@ async fn a_second_handle_under_another_name_of_the_folder_is_refused() {
 /// Not a test of its own: what the second process of the next test runs.
 #[tokio::test]
 async fn second_process() {
-    let (Some(folder), Some(ready)) = (std::env::var_os(FOLDER), std::env::var_os(READY)) else { return };
-    let _store = open(folder.as_ref()).await;
+    let (Some(dir), Some(ready)) = (std::env::var_os(DIRECTORY), std::env::var_os(READY)) else { return };
+    let _store = open(dir.as_ref()).await;
     std::fs::write(ready, "").unwrap();
     // NOTE: until the first process closes the pipe, or ends.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[tokio::test]
-async fn a_folder_that_another_process_has_open_is_refused_until_that_ends() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_directory_that_another_process_has_open_is_refused_until_that_ends() {
+    let dir = tempfile::tempdir().unwrap();
     let ready = tempfile::tempdir().unwrap().path().with_extension("ready");
     let mut second = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "second_process"])
-        .env(FOLDER, folder.path())
+        .env(DIRECTORY, dir.path())
         .env(READY, &ready)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -92,91 +92,91 @@ async fn a_folder_that_another_process_has_open_is_refused_until_that_ends() {
         std::thread::sleep(Duration::from_millis(10));
     }
     std::fs::remove_file(&ready).unwrap();
-    assert!(matches!(refused(folder.path()).await, OpenError::AlreadyOpen { .. }));
+    assert!(matches!(refused(dir.path()).await, OpenError::AlreadyOpen { .. }));
 
     second.kill().unwrap();
     second.wait().unwrap();
-    open(folder.path()).await;
+    open(dir.path()).await;
 }
 
 #[tokio::test]
 async fn a_newer_format_is_refused_and_nothing_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).await.close().await.unwrap();
-    tamper(folder.path(), "meta", b"format", |_| Some(7u32.to_be_bytes().to_vec()));
-    let before = files(folder.path());
-    let error = refused(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).await.close().await.unwrap();
+    tamper(dir.path(), "meta", b"format", |_| Some(7u32.to_be_bytes().to_vec()));
+    let before = files(dir.path());
+    let error = refused(dir.path()).await;
     assert!(matches!(error, OpenError::NewerFormat { found: 7, supported: 3, .. }), "{error}");
-    assert_eq!(files(folder.path()), before);
+    assert_eq!(files(dir.path()), before);
 }
 
 /// The message says how the events get into a store of this version, and no file changes.
 #[tokio::test]
 async fn an_older_format_is_refused_and_nothing_is_written() {
     for older in [1_u32, 2] {
-        let folder = tempfile::tempdir().unwrap();
-        open(folder.path()).await.close().await.unwrap();
-        tamper(folder.path(), "meta", b"format", |_| Some(older.to_be_bytes().to_vec()));
-        let before = files(folder.path());
-        for error in [refused(folder.path()).await, ReadOnlyStore::open(folder.path()).await.unwrap_err()] {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).await.close().await.unwrap();
+        tamper(dir.path(), "meta", b"format", |_| Some(older.to_be_bytes().to_vec()));
+        let before = files(dir.path());
+        for error in [refused(dir.path()).await, ReadOnlyStore::open(dir.path()).await.unwrap_err()] {
             assert!(matches!(error, OpenError::OlderFormat { found, supported: 3, .. } if found == older), "{error}");
             let message = error.to_string();
             assert!(message.contains("export it with the program that wrote it"), "{message}");
         }
-        assert_eq!(files(folder.path()), before);
+        assert_eq!(files(dir.path()), before);
     }
 }
 
 #[tokio::test]
 async fn a_format_that_is_no_number_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).await.close().await.unwrap();
-    tamper(folder.path(), "meta", b"format", |_| Some(b"x".to_vec()));
-    let error = refused(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).await.close().await.unwrap();
+    tamper(dir.path(), "meta", b"format", |_| Some(b"x".to_vec()));
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.contains("found x")), "{error}");
 }
 
 #[tokio::test]
 async fn a_database_of_something_else_is_refused_and_nothing_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    rocksdb::DB::open_default(folder.path()).unwrap().put("a", "b").unwrap();
-    let before = files(folder.path());
-    let error = refused(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    rocksdb::DB::open_default(dir.path()).unwrap().put("a", "b").unwrap();
+    let before = files(dir.path());
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("default")), "{error}");
-    assert_eq!(files(folder.path()), before);
+    assert_eq!(files(dir.path()), before);
 }
 
 #[tokio::test]
 async fn an_empty_database_of_something_else_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    rocksdb::DB::open_default(folder.path()).unwrap().create_cf("orders", &rocksdb::Options::default()).unwrap();
-    let error = refused(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    rocksdb::DB::open_default(dir.path()).unwrap().create_cf("orders", &rocksdb::Options::default()).unwrap();
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("orders")), "{error}");
 }
 
 /// A crash between the creation of the database and the description of the store leaves this.
 #[tokio::test]
 async fn a_store_that_was_half_created_is_created_wholly() {
-    let folder = tempfile::tempdir().unwrap();
-    rocksdb::DB::open_default(folder.path()).unwrap().create_cf("log", &rocksdb::Options::default()).unwrap();
-    let must_exist = Options::new().create_if_missing(false).open(folder.path()).await;
-    assert!(matches!(must_exist, Err(OpenError::NoSuchFolder { .. })));
-    open(folder.path()).await.commit(append("order-1")).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    rocksdb::DB::open_default(dir.path()).unwrap().create_cf("log", &rocksdb::Options::default()).unwrap();
+    let must_exist = Options::new().create_if_missing(false).open(dir.path()).await;
+    assert!(matches!(must_exist, Err(OpenError::NoSuchDirectory { .. })));
+    open(dir.path()).await.commit(append("order-1")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_folder_with_other_files_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("invoice.pdf"), "").unwrap();
-    let error = refused(folder.path()).await;
+async fn a_directory_with_other_files_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("invoice.pdf"), "").unwrap();
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("invoice.pdf")), "{error}");
-    assert_eq!(files(folder.path()).len(), 1);
+    assert_eq!(files(dir.path()).len(), 1);
 }
 
 #[tokio::test]
 async fn a_file_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("store");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store");
     std::fs::write(&file, "hello").unwrap();
     let error = refused(&file).await;
     assert!(matches!(&error, OpenError::NotAStore { found, .. } if found == "a file"), "{error}");
@@ -187,32 +187,32 @@ async fn a_file_is_refused() {
 
 #[tokio::test]
 async fn a_missing_store_is_refused_where_it_must_exist() {
-    let folder = tempfile::tempdir().unwrap();
-    let missing = folder.path().join("store");
-    for folder in [missing.as_path(), folder.path()] {
-        let error = Options::new().create_if_missing(false).open(folder).await.unwrap_err();
-        assert!(matches!(error, OpenError::NoSuchFolder { .. }), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("store");
+    for dir in [missing.as_path(), dir.path()] {
+        let error = Options::new().create_if_missing(false).open(dir).await.unwrap_err();
+        assert!(matches!(error, OpenError::NoSuchDirectory { .. }), "{error}");
     }
-    assert_eq!(files(folder.path()).len(), 0);
+    assert_eq!(files(dir.path()).len(), 0);
     open(&missing).await.close().await.unwrap();
     Options::new().create_if_missing(false).open(&missing).await.unwrap();
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_folder_without_permission_is_an_error_of_the_system() {
+async fn a_directory_without_permission_is_an_error_of_the_system() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
-    let folder = parent.path().join("store");
-    open(&folder).await.close().await.unwrap();
-    let permit = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    let dir = parent.path().join("store");
+    open(&dir).await.close().await.unwrap();
+    let permit = |mode| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).unwrap();
     permit(0o555);
-    if std::fs::write(folder.join("probe"), "").is_ok() {
+    if std::fs::write(dir.join("probe"), "").is_ok() {
         // NOTE: no mode binds root, so that there is nothing to see here for root.
         eprintln!("skipped: this user may write where it must not");
         return;
     }
-    let error = refused(&folder).await;
+    let error = refused(&dir).await;
     permit(0o755);
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
 }
@@ -220,30 +220,30 @@ async fn a_folder_without_permission_is_an_error_of_the_system() {
 /// RocksDB would create a new database beside these files and delete them as nobody's.
 #[tokio::test]
 async fn a_store_without_its_first_file_is_damage_and_loses_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     store.commit(append("order-1")).await.unwrap();
     store.close().await.unwrap();
-    std::fs::remove_file(folder.path().join("CURRENT")).unwrap();
-    let before = files(folder.path());
-    let error = refused(folder.path()).await;
+    std::fs::remove_file(dir.path().join("CURRENT")).unwrap();
+    let before = files(dir.path());
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.contains("CURRENT")), "{error}");
-    assert_eq!(files(folder.path()), before);
+    assert_eq!(files(dir.path()), before);
 }
 
 #[tokio::test]
 async fn a_store_that_lost_a_column_family_is_damaged() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).await.close().await.unwrap();
-    raw(folder.path()).drop_cf("tags").unwrap();
-    let error = refused(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).await.close().await.unwrap();
+    raw(dir.path()).drop_cf("tags").unwrap();
+    let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.contains("tags")), "{error}");
 }
 
 #[tokio::test]
 async fn many_handles_are_one_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let clone: RocksDbStore = store.clone();
     store.commit(append("order-1")).await.unwrap();
     drop(store);

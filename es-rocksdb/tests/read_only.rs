@@ -11,11 +11,11 @@ use tempfile::TempDir;
 
 #[tokio::test]
 async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
-    let folder = TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).await;
     store.commit(append("a-1")).await.unwrap();
 
-    let first = ReadOnlyStore::open(folder.path()).await.unwrap();
+    let first = ReadOnlyStore::open(dir.path()).await.unwrap();
     assert_eq!((first.log_id(), first.created()), (store.log_id(), store.created()));
     assert!(first.refresh().await.unwrap().is_none());
     let mut reader = first.clone();
@@ -37,8 +37,8 @@ async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
 /// With a write buffer this small, files of log and tables come and go while readers open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_beside_a_busy_writer_each_see_one_moment() {
-    let folder = TempDir::new().unwrap();
-    let store = Options::new().durability(Durability::Buffered).write_buffer_bytes(64 * 1024).open(folder.path()).await;
+    let dir = TempDir::new().unwrap();
+    let store = Options::new().durability(Durability::Buffered).write_buffer_bytes(64 * 1024).open(dir.path()).await;
     let store = store.unwrap();
     let writer = tokio::spawn({
         let store = store.clone();
@@ -51,7 +51,7 @@ async fn readers_beside_a_busy_writer_each_see_one_moment() {
     let mut last = None;
     while !writer.is_finished() {
         let before = store.head().await.unwrap();
-        let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+        let reader = ReadOnlyStore::open(dir.path()).await.unwrap();
         let head = reader.head().await.unwrap();
         assert!(head >= before && head >= last, "{head:?} {before:?} {last:?}");
         let found = tokio::task::spawn_blocking(move || reader.verify(&mut |_, _, _| {}).unwrap()).await.unwrap();
@@ -64,38 +64,38 @@ async fn readers_beside_a_busy_writer_each_see_one_moment() {
 
 #[tokio::test]
 async fn reading_changes_no_file() {
-    let folder = TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).await;
     store.commit(append("a-1")).await.unwrap();
     store.close().await.unwrap();
-    let before = files(folder.path());
-    let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+    let before = files(dir.path());
+    let reader = ReadOnlyStore::open(dir.path()).await.unwrap();
     assert_eq!(all(&reader).await.len(), 1);
     assert!(reader.verify(&mut |_, _, _| {}).unwrap().is_sound());
     assert!(reader.refresh().await.unwrap().is_none());
     drop(reader);
-    assert!(files(folder.path()) == before, "a file was changed");
+    assert!(files(dir.path()) == before, "a file was changed");
 }
 
 #[tokio::test]
 async fn where_there_is_no_store_there_is_nothing_to_read() {
-    let folder = TempDir::new().unwrap();
-    let refused = ReadOnlyStore::open(folder.path()).await.unwrap_err();
-    assert!(matches!(refused, OpenError::NoSuchFolder { .. }), "{refused}");
-    let refused = ReadOnlyStore::open(folder.path().join("nowhere")).await.unwrap_err();
-    assert!(matches!(refused, OpenError::NoSuchFolder { .. }), "{refused}");
-    assert_eq!(files(folder.path()), []);
+    let dir = TempDir::new().unwrap();
+    let refused = ReadOnlyStore::open(dir.path()).await.unwrap_err();
+    assert!(matches!(refused, OpenError::NoSuchDirectory { .. }), "{refused}");
+    let refused = ReadOnlyStore::open(dir.path().join("nowhere")).await.unwrap_err();
+    assert!(matches!(refused, OpenError::NoSuchDirectory { .. }), "{refused}");
+    assert_eq!(files(dir.path()), []);
 }
 
 #[tokio::test]
 async fn streams_are_listed_in_pages() {
-    let folder = TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).await;
     for name in ["b-2", "a-1", "b-1", "b-10"] {
         let events = [event("happened"), event("happened")];
         store.commit(Commit::to(&stream(name), ExpectedRevision::NoStream, events)).await.unwrap();
     }
-    let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+    let reader = ReadOnlyStore::open(dir.path()).await.unwrap();
     let names = |page: Vec<(es_core::StreamId, es_core::Revision)>| -> Vec<String> {
         page.into_iter().map(|(stream, revision)| format!("{stream}:{revision}")).collect()
     };

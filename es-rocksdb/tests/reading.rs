@@ -123,8 +123,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         runtime.block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let store = Options::new().read_batch(batch.0, batch.1).open(folder.path()).await.unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let store = Options::new().read_batch(batch.0, batch.1).open(dir.path()).await.unwrap();
             let memory = MemoryStore::new();
             for (kind, id, event) in events {
                 let commit = Commit::to(&stream_of(kind, id), ExpectedRevision::Any, [event]);
@@ -151,8 +151,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         runtime.block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let (store, memory) = (open(folder.path()).await, MemoryStore::new());
+            let dir = tempfile::tempdir().unwrap();
+            let (store, memory) = (open(dir.path()).await, MemoryStore::new());
             let table = Table::new("views").unwrap();
             let mut commit = Commit::new().put_row(Table::new("view").unwrap(), "x", "").put_row(Table::new("views ").unwrap(), "x", "");
             for key in keys {
@@ -172,8 +172,8 @@ proptest! {
 /// A read that is open is a snapshot: what comes later is not in it, forward or backward.
 #[tokio::test]
 async fn an_open_read_does_not_see_what_comes_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Options::new().read_batch(2, 1 << 20).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().read_batch(2, 1 << 20).open(dir.path()).await.unwrap();
     let append = || Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("a:1"))]);
     for _ in 0..5 {
         store.commit(append()).await.unwrap();
@@ -202,8 +202,8 @@ async fn an_open_read_does_not_see_what_comes_later() {
 /// far the read has looked.
 #[tokio::test]
 async fn a_long_read_gives_everything_in_order_and_says_how_far_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Options::new().tail_bytes(0).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().tail_bytes(0).open(dir.path()).await.unwrap();
     let last = 12_000;
     let commit = |n: u64| {
         let events = (0..500).map(|_| event("happened"));
@@ -232,8 +232,8 @@ async fn a_long_read_gives_everything_in_order_and_says_how_far_it_is() {
 }
 
 /// 12,000 events, 500 by 500 in the streams `order-0`, `order-1` and `order-2`; none is in memory.
-async fn three_streams(folder: &Path) -> RocksDbStore {
-    let store = Options::new().tail_bytes(0).open(folder).await.unwrap();
+async fn three_streams(dir: &Path) -> RocksDbStore {
+    let store = Options::new().tail_bytes(0).open(dir).await.unwrap();
     for n in 0..24 {
         let events = (0..500).map(|_| event("happened")).collect::<Vec<_>>();
         let to = stream(&format!("order-{}", n % 3));
@@ -258,8 +258,8 @@ fn is_shown(event: &RecordedEvent) -> bool {
 /// error nor a hole, and nothing that was removed comes in the place of an event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_read_goes_on_beside_rules_and_scavenges() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = three_streams(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = three_streams(dir.path()).await;
     let before = collect(store.read_log(LogRead::all()).await).await.unwrap();
     let mut reads = Vec::new();
     for direction in [Direction::Forward, Direction::Backward] {
@@ -293,8 +293,8 @@ async fn an_open_read_goes_on_beside_rules_and_scavenges() {
 /// events: whoever loads an aggregate took it for one that does not exist. The schedules of `tests/schedules` found it.
 #[tokio::test]
 async fn a_stream_that_always_had_events_is_never_read_as_an_empty_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let append = |count| {
         let (stream, events) = (stream("order-1"), std::iter::repeat_with(|| event("happened")).take(count));
         Commit::to(&stream, ExpectedRevision::Any, events)
@@ -324,8 +324,8 @@ async fn a_stream_that_always_had_events_is_never_read_as_an_empty_one() {
 /// What is hidden, and later removed, is not returned and not counted: also when no rule says so any more.
 #[tokio::test]
 async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut store = three_streams(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = three_streams(dir.path()).await;
     store.commit(hide()).await.unwrap();
     for step in ["hidden", "removed", "the rule is gone", "reopened"] {
         match step {
@@ -336,7 +336,7 @@ async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
             }
             "reopened" => {
                 store.close().await.unwrap();
-                store = Options::new().tail_bytes(0).open(folder.path()).await.unwrap();
+                store = Options::new().tail_bytes(0).open(dir.path()).await.unwrap();
             }
             _ => {}
         }
@@ -359,8 +359,8 @@ async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
 /// Two tags that never meet but at the end: the search reports on its way how far it has come.
 #[tokio::test]
 async fn a_long_search_reports_its_progress() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let (even, odd) = (tag("even"), tag("odd"));
     let mut events: Vec<_> =
         (0..40_000).map(|n| event("n").tagged(if n % 2 == 0 { even.clone() } else { odd.clone() })).collect();
@@ -386,9 +386,9 @@ async fn a_long_search_reports_its_progress() {
 /// What is read from files and not from memory is the same, also where the cache is too small for anything.
 #[tokio::test]
 async fn what_is_not_in_memory_is_read_from_the_disk() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let small = || Options::new().block_cache_bytes(0).write_buffer_bytes(1).max_open_files(1);
-    let store = small().open(folder.path()).await.unwrap();
+    let store = small().open(dir.path()).await.unwrap();
     let table = Table::new("rows").unwrap();
     let mut ids = Vec::new();
     for n in 0..300u32 {
@@ -400,9 +400,9 @@ async fn what_is_not_in_memory_is_read_from_the_disk() {
         ids.push(store.commit(commit).await.unwrap().events[0].data.id);
     }
     store.close().await.unwrap();
-    assert!(common::files(folder.path()).iter().any(|(name, _)| name.ends_with(".sst")), "nothing left memory");
+    assert!(common::files(dir.path()).iter().any(|(name, _)| name.ends_with(".sst")), "nothing left memory");
 
-    let store = small().open(folder.path()).await.unwrap();
+    let store = small().open(dir.path()).await.unwrap();
     for (n, id) in (0u32..).zip(ids) {
         let event = store.find(id).await.unwrap().unwrap();
         assert_eq!((event.position.get(), &event.data.payload[..]), (u64::from(n) + 1, &vec![n as u8; 5000][..]));

@@ -1,5 +1,5 @@
 //! A torn end of the write-ahead log is dropped in peace; damage that would lose what was acknowledged is refused, with
-//! what is lost, before anything in the folder is touched.
+//! what is lost, before anything in the directory is touched.
 //!
 //! Why this is not RocksDB's own business stands in `src/recovery.rs`.
 
@@ -20,8 +20,8 @@ use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 const MARK: &str = "ACKNOWLEDGED";
 
 /// A closed store with five events at positions 1 to 5 of one stream, each in a commit of its own.
-async fn five(folder: &Path) {
-    let store = open(folder).await;
+async fn five(dir: &Path) {
+    let store = open(dir).await;
     for _ in 0..5 {
         let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("a:1"))]);
         store.commit(commit).await.unwrap();
@@ -30,8 +30,8 @@ async fn five(folder: &Path) {
 }
 
 /// The write-ahead log of a closed store: the largest, because opening leaves empty ones.
-fn write_ahead_log(folder: &Path) -> PathBuf {
-    let logs = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn write_ahead_log(dir: &Path) -> PathBuf {
+    let logs = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
     logs.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
 }
@@ -53,22 +53,22 @@ fn records(log: &Path) -> Vec<usize> {
     starts
 }
 
-async fn damage(folder: &Path) -> String {
-    let before = files(folder);
-    let error = refused(folder).await;
+async fn damage(dir: &Path) -> String {
+    let before = files(dir);
+    let error = refused(dir).await;
     let OpenError::Damaged { detail, .. } = &error else { panic!("expected damage, found {error}") };
-    let looked = ReadOnlyStore::open(folder).await.expect_err("who only looks must see it, too");
+    let looked = ReadOnlyStore::open(dir).await.expect_err("who only looks must see it, too");
     assert_eq!(looked.to_string(), error.to_string());
     let of =
         |files: &[(String, Vec<u8>)]| files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect::<Vec<_>>();
-    let after = files(folder);
+    let after = files(dir);
     assert_eq!(of(&after), of(&before), "nothing is written to a damaged store ({detail})");
     assert!(after == before, "nothing is written to a damaged store");
     detail.clone()
 }
 
-async fn seen_by_who_only_looks(folder: &Path) -> Vec<u64> {
-    positions(&all(&ReadOnlyStore::open(folder).await.unwrap()).await)
+async fn seen_by_who_only_looks(dir: &Path) -> Vec<u64> {
+    positions(&all(&ReadOnlyStore::open(dir).await.unwrap()).await)
 }
 
 #[tokio::test]
@@ -80,29 +80,29 @@ async fn a_torn_end_of_the_write_ahead_log_loses_only_the_commit_that_was_torn()
         bytes[end - 64..].fill(0);
     };
     for tear in [cut, zeros] {
-        let folder = tempfile::tempdir().unwrap();
-        five(folder.path()).await;
-        change(&write_ahead_log(folder.path()), tear);
-        fs::remove_file(folder.path().join(MARK)).unwrap();
-        assert_eq!(seen_by_who_only_looks(folder.path()).await, [1, 2, 3, 4]);
-        let store = open(folder.path()).await;
+        let dir = tempfile::tempdir().unwrap();
+        five(dir.path()).await;
+        change(&write_ahead_log(dir.path()), tear);
+        fs::remove_file(dir.path().join(MARK)).unwrap();
+        assert_eq!(seen_by_who_only_looks(dir.path()).await, [1, 2, 3, 4]);
+        let store = open(dir.path()).await;
         assert_eq!(positions(&all(&store).await), [1, 2, 3, 4]);
         let committed = store.commit(append("order-1")).await.unwrap();
         assert_eq!(committed.position().map(Position::get), Some(5));
         store.close().await.unwrap();
-        assert_eq!(positions(&all(&open(folder.path()).await).await), [1, 2, 3, 4, 5]);
+        assert_eq!(positions(&all(&open(dir.path()).await).await), [1, 2, 3, 4, 5]);
     }
 }
 
 /// The same cut, but the commit was acknowledged: the mark says so.
 #[tokio::test]
 async fn a_write_ahead_log_that_ends_before_what_was_acknowledged_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let log = write_ahead_log(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    let log = write_ahead_log(dir.path());
     let starts = records(&log);
     change(&log, |bytes| bytes.truncate(starts[starts.len() - 2]));
-    let detail = damage(folder.path()).await;
+    let detail = damage(dir.path()).await;
     assert!(detail.ends_with("the events at positions 4 to 5 are lost (2)"), "{detail}");
 }
 
@@ -110,16 +110,16 @@ async fn a_write_ahead_log_that_ends_before_what_was_acknowledged_is_damage() {
 /// behind.
 #[tokio::test]
 async fn a_flipped_bit_in_the_length_of_a_record_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let log = write_ahead_log(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    let log = write_ahead_log(dir.path());
     let starts = records(&log);
     change(&log, |bytes| bytes[starts[starts.len() - 4] + 5] ^= 0x40);
-    let detail = damage(folder.path()).await;
+    let detail = damage(dir.path()).await;
     assert!(detail.ends_with("the events at positions 2 to 5 are lost (4)"), "{detail}");
 
-    fs::remove_file(folder.path().join(MARK)).unwrap();
-    let detail = damage(folder.path()).await;
+    fs::remove_file(dir.path().join(MARK)).unwrap();
+    let detail = damage(dir.path()).await;
     assert!(detail.starts_with("one bit of the record at byte "), "{detail}");
 }
 
@@ -128,25 +128,25 @@ async fn a_flipped_bit_in_the_length_of_a_record_is_damage() {
 #[tokio::test]
 async fn damage_in_the_last_block_is_damage_also_without_a_mark() {
     for (record, damage_of) in [(0, "bit"), (0, "bytes"), (2, "bit"), (2, "bytes"), (5, "bit")] {
-        let folder = tempfile::tempdir().unwrap();
-        five(folder.path()).await;
-        fs::remove_file(folder.path().join(MARK)).unwrap();
-        let log = write_ahead_log(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        five(dir.path()).await;
+        fs::remove_file(dir.path().join(MARK)).unwrap();
+        let log = write_ahead_log(dir.path());
         let at = records(&log)[record] + 20;
         change(&log, |bytes| match damage_of {
             "bit" => bytes[at] ^= 1,
             _ => bytes[at..at + 10].fill(0xaa),
         });
-        let detail = damage(folder.path()).await;
+        let detail = damage(dir.path()).await;
         let place = format!("at byte {} of ", at - 20);
         assert!(detail.contains(&place), "{record}, {damage_of}: {detail}");
     }
 }
 
 /// Stores with several files of the write-ahead log, none of which is in tables yet, as they are left in the middle of a day.
-async fn with_many_logs(folder: &Path, durability: Durability) -> Vec<PathBuf> {
+async fn with_many_logs(dir: &Path, durability: Durability) -> Vec<PathBuf> {
     let options = Options::new().durability(durability).write_buffer_bytes(256 << 10);
-    let store = options.open(folder).await.unwrap();
+    let store = options.open(dir).await.unwrap();
     for number in 0..24 {
         let payload = format!("\"{}\"", "x".repeat(64 << 10));
         let event = NewEvent::json(EventType::new("happened").unwrap(), payload);
@@ -154,7 +154,7 @@ async fn with_many_logs(folder: &Path, durability: Durability) -> Vec<PathBuf> {
         store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.unwrap();
     }
     store.close().await.unwrap();
-    let mut logs: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut logs: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     logs.retain(|path| {
         path.extension().is_some_and(|extension| extension == "log") && path.metadata().unwrap().len() > 0
     });
@@ -168,19 +168,19 @@ async fn with_many_logs(folder: &Path, durability: Durability) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_write_ahead_log_that_lost_a_file_is_damage() {
     for durability in [Durability::Sync, Durability::Buffered] {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = with_many_logs(folder.path(), durability).await;
+        let dir = tempfile::tempdir().unwrap();
+        let logs = with_many_logs(dir.path(), durability).await;
         for log in &logs[..logs.len() - 1] {
             let whole = fs::read(log).unwrap();
             fs::remove_file(log).unwrap();
-            let detail = damage(folder.path()).await;
+            let detail = damage(dir.path()).await;
             assert!(detail.starts_with("the write-ahead log is not whole: Missing WAL"), "{detail}");
             fs::write(log, b"").unwrap();
-            let detail = damage(folder.path()).await;
+            let detail = damage(dir.path()).await;
             assert!(detail.starts_with("the write-ahead log is not whole: Size mismatch"), "{detail}");
             fs::write(log, whole).unwrap();
         }
-        assert_eq!(all(&open(folder.path()).await).await.len(), 24);
+        assert_eq!(all(&open(dir.path()).await).await.len(), 24);
     }
 }
 
@@ -189,110 +189,110 @@ async fn a_write_ahead_log_that_lost_a_file_is_damage() {
 async fn a_block_of_zeros_in_the_middle_of_the_write_ahead_log_is_damage() {
     const BLOCK: usize = 32 * 1024;
     for has_mark in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).await;
         for _ in 0..400 {
             store.commit(append("order-1")).await.unwrap();
         }
         store.close().await.unwrap();
         if !has_mark {
-            fs::remove_file(folder.path().join(MARK)).unwrap();
+            fs::remove_file(dir.path().join(MARK)).unwrap();
         }
-        change(&write_ahead_log(folder.path()), |bytes| bytes[BLOCK..2 * BLOCK].fill(0));
-        damage(folder.path()).await;
+        change(&write_ahead_log(dir.path()), |bytes| bytes[BLOCK..2 * BLOCK].fill(0));
+        damage(dir.path()).await;
     }
 }
 
 /// It would lose a table with what its family needs: the manifest says which tables there are.
 #[tokio::test]
 async fn a_flipped_bit_in_the_length_of_the_last_record_of_the_manifest_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    open(folder.path()).await.close().await.unwrap();
-    let current = fs::read_to_string(folder.path().join("CURRENT")).unwrap();
-    let manifest = folder.path().join(current.trim_end());
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    open(dir.path()).await.close().await.unwrap();
+    let current = fs::read_to_string(dir.path().join("CURRENT")).unwrap();
+    let manifest = dir.path().join(current.trim_end());
     let last = *records(&manifest).last().unwrap();
     change(&manifest, |bytes| bytes[last + 5] ^= 0x20);
-    let detail = damage(folder.path()).await;
+    let detail = damage(dir.path()).await;
     assert!(detail.contains(" of MANIFEST-"), "{detail}");
 }
 
 #[tokio::test]
 async fn a_flipped_bit_within_the_write_ahead_log_is_damage_and_says_what_is_lost() {
     for has_mark in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        five(folder.path()).await;
+        let dir = tempfile::tempdir().unwrap();
+        five(dir.path()).await;
         // NOTE: longer than a block, because RocksDB drops the rest of the block with the record.
-        let store = open(folder.path()).await;
+        let store = open(dir.path()).await;
         for _ in 0..400 {
             store.commit(append("order-2")).await.unwrap();
         }
         store.close().await.unwrap();
         if !has_mark {
-            fs::remove_file(folder.path().join(MARK)).unwrap();
+            fs::remove_file(dir.path().join(MARK)).unwrap();
         }
-        change(&write_ahead_log(folder.path()), |bytes| bytes[1000] ^= 1);
-        let detail = damage(folder.path()).await;
+        change(&write_ahead_log(dir.path()), |bytes| bytes[1000] ^= 1);
+        let detail = damage(dir.path()).await;
         assert!(detail.starts_with("a record in the middle of the write-ahead log cannot be read"), "{detail}");
         assert!(detail.contains(" to 405, ") && detail.ends_with(" can be read"), "{detail}");
     }
 }
 
-/// The first record says what the store is. Without it the folder looks like one that was never used.
+/// The first record says what the store is. Without it the directory looks like one that was never used.
 #[tokio::test]
 async fn a_store_whose_whole_write_ahead_log_is_gone_is_not_taken_for_a_new_one() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let log = write_ahead_log(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    let log = write_ahead_log(dir.path());
     change(&log, Vec::clear);
-    let detail = damage(folder.path()).await;
+    let detail = damage(dir.path()).await;
     assert!(detail.ends_with("the events at positions 1 to 5 are lost (5)"), "{detail}");
     fs::remove_file(log).unwrap();
-    let detail = damage(folder.path()).await;
+    let detail = damage(dir.path()).await;
     assert!(detail.ends_with("the events at positions 1 to 5 are lost (5)"), "{detail}");
 }
 
 #[tokio::test]
 async fn a_lost_change_of_a_row_is_damage_without_a_lost_event() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
+    let store = open(dir.path()).await;
     for value in ["1", "2"] {
         let commit = Commit::new().put_row(Table::new("t").unwrap(), "key", value.to_owned());
         store.commit(commit).await.unwrap();
     }
     store.close().await.unwrap();
-    let log = write_ahead_log(folder.path());
+    let log = write_ahead_log(dir.path());
     let starts = records(&log);
     change(&log, |bytes| bytes.truncate(starts[starts.len() - 1]));
-    let detail = damage(folder.path()).await;
+    let detail = damage(dir.path()).await;
     assert!(detail.contains("behind position 5 are lost, but no event"), "{detail}");
 }
 
 #[tokio::test]
 async fn a_buffered_store_that_was_closed_is_marked_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Options::new().durability(Durability::Buffered).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().durability(Durability::Buffered).open(dir.path()).await.unwrap();
     store.commit(append("order-1")).await.unwrap();
     store.commit(append("order-1")).await.unwrap();
     store.close().await.unwrap();
-    change(&write_ahead_log(folder.path()), |bytes| bytes.truncate(bytes.len() - 1));
-    let detail = damage(folder.path()).await;
+    change(&write_ahead_log(dir.path()), |bytes| bytes.truncate(bytes.len() - 1));
+    let detail = damage(dir.path()).await;
     assert!(detail.ends_with("the events at positions 2 to 2 are lost (1)"), "{detail}");
 }
 
 /// Whoever restores files by hand may leave the mark out, and a mark may be torn.
 #[tokio::test]
 async fn a_store_without_a_mark_that_can_be_read_opens() {
-    let folder = tempfile::tempdir().unwrap();
-    five(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    five(dir.path()).await;
     for content in [None, Some(vec![]), Some(vec![0xff; 5000])] {
-        let mark = folder.path().join(MARK);
+        let mark = dir.path().join(MARK);
         match content {
             None => fs::remove_file(mark).unwrap(),
             Some(content) => fs::write(mark, content).unwrap(),
         }
-        let store = open(folder.path()).await;
+        let store = open(dir.path()).await;
         assert_eq!(positions(&all(&store).await), [1, 2, 3, 4, 5]);
         store.close().await.unwrap();
     }

@@ -28,7 +28,7 @@ const COMMITS: u64 = 600;
 
 /// The store before it is damaged.
 struct Original {
-    folder: TempDir,
+    dir: TempDir,
     id: LogId,
     events: Vec<RecordedEvent>,
     rows: Vec<Row>,
@@ -48,8 +48,8 @@ async fn rows(store: &dyn EventReader) -> Vec<Row> {
 
 impl Original {
     async fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let store = RocksDbStore::open(folder.path()).await.unwrap();
+        let dir = TempDir::new().unwrap();
+        let store = RocksDbStore::open(dir.path()).await.unwrap();
         for number in 0..COMMITS {
             if number == COMMITS / 2 {
                 store.compact().await.unwrap();
@@ -70,14 +70,14 @@ impl Original {
         }
         let (id, events, rows) = (store.log_id(), all(&store).await, rows(&store).await);
         store.close().await.unwrap();
-        Self { folder, id, events, rows }
+        Self { dir, id, events, rows }
     }
 
     fn copy(&self) -> TempDir {
         let copy = TempDir::new().unwrap();
         let store = copy.path().join("store");
         fs::create_dir(&store).unwrap();
-        for entry in fs::read_dir(self.folder.path()).unwrap() {
+        for entry in fs::read_dir(self.dir.path()).unwrap() {
             let entry = entry.unwrap();
             fs::copy(entry.path(), store.join(entry.file_name())).unwrap();
         }
@@ -91,16 +91,16 @@ impl Original {
 
     /// The tables of a family, the oldest first.
     fn tables_of(&self, family: &str) -> Vec<String> {
-        let (folder, options) = (self.folder.path(), rocksdb::Options::default());
-        let names = rocksdb::DB::list_cf(&options, folder).unwrap();
-        let files = rocksdb::DB::open_cf_for_read_only(&options, folder, names, false).unwrap().live_files().unwrap();
+        let (dir, options) = (self.dir.path(), rocksdb::Options::default());
+        let names = rocksdb::DB::list_cf(&options, dir).unwrap();
+        let files = rocksdb::DB::open_cf_for_read_only(&options, dir, names, false).unwrap().live_files().unwrap();
         let mut of_family: Vec<_> = files.into_iter().filter(|file| file.column_family_name == family).collect();
         of_family.sort_by_key(|file| file.name.clone());
         of_family.iter().map(|file| file.name.trim_start_matches('/').to_owned()).collect()
     }
 
     fn largest(&self, contains: &str) -> String {
-        let entries = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap());
+        let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap());
         let named = entries.filter(|entry| entry.file_name().to_str().unwrap().contains(contains));
         let largest = named.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap();
         largest.file_name().into_string().unwrap()
@@ -121,8 +121,8 @@ fn overwrite(path: &Path) {
     });
 }
 
-fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    common::files(folder).into_iter().filter(|(name, _)| !name.starts_with("LOG") && name != "LOCK").collect()
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    common::files(dir).into_iter().filter(|(name, _)| !name.starts_with("LOG") && name != "LOCK").collect()
 }
 
 /// What a repair came to.
@@ -132,7 +132,7 @@ struct Mended {
     aside: Vec<RecordedEvent>,
     events: Vec<RecordedEvent>,
     rows: Vec<Row>,
-    folder: PathBuf,
+    dir: PathBuf,
     _copy: TempDir,
 }
 
@@ -195,7 +195,7 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
         );
     }
     assert_eq!(made.is_new_id, events > 0 || made.id != original.id);
-    Some(Mended { report, made, aside, events: found, rows: found_rows, folder: target, _copy: copy })
+    Some(Mended { report, made, aside, events: found, rows: found_rows, dir: target, _copy: copy })
 }
 
 /// The same, where nothing is lost, not even an id.
@@ -204,7 +204,7 @@ async fn mend_all(original: &Original, damage: impl FnOnce(&Path)) -> Mended {
     assert!(mended.report.loss.is_none(), "{:?}", mended.report.loss);
     assert_eq!((mended.made.id, mended.made.is_new_id), (original.id, false));
     assert!(mended.events == original.events && mended.rows == original.rows);
-    let store = RocksDbStore::open(&mended.folder).await.unwrap();
+    let store = RocksDbStore::open(&mended.dir).await.unwrap();
     assert_eq!(store.owner(&key(COMMITS - 1)).await.unwrap(), Some(stream(&format!("order-{}", (COMMITS - 1) % 17))));
     store.close().await.unwrap();
     mended
@@ -214,8 +214,8 @@ async fn mend_all(original: &Original, damage: impl FnOnce(&Path)) -> Mended {
 #[tokio::test]
 async fn retention_survives_a_repair() {
     let original = Original::new().await;
-    let folder = original.folder.path();
-    let store = RocksDbStore::open(folder).await.unwrap();
+    let dir = original.dir.path();
+    let store = RocksDbStore::open(dir).await.unwrap();
     let keep = async |store: &RocksDbStore, name: &str, count| {
         let rule = Rule { max_count: Some(count), ..Rule::default() };
         store.commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.unwrap();
@@ -232,7 +232,7 @@ async fn retention_survives_a_repair() {
     let visible = all(&store).await;
     store.close().await.unwrap();
     // NOTE: what stood in the write-ahead log goes into tables of its own when the store is opened again.
-    RocksDbStore::open(folder).await.unwrap().close().await.unwrap();
+    RocksDbStore::open(dir).await.unwrap().close().await.unwrap();
     // NOTE: the newest table of the log has what stands in the place of removed events, which stands nowhere else.
     assert!(original.tables_of("log").len() > 1);
     let families = ["log", "streams", "ids", "heads", "categories"].map(|family| original.table_of(family));
@@ -276,8 +276,8 @@ async fn retention_survives_a_repair() {
 async fn a_sound_store_is_left_alone() {
     let original = Original::new().await;
     assert!(mend(&original, |_| {}).await.is_none());
-    let salvage = Salvage::survey(original.folder.path(), &mut |_, _, _| {}).unwrap();
-    let target = original.folder.path().with_extension("new");
+    let salvage = Salvage::survey(original.dir.path(), &mut |_, _, _| {}).unwrap();
+    let target = original.dir.path().with_extension("new");
     let error = salvage.write(&target, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap_err();
     assert!(matches!(error, RepairError::Sound { .. }), "{error}");
     assert!(!target.exists());
@@ -403,8 +403,8 @@ async fn only_the_record_that_is_broken_is_lost_and_not_its_block() {
 /// A file of the write-ahead log that is gone is a loss that is said, of rows as well, and cuts the log there.
 #[tokio::test]
 async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
-    let folder = TempDir::new().unwrap();
-    let store = Options::new().write_buffer_bytes(256 << 10).open(folder.path()).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let store = Options::new().write_buffer_bytes(256 << 10).open(dir.path()).await.unwrap();
     for number in 0..24_u64 {
         let payload = format!("\"{}\"", "x".repeat(64 << 10));
         let event = NewEvent::json(EventType::new("happened").unwrap(), payload).claiming(key(number));
@@ -414,8 +414,8 @@ async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
     }
     let (id, events, rows) = (store.log_id(), all(&store).await, rows(&store).await);
     store.close().await.unwrap();
-    let original = Original { folder, id, events, rows };
-    let logs = contents(original.folder.path());
+    let original = Original { dir, id, events, rows };
+    let logs = contents(original.dir.path());
     let logs: Vec<_> = logs.into_iter().filter(|(name, bytes)| name.ends_with(".log") && !bytes.is_empty()).collect();
     assert!(logs.len() > 3);
     let gone = &logs[logs.len() / 2].0;
@@ -487,12 +487,12 @@ async fn numbers_that_lie_are_not_believed() {
 #[tokio::test]
 async fn what_is_no_store_and_what_is_in_the_way_is_refused() {
     let original = Original::new().await;
-    let survey = |folder: &Path| Salvage::survey(folder, &mut |_, _, _| {});
+    let survey = |dir: &Path| Salvage::survey(dir, &mut |_, _, _| {});
     let copy = original.copy();
     let (store, empty) = (copy.path().join("store"), copy.path().join("empty"));
     fs::create_dir(&empty).unwrap();
-    for folder in [&empty, &copy.path().join("nowhere")] {
-        let error = survey(folder).unwrap_err().to_string();
+    for dir in [&empty, &copy.path().join("nowhere")] {
+        let error = survey(dir).unwrap_err().to_string();
         assert!(error.starts_with("expected an event store in "), "{error}");
     }
     fs::write(empty.join("notes.txt"), "hello").unwrap();
@@ -521,7 +521,7 @@ async fn after_any_flipped_bit_a_store_is_sound_or_repaired() {
         |name: &str, otherwise| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let (seed, flips) = (number("ES_SEED", 1), number("ES_FLIPS", 24));
     let original = Original::new().await;
-    let names = common::files(original.folder.path()).into_iter().filter(|(name, bytes)| {
+    let names = common::files(original.dir.path()).into_iter().filter(|(name, bytes)| {
         !bytes.is_empty()
             && [".sst", ".log", "MANIFEST-", "CURRENT", "ACKNOWLEDGED"].iter().any(|kind| name.contains(kind))
     });

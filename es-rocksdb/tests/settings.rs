@@ -12,8 +12,8 @@ use common::{append, open};
 use es_core::EventStore;
 
 /// The newest file of options: by section, names and values.
-fn options_file(folder: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn options_file(dir: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let newest =
         names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("OPTIONS-")).max().unwrap();
     let (mut sections, mut section) = (BTreeMap::new(), String::new());
@@ -30,12 +30,12 @@ fn options_file(folder: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
 
 #[tokio::test]
 async fn what_decides_what_a_crash_may_cost_is_as_it_was_chosen() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     store.commit(append("order-1")).await.unwrap();
     store.close().await.unwrap();
-    let store = open(folder.path()).await;
-    let options = options_file(folder.path());
+    let store = open(dir.path()).await;
+    let options = options_file(dir.path());
     let database = &options["DBOptions"];
     for (name, value) in [
         ("wal_recovery_mode", "kAbsoluteConsistency"),
@@ -58,9 +58,9 @@ async fn what_decides_what_a_crash_may_cost_is_as_it_was_chosen() {
 /// RocksDB gives a family that is opened by its name only its defaults, without a word.
 #[tokio::test]
 async fn each_family_has_options_of_its_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
-    let options = options_file(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let options = options_file(dir.path());
     let records = ["log", "streams"];
     let points = ["heads", "ids", "keys", "rows", "meta"];
     let postings = ["categories", "types", "tags"];

@@ -17,8 +17,8 @@ const FIRST: &str = "first";
 
 /// Three commits of four events in two streams, with tags, a key and a row; and the bytes of positions.
 async fn sample() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).await;
     store.commit(append("a-1")).await.unwrap();
     let key = UniqueKey::new("email", "ada").unwrap();
     let two = [event("other").tagged(tag("x")).claiming(key), event("happened").tagged(tag("y"))];
@@ -27,11 +27,11 @@ async fn sample() -> TempDir {
     store.commit(commit.put_row(table, "k", "v")).await.unwrap();
     store.commit(append("a-1")).await.unwrap();
     store.close().await.unwrap();
-    folder
+    dir
 }
 
-async fn verify(folder: &Path) -> Verification {
-    ReadOnlyStore::open(folder).await.unwrap().verify(&mut |_, _, _| {}).unwrap()
+async fn verify(dir: &Path) -> Verification {
+    ReadOnlyStore::open(dir).await.unwrap().verify(&mut |_, _, _| {}).unwrap()
 }
 
 fn position(number: u64) -> [u8; 8] {
@@ -44,9 +44,9 @@ fn posting(name: &str, number: u64) -> Vec<u8> {
 
 /// The one finding after an entry was changed.
 async fn finding(family: &str, key: &[u8], change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) -> String {
-    let folder = sample().await;
-    tamper(folder.path(), family, key, change);
-    let found = verify(folder.path()).await;
+    let dir = sample().await;
+    tamper(dir.path(), family, key, change);
+    let found = verify(dir.path()).await;
     assert_eq!((found.damage.len(), found.more_damage), (1, 0), "{:?}", found.damage);
     format!("{}: {}", found.damage[0].place, found.damage[0].detail)
 }
@@ -90,13 +90,13 @@ async fn a_head_that_lags_is_named() {
 
 #[tokio::test]
 async fn a_record_with_a_flipped_bit_is_named() {
-    let folder = sample().await;
-    tamper(folder.path(), "log", &position(2), |record| {
+    let dir = sample().await;
+    tamper(dir.path(), "log", &position(2), |record| {
         let mut record = record.unwrap();
         record[20] ^= 1;
         Some(record)
     });
-    let found = verify(folder.path()).await;
+    let found = verify(dir.path()).await;
     let first = &found.damage[0];
     assert_eq!(first.place, "position 2");
     assert!(first.detail.starts_with("expected checksum"), "{}", first.detail);
@@ -104,10 +104,10 @@ async fn a_record_with_a_flipped_bit_is_named() {
 
 #[tokio::test]
 async fn a_gap_in_log_and_streams_is_named() {
-    let folder = sample().await;
-    tamper(folder.path(), "log", &position(2), |_| None);
-    tamper(folder.path(), "streams", &[b"b-1\0".as_slice(), &position(0)].concat(), |_| None);
-    let found = verify(folder.path()).await;
+    let dir = sample().await;
+    tamper(dir.path(), "log", &position(2), |_| None);
+    tamper(dir.path(), "streams", &[b"b-1\0".as_slice(), &position(0)].concat(), |_| None);
+    let found = verify(dir.path()).await;
     let texts: Vec<_> = found.damage.iter().map(|damage| format!("{}: {}", damage.place, damage.detail)).collect();
     let has = |text: &str| assert!(texts.iter().any(|found| found == text), "{text} is not in {texts:?}");
     has("position 2: expected an event, found the next at position 3");
@@ -117,31 +117,31 @@ async fn a_gap_in_log_and_streams_is_named() {
 /// RocksDB reads past a broken Bloom filter without an error, and so did verification: of 656 flipped bits it missed 2.
 #[tokio::test]
 async fn a_flipped_bit_anywhere_in_a_table_is_found() {
-    let folder = sample().await;
-    let store = open(folder.path()).await;
+    let dir = sample().await;
+    let store = open(dir.path()).await;
     store.compact().await.unwrap();
     store.close().await.unwrap();
-    assert!(verify(folder.path()).await.is_sound());
-    let tables = common::files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".sst"));
+    assert!(verify(dir.path()).await.is_sound());
+    let tables = common::files(dir.path()).into_iter().filter(|(name, _)| name.ends_with(".sst"));
     for (name, whole) in tables {
         for at in (0..whole.len()).step_by(whole.len() / 40) {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
-            std::fs::write(folder.path().join(&name), bytes).unwrap();
-            if let Ok(store) = ReadOnlyStore::open(folder.path()).await {
+            std::fs::write(dir.path().join(&name), bytes).unwrap();
+            if let Ok(store) = ReadOnlyStore::open(dir.path()).await {
                 let found = store.verify(&mut |_, _, _| {});
                 assert!(found.is_err() || !found.unwrap().is_sound(), "byte {at} of {} of {name}", whole.len());
             }
         }
-        std::fs::write(folder.path().join(&name), whole).unwrap();
+        std::fs::write(dir.path().join(&name), whole).unwrap();
     }
-    assert!(verify(folder.path()).await.is_sound());
+    assert!(verify(dir.path()).await.is_sound());
 }
 
 /// 2,000 events in 7 streams, in tables of many blocks.
 async fn large() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    let store = open(folder.path()).await;
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).await;
     let mut noise = 1_u64;
     for number in 0..2000 {
         // NOTE: what can be compressed would be in a few blocks.
@@ -155,14 +155,14 @@ async fn large() -> TempDir {
     }
     store.compact().await.unwrap();
     store.close().await.unwrap();
-    folder
+    dir
 }
 
 /// Flips a bit of a table of a closed store in each of these places, in percent of its length.
-fn flip(folder: &Path, family: &str, places: &[usize]) {
-    let tables = common::raw(folder).live_files().unwrap();
+fn flip(dir: &Path, family: &str, places: &[usize]) {
+    let tables = common::raw(dir).live_files().unwrap();
     let table = tables.into_iter().filter(|table| table.column_family_name == family).max_by_key(|table| table.size);
-    let path = folder.join(table.unwrap().name.trim_start_matches('/'));
+    let path = dir.join(table.unwrap().name.trim_start_matches('/'));
     let mut bytes = std::fs::read(&path).unwrap();
     for place in places {
         let at = bytes.len() * place / 100;
@@ -175,11 +175,11 @@ fn flip(folder: &Path, family: &str, places: &[usize]) {
 /// flipped bits gave 1,266, of which 3 were different and 266 did not get into the list.
 #[tokio::test]
 async fn damage_behind_broken_blocks_is_found_and_each_finding_is_there_once() {
-    let folder = large().await;
-    tamper(folder.path(), "tags", &posting("x", 1900), |_| None);
-    flip(folder.path(), "log", &[20, 50]);
+    let dir = large().await;
+    tamper(dir.path(), "tags", &posting("x", 1900), |_| None);
+    flip(dir.path(), "log", &[20, 50]);
 
-    let found = verify(folder.path()).await;
+    let found = verify(dir.path()).await;
     assert_eq!(found.more_damage, 0);
     let findings: Vec<_> =
         found.findings().map(|(found, times)| (format!("{}: {}", found.place, found.detail), times)).collect();
@@ -202,9 +202,9 @@ async fn damage_behind_broken_blocks_is_found_and_each_finding_is_there_once() {
 /// ended.
 #[tokio::test]
 async fn a_broken_block_of_streams_is_no_damage_of_heads_and_its_end_is_said() {
-    let folder = large().await;
-    flip(folder.path(), "streams", &[50]);
-    let found = verify(folder.path()).await;
+    let dir = large().await;
+    flip(dir.path(), "streams", &[50]);
+    let found = verify(dir.path()).await;
     let findings: Vec<_> = found.damage.iter().map(|found| format!("{}: {}", found.place, found.detail)).collect();
     assert!(findings[0].starts_with("column family streams: Corruption: block checksum mismatch"), "{findings:?}");
     assert!(findings[1].starts_with("column family streams, keys behind a-"), "{findings:?}");
@@ -219,12 +219,12 @@ async fn the_largest_numbers_are_damage_like_any_other() {
     let stray = finding("heads", b"c-1", |_| Some(vec![0xff; 8])).await;
     assert!(stray.starts_with("column family heads, key c-1: expected a number below 18446744073709551615"), "{stray}");
 
-    let folder = sample().await;
+    let dir = sample().await;
     for stream in ["a-1", "b-1"] {
         let key = [FIRST.as_bytes(), &[0], stream.as_bytes()].concat();
-        tamper(folder.path(), "meta", &key, |_| Some((u64::MAX - 1).to_be_bytes().to_vec()));
+        tamper(dir.path(), "meta", &key, |_| Some((u64::MAX - 1).to_be_bytes().to_vec()));
     }
-    let found = verify(folder.path()).await;
+    let found = verify(dir.path()).await;
     let sums = found.damage.iter().filter(|damage| damage.place == "beginnings of streams");
     let sums: Vec<_> = sums.map(|damage| damage.detail.as_str()).collect();
     assert_eq!(sums, ["expected 18446744073709551615 events that were removed in the log, found 0"]);

@@ -19,8 +19,8 @@ use es_rocksdb::{Durability, Options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_that_come_together_share_a_sync() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let commits = (0..500).map(|n| {
         let store = store.clone();
         tokio::spawn(async move { store.commit(append(&format!("order-{n}"))).await.unwrap() })
@@ -39,8 +39,8 @@ async fn commits_that_come_together_share_a_sync() {
 
 #[tokio::test]
 async fn a_lone_commit_waits_for_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     for _ in 0..10 {
         store.commit(append("order-1")).await.unwrap();
     }
@@ -49,8 +49,8 @@ async fn a_lone_commit_waits_for_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_writers_on_streams_of_their_own_meet_no_conflict() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let writers = (0..64).map(|n| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -69,13 +69,13 @@ async fn sixty_four_writers_on_streams_of_their_own_meet_no_conflict() {
     let events = all(&store).await;
     assert_eq!(positions(&events), (1..=64 * 40).collect::<Vec<_>>());
     store.close().await.unwrap();
-    assert_eq!(all(&open(folder.path()).await).await, events);
+    assert_eq!(all(&open(dir.path()).await).await, events);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_expect_the_same_revision_one_wins_each_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     for round in 0..20 {
         let expected = ExpectedRevision::unchanged(Revision::new(round).get().checked_sub(1).map(Revision::new));
         let racers = (0..16).map(|_| {
@@ -103,8 +103,8 @@ async fn of_many_who_expect_the_same_revision_one_wins_each_time() {
 /// A commit whose future is dropped is whole or not there, and the writer does not stumble over it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_future_is_dropped_is_whole_either_way() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     for n in 0..200u64 {
         let name = stream(&format!("order-{n}"));
         let commit = Commit::to(&name, ExpectedRevision::NoStream, [event("a"), event("b"), event("c")]).put_row(
@@ -129,8 +129,8 @@ async fn a_commit_whose_future_is_dropped_is_whole_either_way() {
 
 #[tokio::test]
 async fn closing_writes_what_waits_and_then_refuses() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let reading = store.read_log(LogRead::all()).await.unwrap();
     let mut waiting: Vec<_> = (0..50).map(|n| Box::pin(store.commit(append(&format!("order-{n}"))))).collect();
     // NOTE: polled once, each is in the queue; the first ones may be written already.
@@ -153,14 +153,14 @@ async fn closing_writes_what_waits_and_then_refuses() {
     assert!(matches!(store.read_log(LogRead::all()).await, Err(StoreError::Closed)));
     assert_eq!(reading.collect().await.unwrap(), [], "the log was empty when this read was opened");
 
-    let again = open(folder.path()).await;
+    let again = open(dir.path()).await;
     assert_eq!(all(&again).await.len(), 50);
 }
 
 #[tokio::test]
 async fn a_read_that_is_open_ends_with_an_error_when_the_store_is_closed() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Options::new().read_batch(1, 1).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().read_batch(1, 1).open(dir.path()).await.unwrap();
     for _ in 0..3 {
         store.commit(append("order-1")).await.unwrap();
     }
@@ -171,14 +171,14 @@ async fn a_read_that_is_open_ends_with_an_error_when_the_store_is_closed() {
     drop(store);
     assert!(matches!(log.next().await, Err(StoreError::Closed)));
     assert!(matches!(of_stream.next().await, Err(StoreError::Closed)));
-    open(folder.path()).await;
+    open(dir.path()).await;
 }
 
 /// Whoever waits for room in the queue and is not polled any more must not keep the store open.
 #[tokio::test]
 async fn a_forgotten_commit_does_not_keep_the_store_from_closing() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Options::new().queue_bytes(1).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().queue_bytes(1).open(dir.path()).await.unwrap();
     let mut forgotten: Vec<_> = (0..8).map(|_| Box::pin(store.commit(append("order-1")))).collect();
     let mut answers = Vec::new();
     for commit in &mut forgotten {
@@ -197,20 +197,20 @@ async fn a_forgotten_commit_does_not_keep_the_store_from_closing() {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!(all(&open(folder.path()).await).await.len(), written);
+    assert_eq!(all(&open(dir.path()).await).await.len(), written);
 }
 
 #[tokio::test]
 async fn everything_is_there_after_reopening() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let (key, table) = (UniqueKey::new("email", "ada@example.org").unwrap(), Table::new("views").unwrap());
     let events = [event("placed").claiming(key.clone()), event("paid")];
     let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, events).put_row(table.clone(), "a", "1");
-    let store = open(folder.path()).await;
+    let store = open(dir.path()).await;
     let committed = store.commit(commit.clone()).await.unwrap();
     drop(store);
 
-    let store = open(folder.path()).await;
+    let store = open(dir.path()).await;
     assert_eq!(all(&store).await, committed.events);
     assert_eq!(store.head().await.unwrap(), Position::new(2));
     assert_eq!(store.revision(&stream("order-1")).await.unwrap(), Some(Revision::new(1)));
@@ -228,17 +228,17 @@ async fn everything_is_there_after_reopening() {
 
 #[tokio::test]
 async fn recorded_times_do_not_go_back_when_the_clock_does() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let time = |text: &str| text.parse::<es_core::Timestamp>().unwrap();
     let late = Arc::new(ManualClock::at(time("2016-07-04T12:00:00.123456789Z")));
-    let store = Options::new().clock(late.clone()).open(folder.path()).await.unwrap();
+    let store = Options::new().clock(late.clone()).open(dir.path()).await.unwrap();
     assert_eq!(store.created(), time("2016-07-04T12:00:00.123456Z"));
     store.commit(append("order-1")).await.unwrap();
     late.set(time("2016-07-04T11:00:00Z"));
     store.commit(append("order-1")).await.unwrap();
     drop(store);
     let early = Arc::new(ManualClock::at(time("2016-07-04T10:00:00Z")));
-    let store = Options::new().clock(early).open(folder.path()).await.unwrap();
+    let store = Options::new().clock(early).open(dir.path()).await.unwrap();
     store.commit(append("order-1")).await.unwrap();
     for event in all(&store).await {
         assert_eq!(event.recorded_at, time("2016-07-04T12:00:00.123456Z"));
@@ -247,20 +247,20 @@ async fn recorded_times_do_not_go_back_when_the_clock_does() {
 
 #[tokio::test]
 async fn a_buffered_store_never_syncs_and_keeps_what_it_wrote() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Options::new().durability(Durability::Buffered).open(folder.path()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().durability(Durability::Buffered).open(dir.path()).await.unwrap();
     store.commit(append("order-1")).await.unwrap();
     assert_eq!((store.stats().batches, store.stats().syncs), (1, 0));
     store.close().await.unwrap();
-    assert_eq!(all(&open(folder.path()).await).await.len(), 1);
+    assert_eq!(all(&open(dir.path()).await).await.len(), 1);
 }
 
 /// A commit larger than the queue, the batch and the write buffer is still one commit.
 #[tokio::test]
 async fn a_commit_larger_than_every_limit_is_written_whole() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let options = Options::new().queue_bytes(1).commit_batch(1, 1).write_buffer_bytes(1).read_batch(1, 1);
-    let store = options.open(folder.path()).await.unwrap();
+    let store = options.open(dir.path()).await.unwrap();
     let mut large = event("large");
     large.data.payload = vec![7; 3 << 20].into();
     let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [large, event("a"), event("b")]);
@@ -272,8 +272,8 @@ async fn a_commit_larger_than_every_limit_is_written_whole() {
 /// Readers who follow the log while it grows see every position once, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_never_sees_a_gap_become_filled() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
     let reader = tokio::spawn({
         let store = store.clone();
         async move {
@@ -307,7 +307,7 @@ async fn a_reader_never_sees_a_gap_become_filled() {
 
 #[test]
 fn without_a_runtime_the_store_blocks_and_works() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut run = |future: std::pin::Pin<Box<dyn Future<Output = Vec<u64>>>>| {
         let mut future = future;
@@ -318,7 +318,7 @@ fn without_a_runtime_the_store_blocks_and_works() {
             std::thread::yield_now();
         }
     };
-    let path = folder.path().to_owned();
+    let path = dir.path().to_owned();
     let read = run(Box::pin(async move {
         let store = open(&path).await;
         store.commit(append("order-1")).await.unwrap();

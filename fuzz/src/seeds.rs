@@ -1,4 +1,4 @@
-//! Writes the inputs that a target begins with: `seeds records|keys|lines|imports FOLDER`.
+//! Writes the inputs that a target begins with: `seeds records|keys|lines|imports DIRECTORY`.
 
 use std::path::Path;
 
@@ -6,16 +6,19 @@ use es_decoding::seeds::{Target, seeds};
 
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (target, folder) = match arguments.as_slice() {
-        [target, folder] if target == "records" => (Target::Records, folder),
-        [target, folder] if target == "keys" => (Target::Keys, folder),
-        [target, folder] if target == "lines" => (Target::Lines, folder),
-        [target, folder] if target == "imports" => (Target::Imports, folder),
-        _ => return Err(std::io::Error::other(format!("expected records|keys|lines|imports FOLDER, found {arguments:?}"))),
+    let (target, dir) = match arguments.as_slice() {
+        [target, dir] if target == "records" => (Target::Records, dir),
+        [target, dir] if target == "keys" => (Target::Keys, dir),
+        [target, dir] if target == "lines" => (Target::Lines, dir),
+        [target, dir] if target == "imports" => (Target::Imports, dir),
+        _ => {
+            let message = format!("expected records|keys|lines|imports DIRECTORY, found {arguments:?}");
+            return Err(std::io::Error::other(message));
+        }
     };
-    std::fs::create_dir_all(folder)?;
+    std::fs::create_dir_all(dir)?;
     for (number, seed) in (1..).zip(seeds(target)) {
-        std::fs::write(Path::new(folder).join(format!("seed-{number:03}")), seed)?;
+        std::fs::write(Path::new(dir).join(format!("seed-{number:03}")), seed)?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-/* What a power failure would leave of a folder, and disks that refuse: a shim for LD_PRELOAD.
+/* What a power failure would leave of a directory, and disks that refuse: a shim for LD_PRELOAD.
  *
  * It keeps a journal of what the program made durable in ES_POWER_DIR, one line each:
  *
  *   C path            a file was created
  *   S path length     a file was synced, with at least this length
- *   D path            a folder was synced: the names in it are durable
+ *   D path            a directory was synced: the names in it are durable
  *   R from to kept    a file was renamed; what stood under the new name is kept under a third one, or "-"
  *   U path kept       a file was removed; it is kept under another name
  *   T path length     a file was cut
@@ -12,7 +12,7 @@
  * After the program was killed, the parent takes away what the journal does not call durable.
  *
  * The file ES_POWER_CONTROL makes calls fail while it holds one of: sync (fsync fails with EIO), write (EIO),
- * full (ENOSPC). Calls on files outside of the folder are passed on.
+ * full (ENOSPC). Calls on files outside of the directory are passed on.
  *
  * Lengths are read before the sync, so that a write that comes in between does not count. Overwriting in place is not
  * followed; the parent knows the one file where that happens. */
@@ -33,8 +33,8 @@
 #define PATH_LEN 4096
 #define REAL(name, type) ((type)dlsym(RTLD_NEXT, name))
 
-static const char *folder, *journal_path, *control;
-static size_t folder_len;
+static const char *directory, *journal_path, *control;
+static size_t directory_len;
 static int journal = -1;
 static int kept_files;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -59,18 +59,18 @@ static void set_up(void) {
     real_rename = REAL("rename", int (*)(const char *, const char *));
     real_unlink = REAL("unlink", int (*)(const char *));
     real_fallocate = REAL("fallocate64", int (*)(int, int, off_t, off_t));
-    folder = getenv("ES_POWER_DIR");
+    directory = getenv("ES_POWER_DIR");
     journal_path = getenv("ES_POWER_JOURNAL");
     control = getenv("ES_POWER_CONTROL");
-    folder_len = folder ? strlen(folder) : 0;
+    directory_len = directory ? strlen(directory) : 0;
     if (journal_path) journal = real_open(journal_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
 static void init(void) { pthread_once(&once, set_up); }
 
-static int is_inside(const char *path) { return folder_len && !strncmp(path, folder, folder_len); }
+static int is_inside(const char *path) { return directory_len && !strncmp(path, directory, directory_len); }
 
-/* The path of an open file; 0 where it is not in the folder. */
+/* The path of an open file; 0 where it is not in the directory. */
 static int path_of(int fd, char *path) {
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

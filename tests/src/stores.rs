@@ -20,19 +20,19 @@ pub fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     runtime.expect("a runtime").block_on(async {
         test(Arc::new(MemoryStore::new())).await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = rocksdb(folder.path()).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = rocksdb(dir.path()).await;
         test(Arc::new(store.clone())).await;
         store.close().await.expect("closed");
     });
 }
 
-/// A RocksDB store in a folder, with caches small enough for many stores in one test process.
+/// A RocksDB store in a directory, with caches small enough for many stores in one test process.
 ///
 /// # Panics
 /// When it does not open.
-pub async fn rocksdb(folder: &Path) -> RocksDbStore {
-    small().open(folder).await.expect("the store opens")
+pub async fn rocksdb(dir: &Path) -> RocksDbStore {
+    small().open(dir).await.expect("the store opens")
 }
 
 /// Options for many stores in one test process.
@@ -41,19 +41,19 @@ pub fn small() -> Options {
     Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20)
 }
 
-/// Opens RocksDB stores for the conformance suite, each in a folder of its own that goes with the harness.
+/// Opens RocksDB stores for the conformance suite, each in a directory of its own that goes with the harness.
 #[derive(Debug, Default)]
 pub struct RocksDbHarness {
     open: Mutex<HashMap<usize, (RocksDbStore, TempDir)>>,
 }
 
 impl RocksDbHarness {
-    async fn open_in(&self, folder: TempDir, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
+    async fn open_in(&self, dir: TempDir, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
         let options = hooks.into_iter().fold(small(), Options::hook);
-        let store = options.open(folder.path()).await.expect("the store opens");
+        let store = options.open(dir.path()).await.expect("the store opens");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(key(&shared), (store, folder));
+        open.insert(key(&shared), (store, dir));
         shared
     }
 }
@@ -66,14 +66,14 @@ fn key(store: &Arc<dyn EventStore>) -> usize {
 #[async_trait]
 impl Harness for RocksDbHarness {
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
-        self.open_in(tempfile::tempdir().expect("a folder"), hooks).await
+        self.open_in(tempfile::tempdir().expect("a directory"), hooks).await
     }
 
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
         let opened = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&store));
-        let (handle, folder) = opened.expect("the harness opened it");
+        let (handle, dir) = opened.expect("the harness opened it");
         drop(store);
         handle.close().await.expect("closed");
-        Some(self.open_in(folder, Vec::new()).await)
+        Some(self.open_in(dir, Vec::new()).await)
     }
 }

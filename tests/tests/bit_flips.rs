@@ -1,9 +1,10 @@
 //! A flipped bit is reported or changes nothing: it never loses an event in silence.
 //!
-//! A child fills a folder and is closed, or killed. Of a copy of the folder one bit is flipped, in the write-ahead log, in
-//! a table or in the manifest. Then the copy is opened, for reading only and as a service does, and everything is read: the log, each stream, each category, type
-//! and tag, ids, unique keys and rows. Either one of these is an error, or all that was acknowledged is there as it was:
-//! a bit may be in bytes that nobody needs any more, or in a record that nobody was told of.
+//! A child fills a directory and is closed, or killed. Of a copy of the directory one bit is flipped, in the
+//! write-ahead log, in a table or in the manifest. Then the copy is opened, for reading only and as a service does, and
+//! everything is read: the log, each stream, each category, type and tag, ids, unique keys and rows. Either one of
+//! these is an error, or all that was acknowledged is there as it was: a bit may be in bytes that nobody needs any
+//! more, or in a record that nobody was told of.
 //!
 //! RocksDB with its defaults fails this: of 40 flips in the write-ahead log, 40 opened and lost on average half of the
 //! events without a word. What the store does about it stands in `es-rocksdb/src/recovery.rs`, and with it what no check
@@ -31,18 +32,18 @@ const NOTHING_LOST: &str = "nothing was lost";
 /// After how long a reader that says nothing is taken for one that never will.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A folder that a child has filled, with what it acknowledged.
+/// A directory that a child has filled, with what it acknowledged.
 struct Filled {
-    folder: TempDir,
+    dir: TempDir,
     history: History,
 }
 
 impl Filled {
     fn new(is_killed: bool) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let run = Run {
             program: env!("CARGO_BIN_EXE_crash-child"),
-            folder: folder.path(),
+            dir: dir.path(),
             number: 1,
             durability: Durability::Sync,
             commits: if is_killed { 0 } else { 100 },
@@ -58,11 +59,11 @@ impl Filled {
         };
         let mut history = History::default();
         history.note(&lines).expect("acknowledgements");
-        Self { folder, history }
+        Self { dir, history }
     }
 
     fn copy(&self) -> TempDir {
-        let copy = tempfile::tempdir().expect("a folder");
+        let copy = tempfile::tempdir().expect("a directory");
         for (path, _) in self.files() {
             fs::copy(&path, copy.path().join(name(&path))).expect("copied");
         }
@@ -70,7 +71,7 @@ impl Filled {
     }
 
     fn files(&self) -> Vec<(PathBuf, u64)> {
-        let entries = fs::read_dir(self.folder.path()).expect("a folder").map(|entry| entry.expect("an entry"));
+        let entries = fs::read_dir(self.dir.path()).expect("a directory").map(|entry| entry.expect("an entry"));
         let files = entries.map(|entry| (entry.path(), entry.metadata().expect("a file").len()));
         let mut files: Vec<_> = files.collect();
         files.sort();
@@ -96,7 +97,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Copies the folder, flips the bit, and looks: what came of it, or how it was silent.
+/// Copies the directory, flips the bit, and looks: what came of it, or how it was silent.
 fn flip(filled: &Filled, file: &Path, at: u64, bit: u64) -> Result<&'static str, String> {
     let copy = Arc::new(filled.copy());
     let file = copy.path().join(name(file));

@@ -76,7 +76,8 @@ fn errors_of_es_core_print_once() {
 
 #[test]
 fn errors_of_es_rocksdb_print_once() {
-    let open = || OpenError::Io { folder: "data".into(), action: "open the mark".into(), source: disk_full().into() };
+    let open =
+        || OpenError::Io { directory: "data".into(), action: "open the mark".into(), source: disk_full().into() };
     assert_eq!(assert_prints_once(&open()), 2);
     assert_eq!(assert_prints_once(&BackupError::Open(open())), 2);
     assert_eq!(assert_prints_once(&BackupError::Write(store_error().into())), 3);

@@ -1,10 +1,10 @@
 //! Stores that earlier programs have written, kept in `tests/fixtures`: they open, everything in them is as it was, and they
 //! go on.
 //!
-//! A folder `format-N` has a store of format version N as that version left it (tables, and a write-ahead log that was not
-//! yet sorted into them), and beside it what must be read: `events.jsonl` in the lines of `es export`, `rows.jsonl`,
-//! `keys.jsonl`. A new format version gets a new directory, made with `ES_FIXTURE=write`. A fixture is never changed; that of a format
-//! which is not read any more is removed.
+//! A directory `format-N` has a store of format version N as that version left it (tables, and a write-ahead log that
+//! was not yet sorted into them), and beside it what must be read: `events.jsonl` in the lines of `es export`,
+//! `rows.jsonl`, `keys.jsonl`. A new format version gets a new directory, made with `ES_FIXTURE=write`. A fixture is
+//! never changed; that of a format which is not read any more is removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,8 +43,8 @@ fn table() -> Table {
 
 /// The store's files without what is of one process only.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if name != "LOCK" && !name.starts_with("LOG") {
@@ -102,13 +102,13 @@ fn commits(part: u128) -> Vec<Commit> {
 /// Writes the fixture of this version's format, where there is none.
 #[test]
 fn the_format_of_today_has_a_fixture() {
-    let folder = fixtures().join(format!("format-{FORMAT_VERSION}"));
-    if folder.exists() {
+    let dir = fixtures().join(format!("format-{FORMAT_VERSION}"));
+    if dir.exists() {
         return;
     }
     let asked = std::env::var("ES_FIXTURE").is_ok_and(|value| value == "write");
-    assert!(asked, "expected {}, found none; ES_FIXTURE=write makes it", folder.display());
-    let written = tempfile::tempdir().expect("a folder");
+    assert!(asked, "expected {}, found none; ES_FIXTURE=write makes it", dir.display());
+    let written = tempfile::tempdir().expect("a directory");
     runtime().block_on(async {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456Z".parse().expect("a time")));
         let options = Options::new().clock(Arc::clone(&clock) as _);
@@ -125,10 +125,10 @@ fn the_format_of_today_has_a_fixture() {
             }
         }
         store.close().await.expect("it closes");
-        let aside = folder.with_extension("new");
+        let aside = dir.with_extension("new");
         copy(written.path(), &aside.join("store"));
         describe(written.path(), &aside).await;
-        fs::rename(aside, &folder).expect("renamed");
+        fs::rename(aside, &dir).expect("renamed");
     });
 }
 
@@ -152,16 +152,16 @@ async fn retain(store: &RocksDbStore) {
 }
 
 /// Writes what is in a store beside it.
-async fn describe(store: &Path, folder: &Path) {
+async fn describe(store: &Path, dir: &Path) {
     let store = ReadOnlyStore::open(store).await.expect("it opens");
     let mut lines = Vec::new();
     for event in all(&store).await {
         line::write(&event, &mut lines).expect("memory takes it");
     }
-    fs::write(folder.join("events.jsonl"), lines).expect("written");
+    fs::write(dir.join("events.jsonl"), lines).expect("written");
     let rows = store.rows(es_core::store::RowScan::new(table(), "", 1000)).await.expect("read");
     let rows = rows.iter().map(|row| json!({"table": "totals", "key": row.key.as_ref(), "value": row.value.as_ref()}));
-    fs::write(folder.join("rows.jsonl"), joined(rows)).expect("written");
+    fs::write(dir.join("rows.jsonl"), joined(rows)).expect("written");
     let mut keys = Vec::new();
     for part in 1..=2 {
         for value in [format!("{part}-10248"), format!("{part}-0")] {
@@ -170,7 +170,7 @@ async fn describe(store: &Path, folder: &Path) {
             keys.push(json!({"scope": "order-number", "value": value, "owner": owner.map(|owner| owner.to_string())}));
         }
     }
-    fs::write(folder.join("keys.jsonl"), joined(keys)).expect("written");
+    fs::write(dir.join("keys.jsonl"), joined(keys)).expect("written");
 }
 
 fn joined(lines: impl IntoIterator<Item = Value>) -> String {
@@ -181,12 +181,12 @@ async fn all(store: &dyn EventReader) -> Vec<RecordedEvent> {
     store.read_log(LogRead::all()).await.expect("read").collect().await.expect("read")
 }
 
-fn text(folder: &Path, name: &str) -> String {
-    fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{}/{name}: {error}", folder.display()))
+fn text(dir: &Path, name: &str) -> String {
+    fs::read_to_string(dir.join(name)).unwrap_or_else(|error| panic!("{}/{name}: {error}", dir.display()))
 }
 
-fn json_lines(folder: &Path, name: &str) -> Vec<Value> {
-    text(folder, name).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+fn json_lines(dir: &Path, name: &str) -> Vec<Value> {
+    text(dir, name).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 fn bytes(value: &Value) -> Vec<u8> {
@@ -194,16 +194,16 @@ fn bytes(value: &Value) -> Vec<u8> {
 }
 
 /// Everything that was written beside a store is in it, by every way to read it.
-async fn assert_described(store: &dyn EventReader, folder: &Path) {
+async fn assert_described(store: &dyn EventReader, dir: &Path) {
     let events = all(store).await;
     let mut lines = Vec::new();
     events.iter().for_each(|event| line::write(event, &mut lines).expect("memory takes it"));
     let found = String::from_utf8(lines).expect("text");
-    for (found, expected) in found.lines().zip(text(folder, "events.jsonl").lines()) {
-        assert_eq!(found, expected, "{}", folder.display());
+    for (found, expected) in found.lines().zip(text(dir, "events.jsonl").lines()) {
+        assert_eq!(found, expected, "{}", dir.display());
     }
-    assert_eq!(found.lines().count(), text(folder, "events.jsonl").lines().count(), "{}", folder.display());
-    assert!(events.len() >= 24, "{} has {} events", folder.display(), events.len());
+    assert_eq!(found.lines().count(), text(dir, "events.jsonl").lines().count(), "{}", dir.display());
+    assert!(events.len() >= 24, "{} has {} events", dir.display(), events.len());
     for event in &events {
         assert_eq!(store.find(event.data.id).await.expect("read").as_ref(), Some(event));
         let read = StreamRead::new(event.stream.clone()).from(event.revision).limit(1);
@@ -215,14 +215,14 @@ async fn assert_described(store: &dyn EventReader, folder: &Path) {
             assert_eq!(store.read_log(by_tag).await.expect("read").next().await.expect("read").as_ref(), Some(event));
         }
     }
-    let rows = json_lines(folder, "rows.jsonl");
+    let rows = json_lines(dir, "rows.jsonl");
     assert!(!rows.is_empty());
     for row in rows {
         let table = Table::new(row["table"].as_str().expect("text")).expect("a table");
         let value = store.row(&table, &bytes(&row["key"])).await.expect("read");
         assert_eq!(value.map(|value| value.to_vec()), Some(bytes(&row["value"])), "{row}");
     }
-    for key in json_lines(folder, "keys.jsonl") {
+    for key in json_lines(dir, "keys.jsonl") {
         let unique = UniqueKey::new(key["scope"].as_str().expect("text"), key["value"].as_str().expect("text"));
         let owner = store.owner(&unique.expect("a key")).await.expect("read");
         assert_eq!(owner.as_ref().map(StreamId::as_str), key["owner"].as_str(), "{key}");
@@ -243,25 +243,25 @@ fn sent(events: &[RecordedEvent]) -> Vec<Commit> {
 
 #[test]
 fn a_store_of_every_format_opens_with_everything_in_it_and_goes_on() {
-    let mut folders: Vec<_> =
+    let mut dirs: Vec<_> =
         fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("an entry").path()).collect();
-    folders.retain(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("format-")));
-    assert!(!folders.is_empty());
-    for folder in folders {
-        let scratch = tempfile::tempdir().expect("a folder");
+    dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("format-")));
+    assert!(!dirs.is_empty());
+    for dir in dirs {
+        let scratch = tempfile::tempdir().expect("a directory");
         let copied = scratch.path().join("store");
-        copy(&folder.join("store"), &copied);
+        copy(&dir.join("store"), &copied);
         runtime().block_on(async {
             let store = ReadOnlyStore::open(&copied).await.expect("it opens for reading");
-            assert_described(&store, &folder).await;
+            assert_described(&store, &dir).await;
             let verified = store.verify(&mut |_, _, _| {}).expect("it is verified");
-            assert!(verified.damage.is_empty(), "{}: {:?}", folder.display(), verified.damage);
-            let was_scavenged = text(&folder, "events.jsonl").contains("es.scavenge-point");
-            assert_eq!(verified.removed > 0, was_scavenged, "{}", folder.display());
+            assert!(verified.damage.is_empty(), "{}: {:?}", dir.display(), verified.damage);
+            let was_scavenged = text(&dir, "events.jsonl").contains("es.scavenge-point");
+            assert_eq!(verified.removed > 0, was_scavenged, "{}", dir.display());
             drop(store);
 
             let store = RocksDbStore::open(&copied).await.expect("it opens");
-            assert_described(&store, &folder).await;
+            assert_described(&store, &dir).await;
             let events = all(&store).await;
             for commit in sent(&events) {
                 assert!(store.commit(commit).await.expect("a repeat").repeated, "a commit of then is not recognized");
@@ -277,7 +277,7 @@ fn a_store_of_every_format_opens_with_everything_in_it_and_goes_on() {
             let store = ReadOnlyStore::open(&copied).await.expect("it opens for reading");
             assert_eq!(all(&store).await.len(), events.len() + 1);
             let verified = store.verify(&mut |_, _, _| {}).expect("it is verified");
-            assert!(verified.damage.is_empty(), "{}: {:?}", folder.display(), verified.damage);
+            assert!(verified.damage.is_empty(), "{}: {:?}", dir.display(), verified.damage);
         });
     }
 }

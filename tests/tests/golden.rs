@@ -87,18 +87,18 @@ mod wrong_upcaster {
 use es_core::testing::golden::disagreements;
 
 /// What `ES_GOLDEN=write` does.
-fn write<E: es_core::schema::EventSamples>(folder: &Path) -> Vec<String> {
-    disagreements::<E>(folder, true)
+fn write<E: es_core::schema::EventSamples>(dir: &Path) -> Vec<String> {
+    disagreements::<E>(dir, true)
 }
 
-fn check<E: es_core::schema::EventSamples>(folder: &Path) -> Vec<String> {
-    disagreements::<E>(folder, false)
+fn check<E: es_core::schema::EventSamples>(dir: &Path) -> Vec<String> {
+    disagreements::<E>(dir, false)
 }
 
 fn corpus() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    assert_eq!(write::<first::ParcelEvent>(folder.path()), Vec::<String>::new());
-    folder
+    let dir = tempfile::tempdir().expect("a directory");
+    assert_eq!(write::<first::ParcelEvent>(dir.path()), Vec::<String>::new());
+    dir
 }
 
 #[track_caller]
@@ -111,9 +111,9 @@ fn expect_one(problems: &[String], parts: &[&str]) {
 
 #[test]
 fn a_corpus_that_was_written_holds() {
-    let folder = corpus();
-    assert_eq!(check::<first::ParcelEvent>(folder.path()), Vec::<String>::new());
-    let text = fs::read_to_string(folder.path().join("parcel-sent.v1.json")).expect("written");
+    let dir = corpus();
+    assert_eq!(check::<first::ParcelEvent>(dir.path()), Vec::<String>::new());
+    let text = fs::read_to_string(dir.path().join("parcel-sent.v1.json")).expect("written");
     assert!(
         text.contains("\"content_type\": \"application/msgpack\"") && text.contains("\"to\": \"sample\""),
         "{text}"
@@ -122,15 +122,15 @@ fn a_corpus_that_was_written_holds() {
 
 #[test]
 fn a_missing_file_says_how_it_is_made() {
-    let folder = corpus();
-    fs::remove_file(folder.path().join("parcel-sent.v1.json")).expect("removed");
-    expect_one(&check::<first::ParcelEvent>(folder.path()), &["parcel-sent.v1.json is not there", "ES_GOLDEN=write"]);
+    let dir = corpus();
+    fs::remove_file(dir.path().join("parcel-sent.v1.json")).expect("removed");
+    expect_one(&check::<first::ParcelEvent>(dir.path()), &["parcel-sent.v1.json is not there", "ES_GOLDEN=write"]);
 }
 
 #[test]
 fn an_event_changed_in_silence_is_found() {
-    let folder = corpus();
-    let problems = check::<renamed_in_silence::ParcelEvent>(folder.path());
+    let dir = corpus();
+    let problems = check::<renamed_in_silence::ParcelEvent>(dir.path());
     expect_one(
         &problems,
         &[
@@ -139,30 +139,30 @@ fn an_event_changed_in_silence_is_found() {
             "{\"grams\":1}",
         ],
     );
-    let before = fs::read_to_string(folder.path().join("parcel-weighed.v1.json")).expect("there");
-    write::<renamed_in_silence::ParcelEvent>(folder.path());
-    let after = fs::read_to_string(folder.path().join("parcel-weighed.v1.json")).expect("there");
+    let before = fs::read_to_string(dir.path().join("parcel-weighed.v1.json")).expect("there");
+    write::<renamed_in_silence::ParcelEvent>(dir.path());
+    let after = fs::read_to_string(dir.path().join("parcel-weighed.v1.json")).expect("there");
     assert_eq!(before, after, "a file that is there is never changed");
 }
 
 #[test]
 fn a_change_with_version_and_upcaster_needs_one_new_file() {
-    let folder = corpus();
-    expect_one(&check::<second::ParcelEvent>(folder.path()), &["parcel-weighed.v2.json is not there"]);
-    assert_eq!(write::<second::ParcelEvent>(folder.path()), Vec::<String>::new());
-    assert_eq!(check::<second::ParcelEvent>(folder.path()), Vec::<String>::new());
+    let dir = corpus();
+    expect_one(&check::<second::ParcelEvent>(dir.path()), &["parcel-weighed.v2.json is not there"]);
+    assert_eq!(write::<second::ParcelEvent>(dir.path()), Vec::<String>::new());
+    assert_eq!(check::<second::ParcelEvent>(dir.path()), Vec::<String>::new());
 }
 
 #[test]
 fn a_version_that_is_no_longer_read_is_found() {
-    let folder = corpus();
-    let problems = write::<wrong_upcaster::ParcelEvent>(folder.path());
+    let dir = corpus();
+    let problems = write::<wrong_upcaster::ParcelEvent>(dir.path());
     expect_one(&problems, &["parcel-weighed.v1.json cannot be read", "missing field `stones`"]);
 }
 
 #[test]
 fn an_old_version_without_its_file_is_found() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let problems = write::<second::ParcelEvent>(folder.path());
+    let dir = tempfile::tempdir().expect("a directory");
+    let problems = write::<second::ParcelEvent>(dir.path());
     expect_one(&problems, &["parcel-weighed.v1.json is not there", "from the history of the code"]);
 }

@@ -32,8 +32,8 @@ fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     runtime.expect("a runtime").block_on(async {
         let memory = MemoryStore::new().with_hook(Inline::new(EventsOfStreams::<1>)).await.expect("started");
         test(Arc::new(memory)).await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.expect("opened");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(dir.path()).await.expect("opened");
         test(Arc::new(store.clone())).await;
         store.close().await.expect("closed");
     });
@@ -161,7 +161,7 @@ fn a_repository_hands_the_refusal_on() {
 /// A projection that is new, that was away, and that has another version catches up before the store opens.
 #[tokio::test]
 async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let fill = async |store: &RocksDbStore, count: usize| {
         for number in 0..count {
             store.commit(to(&format!("s-{}", number % 7), &["x", "y"])).await.unwrap();
@@ -169,10 +169,10 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
     };
     let mut events = 0;
     for (round, count) in [700, 300, 0].into_iter().enumerate() {
-        let plain = small().open(folder.path()).await.unwrap();
+        let plain = small().open(dir.path()).await.unwrap();
         fill(&plain, count).await;
         plain.close().await.unwrap();
-        let inline = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap();
+        let inline = small().hook(Inline::new(EventsOfStreams::<1>)).open(dir.path()).await.unwrap();
         let shared: Arc<dyn EventStore> = Arc::new(inline.clone());
         events += 2 * count as u64;
         assert_eq!(counted::check(&shared).await.map_or(0, Position::get), events, "round {round}");
@@ -182,14 +182,14 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
         drop(shared);
         inline.close().await.unwrap();
     }
-    let plain = small().open(folder.path()).await.unwrap();
+    let plain = small().open(dir.path()).await.unwrap();
     let first = active(&plain, "events-of-streams").await.unwrap().expect("a build");
     let counts_of = |build: &StoredGeneration| {
         build.table("events-of-streams", &Table::new("counts").expect("a name")).expect("a name")
     };
     assert!(!plain.rows(RowScan::new(counts_of(&first), "", 100)).await.unwrap().is_empty(), "the name of the table");
     plain.close().await.unwrap();
-    let rebuilt = small().hook(Inline::new(EventsOfStreams::<2>)).open(folder.path()).await.unwrap();
+    let rebuilt = small().hook(Inline::new(EventsOfStreams::<2>)).open(dir.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(rebuilt.clone());
     assert_eq!(counted::check(&shared).await.unwrap().get(), events);
     let now = active(&*shared, "events-of-streams").await.unwrap();
@@ -199,13 +199,13 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
     drop(shared);
     rebuilt.close().await.unwrap();
     // A poisoned log refuses to open, names the event, and opens without the projection.
-    let plain = small().open(folder.path()).await.unwrap();
+    let plain = small().open(dir.path()).await.unwrap();
     plain.commit(to("a-1", &["refused"])).await.unwrap();
     plain.close().await.unwrap();
-    let refused = small().hook(Inline::new(EventsOfStreams::<2>)).open(folder.path()).await.unwrap_err();
+    let refused = small().hook(Inline::new(EventsOfStreams::<2>)).open(dir.path()).await.unwrap_err();
     let error = start_error(refused);
     assert!(matches!(&error, StartInlineError::Event { position, .. } if position.get() == events + 1), "{error}");
-    small().open(folder.path()).await.expect("the folder is free").close().await.unwrap();
+    small().open(dir.path()).await.expect("the directory is free").close().await.unwrap();
 }
 
 /// The same view as [`EventsOfStreams`], but events of streams `s-1` and `s-4` after position 20 fail, so that their partitions stop.
@@ -290,15 +290,15 @@ async fn a_view_that_was_reset_under_an_inline_projection_refuses_commits() {
 fn a_kill_leaves_the_view_as_the_log() {
     let (seed, cycles) = (seed(), number("ES_CRASH_CYCLES", 50).min(500) / 5);
     let mut random = Random::new(seed);
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = folder.path().join("store");
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("store");
     let mut history = History::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut events = 0;
     for run in 1..=cycles {
         let run = Run {
             program: env!("CARGO_BIN_EXE_crash-child"),
-            folder: &store,
+            dir: &store,
             number: u32::try_from(run).expect("a small number"),
             durability: Durability::Sync,
             commits: 0,
@@ -327,9 +327,9 @@ fn a_kill_leaves_the_view_as_the_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_projection_moves_between_the_background_and_the_commits_of_the_events() {
     let patience = Duration::from_secs(60);
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let options = ProjectionOptions::new().partitions(3).retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
-    let store = small().open(folder.path()).await.unwrap();
+    let store = small().open(dir.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     for n in 0..30 {
         shared.commit(to(&format!("s-{}", n % 5), &["x"])).await.unwrap();
@@ -344,11 +344,11 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     drop((shared, admin));
     store.close().await.unwrap();
 
-    let refused = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap_err();
+    let refused = small().hook(Inline::new(EventsOfStreams::<1>)).open(dir.path()).await.unwrap_err();
     let error = start_error(refused);
     assert!(matches!(error, StartInlineError::Parked { .. }), "{error}");
 
-    let store = small().open(folder.path()).await.unwrap();
+    let store = small().open(dir.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
@@ -364,7 +364,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     drop(shared);
     store.close().await.unwrap();
 
-    let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(folder.path()).await.unwrap();
+    let store = small().hook(Inline::new(EventsOfStreams::<1>)).open(dir.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let both =
         Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap_err();
@@ -376,7 +376,7 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     drop((shared, views));
     store.close().await.unwrap();
 
-    let store = small().open(folder.path()).await.unwrap();
+    let store = small().open(dir.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let last = shared.commit(to("s-2", &["x"])).await.unwrap();

@@ -1,9 +1,9 @@
 //! A process that is killed loses nothing that it acknowledged.
 //!
-//! A child commits through the public API: four writers, commits of one to twelve events to one or two streams, with tags,
-//! rows, unique keys and repeats. It says so on a pipe once the future of the commit has resolved. The parent kills it with
-//! SIGKILL at a random moment, also while it opens the folder, opens the folder itself, reads everything and compares it
-//! with what was said; the next child goes on in the same folder.
+//! A child commits through the public API: four writers, commits of one to twelve events to one or two streams, with
+//! tags, rows, unique keys and repeats. It says so on a pipe once the future of the commit has resolved. The parent
+//! kills it with SIGKILL at a random moment, also while it opens the directory, opens the directory itself, reads
+//! everything and compares it with what was said; the next child goes on in the same directory.
 //!
 //! What this proves: acknowledgement comes behind the write; commits are whole; recovery brings all families to one
 //! point; recovery can itself be killed. What it does **not** prove: that anything was synced. The system still has what a
@@ -17,8 +17,8 @@ use std::time::Duration;
 use es_rocksdb::Durability;
 use es_tests::crash::{History, Random, Run, number, read_all, seed};
 
-/// How many children go on in one folder, so that the cost of reading everything stays bounded.
-const PER_FOLDER: u64 = 10;
+/// How many children go on in one directory, so that the cost of reading everything stays bounded.
+const PER_DIRECTORY: u64 = 10;
 
 #[test]
 fn what_was_acknowledged_survives_the_kill_of_the_process() {
@@ -27,14 +27,14 @@ fn what_was_acknowledged_survives_the_kill_of_the_process() {
     let (mut acknowledged, mut events) = (0, 0);
     let mut begun = 0;
     while begun < cycles {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = folder.path().join("store");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = dir.path().join("store");
         let mut history = History::default();
-        for run in 1..=PER_FOLDER.min(cycles - begun) {
+        for run in 1..=PER_DIRECTORY.min(cycles - begun) {
             let cycle = begun + run;
             let run = Run {
                 program: env!("CARGO_BIN_EXE_crash-child"),
-                folder: &store,
+                dir: &store,
                 number: u32::try_from(run).expect("a small number"),
                 durability: Durability::Sync,
                 commits: 0,
@@ -49,23 +49,23 @@ fn what_was_acknowledged_survives_the_kill_of_the_process() {
             });
             events = checked.unwrap_or_else(|error| panic!("cycle {cycle} of ES_SEED={seed}: {error}"));
         }
-        (acknowledged, begun) = (acknowledged + history.len(), begun + PER_FOLDER);
+        (acknowledged, begun) = (acknowledged + history.len(), begun + PER_DIRECTORY);
     }
-    println!("{cycles} kills, {acknowledged} commits acknowledged, none lost; the last folder had {events} events");
+    println!("{cycles} kills, {acknowledged} commits acknowledged, none lost; the last directory had {events} events");
     assert!(acknowledged as u64 > cycles, "ES_SEED={seed}: only {acknowledged} commits were acknowledged at all");
 }
 
 /// A process may have fewer files than RocksDB wants: the limits go from too few to open up to enough.
 #[test]
 fn too_many_open_files_are_an_error_and_no_loss() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = folder.path().join("store");
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("store");
     let mut history = History::default();
     let (mut refused, mut read_on) = (0, 0);
     for (run, open_files) in (1..).zip([0, 16, 20, 24, 28, 32, 36, 40, 48, 64]) {
         let run = Run {
             program: env!("CARGO_BIN_EXE_crash-child"),
-            folder: &store,
+            dir: &store,
             number: run,
             durability: Durability::Sync,
             commits: 60,

@@ -91,10 +91,10 @@ impl Needs {
 }
 
 /// Adds these streams, and does to the whole store what one does to stores.
-async fn works(folder: &Path, new: Range<u64>) -> (Vec<Need>, Memory) {
+async fn works(dir: &Path, new: Range<u64>) -> (Vec<Need>, Memory) {
     let (is_first, end) = (new.start == 0, new.end);
     let mut needs = Needs::default();
-    let store = needs.of("open", options().open(folder)).await.expect("opened");
+    let store = needs.of("open", options().open(dir)).await.expect("opened");
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     needs.of("append", append(&*shared, new)).await;
     needs.of("append to old streams", append(&*shared, 0..end)).await;
@@ -114,13 +114,13 @@ async fn works(folder: &Path, new: Range<u64>) -> (Vec<Need>, Memory) {
     drop((accounts, shared));
     store.close().await.expect("closed");
 
-    let reader = needs.of("open for reading", ReadOnlyStore::open(folder)).await.expect("opened");
+    let reader = needs.of("open for reading", ReadOnlyStore::open(dir)).await.expect("opened");
     assert_eq!(needs.of("list the streams", listed(&reader)).await, end);
     let verify = async { reader.verify(&mut |_, _, _| ()).expect("verified") };
     assert!(needs.of("verify", verify).await.is_sound());
     drop(reader);
-    let backups = Backups::new(folder.with_extension("backups"));
-    needs.of("back up", backups.create(folder, &mut |_, _, _| ())).await.expect("backed up");
+    let backups = Backups::new(dir.with_extension("backups"));
+    needs.of("back up", backups.create(dir, &mut |_, _, _| ())).await.expect("backed up");
     (needs.0, rocksdb)
 }
 
@@ -187,13 +187,13 @@ async fn listed(reader: &ReadOnlyStore) -> u64 {
 
 #[test]
 fn memory_does_not_grow_with_the_number_of_streams() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path().join("store");
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("store");
     let accounts = number("ES_STREAMS", FEWEST).max(FEWEST) / 2;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     let ((few, _), (many, rocksdb)) = runtime
         .expect("a runtime")
-        .block_on(async { (works(&folder, 0..accounts / 3).await, works(&folder, accounts / 3..accounts).await) });
+        .block_on(async { (works(&dir, 0..accounts / 3).await, works(&dir, accounts / 3..accounts).await) });
     let row = |(few, many): (&Need, &Need)| {
         format!("{:28} {:>10} {:>10} {:>10} {:>10}", few.work, few.peak, many.peak, few.kept, many.kept)
     };

@@ -285,22 +285,22 @@ struct Pair {
     /// `None` only while it is opened again.
     store: Option<es_rocksdb::RocksDbStore>,
     clock: Arc<ManualClock>,
-    folder: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Pair {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456789Z".parse().expect("a time")));
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Self::open(&clock, &folder).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Self::open(&clock, &dir).await;
         let model = MemoryStore::with_clock(Arc::clone(&clock) as _);
-        Self { model, store: Some(store), clock, folder }
+        Self { model, store: Some(store), clock, dir }
     }
 
-    async fn open(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) -> es_rocksdb::RocksDbStore {
+    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> es_rocksdb::RocksDbStore {
         // NOTE: batches of three events, so that short logs have many.
         let options = small().clock(Arc::clone(clock) as _).read_batch(3, 1 << 20);
-        options.open(folder.path()).await.expect("opens")
+        options.open(dir.path()).await.expect("opens")
     }
 
     fn store(&self) -> &es_rocksdb::RocksDbStore {
@@ -363,9 +363,9 @@ impl Pair {
     }
 
     async fn reopen(&mut self) {
-        // ORDER: the one before is gone when the next one opens: dropping the last handle frees the folder.
+        // ORDER: the one before is gone when the next one opens: dropping the last handle frees the directory.
         drop(self.store.take());
-        self.store = Some(Self::open(&self.clock, &self.folder).await);
+        self.store = Some(Self::open(&self.clock, &self.dir).await);
     }
 
     async fn commit(&self, commit: &Commit) {
@@ -458,7 +458,7 @@ impl StateMachineTest for Compared {
             pair.take(&sent, Step::Reopen).await;
             pair.compare(&sent).await;
             pair.store().close().await.expect("closed");
-            let verified = es_rocksdb::ReadOnlyStore::open(pair.folder.path()).await.expect("opens");
+            let verified = es_rocksdb::ReadOnlyStore::open(pair.dir.path()).await.expect("opens");
             let found = verified.verify(&mut |_, _, _| {}).expect("verified");
             assert!(found.is_sound(), "{:?}", found.damage);
         });

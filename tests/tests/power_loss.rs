@@ -1,9 +1,10 @@
 //! A machine that loses its power loses nothing that was acknowledged.
 //!
-//! As in `kill.rs`, and then what was not synced is taken away before the folder is opened again: dropped, or torn at a
-//! random place with holes of 64 bytes. A shim under the child (`shim/power.c`) notes what was synced; the model of what
-//! may go stands in `es_tests::crash::power`. A store may refuse to open when its manifest is torn or is not there, for that is
-//! no loss that passes in silence, and then a repair must find all that was acknowledged; what it may never do is open with less.
+//! As in `kill.rs`, and then what was not synced is taken away before the directory is opened again: dropped, or torn
+//! at a random place with holes of 64 bytes. A shim under the child (`shim/power.c`) notes what was synced; the model
+//! of what may go stands in `es_tests::crash::power`. A store may refuse to open when its manifest is torn or is not
+//! there, for that is no loss that passes in silence, and then a repair must find all that was acknowledged; what it
+//! may never do is open with less.
 //!
 //! What this does not prove: that a disk which says "synced" has synced.
 //!
@@ -19,8 +20,8 @@ use es_rocksdb::{Durability, OpenError, Salvage};
 use es_tests::crash::power::Loss;
 use es_tests::crash::{History, Power, Random, Run, StoreRefusal, look_at_all, number, read_all, seed};
 
-/// How many children go on in one folder, so that the cost of reading everything stays bounded.
-const PER_FOLDER: u32 = 10;
+/// How many children go on in one directory, so that the cost of reading everything stays bounded.
+const PER_DIRECTORY: u32 = 10;
 
 /// What came of a cycle.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ enum Outcome {
     Refused(String),
 }
 
-struct Folder<'a> {
+struct TestDir<'a> {
     store: &'a Path,
     power: &'a Power,
     durability: Durability,
@@ -40,19 +41,19 @@ struct Folder<'a> {
     took: u64,
 }
 
-impl Folder<'_> {
+impl TestDir<'_> {
     /// Runs a child, kills it `after` its first acknowledgements, and lets the power fail.
     fn cycle(&mut self, run: u32, first: usize, loss: Loss, random: &mut Random) -> Outcome {
         let run = Run {
             program: env!("CARGO_BIN_EXE_crash-child"),
-            folder: self.store,
+            dir: self.store,
             number: run,
             durability: self.durability,
             commits: 0,
             power: Some(self.power),
             open_files: 0,
         };
-        std::fs::create_dir_all(self.store).expect("a folder");
+        std::fs::create_dir_all(self.store).expect("a directory");
         let mut child = run.start();
         child.wait_for("A ", first);
         let lines = child.kill_after(Duration::from_millis(10 + random.below(250)));
@@ -68,7 +69,7 @@ impl Folder<'_> {
             Ok(contents) => match self.history.check(&contents) {
                 // NOTE: a torn end is normal, and no damage to who only looks either; who finds no store makes none.
                 Ok(()) => match looked {
-                    Err(StoreRefusal::Open(OpenError::NoSuchFolder { .. })) if contents.log.is_empty() => {
+                    Err(StoreRefusal::Open(OpenError::NoSuchDirectory { .. })) if contents.log.is_empty() => {
                         Outcome::Whole
                     }
                     Err(error) => Outcome::Lost(format!("who only looks: {error}")),
@@ -80,10 +81,10 @@ impl Folder<'_> {
     }
 }
 
-impl Folder<'_> {
-    /// Repairs the store into another folder, and looks whether all that was acknowledged is there.
+impl TestDir<'_> {
+    /// Repairs the store into another directory, and looks whether all that was acknowledged is there.
     fn repair(&mut self) -> Result<(), String> {
-        let beside = tempfile::tempdir().expect("a folder");
+        let beside = tempfile::tempdir().expect("a directory");
         let target = beside.path().join("repaired");
         let salvage = Salvage::survey(self.store, &mut |_, _, _| {}).map_err(|error| ErrorChain(&error).to_string())?;
         let loss = &salvage.report().loss;
@@ -98,9 +99,9 @@ impl Folder<'_> {
 /// Whether a refusal is one that a power failure may lead to.
 ///
 /// - A torn manifest is refused by RocksDB. A torn end of the write-ahead log must never be.
-/// - RocksDB makes a new manifest, renames the file that names it, and only then syncs the folder. A file system that keeps a
-///   later change of a folder without an earlier one (none in common use does) can leave the name without the manifest; the
-///   one before it and all else is there still. This was found in one of 456 cycles.
+/// - RocksDB makes a new manifest, renames the file that names it, and only then syncs the directory. A file system
+///   that keeps a later change of a directory without an earlier one (none in common use does) can leave the name
+///   without the manifest; the one before it and all else is there still. This was found in one of 456 cycles.
 fn may_be_refused(loss: Loss, error: &str) -> bool {
     match loss {
         Loss::Tear => !error.contains("write-ahead log"),
@@ -115,16 +116,21 @@ fn what_was_acknowledged_survives_a_power_failure() {
     let mut random = Random::new(seed);
     let (mut cycle, mut acknowledged, mut took, mut refused) = (0, 0, 0, Vec::new());
     while cycle < cycles {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = folder.path().join("store");
-        let mut folder =
-            Folder { store: &store, power: &power, durability: Durability::Sync, history: History::default(), took: 0 };
-        for run in 1..=PER_FOLDER {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = dir.path().join("store");
+        let mut dir = TestDir {
+            store: &store,
+            power: &power,
+            durability: Durability::Sync,
+            history: History::default(),
+            took: 0,
+        };
+        for run in 1..=PER_DIRECTORY {
             cycle += 1;
             let loss = random.pick(&[Loss::Drop, Loss::Tear]);
             // NOTE: some are killed while they open.
             let first = random.pick(&[0, 1, 30]);
-            match folder.cycle(run, first, loss, &mut random) {
+            match dir.cycle(run, first, loss, &mut random) {
                 Outcome::Whole => {}
                 Outcome::Refused(error) if may_be_refused(loss, &error) => {
                     refused.push(error);
@@ -136,7 +142,7 @@ fn what_was_acknowledged_survives_a_power_failure() {
                 break;
             }
         }
-        (acknowledged, took) = (acknowledged + folder.history.len(), took + folder.took);
+        (acknowledged, took) = (acknowledged + dir.history.len(), took + dir.took);
     }
     println!("{cycles} power failures, {took} of them took bytes of the write-ahead log");
     println!("{acknowledged} commits acknowledged, none lost; {} refused and repaired {refused:?}", refused.len());
@@ -154,11 +160,11 @@ fn a_store_that_does_not_sync_is_caught() {
     let mut random = Random::new(seed);
     let mut caught = 0;
     for run in 1..=10 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = folder.path().join("store");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = dir.path().join("store");
         let durability = Durability::Buffered;
-        let mut folder = Folder { store: &store, power: &power, durability, history: History::default(), took: 0 };
-        match folder.cycle(run, 20, Loss::Drop, &mut random) {
+        let mut dir = TestDir { store: &store, power: &power, durability, history: History::default(), took: 0 };
+        match dir.cycle(run, 20, Loss::Drop, &mut random) {
             Outcome::Lost(error) => {
                 assert!(error.contains("lost"), "ES_SEED={seed}: expected a loss, found {error}");
                 caught += 1;

@@ -196,8 +196,8 @@ fn the_view_is_the_fold_of_the_log_through_any_kill_on_disk() {
         let (first, runs) = (seed(), number("ES_PROJECTION_RUNS", 20) / 2);
         let mut met = Met::default();
         for seed in (0..runs).map(|run| first.wrapping_add(run)) {
-            let folder = tempfile::tempdir().expect("a folder");
-            let store = rocksdb(folder.path()).await;
+            let dir = tempfile::tempdir().expect("a directory");
+            let store = rocksdb(dir.path()).await;
             run(Arc::new(store.clone()), seed, &mut met).await;
             store.close().await.expect("closed");
         }

@@ -1,8 +1,9 @@
 //! A killed process: the view and its checkpoint are one, whatever the workers were doing.
 //!
-//! A child writes at full speed and runs the ledger with one, two or four workers, half of the time with a rebuild under way. The
-//! parent kills it with SIGKILL at a random moment, opens the folder and compares the rows with the log; the next child goes on
-//! in the same folder with another number of workers. In the end everything is brought to the end and compared again.
+//! A child writes at full speed and runs the ledger with one, two or four workers, half of the time with a rebuild
+//! under way. The parent kills it with SIGKILL at a random moment, opens the directory and compares the rows with the
+//! log; the next child goes on in the same directory with another number of workers. In the end everything is brought
+//! to the end and compared again.
 //!
 //! `ES_PROJECTION_KILLS=200` for long; `ES_SEED` for the same plan again.
 
@@ -21,14 +22,14 @@ use es_tests::ledger::{Ledger, check, read_books};
 fn a_killed_process_leaves_a_view_that_is_the_fold_of_the_log_up_to_its_checkpoint() {
     let (seed, kills) = (seed(), number("ES_PROJECTION_KILLS", 10));
     let mut random = Random::new(seed);
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path().join("store");
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("store");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     let mut behind = 0;
     for kill in 0..kills {
         let mut command = Command::new(env!("CARGO_BIN_EXE_projection-child"));
-        command.arg(&folder).arg(random.below(1_000_000).to_string()).stdout(Stdio::piped());
+        command.arg(&dir).arg(random.below(1_000_000).to_string()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the child starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("it says something");
@@ -37,7 +38,7 @@ fn a_killed_process_leaves_a_view_that_is_the_fold_of_the_log_up_to_its_checkpoi
         child.kill().expect("killed");
         child.wait().expect("gone");
         runtime.block_on(async {
-            let opened = RocksDbStore::open_with(&folder, options()).await.expect("the store opens");
+            let opened = RocksDbStore::open_with(&dir, options()).await.expect("the store opens");
             let store: Arc<dyn EventStore> = Arc::new(opened.clone());
             let books = check(&store, &format!("ES_SEED={seed}, kill {kill}")).await;
             let head = store.head().await.expect("a head").map_or(0, es_core::Position::get);
@@ -46,7 +47,7 @@ fn a_killed_process_leaves_a_view_that_is_the_fold_of_the_log_up_to_its_checkpoi
         });
     }
     runtime.block_on(async {
-        let opened = RocksDbStore::open_with(&folder, options()).await.expect("the store opens");
+        let opened = RocksDbStore::open_with(&dir, options()).await.expect("the store opens");
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
         let given = ProjectionOptions::new().partitions(3);
         let running = Supervisor::new()

@@ -299,8 +299,8 @@ fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let folder = tempfile::tempdir().expect("a folder");
-        let opened = rocksdb(folder.path()).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let opened = rocksdb(dir.path()).await;
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
         let mut slow = Subscription::new(store.clone(), Query::all(), None).batch(3);
         let mut fast = Subscription::new(

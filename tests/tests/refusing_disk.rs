@@ -1,10 +1,10 @@
 //! A disk that refuses: whoever waits is told, nothing more is acknowledged, reads go on, and nothing that was acknowledged
 //! is lost.
 //!
-//! The shim under the child lets `fsync` and `write` fail in the folder of the store from a moment on. Which of them was
-//! acknowledged and which was not is known on both sides; after a failed write nobody knows what is on the disk, so that
-//! the store takes no more commits until it is opened again, also when the disk is well again ("fsyncgate", 2018: a second
-//! fsync says "done" for pages that the first has thrown away).
+//! The shim under the child lets `fsync` and `write` fail in the directory of the store from a moment on. Which of them
+//! was acknowledged and which was not is known on both sides; after a failed write nobody knows what is on the disk, so
+//! that the store takes no more commits until it is opened again, also when the disk is well again ("fsyncgate", 2018:
+//! a second fsync says "done" for pages that the first has thrown away).
 
 use es_core::model::ErrorChain;
 use std::path::Path;
@@ -15,7 +15,7 @@ use es_tests::crash::{History, Power, Run, read_all};
 
 fn run<'a>(store: &'a Path, number: u32, power: Option<&'a Power>) -> Run<'a> {
     let program = env!("CARGO_BIN_EXE_crash-child");
-    Run { program, folder: store, number, durability: Durability::Sync, commits: 0, power, open_files: 0 }
+    Run { program, dir: store, number, durability: Durability::Sync, commits: 0, power, open_files: 0 }
 }
 
 /// The lines that begin so, without that.
@@ -44,9 +44,9 @@ fn assert_told(lines: &[String], errors: &str, cause: &str) {
 #[test]
 fn a_disk_that_refuses_stops_the_writers_and_loses_nothing() {
     let Some(power) = Power::new() else { return println!("skipped: the shim needs Linux") };
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = folder.path().join("store");
-    std::fs::create_dir_all(&store).expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("store");
+    std::fs::create_dir_all(&store).expect("a directory");
     let store = store.canonicalize().expect("a path");
     let mut history = History::default();
     let faults = [("sync", "Input/output error"), ("write", "Input/output error"), ("full", "No space left on device")];
@@ -68,9 +68,9 @@ fn a_disk_that_refuses_stops_the_writers_and_loses_nothing() {
 #[test]
 fn a_disk_without_space_is_told_when_the_store_opens() {
     let Some(power) = Power::new() else { return println!("skipped: the shim needs Linux") };
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = folder.path().canonicalize().expect("a path").join("store");
-    std::fs::create_dir_all(&store).expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().canonicalize().expect("a path").join("store");
+    std::fs::create_dir_all(&store).expect("a directory");
     let mut history = History::default();
     let mut child = run(&store, 1, Some(&power)).start();
     child.wait_for("A ", 40);
@@ -89,10 +89,10 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder.path());
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(folder))
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path());
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(dir))
     }
 }
 
@@ -147,14 +147,14 @@ fn told_nothing(lines: &[String]) -> bool {
 }
 
 /// A file without a name takes writes and syncs like any other, and what goes into it is gone. The store notices before it
-/// acknowledges: see `es-rocksdb/tests/folder.rs`. Here the folder goes while four writers are at work.
+/// acknowledges: see `es-rocksdb/tests/directory.rs`. Here the directory goes while four writers are at work.
 #[test]
-fn a_folder_that_is_removed_while_it_is_open_ends_in_an_error() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = folder.path().join("store");
+fn a_directory_that_is_removed_while_it_is_open_ends_in_an_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("store");
     let mut child = run(&store, 1, None).start();
     child.wait_for("A ", 40);
-    // NOTE: the child may create a file while its folder is emptied.
+    // NOTE: the child may create a file while its directory is emptied.
     while store.exists() {
         let _ = std::fs::remove_dir_all(&store);
     }

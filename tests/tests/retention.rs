@@ -144,10 +144,9 @@ async fn seen(store: &RocksDbStore) -> Vec<Vec<RecordedEvent>> {
 #[tokio::test]
 async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
     let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().expect("a time")));
-    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
-    let open = async |at: usize| {
-        small().clock(Arc::clone(&clock) as _).open(folders[at].path()).await.expect("the store opens")
-    };
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let open =
+        async |at: usize| small().clock(Arc::clone(&clock) as _).open(dirs[at].path()).await.expect("the store opens");
     let (scavenged, other) = (open(0).await, open(1).await);
     let both = async |commit: Commit| {
         let first = scavenged.commit(commit.clone()).await.expect("committed");
@@ -185,7 +184,7 @@ async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
     assert_eq!(late.earlier_points, 1);
     other.close().await.expect("closed");
     let removed = async |at: usize| {
-        let store = es_rocksdb::ReadOnlyStore::open(folders[at].path()).await.expect("opens");
+        let store = es_rocksdb::ReadOnlyStore::open(dirs[at].path()).await.expect("opens");
         let found = store.verify(&mut |_, _, _| {}).expect("verified");
         assert!(found.is_sound(), "{:?}", found.damage);
         found.removed

@@ -41,13 +41,14 @@ pub(crate) struct CqrsEs {
 }
 
 impl CqrsEs {
-    async fn server(&self, folder: &Path) -> Result<&Server, Failure> {
+    async fn server(&self, dir: &Path) -> Result<&Server, Failure> {
         let _one = self.starting.lock().await;
         if let Some(server) = self.server.get() {
             return Ok(server);
         }
-        // NOTE: beside the folder of the run, which is the next but two above; the user of the server has to get there.
-        let below = folder.ancestors().nth(3).ok_or_else(|| Failure::new("start PostgreSQL", "no folder for it"))?;
+        // NOTE: beside the directory of the run, which is the next but two above; the user of the server has to get
+        // there.
+        let below = dir.ancestors().nth(3).ok_or_else(|| Failure::new("start PostgreSQL", "no directory for it"))?;
         let server = Server::start(below).await?;
         eprintln!("PostgreSQL {} started in {}", server.version(), below.display());
         Ok(self.server.get_or_init(|| server))
@@ -81,8 +82,8 @@ impl Contender for CqrsEs {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        let server = self.server(folder).await?;
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        let server = self.server(dir).await?;
         let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin = PgPoolOptions::new().max_connections(1).connect_with(server.options()).await;
         let admin = admin.map_err(failed("connect"))?;

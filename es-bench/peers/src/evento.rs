@@ -45,10 +45,10 @@ impl Contender for Evento {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
         let options = SqliteConnectOptions::new()
-            .filename(folder.join("evento.db"))
+            .filename(dir.join("evento.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(match setup.durability {

@@ -33,8 +33,8 @@ impl Contender for Fjall {
         offers(task)
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        let database = Database::builder(folder).open().map_err(failed("open fjall"))?;
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        let database = Database::builder(dir).open().map_err(failed("open fjall"))?;
         let rows = database.keyspace("rows", KeyspaceCreateOptions::default).map_err(failed("open fjall"))?;
         let mode = match setup.durability {
             Durability::Synced => PersistMode::SyncData,

@@ -17,31 +17,31 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Connections; more than there may be in a pool.
 pub(crate) const CONNECTIONS: u32 = 64;
 
-/// A running server; dropping it stops it and removes its folder.
+/// A running server; dropping it stops it and removes its directory.
 pub(crate) struct Server {
     child: Child,
-    folder: TempDir,
+    dir: TempDir,
     version: String,
 }
 
 impl Server {
-    /// Starts one with its data below this folder.
+    /// Starts one with its data below this directory.
     pub(crate) async fn start(below: &Path) -> Result<Self, Failure> {
         let programs = programs().ok_or_else(|| {
             Failure::new("start PostgreSQL", "no /usr/lib/postgresql/*/bin; apt-get install postgresql")
         })?;
-        let folder = tempfile::Builder::new().prefix("es-bench-postgres-").tempdir_in(below);
-        let folder = folder.map_err(failed("make a folder"))?;
-        give_away(folder.path())?;
-        let data = folder.path().join("data");
-        let mut initdb = as_user(&programs.join("initdb"), folder.path());
+        let dir = tempfile::Builder::new().prefix("es-bench-postgres-").tempdir_in(below);
+        let dir = dir.map_err(failed("create a directory"))?;
+        give_away(dir.path())?;
+        let data = dir.path().join("data");
+        let mut initdb = as_user(&programs.join("initdb"), dir.path());
         initdb.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=bench", "--pgdata"]).arg(&data);
         let output = initdb.output().map_err(failed("start initdb"))?;
         if !output.status.success() {
             return Err(Failure::new("make a database", String::from_utf8_lossy(&output.stderr).trim()));
         }
-        let mut server = as_user(&programs.join("postgres"), folder.path());
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path());
+        let mut server = as_user(&programs.join("postgres"), dir.path());
+        server.arg("-D").arg(&data).arg("-k").arg(dir.path());
         for setting in [
             "listen_addresses=",
             "fsync=on",
@@ -53,17 +53,17 @@ impl Server {
         ] {
             server.args(["-c", setting]);
         }
-        let log = std::fs::File::create(folder.path().join("log")).map_err(failed("make a file"))?;
+        let log = std::fs::File::create(dir.path().join("log")).map_err(failed("make a file"))?;
         let child = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.map_err(failed("start PostgreSQL"))?;
-        let mut server = Self { child, folder, version: String::new() };
+        let mut server = Self { child, dir, version: String::new() };
         server.wait().await?;
         Ok(server)
     }
 
     /// How to connect to it, over its socket.
     pub(crate) fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new().socket(self.folder.path()).username("bench").database("postgres")
+        PgConnectOptions::new().socket(self.dir.path()).username("bench").database("postgres")
     }
 
     /// What it says it is.
@@ -85,7 +85,7 @@ impl Server {
                     return Ok(());
                 }
                 Err(error) if Instant::now() > until => {
-                    let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                    let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                     return Err(Failure::new("start PostgreSQL", format!("{error}\n{log}")));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -125,9 +125,9 @@ fn is_root() -> bool {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as its own user. It ends with this process, however that ends.
-fn as_user(program: &Path, folder: &Path) -> Command {
+fn as_user(program: &Path, dir: &Path) -> Command {
     let mut command = Command::new("setpriv");
-    command.current_dir(folder).args(["--pdeathsig", "INT"]);
+    command.current_dir(dir).args(["--pdeathsig", "INT"]);
     if is_root() {
         command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]);
     }
@@ -135,8 +135,8 @@ fn as_user(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Makes a folder that of the user as whom the server runs.
-fn give_away(folder: &Path) -> Result<(), Failure> {
+/// Makes a directory that of the user as whom the server runs.
+fn give_away(dir: &Path) -> Result<(), Failure> {
     if !is_root() {
         return Ok(());
     }
@@ -145,6 +145,6 @@ fn give_away(folder: &Path) -> Result<(), Failure> {
         let id = String::from_utf8_lossy(&output.stdout).trim().parse::<u32>();
         id.map_err(|_| Failure::new("look for the user postgres", "there is none"))
     };
-    chown(folder, Some(id("-u")?), Some(id("-g")?)).map_err(failed("give a folder to postgres"))?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed("close a folder"))
+    chown(dir, Some(id("-u")?), Some(id("-g")?)).map_err(failed("give a directory to postgres"))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(failed("close a directory"))
 }

@@ -37,10 +37,10 @@ impl Contender for Redb {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
         debug_assert_eq!(setup.durability, Durability::Synced);
-        std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
-        let database = Arc::new(Database::create(folder.join("redb")).map_err(failed("open redb"))?);
+        std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
+        let database = Arc::new(Database::create(dir.join("redb")).map_err(failed("open redb"))?);
         let mut writer = RedbWriter { database: Arc::clone(&database), shape: setup.shape };
         writer.write(&[], 1)?;
         Ok(Box::new(OpenedRedb { gather: Gather::start(writer, true)?, rows: RedbRows(database) }))

@@ -50,11 +50,11 @@ impl Contender for SierraDb {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
         debug_assert_eq!(setup.durability, Durability::Synced);
-        std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
+        std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
         // NOTE: it acknowledges after the sync in any case; as it comes, a lone writer waits up to 50 ms for that.
-        let database = DatabaseBuilder::new().sync_interval(SYNC).sync_idle_interval(SYNC).open(folder);
+        let database = DatabaseBuilder::new().sync_interval(SYNC).sync_idle_interval(SYNC).open(dir);
         let database = database.map_err(failed("open sierradb"))?;
         Ok(Box::new(OpenedSierraDb(database)))
     }

@@ -44,9 +44,9 @@ impl Contender for Tephra {
         }
     }
 
-    async fn open(&self, folder: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
-        std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
-        let set = SegmentSet::open(folder, SegmentConfig::new(SEGMENT)).map_err(failed("open tephra"))?;
+    async fn open(&self, dir: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
+        std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
+        let set = SegmentSet::open(dir, SegmentConfig::new(SEGMENT)).map_err(failed("open tephra"))?;
         let (coordinator, handle) =
             WriteCoordinator::start(set, WriterConfig::default()).map_err(failed("start the writer"))?;
         Ok(Box::new(OpenedTephra { handle, coordinator: Mutex::new(Some(coordinator)) }))

@@ -42,9 +42,9 @@ impl Contender for UmaDb {
         offers(task)
     }
 
-    async fn open(&self, folder: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
-        std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
-        let mvcc = Mvcc::new(false, StorageOptions::default().db_path(folder)).map_err(failed("open umadb"))?;
+    async fn open(&self, dir: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
+        std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
+        let mvcc = Mvcc::new(false, StorageOptions::default().db_path(dir)).map_err(failed("open umadb"))?;
         let mvcc = Arc::new(mvcc);
         let (requests, waiting) = mpsc::channel(1024);
         let (head, watch) = watch::channel(None);

@@ -34,12 +34,12 @@ impl Contender for UmaDbServer {
         offers(task)
     }
 
-    async fn open(&self, folder: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
-        std::fs::create_dir_all(folder).map_err(failed("make a folder"))?;
+    async fn open(&self, dir: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
+        std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let listen_addr = free.map_err(failed("find a free port"))?.to_string();
         let url = format!("http://{listen_addr}");
-        let storage = StorageOptions::default().db_path(folder);
+        let storage = StorageOptions::default().db_path(dir);
         let options = ServerOptions { listen_addr, tls: None, api_key: None, storage };
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();

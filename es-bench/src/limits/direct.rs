@@ -46,8 +46,8 @@ impl Contender for EachThread {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        Ok(Box::new(OpenedDirect { engine: DirectEngine::open(folder, setup)?, next: AtomicU64::new(1) }))
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        Ok(Box::new(OpenedDirect { engine: DirectEngine::open(dir, setup)?, next: AtomicU64::new(1) }))
     }
 }
 
@@ -73,8 +73,8 @@ impl Contender for OneThread {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        Ok(Box::new(OpenedGathering(Gather::start(DirectEngine::open(folder, setup)?, false)?)))
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        Ok(Box::new(OpenedGathering(Gather::start(DirectEngine::open(dir, setup)?, false)?)))
     }
 }
 
@@ -85,7 +85,7 @@ struct DirectEngine {
 }
 
 impl DirectEngine {
-    fn open(folder: &Path, setup: Setup) -> Result<Self, Failure> {
+    fn open(dir: &Path, setup: Setup) -> Result<Self, Failure> {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&Cache::new_lru_cache(64 << 20));
         table.set_block_size(16 * 1024);
@@ -96,7 +96,7 @@ impl DirectEngine {
         options.set_bottommost_compression_type(DBCompressionType::Zstd);
         options.set_block_based_table_factory(&table);
         options.set_max_background_jobs(4);
-        let database = DB::open(&options, folder).map_err(|error| Failure::caused_by("open RocksDB", &error))?;
+        let database = DB::open(&options, dir).map_err(|error| Failure::caused_by("open RocksDB", &error))?;
         let mut write = WriteOptions::default();
         write.set_sync(setup.durability == Durability::Synced);
         Ok(Self { database: Arc::new(database), shape: setup.shape, write })

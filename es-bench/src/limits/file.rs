@@ -36,16 +36,16 @@ impl Contender for BareFile {
         }
     }
 
-    async fn open(&self, folder: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        let file = create(folder)?;
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        let file = create(dir)?;
         let engine = FileEngine { file, shape: setup.shape, syncs: setup.durability == Durability::Synced };
         Ok(Box::new(OpenedFile(Gather::start(engine, false)?)))
     }
 }
 
-fn create(folder: &Path) -> Result<File, Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| Failure::caused_by("make a folder", &error))?;
-    File::create(folder.join("log")).map_err(|error| Failure::caused_by("make a file", &error))
+fn create(dir: &Path) -> Result<File, Failure> {
+    std::fs::create_dir_all(dir).map_err(|error| Failure::caused_by("create a directory", &error))?;
+    File::create(dir.join("log")).map_err(|error| Failure::caused_by("make a file", &error))
 }
 
 struct FileEngine {
@@ -86,8 +86,8 @@ impl Opened for OpenedFile {
 }
 
 /// How long single syncs take at a steady rate: a small write to the end of a file, and `fdatasync`.
-pub(crate) fn syncs(folder: &Path, rate: f64, duration: Duration, bytes: usize) -> Result<Vec<Duration>, Failure> {
-    let mut file = create(folder)?;
+pub(crate) fn syncs(dir: &Path, rate: f64, duration: Duration, bytes: usize) -> Result<Vec<Duration>, Failure> {
+    let mut file = create(dir)?;
     let started = Instant::now();
     let pause = Duration::from_secs_f64(1.0 / rate.max(1.0));
     let content = vec![b'x'; bytes];

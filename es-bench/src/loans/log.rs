@@ -33,15 +33,15 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The first events of the log in the folder that `ES_SHARED_DATA` names, else in `../shared/data` beside the workspace; made
-    /// ones where there is none.
+    /// The first events of the log in the directory that `ES_SHARED_DATA` names, else in `../shared/data` beside the
+    /// workspace; made ones where there is none.
     ///
     /// # Errors
     /// [`Failure`] when it is there and cannot be read.
     pub(crate) fn find(events: usize) -> Result<Self, Failure> {
-        let folder = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
-        let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
-        let path = folder.join(FILE);
+        let dir = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
+        let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
+        let path = dir.join(FILE);
         match File::open(&path) {
             Ok(file) => Self::parse(GzDecoder::new(file), events),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::made(events)),
@@ -96,7 +96,8 @@ impl Log {
             format!("{events} events of the loan log")
         } else {
             format!(
-                "{events} made events of the shape of the loan log, which was not found (ES_SHARED_DATA names its folder)"
+                "{events} made events of the shape of the loan log, which was not found: ES_SHARED_DATA names its \
+                 directory"
             )
         }
     }

@@ -64,8 +64,8 @@ impl Appends {
     ) -> Result<f64, Failure> {
         let buffered = self.task == Task::AppendBuffered;
         let durability = if buffered { Durability::Buffered } else { Durability::Synced };
-        let folder = bench.folder()?;
-        let opened = bench.open(who, folder.path(), durability).await?;
+        let dir = bench.dir()?;
+        let opened = bench.open(who, dir.path(), durability).await?;
         let conditional = self.task == Task::AppendIf;
         let payload = bench.plan.payload;
         let tagging = if conditional { Tagging::PerStream } else { Tagging::Spread(1000) };

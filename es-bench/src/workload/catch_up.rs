@@ -82,7 +82,7 @@ impl Workload for CatchUp {
         let log = Log::find(bench.plan.loans)?;
         bench.say(CATCH_UP, &format!("importing {}", log.about()));
         bench.report.form.push_str(&format!(" Views are built of {}.", log.about()));
-        let imported = bench.folder()?;
+        let imported = bench.dir()?;
         let store = open(imported.path(), Durability::Buffered).await?;
         log.import(&store).await?;
         store.compact().await.map_err(|error| Failure::caused_by("compact", &error))?;
@@ -124,8 +124,8 @@ fn share(took: Duration, limit: Duration) -> f64 {
     limit.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
-async fn open(folder: &Path, durability: Durability) -> Result<RocksDbStore, Failure> {
-    let store = Options::new().durability(durability).open(folder).await;
+async fn open(dir: &Path, durability: Durability) -> Result<RocksDbStore, Failure> {
+    let store = Options::new().durability(durability).open(dir).await;
     store.map_err(|error| Failure::caused_by("open the store", &error))
 }
 
@@ -156,8 +156,8 @@ async fn build(
     expected: &FoldedLoans,
     sampled: bool,
 ) -> Result<Duration, Failure> {
-    let folder = twin(bench, imported)?;
-    let store = open(folder.path(), Durability::Sync).await?;
+    let dir = twin(bench, imported)?;
+    let store = open(dir.path(), Durability::Sync).await?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let head = shared.head().await.map_err(|error| Failure::caused_by("ask for the head", &error))?;
     let (sampler, started) = (sampled.then(Sampler::start).transpose()?, Instant::now());
@@ -181,12 +181,12 @@ async fn build(
     Ok(took)
 }
 
-/// The imported log in another folder. Sorted tables never change once they are written, so that both folders may have the same
-/// ones; everything else is copied. That is what a checkpoint of RocksDB does.
+/// The imported log in another directory. Sorted tables never change once they are written, so that both directories
+/// may have the same ones; everything else is copied. That is what a checkpoint of RocksDB does.
 fn twin(bench: &Bench, imported: &Path) -> Result<TempDir, Failure> {
-    let folder = bench.folder()?;
-    copy(imported, folder.path()).map_err(|error| Failure::caused_by("copy the imported log", &error))?;
-    Ok(folder)
+    let dir = bench.dir()?;
+    copy(imported, dir.path()).map_err(|error| Failure::caused_by("copy the imported log", &error))?;
+    Ok(dir)
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -94,8 +94,8 @@ pub(crate) async fn in_this_process(bench: &Bench, who: &Arc<dyn Contender>, sha
     };
     let buffered = who.offers(Task::AppendBuffered).is_ok();
     let durability = if buffered { Durability::Buffered } else { Durability::Synced };
-    let folder = bench.folder()?;
-    let opened = bench.open(who, folder.path(), durability).await?;
+    let dir = bench.dir()?;
+    let opened = bench.open(who, dir.path(), durability).await?;
     let before = profile::resident();
     let elsewhere = opened.bytes_elsewhere().await?;
     let events = write(bench, &opened, *per_stream).await?;
@@ -107,7 +107,7 @@ pub(crate) async fn in_this_process(bench: &Bench, who: &Arc<dyn Contender>, sha
     let found = Grown {
         events,
         memory: memory.filter(|_| grown == 0),
-        disk: bytes_below(folder.path()) + grown.saturating_sub(elsewhere),
+        disk: bytes_below(dir.path()) + grown.saturating_sub(elsewhere),
     };
     serde_json::to_string(&found).map_err(|error| Failure::caused_by("write JSON", &error))
 }
@@ -129,10 +129,10 @@ async fn write(bench: &Bench, opened: &Arc<dyn Opened>, per_stream: u64) -> Resu
     drive::run(opened, writers, stop).await.map(|measured| measured.events)
 }
 
-/// How many bytes the files below a folder take on the disk.
-pub(super) fn bytes_below(folder: &Path) -> u64 {
+/// How many bytes the files below a directory take on the disk.
+pub(super) fn bytes_below(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
         // NOTE: blocks and not the length: some allocate files before they fill them, and some leave holes.
@@ -147,13 +147,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_of_all_files_below_a_folder_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("below")).unwrap();
-        std::fs::write(folder.path().join("below/one"), vec![1; 8192]).unwrap();
-        std::fs::write(folder.path().join("two"), vec![2; 4096]).unwrap();
-        assert!(bytes_below(folder.path()) >= 8192 + 4096);
-        assert_eq!(bytes_below(&folder.path().join("nowhere")), 0);
+    fn bytes_of_all_files_below_a_directory_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("below")).unwrap();
+        std::fs::write(dir.path().join("below/one"), vec![1; 8192]).unwrap();
+        std::fs::write(dir.path().join("two"), vec![2; 4096]).unwrap();
+        assert!(bytes_below(dir.path()) >= 8192 + 4096);
+        assert_eq!(bytes_below(&dir.path().join("nowhere")), 0);
     }
 
     #[test]

@@ -52,10 +52,10 @@ impl Workload for Latency {
         let duration = bench.plan.seconds * 3;
         for round in 0..bench.plan.rounds {
             bench.say(LATENCY, &format!("{} commands per second, round {}", bench.plan.rate, round + 1));
-            let folder = bench.folder()?;
+            let dir = bench.dir()?;
             let rate = f64::from(bench.plan.rate);
             let bytes = bench.shape.commit + bench.shape.event;
-            let syncs = file::syncs(folder.path(), rate, duration, bytes)?;
+            let syncs = file::syncs(dir.path(), rate, duration, bytes)?;
             note(bench, FSYNC, &syncs);
             for who in &entrants {
                 match measure(bench, who, duration).await {
@@ -76,8 +76,8 @@ fn note(bench: &mut Bench, who: &str, latencies: &[Duration]) {
 }
 
 async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) -> Result<Vec<Duration>, Failure> {
-    let folder = bench.folder()?;
-    let opened = bench.open(who, folder.path(), Durability::Synced).await?;
+    let dir = bench.dir()?;
+    let opened = bench.open(who, dir.path(), Durability::Synced).await?;
     let seen = Arc::new(Seen::default());
     let follower = {
         let (opened, seen) = (Arc::clone(&opened), Arc::clone(&seen));

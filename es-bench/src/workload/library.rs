@@ -51,9 +51,9 @@ async fn fill(bench: &mut Bench, who: &Arc<dyn Contender>) -> Result<Shelf, Fail
     // NOTE: how it was written is not measured; it is written as fast as the contender can.
     let buffered = who.offers(Task::AppendBuffered).is_ok();
     let durability = if buffered { Durability::Buffered } else { Durability::Synced };
-    let folder = bench.folder()?;
-    let opened = bench.open(who, folder.path(), durability).await?;
-    bench.keep(folder);
+    let dir = bench.dir()?;
+    let opened = bench.open(who, dir.path(), durability).await?;
+    bench.keep(dir);
     let (streams, payload) = (bench.plan.streams, bench.plan.payload);
     let (next, blocks) = (Arc::new(AtomicU64::new(0)), opened.blocks());
     let mut tasks = tokio::task::JoinSet::new();

@@ -90,9 +90,9 @@ impl Workload for Scale {
         if !bench.plan.is_apart {
             return apart(bench);
         }
-        let folder = bench.folder()?;
+        let dir = bench.dir()?;
         let who: Arc<dyn Contender> = Arc::new(EsRocksDb);
-        let opened = bench.open(&who, folder.path(), Durability::Buffered).await?;
+        let opened = bench.open(&who, dir.path(), Durability::Buffered).await?;
         let mut store = GrowingStore { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
         let mut found = Vec::new();
         for step in 0..STEPS {
@@ -100,10 +100,10 @@ impl Workload for Scale {
             let memory = profile::resident();
             store.opened.close().await?;
             let started = Instant::now();
-            store.opened = bench.open(&who, folder.path(), Durability::Buffered).await?;
+            store.opened = bench.open(&who, dir.path(), Durability::Buffered).await?;
             let opening = started.elapsed().as_secs_f64() * 1e6;
             let (load, long, tag) = (store.load().await?, store.load_long().await?, store.read_tag(step).await?);
-            let disk = bytes_below(folder.path()) as f64 / store.events as f64;
+            let disk = bytes_below(dir.path()) as f64 / store.events as f64;
             found.push(Found { appended, memory, disk, opening, load, long, tag });
             bench.say(SCALE, &line(&store, found.last()));
         }

@@ -105,8 +105,8 @@ impl Workload for ViewLatency {
         let (duration, rate) = (bench.plan.seconds * 3, f64::from(bench.plan.rate));
         for round in 0..bench.plan.rounds {
             bench.say(VIEW_LATENCY, &format!("{rate} commands per second, round {}", round + 1));
-            let folder = bench.folder()?;
-            let syncs = file::syncs(folder.path(), rate, duration, bench.shape.commit + bench.shape.event)?;
+            let dir = bench.dir()?;
+            let syncs = file::syncs(dir.path(), rate, duration, bench.shape.commit + bench.shape.event)?;
             for mode in [Mode::Background, Mode::Inline] {
                 let latencies = measure(bench, mode, duration).await?;
                 note(bench, mode, latency::FSYNC, &syncs);
@@ -125,15 +125,15 @@ fn note(bench: &mut Bench, mode: Mode, who: &str, latencies: &[Duration]) {
 }
 
 async fn measure(bench: &Bench, mode: Mode, duration: Duration) -> Result<Vec<Duration>, Failure> {
-    let (folder, rate) = (bench.folder()?, f64::from(bench.plan.rate));
+    let (dir, rate) = (bench.dir()?, f64::from(bench.plan.rate));
     let commands = latency::WARM + (rate * duration.as_secs_f64()) as u64;
-    run(folder.path(), mode, rate, commands, bench.plan.payload).await
+    run(dir.path(), mode, rate, commands, bench.plan.payload).await
 }
 
-async fn run(folder: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -> Result<Vec<Duration>, Failure> {
+async fn run(dir: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -> Result<Vec<Duration>, Failure> {
     let options = Options::new().durability(Durability::Sync);
     let options = if mode == Mode::Inline { options.hook(Inline::new(OrderSums)) } else { options };
-    let store = options.open(folder).await.map_err(|error| Failure::new("open the store", error))?;
+    let store = options.open(dir).await.map_err(|error| Failure::new("open the store", error))?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let views = Views::of::<OrderSums>(shared.clone());
     let seen = Arc::new(Seen::default());
@@ -219,8 +219,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_command_behind_the_warm_ones_has_a_latency_in_both_modes() {
         for mode in [Mode::Background, Mode::Inline] {
-            let folder = tempfile::tempdir().unwrap();
-            let latencies = run(folder.path(), mode, 2000.0, latency::WARM + 50, 200).await.unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let latencies = run(dir.path(), mode, 2000.0, latency::WARM + 50, 200).await.unwrap();
             assert_eq!(latencies.len(), 50, "{mode:?}");
             assert!(latencies.iter().all(|latency| !latency.is_zero()));
         }

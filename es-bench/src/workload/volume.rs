@@ -62,15 +62,15 @@ impl Workload for Volume {
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
         for shape in &SHAPES {
-            let mut folders = Vec::new();
+            let mut dirs = Vec::new();
             let mut growing = Vec::new();
             for who in bench.entrants(VOLUME, Task::Volume) {
-                let folder = bench.folder()?;
-                match bench.open(&who, folder.path(), Durability::Synced).await {
+                let dir = bench.dir()?;
+                match bench.open(&who, dir.path(), Durability::Synced).await {
                     Ok(opened) => growing.push(GrowingLog::new(who, opened)),
                     Err(failure) => bench.failed(VOLUME, shape.name, &who, &failure),
                 }
-                folders.push(folder);
+                dirs.push(dir);
             }
             for step in 0..STEPS {
                 bench.say(VOLUME, &format!("{}, step {} of {STEPS}", shape.name, step + 1));

@@ -173,7 +173,7 @@ pub struct ImportArgs {
 /// What to do about damage.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
-    /// Write what can be saved into this folder, empty or not there yet
+    /// Write what can be saved into this directory, empty or not there yet
     #[arg(long, value_name = "NEWDIR")]
     pub to: Option<PathBuf>,
     /// Accept that exactly so many events are lost, as said without --to; 0 where only rows or unique keys are

@@ -22,16 +22,16 @@ struct Appended {
     already_there: bool,
 }
 
-pub(super) async fn run(folder: &Path, args: &AppendArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Result<(), Failure> {
     let commit = Commit::to(&args.stream, args.expect, [event(args)?]);
     // NOTE: a stream that is there already cannot be in a store that is not: the path is wrong.
     let may_be_new = matches!(args.expect, ExpectedRevision::Any | ExpectedRevision::NoStream);
-    let opened = Options::new().create_if_missing(may_be_new).open(folder).await;
+    let opened = Options::new().create_if_missing(may_be_new).open(directory).await;
     let store = opened.map_err(|error| match error {
-        OpenError::NoSuchFolder { folder } => Failure::Absent(format!(
+        OpenError::NoSuchDirectory { directory } => Failure::Absent(format!(
             "expected an event store in {}, found none; check the path and whether its disk is mounted (with --expect any or \
              none a new one is made)",
-            folder.display()
+            directory.display()
         )),
         other => other.into(),
     })?;

@@ -15,7 +15,7 @@ use crate::text::count;
 #[derive(Serialize)]
 struct BackupAnswer<'a> {
     number: u32,
-    folder: &'a Path,
+    directory: &'a Path,
     head: Option<u64>,
     events: u64,
     new_events: u64,
@@ -27,7 +27,7 @@ struct BackupAnswer<'a> {
 #[derive(Serialize)]
 struct Damaged<'a> {
     number: u32,
-    folder: &'a Path,
+    directory: &'a Path,
     found: &'a str,
 }
 
@@ -35,14 +35,14 @@ impl<'a> From<&'a Backup> for BackupAnswer<'a> {
     fn from(backup: &'a Backup) -> Self {
         Self {
             number: backup.number,
-            folder: &backup.folder,
+            directory: &backup.directory,
             head: backup.head.map(es_core::Position::get),
             events: backup.events,
             new_events: backup.new_events,
             new_rows: backup.new_rows,
-            damaged: backup.damaged.as_ref().map(|DamagedBackup { number, folder, found, .. }| Damaged {
+            damaged: backup.damaged.as_ref().map(|DamagedBackup { number, directory, found, .. }| Damaged {
                 number: *number,
-                folder,
+                directory,
                 found,
             }),
         }
@@ -55,15 +55,15 @@ pub(super) async fn create(store: &Path, dir: &Path, json: bool) -> Result<ExitC
     drop(bar);
     answer(made, json, |backup| {
         let events = count(backup.events, "event", "events");
-        let folder = backup.folder.display();
-        let made = format!("backup {}: {events}, {} new, verified, in {folder}", backup.number, backup.new_events);
+        let directory = backup.directory.display();
+        let made = format!("backup {}: {events}, {} new, verified, in {directory}", backup.number, backup.new_events);
         match &backup.damaged {
             None => made,
-            Some(DamagedBackup { number, folder, found, .. }) => format!(
+            Some(DamagedBackup { number, directory, found, .. }) => format!(
                 "{made}\n\
                  backup {number} is damaged, so that this one is a full copy: {found}\n\
-                 remove {}; earlier ones may share the damaged file: look at them with `es --store FOLDER verify`",
-                folder.display()
+                 remove {}; earlier ones may share the damaged file: look at them with `es --store DIRECTORY verify`",
+                directory.display()
             ),
         }
     })
@@ -75,7 +75,7 @@ pub(super) async fn restore(dir: &Path, to: &Path, number: Option<u32>, json: bo
     drop(bar);
     answer(made, json, |backup| {
         let events = count(backup.events, "event", "events");
-        format!("restored backup {}: {events}, verified, in {}", backup.number, backup.folder.display())
+        format!("restored backup {}: {events}, verified, in {}", backup.number, backup.directory.display())
     })
 }
 
@@ -89,8 +89,8 @@ fn answer(
         Err(BackupError::Unsound { verification: Some(found), .. }) => {
             verify::report(&found, json, "it was not kept: look after the disk and try again")
         }
-        Err(BackupError::Damaged { number, folder, advice, verification: Some(found), .. }) => {
-            let advice = format!("backup {number} in {} was not restored; {advice}", folder.display());
+        Err(BackupError::Damaged { number, directory, advice, verification: Some(found), .. }) => {
+            let advice = format!("backup {number} in {} was not restored; {advice}", directory.display());
             verify::report(&found, json, &advice)
         }
         Err(error) => Err(error.into()),

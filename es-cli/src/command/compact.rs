@@ -18,16 +18,16 @@ struct Compacted {
     bytes_after: u64,
 }
 
-pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
-    let store = Options::new().create_if_missing(false).open(folder).await?;
-    let (bytes_before, _) = on_disk(folder)?;
+pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
+    let store = Options::new().create_if_missing(false).open(directory).await?;
+    let (bytes_before, _) = on_disk(directory)?;
     let bar = Bar::new("compact");
     let done = store.compact().await;
     drop(bar);
     let closed = store.close().await;
     done?;
     closed?;
-    let (bytes_after, _) = on_disk(folder)?;
+    let (bytes_after, _) = on_disk(directory)?;
     let compacted = Compacted { bytes_before, bytes_after };
     say(json, || format!("{} before, {} after", bytes(bytes_before), bytes(bytes_after)), &compacted)
 }

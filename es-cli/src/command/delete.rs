@@ -23,12 +23,12 @@ struct Deleted {
     position: Option<u64>,
 }
 
-pub(super) async fn run(folder: &Path, args: &DeleteArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn run(directory: &Path, args: &DeleteArgs, json: bool) -> Result<(), Failure> {
     let kind = if args.hard { DeleteKind::Hard } else { DeleteKind::Soft };
     if args.hard && !args.yes {
         confirm(args)?;
     }
-    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let store = Options::new().create_if_missing(false).open(directory).await?;
     let done = delete(&store, args, kind).await;
     let through = store.revision(&args.stream).await;
     let closed = store.close().await;

@@ -27,15 +27,15 @@ struct Exported {
     events: u64,
 }
 
-pub(super) async fn run(folder: &Path, args: &ExportArgs, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn run(directory: &Path, args: &ExportArgs, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let Some(path) = args.file.as_deref().filter(|path| path.as_os_str() != "-") else {
         let mut out = BufWriter::new(io::stdout());
         write(&store, &mut out, Failure::output).await?;
         return out.flush().map_err(Failure::output);
     };
     if path.is_dir() {
-        return Err(Failure::Input(format!("expected a file to export to, found a folder: {}", path.display())));
+        return Err(Failure::Input(format!("expected a file to export to, found a directory: {}", path.display())));
     }
     let refused = |source| Failure::io("write", path, source);
     let mut out = Incomplete::create(path).map_err(refused)?;
@@ -69,7 +69,7 @@ impl<'a> Incomplete<'a> {
         self.file.get_ref().sync_all()?;
         fs::rename(&self.path, self.target)?;
         self.is_whole = true;
-        sync_folder_of(self.target)
+        sync_directory_of(self.target)
     }
 }
 
@@ -83,13 +83,13 @@ impl Drop for Incomplete<'_> {
 }
 
 #[cfg(unix)]
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder_of(_: &Path) -> io::Result<()> {
+fn sync_directory_of(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn what_does_not_become_whole_is_removed_and_leaves_what_was_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("out.jsonl");
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out.jsonl");
         fs::write(&target, "before").unwrap();
-        let names = || fs::read_dir(folder.path()).unwrap().count();
+        let names = || fs::read_dir(directory.path()).unwrap().count();
         let mut failed = Incomplete::create(&target).unwrap();
         failed.file.write_all(b"half").unwrap();
         assert_eq!(names(), 2);

@@ -8,13 +8,13 @@ use crate::failure::Failure;
 use crate::import::{self, Import, Summary};
 use crate::text::count;
 
-pub(super) async fn run(folder: &Path, args: &ImportArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn run(directory: &Path, args: &ImportArgs, json: bool) -> Result<(), Failure> {
     let import = Import {
         file: &args.file,
         skip_bad: args.skip_bad.as_deref(),
         batch: usize::try_from(args.batch).unwrap_or(usize::MAX),
     };
-    let summary = import::run(folder, &import).await?;
+    let summary = import::run(directory, &import).await?;
     say(json, || in_words(&summary), &summary)
 }
 

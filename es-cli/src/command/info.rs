@@ -13,7 +13,7 @@ use crate::text::{bytes, shown, table};
 
 #[derive(Serialize)]
 struct Info {
-    folder: PathBuf,
+    directory: PathBuf,
     store_id: String,
     created: Timestamp,
     head: Option<u64>,
@@ -22,13 +22,13 @@ struct Info {
     files: u64,
 }
 
-pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     // NOTE: also where it was removed: its place and its time stay.
     let last = store.read_log_whole(LogRead::all().backward().limit(1), Hidden::AsItIs).next().await?;
-    let (bytes_on_disk, files) = on_disk(store.folder())?;
+    let (bytes_on_disk, files) = on_disk(store.directory())?;
     let info = Info {
-        folder: store.folder().to_owned(),
+        directory: store.directory().to_owned(),
         store_id: store.log_id().to_string(),
         created: store.created(),
         head: last.as_ref().map(|last| last.position.get()),
@@ -41,7 +41,7 @@ pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
 
 fn in_words(info: &Info) -> String {
     let rows = [
-        ["folder".to_owned(), info.folder.display().to_string()],
+        ["directory".to_owned(), info.directory.display().to_string()],
         ["store id".to_owned(), info.store_id.clone()],
         ["created".to_owned(), shown(info.created)],
         ["last position".to_owned(), info.head.map_or("no event yet".into(), |head| head.to_string())],

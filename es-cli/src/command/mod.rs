@@ -31,7 +31,7 @@ use crate::failure::Failure;
 pub async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let done = one(cli).await;
     done.map_err(|failure| match cli.command {
-        // NOTE: these are about other folders, too, or about none.
+        // NOTE: these are about other directories, too, or about none.
         Command::Restore { .. } | Command::Backup { .. } | Command::Repair(_) | Command::Completions { .. } => failure,
         _ => failure.in_store(&cli.store()),
     })
@@ -73,10 +73,10 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
 }
 
 /// How many bytes the files of a store have, and how many files there are.
-fn on_disk(folder: &Path) -> Result<(u64, u64), Failure> {
-    let refused = |source| Failure::io("read the folder", folder, source);
+fn on_disk(directory: &Path) -> Result<(u64, u64), Failure> {
+    let refused = |source| Failure::io("read the directory", directory, source);
     let (mut bytes, mut files) = (0, 0);
-    for entry in std::fs::read_dir(folder).map_err(refused)? {
+    for entry in std::fs::read_dir(directory).map_err(refused)? {
         // NOTE: a service may remove a file between its name and its length.
         if let Ok(metadata) = entry.map_err(refused)?.metadata()
             && metadata.is_file()

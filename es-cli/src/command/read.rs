@@ -20,8 +20,8 @@ use crate::text::{count, shown, shown_text};
 /// How long a follower waits at the least before it looks again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-pub(super) async fn stream(folder: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let Some(last) = store.revision(&args.stream).await? else { return Err(Failure::no_stream(&args.stream)) };
     let mut read = StreamRead::new(args.stream.clone());
     (read.from, read.limit) = (args.from, args.limit);
@@ -54,8 +54,8 @@ async fn why_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision) -> 
     }))
 }
 
-pub(super) async fn log(folder: &Path, args: &LogArgs, json: bool) -> Result<(), Failure> {
-    let mut store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn log(directory: &Path, args: &LogArgs, json: bool) -> Result<(), Failure> {
+    let mut store = ReadOnlyStore::open(directory).await?;
     let mut read = LogRead::matching(query(args));
     (read.from, read.limit) = (args.from, args.limit);
     let mut listing = EventListing::new(json)?;

@@ -63,7 +63,7 @@ struct Shortened<'a> {
 
 #[derive(Serialize)]
 struct Made<'a> {
-    folder: &'a Path,
+    directory: &'a Path,
     store_id: String,
     new_store_id: bool,
     events: u64,
@@ -77,12 +77,12 @@ struct Made<'a> {
     set_aside_in: Option<&'a Path>,
 }
 
-pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<ExitCode, Failure> {
+pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Result<ExitCode, Failure> {
     let bar = Bar::new("log");
     let mut progress = |what: &str, done, total| bar.at(what, done, total);
-    let salvage = Salvage::survey(folder, &mut progress)?;
+    let salvage = Salvage::survey(directory, &mut progress)?;
     let report = salvage.report();
-    let mut shown = RepairAnswer::of(report, folder);
+    let mut shown = RepairAnswer::of(report, directory);
     let Some(to) = args.to.as_deref().filter(|_| !report.is_sound()) else {
         drop(bar);
         say(json, || in_words(&shown), &shown)?;
@@ -101,7 +101,7 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
     };
     let (dropped, reset) = if made.is_new_id { reset_derived(to).await? } else { Default::default() };
     shown.repaired = Some(Made {
-        folder: &made.folder,
+        directory: &made.directory,
         store_id: made.id.to_string(),
         new_store_id: made.is_new_id,
         events: made.events,
@@ -115,7 +115,7 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
         set_aside_in: (made.set_aside > 0).then_some(&lost_and_found.path),
     });
     shown.command = None;
-    say(json, || done_in_words(folder, &made, (dropped, reset), &lost_and_found.path), &shown)?;
+    say(json, || done_in_words(directory, &made, (dropped, reset), &lost_and_found.path), &shown)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,8 +123,8 @@ pub(super) async fn run(folder: &Path, args: &RepairArgs, json: bool) -> Result<
 ///
 /// A snapshot after the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log and would
 /// skip the next events.
-async fn reset_derived(folder: &Path) -> Result<(u64, FollowersReset), Failure> {
-    let store = Options::new().create_if_missing(false).open(folder).await?;
+async fn reset_derived(directory: &Path) -> Result<(u64, FollowersReset), Failure> {
+    let store = Options::new().create_if_missing(false).open(directory).await?;
     let dropped = snapshots::drop_those(&store, None, None).await;
     let reset = reset_followers(&store).await;
     store.close().await?;
@@ -132,7 +132,7 @@ async fn reset_derived(folder: &Path) -> Result<(u64, FollowersReset), Failure> 
 }
 
 impl<'a> RepairAnswer<'a> {
-    fn of(report: &'a Report, folder: &Path) -> Self {
+    fn of(report: &'a Report, directory: &Path) -> Self {
         let Report { damage, more_damage, notes, head, last, from_streams, loss, .. } = report;
         let Loss { events, set_aside, unreadable, streams, more_streams, other, .. } = loss;
         let position = |position: &Option<es_core::Position>| position.map(es_core::Position::get);
@@ -155,18 +155,18 @@ impl<'a> RepairAnswer<'a> {
                 more_streams: *more_streams,
                 other,
             },
-            command: (!report.is_sound()).then(|| command(folder, loss)),
+            command: (!report.is_sound()).then(|| command(directory, loss)),
             repaired: None,
         }
     }
 }
 
 /// The command that makes a repaired store.
-fn command(folder: &Path, loss: &Loss) -> String {
-    let folder = folder.display().to_string();
-    let folder = folder.trim_end_matches(std::path::is_separator);
+fn command(directory: &Path, loss: &Loss) -> String {
+    let directory = directory.display().to_string();
+    let directory = directory.trim_end_matches(std::path::is_separator);
     let accept = if loss.is_none() { String::new() } else { format!(" --accept-loss {}", loss.events) };
-    format!("es --store {} repair --to {}{accept}", quoted(folder), quoted(&format!("{folder}.repaired")))
+    format!("es --store {} repair --to {}{accept}", quoted(directory), quoted(&format!("{directory}.repaired")))
 }
 
 fn in_words(shown: &RepairAnswer<'_>) -> String {
@@ -192,7 +192,8 @@ fn in_words(shown: &RepairAnswer<'_>) -> String {
     let Lost { events, set_aside, other, .. } = &shown.loss;
     if *events == 0 && other.is_empty() {
         lines.push("would be lost: nothing".to_owned());
-        lines.push(format!("to write a repaired store into a new folder, and leave this one as it is:\n  {command}"));
+        lines
+            .push(format!("to write a repaired store into a new directory, and leave this one as it is:\n  {command}"));
         return lines.join("\n");
     }
     let last = shown.last.unwrap_or(0);
@@ -223,8 +224,9 @@ fn in_words(shown: &RepairAnswer<'_>) -> String {
         lines.push(format!("  and {}", count(more, "more stream", "more streams")));
     }
     lines.push("restore a backup if there is one: `es restore` leaves this store as it is, too".to_owned());
-    lines
-        .push(format!("else, to write what can be saved into a new folder, and leave this one as it is:\n  {command}"));
+    lines.push(format!(
+        "else, to write what can be saved into a new directory, and leave this one as it is:\n  {command}"
+    ));
     lines.join("\n")
 }
 
@@ -234,10 +236,10 @@ fn done_in_words(
     (dropped, reset): (u64, FollowersReset),
     lost_and_found: &Path,
 ) -> String {
-    let Repaired { folder, id, is_new_id, events, rows, carried_claims, set_aside, .. } = made;
+    let Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside, .. } = made;
     let events = count(*events, "event", "events");
     let rows = count(*rows, "row", "rows");
-    let mut lines = vec![format!("repaired: {events}, {rows}, verified, in {}", folder.display())];
+    let mut lines = vec![format!("repaired: {events}, {rows}, verified, in {}", directory.display())];
     if *carried_claims > 0 {
         let claims = count(*carried_claims, "claim", "claims");
         lines.push(format!("{claims} of unique keys by removed events taken from the index"));
@@ -259,7 +261,7 @@ fn done_in_words(
         lines.push(format!("set aside: {events}, for `es import`, in {}", lost_and_found.display()));
     }
     lines.push(format!(
-        "{} is as it was: keep it under another name when you put the new folder in its place",
+        "{} is as it was: keep it under another name when you put the new directory in its place",
         damaged.display()
     ));
     lines.join("\n")

@@ -33,32 +33,32 @@ fn scope_of(args: &ScopeArgs) -> Result<Scope, Failure> {
     args.scope().ok_or_else(|| Failure::Input("expected --stream or --category, found neither".to_owned()))
 }
 
-pub(super) async fn set(folder: &Path, args: &RetainSetArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn set(directory: &Path, args: &RetainSetArgs, json: bool) -> Result<(), Failure> {
     let limits = &args.limits;
     let rule = Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
     let scope = scope_of(&args.scope)?;
     let commit = Commit::set_rule(scope.clone(), rule, args.note.note());
-    write(folder, commit, &scope, "set", json).await
+    write(directory, commit, &scope, "set", json).await
 }
 
-pub(super) async fn clear(folder: &Path, args: &RetainClearArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn clear(directory: &Path, args: &RetainClearArgs, json: bool) -> Result<(), Failure> {
     let scope = scope_of(&args.scope)?;
-    let store = ReadOnlyStore::open(folder).await?;
+    let store = ReadOnlyStore::open(directory).await?;
     if !store.retention().rules().any(|(known, _)| known == scope) {
         return Err(Failure::Absent(format!("expected a rule for {scope}, found none; see retain list")));
     }
     drop(store);
-    write(folder, Commit::clear_rule(scope.clone(), args.note.note()), &scope, "cleared", json).await
+    write(directory, Commit::clear_rule(scope.clone(), args.note.note()), &scope, "cleared", json).await
 }
 
-async fn write(folder: &Path, commit: Commit, scope: &Scope, what: &str, json: bool) -> Result<(), Failure> {
-    let store = Options::new().create_if_missing(false).open(folder).await?;
+async fn write(directory: &Path, commit: Commit, scope: &Scope, what: &str, json: bool) -> Result<(), Failure> {
+    let store = Options::new().create_if_missing(false).open(directory).await?;
     let committed = store.commit(commit).await;
     let closed = store.close().await;
     let position = committed?.position().map(es_core::Position::get);
     closed?;
     // NOTE: read anew: what is written is not undone where this fails.
-    let covered = Covered::by(scope, &ReadOnlyStore::open(folder).await?).await?;
+    let covered = Covered::by(scope, &ReadOnlyStore::open(directory).await?).await?;
     let Covered { streams, events, hidden } = covered;
     if streams == 0 {
         note(&format!("there is no event for {scope} yet; if a name was typed wrong, see `es streams`"));
@@ -132,8 +132,8 @@ async fn notes(store: &ReadOnlyStore) -> Result<(BTreeMap<Scope, Note>, BTreeMap
     Ok((of_rules, others))
 }
 
-pub(super) async fn list(folder: &Path, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn list(directory: &Path, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let said = store.retention();
     let (mut of_rules, others) = notes(&store).await?;
     let of = |position: es_core::Position| others.get(&position.get()).cloned().unwrap_or_default();
@@ -206,8 +206,8 @@ struct WouldScavenge {
 
 /// What a scavenge would remove now. It reads the log twice side by side and writes nothing; a name for each stream of which
 /// something would go is in memory.
-async fn would_scavenge(folder: &Path, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+async fn would_scavenge(directory: &Path, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let bar = Bar::new("look for what is hidden");
     let total = store.head().await?.map(es_core::Position::get);
     // NOTE: the same positions come from both. What has its content in one only is hidden and not removed.
@@ -240,11 +240,11 @@ struct Scavenged {
     earlier_points: u64,
 }
 
-pub(super) async fn scavenge(folder: &Path, args: &ScavengeArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn scavenge(directory: &Path, args: &ScavengeArgs, json: bool) -> Result<(), Failure> {
     if args.dry_run {
-        return would_scavenge(folder, json).await;
+        return would_scavenge(directory, json).await;
     }
-    let store = Options::new().create_if_missing(false).open(folder).await?;
+    let store = Options::new().create_if_missing(false).open(directory).await?;
     let bar = Arc::new(Bar::new("events removed"));
     let seen = Arc::clone(&bar);
     let how = Scavenge {

@@ -29,8 +29,8 @@ struct SnapshotRow {
     key: Bytes,
 }
 
-pub(super) async fn list(folder: &Path, args: &SnapshotsArgs, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn list(directory: &Path, args: &SnapshotsArgs, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let mut found = Vec::new();
     let mut after = None;
     while let Some(page) = page(&store, &mut after, args.stream.as_ref(), args.category.as_ref()).await? {
@@ -49,8 +49,8 @@ fn in_words(found: &[SnapshotRow]) -> String {
     format!("{}\n{}", table(header, 2, rows), count(found.len() as u64, "snapshot", "snapshots"))
 }
 
-pub(super) async fn drop(folder: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
-    let store = Options::new().create_if_missing(false).open(folder).await?;
+pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
+    let store = Options::new().create_if_missing(false).open(directory).await?;
     let dropped = drop_those(&store, args.stream.as_ref(), args.category.as_ref()).await;
     let closed = store.close().await;
     let dropped = dropped?;

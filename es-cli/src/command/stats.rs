@@ -39,11 +39,11 @@ struct Count {
     streams: Option<u64>,
 }
 
-pub(super) async fn run(folder: &Path, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("stats");
-    let mut stats = Stats { bytes_on_disk: on_disk(store.folder())?.0, ..Stats::default() };
+    let mut stats = Stats { bytes_on_disk: on_disk(store.directory())?.0, ..Stats::default() };
     let is_whole = store.retention().is_empty();
     let mut log = store.read_log(LogRead::all()).await?;
     while let Some(batch) = log.next_batch().await? {

@@ -21,8 +21,8 @@ struct StreamRow<'a> {
     events: u64,
 }
 
-pub(super) async fn run(folder: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn run(directory: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let mut out =
         StreamListing { out: io::BufWriter::new(io::stdout().lock()), json, left: args.limit.unwrap_or(u64::MAX) };
     if !json {

@@ -32,15 +32,15 @@ struct Finding<'a> {
     times: u64,
 }
 
-pub(super) async fn run(folder: &Path, json: bool) -> Result<ExitCode, Failure> {
-    let store = ReadOnlyStore::open(folder).await?;
+pub(super) async fn run(directory: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let store = ReadOnlyStore::open(directory).await?;
     let bar = Bar::new("log");
     let found = store.verify(&mut |what, done, total| bar.at(what, done, total))?;
     drop(bar);
     let advice = format!(
-        "do not write to it, and keep the folder as it is: restore a backup into another one; \
+        "do not write to it, and keep the directory as it is: restore a backup into another one; \
          `es --store {} repair` shows what can be saved of this one",
-        folder.display()
+        directory.display()
     );
     report(&found, json, &advice)
 }

@@ -27,7 +27,7 @@ impl Input {
         let metadata = file.metadata().map_err(refused)?;
         if metadata.is_dir() {
             return Err(Failure::Input(format!(
-                "expected a file of lines of JSON, found a folder: {}",
+                "expected a file of lines of JSON, found a directory: {}",
                 path.display()
             )));
         }

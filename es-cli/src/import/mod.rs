@@ -64,7 +64,7 @@ pub struct Import<'a> {
     pub batch: usize,
 }
 
-/// Imports into the store in a folder, which is created where there is none.
+/// Imports into the store in a directory, which is created where there is none.
 ///
 /// # Errors
 /// [`Failure`]; what was written before stays.

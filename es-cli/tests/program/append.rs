@@ -5,13 +5,13 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 const ID: &str = "00000000-0000-8000-8000-000000000001";
 
 #[test]
 fn an_event_is_appended_with_everything_that_it_can_have() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let all = [
         "append",
         "order-1",
@@ -34,10 +34,10 @@ fn an_event_is_appended_with_everything_that_it_can_have() {
         "--version",
         "2",
     ];
-    let appended = folder.json(&all);
+    let appended = dir.json(&all);
     assert_eq!(appended, json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "already_there": false}));
-    assert_eq!(folder.json(&all)["already_there"], json!(true));
-    let mut event = folder.lines(&["log"]).remove(0);
+    assert_eq!(dir.json(&all)["already_there"], json!(true));
+    let mut event = dir.lines(&["log"]).remove(0);
     event["recorded_at"].take();
     assert_eq!(
         event,
@@ -47,12 +47,12 @@ fn an_event_is_appended_with_everything_that_it_can_have() {
             "commit": {"index": 0, "size": 1}, "data": {"n": 1.10},
         })
     );
-    assert!(folder.done(&["log", "--json"]).contains(r#""data":{ "n": 1.10 }"#));
+    assert!(dir.done(&["log", "--json"]).contains(r#""data":{ "n": 1.10 }"#));
 }
 
 #[test]
 fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let append = |expect| ["append", "order-1", "--type", "t", "--data", "null", "--expect", expect];
     let conflict = |expected: &str, found: &str| {
         format!(
@@ -62,54 +62,54 @@ fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
     };
     // A store that is not there has no stream: it was made, and the conflict hid that the path was wrong.
     for expected in ["exists", "7"] {
-        let ran = folder.run(&append(expected));
+        let ran = dir.run(&append(expected));
         assert_eq!(ran.code, Some(1));
         assert!(ran.err.contains("store, found none; check the path"), "{}", ran.err);
         assert!(ran.err.contains("with --expect any or none a new one is made"), "{}", ran.err);
-        assert!(!folder.path("store").exists());
+        assert!(!dir.path("store").exists());
     }
-    folder.done(&["append", "order-0", "--type", "t", "--data", "null"]);
-    folder.refused(&append("exists"), 3, &conflict("an existing stream", "no stream"));
-    folder.refused(&append("7"), 3, &conflict("revision 7", "no stream"));
-    folder.done(&append("none"));
-    folder.refused(&append("none"), 3, &conflict("no stream", "revision 0"));
-    folder.done(&append("0"));
-    folder.done(&append("any"));
-    folder.done(&append("exists"));
-    assert_eq!(folder.json(&["info"])["head"], json!(5));
-    let ran = folder.run(&append("-1"));
+    dir.done(&["append", "order-0", "--type", "t", "--data", "null"]);
+    dir.refused(&append("exists"), 3, &conflict("an existing stream", "no stream"));
+    dir.refused(&append("7"), 3, &conflict("revision 7", "no stream"));
+    dir.done(&append("none"));
+    dir.refused(&append("none"), 3, &conflict("no stream", "revision 0"));
+    dir.done(&append("0"));
+    dir.done(&append("any"));
+    dir.done(&append("exists"));
+    assert_eq!(dir.json(&["info"])["head"], json!(5));
+    let ran = dir.run(&append("-1"));
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("expected any, none, exists or a revision from 0, found -1"), "{}", ran.err);
-    let taken = folder.run(&["append", "a", "--type", "t", "--data", "1", "--id", ID]);
+    let taken = dir.run(&["append", "a", "--type", "t", "--data", "1", "--id", ID]);
     assert_eq!(taken.code, Some(0));
-    let taken = folder.run(&["append", "b", "--type", "t", "--data", "1", "--id", ID]);
+    let taken = dir.run(&["append", "b", "--type", "t", "--data", "1", "--id", ID]);
     assert_eq!(taken.code, Some(3), "{}", taken.err);
 }
 
 #[test]
 fn what_is_no_json_is_refused_before_a_store_is_made() {
-    let folder = Folder::new();
-    let ran = folder.run(&["append", "a", "--type", "t", "--data", "{"]);
+    let dir = TestDir::new();
+    let ran = dir.run(&["append", "a", "--type", "t", "--data", "{"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("'--data <JSON>': expected JSON, found: EOF"), "{}", ran.err);
-    let ran = folder.run(&["append", "a", "--type", "t", "--data", "{}", "--metadata", "5"]);
+    let ran = dir.run(&["append", "a", "--type", "t", "--data", "{}", "--metadata", "5"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("'--metadata <JSON>': expected a JSON object, found"), "{}", ran.err);
     // Standard input is empty.
-    let ran = folder.run(&["append", "a", "--type", "t", "--data", "-"]);
+    let ran = dir.run(&["append", "a", "--type", "t", "--data", "-"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.starts_with("error: standard input, for --data -: expected JSON, found: EOF"), "{}", ran.err);
-    assert!(!folder.path("store").exists());
+    assert!(!dir.path("store").exists());
 }
 
 #[test]
 fn the_content_can_come_from_standard_input() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let mut program =
-        folder.command(&["append", "a", "--type", "t", "--data", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        dir.command(&["append", "a", "--type", "t", "--data", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     program.stdin.take().unwrap().write_all(b" [1,\n2]\n").unwrap();
     assert!(program.wait().unwrap().success());
-    let event = folder.lines(&["log"]).remove(0);
+    let event = dir.lines(&["log"]).remove(0);
     // NOTE: it has a line break, so that it cannot stand on a line as it is.
     assert_eq!((&event["content_type"], &event["data_base64"]), (&json!("application/json"), &json!("WzEsCjJd")));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use serde_json::json;
 
-use crate::support::{Folder, stream};
+use crate::support::{TestDir, stream};
 
 fn append(name: &str, events: usize) -> Commit {
     let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
@@ -14,8 +14,8 @@ fn append(name: &str, events: usize) -> Commit {
 }
 
 /// The table files of a store, the largest last.
-fn tables(folder: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn tables(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
     tables.sort_by_key(|path| (fs::metadata(path).unwrap().len(), path.clone()));
     tables
@@ -32,31 +32,31 @@ fn flip(file: &Path, at: usize) {
 /// that were not there any more.
 #[test]
 fn a_damaged_backup_is_named_and_does_not_stop_the_next() {
-    let folder = Folder::with([append("a-1", 2000)]);
-    folder.done(&["backup", "bk"]);
-    flip(tables(&folder.path("bk/backup-000001")).last().unwrap(), 100);
+    let dir = TestDir::with([append("a-1", 2000)]);
+    dir.done(&["backup", "bk"]);
+    flip(tables(&dir.path("bk/backup-000001")).last().unwrap(), 100);
 
-    let refused = folder.run(&["restore", "bk", "--to", "target"]);
+    let refused = dir.run(&["restore", "bk", "--to", "target"]);
     assert_eq!(refused.code, Some(4), "{}", refused.err);
     let advice = "backup 1 in bk/backup-000001 was not restored; there is no other; \
                   `es --store bk/backup-000001 repair` shows what can be saved of it\n";
     assert!(refused.out.ends_with(advice) && !refused.out.contains("target"), "{}", refused.out);
 
-    let made = folder.done(&["backup", "bk"]);
+    let made = dir.done(&["backup", "bk"]);
     assert!(made.starts_with("backup 2: 2000 events, 2000 new, verified, in bk/backup-000002\n"), "{made}");
     assert!(made.contains("\nbackup 1 is damaged, so that this one is a full copy: column family "), "{made}");
     assert!(made.contains("\nremove bk/backup-000001; "), "{made}");
-    assert!(folder.done(&["restore", "bk", "--to", "target"]).starts_with("restored backup 2: 2000 events"));
+    assert!(dir.done(&["restore", "bk", "--to", "target"]).starts_with("restored backup 2: 2000 events"));
 
-    flip(tables(&folder.path("bk/backup-000002")).last().unwrap(), 100);
-    let made = folder.json(&["backup", "bk"]);
+    flip(tables(&dir.path("bk/backup-000002")).last().unwrap(), 100);
+    let made = dir.json(&["backup", "bk"]);
     assert_eq!(
-        (&made["number"], &made["damaged"]["number"], &made["damaged"]["folder"]),
+        (&made["number"], &made["damaged"]["number"], &made["damaged"]["directory"]),
         (&json!(3), &json!(2), &json!("bk/backup-000002"))
     );
-    assert_eq!(folder.json(&["backup", "bk"])["damaged"], json!(null));
-    fs::remove_dir_all(folder.path("bk/backup-000001")).unwrap();
-    let refused = folder.run(&["restore", "bk", "--to", "other", "--number", "2"]);
+    assert_eq!(dir.json(&["backup", "bk"])["damaged"], json!(null));
+    fs::remove_dir_all(dir.path("bk/backup-000001")).unwrap();
+    let refused = dir.run(&["restore", "bk", "--to", "other", "--number", "2"]);
     let advice = "there is no earlier one, restore a later one with --number: there are 3 to 4\n";
     assert!(refused.out.ends_with(advice), "{}", refused.out);
 }
@@ -66,14 +66,14 @@ fn a_damaged_backup_is_named_and_does_not_stop_the_next() {
 #[cfg(unix)]
 #[test]
 fn a_disk_that_takes_no_more_is_said_in_words_for_operators_and_leaves_nothing() {
-    let folder = Folder::with((0..8).map(|_| {
+    let dir = TestDir::with((0..8).map(|_| {
         let payload = format!("\"{}\"", "x".repeat(900_000));
         Commit::to(&stream("a-1"), ExpectedRevision::Any, [NewEvent::json(EventType::new("t").unwrap(), payload)])
     }));
     let bounded = |args: &[&str]| {
         let script = format!("trap '' XFSZ; ulimit -f 512; exec {} \"$@\"", env!("CARGO_BIN_EXE_es"));
         let mut command = std::process::Command::new("bash");
-        command.current_dir(folder.path("")).env("ES_STORE", "store").args(["-c", &script, "bash"]).args(args);
+        command.current_dir(dir.path("")).env("ES_STORE", "store").args(["-c", &script, "bash"]).args(args);
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
@@ -81,11 +81,11 @@ fn a_disk_that_takes_no_more_is_said_in_words_for_operators_and_leaves_nothing()
     assert_eq!(code, Some(1), "{said}");
     assert!(said.starts_with("error: could not write to the backup since "), "{said}");
     assert!(said.ends_with("; free room on its disk, or look after it, and make the backup again\n"), "{said}");
-    folder.done(&["backup", "bk"]);
-    fs::write(folder.path("bk/backup-000001/000999.sst"), vec![7; 2_000_000]).unwrap();
+    dir.done(&["backup", "bk"]);
+    fs::write(dir.path("bk/backup-000001/000999.sst"), vec![7; 2_000_000]).unwrap();
     let (code, said) = bounded(&["restore", "bk", "--to", "target"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.starts_with("error: could not copy "), "{said}");
-    assert!(!folder.path("target").exists());
-    folder.done(&["restore", "bk", "--to", "target"]);
+    assert!(!dir.path("target").exists());
+    dir.done(&["restore", "bk", "--to", "target"]);
 }

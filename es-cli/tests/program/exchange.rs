@@ -4,7 +4,7 @@ use es_core::model::{ContentType, CorrelationId, Metadata, Tag, UniqueKey};
 use es_core::{Commit, EventId, EventType, NewEvent};
 use serde_json::{Value, json};
 
-use crate::support::{Folder, stream};
+use crate::support::{TestDir, stream};
 
 fn key(value: &str) -> UniqueKey {
     UniqueKey::new("email", value).unwrap()
@@ -39,7 +39,7 @@ fn sample() -> Vec<Commit> {
 
 #[test]
 fn an_export_that_is_imported_is_the_same_export_again() {
-    let (old, new) = (Folder::with(sample()), Folder::new());
+    let (old, new) = (TestDir::with(sample()), TestDir::new());
     let export = old.done(&["export"]);
     assert_eq!(export.lines().count(), 8);
     new.write("export.jsonl", &export);
@@ -54,7 +54,7 @@ fn an_export_that_is_imported_is_the_same_export_again() {
     assert!(!old.path("out.jsonl.incomplete").exists());
     assert_eq!(old.done(&["export", "-"]), export);
     assert!(!old.path("-").exists());
-    old.refused(&["export", "store"], 1, "error: expected a file to export to, found a folder: store");
+    old.refused(&["export", "store"], 1, "error: expected a file to export to, found a directory: store");
 }
 
 /// An import claims the keys of its lines, as a commit does.
@@ -63,32 +63,32 @@ fn an_import_claims_and_releases_the_keys_of_its_lines() {
     let change = |change: &str, value: &str| json!([{ change: { "scope": "email", "value": value } }]);
     let line =
         |stream: &str, keys: &Value| format!("{{\"stream\":\"{stream}\",\"type\":\"t\",\"data\":1,\"keys\":{keys}}}\n");
-    let folder = Folder::new();
-    folder.write("in.jsonl", line("a-1", &change("claim", "ada")));
-    assert_eq!(folder.json(&["import", "in.jsonl"])["added"], 1);
-    assert_eq!(folder.lines(&["log"])[0]["keys"], change("claim", "ada"));
-    folder.write("taken.jsonl", line("b-1", &change("claim", "ada")));
-    let refused = folder.run(&["import", "taken.jsonl"]);
+    let dir = TestDir::new();
+    dir.write("in.jsonl", line("a-1", &change("claim", "ada")));
+    assert_eq!(dir.json(&["import", "in.jsonl"])["added"], 1);
+    assert_eq!(dir.lines(&["log"])[0]["keys"], change("claim", "ada"));
+    dir.write("taken.jsonl", line("b-1", &change("claim", "ada")));
+    let refused = dir.run(&["import", "taken.jsonl"]);
     let taken = "unique key email \"ada\": expected to be free for stream \"b-1\", found held by \"a-1\"";
     assert_eq!(refused.code, Some(3), "{}", refused.err);
     assert!(refused.err.contains("taken.jsonl:1") && refused.err.contains(taken), "{}", refused.err);
-    folder.write("moved.jsonl", line("a-1", &change("release", "ada")) + &line("b-1", &change("claim", "ada")));
-    assert_eq!(folder.json(&["import", "moved.jsonl"])["added"], 2);
-    folder.write("plain.jsonl", "{\"stream\":\"a-1\",\"type\":\"t\",\"data\":1}\n");
-    assert_eq!(folder.json(&["import", "plain.jsonl"])["added"], 1);
-    assert_eq!(folder.lines(&["log"]).pop().unwrap().get("keys"), None);
-    assert_eq!(folder.json(&["verify"])["sound"], true);
+    dir.write("moved.jsonl", line("a-1", &change("release", "ada")) + &line("b-1", &change("claim", "ada")));
+    assert_eq!(dir.json(&["import", "moved.jsonl"])["added"], 2);
+    dir.write("plain.jsonl", "{\"stream\":\"a-1\",\"type\":\"t\",\"data\":1}\n");
+    assert_eq!(dir.json(&["import", "plain.jsonl"])["added"], 1);
+    assert_eq!(dir.lines(&["log"]).pop().unwrap().get("keys"), None);
+    assert_eq!(dir.json(&["verify"])["sound"], true);
 }
 
 #[test]
 fn an_import_behind_later_events_gets_their_time() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let line = |time: &str| format!("{{\"stream\":\"a\",\"type\":\"t\",\"data\":1,\"recorded_at\":\"{time}\"}}\n");
-    folder.write(
+    dir.write(
         "in.jsonl",
         [line("2020-01-02T00:00:00Z"), line("2020-01-01T00:00:00Z"), line("2020-01-03T00:00:00Z")].concat(),
     );
-    folder.done(&["import", "in.jsonl"]);
-    let times = crate::support::field(&folder.lines(&["log"]), "recorded_at");
+    dir.done(&["import", "in.jsonl"]);
+    let times = crate::support::field(&dir.lines(&["log"]), "recorded_at");
     assert_eq!(times, ["2020-01-02T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"]);
 }

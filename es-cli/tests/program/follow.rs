@@ -7,19 +7,19 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent};
 use es_rocksdb::RocksDbStore;
 use serde_json::Value;
 
-use crate::support::{Folder, runtime, stream};
+use crate::support::{TestDir, runtime, stream};
 
 #[test]
 fn a_follower_sees_each_matching_event_once_and_in_order() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let append = |name: &str| {
         let event = NewEvent::json(EventType::new("t").unwrap(), "1");
         Commit::to(&stream(name), ExpectedRevision::Any, [event])
     };
     runtime().block_on(async {
-        let store = RocksDbStore::open(folder.path("store")).await.unwrap();
+        let store = RocksDbStore::open(dir.path("store")).await.unwrap();
         store.commit(append("a-1")).await.unwrap();
-        let mut program = folder
+        let mut program = dir
             .command(&["log", "--follow", "--json", "--category", "a", "--limit", "10"])
             .stdout(Stdio::piped())
             .spawn()
@@ -47,9 +47,9 @@ fn a_follower_sees_each_matching_event_once_and_in_order() {
 fn a_pipe_that_is_closed_is_no_failure() {
     let events = || NewEvent::json(EventType::new("t").unwrap(), "\"a text that fills the pipe\"");
     let commits = (0..20).map(|_| Commit::to(&stream("a"), ExpectedRevision::Any, (0..500).map(|_| events())));
-    let folder = Folder::with(commits);
+    let dir = TestDir::with(commits);
     for args in [["log"].as_slice(), &["log", "--json"], &["export"], &["log", "--follow"]] {
-        let mut program = folder.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut program = dir.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut first = String::new();
         BufReader::with_capacity(64, program.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let output = program.wait_with_output().unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, field};
+use crate::support::{TestDir, field};
 
 fn line(id: u32, stream: &str) -> String {
     format!(r#"{{"stream":"{stream}","type":"t","data":{{"n":{id}}},"id":"00000000-0000-8000-8000-{id:012}"}}"#) + "\n"
@@ -14,66 +14,66 @@ fn part(id: u32, index: u32, size: u32) -> String {
 
 #[test]
 fn a_bad_line_is_named_and_what_is_before_it_is_in() {
-    let folder = Folder::new();
-    folder.write(
+    let dir = TestDir::new();
+    dir.write(
         "in.jsonl",
         [line(1, "a-1"), "\n".into(), line(2, "a-1"), r#"{"stream":7}"#.into(), "\n".into(), line(3, "a-1")].concat(),
     );
-    folder.refused(
+    dir.refused(
         &["import", "in.jsonl"],
         1,
         "error: the import stopped: 2 events added, 0 already there: in.jsonl:4:11: expected the name of a stream as \
          a string in stream, found 7",
     );
-    assert_eq!(field(&folder.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
-    let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!(field(&dir.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
+    let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 2, "skipped": 1, "head": 3}));
-    let bad: Value = serde_json::from_str(&folder.read("bad.jsonl")).unwrap();
+    let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
     assert_eq!((&bad["line"], &bad["column"], &bad["text"]), (&json!(4), &json!(11), &json!("{\"stream\":7}")));
 }
 
 #[test]
 fn an_id_of_another_event_is_a_conflict() {
-    let folder = Folder::new();
-    folder.write("one.jsonl", line(1, "a-1"));
-    folder.write("two.jsonl", [line(1, "b-1"), line(2, "b-1")].concat());
-    folder.done(&["import", "one.jsonl"]);
-    folder.refused(
+    let dir = TestDir::new();
+    dir.write("one.jsonl", line(1, "a-1"));
+    dir.write("two.jsonl", [line(1, "b-1"), line(2, "b-1")].concat());
+    dir.done(&["import", "one.jsonl"]);
+    dir.refused(
         &["import", "two.jsonl"],
         3,
         "error: the import stopped: 1 event added, 0 already there: two.jsonl:1: event id \
          00000000-0000-8000-8000-000000000001 belongs to another event, at position 1; give each event an id of its \
          own",
     );
-    let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
+    let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["skipped"], &summary["head"]), (&json!(1), &json!(2)));
 }
 
 #[test]
 fn a_commit_is_whole_or_not_there() {
-    let folder = Folder::new();
-    folder.write("torn.jsonl", [line(1, "a-1"), part(2, 0, 3), part(3, 1, 3)].concat());
-    folder.refused(
+    let dir = TestDir::new();
+    dir.write("torn.jsonl", [line(1, "a-1"), part(2, 0, 3), part(3, 1, 3)].concat());
+    dir.refused(
         &["import", "torn.jsonl"],
         1,
         "error: the import stopped: 1 event added, 0 already there: torn.jsonl:3: expected the rest of its commit \
          behind it, found the end of the file",
     );
-    assert_eq!(folder.json(&["info"])["head"], json!(1));
-    folder.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
-    folder.refused(
+    assert_eq!(dir.json(&["info"])["head"], json!(1));
+    dir.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
+    dir.refused(
         &["import", "mixed.jsonl"],
         1,
         "error: the import stopped: 0 events added, 0 already there: mixed.jsonl:1: expected the rest of its commit \
          behind it, found line 2, which begins another",
     );
-    let summary = folder.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
+    let summary = dir.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!(summary, json!({"lines": 5, "added": 3, "already_there": 0, "skipped": 2, "head": 4}));
     assert_eq!(
-        field(&folder.lines(&["log", "--from", "2"]), "commit"),
+        field(&dir.lines(&["log", "--from", "2"]), "commit"),
         [json!({"index": 0, "size": 1}), json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
     );
-    let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 3]);
     assert_eq!(bad[1]["error"], json!("expected event 0 of a commit, found event 1 of 2"));
 }
@@ -81,29 +81,29 @@ fn a_commit_is_whole_or_not_there() {
 /// The lines before the last of such a commit were neither imported nor listed.
 #[test]
 fn an_id_that_a_commit_has_twice_is_bad_in_its_line_and_every_line_of_the_commit_is_listed() {
-    let folder = Folder::new();
-    folder.write("in.jsonl", [part(1, 0, 3), part(1, 1, 3), part(2, 2, 3), line(3, "a-1")].concat());
-    folder.refused(
+    let dir = TestDir::new();
+    dir.write("in.jsonl", [part(1, 0, 3), part(1, 1, 3), part(2, 2, 3), line(3, "a-1")].concat());
+    dir.refused(
         &["import", "in.jsonl"],
         1,
         "error: the import stopped: 0 events added, 0 already there: in.jsonl:2: expected an id of its own in its \
          commit, found 00000000-0000-8000-8000-000000000001 again",
     );
-    let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 0, "skipped": 3, "head": 1}));
-    let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 2, 3]);
 }
 
 /// Behind so much space that the line was cut in it, anything was taken for a part of the space.
 #[test]
 fn a_line_is_too_long_even_if_the_longest_part_of_it_is_space() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let space = " ".repeat(32 * 1024 * 1024);
-    folder.write("in.jsonl", [line(1, "a-1").trim_end(), &space, "and more\n", &space, &line(2, "a-1")].concat());
-    let summary = folder.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    dir.write("in.jsonl", [line(1, "a-1").trim_end(), &space, "and more\n", &space, &line(2, "a-1")].concat());
+    let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["added"], &summary["skipped"]), (&json!(0), &json!(2)));
-    let bad: Vec<Value> = folder.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 2]);
     assert_eq!(
         field(&bad, "error"),
@@ -113,74 +113,74 @@ fn a_line_is_too_long_even_if_the_longest_part_of_it_is_space() {
 
 #[test]
 fn a_repeat_adds_nothing_whatever_the_size_of_the_batches() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let lines: String = (1..=100).map(|id| line(id, &format!("a-{}", id % 7))).collect();
-    folder.write("in.jsonl", lines);
-    folder.done(&["import", "in.jsonl", "--batch", "7"]);
-    let before = folder.done(&["export"]);
+    dir.write("in.jsonl", lines);
+    dir.done(&["import", "in.jsonl", "--batch", "7"]);
+    let before = dir.done(&["export"]);
     for batch in ["1", "13", "4096"] {
-        let summary = folder.json(&["import", "in.jsonl", "--batch", batch]);
+        let summary = dir.json(&["import", "in.jsonl", "--batch", batch]);
         assert_eq!((&summary["added"], &summary["already_there"]), (&json!(0), &json!(100)));
     }
-    assert_eq!(folder.done(&["export"]), before);
+    assert_eq!(dir.done(&["export"]), before);
 }
 
 #[test]
 fn without_ids_a_repeat_appends_again() {
-    let folder = Folder::new();
-    folder.write("in.jsonl", r#"{"stream":"a","type":"t","data":1}"#);
-    folder.done(&["import", "in.jsonl"]);
-    assert_eq!(folder.json(&["import", "in.jsonl"])["head"], json!(2));
+    let dir = TestDir::new();
+    dir.write("in.jsonl", r#"{"stream":"a","type":"t","data":1}"#);
+    dir.done(&["import", "in.jsonl"]);
+    assert_eq!(dir.json(&["import", "in.jsonl"])["head"], json!(2));
 }
 
 #[test]
 fn a_time_far_in_the_future_would_hold_the_clock_and_is_refused() {
-    let folder = Folder::new();
-    folder.write("in.jsonl", r#"{"stream":"a","type":"t","data":1,"recorded_at":"9999-01-01T00:00:00Z"}"#);
-    let ran = folder.run(&["import", "in.jsonl"]);
+    let dir = TestDir::new();
+    dir.write("in.jsonl", r#"{"stream":"a","type":"t","data":1,"recorded_at":"9999-01-01T00:00:00Z"}"#);
+    let ran = dir.run(&["import", "in.jsonl"]);
     assert!(ran.err.contains("in.jsonl:1: expected a recorded_at that is not in the future"), "{}", ran.err);
 }
 
 #[test]
 fn a_file_that_is_not_there_makes_no_store() {
-    let folder = Folder::new();
-    let ran = folder.run(&["import", "nothing.jsonl"]);
+    let dir = TestDir::new();
+    let ran = dir.run(&["import", "nothing.jsonl"]);
     assert!(ran.err.starts_with("error: could not open nothing.jsonl"), "{}", ran.err);
-    assert!(!folder.path("store").exists());
-    folder.write("in.jsonl", line(1, "a"));
-    let same = folder.run(&["import", "in.jsonl", "--skip-bad", "./in.jsonl"]);
+    assert!(!dir.path("store").exists());
+    dir.write("in.jsonl", line(1, "a"));
+    let same = dir.run(&["import", "in.jsonl", "--skip-bad", "./in.jsonl"]);
     assert_eq!(same.code, Some(2));
-    assert_eq!(folder.read("in.jsonl"), line(1, "a"));
-    folder.refused(&["import", "."], 1, "error: expected a file of lines of JSON, found a folder: .");
-    assert!(!folder.path("store").exists());
+    assert_eq!(dir.read("in.jsonl"), line(1, "a"));
+    dir.refused(&["import", "."], 1, "error: expected a file of lines of JSON, found a directory: .");
+    assert!(!dir.path("store").exists());
 }
 
 /// An import ended with exit code 3 and named neither file nor line, and --skip-bad did not help: only ids counted as conflicts.
 #[test]
 fn a_stream_that_was_deleted_for_ever_is_a_conflict_like_an_id() {
-    let folder = Folder::new();
-    folder.write("one.jsonl", line(1, "a-1"));
-    folder.done(&["import", "one.jsonl"]);
-    folder.done(&["delete", "a-1", "--hard", "--yes"]);
-    folder.write("two.jsonl", [line(2, "b-1"), line(3, "a-1"), line(4, "b-1")].concat());
-    folder.refused(
+    let dir = TestDir::new();
+    dir.write("one.jsonl", line(1, "a-1"));
+    dir.done(&["import", "one.jsonl"]);
+    dir.done(&["delete", "a-1", "--hard", "--yes"]);
+    dir.write("two.jsonl", [line(2, "b-1"), line(3, "a-1"), line(4, "b-1")].concat());
+    dir.refused(
         &["import", "two.jsonl"],
         3,
         "error: the import stopped: 2 events added, 0 already there: two.jsonl:2: stream \"a-1\": expected one that \
          can be written, found it deleted for ever at position 2",
     );
-    let summary = folder.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
+    let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["already_there"], &summary["skipped"]), (&json!(2), &json!(1)));
-    let bad: Value = serde_json::from_str(&folder.read("bad.jsonl")).unwrap();
+    let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
     assert_eq!((&bad["line"], &bad["file"]), (&json!(2), &json!("two.jsonl")));
 }
 
 #[test]
 fn a_file_of_another_kind_comes_with_advice() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let said = |content: &[u8]| {
-        folder.write("in put", content);
-        let ran = folder.run(&["import", "in put"]);
+        dir.write("in put", content);
+        let ran = dir.run(&["import", "in put"]);
         assert_eq!(ran.code, Some(1), "{}", ran.err);
         ran.err
     };
@@ -201,22 +201,22 @@ fn a_file_of_another_kind_comes_with_advice() {
     assert!(pretty.contains("found one over several lines; bring it into lines: jq -c ."), "{pretty}");
     let table = said(b"stream,type,data\na,t,1\n");
     assert!(table.contains("in put:1: expected one JSON object a line, found what looks like CSV"), "{table}");
-    assert_eq!(folder.lines(&["log"]).len(), 0);
+    assert_eq!(dir.lines(&["log"]).len(), 0);
 }
 
 #[test]
 fn a_version_of_0_is_named_by_its_line() {
-    let folder = Folder::new();
-    folder.write("in.jsonl", line(1, "a-1").replace("\"data\"", "\"version\":0,\"data\""));
-    let ran = folder.run(&["import", "in.jsonl"]);
+    let dir = TestDir::new();
+    dir.write("in.jsonl", line(1, "a-1").replace("\"data\"", "\"version\":0,\"data\""));
+    let ran = dir.run(&["import", "in.jsonl"]);
     assert!(
         ran.err.ends_with("already there: in.jsonl:1:38: expected a number from 1 in version, found 0\n"),
         "{}",
         ran.err
     );
     // NOTE: the library names the event by its id, which is a new one where the line has none.
-    folder.write("in.jsonl", r#"{"stream":"a-1","type":"t","content_type":"","data_base64":""}"#);
-    let ran = folder.run(&["import", "in.jsonl"]);
+    dir.write("in.jsonl", r#"{"stream":"a-1","type":"t","content_type":"","data_base64":""}"#);
+    let ran = dir.run(&["import", "in.jsonl"]);
     assert!(
         ran.err.ends_with("already there: in.jsonl:1: expected a content_type of 1 to 255 bytes, found 0\n"),
         "{}",

@@ -1,8 +1,8 @@
 //! An import is killed (SIGKILL) half-way and run again: every event is there once and in order.
 //!
-//! With a made sample, and with the event log of a bank's loan applications, where it is there: `ES_SHARED_DATA` names the
-//! folder with `loan_applications_2012.csv.gz`; without it, `../shared/data` beside the workspace is looked at. Its first
-//! 50,000 rows, or as many as `ES_LOANS` says, of 262,200.
+//! With a made sample, and with the event log of a bank's loan applications, where it is there: `ES_SHARED_DATA` names
+//! the directory with `loan_applications_2012.csv.gz`; without it, `../shared/data` beside the workspace is looked at.
+//! Its first 50,000 rows, or as many as `ES_LOANS` says, of 262,200.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 const KILLS: u32 = 4;
 
@@ -32,9 +32,9 @@ fn a_made_log_is_whole_after_kills() {
 
 #[test]
 fn the_loan_log_is_whole_after_kills() {
-    let folder = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
-    let path = folder.join("loan_applications_2012.csv.gz");
+    let dir = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
+    let dir = dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
+    let path = dir.join("loan_applications_2012.csv.gz");
     let Ok(file) = File::open(&path) else {
         println!("skipped: expected the loan log in {}, found none; set ES_SHARED_DATA", path.display());
         return;
@@ -61,23 +61,23 @@ fn loan(row: u64, record: &csv::StringRecord) -> String {
 
 /// Imports, is killed some times, imports again, verifies and exports.
 fn goes_through_kills(lines: &[String]) {
-    let folder = Folder::new();
-    folder.write("in.jsonl", lines.join("\n"));
+    let dir = TestDir::new();
+    dir.write("in.jsonl", lines.join("\n"));
     let mut seen = 0;
     for kill in 1..=KILLS {
         let goal = lines.len() as u64 * u64::from(kill) / u64::from(KILLS + 1);
-        let head = import_and_kill(&folder, lines, goal);
+        let head = import_and_kill(&dir, lines, goal);
         assert!(head >= seen, "{head} events, {seen} before");
         seen = head;
     }
     assert!(seen > 0 && seen < lines.len() as u64, "no kill came half-way: {seen}");
-    let summary = folder.json(&["import", "in.jsonl"]);
+    let summary = dir.json(&["import", "in.jsonl"]);
     assert_eq!(summary["already_there"].as_u64(), Some(seen));
     assert_eq!(summary["head"].as_u64(), Some(lines.len() as u64));
-    let verified = folder.json(&["verify"]);
+    let verified = dir.json(&["verify"]);
     assert_eq!((&verified["sound"], verified["events"].as_u64()), (&json!(true), Some(lines.len() as u64)));
-    folder.done(&["export", "out.jsonl"]);
-    let export = folder.read("out.jsonl");
+    dir.done(&["export", "out.jsonl"]);
+    let export = dir.read("out.jsonl");
     assert_eq!(export.lines().count(), lines.len());
     for (position, (line, exported)) in (1u64..).zip(lines.iter().zip(export.lines())) {
         let (line, exported): (Value, Value) =
@@ -93,8 +93,8 @@ fn goes_through_kills(lines: &[String]) {
 ///
 /// The lines come through a pipe that has more than are waited for, but not all, and stays open: however fast the machine
 /// is, the import has not ended when it is killed.
-fn import_and_kill(folder: &Folder, lines: &[String], goal: u64) -> u64 {
-    let mut program = folder.command(&["import", "-"]).stdin(Stdio::piped()).spawn().expect("it starts");
+fn import_and_kill(dir: &TestDir, lines: &[String], goal: u64) -> u64 {
+    let mut program = dir.command(&["import", "-"]).stdin(Stdio::piped()).spawn().expect("it starts");
     let fed = goal + (lines.len() as u64 - goal) / 2;
     let text = lines[..usize::try_from(fed).expect("small")].join("\n") + "\n";
     let mut pipe = program.stdin.take().expect("standard input is a pipe");
@@ -103,7 +103,7 @@ fn import_and_kill(folder: &Folder, lines: &[String], goal: u64) -> u64 {
         let _ = pipe.write_all(text.as_bytes());
         pipe
     });
-    let head = || folder.run(&["info", "--json"]);
+    let head = || dir.run(&["info", "--json"]);
     let heads =
         |text: &str| serde_json::from_str::<Value>(text).ok().and_then(|info| info["head"].as_u64()).unwrap_or(0);
     let started = Instant::now();

@@ -5,7 +5,7 @@ use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, NewE
 use es_rocksdb::RocksDbStore;
 use serde_json::json;
 
-use crate::support::{Folder, field, runtime, stream};
+use crate::support::{TestDir, field, runtime, stream};
 
 fn event(event_type: &str, day: u32, tags: &[&str]) -> NewEvent {
     let occurred = format!("2026-03-{day:02}T12:00:00Z").parse().unwrap();
@@ -25,18 +25,18 @@ fn sample() -> Vec<Commit> {
 
 #[test]
 fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     runtime().block_on(async {
-        let store = RocksDbStore::open(folder.path("store")).await.unwrap();
+        let store = RocksDbStore::open(dir.path("store")).await.unwrap();
         for commit in sample() {
             store.commit(commit).await.unwrap();
         }
-        let info = folder.json(&["info"]);
+        let info = dir.json(&["info"]);
         assert_eq!((&info["head"], &info["store_id"]), (&json!(5), &json!(store.log_id().to_string())));
-        assert!(folder.done(&["info"]).contains("last position"));
-        looks(&folder);
-        assert_eq!(folder.json(&["verify"])["sound"], json!(true));
-        let ran = folder.run(&["append", "order-1", "--type", "t", "--data", "1"]);
+        assert!(dir.done(&["info"]).contains("last position"));
+        looks(&dir);
+        assert_eq!(dir.json(&["verify"])["sound"], json!(true));
+        let ran = dir.run(&["append", "order-1", "--type", "t", "--data", "1"]);
         assert_eq!(ran.code, Some(1));
         let said = "is in use: another process has it open; stop that service, or use a command that only looks";
         assert!(ran.err.contains(said), "{}", ran.err);
@@ -44,23 +44,23 @@ fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
     });
 }
 
-fn looks(folder: &Folder) {
-    let stats = folder.json(&["stats"]);
+fn looks(dir: &TestDir) {
+    let stats = dir.json(&["stats"]);
     assert_eq!((&stats["events"], &stats["streams"], &stats["payload_bytes"]), (&json!(5), &json!(4), &json!(35)));
     assert_eq!(stats["categories"]["order"], json!({"events": 4, "payload_bytes": 28, "streams": 3}));
     assert_eq!(stats["types"]["placed"]["events"], json!(3));
     assert_eq!(stats["days"], json!({"2026-03-01": 1, "2026-03-02": 3, "2026-03-31": 1}));
-    let words = folder.done(&["stats"]);
+    let words = dir.done(&["stats"]);
     assert!(words.contains(&format!("2026-03 ▃█{}▃          5", " ".repeat(28))), "{words}");
 
-    let names = |args: &[&str]| field(&folder.lines(&[&["streams"], args].concat()), "stream");
+    let names = |args: &[&str]| field(&dir.lines(&[&["streams"], args].concat()), "stream");
     assert_eq!(names(&[]), ["cart-1", "order", "order-1", "order-10"]);
     assert_eq!(names(&["--category", "order"]), ["order", "order-1", "order-10"]);
     assert_eq!(names(&["--category", "order", "--prefix", "order-10"]), ["order-10"]);
     assert_eq!(names(&["--prefix", "order-", "--limit", "1"]), ["order-1"]);
     assert_eq!(names(&["--category", "cart", "--prefix", "order"]), [""; 0]);
 
-    let positions = |args: &[&str]| field(&folder.lines(args), "position");
+    let positions = |args: &[&str]| field(&dir.lines(args), "position");
     assert_eq!(positions(&["read", "order-1"]), [1, 2]);
     assert_eq!(positions(&["read", "order-1", "--backward", "--limit", "1"]), [2]);
     assert_eq!(positions(&["read", "order-1", "--from", "1"]), [2]);
@@ -68,38 +68,38 @@ fn looks(folder: &Folder) {
     assert_eq!(positions(&["log", "--from", "2", "--limit", "2"]), [2, 3]);
     assert_eq!(positions(&["log", "--category", "order", "--type", "placed", "--type", "noted"]), [1, 3, 4]);
     assert_eq!(positions(&["log", "--tag", "rush", "--tag", "customer:TOMSP"]), [3]);
-    let words = folder.done(&["log", "--limit", "1"]);
+    let words = dir.done(&["log", "--limit", "1"]);
     assert!(words.lines().nth(1).unwrap().ends_with(r#"{"n":1}"#), "{words}");
-    folder.refused(&["read", "order-2"], 1, "error: expected stream \"order-2\", found none; see `es streams`");
+    dir.refused(&["read", "order-2"], 1, "error: expected stream \"order-2\", found none; see `es streams`");
 }
 
 #[test]
 fn where_there_is_no_store_nothing_is_made() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     for args in [["info"].as_slice(), &["stats"], &["log"], &["verify"], &["backup", "b"], &["compact"]] {
-        let ran = folder.run(args);
+        let ran = dir.run(args);
         assert_eq!(ran.code, Some(1), "{args:?}");
         assert!(ran.err.contains("expected an event store in store, found none"), "{args:?}: {}", ran.err);
     }
-    assert_eq!(std::fs::read_dir(folder.path("")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.path("")).unwrap().count(), 0);
 }
 
 #[test]
 fn what_is_not_understood_ends_with_2() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     for args in [["frobnicate"].as_slice(), &["read"], &["log", "--from", "0"], &["snapshots", "drop"]] {
-        assert_eq!(folder.run(args).code, Some(2), "{args:?}");
+        assert_eq!(dir.run(args).code, Some(2), "{args:?}");
     }
-    let ran = folder.command(&["info"]).env_remove("ES_STORE").output().unwrap();
+    let ran = dir.command(&["info"]).env_remove("ES_STORE").output().unwrap();
     assert_eq!(ran.status.code(), Some(2));
     assert!(String::from_utf8(ran.stderr).unwrap().contains("give --store DIR or set ES_STORE"));
 }
 
 #[test]
 fn an_error_is_a_line_of_json_where_json_is_asked_for() {
-    let folder = Folder::with(sample());
+    let dir = TestDir::with(sample());
     let error = |args: &[&str], code: i32| {
-        let ran = folder.run(args);
+        let ran = dir.run(args);
         assert_eq!((ran.code, ran.out.as_str(), ran.err.lines().count()), (Some(code), "", 1), "{}", ran.err);
         let said: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
         assert_eq!(said["exit_code"], json!(code));
@@ -114,7 +114,7 @@ fn an_error_is_a_line_of_json_where_json_is_asked_for() {
 
 #[test]
 fn each_command_has_help_with_an_example() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let commands = [
         "info",
         "stats",
@@ -142,10 +142,10 @@ fn each_command_has_help_with_an_example() {
         "",
     ];
     for command in commands.map(|command| command.split_whitespace().collect::<Vec<_>>()) {
-        let help = folder.done(&[command.as_slice(), &["--help"]].concat());
+        let help = dir.done(&[command.as_slice(), &["--help"]].concat());
         assert!(help.contains("Example"), "{command:?}: {help}");
     }
     for shell in ["bash", "zsh", "fish"] {
-        assert!(folder.done(&["completions", shell]).contains("snapshots"), "{shell}");
+        assert!(dir.done(&["completions", shell]).contains("snapshots"), "{shell}");
     }
 }

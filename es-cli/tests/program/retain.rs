@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use serde_json::{Value, json};
 
-use crate::support::{Folder, field, stream};
+use crate::support::{TestDir, field, stream};
 
 fn append(name: &str, events: usize) -> Commit {
     let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
     Commit::to(&stream(name), ExpectedRevision::Any, (0..events).map(event))
 }
 
-fn revisions(folder: &Folder, name: &str) -> Vec<Value> {
-    field(&folder.lines(&["read", name]), "revision")
+fn revisions(dir: &TestDir, name: &str) -> Vec<Value> {
+    field(&dir.lines(&["read", name]), "revision")
 }
 
 #[test]
 fn rules_are_set_listed_and_cleared() {
-    let folder = Folder::with([append("a-1", 5), append("a-2", 3)]);
+    let dir = TestDir::with([append("a-1", 5), append("a-2", 3)]);
     let set = ["retain", "set", "--category", "a", "--max-count", "2", "--max-age", "30d", "--by", "ada"];
-    assert_eq!(folder.done(&set), "rule set for category \"a\": of 8 events in 2 streams, 4 are hidden or removed\n");
-    folder.done(&["retain", "set", "--stream", "a-2", "--truncate-before", "1", "--max-count", "9", "--reason", "why"]);
-    assert_eq!(revisions(&folder, "a-1"), [3, 4]);
-    assert_eq!(revisions(&folder, "a-2"), [1, 2]);
-    let listed = folder.json(&["retain", "list"]);
+    assert_eq!(dir.done(&set), "rule set for category \"a\": of 8 events in 2 streams, 4 are hidden or removed\n");
+    dir.done(&["retain", "set", "--stream", "a-2", "--truncate-before", "1", "--max-count", "9", "--reason", "why"]);
+    assert_eq!(revisions(&dir, "a-1"), [3, 4]);
+    assert_eq!(revisions(&dir, "a-2"), [1, 2]);
+    let listed = dir.json(&["retain", "list"]);
     assert_eq!(
         listed["rules"],
         json!([
@@ -33,18 +33,18 @@ fn rules_are_set_listed_and_cleared() {
             {"stream": "a-2", "max_count": 9, "truncate_before": 1, "reason": "why"},
         ])
     );
-    let words = folder.done(&["retain", "list"]);
+    let words = dir.done(&["retain", "list"]);
     assert!(words.contains("30d") && words.ends_with("2 rules\n"), "{words}");
     assert!(words.contains("ada") && words.contains("why"), "{words}");
-    let said = folder.lines(&["log", "--category", "es.retention"]);
+    let said = dir.lines(&["log", "--category", "es.retention"]);
     assert_eq!((&said[0]["data"]["by"], &said[1]["data"]["reason"]), (&json!("ada"), &json!("why")));
-    let streams = folder.lines(&["streams", "--category", "a"]);
+    let streams = dir.lines(&["streams", "--category", "a"]);
     assert_eq!(field(&streams, "events"), [2, 2]);
-    let stats = folder.json(&["stats"]);
+    let stats = dir.json(&["stats"]);
     assert_eq!((&stats["categories"]["a"]["events"], &stats["categories"]["a"]["streams"]), (&json!(4), &json!(2)));
-    folder.done(&["retain", "clear", "--category", "a"]);
-    assert_eq!(revisions(&folder, "a-1"), [0, 1, 2, 3, 4]);
-    folder.refused(
+    dir.done(&["retain", "clear", "--category", "a"]);
+    assert_eq!(revisions(&dir, "a-1"), [0, 1, 2, 3, 4]);
+    dir.refused(
         &["retain", "clear", "--category", "a"],
         1,
         "error: expected a rule for category \"a\", found none; see retain list",
@@ -54,34 +54,34 @@ fn rules_are_set_listed_and_cleared() {
         &["retain", "set", "--stream", "a-1"],
         &["retain", "set", "--stream", "a-1", "--max-age", "30"],
     ] {
-        assert_eq!(folder.run(args).code, Some(2), "{args:?}");
+        assert_eq!(dir.run(args).code, Some(2), "{args:?}");
     }
 }
 
 #[test]
 fn a_stream_is_deleted_and_its_end_is_confirmed() {
-    let folder = Folder::with([append("a-1", 3), append("a-2", 1), append("b-1", 1)]);
-    let deleted = folder.json(&["delete", "a-1", "--expect", "2", "--reason", "old"]);
+    let dir = TestDir::with([append("a-1", 3), append("a-2", 1), append("b-1", 1)]);
+    let deleted = dir.json(&["delete", "a-1", "--expect", "2", "--reason", "old"]);
     assert_eq!(deleted, json!({"stream": "a-1", "kind": "soft", "through": 2, "position": 6}));
-    assert_eq!(revisions(&folder, "a-1"), [0; 0]);
-    assert_eq!(folder.run(&["delete", "a-1"]).code, Some(3));
-    assert_eq!(folder.run(&["delete", "b-1", "--expect", "7"]).code, Some(3));
-    folder.done(&["append", "a-1", "--type", "t", "--data", "1", "--expect", "none"]);
-    assert_eq!(revisions(&folder, "a-1"), [3]);
-    folder.refused(
+    assert_eq!(revisions(&dir, "a-1"), [0; 0]);
+    assert_eq!(dir.run(&["delete", "a-1"]).code, Some(3));
+    assert_eq!(dir.run(&["delete", "b-1", "--expect", "7"]).code, Some(3));
+    dir.done(&["append", "a-1", "--type", "t", "--data", "1", "--expect", "none"]);
+    assert_eq!(revisions(&dir, "a-1"), [3]);
+    dir.refused(
         &["delete", "a-2", "--hard"],
         2,
         "error: expected --yes with --hard, or the name of the stream at a terminal, found neither",
     );
-    folder.done(&["delete", "a-2", "--hard", "--yes"]);
-    folder.refused(
+    dir.done(&["delete", "a-2", "--hard", "--yes"]);
+    dir.refused(
         &["append", "a-2", "--type", "t", "--data", "1"],
         3,
         "error: conflict: stream \"a-2\": expected one that can be written, found it deleted for ever at position 8; \
          nothing was written: reload and decide again",
     );
-    assert_eq!(field(&folder.lines(&["streams"]), "stream"), ["a-1", "b-1", "es.retention-deletions"]);
-    let ran = folder.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
+    assert_eq!(field(&dir.lines(&["streams"]), "stream"), ["a-1", "b-1", "es.retention-deletions"]);
+    let ran = dir.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("reserved names take only what the functions for retention"), "{}", ran.err);
 }
@@ -89,48 +89,48 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
 /// A stream that never was gave words that are for programs, and could be ended for ever.
 #[test]
 fn a_stream_that_is_not_there_is_not_deleted() {
-    let folder = Folder::with([append("a-1", 1)]);
+    let dir = TestDir::with([append("a-1", 1)]);
     let none = "error: expected stream \"nope\", found none; see `es streams`";
-    folder.refused(&["delete", "nope"], 1, none);
-    folder.refused(&["delete", "nope", "--hard", "--yes"], 1, none);
-    let conflict = folder.run(&["delete", "nope", "--expect", "3"]);
+    dir.refused(&["delete", "nope"], 1, none);
+    dir.refused(&["delete", "nope", "--hard", "--yes"], 1, none);
+    let conflict = dir.run(&["delete", "nope", "--expect", "3"]);
     assert_eq!(conflict.code, Some(3));
     assert!(conflict.err.contains("stream \"nope\": expected revision 3, found no stream"), "{}", conflict.err);
-    let refused = folder.run(&["delete", "a-1", "--expect", "-1"]);
+    let refused = dir.run(&["delete", "a-1", "--expect", "-1"]);
     assert!(refused.err.contains("expected any, none, exists or a revision from 0, found -1"), "{}", refused.err);
-    assert_eq!(folder.json(&["info"])["head"], json!(1));
+    assert_eq!(dir.json(&["info"])["head"], json!(1));
 }
 
 #[test]
 fn who_reads_what_is_hidden_is_told_why_nothing_is_there() {
-    let folder = Folder::with([append("a-1", 3), append("a-2", 1), append("b-1", 2)]);
-    folder.done(&["delete", "a-1", "--by", "ada", "--reason", "old\x1b[2J"]);
-    folder.done(&["delete", "a-2", "--hard", "--yes"]);
-    folder.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "9"]);
+    let dir = TestDir::with([append("a-1", 3), append("a-2", 1), append("b-1", 2)]);
+    dir.done(&["delete", "a-1", "--by", "ada", "--reason", "old\x1b[2J"]);
+    dir.done(&["delete", "a-2", "--hard", "--yes"]);
+    dir.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "9"]);
     let told = |args: &[&str]| {
-        let ran = folder.run(args);
+        let ran = dir.run(args);
         assert_eq!(ran.code, Some(0), "{}", ran.err);
         ran.err
     };
     let soft = "note: stream \"a-1\" was deleted at position 7; its 3 events are not shown any more\n";
     assert_eq!(told(&["read", "a-1"]), soft);
     assert_eq!(told(&["read", "a-1", "--json"]), soft);
-    assert!(folder.lines(&["read", "a-1"]).is_empty());
+    assert!(dir.lines(&["read", "a-1"]).is_empty());
     assert!(told(&["read", "a-2"]).contains("was deleted for ever at position 8; its 1 event"));
     assert!(told(&["read", "b-1"]).contains("stream \"b-1\": a rule hides all of its 2 events; see `es retain list`"));
-    folder.done(&["append", "a-1", "--type", "t", "--data", "1"]);
+    dir.done(&["append", "a-1", "--type", "t", "--data", "1"]);
     assert_eq!(told(&["read", "a-1", "--from", "9"]), "", "there is something, but not from there on");
 
-    let listed = folder.json(&["retain", "list"]);
+    let listed = dir.json(&["retain", "list"]);
     assert_eq!((&listed["deleted"][0]["by"], &listed["deleted"][1].get("by")), (&json!("ada"), &None));
-    let words = folder.done(&["retain", "list"]);
+    let words = dir.done(&["retain", "list"]);
     assert!(words.contains("ada") && words.contains("old\u{fffd}[2J"), "{words}");
 }
 
 #[test]
 fn a_rule_that_hides_nothing_or_all_is_remarked_on() {
-    let folder = Folder::with([append("a-1", 3), append("a", 2), append("ab-1", 1)]);
-    let set = |args: &[&str]| folder.run(&[&["retain", "set"], args].concat());
+    let dir = TestDir::with([append("a-1", 3), append("a", 2), append("ab-1", 1)]);
+    let set = |args: &[&str]| dir.run(&[&["retain", "set"], args].concat());
     let all = set(&["--category", "a", "--truncate-before", "5", "--json"]);
     let said: Value = serde_json::from_str(&all.out).unwrap();
     assert_eq!((&said["streams"], &said["events"], &said["hidden"]), (&json!(2), &json!(5), &json!(5)));
@@ -144,17 +144,17 @@ fn a_rule_that_hides_nothing_or_all_is_remarked_on() {
 
 #[test]
 fn a_dry_run_of_a_scavenge_says_what_it_would_remove() {
-    let folder = Folder::with([append("a-1", 3), append("a-2", 4), append("b-1", 2)]);
-    folder.done(&["retain", "set", "--category", "a", "--max-count", "1"]);
-    let export = folder.done(&["export"]);
+    let dir = TestDir::with([append("a-1", 3), append("a-2", 4), append("b-1", 2)]);
+    dir.done(&["retain", "set", "--category", "a", "--max-count", "1"]);
+    let export = dir.done(&["export"]);
     let would = ["retain", "scavenge", "--dry-run"];
-    assert_eq!(folder.json(&would), json!({"events": 5, "streams": 2}));
-    assert_eq!(folder.done(&would), "would remove 5 events of 2 streams; nothing was written\n");
-    assert_eq!(folder.done(&["export"]), export);
-    assert_eq!(folder.json(&["retain", "scavenge"])["events"], json!(5));
-    assert_eq!(folder.json(&would), json!({"events": 0, "streams": 0}));
-    folder.done(&["delete", "b-1"]);
-    assert_eq!(folder.json(&would), json!({"events": 2, "streams": 1}));
+    assert_eq!(dir.json(&would), json!({"events": 5, "streams": 2}));
+    assert_eq!(dir.done(&would), "would remove 5 events of 2 streams; nothing was written\n");
+    assert_eq!(dir.done(&["export"]), export);
+    assert_eq!(dir.json(&["retain", "scavenge"])["events"], json!(5));
+    assert_eq!(dir.json(&would), json!({"events": 0, "streams": 0}));
+    dir.done(&["delete", "b-1"]);
+    assert_eq!(dir.json(&would), json!({"events": 2, "streams": 1}));
 }
 
 /// The lines of an export without those of scavenge points, which each scavenge adds.
@@ -162,38 +162,38 @@ fn without_points(export: &str) -> Vec<&str> {
     export.lines().filter(|line| !line.contains("\"es.scavenge-point\"")).collect()
 }
 
-fn is_sound(folder: &Folder) -> Value {
-    let verified = folder.json(&["verify"]);
+fn is_sound(dir: &TestDir) -> Value {
+    let verified = dir.json(&["verify"]);
     assert_eq!(verified["sound"], json!(true), "{verified}");
     verified["removed"].clone()
 }
 
 #[test]
 fn an_export_with_holes_is_the_same_after_an_import() {
-    let folder = Folder::with([
+    let dir = TestDir::with([
         append("a-1", 5),
         append("b-1", 2).append(stream("a-1"), NewEvent::json(EventType::new("t").unwrap(), "0")),
         append("c-1", 2),
     ]);
-    folder.done(&["retain", "set", "--category", "a", "--max-count", "2"]);
-    folder.done(&["delete", "c-1"]);
-    folder.done(&["append", "c-1", "--type", "t", "--data", "1"]);
-    folder.done(&["delete", "b-1", "--hard", "--yes"]);
-    let hidden = folder.done(&["export"]);
+    dir.done(&["retain", "set", "--category", "a", "--max-count", "2"]);
+    dir.done(&["delete", "c-1"]);
+    dir.done(&["append", "c-1", "--type", "t", "--data", "1"]);
+    dir.done(&["delete", "b-1", "--hard", "--yes"]);
+    let hidden = dir.done(&["export"]);
     assert_eq!(hidden.lines().filter(|line| line.starts_with("{\"removed\":")).count(), 8);
-    let report = folder.json(&["retain", "scavenge", "--reason", "test"]);
+    let report = dir.json(&["retain", "scavenge", "--reason", "test"]);
     assert_eq!((&report["events"], &report["position"]), (&json!(8), &json!(15)));
-    assert_eq!(is_sound(&folder), json!(8));
-    let removed = folder.done(&["export"]);
+    assert_eq!(is_sound(&dir), json!(8));
+    let removed = dir.done(&["export"]);
     assert_eq!(without_points(&removed), without_points(&hidden), "what is hidden and what is gone is one to a reader");
 
-    let new = Folder::new();
+    let new = TestDir::new();
     new.write("in.jsonl", &removed);
     assert_eq!(new.json(&["import", "in.jsonl"])["added"], json!(15));
     assert_eq!(new.done(&["export"]), removed);
     assert_eq!(is_sound(&new), json!(8));
     assert_eq!(new.json(&["import", "in.jsonl"])["already_there"], json!(15));
-    assert_eq!(revisions(&new, "a-1"), revisions(&folder, "a-1"));
+    assert_eq!(revisions(&new, "a-1"), revisions(&dir, "a-1"));
     assert_eq!(
         new.run(&["append", "b-1", "--type", "t", "--data", "1"]).code,
         Some(3),
@@ -204,28 +204,28 @@ fn an_export_with_holes_is_the_same_after_an_import() {
 
 #[test]
 fn backups_follow_a_scavenge() {
-    let folder = Folder::with([append("a-1", 10), append("b-1", 3)]);
-    folder.done(&["backup", "backups"]);
-    folder.done(&["append", "a-1", "--type", "t", "--data", "1"]);
-    folder.done(&["retain", "set", "--stream", "a-1", "--max-count", "1"]);
-    folder.done(&["append", "a-1", "--type", "t", "--data", "2"]);
-    folder.done(&["retain", "scavenge"]);
+    let dir = TestDir::with([append("a-1", 10), append("b-1", 3)]);
+    dir.done(&["backup", "backups"]);
+    dir.done(&["append", "a-1", "--type", "t", "--data", "1"]);
+    dir.done(&["retain", "set", "--stream", "a-1", "--max-count", "1"]);
+    dir.done(&["append", "a-1", "--type", "t", "--data", "2"]);
+    dir.done(&["retain", "scavenge"]);
     // NOTE: what is hidden and not yet removed is in the backup as it is.
-    folder.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "2"]);
-    folder.done(&["backup", "backups"]);
-    folder.done(&["backup", "first-after"]);
-    let export = folder.done(&["export"]);
+    dir.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "2"]);
+    dir.done(&["backup", "backups"]);
+    dir.done(&["backup", "first-after"]);
+    let export = dir.done(&["export"]);
     for (backups, target) in [("backups", "one"), ("first-after", "two")] {
-        folder.done(&["restore", backups, "--to", target]);
-        assert_eq!(folder.done(&["--store", target, "export"]), export);
-        let verified = folder.json(&["--store", target, "verify"]);
+        dir.done(&["restore", backups, "--to", target]);
+        assert_eq!(dir.done(&["--store", target, "export"]), export);
+        let verified = dir.json(&["--store", target, "verify"]);
         assert_eq!((&verified["sound"], &verified["removed"]), (&json!(true), &json!(11)));
-        folder.done(&["--store", target, "retain", "clear", "--stream", "b-1"]);
-        assert_eq!(folder.lines(&["--store", target, "read", "b-1"]).len(), 3);
+        dir.done(&["--store", target, "retain", "clear", "--stream", "b-1"]);
+        assert_eq!(dir.lines(&["--store", target, "read", "b-1"]).len(), 3);
     }
-    folder.done(&["restore", "backups", "--number", "1", "--to", "before"]);
+    dir.done(&["restore", "backups", "--number", "1", "--to", "before"]);
     assert_eq!(
-        folder.lines(&["--store", "before", "read", "a-1"]).len(),
+        dir.lines(&["--store", "before", "read", "a-1"]).len(),
         10,
         "an older backup has what was removed since"
     );
@@ -236,17 +236,17 @@ fn backups_follow_a_scavenge() {
 #[test]
 fn a_scavenge_that_is_killed_is_completed_by_the_next() {
     const STREAMS: usize = 40;
-    let folder = Folder::with((0..STREAMS).map(|number| append(&format!("a-{number}"), 200)));
-    folder.done(&["retain", "set", "--category", "a", "--max-count", "20"]);
-    let before = folder.done(&["export"]);
+    let dir = TestDir::with((0..STREAMS).map(|number| append(&format!("a-{number}"), 200)));
+    dir.done(&["retain", "set", "--category", "a", "--max-count", "20"]);
+    let before = dir.done(&["export"]);
     let (all, mut seen) = (STREAMS as u64 * 180, 0);
     for _ in 0..3 {
         // NOTE: a part is a stream, and the pauses behind all of them take longer than this waits.
         let mut program =
-            folder.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
+            dir.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
         let removed = loop {
-            let removed = is_sound(&folder).as_u64().unwrap();
+            let removed = is_sound(&dir).as_u64().unwrap();
             if removed > seen || started.elapsed() > Duration::from_secs(60) {
                 break removed;
             }
@@ -255,11 +255,11 @@ fn a_scavenge_that_is_killed_is_completed_by_the_next() {
         program.wait().unwrap();
         assert!(removed > seen && removed < all, "{removed} of {all}, {seen} before");
         seen = removed;
-        assert_eq!(without_points(&folder.done(&["export"])), without_points(&before));
+        assert_eq!(without_points(&dir.done(&["export"])), without_points(&before));
     }
-    let report = folder.json(&["retain", "scavenge"]);
+    let report = dir.json(&["retain", "scavenge"]);
     assert_eq!((&report["events"], &report["earlier_points"]), (&json!(all - seen), &json!(3)));
-    assert_eq!(is_sound(&folder), json!(all));
-    assert_eq!(without_points(&folder.done(&["export"])), without_points(&before));
-    assert_eq!(revisions(&folder, "a-7").len(), 20);
+    assert_eq!(is_sound(&dir), json!(all));
+    assert_eq!(without_points(&dir.done(&["export"])), without_points(&before));
+    assert_eq!(revisions(&dir, "a-7").len(), 20);
 }

@@ -1,4 +1,4 @@
-//! The program itself, in a folder of its own.
+//! The program itself, in a directory of its own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use es_rocksdb::RocksDbStore;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder with a store, `store`, once something was written, and with the files of a test.
-pub(crate) struct Folder(TempDir);
+/// A directory with a store, `store`, once something was written, and with the files of a test.
+pub(crate) struct TestDir(TempDir);
 
 /// What a run of the program came to.
 #[derive(Debug)]
@@ -20,16 +20,16 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-impl Folder {
+impl TestDir {
     pub(crate) fn new() -> Self {
-        Self(TempDir::new().expect("a folder for the test"))
+        Self(TempDir::new().expect("a directory for the test"))
     }
 
-    /// A folder with a store that has these commits.
+    /// A directory with a store that has these commits.
     pub(crate) fn with(commits: impl IntoIterator<Item = Commit>) -> Self {
-        let folder = Self::new();
-        folder.commit(commits);
-        folder
+        let dir = Self::new();
+        dir.commit(commits);
+        dir
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -55,7 +55,7 @@ impl Folder {
         });
     }
 
-    /// The program with these arguments, in this folder.
+    /// The program with these arguments, in this directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
         command.current_dir(&self.0).env("ES_STORE", "store").args(args).stdin(Stdio::null());

@@ -6,7 +6,7 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, aggrega
 use es_rocksdb::RocksDbStore;
 use serde_json::json;
 
-use crate::support::{Folder, field, runtime, stream};
+use crate::support::{TestDir, field, runtime, stream};
 
 fn append(name: &str, events: usize) -> Commit {
     let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
@@ -15,42 +15,42 @@ fn append(name: &str, events: usize) -> Commit {
 
 #[test]
 fn a_backup_is_made_beside_a_service_and_restored() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     runtime().block_on(async {
-        let store = RocksDbStore::open(folder.path("store")).await.unwrap();
+        let store = RocksDbStore::open(dir.path("store")).await.unwrap();
         store.commit(append("a-1", 100)).await.unwrap();
-        let first = folder.json(&["backup", "backups"]);
+        let first = dir.json(&["backup", "backups"]);
         assert_eq!((&first["number"], &first["new_events"]), (&json!(1), &json!(100)));
         store.commit(append("a-2", 5)).await.unwrap();
-        let second = folder.json(&["backup", "backups"]);
+        let second = dir.json(&["backup", "backups"]);
         assert_eq!((&second["number"], &second["events"], &second["new_events"]), (&json!(2), &json!(105), &json!(5)));
         store.close().await.unwrap();
     });
-    let export = folder.done(&["export"]);
-    assert!(folder.done(&["restore", "backups", "--to", "target"]).starts_with("restored backup 2: 105 events"));
-    assert_eq!(folder.done(&["--store", "target", "export"]), export);
-    folder.refused(
+    let export = dir.done(&["export"]);
+    assert!(dir.done(&["restore", "backups", "--to", "target"]).starts_with("restored backup 2: 105 events"));
+    assert_eq!(dir.done(&["--store", "target", "export"]), export);
+    dir.refused(
         &["restore", "backups", "--to", "target"],
         1,
-        "error: expected an empty or a new folder in target, found files; choose another",
+        "error: expected an empty or a new directory in target, found files; choose another",
     );
-    folder.done(&["restore", "backups", "--to", "earlier", "--number", "1"]);
-    assert_eq!(folder.json(&["--store", "earlier", "info"])["head"], json!(100));
+    dir.done(&["restore", "backups", "--to", "earlier", "--number", "1"]);
+    assert_eq!(dir.json(&["--store", "earlier", "info"])["head"], json!(100));
     // NOTE: a backup is a store that can be looked into.
-    assert_eq!(folder.json(&["--store", "backups/backup-000001", "stats"])["events"], json!(100));
-    let ran = folder.run(&["restore", "nowhere", "--to", "other"]);
+    assert_eq!(dir.json(&["--store", "backups/backup-000001", "stats"])["events"], json!(100));
+    let ran = dir.run(&["restore", "nowhere", "--to", "other"]);
     assert_eq!(ran.code, Some(1));
-    assert!(!folder.path("other").exists());
-    let ran = folder.run(&["backup", "."]);
-    assert!(ran.err.contains("expected an empty or a new folder"), "{}", ran.err);
+    assert!(!dir.path("other").exists());
+    let ran = dir.run(&["backup", "."]);
+    assert!(ran.err.contains("expected an empty or a new directory"), "{}", ran.err);
 }
 
 #[test]
 fn damage_is_listed_and_ends_with_4() {
-    let folder = Folder::with([append("a-1", 2000)]);
-    folder.done(&["compact"]);
-    assert!(folder.done(&["verify"]).starts_with("sound: 2000 events in 1 streams"));
-    let tables = fs::read_dir(folder.path("store")).unwrap().map(|entry| entry.unwrap().path());
+    let dir = TestDir::with([append("a-1", 2000)]);
+    dir.done(&["compact"]);
+    assert!(dir.done(&["verify"]).starts_with("sound: 2000 events in 1 streams"));
+    let tables = fs::read_dir(dir.path("store")).unwrap().map(|entry| entry.unwrap().path());
     let largest = tables
         .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
         .max_by_key(|path| fs::metadata(path).unwrap().len())
@@ -59,7 +59,7 @@ fn damage_is_listed_and_ends_with_4() {
     let middle = bytes.len() / 3;
     bytes[middle] ^= 1;
     fs::write(&largest, bytes).unwrap();
-    let ran = folder.run(&["verify", "--json"]);
+    let ran = dir.run(&["verify", "--json"]);
     assert_eq!(ran.code, Some(4), "{} at {middle}: {} {}", largest.display(), ran.out, ran.err);
     let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(found["sound"], json!(false));
@@ -69,7 +69,7 @@ fn damage_is_listed_and_ends_with_4() {
     assert_eq!(different.len(), findings.len(), "{}", ran.out);
     // NOTE: a broken block is met by every read that needs it.
     assert!(findings.iter().any(|found| found["times"].as_u64() > Some(1)), "{}", ran.out);
-    let said = folder.run(&["verify"]).out;
+    let said = dir.run(&["verify"]).out;
     assert!(
         said.starts_with("damaged: ")
             && said.contains(" times)\n")
@@ -77,13 +77,13 @@ fn damage_is_listed_and_ends_with_4() {
         "{said}"
     );
     // Whoever meets it while reading is told, too.
-    let ran = [vec!["export"], vec!["read", "a-1"]].map(|args| folder.run(&args)).into_iter();
+    let ran = [vec!["export"], vec!["read", "a-1"]].map(|args| dir.run(&args)).into_iter();
     let ran = ran.max_by_key(|ran| ran.code).unwrap();
     assert_eq!(ran.code, Some(4));
     assert!(ran.err.contains("`es --store store repair` shows what can be saved"), "{}", ran.err);
     // An export that fails leaves nothing behind that keeps a disk full.
-    if folder.run(&["export", "out.jsonl"]).code == Some(4) {
-        assert!(!folder.path("out.jsonl").exists() && !folder.path("out.jsonl.incomplete").exists());
+    if dir.run(&["export", "out.jsonl"]).code == Some(4) {
+        assert!(!dir.path("out.jsonl").exists() && !dir.path("out.jsonl.incomplete").exists());
     }
 }
 
@@ -97,25 +97,25 @@ fn snapshots_are_listed_and_dropped() {
     let commit = keys.into_iter().fold(Commit::new(), |commit, (name, revision)| {
         commit.put_row(snapshot::table(), key(name, revision), value.clone())
     });
-    let folder = Folder::with([append("a-1", 1), commit]);
+    let dir = TestDir::with([append("a-1", 1), commit]);
     let streams = |args: &[&str]| {
-        let found = folder.json(&[&["snapshots", "list"], args].concat());
+        let found = dir.json(&[&["snapshots", "list"], args].concat());
         field(found.as_array().unwrap(), "stream")
     };
     assert_eq!(streams(&[]), ["a-1", "a-1", "a-10", "ab-1", "b-1"]);
     assert_eq!(streams(&["--category", "a"]), ["a-1", "a-1", "a-10"]);
     assert_eq!(streams(&["--stream", "a-1"]), ["a-1", "a-1"]);
-    let found = folder.json(&["snapshots", "list", "--stream", "b-1"]);
+    let found = dir.json(&["snapshots", "list", "--stream", "b-1"]);
     assert_eq!(
         found[0],
         json!({
             "stream": "b-1", "revision": 5, "position": 42, "fingerprint": "0000000000000007", "bytes": 5
         })
     );
-    assert_eq!(folder.done(&["snapshots", "drop", "--stream", "a-1"]), "2 snapshots dropped\n");
-    assert_eq!(folder.json(&["snapshots", "drop", "--category", "a"])["dropped"], json!(1));
+    assert_eq!(dir.done(&["snapshots", "drop", "--stream", "a-1"]), "2 snapshots dropped\n");
+    assert_eq!(dir.json(&["snapshots", "drop", "--category", "a"])["dropped"], json!(1));
     assert_eq!(streams(&[]), ["ab-1", "b-1"]);
-    folder.done(&["snapshots", "drop", "--all"]);
-    assert!(folder.done(&["snapshots", "list"]).ends_with("0 snapshots\n"));
-    assert_eq!(folder.json(&["stats"])["events"], json!(1));
+    dir.done(&["snapshots", "drop", "--all"]);
+    assert!(dir.done(&["snapshots", "list"]).ends_with("0 snapshots\n"));
+    assert_eq!(dir.json(&["stats"])["events"], json!(1));
 }

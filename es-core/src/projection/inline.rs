@@ -192,10 +192,10 @@ impl<P: Projection> Erased for Typed<P> {
             return Ok(None);
         }
         let held = std::collections::BTreeSet::new();
-        let mut folder = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
+        let mut applier = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
         let mut rows = Rows::default();
         let outcomes = loop {
-            match folder.run(&mut rows) {
+            match applier.run(&mut rows) {
                 Pass::Missing(missing) => {
                     for (table, key) in missing {
                         let value = view.row(&place.table(&table)?, &key)?;
@@ -348,8 +348,8 @@ impl<P: Projection> Typed<P> {
         };
         let new: Vec<&RecordedEvent> = events.iter().filter(|event| is_projected(event)).filter(is_new).collect();
         let held = std::collections::BTreeSet::new();
-        let folder = BatchApplier::new(&self.projection, new.iter().copied(), &held);
-        let (rows, outcomes) = place.apply(store, folder).await.map_err(|error| failed(error.into()))?;
+        let applier = BatchApplier::new(&self.projection, new.iter().copied(), &held);
+        let (rows, outcomes) = place.apply(store, applier).await.map_err(|error| failed(error.into()))?;
         if let Some((event, failure)) = first_failure(&new, outcomes) {
             let (position, event_type) = (event.position, event.data.event_type.clone());
             return Err(StartInlineError::Event { projection, position, event_type, source: Box::new(failure) });

@@ -176,8 +176,8 @@ impl<P: Projection> Live<P> {
         let matching: Vec<&RecordedEvent> =
             events.iter().copied().filter(|event| is_projected(event) && self.query.matches_event(event)).collect();
         let held = BTreeSet::new();
-        let folder = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
-        match self.views.fold(folder) {
+        let applier = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
+        match self.views.fold(applier) {
             Ok(()) => Ok(matching.len()),
             Err((index, source)) => {
                 let event = matching.get(index).copied().or(matching.first().copied());

@@ -46,19 +46,19 @@ struct GoldenEvent {
     payload: Value,
 }
 
-/// Holds an event type to the corpus in a folder.
+/// Holds an event type to the corpus in a directory.
 ///
 /// # Panics
 /// When the type and the corpus disagree, with everything that is wrong and what to do about each.
 #[track_caller]
-pub fn check<E: EventSamples>(folder: impl AsRef<Path>) {
-    let folder = folder.as_ref();
+pub fn check<E: EventSamples>(directory: impl AsRef<Path>) {
+    let directory = directory.as_ref();
     let write = std::env::var(VARIABLE).is_ok_and(|value| value == "write");
-    let problems = disagreements::<E>(folder, write);
+    let problems = disagreements::<E>(directory, write);
     assert!(
         problems.is_empty(),
         "the golden corpus in {} and {} disagree:\n{}",
-        folder.display(),
+        directory.display(),
         std::any::type_name::<E>(),
         problems.iter().fold(String::new(), |mut text, problem| {
             let _ = writeln!(text, "- {problem}");
@@ -70,7 +70,7 @@ pub fn check<E: EventSamples>(folder: impl AsRef<Path>) {
 /// What [`check`] would say, one text for each problem; with `write`, missing files are written first. For those who
 /// report in another way than by a panic.
 #[must_use]
-pub fn disagreements<E: EventSamples>(folder: &Path, write: bool) -> Vec<String> {
+pub fn disagreements<E: EventSamples>(directory: &Path, write: bool) -> Vec<String> {
     let mut problems = Vec::new();
     let written: Vec<&EventSchema> = E::SCHEMA.iter().filter(|schema| schema.version > 0).collect();
     for (schema, sample) in written.iter().zip(E::samples()) {
@@ -78,22 +78,28 @@ pub fn disagreements<E: EventSamples>(folder: &Path, write: bool) -> Vec<String>
             .map_err(|error| error.to_string())
             .and_then(|sample| sample.encode().map_err(|error| ErrorChain(&error).to_string()))
         {
-            Ok(encoded) => check_current(folder, schema, &encoded, write, &mut problems),
+            Ok(encoded) => check_current(directory, schema, &encoded, write, &mut problems),
             Err(problem) => problems.push(format!("{}: {problem}", schema.name)),
         }
     }
     for schema in &written {
         for version in schema.oldest..schema.version {
-            check_readable::<E>(folder, schema.name, version, &mut problems);
+            check_readable::<E>(directory, schema.name, version, &mut problems);
         }
-        check_readable::<E>(folder, schema.name, schema.version, &mut problems);
+        check_readable::<E>(directory, schema.name, schema.version, &mut problems);
     }
     problems
 }
 
 /// The present code writes the current version as the corpus says.
-fn check_current(folder: &Path, schema: &EventSchema, encoded: &EncodedEvent, write: bool, problems: &mut Vec<String>) {
-    let path = file(folder, schema.name, schema.version);
+fn check_current(
+    directory: &Path,
+    schema: &EventSchema,
+    encoded: &EncodedEvent,
+    write: bool,
+    problems: &mut Vec<String>,
+) {
+    let path = file(directory, schema.name, schema.version);
     let golden = match golden(encoded) {
         Ok(golden) => golden,
         Err(problem) => return problems.push(format!("{}: {problem}", schema.name)),
@@ -126,8 +132,8 @@ fn check_current(folder: &Path, schema: &EventSchema, encoded: &EncodedEvent, wr
 }
 
 /// The present code reads a version as it stands in the corpus.
-fn check_readable<E: EventSamples>(folder: &Path, name: &str, version: u32, problems: &mut Vec<String>) {
-    let path = file(folder, name, version);
+fn check_readable<E: EventSamples>(directory: &Path, name: &str, version: u32, problems: &mut Vec<String>) {
+    let path = file(directory, name, version);
     if !path.exists() {
         // NOTE: the current version was reported or written above; an old one cannot be made up by code that no longer writes it.
         if E::SCHEMA.iter().any(|schema| schema.name == name && schema.version > version) {
@@ -147,10 +153,10 @@ fn check_readable<E: EventSamples>(folder: &Path, name: &str, version: u32, prob
     problems.extend(read.err());
 }
 
-fn file(folder: &Path, name: &str, version: u32) -> PathBuf {
+fn file(directory: &Path, name: &str, version: u32) -> PathBuf {
     // NOTE: a wire name may have characters that a file name cannot have on some systems.
     let safe: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    folder.join(format!("{safe}.v{version}.json"))
+    directory.join(format!("{safe}.v{version}.json"))
 }
 
 fn golden(encoded: &EncodedEvent) -> Result<GoldenEvent, String> {
@@ -180,8 +186,8 @@ fn line(golden: &GoldenEvent) -> String {
 }
 
 fn write_file(path: &Path, golden: &GoldenEvent) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
     }
     let text = serde_json::to_string_pretty(golden)?;
     fs::write(path, text + "\n")

@@ -19,16 +19,16 @@ fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Backu
     move |source| BackupError::Io { action, path, source }
 }
 
-/// The complete backups in a folder, oldest first.
-pub(super) fn list(folder: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
-    let entries = match fs::read_dir(folder) {
+/// The complete backups in a directory, oldest first.
+pub(super) fn list(directory: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(refused("read the folder", folder)(error)),
+        Err(error) => return Err(refused("read the directory", directory)(error)),
     };
     let mut backups = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(refused("read the folder", folder))?;
+        let entry = entry.map_err(refused("read the directory", directory))?;
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(NAME)).and_then(|number| number.parse().ok());
         backups.extend(number.map(|number| (number, entry.path())));
@@ -37,41 +37,42 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
     Ok(backups)
 }
 
-/// Whether a folder, which may not be there yet, is or would be within another one, of which the canonical path is given.
-pub(super) fn is_within(folder: &Path, outer: &Path) -> Result<bool, BackupError> {
-    let full = std::path::absolute(folder).map_err(refused("find the full path of", folder))?;
+/// Whether a directory, which may not be there yet, is or would be within another one, of which the canonical path is
+/// given.
+pub(super) fn is_within(directory: &Path, outer: &Path) -> Result<bool, BackupError> {
+    let full = std::path::absolute(directory).map_err(refused("find the full path of", directory))?;
     // NOTE: what is not there yet has no links, so that the part of the path that is there decides.
     let there = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
     let there = fs::canonicalize(there).map_err(refused("find the full path of", there))?;
     Ok(there.starts_with(outer))
 }
 
-/// Takes the folder for one backup at a time, until the file is dropped or the process ends.
-pub(super) fn lock(folder: &Path) -> Result<File, BackupError> {
-    if list(folder)?.is_empty() && !is_empty_but(folder, &[INCOMPLETE, LOCK])? {
-        return Err(BackupError::NotEmpty { folder: folder.to_owned() });
+/// Takes the directory for one backup at a time, until the file is dropped or the process ends.
+pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
+    if list(directory)?.is_empty() && !is_empty_but(directory, &[INCOMPLETE, LOCK])? {
+        return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
-    // NOTE: a backup whose folder is gone after a power failure is gone, however well its own files were synced.
-    open::create_durably(folder).map_err(refused("create the folder", folder))?;
-    let path = folder.join(LOCK);
+    // NOTE: a backup whose directory is gone after a power failure is gone, however well its own files were synced.
+    open::create_durably(directory).map_err(refused("create the directory", directory))?;
+    let path = directory.join(LOCK);
     let file = File::options().create(true).append(true).open(&path).map_err(refused("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let source = io::Error::new(io::ErrorKind::WouldBlock, "another backup into this folder is under way");
+            let source = io::Error::new(io::ErrorKind::WouldBlock, "another backup into this directory is under way");
             Err(refused("lock", &path)(source))
         }
         Err(TryLockError::Error(error)) => Err(refused("lock", &path)(error)),
     }
 }
 
-/// A folder for the next backup, with what the last one has.
-pub(super) fn begin(folder: &Path, last: Option<&Path>) -> Result<PathBuf, BackupError> {
-    let incomplete = folder.join(INCOMPLETE);
+/// A directory for the next backup, with what the last one has.
+pub(super) fn begin(directory: &Path, last: Option<&Path>) -> Result<PathBuf, BackupError> {
+    let incomplete = directory.join(INCOMPLETE);
     if incomplete.exists() {
         fs::remove_dir_all(&incomplete).map_err(refused("remove an incomplete backup", &incomplete))?;
     }
-    fs::create_dir_all(&incomplete).map_err(refused("create the folder", &incomplete))?;
+    fs::create_dir_all(&incomplete).map_err(refused("create the directory", &incomplete))?;
     for file in last.map(store_files).transpose()?.into_iter().flatten() {
         let Some(name) = file.file_name() else { continue };
         let (is_table, to) = (file.extension().is_some_and(|extension| extension == "sst"), incomplete.join(name));
@@ -84,15 +85,15 @@ pub(super) fn begin(folder: &Path, last: Option<&Path>) -> Result<PathBuf, Backu
 }
 
 /// Gives a backup that is complete its name.
-pub(super) fn complete(folder: &Path, incomplete: &Path, number: u32) -> Result<PathBuf, BackupError> {
-    let complete = folder.join(format!("{NAME}{number:06}"));
+pub(super) fn complete(directory: &Path, incomplete: &Path, number: u32) -> Result<PathBuf, BackupError> {
+    let complete = directory.join(format!("{NAME}{number:06}"));
     // ORDER: everything is on the disk before the name is, so that a backup that has a name is whole also after a power failure.
     for file in store_files(incomplete)? {
         sync(&file)?;
     }
     sync(incomplete)?;
     fs::rename(incomplete, &complete).map_err(refused("rename", incomplete))?;
-    sync(folder)?;
+    sync(directory)?;
     Ok(complete)
 }
 
@@ -104,10 +105,10 @@ fn sync(path: &Path) -> Result<(), BackupError> {
 }
 
 /// The files of a closed store, without its lock and its messages.
-fn store_files(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
+fn store_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(refused("read the folder", folder))? {
-        let entry = entry.map_err(refused("read the folder", folder))?;
+    for entry in fs::read_dir(directory).map_err(refused("read the directory", directory))? {
+        let entry = entry.map_err(refused("read the directory", directory))?;
         let name = entry.file_name();
         let is_left_out = name.to_str().is_some_and(|name| name == "LOCK" || name.starts_with("LOG"));
         let is_file = entry.file_type().map_err(refused("look at", &entry.path()))?.is_file();
@@ -119,15 +120,15 @@ fn store_files(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
     Ok(files)
 }
 
-/// Whether a folder has nothing, or is not there, but for these names.
-fn is_empty_but(folder: &Path, names: &[&str]) -> Result<bool, BackupError> {
-    let entries = match fs::read_dir(folder) {
+/// Whether a directory has nothing, or is not there, but for these names.
+fn is_empty_but(directory: &Path, names: &[&str]) -> Result<bool, BackupError> {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(refused("read the folder", folder)(error)),
+        Err(error) => return Err(refused("read the directory", directory)(error)),
     };
     for entry in entries {
-        let name = entry.map_err(refused("read the folder", folder))?.file_name();
+        let name = entry.map_err(refused("read the directory", directory))?.file_name();
         if !names.iter().any(|known| name == *known) {
             return Ok(false);
         }
@@ -135,17 +136,17 @@ fn is_empty_but(folder: &Path, names: &[&str]) -> Result<bool, BackupError> {
     Ok(true)
 }
 
-/// Whether a folder is not there; one that is must be empty.
-pub(super) fn is_free(folder: &Path) -> Result<bool, BackupError> {
-    if !is_empty_but(folder, &[])? {
-        return Err(BackupError::NotEmpty { folder: folder.to_owned() });
+/// Whether a directory is not there; one that is must be empty.
+pub(super) fn is_free(directory: &Path) -> Result<bool, BackupError> {
+    if !is_empty_but(directory, &[])? {
+        return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
-    Ok(!folder.exists())
+    Ok(!directory.exists())
 }
 
-/// Copies a closed store into a folder that is [free](is_free).
+/// Copies a closed store into a directory that is [free](is_free).
 pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
-    open::create_durably(to).map_err(refused("create the folder", to))?;
+    open::create_durably(to).map_err(refused("create the directory", to))?;
     let mut files = store_files(from)?;
     // ORDER: the file that makes it a store comes last, so that half a copy does not open.
     files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));
@@ -163,10 +164,10 @@ pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Resu
     sync(to)
 }
 
-/// Removes what is in a folder.
-pub(super) fn empty(folder: &Path) -> Result<(), BackupError> {
-    for entry in fs::read_dir(folder).map_err(refused("read the folder", folder))? {
-        let path = entry.map_err(refused("read the folder", folder))?.path();
+/// Removes what is in a directory.
+pub(super) fn empty(directory: &Path) -> Result<(), BackupError> {
+    for entry in fs::read_dir(directory).map_err(refused("read the directory", directory))? {
+        let path = entry.map_err(refused("read the directory", directory))?.path();
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(refused("remove", &path))?;
     }

@@ -50,8 +50,8 @@ pub(super) async fn bring_up(
 }
 
 /// Creates a store with the identity of another.
-fn found(source: &ReadOnlyStore, folder: &Path) -> Result<(), BackupError> {
-    let opened = open::open(folder, &Options::new())?;
+fn found(source: &ReadOnlyStore, directory: &Path) -> Result<(), BackupError> {
+    let opened = open::open(directory, &Options::new())?;
     let meta = opened.database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
     batch.put_cf(meta, META_STORE_ID, source.log_id().as_uuid().as_bytes());
@@ -67,7 +67,7 @@ async fn continues(
     before: &ReadOnlyStore,
     backups: &Path,
 ) -> Result<Option<Position>, BackupError> {
-    let other = |found: String| BackupError::OtherStore { folder: backups.to_owned(), found };
+    let other = |found: String| BackupError::OtherStore { directory: backups.to_owned(), found };
     if source.log_id() != before.log_id() {
         return Err(other(format!("those of store {}", before.log_id())));
     }
@@ -89,14 +89,14 @@ async fn continues(
 
 /// Whether the store is a continuation of the newest backup that can still be asked.
 ///
-/// NOTE: for a backup that is built on none, so that those of another store do not get into one folder.
+/// NOTE: for a backup that is built on none, so that those of another store do not get into one directory.
 pub(super) async fn continues_any(
     source: &ReadOnlyStore,
     earlier: &[(u32, PathBuf)],
     backups: &Path,
 ) -> Result<(), BackupError> {
-    for (_, folder) in earlier.iter().rev() {
-        let Ok(before) = ReadOnlyStore::open(folder).await else { continue };
+    for (_, directory) in earlier.iter().rev() {
+        let Ok(before) = ReadOnlyStore::open(directory).await else { continue };
         match continues(source, &before, backups).await {
             Err(error @ BackupError::OtherStore { .. }) => return Err(error),
             Ok(_) => return Ok(()),

@@ -42,13 +42,13 @@ struct OneFile {
 /// Changes that are missing: from this one to this one.
 type Gap = (u64, u64);
 
-/// Looks at all files of the write-ahead log in a folder. Writes nothing.
-pub(crate) fn survey(folder: &Path) -> io::Result<WalSurvey> {
+/// Looks at all files of the write-ahead log in a directory. Writes nothing.
+pub(crate) fn survey(directory: &Path) -> io::Result<WalSurvey> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) else { continue };
-        match File::open(folder.join(&name)) {
+        match File::open(directory.join(&name)) {
             Ok(file) => files.push(OneFile { number, name, ..OneFile::read(file)? }),
             // NOTE: another process that has the store open may remove what it needs no more.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -42,21 +42,21 @@ pub(super) fn write(
         Err(_) => !target.exists(),
     };
     if !is_free || target.starts_with(damaged) {
-        return Err(RepairError::Target { folder: target });
+        return Err(RepairError::Target { directory: target });
     }
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     // NOTE: under another name until it is whole, so that half a store is never taken for one.
     let incomplete = target.with_file_name(format!("{name}.incomplete"));
     if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(refused("create the folder", parent))?;
+        fs::create_dir_all(parent).map_err(refused("create the directory", parent))?;
     }
-    fs::create_dir(&incomplete).map_err(refused("create the folder", &incomplete))?;
+    fs::create_dir(&incomplete).map_err(refused("create the directory", &incomplete))?;
     let made = fill(&incomplete, sources, survey, progress)
         .and_then(|made| check(&incomplete, progress).map(|_| made))
         .and_then(|made| Ok(Repaired { set_aside: spare(sources, survey, set_aside)?, ..made }))
         .and_then(|made| complete(&incomplete, &target).map(|()| made));
     match made {
-        Ok(made) => Ok(Repaired { folder: target, ..made }),
+        Ok(made) => Ok(Repaired { directory: target, ..made }),
         Err(error) => {
             // NOTE: the error that counts is the first.
             let _ = fs::remove_dir_all(&incomplete);
@@ -73,8 +73,8 @@ fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
         }
         File::open(path).and_then(|file| file.sync_all()).map_err(refused("sync", path))
     };
-    for entry in fs::read_dir(incomplete).map_err(refused("read the folder", incomplete))? {
-        sync(&entry.map_err(refused("read the folder", incomplete))?.path())?;
+    for entry in fs::read_dir(incomplete).map_err(refused("read the directory", incomplete))? {
+        sync(&entry.map_err(refused("read the directory", incomplete))?.path())?;
     }
     sync(incomplete)?;
     if target.exists() {
@@ -86,12 +86,12 @@ fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
 
 /// Writes everything that is kept.
 fn fill(
-    folder: &Path,
+    directory: &Path,
     sources: &Sources,
     survey: &RecoverableEvents,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
-    let Opened { database, mark, identity, .. } = open::open(folder, &Options::new())?;
+    let Opened { database, mark, identity, .. } = open::open(directory, &Options::new())?;
     let Identity { id, secret, .. } = identity;
     let (id, is_new_id) = identify(&database, sources, survey, id)?;
     let secret = survey.claims.secret.as_ref().unwrap_or(&secret);
@@ -120,9 +120,9 @@ fn fill(
     database.flush()?;
     database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
     mark.raise(Mark { sequence: database.sequence(), head: Position::new(survey.kept) });
-    mark.sync().map_err(refused("sync the mark of", folder))?;
+    mark.sync().map_err(refused("sync the mark of", directory))?;
     let id = LogId::from_uuid(id);
-    Ok(Repaired { folder: PathBuf::new(), id, is_new_id, events: survey.kept, rows, carried_claims, set_aside: 0 })
+    Ok(Repaired { directory: PathBuf::new(), id, is_new_id, events: survey.kept, rows, carried_claims, set_aside: 0 })
 }
 
 /// Gives the new store the id of the damaged one, unless events were lost, or the id or the secret of unique keys is not known.

@@ -1,4 +1,4 @@
-//! A copy of the damaged folder that may be changed, and the databases that can be opened in it.
+//! A copy of the damaged directory that may be changed, and the databases that can be opened in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ const CURRENT: &str = "CURRENT";
 const MANIFEST: &str = "MANIFEST-";
 const LOG: &str = ".log";
 const TABLE: &str = ".sst";
-/// What tells a folder of ours from any other.
+/// What tells a directory of ours from any other.
 const MARKER: &str = "es-repair";
 
-/// The folder of a repair. It is removed when it is dropped.
+/// The directory of a repair. It is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "could not remove the scratch folder of a repair");
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %error, "could not remove the scratch directory");
         }
     }
 }
@@ -37,11 +37,11 @@ impl Drop for Scratch {
 impl Scratch {
     /// Copies the store, and sets right in the copy what is certain.
     pub(super) fn new(store: &Path, notes: &mut Vec<String>) -> Result<Self, RepairError> {
-        let scratch = Self { folder: create(store)? };
+        let scratch = Self { directory: create(store)? };
         let copy = scratch.store();
-        fs::create_dir(&copy).map_err(refused("create the folder", &copy))?;
-        for entry in fs::read_dir(store).map_err(refused("read the folder", store))? {
-            let entry = entry.map_err(refused("read the folder", store))?;
+        fs::create_dir(&copy).map_err(refused("create the directory", &copy))?;
+        for entry in fs::read_dir(store).map_err(refused("read the directory", store))? {
+            let entry = entry.map_err(refused("read the directory", store))?;
             let (from, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let is_needed = name != "LOCK" && !name.starts_with("LOG");
             if !is_needed || !entry.file_type().map_err(refused("look at", &from))?.is_file() {
@@ -68,13 +68,13 @@ impl Scratch {
     }
 
     fn store(&self) -> PathBuf {
-        self.folder.join("store")
+        self.directory.join("store")
     }
 
     /// Opens what can be opened. A store whose manifest is gone comes in two: its tables, and its write-ahead log.
     pub(super) fn open(&self, damaged: &Path, mark: Option<Mark>, report: &mut Report) -> Result<Sources, RepairError> {
         let copy = self.store();
-        let (databases, log_folder) = match open(&copy) {
+        let (databases, log_directory) = match open(&copy) {
             Ok(database) => (vec![database], copy),
             Err(error) => {
                 let note =
@@ -89,9 +89,11 @@ impl Scratch {
         };
         let readable = databases.iter().map(Database::sequence).max().unwrap_or_default();
         let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
-        let looked = recovery::look(&log_folder, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
-            .map_err(hopeless)?;
-        let survey = batches::survey(&log_folder).map_err(refused("look at the write-ahead log in", &log_folder))?;
+        let looked =
+            recovery::look(&log_directory, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
+                .map_err(hopeless)?;
+        let survey =
+            batches::survey(&log_directory).map_err(refused("look at the write-ahead log in", &log_directory))?;
         let has_hole = looked.latest_sequence_number() < databases.last().map_or(0, Database::sequence)
             || survey.gap(recovery::needed_log(&looked)).is_some();
         let is_short = mark.is_some_and(|mark| readable < mark.sequence);
@@ -106,7 +108,7 @@ impl Scratch {
     /// of a log are numbers, which only the manifest names; an empty store gives its families the same numbers.
     fn open_in_parts(&self, damaged: &Path) -> Result<(Vec<Database>, PathBuf), RepairError> {
         let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
-        let (copy, log) = (self.store(), self.folder.join("log"));
+        let (copy, log) = (self.store(), self.directory.join("log"));
         let options = Options::new();
         let mut creating = options::database(&options);
         creating.create_missing_column_families(true);
@@ -137,11 +139,11 @@ impl Scratch {
     }
 }
 
-fn hopeless(folder: &Path, error: rocksdb::Error) -> RepairError {
-    RepairError::Hopeless { folder: folder.to_owned(), detail: error.into_string() }
+fn hopeless(directory: &Path, error: rocksdb::Error) -> RepairError {
+    RepairError::Hopeless { directory: directory.to_owned(), detail: error.into_string() }
 }
 
-/// A new folder beside the store, or among the temporary files where nothing can be written beside it.
+/// A new directory beside the store, or among the temporary files where nothing can be written beside it.
 fn create(store: &Path) -> Result<PathBuf, RepairError> {
     let name = store.file_name().unwrap_or_default().to_string_lossy();
     let beside = store.with_file_name(format!("{name}.repairing"));
@@ -150,14 +152,14 @@ fn create(store: &Path) -> Result<PathBuf, RepairError> {
         fs::remove_dir_all(&beside).map_err(refused("remove what an earlier repair has left in", &beside))?;
     }
     let elsewhere = std::env::temp_dir().join(format!("{MARKER}-{}-{name}", std::process::id()));
-    let folder = if fs::create_dir(&beside).is_ok() {
+    let directory = if fs::create_dir(&beside).is_ok() {
         beside
     } else {
-        fs::create_dir(&elsewhere).map_err(refused("create the folder", &elsewhere))?;
+        fs::create_dir(&elsewhere).map_err(refused("create the directory", &elsewhere))?;
         elsewhere
     };
-    fs::write(folder.join(MARKER), b"").map_err(refused("write to", &folder))?;
-    Ok(folder)
+    fs::write(directory.join(MARKER), b"").map_err(refused("write to", &directory))?;
+    Ok(directory)
 }
 
 /// Makes `CURRENT` name the last manifest, where it names none that is there.
@@ -174,31 +176,31 @@ fn mend_current(copy: &Path, notes: &mut Vec<String>) -> Result<(), RepairError>
     Ok(())
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, RepairError> {
-    let entries = fs::read_dir(folder).map_err(refused("read the folder", folder))?;
+fn names(directory: &Path) -> Result<Vec<String>, RepairError> {
+    let entries = fs::read_dir(directory).map_err(refused("read the directory", directory))?;
     let names: Result<_, _> = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
-    names.map_err(refused("read the folder", folder))
+    names.map_err(refused("read the directory", directory))
 }
 
-fn has_tables(folder: &Path) -> Result<bool, RepairError> {
-    Ok(names(folder)?.iter().any(|name| name.ends_with(TABLE)))
+fn has_tables(directory: &Path) -> Result<bool, RepairError> {
+    Ok(names(directory)?.iter().any(|name| name.ends_with(TABLE)))
 }
 
 /// Files whose names begin with a number, or end with one behind a dash.
-fn numbered(folder: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
+fn numbered(directory: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
     let number = |name: &str| name.split(['.', '-']).find_map(|part| part.parse().ok());
-    Ok(names(folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(&name)))).collect())
+    Ok(names(directory)?.into_iter().filter_map(|name| Some((number(&name)?, directory.join(&name)))).collect())
 }
 
 /// Opens a database so that what cannot be read hides nothing else.
-fn open(folder: &Path) -> Result<Database, rocksdb::Error> {
-    let families = DB::list_cf(&rocksdb::Options::default(), folder)?;
+fn open(directory: &Path) -> Result<Database, rocksdb::Error> {
+    let families = DB::list_cf(&rocksdb::Options::default(), directory)?;
     let mut options = rocksdb::Options::default();
     options::recovering(&mut options, DBRecoveryMode::SkipAnyCorruptedRecord);
     // NOTE: a table that is missing or has another length is an error only when it is read.
     options.set_paranoid_checks(false);
     options.set_max_open_files(64);
     let families = families.into_iter().map(|name| ColumnFamilyDescriptor::new(name, rocksdb::Options::default()));
-    let db = DB::open_cf_descriptors_read_only(&options, folder, families, false)?;
-    Ok(Database::new(db, folder.to_owned()))
+    let db = DB::open_cf_descriptors_read_only(&options, directory, families, false)?;
+    Ok(Database::new(db, directory.to_owned()))
 }

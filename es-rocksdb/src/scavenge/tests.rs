@@ -27,8 +27,8 @@ async fn revisions(store: &RocksDbStore, stream: &StreamId) -> Vec<u64> {
 /// Whoever gave up waiting for a scavenge freed its lock, while the work went on: the next one removed the same events beside it.
 #[tokio::test]
 async fn a_scavenge_that_nobody_waits_for_any_more_keeps_the_next_one_waiting() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     for number in 0..STREAMS {
         store.commit(append(&stream(number), 3)).await.unwrap();
     }
@@ -63,8 +63,8 @@ async fn a_scavenge_that_nobody_waits_for_any_more_keeps_the_next_one_waiting() 
 /// left was then read as damage, for good.
 #[tokio::test]
 async fn a_part_that_was_overtaken_is_not_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     let stream = stream(0);
     store.commit(append(&stream, 5)).await.unwrap();
     let overtaken = store.shared().locked(|database| part(database, &stream, Revision::new(2))).unwrap();

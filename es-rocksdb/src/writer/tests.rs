@@ -30,9 +30,9 @@ fn to_stream(expected: ExpectedRevision) -> Commit {
 }
 
 /// A store on a disk that takes `good` batches and then fails, either before anything is on it or after all of it is.
-fn store_on_failing_disk(folder: &std::path::Path, good: usize, writes_before_it_fails: bool) -> RocksDbStore {
+fn store_on_failing_disk(directory: &std::path::Path, good: usize, writes_before_it_fails: bool) -> RocksDbStore {
     let options = Options::new();
-    let opened = open::open(folder, &options).unwrap();
+    let opened = open::open(directory, &options).unwrap();
     // NOTE: the disk writes through a handle of its own, which is empty once the store is closed.
     let database = Arc::new(std::sync::Mutex::new(None::<Arc<Database>>));
     let handle = Arc::clone(&database);
@@ -64,8 +64,8 @@ async fn positions(events: Result<EventStream, StoreError>) -> Vec<u64> {
 
 #[tokio::test]
 async fn after_a_failed_write_nothing_is_written_and_everything_before_it_is_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_on_failing_disk(folder.path(), 1, false);
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_on_failing_disk(directory.path(), 1, false);
     store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
 
     let failed = to_stream(ExpectedRevision::Any);
@@ -81,7 +81,7 @@ async fn after_a_failed_write_nothing_is_written_and_everything_before_it_is_rea
     assert_eq!(store.stats().batches, 1);
 
     drop(store);
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     let repeated = store.commit(failed).await.unwrap();
     assert_eq!((repeated.position(), repeated.repeated), (Position::new(2), false));
 }
@@ -90,8 +90,8 @@ async fn after_a_failed_write_nothing_is_written_and_everything_before_it_is_rea
 /// the store was opened again learns that it was written.
 #[tokio::test]
 async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reopened() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_on_failing_disk(folder.path(), 1, true);
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_on_failing_disk(directory.path(), 1, true);
     store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
     let failed = to_stream(ExpectedRevision::Any);
     stopped_reason(store.commit(failed.clone()).await.unwrap_err());
@@ -119,7 +119,7 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     }
 
     drop(store);
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     let repeated = store.commit(failed).await.unwrap();
     assert_eq!((repeated.position(), repeated.repeated), (Position::new(2), true));
 }
@@ -128,9 +128,9 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
 /// it returns is in the log, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_point_read_returns_nothing_that_is_not_published() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let options = Options::new();
-    let opened = open::open(folder.path(), &options).unwrap();
+    let opened = open::open(directory.path(), &options).unwrap();
     let database = Arc::new(std::sync::Mutex::new(None::<Arc<Database>>));
     let handle = Arc::clone(&database);
     let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
@@ -166,9 +166,9 @@ async fn a_point_read_returns_nothing_that_is_not_published() {
 /// true.
 #[tokio::test]
 async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let options = Options::new();
-    let opened = open::open(folder.path(), &options).unwrap();
+    let opened = open::open(directory.path(), &options).unwrap();
     let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<bool>();
     // NOTE: the first batch holds the disk until the next one has filled; nothing is written at all.
@@ -204,8 +204,8 @@ async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
 
 #[tokio::test]
 async fn commits_of_one_batch_see_each_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = open::open(folder.path(), &Options::new()).unwrap().database;
+    let directory = tempfile::tempdir().unwrap();
+    let database = open::open(directory.path(), &Options::new()).unwrap().database;
     let mut known = KnownHeads::new(1);
     let mut overlay = Overlay::new(LogEnd::default());
     let secret = es_core::store::implement::KeySecret::random();
@@ -272,8 +272,8 @@ async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
     }
     let expected = memory.commit(conditional.clone()).await.unwrap().position();
     for shares_batch in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RocksDbStore::open(folder.path()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = RocksDbStore::open(directory.path()).await.unwrap();
         for commit in &begin {
             store.commit(commit.clone()).await.unwrap();
         }

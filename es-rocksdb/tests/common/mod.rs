@@ -32,12 +32,12 @@ pub(crate) fn append(name: &str) -> Commit {
     Commit::to(&stream(name), ExpectedRevision::Any, [event("happened")])
 }
 
-pub(crate) async fn open(folder: &Path) -> RocksDbStore {
-    RocksDbStore::open(folder).await.unwrap()
+pub(crate) async fn open(dir: &Path) -> RocksDbStore {
+    RocksDbStore::open(dir).await.unwrap()
 }
 
-pub(crate) async fn refused(folder: &Path) -> OpenError {
-    RocksDbStore::open(folder).await.expect_err("the store must not open")
+pub(crate) async fn refused(dir: &Path) -> OpenError {
+    RocksDbStore::open(dir).await.expect_err("the store must not open")
 }
 
 pub(crate) async fn all(store: &dyn EventReader) -> Vec<RecordedEvent> {
@@ -58,15 +58,15 @@ pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Outp
 }
 
 /// The database under a closed store, as RocksDB itself sees it.
-pub(crate) fn raw(folder: &Path) -> DB {
-    let names = DB::list_cf(&Options::default(), folder).unwrap();
+pub(crate) fn raw(dir: &Path) -> DB {
+    let names = DB::list_cf(&Options::default(), dir).unwrap();
     let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
-    DB::open_cf_descriptors(&Options::default(), folder, families).unwrap()
+    DB::open_cf_descriptors(&Options::default(), dir, families).unwrap()
 }
 
 /// Changes the value under a key of a family of a closed store.
-pub(crate) fn tamper(folder: &Path, family: &str, key: &[u8], change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) {
-    let db = raw(folder);
+pub(crate) fn tamper(dir: &Path, family: &str, key: &[u8], change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) {
+    let db = raw(dir);
     let family = db.cf_handle(family).unwrap();
     match change(db.get_cf(family, key).unwrap()) {
         Some(value) => db.put_cf(family, key, value).unwrap(),
@@ -75,19 +75,19 @@ pub(crate) fn tamper(folder: &Path, family: &str, key: &[u8], change: impl FnOnc
 }
 
 /// The hash of a unique key in a closed store: its key in the family `keys`.
-pub(crate) fn key_hash(folder: &Path, key: &UniqueKey) -> [u8; KeyHash::BYTES] {
-    let db = raw(folder);
+pub(crate) fn key_hash(dir: &Path, key: &UniqueKey) -> [u8; KeyHash::BYTES] {
+    let db = raw(dir);
     let secret = db.get_cf(db.cf_handle("meta").unwrap(), "key-secret").unwrap().unwrap();
     *KeySecret::from_bytes(secret.try_into().unwrap()).hash(key).as_bytes()
 }
 
-/// Names, lengths and contents of the files in a folder.
-pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+/// Names, lengths and contents of the files in a directory.
+pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entry = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.unwrap();
         (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
     };
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(entry).collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(entry).collect();
     files.sort();
     files
 }

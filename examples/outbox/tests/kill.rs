@@ -14,14 +14,14 @@ use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};
 use order_service::shop::Shop;
 use outbox::PostOffice;
 
-async fn open(folder: &Path) -> RocksDbStore {
+async fn open(dir: &Path) -> RocksDbStore {
     let small = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
-    small.open(folder).await.expect("the store opens")
+    small.open(dir).await.expect("the store opens")
 }
 
 /// Places orders and cancels some; returns the delivery keys of all letters that follow.
-async fn fill(folder: &Path) -> BTreeSet<String> {
-    let store = open(folder).await;
+async fn fill(dir: &Path) -> BTreeSet<String> {
+    let store = open(dir).await;
     let shop = Shop::new(Arc::new(store.clone()));
     for number in 0..100 {
         let id = format!("A-{number:03}").parse().expect("an id");
@@ -59,8 +59,8 @@ fn run_and_kill(store: &Path, post_office: &Path, letters: usize) -> bool {
 
 #[tokio::test]
 async fn a_killed_reactor_makes_each_effect_once_per_key() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, office) = (folder.path().join("store"), folder.path().join("post-office.db"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, office) = (dir.path().join("store"), dir.path().join("post-office.db"));
     let expected = fill(&store).await;
     let mut kills = 0;
     while !run_and_kill(&store, &office, 2 + kills % 9) {

@@ -16,14 +16,14 @@ use sqlite_projection::View;
 const ORDERS: usize = 120;
 const BATCH: &str = "3";
 
-async fn open(folder: &Path) -> RocksDbStore {
+async fn open(dir: &Path) -> RocksDbStore {
     let small = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
-    small.open(folder).await.expect("the store opens")
+    small.open(dir).await.expect("the store opens")
 }
 
 /// Orders of seven customers, in all states.
-async fn fill(folder: &Path) {
-    let store = open(folder).await;
+async fn fill(dir: &Path) {
+    let store = open(dir).await;
     let shop = Shop::new(Arc::new(store.clone()));
     for number in 0..ORDERS {
         let id = format!("A-{number}").parse().expect("an id");
@@ -53,8 +53,8 @@ async fn fill(folder: &Path) {
 }
 
 /// What the view must be: the log up to a position, folded by hand.
-async fn fold(folder: &Path, to: Option<Position>) -> (Vec<(String, [u64; 4])>, bool) {
-    let store = open(folder).await;
+async fn fold(dir: &Path, to: Option<Position>) -> (Vec<(String, [u64; 4])>, bool) {
+    let store = open(dir).await;
     let mut customers: BTreeMap<String, [u64; 4]> = BTreeMap::new();
     let mut owners = BTreeMap::new();
     let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
@@ -92,8 +92,8 @@ fn run_and_kill(store: &Path, view: &Path, checkpoints: usize) {
 
 #[tokio::test]
 async fn a_view_that_is_killed_counts_each_event_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, view) = (folder.path().join("store"), folder.path().join("view.db"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, view) = (dir.path().join("store"), dir.path().join("view.db"));
     fill(&store).await;
     let mut kills = 0;
     loop {

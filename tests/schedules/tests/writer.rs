@@ -46,8 +46,8 @@ const PER_STORE: usize = 1000;
 
 /// Runs a test under so many schedules, each on a stream of its own.
 fn explore_part(schedules: usize, body: Arc<Body>) -> u64 {
-    let folder = tempfile::tempdir().expect("a folder");
-    let ground = Ground::open(folder.path()).expect("it opens");
+    let dir = tempfile::tempdir().expect("a directory");
+    let ground = Ground::open(dir.path()).expect("it opens");
     let count = AtomicU64::new(0);
     let turns = ground.clone();
     let run = Arc::new(move || {

@@ -1,4 +1,4 @@
-//! The child of the crash harness: `crash-child FOLDER RUN sync|buffered COMMITS`. See `es_tests::crash`.
+//! The child of the crash harness: `crash-child DIRECTORY RUN sync|buffered COMMITS`. See `es_tests::crash`.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use es_tests::crash::writers::{Task, write};
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, run, durability, commits] = arguments.as_slice() else {
-        panic!("expected FOLDER RUN sync|buffered COMMITS, found {arguments:?}");
+    let [dir, run, durability, commits] = arguments.as_slice() else {
+        panic!("expected DIRECTORY RUN sync|buffered COMMITS, found {arguments:?}");
     };
     let durability = if durability == "sync" { Durability::Sync } else { Durability::Buffered };
     let number = |text: &String| text.parse().expect("a number");
-    write(&PathBuf::from(folder), Task { run: number(run), durability, commits: number(commits) }).await;
+    write(&PathBuf::from(dir), Task { run: number(run), durability, commits: number(commits) }).await;
 }

@@ -1,5 +1,5 @@
-//! The child of the kill test of projections: `projection-child FOLDER SEED`. It opens the store, writes at full speed and runs
-//! the ledger with the seed's number of workers, until it is killed.
+//! The child of the kill test of projections: `projection-child DIRECTORY SEED`. It opens the store, writes at full
+//! speed and runs the ledger with the seed's number of workers, until it is killed.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use es_tests::ledger::{Ledger, append};
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, seed] = arguments.as_slice() else { panic!("expected FOLDER SEED, found {arguments:?}") };
+    let [dir, seed] = arguments.as_slice() else { panic!("expected DIRECTORY SEED, found {arguments:?}") };
     let mut random = Random::new(seed.parse().expect("a number"));
-    let store = RocksDbStore::open_with(&PathBuf::from(folder), options()).await.expect("the store opens");
+    let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
     let store: Arc<dyn EventStore> = Arc::new(store);
     let partitions = random.pick(&[1, 2, 4]);
     let given =

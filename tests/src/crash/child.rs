@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Run<'a> {
     /// The program: `env!("CARGO_BIN_EXE_crash-child")`.
     pub program: &'a str,
-    /// The folder of the store.
-    pub folder: &'a Path,
-    /// Which child of this folder it is, from 1.
+    /// The directory of the store.
+    pub dir: &'a Path,
+    /// Which child of this directory it is, from 1.
     pub number: u32,
     /// When it acknowledges.
     pub durability: Durability,
@@ -56,11 +56,11 @@ impl Run<'_> {
             shell
         };
         let durability = if self.durability == Durability::Sync { "sync" } else { "buffered" };
-        command.arg(self.folder).arg(self.number.to_string()).arg(durability).arg(self.commits.to_string());
+        command.arg(self.dir).arg(self.number.to_string()).arg(durability).arg(self.commits.to_string());
         if let Some(power) = self.power {
-            power.begin(self.folder).expect("a journal");
+            power.begin(self.dir).expect("a journal");
             power.refuse(Some(what));
-            command.envs(power.environment(self.folder));
+            command.envs(power.environment(self.dir));
         }
         let errors = tempfile::tempfile().expect("a file for stderr");
         let to_errors = errors.try_clone().expect("a second handle");

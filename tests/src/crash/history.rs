@@ -8,7 +8,7 @@ use es_core::{EventId, RecordedEvent};
 use super::contents::Contents;
 use super::work::Name;
 
-/// What the parent knows of a folder.
+/// What the parent knows of a directory.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     /// The positions of each acknowledged commit.

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   parent                                 child (crash-child)
-//!     start ─────────────────────────────►   open the folder
+//!     start ─────────────────────────────►   open the directory
 //!     note acknowledgements ◄── stdout ───   commit, and say so once the future has resolved
 //!     SIGKILL at a random moment ────────►   (gone)
 //!     drop or tear what was not synced       (power-loss mode; the shim kept the journal)
-//!     open the folder, read everything,
+//!     open the directory, read everything,
 //!     compare it with what was acknowledged
 //! ```
 //!
@@ -60,10 +60,10 @@ pub fn options() -> Options {
 ///
 /// # Errors
 /// [`StoreRefusal`] where the store says itself that something is wrong.
-pub fn read_all(folder: &Path, history: &History) -> Result<Contents, StoreRefusal> {
+pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let store = RocksDbStore::open_with(folder, options().durability(Durability::Sync)).await?;
+        let store = RocksDbStore::open_with(dir, options().durability(Durability::Sync)).await?;
         let contents = Contents::read(&store, &history.acknowledged().collect::<Vec<_>>()).await;
         store.close().await?;
         Ok(contents?)
@@ -74,10 +74,10 @@ pub fn read_all(folder: &Path, history: &History) -> Result<Contents, StoreRefus
 ///
 /// # Errors
 /// [`StoreRefusal`] where the store says itself that something is wrong.
-pub fn look_at_all(folder: &Path, history: &History) -> Result<Contents, StoreRefusal> {
+pub fn look_at_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let store = ReadOnlyStore::open(folder).await?;
+        let store = ReadOnlyStore::open(dir).await?;
         Ok(Contents::read(&store, &history.acknowledged().collect::<Vec<_>>()).await?)
     })
 }

@@ -1,8 +1,9 @@
 //! What a power failure leaves: the shim is compiled, a child runs under it, and then what was not synced goes.
 //!
-//! The model, stricter than most file systems: only what was synced is certain. The bytes of a file count up to its length
-//! at its last sync; a new name, a new content under a name and a removal count when the folder was synced behind them.
-//! All else is lost or not, as the seed will have it; in torn mode, a part of the bytes is there, with holes.
+//! The model, stricter than most file systems: only what was synced is certain. The bytes of a file count up to its
+//! length at its last sync; a new name, a new content under a name and a removal count when the directory was synced
+//! behind them. All else is lost or not, as the seed will have it; in torn mode, a part of the bytes is there, with
+//! holes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -32,7 +33,8 @@ pub struct Power {
 const OVERWRITTEN: &str = "ACKNOWLEDGED";
 
 impl Power {
-    /// Compiles the shim into the folder for temporary files of the target folder. `None` where this is not Linux.
+    /// Compiles the shim into the directory for temporary files of the target directory. `None` where this is not
+    /// Linux.
     ///
     /// # Panics
     /// When the C compiler, which RocksDB needs as well, refuses.
@@ -43,7 +45,7 @@ impl Power {
         }
         let scratch =
             tempfile::tempdir_in(option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, Into::into))
-                .expect("a folder");
+                .expect("a directory");
         let library = scratch.path().join("libpower.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/power.c");
         let mut compiler = Command::new("cc");
@@ -73,18 +75,18 @@ impl Power {
     }
 
     /// The variables for a child.
-    pub(super) fn environment(&self, folder: &Path) -> [(&'static str, PathBuf); 4] {
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    pub(super) fn environment(&self, dir: &Path) -> [(&'static str, PathBuf); 4] {
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         [
             ("LD_PRELOAD", self.library.clone()),
-            ("ES_POWER_DIR", folder),
+            ("ES_POWER_DIR", dir),
             ("ES_POWER_JOURNAL", self.journal()),
             ("ES_POWER_CONTROL", self.control()),
         ]
     }
 
-    /// Begins a journal: what is in the folder now is certain.
-    pub(super) fn begin(&self, folder: &Path) -> io::Result<()> {
+    /// Begins a journal: what is in the directory now is certain.
+    pub(super) fn begin(&self, dir: &Path) -> io::Result<()> {
         for entry in fs::read_dir(self.scratch.path())? {
             let path = entry?.path();
             if path != self.library {
@@ -93,7 +95,7 @@ impl Power {
         }
         self.refuse(None);
         let mut journal = File::create(self.journal())?;
-        let Ok(entries) = folder.canonicalize().and_then(fs::read_dir) else { return Ok(()) };
+        let Ok(entries) = dir.canonicalize().and_then(fs::read_dir) else { return Ok(()) };
         for entry in entries {
             let entry = entry?;
             writeln!(journal, "S {} {}", entry.path().display(), entry.metadata()?.len())?;
@@ -104,16 +106,16 @@ impl Power {
         Ok(())
     }
 
-    /// Takes from the folder what a power failure may take, after the child was killed; says how many bytes of
+    /// Takes from the directory what a power failure may take, after the child was killed; says how many bytes of
     /// write-ahead logs that were.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn fail(&self, folder: &Path, loss: Loss, random: &mut Random) -> io::Result<u64> {
+    pub fn fail(&self, dir: &Path, loss: Loss, random: &mut Random) -> io::Result<u64> {
         let journal = Journal::read(&fs::read_to_string(self.journal())?);
         journal.undo_names(random)?;
         let mut lost = 0;
-        let Ok(entries) = folder.canonicalize().and_then(fs::read_dir) else { return Ok(lost) };
+        let Ok(entries) = dir.canonicalize().and_then(fs::read_dir) else { return Ok(lost) };
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -176,9 +178,9 @@ fn lose(path: &Path, synced: u64, len: u64, loss: Loss, random: &mut Random) -> 
 #[derive(Debug, Default)]
 struct Journal {
     synced: BTreeMap<PathBuf, u64>,
-    /// New names behind which the folder was not synced.
+    /// New names behind which the directory was not synced.
     new: BTreeSet<PathBuf>,
-    /// Renames and removals behind which the folder was not synced: new name, what stood there before, old name.
+    /// Renames and removals behind which the directory was not synced: new name, what stood there before, old name.
     names: Vec<(PathBuf, PathBuf, Option<PathBuf>)>,
 }
 
@@ -218,9 +220,9 @@ impl Journal {
             ["U", file, kept] if !self.new.remove(&path(file)) => {
                 self.names.push((path(file), path(kept), None));
             }
-            ["D", folder] => {
-                self.new.retain(|name| name.parent() != Some(Path::new(folder)));
-                self.names.retain(|(name, ..)| name.parent() != Some(Path::new(folder)));
+            ["D", dir] => {
+                self.new.retain(|name| name.parent() != Some(Path::new(dir)));
+                self.names.retain(|(name, ..)| name.parent() != Some(Path::new(dir)));
             }
             _ => {}
         }

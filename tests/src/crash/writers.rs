@@ -16,7 +16,7 @@ use crate::counted::EventsOfStreams;
 /// What a child is told to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Task {
-    /// Which child of the folder it is.
+    /// Which child of the directory it is.
     pub run: u32,
     /// When it acknowledges.
     pub durability: Durability,
@@ -24,7 +24,7 @@ pub struct Task {
     pub commits: u32,
 }
 
-/// Opens the folder and commits. It says on stdout, a line each:
+/// Opens the directory and commits. It says on stdout, a line each:
 ///
 /// - `A run writer number first last`: this commit is acknowledged, at these positions;
 /// - `O error`: the store does not open; `E error`: a commit failed, and its writer has stopped;
@@ -32,14 +32,14 @@ pub struct Task {
 ///
 /// # Panics
 /// Where stdout is gone, or an acknowledgement contradicts the commit.
-pub async fn write(folder: &Path, task: Task) {
+pub async fn write(dir: &Path, task: Task) {
     // NOTE: tables are synced when they are written. Without a sync of its own, the control must not get one of theirs.
     let options = match task.durability {
         Durability::Sync => options(),
         Durability::Buffered => options().write_buffer_bytes(64 << 20),
     };
     let options = options.durability(task.durability).hook(Inline::new(EventsOfStreams::<1>));
-    let store = match RocksDbStore::open_with(folder, options).await {
+    let store = match RocksDbStore::open_with(dir, options).await {
         Ok(store) => store,
         Err(error) => return say(&format!("O {}", ErrorChain(&error))),
     };

@@ -79,10 +79,10 @@ fn tests_of_core_and_macros_need_nothing_that_compiles_rocksdb_twice() {
     assert_eq!(tests_need("es-macros"), BTreeSet::new(), "write the test in es-core/tests");
 }
 
-/// All Rust sources below a folder.
-fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+/// All Rust sources below a directory.
+fn sources(dir: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+    for entry in std::fs::read_dir(dir).expect("the directory is there") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.extend(sources(&path));
@@ -99,9 +99,9 @@ fn assert_absent(krate: &str, words: &[&str], allowed: &[&str]) {
     assert_absent_below(&root().join(krate).join("src"), words, allowed);
 }
 
-fn assert_absent_below(folder: &Path, words: &[&str], allowed: &[&str]) {
-    let sources = sources(folder);
-    assert!(!sources.is_empty(), "there is nothing to look at in {}", folder.display());
+fn assert_absent_below(dir: &Path, words: &[&str], allowed: &[&str]) {
+    let sources = sources(dir);
+    assert!(!sources.is_empty(), "there is nothing to look at in {}", dir.display());
     for (path, text) in sources {
         if allowed.iter().any(|allowed| path.ends_with(allowed)) {
             continue;

@@ -349,9 +349,9 @@ impl<P: Projection> Follower<P> {
         // NOTE: taken, so that they come back with a commit that was written and not otherwise.
         let mut rows = std::mem::take(&mut self.kept);
         loop {
-            let folder = BatchApplier::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
+            let applier = BatchApplier::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
             let outcomes;
-            (rows, outcomes) = self.place.apply_onto(&*self.pipeline.store, folder, rows).await?;
+            (rows, outcomes) = self.place.apply_onto(&*self.pipeline.store, applier, rows).await?;
             let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
             match first_failure {
                 Some((0, failure)) => return Ok(BatchResult::Failed(ErrorChain(failure).to_string())),

@@ -11,8 +11,8 @@ use crate::store::RocksDbStore;
 /// there then, although the scan was begun as one where everything is shown.
 #[tokio::test]
 async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     let stream = StreamId::new("order-1").unwrap();
     let event = || NewEvent::json(EventType::new("happened").unwrap(), "1");
     store.commit(Commit::to(&stream, ExpectedRevision::Any, [event(), event(), event()])).await.unwrap();
@@ -33,8 +33,8 @@ async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_ove
 /// A visit of the whole log gives the events of a read, also where events are hidden or removed.
 #[tokio::test]
 async fn a_visit_of_the_whole_log_gives_what_a_read_gives() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     let stream = StreamId::new("order-1").unwrap();
     let event = || NewEvent::json(EventType::new("happened").unwrap(), "1");
     let rule = |first| {
@@ -51,7 +51,7 @@ async fn a_visit_of_the_whole_log_gives_what_a_read_gives() {
             store.scavenge(&Scavenge::default()).await.unwrap();
             store.commit(rule(2)).await.unwrap();
         }
-        let reader = ReadOnlyStore::open(folder.path()).await.unwrap();
+        let reader = ReadOnlyStore::open(directory.path()).await.unwrap();
         for hidden in [Hidden::AsItIs, Hidden::AsRemoved] {
             let mut visited = Vec::new();
             let mut visitor = |event: EventView<'_>| {

@@ -5,8 +5,8 @@ use es_core::EventReader;
 
 #[tokio::test]
 async fn after_a_failed_write_a_scavenge_removes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_on_failing_disk(folder.path(), 1, false);
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_on_failing_disk(directory.path(), 1, false);
     store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
     let reason = stopped_reason(store.commit(to_stream(ExpectedRevision::Any)).await.unwrap_err());
     let refused = store.remove_before(stream(), Revision::new(1)).await.unwrap_err();
@@ -14,17 +14,17 @@ async fn after_a_failed_write_a_scavenge_removes_nothing() {
     assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
 }
 
-/// What a scavenge wrote into a folder that is gone is lost; what would be committed behind it would be, too.
+/// What a scavenge wrote into a directory that is gone is lost; what would be committed behind it would be, too.
 #[tokio::test]
 async fn after_a_failed_scavenge_nothing_is_committed() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = RocksDbStore::open(folder.path()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksDbStore::open(directory.path()).await.unwrap();
     store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
-    let mark = folder.path().join(crate::acknowledged::FILE_NAME);
-    std::fs::rename(&mark, folder.path().join("aside")).unwrap();
+    let mark = directory.path().join(crate::acknowledged::FILE_NAME);
+    std::fs::rename(&mark, directory.path().join("aside")).unwrap();
     let reason = stopped_reason(store.remove_before(stream(), Revision::new(1)).await.unwrap_err().into());
-    assert!(reason.contains("the folder was removed, moved or replaced"), "{reason}");
-    std::fs::rename(folder.path().join("aside"), &mark).unwrap();
+    assert!(reason.contains("the directory was removed, moved or replaced"), "{reason}");
+    std::fs::rename(directory.path().join("aside"), &mark).unwrap();
     assert_eq!(stopped_reason(store.commit(to_stream(ExpectedRevision::Any)).await.unwrap_err()), reason);
     assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
 }

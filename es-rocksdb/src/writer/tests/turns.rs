@@ -9,9 +9,9 @@ use std::thread::ThreadId;
 use super::*;
 
 /// A store whose disk does something before each write.
-fn store_with(folder: &std::path::Path, mut before: impl FnMut() + Send + 'static) -> RocksDbStore {
+fn store_with(directory: &std::path::Path, mut before: impl FnMut() + Send + 'static) -> RocksDbStore {
     let options = Options::new();
-    let opened = open::open(folder, &options).unwrap();
+    let opened = open::open(directory, &options).unwrap();
     let database = Arc::new(Mutex::new(None::<Arc<Database>>));
     let handle = Arc::clone(&database);
     let disk: WriteToDisk = Box::new(move |batch| {
@@ -27,9 +27,9 @@ fn store_with(folder: &std::path::Path, mut before: impl FnMut() + Send + 'stati
 type Last = Arc<Mutex<Option<(ThreadId, String)>>>;
 
 /// A store, and the thread on which it wrote last.
-fn store_that_tells(folder: &std::path::Path) -> (RocksDbStore, Last) {
+fn store_that_tells(directory: &std::path::Path) -> (RocksDbStore, Last) {
     let last = Last::default();
-    let store = store_with(folder, {
+    let store = store_with(directory, {
         let last = Arc::clone(&last);
         move || {
             let thread = std::thread::current();
@@ -41,8 +41,8 @@ fn store_that_tells(folder: &std::path::Path) -> (RocksDbStore, Last) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_commit_of_a_worker_is_written_on_its_thread() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, last) = store_that_tells(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (store, last) = store_that_tells(directory.path());
     // NOTE: in a task, because the test itself does not run on a worker.
     let task = tokio::spawn(async move {
         for _ in 0..3 {
@@ -57,8 +57,8 @@ async fn a_lone_commit_of_a_worker_is_written_on_its_thread() {
 /// `block_in_place` panics where there is no thread that could take over the other tasks.
 #[test]
 fn where_other_tasks_could_not_go_on_the_thread_of_the_writer_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, last) = store_that_tells(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (store, last) = store_that_tells(directory.path());
     let commit = || async { store.commit(to_stream(ExpectedRevision::Any)).await.unwrap() };
     let assert_handed_over = || {
         let (_, name) = last.lock().unwrap().take().unwrap();
@@ -81,8 +81,8 @@ fn where_other_tasks_could_not_go_on_the_thread_of_the_writer_writes() {
 
 #[test]
 fn without_a_runtime_who_polls_a_lone_commit_writes_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, last) = store_that_tells(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (store, last) = store_that_tells(directory.path());
     let mut commit = pin!(store.commit(to_stream(ExpectedRevision::NoStream)));
     let Poll::Ready(committed) = commit.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("it waits for somebody")
@@ -95,10 +95,10 @@ fn without_a_runtime_who_polls_a_lone_commit_writes_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_while_somebody_writes_for_itself_shares_the_next_write() {
     const OTHERS: usize = 5;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
-    let store = store_with(folder.path(), move || {
+    let store = store_with(directory.path(), move || {
         entered.send(std::thread::current().name() == Some("es-rocksdb-writer")).unwrap();
         may_go_on.recv().unwrap();
     });
@@ -128,10 +128,10 @@ async fn what_comes_while_somebody_writes_for_itself_shares_the_next_write() {
 /// A panic of the writer is no panic of whoever happened to write: all who wait get an error, as do all who come later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_on_the_thread_of_a_caller_stops_the_store_and_lets_everybody_go() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
-    let store = store_with(folder.path(), move || {
+    let store = store_with(directory.path(), move || {
         entered.send(()).unwrap();
         may_go_on.recv().unwrap();
         panic!("on purpose");

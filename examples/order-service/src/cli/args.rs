@@ -18,7 +18,7 @@ use crate::import::Files;
 use crate::moment::Moment;
 use crate::shop::Terms;
 
-/// A small order service: orders and products as events in a folder.
+/// A small order service: orders and products as events in a directory.
 ///
 /// Exit codes: 0 done, 1 not done (the message says why), 2 not understood, 3 somebody else was faster.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ Examples:
   order-service --data shop report --json"
 )]
 pub(super) struct Cli {
-    /// The folder of the store. `import`, `place`, `product register` and `serve` create it
+    /// The directory of the store. `import`, `place`, `product register` and `serve` create it
     #[arg(long, value_name = "DIR", env = "ORDER_SERVICE_DATA", global = true, display_order = 100)]
     data: Option<PathBuf>,
     /// Answer in JSON
@@ -43,11 +43,11 @@ pub(super) struct Cli {
 }
 
 impl Cli {
-    /// The folder of the store; ends the process where none is given.
+    /// The directory of the store; ends the process where none is given.
     pub(super) fn data(&self) -> PathBuf {
         // NOTE: clap cannot have an argument both required and allowed behind the command.
         self.data.clone().unwrap_or_else(|| {
-            let message = "expected the folder of the store, found none; give --data DIR or set ORDER_SERVICE_DATA";
+            let message = "expected the directory of the store, found none; give --data DIR or set ORDER_SERVICE_DATA";
             usage_error(ErrorKind::MissingRequiredArgument, message)
         })
     }

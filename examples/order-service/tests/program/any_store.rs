@@ -11,16 +11,16 @@ use order_service::report::Report;
 use order_service::shop::Shop;
 
 use crate::sample::sample;
-use crate::support::Folder;
+use crate::support::TestDir;
 
-fn plan(folder: &Folder) -> Plan {
-    let products = Some(folder.path("products.csv"));
-    let files = Files { orders: folder.path("orders.csv"), lines: folder.path("lines.csv"), products };
+fn plan(dir: &TestDir) -> Plan {
+    let products = Some(dir.path("products.csv"));
+    let files = Files { orders: dir.path("orders.csv"), lines: dir.path("lines.csv"), products };
     Plan::read(&files, false).expect("the sample is good")
 }
 
-async fn import_all(shop: &Shop, folder: &Folder) -> Result<Summary, String> {
-    let done = run(shop, plan(folder), &mut Progress::silent()).await;
+async fn import_all(shop: &Shop, dir: &TestDir) -> Result<Summary, String> {
+    let done = run(shop, plan(dir), &mut Progress::silent()).await;
     done.map(|(summary, _)| summary).map_err(|failure| ErrorChain(&failure).to_string())
 }
 
@@ -31,19 +31,19 @@ async fn report(shop: &Shop) -> Report {
 
 #[tokio::test]
 async fn an_import_that_failed_at_any_moment_ends_as_if_it_had_run_once() {
-    let folder = sample();
+    let dir = sample();
     let counting = FaultyStore::new(Arc::new(MemoryStore::new()));
     let whole = Shop::new(Arc::new(counting.clone()));
-    import_all(&whole, &folder).await.unwrap();
+    import_all(&whole, &dir).await.unwrap();
     assert_eq!(counting.commits(), 9, "one commit for each event");
     for commit in 0..counting.commits() {
         for fault in [Fault::Refuse, Fault::LoseAcknowledgement] {
             let store = FaultyStore::new(Arc::new(MemoryStore::new()));
             store.at_commit(commit, fault.clone());
             let shop = Shop::new(Arc::new(store));
-            let failed = import_all(&shop, &folder).await.expect_err("the store failed");
+            let failed = import_all(&shop, &dir).await.expect_err("the store failed");
             assert!(failed.contains("injected fault"), "{failed}");
-            import_all(&shop, &folder).await.unwrap();
+            import_all(&shop, &dir).await.unwrap();
             assert_eq!(report(&shop).await, report(&whole).await, "{fault:?} at commit {commit}");
         }
     }
@@ -51,11 +51,11 @@ async fn an_import_that_failed_at_any_moment_ends_as_if_it_had_run_once() {
 
 #[tokio::test]
 async fn another_writer_in_between_does_no_harm() {
-    let folder = sample();
+    let dir = sample();
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     (0..5).for_each(|commit| store.at_commit(commit, Fault::Conflict));
     let shop = Shop::new(Arc::new(store));
-    let summary = import_all(&shop, &folder).await.unwrap();
+    let summary = import_all(&shop, &dir).await.unwrap();
     assert_eq!((summary.placed, summary.products_registered), (3, 2));
     assert_eq!(report(&shop).await.events, 9);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::sample::{LINES, ORDERS, import, replaced, sample, sample_with};
-use crate::support::Folder;
+use crate::support::TestDir;
 
 const DATE: &str = "a date (YYYY-MM-DD) or a time (RFC 3339, 2016-07-04T09:30:00Z)";
 const PRICE: &str = "a price: a decimal number of at least 0, exact in 28 digits";
@@ -133,16 +133,16 @@ const CASES: [Case; 26] = [
 #[test]
 fn what_is_bad_is_named_with_its_place_and_nothing_is_written() {
     for Case { file, old, new, place, expected, found } in CASES {
-        let folder = sample_with(file, replaced(old, new));
-        folder.refused(&import(&[]), 1, &format!("error: {place}: expected {expected}, found {found}"));
-        assert!(!folder.path("shop").exists(), "{place}");
+        let dir = sample_with(file, replaced(old, new));
+        dir.refused(&import(&[]), 1, &format!("error: {place}: expected {expected}, found {found}"));
+        assert!(!dir.path("shop").exists(), "{place}");
     }
 }
 
 #[test]
 fn a_file_that_is_no_table_is_named_and_nothing_is_written_whether_or_not_bad_orders_are_skipped() {
     let not_utf8 = |text: &str| [b"\xff", text.as_bytes()].concat();
-    let cases: [(&str, Folder); 4] = [
+    let cases: [(&str, TestDir); 4] = [
         (
             "orders.csv: expected a header with order_id, customer_id, order_date, shipped_date, ship_city, ship_country, \
           found an empty file",
@@ -162,24 +162,24 @@ fn a_file_that_is_no_table_is_named_and_nothing_is_written_whether_or_not_bad_or
             sample_with("lines.csv", replaced(",discount", "")),
         ),
     ];
-    for (expected, folder) in cases {
+    for (expected, dir) in cases {
         for more in [&[][..], &["--skip-bad", "bad.csv"]] {
-            folder.refused(&import(more), 1, &format!("error: {expected}"));
-            assert!(!folder.path("shop").exists() && !folder.path("bad.csv").exists());
+            dir.refused(&import(more), 1, &format!("error: {expected}"));
+            assert!(!dir.path("shop").exists() && !dir.path("bad.csv").exists());
         }
     }
 }
 
 #[test]
 fn a_file_that_is_not_there_or_no_file_is_named() {
-    let folder = sample();
-    fs::remove_file(folder.path("lines.csv")).unwrap();
+    let dir = sample();
+    fs::remove_file(dir.path("lines.csv")).unwrap();
     for _ in 0..2 {
-        let ran = folder.run(&import(&[]));
+        let ran = dir.run(&import(&[]));
         assert_eq!(ran.code, Some(1));
         assert!(ran.err.starts_with("error: lines.csv: expected a CSV file that can be read, found "), "{}", ran.err);
-        assert!(!folder.path("shop").exists());
-        let _ = fs::create_dir(folder.path("lines.csv"));
+        assert!(!dir.path("shop").exists());
+        let _ = fs::create_dir(dir.path("lines.csv"));
     }
 }
 
@@ -189,19 +189,19 @@ fn bytes_that_are_no_utf8_are_named_with_their_place() {
         let at = text.find('ø').unwrap();
         [&text.as_bytes()[..at], b"\xf8", &text.as_bytes()[at + 'ø'.len_utf8()..]].concat()
     };
-    let folder = sample_with("orders.csv", latin1);
+    let dir = sample_with("orders.csv", latin1);
     let expected = "error: orders.csv, line 2, column ship_city: expected UTF-8, found the bytes Troms\\xf8";
-    folder.refused(&import(&[]), 1, expected);
-    assert!(!folder.path("shop").exists());
+    dir.refused(&import(&[]), 1, expected);
+    assert!(!dir.path("shop").exists());
 }
 
 #[test]
 fn bad_orders_are_skipped_and_listed() {
-    let folder = sample_with("lines.csv", replaced(",12,", ",0,"));
+    let dir = sample_with("lines.csv", replaced(",12,", ",0,"));
     let more = "A-1,P-1,1,1,7\nA-8,P-1,1,1,0\n,P-1,1,1,0\n";
-    folder.write("lines.csv", format!("{}{more}", fs::read_to_string(folder.path("lines.csv")).unwrap()));
-    folder.write("orders.csv", format!("{ORDERS}A-9,X,1,2024-01-01,,,1,1,,\nA-3,X,1,2024-01-01,,,1,1,,\n"));
-    let summary = folder.json(&import(&["--skip-bad", "bad.csv"]));
+    dir.write("lines.csv", format!("{}{more}", fs::read_to_string(dir.path("lines.csv")).unwrap()));
+    dir.write("orders.csv", format!("{ORDERS}A-9,X,1,2024-01-01,,,1,1,,\nA-3,X,1,2024-01-01,,,1,1,,\n"));
+    let summary = dir.json(&import(&["--skip-bad", "bad.csv"]));
     assert_eq!((&summary["placed"], &summary["rejected"]), (&json!(1), &json!(5)));
     let expected = "\
 order_id,file,line,column,expected,found
@@ -211,29 +211,29 @@ A-8,lines.csv,7,order_id,the id of an order in the orders file,\"\"\"A-8\"\"\"
 A-9,orders.csv,5,order_id,1 to 10000 lines of order A-9 in lines.csv,0 lines
 A-3,orders.csv,6,order_id,\"an id of its own, or the same content as in line 4\",\"\"\"A-3\"\" with other content\"
 ";
-    assert_eq!(fs::read_to_string(folder.path("bad.csv")).unwrap(), expected);
-    assert!(!folder.path("bad.csv.new").exists());
-    let report = folder.json(&["report"]);
+    assert_eq!(fs::read_to_string(dir.path("bad.csv")).unwrap(), expected);
+    assert!(!dir.path("bad.csv.new").exists());
+    let report = dir.json(&["report"]);
     assert_eq!((&report["orders"], &report["events"]), (&json!(1), &json!(3)));
-    folder.refused(&["show", "A-1"], 1, "error: order A-1 does not exist; place it first");
+    dir.refused(&["show", "A-1"], 1, "error: order A-1 does not exist; place it first");
 }
 
 #[test]
 fn the_list_of_rejected_orders_is_there_when_there_are_none() {
-    let folder = sample();
-    folder.write("bad.csv", "of the last import");
-    folder.done(&import(&["--skip-bad", "bad.csv"]));
-    let list = fs::read_to_string(folder.path("bad.csv")).unwrap();
+    let dir = sample();
+    dir.write("bad.csv", "of the last import");
+    dir.done(&import(&["--skip-bad", "bad.csv"]));
+    let list = fs::read_to_string(dir.path("bad.csv")).unwrap();
     assert_eq!(list, "order_id,file,line,column,expected,found\n");
 }
 
 #[test]
 fn the_list_of_rejected_orders_overwrites_no_input() {
-    let folder = sample();
-    assert_eq!(folder.run(&import(&["--skip-bad", "lines.csv"])).code, Some(2));
-    assert_eq!(fs::read_to_string(folder.path("lines.csv")).unwrap(), LINES);
-    let ran = folder.run(&import(&["--skip-bad", "missing/bad.csv"]));
+    let dir = sample();
+    assert_eq!(dir.run(&import(&["--skip-bad", "lines.csv"])).code, Some(2));
+    assert_eq!(fs::read_to_string(dir.path("lines.csv")).unwrap(), LINES);
+    let ran = dir.run(&import(&["--skip-bad", "missing/bad.csv"]));
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.starts_with("error: could not create missing/bad.csv.new: "), "{}", ran.err);
-    assert!(!folder.path("shop").exists());
+    assert!(!dir.path("shop").exists());
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::made::{in_cents, made};
 use crate::sample::{ORDERS, import, replaced, sample, sample_with};
-use crate::support::Folder;
+use crate::support::TestDir;
 
 /// The progress goes to standard error; only what comes as an error counts.
 fn errors(err: &str) -> String {
@@ -13,91 +13,91 @@ fn errors(err: &str) -> String {
 
 #[test]
 fn orders_are_imported_with_their_dates() {
-    let folder = sample();
+    let dir = sample();
     assert_eq!(
-        folder.json(&import(&[])),
+        dir.json(&import(&[])),
         json!({"placed": 3, "advanced": 0, "unchanged": 0, "rejected": 0,
                "products_registered": 2, "products_unchanged": 0})
     );
-    let report = folder.json(&["report"]);
+    let report = dir.json(&["report"]);
     assert_eq!((&report["orders"], &report["events"]), (&json!(3), &json!(9)));
     assert_eq!(report["by_status"]["shipped"], 2);
     assert_eq!(report["revenue"], "278.87");
     assert_eq!(report["revenue_by_month"], json!({"2024-03": "156.48", "2024-04": "122.40"}));
-    let history = folder.json(&["history", "A-1"]);
+    let history = dir.json(&["history", "A-1"]);
     let occurred: Vec<_> = history.as_array().unwrap().iter().map(|event| event["occurred_at"].as_str()).collect();
     assert_eq!(occurred, [Some("2024-03-04T00:00:00Z"), Some("2024-03-07T00:00:00Z"), Some("2024-03-07T00:00:00Z")]);
-    let second = folder.json(&["show", "A-2"]);
+    let second = dir.json(&["show", "A-2"]);
     assert_eq!((&second["ship_city"], &second["status"]), (&json!("Galway, West"), &json!("placed")));
     assert_eq!(second["reached"][0]["at"], "2024-03-05T08:30:00Z");
-    assert_eq!(folder.json(&["product", "show", "P-11"])["stock"], 180, "orders of the past do not touch the stock");
+    assert_eq!(dir.json(&["product", "show", "P-11"])["stock"], 180, "orders of the past do not touch the stock");
 }
 
 #[test]
 fn importing_again_changes_nothing() {
-    let folder = sample();
-    folder.done(&import(&[]));
-    let before = folder.json(&["report"]);
-    let again = folder.json(&import(&[]));
+    let dir = sample();
+    dir.done(&import(&[]));
+    let before = dir.json(&["report"]);
+    let again = dir.json(&import(&[]));
     assert_eq!((&again["unchanged"], &again["products_unchanged"]), (&json!(3), &json!(2)));
     assert_eq!((&again["placed"], &again["advanced"]), (&json!(0), &json!(0)));
-    assert_eq!(folder.json(&["report"]), before);
+    assert_eq!(dir.json(&["report"]), before);
 }
 
 #[test]
 fn importing_again_changes_nothing_about_what_has_happened_since() {
-    let folder = sample();
-    folder.done(&import(&[]));
-    folder.done(&["deliver", "A-1"]);
-    folder.done(&["cancel", "A-2", "--reason", "no longer wanted"]);
-    folder.done(&["product", "receive", "P-10", "5"]);
-    let before = folder.json(&["report"]);
-    assert_eq!(folder.json(&import(&[]))["unchanged"], 3);
-    assert_eq!(folder.json(&["report"]), before);
+    let dir = sample();
+    dir.done(&import(&[]));
+    dir.done(&["deliver", "A-1"]);
+    dir.done(&["cancel", "A-2", "--reason", "no longer wanted"]);
+    dir.done(&["product", "receive", "P-10", "5"]);
+    let before = dir.json(&["report"]);
+    assert_eq!(dir.json(&import(&[]))["unchanged"], 3);
+    assert_eq!(dir.json(&["report"]), before);
 }
 
 #[test]
 fn an_import_that_stopped_half_way_goes_on() {
     let whole = sample();
     whole.done(&import(&[]));
-    let folder = sample();
+    let dir = sample();
     let place = ["place", "A-1", "--customer", "MORLAND", "--city", "Tromsø", "--country", "Norway"];
     let lines = ["--line", "P-10:12:4.50:0", "--line", "P-12:6:6.75:0.05", "--date", "2024-03-04"];
-    folder.done(&[&place[..], &lines[..]].concat());
-    folder.done(&["approve", "A-1", "--date", "2024-03-07"]);
-    let summary = folder.json(&import(&[]));
+    dir.done(&[&place[..], &lines[..]].concat());
+    dir.done(&["approve", "A-1", "--date", "2024-03-07"]);
+    let summary = dir.json(&import(&[]));
     assert_eq!((&summary["placed"], &summary["advanced"]), (&json!(2), &json!(1)));
-    assert_eq!(folder.json(&["report"]), whole.json(&["report"]));
+    assert_eq!(dir.json(&["report"]), whole.json(&["report"]));
 }
 
 #[test]
 fn an_order_that_was_shipped_since_is_shipped() {
-    let folder = sample();
-    folder.done(&import(&[]));
-    folder.write("orders.csv", replaced("2024-04-02,,", "2024-04-02,2024-03-09,")(ORDERS));
-    let summary = folder.json(&import(&[]));
+    let dir = sample();
+    dir.done(&import(&[]));
+    dir.write("orders.csv", replaced("2024-04-02,,", "2024-04-02,2024-03-09,")(ORDERS));
+    let summary = dir.json(&import(&[]));
     assert_eq!((&summary["advanced"], &summary["unchanged"]), (&json!(1), &json!(2)));
-    assert_eq!(folder.json(&["show", "A-2"])["status"], "shipped");
+    assert_eq!(dir.json(&["show", "A-2"])["status"], "shipped");
 }
 
 #[test]
 fn the_same_row_twice_is_one_order() {
     let row = "A-2,QUAYSIDE,2,2024-03-05T09:30:00+01:00,2024-04-02,,2,8.15,\"Galway, West\",Ireland\n";
-    let folder = sample_with("orders.csv", |text| format!("{text}{row}").into());
-    assert_eq!(folder.json(&import(&[]))["placed"], 3);
+    let dir = sample_with("orders.csv", |text| format!("{text}{row}").into());
+    assert_eq!(dir.json(&import(&[]))["placed"], 3);
 }
 
 #[test]
 fn line_ends_and_byte_order_marks_of_other_systems_are_fine() {
-    let folder = sample_with("orders.csv", |text| format!("\u{feff}{}", text.replace('\n', "\r\n")).into());
-    assert_eq!(folder.json(&import(&[]))["placed"], 3);
+    let dir = sample_with("orders.csv", |text| format!("\u{feff}{}", text.replace('\n', "\r\n")).into());
+    assert_eq!(dir.json(&import(&[]))["placed"], 3);
 }
 
 #[test]
 fn an_order_that_the_store_has_otherwise_is_bad() {
-    let folder = sample();
-    folder.done(&import(&[]));
-    let before = folder.json(&["report"]);
+    let dir = sample();
+    dir.done(&import(&[]));
+    let before = dir.json(&["report"]);
     let cases = [
         (
             "QUAYSIDE",
@@ -120,30 +120,30 @@ fn an_order_that_the_store_has_otherwise_is_bad() {
         ),
     ];
     for (old, new, expected) in cases {
-        folder.write("orders.csv", replaced(old, new)(ORDERS));
-        let ran = folder.run(&import(&[]));
+        dir.write("orders.csv", replaced(old, new)(ORDERS));
+        let ran = dir.run(&import(&[]));
         assert_eq!((ran.code, errors(&ran.err)), (Some(1), format!("error: {expected}")));
-        assert_eq!(folder.json(&["report"]), before);
-        let summary = folder.json(&import(&["--skip-bad", "bad.csv"]));
+        assert_eq!(dir.json(&["report"]), before);
+        let summary = dir.json(&import(&["--skip-bad", "bad.csv"]));
         assert_eq!((&summary["unchanged"], &summary["rejected"]), (&json!(2), &json!(1)));
-        assert_eq!(folder.json(&["report"]), before);
+        assert_eq!(dir.json(&["report"]), before);
     }
 }
 
 #[test]
 fn many_orders_come_to_what_their_lines_say() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let (orders, lines, revenue) = made(1_000);
-    folder.write("orders.csv", orders);
-    folder.write("lines.csv", lines);
+    dir.write("orders.csv", orders);
+    dir.write("lines.csv", lines);
     let args = ["import", "--orders", "orders.csv", "--lines", "lines.csv"];
-    let ran = folder.run(&args);
+    let ran = dir.run(&args);
     assert!(ran.out.starts_with("orders: 1000 placed, 0 advanced, 0 unchanged, 0 rejected\n"), "{ran:?}");
     assert!(ran.err.starts_with("100 of 1000 orders\n"), "plain lines where there is no terminal: {}", ran.err);
-    let report = folder.json(&["report"]);
+    let report = dir.json(&["report"]);
     assert_eq!((&report["orders"], &report["events"]), (&json!(1_000), &json!(200 + 3 * 800)));
     assert_eq!(report["revenue"], in_cents(revenue));
     assert_eq!(report["top_products"].as_array().map(Vec::len), Some(10));
-    assert_eq!(folder.json(&args)["unchanged"], 1_000);
-    assert_eq!(folder.json(&["report"]), report);
+    assert_eq!(dir.json(&args)["unchanged"], 1_000);
+    assert_eq!(dir.json(&["report"]), report);
 }

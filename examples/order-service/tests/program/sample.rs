@@ -1,7 +1,7 @@
 //! A small sample with what real exports have: accents, a comma in a name, an order that was not shipped, a discount that
 //! was once a floating-point number.
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 /// Three orders, of which one was not shipped.
 pub(crate) const ORDERS: &str = "\
@@ -30,17 +30,17 @@ pub(crate) fn import(more: &[&'static str]) -> Vec<&'static str> {
     [&["import"], &FILES[..], more].concat()
 }
 
-/// A folder with the sample, after `change` was made to one of its files.
-pub(crate) fn sample_with(file: &str, change: impl Fn(&str) -> Vec<u8>) -> Folder {
-    let folder = Folder::new();
+/// A directory with the sample, after `change` was made to one of its files.
+pub(crate) fn sample_with(file: &str, change: impl Fn(&str) -> Vec<u8>) -> TestDir {
+    let dir = TestDir::new();
     for (name, text) in [("orders.csv", ORDERS), ("lines.csv", LINES), ("products.csv", PRODUCTS)] {
-        folder.write(name, if name == file { change(text) } else { text.into() });
+        dir.write(name, if name == file { change(text) } else { text.into() });
     }
-    folder
+    dir
 }
 
-/// A folder with the sample.
-pub(crate) fn sample() -> Folder {
+/// A directory with the sample.
+pub(crate) fn sample() -> TestDir {
     sample_with("", |text| text.into())
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 /// The program, serving; it is ended when the test does.
 struct Served {
@@ -26,8 +26,8 @@ struct Answered {
 }
 
 impl Served {
-    fn new(folder: &Folder) -> Self {
-        let mut command = folder.command(&["serve", "--listen", "127.0.0.1:0"]);
+    fn new(dir: &TestDir) -> Self {
+        let mut command = dir.command(&["serve", "--listen", "127.0.0.1:0"]);
         let mut program = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut said = String::new();
         let err = program.stderr.take().expect("piped");
@@ -109,8 +109,8 @@ fn tofu() -> Value {
 
 #[test]
 fn an_order_goes_its_way_under_revisions() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     let placed = served.place("A-1").expect(201);
     assert_eq!((placed.tag.as_deref(), placed.position), (Some("\"0\""), Some(1)));
     assert_eq!(placed.body["status"], "placed");
@@ -137,13 +137,13 @@ fn an_order_goes_its_way_under_revisions() {
     let types: Vec<_> = history.body["events"].as_array().unwrap().iter().map(|e| e["event_type"].clone()).collect();
     assert_eq!(types, ["order-placed", "order-approved", "order-shipped"]);
     assert_eq!(served.end().trim(), "ended; the log has 3 events");
-    assert_eq!(folder.json(&["show", "A-1"])["status"], "shipped");
+    assert_eq!(dir.json(&["show", "A-1"])["status"], "shipped");
 }
 
 #[test]
 fn a_request_with_a_key_counts_once() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
     let receive =
         |key| served.send("POST", "/products/11/receive", &[("idempotency-key", key)], &json!({"quantity": 5}));
@@ -157,8 +157,8 @@ fn a_request_with_a_key_counts_once() {
 
 #[test]
 fn a_move_of_stock_changes_both_products_or_neither() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     for (id, name) in [("11", "Tofu"), ("42", "Chai")] {
         let body = json!({"name": name, "unit_price": "1.00", "stock": 5});
         served.send("PUT", &format!("/products/{id}"), &[], &body).expect(201);
@@ -183,8 +183,8 @@ fn a_move_of_stock_changes_both_products_or_neither() {
 
 #[test]
 fn mistakes_are_told_in_words() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     served.get("/orders/A-1", &[]).refused(404, "order A-1 does not exist; place it first");
     served.get("/order", &[]).refused(404, "there is nothing at /order");
     served.send("POST", "/orders/A-1", &[], &json!({})).refused(405, "/orders/A-1 does not take POST");
@@ -228,8 +228,8 @@ fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> (Str
 
 #[test]
 fn what_happens_is_heard_once_and_in_order_from_where_the_listener_was() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     served.place("A-1").expect(201);
     served.place("A-2").expect(201);
     let listen = |path: &str, last: &str| {
@@ -259,16 +259,16 @@ fn what_happens_is_heard_once_and_in_order_from_where_the_listener_was() {
 fn an_address_that_is_taken_is_told_before_anything_is_created() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let expected = format!("error: could not listen on {address}: Address already in use (os error 98)");
-    folder.refused(&["serve", "--listen", &address], 1, &expected);
-    assert!(!folder.path("shop").exists());
+    dir.refused(&["serve", "--listen", &address], 1, &expected);
+    assert!(!dir.path("shop").exists());
 }
 
 #[test]
 fn a_question_shows_what_was_commanded_before() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
     for n in 0..20 {
         let placed = served.place(&format!("A-{n}")).expect(201);
@@ -299,16 +299,16 @@ fn a_question_shows_what_was_commanded_before() {
     served.get("/orders?after=x", &[]).expect(400);
     served.get("/orders?colour=red", &[]).expect(400);
     served.end();
-    assert_eq!(folder.json(&["report", "--verify"]), report);
+    assert_eq!(dir.json(&["report", "--verify"]), report);
 }
 
 #[test]
 fn an_operator_acts_on_the_running_service_and_without_it() {
-    let folder = Folder::new();
-    let served = Served::new(&folder);
+    let dir = TestDir::new();
+    let served = Served::new(&dir);
     served.place("A-1").expect(201);
     let url = served.address.clone();
-    let remote = |args: &[&str]| folder.json(&[&["projections", "--url", &url], args].concat());
+    let remote = |args: &[&str]| dir.json(&[&["projections", "--url", &url], args].concat());
     let sales = |list: &Value| list.as_array().unwrap().iter().find(|p| p["name"] == "sales").unwrap().clone();
     assert_eq!(sales(&remote(&["pause", "sales", "--reason", "looks wrong"]))["name"], "sales");
     let later = served.place("A-2").expect(201).position.unwrap();
@@ -321,27 +321,27 @@ fn an_operator_acts_on_the_running_service_and_without_it() {
     remote(&["resume", "sales"]);
     served.get(&format!("/revenue?at_least={later}"), &[]).expect(200);
     remote(&["rebuild", "sales"]);
-    let nothing = folder.run(&["projections", "--url", &url, "parked", "sales"]);
+    let nothing = dir.run(&["projections", "--url", &url, "parked", "sales"]);
     assert_eq!((nothing.code, nothing.out.trim()), (Some(0), "nothing is parked"));
     let none = format!(
         "error: the service at {url} refused: there is no projection \"sale\": expected order-summaries, \
                         sales, product-demand, stock-levels"
     );
-    folder.refused(&["projections", "--url", &url, "pause", "sale"], 1, &none);
+    dir.refused(&["projections", "--url", &url, "pause", "sale"], 1, &none);
     let retry = format!(
         "error: the service at {url} refused: projection \"sales\" has no parked event of key \"order-A-1\"; \
                          list the parked keys"
     );
-    folder.refused(&["projections", "--url", &url, "retry", "sales", "order-A-1"], 1, &retry);
+    dir.refused(&["projections", "--url", &url, "retry", "sales", "order-A-1"], 1, &retry);
     served.end();
 
-    let list = folder.json(&["projections", "rebuild", "sales"]);
+    let list = dir.json(&["projections", "rebuild", "sales"]);
     assert_eq!((&sales(&list)["state"], &sales(&list)["lag_events"]), (&json!("live"), &json!(0)));
-    assert_eq!(folder.json(&["watch"]).as_array().unwrap().len(), 4);
-    let ran = folder.run(&["watch"]);
+    assert_eq!(dir.json(&["watch"]).as_array().unwrap().len(), 4);
+    let ran = dir.run(&["watch"]);
     assert!(ran.err.contains("sales: live"), "{}", ran.err);
-    assert_eq!(folder.json(&["report", "--verify"])["orders"], 2);
-    let gone = folder.run(&["projections", "--url", &url, "list"]);
+    assert_eq!(dir.json(&["report", "--verify"])["orders"], 2);
+    let gone = dir.run(&["projections", "--url", &url, "list"]);
     assert_eq!(gone.code, Some(1));
     assert!(gone.err.contains("does not answer"), "{}", gone.err);
 }

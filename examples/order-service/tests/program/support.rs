@@ -1,4 +1,4 @@
-//! The program itself, in a folder of its own.
+//! The program itself, in a directory of its own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder with a store, `shop`, once something was written, and with the files of a test.
-pub(crate) struct Folder(TempDir);
+/// A directory with a store, `shop`, once something was written, and with the files of a test.
+pub(crate) struct TestDir(TempDir);
 
 /// What a run of the program came to.
 #[derive(Debug)]
@@ -18,9 +18,9 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-impl Folder {
+impl TestDir {
     pub(crate) fn new() -> Self {
-        Self(TempDir::new().expect("a folder for the test"))
+        Self(TempDir::new().expect("a directory for the test"))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -31,7 +31,7 @@ impl Folder {
         fs::write(self.path(name), content).expect("a file of the test can be written");
     }
 
-    /// The program with these arguments, in this folder.
+    /// The program with these arguments, in this directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
         command.current_dir(&self.0).env_remove("ORDER_SERVICE_DATA").args(["--data", "shop"]).args(args);

@@ -1,8 +1,8 @@
-//! The folder of an open store is removed, moved away or replaced: nothing is acknowledged that would be lost with it, and
-//! nothing is written into what took its place.
+//! The directory of an open store is removed, moved away or replaced: nothing is acknowledged that would be lost with
+//! it, and nothing is written into what took its place.
 //!
-//! Found by removing a folder under a running store: it went on acknowledging, into files without a name, until RocksDB
-//! needed a new one.
+//! Found by removing a directory under a running store: it went on acknowledging, into files without a name, until
+//! RocksDB needed a new one.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -22,23 +22,23 @@ async fn refused_commit(store: &RocksDbStore) -> String {
     }
 }
 
-fn names(folder: &Path) -> Vec<PathBuf> {
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+fn names(dir: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     names
 }
 
 #[tokio::test]
-async fn a_folder_that_is_removed_is_noticed_by_the_next_commit_and_reads_go_on() {
+async fn a_directory_that_is_removed_is_noticed_by_the_next_commit_and_reads_go_on() {
     for durability in [Durability::Sync, Durability::Buffered] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
         let store = Options::new().durability(durability).open(&path).await.unwrap();
         store.commit(append("a-1")).await.unwrap();
         fs::remove_dir_all(&path).unwrap();
         let reason = refused_commit(&store).await;
         assert!(reason.contains("No such file or directory"), "{reason}");
-        assert!(reason.ends_with("the folder was removed, moved or replaced while the store was open"), "{reason}");
+        assert!(reason.ends_with("the directory was removed, moved or replaced while the store was open"), "{reason}");
         assert_eq!(refused_commit(&store).await, reason, "it stays so");
         assert_eq!(positions(&all(&store).await), [1]);
         assert_eq!(store.revision(&stream("a-1")).await.unwrap(), Some(Revision::FIRST));
@@ -49,23 +49,23 @@ async fn a_folder_that_is_removed_is_noticed_by_the_next_commit_and_reads_go_on(
 }
 
 #[tokio::test]
-async fn a_folder_that_is_replaced_is_not_written_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, moved) = (folder.path().join("store"), folder.path().join("moved"));
+async fn a_directory_that_is_replaced_is_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, moved) = (dir.path().join("store"), dir.path().join("moved"));
     let store = open(&path).await;
     store.commit(append("a-1")).await.unwrap();
     fs::rename(&path, &moved).unwrap();
-    let other = open(&folder.path().join("other")).await;
+    let other = open(&dir.path().join("other")).await;
     other.commit(append("b-1")).await.unwrap();
     other.close().await.unwrap();
-    fs::rename(folder.path().join("other"), &path).unwrap();
+    fs::rename(dir.path().join("other"), &path).unwrap();
     let before = names(&path);
 
     let reason = refused_commit(&store).await;
     assert!(reason.contains("found another file of this name"), "{reason}");
     assert_eq!(positions(&all(&store).await), [1]);
     let _ = store.close().await;
-    assert_eq!(names(&path), before, "files of the one store are in the folder of the other");
+    assert_eq!(names(&path), before, "files of the one store are in the directory of the other");
 
     let other = open(&path).await;
     assert_eq!(all(&other).await[0].stream, stream("b-1"));
