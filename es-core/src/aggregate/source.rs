@@ -16,7 +16,7 @@ use crate::store::{Query, QueryItem};
 /// The events of one aggregate, of a tuple of two to eight aggregates, or of the whole log ([`RawEvents`]).
 ///
 /// Every [`Aggregate`] is a source of its own events. Two aggregates may use the same wire name: an event belongs to the aggregate
-/// whose category its stream has.
+/// whose category its stream has. A tuple of two aggregates that share a category and a wire name does not compile.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -64,6 +64,30 @@ use crate::store::{Query, QueryItem};
 ///     .project(Created)
 ///     .then(|views| assert_eq!(views.row(&table, b"last").map(AsRef::as_ref), Some(&b"a product"[..])));
 /// # Ok::<(), es_core::model::NameError>(())
+/// ```
+///
+/// Two aggregates of one category with a wire name in common, here a former name of one of them:
+///
+/// ```compile_fail,E0080
+/// # use serde::{Deserialize, Serialize};
+/// # use es_core::{RecordedEvent, prelude::*};
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(name = "created")]
+/// struct Created;
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(name = "opened", alias("created"))]
+/// struct Opened;
+///
+/// #[derive(Clone, Aggregate)]
+/// #[aggregate(category = "order", id = u64, event = Created)]
+/// struct Order;
+///
+/// #[derive(Clone, Aggregate)]
+/// #[aggregate(category = "order", id = u64, event = Opened)]
+/// struct ShopOrder;
+///
+/// let decodes: fn(&RecordedEvent) -> bool = |record| <(Order, ShopOrder)>::decode(record).is_ok();
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source of events",
@@ -177,6 +201,73 @@ fn unknown_type(record: &RecordedEvent, known: &'static [EventSchema]) -> Decode
     DecodeEventError::UnknownType { found: record.data.event_type.to_string(), known: KnownNames(known) }
 }
 
+/// Panics, when the program is compiled, if an event could belong to two of these aggregates.
+const fn check_events_have_one_owner(aggregates: &[(&str, &[EventSchema])]) {
+    let mut later = 1;
+    while later < aggregates.len() {
+        let mut earlier = 0;
+        while earlier < later {
+            let (a, b) = (&aggregates[earlier], &aggregates[later]);
+            assert!(
+                !same_text(a.0, b.0) || !share_a_name(a.1, b.1),
+                "two aggregates of one source have the same category and share a wire name: give one of them another category"
+            );
+            earlier += 1;
+        }
+        later += 1;
+    }
+}
+
+const fn share_a_name(a: &[EventSchema], b: &[EventSchema]) -> bool {
+    let mut i = 0;
+    while i < a.len() {
+        if reads_one_of(b, &[a[i].name]) || reads_one_of(b, a[i].aliases) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+const fn reads_one_of(schemas: &[EventSchema], names: &[&str]) -> bool {
+    let mut i = 0;
+    while i < schemas.len() {
+        if contains_one_of(&[schemas[i].name], names) || contains_one_of(schemas[i].aliases, names) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+const fn contains_one_of(texts: &[&str], names: &[&str]) -> bool {
+    let mut i = 0;
+    while i < texts.len() {
+        let mut j = 0;
+        while j < names.len() {
+            if same_text(texts[i], names[j]) {
+                return true;
+            }
+            j += 1;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// `==`, which a constant cannot use.
+const fn same_text(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    a.len() == b.len()
+}
+
 macro_rules! tuple_sources {
     ($($name:ident = $first:ident First $(, $aggregate:ident $variant:ident $ordinal:literal)+;)+) => {$(
         /// An event of a tuple of aggregates. The variants are in the order of the tuple.
@@ -198,6 +289,12 @@ macro_rules! tuple_sources {
             }
 
             fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError> {
+                const {
+                    check_events_have_one_owner(&[
+                        ($first::CATEGORY, <$first::Event as Event>::SCHEMA),
+                        $(($aggregate::CATEGORY, <$aggregate::Event as Event>::SCHEMA)),+
+                    ]);
+                }
                 let raw = RawEvent::from(record);
                 if belongs_to::<$first>(record) {
                     let events = $first::Event::decode(raw)?;
