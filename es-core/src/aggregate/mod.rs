@@ -139,10 +139,37 @@ impl<T: Clone + Send + Sync> Command for T {}
     note = "write `impl es_core::Decide<{Self}> for {A} {{ type Rejection = ...; fn decide(&self, command: {Self}, at: \
             &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self>, Self::Rejection> {{ ... }} }}`"
 )]
-pub trait CommandFor<A>: Command {}
+pub trait CommandFor<A>: Command {
+    /// The command itself, as the type of what `execute` returns.
+    #[doc(hidden)]
+    type Accepted: Command;
+
+    /// Returns the command itself.
+    #[doc(hidden)]
+    fn accepted(self) -> Self::Accepted;
+}
 
 #[diagnostic::do_not_recommend]
-impl<A: Decide<C>, C: Command> CommandFor<A> for C {}
+impl<A: Decide<C>, C: Command> CommandFor<A> for C {
+    // Names `C` through the rejection. Without `Decide<C>` there is no rejection, the type of `execute(...)` is unknown, and
+    // the compiler does not report that it cannot be awaited beside the command that `A` does not take.
+    type Accepted = <A::Rejection as Beside<C>>::Second;
+
+    fn accepted(self) -> C {
+        self
+    }
+}
+
+/// Every type implements this for every `C`.
+#[doc(hidden)]
+pub trait Beside<C> {
+    /// `C`.
+    type Second;
+}
+
+impl<R, C> Beside<C> for R {
+    type Second = C;
+}
 
 /// How an aggregate answers a command of type `C`. One aggregate takes as many types of command as it implements.
 #[diagnostic::on_unimplemented(
@@ -156,8 +183,10 @@ pub trait Decide<C: Command>: Evolve {
     type Rejection: Send + 'static;
 
     /// Decides, from the state and the command alone, what happens. It is called again on fresh state when another
-    /// writer was faster, and must always return the same decision for the same state and command. It is synchronous: what
-    /// must be fetched is fetched before and becomes part of the command.
+    /// writer was faster, and must always return the same decision for the same state and command.
+    ///
+    /// It is synchronous: do I/O before `execute` and pass its result in the command. For `async fn decide` the compiler reports
+    /// E0053, "expected `Result<...>`, found future": remove `async`.
     ///
     /// # Errors
     /// The command is refused: nothing happens.

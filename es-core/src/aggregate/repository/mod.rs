@@ -214,8 +214,8 @@ impl<A: Evolve> Repository<A> {
     ///
     /// # Errors
     /// [`ExecuteError`] when it is awaited: a rejection by the domain, a conflict, or a failure of the infrastructure.
-    pub fn execute<C: CommandFor<A>>(&self, id: &A::Id, command: C) -> Execute<'_, A, C> {
-        Execute::new(self, id.clone(), command)
+    pub fn execute<C: CommandFor<A>>(&self, id: &A::Id, command: C) -> Execute<'_, A, C::Accepted> {
+        Execute::new(self, id.clone(), command.accepted())
     }
 
     /// Waits until all snapshots that are due are taken. For use before a shutdown, and in tests.

@@ -1,8 +1,9 @@
-// A command that an aggregate does not take: both types are named.
+// A command that an aggregate does not take: both types are named, in one error for each call.
 use std::sync::Arc;
 
 use es_core::{
-    Aggregate, CommandContext, Decide, Decision, Event, EventContext, EventStore, Evolve, Repository, UnitOfWork,
+    Aggregate, CommandContext, CommandId, Decide, Decision, Event, EventContext, EventStore, Evolve, Repository, Revision,
+    UnitOfWork,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,10 +35,22 @@ impl Decide<Place> for Order {
 #[derive(Clone)]
 struct Ship;
 
-async fn ship(orders: &Repository<Order>, store: &Arc<dyn EventStore>) {
-    let _ = orders.execute(&1, Place).await;
-    let _ = orders.execute(&1, Ship).await;
+async fn ship(orders: &Repository<Order>) -> Result<Option<Revision>, Box<dyn std::error::Error>> {
+    orders.execute(&1, Place).await?;
+    let shipped = orders.execute(&1, Ship).await?;
+    Ok(shipped.revision)
+}
+
+async fn ship_with_an_id(orders: &Repository<Order>, id: CommandId) -> bool {
+    orders.execute(&1, Ship).with_id(id).await.is_ok()
+}
+
+async fn ship_in_a_unit(orders: &Repository<Order>, store: &Arc<dyn EventStore>) {
     let _ = UnitOfWork::new(store).execute(orders, 1, Ship).await;
+}
+
+async fn place_and_ship(orders: &Repository<Order>, store: &Arc<dyn EventStore>) {
+    let _ = UnitOfWork::new(store).execute(orders, 1, Place).execute_all(orders, [(2, Ship)]).await;
 }
 
 fn main() {}

@@ -137,11 +137,11 @@ impl<'a, P> UnitOfWork<'a, P> {
         repository: &'a Repository<A>,
         id: A::Id,
         command: C,
-    ) -> UnitOfWork<'a, <P as Push<One<'a, A, C>>>::Output>
+    ) -> UnitOfWork<'a, <P as Push<One<'a, A, C::Accepted>>>::Output>
     where
-        P: Push<One<'a, A, C>>,
+        P: Push<One<'a, A, C::Accepted>>,
     {
-        self.push(repository, One::new(repository, id, command))
+        self.push(repository, One::new(repository, id, command.accepted()))
     }
 
     /// Adds commands of one type to aggregates of one type: any number.
@@ -149,11 +149,11 @@ impl<'a, P> UnitOfWork<'a, P> {
         self,
         repository: &'a Repository<A>,
         commands: impl IntoIterator<Item = (A::Id, C)>,
-    ) -> UnitOfWork<'a, <P as Push<Many<'a, A, C>>>::Output>
+    ) -> UnitOfWork<'a, <P as Push<Many<'a, A, C::Accepted>>>::Output>
     where
-        P: Push<Many<'a, A, C>>,
+        P: Push<Many<'a, A, C::Accepted>>,
     {
-        let commands = commands.into_iter().map(|(id, command)| One::new(repository, id, command));
+        let commands = commands.into_iter().map(|(id, command)| One::new(repository, id, command.accepted()));
         self.push(repository, Many::new(commands.collect()))
     }
 
