@@ -12,8 +12,8 @@ Examples:
   cargo xtask bench --no-peers --only scale --scale 50000000
                                                         whether cost stays flat up to 50 million events
   cargo xtask bench --contender es-rocksdb,umadb        these alone (the limits come along: ratios need them)
-  cargo xtask bench --json run.json --svg --readme      also as JSON, as a chart, and into the README
-  cargo xtask bench --from run.json --readme            no run: the README from the JSON of an earlier one
+  cargo xtask bench --json --svg --docs --readme        also as JSON and as a chart, and into the documents
+  cargo xtask bench --from run.json --docs              no run: the document from the JSON of an earlier one
 
 Peers are built first, about ten minutes, once; --no-peers leaves them out.
 A figure of a run means little by itself: compare ratios, measured while the machine does nothing else.";
@@ -44,7 +44,10 @@ pub(crate) struct Arguments {
     /// Draws the chart of durable appends to this file.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmark.svg")]
     pub(crate) svg: Option<PathBuf>,
-    /// Writes the results into this file, between its markers `<!-- bench:begin -->` and `<!-- bench:end -->`.
+    /// Writes all results into this file, between its markers `<!-- bench:begin -->` and `<!-- bench:end -->`.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmarks.md")]
+    pub(crate) docs: Option<PathBuf>,
+    /// Writes five rows of results into this file, between the same markers.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "README.md")]
     pub(crate) readme: Option<PathBuf>,
     /// Measures nothing and reports what is in this JSON of an earlier run.
@@ -113,10 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn files_of_chart_and_readme_have_a_usual_place() {
+    fn chart_document_and_readme_have_default_files() {
         let parse = |args: &[&str]| Arguments::try_parse_from(["bench"].iter().chain(args)).unwrap();
-        let arguments = parse(&["--svg", "--readme", "--quick"]);
+        let arguments = parse(&["--svg", "--docs", "--readme", "--quick"]);
         assert_eq!(arguments.svg, Some("docs/benchmark.svg".into()));
+        assert_eq!(arguments.docs, Some("docs/benchmarks.md".into()));
         assert_eq!((arguments.readme, arguments.quick), (Some("README.md".into()), true));
         assert_eq!(parse(&["--readme", "other.md"]).readme, Some("other.md".into()));
         assert_eq!(parse(&["--only", "append,load", "--only", "read"]).only, ["append", "load", "read"]);

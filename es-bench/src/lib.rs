@@ -4,7 +4,7 @@
 //! ```text
 //!   workload (what is done)  x  contender (who does it)  --interleaved rounds-->  Figure
 //!                                                                                   |
-//!                                     table | JSON | SVG | README  <--  Report  <---+-- goals
+//!                                     table | JSON | SVG | docs    <--  Report  <---+-- goals
 //! ```
 //!
 //! A contender implements [`Contender`] and [`Opened`]; this crate has those of the project and the limits. The peers stand

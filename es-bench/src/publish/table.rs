@@ -88,7 +88,7 @@ fn profile(report: &Report) -> Table {
 }
 
 fn verdicts(report: &Report) -> Table {
-    let mut table = table(&["goal", "wanted", "found", "", "missed"]);
+    let mut table = table(&["goal", "wanted", "found", "", "missed", "reason"]);
     for verdict in goals::verdicts(report) {
         let mark = match verdict.met {
             Some(true) => "met",
@@ -101,6 +101,7 @@ fn verdicts(report: &Report) -> Table {
             right(verdict.found.map_or_else(String::new, |found| format!("{found:.2}"))),
             Cell::new(mark),
             Cell::new(verdict.missed.unwrap_or_default().replace("; ", "\n")),
+            Cell::new(verdict.reason.unwrap_or_default()),
         ]);
     }
     table

@@ -68,8 +68,11 @@ pub(crate) struct Verdict {
     /// What was found; nothing where it was not measured.
     pub(crate) found: Option<f64>,
     pub(crate) met: Option<bool>,
-    /// By how much it was missed, and why.
+    /// By how much it was missed, or in which cases.
     pub(crate) missed: Option<String>,
+    /// Why it was missed, if that is known.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 impl Report {

@@ -1,4 +1,4 @@
-//! A small real order service on `es-core`: the chapter that uses everything.
+//! A small real order service on `es-core`: the long example, which uses most of es-core.
 //!
 //! - [`domain`]: orders, products, money. Not a word of storage.
 //! - [`shop`]: the domain on a store.
