@@ -182,7 +182,7 @@ impl Opened for OpenedStore {
         let mut watch = self.store.watch_head();
         let mut position = watch.current();
         loop {
-            watch.behind(position).await.map_err(failed("wait for events"))?;
+            watch.wait_after(position).await.map_err(failed("wait for events"))?;
             let mut events = self.store.read_log(LogRead::all().after(position)).await.map_err(failed("read"))?;
             while let Some(batch) = events.next_batch().await.map_err(failed("read"))? {
                 for event in &batch {

@@ -159,7 +159,9 @@ impl Failure {
                 | BackupError::Unsound { .. }
                 | BackupError::Damaged { .. },
             )
-            | Self::Repair(RepairError::Loss { .. } | RepairError::Hopeless { .. } | RepairError::Unsound { .. }) => 4,
+            | Self::Repair(RepairError::Loss { .. } | RepairError::Unreadable { .. } | RepairError::Unsound { .. }) => {
+                4
+            }
             _ => 1,
         }
     }

@@ -16,7 +16,7 @@
 //! - after a power failure it is as old as the last time the system wrote it by itself (Linux: about 30 seconds). What
 //!   was acknowledged since then has only the write-ahead log to speak for it.
 //!
-//! The file also tells whether the directory is still where it was: [`MarkFile::in_place`]. A directory that was
+//! The file also tells whether the directory is still where it was: [`MarkFile::check_in_place`]. A directory that was
 //! removed takes writes and syncs like any other, and what is acknowledged then is lost; one that was moved away has
 //! RocksDB create its next files in whatever took its place.
 //!
@@ -145,9 +145,9 @@ impl MarkFile {
     ///
     /// # Errors
     /// What is there instead: the directory was removed, moved or replaced while the store was open.
-    pub(crate) fn in_place(&self) -> Result<(), String> {
+    pub(crate) fn check_in_place(&self) -> Result<(), String> {
         let directory = self.path.parent().unwrap_or(&self.path).display();
-        let gone = |found: &str| {
+        let not_in_place = |found: &str| {
             Err(format!(
                 "expected its file {FILE_NAME} in {directory}, found {found}; the directory was removed, moved or \
                  replaced while the store was open"
@@ -155,9 +155,9 @@ impl MarkFile {
         };
         match fs::metadata(&self.path) {
             Ok(metadata) if FileIdentity::of(&metadata) == self.identity => Ok(()),
-            Ok(_) => gone("another file of this name"),
+            Ok(_) => not_in_place("another file of this name"),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                gone(&error.to_string())
+                not_in_place(&error.to_string())
             }
             // NOTE: who may not look any more has not lost anything yet.
             Err(_) => Ok(()),
@@ -224,14 +224,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = MarkFile::open(directory.path()).unwrap();
         file.raise(mark(1));
-        assert_eq!(file.in_place(), Ok(()));
+        assert_eq!(file.check_in_place(), Ok(()));
         let path = directory.path().join(FILE_NAME);
         fs::rename(&path, directory.path().join("aside")).unwrap();
-        assert!(file.in_place().unwrap_err().contains("found No such file or directory"));
+        assert!(file.check_in_place().unwrap_err().contains("found No such file or directory"));
         fs::write(&path, "other").unwrap();
-        assert!(file.in_place().unwrap_err().contains("found another file of this name"));
+        assert!(file.check_in_place().unwrap_err().contains("found another file of this name"));
         fs::rename(directory.path().join("aside"), &path).unwrap();
-        assert_eq!(file.in_place(), Ok(()));
+        assert_eq!(file.check_in_place(), Ok(()));
     }
 
     #[test]

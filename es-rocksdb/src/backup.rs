@@ -223,40 +223,56 @@ impl Backups {
         let _lock = files::lock(&self.directory)?;
         let last = self.list()?.pop();
         let mut damaged = None;
-        let mut made = self.make(&source, last.as_ref(), progress).await;
-        if let (Err(error), Some(last)) = (&made, &last)
-            && may_come_of_damage(error)
+        let mut written = self.write(&source, last.as_ref(), progress).await;
+        if let (Err(error), Some(last)) = (&written, &last)
+            && may_be_caused_by_damage(error)
         {
-            damaged = damage_of(last, progress).await;
+            damaged = find_damage(last, progress).await;
         }
         if damaged.is_some() {
-            write::continues_any(&source, &self.list()?, &self.directory).await?;
-            made = self.make(&source, None, progress).await;
+            write::check_continues_any(&source, &self.list()?, &self.directory).await?;
+            written = self.write(&source, None, progress).await;
         }
-        let (incomplete, (new_events, new_rows), verification) = made?;
+        let IncompleteBackup { directory: incomplete, changes, verification } = written?;
         let number = last.map_or(1, |(number, _)| number + 1);
         let directory = files::complete(&self.directory, &incomplete, number)?;
         let head = es_core::EventReader::head(&source).await?;
         let damaged = damaged.map(|(damaged, _)| damaged);
+        let write::Changes { events: new_events, rows: new_rows } = changes;
         Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
     }
 
     /// Makes a backup that has no name yet, upon another one or from nothing; what is not sound is removed.
-    async fn make(&self, source: &ReadOnlyStore, last: Option<&Numbered>, progress: Progress<'_>) -> Made {
-        let incomplete = files::begin(&self.directory, last.map(|(_, directory)| directory.as_path()))?;
-        let made = write::bring_up(source, &incomplete, last.is_some(), &self.directory, progress).await;
-        let made = match made {
-            Ok(made) => verified(&incomplete, progress).await.map(|verification| (made, verification)),
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok((made, verification)) => Ok((incomplete, made, verification)),
+    async fn write(
+        &self,
+        source: &ReadOnlyStore,
+        last: Option<&Numbered>,
+        progress: Progress<'_>,
+    ) -> Result<IncompleteBackup, BackupError> {
+        let directory = files::begin(&self.directory, last.map(|(_, directory)| directory.as_path()))?;
+        let written = self.write_and_verify(source, &directory, last.is_none(), progress).await;
+        match written {
+            Ok((changes, verification)) => Ok(IncompleteBackup { directory, changes, verification }),
             Err(error) => {
                 // NOTE: the error that counts is the first; what is left here is removed by the next backup.
-                let _ = std::fs::remove_dir_all(&incomplete);
+                let _ = std::fs::remove_dir_all(&directory);
                 Err(error)
             }
         }
+    }
+
+    async fn write_and_verify(
+        &self,
+        source: &ReadOnlyStore,
+        incomplete: &Path,
+        is_first: bool,
+        progress: Progress<'_>,
+    ) -> Result<(write::Changes, Verification), BackupError> {
+        if is_first {
+            write::create_with_identity(source, incomplete)?;
+        }
+        let changes = write::update(source, incomplete, &self.directory, progress).await?;
+        Ok((changes, verify(incomplete, progress).await?))
     }
 
     /// Makes a store in `target`, which must be empty or not there yet, from the backup with this number, or from the last. It
@@ -285,7 +301,7 @@ impl Backups {
         let (number, from) = chosen;
         let is_new = files::is_free(target)?;
         let restored = match files::copy_store(from, target, progress) {
-            Ok(()) => checked(target, progress).await,
+            Ok(()) => verify_copy(target, progress).await,
             Err(error) => Err(error),
         };
         match restored {
@@ -300,11 +316,11 @@ impl Backups {
                 } else {
                     files::empty(target).map_err(drop)
                 };
-                let damaged = if may_come_of_damage(&error) { damage_of(chosen, progress).await } else { None };
+                let damaged = if may_be_caused_by_damage(&error) { find_damage(chosen, progress).await } else { None };
                 let Some((DamagedBackup { number, directory, found }, verification)) = damaged else {
                     return Err(error);
                 };
-                let advice = instead_of(number, &directory, &backups);
+                let advice = advise_other_backup(number, &directory, &backups);
                 Err(BackupError::Damaged { number, directory, found, advice, verification })
             }
         }
@@ -312,7 +328,7 @@ impl Backups {
 }
 
 /// What to do where a backup cannot be restored.
-fn instead_of(number: u32, directory: &Path, backups: &[Numbered]) -> String {
+fn advise_other_backup(number: u32, directory: &Path, backups: &[Numbered]) -> String {
     let (earlier, later): (Vec<_>, Vec<_>) =
         backups.iter().map(|(found, _)| *found).filter(|found| *found != number).partition(|found| *found < number);
     match (earlier.is_empty(), later.is_empty()) {
@@ -340,11 +356,15 @@ fn ranges(numbers: &[u32]) -> String {
 /// The number and the directory of a backup.
 type Numbered = (u32, PathBuf);
 
-/// A backup without a name: where it is, how many events and how many rows and keys are new, and what its verification says.
-type Made = Result<(PathBuf, (u64, u64), Verification), BackupError>;
+/// A verified backup that has no number yet.
+struct IncompleteBackup {
+    directory: PathBuf,
+    changes: write::Changes,
+    verification: Verification,
+}
 
 /// Whether damage of the backup that a new one was built on can be the cause.
-fn may_come_of_damage(error: &BackupError) -> bool {
+fn may_be_caused_by_damage(error: &BackupError) -> bool {
     // NOTE: RocksDB reports damage that it meets while it compacts as a write that failed.
     matches!(
         error,
@@ -357,11 +377,11 @@ fn may_come_of_damage(error: &BackupError) -> bool {
 }
 
 /// What is damaged in a backup, with all findings where it can be opened; `None` where it is sound, or nothing is known.
-async fn damage_of(
+async fn find_damage(
     (number, directory): &Numbered,
     progress: Progress<'_>,
 ) -> Option<(DamagedBackup, Option<Box<Verification>>)> {
-    let (found, verification) = match verified(directory, progress).await {
+    let (found, verification) = match verify(directory, progress).await {
         Err(BackupError::Unsound { found, verification, .. }) => (found, verification),
         Err(BackupError::Store(StoreError::Damaged { place, detail })) => (format!("{place}: {detail}"), None),
         Err(BackupError::Open(OpenError::Damaged { detail, .. })) => (detail, None),
@@ -375,14 +395,14 @@ async fn damage_of(
 }
 
 /// The last position and the number of events of a store that has to be sound.
-async fn checked(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
-    let verification = verified(directory, progress).await?;
+async fn verify_copy(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
+    let verification = verify(directory, progress).await?;
     let head = es_core::EventReader::head(&ReadOnlyStore::open(directory).await?).await?;
     Ok((head, verification.events))
 }
 
 /// The verification of a store that has to be sound.
-async fn verified(directory: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
+async fn verify(directory: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
     let verification = ReadOnlyStore::open(directory).await?.verify(progress)?;
     match verification.damage.first() {
         None => Ok(verification),

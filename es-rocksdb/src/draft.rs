@@ -44,7 +44,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`CommitError`]: the hook added stamps, or an event could not be read back.
-    pub(crate) fn again(commit: &ValidCommit) -> Result<EncodedRecords, CommitError> {
+    pub(crate) fn reencode(commit: &ValidCommit) -> Result<EncodedRecords, CommitError> {
         refuse_stamps(commit)?;
         Ok(EncodedRecords::draft(commit)?)
     }

@@ -20,10 +20,10 @@ use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// After how many lone batches a request is taken for alone. In a crowd on a busy machine one can seem to be alone for a
 /// moment; if it wrote for itself then, it would keep those from coming who run on the same thread.
 #[cfg(not(shuttle))]
-const SURE: u8 = 8;
+const LONE_BATCHES: u8 = 8;
 /// NOTE: few, so that the short schedules of a checker also see the turn go back to the callers.
 #[cfg(shuttle)]
-const SURE: u8 = 1;
+const LONE_BATCHES: u8 = 1;
 
 /// How much is written at once.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +55,10 @@ struct State<T, W> {
     waiting: VecDeque<T>,
     /// The writer, while nobody writes.
     writer: Option<W>,
-    /// How many batches in a row had one request and left nobody waiting, up to [`SURE`].
+    /// How many batches in a row had one request and left nobody waiting, up to [`LONE_BATCHES`].
     lone: u8,
     /// Whether the thread sleeps until it is wanted.
-    sleeps: bool,
+    is_thread_asleep: bool,
     closed: bool,
     /// Whether there will be no writer any more.
     ended: bool,
@@ -69,8 +69,15 @@ struct State<T, W> {
 impl<T: Weigh, W> Group<T, W> {
     pub(crate) fn new(limits: BatchLimits, writer: W) -> Self {
         let (waiting, writer) = (VecDeque::new(), Some(writer));
-        let state =
-            State { waiting, writer, lone: SURE, sleeps: false, closed: false, ended: false, is_abandoned: false };
+        let state = State {
+            waiting,
+            writer,
+            lone: LONE_BATCHES,
+            is_thread_asleep: false,
+            closed: false,
+            ended: false,
+            is_abandoned: false,
+        };
         Self { state: Mutex::new(state), wanted: Condvar::new(), limits }
     }
 
@@ -81,7 +88,7 @@ impl<T: Weigh, W> Group<T, W> {
             return Err(Closed);
         }
         state.waiting.push_back(request);
-        self.call_thread(state);
+        self.wake_thread(state);
         Ok(())
     }
 
@@ -92,13 +99,13 @@ impl<T: Weigh, W> Group<T, W> {
             return Err(Closed);
         }
         state.waiting.extend(requests);
-        self.call_thread(state);
+        self.wake_thread(state);
         Ok(())
     }
 
     /// Whether a request that comes now would be alone. Who may not block without preparation asks before it prepares.
-    pub(crate) fn is_lonely(&self) -> bool {
-        self.state().is_lonely()
+    pub(crate) fn would_be_alone(&self) -> bool {
+        self.state().would_be_alone()
     }
 
     /// Adds a request. If it is alone, the caller gets the turn to serve it; otherwise the thread does.
@@ -107,12 +114,12 @@ impl<T: Weigh, W> Group<T, W> {
         if state.closed {
             return Err(Closed);
         }
-        let own = if state.is_lonely() { state.writer.take() } else { None };
+        let own = if state.would_be_alone() { state.writer.take() } else { None };
         state.waiting.push_back(request);
         match own {
             Some(writer) => Ok(Some(self.turn(state, writer))),
             None => {
-                self.call_thread(state);
+                self.wake_thread(state);
                 Ok(None)
             }
         }
@@ -138,9 +145,9 @@ impl<T: Weigh, W> Group<T, W> {
                     None => {}
                 }
             }
-            state.sleeps = true;
+            state.is_thread_asleep = true;
             state = self.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.sleeps = false;
+            state.is_thread_asleep = false;
         }
         None
     }
@@ -149,7 +156,7 @@ impl<T: Weigh, W> Group<T, W> {
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        self.call_thread(state);
+        self.wake_thread(state);
     }
 
     /// Whether a panic has taken the writer away.
@@ -167,12 +174,12 @@ impl<T: Weigh, W> Group<T, W> {
         Turn { group: self, batch, writer: Some(writer) }
     }
 
-    fn give_back(&self, writer: W, served: usize) {
+    fn return_writer(&self, writer: W, served: usize) {
         let mut state = self.state();
         state.writer = Some(writer);
-        state.lone = if served == 1 && state.waiting.is_empty() { SURE.min(state.lone + 1) } else { 0 };
+        state.lone = if served == 1 && state.waiting.is_empty() { LONE_BATCHES.min(state.lone + 1) } else { 0 };
         if state.closed || !state.waiting.is_empty() {
-            self.call_thread(state);
+            self.wake_thread(state);
         }
     }
 }
@@ -183,16 +190,16 @@ impl<T, W> Group<T, W> {
         let mut state = self.state();
         (state.closed, state.ended, state.is_abandoned) = (true, true, true);
         let waiting = std::mem::take(&mut state.waiting);
-        self.call_thread(state);
+        self.wake_thread(state);
         drop(waiting);
     }
 
-    fn call_thread(&self, mut state: MutexGuard<'_, State<T, W>>) {
+    fn wake_thread(&self, mut state: MutexGuard<'_, State<T, W>>) {
         // NOTE: a call that nobody needs costs a system call all the same, and most are of that kind in a crowd.
         let is_wanted = state.writer.is_some() || state.ended;
-        let calls = is_wanted && std::mem::take(&mut state.sleeps);
+        let must_wake = is_wanted && std::mem::take(&mut state.is_thread_asleep);
         drop(state);
-        if calls {
+        if must_wake {
             self.wanted.notify_one();
         }
     }
@@ -204,8 +211,8 @@ impl<T, W> Group<T, W> {
 }
 
 impl<T, W> State<T, W> {
-    fn is_lonely(&self) -> bool {
-        self.lone == SURE && self.waiting.is_empty() && self.writer.is_some()
+    fn would_be_alone(&self) -> bool {
+        self.lone == LONE_BATCHES && self.waiting.is_empty() && self.writer.is_some()
     }
 }
 
@@ -245,7 +252,7 @@ impl<T: Weigh, W> Turn<'_, T, W> {
             serve(writer, batch);
         }
         if let Some(writer) = self.writer.take() {
-            self.group.give_back(writer, served);
+            self.group.return_writer(writer, served);
         }
     }
 }

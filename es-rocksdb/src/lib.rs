@@ -87,7 +87,7 @@ pub use backup::{Backup, BackupError, Backups, DamagedBackup};
 pub use error::OpenError;
 pub use memory::Memory;
 pub use options::{Durability, Options};
-pub use read_only::{Hidden, ReadOnlyStore};
+pub use read_only::{HiddenEvents, ReadOnlyStore};
 pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
 pub use stats::Stats;
 pub use store::RocksDbStore;

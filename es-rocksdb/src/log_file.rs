@@ -22,8 +22,8 @@ const HEADER_LEN: usize = 4 + 2 + 1;
 const TYPES: std::ops::RangeInclusive<u8> = 1..=4;
 
 /// The first of these files of a database that ends in a record whose length is damaged, with the place of that record.
-pub(crate) fn find_damaged_length(directory: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
-    find(directory, is_one, |path| {
+pub(crate) fn find_damaged_length(directory: &Path, selects: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
+    find(directory, selects, |path| {
         let (start, block) = last_block(path)?;
         Ok(damaged_length(&block).map(|at| start + at as u64))
     })
@@ -31,22 +31,22 @@ pub(crate) fn find_damaged_length(directory: &Path, is_one: fn(&str) -> bool) ->
 
 /// The first record of these files that would be whole if one bit of its type were another, with its place. Such a type is that
 /// of an option which the store does not use; RocksDB was seen to read on for ever at one in a manifest.
-pub(crate) fn find_damaged_type(directory: &Path, is_one: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
-    find(directory, is_one, |path| {
-        in_blocks(&mut File::open(path)?, |start, block| damaged_type(block).map(|at| start + at as u64))
+pub(crate) fn find_damaged_type(directory: &Path, selects: fn(&str) -> bool) -> io::Result<Option<(String, u64)>> {
+    find(directory, selects, |path| {
+        visit_blocks(&mut File::open(path)?, |start, block| damaged_type(block).map(|at| start + at as u64))
     })
 }
 
 /// The first of these files in which `look` finds a place, and the place.
 fn find(
     directory: &Path,
-    is_one: fn(&str) -> bool,
+    selects: fn(&str) -> bool,
     look: impl Fn(&Path) -> io::Result<Option<u64>>,
 ) -> io::Result<Option<(String, u64)>> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_one(&name) {
+        if !selects(&name) {
             continue;
         }
         match look(&entry.path()) {
@@ -61,7 +61,7 @@ fn find(
 }
 
 /// Reads a file block by block, with the place of each, until `take` gives something.
-fn in_blocks<T>(file: &mut File, mut take: impl FnMut(u64, &mut [u8]) -> Option<T>) -> io::Result<Option<T>> {
+fn visit_blocks<T>(file: &mut File, mut take: impl FnMut(u64, &mut [u8]) -> Option<T>) -> io::Result<Option<T>> {
     let (mut start, mut block) = (0, Vec::new());
     loop {
         block.clear();
@@ -100,27 +100,27 @@ fn damaged_type(block: &[u8]) -> Option<usize> {
 }
 
 /// Sets right each record of these files in which one bit has flipped: its checksum says which one. Says where they stand.
-pub(crate) fn mend_bits(directory: &Path, is_one: fn(&str) -> bool) -> io::Result<Vec<(String, u64)>> {
-    change_blocks(directory, is_one, mend_block)
+pub(crate) fn repair_bits(directory: &Path, selects: fn(&str) -> bool) -> io::Result<Vec<(String, u64)>> {
+    change_blocks(directory, selects, repair_block)
 }
 
 /// Has RocksDB pass over each record of the write-ahead log that cannot be read, in place of all that is behind it in its block.
 /// Says where they stand.
-pub(crate) fn pass_over_broken(directory: &Path) -> io::Result<Vec<(String, u64)>> {
-    change_blocks(directory, |name| name.ends_with(".log"), pass_over_in)
+pub(crate) fn bridge_broken_records(directory: &Path) -> io::Result<Vec<(String, u64)>> {
+    change_blocks(directory, |name| name.ends_with(".log"), bridge_broken_in_block)
 }
 
 /// Changes the blocks of these files; gives what was changed, with its places.
 fn change_blocks(
     directory: &Path,
-    is_one: fn(&str) -> bool,
+    selects: fn(&str) -> bool,
     change: fn(&mut [u8]) -> Vec<usize>,
 ) -> io::Result<Vec<(String, u64)>> {
     let mut changed = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_one(&name) {
+        if !selects(&name) {
             continue;
         }
         let mut file = File::options().read(true).write(true).open(entry.path())?;
@@ -146,10 +146,10 @@ fn change_blocks(
 
 /// Writes small records over each record of a block that cannot be read and has one behind it that can be. RocksDB takes no batch
 /// from a record that is too short for one, and goes on.
-fn pass_over_in(block: &mut [u8]) -> Vec<usize> {
-    const LEAST: usize = HEADER_LEN;
-    const MOST: usize = HEADER_LEN + 11;
-    let (mut at, mut broken, mut passed) = (0, Vec::new(), Vec::new());
+fn bridge_broken_in_block(block: &mut [u8]) -> Vec<usize> {
+    const MIN_RECORD: usize = HEADER_LEN;
+    const MAX_RECORD: usize = HEADER_LEN + 11;
+    let (mut at, mut broken, mut bridged) = (0, Vec::new(), Vec::new());
     while let Some(length) = block.get(at..).and_then(length_of) {
         let end = at + HEADER_LEN + length;
         let record = block.get(at..end).unwrap_or_default();
@@ -157,28 +157,28 @@ fn pass_over_in(block: &mut [u8]) -> Vec<usize> {
             break;
         }
         if is_whole(record) {
-            passed.append(&mut broken);
+            bridged.append(&mut broken);
         } else {
             broken.push((at, end));
         }
         at = end;
     }
-    for (start, end) in &passed {
+    for (start, end) in &bridged {
         let mut at = *start;
         while at < *end {
             let left = end - at;
-            let size = if left <= MOST { left } else { MOST.min(left - LEAST) };
+            let size = if left <= MAX_RECORD { left } else { MAX_RECORD.min(left - MIN_RECORD) };
             if let Some(small) = block.get_mut(at..at + size) {
-                seal(small);
+                write_empty_record(small);
             }
             at += size;
         }
     }
-    passed.into_iter().map(|(start, _)| start).collect()
+    bridged.into_iter().map(|(start, _)| start).collect()
 }
 
 /// Makes a whole record with a payload of zeros.
-fn seal(record: &mut [u8]) {
+fn write_empty_record(record: &mut [u8]) {
     record.fill(0);
     let length = u16::try_from(record.len().saturating_sub(HEADER_LEN)).unwrap_or_default();
     if let Some((header, payload)) = record.split_first_chunk_mut::<HEADER_LEN>() {
@@ -190,11 +190,11 @@ fn seal(record: &mut [u8]) {
 }
 
 /// Sets right the records of a block in which one bit has flipped; gives where they begin.
-fn mend_block(block: &mut [u8]) -> Vec<usize> {
-    let (mut at, mut mended) = (0, Vec::new());
+fn repair_block(block: &mut [u8]) -> Vec<usize> {
+    let (mut at, mut repaired) = (0, Vec::new());
     while let Some(record) = block.get_mut(at..).filter(|rest| rest.len() >= HEADER_LEN) {
-        if !is_whole(record) && mend_record(record) {
-            mended.push(at);
+        if !is_whole(record) && repair_record(record) {
+            repaired.push(at);
         }
         // NOTE: also behind one that is beyond mending, as long as its length leads to another.
         match length_of(record) {
@@ -204,7 +204,7 @@ fn mend_block(block: &mut [u8]) -> Vec<usize> {
             _ => break,
         }
     }
-    mended
+    repaired
 }
 
 /// The length of a record's payload, where the block has as much.
@@ -227,7 +227,7 @@ fn is_whole(record: &[u8]) -> bool {
 }
 
 /// Flips the one bit of a record that makes it whole; leaves it where there is none.
-fn mend_record(record: &mut [u8]) -> bool {
+fn repair_record(record: &mut [u8]) -> bool {
     // In the header: checksum, length.
     for bit in 0..(HEADER_LEN - 1) * 8 {
         flip(record, bit);
@@ -339,11 +339,11 @@ mod tests {
     #[test]
     fn any_one_bit_is_set_right() {
         let whole = [record(b"first"), record(&[7; 300]), record(b"")].concat();
-        assert_eq!(mend_block(&mut whole.clone()), NONE);
+        assert_eq!(repair_block(&mut whole.clone()), NONE);
         for bit in 0..whole.len() * 8 {
             let mut block = whole.clone();
             flip(&mut block, bit);
-            assert_eq!(mend_block(&mut block).len(), 1, "bit {bit}");
+            assert_eq!(repair_block(&mut block).len(), 1, "bit {bit}");
             assert_eq!(block, whole, "bit {bit}");
         }
     }
@@ -352,13 +352,13 @@ mod tests {
     #[test]
     fn a_broken_record_is_passed_over_where_one_is_behind_it() {
         for length in 0..80 {
-            let (before, behind) = (record(b"before"), record(b"behind"));
-            let mut block = [before.clone(), record(&vec![7; length]), behind.clone()].concat();
+            let (before, after) = (record(b"before"), record(b"behind"));
+            let mut block = [before.clone(), record(&vec![7; length]), after.clone()].concat();
             block[before.len()..before.len() + 4].fill(0xaa);
-            let end = block.len() - behind.len();
+            let end = block.len() - after.len();
             let mut torn = block[..end].to_vec();
-            assert_eq!(pass_over_in(&mut torn), NONE, "that may be a torn end");
-            assert_eq!(pass_over_in(&mut block), [before.len()]);
+            assert_eq!(bridge_broken_in_block(&mut torn), NONE, "that may be a torn end");
+            assert_eq!(bridge_broken_in_block(&mut block), [before.len()]);
             let mut at = before.len();
             while at < end {
                 assert!(is_whole(&block[at..]), "{length}");
@@ -366,8 +366,8 @@ mod tests {
                 assert!(small < 12, "{length}");
                 at += HEADER_LEN + small;
             }
-            assert_eq!((at, &block[at..]), (end, behind.as_slice()));
-            assert_eq!(pass_over_in(&mut block), NONE);
+            assert_eq!((at, &block[at..]), (end, after.as_slice()));
+            assert_eq!(bridge_broken_in_block(&mut block), NONE);
         }
     }
 
@@ -376,12 +376,12 @@ mod tests {
         let whole = [record(&[7; 300]), record(&[8; 300])].concat();
         for len in 0..whole.len() {
             let mut cut = whole[..len].to_vec();
-            assert_eq!(mend_block(&mut cut), NONE, "cut at {len}");
+            assert_eq!(repair_block(&mut cut), NONE, "cut at {len}");
         }
         let mut block = whole.clone();
         block[20..60].fill(0);
         let before = block.clone();
-        assert_eq!(mend_block(&mut block), NONE);
+        assert_eq!(repair_block(&mut block), NONE);
         assert_eq!(block, before);
     }
 }

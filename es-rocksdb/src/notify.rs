@@ -14,12 +14,12 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(crate) struct Visible {
     head: HeadSender,
-    settled: watch::Sender<Settled>,
+    publication: watch::Sender<Publication>,
 }
 
 /// What of RocksDB's changes is published.
 #[derive(Debug)]
-struct Settled {
+struct Publication {
     sequence: u64,
     /// Why nothing more will be.
     stopped: Option<String>,
@@ -28,7 +28,7 @@ struct Settled {
 impl Visible {
     /// The log up to `head`, as RocksDB has it at `sequence`.
     pub(crate) fn new(head: Option<Position>, sequence: u64) -> Self {
-        Self { head: HeadSender::new(head), settled: watch::Sender::new(Settled { sequence, stopped: None }) }
+        Self { head: HeadSender::new(head), publication: watch::Sender::new(Publication { sequence, stopped: None }) }
     }
 
     /// The position of the last event that a read sees.
@@ -45,21 +45,21 @@ impl Visible {
     pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
         // ORDER: the head first, so that whoever waits for the sequence finds the head there.
         self.head.publish(head);
-        self.settled.send_modify(|settled| settled.sequence = sequence);
+        self.publication.send_modify(|publication| publication.sequence = sequence);
     }
 
     /// Passes a change that adds no event.
-    pub(crate) fn pass(&self, sequence: u64) {
-        self.settled.send_if_modified(|settled| {
-            let is_higher = settled.sequence < sequence;
-            settled.sequence = settled.sequence.max(sequence);
+    pub(crate) fn advance(&self, sequence: u64) {
+        self.publication.send_if_modified(|publication| {
+            let is_higher = publication.sequence < sequence;
+            publication.sequence = publication.sequence.max(sequence);
             is_higher
         });
     }
 
     /// Lets nobody wait any longer: after a failed write nothing more will be published.
     pub(crate) fn stop(&self, reason: &str) {
-        self.settled.send_modify(|settled| settled.stopped = Some(reason.to_owned()));
+        self.publication.send_modify(|publication| publication.stopped = Some(reason.to_owned()));
     }
 
     /// Tells those who follow the head that it moves no more.
@@ -72,18 +72,18 @@ impl Visible {
     ///
     /// # Errors
     /// [`StoreError::Stopped`]: it never will be. A write failed behind which RocksDB has it all the same.
-    pub(crate) async fn settle(&self, sequence: u64) -> Result<(), StoreError> {
-        let of = |settled: &Settled| match &settled.stopped {
-            _ if settled.sequence >= sequence => Some(Ok(())),
+    pub(crate) async fn wait_published(&self, sequence: u64) -> Result<(), StoreError> {
+        let outcome = |publication: &Publication| match &publication.stopped {
+            _ if publication.sequence >= sequence => Some(Ok(())),
             Some(reason) => Some(Err(StoreError::Stopped { reason: reason.clone() })),
             None => None,
         };
-        if let Some(known) = of(&self.settled.borrow()) {
+        if let Some(known) = outcome(&self.publication.borrow()) {
             return known;
         }
         // NOTE: an error says that the sender is gone, but it is ours.
-        match self.settled.subscribe().wait_for(|settled| of(settled).is_some()).await {
-            Ok(settled) => of(&settled).unwrap_or(Ok(())),
+        match self.publication.subscribe().wait_for(|publication| outcome(publication).is_some()).await {
+            Ok(publication) => outcome(&publication).unwrap_or(Ok(())),
             Err(_) => Ok(()),
         }
     }
@@ -96,11 +96,11 @@ mod tests {
     #[tokio::test]
     async fn a_point_read_waits_for_the_head() {
         let visible = std::sync::Arc::new(Visible::new(None, 5));
-        visible.settle(5).await.unwrap();
+        visible.wait_published(5).await.unwrap();
         let waiting = tokio::spawn({
             let visible = visible.clone();
             async move {
-                visible.settle(6).await.unwrap();
+                visible.wait_published(6).await.unwrap();
                 visible.head()
             }
         });
@@ -114,7 +114,9 @@ mod tests {
     async fn nobody_waits_for_a_stopped_writer() {
         let visible = Visible::new(None, 5);
         visible.stop("a write failed");
-        assert!(matches!(visible.settle(6).await, Err(StoreError::Stopped { reason }) if reason == "a write failed"));
-        visible.settle(5).await.unwrap();
+        assert!(
+            matches!(visible.wait_published(6).await, Err(StoreError::Stopped { reason }) if reason == "a write failed")
+        );
+        visible.wait_published(5).await.unwrap();
     }
 }

@@ -26,7 +26,7 @@ use crate::error::{OpenError, is_about_log_files};
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
-use crate::recovery;
+use crate::recovery::{self, Inspection, RecoveredDatabase};
 use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_ID};
 
 /// A store that was opened.
@@ -58,10 +58,10 @@ pub(crate) enum DirectoryState {
 
 /// Opens the store in a directory. It may block for as long as RocksDB takes to read its write-ahead log three times.
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
-    let directory = prepare(directory, options.create_if_missing)?;
+    let directory = if options.create_if_missing { resolve_or_create(directory)? } else { resolve(directory)? };
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
     let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
-    let (found, readable) = look_into(&directory)?;
+    let (found, readable) = inspect_database(&directory)?;
     let is_examined = match readable {
         Some(readable) => recovery::examine(&directory, mark, readable)?,
         None => false,
@@ -69,7 +69,8 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
     if found == DirectoryState::Empty && !options.create_if_missing {
         return Err(OpenError::NoSuchDirectory { directory });
     }
-    let (db, is_torn) = recovery::open_database(&directory, options, found == DirectoryState::Empty, is_examined)?;
+    let inspection = Inspection { is_new: found == DirectoryState::Empty, is_examined };
+    let RecoveredDatabase { db, has_torn_end } = recovery::open_database(&directory, options, inspection)?;
     let database = Database::new(db, directory.clone());
     let identity = identify(&database, &found, options)?;
     let in_log = |error| OpenError::of_store(&directory, "read the end of the log", error);
@@ -77,7 +78,7 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
     if let Some(mark) = mark {
         recovery::check_mark(&database, mark, end.head)?;
     }
-    if is_torn {
+    if has_torn_end {
         tracing::warn!(directory = %directory.display(), head = ?end.head, "dropped a torn, unacknowledged commit");
         recovery::check_tail(&database).map_err(in_log)?;
     }
@@ -90,23 +91,34 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
 /// What is in the directory, and whether it may be opened. Writes nothing.
 pub(crate) fn examine(directory: &Path) -> Result<DirectoryState, OpenError> {
     let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
-    let (found, readable) = look_into(directory)?;
+    let (found, readable) = inspect_database(directory)?;
     if let Some(readable) = readable {
         recovery::examine(directory, mark, readable)?;
     }
     Ok(found)
 }
 
-/// The full path of the directory, which there is afterwards.
-pub(crate) fn prepare(directory: &Path, create: bool) -> Result<PathBuf, OpenError> {
+/// Returns the full path of a directory; creates the directory if it does not exist.
+fn resolve_or_create(directory: &Path) -> Result<PathBuf, OpenError> {
+    match resolve(directory) {
+        Err(OpenError::NoSuchDirectory { .. }) => {
+            create_durably(directory).map_err(|error| OpenError::io(directory, "create the directory", error))?;
+            resolve(directory)
+        }
+        resolved => resolved,
+    }
+}
+
+/// Returns the full path of a directory.
+///
+/// # Errors
+/// [`OpenError::NoSuchDirectory`], [`OpenError::NotAStore`] for a file, [`OpenError::Io`].
+pub(crate) fn resolve(directory: &Path) -> Result<PathBuf, OpenError> {
     match fs::metadata(directory) {
         Ok(metadata) if !metadata.is_dir() => return Err(OpenError::not_a_store(directory, "a file")),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !create => {
-            return Err(OpenError::NoSuchDirectory { directory: directory.to_owned() });
-        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_durably(directory).map_err(|error| OpenError::io(directory, "create the directory", error))?;
+            return Err(OpenError::NoSuchDirectory { directory: directory.to_owned() });
         }
         Err(error) => return Err(OpenError::io(directory, "inspect the directory", error)),
     }
@@ -139,9 +151,9 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 
 /// What is in the directory and, where there is a database that can be read, the last of its changes that can be,
 /// wherever it stands. Writes nothing.
-pub(crate) fn look_into(directory: &Path) -> Result<(DirectoryState, Option<u64>), OpenError> {
-    let looked = |error| OpenError::io(directory, "inspect the directory", error);
-    if !directory.join("CURRENT").try_exists().map_err(looked)? {
+pub(crate) fn inspect_database(directory: &Path) -> Result<(DirectoryState, Option<u64>), OpenError> {
+    let io_error = |error| OpenError::io(directory, "inspect the directory", error);
+    if !directory.join("CURRENT").try_exists().map_err(io_error)? {
         return inspect_files(directory).map(|found| (found, None));
     }
     // ORDER: before anything is concluded from what the database seems to hold.
@@ -182,12 +194,12 @@ fn is_ours(family: &str) -> bool {
 
 /// What is in a directory without a database: nothing; what a crash leaves while a database is created; something else.
 fn inspect_files(directory: &Path) -> Result<DirectoryState, OpenError> {
-    let looked = |error| OpenError::io(directory, "inspect the directory", error);
-    for entry in fs::read_dir(directory).map_err(looked)? {
-        let entry = entry.map_err(looked)?;
+    let io_error = |error| OpenError::io(directory, "inspect the directory", error);
+    for entry in fs::read_dir(directory).map_err(io_error)? {
+        let entry = entry.map_err(io_error)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let has_data = name.ends_with(".sst")
-            || (name.ends_with(".log") && entry.metadata().map_err(looked)?.len() > 0)
+            || (name.ends_with(".log") && entry.metadata().map_err(io_error)?.len() > 0)
             || name == acknowledged::FILE_NAME;
         if has_data {
             // NOTE: RocksDB would create a new database here, and delete these files as nobody's.
@@ -219,7 +231,7 @@ fn read_format(directory: &Path, families: &[String]) -> Result<(Format, Option<
     let meta = Cf::Meta.name();
     let has_meta = families.iter().any(|family| family == meta);
     let names: Vec<_> = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(has_meta.then_some(meta)).collect();
-    let db = match recovery::look(directory, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
+    let db = match recovery::open_read_only(directory, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
         Ok(db) => db,
         Err(error) if is_about_log_files(&error) => {
             return Err(OpenError::of_rocksdb(directory, "look into the database", error));

@@ -73,7 +73,7 @@ impl ReadLimits {
 
 const MIB: usize = 1024 * 1024;
 /// RocksDB rounds smaller write buffers up to this.
-const LEAST_WRITE_BUFFER: usize = 64 * 1024;
+const MIN_WRITE_BUFFER: usize = 64 * 1024;
 
 impl Options {
     /// Durable, created if missing, on the clock of the machine, with 64 MiB of block cache and of write buffer.
@@ -129,7 +129,7 @@ impl Options {
     /// 64 MiB. The write-ahead log, which is read when the store opens, is bounded by four times this, or 16 MiB.
     #[must_use]
     pub fn write_buffer_bytes(mut self, bytes: usize) -> Self {
-        self.write_buffer_bytes = bytes.max(LEAST_WRITE_BUFFER);
+        self.write_buffer_bytes = bytes.max(MIN_WRITE_BUFFER);
         self
     }
 
@@ -206,7 +206,7 @@ impl Default for Options {
 pub(crate) const RECOVERY_MODE: DBRecoveryMode = DBRecoveryMode::TolerateCorruptedTailRecords;
 
 /// What every opening asks of RocksDB before it believes a write-ahead log, also one that only reads.
-pub(crate) fn recovering(db: &mut rocksdb::Options, mode: DBRecoveryMode) {
+pub(crate) fn set_recovery(db: &mut rocksdb::Options, mode: DBRecoveryMode) {
     db.set_wal_recovery_mode(mode);
     // NOTE: the manifest then says which log files were synced and how long they were, and opening demands them: one that was gone
     // or empty between others was no error (found by taking them away). RocksDB reads a store that was written so only with it.
@@ -222,7 +222,7 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.create_missing_column_families(options.create_if_missing);
 
     // NOTE: `recovery` chooses per opening, and says why; this is for what it could not look at.
-    recovering(&mut db, RECOVERY_MODE);
+    set_recovery(&mut db, RECOVERY_MODE);
     // NOTE: a reused log file has old records behind its end, which recovery could not tell from damage.
     db.set_recycle_log_file_num(0);
     // NOTE: true would acknowledge what is still in the memory of this process.

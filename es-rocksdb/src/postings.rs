@@ -21,9 +21,9 @@ use crate::key;
 use crate::schema::Cf;
 
 /// How many leaps one [`Cursor::seek`] makes before it reports how far it has come.
-const LEAPS: u32 = 10_000;
+const MAX_LEAPS: u32 = 10_000;
 /// How many steps a list goes forward before it leaps: a step costs a small part of a leap.
-const STEPS: u32 = 8;
+const MAX_STEPS: u32 = 8;
 
 /// What a cursor found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) enum Sought {
 }
 
 /// The nearer of two positions in a direction.
-fn is_nearer(direction: Direction, this: Position, that: Position) -> bool {
+fn precedes(direction: Direction, this: Position, that: Position) -> bool {
     match direction {
         Direction::Forward => this < that,
         Direction::Backward => this > that,
@@ -45,7 +45,7 @@ fn is_nearer(direction: Direction, this: Position, that: Position) -> bool {
 }
 
 /// The position behind another in a direction.
-pub(crate) fn behind(direction: Direction, position: Position) -> Option<Position> {
+pub(crate) fn successor(direction: Direction, position: Position) -> Option<Position> {
     match direction {
         Direction::Forward => Some(position.next()).filter(|next| *next != position),
         Direction::Backward => position.previous(),
@@ -53,10 +53,10 @@ pub(crate) fn behind(direction: Direction, position: Position) -> Option<Positio
 }
 
 /// The position before another in a direction.
-pub(crate) fn before(direction: Direction, position: Position) -> Option<Position> {
+pub(crate) fn predecessor(direction: Direction, position: Position) -> Option<Position> {
     match direction {
         Direction::Forward => position.previous(),
-        Direction::Backward => behind(Direction::Forward, position),
+        Direction::Backward => successor(Direction::Forward, position),
     }
 }
 
@@ -79,7 +79,7 @@ impl Sought {
                 if matches!(self, Self::At(_)) { self } else { other }
             }
             (Some(this), Some(that)) => {
-                if is_nearer(direction, this, that) {
+                if precedes(direction, this, that) {
                     self
                 } else {
                     other
@@ -156,8 +156,8 @@ impl<'a> Cursor<'a> {
                     let found = match *last {
                         // NOTE: what a part found last holds until the target has passed it.
                         Some(Sought::End) => Sought::End,
-                        Some(Sought::At(at)) if !is_nearer(direction, at, target) => Sought::At(at),
-                        Some(Sought::Pause(at)) if is_nearer(direction, target, at) => Sought::Pause(at),
+                        Some(Sought::At(at)) if !precedes(direction, at, target) => Sought::At(at),
+                        Some(Sought::Pause(at)) if precedes(direction, target, at) => Sought::Pause(at),
                         _ => *last.insert(part.seek(direction, target)?),
                     };
                     nearest = nearest.nearer(found, direction);
@@ -186,7 +186,7 @@ fn leapfrog(parts: &mut [Cursor<'_>], direction: Direction, target: Position) ->
             return Ok(Sought::At(candidate));
         }
         // NOTE: a pause must be ahead of the target, or whoever goes on from it would never arrive.
-        if leap >= LEAPS && candidate != target {
+        if leap >= MAX_LEAPS && candidate != target {
             break;
         }
     }
@@ -223,9 +223,9 @@ impl<'a> List<'a> {
         let mut steps = 0;
         while !self.ended {
             match (self.at, self.direction) {
-                (Some(at), direction) if !is_nearer(direction, at, target) => return Ok(Some(at)),
-                (Some(_), Direction::Forward) if steps < STEPS => self.keys.next(),
-                (Some(_), Direction::Backward) if steps < STEPS => self.keys.prev(),
+                (Some(at), direction) if !precedes(direction, at, target) => return Ok(Some(at)),
+                (Some(_), Direction::Forward) if steps < MAX_STEPS => self.keys.next(),
+                (Some(_), Direction::Backward) if steps < MAX_STEPS => self.keys.prev(),
                 (_, Direction::Forward) => self.keys.seek(key::posting(&self.name, target)),
                 // NOTE: the index may be ahead of the head that this read is bounded by.
                 (_, Direction::Backward) => {
@@ -233,13 +233,13 @@ impl<'a> List<'a> {
                 }
             }
             steps += 1;
-            self.settle()?;
+            self.read_position()?;
         }
         Ok(None)
     }
 
     /// Takes note of where the iterator stands now.
-    fn settle(&mut self) -> Result<(), StoreError> {
+    fn read_position(&mut self) -> Result<(), StoreError> {
         match item(&self.keys, self.cf)? {
             None => self.ended = true,
             Some((key, _)) => {
@@ -266,7 +266,7 @@ pub(crate) fn first_match(
     loop {
         match cursor.seek(Direction::Forward, target)? {
             Sought::At(found) if counts(found)? => return Ok(Some(found)),
-            Sought::At(found) => match behind(Direction::Forward, found) {
+            Sought::At(found) => match successor(Direction::Forward, found) {
                 Some(next) => target = next,
                 None => return Ok(None),
             },

@@ -19,7 +19,7 @@ use crate::group::{BatchLimits, Closed, Group, Turn, Weigh};
 use crate::shared;
 
 /// What a request costs at the least, in bytes: its own size, the answer, the index entries of a small event.
-const LEAST_COST: u32 = 16 * 1024;
+const MIN_COST: u32 = 16 * 1024;
 
 /// A commit that waits for the writer.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) fn split_by_operator(requests: Vec<Request>) -> Vec<Vec<Request>> {
 }
 
 /// Where the answer to a commit will come from.
-pub(crate) type Waiting = oneshot::Receiver<Result<Committed, CommitError>>;
+pub(crate) type PendingAnswer = oneshot::Receiver<Result<Committed, CommitError>>;
 
 /// Requests on their way to the writer `W`.
 #[derive(Debug)]
@@ -71,12 +71,12 @@ pub(crate) struct Queue<W> {
 
 /// Room in the queue for one commit.
 #[derive(Debug)]
-pub(crate) struct Room(OwnedSemaphorePermit);
+pub(crate) struct Reservation(OwnedSemaphorePermit);
 
 impl<W> Queue<W> {
     /// A queue for about this many bytes of commits, at least one commit.
     pub(crate) fn new(bytes: usize, limits: BatchLimits, writer: W) -> Self {
-        let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(LEAST_COST);
+        let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(MIN_COST);
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self { group: Group::new(limits, writer), room: Arc::new(Semaphore::new(permits)), capacity }
     }
@@ -85,8 +85,8 @@ impl<W> Queue<W> {
     ///
     /// # Errors
     /// [`Closed`]: there will be none.
-    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Closed> {
-        Arc::clone(&self.room).acquire_many_owned(self.cost(bytes)).await.map(Room).map_err(|_| Closed)
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Reservation, Closed> {
+        Arc::clone(&self.room).acquire_many_owned(self.cost(bytes)).await.map(Reservation).map_err(|_| Closed)
     }
 
     /// Waits for room for the first of several commits with these bytes, and for as many after it as fit into the queue together.
@@ -94,7 +94,7 @@ impl<W> Queue<W> {
     ///
     /// # Errors
     /// [`Closed`]: there will be none.
-    pub(crate) async fn rooms(&self, bytes: impl IntoIterator<Item = usize>) -> Result<Vec<Room>, Closed> {
+    pub(crate) async fn rooms(&self, bytes: impl IntoIterator<Item = usize>) -> Result<Vec<Reservation>, Closed> {
         let mut total = 0_u32;
         let fits = |cost: &u32| {
             let sum = total.saturating_add(*cost);
@@ -105,18 +105,18 @@ impl<W> Queue<W> {
         let costs: Vec<u32> = bytes.into_iter().map(|bytes| self.cost(bytes)).take_while(fits).collect();
         // ORDER: the room of all at once. Two callers that each hold a part and wait for the rest would wait for ever.
         let mut room = Arc::clone(&self.room).acquire_many_owned(total).await.map_err(|_| Closed)?;
-        Ok(costs.into_iter().filter_map(|cost| room.split(usize::try_from(cost).ok()?).map(Room)).collect())
+        Ok(costs.into_iter().filter_map(|cost| room.split(usize::try_from(cost).ok()?).map(Reservation)).collect())
     }
 
     fn cost(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_COST, self.capacity)
+        u32::try_from(bytes).unwrap_or(u32::MAX).clamp(MIN_COST, self.capacity)
     }
 
     /// Adds a commit, and returns where its answer will come from.
     ///
     /// # Errors
     /// [`Closed`]: it was not added.
-    pub(crate) fn push(&self, draft: Draft, Room(room): Room) -> Result<Waiting, Closed> {
+    pub(crate) fn push(&self, draft: Draft, Reservation(room): Reservation) -> Result<PendingAnswer, Closed> {
         let (answer, answered) = oneshot::channel();
         self.group.push(Request { draft, answer, room })?;
         Ok(answered)
@@ -126,9 +126,9 @@ impl<W> Queue<W> {
     ///
     /// # Errors
     /// [`Closed`]: none was added.
-    pub(crate) fn push_all(&self, drafts: Vec<(Draft, Room)>) -> Result<Vec<Waiting>, Closed> {
+    pub(crate) fn push_all(&self, drafts: Vec<(Draft, Reservation)>) -> Result<Vec<PendingAnswer>, Closed> {
         let (mut requests, mut answers) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
-        for (draft, Room(room)) in drafts {
+        for (draft, Reservation(room)) in drafts {
             let (answer, answered) = oneshot::channel();
             requests.push(Request { draft, answer, room });
             answers.push(answered);
@@ -144,10 +144,10 @@ impl<W> Queue<W> {
     pub(crate) fn push_or_serve(
         &self,
         draft: Draft,
-        room: Room,
+        room: Reservation,
         serve: impl FnOnce(Turn<'_, Request, W>),
-    ) -> Result<Waiting, Closed> {
-        if !(self.group.is_lonely() && shared::may_block_here()) {
+    ) -> Result<PendingAnswer, Closed> {
+        if !(self.group.would_be_alone() && shared::may_block_here()) {
             return self.push(draft, room);
         }
         let (answer, answered) = oneshot::channel();

@@ -33,10 +33,10 @@ use crate::tail::Tail;
 use crate::verify::{self, Progress, Verification};
 
 /// How often opening is tried when files are replaced meanwhile, and the pause between.
-const ATTEMPTS: u32 = 100;
+const OPEN_ATTEMPTS: u32 = 100;
 /// How often damage must be seen to be believed while somebody writes.
-const DOUBTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(20);
+const DAMAGE_ATTEMPTS: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How the names of the files of the write-ahead log end.
 const LOG: &str = ".log";
 
@@ -78,7 +78,7 @@ impl ReadOnlyStore {
         let directory = directory.as_ref().to_owned();
         let opened = off_executor({
             let directory = directory.clone();
-            move || open_patiently(&directory)
+            move || open_with_retries(&directory)
         });
         opened.await.unwrap_or_else(|error| Err(OpenError::io(&directory, "open the store for reading", error)))
     }
@@ -139,19 +139,19 @@ impl ReadOnlyStore {
 
     /// Reads the log with what is [hidden](es_core::retention), in the form that is said: so that each position is there.
     #[must_use]
-    pub fn read_log_whole(&self, read: LogRead, hidden: Hidden) -> EventStream {
+    pub fn read_log_with_hidden(&self, read: LogRead, hidden: HiddenEvents) -> EventStream {
         self.inner.shared.read_log_with(self.inner.read_batch, read, self.inner.shared.visible.head(), Some(hidden))
     }
 
-    /// Visits the events that [`read_log_whole`](Self::read_log_whole) returns, until the visitor breaks. Returns the last position
-    /// that was scanned, as [`EventReader::visit_log`] does.
+    /// Visits the events that [`read_log_with_hidden`](Self::read_log_with_hidden) returns, until the visitor breaks.
+    /// Returns the last position that was scanned, as [`EventReader::visit_log`] does.
     ///
     /// # Errors
     /// [`StoreError`]: the visit cannot go on.
-    pub async fn visit_log_whole(
+    pub async fn visit_log_with_hidden(
         &self,
         read: LogRead,
-        hidden: Hidden,
+        hidden: HiddenEvents,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Position>, StoreError> {
         let shared = &self.inner.shared;
@@ -169,41 +169,41 @@ impl ReadOnlyStore {
     }
 }
 
-/// In which form a read gives what is hidden. What was removed is
-/// [in its place without its content](es_core::RecordedEvent::is_removed) in both.
+/// The form in which a read returns [hidden](es_core::retention) events. An event that a scavenge has removed is a
+/// [tombstone](es_core::RecordedEvent::is_removed) in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hidden {
-    /// As if it had been removed.
-    AsRemoved,
-    /// As it is.
-    AsItIs,
+pub enum HiddenEvents {
+    /// As tombstones, as if a scavenge had removed them.
+    AsTombstones,
+    /// With their content.
+    WithContent,
 }
 
 /// Opens a store, again and again where the service has changed files meanwhile.
-pub(crate) fn open_patiently(directory: &Path) -> Result<ReadOnlyStore, OpenError> {
-    let directory = open::prepare(directory, false)?;
-    let mut doubts = 0;
-    for _ in 0..ATTEMPTS {
+pub(crate) fn open_with_retries(directory: &Path) -> Result<ReadOnlyStore, OpenError> {
+    let directory = open::resolve(directory)?;
+    let mut damaged_attempts = 0;
+    for _ in 0..OPEN_ATTEMPTS {
         let before = Files::of(&directory)?;
         let opened = open_once(&directory, before.clone());
         // NOTE: RocksDB reads what is in table files first and the write-ahead log then, and does not miss a log file that the
         // service has removed in between because its content is in a new table file. Log files go oldest first: if those of
         // before are there still, none was missed.
         let after = Files::of(&directory)?;
-        let is_whole = before.logs_are_among(&after);
+        let is_whole = before.logs_are_kept_in(&after);
         match opened {
             Ok(store) if is_whole => return Ok(store),
             // NOTE: the service writes to the manifest before it removes a table. Where nothing was written, nobody did.
             Err(error) if is_whole && before == after => return Err(error),
             Err(error) if is_whole && !is_about_a_missing_file(&error) => {
-                doubts += 1;
-                if doubts == DOUBTS {
+                damaged_attempts += 1;
+                if damaged_attempts == DAMAGE_ATTEMPTS {
                     return Err(error);
                 }
             }
             _ => tracing::debug!(directory = %directory.display(), "files were replaced while the store was opened"),
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_PAUSE);
     }
     let reason = "its files were replaced each time that it was tried; try again when the service writes less";
     Err(OpenError::io(&directory, "open the store for reading", reason))
@@ -217,27 +217,27 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
     let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
     let survey = recovery::survey(directory)?;
-    let (found, readable) = open::look_into(directory)?;
+    let (found, readable) = open::inspect_database(directory)?;
     let readable = readable.unwrap_or_default();
     if found == DirectoryState::Empty {
         recovery::examine(directory, mark, readable)?;
         return Err(OpenError::NoSuchDirectory { directory: directory.to_owned() });
     }
-    let choices = Options::new().create_if_missing(false);
-    let read_batch = choices.read_batch;
-    let mut db_options = options::database(&choices);
+    let defaults = Options::new().create_if_missing(false);
+    let read_batch = defaults.read_batch;
+    let mut db_options = options::database(&defaults);
     // NOTE: as opening for writing does behind its examination; what this mode drops is looked at below.
-    options::recovering(&mut db_options, DBRecoveryMode::PointInTime);
+    options::set_recovery(&mut db_options, DBRecoveryMode::PointInTime);
     // NOTE: every file is opened at once and kept open, so that it can be read after the process that writes has removed it.
     db_options.set_max_open_files(-1);
     // NOTE: only counters, which cost next to nothing: verification asks for one of them.
     db_options.enable_statistics();
     db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
-    let db = DB::open_cf_descriptors_read_only(&db_options, directory, options::families(&choices), false);
+    let db = DB::open_cf_descriptors_read_only(&db_options, directory, options::families(&defaults), false);
     let db = db.map_err(|error| OpenError::of_rocksdb(directory, "open the database for reading", error))?;
     ExpectedLog { mark, readable, survey }.check(directory, &db)?;
     let database = Database::new(db, directory.to_owned());
-    let Identity { id, created, secret } = open::identify(&database, &DirectoryState::Store, &choices)?;
+    let Identity { id, created, secret } = open::identify(&database, &DirectoryState::Store, &defaults)?;
     let end = open::end_of_log(&database);
     let end = end.map_err(|error| OpenError::of_store(directory, "read the end of the log", error))?;
     if let Some(mark) = mark {
@@ -246,7 +246,7 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     let operators = Operators::load(&database);
     let operators = operators.map_err(|error| OpenError::of_store(directory, "read rules and deletions", error))?;
     let visible = Visible::new(end.head, database.sequence());
-    let (database, clock) = (Arc::new(database), choices.clock);
+    let (database, clock) = (Arc::new(database), defaults.clock);
     let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, secret, clock));
     let inner =
         ReadOnlyInner { shared, read_batch, directory: directory.to_owned(), id, created, files, counts: db_options };
@@ -259,10 +259,10 @@ struct Files(BTreeMap<String, u64>);
 
 impl Files {
     fn of(directory: &Path) -> Result<Self, OpenError> {
-        let refused = |error| OpenError::io(directory, "inspect the directory", error);
+        let io_error = |error| OpenError::io(directory, "inspect the directory", error);
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(directory).map_err(refused)? {
-            let entry = entry.map_err(refused)?;
+        for entry in std::fs::read_dir(directory).map_err(io_error)? {
+            let entry = entry.map_err(io_error)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // NOTE: a file may be gone between its name and its length.
             if (name.ends_with(LOG) || name.starts_with("MANIFEST"))
@@ -274,7 +274,7 @@ impl Files {
         Ok(Self(files))
     }
 
-    fn logs_are_among(&self, later: &Self) -> bool {
+    fn logs_are_kept_in(&self, later: &Self) -> bool {
         self.0.keys().filter(|name| name.ends_with(LOG)).all(|name| later.0.contains_key(name))
     }
 }

@@ -10,7 +10,7 @@ use es_core::{EventId, LogRead, Position, RecordedEvent, Revision, StoreError, S
 
 use crate::database::{Database, Fault, Tier, place_of};
 use crate::options::ReadLimits;
-use crate::read_only::Hidden;
+use crate::read_only::HiddenEvents;
 use crate::reader::{LogSource, StreamSource};
 use crate::record::Decoder;
 use crate::retention::Lens;
@@ -49,7 +49,7 @@ impl Shared {
         limits: ReadLimits,
         read: LogRead,
         head: Option<Position>,
-        hidden: Option<Hidden>,
+        hidden: Option<HiddenEvents>,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Position>, StoreError> {
         let scanned_without_source = read.scanned_to::<RecordedEvent>(head, &[]);
@@ -70,7 +70,7 @@ impl Shared {
         limits: ReadLimits,
         read: LogRead,
         head: Option<Position>,
-        hidden: Option<Hidden>,
+        hidden: Option<HiddenEvents>,
     ) -> EventStream {
         let nothing = Batch { events: Vec::new(), scanned: read.scanned_to::<RecordedEvent>(head, &[]) };
         let source = head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, hidden));

@@ -59,9 +59,9 @@ use crate::schema::Cf;
 ///
 /// # Errors
 /// Those of RocksDB: damage that no mode passes over, or another process that replaces files just now.
-pub(crate) fn look(directory: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
+pub(crate) fn open_read_only(directory: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
     let mut options = rocksdb::Options::default();
-    options::recovering(&mut options, mode);
+    options::set_recovery(&mut options, mode);
     options.set_paranoid_checks(true);
     options.set_max_open_files(64);
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(*name, rocksdb::Options::default()));
@@ -79,7 +79,7 @@ pub(crate) fn examine(directory: &Path, mark: Option<Mark>, readable: u64) -> Re
     let survey = survey(directory)?;
     // ORDER: behind the mark and the other looks. Should another process be writing, this sees no less than they did, and
     // opening will tell that the store is open already.
-    let db = match look(directory, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
+    let db = match open_read_only(directory, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
         Ok(db) => db,
         Err(error) if error.kind() == ErrorKind::IOError => {
             let directory = directory.display();
@@ -134,7 +134,7 @@ impl ExpectedLog {
             return Err(OpenError::damaged(directory, detail));
         }
         match survey.one_bit() {
-            Some((file, at)) => Err(wrong(directory, "one bit", file, at)),
+            Some((file, at)) => Err(damaged_record(directory, "one bit", file, at)),
             None => Ok(()),
         }
     }
@@ -160,39 +160,63 @@ fn describe_cut(survey: &WalSurvey, whole: u64) -> String {
 /// # Errors
 /// [`OpenError::Damaged`] with the place.
 pub(crate) fn check_log_files(directory: &Path) -> Result<(), OpenError> {
-    let is_one = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
-    refuse(directory, "type", log_file::find_damaged_type(directory, is_one))?;
-    refuse(directory, "length", log_file::find_damaged_length(directory, |name| name.starts_with("MANIFEST-")))
+    let is_log_file = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
+    refuse_damaged_field(directory, "type", log_file::find_damaged_type(directory, is_log_file))?;
+    refuse_damaged_field(
+        directory,
+        "length",
+        log_file::find_damaged_length(directory, |name| name.starts_with("MANIFEST-")),
+    )
 }
 
 /// Refuses a record of a log file in which this field was found to be damaged.
-fn refuse(directory: &Path, field: &str, found: io::Result<Option<(String, u64)>>) -> Result<(), OpenError> {
+fn refuse_damaged_field(
+    directory: &Path,
+    field: &str,
+    found: io::Result<Option<(String, u64)>>,
+) -> Result<(), OpenError> {
     match found.map_err(|error| OpenError::io(directory, "look at log files", error))? {
-        Some((file, at)) => Err(wrong(directory, &format!("the {field}"), &file, at)),
+        Some((file, at)) => Err(damaged_record(directory, &format!("the {field}"), &file, at)),
         None => Ok(()),
     }
 }
 
-fn wrong(directory: &Path, field: &str, file: &str, at: u64) -> OpenError {
+fn damaged_record(directory: &Path, field: &str, file: &str, at: u64) -> OpenError {
     let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
     let detail =
         format!("{field} of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
     OpenError::damaged(directory, detail)
 }
 
-/// Opens the database for writing, and says whether the end of its write-ahead log was torn.
+/// What is known of a database before it is opened for writing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inspection {
+    /// Whether the database is created now.
+    pub(crate) is_new: bool,
+    /// Whether [`examine`] has found no damage in the write-ahead log.
+    pub(crate) is_examined: bool,
+}
+
+/// A database that was opened for writing.
+pub(crate) struct RecoveredDatabase {
+    pub(crate) db: DB,
+    /// Whether the end of the write-ahead log was torn and has been dropped.
+    pub(crate) has_torn_end: bool,
+}
+
+/// Opens the database for writing.
 ///
 /// # Errors
 /// [`OpenError`] for what RocksDB says.
 pub(crate) fn open_database(
     directory: &Path,
     options: &Options,
-    is_new: bool,
-    is_examined: bool,
-) -> Result<(DB, bool), OpenError> {
+    inspection: Inspection,
+) -> Result<RecoveredDatabase, OpenError> {
+    let Inspection { is_new, is_examined } = inspection;
     let open = |mode| {
         let mut db_options = options::database(options);
-        options::recovering(&mut db_options, mode);
+        options::set_recovery(&mut db_options, mode);
         // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
         db_options.create_if_missing(is_new);
         db_options.create_missing_column_families(is_new);
@@ -200,14 +224,14 @@ pub(crate) fn open_database(
     };
     let failed = |error| OpenError::of_rocksdb(directory, "open the database", error);
     if !is_examined {
-        return open(options::RECOVERY_MODE).map(|db| (db, false)).map_err(failed);
+        return open(options::RECOVERY_MODE).map(|db| RecoveredDatabase { db, has_torn_end: false }).map_err(failed);
     }
     match open(DBRecoveryMode::AbsoluteConsistency) {
-        Ok(db) => Ok((db, false)),
+        Ok(db) => Ok(RecoveredDatabase { db, has_torn_end: false }),
         // NOTE: only after `examine` found that this mode drops nothing that another one would keep.
         Err(error) if error.kind() == ErrorKind::Corruption => {
             tracing::debug!(directory = %directory.display(), %error, "the end of the write-ahead log is torn");
-            open(DBRecoveryMode::PointInTime).map(|db| (db, true)).map_err(failed)
+            open(DBRecoveryMode::PointInTime).map(|db| RecoveredDatabase { db, has_torn_end: true }).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
@@ -228,7 +252,7 @@ pub(crate) fn check_mark(database: &Database, mark: Mark, head: Option<Position>
 fn describe_hole(directory: &Path) -> String {
     const WHAT: &str = "a record in the middle of the write-ahead log cannot be read";
     let Ok(kept) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
-    let Ok((last, found)) = readable_behind(directory, kept) else { return WHAT.to_owned() };
+    let Ok((last, found)) = readable_after(directory, kept) else { return WHAT.to_owned() };
     if last <= kept {
         return format!("{WHAT}; with it go changes of rows or unique keys behind position {kept}, but no event");
     }
@@ -249,14 +273,14 @@ fn describe_missing(directory: &Path, mark: Mark) -> String {
 
 /// The position of the last event that is found in a mode; 0 for none.
 fn last_position(directory: &Path, mode: DBRecoveryMode) -> Result<u64, rocksdb::Error> {
-    let db = look_at_log(directory, mode)?;
+    let db = open_log(directory, mode)?;
     let last = log_backward(&db).next();
     last.transpose().map(Option::unwrap_or_default)
 }
 
 /// The position of the last event that can be read at all, and how many there are behind another one.
-fn readable_behind(directory: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Error> {
-    let db = look_at_log(directory, DBRecoveryMode::SkipAnyCorruptedRecord)?;
+fn readable_after(directory: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Error> {
+    let db = open_log(directory, DBRecoveryMode::SkipAnyCorruptedRecord)?;
     let (mut last, mut count) = (0, 0);
     for position in log_backward(&db) {
         let position = position?;
@@ -269,8 +293,8 @@ fn readable_behind(directory: &Path, kept: u64) -> Result<(u64, u64), rocksdb::E
     Ok((last, count))
 }
 
-fn look_at_log(directory: &Path, mode: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
-    look(directory, mode, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Log.name()])
+fn open_log(directory: &Path, mode: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
+    open_read_only(directory, mode, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Log.name()])
 }
 
 /// The positions of the log from the last one down.
@@ -311,7 +335,7 @@ pub(crate) fn check_event(database: &Database, event: &RecordedEvent) -> Result<
     let in_stream = record.map(decode).transpose()?;
     if in_stream.as_ref() != Some(event) {
         let found = in_stream.map_or("none".into(), |other| place_in(&other.stream, other.revision));
-        return differs(event, "its stream", &found);
+        return mismatch(event, "its stream", &found);
     }
     check_id(database, event)
 }
@@ -319,7 +343,7 @@ pub(crate) fn check_event(database: &Database, event: &RecordedEvent) -> Result<
 fn check_id(database: &Database, event: &RecordedEvent) -> Result<(), StoreError> {
     let indexed = database.position_of(event.data.id, Tier::Any)?;
     if indexed != Some(event.position) {
-        return differs(event, "the index of event ids", &indexed.map_or("none".into(), place_of));
+        return mismatch(event, "the index of event ids", &indexed.map_or("none".into(), place_of));
     }
     Ok(())
 }
@@ -329,12 +353,12 @@ pub(crate) fn check_head(database: &Database, event: &RecordedEvent) -> Result<(
     let head = database.revision(&event.stream, Tier::Any)?;
     if head != Some(event.revision) {
         let found = head.map_or("none".into(), |head| place_in(&event.stream, head));
-        return differs(event, "the heads of streams", &found);
+        return mismatch(event, "the heads of streams", &found);
     }
     Ok(())
 }
 
-fn differs(event: &RecordedEvent, place: &str, found: &str) -> Result<(), StoreError> {
+fn mismatch(event: &RecordedEvent, place: &str, found: &str) -> Result<(), StoreError> {
     let detail = format!("expected this event in {place}, found {found}");
     Err(StoreError::damaged(place_of(event.position), detail))
 }

@@ -74,7 +74,7 @@ pub enum RepairError {
     },
     /// Not even a part of the store can be opened. Restore a backup.
     #[error("nothing of the store in {} can be opened: {detail}; restore a backup", .directory.display())]
-    Hopeless {
+    Unreadable {
         /// The directory of the store.
         directory: PathBuf,
         /// What RocksDB says.
@@ -193,7 +193,7 @@ pub type SetAside<'a> = &'a mut dyn FnMut(&RecordedEvent) -> io::Result<()>;
 /// A store that was looked at, and what can be saved of it.
 ///
 /// ```no_run
-/// # fn mend() -> Result<(), es_rocksdb::RepairError> {
+/// # fn repair() -> Result<(), es_rocksdb::RepairError> {
 /// let salvage = es_rocksdb::Salvage::survey("data", &mut |_, _, _| {})?;
 /// if !salvage.report().is_sound() && salvage.report().loss.is_none() {
 ///     salvage.write("repaired", None, &mut |_| Ok(()), &mut |_, _, _| {})?;
@@ -223,7 +223,7 @@ impl Salvage {
     /// # Errors
     /// [`RepairError`]; each variant says what to do.
     pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
-        let directory = open::prepare(directory.as_ref(), false)?;
+        let directory = open::resolve(directory.as_ref())?;
         let mut report = Report::default();
         diagnose(&directory, &mut report, progress)?;
         if report.is_sound() {
@@ -238,7 +238,7 @@ impl Salvage {
         let mut sources = scratch.open(&directory, mark, &mut report)?;
         let before = report.clone();
         let mut survey = sources.survey(mark, &mut report, progress);
-        if survey.is_unsure || report.loss.events > 0 {
+        if survey.has_unreadable_records || report.loss.events > 0 {
             sources.read_broken();
             report = before;
             survey = sources.survey(mark, &mut report, progress);
@@ -285,7 +285,7 @@ impl Salvage {
 /// Finds out whether anything is damaged, as opening and verifying do.
 fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
     let opened = open::examine(directory).and_then(|found| match found {
-        DirectoryState::Store => read_only::open_patiently(directory),
+        DirectoryState::Store => read_only::open_with_retries(directory),
         DirectoryState::Empty => Err(OpenError::NoSuchDirectory { directory: directory.to_owned() }),
     });
     let verified = match opened {
@@ -307,8 +307,8 @@ fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Re
 }
 
 /// Verifies a new store.
-fn check(directory: &Path, progress: Progress<'_>) -> Result<Verification, RepairError> {
-    let store = read_only::open_patiently(directory)?;
+fn verify_new_store(directory: &Path, progress: Progress<'_>) -> Result<Verification, RepairError> {
+    let store = read_only::open_with_retries(directory)?;
     let found = store.verify(progress)?;
     match found.damage.first() {
         None => Ok(found),

@@ -23,17 +23,17 @@ pub(crate) const PASSED: u32 = 1024;
 pub(crate) struct Operators {
     /// Whether they said anything, or anything was removed. Where not, everything is visible, and this is all that it costs.
     is_touched: AtomicBool,
-    said: RwLock<Retention>,
+    retention: RwLock<Retention>,
 }
 
 impl Operators {
     /// Reads what they have said so far.
     pub(crate) fn load(database: &Database) -> Result<Self, StoreError> {
-        let said = said_up_to(database, None)?;
+        let retention = retention_up_to(database, None)?;
         let mut firsts = database.iterate(Cf::Meta, key::prefix(META_FIRST), Tier::Any)?;
         firsts.seek_to_first();
-        let is_touched = !said.is_empty() || item(&firsts, Cf::Meta)?.is_some();
-        Ok(Self { is_touched: AtomicBool::new(is_touched), said: RwLock::new(said) })
+        let is_touched = !retention.is_empty() || item(&firsts, Cf::Meta)?.is_some();
+        Ok(Self { is_touched: AtomicBool::new(is_touched), retention: RwLock::new(retention) })
     }
 
     /// Whether anything may be hidden or removed.
@@ -42,10 +42,10 @@ impl Operators {
     }
 
     /// Takes what was written in.
-    pub(crate) fn take_in<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>) -> Result<(), StoreError> {
+    pub(crate) fn apply<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>) -> Result<(), StoreError> {
         for event in events {
             if is_reserved(&event.stream) {
-                self.said.write().unwrap_or_else(PoisonError::into_inner).apply(event)?;
+                self.retention.write().unwrap_or_else(PoisonError::into_inner).apply(event)?;
             } else if !event.is_removed() {
                 continue;
             }
@@ -59,30 +59,30 @@ impl Operators {
         if !self.is_touched() {
             return StreamRetention::default();
         }
-        self.said.read().unwrap_or_else(PoisonError::into_inner).of(stream)
+        self.retention.read().unwrap_or_else(PoisonError::into_inner).of(stream)
     }
 
     /// All of it.
     pub(crate) fn all(&self) -> Retention {
-        self.said.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.retention.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// What operators have said up to a position; all of it without one.
-pub(crate) fn said_up_to(database: &Database, position: Option<Position>) -> Result<Retention, StoreError> {
+pub(crate) fn retention_up_to(database: &Database, position: Option<Position>) -> Result<Retention, StoreError> {
     let prefix = key::prefix(CATEGORY);
     let mut postings = database.iterate(Cf::Categories, prefix.clone(), Tier::Any)?;
     postings.seek_to_first();
-    let (mut said, mut decoder) = (Retention::default(), Decoder::default());
+    let (mut retention, mut decoder) = (Retention::default(), Decoder::default());
     while let Some((key, _)) = item(&postings, Cf::Categories)? {
         let at = key::decode_posting(key, &prefix).map_err(|error| bad_key(Cf::Categories, key, &error))?;
         if position.is_some_and(|position| at > position) {
             break;
         }
-        said.apply(&database.event(at, Tier::Any, &mut decoder)?)?;
+        retention.apply(&database.event(at, Tier::Any, &mut decoder)?)?;
         postings.next();
     }
-    Ok(said)
+    Ok(retention)
 }
 
 /// The key in [`Cf::Meta`] under which the first revision of a stream stands that was not removed.
@@ -146,11 +146,11 @@ impl Database {
             return Ok(left);
         }
         let last = self.last_up_to(stream, head, tier)?;
-        let behind = Revision::following(last);
-        let mut first = retention.first_by_revision(last).max(left).min(behind.max(left));
+        let after_last = Revision::following(last);
+        let mut first = retention.first_by_revision(last).max(left).min(after_last.max(left));
         let Some(oldest) = retention.oldest(now) else { return Ok(first) };
         let mut decoder = Decoder::default();
-        let mut end = behind.get().max(first.get());
+        let mut end = after_last.get().max(first.get());
         // NOTE: recorded times never go back within a stream, so that what is too old is its beginning.
         while first.get() < end {
             let middle = Revision::new(first.get() + (end - first.get()) / 2);

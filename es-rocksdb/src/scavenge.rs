@@ -27,7 +27,7 @@ use crate::database::{Database, Tier, bad_key, bad_name, decode_in, item, place_
 use crate::key;
 use crate::options::{self, Durability};
 use crate::record::{self, Decoder};
-use crate::retention::{first_key, said_up_to};
+use crate::retention::{first_key, retention_up_to};
 use crate::schema::{Cf, META_SCAVENGED};
 use crate::shared::{Shared, off_executor};
 use crate::store::RocksDbStore;
@@ -36,7 +36,7 @@ use crate::store::RocksDbStore;
 const PART_EVENTS: u64 = 1000;
 const PART_BYTES: u64 = 4 * 1024 * 1024;
 /// How many streams are looked up at a time.
-const STREAMS: usize = 256;
+const STREAMS_PER_LOOKUP: usize = 256;
 
 /// How many events and bytes were removed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,7 +51,7 @@ struct Scavenger {
     shared: Arc<Shared>,
     mark: Arc<MarkFile>,
     durability: Durability,
-    how: Scavenge,
+    scavenge: Scavenge,
     removed: Removed,
     /// That it is the one scavenge. NOTE: it goes where the work goes, which does not end when the future that waits for it is
     /// dropped: a second scavenge beside it would remove what this one has already looked at.
@@ -60,11 +60,11 @@ struct Scavenger {
 
 impl RocksDbStore {
     /// Commits a point, and completes it and all before it. See [`EventStore::scavenge`].
-    pub(crate) async fn scavenge_now(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+    pub(crate) async fn scavenge_now(&self, scavenge: &Scavenge) -> Result<ScavengeReport, CommitError> {
         let shared = self.shared();
-        let scavenger = self.scavenger(how.clone()).await;
+        let scavenger = self.scavenger(scavenge.clone()).await;
         let at = shared.clock.now();
-        let committed = self.commit(Commit::scavenge_point(at, how.note.clone())).await?;
+        let committed = self.commit(Commit::scavenge_point(at, scavenge.note.clone())).await?;
         let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
         let position = committed.position().ok_or_else(missing)?;
         let (removed, points) = complete(scavenger, position).await?;
@@ -105,10 +105,10 @@ impl RocksDbStore {
     }
 
     /// Waits until no other scavenge is under way.
-    async fn scavenger(&self, how: Scavenge) -> Scavenger {
+    async fn scavenger(&self, scavenge: Scavenge) -> Scavenger {
         let turn = Arc::clone(&self.shared().scavenging).lock_owned().await;
         let (shared, mark) = (Arc::clone(self.shared()), Arc::clone(self.mark()));
-        Scavenger { shared, mark, durability: self.durability(), how, removed: Removed::default(), _turn: turn }
+        Scavenger { shared, mark, durability: self.durability(), scavenge, removed: Removed::default(), _turn: turn }
     }
 }
 
@@ -127,24 +127,24 @@ async fn complete(mut scavenger: Scavenger, up_to: Position) -> Result<(Removed,
 impl Scavenger {
     fn pending(&self, up_to: Position) -> Result<Vec<ScavengePoint>, StoreError> {
         let done = self.shared.locked(Database::scavenged)?;
-        let said = self.shared.operators.all();
+        let retention = self.shared.operators.all();
         let is_pending = |point: &&ScavengePoint| Some(point.position) > done && point.position <= up_to;
-        Ok(said.points().iter().filter(is_pending).copied().collect())
+        Ok(retention.points().iter().filter(is_pending).copied().collect())
     }
 
     /// Removes what one point says.
     fn point(&mut self, point: ScavengePoint) -> Result<(), StoreError> {
-        let said = self.shared.locked(|database| said_up_to(database, Some(point.position)))?;
-        let mut named: BTreeSet<StreamId> = said.deletions().map(|(stream, _)| stream.clone()).collect();
+        let retention = self.shared.locked(|database| retention_up_to(database, Some(point.position)))?;
+        let mut named: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();
         let mut categories = Vec::new();
-        for (scope, _) in said.rules() {
+        for (scope, _) in retention.rules() {
             match scope {
                 es_core::retention::Scope::Stream(stream) => drop(named.insert(stream)),
                 es_core::retention::Scope::Category(category) => categories.push(category),
             }
         }
         for stream in &named {
-            self.hidden_of(stream, &said, point)?;
+            self.remove_hidden(stream, &retention, point)?;
         }
         for category in &categories {
             let mut after = None;
@@ -152,7 +152,7 @@ impl Scavenger {
                 let streams = self.shared.locked(|database| streams_of(database, category, after.as_ref()))?;
                 let Some(last) = streams.last().cloned() else { break };
                 for stream in streams.iter().filter(|stream| !named.contains(*stream)) {
-                    self.hidden_of(stream, &said, point)?;
+                    self.remove_hidden(stream, &retention, point)?;
                 }
                 after = Some(last);
             }
@@ -165,9 +165,14 @@ impl Scavenger {
     }
 
     /// Removes what a point says of a stream.
-    fn hidden_of(&mut self, stream: &StreamId, said: &Retention, point: ScavengePoint) -> Result<(), StoreError> {
+    fn remove_hidden(
+        &mut self,
+        stream: &StreamId,
+        retention: &Retention,
+        point: ScavengePoint,
+    ) -> Result<(), StoreError> {
         self.removed.streams += 1;
-        let retention = said.of(stream);
+        let retention = retention.of(stream);
         let first = self.shared.locked(|database| {
             Ok(database.first_visible(stream, &retention, point.at, point.position, Tier::Any)?)
         })?;
@@ -189,12 +194,12 @@ impl Scavenger {
             }
             self.removed.events += part.events;
             self.removed.bytes += part.bytes;
-            if let Some(progress) = &self.how.progress {
+            if let Some(progress) = &self.scavenge.progress {
                 progress(self.removed.streams, self.removed.events);
             }
             // NOTE: outside of the lock, so that the store can be closed meanwhile.
-            if !self.how.pause.is_zero() {
-                std::thread::sleep(self.how.pause);
+            if !self.scavenge.pause.is_zero() {
+                std::thread::sleep(self.scavenge.pause);
             }
         }
     }
@@ -226,8 +231,8 @@ impl Scavenger {
             return Ok(false);
         }
         // ORDER: before the write, so that whoever reads when it is done does not find in memory what is gone.
-        let forgotten = last.map(|last| shared.tail.forget(last));
-        let in_place = || self.mark.in_place();
+        let evicted = last.map(|last| shared.tail.evict_to(last));
+        let in_place = || self.mark.check_in_place();
         let write =
             |batch| database.raw().write_opt(batch, &options::write(self.durability)).map_err(|e| e.to_string());
         // NOTE: the directory is looked at before and behind, as the writer does.
@@ -237,9 +242,9 @@ impl Scavenger {
             return Err(StoreError::Stopped { reason });
         }
         // ORDER: in turn, too, so that what a point read has seen is always published soon.
-        shared.visible.pass(database.sequence());
+        shared.visible.advance(database.sequence());
         drop(turn);
-        drop(forgotten);
+        drop(evicted);
         Ok(true)
     }
 }
@@ -272,10 +277,10 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
             break;
         }
         let event = decode_in(stream, revision, record, &mut decoder)?;
-        let mut left = Vec::new();
-        let encoded = record::encode_removed(&event.without_content(), &mut left);
+        let mut tombstone = Vec::new();
+        let encoded = record::encode_removed(&event.without_content(), &mut tombstone);
         encoded.map_err(|error| StoreError::io(format!("encode {}", place_in(stream, revision)), error))?;
-        batch.put_cf(log, key::position(event.position), left);
+        batch.put_cf(log, key::position(event.position), tombstone);
         batch.delete_cf(streams, key);
         batch.delete_cf(categories, key::posting(stream.category_str(), event.position));
         batch.delete_cf(types, key::posting(event.data.event_type.as_str(), event.position));
@@ -296,7 +301,7 @@ fn streams_of(database: &Database, category: &Category, after: Option<&StreamId>
     let mut heads = database.iterate(Cf::Heads, category.as_str().as_bytes().to_vec(), Tier::Any)?;
     heads.seek(after.map_or(category.as_str(), StreamId::as_str));
     let mut streams = Vec::new();
-    while streams.len() < STREAMS {
+    while streams.len() < STREAMS_PER_LOOKUP {
         let Some((name, _)) = item(&heads, Cf::Heads)? else { break };
         let stream = std::str::from_utf8(name).ok().and_then(|name| StreamId::new(name).ok());
         let stream = stream.ok_or_else(|| bad_name(Cf::Heads, name))?;

@@ -110,7 +110,7 @@ impl Shared {
                     .await?
             }
         };
-        self.visible.settle(sequence).await?;
+        self.visible.wait_published(sequence).await?;
         Ok(value)
     }
 

@@ -30,14 +30,14 @@ use crate::memory::Memory;
 use crate::notify::Visible;
 use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
-use crate::queue::{Queue, Room, Waiting};
+use crate::queue::{PendingAnswer, Queue, Reservation};
 use crate::retention::Operators;
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{AtomicBool, Mutex, PoisonError};
 use crate::tail::Tail;
-use crate::writer::{self, Parts, WriteToDisk, Writer};
+use crate::writer::{self, WriteToDisk, Writer, WriterParts};
 
 /// An event store in a directory of this machine. See [the crate](crate) for what it promises.
 ///
@@ -145,8 +145,8 @@ impl RocksDbStore {
         let shared = Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, secret, clock));
         let mark = Arc::new(mark);
         let decider = Arc::new(Decider::new());
-        let writer = Writer::new(Parts {
-            disk: disk.unwrap_or_else(|| write_to(Arc::clone(&database), options.durability)),
+        let writer = Writer::new(WriterParts {
+            disk: disk.unwrap_or_else(|| production_disk(Arc::clone(&database), options.durability)),
             mark: Arc::clone(&mark),
             decider: Arc::clone(&decider),
             database,
@@ -241,7 +241,7 @@ impl RocksDbStore {
     }
 
     /// What of a commit can be done before it is its turn.
-    async fn draft(&self, commit: Commit) -> Result<(Draft, Room), CommitError> {
+    async fn draft(&self, commit: Commit) -> Result<(Draft, Reservation), CommitError> {
         // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
         let commit = commit.validated()?;
         refuse_stamps(&commit)?;
@@ -253,7 +253,7 @@ impl RocksDbStore {
     async fn queue_next(
         &self,
         commits: &mut VecDeque<ValidCommit>,
-    ) -> Result<Vec<Result<Waiting, StoreError>>, Closed> {
+    ) -> Result<Vec<Result<PendingAnswer, StoreError>>, Closed> {
         let queue = &self.inner.queue;
         let rooms = queue.rooms(commits.iter().map(queued_bytes)).await?;
         let (mut drafts, mut failed) = (Vec::with_capacity(rooms.len()), Vec::new());
@@ -271,7 +271,7 @@ impl RocksDbStore {
     }
 
     /// What became of a commit that was handed over.
-    pub(crate) async fn answer(&self, waiting: Waiting) -> Result<Committed, CommitError> {
+    pub(crate) async fn answer(&self, waiting: PendingAnswer) -> Result<Committed, CommitError> {
         waiting.await.unwrap_or_else(|_| Err(self.inner.refusal()))
     }
 }
@@ -305,7 +305,7 @@ fn queued_bytes(commit: &ValidCommit) -> usize {
 }
 
 /// The disk in earnest.
-fn write_to(database: Arc<Database>, durability: Durability) -> WriteToDisk {
+fn production_disk(database: Arc<Database>, durability: Durability) -> WriteToDisk {
     let options = options::write(durability);
     Box::new(move |batch| Ok(database.raw().write_opt(batch, &options)?))
 }
@@ -425,7 +425,8 @@ impl EventStore for RocksDbStore {
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         let (draft, room) = self.draft(commit).await?;
         let queue = &self.inner.queue;
-        let waiting = queue.push_or_serve(draft, room, writer::serve_here).map_err(|Closed| self.inner.refusal())?;
+        let waiting =
+            queue.push_or_serve(draft, room, writer::serve_on_caller).map_err(|Closed| self.inner.refusal())?;
         self.answer(waiting).await
     }
 

@@ -66,12 +66,12 @@ impl Tail {
         events: impl Iterator<Item = &'a RecordedEvent>,
         record_bytes: usize,
     ) -> Vec<Arc<Segment>> {
-        let mut fallen = Vec::new();
+        let mut evicted = Vec::new();
         if self.capacity == 0 {
-            return fallen;
+            return evicted;
         }
         let events: Vec<RecordedEvent> = events.cloned().collect();
-        let Some(first) = events.first().map(|first| first.position) else { return fallen };
+        let Some(first) = events.first().map(|first| first.position) else { return evicted };
         let bytes = record_bytes.saturating_add(events.len().saturating_mul(EVENT_COST));
         let segment = Arc::new(Segment { events, first, bytes });
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
@@ -80,17 +80,17 @@ impl Tail {
         while newest.bytes > self.capacity {
             let Some(oldest) = newest.segments.pop_front() else { break };
             newest.bytes -= oldest.bytes;
-            fallen.push(oldest);
+            evicted.push(oldest);
         }
-        fallen
+        evicted
     }
 
     /// The segments from the one with this position on, with `count` events or a few more; `None` where the tail has
     /// no event at the position.
     pub(crate) fn from(&self, position: Position, count: usize) -> Option<Vec<Arc<Segment>>> {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        let begins = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
-        if !begins {
+        let reaches_back = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
+        if !reaches_back {
             return None;
         }
         let before = newest.segments.partition_point(|segment| segment.end() <= position);
@@ -105,26 +105,26 @@ impl Tail {
     }
 
     /// Forgets what stands up to a position, because some of it is being removed. Returns it, as [`push`](Self::push) does.
-    pub(crate) fn forget(&self, last: Position) -> Vec<Arc<Segment>> {
-        let mut forgotten = Vec::new();
+    pub(crate) fn evict_to(&self, last: Position) -> Vec<Arc<Segment>> {
+        let mut evicted = Vec::new();
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         while let Some(oldest) = newest.segments.pop_front_if(|oldest| oldest.first <= last) {
             newest.bytes -= oldest.bytes;
-            forgotten.push(oldest);
+            evicted.push(oldest);
         }
-        forgotten
+        evicted
     }
 
     /// Whether the event at a position is here.
     pub(crate) fn has(&self, position: Position) -> bool {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        let begins = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
-        begins && newest.segments.back().is_some_and(|newest| position < newest.end())
+        let reaches_back = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
+        reaches_back && newest.segments.back().is_some_and(|newest| position < newest.end())
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&self) {
-        let forgotten = std::mem::take(&mut *self.newest.write().unwrap_or_else(PoisonError::into_inner));
-        drop(forgotten);
+        let evicted = std::mem::take(&mut *self.newest.write().unwrap_or_else(PoisonError::into_inner));
+        drop(evicted);
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Writer {
 }
 
 /// What a [`Writer`] is made of.
-pub(crate) struct Parts {
+pub(crate) struct WriterParts {
     pub(crate) database: Arc<Database>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -69,7 +69,7 @@ pub(crate) struct Parts {
 }
 
 /// Who waits for the answer to a commit.
-type Asker = oneshot::Sender<Result<Committed, CommitError>>;
+type AnswerSender = oneshot::Sender<Result<Committed, CommitError>>;
 
 /// The answer to a commit, before it is known whether its batch was written.
 enum Answer {
@@ -84,14 +84,14 @@ struct Pending {
     overlay: Overlay,
     /// The records of what the overlay has committed.
     records: Vec<EncodedRecords>,
-    answers: Vec<(Asker, Answer)>,
+    answers: Vec<(AnswerSender, Answer)>,
     /// How many commits of the batch change anything.
     changing: u64,
 }
 
 impl Writer {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { database, shared, clock, disk, mark, decider, is_synced, end, cached_heads, recent } = parts;
+    pub(crate) fn new(parts: WriterParts) -> Self {
+        let WriterParts { database, shared, clock, disk, mark, decider, is_synced, end, cached_heads, recent } = parts;
         let (syncs, known) = (u64::from(is_synced), KnownHeads::new(cached_heads));
         Self { database, shared, clock, disk, mark, decider, syncs, end, known, recent }
     }
@@ -127,17 +127,17 @@ impl Writer {
             // ORDER: write, then publish, then answer: who has an answer finds what it says. This holds for a conflict
             // as well: it may name a revision of this very batch.
             Ok(()) => {
-                let fallen = self.publish(&mut pending);
+                let evicted = self.publish(&mut pending);
                 drop(turn);
                 answer(pending.answers, pending.overlay.committed.into_iter());
-                drop(fallen);
+                drop(evicted);
             }
             Err(reason) => {
                 shared.stop(&self.database, &mut turn, &reason);
                 drop(turn);
-                for (asker, _) in pending.answers {
+                for (sender, _) in pending.answers {
                     // NOTE: an error says that nobody waits any more, here and below.
-                    let _ = asker.send(Err(stopped(&reason)));
+                    let _ = sender.send(Err(stopped(&reason)));
                 }
             }
         }
@@ -161,7 +161,7 @@ impl Writer {
             Err(error) => return Answer::Other(Err(error)),
         };
         if commit.has_changed_events() {
-            records = match Draft::again(&commit) {
+            records = match Draft::reencode(&commit) {
                 Ok(records) => records,
                 Err(error) => return Answer::Other(Err(error)),
             };
@@ -186,7 +186,7 @@ impl Writer {
         // ORDER: before the write as well as behind it. In a directory that has taken the place of ours RocksDB would
         // write into files that are not of this store; what went into one that was removed meanwhile must not be
         // acknowledged.
-        let in_place = || self.mark.in_place().map_err(|error| format!("a write failed: {error}"));
+        let in_place = || self.mark.check_in_place().map_err(|error| format!("a write failed: {error}"));
         in_place()?;
         (self.disk)(batch).map_err(|error| format!("a write failed: {error}"))?;
         in_place()?;
@@ -198,7 +198,7 @@ impl Writer {
     fn publish(&mut self, pending: &mut Pending) -> Vec<Arc<Segment>> {
         self.end = pending.overlay.end;
         // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
-        if let Err(error) = self.shared.operators.take_in(pending.overlay.events()) {
+        if let Err(error) = self.shared.operators.apply(pending.overlay.events()) {
             tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be applied");
         }
         self.known.remember(std::mem::take(&mut pending.overlay.heads));
@@ -211,10 +211,10 @@ impl Writer {
             self.mark.raise(Mark { sequence, head: self.end.head });
         }
         // ORDER: the tail before the head, so that whoever is told of an event finds it there.
-        let fallen =
+        let evicted =
             self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(EncodedRecords::bytes).sum());
         self.shared.visible.publish(self.end.head, sequence);
-        fallen
+        evicted
     }
 }
 
@@ -223,14 +223,14 @@ fn stopped(reason: &str) -> CommitError {
 }
 
 /// Answers the commits of a batch that was written.
-fn answer(answers: Vec<(Asker, Answer)>, mut committed: IntoIter<Committed>) {
-    for (asker, answer) in answers {
+fn answer(answers: Vec<(AnswerSender, Answer)>, mut committed: IntoIter<Committed>) {
+    for (sender, answer) in answers {
         let answer = match answer {
             Answer::Other(answer) => Some(answer),
             Answer::Written => committed.next().map(Ok),
         };
         if let Some(answer) = answer {
-            let _ = asker.send(answer);
+            let _ = sender.send(answer);
         }
     }
 }
@@ -300,7 +300,7 @@ pub(crate) fn run(queue: &Queue<Writer>) {
 }
 
 /// Serves the turn of one who commits, on its own thread.
-pub(crate) fn serve_here(turn: Turn<'_, Request, Writer>) {
+pub(crate) fn serve_on_caller(turn: Turn<'_, Request, Writer>) {
     // NOTE: a panic of ours is not to be one of the caller's, who gets an error instead. Nothing that was on the way is
     // looked at again: the turn took the writer with it.
     let served = catch_unwind(AssertUnwindSafe(|| turn.serve(Writer::serve)));

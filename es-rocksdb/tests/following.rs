@@ -205,7 +205,7 @@ async fn who_follows_live_is_served_from_memory() {
             tokio::spawn(async move {
                 let (mut watch, mut seen, mut events) = (store.watch_head(), None, Vec::new());
                 while seen < Some(position(last)) {
-                    watch.behind(seen).await.unwrap();
+                    watch.wait_after(seen).await.unwrap();
                     let mut read = store.read_log(LogRead::matching(query.clone()).after(seen)).await.unwrap();
                     while let Some(event) = read.next().await.unwrap() {
                         events.push(event);

@@ -126,10 +126,10 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// What a repair came to.
-struct Mended {
+struct RepairedStore {
     report: Report,
-    made: Repaired,
-    aside: Vec<RecordedEvent>,
+    outcome: Repaired,
+    set_aside: Vec<RecordedEvent>,
     events: Vec<RecordedEvent>,
     rows: Vec<Row>,
     dir: PathBuf,
@@ -137,7 +137,7 @@ struct Mended {
 }
 
 /// Damages a copy, repairs it, and checks what holds for every repair; `None` where nothing was found to be damaged.
-async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended> {
+async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<RepairedStore> {
     let copy = original.copy();
     let (store, target) = (copy.path().join("store"), copy.path().join("new"));
     damage(&store);
@@ -151,9 +151,9 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
         store.close().await.unwrap();
         return None;
     }
-    let mut aside = Vec::new();
+    let mut set_aside = Vec::new();
     let mut keep = |event: &RecordedEvent| {
-        aside.push(event.clone());
+        set_aside.push(event.clone());
         Ok(())
     };
     let events = report.loss.events;
@@ -165,7 +165,8 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
         }
     }
     let accept = (!report.loss.is_none()).then_some(events);
-    let made = salvage.write(&target, accept, &mut keep, &mut |_, _, _| {}).unwrap_or_else(|error| panic!("{error}"));
+    let outcome =
+        salvage.write(&target, accept, &mut keep, &mut |_, _, _| {}).unwrap_or_else(|error| panic!("{error}"));
     drop(salvage);
     assert!(before == contents(&store), "the damaged store was changed");
     let names: Vec<_> = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -174,7 +175,7 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
     // It opens as any other store, for writing, too; and again.
     let opened = RocksDbStore::open(&target).await.unwrap();
     let (found, found_rows) = (all(&opened).await, rows(&opened).await);
-    assert_eq!(opened.log_id(), made.id);
+    assert_eq!(opened.log_id(), outcome.id);
     opened.close().await.unwrap();
     let verified = ReadOnlyStore::open(&target).await.unwrap().verify(&mut |_, _, _| {}).unwrap();
     assert!(verified.is_sound(), "{:?}", verified.damage);
@@ -183,31 +184,31 @@ async fn mend(original: &Original, damage: impl FnOnce(&Path)) -> Option<Mended>
     assert!(original.events.starts_with(&found), "not a prefix of {} events: {}", original.events.len(), found.len());
     assert!(found.last().is_none_or(|last| last.part.is_last()), "a commit was cut");
     assert_eq!(found.len() as u64 + events, original.events.len() as u64);
-    assert_eq!((made.events, made.set_aside), (found.len() as u64, report.loss.set_aside));
-    assert_eq!(aside.len() as u64, report.loss.set_aside);
+    assert_eq!((outcome.events, outcome.set_aside), (found.len() as u64, report.loss.set_aside));
+    assert_eq!(set_aside.len() as u64, report.loss.set_aside);
     let unreadable: u64 = report.loss.unreadable.iter().map(|(from, to)| to.get() - from.get() + 1).sum();
     assert_eq!(unreadable + report.loss.set_aside, events);
-    let mut behind = original.events[found.len()..].iter();
-    for event in &aside {
+    let mut lost = original.events[found.len()..].iter();
+    for event in &set_aside {
         assert!(
-            behind.any(|original| original.data.id == event.data.id && original.data.payload == event.data.payload),
+            lost.any(|original| original.data.id == event.data.id && original.data.payload == event.data.payload),
             "{event:?}"
         );
     }
-    assert_eq!(made.is_new_id, events > 0 || made.id != original.id);
-    Some(Mended { report, made, aside, events: found, rows: found_rows, dir: target, _copy: copy })
+    assert_eq!(outcome.is_new_id, events > 0 || outcome.id != original.id);
+    Some(RepairedStore { report, outcome, set_aside, events: found, rows: found_rows, dir: target, _copy: copy })
 }
 
 /// The same, where nothing is lost, not even an id.
-async fn mend_all(original: &Original, damage: impl FnOnce(&Path)) -> Mended {
-    let mended = mend(original, damage).await.expect("damage that is found");
-    assert!(mended.report.loss.is_none(), "{:?}", mended.report.loss);
-    assert_eq!((mended.made.id, mended.made.is_new_id), (original.id, false));
-    assert!(mended.events == original.events && mended.rows == original.rows);
-    let store = RocksDbStore::open(&mended.dir).await.unwrap();
+async fn repair_all(original: &Original, damage: impl FnOnce(&Path)) -> RepairedStore {
+    let repaired = repair(original, damage).await.expect("damage that is found");
+    assert!(repaired.report.loss.is_none(), "{:?}", repaired.report.loss);
+    assert_eq!((repaired.outcome.id, repaired.outcome.is_new_id), (original.id, false));
+    assert!(repaired.events == original.events && repaired.rows == original.rows);
+    let store = RocksDbStore::open(&repaired.dir).await.unwrap();
     assert_eq!(store.owner(&key(COMMITS - 1)).await.unwrap(), Some(stream(&format!("order-{}", (COMMITS - 1) % 17))));
     store.close().await.unwrap();
-    mended
+    repaired
 }
 
 /// What was removed stays removed, what rules hide stays hidden, and nothing else does.
@@ -245,12 +246,12 @@ async fn retention_survives_a_repair() {
         salvage
             .write(&target, None, &mut |_| Ok(()), &mut |_, _, _| {})
             .unwrap_or_else(|error| panic!("{gone}: {error}"));
-        let mended = ReadOnlyStore::open(&target).await.unwrap();
-        let verified = mended.verify(&mut |_, _, _| {}).unwrap();
+        let repaired = ReadOnlyStore::open(&target).await.unwrap();
+        let verified = repaired.verify(&mut |_, _, _| {}).unwrap();
         assert!(verified.is_sound(), "{gone}: {:?}", verified.damage);
         assert_eq!(verified.removed, removed, "{gone}");
-        assert!(all(&mended).await == visible, "{gone}: other events are visible");
-        drop(mended);
+        assert!(all(&repaired).await == visible, "{gone}: other events are visible");
+        drop(repaired);
         let store = RocksDbStore::open(&target).await.unwrap();
         for (number, owner) in [(3, Some("order-3")), (5, None), (6, None), (7, None), (8, Some("order-8"))] {
             assert_eq!(store.owner(&key(number)).await.unwrap(), owner.map(stream), "{gone}: key {number}");
@@ -275,7 +276,7 @@ async fn retention_survives_a_repair() {
 #[tokio::test]
 async fn a_sound_store_is_left_alone() {
     let original = Original::new().await;
-    assert!(mend(&original, |_| {}).await.is_none());
+    assert!(repair(&original, |_| {}).await.is_none());
     let salvage = Salvage::survey(original.dir.path(), &mut |_, _, _| {}).unwrap();
     let target = original.dir.path().with_extension("new");
     let error = salvage.write(&target, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap_err();
@@ -290,8 +291,8 @@ async fn damage_of_one_copy_or_of_an_index_costs_nothing() {
     let original = Original::new().await;
     for family in ["log", "streams", "ids", "categories", "types", "tags"] {
         let name = original.table_of(family);
-        let mended = mend_all(&original, |store| overwrite(&store.join(&name))).await;
-        assert_eq!(mended.report.from_streams > 0, family == "log", "{family}: {:?}", mended.report);
+        let repaired = repair_all(&original, |store| overwrite(&store.join(&name))).await;
+        assert_eq!(repaired.report.from_streams > 0, family == "log", "{family}: {:?}", repaired.report);
     }
 }
 
@@ -299,18 +300,18 @@ async fn damage_of_one_copy_or_of_an_index_costs_nothing() {
 async fn a_table_that_is_gone_or_cut_is_made_up_for_by_the_other_copy() {
     let original = Original::new().await;
     let log = original.table_of("log");
-    let mended = mend_all(&original, |store| fs::remove_file(store.join(&log)).unwrap()).await;
-    assert!(mended.report.from_streams > 100, "{:?}", mended.report);
-    mend_all(&original, |store| change(&store.join(&log), |bytes| bytes.truncate(1000))).await;
+    let repaired = repair_all(&original, |store| fs::remove_file(store.join(&log)).unwrap()).await;
+    assert!(repaired.report.from_streams > 100, "{:?}", repaired.report);
+    repair_all(&original, |store| change(&store.join(&log), |bytes| bytes.truncate(1000))).await;
     let streams = original.table_of("streams");
-    mend_all(&original, |store| fs::remove_file(store.join(&streams)).unwrap()).await;
+    repair_all(&original, |store| fs::remove_file(store.join(&streams)).unwrap()).await;
 }
 
 #[tokio::test]
 async fn whole_records_of_broken_blocks_are_saved() {
     let original = Original::new().await;
     let names = ["log", "streams"].map(|family| original.table_of(family));
-    let mended = mend(&original, |store| {
+    let repaired = repair(&original, |store| {
         for name in &names {
             change(&store.join(name), |bytes| {
                 let at = bytes.len() / 4;
@@ -318,12 +319,12 @@ async fn whole_records_of_broken_blocks_are_saved() {
             });
         }
     });
-    let mended = mended.await.expect("damage that is found");
+    let repaired = repaired.await.expect("damage that is found");
     // NOTE: how much of a block can be read depends on what the bit meant to the compression.
     assert!(
-        mended.made.events + mended.report.loss.set_aside >= original.events.len() as u64 - 200,
+        repaired.outcome.events + repaired.report.loss.set_aside >= original.events.len() as u64 - 200,
         "{:?}",
-        mended.report
+        repaired.report
     );
 }
 
@@ -331,24 +332,24 @@ async fn whole_records_of_broken_blocks_are_saved() {
 async fn the_log_ends_before_the_first_event_that_is_whole_nowhere() {
     let original = Original::new().await;
     let names = ["log", "streams"].map(|family| original.table_of(family));
-    let mended = mend(&original, |store| names.iter().for_each(|name| fs::remove_file(store.join(name)).unwrap()));
-    let mended = mended.await.expect("damage that is found");
-    assert_eq!(mended.made.events, 0);
-    assert!(mended.made.is_new_id && mended.made.id != original.id);
-    assert!(mended.aside.len() > 100, "what stands in the write-ahead log is set aside");
-    assert_eq!(mended.report.loss.streams.len(), 17);
+    let repaired = repair(&original, |store| names.iter().for_each(|name| fs::remove_file(store.join(name)).unwrap()));
+    let repaired = repaired.await.expect("damage that is found");
+    assert_eq!(repaired.outcome.events, 0);
+    assert!(repaired.outcome.is_new_id && repaired.outcome.id != original.id);
+    assert!(repaired.set_aside.len() > 100, "what stands in the write-ahead log is set aside");
+    assert_eq!(repaired.report.loss.streams.len(), 17);
     let by_stream = |stream: &StreamId| original.events.iter().filter(|event| event.stream == *stream).count() as u64;
-    assert!(mended.report.loss.streams.iter().all(|(stream, lost)| *lost == by_stream(stream)));
+    assert!(repaired.report.loss.streams.iter().all(|(stream, lost)| *lost == by_stream(stream)));
 }
 
 #[tokio::test]
 async fn a_hole_in_the_write_ahead_log_cuts_there_and_sets_aside_what_is_behind() {
     let original = Original::new().await;
     let log = original.largest(".log");
-    let mended = mend(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
-    assert!(mended.made.events > 300, "{:?}", mended.report);
-    assert!(mended.report.loss.events > mended.report.loss.set_aside);
-    assert!(!mended.report.loss.other.is_empty(), "rows stood there, too");
+    let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
+    assert!(repaired.outcome.events > 300, "{:?}", repaired.report);
+    assert!(repaired.report.loss.events > repaired.report.loss.set_aside);
+    assert!(!repaired.report.loss.other.is_empty(), "rows stood there, too");
 }
 
 #[tokio::test]
@@ -361,14 +362,19 @@ async fn a_flipped_bit_of_the_write_ahead_log_or_the_manifest_is_set_right() {
                 let at = bytes.len() / part;
                 bytes[at] ^= 0x20;
             };
-            let mended = mend_all(&original, |store| change(&store.join(&name), flip)).await;
-            assert!(mended.report.notes[0].starts_with("one bit of the record at byte "), "{:?}", mended.report.notes);
+            let repaired = repair_all(&original, |store| change(&store.join(&name), flip)).await;
+            assert!(
+                repaired.report.notes[0].starts_with("one bit of the record at byte "),
+                "{:?}",
+                repaired.report.notes
+            );
         }
     }
 }
 
-/// One flipped bit made a whole record of the manifest one of a file that is used again, a kind that the store never writes, and
-/// RocksDB read on for ever: opening hung, and with it all that opens. Now it is damage like any other, and is set right.
+/// One flipped bit outcome a whole record of the manifest one of a file that is used again, a kind that the store never
+/// writes, and RocksDB read on for ever: opening hung, and with it all that opens. Now it is damage like any other, and
+/// is set right.
 #[tokio::test]
 async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
     const TYPE_AT: usize = 6;
@@ -377,13 +383,13 @@ async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
         let name = original.largest(kind);
         for bit in 2..8 {
             let flip = |bytes: &mut Vec<u8>| bytes[TYPE_AT] ^= 1 << bit;
-            let mended = mend_all(&original, |store| change(&store.join(&name), flip)).await;
+            let repaired = repair_all(&original, |store| change(&store.join(&name), flip)).await;
             let expected = format!("the type of the record at byte 0 of {name}, a ");
-            assert!(mended.report.damage[0].detail.starts_with(&expected), "{:?}", mended.report.damage);
+            assert!(repaired.report.damage[0].detail.starts_with(&expected), "{:?}", repaired.report.damage);
             assert!(
-                mended.report.notes[0].starts_with("one bit of the record at byte 0 "),
+                repaired.report.notes[0].starts_with("one bit of the record at byte 0 "),
                 "{:?}",
-                mended.report.notes
+                repaired.report.notes
             );
         }
     }
@@ -394,10 +400,10 @@ async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
 async fn only_the_record_that_is_broken_is_lost_and_not_its_block() {
     let original = Original::new().await;
     let log = original.largest(".log");
-    let mended = mend(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
-    assert!((1..=6).contains(&mended.report.loss.unreadable.len()), "{:?}", mended.report.loss.unreadable);
-    let unreadable: u64 = mended.report.loss.unreadable.iter().map(|(from, to)| to.get() - from.get() + 1).sum();
-    assert!((1..=6).contains(&unreadable), "{:?}", mended.report.loss);
+    let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
+    assert!((1..=6).contains(&repaired.report.loss.unreadable.len()), "{:?}", repaired.report.loss.unreadable);
+    let unreadable: u64 = repaired.report.loss.unreadable.iter().map(|(from, to)| to.get() - from.get() + 1).sum();
+    assert!((1..=6).contains(&unreadable), "{:?}", repaired.report.loss);
 }
 
 /// A file of the write-ahead log that is gone is a loss that is said, of rows as well, and cuts the log there.
@@ -419,35 +425,39 @@ async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
     let logs: Vec<_> = logs.into_iter().filter(|(name, bytes)| name.ends_with(".log") && !bytes.is_empty()).collect();
     assert!(logs.len() > 3);
     let gone = &logs[logs.len() / 2].0;
-    let mended =
-        mend(&original, |store| fs::remove_file(store.join(gone)).unwrap()).await.expect("damage that is found");
-    let detail = &mended.report.damage[0].detail;
+    let repaired =
+        repair(&original, |store| fs::remove_file(store.join(gone)).unwrap()).await.expect("damage that is found");
+    let detail = &repaired.report.damage[0].detail;
     assert!(detail.starts_with("the write-ahead log is not whole: Missing WAL"), "{detail}");
-    assert!(!mended.report.loss.other.is_empty(), "rows stood there, too");
+    assert!(!repaired.report.loss.other.is_empty(), "rows stood there, too");
 }
 
 #[tokio::test]
 async fn a_write_ahead_log_that_is_cut_loses_its_end() {
     let original = Original::new().await;
     let log = original.largest(".log");
-    let mended = mend(&original, |store| change(&store.join(&log), |bytes| bytes.truncate(bytes.len() / 2)));
-    let mended = mended.await.expect("damage that is found");
-    assert!(mended.made.events > 300 && mended.report.loss.events > 100, "{:?}", mended.report);
-    assert_eq!(mended.report.last.map(es_core::Position::get), Some(original.events.len() as u64), "the mark says so");
+    let repaired = repair(&original, |store| change(&store.join(&log), |bytes| bytes.truncate(bytes.len() / 2)));
+    let repaired = repaired.await.expect("damage that is found");
+    assert!(repaired.outcome.events > 300 && repaired.report.loss.events > 100, "{:?}", repaired.report);
+    assert_eq!(
+        repaired.report.last.map(es_core::Position::get),
+        Some(original.events.len() as u64),
+        "the mark says so"
+    );
 }
 
 #[tokio::test]
 async fn without_manifest_or_current_nothing_is_lost_of_the_log() {
     let original = Original::new().await;
-    mend_all(&original, |store| fs::remove_file(store.join("CURRENT")).unwrap()).await;
-    mend_all(&original, |store| fs::write(store.join("CURRENT"), "MANI").unwrap()).await;
+    repair_all(&original, |store| fs::remove_file(store.join("CURRENT")).unwrap()).await;
+    repair_all(&original, |store| fs::write(store.join("CURRENT"), "MANI").unwrap()).await;
     let manifest = original.largest("MANIFEST-");
     for damage in [|path: &Path| fs::remove_file(path).unwrap(), overwrite, |path: &Path| fs::write(path, "").unwrap()]
     {
-        let mended = mend(&original, |store| damage(&store.join(&manifest))).await.expect("damage that is found");
-        assert_eq!(mended.report.loss.events, 0, "{:?}", mended.report);
-        assert!(mended.events == original.events && mended.rows == original.rows);
-        assert_eq!(mended.made.id, original.id);
+        let repaired = repair(&original, |store| damage(&store.join(&manifest))).await.expect("damage that is found");
+        assert_eq!(repaired.report.loss.events, 0, "{:?}", repaired.report);
+        assert!(repaired.events == original.events && repaired.rows == original.rows);
+        assert_eq!(repaired.outcome.id, original.id);
     }
 }
 
@@ -455,33 +465,33 @@ async fn without_manifest_or_current_nothing_is_lost_of_the_log() {
 async fn a_mark_that_is_gone_or_torn_is_no_damage_but_is_missed() {
     let original = Original::new().await;
     let no_mark = |store: &Path| fs::remove_file(store.join("ACKNOWLEDGED")).unwrap();
-    assert!(mend(&original, no_mark).await.is_none());
-    assert!(mend(&original, |store| change(&store.join("ACKNOWLEDGED"), |bytes| bytes.fill(1))).await.is_none());
+    assert!(repair(&original, no_mark).await.is_none());
+    assert!(repair(&original, |store| change(&store.join("ACKNOWLEDGED"), |bytes| bytes.fill(1))).await.is_none());
     let log = original.table_of("log");
-    let mended = mend_all(&original, |store| {
+    let repaired = repair_all(&original, |store| {
         no_mark(store);
         fs::remove_file(store.join(&log)).unwrap();
     });
-    assert!(mended.await.report.notes.iter().any(|note| note.contains("ACKNOWLEDGED")));
+    assert!(repaired.await.report.notes.iter().any(|note| note.contains("ACKNOWLEDGED")));
 }
 
 #[tokio::test]
 async fn numbers_that_lie_are_not_believed() {
     let original = Original::new().await;
     let far = (u64::MAX - 1).to_be_bytes();
-    let mended = mend_all(&original, |store| {
+    let repaired = repair_all(&original, |store| {
         tamper(store, "heads", b"order-1", |_| Some(far.to_vec()));
         tamper(store, "log", &far, |_| Some(vec![7; 100]));
         tamper(store, "streams", &[b"order-2\0".as_slice(), &far].concat(), |_| Some(vec![7; 100]));
     });
-    assert_eq!(mended.await.report.last.map(es_core::Position::get), Some(original.events.len() as u64));
+    assert_eq!(repaired.await.report.last.map(es_core::Position::get), Some(original.events.len() as u64));
     // Nor where something is missing besides, so that it is looked for.
-    let mended = mend_all(&original, |store| {
+    let repaired = repair_all(&original, |store| {
         tamper(store, "heads", b"order-1", |_| Some(far.to_vec()));
         tamper(store, "log", &5u64.to_be_bytes(), |_| None);
         fs::remove_file(store.join("ACKNOWLEDGED")).unwrap();
     });
-    assert_eq!(mended.await.report.from_streams, 1);
+    assert_eq!(repaired.await.report.from_streams, 1);
 }
 
 #[tokio::test]
@@ -542,12 +552,14 @@ async fn after_any_flipped_bit_a_store_is_sound_or_repaired() {
         let damage = |store: &Path| {
             change(&store.join(name), |bytes| bytes[usize::try_from(at).unwrap()] ^= 1 << bit);
         };
-        match mend(&original, damage).await {
+        match repair(&original, damage).await {
             None => sound += 1,
-            Some(mended) if mended.report.loss.events == 0 => whole += 1,
+            Some(repaired) if repaired.report.loss.events == 0 => whole += 1,
             Some(_) => cut += 1,
         }
     }
-    println!("{flips} flips: {sound} changed nothing, {whole} were mended without loss of an event, {cut} cost events");
+    println!(
+        "{flips} flips: {sound} changed nothing, {whole} were repaired without loss of an event, {cut} cost events"
+    );
     assert!(whole > 0);
 }

@@ -280,7 +280,7 @@ async fn a_reader_never_sees_a_gap_become_filled() {
             let mut next = 1;
             let mut head = store.watch_head();
             while next <= 1000 {
-                let seen = Some(head.behind(Position::new(next - 1)).await.unwrap());
+                let seen = Some(head.wait_after(Position::new(next - 1)).await.unwrap());
                 let read = LogRead::all().from(Position::new(next).unwrap());
                 let events = store.read_log(read).await.unwrap().collect().await.unwrap();
                 for event in events {

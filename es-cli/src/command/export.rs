@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use es_core::model::EventView;
 use es_core::{EventReader, LogRead};
-use es_rocksdb::{Hidden, ReadOnlyStore};
+use es_rocksdb::{HiddenEvents, ReadOnlyStore};
 use serde::Serialize;
 
 use crate::answer::say;
@@ -113,7 +113,7 @@ async fn write(
         }
         ControlFlow::Continue(())
     };
-    store.visit_log_whole(LogRead::all(), Hidden::AsRemoved, &mut write).await?;
+    store.visit_log_with_hidden(LogRead::all(), HiddenEvents::AsTombstones, &mut write).await?;
     failed.map_or(Ok(written), |error| Err(refused(error)))
 }
 

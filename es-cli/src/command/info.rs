@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use es_core::{EventReader, LogRead, Timestamp};
-use es_rocksdb::{Hidden, ReadOnlyStore};
+use es_rocksdb::{HiddenEvents, ReadOnlyStore};
 use serde::Serialize;
 
 use super::on_disk;
@@ -25,7 +25,7 @@ struct Info {
 pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     // NOTE: also where it was removed: its place and its time stay.
-    let last = store.read_log_whole(LogRead::all().backward().limit(1), Hidden::AsItIs).next().await?;
+    let last = store.read_log_with_hidden(LogRead::all().backward().limit(1), HiddenEvents::WithContent).next().await?;
     let (bytes_on_disk, files) = on_disk(store.directory())?;
     let info = Info {
         directory: store.directory().to_owned(),

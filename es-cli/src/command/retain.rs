@@ -8,7 +8,7 @@ use std::time::Duration;
 use es_core::model::Category;
 use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
 use es_core::{Commit, EventReader, EventStore, LogRead, Timestamp};
-use es_rocksdb::{Hidden, Options, ReadOnlyStore};
+use es_rocksdb::{HiddenEvents, Options, ReadOnlyStore};
 use serde::Serialize;
 
 use super::streams::Covered;
@@ -211,8 +211,8 @@ async fn would_scavenge(directory: &Path, json: bool) -> Result<(), Failure> {
     let bar = Bar::new("look for what is hidden");
     let total = store.head().await?.map(es_core::Position::get);
     // NOTE: the same positions come from both. What has its content in one only is hidden and not removed.
-    let mut shown = store.read_log_whole(LogRead::all(), Hidden::AsRemoved);
-    let mut all = store.read_log_whole(LogRead::all(), Hidden::AsItIs);
+    let mut shown = store.read_log_with_hidden(LogRead::all(), HiddenEvents::AsTombstones);
+    let mut all = store.read_log_with_hidden(LogRead::all(), HiddenEvents::WithContent);
     let (mut events, mut streams) = (0, HashSet::new());
     while let (Some(shown), Some(event)) = (shown.next().await?, all.next().await?) {
         if shown.is_removed() && !event.is_removed() {

@@ -132,7 +132,7 @@ impl Subscription {
 
     /// Waits for what comes behind all that was returned, and returns the first batch of a new read.
     async fn read_on(&mut self) -> Result<Batch, StoreError> {
-        let head = self.head.behind(self.scanned).await?;
+        let head = self.head.wait_after(self.scanned).await?;
         let read = LogRead::matching(self.query.clone()).after(self.scanned).limit(self.batch.into());
         let mut events = self.store.read_log(read).await?;
         let batch = Self::step(&mut events, self.scanned).await?;

@@ -31,7 +31,7 @@ impl HeadWatch {
     ///
     /// # Errors
     /// [`StoreError::Closed`]: the store was closed, and the log ends at `position` or before. Open it again.
-    pub async fn behind(&mut self, position: Option<Position>) -> Result<Position, StoreError> {
+    pub async fn wait_after(&mut self, position: Option<Position>) -> Result<Position, StoreError> {
         // NOTE: an error says that the store is gone, which is one way to be closed.
         let end = self.0.wait_for(|end| end.head > position || end.is_closed).await.map_err(|_| StoreError::Closed)?;
         end.head.filter(|head| Some(*head) > position).ok_or(StoreError::Closed)
@@ -92,9 +92,9 @@ mod tests {
         let mut watch = sender.watch();
         sender.publish(Some(at(3)));
         sender.publish(Some(at(5)));
-        assert_eq!(watch.behind(None).await.unwrap(), at(5));
-        assert_eq!(watch.behind(Some(at(4))).await.unwrap(), at(5));
-        let waiting = tokio::spawn(async move { watch.behind(Some(at(5))).await });
+        assert_eq!(watch.wait_after(None).await.unwrap(), at(5));
+        assert_eq!(watch.wait_after(Some(at(4))).await.unwrap(), at(5));
+        let waiting = tokio::spawn(async move { watch.wait_after(Some(at(5))).await });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         sender.publish(Some(at(6)));
@@ -106,10 +106,10 @@ mod tests {
         let sender = HeadSender::new(Some(at(2)));
         let mut watch = sender.watch();
         sender.close();
-        assert_eq!(watch.behind(Some(at(1))).await.unwrap(), at(2));
-        assert!(matches!(watch.behind(Some(at(2))).await, Err(StoreError::Closed)));
+        assert_eq!(watch.wait_after(Some(at(1))).await.unwrap(), at(2));
+        assert!(matches!(watch.wait_after(Some(at(2))).await, Err(StoreError::Closed)));
         drop(sender);
-        assert!(matches!(watch.behind(Some(at(2))).await, Err(StoreError::Closed)));
+        assert!(matches!(watch.wait_after(Some(at(2))).await, Err(StoreError::Closed)));
         assert_eq!(watch.current(), Some(at(2)));
     }
 }

@@ -42,14 +42,14 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError>
 pub(super) fn is_within(directory: &Path, outer: &Path) -> Result<bool, BackupError> {
     let full = std::path::absolute(directory).map_err(refused("find the full path of", directory))?;
     // NOTE: what is not there yet has no links, so that the part of the path that is there decides.
-    let there = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
-    let there = fs::canonicalize(there).map_err(refused("find the full path of", there))?;
-    Ok(there.starts_with(outer))
+    let existing = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
+    let existing = fs::canonicalize(existing).map_err(refused("find the full path of", existing))?;
+    Ok(existing.starts_with(outer))
 }
 
 /// Takes the directory for one backup at a time, until the file is dropped or the process ends.
 pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
-    if list(directory)?.is_empty() && !is_empty_but(directory, &[INCOMPLETE, LOCK])? {
+    if list(directory)?.is_empty() && !is_empty_except(directory, &[INCOMPLETE, LOCK])? {
         return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
     // NOTE: a backup whose directory is gone after a power failure is gone, however well its own files were synced.
@@ -121,7 +121,7 @@ fn store_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
 }
 
 /// Whether a directory has nothing, or is not there, but for these names.
-fn is_empty_but(directory: &Path, names: &[&str]) -> Result<bool, BackupError> {
+fn is_empty_except(directory: &Path, names: &[&str]) -> Result<bool, BackupError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
@@ -138,7 +138,7 @@ fn is_empty_but(directory: &Path, names: &[&str]) -> Result<bool, BackupError> {
 
 /// Whether a directory is not there; one that is must be empty.
 pub(super) fn is_free(directory: &Path) -> Result<bool, BackupError> {
-    if !is_empty_but(directory, &[])? {
+    if !is_empty_except(directory, &[])? {
         return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
     Ok(!directory.exists())

@@ -9,7 +9,7 @@ use super::{BackupError, keys, rows};
 use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
-use crate::read_only::{Hidden, ReadOnlyStore};
+use crate::read_only::{HiddenEvents, ReadOnlyStore};
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
@@ -18,20 +18,25 @@ use crate::verify::Progress;
 const WAVE_COMMITS: usize = 512;
 const WAVE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Writes what the store has and the backup has not; returns how many events and how many rows and keys that were.
-pub(super) async fn bring_up(
+/// What [`update`] wrote.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changes {
+    /// The number of new events.
+    pub(super) events: u64,
+    /// The number of rows and claims of unique keys that changed.
+    pub(super) rows: u64,
+}
+
+/// Writes to a backup what the store has and the backup does not have.
+pub(super) async fn update(
     source: &ReadOnlyStore,
     backup: &Path,
-    has_last: bool,
     backups: &Path,
     progress: Progress<'_>,
-) -> Result<(u64, u64), BackupError> {
-    if !has_last {
-        found(source, backup)?;
-    }
+) -> Result<Changes, BackupError> {
     // NOTE: as it was at the last backup; rows and keys are compared with it.
     let before = ReadOnlyStore::open(backup).await?;
-    let head = continues(source, &before, backups).await?;
+    let head = check_continues(source, &before, backups).await?;
     // NOTE: the backup counts only when it is complete, and by then it is on the disk.
     let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
     let target = RocksDbStore::open_with(backup, options).await?;
@@ -46,11 +51,11 @@ pub(super) async fn bring_up(
     // NOTE: the next backup shares table files with this one, but not the write-ahead log.
     target.flush().await?;
     target.close().await?;
-    Ok((events, keys + rows))
+    Ok(Changes { events, rows: keys + rows })
 }
 
 /// Creates a store with the identity of another.
-fn found(source: &ReadOnlyStore, directory: &Path) -> Result<(), BackupError> {
+pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> Result<(), BackupError> {
     let opened = open::open(directory, &Options::new())?;
     let meta = opened.database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
@@ -62,7 +67,7 @@ fn found(source: &ReadOnlyStore, directory: &Path) -> Result<(), BackupError> {
 }
 
 /// The head of the last backup, of which the store must be a continuation.
-async fn continues(
+async fn check_continues(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
     backups: &Path,
@@ -74,8 +79,8 @@ async fn continues(
     let Some(head) = before.head().await? else { return Ok(None) };
     let last = LogRead::all().from(head).limit(1);
     let (ours, theirs) = (
-        source.read_log_whole(last.clone(), Hidden::AsItIs).next().await?,
-        before.read_log_whole(last, Hidden::AsItIs).next().await?,
+        source.read_log_with_hidden(last.clone(), HiddenEvents::WithContent).next().await?,
+        before.read_log_with_hidden(last, HiddenEvents::WithContent).next().await?,
     );
     // NOTE: the store may have removed since what the backup has still.
     let is_removed = |event: &Option<RecordedEvent>| event.as_ref().is_some_and(RecordedEvent::is_removed);
@@ -90,14 +95,14 @@ async fn continues(
 /// Whether the store is a continuation of the newest backup that can still be asked.
 ///
 /// NOTE: for a backup that is built on none, so that those of another store do not get into one directory.
-pub(super) async fn continues_any(
+pub(super) async fn check_continues_any(
     source: &ReadOnlyStore,
     earlier: &[(u32, PathBuf)],
     backups: &Path,
 ) -> Result<(), BackupError> {
     for (_, directory) in earlier.iter().rev() {
         let Ok(before) = ReadOnlyStore::open(directory).await else { continue };
-        match continues(source, &before, backups).await {
+        match check_continues(source, &before, backups).await {
             Err(error @ BackupError::OtherStore { .. }) => return Err(error),
             Ok(_) => return Ok(()),
             Err(_) => {}
@@ -114,7 +119,7 @@ async fn copy_events(
 ) -> Result<u64, BackupError> {
     let first = after.map_or(0, Position::get);
     let total = source.head().await?.map_or(0, Position::get) - first;
-    let mut log = source.read_log_whole(LogRead::all().after(after), Hidden::AsItIs);
+    let mut log = source.read_log_with_hidden(LogRead::all().after(after), HiddenEvents::WithContent);
     let (mut wave, mut commits, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
     while let Some(event) = log.next().await? {
         bytes += event.weight();
@@ -146,7 +151,7 @@ async fn write(events: Vec<RecordedEvent>, target: &RocksDbStore) -> Result<(), 
         let empty = Commit::new().recorded_at(first.recorded_at);
         commits.push(commit.iter().fold(empty, |commit, event| match event.is_removed() {
             true => commit.append_removed(event.stream.clone(), event.data.id),
-            false => commit.append(event.stream.clone(), again(event)),
+            false => commit.append(event.stream.clone(), to_new_event(event)),
         }));
     }
     let mut expected = events.iter();
@@ -163,6 +168,6 @@ async fn write(events: Vec<RecordedEvent>, target: &RocksDbStore) -> Result<(), 
 }
 
 /// Returns the event as it was written.
-fn again(event: &RecordedEvent) -> NewEvent {
+fn to_new_event(event: &RecordedEvent) -> NewEvent {
     NewEvent { data: event.data.clone(), occurred_at: Some(event.occurred_at) }
 }

@@ -47,7 +47,7 @@ fn a_batch_is_bounded_in_commits_and_bytes_and_has_at_least_one() {
 fn who_is_alone_writes_for_itself_again_and_again() {
     let group = group();
     for request in 0..3 {
-        assert!(group.is_lonely());
+        assert!(group.would_be_alone());
         group.push_or_lead(request).unwrap().unwrap().serve(note);
     }
     group.close();
@@ -58,14 +58,14 @@ fn who_is_alone_writes_for_itself_again_and_again() {
 fn what_comes_while_somebody_writes_is_the_threads() {
     let group = group();
     let turn = group.push_or_lead(1).unwrap().unwrap();
-    assert!(!group.is_lonely());
+    assert!(!group.would_be_alone());
     assert!(group.push_or_lead(2).unwrap().is_none());
     assert!(group.push_or_lead(3).unwrap().is_none());
     turn.serve(|_, batch| assert_eq!(batch, [1]));
-    assert!(!group.is_lonely(), "two wait");
+    assert!(!group.would_be_alone(), "two wait");
     assert!(group.push_or_lead(4).unwrap().is_none());
     assert_eq!(next_batch(&group), [2, 3, 4]);
-    for _ in 0..SURE {
+    for _ in 0..LONE_BATCHES {
         assert!(group.push_or_lead(5).unwrap().is_none(), "the crowd may come back");
         assert_eq!(next_batch(&group), [5]);
     }

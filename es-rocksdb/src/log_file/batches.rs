@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{HEADER_LEN, TYPES, in_blocks, is_whole, length_of, mend_record};
+use super::{HEADER_LEN, TYPES, is_whole, length_of, repair_record, visit_blocks};
 
 /// What a batch begins with: the number of its first change, and how many there are.
 const BATCH_HEAD: usize = 8 + 4;
@@ -21,12 +21,12 @@ const LAST: u8 = 4;
 /// What was found in the files of a write-ahead log, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct WalSurvey {
-    files: Vec<OneFile>,
+    files: Vec<FileSurvey>,
 }
 
 /// What was found in one file.
 #[derive(Debug, Default, PartialEq)]
-struct OneFile {
+struct FileSurvey {
     number: u64,
     name: String,
     /// The numbers of the first change and of the last one.
@@ -35,8 +35,17 @@ struct OneFile {
     gap: Option<Gap>,
     /// Where a record begins that is whole but for one bit.
     one_bit: Option<u64>,
-    /// Where the first record begins that cannot be read, and whether a batch that can be read is behind it.
-    broken: Option<(u64, bool)>,
+    /// The first record that cannot be read.
+    broken: Option<BrokenRecord>,
+}
+
+/// A record that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BrokenRecord {
+    /// The offset of its first byte in the file.
+    at: u64,
+    /// Whether a batch that can be read follows it.
+    is_followed: bool,
 }
 
 /// Changes that are missing: from this one to this one.
@@ -49,7 +58,7 @@ pub(crate) fn survey(directory: &Path) -> io::Result<WalSurvey> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) else { continue };
         match File::open(directory.join(&name)) {
-            Ok(file) => files.push(OneFile { number, name, ..OneFile::read(file)? }),
+            Ok(file) => files.push(FileSurvey { number, name, ..FileSurvey::read(file)? }),
             // NOTE: another process that has the store open may remove what it needs no more.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -68,7 +77,7 @@ impl WalSurvey {
     /// The first record that cannot be read and has a batch behind it that can: its file and place.
     pub(crate) fn hole(&self) -> Option<(&str, u64)> {
         let holes = self.files.iter().filter_map(|file| Some((file.name.as_str(), file.broken?)));
-        holes.filter(|(_, (_, is_followed))| *is_followed).map(|(name, (at, _))| (name, at)).next()
+        holes.filter(|(_, broken)| broken.is_followed).map(|(name, broken)| (name, broken.at)).next()
     }
 
     /// The first record that is whole but for one bit: its file and place. No crash leaves one.
@@ -90,10 +99,10 @@ impl WalSurvey {
     }
 }
 
-impl OneFile {
+impl FileSurvey {
     fn read(mut file: File) -> io::Result<Self> {
         let (mut found, mut part) = (Self::default(), None);
-        in_blocks(&mut file, |start, block| {
+        visit_blocks(&mut file, |start, block| {
             found.take_block(start, block, &mut part);
             None::<()>
         })?;
@@ -115,8 +124,8 @@ impl OneFile {
                 self.take_record(kind, payload, part);
             } else {
                 *part = None;
-                self.broken.get_or_insert((start + at as u64, false));
-                if self.one_bit.is_none() && mend_record(record) {
+                self.broken.get_or_insert(BrokenRecord { at: start + at as u64, is_followed: false });
+                if self.one_bit.is_none() && repair_record(record) {
                     self.one_bit = Some(start + at as u64);
                 }
             }
@@ -143,8 +152,8 @@ impl OneFile {
         let Some((first, rest)) = head.split_first_chunk::<8>() else { return };
         let Some((count, _)) = rest.split_first_chunk::<4>() else { return };
         let (first, count) = (u64::from_le_bytes(*first), u64::from(u32::from_le_bytes(*count)));
-        if let Some((_, is_followed)) = &mut self.broken {
-            *is_followed = true;
+        if let Some(broken) = &mut self.broken {
+            broken.is_followed = true;
         }
         // NOTE: RocksDB writes an empty batch after it has dropped a torn end.
         let Some(last) = count.checked_sub(1).map(|more| first.saturating_add(more)) else { return };
@@ -167,8 +176,8 @@ mod tests {
         [first.to_le_bytes().as_slice(), &count.to_le_bytes(), &vec![7; content]].concat()
     }
 
-    fn found(bytes: &[u8]) -> OneFile {
-        let (mut found, mut part) = (OneFile::default(), None);
+    fn found(bytes: &[u8]) -> FileSurvey {
+        let (mut found, mut part) = (FileSurvey::default(), None);
         for (start, block) in (0..).step_by(BLOCK_LEN as usize).zip(bytes.to_vec().chunks_mut(BLOCK_LEN as usize)) {
             found.take_block(start, block, &mut part);
         }
@@ -176,7 +185,8 @@ mod tests {
     }
 
     fn survey_of(files: &[&[u8]]) -> WalSurvey {
-        let named = |(number, bytes): (u64, &&[u8])| OneFile { number, name: format!("{number}.log"), ..found(bytes) };
+        let named =
+            |(number, bytes): (u64, &&[u8])| FileSurvey { number, name: format!("{number}.log"), ..found(bytes) };
         WalSurvey { files: (1..).zip(files).map(named).collect() }
     }
 
@@ -185,11 +195,11 @@ mod tests {
         let log =
             [record_of(1, &batch(5, 3, 100)), record_of(1, &batch(8, 1, 9)), record_of(1, &batch(8, 0, 0))].concat();
         let whole = found(&log);
-        assert_eq!(whole, OneFile { changes: Some((5, 8)), ..OneFile::default() });
+        assert_eq!(whole, FileSurvey { changes: Some((5, 8)), ..FileSurvey::default() });
         for len in 0..log.len() {
             let cut = found(&log[..len]);
             assert_eq!((cut.gap, cut.one_bit), (None, None), "cut at {len}");
-            assert!(cut.broken.is_none_or(|(_, is_followed)| !is_followed), "cut at {len}");
+            assert!(cut.broken.is_none_or(|broken| !broken.is_followed), "cut at {len}");
         }
     }
 

@@ -13,8 +13,8 @@ use crate::ahead::Ahead;
 use crate::database::{Database, Fault, Keeping, Tier, at, bad_record, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
-use crate::postings::{Cursor, Sought, before, behind};
-use crate::read_only::Hidden;
+use crate::postings::{Cursor, Sought, predecessor, successor};
+use crate::read_only::HiddenEvents;
 use crate::record::{Checked, Decoder};
 use crate::retention::Lens;
 use crate::schema::Cf;
@@ -55,7 +55,7 @@ struct LogScan {
     /// How many events may still be returned.
     left: Option<u64>,
     /// In which form hidden events are returned, if they are.
-    hidden: Option<Hidden>,
+    hidden: Option<HiddenEvents>,
 }
 
 /// A part of a read of the log.
@@ -80,7 +80,7 @@ impl LogSource {
         limits: ReadLimits,
         read: LogRead,
         head: Position,
-        hidden: Option<Hidden>,
+        hidden: Option<HiddenEvents>,
     ) -> Option<Self> {
         let next = match read.direction {
             Direction::Forward => read.from.unwrap_or(Position::FIRST),
@@ -140,7 +140,7 @@ impl LogSource {
             }
             Some(next) => {
                 self.scan.next = next;
-                before(self.scan.read.direction, next)
+                predecessor(self.scan.read.direction, next)
             }
             None => {
                 self.ended = true;
@@ -288,7 +288,7 @@ impl LogScan {
                     false => budget.pass(),
                 }
             }
-            next = behind(Direction::Forward, event.position);
+            next = successor(Direction::Forward, event.position);
         }
         Ok(LogPart { events, next: next.filter(|next| *next <= self.head) })
     }
@@ -297,7 +297,7 @@ impl LogScan {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
             // NOTE: whether something is hidden may need the database, which only the thread has that fetches.
-            Cursor::All { .. } if self.hidden != Some(Hidden::AsItIs) && lens.may_hide() => {
+            Cursor::All { .. } if self.hidden != Some(HiddenEvents::WithContent) && lens.may_hide() => {
                 self.look_through(database, limits, &mut lens).map(Fetched::Events)
             }
             Cursor::All { .. } => self.copy(database, limits),
@@ -376,7 +376,7 @@ impl LogScan {
                 }
             };
             take(expected, record, budget)?;
-            next = behind(direction, expected);
+            next = successor(direction, expected);
             match direction {
                 Direction::Forward => keys.next(),
                 Direction::Backward => keys.prev(),
@@ -393,9 +393,9 @@ impl LogScan {
         lens: &mut Lens<'_>,
     ) -> Result<Option<RecordedEvent>, StoreError> {
         match self.hidden {
-            Some(Hidden::AsItIs) => Ok(Some(event)),
+            Some(HiddenEvents::WithContent) => Ok(Some(event)),
             _ if lens.shows(database, &event, Tier::Any)? => Ok(Some(event)),
-            Some(Hidden::AsRemoved) => Ok(Some(event.without_content())),
+            Some(HiddenEvents::AsTombstones) => Ok(Some(event.without_content())),
             None => Ok(None),
         }
     }
@@ -487,7 +487,7 @@ impl Matches {
             match cursor.seek(direction, target)? {
                 Sought::At(found) => {
                     positions.push(found);
-                    next = behind(direction, found);
+                    next = successor(direction, found);
                 }
                 Sought::Pause(at) => return Ok(Self { positions, next: Some(at), is_paused: true }),
                 Sought::End => next = None,

@@ -1,7 +1,7 @@
 //! A new store of what was saved.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use es_core::model::CommitPart;
 use es_core::model::LogId;
@@ -11,9 +11,9 @@ use rocksdb::WriteBatch;
 use uuid::Uuid;
 
 use super::claims::RemovedClaims;
-use super::records::{IntactRecord, RecoverableEvents, tell};
+use super::records::{IntactRecord, RecoverableEvents, report_progress};
 use super::sources::Sources;
-use super::{RepairError, Repaired, SetAside, check, refused};
+use super::{RepairError, Repaired, SetAside, refused, verify_new_store};
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
 use crate::error::of_rocksdb;
@@ -51,18 +51,36 @@ pub(super) fn write(
         fs::create_dir_all(parent).map_err(refused("create the directory", parent))?;
     }
     fs::create_dir(&incomplete).map_err(refused("create the directory", &incomplete))?;
-    let made = fill(&incomplete, sources, survey, progress)
-        .and_then(|made| check(&incomplete, progress).map(|_| made))
-        .and_then(|made| Ok(Repaired { set_aside: spare(sources, survey, set_aside)?, ..made }))
-        .and_then(|made| complete(&incomplete, &target).map(|()| made));
-    match made {
-        Ok(made) => Ok(Repaired { directory: target, ..made }),
-        Err(error) => {
-            // NOTE: the error that counts is the first.
-            let _ = fs::remove_dir_all(&incomplete);
-            Err(error)
-        }
-    }
+    let written = write_and_verify(&incomplete, &target, sources, survey, set_aside, progress);
+    written.inspect_err(|_| {
+        // NOTE: the error that counts is the first.
+        let _ = fs::remove_dir_all(&incomplete);
+    })
+}
+
+/// Writes the new store under its temporary name, verifies it, passes on the events that are set aside, and renames it.
+fn write_and_verify(
+    incomplete: &Path,
+    target: &Path,
+    sources: &Sources,
+    survey: &RecoverableEvents,
+    set_aside: SetAside<'_>,
+    progress: Progress<'_>,
+) -> Result<Repaired, RepairError> {
+    let Contents { id, is_new_id, rows, carried_claims } = write_contents(incomplete, sources, survey, progress)?;
+    verify_new_store(incomplete, progress)?;
+    let set_aside = set_aside_after_cut(sources, survey, set_aside)?;
+    complete(incomplete, target)?;
+    let (directory, events) = (target.to_owned(), survey.kept);
+    Ok(Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside })
+}
+
+/// What [`write_contents`] wrote.
+struct Contents {
+    id: LogId,
+    is_new_id: bool,
+    rows: u64,
+    carried_claims: u64,
 }
 
 /// Gives the new store its name, once all of it is on the disk.
@@ -85,44 +103,44 @@ fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
 }
 
 /// Writes everything that is kept.
-fn fill(
+fn write_contents(
     directory: &Path,
     sources: &Sources,
     survey: &RecoverableEvents,
     progress: Progress<'_>,
-) -> Result<Repaired, RepairError> {
+) -> Result<Contents, RepairError> {
     let Opened { database, mark, identity, .. } = open::open(directory, &Options::new())?;
     let Identity { id, secret, .. } = identity;
     let (id, is_new_id) = identify(&database, sources, survey, id)?;
     let secret = survey.claims.secret.as_ref().unwrap_or(&secret);
     let mut decoder = Decoder::default();
     let claims = &survey.claims;
-    let mut out = Out { database: &database, batch: WriteBatch::new(), secret, claims, carried_claims: 0 };
+    let mut writer = BatchedWriter { database: &database, batch: WriteBatch::new(), secret, claims, carried_claims: 0 };
     for position in 1..=survey.kept {
         let whole = sources.record(survey, position, &mut decoder);
         let place = || Position::new(position).map_or_else(String::new, place_of);
         let IntactRecord { event, record } = whole
             .ok_or_else(|| StoreError::damaged(place(), "expected the record that was found before, found none"))?;
-        out.event(&event, &record)?;
-        tell(progress, "events", position, Some(survey.kept));
+        writer.event(&event, &record)?;
+        report_progress(progress, "events", position, Some(survey.kept));
     }
     let (mut rows, mut written) = (0, Ok(()));
     sources.scan(Cf::Rows, |key, value| {
         if written.is_ok() && has_table(key) {
             rows += 1;
-            written = out.put(Cf::Rows, key, value);
+            written = writer.put(Cf::Rows, key, value);
         }
     });
     written?;
     // NOTE: which scavenge points were completed is not kept: a part of one may be lost. The next scavenge completes all again.
-    out.write()?;
-    let carried_claims = out.carried_claims;
+    writer.write()?;
+    let carried_claims = writer.carried_claims;
     database.flush()?;
     database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
     mark.raise(Mark { sequence: database.sequence(), head: Position::new(survey.kept) });
     mark.sync().map_err(refused("sync the mark of", directory))?;
     let id = LogId::from_uuid(id);
-    Ok(Repaired { directory: PathBuf::new(), id, is_new_id, events: survey.kept, rows, carried_claims, set_aside: 0 })
+    Ok(Contents { id, is_new_id, rows, carried_claims })
 }
 
 /// Gives the new store the id of the damaged one, unless events were lost, or the id or the secret of unique keys is not known.
@@ -152,11 +170,15 @@ fn identify(
 }
 
 /// Hands on what can be read behind the cut.
-fn spare(sources: &Sources, survey: &RecoverableEvents, set_aside: SetAside<'_>) -> Result<u64, RepairError> {
+fn set_aside_after_cut(
+    sources: &Sources,
+    survey: &RecoverableEvents,
+    set_aside: SetAside<'_>,
+) -> Result<u64, RepairError> {
     let failed = refused("write", Path::new("the events that are set aside"));
     let mut decoder = Decoder::default();
     let (mut commit, mut count) = (Vec::<RecordedEvent>::new(), 0);
-    let mut hand_on = |commit: &mut Vec<RecordedEvent>| {
+    let mut pass_on = |commit: &mut Vec<RecordedEvent>| {
         let is_whole =
             commit.first().is_some_and(|first| first.part.index == 0 && first.part.size as usize == commit.len());
         for mut event in commit.drain(..) {
@@ -170,24 +192,24 @@ fn spare(sources: &Sources, survey: &RecoverableEvents, set_aside: SetAside<'_>)
     };
     for position in survey.kept + 1..=survey.last {
         let Some(IntactRecord { event, .. }) = sources.record(survey, position, &mut decoder) else {
-            hand_on(&mut commit)?;
+            pass_on(&mut commit)?;
             continue;
         };
         if event.part.index == 0 {
-            hand_on(&mut commit)?;
+            pass_on(&mut commit)?;
         }
         let is_last = event.part.is_last();
         commit.push(event);
         if is_last {
-            hand_on(&mut commit)?;
+            pass_on(&mut commit)?;
         }
     }
-    hand_on(&mut commit)?;
+    pass_on(&mut commit)?;
     Ok(count)
 }
 
 /// Writes in batches.
-struct Out<'a> {
+struct BatchedWriter<'a> {
     database: &'a Database,
     batch: WriteBatch,
     /// The secret of the hashes of unique keys.
@@ -197,7 +219,7 @@ struct Out<'a> {
     carried_claims: u64,
 }
 
-impl Out<'_> {
+impl BatchedWriter<'_> {
     /// An event with everything that must be there for it. Its record stays what it is, byte by byte.
     fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
         let position = key::position(event.position);

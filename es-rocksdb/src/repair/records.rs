@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use es_core::{Position, RecordedEvent, Revision, StreamId};
 
 use super::claims::RemovedClaims;
-use super::sources::{Lookup, Sources, around};
+use super::sources::{Lookup, Sources, visit_readable};
 use super::{Loss, Report};
 use crate::acknowledged::Mark;
 use crate::database::{Tier, decode_at, decode_in};
@@ -15,8 +15,8 @@ use crate::schema::{Cf, META_FIRST};
 use crate::verify::{Progress, place_in_stream};
 
 /// How many of something are named in a report.
-const NAMED: usize = 100;
-const TELL_EVERY: u64 = 1024;
+const MAX_LISTED: usize = 100;
+const PROGRESS_INTERVAL: u64 = 1024;
 
 /// A record that is whole.
 pub(super) struct IntactRecord {
@@ -32,11 +32,11 @@ pub(super) struct RecoverableEvents {
     /// The last position that is kept; 0 for none.
     pub(super) kept: u64,
     /// Where the records stand that the log has no more.
-    elsewhere: BTreeMap<u64, (StreamId, Revision)>,
+    in_streams: BTreeMap<u64, (StreamId, Revision)>,
     /// The first revision of each stream that was not removed, where some were.
     firsts: BTreeMap<StreamId, Revision>,
     /// Whether records under streams could not be read that the log may not have either.
-    pub(super) is_unsure: bool,
+    pub(super) has_unreadable_records: bool,
     /// The claims of unique keys by removed events.
     pub(super) claims: RemovedClaims,
 }
@@ -63,15 +63,15 @@ impl RecoverableEvents {
 }
 
 impl Sources {
-    fn at(&self, position: Position, decoder: &mut Decoder) -> Lookup<IntactRecord> {
-        self.look(Cf::Log, &key::position(position), |record| {
+    fn in_log(&self, position: Position, decoder: &mut Decoder) -> Lookup<IntactRecord> {
+        self.look_up(Cf::Log, &key::position(position), |record| {
             let event = decode_at(position, record, decoder).ok()?;
             Some(IntactRecord { event, record: record.to_vec() })
         })
     }
 
-    fn under(&self, stream: &StreamId, revision: Revision, decoder: &mut Decoder) -> Lookup<IntactRecord> {
-        self.look(Cf::Streams, &key::in_stream(stream, revision), |record| {
+    fn in_stream_family(&self, stream: &StreamId, revision: Revision, decoder: &mut Decoder) -> Lookup<IntactRecord> {
+        self.look_up(Cf::Streams, &key::in_stream(stream, revision), |record| {
             let event = decode_in(stream, revision, record, decoder).ok()?;
             Some(IntactRecord { event, record: record.to_vec() })
         })
@@ -84,10 +84,10 @@ impl Sources {
         position: u64,
         decoder: &mut Decoder,
     ) -> Option<IntactRecord> {
-        let in_log = self.at(Position::new(position)?, decoder).whole();
+        let in_log = self.in_log(Position::new(position)?, decoder).intact();
         let found = in_log.or_else(|| {
-            let (stream, revision) = survey.elsewhere.get(&position)?;
-            self.under(stream, *revision, decoder).whole()
+            let (stream, revision) = survey.in_streams.get(&position)?;
+            self.in_stream_family(stream, *revision, decoder).intact()
         });
         survey.without_removed(found?)
     }
@@ -100,12 +100,12 @@ impl Sources {
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
         for position in (1..=looked_at).filter_map(Position::new) {
-            match self.at(position, &mut decoder).whole() {
+            match self.in_log(position, &mut decoder).intact() {
                 None => drop(missing.insert(position.get())),
                 Some(IntactRecord { event, .. }) if event.is_removed() => survey.note_removed(&event),
                 Some(_) => {}
             }
-            tell(progress, "salvage", position.get(), Some(looked_at));
+            report_progress(progress, "salvage", position.get(), Some(looked_at));
         }
         // NOTE: without a mark nothing says that the log does not end too early.
         if !missing.is_empty() || !report.loss.other.is_empty() || mark.is_none() {
@@ -118,13 +118,13 @@ impl Sources {
         }
         let is_lost = |position: u64| {
             let is_in_log = position <= looked_at && !missing.contains(&position);
-            !is_in_log && !survey.elsewhere.contains_key(&position)
+            !is_in_log && !survey.in_streams.contains_key(&position)
         };
         let first_lost = (1..=survey.last).find(|position| is_lost(*position)).unwrap_or(survey.last + 1);
         survey.kept = self.end_of_commit(&survey, first_lost - 1, &mut decoder);
-        report.from_streams = survey.elsewhere.range(..=survey.kept).count() as u64;
+        report.from_streams = survey.in_streams.range(..=survey.kept).count() as u64;
         (report.head, report.last) = (Position::new(survey.kept), Position::new(survey.last));
-        self.measure(&survey, &mut report.loss, is_lost, progress);
+        self.measure_loss(&survey, &mut report.loss, is_lost, progress);
         survey.claims = RemovedClaims::read(self, |stream| survey.first_left(stream));
         if !survey.firsts.is_empty() {
             survey.claims.add_to(&mut report.loss);
@@ -146,7 +146,7 @@ impl Sources {
             let Ok(mut log) = database.iterate(Cf::Log, Vec::new(), Tier::Any) else { continue };
             log.seek_to_last();
             if !log.item().is_some_and(|(key, record)| visit(key, record)) {
-                around(&mut log, &mut |key, record| {
+                visit_readable(&mut log, &mut |key, record| {
                     visit(key, record);
                 });
             }
@@ -160,20 +160,20 @@ impl Sources {
         let heads = self.streams(survey);
         let (total, mut decoder) = (heads.len() as u64, Decoder::default());
         for ((stream, head), done) in heads.into_iter().zip(1..) {
-            tell(progress, "streams", done, Some(total));
+            report_progress(progress, "streams", done, Some(total));
             let mut beyond = 0;
             for revision in (survey.first_left(&stream).get()..).map(Revision::new) {
-                match self.under(&stream, revision, &mut decoder) {
+                match self.in_stream_family(&stream, revision, &mut decoder) {
                     Lookup::Intact(IntactRecord { event, .. }) => {
                         let position = event.position.get();
                         if position > in_log || missing.contains(&position) {
                             last = last.max(position);
-                            survey.elsewhere.insert(position, (stream.clone(), revision));
+                            survey.in_streams.insert(position, (stream.clone(), revision));
                         }
                     }
                     Lookup::Absent if revision > head => break,
                     Lookup::Absent => {}
-                    Lookup::Broken => survey.is_unsure = true,
+                    Lookup::Broken => survey.has_unreadable_records = true,
                 }
                 // NOTE: behind the head that is known, no more can be hidden than is missing.
                 beyond += usize::from(revision > head);
@@ -213,7 +213,7 @@ impl Sources {
                 // NOTE: a head of which the stream knows nothing is not believed: all revisions up to it are looked for. Of an
                 // emptied stream its beginning knows.
                 let is_wrong = survey.first_left(&stream) != revision.next()
-                    && matches!(self.under(&stream, revision, &mut decoder), Lookup::Absent);
+                    && matches!(self.in_stream_family(&stream, revision, &mut decoder), Lookup::Absent);
                 raise(stream, if is_wrong { Revision::FIRST } else { revision });
             }
         });
@@ -226,7 +226,7 @@ impl Sources {
         });
         if !are_whole {
             for position in (1..=survey.last).filter_map(Position::new) {
-                if let Lookup::Intact(IntactRecord { event, .. }) = self.at(position, &mut decoder) {
+                if let Lookup::Intact(IntactRecord { event, .. }) = self.in_log(position, &mut decoder) {
                     raise(event.stream, event.revision);
                 }
             }
@@ -245,7 +245,7 @@ impl Sources {
     }
 
     /// Says what is lost.
-    fn measure(
+    fn measure_loss(
         &self,
         survey: &RecoverableEvents,
         loss: &mut Loss,
@@ -258,7 +258,7 @@ impl Sources {
         }
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         let (mut decoder, mut unreadable) = (Decoder::default(), 0);
-        let mut behind = HashMap::<StreamId, u64>::new();
+        let mut after_cut = HashMap::<StreamId, u64>::new();
         for position in survey.kept + 1..=survey.last {
             if is_lost(position) {
                 unreadable += 1;
@@ -267,43 +267,43 @@ impl Sources {
                     _ => ranges.push((position, position)),
                 }
             } else if let Some(IntactRecord { event, .. }) = self.record(survey, position, &mut decoder) {
-                *behind.entry(event.stream).or_default() += 1;
+                *after_cut.entry(event.stream).or_default() += 1;
             }
         }
         loss.set_aside = loss.events - unreadable;
         let ends = ranges.into_iter().filter_map(|(from, to)| Some((Position::new(from)?, Position::new(to)?)));
-        loss.unreadable = ends.take(NAMED).collect();
-        let mut streams = self.shortened(survey, behind, progress);
-        loss.more_streams = streams.len().saturating_sub(NAMED) as u64;
-        streams.truncate(NAMED);
+        loss.unreadable = ends.take(MAX_LISTED).collect();
+        let mut streams = self.count_lost_events(survey, after_cut, progress);
+        loss.more_streams = streams.len().saturating_sub(MAX_LISTED) as u64;
+        streams.truncate(MAX_LISTED);
         loss.streams = streams;
     }
 
     /// How many events each stream loses: those that can be read behind the cut, and what its head speaks of besides.
-    fn shortened(
+    fn count_lost_events(
         &self,
         survey: &RecoverableEvents,
-        behind: HashMap<StreamId, u64>,
+        after_cut: HashMap<StreamId, u64>,
         progress: Progress<'_>,
     ) -> Vec<(StreamId, u64)> {
         let mut decoder = Decoder::default();
         // Of each stream, how many events it had, and how many of them are kept.
         let mut known = HashMap::<StreamId, (u64, u64)>::new();
         for (stream, head) in self.streams(survey) {
-            let last = self.under(&stream, head, &mut decoder).whole();
+            let last = self.in_stream_family(&stream, head, &mut decoder).intact();
             if last.is_none_or(|last| last.event.position.get() > survey.kept) {
                 known.insert(stream, (head.get().saturating_add(1), 0));
             }
         }
         for position in 1..=survey.kept {
-            tell(progress, "streams", position, Some(survey.kept));
+            report_progress(progress, "streams", position, Some(survey.kept));
             if let Some(IntactRecord { event, .. }) = self.record(survey, position, &mut decoder)
                 && let Some((_, kept)) = known.get_mut(&event.stream)
             {
                 *kept += 1;
             }
         }
-        let mut lost: BTreeMap<StreamId, u64> = behind.into_iter().collect();
+        let mut lost: BTreeMap<StreamId, u64> = after_cut.into_iter().collect();
         for (stream, (had, kept)) in known {
             let at_least = lost.entry(stream).or_default();
             *at_least = had.saturating_sub(kept).max(*at_least);
@@ -312,8 +312,8 @@ impl Sources {
     }
 }
 
-pub(super) fn tell(progress: Progress<'_>, what: &str, done: u64, total: Option<u64>) {
-    if done.is_multiple_of(TELL_EVERY) {
+pub(super) fn report_progress(progress: Progress<'_>, what: &str, done: u64, total: Option<u64>) {
+    if done.is_multiple_of(PROGRESS_INTERVAL) {
         progress(what, done, total);
     }
 }
@@ -327,7 +327,7 @@ mod tests {
         let stream = StreamId::new("a-1").unwrap();
         let (time, part) = ("2026-01-01T00:00:00Z".parse().unwrap(), es_core::model::CommitPart { index: 0, size: 1 });
         let id = es_core::EventId::from_uuid(uuid::Uuid::from_u128(7));
-        let whole = |revision: u64| {
+        let intact = |revision: u64| {
             let removed =
                 RecordedEvent::removed(Position::FIRST, stream.clone(), Revision::new(revision), id, time, part);
             let mut event = removed;
@@ -335,11 +335,11 @@ mod tests {
             IntactRecord { event, record: vec![1] }
         };
         let mut survey = RecoverableEvents { last: 9, ..RecoverableEvents::default() };
-        assert_eq!(survey.without_removed(whole(0)).unwrap().record, [1]);
-        survey.note_removed(&whole(3).event.without_content());
-        survey.note_removed(&whole(2).event.without_content());
-        assert_eq!(survey.without_removed(whole(4)).unwrap().record, [1], "it was not removed");
-        let IntactRecord { event, record } = survey.without_removed(whole(3)).unwrap();
+        assert_eq!(survey.without_removed(intact(0)).unwrap().record, [1]);
+        survey.note_removed(&intact(3).event.without_content());
+        survey.note_removed(&intact(2).event.without_content());
+        assert_eq!(survey.without_removed(intact(4)).unwrap().record, [1], "it was not removed");
+        let IntactRecord { event, record } = survey.without_removed(intact(3)).unwrap();
         assert!(event.is_removed());
         assert_eq!(decode_at(Position::FIRST, &record, &mut Decoder::default()).unwrap(), event);
     }

@@ -54,16 +54,16 @@ impl Scratch {
             }
         }
         let is_log = |name: &str| name.ends_with(LOG) || name.starts_with(MANIFEST);
-        for (name, at) in log_file::mend_bits(&copy, is_log).map_err(refused("mend", &copy))? {
+        for (name, at) in log_file::repair_bits(&copy, is_log).map_err(refused("repair", &copy))? {
             notes.push(format!(
                 "one bit of the record at byte {at} of {name} is set right: its checksum says which one it was"
             ));
         }
         // ORDER: behind that, because what can be set right must not be passed over.
-        for (name, at) in log_file::pass_over_broken(&copy).map_err(refused("mend", &copy))? {
+        for (name, at) in log_file::bridge_broken_records(&copy).map_err(refused("repair", &copy))? {
             notes.push(format!("the record at byte {at} of {name} cannot be read; what is behind it can"));
         }
-        mend_current(&copy, notes)?;
+        repair_current(&copy, notes)?;
         Ok(scratch)
     }
 
@@ -88,14 +88,17 @@ impl Scratch {
             }
         };
         let readable = databases.iter().map(Database::sequence).max().unwrap_or_default();
-        let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
-        let looked =
-            recovery::look(&log_directory, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME])
-                .map_err(hopeless)?;
+        let unreadable = |error: rocksdb::Error| unreadable(damaged, error);
+        let inspected = recovery::open_read_only(
+            &log_directory,
+            DBRecoveryMode::PointInTime,
+            &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME],
+        )
+        .map_err(unreadable)?;
         let survey =
             batches::survey(&log_directory).map_err(refused("look at the write-ahead log in", &log_directory))?;
-        let has_hole = looked.latest_sequence_number() < databases.last().map_or(0, Database::sequence)
-            || survey.gap(recovery::needed_log(&looked)).is_some();
+        let has_hole = inspected.latest_sequence_number() < databases.last().map_or(0, Database::sequence)
+            || survey.gap(recovery::needed_log(&inspected)).is_some();
         let is_short = mark.is_some_and(|mark| readable < mark.sequence);
         if has_hole || is_short {
             let what = if has_hole { "in the middle" } else { "at the end" };
@@ -107,18 +110,19 @@ impl Scratch {
     /// The tables under a manifest that RocksDB makes of them, and the write-ahead log under one of an empty store. The families
     /// of a log are numbers, which only the manifest names; an empty store gives its families the same numbers.
     fn open_in_parts(&self, damaged: &Path) -> Result<(Vec<Database>, PathBuf), RepairError> {
-        let hopeless = |error: rocksdb::Error| hopeless(damaged, error);
+        let unreadable = |error: rocksdb::Error| unreadable(damaged, error);
         let (copy, log) = (self.store(), self.directory.join("log"));
         let options = Options::new();
         let mut creating = options::database(&options);
         creating.create_missing_column_families(true);
-        drop(DB::open_cf_descriptors(&creating, &log, options::families(&options)).map_err(hopeless)?);
-        let highest = numbered(&log)?.into_iter().map(|(number, _)| number).max().unwrap_or_default();
-        for (_, own) in numbered(&log)?.into_iter().filter(|(_, path)| path.extension().is_some_and(|end| end == "log"))
+        drop(DB::open_cf_descriptors(&creating, &log, options::families(&options)).map_err(unreadable)?);
+        let highest = numbered_files(&log)?.into_iter().map(|(number, _)| number).max().unwrap_or_default();
+        for (_, own) in
+            numbered_files(&log)?.into_iter().filter(|(_, path)| path.extension().is_some_and(|end| end == "log"))
         {
             fs::remove_file(&own).map_err(refused("remove", &own))?;
         }
-        let mut files = numbered(&copy)?;
+        let mut files = numbered_files(&copy)?;
         files.sort();
         for (number, file) in files.into_iter().filter(|(_, path)| path.extension().is_some_and(|end| end == "log")) {
             // NOTE: RocksDB reads the log files from the number on that the manifest names, in the order of their numbers.
@@ -130,46 +134,46 @@ impl Scratch {
             for name in names(&copy)?.iter().filter(|name| *name == CURRENT || name.starts_with(MANIFEST)) {
                 fs::remove_file(copy.join(name)).map_err(refused("remove", &copy))?;
             }
-            DB::repair(&rocksdb::Options::default(), &copy).map_err(hopeless)?;
-            databases.push(open(&copy).map_err(hopeless)?);
+            DB::repair(&rocksdb::Options::default(), &copy).map_err(unreadable)?;
+            databases.push(open(&copy).map_err(unreadable)?);
         }
         // ORDER: the log is newer than the tables.
-        databases.push(open(&log).map_err(hopeless)?);
+        databases.push(open(&log).map_err(unreadable)?);
         Ok((databases, log))
     }
 }
 
-fn hopeless(directory: &Path, error: rocksdb::Error) -> RepairError {
-    RepairError::Hopeless { directory: directory.to_owned(), detail: error.into_string() }
+fn unreadable(directory: &Path, error: rocksdb::Error) -> RepairError {
+    RepairError::Unreadable { directory: directory.to_owned(), detail: error.into_string() }
 }
 
 /// A new directory beside the store, or among the temporary files where nothing can be written beside it.
 fn create(store: &Path) -> Result<PathBuf, RepairError> {
     let name = store.file_name().unwrap_or_default().to_string_lossy();
-    let beside = store.with_file_name(format!("{name}.repairing"));
-    if beside.join(MARKER).exists() {
+    let sibling = store.with_file_name(format!("{name}.repairing"));
+    if sibling.join(MARKER).exists() {
         // NOTE: of a repair that was killed.
-        fs::remove_dir_all(&beside).map_err(refused("remove what an earlier repair has left in", &beside))?;
+        fs::remove_dir_all(&sibling).map_err(refused("remove what an earlier repair has left in", &sibling))?;
     }
-    let elsewhere = std::env::temp_dir().join(format!("{MARKER}-{}-{name}", std::process::id()));
-    let directory = if fs::create_dir(&beside).is_ok() {
-        beside
+    let temporary = std::env::temp_dir().join(format!("{MARKER}-{}-{name}", std::process::id()));
+    let directory = if fs::create_dir(&sibling).is_ok() {
+        sibling
     } else {
-        fs::create_dir(&elsewhere).map_err(refused("create the directory", &elsewhere))?;
-        elsewhere
+        fs::create_dir(&temporary).map_err(refused("create the directory", &temporary))?;
+        temporary
     };
     fs::write(directory.join(MARKER), b"").map_err(refused("write to", &directory))?;
     Ok(directory)
 }
 
 /// Makes `CURRENT` name the last manifest, where it names none that is there.
-fn mend_current(copy: &Path, notes: &mut Vec<String>) -> Result<(), RepairError> {
+fn repair_current(copy: &Path, notes: &mut Vec<String>) -> Result<(), RepairError> {
     let current = copy.join(CURRENT);
     let named = fs::read_to_string(&current).unwrap_or_default();
-    let is_good = named.ends_with('\n') && named.starts_with(MANIFEST) && copy.join(named.trim_end()).is_file();
+    let is_valid = named.ends_with('\n') && named.starts_with(MANIFEST) && copy.join(named.trim_end()).is_file();
     let number = |name: &str| name.strip_prefix(MANIFEST).and_then(|number| number.parse::<u64>().ok());
     let last = names(copy)?.into_iter().filter_map(|name| Some((number(&name)?, name))).max();
-    if let Some((_, last)) = last.filter(|_| !is_good) {
+    if let Some((_, last)) = last.filter(|_| !is_valid) {
         fs::write(&current, format!("{last}\n")).map_err(refused("write", &current))?;
         notes.push(format!("the file CURRENT is missing or torn; the last manifest is {last}"));
     }
@@ -187,7 +191,7 @@ fn has_tables(directory: &Path) -> Result<bool, RepairError> {
 }
 
 /// Files whose names begin with a number, or end with one behind a dash.
-fn numbered(directory: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
+fn numbered_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
     let number = |name: &str| name.split(['.', '-']).find_map(|part| part.parse().ok());
     Ok(names(directory)?.into_iter().filter_map(|name| Some((number(&name)?, directory.join(&name)))).collect())
 }
@@ -196,7 +200,7 @@ fn numbered(directory: &Path) -> Result<Vec<(u64, PathBuf)>, RepairError> {
 fn open(directory: &Path) -> Result<Database, rocksdb::Error> {
     let families = DB::list_cf(&rocksdb::Options::default(), directory)?;
     let mut options = rocksdb::Options::default();
-    options::recovering(&mut options, DBRecoveryMode::SkipAnyCorruptedRecord);
+    options::set_recovery(&mut options, DBRecoveryMode::SkipAnyCorruptedRecord);
     // NOTE: a table that is missing or has another length is an error only when it is read.
     options.set_paranoid_checks(false);
     options.set_max_open_files(64);

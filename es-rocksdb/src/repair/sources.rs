@@ -16,7 +16,7 @@ pub(super) enum Lookup<T> {
 }
 
 impl<T> Lookup<T> {
-    pub(super) fn whole(self) -> Option<T> {
+    pub(super) fn intact(self) -> Option<T> {
         match self {
             Self::Intact(found) => Some(found),
             Self::Broken | Self::Absent => None,
@@ -59,7 +59,7 @@ impl Sources {
 
     /// What stands under a key. A block whose checksum does not fit may have whole records all the same, whose own checksums
     /// `accept` looks at.
-    pub(super) fn look<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Lookup<T> {
+    pub(super) fn look_up<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Lookup<T> {
         let mut is_broken = false;
         for database in self.databases.iter().rev() {
             let Ok(family) = database.family(cf) else { continue };
@@ -89,7 +89,8 @@ impl Sources {
         let mut is_whole = true;
         for database in &self.databases {
             if database.family(cf).is_ok() {
-                let scanned = database.iterate(cf, Vec::new(), Tier::Any).map(|mut all| around(&mut all, &mut visit));
+                let scanned =
+                    database.iterate(cf, Vec::new(), Tier::Any).map(|mut all| visit_readable(&mut all, &mut visit));
                 is_whole &= scanned.unwrap_or(false);
             }
         }
@@ -98,7 +99,7 @@ impl Sources {
 }
 
 /// Visits every entry that can be read, beyond those that cannot be; says whether there were none of these.
-pub(super) fn around(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
+pub(super) fn visit_readable(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
     entries.seek_to_first();
     let (mut is_whole, mut last) = (true, Vec::new());
     loop {
@@ -112,17 +113,17 @@ pub(super) fn around(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u
             return is_whole;
         }
         is_whole = false;
-        if !leap(entries, &last, visit) {
+        if !skip_unreadable(entries, &last, visit) {
             return false;
         }
     }
 }
 
 /// Leaps over a block that cannot be read, to a key that can be; visits what stands between, from behind.
-fn leap(entries: &mut DBRawIterator<'_>, last: &[u8], visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
-    for target in behind(last) {
+fn skip_unreadable(entries: &mut DBRawIterator<'_>, last: &[u8], visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
+    for target in keys_after(last) {
         entries.seek(&target);
-        let Some(landed) = entries.key().map(<[u8]>::to_vec) else {
+        let Some(next_readable) = entries.key().map(<[u8]>::to_vec) else {
             if entries.status().is_ok() {
                 return false;
             }
@@ -133,14 +134,14 @@ fn leap(entries: &mut DBRawIterator<'_>, last: &[u8], visit: &mut impl FnMut(&[u
             visit(key, value);
             entries.prev();
         }
-        entries.seek(&landed);
+        entries.seek(&next_readable);
         return entries.valid();
     }
     false
 }
 
 /// Keys behind another, ever farther.
-fn behind(last: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+fn keys_after(last: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     const STEPS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
     let nearest = std::iter::once([last, &[0]].concat());
     let farther = (0..last.len()).rev().flat_map(move |end| {
@@ -159,11 +160,11 @@ mod tests {
 
     #[test]
     fn leaps_go_ever_farther_up_to_the_last_byte() {
-        let targets: Vec<_> = behind(b"a\xfe").collect();
+        let targets: Vec<_> = keys_after(b"a\xfe").collect();
         assert_eq!(targets.first().unwrap(), b"a\xfe\0");
         assert!(targets.contains(&b"a\xff".to_vec()) && targets.contains(&b"b".to_vec()));
         assert_eq!(targets.last().unwrap(), &[0xff]);
         assert!(targets.iter().all(|target| target.as_slice() > b"a\xfe".as_slice()));
-        assert_eq!(behind(b"").count(), 256);
+        assert_eq!(keys_after(b"").count(), 256);
     }
 }

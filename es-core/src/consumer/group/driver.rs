@@ -151,7 +151,7 @@ impl Driver {
         tokio::select! {
             () = self.shared.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
-            found = head.behind(self.subscription.scanned()), if can_take => {
+            found = head.wait_after(self.subscription.scanned()), if can_take => {
                 found.map_err(|error| self.shared.failed(error))?;
             }
         }

@@ -390,7 +390,7 @@ impl<P: Projection> Runner<P> {
             if StoredRow::<Control>::read(&*self.store, self.keys.control()).await?.bytes != fence.control.bytes {
                 return Ok(());
             }
-            head.behind(seen).await?;
+            head.wait_after(seen).await?;
             tokio::time::sleep(CONTROL).await;
         }
     }

@@ -59,8 +59,8 @@ pub async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Harness) 
     let store = harness.open().await;
     let mut watch = store.watch_head();
     let waiting = tokio::spawn(async move {
-        let first = watch.behind(None).await;
-        (first, watch.behind(Some(at(1))).await)
+        let first = watch.wait_after(None).await;
+        (first, watch.wait_after(Some(at(1))).await)
     });
     append(&store, "a-1", &["x"]).await;
     store.close().await.expect("it is closed");

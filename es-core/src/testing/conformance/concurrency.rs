@@ -241,7 +241,7 @@ pub async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
         async move {
             let mut seen = None;
             while seen < Some(at(50)) {
-                let told = head.behind(seen).await.expect("the store is open");
+                let told = head.wait_after(seen).await.expect("the store is open");
                 let read = LogRead::all().after(seen);
                 let found = store.read_log(read).await.expect("a read").collect().await.expect("read");
                 let last = found.last().map(|event| event.position);
@@ -255,7 +255,7 @@ pub async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
         store.commit(Commit::new().put_row(table("t"), "k", "v")).await.expect("written");
     }
     follower.await.expect("the follower did not panic");
-    assert_eq!(Some(head.behind(Some(at(49))).await.expect("the store is open")), Some(at(50)));
-    let more = tokio::time::timeout(std::time::Duration::from_millis(50), head.behind(Some(at(50)))).await;
+    assert_eq!(Some(head.wait_after(Some(at(49))).await.expect("the store is open")), Some(at(50)));
+    let more = tokio::time::timeout(std::time::Duration::from_millis(50), head.wait_after(Some(at(50)))).await;
     assert!(more.is_err(), "expected to wait for an event, found {more:?}");
 }

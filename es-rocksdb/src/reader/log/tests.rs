@@ -52,14 +52,14 @@ async fn a_visit_of_the_whole_log_gives_what_a_read_gives() {
             store.commit(rule(2)).await.unwrap();
         }
         let reader = ReadOnlyStore::open(directory.path()).await.unwrap();
-        for hidden in [Hidden::AsItIs, Hidden::AsRemoved] {
+        for hidden in [HiddenEvents::WithContent, HiddenEvents::AsTombstones] {
             let mut visited = Vec::new();
             let mut visitor = |event: EventView<'_>| {
                 visited.push(event.to_recorded());
                 ControlFlow::Continue(())
             };
-            let scanned = reader.visit_log_whole(LogRead::all(), hidden, &mut visitor).await.unwrap();
-            assert_eq!(visited, reader.read_log_whole(LogRead::all(), hidden).collect().await.unwrap());
+            let scanned = reader.visit_log_with_hidden(LogRead::all(), hidden, &mut visitor).await.unwrap();
+            assert_eq!(visited, reader.read_log_with_hidden(LogRead::all(), hidden).collect().await.unwrap());
             assert_eq!(scanned, reader.head().await.unwrap());
             tombstones.push(visited.iter().filter(|event| event.is_removed()).count());
         }
