@@ -1,9 +1,9 @@
 //! A crate that denies all lints there are reasons to deny can use the derive macros: nothing is said of generated code.
-
+#![cfg(feature = "derive")]
 #![deny(missing_docs, unused_qualifications, unreachable_pub, unused, rust_2018_idioms, missing_debug_implementations)]
 #![deny(deprecated, single_use_lifetimes, trivial_casts, unused_lifetimes, unused_results, unused_import_braces)]
 #![deny(let_underscore_drop, non_ascii_idents, explicit_outlives_requirements, variant_size_differences)]
-#![deny(clippy::all, clippy::pedantic, clippy::nursery, clippy::cargo_common_metadata)]
+#![deny(clippy::all, clippy::pedantic, clippy::nursery)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::absolute_paths)]
 #![deny(clippy::missing_docs_in_private_items, clippy::question_mark_used)]
 #![allow(clippy::missing_trait_methods, clippy::wildcard_imports)]

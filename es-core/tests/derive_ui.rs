@@ -33,6 +33,7 @@
 //! | an unknown key, an unknown field | `event/unknown_key_on_*`; fields are not named in attributes |
 //! | a duplicate event name | `event/name_twice` |
 //! | several mistakes at once | `event/many_mistakes`, `aggregate/many_mistakes` |
+#![cfg(feature = "derive")]
 
 #[test]
 fn mistakes_in_events_are_explained() {

@@ -1,4 +1,5 @@
 //! Sources: a projection, a reactor and a group receive the events of their own aggregates only.
+#![cfg(feature = "derive")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::{Arc, Mutex};

@@ -71,7 +71,10 @@ pub(crate) enum Command {
     /// Formatting, clippy and rustdoc, each of which must have nothing to say.
     Check,
 
-    /// `check`, then `test`: what CI runs.
+    /// Package the crates, and build a user's crate against the packages, outside the workspace
+    Package,
+
+    /// `check`, `package`, then `test`: what CI runs.
     Ci,
 
     /// Only see to it that RocksDB can be built.

@@ -20,6 +20,7 @@ mod cli;
 mod demo;
 mod failure;
 mod fuzz;
+mod package;
 mod prerequisites;
 mod run;
 mod sample;
@@ -33,6 +34,7 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use failure::Failure;
+use package::Store;
 use prerequisites::Permission;
 use workspace::Workspace;
 
@@ -59,9 +61,11 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace()?, permission, seconds, &targets),
         Command::Bench { args } => bench::run(&workspace()?, args),
         Command::Check => check::run(&workspace()?),
+        Command::Package => package::run(&workspace()?, Store::Memory),
         Command::Ci => {
             let workspace = workspace()?;
             check::run(&workspace)?;
+            package::run(&workspace, Store::Memory)?;
             test(&workspace, Vec::new())
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::cli::SoakArgs;
 use crate::failure::Failure;
 use crate::fuzz::{Fuzzer, Target};
+use crate::package::{self, Store};
 use crate::prerequisites::Permission;
 use crate::say;
 use crate::workspace::Workspace;
@@ -60,6 +61,7 @@ pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs
     if args.fuzz_seconds > 0 {
         outcomes.extend(of_fuzzing(workspace, permission, args.fuzz_seconds));
     }
+    outcomes.push(timed("user's crate", "RocksDB store".to_owned(), || package::run(workspace, Store::RocksDb)));
     say::heading("soak");
     table(&outcomes).iter().for_each(|line| say::note(line));
     match outcomes.iter().filter(|outcome| !outcome.passed).count() {

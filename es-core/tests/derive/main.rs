@@ -1,4 +1,5 @@
 //! Tests of the code that `#[derive(Event)]` and `#[derive(Aggregate)]` generate.
+#![cfg(feature = "derive")]
 
 mod aggregate;
 mod event;
