@@ -194,6 +194,14 @@ pub trait Opened: Send + Sync {
         Err(Failure::new("read", "not offered"))
     }
 
+    /// Visits the whole log in order, each event borrowed, and returns how many events there were. Only this project is asked.
+    ///
+    /// # Errors
+    /// [`Failure`] ends the run of this contender.
+    async fn visit(&self) -> Result<u64, Failure> {
+        Err(Failure::new("visit", "not offered"))
+    }
+
     /// Follows the log from its end on and reports each event. Never returns but for a failure; it is dropped.
     ///
     /// # Errors

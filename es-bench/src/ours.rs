@@ -1,10 +1,11 @@
 //! This project's stores.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use es_core::model::Tag;
+use es_core::model::{EventView, Tag};
 use es_core::store::QueryItem;
 use es_core::store::memory::MemoryStore;
 use es_core::{
@@ -174,6 +175,16 @@ impl Opened for OpenedStore {
         while let Some(batch) = events.next_batch().await.map_err(failed("read"))? {
             count += batch.len() as u64;
         }
+        Ok(count)
+    }
+
+    async fn visit(&self) -> Result<u64, Failure> {
+        let mut count = 0;
+        let mut visitor = |_: EventView<'_>| {
+            count += 1;
+            ControlFlow::Continue(())
+        };
+        self.store.visit_log(LogRead::all(), &mut visitor).await.map_err(failed("visit"))?;
         Ok(count)
     }
 

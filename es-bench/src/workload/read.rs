@@ -1,5 +1,5 @@
-//! Reading the log in order: all of it, the events of one type, the events with one tag. The limit of the first is a raw scan
-//! of RocksDB over as many bytes.
+//! Reads of the log in order: all of it as owned events and as borrowed events, the events of one type, the events with one
+//! tag. The limit of the first two is a raw scan of RocksDB over as many bytes.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::Workload;
 use super::library::{self, TAGS};
 use crate::bench::Bench;
-use crate::contender::{Opened, Selection, Task};
+use crate::contender::{Contender, Opened, Role, Selection, Task};
 use crate::domain::{REMOVED, Tagging};
 use crate::failure::Failure;
 use crate::ours::ES_ROCKSDB;
@@ -17,15 +17,39 @@ use crate::report::stats::Unit;
 
 pub(crate) const READ: &str = "read";
 pub(crate) const WHOLE: &str = "whole log";
+pub(crate) const VISITED: &str = "whole log, visited";
 
 pub(crate) struct Read;
 
-/// Events per second over as many reads as fit into a round, at least one.
-async fn measure(bench: &Bench, opened: &dyn Opened, selection: &Selection) -> Result<f64, Failure> {
+/// How a case goes through the log.
+enum Access {
+    Read(Task, Selection),
+    Visit,
+}
+
+impl Access {
+    fn is_offered(&self, who: &dyn Contender) -> bool {
+        match self {
+            Self::Read(task, _) => who.offers(*task).is_ok(),
+            Self::Visit => who.role() == Role::Ours,
+        }
+    }
+
+    /// Goes through the log once. Returns the number of events.
+    async fn run(&self, opened: &dyn Opened) -> Result<u64, Failure> {
+        match self {
+            Self::Read(_, selection) => opened.read(selection.clone()).await,
+            Self::Visit => opened.visit().await,
+        }
+    }
+}
+
+/// Returns the events per second over as many runs as fit into a round, at least one.
+async fn measure(bench: &Bench, opened: &dyn Opened, access: &Access) -> Result<f64, Failure> {
     let started = Instant::now();
     let mut events = 0;
     while events == 0 || started.elapsed() < bench.plan.seconds.div_f64(2.0) {
-        let found = opened.read(selection.clone()).await?;
+        let found = access.run(opened).await?;
         if found == 0 {
             return Err(Failure::new("read", "expected events, found none"));
         }
@@ -41,7 +65,7 @@ impl Workload for Read {
     }
 
     fn about(&self) -> &'static str {
-        "reading the whole log in order, one type (a tenth), one tag (a hundredth)"
+        "the whole log in order (owned and borrowed events), one type (a tenth), one tag (a hundredth)"
     }
 
     fn task(&self) -> Task {
@@ -50,19 +74,21 @@ impl Workload for Read {
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
         let shelves = library::shelves(bench, READ, Task::ReadAll).await?;
-        let selections = [
-            (WHOLE, Task::ReadAll, Selection::All),
-            ("one type of two", Task::ReadType, Selection::Type(REMOVED)),
-            ("one tag of 100", Task::ReadTag, Selection::Tag(Tagging::Spread(TAGS).tag(0, 42))),
+        let tag = Tagging::Spread(TAGS).tag(0, 42);
+        let cases = [
+            (WHOLE, Access::Read(Task::ReadAll, Selection::All)),
+            (VISITED, Access::Visit),
+            ("one type of two", Access::Read(Task::ReadType, Selection::Type(REMOVED))),
+            ("one tag of 100", Access::Read(Task::ReadTag, Selection::Tag(tag))),
         ];
         for round in 0..bench.plan.rounds {
-            for (case, task, selection) in &selections {
+            for (case, access) in &cases {
                 bench.say(READ, &format!("{case}, round {}", round + 1));
                 for shelf in &shelves {
-                    if shelf.who.offers(*task).is_err() {
+                    if !access.is_offered(&*shelf.who) {
                         continue;
                     }
-                    match measure(bench, &*shelf.opened, selection).await {
+                    match measure(bench, &*shelf.opened, access).await {
                         Ok(value) => bench.report.add(READ, case, shelf.who.name(), Unit::EventsPerSecond, value),
                         Err(failure) => bench.failed(READ, case, &shelf.who, &failure),
                     }
@@ -70,10 +96,10 @@ impl Workload for Read {
             }
         }
         let ours = shelves.iter().find(|shelf| bench.plan.profile && shelf.who.name() == ES_ROCKSDB);
-        for (case, _, selection) in &selections {
+        for (case, access) in &cases {
             let Some(shelf) = ours else { break };
             let (sampler, started) = (Sampler::start()?, Instant::now());
-            let per_second = measure(bench, &*shelf.opened, selection).await?;
+            let per_second = measure(bench, &*shelf.opened, access).await?;
             let events = (per_second * started.elapsed().as_secs_f64()) as u64;
             bench.report.profile.extend(sampler.end(ES_ROCKSDB, &format!("{READ}, {case}"), events)?);
         }
