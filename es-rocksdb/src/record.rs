@@ -473,6 +473,22 @@ impl Decoder {
         Ok(Some(fields))
     }
 
+    /// Decodes a record into `buffer`, over the event that it holds, and lends the event.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub(crate) fn decode_into<'e>(
+        &mut self,
+        record: &[u8],
+        buffer: &'e mut Option<RecordedEvent>,
+    ) -> Result<&'e RecordedEvent, RecordError> {
+        let record = Checked::new(record)?;
+        match buffer {
+            Some(event) => self.decode_over(record, None, event, None).map(|_| &*event),
+            None => Ok(buffer.insert(self.decode_checked(record, None)?)),
+        }
+    }
+
     fn tags(&mut self, fields: &Fields<'_>) -> Result<Tags, RecordError> {
         Rest { record: fields.tags, at: 0 }.tags(fields.tag_count, &mut self.tags)
     }

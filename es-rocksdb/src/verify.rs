@@ -25,11 +25,12 @@ pub(crate) use strays::{has_table, place_in_stream};
 
 use std::collections::HashMap;
 
+use es_core::model::CommitPart;
 use es_core::store::implement::{KeyHash, KeySecret};
-use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId};
+use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 use rocksdb::DBRawIterator;
 
-use crate::database::{Database, Tier, bad_key, bad_name, decode_at, decode_in, item, place_in, place_of};
+use crate::database::{Database, Tier, at, at_revision, bad_key, bad_name, item, place_in, place_of};
 use crate::key;
 use crate::record::Decoder;
 use crate::retention::Operators;
@@ -155,6 +156,14 @@ struct Verifier<'a> {
     told: u64,
 }
 
+/// What the check of an event needs of the event before it.
+#[derive(Clone, Copy)]
+struct Predecessor {
+    position: Position,
+    part: CommitPart,
+    recorded_at: Timestamp,
+}
+
 /// A key and its value, as bytes of our own.
 type Entry = (Vec<u8>, Vec<u8>);
 
@@ -189,7 +198,8 @@ impl Verifier<'_> {
         let mut decoder = Decoder::default();
         let mut log = self.database.iterate(Cf::Log, Vec::new(), Tier::Any)?;
         log.seek_to_first();
-        let (mut expected, mut last, mut unread) = (Position::FIRST, None, None);
+        let (mut expected, mut last, mut unread) = (Position::FIRST, None::<Predecessor>, None);
+        let mut buffer = None;
         loop {
             let Some((key, record)) = self.entry(&log, Cf::Log)? else {
                 if log.status().is_ok() {
@@ -212,18 +222,18 @@ impl Verifier<'_> {
                 last = None;
             }
             expected = position.next();
-            match self.found.note(decode_at(position, &record, &mut decoder))? {
-                Some(event) => {
-                    match event.is_removed() {
-                        true => self.found.removed += 1,
-                        false => self.found.events += 1,
-                    }
-                    self.follows(last.as_ref(), &event);
-                    self.event(&event, &record)?;
-                    last = Some(event);
-                }
-                None => last = None,
+            let event = at(position, decoder.decode_into(&record, &mut buffer));
+            let Some(event) = self.found.note(event)? else {
+                last = None;
+                continue;
+            };
+            match event.is_removed() {
+                true => self.found.removed += 1,
+                false => self.found.events += 1,
             }
+            self.follows(last, event);
+            self.event(event, &record)?;
+            last = Some(Predecessor { position, part: event.part, recorded_at: event.recorded_at });
         }
         if let Some(from) = unread {
             self.found.add(format!("{} and all behind it", place_of(from)), beyond::UNREAD);
@@ -236,7 +246,7 @@ impl Verifier<'_> {
     }
 
     /// Whether an event can stand behind the one before it.
-    fn follows(&mut self, last: Option<&RecordedEvent>, event: &RecordedEvent) {
+    fn follows(&mut self, last: Option<Predecessor>, event: &RecordedEvent) {
         let part = event.part;
         let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index.saturating_add(1) });
         let index = index.or((event.position == Position::FIRST).then_some(0));
@@ -304,7 +314,7 @@ impl Verifier<'_> {
     }
 
     fn streams(&mut self) -> Result<(), StoreError> {
-        let mut decoder = Decoder::default();
+        let (mut decoder, mut buffer) = (Decoder::default(), None);
         let mut streams = self.database.iterate(Cf::Streams, Vec::new(), Tier::Any)?;
         streams.seek_to_first();
         let (mut last, mut count): (Option<(StreamId, Revision)>, u64) = (None, 0);
@@ -313,7 +323,7 @@ impl Verifier<'_> {
             count += 1;
             self.tell("streams", count, Some(self.found.events));
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
-            self.found.note(decode_in(&stream, revision, &record, &mut decoder))?;
+            self.found.note(at_revision(&stream, revision, decoder.decode_into(&record, &mut buffer)))?;
             let expected = match &last {
                 Some((known, last)) if *known == stream => last.next(),
                 _ => {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 
 use crate::model::Position;
-use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError};
+use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError, Visitor};
 
 /// How many events a batch has at the most, without more said.
 pub(crate) const DEFAULT_BATCH: u32 = 512;
@@ -102,6 +102,20 @@ impl Subscription {
         Ok(Batch { scanned: self.scanned, ..batch })
     }
 
+    /// Visits the events of the next batch and returns how far the log was scanned for them. Waits where there is nothing new.
+    ///
+    /// When this future is dropped, the next call visits the same events again.
+    pub(crate) async fn visit_next(&mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        self.read = None;
+        let head = self.head.wait_after(self.scanned).await?;
+        let scanned = self.store.visit_log(self.read_after_scanned(), visitor).await?;
+        if scanned <= self.scanned {
+            return Err(unreached(head));
+        }
+        self.scanned = scanned;
+        Ok(scanned)
+    }
+
     /// Everything up to here was returned; `None` before the first event.
     #[must_use]
     pub fn scanned(&self) -> Option<Position> {
@@ -133,14 +147,15 @@ impl Subscription {
     /// Waits for what comes behind all that was returned, and returns the first batch of a new read.
     async fn read_on(&mut self) -> Result<Batch, StoreError> {
         let head = self.head.wait_after(self.scanned).await?;
-        let read = LogRead::matching(self.query.clone()).after(self.scanned).limit(self.batch.into());
-        let mut events = self.store.read_log(read).await?;
+        let mut events = self.store.read_log(self.read_after_scanned()).await?;
         let batch = Self::step(&mut events, self.scanned).await?;
         self.read = Some(events);
-        // NOTE: a store that breaks its contract must not become a loop that never waits.
-        batch.ok_or_else(|| {
-            StoreError::damaged(format!("position {head}"), "the head names it, expected a read to get there")
-        })
+        batch.ok_or_else(|| unreached(head))
+    }
+
+    /// Returns a read of one batch after the position up to which everything was returned.
+    fn read_after_scanned(&self) -> LogRead {
+        LogRead::matching(self.query.clone()).after(self.scanned).limit(self.batch.into())
     }
 
     /// The next batch of the read that is open; `None` where none is, or it has ended.
@@ -160,4 +175,9 @@ impl Subscription {
             None => Ok(None),
         }
     }
+}
+
+/// The error for a store whose reads do not reach its head. Without it, the subscription would loop without waiting.
+fn unreached(head: Position) -> StoreError {
+    StoreError::damaged(format!("position {head}"), "expected a read to reach the head of the log")
 }

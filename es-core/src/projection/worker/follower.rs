@@ -9,6 +9,7 @@
 //! Absent here: which generation is built or read (`plan`), retries on request (`retry`).
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -21,13 +22,14 @@ use super::pipeline::Pipeline;
 use super::rows::{encode, table};
 use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
+use crate::model::EventView;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
     is_projected, partition_of,
 };
-use crate::store::{Batch, Commit, CommitError, Conflict, FailedCheck, RowChange, StoreError};
+use crate::store::{Commit, CommitError, Conflict, FailedCheck, RowChange, StoreError};
 
 /// The largest number of positions without a matching event before the checkpoint is written.
 const IDLE_POSITIONS: u64 = 50_000;
@@ -126,7 +128,13 @@ impl<P: Projection> Follower<P> {
         self.retry_requested_keys().await?;
         let store = Arc::clone(&self.pipeline.store);
         let query = self.pipeline.projection.query();
-        let mut log = Subscription::new(store, query, self.scanned).batch(self.pipeline.options.batch);
+        let pipeline = Arc::clone(&self.pipeline);
+        let mut log = PartitionLog {
+            projection: &*pipeline.projection,
+            partition: self.partition,
+            partitions: pipeline.progress.build.partitions,
+            log: Subscription::new(store, query, self.scanned).batch(pipeline.options.batch),
+        };
         let mut stop = self.stop.clone();
         let mut ahead = None;
         loop {
@@ -151,8 +159,8 @@ impl<P: Projection> Follower<P> {
                     }
                 },
             };
-            if log.is_at_head() || until.is_some_and(|until| batch.scanned >= Some(until)) {
-                self.process(cut(batch, until)).await?;
+            if log.log.is_at_head() || until.is_some_and(|until| batch.scanned >= Some(until)) {
+                self.process(batch.up_to(until)).await?;
                 continue;
             }
             // NOTE: behind the head there is a next batch, which is read while this one is applied and committed. At the head
@@ -171,15 +179,8 @@ impl<P: Projection> Follower<P> {
         self.pipeline.progress.build.generation
     }
 
-    async fn process(&mut self, batch: Batch) -> Result<(), FollowError> {
-        let mine: Vec<(String, RecordedEvent)> = batch
-            .events
-            .into_iter()
-            .filter(is_projected)
-            .map(|event| (key_of(&*self.pipeline.projection, &event), event))
-            .filter(|(key, _)| partition_of(key, self.pipeline.progress.build.partitions) == self.partition)
-            .collect();
-        let mut rest = mine.as_slice();
+    async fn process(&mut self, batch: PartitionBatch) -> Result<(), FollowError> {
+        let mut rest = batch.events.as_slice();
         while !rest.is_empty() {
             if self.is_stopped() {
                 return Ok(());
@@ -427,13 +428,49 @@ pub(crate) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Ends a batch at a position.
-fn cut(mut batch: Batch, until: Option<Position>) -> Batch {
-    if until.is_some() {
-        batch.events.retain(|event| Some(event.position) <= until);
-        batch.scanned = batch.scanned.min(until);
+/// The log as one partition sees it.
+struct PartitionLog<'p, P> {
+    projection: &'p P,
+    partition: u32,
+    partitions: u32,
+    log: Subscription,
+}
+
+/// The events of one partition in a batch of the log, with their keys.
+struct PartitionBatch {
+    events: Vec<(String, RecordedEvent)>,
+    /// The log was scanned up to here.
+    scanned: Option<Position>,
+}
+
+impl<P: Projection> PartitionLog<'_, P> {
+    /// Reads the next batch. Events of other partitions are visited and never owned.
+    async fn next(&mut self) -> Result<PartitionBatch, StoreError> {
+        let Self { projection, partition, partitions, log } = self;
+        let mut events = Vec::new();
+        let mut visitor = |event: EventView<'_>| {
+            if is_projected(event.0) {
+                let key = key_of(*projection, event.0);
+                if partition_of(&key, *partitions) == *partition {
+                    events.push((key, event.to_recorded()));
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let scanned = log.visit_next(&mut visitor).await?;
+        Ok(PartitionBatch { events, scanned })
     }
-    batch
+}
+
+impl PartitionBatch {
+    /// Returns the batch without the events after a position.
+    fn up_to(mut self, until: Option<Position>) -> Self {
+        if until.is_some() {
+            self.events.retain(|(_, event)| Some(event.position) <= until);
+            self.scanned = self.scanned.min(until);
+        }
+        self
+    }
 }
 
 /// The key of an event. Where the projection panics, the stream is the key under which the event is parked.
