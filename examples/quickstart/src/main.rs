@@ -1,0 +1,200 @@
+//! An order service in one file: domain, RocksDB, one read model in the background, HTTP. Copy it and grow it.
+//!
+//! ```text
+//! $ cargo run -p quickstart                      # arguments: the data directory and the address
+//! $ curl -d '{"customer": "ada", "cents": 500}' -H 'content-type: application/json' localhost:8080/orders/1
+//! $ curl -X POST localhost:8080/orders/1/ship
+//! $ curl localhost:8080/orders/1
+//! $ curl 'localhost:8080/customers?at_least=2'   # waits until the view has applied position 2
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router, http::StatusCode};
+use es_core::prelude::*;
+use es_core::projection::view::{Order as ViewOrder, View, Views};
+use es_core::projection::{ProjectionHandle, ProjectionOptions};
+use es_core::{Executed, Service};
+use es_rocksdb::RocksDbStore;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+// --- The domain: events, state, commands. No I/O, no clock. ---
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+enum OrderEvent {
+    #[event(name = "order-placed")]
+    Placed {
+        #[event(tag)]
+        customer: String,
+        cents: u64,
+    },
+    #[event(name = "order-shipped")]
+    Shipped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+enum Status {
+    New,
+    Placed,
+    Shipped,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Aggregate)]
+#[aggregate(category = "order", id = u64, event = OrderEvent)]
+struct Order {
+    status: Status,
+    cents: u64,
+}
+
+impl Evolve for Order {
+    fn initial(_: &u64) -> Self {
+        Self { status: Status::New, cents: 0 }
+    }
+
+    fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
+        match event {
+            OrderEvent::Placed { cents, .. } => (self.status, self.cents) = (Status::Placed, *cents),
+            OrderEvent::Shipped => self.status = Status::Shipped,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum OrderError {
+    #[error("the order was placed before")]
+    Exists,
+    #[error("there is no such order")]
+    NotFound,
+}
+
+#[derive(Clone, Deserialize)]
+struct Place {
+    customer: String,
+    cents: u64,
+}
+
+impl Decide<Place> for Order {
+    type Rejection = OrderError;
+
+    fn decide(&self, command: Place, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderError> {
+        match self.status {
+            Status::New => Ok(OrderEvent::Placed { customer: command.customer, cents: command.cents }.into()),
+            Status::Placed | Status::Shipped => Err(OrderError::Exists),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Ship;
+
+impl Decide<Ship> for Order {
+    type Rejection = OrderError;
+
+    fn decide(&self, Ship: Ship, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderError> {
+        match self.status {
+            Status::New => Err(OrderError::NotFound),
+            Status::Placed => Ok(OrderEvent::Shipped.into()),
+            Status::Shipped => Ok(Decision::unchanged()), // a repeat is no error
+        }
+    }
+}
+
+// --- A read model: the sum of the orders of each customer, also in the order of the sums. ---
+
+const CUSTOMERS: View<String, u64> = View::new("customers").ordered_by(&BY_CENTS);
+const BY_CENTS: ViewOrder<String, u64, u64> = ViewOrder::new("by-cents", |_customer, cents| *cents);
+
+struct Customers;
+
+impl Projection for Customers {
+    type Source = Order;
+    const NAME: &'static str = "customers";
+
+    fn apply(&self, event: &OrderEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let OrderEvent::Placed { customer, cents } = event else { return Ok(()) };
+        rows.view(&CUSTOMERS)?.update(customer, |sum| *sum += cents)
+    }
+}
+
+// --- HTTP ---
+
+struct App {
+    orders: Repository<Order>,
+    views: Views,
+    customers: ProjectionHandle,
+}
+
+type Shared = State<Arc<App>>;
+type Failure = (StatusCode, String);
+type Reply<T> = Result<Json<T>, Failure>;
+
+fn failed(error: impl std::error::Error) -> Failure {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+/// The answer to a command. `/customers?at_least=POSITION` shows its effect.
+#[derive(Serialize)]
+struct Answer {
+    order: Order,
+    position: Option<Position>,
+}
+
+fn answer(result: Result<Executed<Order>, ExecuteError<OrderError>>) -> Reply<Answer> {
+    let done = result.map_err(|error| match error {
+        ExecuteError::Rejected(rejection) => (StatusCode::UNPROCESSABLE_ENTITY, rejection.to_string()),
+        ExecuteError::Conflict(conflict) => (StatusCode::CONFLICT, conflict.to_string()),
+        ExecuteError::Failed(error) => failed(error),
+    })?;
+    Ok(Json(Answer { order: done.state, position: done.position }))
+}
+
+async fn place(State(app): Shared, Path(id): Path<u64>, Json(command): Json<Place>) -> Reply<Answer> {
+    answer(app.orders.execute(&id, command).await)
+}
+
+async fn ship(State(app): Shared, Path(id): Path<u64>) -> Reply<Answer> {
+    answer(app.orders.execute(&id, Ship).await)
+}
+
+async fn show(State(app): Shared, Path(id): Path<u64>) -> Reply<Order> {
+    Ok(Json(app.orders.load(&id).await.map_err(failed)?.state))
+}
+
+#[derive(Deserialize)]
+struct AtLeast {
+    at_least: Option<Position>,
+}
+
+async fn customers(State(app): Shared, Query(query): Query<AtLeast>) -> Reply<Vec<(String, u64)>> {
+    app.customers.wait_for(query.at_least, Duration::from_secs(5)).await.map_err(failed)?;
+    let page = app.views.view(&CUSTOMERS).scan().by(&BY_CENTS).backward().limit(20).read().await.map_err(failed)?;
+    Ok(Json(page.rows))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let directory = arguments.next().unwrap_or_else(|| "data".into());
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".into());
+    let store: Arc<dyn EventStore> = Arc::new(RocksDbStore::open(directory).await?);
+    let mut service = Service::new(store.clone()).projection(Customers, ProjectionOptions::new()).start().await?;
+    let app = App {
+        orders: Repository::new(store.clone()),
+        views: Views::of::<Customers>(store),
+        customers: service.projection(Customers::NAME).expect("it was added").clone(),
+    };
+    let router = Router::new()
+        .route("/orders/{id}", get(show).post(place))
+        .route("/orders/{id}/ship", post(ship))
+        .route("/customers", get(customers))
+        .with_state(Arc::new(app));
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    service
+        .intake("http", |stop| async { axum::serve(listener, router).with_graceful_shutdown(stop.requested()).await });
+    service.run_until_signal().await?; // answers requests in progress, drains the projection, closes the store
+    Ok(())
+}
