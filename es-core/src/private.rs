@@ -1,8 +1,14 @@
-//! What the derive macros call. Not part of the interface: it may change with any version.
+//! What the derive macros, the other crates of the project and their tests use. Not part of the interface: it may change with
+//! any version.
 
 use std::fmt;
 
-pub use crate::schema::{SampleError, sample, sample_variant};
+pub use crate::model::event::to_stored_precision;
+pub use crate::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
+pub use crate::schema::SampleError;
+pub use crate::schema::sample::{sample, sample_variant};
+pub use crate::schema::typed::KnownNames;
+pub use crate::store::decide::decide;
 pub use bytes::Bytes;
 pub use serde;
 
@@ -10,12 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Aggregate;
 use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
-use crate::model::Tags;
-use crate::model::{EventType, Tag};
+use crate::model::{EventType, NameError, Table, Tag, Tags};
 use crate::schema::Events;
 use crate::schema::codec::{self, Codec};
 use crate::schema::{Content, VariantSeed};
-use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, KnownNames, RawEvent, Upcast};
+use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, RawEvent, Upcast};
 
 // NOTE: the bounds say `for<'de> Deserialize<'de>` and not `DeserializeOwned`, which is the same, because serde's hint to
 // derive it comes with the former only.
@@ -119,4 +124,13 @@ pub fn snapshot_support<A: Aggregate + Serialize + for<'de> Deserialize<'de>>(
     declared: u64,
 ) -> SnapshotSupport<A> {
     SnapshotSupport::new(policy, declared)
+}
+
+/// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the framework's
+/// own tables, and for names that a store has on disk.
+///
+/// # Errors
+/// [`NameError`] when the text breaks the rules of [names](crate::model).
+pub fn table(name: &str) -> Result<Table, NameError> {
+    Table::any(name)
 }

@@ -10,8 +10,8 @@
 use std::sync::Arc;
 
 use es_core::CommitError;
-use es_core::retention::is_reserved;
 use es_core::store::Committed;
+use es_core::store::implement::is_retention_stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::draft::Draft;
@@ -40,7 +40,8 @@ impl Weigh for Request {
 /// Splits requests after each commit to a stream of retention, so that the commits after it are decided when its rules are in
 /// effect. Usually there is none, and one group.
 pub(crate) fn split_by_operator(requests: Vec<Request>) -> Vec<Vec<Request>> {
-    let is_operator = |request: &Request| request.draft.commit.events().iter().any(|(stream, _)| is_reserved(stream));
+    let is_operator =
+        |request: &Request| request.draft.commit.events().iter().any(|(stream, _)| is_retention_stream(stream));
     if !requests.iter().any(is_operator) {
         return vec![requests];
     }

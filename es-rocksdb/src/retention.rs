@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use es_core::retention::{CATEGORY, Retained, Retention, StreamRetention, is_reserved};
+use es_core::retention::{CATEGORY, Retained, Retention, StreamRetention};
+use es_core::store::implement::is_retention_stream;
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 
 use crate::database::{Database, Fault, Tier, bad_key, decode_in, item};
@@ -44,7 +45,7 @@ impl Operators {
     /// Takes what was written in.
     pub(crate) fn apply<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>) -> Result<(), StoreError> {
         for event in events {
-            if is_reserved(&event.stream) {
+            if is_retention_stream(&event.stream) {
                 self.retention.write().unwrap_or_else(PoisonError::into_inner).apply(event)?;
             } else if !event.is_removed() {
                 continue;

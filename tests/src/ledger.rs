@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use es_core::__private::{StoredProjection, partition_of};
 use es_core::aggregate::Source;
 use es_core::model::Table;
-use es_core::projection::inspect::{StoredProjection, partition_of};
 use es_core::projection::{ApplyError, ProjectedContext, Projection, ProjectionAdmin, Rows};
 use es_core::store::RowScan;
 use es_core::{

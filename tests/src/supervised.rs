@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use es_core::projection::inspect::{StoredGeneration, StoredProjection};
+use es_core::__private::{StoredGeneration, StoredProjection};
 use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, RunningProjections, Supervisor};
 use es_core::{EventStore, StoreError};
 

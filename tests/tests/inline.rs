@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::__private::{StoredGeneration, StoredProjection, partition_of};
 use es_core::aggregate::{InfrastructureError, RawEvents, RetryPolicy};
 use es_core::model::ErrorChain;
 use es_core::model::Table;
 use es_core::projection::inline::{Inline, InlineError, StartInlineError};
-use es_core::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 use es_core::projection::view::Views;
 use es_core::projection::{
     ApplyError, Live, ProjectedContext, Projection, ProjectionOptions, Rows, StartError, Supervisor, reset_followers,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use es_core::__private::partition_of;
 use es_core::aggregate::RetryPolicy;
 use es_core::model::Table;
-use es_core::projection::inspect::partition_of;
 use es_core::projection::{ProjectionHandle, ProjectionOptions, ProjectionState, RunningProjections};
 use es_core::store::implement::StoreLayer;
 use es_core::testing::{Fault, FaultyStore};

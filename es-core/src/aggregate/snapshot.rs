@@ -156,6 +156,7 @@ impl<A> Copy for Snapshots<A> {}
 
 /// What a stored snapshot says of the state, before the state itself. For tools; the revision is in the key of the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct SnapshotHeader {
     /// The digest of the declaration of the state type, and of the wire names and versions of its events.
     pub fingerprint: u64,
@@ -317,6 +318,7 @@ pub(crate) enum SnapshotError {
 }
 
 /// The side table of all snapshots.
+#[doc(hidden)]
 #[must_use]
 pub fn table() -> Table {
     Table::well_known(SNAPSHOTS)

@@ -16,12 +16,12 @@ mod context;
 pub(crate) mod digest;
 mod entropy;
 mod error_chain;
-mod event;
+pub(crate) mod event;
 mod id;
 mod keys;
 mod name;
 pub(crate) mod panic;
-pub mod reserved;
+pub(crate) mod reserved;
 mod revision;
 mod stamp;
 mod tags;
@@ -36,9 +36,8 @@ pub use context::Context;
 pub(crate) use entropy::IdSource;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error_chain::ErrorChain;
-pub use event::{
-    CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp, to_stored_precision,
-};
+pub(crate) use event::to_stored_precision;
+pub use event::{CommitPart, ContentType, EventData, Metadata, NewEvent, RecordedEvent, Timestamp};
 pub use id::{CorrelationId, EventId, LogId};
 pub use keys::{KeyChange, Keys};
 pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};

@@ -135,9 +135,9 @@ mod tests {
             let refused = Table::new(name).expect_err("it is reserved");
             assert!(refused.to_string().contains("belong to the framework"), "{refused}");
             assert!(serde_json::from_str::<Table>(&format!("{name:?}")).is_err());
-            assert_eq!(crate::store::implement::table(name).expect("a name"), name);
+            assert_eq!(crate::__private::table(name).expect("a name"), name);
         }
-        assert!(crate::store::implement::table("").is_err());
+        assert!(crate::__private::table("").is_err());
         assert!(Table::new("es").is_ok() && Table::new("estimates").is_ok());
     }
 }

@@ -24,10 +24,10 @@ use crate::projection::{
     checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, is_projected,
     partition_of, remove_generation, view_tables,
 };
+use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, PrepareHook, PreparedHook, ValidCommit};
 use crate::store::{
-    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowChange, RowScan,
-    StoreError,
+    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowScan, StoreError,
 };
 
 /// How many events are applied in one commit while a projection catches up.

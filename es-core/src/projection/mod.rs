@@ -21,7 +21,7 @@ mod checkpoint;
 mod context;
 mod generation;
 pub mod inline;
-pub mod inspect;
+pub(crate) mod inspect;
 mod live;
 mod reset;
 mod rows;

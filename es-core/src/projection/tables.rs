@@ -15,7 +15,8 @@ use crate::model::{NameError, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
 use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows};
-use crate::store::{Commit, CommitError, EventReader, EventStore, RowChange, RowScan, StoreError};
+use crate::store::implement::RowChange;
+use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
 /// Maps the tables of a view to the tables of the store that hold them for one generation.
 ///

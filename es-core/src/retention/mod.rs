@@ -53,7 +53,8 @@
 mod operator;
 mod state;
 
-pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY, is_retention_stream as is_reserved};
+pub(crate) use crate::model::reserved::is_retention_stream as is_reserved;
+pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY};
 pub use operator::{DeleteKind, Note, OperatorEvent, Rule, Scope};
 pub use state::{Deletion, InvalidOperatorEvent, Retained, Retention, ScavengePoint, StreamRetention};
 

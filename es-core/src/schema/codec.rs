@@ -90,7 +90,7 @@ impl Codec for MessagePack {
 ///
 /// # Errors
 /// [`DecodeContentError`] when the bytes are not what `T` expects or no codec reads them.
-pub fn decode<T: DeserializeOwned>(content_type: &ContentType, payload: &[u8]) -> Result<T, DecodeContentError> {
+pub(crate) fn decode<T: DeserializeOwned>(content_type: &ContentType, payload: &[u8]) -> Result<T, DecodeContentError> {
     decode_seed(content_type, payload, std::marker::PhantomData)
 }
 

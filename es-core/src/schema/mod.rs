@@ -9,16 +9,15 @@
 
 pub mod codec;
 mod events;
-mod sample;
-mod typed;
+pub(crate) mod sample;
+pub(crate) mod typed;
 mod value_digest;
 mod variant;
 
 pub use codec::{Codec, Json, MessagePack};
 pub use events::Events;
-pub use sample::{SampleError, sample, sample_variant};
-pub use typed::{
-    DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, KnownNames, RawEvent, Upcast,
-};
+pub use sample::SampleError;
+pub(crate) use typed::KnownNames;
+pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
 pub(crate) use value_digest::value_digest;
 pub(crate) use variant::{Content, VariantSeed};

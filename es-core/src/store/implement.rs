@@ -8,9 +8,10 @@
 //! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
 //! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
 
-pub use crate::model::reserved::{Placement, placement};
+pub use crate::model::reserved::{Placement, is_retention_stream, placement};
 
-pub use super::decide::{CommitDecision, decide};
+pub use super::commit::{RowChange, RowCondition};
+pub use super::decide::CommitDecision;
 pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook};
 pub use super::head::HeadSender;
 pub use super::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
@@ -18,14 +19,3 @@ pub use super::layer::StoreLayer;
 pub use super::read::BatchSource;
 pub use super::valid::ValidCommit;
 pub use super::view::LogView;
-
-use crate::model::{NameError, Table};
-
-/// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the framework's
-/// own tables, and for names that a store has on disk.
-///
-/// # Errors
-/// [`NameError`] when the text breaks the rules of [names](crate::model).
-pub fn table(name: &str) -> Result<Table, NameError> {
-    Table::any(name)
-}

@@ -16,12 +16,13 @@ use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeRep
 use crate::store::decide::CommitDecision;
 use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
+use crate::store::implement::RowChange;
 use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 use crate::store::read::Batch;
 use crate::store::view::LogView;
 use crate::store::{
     Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, LogRead, Query, Row,
-    RowChange, RowScan, StartHookError, StoreError, StreamRead, Visitor,
+    RowScan, StartHookError, StoreError, StreamRead, Visitor,
 };
 
 /// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.

@@ -16,7 +16,7 @@
 //! Absent here: aggregates, codecs, projections, consumers. A store sees encoded events and rows; hooks extend its decision.
 
 mod commit;
-mod decide;
+pub(crate) mod decide;
 mod decider;
 mod error;
 mod head;
@@ -39,7 +39,7 @@ use bytes::Bytes;
 
 pub use commit::{
     AppendCondition, Commit, Committed, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES,
-    MAX_METADATA_DEPTH, MAX_ORIGINS, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange, RowCondition,
+    MAX_METADATA_DEPTH, MAX_ORIGINS, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS,
 };
 pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};

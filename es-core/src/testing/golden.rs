@@ -33,7 +33,7 @@ use crate::schema::codec;
 use crate::schema::{EncodedEvent, EventSamples, EventSchema, RawEvent};
 
 /// The environment variable that has missing files written when it is `write`.
-pub const VARIABLE: &str = "ES_GOLDEN";
+const VARIABLE: &str = "ES_GOLDEN";
 
 /// One file of a corpus.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,7 @@ pub fn check<E: EventSamples>(directory: impl AsRef<Path>) {
 
 /// What [`check`] would say, one text for each problem; with `write`, missing files are written first. For those who
 /// report in another way than by a panic.
+#[doc(hidden)]
 #[must_use]
 pub fn disagreements<E: EventSamples>(directory: &Path, write: bool) -> Vec<String> {
     let mut problems = Vec::new();

@@ -1,6 +1,6 @@
 //! Rows of a backup: those that differ from the last one are changed.
 
-use es_core::store::implement::table;
+use es_core::__private::table;
 use es_core::{Commit, EventStore, StoreError};
 
 use super::BackupError;

@@ -1,6 +1,6 @@
 //! Entries that nothing in the log confirms, one by one; and the rows.
 
-use es_core::store::implement::table;
+use es_core::__private::table;
 use es_core::{EventId, Position, Revision, StoreError, StreamId};
 use uuid::Uuid;
 

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use es_core::__private::decide;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Note, Rule, Scope};
 use es_core::store::EventStream;
-use es_core::store::implement::{CommitDecision, decide};
+use es_core::store::implement::CommitDecision;
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId,
     StreamRead,

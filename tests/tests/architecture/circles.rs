@@ -18,7 +18,7 @@ const FLOOR_PLAN: [(&str, &[&str]); 9] = [
     ("consumer", &["model", "schema", "store", "aggregate"]),
     ("projection", &["model", "schema", "store", "aggregate", "consumer"]),
     ("service", &["model", "schema", "store", "aggregate", "consumer", "projection"]),
-    ("__private", &["model", "schema", "aggregate"]),
+    ("__private", &["model", "schema", "store", "aggregate", "projection"]),
 ];
 
 /// Which module uses which other one, and where. Both are children of one module.

@@ -70,7 +70,7 @@ impl<'a> Visit<'a> for ErrorFinder<'_> {
 #[test]
 fn the_check_finds_each_way_to_format_a_cause() {
     let repeats = |item: syn::ItemEnum| {
-        let module = Module { path: Vec::new(), file: "error.rs".into(), items: Vec::new() };
+        let module = Module { path: Vec::new(), file: "error.rs".into(), is_public: true, items: Vec::new() };
         let mut finder = ErrorFinder { module: &module, found: Vec::new() };
         finder.visit_item_enum(&item);
         finder.found.len()

@@ -7,6 +7,7 @@ use std::process::Command;
 mod circles;
 mod errors;
 mod names;
+mod public_items;
 mod sources;
 
 use sources::root;

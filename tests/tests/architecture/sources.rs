@@ -42,6 +42,8 @@ pub(crate) struct Module {
     pub(crate) path: Vec<String>,
     /// Its file, relative to the workspace.
     pub(crate) file: PathBuf,
+    /// Whether it and all modules around it are `pub` and documented.
+    pub(crate) is_public: bool,
     /// Its items without modules and without tests.
     pub(crate) items: Vec<syn::Item>,
 }
@@ -55,33 +57,50 @@ pub(crate) fn crates() -> Vec<Crate> {
 fn parse(root_file: &Path) -> Vec<Module> {
     let mut modules = Vec::new();
     let directory = root_file.parent().expect("a file is in a directory");
-    parse_file(&mut modules, &[], root_file, directory);
+    parse_file(&mut modules, &[], true, root_file, directory);
     modules
 }
 
 /// Parses a file, and the modules that it declares: `children` is the directory of their files.
-fn parse_file(modules: &mut Vec<Module>, path: &[String], file: &Path, children: &Path) {
+fn parse_file(modules: &mut Vec<Module>, path: &[String], is_public: bool, file: &Path, children: &Path) {
     let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    add_module(modules, path, file, children, parsed.items);
+    add_module(modules, path, is_public, file, children, parsed.items);
 }
 
-fn add_module(modules: &mut Vec<Module>, path: &[String], file: &Path, children: &Path, items: Vec<syn::Item>) {
+fn add_module(
+    modules: &mut Vec<Module>,
+    path: &[String],
+    is_public: bool,
+    file: &Path,
+    children: &Path,
+    items: Vec<syn::Item>,
+) {
     let (declared, items): (Vec<_>, Vec<_>) =
         items.into_iter().filter(|item| !is_test(item)).partition(|item| matches!(item, syn::Item::Mod(_)));
-    modules.push(Module { path: path.to_vec(), file: file.to_owned(), items });
+    modules.push(Module { path: path.to_vec(), file: file.to_owned(), is_public, items });
     for item in declared {
         let syn::Item::Mod(module) = item else { continue };
         let name = module.ident.to_string();
         let mut path = path.to_vec();
         path.push(name.clone());
+        let is_public = is_public && is_documented(&module.vis, &module.attrs);
         if let Some((_, items)) = module.content {
-            add_module(modules, &path, file, &children.join(&name), items);
+            add_module(modules, &path, is_public, file, &children.join(&name), items);
             continue;
         }
         let file = file_of(&module.attrs, &name, file, children);
-        parse_file(modules, &path, &file, &children.join(&name));
+        parse_file(modules, &path, is_public, &file, &children.join(&name));
     }
+}
+
+/// Whether an item is `pub` and not `#[doc(hidden)]`.
+pub(crate) fn is_documented(visibility: &syn::Visibility, attributes: &[syn::Attribute]) -> bool {
+    let is_hidden = |attribute: &syn::Attribute| match &attribute.meta {
+        syn::Meta::List(list) => list.path.is_ident("doc") && list.tokens.to_string() == "hidden",
+        _ => false,
+    };
+    matches!(visibility, syn::Visibility::Public(_)) && !attributes.iter().any(is_hidden)
 }
 
 fn file_of(attributes: &[syn::Attribute], name: &str, declared_in: &Path, children: &Path) -> PathBuf {

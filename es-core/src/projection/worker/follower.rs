@@ -29,7 +29,8 @@ use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
     is_projected, partition_of,
 };
-use crate::store::{Commit, CommitError, Conflict, FailedCheck, RowChange, StoreError};
+use crate::store::implement::RowChange;
+use crate::store::{Commit, CommitError, Conflict, FailedCheck, StoreError};
 
 /// The largest number of positions without a matching event before the checkpoint is written.
 const IDLE_POSITIONS: u64 = 50_000;

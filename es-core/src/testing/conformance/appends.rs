@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 /// The first position is 1, the first revision of each stream is 0, and neither has gaps.
-pub async fn positions_count_from_one_and_revisions_from_zero(harness: &dyn Harness) {
+pub(super) async fn positions_count_from_one_and_revisions_from_zero(harness: &dyn Harness) {
     let store = harness.open().await;
     assert_eq!(store.head().await.expect("head"), None, "an empty log has no head");
     let first = append(&store, "a-1", &["x", "x"]).await;
@@ -35,7 +35,7 @@ pub async fn positions_count_from_one_and_revisions_from_zero(harness: &dyn Harn
 }
 
 /// Events of several streams in one commit keep their order in the log.
-pub async fn one_commit_keeps_the_order_of_its_streams(harness: &dyn Harness) {
+pub(super) async fn one_commit_keeps_the_order_of_its_streams(harness: &dyn Harness) {
     let store = harness.open().await;
     let names = ["a-1", "b-1", "a-1", "c-1", "b-1"];
     let interleaved = names.iter().fold(Commit::new(), |commit, name| commit.append(stream(name), event("x")));
@@ -50,7 +50,7 @@ pub async fn one_commit_keeps_the_order_of_its_streams(harness: &dyn Harness) {
 }
 
 /// Every field of an event comes back as it was written, from the commit and from every kind of read.
-pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
+pub(super) async fn all_of_an_event_comes_back(harness: &dyn Harness) {
     let store = harness.open().await;
     let cause = append(&store, "a-1", &["cause"]).await.events.remove(0);
     let data = EventData {
@@ -84,7 +84,7 @@ pub async fn all_of_an_event_comes_back(harness: &dyn Harness) {
 }
 
 /// A store keeps the stamp of an event exactly, or refuses the commit and writes nothing.
-pub async fn a_stamp_is_kept_or_refused(harness: &dyn Harness) {
+pub(super) async fn a_stamp_is_kept_or_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let dot = |origin, sequence| Dot { origin: OriginId::new(origin), sequence };
     let stamp = Stamp {
@@ -117,7 +117,7 @@ pub async fn a_stamp_is_kept_or_refused(harness: &dyn Harness) {
 }
 
 /// A commit without events is accepted and gives no position.
-pub async fn an_empty_commit_changes_nothing(harness: &dyn Harness) {
+pub(super) async fn an_empty_commit_changes_nothing(harness: &dyn Harness) {
     let store = harness.open().await;
     let committed = commit(&store, Commit::new()).await;
     assert_eq!((committed.position(), committed.repeated), (None, false));
@@ -125,7 +125,7 @@ pub async fn an_empty_commit_changes_nothing(harness: &dyn Harness) {
 }
 
 /// Names may have spaces, slashes, colons and accents, and up to 512 bytes.
-pub async fn names_of_real_logs_come_back(harness: &dyn Harness) {
+pub(super) async fn names_of_real_logs_come_back(harness: &dyn Harness) {
     let store = harness.open().await;
     let long = "é".repeat(MAX_NAME_BYTES / 2);
     for name in ["W_Completeren aanvraag", "a/b:c d", "Münster-Straße 5", "-", "--", "日本-語", &long] {
@@ -141,7 +141,7 @@ pub async fn names_of_real_logs_come_back(harness: &dyn Harness) {
 }
 
 /// Commits that break a limit are refused, and nothing of them is written.
-pub async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
+pub(super) async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let large = NewEvent::json(event_type("x"), vec![b' '; MAX_PAYLOAD_BYTES + 1]);
     let many_tags = (0..=MAX_TAGS).fold(event("x"), |event, n| event.tagged(tag(&format!("t:{n}"))));
@@ -167,7 +167,7 @@ pub async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
 }
 
 /// Recorded times never go back in the order of positions; business times are kept to the microsecond.
-pub async fn times_are_kept_to_the_microsecond_and_never_go_back(harness: &dyn Harness) {
+pub(super) async fn times_are_kept_to_the_microsecond_and_never_go_back(harness: &dyn Harness) {
     let store = harness.open().await;
     let before = to_stored_precision(Utc::now()) - TimeDelta::days(1);
     let nanoseconds = "2020-01-02T03:04:05.123456789Z".parse().expect("a time");
@@ -188,7 +188,7 @@ pub async fn times_are_kept_to_the_microsecond_and_never_go_back(harness: &dyn H
 }
 
 /// A commit of ten thousand events to ten streams is one commit.
-pub async fn a_large_commit_is_whole(harness: &dyn Harness) {
+pub(super) async fn a_large_commit_is_whole(harness: &dyn Harness) {
     let store = harness.open().await;
     let large =
         (0..10_000).fold(Commit::new(), |commit, n| commit.append(stream(&format!("s-{}", n % 10)), event("x")));
@@ -200,7 +200,7 @@ pub async fn a_large_commit_is_whole(harness: &dyn Harness) {
 }
 
 /// Closing and opening the store again loses and changes nothing, and numbers go on.
-pub async fn everything_is_there_after_a_restart(harness: &dyn Harness) {
+pub(super) async fn everything_is_there_after_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = append(&store, "a-1", &["x", "y"]).await;
     append(&store, "b-1", &["x"]).await;

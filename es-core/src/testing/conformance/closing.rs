@@ -7,7 +7,7 @@ use crate::store::{CommitError, LogRead, RowScan, StoreError, StreamRead};
 use crate::{Commit, EventId};
 
 /// After a store was closed, every call says so, and closing again does nothing.
-pub async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
+pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     for _ in 0..2 {
@@ -36,7 +36,7 @@ pub async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
 }
 
 /// A commit that comes while the store closes is written or refused, and what was acknowledged is there when it is opened again.
-pub async fn commits_that_come_before_the_close_are_written(harness: &dyn Harness) {
+pub(super) async fn commits_that_come_before_the_close_are_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let commits = (0..100).map(|_| store.commit(Commit::to(&stream("a-1"), Any, events(1))));
     let (answers, closed) = join(join_all(commits), store.close()).await;
@@ -55,7 +55,7 @@ pub async fn commits_that_come_before_the_close_are_written(harness: &dyn Harnes
 }
 
 /// A follower of the head gets what was written, and then learns that the store was closed.
-pub async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Harness) {
+pub(super) async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut watch = store.watch_head();
     let waiting = tokio::spawn(async move {

@@ -21,7 +21,7 @@ async fn all<T: Send + 'static, F: Future<Output = T> + Send + 'static>(task: im
 }
 
 /// Of many writers that expect the same revision one wins, and the others hear of it.
-pub async fn one_writer_wins_each_revision(harness: &dyn Harness) {
+pub(super) async fn one_writer_wins_each_revision(harness: &dyn Harness) {
     let store = harness.open().await;
     for round in 0..20 {
         let won = all(|_| {
@@ -43,7 +43,7 @@ pub async fn one_writer_wins_each_revision(harness: &dyn Harness) {
 
 /// Concurrent commits give positions and revisions without gaps, and every acknowledged event is where its writer was
 /// told.
-pub async fn positions_have_no_gaps_under_concurrent_writers(harness: &dyn Harness) {
+pub(super) async fn positions_have_no_gaps_under_concurrent_writers(harness: &dyn Harness) {
     let store = harness.open().await;
     let committed = all(|writer| {
         let store = Arc::clone(&store);
@@ -69,7 +69,7 @@ pub async fn positions_have_no_gaps_under_concurrent_writers(harness: &dyn Harne
 }
 
 /// Of many streams that claim one key one gets it.
-pub async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
+pub(super) async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
     let store = harness.open().await;
     let won = all(|writer| {
         let store = Arc::clone(&store);
@@ -85,7 +85,7 @@ pub async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
 
 /// Of many writers whose condition excludes each other's events one passes (also R19: a write of any size during an open
 /// decision makes it fail).
-pub async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
+pub(super) async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
     let store = harness.open().await;
     for seat in 0..10 {
         let won = all(|writer| {
@@ -104,7 +104,7 @@ pub async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
 }
 
 /// The same commit, sent many times at once, is written once, and everyone is told the same.
-pub async fn concurrent_repeats_write_once(harness: &dyn Harness) {
+pub(super) async fn concurrent_repeats_write_once(harness: &dyn Harness) {
     let store = harness.open().await;
     for _ in 0..10 {
         let once = Commit::to(&stream("a-1"), Any, events(2));
@@ -120,7 +120,7 @@ pub async fn concurrent_repeats_write_once(harness: &dyn Harness) {
 }
 
 /// While many write, each read shows the log from 1 to some position without a gap, never less than the read before it.
-pub async fn a_reader_never_sees_a_gap(harness: &dyn Harness) {
+pub(super) async fn a_reader_never_sees_a_gap(harness: &dyn Harness) {
     let store = harness.open().await;
     let done = Arc::new(AtomicBool::new(false));
     let reader = {
@@ -153,7 +153,7 @@ pub async fn a_reader_never_sees_a_gap(harness: &dyn Harness) {
 }
 
 /// A read sees all events of a commit or none.
-pub async fn a_commit_is_seen_whole(harness: &dyn Harness) {
+pub(super) async fn a_commit_is_seen_whole(harness: &dyn Harness) {
     let store = harness.open().await;
     let done = Arc::new(AtomicBool::new(false));
     let reader = {
@@ -181,7 +181,7 @@ pub async fn a_commit_is_seen_whole(harness: &dyn Harness) {
 }
 
 /// A commit that was acknowledged is seen by every read that begins after, also by another task.
-pub async fn an_acknowledged_commit_is_seen_by_the_next_read(harness: &dyn Harness) {
+pub(super) async fn an_acknowledged_commit_is_seen_by_the_next_read(harness: &dyn Harness) {
     let store = harness.open().await;
     all(|writer| {
         let store = Arc::clone(&store);
@@ -205,7 +205,7 @@ pub async fn an_acknowledged_commit_is_seen_by_the_next_read(harness: &dyn Harne
 }
 
 /// A commit whose caller no longer waits is written wholly or not at all.
-pub async fn a_dropped_commit_is_whole_or_absent(harness: &dyn Harness) {
+pub(super) async fn a_dropped_commit_is_whole_or_absent(harness: &dyn Harness) {
     let store = harness.open().await;
     all(|writer| {
         let store = Arc::clone(&store);
@@ -232,7 +232,7 @@ pub async fn a_dropped_commit_is_whole_or_absent(harness: &dyn Harness) {
 }
 
 /// Who follows the head is woken by events and by nothing else, and reads what it names.
-pub async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
+pub(super) async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut head = store.watch_head();
     assert_eq!(head.current(), None);

@@ -4,7 +4,7 @@ use super::tools::*;
 use crate::store::{Commit, FailedCheck, LogRead, Query, QueryItem};
 
 /// `Any` takes a new and an existing stream.
-pub async fn any_takes_every_stream(harness: &dyn Harness) {
+pub(super) async fn any_takes_every_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     for count in 1..4 {
         commit(&store, Commit::to(&stream("a-1"), Any, events(1))).await;
@@ -13,7 +13,7 @@ pub async fn any_takes_every_stream(harness: &dyn Harness) {
 }
 
 /// `NoStream` takes only a new stream.
-pub async fn no_stream_refuses_an_existing_one(harness: &dyn Harness) {
+pub(super) async fn no_stream_refuses_an_existing_one(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = || Commit::to(&stream("a-1"), NoStream, events(1));
     commit(&store, attempt()).await;
@@ -21,7 +21,7 @@ pub async fn no_stream_refuses_an_existing_one(harness: &dyn Harness) {
 }
 
 /// `StreamExists` takes only an existing stream.
-pub async fn stream_exists_refuses_a_missing_one(harness: &dyn Harness) {
+pub(super) async fn stream_exists_refuses_a_missing_one(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = || Commit::to(&stream("a-1"), StreamExists, events(1));
     assert_eq!(conflict(&store, attempt()).await, [revision_check("a-1", StreamExists, None)]);
@@ -30,7 +30,7 @@ pub async fn stream_exists_refuses_a_missing_one(harness: &dyn Harness) {
 }
 
 /// `Exact` takes only the stream whose last event has this revision.
-pub async fn exact_refuses_every_other_revision(harness: &dyn Harness) {
+pub(super) async fn exact_refuses_every_other_revision(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = |revision| Commit::to(&stream("a-1"), Exact(rev(revision)), events(1));
     assert_eq!(conflict(&store, attempt(0)).await, [revision_check("a-1", Exact(rev(0)), None)]);
@@ -42,7 +42,7 @@ pub async fn exact_refuses_every_other_revision(harness: &dyn Harness) {
 }
 
 /// A commit may depend on a stream to which it writes nothing.
-pub async fn a_stream_can_be_checked_without_being_written(harness: &dyn Harness) {
+pub(super) async fn a_stream_can_be_checked_without_being_written(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "limit-1", &["set"]).await;
     let attempt =
@@ -55,7 +55,7 @@ pub async fn a_stream_can_be_checked_without_being_written(harness: &dyn Harness
 }
 
 /// Every condition that does not hold is named, with what was found.
-pub async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
+pub(super) async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
     let store = harness.open().await;
     let claimed = tagged("x", &["t"]).claiming(key("taken"));
     let setup = Commit::to(&stream("a-1"), Any, [claimed]).put_row(table("t"), "k", "v");
@@ -80,7 +80,7 @@ pub async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
 }
 
 /// A refused commit leaves no event, no key and no row behind.
-pub async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) {
+pub(super) async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let attempt = Commit::new()
@@ -99,7 +99,7 @@ pub async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) {
 }
 
 /// What stands at or before the position of a query condition does not count.
-pub async fn a_query_condition_sees_only_what_is_behind_its_position(harness: &dyn Harness) {
+pub(super) async fn a_query_condition_sees_only_what_is_behind_its_position(harness: &dyn Harness) {
     let store = harness.open().await;
     for name in ["x", "y", "x"] {
         append(&store, "a-1", &[name]).await;
@@ -115,7 +115,7 @@ pub async fn a_query_condition_sees_only_what_is_behind_its_position(harness: &d
 }
 
 /// A condition matches when any item does; an item when category, type and all tags do.
-pub async fn a_query_condition_is_any_item_and_all_tags(harness: &dyn Harness) {
+pub(super) async fn a_query_condition_is_any_item_and_all_tags(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::to(&stream("course-1"), Any, [tagged("booked", &["course:1", "student:7"])])).await;
     let item = QueryItem::new;
@@ -143,7 +143,7 @@ pub async fn a_query_condition_is_any_item_and_all_tags(harness: &dyn Harness) {
 }
 
 /// The events of a commit do not fail its own condition.
-pub async fn a_query_condition_does_not_see_its_own_commit(harness: &dyn Harness) {
+pub(super) async fn a_query_condition_does_not_see_its_own_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = || {
         Commit::new()
@@ -156,7 +156,7 @@ pub async fn a_query_condition_does_not_see_its_own_commit(harness: &dyn Harness
 }
 
 /// Every kind of condition counts what was written before a restart.
-pub async fn conditions_hold_after_a_restart(harness: &dyn Harness) {
+pub(super) async fn conditions_hold_after_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"])])).await;
     let Some(store) = harness.reopen(store).await else { return };

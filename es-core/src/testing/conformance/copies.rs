@@ -30,7 +30,7 @@ async fn write_foreign(store: &Store, commit: Commit) -> Option<Committed> {
 }
 
 /// The recorded time of a commit is the one that it was given, unless the log is later already.
-pub async fn a_commit_can_have_a_recorded_time(harness: &dyn Harness) {
+pub(super) async fn a_commit_can_have_a_recorded_time(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut recorded = Vec::new();
     for seconds in [1000, 2000, 1500] {
@@ -47,7 +47,7 @@ pub async fn a_commit_can_have_a_recorded_time(harness: &dyn Harness) {
 }
 
 /// Commits that are written together are decided one after the other, and each has its answer in its place.
-pub async fn many_commits_have_one_answer_each_in_order(harness: &dyn Harness) {
+pub(super) async fn many_commits_have_one_answer_each_in_order(harness: &dyn Harness) {
     let store = harness.open().await;
     assert!(store.commit_all(Vec::new()).await.is_empty());
     let first = Commit::to(&stream("a-1"), NoStream, events(2));
@@ -77,7 +77,7 @@ pub async fn many_commits_have_one_answer_each_in_order(harness: &dyn Harness) {
 }
 
 /// A foreign commit states facts: it has no conditions, and is not for reserved streams.
-pub async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
+pub(super) async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
     let store = harness.open().await;
     let foreign = || Commit::foreign().append(stream("a-1"), foreign_event(1));
     for refused in [
@@ -107,7 +107,7 @@ pub async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
 }
 
 /// A hard-deleted stream takes foreign events, so that replication does not stop, and hides them. No number is reused.
-pub async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harness: &dyn Harness) {
+pub(super) async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
     delete_stream(&*store, &stream("a-1"), DeleteKind::Hard, Any, Note::default()).await.expect("it is deleted");
@@ -138,7 +138,7 @@ async fn check_hidden(store: &Store, event: &RecordedEvent) {
 }
 
 /// A foreign event of a soft-deleted stream goes on at the next revision, and shows nothing that the deletion hides.
-pub async fn a_foreign_event_does_not_revive_a_soft_deleted_stream(harness: &dyn Harness) {
+pub(super) async fn a_foreign_event_does_not_revive_a_soft_deleted_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
     delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default()).await.expect("it is deleted");
@@ -149,7 +149,7 @@ pub async fn a_foreign_event_does_not_revive_a_soft_deleted_stream(harness: &dyn
 }
 
 /// Names that begin with `es.` belong to the framework.
-pub async fn reserved_names_are_refused(harness: &dyn Harness) {
+pub(super) async fn reserved_names_are_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     for refused in [
         Commit::to(&stream("a-1"), Any, [event("es.x")]),

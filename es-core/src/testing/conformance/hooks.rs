@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use super::tools::*;
 use crate::Commit;
 use crate::model::{Dot, HybridTime, OriginId, RecordedEvent, Stamp};
+use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, ValidCommit};
-use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, RowChange, StreamRead};
+use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StreamRead};
 
 /// Does what the types of the events in a commit say, and counts all events in a row.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ async fn count(store: &Store) -> u64 {
 }
 
 /// A hook refuses a commit with an error of its own, before or after the shared decision, and nothing is written.
-pub async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Harness) {
+pub(super) async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Harness) {
     let store = open(harness).await;
     append(&store, "a-1", &["x"]).await;
     for (event_type, phase) in [("refused-before", "before"), ("refused-after", "after")] {
@@ -101,7 +102,7 @@ pub async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Harness) {
 }
 
 /// A hook cannot break the limits of a commit, and cannot change events that have positions.
-pub async fn the_limits_hold_for_a_hook(harness: &dyn Harness) {
+pub(super) async fn the_limits_hold_for_a_hook(harness: &dyn Harness) {
     let store = open(harness).await;
     let too_much = store.commit(Commit::to(&stream("a-1"), Any, [event("too-much")])).await;
     assert!(matches!(too_much, Err(CommitError::Invalid(InvalidCommit::TooManyBytes { .. }))), "{too_much:?}");
@@ -111,7 +112,7 @@ pub async fn the_limits_hold_for_a_hook(harness: &dyn Harness) {
 }
 
 /// The rows that a hook adds change with the commit, and each commit sees the rows of those before it, also of the same write.
-pub async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harness) {
+pub(super) async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harness) {
     let store = open(harness).await;
     assert!(store.runs_hook("directed") && !store.runs_hook("another"));
     let commits: Vec<Commit> = (0..100).map(|_| Commit::to(&stream("a-1"), Any, events(2))).collect();
@@ -128,7 +129,7 @@ pub async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harness) {
 }
 
 /// What a hook drops before the decision is not written; the rest is, whole.
-pub async fn a_hook_drops_events(harness: &dyn Harness) {
+pub(super) async fn a_hook_drops_events(harness: &dyn Harness) {
     let store = open(harness).await;
     let kept = tagged("kept", &["t"]);
     let commit = Commit::to(&stream("a-1"), NoStream, [event("dropped"), kept.clone(), event("dropped"), event("x")]);
@@ -143,7 +144,7 @@ pub async fn a_hook_drops_events(harness: &dyn Harness) {
 }
 
 /// A hook can stamp events, and a store that keeps no stamps refuses them.
-pub async fn a_hook_stamps_events(harness: &dyn Harness) {
+pub(super) async fn a_hook_stamps_events(harness: &dyn Harness) {
     let store = open(harness).await;
     match store.commit(Commit::to(&stream("a-1"), Any, [event("x"), event("to-stamp")])).await {
         Ok(committed) => {

@@ -17,7 +17,7 @@ async fn assert_repeats(store: &Store, again: Commit, first: &Committed) {
 }
 
 /// The second time gives what the first time gave, and writes nothing.
-pub async fn a_repeated_commit_gives_its_first_result(harness: &dyn Harness) {
+pub(super) async fn a_repeated_commit_gives_its_first_result(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = Commit::to(&stream("a-1"), NoStream, events(3)).append(stream("b-1"), event("x"));
     let first = commit(&store, twice.clone()).await;
@@ -26,7 +26,7 @@ pub async fn a_repeated_commit_gives_its_first_result(harness: &dyn Harness) {
 }
 
 /// Also where the expectation no longer holds, and where it always does.
-pub async fn a_repeat_is_recognized_for_every_expectation(harness: &dyn Harness) {
+pub(super) async fn a_repeat_is_recognized_for_every_expectation(harness: &dyn Harness) {
     let store = harness.open().await;
     for (index, expected) in [Any, NoStream, StreamExists, Exact(rev(0))].into_iter().enumerate() {
         let name = format!("s-{index}");
@@ -40,7 +40,7 @@ pub async fn a_repeat_is_recognized_for_every_expectation(harness: &dyn Harness)
 }
 
 /// Also when much was written since.
-pub async fn a_repeat_is_recognized_after_others_have_written(harness: &dyn Harness) {
+pub(super) async fn a_repeat_is_recognized_after_others_have_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = Commit::to(&stream("a-1"), Any, events(1));
     let first = commit(&store, twice.clone()).await;
@@ -52,7 +52,7 @@ pub async fn a_repeat_is_recognized_after_others_have_written(harness: &dyn Harn
 }
 
 /// A repeated commit does not change its rows again.
-pub async fn a_repeat_changes_no_rows(harness: &dyn Harness) {
+pub(super) async fn a_repeat_changes_no_rows(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = Commit::to(&stream("a-1"), Any, events(1)).put_row(table("t"), "k", "old");
     let first = commit(&store, twice.clone()).await;
@@ -62,7 +62,7 @@ pub async fn a_repeat_changes_no_rows(harness: &dyn Harness) {
 }
 
 /// A commit of which only a part was written before is an error, not a merge.
-pub async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
+pub(super) async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let written = events(2);
     let id = written[0].data.id;
@@ -73,7 +73,7 @@ pub async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
 }
 
 /// One id is one event: other content under it is refused.
-pub async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
+pub(super) async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let original = event("x");
     let id = original.data.id;
@@ -89,7 +89,7 @@ pub async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
 }
 
 /// One id is one event: another stream is refused.
-pub async fn an_id_in_another_stream_is_refused(harness: &dyn Harness) {
+pub(super) async fn an_id_in_another_stream_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let once = event("x");
     let id = once.data.id;
@@ -99,7 +99,7 @@ pub async fn an_id_in_another_stream_is_refused(harness: &dyn Harness) {
 }
 
 /// The same events in another order, or over other commits, are not the same commit.
-pub async fn a_commit_split_otherwise_is_refused(harness: &dyn Harness) {
+pub(super) async fn a_commit_split_otherwise_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let pair = events(2);
     let [first, second] = [pair[0].clone(), pair[1].clone()];
@@ -114,7 +114,7 @@ pub async fn a_commit_split_otherwise_is_refused(harness: &dyn Harness) {
 }
 
 /// Two events of one commit cannot share an id.
-pub async fn an_id_twice_in_one_commit_is_refused(harness: &dyn Harness) {
+pub(super) async fn an_id_twice_in_one_commit_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let once = event("x");
     let id = once.data.id;
@@ -124,7 +124,7 @@ pub async fn an_id_twice_in_one_commit_is_refused(harness: &dyn Harness) {
 }
 
 /// Also `Any`, also after a restart.
-pub async fn a_repeat_is_recognized_after_a_restart(harness: &dyn Harness) {
+pub(super) async fn a_repeat_is_recognized_after_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     let commits: Vec<Commit> =
         (0..20).map(|n| Commit::to(&stream(&format!("s-{}", n % 4)), Any, events(1 + n % 3))).collect();

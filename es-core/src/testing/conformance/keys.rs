@@ -30,7 +30,7 @@ fn taken(value: &str, wanted_by: &str, held_by: &str) -> FailedCheck {
 }
 
 /// A key belongs to one stream until that stream releases it.
-pub async fn a_unique_key_has_one_owner(harness: &dyn Harness) {
+pub(super) async fn a_unique_key_has_one_owner(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("customer-1", claim("ada"))).await;
     assert_eq!(owner(&store, "ada").await, Some(stream("customer-1")));
@@ -45,7 +45,7 @@ pub async fn a_unique_key_has_one_owner(harness: &dyn Harness) {
 }
 
 /// Keys that have the same characters in another scope, or divided otherwise, are different keys.
-pub async fn keys_of_different_scopes_are_different(harness: &dyn Harness) {
+pub(super) async fn keys_of_different_scopes_are_different(harness: &dyn Harness) {
     let store = harness.open().await;
     let keys = [("a", "bc"), ("ab", "c"), ("abc", "a"), ("bc", "a"), ("a", "b"), ("b", "a")];
     let keys = keys.map(|(scope, value)| UniqueKey::new(scope, value).expect("a valid unique key"));
@@ -58,7 +58,7 @@ pub async fn keys_of_different_scopes_are_different(harness: &dyn Harness) {
 }
 
 /// Claims and releases are decided in the order of the events of a commit, and of the keys of an event.
-pub async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness) {
+pub(super) async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("a-1", claim("k"))).await;
     let wrong_order = to("a-2", claim("k")).append(stream("a-1"), release("k"));
@@ -76,7 +76,7 @@ pub async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness) {
 }
 
 /// Every key that another stream holds is named, with the other conditions that did not hold.
-pub async fn all_keys_that_are_taken_are_named(harness: &dyn Harness) {
+pub(super) async fn all_keys_that_are_taken_are_named(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("a-1", claim("k").claiming(key("l")))).await;
     let attempt = to("b-1", claim("l").claiming(key("free")).releasing(key("k"))).expect(stream("c-1"), StreamExists);
@@ -86,7 +86,7 @@ pub async fn all_keys_that_are_taken_are_named(harness: &dyn Harness) {
 }
 
 /// The keys of an event are part of it: a read returns them, and the same id with other keys is another event.
-pub async fn keys_are_part_of_their_event(harness: &dyn Harness) {
+pub(super) async fn keys_are_part_of_their_event(harness: &dyn Harness) {
     let store = harness.open().await;
     let keyed = claim("k").releasing(key("old")).claiming(key("l"));
     let first = commit(&store, to("a-1", keyed.clone())).await;
@@ -111,7 +111,7 @@ pub async fn keys_are_part_of_their_event(harness: &dyn Harness) {
 }
 
 /// A repeated commit does not claim and release again.
-pub async fn a_repeat_changes_no_keys(harness: &dyn Harness) {
+pub(super) async fn a_repeat_changes_no_keys(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = to("a-1", claim("k"));
     commit(&store, twice.clone()).await;
@@ -124,7 +124,7 @@ pub async fn a_repeat_changes_no_keys(harness: &dyn Harness) {
 }
 
 /// Claims and releases are as durable as their events.
-pub async fn keys_survive_a_restart(harness: &dyn Harness) {
+pub(super) async fn keys_survive_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("a-1", claim("k").claiming(key("l")))).await;
     commit(&store, to("a-1", release("l"))).await;
@@ -136,7 +136,7 @@ pub async fn keys_survive_a_restart(harness: &dyn Harness) {
 }
 
 /// A deletion frees what the stream has claimed before; what it claims when it is written again, it holds.
-pub async fn a_deletion_frees_the_keys_of_its_stream(harness: &dyn Harness) {
+pub(super) async fn a_deletion_frees_the_keys_of_its_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     for (name, value) in [("a-1", "soft"), ("a-1", "again"), ("b-1", "hard"), ("c-1", "kept")] {
         commit(&store, to(name, claim(value))).await;
@@ -168,7 +168,7 @@ pub async fn a_deletion_frees_the_keys_of_its_stream(harness: &dyn Harness) {
 }
 
 /// A commit can delete a stream and give its keys to another.
-pub async fn a_commit_can_delete_a_stream_and_claim_its_keys(harness: &dyn Harness) {
+pub(super) async fn a_commit_can_delete_a_stream_and_claim_its_keys(harness: &dyn Harness) {
     let store = harness.open().await;
     for (kind, old, new) in [(DeleteKind::Soft, "a-1", "b-1"), (DeleteKind::Hard, "a-2", "b-2")] {
         commit(&store, to(old, claim(old))).await;
@@ -184,7 +184,7 @@ pub async fn a_commit_can_delete_a_stream_and_claim_its_keys(harness: &dyn Harne
 }
 
 /// What rules hide, and what a scavenge removes of that, is still claimed.
-pub async fn a_claim_outlives_its_event(harness: &dyn Harness) {
+pub(super) async fn a_claim_outlives_its_event(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("a-1", claim("k").claiming(key("given-up")))).await;
     commit(&store, to("a-1", release("given-up"))).await;
@@ -208,7 +208,7 @@ pub async fn a_claim_outlives_its_event(harness: &dyn Harness) {
 }
 
 /// Too many keys of an event, and keys of an event that operators write, are refused.
-pub async fn keys_have_limits(harness: &dyn Harness) {
+pub(super) async fn keys_have_limits(harness: &dyn Harness) {
     let store = harness.open().await;
     let with = |count: usize| (0..count).fold(event("x"), |event, n| event.claiming(key(&n.to_string())));
     let refused = store.commit(to("a-1", with(MAX_KEYS + 1))).await;

@@ -27,19 +27,19 @@
 //!
 //! Each case gets a store of its own. A case fails by panicking with what was expected and what was found.
 
-pub mod appends;
-pub mod closing;
-pub mod concurrency;
-pub mod conditions;
-pub mod copies;
-pub mod hooks;
-pub mod idempotency;
-pub mod keys;
-pub mod reads;
-pub mod retention;
-pub mod tables;
+mod appends;
+mod closing;
+mod concurrency;
+mod conditions;
+mod copies;
+mod hooks;
+mod idempotency;
+mod keys;
+mod reads;
+mod retention;
+mod tables;
 mod tools;
-pub mod visits;
+mod visits;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -25,7 +25,7 @@ async fn sample(harness: &dyn Harness) -> Store {
 }
 
 /// A stream is read in both directions, from any revision, with any limit.
-pub async fn a_stream_reads_forward_and_backward_from_anywhere(harness: &dyn Harness) {
+pub(super) async fn a_stream_reads_forward_and_backward_from_anywhere(harness: &dyn Harness) {
     let store = sample(harness).await;
     let all = || StreamRead::new(stream("order-1"));
     assert_eq!(revisions(&store, all()).await, [0, 1, 2]);
@@ -43,7 +43,7 @@ pub async fn a_stream_reads_forward_and_backward_from_anywhere(harness: &dyn Har
 }
 
 /// The log is read in both directions, from any position, with any limit.
-pub async fn the_log_reads_forward_and_backward_from_anywhere(harness: &dyn Harness) {
+pub(super) async fn the_log_reads_forward_and_backward_from_anywhere(harness: &dyn Harness) {
     let store = sample(harness).await;
     assert_eq!(positions(&store, LogRead::all()).await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(positions(&store, LogRead::all().backward()).await, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
@@ -56,7 +56,7 @@ pub async fn the_log_reads_forward_and_backward_from_anywhere(harness: &dyn Harn
 }
 
 /// Each index selects what it should, in both directions, from any position.
-pub async fn categories_types_and_tags_select(harness: &dyn Harness) {
+pub(super) async fn categories_types_and_tags_select(harness: &dyn Harness) {
     let store = sample(harness).await;
     let expected = [
         (LogRead::category(category("order")), vec![1, 2, 4, 6, 8, 9]),
@@ -80,7 +80,7 @@ pub async fn categories_types_and_tags_select(harness: &dyn Harness) {
 }
 
 /// Items of a query are alternatives; an event that matches two of them comes once.
-pub async fn items_are_alternatives_and_come_in_order_once(harness: &dyn Harness) {
+pub(super) async fn items_are_alternatives_and_come_in_order_once(harness: &dyn Harness) {
     let store = sample(harness).await;
     let item = QueryItem::new;
     let expected: [(Query, &[u64]); 8] = [
@@ -107,7 +107,7 @@ pub async fn items_are_alternatives_and_come_in_order_once(harness: &dyn Harness
 }
 
 /// A name that is the beginning of another one is another one.
-pub async fn streams_and_tags_that_begin_alike_are_apart(harness: &dyn Harness) {
+pub(super) async fn streams_and_tags_that_begin_alike_are_apart(harness: &dyn Harness) {
     let store = harness.open().await;
     for name in ["a-1", "a-10", "a-1 ", "a-1-1", "a", "a-"] {
         commit(&store, Commit::to(&stream(name), NoStream, [tagged(name, &[name])])).await;
@@ -124,7 +124,7 @@ pub async fn streams_and_tags_that_begin_alike_are_apart(harness: &dyn Harness) 
 }
 
 /// A checkpoint can pass what a filter leaves out.
-pub async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness) {
+pub(super) async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness) {
     let store = sample(harness).await;
     for (what, scanned) in [
         (LogRead::tag(tag("nobody")), Some(at(9))),
@@ -146,7 +146,7 @@ pub async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness) {
 }
 
 /// A limit of n returns n events, also where it is larger than a batch of the store.
-pub async fn a_limit_ends_a_read(harness: &dyn Harness) {
+pub(super) async fn a_limit_ends_a_read(harness: &dyn Harness) {
     let store = harness.open().await;
     let many = (0..3_000).map(|_| tagged("x", &["t"]));
     commit(&store, Commit::to(&stream("a-1"), Any, many)).await;
@@ -159,7 +159,7 @@ pub async fn a_limit_ends_a_read(harness: &dyn Harness) {
 }
 
 /// What is recorded after a read was opened does not appear in it.
-pub async fn a_read_shows_the_log_as_it_was_opened(harness: &dyn Harness) {
+pub(super) async fn a_read_shows_the_log_as_it_was_opened(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::to(&stream("a-1"), Any, (0..2_500).map(|_| tagged("x", &["t"])))).await;
     let mut opened = Vec::new();
@@ -177,7 +177,7 @@ pub async fn a_read_shows_the_log_as_it_was_opened(harness: &dyn Harness) {
 }
 
 /// A read of many batches is complete and in order.
-pub async fn long_reads_come_whole(harness: &dyn Harness) {
+pub(super) async fn long_reads_come_whole(harness: &dyn Harness) {
     let store = harness.open().await;
     for part in 0..10 {
         let commit_of = (0..1_000).fold(Commit::new(), |commit, n| {
@@ -200,7 +200,7 @@ pub async fn long_reads_come_whole(harness: &dyn Harness) {
 }
 
 /// What does not exist is empty, and no error.
-pub async fn what_is_not_there_is_empty(harness: &dyn Harness) {
+pub(super) async fn what_is_not_there_is_empty(harness: &dyn Harness) {
     let store = sample(harness).await;
     assert_eq!(read_stream(&store, StreamRead::new(stream("order-4"))).await, []);
     assert_eq!(store.revision(&stream("order")).await.expect("revision"), None);
@@ -210,7 +210,7 @@ pub async fn what_is_not_there_is_empty(harness: &dyn Harness) {
 }
 
 /// An event is found by its id.
-pub async fn an_event_is_found_by_its_id(harness: &dyn Harness) {
+pub(super) async fn an_event_is_found_by_its_id(harness: &dyn Harness) {
     let store = sample(harness).await;
     for event in log(&store).await {
         assert_eq!(store.find(event.data.id).await.expect("find"), Some(event));

@@ -52,7 +52,7 @@ pub(super) async fn also_reopened(harness: &dyn Harness, store: Store) -> Store 
 
 /// Each kind of rule hides the old events of a stream in every read; a rule of the stream beats that of its category, field by
 /// field; a rule that is cleared hides nothing.
-pub async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
+pub(super) async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
     let store = harness.open().await;
     for n in 0..5 {
         commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"])])).await;
@@ -87,7 +87,7 @@ pub async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
 }
 
 /// Age counts from the recorded time, by the clock of the store.
-pub async fn age_hides_and_a_scavenge_keeps_the_rest(harness: &dyn Harness) {
+pub(super) async fn age_hides_and_a_scavenge_keeps_the_rest(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
     append(&store, "b-1", &["x"]).await;
@@ -106,7 +106,7 @@ pub async fn age_hides_and_a_scavenge_keeps_the_rest(harness: &dyn Harness) {
 }
 
 /// What is hidden is found by no id and met by no condition over a query, before a scavenge and after it alike.
-pub async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness) {
+pub(super) async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness) {
     let store = harness.open().await;
     let gone = commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), tagged("x", &["u"])])).await;
     let [gone, left] = &gone.events[..] else { panic!("two events") };
@@ -125,7 +125,7 @@ pub async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness) {
 }
 
 /// A soft delete hides all that there is. The stream goes on at the next revision, as one that did not exist.
-pub async fn a_soft_deleted_stream_begins_anew(harness: &dyn Harness) {
+pub(super) async fn a_soft_deleted_stream_begins_anew(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x", "x"]).await;
     let none = delete_stream(&*store, &stream("a-2"), DeleteKind::Soft, Any, Note::default()).await;
@@ -157,7 +157,7 @@ pub async fn a_soft_deleted_stream_begins_anew(harness: &dyn Harness) {
 
 /// A hard delete is for ever: all that is written to the stream or expected of it fails, with a check of its own among the
 /// others.
-pub async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness) {
+pub(super) async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), NoStream, events(2));
     commit(&store, first.clone()).await;
@@ -190,7 +190,7 @@ pub async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness)
 }
 
 /// A deletion is of the stream as it was seen, and may demand how it is.
-pub async fn a_deletion_has_conditions(harness: &dyn Harness) {
+pub(super) async fn a_deletion_has_conditions(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
     let stale = Commit::delete_stream(stream("a-1"), DeleteKind::Hard, Some(rev(0)), Note::default());
@@ -210,7 +210,7 @@ fn again(event: &crate::model::RecordedEvent) -> crate::model::NewEvent {
 }
 
 /// The reserved streams take only what operators do, and nothing hides them.
-pub async fn reserved_streams_take_only_what_operators_do(harness: &dyn Harness) {
+pub(super) async fn reserved_streams_take_only_what_operators_do(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let invalid = async |commit: Commit| match store.commit(commit).await {
@@ -234,7 +234,7 @@ pub async fn reserved_streams_take_only_what_operators_do(harness: &dyn Harness)
 }
 
 /// A scavenge removes what is hidden and nothing else. Positions, revisions, ids and the head stay, also after a restart.
-pub async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &dyn Harness) {
+pub(super) async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), event("x")]).append(stream("b-1"), event("x"));
     let ids: Vec<EventId> = first.events().iter().map(|(_, event)| event.data.id).collect();
@@ -273,7 +273,7 @@ pub async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &d
 
 /// A consumer whose checkpoint lies in what was removed goes on at the next event that exists (R21), and a read passes over
 /// what is hidden so that a checkpoint can.
-pub async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &dyn Harness) {
+pub(super) async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &dyn Harness) {
     let store = harness.open().await;
     for n in 0..40 {
         append(&store, if n < 30 { "a-1" } else { "b-1" }, &["x"]).await;
@@ -295,7 +295,7 @@ pub async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &dyn Har
 }
 
 /// Removed events of a copied log keep their places, and their ids.
-pub async fn removed_events_can_be_copied(harness: &dyn Harness) {
+pub(super) async fn removed_events_can_be_copied(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = EventId::new();
     let copy = Commit::new().append_removed(stream("a-1"), id).append(stream("a-1"), event("x"));
@@ -314,7 +314,7 @@ pub async fn removed_events_can_be_copied(harness: &dyn Harness) {
 }
 
 /// Reads and commits go on while a store is scavenged, and each read sees a stream without a hole.
-pub async fn reads_go_on_during_a_scavenge(harness: &dyn Harness) {
+pub(super) async fn reads_go_on_during_a_scavenge(harness: &dyn Harness) {
     let store = harness.open().await;
     let names: Vec<StreamId> = (0..20).map(|n| stream(&format!("a-{n}"))).collect();
     for name in &names {

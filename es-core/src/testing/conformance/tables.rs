@@ -6,7 +6,7 @@ use super::tools::*;
 use crate::store::{Commit, FailedCheck, Row, RowScan};
 
 /// Rows are set and removed with their commit; the last change of a row counts.
-pub async fn rows_change_with_their_commit(harness: &dyn Harness) {
+pub(super) async fn rows_change_with_their_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let change = Commit::to(&stream("a-1"), Any, events(1))
         .put_row(table("t"), "a", "1")
@@ -22,7 +22,7 @@ pub async fn rows_change_with_their_commit(harness: &dyn Harness) {
 }
 
 /// A row condition holds for exactly the value that the writer has seen.
-pub async fn a_row_condition_compares_the_value(harness: &dyn Harness) {
+pub(super) async fn a_row_condition_compares_the_value(harness: &dyn Harness) {
     let store = harness.open().await;
     let set = |seen: Option<&'static str>, to: &'static str| {
         Commit::new().expect_row(table("t"), "k", seen.map(Bytes::from)).put_row(table("t"), "k", to)
@@ -42,7 +42,7 @@ pub async fn a_row_condition_compares_the_value(harness: &dyn Harness) {
 }
 
 /// Rows are scanned in the order of their keys as bytes, by prefix, in both directions, page by page.
-pub async fn rows_are_scanned_in_order_by_prefix(harness: &dyn Harness) {
+pub(super) async fn rows_are_scanned_in_order_by_prefix(harness: &dyn Harness) {
     let store = harness.open().await;
     let keys: [&[u8]; 7] = [b"a", b"a\0", b"a\0b", b"ab", b"b", b"\xff", b"\xff\xff"];
     let all = keys.iter().rev().fold(Commit::new(), |commit, key| commit.put_row(table("t"), key.to_vec(), "v"));
@@ -67,7 +67,7 @@ pub async fn rows_are_scanned_in_order_by_prefix(harness: &dyn Harness) {
 }
 
 /// Tables whose names begin alike share nothing.
-pub async fn tables_are_apart(harness: &dyn Harness) {
+pub(super) async fn tables_are_apart(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::new().put_row(table("t"), "k", "1").put_row(table("tt"), "k", "2")).await;
     assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"1"[..]));
@@ -77,7 +77,7 @@ pub async fn tables_are_apart(harness: &dyn Harness) {
 }
 
 /// Rows are as durable as events.
-pub async fn rows_survive_a_restart(harness: &dyn Harness) {
+pub(super) async fn rows_survive_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::new().put_row(table("t"), "k", "v")).await;
     let Some(store) = harness.reopen(store).await else { return };

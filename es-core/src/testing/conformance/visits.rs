@@ -111,7 +111,7 @@ async fn check(store: &Store) {
 }
 
 /// A visit gives the events of a read, in its order, and scans as far; also if the visitor breaks.
-pub async fn a_visit_gives_what_a_read_gives(harness: &dyn Harness) {
+pub(super) async fn a_visit_gives_what_a_read_gives(harness: &dyn Harness) {
     let store = sample(harness).await;
     check(&store).await;
     if let Some(reopened) = harness.reopen(store).await {
@@ -120,7 +120,7 @@ pub async fn a_visit_gives_what_a_read_gives(harness: &dyn Harness) {
 }
 
 /// A visit of a long log, or of a long stream, is as complete as a read.
-pub async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) {
+pub(super) async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) {
     let store = harness.open().await;
     for _ in 0..4 {
         commit(&store, Commit::to(&stream("a-1"), Any, events(1_000))).await;
@@ -139,7 +139,7 @@ pub async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) {
 }
 
 /// A visit passes the events that retention hides.
-pub async fn a_visit_passes_hidden_events(harness: &dyn Harness) {
+pub(super) async fn a_visit_passes_hidden_events(harness: &dyn Harness) {
     let store = sample(harness).await;
     let rule = Rule { truncate_before: Some(rev(2)), ..Rule::default() };
     commit(&store, Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await;

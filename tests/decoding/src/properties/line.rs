@@ -57,13 +57,13 @@ pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
 /// The event of a line as a store would record it.
 fn recorded(line: &Line) -> RecordedEvent {
     let Line { stream, event, recorded_at, part, .. } = line.clone();
-    let recorded_at = es_core::model::to_stored_precision(recorded_at.unwrap_or_default());
+    let recorded_at = es_core::__private::to_stored_precision(recorded_at.unwrap_or_default());
     RecordedEvent {
         position: Position::FIRST,
         stream,
         revision: Revision::FIRST,
         recorded_at,
-        occurred_at: event.occurred_at.map_or(recorded_at, es_core::model::to_stored_precision),
+        occurred_at: event.occurred_at.map_or(recorded_at, es_core::__private::to_stored_precision),
         part: part.unwrap_or(CommitPart { index: 0, size: 1 }),
         data: event.data,
     }
