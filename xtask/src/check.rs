@@ -1,38 +1,50 @@
-//! Formatting, clippy and rustdoc: none of them may have anything to say.
+//! Formatting, clippy and rustdoc. A warning is a failure.
 
 use std::time::Instant;
 
 use crate::bench;
+use crate::command_line::CommandLine;
+use crate::console;
 use crate::failure::Failure;
-use crate::run::CommandLine;
-use crate::say;
 use crate::workspace::Workspace;
 
-/// Runs the stages one after the other, and stops at the first that fails.
+/// A check of the sources.
+struct Stage {
+    name: &'static str,
+    command: CommandLine,
+    builds_rocksdb: bool,
+}
+
+/// Runs the stages in order and stops at the first failure.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
-    for (name, line) in stages(workspace) {
+    for stage in stages(workspace) {
         let start = Instant::now();
-        say::heading(name);
-        if !name.starts_with(FORMATTING) {
-            workspace.announce_rocksdb();
+        console::heading(stage.name);
+        if stage.builds_rocksdb {
+            workspace.announce_rocksdb_build();
         }
-        line.run()?;
-        say::note(&format!("{name}: {}", say::duration(start.elapsed())));
+        stage.command.run()?;
+        console::note(&format!("{}: {}", stage.name, console::duration(start.elapsed())));
     }
     Ok(())
 }
 
-const FORMATTING: &str = "formatting";
-
-/// The quickest first. Warnings are made errors through arguments that reach our own crates only:
-/// RUSTFLAGS would have everything compiled again.
-fn stages(workspace: &Workspace) -> [(&'static str, CommandLine); 4] {
+/// Returns the stages, the fastest first.
+///
+/// Arguments of clippy and rustdoc turn warnings into errors. `RUSTFLAGS` would do so as well, and would compile all
+/// dependencies again.
+fn stages(workspace: &Workspace) -> [Stage; 4] {
     let formatting = workspace.cargo(["fmt", "--all", "--check"]);
-    // NOTE: no more than this, because clippy would have to compile the peers; `cargo xtask bench` compiles them.
+    // clippy would have to compile the peers, which takes ten minutes.
     let peers =
         ["fmt", "--manifest-path", bench::PEERS, "--package", "es-bench-peers", "--package", "protoc", "--check"];
     let peers = workspace.cargo(peers);
     let clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     let rustdoc = workspace.cargo(["doc", "--workspace", "--no-deps"]).variable("RUSTDOCFLAGS", "-Dwarnings");
-    [(FORMATTING, formatting), ("formatting of the peers", peers), ("clippy", clippy), ("rustdoc", rustdoc)]
+    [
+        Stage { name: "formatting", command: formatting, builds_rocksdb: false },
+        Stage { name: "formatting of the peers", command: peers, builds_rocksdb: false },
+        Stage { name: "clippy", command: clippy, builds_rocksdb: true },
+        Stage { name: "rustdoc", command: rustdoc, builds_rocksdb: true },
+    ]
 }

@@ -1,4 +1,4 @@
-//! What can be typed after `cargo xtask`.
+//! The command-line interface of `cargo xtask`.
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -7,25 +7,24 @@ use crate::fuzz::Target;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask demo                     see the order service work, on a sample made for it
+  cargo xtask demo                     run the order service on a generated sample
   cargo xtask test                     run all tests
-  cargo xtask test conflict            run the tests that have `conflict` in their name
-  cargo xtask soak --cycles 200        run the long forms, the kills a tenth as long as they come
-  cargo xtask fuzz --seconds 600 lines fuzz the lines of import for ten minutes
-  cargo xtask bench --quick            measure, in the short form
-  cargo xtask bench --no-peers         measure this project and the limits of engine and disk alone
-  cargo xtask bench -- --help          see what else the benchmark takes
-  cargo xtask --no-install ci          what CI checks, without installing anything
+  cargo xtask test conflict            run the tests with `conflict` in their names
+  cargo xtask soak --cycles 200        run the long tests, with a tenth of the default number of kills
+  cargo xtask fuzz --seconds 600 lines fuzz the lines of `es import` for ten minutes
+  cargo xtask bench --quick            run the short benchmark
+  cargo xtask bench --no-peers         run the benchmark without the peers
+  cargo xtask bench -- --help          show the options of the benchmark
+  cargo xtask --no-install ci          run the checks of CI without installing anything
 
-Each command first looks for what building RocksDB needs: a C++ compiler and libclang. What is missing is installed
-with apt-get (as root or through sudo without a password), or else libclang is fetched from PyPI into the cache folder.
-Where neither can be done, the command to type is printed.";
+Each command first checks the prerequisites of RocksDB: a C++ compiler and libclang. Missing ones are installed with
+apt-get, as root or through sudo without a password. Otherwise the command to run is printed.";
 
-/// The project's own commands.
+/// Development commands of the project.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// Install nothing: when something is missing, print the command that installs it, and stop.
+    /// Install nothing; if a prerequisite is missing, print the command that installs it
     #[arg(long, global = true, env = "ES_NO_INSTALL", value_parser = FalseyValueParser::new())]
     pub(crate) no_install: bool,
 
@@ -35,81 +34,83 @@ pub(crate) struct Cli {
 
 #[derive(Debug, PartialEq, Subcommand)]
 pub(crate) enum Command {
-    /// Import a small sample into a fresh store and walk one order through its life.
+    /// Import a small sample into a new store and process an order
     Demo,
 
-    /// Run all tests of the workspace, with the doctests.
+    /// Run all tests of the workspace, including doctests
     Test {
-        /// Handed to `cargo test --workspace` as they are.
+        /// Arguments for `cargo test --workspace`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
 
-    /// The long forms of the tests: kills, power failures, flipped bits, random comparison, decoding, schedules, repair,
-    /// projections, groups, memory, backups, fuzzing. As they come they take most of a day; a table at the end says what became
-    /// of each.
+    /// Run the long tests and print a table of the results
+    ///
+    /// The long tests are kills, power failures, flipped bits, random comparison, decoding, schedules, repair,
+    /// projections, groups, memory, backups, a user's crate with RocksDB, and fuzzing. With the default numbers they
+    /// take most of a day.
     Soak(SoakArgs),
 
-    /// Fuzz what decodes bytes: records, keys, lines, imports. Installs cargo-fuzz into the target folder where it is missing.
+    /// Fuzz the decoders of records, keys, lines and imports
+    ///
+    /// Installs cargo-fuzz into the target directory if it is missing.
     Fuzz {
-        /// For how long each target runs. The long form is an hour: 3600.
+        /// Duration of each target in seconds; the soak uses 3600
         #[arg(long, default_value_t = 60)]
         seconds: u32,
-        /// What to fuzz; everything where nothing is named.
+        /// Targets to fuzz; all by default
         #[arg(value_enum)]
         targets: Vec<Target>,
     },
 
-    /// Measure, in the release profile (RocksDB itself is not compiled again), beside the limits of engine and disk and
-    /// beside the peers, which take about ten minutes to build, once.
+    /// Run the benchmark in the release profile
+    ///
+    /// Compares this project with the limits of engine and disk, and with the peers, whose first build takes about ten
+    /// minutes. RocksDB is not compiled again.
     Bench {
-        /// `--no-peers` leaves the peers out; all else is handed to the benchmark as it is.
+        /// `--no-peers`, and arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
 
-    /// Formatting, clippy and rustdoc, each of which must have nothing to say.
+    /// Check formatting, clippy and rustdoc; a warning is a failure
     Check,
 
-    /// Package the crates, and build a user's crate against the packages, outside the workspace
+    /// Package the crates and build a user's crate against the packages, outside the workspace
     Package,
 
-    /// `check`, `package`, then `test`: what CI runs.
+    /// Run `check`, `package` and `test`
     Ci,
 
-    /// Only see to it that RocksDB can be built.
-    Setup {
-        /// Print the variables that cargo needs as `export` lines, for `eval`.
-        #[arg(long)]
-        print_env: bool,
-    },
+    /// Install the prerequisites of RocksDB
+    Setup,
 }
 
-/// How long each part of a soak is.
+/// The length of each part of a soak.
 #[derive(Debug, PartialEq, Args)]
 pub(crate) struct SoakArgs {
-    /// How often a process is killed, and how often its power is taken.
+    /// Number of killed processes, and of power failures
     #[arg(long, default_value_t = 2_000)]
     pub(crate) cycles: u32,
-    /// How many bits are flipped, over log, tables and manifest.
+    /// Number of flipped bits in log, tables and manifest
     #[arg(long, default_value_t = 600)]
     pub(crate) flips: u32,
-    /// How many random histories RocksDB and the memory store are compared on.
+    /// Number of random histories for the comparison of RocksDB with the memory store
     #[arg(long, default_value_t = 5_000)]
     pub(crate) cases: u32,
-    /// How many changed inputs are decoded, of each kind.
+    /// Number of mutated inputs for each decoder
     #[arg(long, default_value_t = 300_000)]
     pub(crate) inputs: u32,
-    /// How many schedules each test of the writer runs under.
+    /// Number of schedules for each test of the writer
     #[arg(long, default_value_t = 100_000)]
     pub(crate) schedules: u32,
-    /// How many random runs projections get through, how often their process is killed, and how often groups and reactors crash.
+    /// Number of random runs and of kills for projections, and of crashes for groups and reactors
     #[arg(long, default_value_t = 200)]
     pub(crate) runs: u32,
-    /// How often a backup is killed, and how often a restore.
+    /// Number of killed backups, and of killed restores
     #[arg(long, default_value_t = 300)]
     pub(crate) backups: u32,
-    /// For how many seconds each fuzz target runs; 0 for not at all.
+    /// Duration of each fuzz target in seconds; 0 skips fuzzing
     #[arg(long, default_value_t = 3_600)]
     pub(crate) fuzz_seconds: u32,
 }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_bench_is_handed_on() -> Result<(), clap::Error> {
+    fn arguments_of_bench_are_forwarded() -> Result<(), clap::Error> {
         let args = vec!["append".to_owned(), "--seconds".to_owned(), "5".to_owned()];
         assert_eq!(parsed("xtask bench append --seconds 5")?.command, Command::Bench { args });
         let args = vec!["--help".to_owned()];
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_install_is_understood_before_and_after_the_command() -> Result<(), clap::Error> {
+    fn no_install_is_accepted_before_and_after_the_command() -> Result<(), clap::Error> {
         assert!(parsed("xtask --no-install ci")?.no_install);
         assert!(parsed("xtask ci --no-install")?.no_install);
         Ok(())
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_takes_what_is_named_or_everything() -> Result<(), clap::Error> {
+    fn fuzz_selects_the_named_targets_or_all() -> Result<(), clap::Error> {
         assert_eq!(parsed("xtask fuzz")?.command, Command::Fuzz { seconds: 60, targets: Vec::new() });
         let two = Command::Fuzz { seconds: 5, targets: vec![Target::Keys, Target::Lines] };
         assert_eq!(parsed("xtask fuzz --seconds 5 keys lines")?.command, two);

@@ -1,30 +1,30 @@
-//! Fuzzing: libFuzzer over what decodes bytes.
+//! Fuzzing of the decoders with libFuzzer.
 //!
-//! The targets are a crate of their own, `fuzz/`, with a target folder of their own: the flags of a sanitizer reach neither the
-//! workspace nor RocksDB, which the targets do not need. libFuzzer asks for a nightly compiler because of `-Zsanitizer`; with
-//! `RUSTC_BOOTSTRAP` the stable one takes it as well.
+//! The fuzz targets are a crate outside the workspace, `fuzz/`, with a target directory of its own: the flags of the
+//! sanitizer do not affect the workspace, and the targets do not need RocksDB. libFuzzer requires `-Zsanitizer`, which
+//! a stable compiler accepts only with `RUSTC_BOOTSTRAP`.
 
 use std::path::{Path, PathBuf};
 
+use crate::command_line::CommandLine;
+use crate::console;
 use crate::failure::Failure;
 use crate::prerequisites::Permission;
-use crate::run::CommandLine;
-use crate::say;
 use crate::workspace::Workspace;
 
-/// The version of cargo-fuzz that is installed where it is missing.
+/// The version of cargo-fuzz to install.
 const CARGO_FUZZ: &str = "0.13.2";
 
-/// What is fuzzed: the names of the programs in `fuzz/fuzz_targets`.
+/// A fuzz target: a program in `fuzz/fuzz_targets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Target {
-    /// Records of events.
+    /// Event records.
     Records,
-    /// Keys of the store.
+    /// Keys of RocksDB entries.
     Keys,
     /// Lines of `es import` and `es export`.
     Lines,
-    /// Files of `es import`, their lines into commits.
+    /// Files of `es import`.
     Imports,
 }
 
@@ -50,54 +50,55 @@ impl Target {
     }
 }
 
-/// cargo-fuzz, ready, with its targets built.
+/// An installed cargo-fuzz and the fuzz targets, which are built.
 #[derive(Debug)]
 pub(crate) struct Fuzzer {
     program: PathBuf,
-    folder: PathBuf,
+    /// The directory of the crate.
+    directory: PathBuf,
     target: PathBuf,
 }
 
 impl Fuzzer {
-    /// Installs cargo-fuzz where it is missing, and builds the targets.
+    /// Installs cargo-fuzz if it is missing, and builds the fuzz targets.
     pub(crate) fn prepare(workspace: &Workspace, permission: Permission) -> Result<Self, Failure> {
         let target = workspace.target().join("fuzz");
         let program = cargo_fuzz(&target.join(format!("cargo-fuzz-{CARGO_FUZZ}")), permission)?;
-        let fuzzer = Self { program, folder: workspace.root().join("fuzz"), target };
+        let fuzzer = Self { program, directory: workspace.root().join("fuzz"), target };
         fuzzer.cargo_fuzz(["build"]).run()?;
         Ok(fuzzer)
     }
 
-    /// Runs a target for so many seconds, on what earlier runs found worth keeping.
+    /// Runs a fuzz target for this number of seconds, starting with the corpus of earlier runs.
     pub(crate) fn run(&self, target: Target, seconds: u32) -> Result<(), Failure> {
         let corpus = self.target.join("corpus").join(target.name());
         CommandLine::at("seeds", self.built("seeds")?).args([target.name().into(), corpus.to_string_lossy()]).run()?;
         self.cargo_fuzz(["run"])
             .args([target.name().into(), corpus.to_string_lossy()])
             .args(["--", "-print_final_stats=1", &format!("-max_total_time={seconds}")])
-            .hand_over()
+            .run_self_reporting()
     }
 
     fn cargo_fuzz<const N: usize>(&self, args: [&str; N]) -> CommandLine {
         CommandLine::at("cargo-fuzz", self.program.clone())
             .args(args)
-            .args(["--fuzz-dir".into(), self.folder.to_string_lossy()])
+            .args(["--fuzz-dir".into(), self.directory.to_string_lossy()])
             .args(["--target-dir".into(), self.target.to_string_lossy()])
             .variable("RUSTC_BOOTSTRAP", "1")
-            .dir(&self.folder)
+            .directory(&self.directory)
     }
 
-    /// A program of the crate, wherever cargo-fuzz has put it: in a folder that is named after the machine.
+    /// Finds a program of the crate. cargo-fuzz builds into a directory that is named after the platform.
     fn built(&self, name: &str) -> Result<PathBuf, Failure> {
-        let folders =
-            std::fs::read_dir(&self.target).map_err(|error| Failure::io("look into", &self.target, &error))?;
-        let mut programs = folders.filter_map(|folder| Some(folder.ok()?.path().join("release").join(name)));
-        programs.find(|program| program.is_file()).ok_or_else(|| {
-            Failure::new(format!("expected the program {name} below {}, found none", self.target.display()))
-        })
+        let directories = std::fs::read_dir(&self.target).map_err(|error| Failure::io("read", &self.target, &error))?;
+        let mut programs = directories.filter_map(|directory| Some(directory.ok()?.path().join("release").join(name)));
+        programs
+            .find(|program| program.is_file())
+            .ok_or_else(|| Failure::new(format!("cannot find the program {name} in {}", self.target.display())))
     }
 }
 
+/// Returns the program cargo-fuzz, which is installed into `root` if it is missing.
 fn cargo_fuzz(root: &Path, permission: Permission) -> Result<PathBuf, Failure> {
     let program = root.join("bin/cargo-fuzz");
     if program.is_file() {
@@ -107,25 +108,25 @@ fn cargo_fuzz(root: &Path, permission: Permission) -> Result<PathBuf, Failure> {
     let install =
         CommandLine::new("cargo").args(["install", "cargo-fuzz", "--version", &version, "--locked", "--root"]);
     let install = install.args([root.to_string_lossy()]);
-    if permission == Permission::OnlySay {
-        return Err(Failure::new("expected cargo-fuzz, found none").next(format!("run `{}`", install.shown())));
+    if permission == Permission::PrintOnly {
+        return Err(Failure::new("cargo-fuzz is not installed").next(format!("run `{}`", install.shown())));
     }
     install.run()?;
     Ok(program)
 }
 
-/// Fuzzes these targets, or all of them, one after the other.
+/// Runs these fuzz targets in order, or all of them if none is given.
 pub(crate) fn run(
     workspace: &Workspace,
     permission: Permission,
     seconds: u32,
     targets: &[Target],
 ) -> Result<(), Failure> {
-    say::heading("fuzzing");
+    console::heading("fuzzing");
     let fuzzer = Fuzzer::prepare(workspace, permission)?;
     let targets = if targets.is_empty() { &Target::ALL[..] } else { targets };
     targets.iter().try_for_each(|target| {
-        say::heading(target.name());
+        console::heading(target.name());
         fuzzer.run(*target, seconds)
     })
 }

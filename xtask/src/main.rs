@@ -1,30 +1,25 @@
-//! The project's own commands, run as `cargo xtask <command>`.
+//! The commands of the project, run as `cargo xtask <command>`.
 //!
-//! Each command first sees to it that RocksDB can be built ([`prerequisites`]) and then hands over
-//! to cargo. This program depends on nothing that needs a C++ compiler, so that it can say so when
-//! there is none.
+//! A command installs the prerequisites of RocksDB ([`prerequisites`]) and then runs cargo. This program has no
+//! dependency that needs a C++ compiler, so that it can report a missing one.
 //!
-//! **One profile, one feature set.** RocksDB takes nine minutes to compile, and cargo compiles it again whenever the
-//! profile, the features of anything its build script uses, or one of a few environment variables
-//! changes. Therefore the calls of cargo made here take the whole workspace with the features that
-//! the tests need (see [`workspace`]), or a package that has the same ones, and no call sets a variable that is not needed.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this program is there to talk to the person at the terminal"
-)]
+//! **One profile, one set of features.** RocksDB takes nine minutes to compile. cargo compiles it again whenever the
+//! profile, a feature of a crate that its build script uses, or one of a few environment variables changes. The cargo
+//! calls of this program therefore select the whole workspace with the features that the tests need (see
+//! [`workspace`]), or a package with the same features, and set no variable without need.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output is for the user at the terminal")]
 
 mod bench;
 mod check;
 mod cli;
+mod command_line;
+mod console;
 mod demo;
 mod failure;
 mod fuzz;
 mod package;
 mod prerequisites;
-mod run;
 mod sample;
-mod say;
 mod soak;
 mod workspace;
 
@@ -42,8 +37,8 @@ fn main() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.is_said() {
-                say::failure(&failure);
+            if !failure.is_reported() {
+                console::error(&failure);
             }
             ExitCode::from(failure.exit_code())
         }
@@ -52,18 +47,21 @@ fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), Failure> {
     let permission = Permission::from_flag(cli.no_install);
-    let workspace = || Workspace::find(prerequisites::ensure(permission)?);
+    prerequisites::ensure(permission)?;
+    let workspace = Workspace::find()?;
     match cli.command {
-        Command::Setup { print_env } => setup(permission, print_env),
-        Command::Demo => demo::run(&workspace()?),
-        Command::Test { args } => test(&workspace()?, args),
-        Command::Soak(args) => soak::run(&workspace()?, permission, &args),
-        Command::Fuzz { seconds, targets } => fuzz::run(&workspace()?, permission, seconds, &targets),
-        Command::Bench { args } => bench::run(&workspace()?, args),
-        Command::Check => check::run(&workspace()?),
-        Command::Package => package::run(&workspace()?, Store::Memory),
+        Command::Setup => {
+            console::note("all prerequisites of RocksDB are installed");
+            Ok(())
+        }
+        Command::Demo => demo::run(&workspace),
+        Command::Test { args } => test(&workspace, args),
+        Command::Soak(args) => soak::run(&workspace, permission, &args),
+        Command::Fuzz { seconds, targets } => fuzz::run(&workspace, permission, seconds, &targets),
+        Command::Bench { args } => bench::run(&workspace, args),
+        Command::Check => check::run(&workspace),
+        Command::Package => package::run(&workspace, Store::Memory),
         Command::Ci => {
-            let workspace = workspace()?;
             check::run(&workspace)?;
             package::run(&workspace, Store::Memory)?;
             test(&workspace, Vec::new())
@@ -71,25 +69,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Looks for what is needed, and says which variables cargo has to be given, if any.
-fn setup(permission: Permission, print_env: bool) -> Result<(), Failure> {
-    let variables = prerequisites::ensure(permission)?;
-    if print_env {
-        for (name, value) in &variables {
-            println!("export {name}={}", run::quoted(value));
-        }
-    } else {
-        say::note("everything that building RocksDB needs is there");
-        if !variables.is_empty() {
-            say::note("to call cargo yourself: eval \"$(cargo xtask setup --print-env)\"");
-        }
-    }
-    Ok(())
-}
-
-/// All tests, with the doctests. Whether they pass or not, the test runner has the last word.
+/// Runs all tests of the workspace, including doctests.
 fn test(workspace: &Workspace, args: Vec<String>) -> Result<(), Failure> {
-    say::heading("tests");
-    workspace.announce_rocksdb();
-    workspace.cargo(["test", "--workspace"]).args(args).hand_over()
+    console::heading("tests");
+    workspace.announce_rocksdb_build();
+    workspace.cargo(["test", "--workspace"]).args(args).run_self_reporting()
 }

@@ -2,15 +2,15 @@
 //!
 //! The user's crate is compiled outside the workspace: with its own manifest, the default profiles, and without the
 //! `.cargo/config.toml` of this repository. It shares the versions of `Cargo.lock`, so that a release of a dependency
-//! cannot fail the check. It finds what the workspace hides: a file missing from a package, a feature of a dependency that
-//! only another crate of the workspace enables, a path that only exists in the repository.
+//! cannot fail the check. It finds what the workspace hides: a file missing from a package, a feature of a dependency
+//! that only another crate of the workspace enables, a path that only exists in the repository.
 
 use std::fs;
 use std::path::Path;
 
+use crate::command_line::CommandLine;
+use crate::console;
 use crate::failure::Failure;
-use crate::run::CommandLine;
-use crate::say;
 use crate::workspace::Workspace;
 
 /// The crates that can be published, dependencies first.
@@ -55,11 +55,11 @@ impl Store {
 
 /// Packages all publishable crates, then builds and runs the user's crate.
 pub(crate) fn run(workspace: &Workspace, store: Store) -> Result<(), Failure> {
-    say::heading("packages");
+    console::heading("packages");
     let package = workspace.cargo(["package", "--quiet", "--no-verify", "--allow-dirty", "--locked"]);
     package.args(CRATES.iter().flat_map(|name| ["--package", name])).run()?;
 
-    say::heading(&format!("a user's crate with the {} store", store.name()));
+    console::heading(&format!("a user's crate with the {} store", store.name()));
     let directory = workspace.target().join("package-user").join(store.name());
     let crates = directory.join("crates");
     recreate(&crates)?;
@@ -105,7 +105,7 @@ fn run_user(workspace: &Workspace, directory: &Path) -> Result<(), Failure> {
         .cargo(["run", "--offline", "--manifest-path"])
         .args([manifest.to_string_lossy(), "--".into(), store.to_string_lossy()])
         .variable("CARGO_TARGET_DIR", directory.join("target").to_string_lossy())
-        .dir(&std::env::temp_dir())
+        .directory(&std::env::temp_dir())
         .run()
         .map_err(|failure| failure.next("if a dependency is not downloaded yet, run `cargo fetch --locked`"))
 }

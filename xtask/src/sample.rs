@@ -1,7 +1,7 @@
-//! The sample of the demo: a small trading house that does not exist.
+//! The sample of the demo: orders, order lines and products of a fictional shop.
 //!
-//! It has what real exports have: orders that have not been shipped, discounts, accents, a product
-//! that is no longer sold, a comma inside a name.
+//! It has the difficulties of real exports: orders that have not been shipped, discounts, accents, a discontinued
+//! product, a comma in a name.
 
 use std::fs;
 use std::path::Path;
@@ -58,13 +58,13 @@ A-1012,P-10,4.50,36,0.25
 A-1012,P-13,2.40,45,0
 ";
 
-/// The files and what is in them.
+/// The names and contents of the files.
 pub(crate) const FILES: [(&str, &str); 3] = [("orders.csv", ORDERS), ("lines.csv", LINES), ("products.csv", PRODUCTS)];
 
-/// Writes the three files into the folder.
-pub(crate) fn write(folder: &Path) -> Result<(), Failure> {
+/// Writes the files into the directory.
+pub(crate) fn write(directory: &Path) -> Result<(), Failure> {
     for (name, text) in FILES {
-        let file = folder.join(name);
+        let file = directory.join(name);
         fs::write(&file, text).map_err(|error| Failure::io("write", &file, &error))?;
     }
     Ok(())
@@ -74,7 +74,7 @@ pub(crate) fn write(folder: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// The rows as fields. The one quoted name has its comma taken out first.
+    /// Returns the fields of each row, without the comma in the quoted name.
     fn rows(text: &str) -> Vec<Vec<String>> {
         let rows = text.lines().skip(1).map(|line| line.replace(", salted", ""));
         rows.map(|line| line.split(',').map(str::to_owned).collect()).collect()
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_what_real_exports_have() {
+    fn the_sample_has_the_difficulties_of_real_exports() {
         assert_eq!(rows(ORDERS).len(), 12);
         assert_eq!(rows(PRODUCTS).len(), 5);
         assert_eq!(column(ORDERS, 5).iter().filter(|shipped| shipped.is_empty()).count(), 4);

@@ -1,46 +1,58 @@
-//! The long forms of the tests, one after the other, whatever becomes of each; then a table.
+//! The long forms of the tests, followed by a table of the results. A failure does not stop the tests after it.
 
 use std::time::{Duration, Instant};
 
 use crate::cli::SoakArgs;
+use crate::console;
 use crate::failure::Failure;
 use crate::fuzz::{Fuzzer, Target};
 use crate::package::{self, Store};
 use crate::prerequisites::Permission;
-use crate::say;
 use crate::workspace::Workspace;
 
-/// A test with a number of rounds.
+/// A test program with a number of rounds.
 struct Stage {
     name: &'static str,
-    /// The package, its test program, and the tests in it whose names have this.
-    test: [&'static str; 3],
+    package: &'static str,
+    /// The name of the test program.
+    program: &'static str,
+    /// Selects tests by a part of their names; empty for all.
+    filter: &'static str,
+    /// The environment variable that sets the number of rounds.
     variable: &'static str,
     rounds: u32,
     unit: &'static str,
 }
 
-/// What became of a stage.
+/// The result of a stage.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     name: &'static str,
     amount: String,
     passed: bool,
-    took: Duration,
+    duration: Duration,
 }
 
-/// How many events the loan log has.
+/// The number of events in the loan log.
 const LOANS: u32 = 262_200;
-/// To how many streams the memory is watched.
+/// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
 fn stages(args: &SoakArgs) -> [Stage; 14] {
-    let stage = |name, test, variable, rounds, unit| Stage { name, test, variable, rounds, unit };
+    let stage = |name, [package, program, filter]: [&'static str; 3], variable, rounds, unit| Stage {
+        name,
+        package,
+        program,
+        filter,
+        variable,
+        rounds,
+        unit,
+    };
     [
         stage("killed processes", ["es-tests", "kill", ""], "ES_CRASH_CYCLES", args.cycles, "kills"),
         stage("power failures", ["es-tests", "power_loss", ""], "ES_CRASH_CYCLES", args.cycles, "failures"),
         stage("flipped bits", ["es-tests", "bit_flips", ""], "ES_FLIPS", args.flips, "flips"),
-        stage("a model", ["es-tests", "model", ""], "ES_MODEL_CASES", args.cases, "histories"),
+        stage("model", ["es-tests", "model", ""], "ES_MODEL_CASES", args.cases, "histories"),
         stage("decoding", ["es-tests", "decoding", ""], "ES_DECODING", args.inputs, "inputs each"),
         stage("schedules", ["es-schedules", "writer", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
         stage("repair", ["es-rocksdb", "repair", ""], "ES_FLIPS", args.flips, "flips"),
@@ -54,62 +66,69 @@ fn stages(args: &SoakArgs) -> [Stage; 14] {
     ]
 }
 
-/// Runs everything; fails where anything failed.
+/// Runs all stages; fails if one of them failed.
 pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs) -> Result<(), Failure> {
-    workspace.announce_rocksdb();
-    let mut outcomes: Vec<Outcome> = stages(args).iter().map(|stage| of_stage(workspace, stage)).collect();
+    workspace.announce_rocksdb_build();
+    let mut outcomes: Vec<Outcome> = stages(args).iter().map(|stage| run_stage(workspace, stage)).collect();
     if args.fuzz_seconds > 0 {
-        outcomes.extend(of_fuzzing(workspace, permission, args.fuzz_seconds));
+        outcomes.extend(run_fuzzing(workspace, permission, args.fuzz_seconds));
     }
-    outcomes.push(timed("user's crate", "RocksDB store".to_owned(), || package::run(workspace, Store::RocksDb)));
-    say::heading("soak");
-    table(&outcomes).iter().for_each(|line| say::note(line));
+    let user = || package::run(workspace, Store::RocksDb);
+    outcomes.push(measured("user's crate", "RocksDB store".to_owned(), user));
+    console::heading("soak");
+    table(&outcomes).iter().for_each(|line| console::note(line));
     match outcomes.iter().filter(|outcome| !outcome.passed).count() {
         0 => Ok(()),
-        failed => Err(Failure::new(format!("expected every part of the soak to pass, found {failed} that failed"))
-            .next("see above; where a part says ES_SEED, that environment variable runs the same again")),
+        failed => Err(Failure::new(format!("{failed} stages of the soak failed")).next(
+            "see the output above; set the environment variable ES_SEED to a printed seed to repeat a random test",
+        )),
     }
 }
 
-fn of_stage(workspace: &Workspace, stage: &Stage) -> Outcome {
-    say::heading(stage.name);
-    let [package, program, filter] = stage.test;
+fn run_stage(workspace: &Workspace, stage: &Stage) -> Outcome {
+    console::heading(stage.name);
     let line = workspace
-        .cargo(["test", "--package", package, "--test", program, "--"])
-        .args(["--nocapture", filter].into_iter().filter(|word| !word.is_empty()))
+        .cargo(["test", "--package", stage.package, "--test", stage.program, "--"])
+        .args(["--nocapture", stage.filter].into_iter().filter(|word| !word.is_empty()))
         .variable(stage.variable, stage.rounds.to_string());
-    timed(stage.name, format!("{} {}", stage.rounds, stage.unit), || line.hand_over())
+    measured(stage.name, format!("{} {}", stage.rounds, stage.unit), || line.run_self_reporting())
 }
 
-fn of_fuzzing(workspace: &Workspace, permission: Permission, seconds: u32) -> Vec<Outcome> {
-    say::heading("fuzzing");
+fn run_fuzzing(workspace: &Workspace, permission: Permission, seconds: u32) -> Vec<Outcome> {
+    console::heading("fuzzing");
     match Fuzzer::prepare(workspace, permission) {
         Ok(fuzzer) => {
-            let amount = || say::duration(Duration::from_secs(seconds.into()));
-            Target::ALL.map(|target| timed(target.title(), amount(), || fuzzer.run(target, seconds))).into()
+            let amount = || console::duration(Duration::from_secs(seconds.into()));
+            Target::ALL.map(|target| measured(target.title(), amount(), || fuzzer.run(target, seconds))).into()
         }
-        Err(failure) => vec![timed("fuzzing", "not begun".to_owned(), || Err(failure))],
+        Err(failure) => vec![measured("fuzzing", "not started".to_owned(), || Err(failure))],
     }
 }
 
-fn timed(name: &'static str, amount: String, work: impl FnOnce() -> Result<(), Failure>) -> Outcome {
+/// Runs the work, prints its failure and measures its duration.
+fn measured(name: &'static str, amount: String, work: impl FnOnce() -> Result<(), Failure>) -> Outcome {
     let start = Instant::now();
     let result = work();
     if let Err(failure) = &result
-        && !failure.is_said()
+        && !failure.is_reported()
     {
-        say::failure(failure);
+        console::error(failure);
     }
-    Outcome { name, amount, passed: result.is_ok(), took: start.elapsed() }
+    Outcome { name, amount, passed: result.is_ok(), duration: start.elapsed() }
 }
 
-/// The lines of the table, with columns as wide as they must be.
+/// Formats the results as aligned lines.
 fn table(outcomes: &[Outcome]) -> Vec<String> {
     let name = outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or_default();
     let amount = outcomes.iter().map(|outcome| outcome.amount.len()).max().unwrap_or_default();
     let row = |outcome: &Outcome| {
         let result = if outcome.passed { "passed" } else { "FAILED" };
-        format!("{:<name$}  {:>amount$}  {result}  {}", outcome.name, outcome.amount, say::duration(outcome.took))
+        format!(
+            "{:<name$}  {:>amount$}  {result}  {}",
+            outcome.name,
+            outcome.amount,
+            console::duration(outcome.duration)
+        )
     };
     outcomes.iter().map(row).collect()
 }
@@ -119,21 +138,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_says_of_each_part_what_became_of_it() {
+    fn the_table_has_the_result_of_each_stage() {
         let outcome = |name, amount: &str, passed, seconds| Outcome {
             name,
             amount: amount.to_owned(),
             passed,
-            took: Duration::from_secs(seconds),
+            duration: Duration::from_secs(seconds),
         };
         let lines = table(&[outcome("kills", "2000 kills", true, 3600), outcome("flipped bits", "9 flips", false, 12)]);
         assert_eq!(lines, ["kills         2000 kills  passed  60 min 00 s", "flipped bits     9 flips  FAILED  12 s"]);
     }
 
     #[test]
-    fn a_part_that_fails_is_told_and_does_not_end_the_others() {
-        let failed = timed("a", String::new(), || Err(Failure::new("no")));
+    fn a_failed_stage_is_recorded() {
+        let failed = measured("a", String::new(), || Err(Failure::new("no")));
         assert!(!failed.passed);
-        assert!(timed("b", String::new(), || Ok(())).passed);
+        assert!(measured("b", String::new(), || Ok(())).passed);
     }
 }

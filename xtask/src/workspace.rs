@@ -1,111 +1,112 @@
-//! The workspace, and the cargo calls that keep to one profile and one feature set.
+//! The workspace, and cargo calls with one profile and one set of features.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::command_line::CommandLine;
+use crate::console;
 use crate::failure::Failure;
-use crate::run::CommandLine;
-use crate::say;
 
 /// The package whose build script compiles RocksDB.
 const ROCKSDB: &str = "librocksdb-sys";
 const ARCHIVE: &str = "librocksdb.a";
 const ORDER_SERVICE: &str = "order-service";
 
-/// Where the workspace is, where cargo builds, and which variables cargo needs.
+/// The directories of the workspace and of its builds.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
     build: PathBuf,
-    variables: Vec<(String, String)>,
 }
 
-/// What the development build has made.
+/// The results of a dev build.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Built {
-    /// The order service's program.
+pub(crate) struct BuildOutput {
+    /// The program of the order service.
     pub(crate) order_service: PathBuf,
-    /// RocksDB, compiled.
+    /// The static library of RocksDB.
     pub(crate) rocksdb_archive: PathBuf,
 }
 
 impl Workspace {
-    /// Asks cargo. The variables are those of [`crate::prerequisites::ensure`].
-    pub(crate) fn find(variables: Vec<(String, String)>) -> Result<Self, Failure> {
-        let metadata = cargo().args(["metadata", "--format-version=1", "--no-deps"]).read()?;
-        let metadata: Value = serde_json::from_str(&metadata).map_err(|error| unexpected("metadata", &error))?;
+    /// Finds the workspace with `cargo metadata`.
+    pub(crate) fn find() -> Result<Self, Failure> {
+        let metadata = cargo().args(["metadata", "--format-version=1", "--no-deps"]).capture()?;
+        let metadata: Value = serde_json::from_str(&metadata).map_err(|error| unexpected_output("metadata", &error))?;
         let path = |name: &str| metadata[name].as_str().map(PathBuf::from);
         let (Some(root), Some(target)) = (path("workspace_root"), path("target_directory")) else {
-            return Err(unexpected("metadata", &"no workspace_root or no target_directory"));
+            return Err(unexpected_output("metadata", &"no workspace_root or no target_directory"));
         };
         let build = path("build_directory").unwrap_or_else(|| target.clone());
-        Ok(Self { root, target, build, variables })
+        Ok(Self { root, target, build })
     }
 
-    /// The folder of the workspace.
+    /// Returns the root directory of the workspace.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder that cargo builds into.
+    /// Returns the target directory of cargo.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// A cargo call in the workspace, with the variables that it needs.
+    /// Creates a cargo call in the workspace.
     pub(crate) fn cargo<const N: usize>(&self, args: [&str; N]) -> CommandLine {
-        cargo().args(args).variables(&self.variables).dir(&self.root)
+        cargo().args(args).directory(&self.root)
     }
 
-    /// A program that was built, run in the workspace.
+    /// Creates the call of a program of this workspace.
     pub(crate) fn program(&self, name: &str, path: PathBuf) -> CommandLine {
-        CommandLine::at(name, path).dir(&self.root)
+        CommandLine::at(name, path).directory(&self.root)
     }
 
-    /// Says how long it will take, when RocksDB has yet to be compiled.
-    pub(crate) fn announce_rocksdb(&self) {
+    /// Prints how long the build will take, if RocksDB is not compiled yet.
+    pub(crate) fn announce_rocksdb_build(&self) {
         if !has_rocksdb(&self.build.join("debug/build")) {
-            say::note("building RocksDB (C++) takes about nine minutes on two cores, once");
+            console::note("the first build compiles RocksDB (C++), which takes about nine minutes on two cores");
         }
     }
 
-    /// Builds the order service, and with it RocksDB.
-    pub(crate) fn build(&self) -> Result<Built, Failure> {
-        self.announce_rocksdb();
+    /// Builds the order service and, as its dependency, RocksDB.
+    pub(crate) fn build(&self) -> Result<BuildOutput, Failure> {
+        self.announce_rocksdb_build();
         let messages = self
             .cargo(["build", "--workspace", "--bin", ORDER_SERVICE])
             .args(["--message-format=json-render-diagnostics"])
-            .run_and_read()?;
-        built(&messages)
+            .run_and_capture()?;
+        parse_build_messages(&messages)
     }
 }
 
-/// The cargo that runs this program, so that it is the same toolchain.
+/// Creates a call of the cargo that runs this program, which has the same toolchain.
 fn cargo() -> CommandLine {
     CommandLine::at("cargo", std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from))
 }
 
-/// Reads from cargo's messages what it has built.
-fn built(messages: &str) -> Result<Built, Failure> {
+/// Finds the build results in the JSON messages of cargo.
+fn parse_build_messages(messages: &str) -> Result<BuildOutput, Failure> {
     let (mut program, mut out_dir) = (None, None);
     for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        let text = |value: &Value| value.as_str().map(PathBuf::from);
+        let path = |value: &Value| value.as_str().map(PathBuf::from);
         match message["reason"].as_str() {
             Some("compiler-artifact") if message["target"]["name"] == ORDER_SERVICE => {
-                program = text(&message["executable"]).or(program);
+                program = path(&message["executable"]).or(program);
             }
             Some("build-script-executed") if is_rocksdb(&message["package_id"]) => {
-                out_dir = text(&message["out_dir"]);
+                out_dir = path(&message["out_dir"]);
             }
             _ => {}
         }
     }
     match (program, out_dir) {
-        (Some(order_service), Some(out_dir)) => Ok(Built { order_service, rocksdb_archive: out_dir.join(ARCHIVE) }),
-        (None, _) => Err(unexpected("build", &format!("no program named {ORDER_SERVICE}"))),
-        (_, None) => Err(unexpected("build", &format!("no output folder of {ROCKSDB}"))),
+        (Some(order_service), Some(out_dir)) => {
+            Ok(BuildOutput { order_service, rocksdb_archive: out_dir.join(ARCHIVE) })
+        }
+        (None, _) => Err(unexpected_output("build", &format!("no program named {ORDER_SERVICE}"))),
+        (_, None) => Err(unexpected_output("build", &format!("no output directory of {ROCKSDB}"))),
     }
 }
 
@@ -123,34 +124,37 @@ fn has_rocksdb(builds: &Path) -> bool {
         .any(|entry| entry.path().join("out").join(ARCHIVE).is_file())
 }
 
-fn unexpected(command: &str, found: &dyn std::fmt::Display) -> Failure {
-    Failure::new(format!("expected `cargo {command}` to describe what it does, found {found}"))
-        .next("see `rustc --version`: the project is written for 1.95 or later")
+fn unexpected_output(command: &str, found: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("unexpected output of `cargo {command}`: {found}"))
+        .next("check `rustc --version`: the project requires 1.95 or later")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SCRIPT: &str = r#"{"reason":"build-script-executed","package_id":"registry+https://x#librocksdb-sys@0.19.0","out_dir":"/t/debug/build/librocksdb-sys-1f/out"}"#;
-    const LIBRARY: &str =
+    const SCRIPT: &str = concat!(
+        r#"{"reason":"build-script-executed","package_id":"registry+https://x#librocksdb-sys@0.19.0","#,
+        r#""out_dir":"/t/debug/build/librocksdb-sys-1f/out"}"#
+    );
+    const PROGRAM: &str =
         r#"{"reason":"compiler-artifact","target":{"name":"order-service"},"executable":"/t/debug/order-service"}"#;
 
     #[test]
-    fn finds_the_program_and_the_archive_among_the_messages() {
-        let messages = format!("{SCRIPT}\nnot json\n{LIBRARY}\n{{\"reason\":\"build-finished\",\"success\":true}}\n");
-        let expected = Built {
+    fn the_program_and_the_archive_are_found_in_the_messages() {
+        let messages = format!("{SCRIPT}\nnot json\n{PROGRAM}\n{{\"reason\":\"build-finished\",\"success\":true}}\n");
+        let expected = BuildOutput {
             order_service: PathBuf::from("/t/debug/order-service"),
             rocksdb_archive: PathBuf::from("/t/debug/build/librocksdb-sys-1f/out/librocksdb.a"),
         };
-        assert_eq!(built(&messages), Ok(expected));
+        assert_eq!(parse_build_messages(&messages), Ok(expected));
     }
 
     #[test]
-    fn says_which_of_the_two_it_has_not_found() {
-        let message = |messages| built(messages).map_err(|failure| failure.to_string());
+    fn the_error_names_the_missing_result() {
+        let message = |messages| parse_build_messages(messages).map_err(|failure| failure.to_string());
         assert!(message(SCRIPT).is_err_and(|message| message.contains("no program named order-service")));
-        assert!(message(LIBRARY).is_err_and(|message| message.contains("no output folder of librocksdb-sys")));
+        assert!(message(PROGRAM).is_err_and(|message| message.contains("no output directory of librocksdb-sys")));
     }
 
     #[test]

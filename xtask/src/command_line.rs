@@ -1,30 +1,30 @@
-//! Running other programs: the line that is shown is the line that is run.
+//! Running other programs. The command line that is printed is the one that is run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::console;
 use crate::failure::Failure;
-use crate::say;
 
-/// A program with its arguments, variables and folder.
-#[derive(Debug, Clone)]
+/// A program with its arguments, environment variables and working directory.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CommandLine {
     name: String,
     program: PathBuf,
     args: Vec<String>,
     variables: Vec<(String, String)>,
-    dir: Option<PathBuf>,
+    directory: Option<PathBuf>,
 }
 
 impl CommandLine {
-    /// A program that is found through `PATH`.
+    /// Creates the command line of a program that is found through `PATH`.
     pub(crate) fn new(name: &str) -> Self {
         Self::at(name, PathBuf::from(name))
     }
 
-    /// A program at a known path, which is shown by its name.
+    /// Creates the command line of a program at a known path, which is printed by its name.
     pub(crate) fn at(name: &str, program: PathBuf) -> Self {
-        Self { name: name.to_owned(), program, args: Vec::new(), variables: Vec::new(), dir: None }
+        Self { name: name.to_owned(), program, args: Vec::new(), variables: Vec::new(), directory: None }
     }
 
     pub(crate) fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
@@ -37,53 +37,57 @@ impl CommandLine {
         self
     }
 
-    pub(crate) fn variables(mut self, variables: &[(String, String)]) -> Self {
-        self.variables.extend_from_slice(variables);
+    /// Sets the working directory.
+    pub(crate) fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
         self
     }
 
-    pub(crate) fn dir(mut self, dir: &Path) -> Self {
-        self.dir = Some(dir.to_owned());
-        self
-    }
-
-    /// The line as it could be typed into a shell.
+    /// Returns the line as it would be typed into a shell.
     pub(crate) fn shown(&self) -> String {
         let variables = self.variables.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
         let words = std::iter::once(&self.name).chain(&self.args).map(|word| quoted(word));
         variables.chain(words).collect::<Vec<_>>().join(" ")
     }
 
-    /// Shows the line, runs it, and is content with nothing but success.
+    /// Prints the line and runs it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the program cannot be started or does not succeed; the failure has its exit code.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        say::command(&self.shown());
-        self.check()
+        console::command(&self.shown());
+        self.run_quietly()
     }
 
-    /// Shows the line, runs it, and leaves it the last word: if it fails, so does this, in silence.
-    pub(crate) fn hand_over(&self) -> Result<(), Failure> {
-        say::command(&self.shown());
+    /// Prints the line and runs a program that reports its own failure, such as a test runner.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`run`](Self::run), but without a message of its own if the program was started.
+    pub(crate) fn run_self_reporting(&self) -> Result<(), Failure> {
+        console::command(&self.shown());
         match self.status()? {
             status if status.success() => Ok(()),
-            status => Err(Failure::said(status.code())),
+            status => Err(Failure::reported(status.code())),
         }
     }
 
-    /// Runs it without a word, and is content with nothing but success.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
-        self.succeeded(self.status()?)
+    /// Runs the line without printing it.
+    pub(crate) fn run_quietly(&self) -> Result<(), Failure> {
+        self.require_success(self.status()?)
     }
 
-    /// Shows the line, runs it, and gives what it printed to stdout.
-    pub(crate) fn run_and_read(&self) -> Result<String, Failure> {
-        say::command(&self.shown());
-        self.read()
+    /// Prints the line, runs it and returns its stdout.
+    pub(crate) fn run_and_capture(&self) -> Result<String, Failure> {
+        console::command(&self.shown());
+        self.capture()
     }
 
-    /// Gives what it printed to stdout, without a word.
-    pub(crate) fn read(&self) -> Result<String, Failure> {
+    /// Runs the line without printing it, and returns its stdout.
+    pub(crate) fn capture(&self) -> Result<String, Failure> {
         let output = self.command().stderr(Stdio::inherit()).output().map_err(|error| self.not_started(&error))?;
-        self.succeeded(output.status)?;
+        self.require_success(output.status)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -95,30 +99,30 @@ impl CommandLine {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).envs(self.variables.iter().map(|(name, value)| (name, value)));
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
         }
         command
     }
 
-    fn succeeded(&self, status: ExitStatus) -> Result<(), Failure> {
+    fn require_success(&self, status: ExitStatus) -> Result<(), Failure> {
         if status.success() {
             return Ok(());
         }
-        let what = format!("expected `{}` to succeed, found {status}", self.shown());
-        Err(Failure::new(what).with_exit_code(status.code()))
+        let message = format!("`{}` failed: {status}", self.shown());
+        Err(Failure::new(message).with_exit_code(status.code()))
     }
 
     fn not_started(&self, error: &std::io::Error) -> Failure {
         Failure::new(format!("cannot start `{}`: {error}", self.program.display()))
-            .next(format!("see that {} is installed and on your PATH", self.name))
+            .next(format!("install {} and make sure that it is on your PATH", self.name))
     }
 }
 
-/// A word as a shell takes it.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+/// Quotes a word for a shell, if it has to be quoted.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -129,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_what_could_be_typed() {
+    fn the_printed_line_can_be_typed_into_a_shell() {
         let line = CommandLine::at("cargo", PathBuf::from("/a/b/cargo"))
             .args(["doc", "--workspace"])
             .variable("RUSTDOCFLAGS", "-Dwarnings -Aunused");
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_what_a_shell_would_take_apart() {
+    fn words_with_special_characters_are_quoted() {
         assert_eq!(quoted("São-Paulo.csv"), "São-Paulo.csv");
         assert_eq!(quoted("it's late"), r"'it'\''s late'");
         assert_eq!(quoted(""), "''");
@@ -145,20 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_program_hands_on_its_exit_code() {
+    fn the_exit_code_of_a_failing_program_is_forwarded() {
         let failure = CommandLine::new("sh").args(["-c", "exit 7"]).run();
         assert_eq!(failure.map_err(|failure| failure.exit_code()), Err(7));
     }
 
     #[test]
-    fn a_program_that_has_the_last_word_is_not_talked_over() {
-        let handed_over = CommandLine::new("sh").args(["-c", "exit 7"]).hand_over();
-        assert_eq!(handed_over, Err(Failure::said(Some(7))));
+    fn a_self_reporting_program_fails_without_a_second_message() {
+        let result = CommandLine::new("sh").args(["-c", "exit 7"]).run_self_reporting();
+        assert_eq!(result, Err(Failure::reported(Some(7))));
     }
 
     #[test]
     fn a_missing_program_is_named() {
         let failure = CommandLine::new("no-such-program").run().map_err(|failure| failure.to_string());
-        assert!(failure.is_err_and(|message| message.contains("see that no-such-program is installed")));
+        assert!(failure.is_err_and(|message| message.contains("install no-such-program")));
     }
 }

@@ -1,7 +1,7 @@
-//! How these commands talk.
+//! Output of the commands.
 //!
-//! What they say about their work goes to stderr, so that stdout has only what the program they run
-//! prints (`cargo xtask bench > results.txt`). The demo is a story, told on stdout ([`story`]).
+//! Messages about the work go to stderr: stdout has the output of the program that a command runs
+//! (`cargo xtask bench > results.txt`). Only the steps of the demo are printed to stdout.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -11,33 +11,32 @@ const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 
-/// The title of what comes next.
+/// Prints the title of a stage.
 pub(crate) fn heading(text: &str) {
     eprintln!("\n{}", styled(BOLD, &format!("== {text}"), &std::io::stderr()));
 }
 
-/// A command line as it is run.
+/// Prints a command line that is about to run.
 pub(crate) fn command(line: &str) {
     eprintln!("{}", styled(DIM, &format!("$ {line}"), &std::io::stderr()));
 }
 
-/// A sentence.
 pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
-/// Why the command stops.
-pub(crate) fn failure(failure: &dyn Display) {
+/// Prints the reason for which a command fails.
+pub(crate) fn error(failure: &dyn Display) {
     eprintln!("{} {failure}", styled(RED, "error:", &std::io::stderr()));
 }
 
-/// One step of the demo: its title, and the command line that is run.
-pub(crate) fn story(title: &str, line: &str) {
+/// Prints the title of a step of the demo, and its command line, to stdout.
+pub(crate) fn demo_step(title: &str, line: &str) {
     let out = std::io::stdout();
     println!("\n{}\n{}\n", styled(BOLD, &format!("== {title}"), &out), styled(DIM, &format!("$ {line}"), &out));
 }
 
-/// A duration as people say it.
+/// Formats a duration: `1.2 s`, `59 s` or `9 min 05 s`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -47,9 +46,10 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// Applies the style if the stream is a terminal and `NO_COLOR` is not set.
 fn styled(style: &str, text: &str, stream: &impl IsTerminal) -> String {
-    let wanted = stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted { format!("{style}{text}\x1b[0m") } else { text.to_owned() }
+    let has_color = stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if has_color { format!("{style}{text}\x1b[0m") } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_as_precise_as_is_of_use() {
+    fn long_durations_have_no_fractions() {
         assert_eq!(duration(Duration::from_millis(1250)), "1.2 s");
         assert_eq!(duration(Duration::from_millis(59_999)), "59 s");
         assert_eq!(duration(Duration::from_secs(545)), "9 min 05 s");
