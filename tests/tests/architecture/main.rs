@@ -51,6 +51,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-tests", vec!["es-core", "es-rocksdb"]),
         ("es-decoding", vec!["es-core"]),
         ("es-schedules", vec!["es-core"]),
+        ("es-examples", vec!["es-core"]),
         ("quickstart", vec!["es-core", "es-rocksdb"]),
         ("order-service", vec!["es-core", "es-rocksdb"]),
         ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
