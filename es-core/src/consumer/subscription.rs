@@ -181,3 +181,54 @@ impl Subscription {
 fn unreached(head: Position) -> StoreError {
     StoreError::damaged(format!("position {head}"), "expected a read to reach the head of the log")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::model::{EventType, EventView, ExpectedRevision, NewEvent, StreamId};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Commit, EventStore};
+
+    async fn store_of(events: usize) -> Arc<MemoryStore> {
+        let store = Arc::new(MemoryStore::new());
+        let event = |_| NewEvent::json(EventType::new("happened").unwrap(), "{}");
+        let stream = StreamId::new("thing-1").unwrap();
+        store.commit(Commit::to(&stream, ExpectedRevision::NoStream, (0..events).map(event))).await.unwrap();
+        store
+    }
+
+    async fn visited(log: &mut Subscription) -> Vec<u64> {
+        let mut positions = Vec::new();
+        let mut visitor = |event: EventView<'_>| {
+            positions.push(event.position().get());
+            ControlFlow::Continue(())
+        };
+        log.visit_next(&mut visitor).await.unwrap();
+        positions
+    }
+
+    #[tokio::test]
+    async fn visits_continue_after_the_batch_before_them_and_after_owned_batches() {
+        let mut log = Subscription::new(store_of(5).await, Query::all(), None).batch(2);
+        assert_eq!(visited(&mut log).await, [1, 2]);
+        assert_eq!(log.next().await.unwrap().events[0].position.get(), 3);
+        assert_eq!(log.scanned(), Position::new(4));
+        assert_eq!(visited(&mut log).await, [5]);
+        assert!(log.is_at_head());
+    }
+
+    #[tokio::test]
+    async fn visit_waits_for_new_events_and_fails_after_the_store_was_closed() {
+        let store = store_of(1).await;
+        let mut log = Subscription::new(store.clone(), Query::all(), None);
+        assert_eq!(visited(&mut log).await, [1]);
+        let mut visitor = |_: EventView<'_>| ControlFlow::Continue(());
+        let next = log.visit_next(&mut visitor);
+        assert!(futures_util::FutureExt::now_or_never(next).is_none());
+        store.close().await.unwrap();
+        let closed = log.visit_next(&mut visitor).await;
+        assert!(matches!(closed, Err(StoreError::Closed)), "{closed:?}");
+    }
+}
