@@ -35,7 +35,7 @@ pub use intake::StopSignal;
 use crate::consumer::group::{ConsumerGroup, GroupStatus, RunningGroup};
 use crate::consumer::reactor::{Reactor, ReactorRunner, RunningReactor};
 use crate::consumer::{StartError, WaitError};
-use crate::model::{Clock, ErrorChain, Position};
+use crate::model::{Clock, Entropy, ErrorChain, Position};
 use crate::projection::{
     Projection, ProjectionHandle, ProjectionOptions, ProjectionStatus, RunningProjections, Supervisor,
 };
@@ -138,6 +138,13 @@ impl Service {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.supervisor = self.supervisor.clock(clock);
+        self
+    }
+
+    /// Sets the source of random numbers of the projections, from which the ids of lease owners and the jitter of retries come.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.supervisor = self.supervisor.entropy(entropy);
         self
     }
 

@@ -1,5 +1,5 @@
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -9,10 +9,11 @@ use super::*;
 use crate::aggregate::source::RawEvents;
 use crate::consumer::group::{GroupError, StartAt};
 use crate::consumer::reactor::{ReactError, ReactorContext};
-use crate::model::{EventType, ExpectedRevision, NewEvent, RecordedEvent, StreamId};
+use crate::model::{EventType, ExpectedRevision, IdSource, NewEvent, RecordedEvent, StreamId, Table, reserved};
 use crate::projection::{ApplyError, ProjectedContext, ProjectionState, Rows};
 use crate::store::memory::MemoryStore;
-use crate::store::{Commit, Query, StoreError};
+use crate::store::{Commit, Query, RowScan, StoreError};
+use crate::testing::{ManualClock, SeededEntropy};
 
 /// Longer than a test that passes takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -204,4 +205,59 @@ async fn components_of_one_name_are_refused_and_the_store_stays_open() {
         Service::new(Arc::clone(&store)).projection(traced(), options).projection(traced(), options).start().await;
     assert!(matches!(refused, Err(StartError::DuplicateName { name }) if name == "traced"));
     assert!(!is_closed(&*store).await);
+}
+
+#[tokio::test]
+async fn the_owners_of_claims_come_from_the_clock_and_the_entropy_of_the_service() {
+    let clock = || Arc::new(ManualClock::at("2026-01-31T12:00:00Z".parse().unwrap()));
+    let store = store();
+    let service = Service::new(Arc::clone(&store))
+        .projection(Traced(Trace::default()), ProjectionOptions::new())
+        .clock(clock())
+        .entropy(Arc::new(SeededEntropy::new(7)));
+    let service = service.start().await.unwrap();
+    let traced = service.projection("traced").unwrap().clone();
+    until(|| traced.status().state == ProjectionState::Live).await;
+    let owner = IdSource { clock: &*clock(), entropy: &SeededEntropy::new(7) }.uuid().to_string();
+    let claims = RowScan::new(Table::well_known(reserved::PROJECTION_WORKERS), "", 100);
+    let rows = store.rows(claims).await.unwrap();
+    let owned = rows.iter().filter(|row| String::from_utf8_lossy(&row.value).contains(&owner)).count();
+    assert!(owned > 0, "expected claims of {owner}, found {rows:?}");
+    drop(service);
+}
+
+/// Random numbers that are counted.
+#[derive(Debug, Default)]
+struct CountedEntropy(AtomicU64);
+
+impl Entropy for CountedEntropy {
+    fn next_u64(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// Fails at its first call.
+#[derive(Default)]
+struct FailsOnce(AtomicBool);
+
+#[async_trait]
+impl Reactor for FailsOnce {
+    type Source = RawEvents;
+    const NAME: &'static str = "fails-once";
+
+    async fn react(&self, _: &RecordedEvent, _: &ReactorContext) -> Result<(), ReactError> {
+        if self.0.swap(true, Ordering::SeqCst) { Ok(()) } else { Err(ReactError::retry("the first call")) }
+    }
+}
+
+#[tokio::test]
+async fn the_pauses_of_a_reactor_come_from_its_entropy() {
+    let (store, entropy) = (store(), Arc::new(CountedEntropy::default()));
+    let runner = ReactorRunner::new(FailsOnce::default()).start_at(StartAt::Beginning);
+    let running = runner.entropy(Arc::clone(&entropy) as _).start(Arc::clone(&store)).await.unwrap();
+    let before = entropy.0.load(Ordering::SeqCst);
+    store.commit(event("call")).await.unwrap();
+    running.wait_for(store.head().await.unwrap(), LONG).await.unwrap();
+    assert!(entropy.0.load(Ordering::SeqCst) > before, "the pause before the second call has jitter");
+    running.shutdown(LONG).await.unwrap();
 }

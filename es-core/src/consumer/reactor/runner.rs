@@ -14,9 +14,9 @@ use crate::aggregate::{EventOf, Source};
 use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, Settlement, StartAt};
 use crate::consumer::lifecycle::StartError;
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
-use crate::model::Clock;
 use crate::model::ErrorChain;
 use crate::model::panic::panic_message;
+use crate::model::{Clock, Entropy};
 use crate::store::EventStore;
 
 /// Describes a reactor and how it runs. [`start`](Self::start) starts it.
@@ -98,6 +98,13 @@ impl<R: Reactor> ReactorRunner<R> {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.group = self.group.clock(clock);
+        self
+    }
+
+    /// Sets the source of random numbers, from which the jitter of retries comes.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.group = self.group.entropy(entropy);
         self
     }
 

@@ -1,8 +1,11 @@
 //! Closing a store.
 
+use std::ops::ControlFlow;
+
 use futures_util::future::{join, join_all};
 
 use super::tools::*;
+use crate::model::EventView;
 use crate::store::{CommitError, LogRead, RowScan, StoreError, StreamRead};
 use crate::{Commit, EventId};
 
@@ -19,10 +22,17 @@ pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
     assert!(many.len() == 2 && many.iter().all(|answer| matches!(answer, Err(CommitError::Store(StoreError::Closed)))));
     assert!(matches!(store.scavenge(&Default::default()).await, Err(CommitError::Store(StoreError::Closed))));
     let name = stream("a-1");
+    let mut visited = 0;
+    let mut visit = |_: EventView<'_>| {
+        visited += 1;
+        ControlFlow::Continue(())
+    };
     let answers = [
         store.head().await.map(drop),
         store.read_log(LogRead::all()).await.map(drop),
         store.read_stream(StreamRead::new(name.clone())).await.map(drop),
+        store.visit_log(LogRead::all(), &mut visit).await.map(drop),
+        store.visit_stream(StreamRead::new(name.clone()), &mut visit).await,
         store.revision(&name).await.map(drop),
         store.find(EventId::new()).await.map(drop),
         store.owner(&key("k")).await.map(drop),
@@ -33,6 +43,7 @@ pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
     for (number, answer) in answers.into_iter().enumerate() {
         assert!(matches!(answer, Err(StoreError::Closed)), "read {number}: {answer:?}");
     }
+    assert_eq!(visited, 0, "a visit of a closed store calls no visitor");
 }
 
 /// A commit that comes while the store closes is written or refused, and what was acknowledged is there when it is opened again.

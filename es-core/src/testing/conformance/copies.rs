@@ -106,6 +106,37 @@ pub(super) async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
     assert!(store.commit(fact).await.expect("the same ids").repeated);
 }
 
+/// A store writes a foreign commit with its stamps, or refuses it and writes nothing of it; a restart changes neither.
+pub(super) async fn a_foreign_commit_is_kept_or_refused_whole(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x"]).await;
+    let foreign = Commit::foreign()
+        .append(stream("a-1"), foreign_event(1))
+        .append(stream("b-1"), foreign_event(2))
+        .put_row(table("t"), "k", "v");
+    let given: Vec<NewEvent> = foreign.events().iter().map(|(_, event)| event.clone()).collect();
+    let committed = write_foreign(&store, foreign.clone()).await;
+    check_foreign(&store, committed.as_ref(), &given).await;
+    let Some(store) = harness.reopen(store).await else { return };
+    check_foreign(&store, committed.as_ref(), &given).await;
+    let again = write_foreign(&store, foreign).await;
+    assert_eq!(again.map(|again| again.repeated), committed.as_ref().map(|_| true));
+    check_foreign(&store, committed.as_ref(), &given).await;
+}
+
+/// Checks that the store has one event of its own and the whole foreign commit, or nothing of it.
+async fn check_foreign(store: &Store, committed: Option<&Committed>, given: &[NewEvent]) {
+    let written: &[RecordedEvent] = committed.map_or(&[], |committed| &committed.events);
+    assert_eq!(log(store).await[1..], *written);
+    assert_eq!(read_stream(store, StreamRead::new(stream("b-1"))).await, written.get(1..).unwrap_or_default());
+    assert_eq!(row(store, "t", "k").await.as_deref(), committed.map(|_| &b"v"[..]));
+    for (index, event) in given.iter().enumerate() {
+        let found = store.find(event.data.id).await.expect("it is looked up");
+        assert_eq!(found.as_ref(), written.get(index));
+        assert!(found.is_none_or(|found| found.data == event.data), "the stamp is kept");
+    }
+}
+
 /// A hard-deleted stream takes foreign events, so that replication does not stop, and hides them. No number is reused.
 pub(super) async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harness: &dyn Harness) {
     let store = harness.open().await;

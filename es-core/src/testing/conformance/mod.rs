@@ -185,6 +185,7 @@ macro_rules! __conformance_cases {
             copies::a_commit_can_have_a_recorded_time,
             copies::many_commits_have_one_answer_each_in_order,
             copies::a_foreign_commit_has_no_conditions,
+            copies::a_foreign_commit_is_kept_or_refused_whole,
             copies::a_foreign_event_of_a_hard_deleted_stream_stays_hidden,
             copies::a_foreign_event_does_not_revive_a_soft_deleted_stream,
             copies::reserved_names_are_refused,
