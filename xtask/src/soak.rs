@@ -13,7 +13,6 @@ use crate::workspace::Workspace;
 /// A test program with a number of rounds.
 struct Stage {
     name: &'static str,
-    package: &'static str,
     /// The name of the test program.
     program: &'static str,
     /// Selects tests by a part of their names; empty for all.
@@ -39,9 +38,8 @@ const LOANS: u32 = 262_200;
 const STREAMS: u32 = 400_000;
 
 fn stages(args: &SoakArgs) -> [Stage; 14] {
-    let stage = |name, [package, program, filter]: [&'static str; 3], variable, rounds, unit| Stage {
+    let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| Stage {
         name,
-        package,
         program,
         filter,
         variable,
@@ -49,20 +47,20 @@ fn stages(args: &SoakArgs) -> [Stage; 14] {
         unit,
     };
     [
-        stage("killed processes", ["es-tests", "kill", ""], "ES_CRASH_CYCLES", args.cycles, "kills"),
-        stage("power failures", ["es-tests", "power_loss", ""], "ES_CRASH_CYCLES", args.cycles, "failures"),
-        stage("flipped bits", ["es-tests", "bit_flips", ""], "ES_FLIPS", args.flips, "flips"),
-        stage("model", ["es-tests", "model", ""], "ES_MODEL_CASES", args.cases, "histories"),
-        stage("decoding", ["es-tests", "decoding", ""], "ES_DECODING", args.inputs, "inputs each"),
-        stage("schedules", ["es-schedules", "writer", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
-        stage("repair", ["es-rocksdb", "repair", ""], "ES_FLIPS", args.flips, "flips"),
-        stage("projections", ["es-tests", "projection_chaos", ""], "ES_PROJECTION_RUNS", args.runs, "runs"),
-        stage("killed projections", ["es-tests", "projection_kill", ""], "ES_PROJECTION_KILLS", args.runs, "kills"),
-        stage("consumer groups", ["es-tests", "group", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
-        stage("reactors", ["es-tests", "reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
-        stage("the loan log", ["es-cli", "program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
-        stage("memory", ["es-tests", "memory", ""], "ES_STREAMS", STREAMS, "streams"),
-        stage("killed backups", ["es-cli", "program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
+        stage("killed processes", ["kill", ""], "ES_CRASH_CYCLES", args.cycles, "kills"),
+        stage("power failures", ["power_loss", ""], "ES_CRASH_CYCLES", args.cycles, "failures"),
+        stage("flipped bits", ["bit_flips", ""], "ES_FLIPS", args.flips, "flips"),
+        stage("model", ["model", ""], "ES_MODEL_CASES", args.cases, "histories"),
+        stage("decoding", ["decoding", ""], "ES_DECODING", args.inputs, "inputs each"),
+        stage("schedules", ["writer", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
+        stage("repair", ["repair", ""], "ES_FLIPS", args.flips, "flips"),
+        stage("projections", ["projection_chaos", ""], "ES_PROJECTION_RUNS", args.runs, "runs"),
+        stage("killed projections", ["projection_kill", ""], "ES_PROJECTION_KILLS", args.runs, "kills"),
+        stage("consumer groups", ["group", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
+        stage("reactors", ["reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
+        stage("the loan log", ["program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
+        stage("memory", ["memory", ""], "ES_STREAMS", STREAMS, "streams"),
+        stage("killed backups", ["program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }
 
@@ -87,8 +85,9 @@ pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs
 
 fn run_stage(workspace: &Workspace, stage: &Stage) -> Outcome {
     console::heading(stage.name);
+    // `--package` would select other features of shared dependencies, and Cargo would compile RocksDB again.
     let line = workspace
-        .cargo(["test", "--package", stage.package, "--test", stage.program, "--"])
+        .cargo(["test", "--workspace", "--test", stage.program, "--"])
         .args(["--nocapture", stage.filter].into_iter().filter(|word| !word.is_empty()))
         .variable(stage.variable, stage.rounds.to_string());
     measured(stage.name, format!("{} {}", stage.rounds, stage.unit), || line.run_self_reporting())
