@@ -13,12 +13,11 @@ use uuid::Uuid;
 
 use crate::acknowledged;
 use crate::key;
-use crate::record::keys;
-use crate::record::removed::{REMOVED, REMOVED_VERSION};
-use crate::record::{
-    self, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, Decoder, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
-    FLAG_CAUSATION, FLAG_CORRELATION, RECORD_VERSION, VARIABLE,
+use crate::record::layout::{
+    CHECKED_FROM, CHECKSUM_AT, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
+    FLAG_CAUSATION, FLAG_CORRELATION, RECORD_VERSION, TOMBSTONE_FIELDS, TOMBSTONE_VERSION, VARIABLE,
 };
+use crate::record::{self, Decoder, keys};
 use crate::schema::{Cf, FORMAT_VERSION, META_ROWS};
 
 /// Set to write the tables instead of comparing them.
@@ -92,8 +91,8 @@ fn fixed() -> String {
 fn removed() -> String {
     let mut table = String::from("| offset | length | field |\n|---:|---:|---|\n");
     let mut offset = 0;
-    for (name, length) in REMOVED {
-        let note = if name == "record version" { format!(": `{REMOVED_VERSION}`") } else { String::new() };
+    for (name, length) in TOMBSTONE_FIELDS {
+        let note = if name == "record version" { format!(": `{TOMBSTONE_VERSION}`") } else { String::new() };
         let _ = writeln!(table, "| {offset} | {length} | {name}{note} |");
         offset += length;
     }
@@ -215,7 +214,7 @@ fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 fn example() -> String {
     let mut record = Vec::new();
     record::encode(&sample(), &mut record).unwrap();
-    let parts = parts_of_sample(&record[record::CHECKSUM_AT..record::CHECKED_FROM]);
+    let parts = parts_of_sample(&record[CHECKSUM_AT..CHECKED_FROM]);
     let mut dump = format!("```text\n{} bytes\n\n", record.len());
     let mut offset = 0;
     for (name, bytes) in &parts {

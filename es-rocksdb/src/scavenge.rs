@@ -278,7 +278,7 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
         }
         let event = decode_in(stream, revision, record, &mut decoder)?;
         let mut tombstone = Vec::new();
-        let encoded = record::encode_removed(&event.without_content(), &mut tombstone);
+        let encoded = record::encode_tombstone(&event.without_content(), &mut tombstone);
         encoded.map_err(|error| StoreError::io(format!("encode {}", place_in(stream, revision)), error))?;
         batch.put_cf(log, key::position(event.position), tombstone);
         batch.delete_cf(streams, key);

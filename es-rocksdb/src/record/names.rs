@@ -3,8 +3,9 @@
 
 use std::borrow::Borrow;
 
-use super::RecordError;
 use es_core::model::NameError;
+
+use super::error::RecordError;
 
 /// How many names are remembered at first, and at the most.
 const SLOTS: (usize, usize) = (16, 1024);
@@ -104,8 +105,8 @@ mod tests {
     #[test]
     fn a_known_name_is_not_made_again() {
         let mut names = Names::<Tag>::default();
-        let [first, again] = ["customer:VINET"; 2].map(|text| names.get("tag", text.as_bytes()).unwrap());
-        assert_eq!(first.as_str().as_ptr(), again.as_str().as_ptr());
+        let [first, second] = ["customer:VINET"; 2].map(|text| names.get("tag", text.as_bytes()).unwrap());
+        assert_eq!(first.as_str().as_ptr(), second.as_str().as_ptr());
     }
 
     #[test]

@@ -1,9 +1,13 @@
+use bytes::Bytes;
 use chrono::{DateTime, SubsecRound};
+use es_core::model::{CommitPart, ContentType, CorrelationId, KeyChange, Keys, Metadata, Tag, Tags, UniqueKey};
+use es_core::{EventData, EventId, EventType, Position, RecordedEvent, Revision, StreamId};
 use proptest::prelude::*;
+use uuid::Uuid;
 
+use super::checked::checksum;
+use super::layout::{CHECKED_FROM, CHECKSUM_AT, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION};
 use super::*;
-use es_core::model::KeyChange;
-use es_core::model::UniqueKey;
 
 /// A record with every field set, so that each byte means something.
 fn full() -> RecordedEvent {
@@ -283,6 +287,7 @@ proptest! {
         micros in -8_000_000_000_000_000_000i64..8_000_000_000_000_000_000,
         code in 0u8..3,
     ) {
+        let content_types = [ContentType::Json, ContentType::MessagePack, ContentType::Other("x/y".into())];
         let event = RecordedEvent {
             position: Position::new(position).unwrap(),
             revision: Revision::new(revision),
@@ -291,7 +296,7 @@ proptest! {
                 payload: payload.into(),
                 tags: tags.iter().map(|tag| Tag::new(tag).unwrap()).collect(),
                 metadata: Metadata::new().with("number", number).with("text", text),
-                content_type: [ContentType::Json, ContentType::MessagePack, ContentType::Other("x/y".into())][usize::from(code)].clone(),
+                content_type: content_types[usize::from(code)].clone(),
                 correlation_id: (code == 1).then(CorrelationId::new),
                 ..full().data
             },

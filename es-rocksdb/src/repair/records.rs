@@ -57,7 +57,7 @@ impl RecoverableEvents {
             return Some(found);
         }
         let (event, mut record) = (found.event.without_content(), Vec::new());
-        record::encode_removed(&event, &mut record).ok()?;
+        record::encode_tombstone(&event, &mut record).ok()?;
         Some(IntactRecord { event, record })
     }
 }

@@ -22,8 +22,8 @@ pub mod line;
 #[allow(dead_code, reason = "a test does not need all of it")]
 mod lines;
 pub mod properties;
-#[path = "../../../es-rocksdb/src/record.rs"]
-#[allow(dead_code, unreachable_pub, reason = "a test does not need all of it")]
+#[path = "../../../es-rocksdb/src/record/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "a test does not need all of it")]
 mod record;
 #[path = "../../../es-rocksdb/src/schema.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a test does not need all of it")]

@@ -89,8 +89,14 @@ fn add_module(
             add_module(modules, &path, is_public, file, &children.join(&name), items);
             continue;
         }
-        let file = file_of(&module.attrs, &name, file, children);
-        parse_file(modules, &path, is_public, &file, &children.join(&name));
+        if let Some(path_of_file) = module.attrs.iter().find_map(path_attribute) {
+            let directory = file.parent().expect("a file is in a directory");
+            let file = directory.join(path_of_file);
+            let children = file.parent().expect("a file is in a directory");
+            parse_file(modules, &path, is_public, &file, children);
+        } else {
+            parse_file(modules, &path, is_public, &file_of(&name, children), &children.join(&name));
+        }
     }
 }
 
@@ -103,10 +109,7 @@ pub(crate) fn is_documented(visibility: &syn::Visibility, attributes: &[syn::Att
     matches!(visibility, syn::Visibility::Public(_)) && !attributes.iter().any(is_hidden)
 }
 
-fn file_of(attributes: &[syn::Attribute], name: &str, declared_in: &Path, children: &Path) -> PathBuf {
-    if let Some(path) = attributes.iter().find_map(path_attribute) {
-        return declared_in.parent().expect("a file is in a directory").join(path);
-    }
+fn file_of(name: &str, children: &Path) -> PathBuf {
     let flat = children.join(format!("{name}.rs"));
     if root().join(&flat).is_file() { flat } else { children.join(name).join("mod.rs") }
 }

@@ -4,10 +4,10 @@ use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 
 use super::made;
-use crate::record::removed::{REMOVED_LEN, REMOVED_VERSION};
-use crate::record::{
-    CHECKED_FROM, CHECKSUM_AT, Decoder, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION, RecordError, draft, number,
+use crate::record::layout::{
+    CHECKED_FROM, CHECKSUM_AT, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION, TOMBSTONE_LEN, TOMBSTONE_VERSION,
 };
+use crate::record::{Decoder, RecordError, draft, number};
 
 /// Records, with any bytes as a record and as the choices for one:
 ///
@@ -19,7 +19,7 @@ pub fn records(data: &[u8]) {
     accepted(data);
     // NOTE: no fuzzer finds a checksum by chance; with the right one, what is behind it is read.
     accepted(&sealed(data, RECORD_VERSION));
-    accepted(&sealed(data, REMOVED_VERSION));
+    accepted(&sealed(data, TOMBSTONE_VERSION));
     let Ok(event) = made::event(&mut Unstructured::new(data)) else { return };
     let record = written(&event);
     assert_eq!(decoded(&record).expect("what is written is read back"), event);
@@ -44,7 +44,7 @@ pub fn every_bit(data: &[u8]) {
 #[must_use]
 pub fn sealed(data: &[u8], version: u8) -> Vec<u8> {
     let mut record = data.to_vec();
-    if record.len() >= REMOVED_LEN {
+    if record.len() >= TOMBSTONE_LEN {
         record[0] = version;
         let sum = crc32c::crc32c_append(crc32c::crc32c(&record[..CHECKSUM_AT]), &record[CHECKED_FROM..]);
         record[CHECKSUM_AT..CHECKED_FROM].copy_from_slice(&sum.to_be_bytes());

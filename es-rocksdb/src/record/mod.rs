@@ -1,0 +1,32 @@
+//! The record: how an event is stored. `docs/storage-format.md` documents each byte.
+//!
+//! ```text
+//!   draft ──► number ──► bytes ──► Checked ──► Fields ──► Decoder ──► event
+//!   before the   in the              checksum
+//!   writer lock  writer
+//! ```
+//!
+//! The checksum covers all other bytes, among them position, stream and revision, so that a read detects a record that
+//! was moved to another key.
+
+// A file named `mod.rs`, because tests/decoding includes it by its path, and finds these modules beside it.
+mod checked;
+mod decode;
+mod encode;
+mod error;
+mod fields;
+pub(crate) mod keys;
+pub(crate) mod layout;
+mod names;
+mod primitive;
+mod tombstone;
+
+pub(crate) use checked::Checked;
+pub(crate) use decode::{Decoder, SHARED_BYTES};
+#[cfg(test)]
+pub(crate) use encode::encode;
+pub(crate) use encode::{draft, encode_tombstone, number};
+pub(crate) use error::RecordError;
+
+#[cfg(test)]
+mod tests;

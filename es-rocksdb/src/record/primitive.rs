@@ -1,0 +1,115 @@
+//! Numbers, lengths and texts in a record, and [`FieldReader`], which reads them.
+
+use es_core::{Position, Revision};
+use uuid::Uuid;
+
+use super::error::RecordError;
+
+/// Returns the position of an event.
+///
+/// # Errors
+/// [`RecordError::PositionZero`], [`RecordError::NoNext`].
+pub(super) fn position(number: u64) -> Result<Position, RecordError> {
+    match number {
+        u64::MAX => Err(RecordError::NoNext { field: "position" }),
+        number => Position::new(number).ok_or(RecordError::PositionZero),
+    }
+}
+
+/// Returns the revision of an event.
+///
+/// # Errors
+/// [`RecordError::NoNext`].
+pub(super) fn revision(number: u64) -> Result<Revision, RecordError> {
+    match number {
+        u64::MAX => Err(RecordError::NoNext { field: "revision" }),
+        number => Ok(Revision::new(number)),
+    }
+}
+
+/// Decodes a length.
+pub(super) fn length(bytes: [u8; 4]) -> Result<usize, RecordError> {
+    let length = u32::from_be_bytes(bytes);
+    usize::try_from(length).map_err(|_| RecordError::Length { field: "record", expected: usize::MAX, found: 0 })
+}
+
+/// Reads the variable part of a record, field by field. A field never reaches beyond the record.
+pub(super) struct FieldReader<'a> {
+    pub(super) record: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> FieldReader<'a> {
+    /// Takes the next `length` bytes.
+    pub(super) fn take(&mut self, field: &'static str, length: usize) -> Result<&'a [u8], RecordError> {
+        let rest = self.record.get(self.at..).unwrap_or_default();
+        let Some(taken) = rest.get(..length) else {
+            return Err(RecordError::Length { field, expected: length, found: rest.len() });
+        };
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], RecordError> {
+        let taken = self.take(field, N)?;
+        taken.try_into().map_err(|_| RecordError::Length { field, expected: N, found: taken.len() })
+    }
+
+    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, RecordError> {
+        self.array(field).map(u8::from_be_bytes)
+    }
+
+    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, RecordError> {
+        self.array(field).map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, RecordError> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, RecordError> {
+        self.array(field).map(u64::from_be_bytes)
+    }
+
+    pub(super) fn length(&mut self, field: &'static str) -> Result<usize, RecordError> {
+        length(self.array(field)?)
+    }
+
+    pub(super) fn uuid(&mut self, field: &'static str) -> Result<Uuid, RecordError> {
+        self.array(field).map(Uuid::from_bytes)
+    }
+
+    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, RecordError> {
+        self.array(field).map(i64::from_be_bytes)
+    }
+
+    pub(super) fn text(&mut self, field: &'static str, length: usize) -> Result<&'a str, RecordError> {
+        std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
+    }
+
+    /// Checks that nothing is left.
+    pub(super) fn end(&self) -> Result<(), RecordError> {
+        match self.record.len() - self.at {
+            0 => Ok(()),
+            found => Err(RecordError::Trailing { found }),
+        }
+    }
+}
+
+/// Encodes a length in two bytes.
+///
+/// # Errors
+/// [`RecordError::TooLarge`].
+pub(super) fn length_u16(field: &'static str, length: usize) -> Result<[u8; 2], RecordError> {
+    let too_large = |_| RecordError::TooLarge { field, max: u64::from(u16::MAX), found: length };
+    u16::try_from(length).map(u16::to_be_bytes).map_err(too_large)
+}
+
+/// Encodes a length in four bytes.
+///
+/// # Errors
+/// [`RecordError::TooLarge`].
+pub(super) fn length_u32(field: &'static str, length: usize) -> Result<[u8; 4], RecordError> {
+    let too_large = |_| RecordError::TooLarge { field, max: u64::from(u32::MAX), found: length };
+    u32::try_from(length).map(u32::to_be_bytes).map_err(too_large)
+}
