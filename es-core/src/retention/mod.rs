@@ -1,4 +1,4 @@
-//! Retention and deletion: what of a log is no longer shown, and what of that is gone for good.
+//! Retention and deletion: the rules and deletions that hide events, and the scavenges that remove hidden events.
 //!
 //! ```text
 //!   Commit::set_rule, clear_rule ──► es.retention-rules      ──┐
@@ -6,49 +6,52 @@
 //!   EventStore::scavenge         ──► es.retention-scavenges  ──┘                  shows(revision, time, last, now)?
 //! ```
 //!
-//! Everything that an operator does is an event in one of three reserved streams: it says who and why, is read with the log,
-//! and comes along with exports, backups and copies. [`Retention`] is the fold of these events, and it is all that a store
-//! must know to decide what a reader sees, so that two stores with the same log show the same.
+//! Every operator action is an event in one of three reserved streams. It records who acted and why, and it is part of
+//! the log, so exports, backups and copies contain it. [`Retention`] is the fold of these events. A store needs nothing
+//! else to decide which events are visible, so two stores with the same log show the same events.
 //!
-//! A store keeps the fold in memory: about two names and a hundred bytes for each rule and each deleted stream.
+//! A store keeps the fold in memory. Each rule and each deleted stream uses about two names and a hundred bytes.
 //!
-//! # What is hidden
+//! # Hidden events
 //!
-//! A **rule** hides the old events of a stream, or of every stream of a category: those older than `max_age`, all but the
-//! newest `max_count`, those before the revision `truncate_before`. A rule for a stream beats that for its category, field by
-//! field. A **soft delete** hides all that a stream has; it goes on at the next revision when it is written again. A **hard
-//! delete** hides all and ends the stream for ever: each later commit to it is refused.
+//! A **rule** hides the old events of a stream, or of every stream in a category: the events older than `max_age`, all
+//! but the newest `max_count` events, and the events before the revision `truncate_before`. A rule for a stream
+//! overrides the rule for its category, field by field. A **soft delete** hides all events of a stream; the stream
+//! continues at the next revision when it is written again. A **hard delete** hides all events and closes the stream
+//! permanently: every later commit to it is rejected.
 //!
-//! What is hidden of a stream is always its beginning: positions, revisions and recorded times go up together. So a stream is
-//! visible from one revision on, and never has a hole.
+//! The hidden events of a stream are always its oldest ones, because positions, revisions and recorded times increase
+//! together. So a stream is visible from one revision on and has no holes.
 //!
-//! Hidden events are returned by no read, found by no id, and met by no condition over a query. They keep their positions, their
-//! revisions and their ids: nothing of these is given a second time. [`EventReader::revision`](crate::EventReader::revision) and
-//! [`ExpectedRevision::Exact`](crate::ExpectedRevision::Exact) count them. A rule that is cleared, or made wider, shows again
-//! what was not yet removed.
+//! Hidden events are not returned by reads, not found by id, and not matched by an append condition. They keep their
+//! positions, revisions and ids, none of which is reused. [`EventReader::revision`](crate::EventReader::revision) and
+//! [`ExpectedRevision::Exact`](crate::ExpectedRevision::Exact) count them. If a rule is cleared or relaxed, the events
+//! that it hid become visible again unless a scavenge has removed them.
 //!
-//! # What is removed
+//! # Removed events
 //!
-//! A [scavenge](crate::EventStore::scavenge) writes a **scavenge point** into the log, which has a position and a time, and then
-//! removes what was hidden at that position and at that time. Another store with the same log removes the same for this
-//! point, whenever it gets to it. In the place of an event that was removed its position, stream, revision, id and recorded
-//! time are kept, and nothing of its content. A rule that is widened after a point does not bring back what the point removes;
-//! a copy that has not yet completed the point may show it until then.
+//! A [scavenge](crate::EventStore::scavenge) writes a **scavenge point** with a position and a time to the log. It then
+//! removes the events that were hidden at that position and time. Another store with the same log removes the same
+//! events for this point, whenever it processes the point. A removed event leaves a tombstone, which keeps its
+//! position, stream, revision, id and recorded time, and none of its content. Relaxing a rule after a point does not
+//! restore the events that the point removes; a copy that has not yet completed the point may show them until it has.
 //!
-//! # What stays
+//! # What retention does not remove
 //!
-//! Unique keys that hidden or removed events claimed are held on: a store keeps only a hash of each, so that the text of a key is
-//! gone with its event. Rows stay, but for the snapshots of the stream, which [`delete_stream`](crate::store::delete_stream) removes. The name of a stream stays: do not put
-//! into it what must be forgotten.
+//! - The unique keys that hidden or removed events claimed stay claimed. A store keeps only a hash of each key, so the
+//!   text of a key is removed with its event.
+//! - Rows stay, except for the snapshots of a deleted stream, which
+//!   [`delete_stream`](crate::store::delete_stream) removes.
+//! - The name of a stream stays: do not put personal data into it.
 //!
 //! # What a deletion frees
 //!
-//! A deletion, soft or hard, frees the unique keys that the stream claimed up to the deleted revision: any stream can claim them
-//! from then on. A key that a soft deleted stream claims when it is written again is held as any other.
+//! A soft or hard delete frees the unique keys that the stream claimed up to the deleted revision. Any stream can claim
+//! them afterwards. If a soft-deleted stream is written again and claims a key, it holds the key like any other stream.
 //!
 //! The model is that of KurrentDB (`$maxAge`, `$maxCount`, `$tb`, tombstones, scavenge points).
 //!
-//! Absent here: reads, removal, and stores. This module computes what is visible; the store applies it.
+//! This module computes which events are visible. Stores apply the result to reads, and remove events.
 
 mod operator;
 mod state;
@@ -62,14 +65,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How to scavenge.
+/// The options of a scavenge.
 #[derive(Clone, Default)]
 pub struct Scavenge {
-    /// Who and why.
+    /// Who started the scavenge, and why.
     pub note: Note,
-    /// How long to pause after each part, of at most some thousand events, so that others have the disk meanwhile.
+    /// The pause after each batch of at most a few thousand events, which leaves disk bandwidth to other work.
     pub pause: Duration,
-    /// Is told how many streams were looked at and how many events were removed, after each part.
+    /// A callback that is called after each batch with the number of streams examined and the number of events removed.
     pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
 }
 
@@ -79,15 +82,16 @@ impl fmt::Debug for Scavenge {
     }
 }
 
-/// What a scavenge did.
+/// The result of a scavenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScavengeReport {
-    /// Up to where, and as of when.
+    /// The scavenge point that was completed.
     pub point: ScavengePoint,
-    /// How many events were removed.
+    /// The number of events removed.
     pub events: u64,
-    /// How many bytes of records that were. What the disk gains shows when the store has compacted them.
+    /// The size of the removed records in bytes. The store frees the disk space when it compacts them.
     pub bytes: u64,
-    /// How many points of earlier scavenges, which were not completed or came with a copy of the log, were completed first.
+    /// The number of earlier scavenge points that were completed first, because their scavenge was interrupted or ran
+    /// on another copy of the log.
     pub earlier_points: u64,
 }

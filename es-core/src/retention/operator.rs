@@ -1,4 +1,4 @@
-//! The events of the reserved streams: what they say, and how they are written.
+//! The events of the reserved retention streams, and their encoding.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,24 +14,24 @@ const RULES: &str = "es.retention-rules";
 const DELETIONS: &str = "es.retention-deletions";
 const SCAVENGES: &str = "es.retention-scavenges";
 
-/// Who did something, and why: free texts for those who read the log later.
+/// Who performed an operator action, and why, as free text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Who.
+    /// Who performed the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Why.
+    /// The reason for the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What a rule is for.
+/// The streams that a rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// One stream.
     Stream(StreamId),
-    /// Every stream of a category that has no rule of its own in this respect.
+    /// Every stream of a category. A rule for a stream overrides its fields.
     Category(Category),
 }
 
@@ -44,28 +44,28 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Which events of a stream are kept. The fields are limits that hold together: what any of them excludes is hidden.
+/// Limits on the events that a stream keeps. An event is hidden if any limit excludes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Those recorded no longer ago than this, to the millisecond, by the clock of the store.
+    /// The maximum age of an event by the clock of the store, in whole milliseconds.
     #[serde(default, rename = "max_age_ms", with = "millis", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
-    /// The newest ones, this many, at least 1.
+    /// The maximum number of events, at least 1. The newest events are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_count: Option<u64>,
-    /// Those from this revision on.
+    /// The first revision to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncate_before: Option<Revision>,
 }
 
 impl Rule {
-    /// Whether nothing is limited.
+    /// Returns `true` if no limit is set.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.max_age.is_none() && self.max_count.is_none() && self.truncate_before.is_none()
     }
 
-    /// This rule, and where it says nothing, the other.
+    /// Returns this rule, with the limits that it does not set taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Rule {
     }
 }
 
-/// A duration as whole milliseconds.
+/// Serializes a duration as whole milliseconds.
 mod millis {
     use std::time::Duration;
 
@@ -91,13 +91,13 @@ mod millis {
     }
 }
 
-/// How a stream is deleted.
+/// The kind of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeleteKind {
-    /// Everything up to now is hidden. The stream may be written again, and goes on at the next revision.
+    /// Hides all present events. The stream may be written again, and continues at the next revision.
     Soft,
-    /// Everything is hidden, and nothing is ever written to the stream again.
+    /// Hides all events and closes the stream: it can never be written again.
     Hard,
 }
 
@@ -110,25 +110,25 @@ impl fmt::Display for DeleteKind {
     }
 }
 
-/// What an operator did: an event of a reserved stream.
+/// An operator action, recorded as an event of a reserved stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OperatorEvent {
-    /// A rule counts from now on, in place of the one before it.
+    /// A rule was set. It replaces the previous rule of the scope.
     RuleSet {
-        /// For what.
+        /// The streams that the rule applies to.
         scope: Scope,
-        /// The rule, which is not empty.
+        /// The rule, which sets at least one limit.
         rule: Rule,
-        /// Who and why.
+        /// Who set it, and why.
         #[serde(flatten)]
         note: Note,
     },
-    /// There is no rule any more.
+    /// The rule of a scope was cleared.
     RuleCleared {
-        /// For what.
+        /// The scope of the cleared rule.
         scope: Scope,
-        /// Who and why.
+        /// Who cleared it, and why.
         #[serde(flatten)]
         note: Note,
     },
@@ -136,19 +136,20 @@ pub enum OperatorEvent {
     StreamDeleted {
         /// The stream.
         stream: StreamId,
-        /// How.
+        /// The kind of the deletion.
         kind: DeleteKind,
-        /// Up to which revision; `None` where it had no event. A store refuses the event if this is not its last.
+        /// The last deleted revision, or `None` if the stream had no event. A store rejects the event unless this is
+        /// the last revision of the stream.
         through: Option<Revision>,
-        /// Who and why.
+        /// Who deleted it, and why.
         #[serde(flatten)]
         note: Note,
     },
-    /// What is hidden at this place in the log goes for good.
+    /// A scavenge started. It removes the events that are hidden at the position of this event.
     ScavengePoint {
-        /// As of when.
+        /// The time that decides which events are too old.
         at: Timestamp,
-        /// Who and why.
+        /// Who started it, and why.
         #[serde(flatten)]
         note: Note,
     },
@@ -160,7 +161,7 @@ impl OperatorEvent {
     const STREAM_DELETED: &'static str = "es.stream-deleted";
     const SCAVENGE_POINT: &'static str = "es.scavenge-point";
 
-    /// The event type and the reserved stream.
+    /// Returns the event type and the name of the reserved stream.
     const fn place(&self) -> (&'static str, &'static str) {
         match self {
             Self::RuleSet { .. } => (Self::RULE_SET, RULES),
@@ -170,20 +171,20 @@ impl OperatorEvent {
         }
     }
 
-    /// Encodes the event, and returns it with its reserved stream.
+    /// Encodes the event. Returns its reserved stream and the event to write to it.
     #[must_use]
     pub(crate) fn encode(&self) -> (StreamId, NewEvent) {
         let (event_type, stream) = self.place();
-        // NOTE: the names and numbers of these types can always be written; a store would refuse an empty payload.
+        // Serialization of these names and numbers cannot fail. If it did, the store would reject the empty payload.
         let payload = serde_json::to_vec(self).unwrap_or_default();
         let event = NewEvent::json(EventType::well_known(event_type), payload);
         (StreamId::well_known(stream), event)
     }
 
-    /// Reads what an event of a reserved stream says.
+    /// Decodes an event of a reserved stream.
     ///
     /// # Errors
-    /// What was expected and what was found, where it is none.
+    /// A description of what was found instead, if the event type, the stream or the payload is not valid.
     pub fn read(stream: &StreamId, event_type: &EventType, payload: &[u8]) -> Result<Self, String> {
         let event = match event_type.as_str() {
             Self::RULE_SET => {
@@ -206,11 +207,11 @@ impl OperatorEvent {
                 serde_json::from_slice(payload).map(|RuleCleared { scope, note }| Self::RuleCleared { scope, note })
             }
             Self::STREAM_DELETED | Self::SCAVENGE_POINT => serde_json::from_slice(payload),
-            other => return Err(format!("the event type {other:?}, which these streams do not take")),
+            other => return Err(format!("the unknown event type {other:?}")),
         };
-        let event = event.map_err(|error| format!("a payload that cannot be read: {error}"))?;
+        let event = event.map_err(|error| format!("an invalid payload: {error}"))?;
         if event.place() != (event_type.as_str(), stream.as_str()) {
-            return Err(format!("an event of type {event_type:?} that is none or has no place there"));
+            return Err(format!("an event of type {event_type:?} with another payload or in another stream"));
         }
         event.check().map(|()| event)
     }
@@ -224,13 +225,15 @@ impl OperatorEvent {
             Self::RuleCleared { .. } | Self::ScavengePoint { .. } => false,
         };
         match self {
-            _ if is_for_reserved => Err("a rule or a deletion for the reserved streams themselves".into()),
-            Self::RuleSet { rule, .. } if rule.is_empty() => Err("a rule without a limit; clear it instead".into()),
+            _ if is_for_reserved => Err("a rule or a deletion for a reserved retention stream".into()),
+            Self::RuleSet { rule, .. } if rule.is_empty() => {
+                Err("a rule without a limit; clear the rule instead".into())
+            }
             Self::RuleSet { rule: Rule { max_count: Some(0), .. }, .. } => {
                 Err("a max_count of 0; delete the stream instead".into())
             }
             Self::StreamDeleted { kind: DeleteKind::Soft, through: None, .. } => {
-                Err("a soft delete of a stream that has no event".into())
+                Err("a soft delete of a stream without events".into())
             }
             _ => Ok(()),
         }
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn every_operator_event_round_trips() {
         let note = Note { by: Some("ada".into()), reason: None };
         let rule = Rule { max_age: Some(Duration::from_millis(1500)), max_count: Some(3), truncate_before: None };
         let through = Some(Revision::new(4));
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_operator_events_are_rejected() {
         let set = |scope, rule| read_back(&OperatorEvent::RuleSet { scope, rule, note: Note::default() });
         let one = Rule { max_count: Some(1), ..Rule::default() };
         assert!(set(Scope::Stream(stream("a-1")), Rule::default()).is_err());

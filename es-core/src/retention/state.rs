@@ -1,4 +1,4 @@
-//! The fold of the reserved streams, and what follows from it for one stream: plain functions, the same for every store.
+//! The fold of the reserved streams, and the visible events of a stream: pure functions that every store shares.
 
 use std::collections::BTreeMap;
 
@@ -8,37 +8,37 @@ use crate::model::{Position, Revision};
 use crate::model::{RecordedEvent, Timestamp};
 use crate::retention::operator::{DeleteKind, OperatorEvent, Rule, Scope};
 
-/// An event of a retention stream that no store accepts. The log is damaged.
+/// An event of a reserved retention stream is not valid. No store accepts such an event, so the log is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("position {position}: expected an event of retention, found {found}")]
+#[error("position {position}: expected a retention event, found {found}")]
 pub struct InvalidOperatorEvent {
     /// The position of the event.
     pub position: Position,
-    /// What was found.
+    /// A description of the invalid event.
     pub found: String,
 }
 
 /// A deletion of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
-    /// How.
+    /// The kind of the deletion.
     pub kind: DeleteKind,
-    /// Up to which revision; `None` where the stream had no event.
+    /// The last deleted revision, or `None` if the stream had no event.
     pub through: Option<Revision>,
-    /// Where it stands in the log.
+    /// The position of the deletion event.
     pub position: Position,
 }
 
-/// Up to where, and as of when, a scavenge removes what is hidden.
+/// The position and the time at which a scavenge determines the hidden events that it removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScavengePoint {
-    /// The position of the point itself.
+    /// The position of the scavenge point event.
     pub position: Position,
-    /// The time by which ages count.
+    /// The time that decides which events are too old.
     pub at: Timestamp,
 }
 
-/// All that operators have said about retention, up to a position of the log.
+/// The rules, deletions and scavenge points of a log, up to a position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retention {
     categories: BTreeMap<Category, Rule>,
@@ -48,24 +48,24 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Whether nobody has said anything, so that everything is visible.
+    /// Returns `true` if there is no rule, deletion or scavenge point. Every event is then visible.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.categories.is_empty() && self.streams.is_empty() && self.deletions.is_empty() && self.points.is_empty()
     }
 
-    /// Takes an event of a reserved stream in, in the order of the log. Passes over all other events.
+    /// Applies an event of a reserved stream, and ignores every other event. Call it with the events in log order.
     ///
     /// # Errors
-    /// [`InvalidOperatorEvent`]: no store accepts this event, so the log is damaged.
+    /// [`InvalidOperatorEvent`] if the event is in a reserved stream but is not a valid operator event.
     pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), InvalidOperatorEvent> {
         if !is_reserved(&event.stream) {
             return Ok(());
         }
         let position = event.position;
-        let said = OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload)
+        let action = OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload)
             .map_err(|found| InvalidOperatorEvent { position, found })?;
-        match said {
+        match action {
             OperatorEvent::RuleSet { scope: Scope::Stream(stream), rule, .. } => {
                 self.streams.insert(stream, rule);
             }
@@ -86,59 +86,59 @@ impl Retention {
         Ok(())
     }
 
-    /// What holds for a stream.
+    /// Returns the rule and the deletion that apply to a stream.
     #[must_use]
     pub fn of(&self, stream: &StreamId) -> StreamRetention {
         if self.is_empty() || is_reserved(stream) {
             return StreamRetention::default();
         }
-        let of_category = self.categories.get(stream.category_str()).copied().unwrap_or_default();
-        let rule = self.streams.get(stream).copied().unwrap_or_default().or(of_category);
+        let category_rule = self.categories.get(stream.category_str()).copied().unwrap_or_default();
+        let rule = self.streams.get(stream).copied().unwrap_or_default().or(category_rule);
         StreamRetention { rule, deletion: self.deletions.get(stream).copied() }
     }
 
-    /// The rules, those of categories first, each in the order of names.
+    /// Returns the rules: first those of categories, then those of streams, each sorted by name.
     pub fn rules(&self) -> impl Iterator<Item = (Scope, Rule)> {
         let categories = self.categories.iter().map(|(category, rule)| (Scope::Category(category.clone()), *rule));
         categories.chain(self.streams.iter().map(|(stream, rule)| (Scope::Stream(stream.clone()), *rule)))
     }
 
-    /// The deletions, in the order of names: of each stream the last.
+    /// Returns the last deletion of each deleted stream, sorted by name.
     pub fn deletions(&self) -> impl Iterator<Item = (&StreamId, &Deletion)> {
         self.deletions.iter()
     }
 
-    /// The scavenge points, in order.
+    /// Returns the scavenge points in log order.
     #[must_use]
     pub fn points(&self) -> &[ScavengePoint] {
         &self.points
     }
 }
 
-/// What holds for one stream: its rule, with that of its category behind it, and its last deletion.
+/// The effective retention of one stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamRetention {
-    /// The rule.
+    /// The rule of the stream, with unset limits taken from the rule of its category.
     pub rule: Rule,
     /// The last deletion.
     pub deletion: Option<Deletion>,
 }
 
 impl StreamRetention {
-    /// Whether everything is visible.
+    /// Returns `true` if there is no rule and no deletion. Every event of the stream is then visible.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.deletion.is_none() && self.rule.is_empty()
     }
 
-    /// The hard deletion, where there is one.
+    /// Returns the deletion if it is a hard delete.
     #[must_use]
     pub fn hard_deletion(&self) -> Option<Deletion> {
         self.deletion.filter(|deletion| deletion.kind == DeleteKind::Hard)
     }
 
-    /// The revision with which the stream begins: the one behind its last deletion, else the first. `None` where it does not
-    /// begin again.
+    /// Returns the revision at which the stream begins: the one after the last soft delete, or the first revision if
+    /// the stream was not deleted. Returns `None` after a hard delete.
     #[must_use]
     pub fn begins(&self) -> Option<Revision> {
         match self.deletion {
@@ -148,33 +148,33 @@ impl StreamRetention {
         }
     }
 
-    /// Of a stream whose last event has the revision `last`: that revision if it is visible or was truncated, and `None` where
-    /// the stream is deleted and was not written since.
+    /// Returns `last`, the revision of the last event in the stream, unless a deletion covers it. A truncated stream
+    /// still exists: limits do not matter here.
     #[must_use]
     pub fn existing(&self, last: Option<Revision>) -> Option<Revision> {
         last.filter(|last| self.begins().is_some_and(|begins| *last >= begins))
     }
 
-    /// The first revision that is visible as far as revisions say, of a stream whose last event has the revision `last`. Age
-    /// may hide more: see [`oldest`](Self::oldest).
+    /// Returns the first revision that the deletion, `max_count` and `truncate_before` leave visible, in a stream whose
+    /// last event has the revision `last`. `max_age` may hide more: see [`oldest`](Self::oldest).
     #[must_use]
     pub fn first_by_revision(&self, last: Option<Revision>) -> Revision {
         let count = Revision::following(last).get();
         let Some(begins) = self.begins() else { return Revision::new(count) };
-        let of_count = self.rule.max_count.map_or(0, |kept| count.saturating_sub(kept));
-        let truncated = self.rule.truncate_before.map_or(0, Revision::get);
-        Revision::new(begins.get().max(of_count).max(truncated))
+        let by_count = self.rule.max_count.map_or(0, |kept| count.saturating_sub(kept));
+        let by_truncation = self.rule.truncate_before.map_or(0, Revision::get);
+        Revision::new(begins.get().max(by_count).max(by_truncation))
     }
 
-    /// Events recorded before this are hidden at the time `now`; `None` where age hides nothing.
+    /// Returns the recorded time before which events are too old at the time `now`, or `None` if age hides no event.
     #[must_use]
     pub fn oldest(&self, now: Timestamp) -> Option<Timestamp> {
         let age = chrono::Duration::from_std(self.rule.max_age?).ok()?;
         now.checked_sub_signed(age)
     }
 
-    /// Whether an event is visible at the time `now`: one with this revision and this recorded time, of a stream whose last
-    /// event has the revision `last`.
+    /// Returns `true` if an event with this revision and recorded time is visible at the time `now`. `last` is the
+    /// revision of the last event in its stream.
     #[must_use]
     pub fn shows(&self, revision: Revision, recorded_at: Timestamp, last: Option<Revision>, now: Timestamp) -> bool {
         self.is_whole()
@@ -182,25 +182,27 @@ impl StreamRetention {
     }
 }
 
-/// What is left of a stream for its readers.
+/// The range of a stream that readers see.
 ///
-/// A stream that `begins` behind revision 0 was deleted and begins anew: nothing is owed of what was before. A stream whose
-/// `first` is behind where it `begins` was truncated: what lies between is missing.
+/// If `begins` is after revision 0, the stream was deleted and then written again: the earlier events are not part of
+/// it. If `first` is after `begins`, the stream was truncated: the events in between are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retained {
-    /// The revision with which the stream begins: the one behind its last deletion, else 0.
+    /// The revision at which the stream begins: the one after its last deletion, or 0.
     pub begins: Revision,
-    /// The first revision that a read returns, or the one behind the last where none is left. At least `begins`.
+    /// The first revision that a read returns, or the one after the last revision if no event is visible. At least
+    /// `begins`.
     pub first: Revision,
-    /// Whether the stream was hard deleted: nothing can be written to it.
+    /// Whether the stream was hard deleted and cannot be written.
     pub is_ended: bool,
 }
 
 impl Retained {
-    /// Everything is there.
+    /// A stream whose events are all visible.
     pub const WHOLE: Self = Self { begins: Revision::FIRST, first: Revision::FIRST, is_ended: false };
 
-    /// What is left of a stream whose last event has the revision `last`, of which reads return everything from `first` on.
+    /// Returns the range of a stream whose last event has the revision `last` and whose reads return the events from
+    /// `first` on.
     #[must_use]
     pub fn new(retention: &StreamRetention, first: Revision, last: Option<Revision>) -> Self {
         let begins = retention.begins().unwrap_or_else(|| Revision::following(last));
@@ -230,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_hides_a_beginning_and_together_they_hide_the_longest() {
+    fn each_limit_hides_the_oldest_events_and_the_strictest_limit_wins() {
         let with = |rule| StreamRetention { rule, deletion: None };
         let none = Rule::default();
         let age = Rule { max_age: Some(Duration::from_secs(2)), ..none };
         let count = Rule { max_count: Some(3), ..none };
         let before = Rule { truncate_before: Some(rev(1)), ..none };
         assert_eq!(visible(with(none), 5, 4), [0, 1, 2, 3, 4]);
-        assert_eq!(visible(with(age), 5, 4), [2, 3, 4], "as old as allowed is not too old");
+        assert_eq!(visible(with(age), 5, 4), [2, 3, 4], "an event of exactly max_age is visible");
         assert_eq!(visible(with(age), 5, 9), [0; 0]);
         assert_eq!(visible(with(count), 5, 4), [2, 3, 4]);
         assert_eq!(visible(with(count), 2, 4), [0, 1]);
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_stream_begins_anew_or_never() {
+    fn a_soft_deleted_stream_begins_after_the_deletion_and_a_hard_deleted_one_never() {
         let deletion = |kind| Some(Deletion { kind, through: Some(rev(2)), position: Position::FIRST });
         let soft = StreamRetention { deletion: deletion(DeleteKind::Soft), ..StreamRetention::default() };
         let hard = StreamRetention { deletion: deletion(DeleteKind::Hard), ..StreamRetention::default() };

@@ -1,7 +1,7 @@
-//! Codecs: how the content of an event becomes bytes. [`Json`] by default, [`MessagePack`] where size counts.
+//! Codecs encode the content of an event as bytes: [`Json`] by default, [`MessagePack`] for smaller records.
 //!
-//! The choice is made for each event type; the content type stands in every record, so that one stream may hold both
-//! and a type may change its codec without a migration.
+//! Each event type chooses its codec. Every record stores its content type, so one stream may mix both codecs, and an
+//! event type may change its codec without a migration.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,51 +9,52 @@ use serde::de::DeserializeOwned;
 
 use crate::model::ContentType;
 
-/// A content could not be encoded. Nothing was written; correct the type so that its codec can write every value.
+/// The content of an event could not be encoded. Nothing was written. Change the type so that its codec can encode
+/// every value.
 #[derive(Debug, thiserror::Error)]
 #[error("could not encode as {content_type}")]
 pub struct EncodeError {
-    /// The codec.
+    /// The content type of the codec.
     pub content_type: ContentType,
-    /// Why.
+    /// The error of the serializer.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// A content could not be decoded.
+/// The content of an event could not be decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeContentError {
-    /// The bytes are not what the type expects. Its shape has changed: give the event a new version and an upcaster.
+    /// The payload does not match the type. The type has changed: give the event a new version and an upcaster.
     #[error("could not decode {content_type} as {expected}")]
     Mismatch {
-        /// The codec.
+        /// The content type of the record.
         content_type: ContentType,
-        /// The Rust type that was expected.
+        /// The expected Rust type.
         expected: &'static str,
-        /// Why.
+        /// The error of the deserializer.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No codec of this program reads this content type.
+    /// No codec supports this content type.
     #[error("could not decode {found}: expected {} or {}", ContentType::Json, ContentType::MessagePack)]
     UnknownContentType {
-        /// The content type in the record.
+        /// The content type of the record.
         found: ContentType,
     },
 }
 
-/// How a content is written. What is read is decided by the record: see [`decode`].
+/// Encodes the content of events. Decoding picks the codec from the content type of the record: see [`decode`].
 pub trait Codec {
-    /// What the record says of the content.
+    /// The content type that records store for this codec.
     const CONTENT_TYPE: ContentType;
 
-    /// Writes a content.
+    /// Encodes a value.
     ///
     /// # Errors
-    /// [`EncodeError`] for a value that the format cannot hold, such as a map with structured keys in JSON.
+    /// [`EncodeError`] for a value that the format cannot represent, such as a map with struct keys in JSON.
     fn encode<T: Serialize + ?Sized>(content: &T) -> Result<Bytes, EncodeError>;
 }
 
-/// JSON: readable, tolerant of added and removed fields, the default.
+/// JSON, the default: readable, and tolerant of added and removed fields.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -68,9 +69,9 @@ impl Codec for Json {
     }
 }
 
-/// MessagePack with the names of fields: about three quarters of the size of JSON and as tolerant of change.
+/// MessagePack with field names: about three quarters of the size of JSON, and as tolerant of added and removed fields.
 ///
-/// Positional binary formats are smaller still, but a field added or removed breaks every record already written; see
+/// Positional binary formats are smaller, but an added or removed field makes every existing record unreadable. See
 /// <https://msgpack.org>.
 #[derive(Debug, Clone, Copy)]
 pub struct MessagePack;
@@ -86,15 +87,16 @@ impl Codec for MessagePack {
     }
 }
 
-/// Reads a content in whichever codec it was written.
+/// Decodes a payload with the codec of its content type.
 ///
 /// # Errors
-/// [`DecodeContentError`] when the bytes are not what `T` expects or no codec reads them.
+/// - [`DecodeContentError::Mismatch`] if the payload does not decode as `T`, or has bytes after the value.
+/// - [`DecodeContentError::UnknownContentType`] if no codec supports the content type.
 pub(crate) fn decode<T: DeserializeOwned>(content_type: &ContentType, payload: &[u8]) -> Result<T, DecodeContentError> {
     decode_seed(content_type, payload, std::marker::PhantomData)
 }
 
-/// [`decode`] with a seed, for content whose type is known only at run time.
+/// Decodes a payload with a seed, for a variant that is known only at run time.
 pub(crate) fn decode_seed<'de, S: serde::de::DeserializeSeed<'de>>(
     content_type: &ContentType,
     payload: &'de [u8],
@@ -128,9 +130,9 @@ fn decode_msgpack<'de, S: serde::de::DeserializeSeed<'de>>(
 ) -> Result<S::Value, Box<dyn std::error::Error + Send + Sync>> {
     let mut deserializer = rmp_serde::Deserializer::new(std::io::Cursor::new(payload));
     let value = seed.deserialize(&mut deserializer)?;
-    let rest = payload.len() as u64 - deserializer.position();
-    if rest > 0 {
-        return Err(format!("expected the end behind the content, found {rest} more bytes").into());
+    let trailing = payload.len() as u64 - deserializer.position();
+    if trailing > 0 {
+        return Err(format!("{trailing} trailing bytes after the content").into());
     }
     Ok(value)
 }
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_codec_writes_is_read_back() {
+    fn each_codec_round_trips_a_value() {
         let line = Line { product: "Chai".into(), quantity: 3 };
         for (content_type, bytes) in [
             (Json::CONTENT_TYPE, Json::encode(&line).expect("encodes")),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_content_are_refused() {
+    fn trailing_bytes_after_the_content_are_an_error() {
         let mut json = Json::encode(&1).expect("encodes").to_vec();
         json.extend_from_slice(b" 2");
         assert!(decode::<u32>(&ContentType::Json, &json).is_err());
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_content_type_says_what_is_known() {
+    fn the_error_for_an_unknown_content_type_lists_the_known_ones() {
         let error = decode::<u32>(&ContentType::from("text/csv"), b"1").expect_err("no codec reads it");
         assert_eq!(error.to_string(), "could not decode text/csv: expected application/json or application/msgpack");
     }

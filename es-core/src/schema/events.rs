@@ -1,19 +1,19 @@
-//! [`Events`]: a small list of events, as a decision or an upcaster returns it.
+//! [`Events`]: a short list of events, returned by decisions and upcasters.
 
 use smallvec::SmallVec;
 
-/// A list of events. Allocates nothing for no event and for one.
+/// A list of events. Does not allocate for zero or one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events<E>(SmallVec<[E; 1]>);
 
 impl<E> Events<E> {
-    /// Returns no event.
+    /// Returns an empty list.
     #[must_use]
     pub fn none() -> Self {
         Self(SmallVec::new())
     }
 
-    /// Returns one event.
+    /// Returns a list of one event.
     #[must_use]
     pub fn one(event: E) -> Self {
         Self(SmallVec::from_buf([event]))
@@ -31,7 +31,7 @@ impl<E> Events<E> {
         self.0.len()
     }
 
-    /// Returns whether there is no event.
+    /// Returns `true` if the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -43,7 +43,7 @@ impl<E> Events<E> {
         self.0.into_vec()
     }
 
-    /// Replaces each event by the events that `f` returns for it, in order.
+    /// Replaces each event with the events that `f` returns for it, in order.
     pub(crate) fn flat_map<T>(self, f: impl Fn(E) -> Events<T>) -> Events<T> {
         self.into_iter().flat_map(f).collect()
     }
@@ -93,15 +93,15 @@ mod tests {
 
     #[test]
     fn one_event_is_stored_without_an_allocation() {
-        let one: [Events<u64>; 4] = [7.into(), Some(7).into(), [7].into(), std::iter::once(7).collect()];
-        for events in one {
+        let lists: [Events<u64>; 4] = [7.into(), Some(7).into(), [7].into(), std::iter::once(7).collect()];
+        for events in lists {
             assert!(!events.0.spilled(), "{events:?}");
             assert!(!events.flat_map(|event| Events::one(event + 1)).0.spilled());
         }
     }
 
     #[test]
-    fn each_event_is_replaced_by_its_events_in_order() {
+    fn flat_map_replaces_each_event_in_order() {
         let doubled: Events<u8> = Events::<u8>::from([1, 2, 3]).flat_map(|event| match event {
             2 => Events::none(),
             _ => [event, event * 10].into(),

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   Event::encode  -->  EncodedEvent (wire name, version, content type, payload, tags)
-//!   RawEvent       -->  Event::decode  -->  upcasters  -->  Events of the present version
+//!   RawEvent       -->  Event::decode  -->  upcasters  -->  Events of the current version
 //! ```
 //!
-//! Absent here: stores, streams, aggregates. A codec sees content only; positions and revisions are not known.
+//! This module knows no stores, streams or aggregates. A codec sees only the content of an event, not its position or
+//! revision.
 
 pub mod codec;
 mod events;

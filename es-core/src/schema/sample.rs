@@ -1,8 +1,8 @@
-//! Samples of serde types for golden files, made by deserializing from nothing.
+//! Generates sample values of serde types for golden files.
 //!
-//! A [`Sampler`] is a deserializer that answers every request of a type with a plausible value. Some texts must parse (a
-//! date, a UUID, a decimal): a text that the type refuses is replaced by the next of [`TEXTS`], and the type is asked
-//! again. The idea is that of the crate `serde-reflection`.
+//! A [`Sampler`] is a deserializer that answers every request of a type with a plausible value. Some strings must parse
+//! (a date, a UUID, a decimal). If the type rejects a string, the next attempt tries the next one of [`TEXTS`]. The
+//! approach is that of the `serde-reflection` crate.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
-/// Texts to try where a type wants one, in this order.
+/// The strings to try where a type asks for one, in this order.
 const TEXTS: [&str; 12] = [
     "sample",
     "1",
@@ -25,70 +25,75 @@ const TEXTS: [&str; 12] = [
     "127.0.0.1",
     "true",
 ];
-/// How deep a sample may be: a recursive type ends here with what has no content.
+/// The maximum depth of a sample. At this depth, options are `None` and sequences and maps are empty, so that a
+/// recursive type terminates.
 const MAX_DEPTH: usize = 12;
-/// How often a type may be asked before it is given up.
+/// The maximum number of attempts to deserialize a type.
 const MAX_TRIES: usize = 2_000;
 
-/// A type of which no sample could be made, for example one that accepts only texts of a form of its own.
+/// No sample of a type could be generated, for example because it accepts only strings of a format of its own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("could not make a sample of {type_name}: {reason}; give one with `#[event(sample = path::to::function)]`")]
 pub struct SampleError {
-    /// The type.
+    /// The Rust type.
     pub type_name: &'static str,
-    /// What it said at last.
+    /// The last error of the type.
     pub reason: String,
 }
 
-/// A sample of a type.
+/// Returns a sample of a type.
 ///
 /// # Errors
-/// [`SampleError`] when the type accepts nothing of what is tried.
+/// [`SampleError`] if the type rejects every attempt.
 pub fn sample<T: DeserializeOwned>() -> Result<T, SampleError> {
-    make(None)
+    generate(None)
 }
 
-/// A sample of an enum that is its variant with this index.
+/// Returns a sample of the variant with this index of an enum.
 ///
 /// # Errors
-/// [`SampleError`] when the type accepts nothing of what is tried.
+/// [`SampleError`] if the type rejects every attempt.
 pub fn sample_variant<T: DeserializeOwned>(index: u32) -> Result<T, SampleError> {
-    make(Some(index))
+    generate(Some(index))
 }
 
-/// Makes a sample; of the variant with the index `variant` where the type is an enum and an index is given.
-fn make<T: DeserializeOwned>(variant: Option<u32>) -> Result<T, SampleError> {
+/// Deserializes `T` from a [`Sampler`] until an attempt succeeds. If `T` is an enum, `variant` selects its variant.
+fn generate<T: DeserializeOwned>(variant: Option<u32>) -> Result<T, SampleError> {
     let mut choices = Vec::new();
-    let mut other_names = BTreeSet::new();
+    let mut aliases = BTreeSet::new();
     for _ in 0..MAX_TRIES {
         let mut sampler = Sampler {
             variant,
-            other_names: &other_names,
+            aliases: &aliases,
             last_field: None,
             choices: &mut choices,
             texts: 0,
             depth: 0,
-            place: ("", ""),
+            parent: ("", ""),
         };
         let error = match T::deserialize(&mut sampler) {
             Ok(sample) => return Ok(sample),
             Err(error) => error,
         };
-        let (asked_texts, last_field) = (sampler.texts, sampler.last_field);
+        let (requested_texts, last_field) = (sampler.texts, sampler.last_field);
         if let (true, Some(field)) = (error.is_duplicate, last_field) {
-            other_names.insert(field);
+            aliases.insert(field);
             continue;
         }
-        if !next_choice(&mut choices, asked_texts) {
+        if !advance_choice(&mut choices, requested_texts) {
             return Err(SampleError { type_name: std::any::type_name::<T>(), reason: error.message });
         }
     }
-    Err(SampleError { type_name: std::any::type_name::<T>(), reason: format!("nothing fits in {MAX_TRIES} tries") })
+    Err(SampleError {
+        type_name: std::any::type_name::<T>(),
+        reason: format!("every one of {MAX_TRIES} attempts was rejected"),
+    })
 }
 
-/// Goes on to the next text at the place that was asked for last: it is the one that was refused.
-fn next_choice(choices: &mut Vec<usize>, asked_texts: usize) -> bool {
-    choices.truncate(asked_texts);
+/// Selects the next string for the last request, which is the one that the type rejected. Returns `false` if no string
+/// is left.
+fn advance_choice(choices: &mut Vec<usize>, requested_texts: usize) -> bool {
+    choices.truncate(requested_texts);
     match choices.last_mut() {
         Some(choice) if *choice + 1 < TEXTS.len() => {
             *choice += 1;
@@ -98,23 +103,23 @@ fn next_choice(choices: &mut Vec<usize>, asked_texts: usize) -> bool {
     }
 }
 
-/// A refusal by the type.
+/// The error of a type that rejects a value.
 #[derive(Debug)]
-struct Refused {
+struct Rejected {
     message: String,
-    /// Whether the field given last was given before: what serde lists is not only each field, but also each alias.
+    /// Whether the last field was already given under another name: serde lists the aliases of a field as fields.
     is_duplicate: bool,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for Rejected {}
 
-impl de::Error for Refused {
+impl de::Error for Rejected {
     fn custom<M: fmt::Display>(message: M) -> Self {
         Self { message: message.to_string(), is_duplicate: false }
     }
@@ -124,23 +129,24 @@ impl de::Error for Refused {
     }
 }
 
-/// The struct, or the enum and its variant, that a field belongs to.
-type Place = (&'static str, &'static str);
+/// The name of a struct, or of an enum and its variant.
+type Parent = (&'static str, &'static str);
 
-/// A field, by the place of its struct and its name.
-type FieldName = (Place, &'static str);
+/// A field: its parent and its name.
+type FieldName = (Parent, &'static str);
 
 struct Sampler<'a> {
-    /// Which variant an enum at the top is.
+    /// The variant to generate if the outermost type is an enum.
     variant: Option<u32>,
-    /// Names of fields that go by another name as well, which is the one to give.
-    other_names: &'a BTreeSet<FieldName>,
+    /// The field names that are aliases of another field. They are skipped.
+    aliases: &'a BTreeSet<FieldName>,
     last_field: Option<FieldName>,
-    /// Which text to answer at which place; a place not yet asked gets the first.
+    /// For each request of a string, in order, the index in [`TEXTS`] to answer with; 0 for a request beyond the end.
     choices: &'a mut Vec<usize>,
+    /// The number of strings requested in this attempt.
     texts: usize,
     depth: usize,
-    place: Place,
+    parent: Parent,
 }
 
 impl Sampler<'_> {
@@ -153,14 +159,14 @@ impl Sampler<'_> {
         self.choices.get(index).and_then(|choice| TEXTS.get(*choice)).copied().unwrap_or(TEXTS[0])
     }
 
-    /// Asks for a part of the value, which belongs to `place`.
-    fn inside<R>(&mut self, place: Place, ask: impl FnOnce(&mut Self) -> R) -> R {
-        let outer = std::mem::replace(&mut self.place, place);
+    /// Runs `visit` one level deeper, with `parent` as the parent of the fields that it visits.
+    fn inside<R>(&mut self, parent: Parent, visit: impl FnOnce(&mut Self) -> R) -> R {
+        let outer = std::mem::replace(&mut self.parent, parent);
         self.depth += 1;
-        let answer = ask(self);
+        let result = visit(self);
         self.depth -= 1;
-        self.place = outer;
-        answer
+        self.parent = outer;
+        result
     }
 
     fn is_deep(&self) -> bool {
@@ -170,14 +176,14 @@ impl Sampler<'_> {
 
 macro_rules! answer {
     ($($method:ident $visit:ident $value:expr;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
             visitor.$visit($value)
         }
     )*};
 }
 
 impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
-    type Error = Refused;
+    type Error = Rejected;
 
     answer! {
         deserialize_bool visit_bool true;
@@ -198,52 +204,52 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         deserialize_byte_buf visit_bytes b"sample";
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_str(self.text())
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_str(self.text())
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_unit()
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         if self.is_deep() {
             return visitor.visit_none();
         }
-        self.inside(self.place, |inner| visitor.visit_some(inner))
+        self.inside(self.parent, |inner| visitor.visit_some(inner))
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_unit()
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_unit()
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Rejected> {
         self.inside((name, ""), |inner| visitor.visit_newtype_struct(inner))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         let left = usize::from(!self.is_deep());
-        self.inside(self.place, |inner| visitor.visit_seq(Elements { sampler: inner, left }))
+        self.inside(self.parent, |inner| visitor.visit_seq(Elements { sampler: inner, left }))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
-        self.inside(self.place, |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Rejected> {
+        self.inside(self.parent, |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -251,13 +257,13 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         name: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, Rejected> {
         self.inside((name, ""), |inner| visitor.visit_seq(Elements { sampler: inner, left: len }))
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         let left = usize::from(!self.is_deep());
-        self.inside(self.place, |inner| visitor.visit_map(Entries { sampler: inner, left }))
+        self.inside(self.parent, |inner| visitor.visit_map(Entries { sampler: inner, left }))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -265,7 +271,7 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, Rejected> {
         self.inside((name, ""), |inner| visitor.visit_map(Fields { sampler: inner, fields }))
     }
 
@@ -274,10 +280,10 @@ impl<'de> de::Deserializer<'de> for &mut Sampler<'_> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, Rejected> {
         let count = u32::try_from(variants.len()).unwrap_or(u32::MAX);
         let index = self.variant.filter(|_| self.depth == 0).unwrap_or(0);
-        // Below the greatest depth every enum is its last variant, so that `enum List { Cons(Box<List>), Nil }` ends.
+        // At the maximum depth every enum is its last variant, so that `enum List { Cons(Box<List>), Nil }` terminates.
         let index = if self.is_deep() { count.saturating_sub(1) } else { index };
         let variant = variants.get(index as usize).copied().unwrap_or_default();
         self.inside((name, variant), |inner| visitor.visit_enum(Variant { sampler: inner, index }))
@@ -290,9 +296,9 @@ struct Elements<'a, 'p> {
 }
 
 impl<'de> de::SeqAccess<'de> for Elements<'_, '_> {
-    type Error = Refused;
+    type Error = Rejected;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Rejected> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -311,18 +317,18 @@ struct Entries<'a, 'p> {
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
-    type Error = Refused;
+    type Error = Rejected;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Rejected> {
         if self.left == 0 {
             return Ok(None);
         }
         self.left -= 1;
-        let place = self.sampler.place;
-        self.sampler.inside(place, |inner| seed.deserialize(inner)).map(Some)
+        let parent = self.sampler.parent;
+        self.sampler.inside(parent, |inner| seed.deserialize(inner)).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Rejected> {
         seed.deserialize(&mut *self.sampler)
     }
 }
@@ -333,25 +339,25 @@ struct Fields<'a, 'p> {
 }
 
 impl<'de> de::MapAccess<'de> for Fields<'_, '_> {
-    type Error = Refused;
+    type Error = Rejected;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Rejected> {
         while let Some((first, rest)) = self.fields.split_first() {
             self.fields = rest;
-            let field = (self.sampler.place, *first);
-            if self.sampler.other_names.contains(&field) {
+            let field = (self.sampler.parent, *first);
+            if self.sampler.aliases.contains(&field) {
                 continue;
             }
             self.sampler.last_field = Some(field);
-            let name: StrDeserializer<'_, Refused> = (*first).into_deserializer();
+            let name: StrDeserializer<'_, Rejected> = (*first).into_deserializer();
             return seed.deserialize(name).map(Some);
         }
         Ok(None)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
-        let place = self.sampler.place;
-        self.sampler.inside(place, |inner| seed.deserialize(inner))
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Rejected> {
+        let parent = self.sampler.parent;
+        self.sampler.inside(parent, |inner| seed.deserialize(inner))
     }
 }
 
@@ -361,31 +367,35 @@ struct Variant<'a, 'p> {
 }
 
 impl<'de> de::EnumAccess<'de> for Variant<'_, '_> {
-    type Error = Refused;
+    type Error = Rejected;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Refused> {
-        let index: U32Deserializer<Refused> = self.index.into_deserializer();
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Rejected> {
+        let index: U32Deserializer<Rejected> = self.index.into_deserializer();
         Ok((seed.deserialize(index)?, self))
     }
 }
 
 impl<'de> de::VariantAccess<'de> for Variant<'_, '_> {
-    type Error = Refused;
+    type Error = Rejected;
 
-    fn unit_variant(self) -> Result<(), Refused> {
+    fn unit_variant(self) -> Result<(), Rejected> {
         Ok(())
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Refused> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Rejected> {
         seed.deserialize(self.sampler)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Refused> {
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_seq(Elements { sampler: self.sampler, left: len })
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Refused> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Rejected> {
         visitor.visit_map(Fields { sampler: self.sampler, fields })
     }
 }
@@ -417,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_must_parse_are_found() {
+    fn strings_that_must_parse_are_found() {
         let nested: Nested = sample().expect("a sample");
         assert_eq!(nested.id.to_string(), "67e55044-10b1-726f-9247-bb680e5fe0c8");
         assert_eq!(nested.on.to_string(), "2024-02-29");
@@ -433,9 +443,9 @@ mod tests {
         assert_eq!(sample_variant(2), Ok(named));
     }
 
-    /// serde lists an alias among the fields, and refuses a field that comes under both of its names.
+    /// serde lists an alias among the fields, and rejects a field that is given under both of its names.
     #[test]
-    fn an_alias_is_no_second_field() {
+    fn an_alias_is_not_a_second_field() {
         #[derive(Debug, Deserialize)]
         struct Renamed {
             #[serde(alias = "old", alias = "older")]

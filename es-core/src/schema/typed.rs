@@ -11,8 +11,8 @@ use crate::schema::Events;
 use crate::schema::SampleError;
 use crate::schema::codec::{DecodeContentError, EncodeError};
 
-/// The domain events of an aggregate, or a single kind of event: a closed set of types, each with a stable wire name and
-/// a schema version, that knows how to write itself and how to read every version ever written.
+/// The domain events of an aggregate, or a single event: a closed set of event types. Each has a stable wire name and a
+/// schema version, encodes itself, and decodes every version ever written.
 ///
 /// Derive it; see [`macro@crate::Event`].
 #[diagnostic::on_unimplemented(
@@ -22,36 +22,39 @@ use crate::schema::codec::{DecodeContentError, EncodeError};
             `#[event(name = \"...\")]`"
 )]
 pub trait Event: Sized + Send + Sync + 'static {
-    /// What is written and what can be read, one entry for each wire name.
+    /// The event types that can be written and read, one entry per wire name.
     const SCHEMA: &'static [EventSchema];
 
-    /// Encodes the event under its current version.
+    /// Encodes the event in its current version.
     ///
     /// # Errors
-    /// [`EncodeEventError`]: the content cannot be written by its codec, or a tag is not a name. Nothing was written.
+    /// - [`EncodeEventError::Content`] if the codec cannot encode the content.
+    /// - [`EncodeEventError::Tag`] if the value of a tag field is not a valid name.
     fn encode(&self) -> Result<EncodedEvent, EncodeEventError>;
 
-    /// Decodes an event of any version. An old one is brought to the present by its upcasters, which may make several
-    /// events of it, or none.
+    /// Decodes an event of any version. Upcasters convert an old version to the current one; they may turn it into
+    /// several events, or into none.
     ///
     /// # Errors
-    /// [`DecodeEventError`]; each variant says what to do.
+    /// - [`DecodeEventError::UnknownType`] if no variant has this wire name.
+    /// - [`DecodeEventError::UnknownVersion`] if the version is not one that this code reads.
+    /// - [`DecodeEventError::Content`] if the payload does not match the type of its version.
     fn decode(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError>;
 }
 
-/// Samples of an event type, one for each variant, for its golden corpus. `#[derive(Event)]` implements it.
+/// Samples of an event type, one for each variant, for its golden files. `#[derive(Event)]` implements it.
 ///
 /// See [`testing::golden`](crate::testing::golden).
 pub trait EventSamples: Event {
-    /// One sample for each variant in the order of [`Event::SCHEMA`].
+    /// Returns one sample for each variant, in the order of [`Event::SCHEMA`].
     fn samples() -> Vec<Result<Self, SampleError>>;
 }
 
-/// How one old version of an event becomes the next: `impl Upcast<OrderPlacedV2> for OrderPlacedV1`. The last step of a
-/// chain leads to the event type itself.
+/// Converts one old version of an event to the next: `impl Upcast<OrderPlacedV2> for OrderPlacedV1`. The last step of a
+/// chain converts to the event type itself.
 ///
-/// One old event may become several, or none. An upcaster is a plain function of the old content: it is called on every
-/// read and must always give the same answer.
+/// One old event may become several events, or none. Upcasters run on every read, so they must be pure functions of the
+/// old content.
 ///
 /// ```
 /// use es_core::{Events, Upcast};
@@ -71,55 +74,55 @@ pub trait EventSamples: Event {
     note = "write `impl es_core::Upcast<{To}> for {Self} {{ fn upcast(self) -> es_core::Events<{To}> {{ ... }} }}`"
 )]
 pub trait Upcast<To>: Sized {
-    /// What the old event is in the terms of the next version.
+    /// Returns the events of the next version that replace this one.
     fn upcast(self) -> Events<To>;
 }
 
-/// One wire name of an [`Event`] type.
+/// The schema of one wire name of an [`Event`] type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventSchema {
-    /// The wire name under which it is written.
+    /// The wire name that is written.
     pub name: &'static str,
-    /// The version that is written, from 1; 0 for a retired event, which is read as no event and never written.
+    /// The current version, from 1. It is 0 for a retired event, which is never written and is decoded as no event.
     pub version: u32,
-    /// Former wire names under which it is read, too.
+    /// Former wire names that are still read.
     pub aliases: &'static [&'static str],
     /// The oldest version that can be read.
     pub oldest: u32,
 }
 
 impl EventSchema {
-    /// Whether records under this wire name are of this event.
+    /// Returns `true` if `name` is the wire name or one of its aliases.
     #[must_use]
     pub fn reads(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
     }
 }
 
-/// An encoded event, as far as its type knows it.
+/// An encoded event, before the store adds its stream, revision and position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedEvent {
     /// The wire name.
     pub event_type: EventType,
     /// The schema version, from 1.
     pub version: u32,
-    /// How the payload is encoded.
+    /// The encoding of the payload.
     pub content_type: ContentType,
     /// The encoded content.
     pub payload: Bytes,
-    /// The labels by which it can be found.
+    /// The tags by which queries find the event.
     pub tags: Tags,
 }
 
 impl EncodedEvent {
-    /// Returns the content of the event with this id, without metadata, correlation and causation.
+    /// Returns the data of an event with this id, without metadata, correlation and causation.
     #[must_use]
     pub fn into_data(self, id: EventId) -> EventData {
         let Self { event_type, version, content_type, payload, tags } = self;
         EventData { tags, ..EventData::with_id(id, event_type, version, content_type, payload) }
     }
 
-    /// What [`Event::decode`] takes.
+    /// Returns the event in the form that [`Event::decode`] accepts.
     #[must_use]
     pub fn raw(&self) -> RawEvent<'_> {
         RawEvent {
@@ -131,14 +134,14 @@ impl EncodedEvent {
     }
 }
 
-/// What a record says of an event to its type.
+/// The fields of a record that [`Event::decode`] needs.
 #[derive(Debug, Clone, Copy)]
 pub struct RawEvent<'a> {
     /// The wire name.
     pub event_type: &'a str,
     /// The schema version.
     pub version: u32,
-    /// How the payload is encoded.
+    /// The encoding of the payload.
     pub content_type: &'a ContentType,
     /// The encoded content.
     pub payload: &'a [u8],
@@ -162,20 +165,20 @@ impl<'a> From<&'a RecordedEvent> for RawEvent<'a> {
 }
 
 impl EventView<'_> {
-    /// Decodes the event in the current version of its type, whatever version was written.
+    /// Decodes the event, whose version may be old, as events of the current version.
     ///
     /// # Errors
-    /// [`DecodeEventError`]; each variant says what to do.
+    /// The errors of [`Event::decode`].
     pub fn decode<E: Event>(self) -> Result<Events<E>, DecodeEventError> {
         E::decode(RawEvent::from(self))
     }
 }
 
 impl RecordedEvent {
-    /// The event as one of a type: in the terms of the present, whatever version was written.
+    /// Decodes the event, whose version may be old, as events of the current version.
     ///
     /// # Errors
-    /// [`DecodeEventError`]; each variant says what to do.
+    /// The errors of [`Event::decode`].
     pub fn decode<E: Event>(&self) -> Result<Events<E>, DecodeEventError> {
         E::decode(RawEvent::from(self))
     }
@@ -184,37 +187,37 @@ impl RecordedEvent {
 /// An event could not be encoded. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeEventError {
-    /// Its codec cannot write the content.
+    /// The codec cannot encode the content.
     #[error("could not write event {name:?}; correct its type")]
     Content {
         /// The wire name.
         name: &'static str,
-        /// Why.
+        /// The error of the codec.
         source: EncodeError,
     },
-    /// A field that is a tag has a value that is not a name. Check the value where it enters the domain.
-    #[error("event {name:?}: a field that is a tag has a value that is no name; check it where it enters the domain")]
+    /// The value of a tag field is not a valid name. Check the value where it enters the domain.
+    #[error("event {name:?}: the value of a tag field is not a valid name; check it where it enters the domain")]
     Tag {
         /// The wire name.
         name: &'static str,
-        /// Why.
+        /// The reason why it is not a valid name.
         source: NameError,
     },
 }
 
-/// A record could not be made an event.
+/// A record could not be decoded as an event.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeEventError {
-    /// The event type does not know this wire name. It was written by other code: add a variant with this name, an alias,
-    /// or list it as retired.
+    /// The event type has no variant with this wire name. Other code wrote the record: add a variant with this name,
+    /// add an alias, or list the name as retired.
     #[error("unknown event type {found:?} (known: {known}); add a variant of this name, an alias, or retire it")]
     UnknownType {
         /// The wire name in the record.
         found: String,
-        /// The wire names that are known.
+        /// The wire names of the event type.
         known: KnownNames,
     },
-    /// The event type does not know this version. It was written by newer code: deploy that first.
+    /// The event type has no such version. Newer code wrote the record: deploy that code first.
     #[error("unknown version {found} of event {name:?} (known: {oldest} to {newest}); deploy the code that wrote it")]
     UnknownVersion {
         /// The wire name.
@@ -223,22 +226,22 @@ pub enum DecodeEventError {
         found: u32,
         /// The oldest version that can be read.
         oldest: u32,
-        /// The version that is written.
+        /// The current version.
         newest: u32,
     },
-    /// The payload is not what this version of the event is. The type was changed without a new version.
+    /// The payload does not match the type of this version. The type was changed without a new version.
     #[error("could not read event {name:?} version {version}; give the changed event a new version and an upcaster")]
     Content {
         /// The wire name.
         name: &'static str,
         /// The version in the record.
         version: u32,
-        /// Why.
+        /// The error of the codec.
         source: DecodeContentError,
     },
 }
 
-/// The wire names that an event type knows.
+/// The wire names of an event type, displayed as a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KnownNames(pub &'static [EventSchema]);
 

@@ -2,8 +2,8 @@
 //!
 //! [`Digester`] is a serializer whose result is a number. It covers what an encoding of the value contains (names of
 //! structs, variants and fields, kinds and values), and the names of the fields that `skip_serializing_if` leaves out.
-//! Entries of maps and elements of sequences count in any order, because serde does not distinguish a set from a list and
-//! a `HashMap` or a `HashSet` has another order after each decoding. Every format keeps the order of a list.
+//! Entries of maps and elements of sequences count in any order, because serde does not distinguish a set from a list
+//! and a `HashMap` or a `HashSet` has another order after each decoding. Every format keeps the order of a list.
 
 use std::fmt;
 
@@ -45,15 +45,15 @@ impl Unordered {
     }
 
     fn digest(&self) -> u64 {
-        let mut digest = of_kind(self.kind);
+        let mut digest = start_digest(self.kind);
         digest.write(&self.sum.to_be_bytes());
         digest.write(&self.count.to_be_bytes());
         digest.value()
     }
 }
 
-/// Spreads each bit over all bits (the finalizer of `MurmurHash3`), so that the sum of different digests differs: the sum
-/// of the FNV digests of 1 and 4 can be that of 2 and 3.
+/// Spreads each bit over all bits (the finalizer of `MurmurHash3`), so that the sum of different digests differs: the
+/// sum of the FNV digests of 1 and 4 can be that of 2 and 3.
 const fn mixed(digest: u64) -> u64 {
     let digest = (digest ^ (digest >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let digest = (digest ^ (digest >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -61,20 +61,20 @@ const fn mixed(digest: u64) -> u64 {
 }
 
 /// Starts the digest of a value of this kind.
-fn of_kind(kind: &str) -> Fnv {
+fn start_digest(kind: &str) -> Fnv {
     let mut digest = Fnv::new();
     write_text(&mut digest, kind);
     digest
 }
 
-fn of_bytes(kind: &str, bytes: &[u8]) -> u64 {
-    let mut digest = of_kind(kind);
+fn digest_bytes(kind: &str, bytes: &[u8]) -> u64 {
+    let mut digest = start_digest(kind);
     digest.write(bytes);
     digest.value()
 }
 
-fn named(kind: &str, name: &str, variant: &str) -> Ordered {
-    let mut digest = of_kind(kind);
+fn start_named(kind: &str, name: &str, variant: &str) -> Ordered {
+    let mut digest = start_digest(kind);
     write_text(&mut digest, name);
     write_text(&mut digest, variant);
     Ordered(digest)
@@ -105,7 +105,7 @@ impl Ordered {
 macro_rules! numbers {
     ($($method:ident $type:ident)*) => {$(
         fn $method(self, value: $type) -> Result<u64, fmt::Error> {
-            Ok(of_bytes(stringify!($type), &value.to_be_bytes()))
+            Ok(digest_bytes(stringify!($type), &value.to_be_bytes()))
         }
     )*};
 }
@@ -128,23 +128,23 @@ impl Serializer for Digester {
     }
 
     fn serialize_bool(self, value: bool) -> Result<u64, fmt::Error> {
-        Ok(of_bytes("bool", &[u8::from(value)]))
+        Ok(digest_bytes("bool", &[u8::from(value)]))
     }
 
     fn serialize_char(self, value: char) -> Result<u64, fmt::Error> {
-        Ok(of_bytes("char", &u32::from(value).to_be_bytes()))
+        Ok(digest_bytes("char", &u32::from(value).to_be_bytes()))
     }
 
     fn serialize_str(self, value: &str) -> Result<u64, fmt::Error> {
-        Ok(of_bytes("text", value.as_bytes()))
+        Ok(digest_bytes("text", value.as_bytes()))
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<u64, fmt::Error> {
-        Ok(of_bytes("bytes", value))
+        Ok(digest_bytes("bytes", value))
     }
 
     fn serialize_none(self) -> Result<u64, fmt::Error> {
-        Ok(of_bytes("none", &[]))
+        Ok(digest_bytes("none", &[]))
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, fmt::Error> {
@@ -152,15 +152,15 @@ impl Serializer for Digester {
     }
 
     fn serialize_unit(self) -> Result<u64, fmt::Error> {
-        Ok(of_bytes("unit", &[]))
+        Ok(digest_bytes("unit", &[]))
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<u64, fmt::Error> {
-        Ok(named("unit", name, "").0.value())
+        Ok(start_named("unit", name, "").0.value())
     }
 
     fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<u64, fmt::Error> {
-        Ok(named("unit", name, variant).0.value())
+        Ok(start_named("unit", name, variant).0.value())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<u64, fmt::Error> {
@@ -174,7 +174,7 @@ impl Serializer for Digester {
         variant: &'static str,
         value: &T,
     ) -> Result<u64, fmt::Error> {
-        let mut newtype = named("newtype", name, variant);
+        let mut newtype = start_named("newtype", name, variant);
         newtype.part(value)?;
         Ok(newtype.0.value())
     }
@@ -184,11 +184,11 @@ impl Serializer for Digester {
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(named("tuple", "", ""))
+        Ok(start_named("tuple", "", ""))
     }
 
     fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(named("tuple", name, ""))
+        Ok(start_named("tuple", name, ""))
     }
 
     fn serialize_tuple_variant(
@@ -198,7 +198,7 @@ impl Serializer for Digester {
         variant: &'static str,
         _: usize,
     ) -> Result<Ordered, fmt::Error> {
-        Ok(named("tuple", name, variant))
+        Ok(start_named("tuple", name, variant))
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Unordered, fmt::Error> {
@@ -206,7 +206,7 @@ impl Serializer for Digester {
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(named("struct", name, ""))
+        Ok(start_named("struct", name, ""))
     }
 
     fn serialize_struct_variant(
@@ -216,7 +216,7 @@ impl Serializer for Digester {
         variant: &'static str,
         _: usize,
     ) -> Result<Ordered, fmt::Error> {
-        Ok(named("struct", name, variant))
+        Ok(start_named("struct", name, variant))
     }
 
     /// As the codec of snapshots: types that write themselves otherwise for people write the same here.
@@ -249,7 +249,7 @@ impl SerializeMap for Unordered {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), fmt::Error> {
-        let mut entry = of_kind("entry");
+        let mut entry = start_digest("entry");
         entry.write(&self.key.to_be_bytes());
         entry.write(&value.serialize(Digester)?.to_be_bytes());
         self.add(entry.value());

@@ -1,8 +1,8 @@
-//! The content of an enum variant without its name: what stands in a payload, since the name stands in the record.
+//! The content of an enum variant without its name, which the record stores as the event type.
 //!
-//! serde writes the variant `Placed { total: 5 }` as `{"Placed":{"total":5}}`. Here [`Content`] writes the inner part
-//! only, and [`VariantSeed`] reads it back as the variant with a given index; field attributes such as
-//! `#[serde(rename, default, with)]` keep their effect, because serde's own code for the variant runs.
+//! serde writes the variant `Placed { total: 5 }` as `{"Placed":{"total":5}}`. [`Content`] writes only the inner part,
+//! and [`VariantSeed`] reads it back as the variant with a given index. Field attributes such as `#[serde(rename,
+//! default, with)]` keep their effect, because serde's own code for the variant runs.
 
 use std::marker::PhantomData;
 
@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use serde::ser::{self, Impossible, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleVariant};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Serializes a variant of an enum as its content.
+/// Serializes an enum variant as its content, without its name.
 #[derive(Debug)]
 pub(crate) struct Content<'a, T>(pub(crate) &'a T);
 
@@ -21,17 +21,18 @@ impl<T: Serialize> Serialize for Content<'_, T> {
     }
 }
 
-/// Passes the content of a variant on, and refuses all that is not a variant.
+/// Forwards the content of a variant to the inner serializer, and rejects every other value.
 struct ContentSerializer<S>(S);
 
-/// The content of a variant in the form of a struct.
+/// Serializes the content of a struct variant.
 struct Struct<S: Serializer>(S::SerializeStruct);
-/// The content of a variant in the form of a tuple.
+/// Serializes the content of a tuple variant.
 struct Tuple<S: Serializer>(S::SerializeTuple);
 
-const NOT_A_VARIANT: &str = "expected an enum in serde's default representation; remove `#[serde(tag, content, untagged, into)]` from the event";
+const NOT_A_VARIANT: &str = "expected an enum in serde's default representation; remove \
+     `#[serde(tag, content, untagged, into)]` from the event";
 
-macro_rules! refuse {
+macro_rules! reject {
     ($($method:ident($($argument:ty),*) -> $ok:ty;)*) => {$(
         fn $method(self, $(_: $argument),*) -> Result<$ok, S::Error> {
             Err(ser::Error::custom(NOT_A_VARIANT))
@@ -51,7 +52,7 @@ impl<S: Serializer> Serializer for ContentSerializer<S> {
     type SerializeStructVariant = Struct<S>;
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
-        // NOTE: an empty object and not `null`, so that fields can be added to the variant later.
+        // An empty object instead of `null`, so that fields can be added to the variant later.
         self.0.serialize_struct(variant, 0)?.end()
     }
 
@@ -85,7 +86,7 @@ impl<S: Serializer> Serializer for ContentSerializer<S> {
         self.0.serialize_struct(variant, len).map(Struct)
     }
 
-    refuse! {
+    reject! {
         serialize_bool(bool) -> S::Ok;
         serialize_i8(i8) -> S::Ok;
         serialize_i16(i16) -> S::Ok;
@@ -153,7 +154,7 @@ impl<S: Serializer> SerializeTupleVariant for Tuple<S> {
     }
 }
 
-/// Deserializes a content as the variant with this index. The index counts the variants that serde knows, from 0.
+/// Deserializes a content as the variant with this index, counted from 0 over the variants that serde knows.
 #[derive(Debug)]
 pub(crate) struct VariantSeed<T> {
     index: u32,
@@ -161,7 +162,7 @@ pub(crate) struct VariantSeed<T> {
 }
 
 impl<T> VariantSeed<T> {
-    /// The variant with this index.
+    /// Returns the seed of the variant with this index.
     #[must_use]
     pub(crate) const fn new(index: u32) -> Self {
         Self { index, of: PhantomData }
@@ -176,7 +177,7 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for VariantSeed<T> {
     }
 }
 
-/// Answers `deserialize_enum` with the variant that is known already.
+/// Answers `deserialize_enum` with the known variant.
 struct ContentDeserializer<D> {
     index: u32,
     content: D,
@@ -222,7 +223,7 @@ impl<'de, D: de::Deserializer<'de>> de::VariantAccess<'de> for ContentDeserializ
     type Error = D::Error;
 
     fn unit_variant(self) -> Result<(), D::Error> {
-        // NOTE: whatever stands there: fields that a later version dropped are no error.
+        // Any content is accepted, so that fields which a later version dropped are not an error.
         de::IgnoredAny::deserialize(self.content).map(drop)
     }
 
