@@ -145,8 +145,3 @@ pub async fn follow(
     }
     Ok(())
 }
-
-/// The chapter about views elsewhere, whose code is compiled and run here.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/projections.md")]
-struct Chapter;
