@@ -13,7 +13,7 @@ use es_core::{
     Commit, EventType, LoadError, LogRead, NewEvent, RecordedEvent, StreamId, StreamRead, aggregate::snapshot,
 };
 use es_rocksdb::RocksDbStore;
-use es_tests::account::{Account, Deposit, Open};
+use es_tests::account::{Account, Check, Deposit, Open};
 use es_tests::stores::{on_every_store, small};
 
 type Store = Arc<dyn EventStore>;
@@ -225,5 +225,65 @@ fn a_first_result_whose_events_were_removed_is_an_error_of_its_own() {
         let old = accounts.execute(&id(), Deposit { cents: 1 }).with_id(CommandId::new("old").expect("a name")).await;
         let old = old.expect_err("a row of another format");
         assert!(matches!(old, ExecuteError::Failed(InfrastructureError::CommandResult { .. })), "{old}");
+    });
+}
+
+/// A load fails or succeeds as it would after a restart: a cached state does not hide that events are missing.
+#[test]
+fn a_cached_state_does_not_replace_truncated_events() {
+    on_every_store(async |store: Store| {
+        let cached = Repository::<Account>::new(Arc::clone(&store)).without_snapshots();
+        let restarted = || Repository::<Account>::new(Arc::clone(&store)).without_snapshots();
+        cached.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
+        deposits(&cached, 4).await;
+        let truth = cached.load(&id()).await.expect("loaded").state;
+        rule(&store, Rule { max_count: Some(3), ..Rule::default() }).await;
+        for accounts in [&cached, &restarted()] {
+            let error = accounts.load(&id()).await.expect_err("events are missing");
+            let expected =
+                LoadError::Truncated { stream: stream(), from: Revision::FIRST, first: Revision::new(2) }.to_string();
+            assert_eq!(error.to_string(), expected);
+            let refused = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("it is not decided");
+            assert!(matches!(refused, ExecuteError::Failed(InfrastructureError::Load(LoadError::Truncated { .. }))));
+        }
+        let clear = Commit::clear_rule(Scope::Stream(stream()), Note::default());
+        store.commit(clear).await.expect("the rule is cleared");
+        for accounts in [cached, restarted()] {
+            assert_eq!(accounts.load(&id()).await.expect("all events are visible again").state, truth);
+        }
+    });
+}
+
+/// A command is never executed a second time, also where a soft deletion hides its events.
+#[test]
+fn a_first_result_that_a_soft_deletion_hides_is_removed() {
+    on_every_store(async |store: Store| {
+        let accounts = Repository::<Account>::new(Arc::clone(&store));
+        accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
+        let with_events = || {
+            let request = CommandId::new("deposit").expect("a name");
+            accounts.execute(&id(), Deposit { cents: 5 }).with_id(request)
+        };
+        let without_events = || {
+            let request = CommandId::new("nothing").expect("a name");
+            accounts.execute(&id(), Check).with_id(request)
+        };
+        with_events().await.expect("executed");
+        assert!(without_events().await.expect("executed").events.is_empty());
+        let soft = DeleteKind::Soft;
+        delete_stream(&*store, &stream(), soft, ExpectedRevision::Any, Note::default()).await.expect("deleted");
+        for is_written_again in [false, true] {
+            let removed = with_events().await.expect_err("its event is hidden");
+            let is_removed = matches!(&removed, ExecuteError::Failed(InfrastructureError::ResultRemoved { .. }));
+            assert!(is_removed, "written again: {is_written_again}: {removed}");
+            let removed = without_events().await.expect_err("its state is hidden");
+            let is_removed = matches!(&removed, ExecuteError::Failed(InfrastructureError::ResultRemoved { .. }));
+            assert!(is_removed, "written again: {is_written_again}: {removed}");
+            if !is_written_again {
+                accounts.execute(&id(), Open { owner: "bob".into() }).await.expect("it begins again");
+            }
+        }
+        let loaded = accounts.load(&id()).await.expect("loaded").state;
+        assert_eq!((loaded.owner.as_deref(), loaded.cents), (Some("bob"), 0), "the deposit was not repeated");
     });
 }

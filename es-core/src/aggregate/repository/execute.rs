@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use crate::aggregate::repository::Repository;
 use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
-use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
+use crate::aggregate::repository::error::{ExecuteError, InfrastructureError, LoadError};
 use crate::aggregate::repository::load::{Loaded, Past};
 use crate::aggregate::repository::options::{Demand, Options};
 use crate::aggregate::repository::unit::{Commands, Job, One, run};
@@ -192,7 +192,10 @@ impl<A: Evolve> Repository<A> {
             }
         };
         let loaded = match last {
-            Some(revision) => self.loader.load_past(id, stream, Past::Revision(revision)).await?,
+            Some(revision) => match self.loader.load_past(id, stream, Past::Revision(revision)).await {
+                Err(LoadError::Deleted { .. }) => return Err(row.removed(stream)),
+                loaded => loaded?,
+            },
             None => Loaded::initial(id),
         };
         Ok(Executed::new(loaded, events, Outcome::Repeated))

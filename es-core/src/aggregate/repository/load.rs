@@ -138,19 +138,23 @@ pub(crate) struct Loader<A> {
 
 impl<A: Evolve> Loader<A> {
     /// Loads the present state. A cached state is only where the load begins: the events after it are always read.
+    ///
+    /// The cache is not used for a truncated stream: the load must fail where it would fail after a restart.
     pub(crate) async fn load(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
-        let mut begins = self.store.retained(stream).await?.begins;
+        let mut retained = self.store.retained(stream).await?;
         loop {
-            let cached = self.cached(stream).filter(|cached| cached.begins == begins);
+            let before = retained;
+            let cached = self.cached(stream).filter(|cached| cached.begins == before.begins && !before.is_truncated());
+            let is_cached = cached.is_some();
             let mut loaded = match cached {
                 Some(cached) => cached,
-                None => self.newest_snapshot_or_beginning(id, stream, begins, None).await?,
+                None => self.newest_snapshot_or_beginning(id, stream, before.begins, None).await?,
             };
             let tail = StreamRead::new(stream.clone()).from(loaded.next());
             let taken = self.take_tail(stream, &mut loaded, tail).await;
             // ORDER: again, after the read. If the stream was deleted meanwhile, what was folded belongs to two lives of it.
-            let retained = self.store.retained(stream).await?;
-            if std::mem::replace(&mut begins, retained.begins) != retained.begins {
+            retained = self.store.retained(stream).await?;
+            if retained.begins != before.begins || (is_cached && retained.is_truncated()) {
                 continue;
             }
             taken?;
