@@ -1,4 +1,4 @@
-//! A crate that denies all lints there are reasons to deny can use the derive macros: nothing is said of generated code.
+//! Generated code causes no warning in a crate that denies many lints.
 #![cfg(feature = "derive")]
 #![deny(missing_docs, unused_qualifications, unreachable_pub, unused, rust_2018_idioms, missing_debug_implementations)]
 #![deny(deprecated, single_use_lifetimes, trivial_casts, unused_lifetimes, unused_results, unused_import_braces)]
@@ -12,7 +12,7 @@ use es_core::schema::EventSamples;
 use es_core::{Aggregate, Event, Events, Upcast};
 use serde::{Deserialize, Serialize};
 
-/// An event type with all there is.
+/// An event type with all attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 #[event(codec = "msgpack", retired("order-blinked"))]
 pub enum OrderEvent {
@@ -22,14 +22,14 @@ pub enum OrderEvent {
         /// A tag.
         #[event(tag)]
         customer: String,
-        /// Many tags.
+        /// Several tags.
         #[event(tag = "line")]
         lines: Vec<u16>,
     },
     /// A variant.
     #[event(name = "order-shipped", sample = shipped)]
     Shipped(#[event(tag = "parcel")] Option<u64>, u8),
-    /// A variant that is going out of use.
+    /// A deprecated variant.
     #[deprecated]
     #[event(name = "order-closed", codec = "json")]
     Closed,
@@ -84,7 +84,7 @@ pub struct Order<T> {
 }
 
 #[test]
-fn generated_code_is_silent() {
+fn generated_code_causes_no_warning() {
     assert_eq!(OrderEvent::samples().len(), 3);
     assert_eq!(Single::<u8>::samples().len(), 1);
     assert!(Order::<u8>::snapshots().is_some());

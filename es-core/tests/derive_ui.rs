@@ -1,56 +1,56 @@
-//! What the compiler says of wrong input: one file under `ui/event`, `ui/aggregate` or `ui/view` for each message, with what
-//! is said beside it. `ui/pass` holds what must compile.
+//! Compiler output for invalid declarations: `ui/event`, `ui/aggregate` and `ui/view` have one file for each message,
+//! with the expected output in the `.stderr` file of the same name. The files in `ui/pass` must compile.
 //!
-//! The part of a message that is the compiler's own changes with its version; these are of the `rust-version` of the
-//! workspace. `TRYBUILD=overwrite cargo test -p es-core --test derive_ui` rewrites them: review the diff.
+//! Some messages are from the compiler and change with its version; the expected ones are from the `rust-version` of
+//! the workspace. `TRYBUILD=overwrite cargo test -p es-core --test derive_ui` rewrites them: review the diff.
 //!
-//! Twenty-four wrong inputs were tried with the macros of other frameworks. Where ours have a counterpart, it is here:
+//! The invalid inputs below are from the tests of other frameworks, with their counterparts here:
 //!
 //! | input elsewhere | here |
 //! |---|---|
 //! | a variant that does not exist | `event/upcast_from_unknown_type`, `aggregate/unknown_event` |
-//! | bad syntax in an attribute | `event/bad_syntax`, `event/no_list`, `aggregate/bad_syntax` |
+//! | bad syntax in an attribute | `event/bad_syntax`, `event/missing_list`, `aggregate/bad_syntax` |
 //! | a union | `event/union`, `aggregate/union` |
 //! | an id of type `f64` | `aggregate/id_is_a_float` |
 //! | no attribute at all | `aggregate/missing_attribute`, `event/missing_name` |
-//! | an id by a name that does not exist | none: ids are types; `event/tag_without_key` is nearest |
-//! | a struct in the place of an enum | right with us: a struct is a single event (`derive/event.rs`) |
+//! | an id with an unknown name | none, because ids are types; similar: `event/tag_without_key` |
+//! | a struct instead of an enum | valid: a struct is a single event (`derive/event.rs`) |
 //! | an unknown option | `event/unknown_key_on_*`, `aggregate/unknown_key` |
 //! | an upcast to an unknown sibling | `event/upcast_from_unknown_type` |
 //! | an upcast without its implementation | `event/upcast_without_impl` |
 //! | a handler with its arguments in the wrong order | `aggregate/evolve_with_arguments_swapped` |
 //! | a field that cannot be encoded | `event/field_not_serialize` |
-//! | an option with a typing error | `event/unknown_key_on_variant`, `event/unknown_key_like_one_of_another_place` |
+//! | an option with a typing error | `event/unknown_key_on_variant`, `event/misspelt_misplaced_key` |
 //! | an event enum without an id | `event/missing_name` |
 //! | an entity without its events | `aggregate/missing_event` |
-//! | an event enum without `#[serde(tag)]` | the other way round: `event/serde_on_enum`, `event/serde_on_variant` |
+//! | an event enum without `#[serde(tag)]` | valid; the attribute is an error: `event/serde_on_enum`, `event/serde_on_variant` |
 //! | an aggregate without its events | `aggregate/missing_event` |
-//! | an enum in the place of a struct | right with us: a state may be an enum (`pass/trailing_commas`) |
+//! | an enum instead of a struct | valid: a state can be an enum (`pass/trailing_commas`) |
 //! | an unknown key | `event/unknown_key_on_*`, `aggregate/unknown_key` |
 //! | a missing handler for an event | `aggregate/no_evolve`; of a command `aggregate/no_decide` |
-//! | the trait is not imported | `pass/no_imports`, `derive/hygiene.rs` |
-//! | two events of one name | `event/name_twice` |
+//! | a trait that is not imported | `pass/no_imports`, `derive/hygiene.rs` |
+//! | two events with one name | `event/duplicate_name` |
 //! | an unknown key, an unknown field | `event/unknown_key_on_*`; fields are not named in attributes |
-//! | a duplicate event name | `event/name_twice` |
-//! | several mistakes at once | `event/many_mistakes`, `aggregate/many_mistakes` |
+//! | a duplicate event name | `event/duplicate_name` |
+//! | several errors at once | `event/several_errors`, `aggregate/several_errors` |
 #![cfg(feature = "derive")]
 
 #[test]
-fn mistakes_in_events_are_explained() {
+fn errors_of_events() {
     trybuild::TestCases::new().compile_fail("tests/ui/event/*.rs");
 }
 
 #[test]
-fn mistakes_in_aggregates_are_explained() {
+fn errors_of_aggregates() {
     trybuild::TestCases::new().compile_fail("tests/ui/aggregate/*.rs");
 }
 
 #[test]
-fn mistakes_in_views_are_explained() {
+fn errors_of_views() {
     trybuild::TestCases::new().compile_fail("tests/ui/view/*.rs");
 }
 
 #[test]
-fn what_is_right_compiles() {
+fn valid_declarations_compile() {
     trybuild::TestCases::new().pass("tests/ui/pass/*.rs");
 }

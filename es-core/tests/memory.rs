@@ -1,4 +1,4 @@
-//! The memory store passes the suite that it is the specification of.
+//! The conformance suite for the memory store.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Durations as texts: `"250us"`, `"5ms"`, `"1s"`.
+//! Durations as strings: `"250us"`, `"5ms"`, `"1s"`.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use syn::LitStr;
 
 use crate::ctxt::Ctxt;
 
-/// Reads a duration, or reports what one looks like.
-pub(crate) fn read(cx: &Ctxt, text: &LitStr) -> Option<Duration> {
+/// Parses a duration, or reports the expected format.
+pub(crate) fn parse_literal(cx: &Ctxt, text: &LitStr) -> Option<Duration> {
     let duration = parse(&text.value());
     if duration.is_none() {
         let found = text.value();
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_unit_is_read() {
+    fn each_unit_is_parsed() {
         assert_eq!(parse("10ns"), Some(Duration::from_nanos(10)));
         assert_eq!(parse("250us"), Some(Duration::from_micros(250)));
         assert_eq!(parse("5ms"), Some(Duration::from_millis(5)));
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn other_strings_are_refused() {
         for text in ["", "5", "ms", "-5ms", "1.5s", "5 minutes", "99999999999999999999s"] {
             assert_eq!(parse(text), None, "{text:?}");
         }

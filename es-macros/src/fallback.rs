@@ -1,5 +1,5 @@
-//! What is written after a mistake: the implementations without their content, so that the compiler does not add to the
-//! mistake that the trait is not implemented, wherever it is used.
+//! Implementations without content, for declarations with an error. They keep the compiler from reporting a missing
+//! implementation wherever the type is used.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,10 +8,10 @@ use syn::{Generics, Path, parse_quote};
 use crate::ast::{AggregateInput, EventInput};
 use crate::generics::{level, where_clause};
 
-/// `Event` and `EventSamples` of nothing.
+/// Generates empty implementations of `Event` and `EventSamples`.
 pub(crate) fn event(input: &EventInput<'_>) -> TokenStream {
     let (krate, ident) = (&input.krate, &input.source.ident);
-    let generics = owned(&input.source.generics);
+    let generics = without_lifetimes(&input.source.generics);
     let (impl_generics, _, _) = generics.split_for_impl();
     let ty = arguments(&input.source.generics);
     let bounds = quote!(::core::marker::Send + ::core::marker::Sync + 'static);
@@ -46,10 +46,10 @@ fn event_body(krate: &Path) -> TokenStream {
     }
 }
 
-/// `Aggregate` with the types that were given, and others in the place of those that were not.
+/// Generates an empty implementation of `Aggregate`, with placeholders for missing types.
 pub(crate) fn aggregate(input: &AggregateInput<'_>) -> TokenStream {
     let (krate, ident) = (&input.krate, &input.source.ident);
-    let generics = owned(&input.source.generics);
+    let generics = without_lifetimes(&input.source.generics);
     let (impl_generics, _, _) = generics.split_for_impl();
     let ty = arguments(&input.source.generics);
     let bounds = quote!(::core::clone::Clone + ::core::marker::Send + ::core::marker::Sync + 'static);
@@ -75,15 +75,15 @@ pub(crate) fn aggregate(input: &AggregateInput<'_>) -> TokenStream {
     }
 }
 
-/// The parameters of a type without its lifetimes: an event is `'static`.
-fn owned(generics: &Generics) -> Generics {
+/// Returns the type parameters without lifetimes: an event is `'static`.
+fn without_lifetimes(generics: &Generics) -> Generics {
     let mut generics = generics.clone();
     let parameters = std::mem::take(&mut generics.params);
     generics.params = parameters.into_iter().filter(|p| !matches!(p, syn::GenericParam::Lifetime(_))).collect();
     generics
 }
 
-/// The arguments of a type with `'static` for its lifetimes.
+/// Returns the type arguments, with `'static` for lifetimes.
 fn arguments(generics: &Generics) -> TokenStream {
     let arguments = generics.params.iter().map(|parameter| match parameter {
         syn::GenericParam::Lifetime(_) => quote!('static),

@@ -1,12 +1,12 @@
-//! The fingerprint of a state type: a number that changes with its fields, their types and what serde is told of them,
-//! and with nothing else. Comments, layout, visibility and other attributes may change at will.
+//! The fingerprint of a state type: a hash of its fields, their types and their serde attributes. Comments, layout,
+//! visibility and other attributes do not change it.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Data, DeriveInput, Fields};
 
-/// The fingerprint of a definition, and of the version that `snapshot(version = ...)` gives it.
-pub(crate) fn of(input: &DeriveInput, version: u32) -> u64 {
+/// Computes the fingerprint of a definition and of `snapshot(version = ...)`.
+pub(crate) fn fingerprint(input: &DeriveInput, version: u32) -> u64 {
     let mut digest = Fnv::new();
     digest.text(&version.to_string());
     digest.text(&input.ident.to_string());
@@ -31,7 +31,7 @@ pub(crate) fn of(input: &DeriveInput, version: u32) -> u64 {
     digest.0
 }
 
-/// FNV-1a: small, and the same on every machine and for ever.
+/// The FNV-1a hash, which is the same on every platform and in every version of Rust.
 struct Fnv(u64);
 
 impl Fnv {
@@ -43,13 +43,13 @@ impl Fnv {
         self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
 
-    /// A text and an end, so that `ab, c` and `a, bc` differ.
+    /// Adds a string and a terminator, so that `ab, c` and `a, bc` differ.
     fn text(&mut self, text: &str) {
         text.bytes().for_each(|byte| self.byte(byte));
         self.byte(0);
     }
 
-    /// Tokens one by one, without the white space between them and without the invisible groups that a macro leaves.
+    /// Adds tokens one by one, without white space and without the invisible groups of macros.
     fn tokens(&mut self, tokens: TokenStream) {
         for token in tokens {
             let TokenTree::Group(group) = token else {
@@ -91,22 +91,20 @@ impl Fnv {
 mod tests {
     use super::*;
 
-    fn fingerprint(definition: &str) -> u64 {
-        of(&syn::parse_str(definition).expect("a definition"), 1)
+    fn of(definition: &str) -> u64 {
+        fingerprint(&syn::parse_str(definition).expect("a definition"), 1)
     }
 
     #[test]
-    fn comments_layout_and_other_attributes_do_not_count() {
-        let plain = fingerprint("struct Order { id: u64, lines: Vec<Line> }");
-        let dressed = fingerprint(
-            "/// An order.\n#[derive(Clone)] #[aggregate(category = \"order\")] pub struct Order {\n\
-             /// Its id.\npub(crate) id: u64, /* the lines */ lines: Vec < Line >, }",
-        );
-        assert_eq!(plain, dressed);
+    fn comments_layout_and_other_attributes_do_not_change_it() {
+        let plain = of("struct Order { id: u64, lines: Vec<Line> }");
+        let decorated = of("/// An order.\n#[derive(Clone)] #[aggregate(category = \"order\")] pub struct Order {\n\
+             /// Its id.\npub(crate) id: u64, /* the lines */ lines: Vec < Line >, }");
+        assert_eq!(plain, decorated);
     }
 
     #[test]
-    fn names_types_order_and_what_serde_is_told_count() {
+    fn names_types_order_and_serde_attributes_change_it() {
         let definitions = [
             "struct Order { id: u64, total: u64 }",
             "struct Order { id: u64, sum: u64 }",
@@ -119,20 +117,20 @@ mod tests {
             "enum Order { A, B(u64) }",
             "enum Order { B(u64), A }",
         ];
-        let mut seen: Vec<u64> = definitions.iter().map(|definition| fingerprint(definition)).collect();
+        let mut seen: Vec<u64> = definitions.iter().map(|definition| of(definition)).collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), definitions.len());
     }
 
     #[test]
-    fn the_version_counts() {
+    fn the_version_changes_it() {
         let order = syn::parse_str("struct Order { id: u64 }").expect("a definition");
-        assert_ne!(of(&order, 1), of(&order, 2));
+        assert_ne!(fingerprint(&order, 1), fingerprint(&order, 2));
     }
 
     #[test]
-    fn the_fingerprint_of_a_definition_is_the_same_for_ever() {
-        assert_eq!(fingerprint("struct Order { id: u64 }"), 18_341_752_575_063_457_309);
+    fn the_fingerprint_is_stable() {
+        assert_eq!(of("struct Order { id: u64 }"), 18_341_752_575_063_457_309);
     }
 }

@@ -7,28 +7,33 @@ use syn::{DeriveInput, Generics, Path, Type};
 
 use crate::ast::AggregateInput;
 
-/// The `where` clause of an implementation: that of the type, and for a generic type what the implementation needs of
-/// it as a whole. A bound on the type and not on its parameters holds for a `PhantomData<T>`, too, whatever `T` is.
+/// Returns the `where` clause of an implementation: the clause of the type and, for a generic type, the bounds.
 ///
-/// A type without parameters gets no bounds: what it lacks is reported where it is needed, in better words.
+/// The bounds are on `Self`, not on the parameters: a type with a `PhantomData<T>` then needs no bound on `T`. A type
+/// without parameters gets no bounds, because the compiler reports a missing implementation more precisely where it is
+/// needed.
 pub(crate) fn where_clause(source: &DeriveInput, bounds: &TokenStream, more: &[TokenStream]) -> TokenStream {
     let own = source.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
     let own: Vec<TokenStream> = own.map(|predicate| quote!(#predicate)).collect();
-    let own_and = own.iter().chain(more);
-    if is_generic(&source.generics) { quote!(where Self: #bounds, #(#own_and,)*) } else { quote!(where #(#own_and,)*) }
+    let predicates = own.iter().chain(more);
+    if is_generic(&source.generics) {
+        quote!(where Self: #bounds, #(#predicates,)*)
+    } else {
+        quote!(where #(#predicates,)*)
+    }
 }
 
-/// `Serialize + DeserializeOwned`
+/// Returns `Serialize + DeserializeOwned`.
 pub(crate) fn serde_bounds(krate: &Path) -> TokenStream {
     quote!(#krate::__private::serde::Serialize + #krate::__private::serde::de::DeserializeOwned)
 }
 
-/// Whether a type has parameters that are types or constants.
+/// Returns whether a type has type or const parameters.
 pub(crate) fn is_generic(generics: &Generics) -> bool {
     generics.type_params().next().is_some() || generics.const_params().next().is_some()
 }
 
-/// Whether a type depends on one of the parameters.
+/// Returns whether a type mentions one of the parameters.
 pub(crate) fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
     struct Search<'a> {
         generics: &'a Generics,
@@ -45,7 +50,7 @@ pub(crate) fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
     search.found
 }
 
-/// The type of the declared consistency level.
+/// Returns the type of the declared consistency level.
 pub(crate) fn level(input: &AggregateInput<'_>) -> TokenStream {
     let krate = &input.krate;
     match &input.consistency {

@@ -1,20 +1,19 @@
 //! The derive macros of `es_core`: [`macro@Event`] and [`macro@Aggregate`].
 //!
-//! They are used through `es_core`, which exports them, and they name everything that they use in full, so that nothing
-//! has to be imported for them.
+//! es-core re-exports them. The generated code uses absolute paths and needs no imports.
 //!
 //! # How it works
 //!
 //! ```text
 //! tokens ──syn──▶ DeriveInput ──ast──▶ EventInput ──valid──▶ checked ──expand──▶ impl Event, impl EventSamples
-//!                        attr: what the       │                 │
-//!                        attributes say       └──── Ctxt ◀──────┘  every mistake, on its own span
+//!                        attr: parses         │                 │
+//!                        attributes           └──── Ctxt ◀──────┘  all errors, each with its span
 //!                                                     │
 //!                                                     └──fallback──▶ compile_error! and empty implementations
 //! ```
 //!
-//! A mistake never ends the work: it goes into one `Ctxt`, and all of them are reported by one compilation. Then the
-//! empty implementations keep the compiler from reporting, wherever the type is used, that a trait is missing.
+//! `Ctxt` collects errors, so that one compilation reports all of them. The empty implementations keep the compiler
+//! from reporting a missing implementation wherever the type is used.
 //!
 //! The tests of the generated code are in `es-core/tests`, because this crate does not depend on es-core. For the same
 //! reason, es-core compiles the examples of `docs/`.

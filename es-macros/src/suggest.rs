@@ -1,8 +1,8 @@
-//! What the user may have meant.
+//! Suggestions for misspelt keys and missing names.
 
-/// The candidate that is most like `found`, if one is like it at all.
+/// Returns the candidate with the smallest edit distance to `found`, if it is similar.
 pub(crate) fn closest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters may be wrong: `nmae` is `name`, but `kind` is nothing.
+    // A third of the letters may differ: `nmae` is similar to `name`, but `kind` to none.
     let tolerated = found.chars().count().max(3).div_ceil(3);
     let found = found.to_lowercase();
     candidates
@@ -13,32 +13,32 @@ pub(crate) fn closest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a 
         .map(|(_, candidate)| candidate)
 }
 
-/// `; did you mean `name`?`, or nothing.
+/// Returns `; did you mean `name`?`, or an empty string.
 pub(crate) fn did_you_mean<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(found, candidates).map_or_else(String::new, |candidate| format!("; did you mean `{candidate}`?"))
 }
 
-/// `one of `name`, `version``, or the only name.
+/// Returns `one of `name`, `version``, or the only name.
 pub(crate) fn expected<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
     let one_of = if names.len() > 1 { "one of " } else { "" };
     format!("{one_of}{}", names.join(", "))
 }
 
-/// `OrderPlaced` as `order-placed`: what a wire name by custom looks like.
+/// Converts `OrderPlaced` to `order-placed`, the conventional form of a wire name.
 pub(crate) fn kebab_case(ident: &str) -> String {
     let mut text = String::new();
-    let mut after_small = false;
+    let mut after_lowercase = false;
     for letter in ident.chars() {
         if letter == '_' {
-            after_small = false;
+            after_lowercase = false;
             text.push('-');
             continue;
         }
-        if letter.is_uppercase() && after_small {
+        if letter.is_uppercase() && after_lowercase {
             text.push('-');
         }
-        after_small = !letter.is_uppercase();
+        after_lowercase = !letter.is_uppercase();
         text.extend(letter.to_lowercase());
     }
     text
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typing_error_is_understood() {
+    fn a_typing_error_is_recognized() {
         let keys = ["name", "version", "upcast", "alias", "codec", "sample"];
         assert_eq!(closest("nmae", keys), Some("name"));
         assert_eq!(closest("Version", keys), Some("version"));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn another_word_is_not_mistaken_for_a_typing_error() {
+    fn a_different_word_is_not_a_typing_error() {
         let keys = ["name", "version", "tag"];
         assert_eq!(closest("kind", keys), None);
         assert_eq!(closest("id", keys), None);

@@ -1,4 +1,4 @@
-//! What the derive macros make of tokens: which mistakes they find, and what they write.
+//! Tests of the errors that the derive macros report, and of the code that they generate.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -13,25 +13,25 @@ fn messages(cx: Ctxt) -> Vec<String> {
     cx.into_error().into_iter().flatten().map(|error| error.to_string()).collect()
 }
 
-/// What is wrong with an event type.
-fn event_mistakes(tokens: TokenStream) -> Vec<String> {
+/// Returns the errors of an event type.
+fn event_errors(tokens: TokenStream) -> Vec<String> {
     let source: DeriveInput = syn::parse2(tokens).expect("an item");
     let cx = Ctxt::default();
     let input = EventInput::new(&cx, &source);
-    valid::event(&cx, &input);
+    valid::check_event(&cx, &input);
     messages(cx)
 }
 
-/// What is wrong with an aggregate.
-fn aggregate_mistakes(tokens: TokenStream) -> Vec<String> {
+/// Returns the errors of an aggregate.
+fn aggregate_errors(tokens: TokenStream) -> Vec<String> {
     let source: DeriveInput = syn::parse2(tokens).expect("an item");
     let cx = Ctxt::default();
     let input = AggregateInput::new(&cx, &source);
-    valid::aggregate(&cx, &input);
+    valid::check_aggregate(&cx, &input);
     messages(cx)
 }
 
-/// The items of an expansion.
+/// Parses the items of an expansion.
 fn items(tokens: TokenStream) -> Vec<Item> {
     let parse = |input: syn::parse::ParseStream<'_>| {
         let mut items = Vec::new();
@@ -43,7 +43,7 @@ fn items(tokens: TokenStream) -> Vec<Item> {
     parse.parse2(tokens).expect("items")
 }
 
-/// A constant or function of the first implementation, as tokens.
+/// Returns a constant, type or function of the implementations, as tokens.
 fn member(tokens: TokenStream, name: &str) -> String {
     let members = items(tokens).into_iter().filter_map(|item| match item {
         Item::Impl(item) => Some(item.items),
@@ -58,12 +58,12 @@ fn member(tokens: TokenStream, name: &str) -> String {
     member.unwrap_or_default()
 }
 
-fn same(found: &str, expected: &TokenStream) {
+fn assert_tokens(found: &str, expected: &TokenStream) {
     assert_eq!(found, expected.to_string());
 }
 
 #[test]
-fn what_is_right_has_no_mistakes() {
+fn valid_declarations_have_no_errors() {
     let none: [&str; 0] = [];
     let event = quote! {
         #[event(codec = "msgpack", retired("c",),)]
@@ -72,63 +72,60 @@ fn what_is_right_has_no_mistakes() {
             A { #[event(tag)] id: u64 },
         }
     };
-    assert_eq!(event_mistakes(event), none);
+    assert_eq!(event_errors(event), none);
     let aggregate = quote! {
         #[aggregate(category = "a", id = Id<A, B>, event = <T as Trait<A, B>>::Event, snapshot(every = 1))]
         struct S;
     };
-    assert_eq!(aggregate_mistakes(aggregate), none);
+    assert_eq!(aggregate_errors(aggregate), none);
 }
 
 #[test]
-fn one_mistake_does_not_hide_another() {
-    let mistakes = event_mistakes(quote! {
+fn one_error_does_not_hide_another() {
+    let errors = event_errors(quote! {
         #[event(codec = 1, retire("x"), "y", =, codec)]
         enum E {
             #[event(name = 1, version = 0, alias(2, 3), 4)]
             A(#[event(tag)] u8, #[event(tagg)] u8),
         }
     });
-    assert_eq!(mistakes.len(), 12, "{mistakes:#?}");
+    assert_eq!(errors.len(), 12, "{errors:#?}");
 }
 
 #[test]
-fn a_key_that_is_misspelt_or_unreadable_is_not_missing_too() {
+fn a_misspelt_or_unreadable_key_is_not_reported_as_missing() {
     for attribute in [quote!(nmae = "a"), quote!(name), quote!(name = 5), quote!(name: "a"), quote!(name =)] {
-        let mistakes = event_mistakes(quote! { #[event(#attribute)] struct E; });
-        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        let errors = event_errors(quote! { #[event(#attribute)] struct E; });
+        assert_eq!(errors.len(), 1, "{errors:#?}");
     }
-    let mistakes = aggregate_mistakes(quote! { #[aggregate(categry = "a", id = "u8", evnt = E)] struct S; });
-    assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+    let errors = aggregate_errors(quote! { #[aggregate(categry = "a", id = "u8", evnt = E)] struct S; });
+    assert_eq!(errors.len(), 3, "{errors:#?}");
 }
 
 #[test]
-fn an_unreadable_version_says_nothing_of_the_chain() {
+fn an_unreadable_version_is_not_checked_against_others() {
     for attribute in [
         quote!(version = "2", upcast(1 = V1)),
         quote!(version = 3, upcast(1 = V1, 2)),
         quote!(version = 2, upcast),
         quote!(version = 3, oldest = x),
     ] {
-        let mistakes = event_mistakes(quote! { #[event(name = "a", #attribute)] struct E; });
-        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        let errors = event_errors(quote! { #[event(name = "a", #attribute)] struct E; });
+        assert_eq!(errors.len(), 1, "{errors:#?}");
     }
 }
 
 #[test]
-fn the_missing_old_type_is_named_after_its_neighbours() {
-    let mistakes = event_mistakes(quote! {
+fn a_missing_old_type_is_named_like_the_others() {
+    let errors = event_errors(quote! {
         #[event(name = "a", version = 4, upcast(1 = OrderPlacedV1, 3 = OrderPlacedV3))]
         struct Placed;
     });
-    assert_eq!(
-        mistakes,
-        ["version 1 leads to version 2, which is not listed: add `2 = OrderPlacedV2` to `upcast(...)`"]
-    );
+    assert_eq!(errors, ["version 2 is missing after version 1: add `2 = OrderPlacedV2` to `upcast(...)`"]);
 }
 
 #[test]
-fn any_attribute_is_read_without_a_panic() {
+fn no_attribute_causes_a_panic() {
     let attributes = [
         quote!(event),
         quote!(event = 5),
@@ -177,7 +174,7 @@ fn any_attribute_is_read_without_a_panic() {
 }
 
 #[test]
-fn after_a_mistake_the_traits_are_implemented_all_the_same() {
+fn the_traits_are_implemented_after_an_error() {
     let expansion = expand::derive_event(quote!(
         enum E<'a, T: Clone, const N: usize> {
             A(&'a T),
@@ -199,12 +196,12 @@ fn after_a_mistake_the_traits_are_implemented_all_the_same() {
 }
 
 #[test]
-fn the_schema_lists_every_wire_name() {
+fn the_schema_lists_each_wire_name() {
     let expansion = expand::derive_event(quote! {
         #[event(retired("c"))]
         enum E { #[event(name = "a", version = 2, oldest = 2, alias("b"))] A }
     });
-    same(
+    assert_tokens(
         &member(expansion, "SCHEMA"),
         &quote! {
             const SCHEMA: &'static [::es_core::schema::EventSchema] = &[
@@ -216,12 +213,12 @@ fn the_schema_lists_every_wire_name() {
 }
 
 #[test]
-fn decoding_goes_by_name_and_version() {
+fn decoding_matches_name_and_version() {
     let expansion = expand::derive_event(quote! {
         #[event(crate = "facade::es", retired("c"))]
         enum E { #[event(name = "a", version = 2, upcast(1 = Old), alias("b"))] A }
     });
-    same(
+    assert_tokens(
         &member(expansion, "decode"),
         &quote! {
             fn decode(
@@ -255,12 +252,12 @@ fn decoding_goes_by_name_and_version() {
 }
 
 #[test]
-fn the_level_is_always_written_for_an_aggregate_and_snapshots_where_declared() {
+fn aggregates_have_a_level_and_declared_snapshots() {
     let plain = quote!(
         #[aggregate(category = "a", id = u8, event = E)]
         struct S;
     );
-    same(
+    assert_tokens(
         &member(expand::derive_aggregate(plain.clone()), "Level"),
         &quote!(
             type Level = ::es_core::model::Local;
@@ -271,7 +268,7 @@ fn the_level_is_always_written_for_an_aggregate_and_snapshots_where_declared() {
         #[aggregate(category = "a", id = u8, event = E, consistency = "causal", snapshot(load_cost = "1500us"))]
         struct S;
     };
-    same(
+    assert_tokens(
         &member(expand::derive_aggregate(full.clone()), "Level"),
         &quote!(
             type Level = ::es_core::model::Causal;

@@ -51,8 +51,6 @@ const PENDING: &[&str] = &[
     "es-bench",
     "es-cli",
     "es-core/src",
-    "es-core/tests",
-    "es-macros",
     "es-rocksdb/src",
     "es-rocksdb/tests",
     "examples",

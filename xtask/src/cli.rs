@@ -4,6 +4,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::fuzz::Target;
+use crate::package::Store;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,7 +78,11 @@ pub(crate) enum Command {
     Check,
 
     /// Package the crates and build a user's crate against the packages, outside the workspace
-    Package,
+    Package {
+        /// The store of the user's crate; `rocksdb` compiles RocksDB again
+        #[arg(long, value_enum, default_value_t = Store::Memory)]
+        store: Store,
+    },
 
     /// Run `check`, `package` and `test`
     Ci,

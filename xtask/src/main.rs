@@ -60,7 +60,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace, permission, seconds, &targets),
         Command::Bench { args } => bench::run(&workspace, args),
         Command::Check => check::run(&workspace),
-        Command::Package => package::run(&workspace, Store::Memory),
+        Command::Package { store } => package::run(&workspace, store),
         Command::Ci => {
             check::run(&workspace)?;
             package::run(&workspace, Store::Memory)?;

@@ -22,10 +22,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const ACCOUNT: &str = include_str!("package/user/account.rs");
 
 /// The store of the user's crate.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
 pub(crate) enum Store {
+    /// The memory store of es-core.
     Memory,
-    /// Compiles RocksDB, in a target directory of its own.
+    /// es-rocksdb. Its user compiles RocksDB in a target directory of its own.
+    #[value(name = "rocksdb")]
     RocksDb,
 }
 

@@ -1,4 +1,4 @@
-//! What `#[derive(Aggregate)]` declares.
+//! Tests of the implementations that `#[derive(Aggregate)]` generates.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ where
 }
 
 #[test]
-fn what_is_not_declared_has_the_weakest_meaning() {
+fn undeclared_keys_have_defaults() {
     assert_eq!(Plain::CATEGORY, "plain");
     assert_eq!(Plain::CONSISTENCY, Consistency::Local);
     assert!(Plain::snapshots().is_none());
@@ -47,7 +47,7 @@ fn what_is_not_declared_has_the_weakest_meaning() {
 }
 
 #[test]
-fn what_is_declared_is_kept() {
+fn declared_keys_are_used() {
     assert_eq!(Full::CONSISTENCY, Consistency::Causal);
     let policy = Full::snapshots().expect("declared").policy;
     let expected = SnapshotPolicy { every: Some(100), load_cost: Some(Duration::from_micros(250)), keep: 3 };
@@ -56,7 +56,7 @@ fn what_is_declared_is_kept() {
 }
 
 #[test]
-fn a_state_may_be_generic() {
+fn a_state_can_be_generic() {
     let policy = Generic::<u8, String>::snapshots().expect("declared").policy;
     assert_eq!(policy, SnapshotPolicy::load_cost(Duration::from_secs(1)));
     assert_eq!(Generic::<u8, u64>::stream(&1).expect("a stream"), "generic-1");
@@ -86,7 +86,7 @@ fn each_level_of_consistency_can_be_declared() {
     }
 }
 
-/// The fingerprint of a state is not public: it is what `Debug` shows of the support.
+/// Returns the fingerprint of a state from the `Debug` output: it is not public.
 fn fingerprint<A: Aggregate + std::fmt::Debug>() -> String {
     let shown = format!("{:?}", A::snapshots().expect("declared"));
     let (_, declared) = shown.split_once("declared: ").expect("the field `declared`");
@@ -135,7 +135,7 @@ state! { next_version:
 }
 
 #[test]
-fn the_fingerprint_follows_the_fields_and_nothing_else() {
+fn the_fingerprint_depends_on_fields_serde_attributes_and_version() {
     let original = fingerprint::<original::State>();
     assert_eq!(original, fingerprint::<documented::State>());
     let others = [

@@ -1,4 +1,4 @@
-//! What `#[derive(Event)]` writes, and what it reads.
+//! Tests of encoding and decoding with `#[derive(Event)]`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
@@ -48,7 +48,7 @@ fn order_events() -> [OrderEvent; 6] {
 }
 
 #[test]
-fn each_kind_of_variant_is_read_as_it_was_written() {
+fn each_kind_of_variant_survives_a_round_trip() {
     for event in order_events() {
         assert_eq!(round_trip(&event), [event]);
     }
@@ -64,7 +64,7 @@ fn the_payload_is_the_content_without_the_name() {
 }
 
 #[test]
-fn codecs_may_differ_within_a_type_and_the_record_says_which() {
+fn variants_of_a_type_can_have_different_codecs() {
     let codecs = order_events().map(|event| event.encode().expect("encodes").content_type);
     let (json, packed) = (ContentType::Json, ContentType::MessagePack);
     assert_eq!(codecs, [json.clone(), packed.clone(), json.clone(), packed, json.clone(), json]);
@@ -74,7 +74,7 @@ fn codecs_may_differ_within_a_type_and_the_record_says_which() {
 }
 
 #[test]
-fn attributes_of_serde_on_fields_keep_their_effect() {
+fn serde_attributes_of_fields_have_their_effect() {
     let read: Events<OrderEvent> = decode("order-placed", 1, r#"{"customer":"ada","new":1}"#).expect("decodes");
     assert_eq!(read.into_vec(), [OrderEvent::Placed { customer: "ada".into(), total: 0 }]);
 }
@@ -102,7 +102,7 @@ enum Flat {
     AsText(u8),
 }
 
-/// Writes a number as a text.
+/// Serializes a number as a string.
 mod as_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -116,7 +116,7 @@ mod as_text {
 }
 
 #[test]
-fn what_serde_is_told_of_variants_keeps_its_effect() {
+fn serde_attributes_of_variants_have_their_effect() {
     let flattened = Flat::Flattened { parcel_number: 1, parcel: Parcel { grams: 9 }, cache: 0 };
     assert_eq!(encoded(&flattened).1, r#"{"parcelNumber":1,"grams":9}"#);
     assert_eq!(encoded(&Flat::AsText(7)).1, r#""7""#);
@@ -140,7 +140,7 @@ enum Packed {
 }
 
 #[test]
-fn the_codec_of_the_type_holds_for_variants_that_name_none() {
+fn the_codec_of_the_type_is_the_default_of_its_variants() {
     let events = [Packed::Unit, Packed::Newtype(vec![1, 2]), Packed::Tuple("a".into(), 1), Packed::Struct { at: 0.5 }];
     for event in events {
         let encoded = event.encode().expect("encodes");
@@ -228,19 +228,19 @@ fn each_value_of_a_tag_field_is_a_tag() {
 }
 
 #[test]
-fn a_value_that_is_no_tag_is_an_error_of_the_event() {
+fn an_invalid_tag_value_is_an_encode_error() {
     let event = OrderEvent::Placed { customer: "a\u{0}b".into(), total: 0 };
     let error = event.encode().expect_err("a control character");
     assert!(matches!(error, EncodeEventError::Tag { name: "order-placed", .. }), "{error}");
 }
 
 #[test]
-fn a_content_of_another_shape_is_an_error_with_name_and_version() {
+fn the_error_of_invalid_content_has_name_and_version() {
     let error = decode::<OrderEvent>("order-placed", 1, "[]").expect_err("a list");
     assert!(matches!(error, DecodeEventError::Content { name: "order-placed", version: 1, .. }), "{error}");
 }
 
-/// serde counts all variants, also those that are never written: it leaves out only those that it cannot read.
+/// serde numbers all variants that can be deserialized, including those with `skip_serializing`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 enum Indexed {
     #[event(name = "first")]
@@ -253,7 +253,7 @@ enum Indexed {
 }
 
 #[test]
-fn the_index_of_a_variant_is_that_of_serde() {
+fn the_index_of_a_variant_is_the_index_of_serde() {
     for (name, event) in
         [("first", Indexed::First(1)), ("no-longer-written", Indexed::Second(1)), ("third", Indexed::Third(1))]
     {
@@ -287,7 +287,7 @@ struct Changed<T> {
 }
 
 #[test]
-fn generic_types_are_events_where_their_parameters_allow() {
+fn generic_types_can_be_events() {
     let value: Generic<u8, 3> = Generic::Value { value: 1, more: vec![2] };
     assert_eq!(tags(&value), ["more:2", "value:1"]);
     assert_eq!(round_trip(&value), [value]);
@@ -314,7 +314,7 @@ impl Sampled {
 }
 
 #[test]
-fn there_is_a_sample_of_each_variant() {
+fn each_variant_has_a_sample() {
     fn all<E: EventSamples + Debug>() -> Vec<E> {
         E::samples().into_iter().map(|sample| sample.expect("a sample")).collect()
     }
@@ -322,6 +322,6 @@ fn there_is_a_sample_of_each_variant() {
     assert_eq!(all::<Sampled>(), [made, Sampled::given()], "a retired event has none");
     let names: Vec<_> = all::<OrderEvent>().iter().map(|event| encoded(event).0).collect();
     let schema: Vec<_> = OrderEvent::SCHEMA.iter().map(|schema| schema.name).collect();
-    assert_eq!(names, schema, "samples stand in the order of the schema");
+    assert_eq!(names, schema, "samples have the order of the schema");
     assert_eq!(all::<PriceSet>(), [PriceSet { product_id: 1, cents: 1 }]);
 }

@@ -1,7 +1,7 @@
-//! The generated code names everything in full: it works where the names of the prelude mean something else, where
-//! nothing is imported, and where es-core has another name.
+//! Tests of hygiene: generated code uses absolute paths. It compiles where names of the prelude are redefined, without
+//! imports, and where es-core has another path.
 
-/// A module in which every name that generated code might use means something else.
+/// A module that redefines every name that generated code might use.
 mod shadowed {
     #![no_implicit_prelude]
     #![allow(dead_code, non_camel_case_types, non_upper_case_globals, non_snake_case)]
@@ -41,7 +41,7 @@ mod shadowed {
     fn Some() {}
     struct None;
 
-    // Names that a binding in generated code might have: a constant of that name would turn the binding into a pattern.
+    // Names of possible bindings in generated code: a constant with the name would turn the binding into a pattern.
     const event: () = ();
     const events: () = ();
     const found: () = ();
@@ -58,7 +58,7 @@ mod shadowed {
     mod es_core {}
     mod es_macros {}
 
-    // Macros, found by name before those of the prelude.
+    // Macros, which shadow those of the prelude.
     macro_rules! shadow {
         ($($macro:ident)*) => {$(
             #[allow(unused_macros)]
@@ -108,7 +108,7 @@ mod shadowed {
     pub(super) struct State;
 }
 
-/// A `str` of the user: serde does not stand that, `#[derive(Aggregate)]` does.
+/// Redefined primitive types, which `#[derive(Aggregate)]` supports and serde does not.
 mod primitive {
     #![allow(dead_code, non_camel_case_types)]
     struct str;
@@ -120,7 +120,7 @@ mod primitive {
     pub(super) struct Text;
 }
 
-/// es-core under another path, as in a crate that exports it.
+/// es-core under another path, as in a crate that re-exports it.
 mod renamed {
     pub(super) mod facade {
         pub(crate) use es_core as inner;
@@ -159,14 +159,14 @@ fn all_samples_survive<E: EventSamples>() {
 }
 
 #[test]
-fn what_the_names_mean_around_it_does_not_matter() {
+fn redefined_names_do_not_affect_generated_code() {
     all_samples_survive::<shadowed::Everything>();
     assert!(shadowed::State::snapshots().is_some());
     assert_eq!(primitive::Text::CATEGORY, "text");
 }
 
 #[test]
-fn es_core_may_have_another_path() {
+fn es_core_can_have_another_path() {
     all_samples_survive::<renamed::Happened>();
     assert!(renamed::State::snapshots().is_some());
 }

@@ -1,4 +1,4 @@
-//! How `#[derive(Event)]` reads what was recorded under another name or in another version.
+//! Tests of decoding former wire names and old versions with `#[derive(Event)]`.
 
 use es_core::schema::DecodeEventError;
 use es_core::{Event, Events, Upcast};
@@ -16,7 +16,7 @@ enum OrderEvent {
 }
 
 #[test]
-fn aliases_are_read_and_the_name_is_written() {
+fn aliases_are_decoded_and_the_name_is_encoded() {
     let placed = OrderEvent::Placed { customer: "ada".into() };
     for name in ["order-placed", "order-made", "order-bought"] {
         let read = decode::<OrderEvent>(name, 1, r#"{"customer":"ada"}"#).expect("decodes");
@@ -26,7 +26,7 @@ fn aliases_are_read_and_the_name_is_written() {
 }
 
 #[test]
-fn a_retired_event_is_no_event() {
+fn a_retired_event_decodes_to_no_event() {
     for version in [0, 1, 77] {
         assert_eq!(decode::<OrderEvent>("order-winked", version, "not even JSON").expect("decodes"), Events::none());
     }
@@ -35,7 +35,7 @@ fn a_retired_event_is_no_event() {
 }
 
 #[test]
-fn an_unknown_name_and_an_unknown_version_say_what_is_known() {
+fn errors_list_the_known_names_and_versions() {
     let error = decode::<OrderEvent>("order-lost", 1, "{}").expect_err("unknown").to_string();
     assert!(
         error.contains("\"order-lost\" (known: order-placed, order-closed, order-blinked, order-winked)"),
@@ -47,7 +47,7 @@ fn an_unknown_name_and_an_unknown_version_say_what_is_known() {
     assert!(matches!(error, DecodeEventError::UnknownVersion { found: 0, .. }));
 }
 
-/// A person's name in one text, as it was once recorded.
+/// The former record of a person, with the name in one string.
 #[derive(Serialize, Deserialize)]
 struct NamedV1 {
     full: String,
@@ -69,7 +69,7 @@ enum Customer {
 
 impl Upcast<NamedV2> for NamedV1 {
     fn upcast(self) -> Events<NamedV2> {
-        // Two persons in one record become two events, and a record of nobody becomes none.
+        // A record of two persons becomes two events, and an empty record none.
         let split = |full: &str| full.split_once(' ').map(|(first, last)| (first.to_owned(), last.to_owned()));
         self.full.split('&').filter_map(split).map(|(first, last)| NamedV2 { first, last }).collect()
     }
@@ -82,7 +82,7 @@ impl Upcast<Customer> for NamedV2 {
 }
 
 #[test]
-fn old_versions_go_through_the_chain_of_upcasters() {
+fn old_versions_pass_through_all_upcasters() {
     let read = |version, json| decode::<Customer>("customer-named", version, json).expect("decodes").into_vec();
     let named = |first: &str, last: &str| {
         [Customer::FirstNamed { first: first.into() }, Customer::LastNamed { last: last.into() }]
@@ -98,7 +98,7 @@ fn old_versions_go_through_the_chain_of_upcasters() {
 }
 
 #[test]
-fn an_old_version_of_another_shape_is_an_error() {
+fn invalid_content_of_an_old_version_is_an_error() {
     let error = decode::<Customer>("customer-named", 1, r#"{"first":"Ada"}"#).expect_err("version 1 has `full`");
     assert!(matches!(error, DecodeEventError::Content { name: "customer-named", version: 1, .. }), "{error}");
 }

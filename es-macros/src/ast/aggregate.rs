@@ -1,4 +1,4 @@
-//! The input of `#[derive(Aggregate)]`.
+//! The declaration that `#[derive(Aggregate)]` reads.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use syn::{Attribute, Data, DeriveInput, LitStr, Path, Type};
 use super::{default_crate, read_crate};
 use crate::attr::keys::{Derive, Place};
 use crate::attr::value::{Number, Reader};
-use crate::attr::{self, Meant};
+use crate::attr::{self, MentionedKeys};
 use crate::ctxt::Ctxt;
 use crate::{duration, suggest};
 
-/// An aggregate.
+/// The declaration of an aggregate.
 pub(crate) struct AggregateInput<'a> {
     pub(crate) source: &'a DeriveInput,
-    /// Where es-core is.
+    /// The path of es-core.
     pub(crate) krate: Path,
     pub(crate) category: Option<LitStr>,
     pub(crate) id: Option<Type>,
     pub(crate) event: Option<Type>,
-    /// The type of the consistency level.
+    /// The type of the consistency level, in `es_core::model`.
     pub(crate) consistency: Option<Ident>,
     pub(crate) snapshot: Option<Snapshot>,
-    /// Which keys were given, readable or not.
-    pub(crate) meant: Meant,
+    /// The keys in the attribute, including those whose values cannot be parsed.
+    pub(crate) mentioned: MentionedKeys,
 }
 
-/// `snapshot(...)`
+/// The content of `snapshot(...)`.
 pub(crate) struct Snapshot {
     pub(crate) span: Span,
     pub(crate) every: Option<Number>,
     pub(crate) load_cost: Option<Duration>,
     pub(crate) keep: Option<Number>,
     pub(crate) version: Option<Number>,
-    /// Which keys were given, readable or not.
-    pub(crate) meant: Meant,
+    /// The keys in the attribute, including those whose values cannot be parsed.
+    pub(crate) mentioned: MentionedKeys,
 }
 
 /// The levels of `consistency = "..."` and their types in `es_core::model`.
@@ -48,10 +48,10 @@ const LEVELS: [(&str, &str); 5] = [
 ];
 
 impl<'a> AggregateInput<'a> {
-    /// Takes in what was declared.
+    /// Parses the attributes and reports errors to `cx`.
     pub(crate) fn new(cx: &Ctxt, source: &'a DeriveInput) -> Self {
         let place = if matches!(source.data, Data::Enum(_)) { Place::Enum } else { Place::Struct };
-        let (items, meant) = attr::items(cx, Derive::Aggregate, place, &source.attrs);
+        let (items, mentioned) = attr::items(cx, Derive::Aggregate, place, &source.attrs);
         let mut input = Self {
             source,
             krate: default_crate(),
@@ -60,16 +60,16 @@ impl<'a> AggregateInput<'a> {
             event: None,
             consistency: None,
             snapshot: None,
-            meant,
+            mentioned,
         };
         for item in items {
-            input.take(Reader { cx, derive: Derive::Aggregate, item: &item });
+            input.read_item(Reader { cx, derive: Derive::Aggregate, item: &item });
         }
-        refuse_inside(cx, &source.data);
+        refuse_nested_attributes(cx, &source.data);
         input
     }
 
-    fn take(&mut self, reader: Reader<'_>) {
+    fn read_item(&mut self, reader: Reader<'_>) {
         match reader.item.key.to_string().as_str() {
             "category" => self.category = reader.text(),
             "id" => self.id = reader.ty(),
@@ -99,14 +99,14 @@ fn consistency(reader: Reader<'_>) -> Option<Ident> {
 fn snapshot(reader: Reader<'_>) -> Option<Snapshot> {
     let tokens = reader.list("conditions in parentheses")?;
     let (cx, derive) = (reader.cx, reader.derive);
-    let (items, meant) = attr::nested_items(cx, derive, Place::Snapshot, tokens);
+    let (items, mentioned) = attr::nested_items(cx, derive, Place::Snapshot, tokens);
     let span = reader.item.key.span();
-    let mut snapshot = Snapshot { span, every: None, load_cost: None, keep: None, version: None, meant };
+    let mut snapshot = Snapshot { span, every: None, load_cost: None, keep: None, version: None, mentioned };
     for item in items {
         let reader = Reader { cx, derive, item: &item };
         match item.key.to_string().as_str() {
             "every" => snapshot.every = reader.number(),
-            "load_cost" => snapshot.load_cost = reader.text().and_then(|text| duration::read(cx, &text)),
+            "load_cost" => snapshot.load_cost = reader.text().and_then(|text| duration::parse_literal(cx, &text)),
             "keep" => snapshot.keep = reader.number(),
             "version" => snapshot.version = reader.number(),
             _ => {}
@@ -115,17 +115,17 @@ fn snapshot(reader: Reader<'_>) -> Option<Snapshot> {
     Some(snapshot)
 }
 
-/// An attribute on a variant or a field has no meaning: all of it is reported.
-fn refuse_inside(cx: &Ctxt, data: &Data) {
-    let on = |place, attributes: &[Attribute]| drop(attr::items(cx, Derive::Aggregate, place, attributes));
+/// Reports each key of an attribute on a variant or a field, where none is allowed.
+fn refuse_nested_attributes(cx: &Ctxt, data: &Data) {
+    let refuse = |place, attributes: &[Attribute]| drop(attr::items(cx, Derive::Aggregate, place, attributes));
     match data {
         Data::Enum(data) => {
             for variant in &data.variants {
-                on(Place::Variant, &variant.attrs);
-                variant.fields.iter().for_each(|field| on(Place::Field, &field.attrs));
+                refuse(Place::Variant, &variant.attrs);
+                variant.fields.iter().for_each(|field| refuse(Place::Field, &field.attrs));
             }
         }
-        Data::Struct(data) => data.fields.iter().for_each(|field| on(Place::Field, &field.attrs)),
+        Data::Struct(data) => data.fields.iter().for_each(|field| refuse(Place::Field, &field.attrs)),
         Data::Union(_) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! The input of `#[derive(Event)]`.
+//! The declaration that `#[derive(Event)]` reads.
 
 use proc_macro2::{Ident, Span};
 use syn::ext::IdentExt;
@@ -7,23 +7,23 @@ use syn::{Attribute, Data, DeriveInput, ExprPath, Fields, Index, LitStr, Member,
 use super::{default_crate, read_crate};
 use crate::attr::keys::{Derive, Place};
 use crate::attr::value::{Number, OldVersion, Reader};
-use crate::attr::{self, Item, Meant};
+use crate::attr::{self, Item, MentionedKeys};
 use crate::ctxt::Ctxt;
 use crate::suggest;
 
-/// An event type.
+/// The declaration of an event type.
 pub(crate) struct EventInput<'a> {
     pub(crate) source: &'a DeriveInput,
-    /// Where es-core is.
+    /// The path of es-core.
     pub(crate) krate: Path,
-    /// The codec of all events that do not name their own.
+    /// The codec of the events without a codec of their own.
     pub(crate) codec: CodecName,
-    /// Wire names that are read as no event.
+    /// Wire names that decode to no event.
     pub(crate) retired: Vec<LitStr>,
     pub(crate) body: Body<'a>,
 }
 
-/// What kind of item the event type is.
+/// The kind of item, with its events.
 pub(crate) enum Body<'a> {
     Enum(Vec<Case<'a>>),
     Struct(Box<Case<'a>>),
@@ -31,7 +31,7 @@ pub(crate) enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The events, in order.
+    /// Returns the events in the order of declaration.
     pub(crate) fn cases(&self) -> &[Case<'a>] {
         match self {
             Self::Enum(cases) => cases,
@@ -41,7 +41,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// One event: a variant of an enum, or a whole struct.
+/// One event: a variant of an enum, or a struct.
 pub(crate) struct Case<'a> {
     pub(crate) ident: &'a Ident,
     pub(crate) attributes: &'a [Attribute],
@@ -53,13 +53,13 @@ pub(crate) struct Case<'a> {
     pub(crate) codec: Option<CodecName>,
     pub(crate) sample: Option<ExprPath>,
     pub(crate) tags: Vec<TagField<'a>>,
-    /// Which keys were given, readable or not.
-    pub(crate) meant: Meant,
-    /// Whether all that is said of versions could be read; if not, it makes no sense to check it.
-    pub(crate) versions_are_readable: bool,
+    /// The keys in the attribute, including those whose values cannot be parsed.
+    pub(crate) mentioned: MentionedKeys,
+    /// Whether `version`, `oldest` and `upcast` could be parsed. Otherwise they are not validated against each other.
+    pub(crate) has_valid_versions: bool,
 }
 
-/// Which codec writes an event.
+/// The codec that encodes an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum CodecName {
     #[default]
@@ -67,7 +67,7 @@ pub(crate) enum CodecName {
     MessagePack,
 }
 
-/// A field that is a tag.
+/// A field with a `tag` attribute.
 pub(crate) struct TagField<'a> {
     pub(crate) key: String,
     pub(crate) key_span: Span,
@@ -76,7 +76,7 @@ pub(crate) struct TagField<'a> {
 }
 
 impl<'a> EventInput<'a> {
-    /// Takes in what was declared.
+    /// Parses the attributes and reports errors to `cx`.
     pub(crate) fn new(cx: &Ctxt, source: &'a DeriveInput) -> Self {
         let mut input = Self {
             source,
@@ -86,22 +86,27 @@ impl<'a> EventInput<'a> {
             body: Body::Union,
         };
         let place = if matches!(source.data, Data::Enum(_)) { Place::Enum } else { Place::Struct };
-        let (items, meant) = attr::items(cx, Derive::Event, place, &source.attrs);
-        let mut of_case = Vec::new();
+        let (items, mentioned) = attr::items(cx, Derive::Event, place, &source.attrs);
+        let mut case_items = Vec::new();
         for item in items {
             let reader = Reader { cx, derive: Derive::Event, item: &item };
             match item.key.to_string().as_str() {
                 "crate" => read_crate(reader, &mut input.krate),
                 "retired" => input.retired = reader.texts(),
                 "codec" if place == Place::Enum => input.codec = codec(reader).unwrap_or_default(),
-                _ => of_case.push(item),
+                _ => case_items.push(item),
             }
         }
         input.body = match &source.data {
             Data::Enum(data) => Body::Enum(data.variants.iter().map(|variant| Case::of_variant(cx, variant)).collect()),
-            Data::Struct(data) => {
-                Body::Struct(Box::new(Case::new(cx, &source.ident, &source.attrs, &data.fields, &of_case, meant)))
-            }
+            Data::Struct(data) => Body::Struct(Box::new(Case::new(
+                cx,
+                &source.ident,
+                &source.attrs,
+                &data.fields,
+                &case_items,
+                mentioned,
+            ))),
             Data::Union(_) => Body::Union,
         };
         input
@@ -110,8 +115,8 @@ impl<'a> EventInput<'a> {
 
 impl<'a> Case<'a> {
     fn of_variant(cx: &Ctxt, variant: &'a syn::Variant) -> Self {
-        let (items, meant) = attr::items(cx, Derive::Event, Place::Variant, &variant.attrs);
-        Self::new(cx, &variant.ident, &variant.attrs, &variant.fields, &items, meant)
+        let (items, mentioned) = attr::items(cx, Derive::Event, Place::Variant, &variant.attrs);
+        Self::new(cx, &variant.ident, &variant.attrs, &variant.fields, &items, mentioned)
     }
 
     fn new(
@@ -120,7 +125,7 @@ impl<'a> Case<'a> {
         attributes: &'a [Attribute],
         fields: &'a Fields,
         items: &[Item],
-        meant: Meant,
+        mentioned: MentionedKeys,
     ) -> Self {
         let mut case = Self {
             ident,
@@ -133,19 +138,19 @@ impl<'a> Case<'a> {
             codec: None,
             sample: None,
             tags: tags(cx, fields),
-            meant,
-            versions_are_readable: false,
+            mentioned,
+            has_valid_versions: false,
         };
         for item in items {
-            case.take(Reader { cx, derive: Derive::Event, item });
+            case.read_item(Reader { cx, derive: Derive::Event, item });
         }
-        case.versions_are_readable = case.version.is_some() == case.meant.has("version")
-            && case.oldest.is_some() == case.meant.has("oldest")
-            && case.upcasts.is_empty() != case.meant.has("upcast");
+        case.has_valid_versions = case.version.is_some() == case.mentioned.has("version")
+            && case.oldest.is_some() == case.mentioned.has("oldest")
+            && case.upcasts.is_empty() != case.mentioned.has("upcast");
         case
     }
 
-    fn take(&mut self, reader: Reader<'_>) {
+    fn read_item(&mut self, reader: Reader<'_>) {
         match reader.item.key.to_string().as_str() {
             "name" => self.name = reader.text(),
             "version" => self.version = reader.number(),
@@ -158,7 +163,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The wire name. Where none was given, which is a mistake, it is what it would be by custom.
+    /// Returns the wire name. Without a declared name, which is an error, it is derived from the identifier.
     pub(crate) fn wire_name(&self) -> String {
         match &self.name {
             Some(name) => name.value(),
@@ -166,12 +171,12 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The version that is written.
+    /// Returns the version that is encoded.
     pub(crate) fn current(&self) -> u32 {
         self.version.map_or(1, |version| version.value)
     }
 
-    /// The oldest version that is read.
+    /// Returns the oldest version that can be decoded.
     pub(crate) fn oldest(&self) -> u32 {
         let listed = self.upcasts.iter().map(|old| old.version.value).min();
         listed.unwrap_or_else(|| self.current())
@@ -200,7 +205,7 @@ fn tags<'a>(cx: &Ctxt, fields: &'a Fields) -> Vec<TagField<'a>> {
                 (Some(key), _) => (key.value(), key.span()),
                 (None, Some(name)) => (name.unraw().to_string(), item.key.span()),
                 (None, None) => {
-                    cx.error_on(&item, "a field without a name needs a key for its tag, as in `tag = \"customer\"`");
+                    cx.error_on(&item, "the tag of an unnamed field needs a key, as in `tag = \"customer\"`");
                     continue;
                 }
             };

@@ -1,4 +1,4 @@
-//! The input of each derive: what was declared, with the attributes taken in but not yet checked against each other.
+//! The declarations that the derive macros read: each attribute is parsed, but not yet validated against the others.
 
 mod aggregate;
 mod event;
@@ -10,12 +10,12 @@ use syn::{Path, parse_quote};
 
 use crate::attr::value::Reader;
 
-/// Where es-core is, unless `crate = "..."` says otherwise.
+/// Returns the path of es-core for declarations without `crate = "..."`.
 fn default_crate() -> Path {
     parse_quote!(::es_core)
 }
 
-/// Takes in `crate = "..."`.
+/// Reads `crate = "..."`.
 fn read_crate(reader: Reader<'_>, target: &mut Path) {
     if let Some(path) = reader.quoted_path() {
         *target = path;

@@ -1,9 +1,9 @@
-//! Which keys there are, and where each belongs.
+//! The keys of the attributes, and the places where each is allowed.
 
 use crate::attr::{Form, Item};
 use crate::suggest;
 
-/// Which of the derive macros runs.
+/// One of the derive macros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Derive {
     Event,
@@ -11,7 +11,7 @@ pub(crate) enum Derive {
 }
 
 impl Derive {
-    /// The name of its attribute.
+    /// Returns the name of its attribute.
     pub(crate) const fn attribute(self) -> &'static str {
         match self {
             Self::Event => "event",
@@ -27,38 +27,38 @@ impl Derive {
     }
 }
 
-/// Where an attribute, or a list in it, stands.
+/// The place of an attribute, or of a list in an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Enum,
     Struct,
     Variant,
     Field,
-    /// Within `snapshot(...)`.
+    /// In `snapshot(...)`.
     Snapshot,
 }
 
 impl Place {
-    /// The place in a sentence.
+    /// Returns the place as a part of a sentence.
     const fn name(self) -> &'static str {
         match self {
             Self::Enum => "on the enum",
             Self::Struct => "on the struct",
             Self::Variant => "on a variant",
             Self::Field => "on a field",
-            Self::Snapshot => "within `snapshot(...)`",
+            Self::Snapshot => "in `snapshot(...)`",
         }
     }
 
-    /// Whether a type may have both places: a struct has no variants, and an enum is no struct.
-    const fn goes_with(self, other: Self) -> bool {
+    /// Returns whether one type can have both places: a struct has no variants.
+    const fn can_coexist_with(self, other: Self) -> bool {
         !matches!(
             (self, other),
             (Self::Struct, Self::Enum | Self::Variant) | (Self::Enum | Self::Variant, Self::Struct)
         )
     }
 
-    /// What could stand at this place.
+    /// Returns an example of the items at this place.
     pub(crate) const fn example(self, derive: Derive) -> &'static str {
         match (derive, self) {
             (Derive::Aggregate, Self::Snapshot) => "every = 100",
@@ -70,9 +70,10 @@ impl Place {
     }
 }
 
-/// A key, how it is written, and where it may stand.
+/// A key of an attribute.
 struct Key {
     name: &'static str,
+    /// The key with a value.
     example: &'static str,
     places: &'static [Place],
 }
@@ -82,16 +83,16 @@ const fn key(name: &'static str, example: &'static str, places: &'static [Place]
 }
 
 const TYPE: &[Place] = &[Place::Enum, Place::Struct];
-const EACH: &[Place] = &[Place::Variant, Place::Struct];
+const EVENT_ITEM: &[Place] = &[Place::Variant, Place::Struct];
 
 const EVENT: &[Key] = &[
-    key("name", r#"name = "order-placed""#, EACH),
-    key("version", "version = 2", EACH),
-    key("upcast", "upcast(1 = OrderPlacedV1)", EACH),
-    key("oldest", "oldest = 2", EACH),
-    key("alias", r#"alias("former-name")"#, EACH),
+    key("name", r#"name = "order-placed""#, EVENT_ITEM),
+    key("version", "version = 2", EVENT_ITEM),
+    key("upcast", "upcast(1 = OrderPlacedV1)", EVENT_ITEM),
+    key("oldest", "oldest = 2", EVENT_ITEM),
+    key("alias", r#"alias("former-name")"#, EVENT_ITEM),
     key("codec", r#"codec = "json""#, &[Place::Variant, Place::Struct, Place::Enum]),
-    key("sample", "sample = path::to::function", EACH),
+    key("sample", "sample = path::to::function", EVENT_ITEM),
     key("retired", r#"retired("former-name")"#, TYPE),
     key("crate", r#"crate = "path::to::es_core""#, TYPE),
     key("tag", r#"tag = "customer""#, &[Place::Field]),
@@ -110,62 +111,62 @@ const AGGREGATE: &[Key] = &[
     key("version", "snapshot(every = 100, version = 2)", &[Place::Snapshot]),
 ];
 
-/// How a key is written, for messages about its value.
+/// Returns an example of a key with its value, for messages.
 pub(crate) fn example(derive: Derive, name: &str) -> &'static str {
     derive.keys().iter().find(|key| key.name == name).map_or("key = value", |key| key.example)
 }
 
-/// Why an item may not stand where it stands.
-pub(crate) struct Wrong {
+/// The error of a key that is unknown, duplicate or not allowed at its place.
+pub(crate) struct KeyError {
     pub(crate) message: String,
-    /// The key that was probably meant.
-    pub(crate) meant: Option<&'static str>,
+    /// The key that the user probably meant.
+    pub(crate) suggestion: Option<&'static str>,
 }
 
-/// Whether an item may stand at a place behind others.
-pub(crate) fn check(derive: Derive, place: Place, item: &Item, before: &[Item]) -> Result<(), Wrong> {
+/// Checks that an item is allowed at a place, after `previous` items.
+pub(crate) fn check(derive: Derive, place: Place, item: &Item, previous: &[Item]) -> Result<(), KeyError> {
     let name = item.key.to_string();
     let message = match derive.keys().iter().find(|key| key.name == name) {
         None => return Err(unknown(derive, place, &name)),
         Some(key) if !key.places.contains(&place) => {
-            format!("`{}` does not belong {}: {}", key.name, place.name(), belongs(derive, place, key))
+            format!("`{}` is not allowed {}: {}", key.name, place.name(), allowed_places(derive, place, key))
         }
-        Some(_) if before.iter().any(|other| other.key == item.key) => twice(derive, &name, &item.form),
+        Some(_) if previous.iter().any(|other| other.key == item.key) => duplicate(derive, &name, &item.form),
         Some(_) => return Ok(()),
     };
-    Err(Wrong { message, meant: None })
+    Err(KeyError { message, suggestion: None })
 }
 
-fn unknown(derive: Derive, place: Place, name: &str) -> Wrong {
+fn unknown(derive: Derive, place: Place, name: &str) -> KeyError {
     let here = || derive.keys().iter().filter(|key| key.places.contains(&place)).map(|key| key.name);
     if here().next().is_none() {
         let attribute = derive.attribute();
-        let message = format!("unknown key `{name}`: `#[{attribute}(...)]` does not belong {}", place.name());
-        return Wrong { message, meant: None };
+        let message = format!("unknown key `{name}`: `#[{attribute}(...)]` is not allowed {}", place.name());
+        return KeyError { message, suggestion: None };
     }
     let expected = suggest::expected(here());
-    let meant = suggest::closest(name, here());
+    let suggestion = suggest::closest(name, here());
     let elsewhere = || suggest::closest(name, derive.keys().iter().map(|key| key.name));
-    let hint = match derive.keys().iter().find(|key| meant.or_else(elsewhere) == Some(key.name)) {
-        Some(key) if meant.is_some() => format!("; did you mean `{}`?", key.name),
-        Some(key) => format!("; did you mean `{}`? {}", key.name, belongs(derive, place, key)),
+    let hint = match derive.keys().iter().find(|key| suggestion.or_else(elsewhere) == Some(key.name)) {
+        Some(key) if suggestion.is_some() => format!("; did you mean `{}`?", key.name),
+        Some(key) => format!("; did you mean `{}`? {}", key.name, allowed_places(derive, place, key)),
         None => String::new(),
     };
-    Wrong { message: format!("unknown key `{name}` {}: expected {expected}{hint}", place.name()), meant }
+    KeyError { message: format!("unknown key `{name}` {}: expected {expected}{hint}", place.name()), suggestion }
 }
 
-/// Where a key belongs in a type that has the place where it was found.
-fn belongs(derive: Derive, found: Place, key: &Key) -> String {
-    let places = key.places.iter().filter(|place| place.goes_with(found)).map(|place| place.name());
+/// Returns where a key is allowed, in a type that has the place `found`.
+fn allowed_places(derive: Derive, found: Place, key: &Key) -> String {
+    let places = key.places.iter().filter(|place| place.can_coexist_with(found)).map(|place| place.name());
     let places = places.collect::<Vec<_>>().join(" or ");
-    format!("it belongs {places}, as in `#[{}({})]`", derive.attribute(), key.example)
+    format!("write it {places}, as in `#[{}({})]`", derive.attribute(), key.example)
 }
 
-fn twice(derive: Derive, name: &str, form: &Form) -> String {
+fn duplicate(derive: Derive, name: &str, form: &Form) -> String {
     match form {
         Form::List(_) => {
-            format!("`{name}` stands here twice; put everything into one list, as in `{}`", example(derive, name))
+            format!("duplicate key `{name}`: write one list, as in `{}`", example(derive, name))
         }
-        Form::Flag | Form::Value(_) => format!("`{name}` stands here twice; remove one"),
+        Form::Flag | Form::Value(_) => format!("duplicate key `{name}`: remove one"),
     }
 }

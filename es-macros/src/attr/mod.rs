@@ -1,7 +1,7 @@
-//! Attributes as they are written: `#[event(key, key = value, key(...))]` as a list of [`Item`]s.
+//! Parsing of attributes: `#[event(key, key = value, key(...))]` becomes a list of [`Item`]s.
 //!
-//! An attribute is taken apart at its commas before anything is understood, so that a mistake in one item does not hide
-//! those in the others. What the keys are is said in [`keys`], what their values are in [`value`].
+//! An attribute is split at its commas before the items are parsed, so that an error in one item does not hide the
+//! errors in others. [`keys`] defines the keys, [`value`] reads their values.
 
 pub(crate) mod keys;
 pub(crate) mod value;
@@ -20,7 +20,7 @@ pub(crate) struct Item {
     pub(crate) form: Form,
 }
 
-/// What stands behind the key of an item.
+/// The form of an item.
 #[derive(Debug)]
 pub(crate) enum Form {
     /// `key`
@@ -41,17 +41,19 @@ impl ToTokens for Item {
     }
 }
 
-/// The keys that stand at one place, readable or not, right or misspelt: what was meant is not missing, too.
+/// The keys at one place, including misspelt ones and those whose values cannot be parsed. A key that is mentioned is
+/// not reported as missing.
 #[derive(Debug, Default)]
-pub(crate) struct Meant {
+pub(crate) struct MentionedKeys {
     keys: Vec<String>,
-    anything: bool,
+    /// Whether an attribute could not be parsed, which may mention any key.
+    has_unreadable_attribute: bool,
 }
 
-impl Meant {
-    /// Whether a key stands there.
+impl MentionedKeys {
+    /// Returns whether a key is mentioned.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.anything || self.keys.iter().any(|meant| meant == key)
+        self.has_unreadable_attribute || self.keys.iter().any(|mentioned| mentioned == key)
     }
 
     fn add(&mut self, key: &impl ToString) {
@@ -59,42 +61,50 @@ impl Meant {
     }
 }
 
-/// The items of all attributes of a derive that stand at one place. Keys that are unknown, stand at the wrong place or
-/// stand twice are reported and left out.
-pub(crate) fn items(cx: &Ctxt, derive: Derive, place: Place, attributes: &[Attribute]) -> (Vec<Item>, Meant) {
+/// Returns the items of all attributes of a derive macro at one place.
+///
+/// A key that is unknown, duplicate or not allowed at the place is reported to `cx` and omitted.
+pub(crate) fn items(cx: &Ctxt, derive: Derive, place: Place, attributes: &[Attribute]) -> (Vec<Item>, MentionedKeys) {
     let mut items: Vec<Item> = Vec::new();
-    let mut meant = Meant::default();
+    let mut mentioned = MentionedKeys::default();
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(derive.attribute())) {
         match content(cx, derive, place, attribute) {
-            Some(tokens) => more_items(cx, derive, place, tokens, &mut items, &mut meant),
-            None => meant.anything = true,
+            Some(tokens) => collect_items(cx, derive, place, tokens, &mut items, &mut mentioned),
+            None => mentioned.has_unreadable_attribute = true,
         }
     }
-    (items, meant)
+    (items, mentioned)
 }
 
-/// The items of a list within an attribute, as [`items`].
-pub(crate) fn nested_items(cx: &Ctxt, derive: Derive, place: Place, tokens: TokenStream) -> (Vec<Item>, Meant) {
+/// Returns the items of a list in an attribute, checked as in [`items`].
+pub(crate) fn nested_items(cx: &Ctxt, derive: Derive, place: Place, tokens: TokenStream) -> (Vec<Item>, MentionedKeys) {
     let mut items = Vec::new();
-    let mut meant = Meant::default();
-    more_items(cx, derive, place, tokens, &mut items, &mut meant);
-    (items, meant)
+    let mut mentioned = MentionedKeys::default();
+    collect_items(cx, derive, place, tokens, &mut items, &mut mentioned);
+    (items, mentioned)
 }
 
-fn more_items(cx: &Ctxt, derive: Derive, place: Place, tokens: TokenStream, items: &mut Vec<Item>, meant: &mut Meant) {
+fn collect_items(
+    cx: &Ctxt,
+    derive: Derive,
+    place: Place,
+    tokens: TokenStream,
+    items: &mut Vec<Item>,
+    mentioned: &mut MentionedKeys,
+) {
     for tokens in split(cx, tokens) {
-        let Some(item) = parse_item(cx, tokens, place.example(derive), meant) else { continue };
+        let Some(item) = parse_item(cx, tokens, place.example(derive), mentioned) else { continue };
         match keys::check(derive, place, &item, items) {
             Ok(()) => items.push(item),
-            Err(wrong) => {
-                cx.error(item.key.span(), wrong.message);
-                wrong.meant.into_iter().for_each(|key| meant.add(&key));
+            Err(error) => {
+                cx.error(item.key.span(), error.message);
+                error.suggestion.into_iter().for_each(|key| mentioned.add(&key));
             }
         }
     }
 }
 
-/// What stands within the parentheses of an attribute.
+/// Returns the tokens in the parentheses of an attribute.
 fn content(cx: &Ctxt, derive: Derive, place: Place, attribute: &Attribute) -> Option<TokenStream> {
     match &attribute.meta {
         Meta::List(list) => Some(list.tokens.clone()),
@@ -106,49 +116,49 @@ fn content(cx: &Ctxt, derive: Derive, place: Place, attribute: &Attribute) -> Op
     }
 }
 
-fn parse_item(cx: &Ctxt, tokens: TokenStream, example: &str, meant: &mut Meant) -> Option<Item> {
+fn parse_item(cx: &Ctxt, tokens: TokenStream, example: &str, mentioned: &mut MentionedKeys) -> Option<Item> {
     let all = tokens.clone();
     let mut rest = tokens.into_iter();
     let Some(TokenTree::Ident(key)) = rest.next() else {
         cx.error_on(all, format!("expected a key, as in `{example}`"));
         return None;
     };
-    meant.add(&key);
+    mentioned.add(&key);
     let form = match rest.next() {
         None => Form::Flag,
         Some(TokenTree::Punct(equals)) if equals.as_char() == '=' => {
             let value: TokenStream = rest.collect();
             if value.is_empty() {
-                cx.error(equals.span(), format!("expected a value behind the `=` of `{key}`"));
+                cx.error(equals.span(), format!("expected a value after the `=` of `{key}`"));
                 return None;
             }
             return Some(Item { key, form: Form::Value(value) });
         }
         Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => Form::List(group.stream()),
         Some(other) => {
-            cx.error(other.span(), format!("expected `,`, `=` or `(` behind `{key}`"));
+            cx.error(other.span(), format!("expected `,`, `=` or `(` after `{key}`"));
             return None;
         }
     };
     if let Some(more) = rest.next() {
-        cx.error(more.span(), format!("expected `,` behind `{key}`"));
+        cx.error(more.span(), format!("expected `,` after `{key}`"));
     }
     Some(Item { key, form })
 }
 
-/// The items of all `#[serde(...)]` attributes. What serde cannot read, serde reports.
+/// Returns the items of all `#[serde(...)]` attributes. Items that cannot be parsed are omitted: serde reports them.
 pub(crate) fn serde_items(attributes: &[Attribute]) -> Vec<Item> {
-    let (quiet, mut meant) = (Ctxt::default(), Meant::default());
+    let (ignored, mut mentioned) = (Ctxt::default(), MentionedKeys::default());
     attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("serde"))
         .filter_map(|attribute| attribute.meta.require_list().ok())
-        .flat_map(|list| split(&quiet, list.tokens.clone()))
-        .filter_map(|tokens| parse_item(&quiet, tokens, "", &mut meant))
+        .flat_map(|list| split(&ignored, list.tokens.clone()))
+        .filter_map(|tokens| parse_item(&ignored, tokens, "", &mut mentioned))
         .collect()
 }
 
-/// Takes tokens apart at the commas that stand within neither parentheses nor the angle brackets of a type.
+/// Splits tokens at commas, except at commas in parentheses or in the angle brackets of a type.
 pub(crate) fn split(cx: &Ctxt, tokens: TokenStream) -> Vec<TokenStream> {
     let mut parts = Vec::new();
     let mut part = TokenStream::new();
@@ -156,12 +166,12 @@ pub(crate) fn split(cx: &Ctxt, tokens: TokenStream) -> Vec<TokenStream> {
     for token in tokens {
         let punct = if let TokenTree::Punct(punct) = &token { punct.as_char() } else { ' ' };
         match punct {
-            ',' if depth == 0 => take_part(cx, &mut parts, &mut part, token.span()),
+            ',' if depth == 0 => push_part(cx, &mut parts, &mut part, token.span()),
             _ => part.extend([token]),
         }
         match punct {
             '<' => depth += 1,
-            // NOTE: the `>` of `->` and `=>` closes nothing.
+            // The `>` of `->` and `=>` does not close a bracket.
             '>' if previous != '-' && previous != '=' => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -173,9 +183,9 @@ pub(crate) fn split(cx: &Ctxt, tokens: TokenStream) -> Vec<TokenStream> {
     parts
 }
 
-fn take_part(cx: &Ctxt, parts: &mut Vec<TokenStream>, part: &mut TokenStream, comma: Span) {
+fn push_part(cx: &Ctxt, parts: &mut Vec<TokenStream>, part: &mut TokenStream, comma: Span) {
     if part.is_empty() {
-        cx.error(comma, "expected something before this `,`; remove it");
+        cx.error(comma, "unexpected `,`: remove it");
     } else {
         parts.push(std::mem::take(part));
     }

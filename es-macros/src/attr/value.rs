@@ -1,4 +1,4 @@
-//! The values of items: each reader takes what a key expects, or reports what was to stand there.
+//! The values of items. Each method reads the value that a key expects, or reports what is expected.
 
 use std::fmt::Display;
 
@@ -10,14 +10,14 @@ use crate::attr::keys::{self, Derive};
 use crate::attr::{Form, Item, split};
 use crate::ctxt::Ctxt;
 
-/// A number from 1 and where it stands.
+/// A number from 1, and its span.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number {
     pub(crate) value: u32,
     pub(crate) span: Span,
 }
 
-/// `1 = OrderPlacedV1`: an old version and its type.
+/// An old version and its type: `1 = OrderPlacedV1`.
 #[derive(Debug, Clone)]
 pub(crate) struct OldVersion {
     pub(crate) version: Number,
@@ -33,43 +33,44 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Formats the message for a value of the wrong kind.
     fn expected(self, what: impl Display) -> String {
         let key = &self.item.key;
         let example = keys::example(self.derive, &key.to_string());
         format!("`{key}` expects {what}, as in `{example}`")
     }
 
-    fn wrong_form<T>(self, what: impl Display) -> Option<T> {
+    fn report_form<T>(self, what: impl Display) -> Option<T> {
         self.cx.error_on(self.item, self.expected(what));
         None
     }
 
-    /// The tokens of `key = tokens`, all of them.
+    /// Parses all tokens of `key = tokens`.
     fn value<T: Parse>(self, what: &str) -> Option<T> {
-        let Form::Value(tokens) = &self.item.form else { return self.wrong_form(what) };
-        let mut understood = false;
+        let Form::Value(tokens) = &self.item.form else { return self.report_form(what) };
+        let mut is_parsed = false;
         let parse = |input: ParseStream<'_>| {
             let value = input.parse()?;
-            understood = true;
+            is_parsed = true;
             if input.is_empty() {
                 return Ok(value);
             }
-            Err(syn::Error::new(input.span(), format!("expected `,` behind the value of `{}`", self.item.key)))
+            Err(syn::Error::new(input.span(), format!("expected `,` after the value of `{}`", self.item.key)))
         };
         match parse.parse2(tokens.clone()) {
             Ok(value) => return Some(value),
-            Err(error) if understood => self.cx.push(error),
+            Err(error) if is_parsed => self.cx.push(error),
             Err(_) => self.cx.error_on(tokens, self.expected(what)),
         }
         None
     }
 
-    /// `key = "text"`
+    /// Reads `key = "text"`.
     pub(crate) fn text(self) -> Option<LitStr> {
-        self.value("a text in quotes")
+        self.value("a string")
     }
 
-    /// `key = 3`
+    /// Reads `key = 3`.
     pub(crate) fn number(self) -> Option<Number> {
         let literal: LitInt = self.value("a number")?;
         self.number_of(&literal)
@@ -85,7 +86,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `key = Type`
+    /// Reads `key = Type`.
     pub(crate) fn ty(self) -> Option<Type> {
         if let Form::Value(tokens) = &self.item.form
             && let Ok(text) = syn::parse2::<LitStr>(tokens.clone())
@@ -97,43 +98,43 @@ impl Reader<'_> {
         self.value("a type")
     }
 
-    /// `key = path::to::function`
+    /// Reads `key = path::to::function`.
     pub(crate) fn path(self) -> Option<ExprPath> {
         self.value("the path of a function")
     }
 
-    /// `crate = "path::to::es_core"`
+    /// Reads `crate = "path::to::es_core"`.
     pub(crate) fn quoted_path(self) -> Option<Path> {
-        let text: LitStr = self.value("a path in quotes")?;
+        let text: LitStr = self.value("a path as a string")?;
         match text.parse_with(Path::parse_mod_style) {
             Ok(path) => Some(path),
             Err(_) => {
-                self.cx.error_on(&text, self.expected("a path in quotes"));
+                self.cx.error_on(&text, self.expected("a path as a string"));
                 None
             }
         }
     }
 
-    /// `key`
+    /// Reads `key`, which gives `Some(None)`, or `key = "text"`.
     pub(crate) fn flag_or_text(self) -> Option<Option<LitStr>> {
         match &self.item.form {
             Form::Flag => Some(None),
             Form::Value(_) => self.text().map(Some),
-            Form::List(_) => self.wrong_form("nothing, or a text in quotes"),
+            Form::List(_) => self.report_form("no value or a string"),
         }
     }
 
-    /// The tokens of `key(tokens)`, of which there are some.
+    /// Returns the tokens of `key(tokens)`; an empty list is an error.
     pub(crate) fn list(self, what: &str) -> Option<TokenStream> {
         match &self.item.form {
             Form::List(tokens) if !tokens.is_empty() => Some(tokens.clone()),
-            _ => self.wrong_form(what),
+            _ => self.report_form(what),
         }
     }
 
-    /// `key("text", "text")`
+    /// Reads `key("text", "text")`.
     pub(crate) fn texts(self) -> Vec<LitStr> {
-        const WHAT: &str = "a list of texts in quotes";
+        const WHAT: &str = "a list of strings";
         let Some(tokens) = self.list(WHAT) else { return Vec::new() };
         let text = |tokens: TokenStream| match syn::parse2::<LitStr>(tokens.clone()) {
             Ok(text) => Some(text),
@@ -145,9 +146,9 @@ impl Reader<'_> {
         split(self.cx, tokens).into_iter().filter_map(text).collect()
     }
 
-    /// `key(1 = TypeV1, 2 = TypeV2)`, if all of them can be read.
+    /// Reads `key(1 = TypeV1, 2 = TypeV2)`. Returns `None` if one version cannot be parsed.
     pub(crate) fn old_versions(self) -> Option<Vec<OldVersion>> {
-        const WHAT: &str = "a list of old versions, each a number, `=` and the type that it had";
+        const WHAT: &str = "a list of old versions, each a number, `=` and a type";
         let tokens = self.list(WHAT)?;
         let old = |tokens: TokenStream| match parse_old_version.parse2(tokens.clone()) {
             Ok((version, ty)) => Some(OldVersion { version: self.number_of(&version)?, ty }),
@@ -156,7 +157,7 @@ impl Reader<'_> {
                 None
             }
         };
-        // NOTE: in two steps, so that each mistake is reported and not only the first.
+        // Collects twice: collecting into an `Option` directly would stop at the first error.
         let versions: Vec<Option<OldVersion>> = split(self.cx, tokens).into_iter().map(old).collect();
         versions.into_iter().collect()
     }

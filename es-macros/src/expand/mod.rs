@@ -1,4 +1,4 @@
-//! From a checked input to the code of its implementations.
+//! Generation of code from a validated declaration.
 
 mod aggregate;
 mod event;
@@ -11,7 +11,7 @@ use crate::ast::{AggregateInput, EventInput};
 use crate::ctxt::Ctxt;
 use crate::{fallback, valid};
 
-/// `#[derive(Event)]`
+/// Expands `#[derive(Event)]`.
 pub(crate) fn derive_event(tokens: TokenStream) -> TokenStream {
     let source = match syn::parse2::<DeriveInput>(tokens) {
         Ok(source) => source,
@@ -19,14 +19,14 @@ pub(crate) fn derive_event(tokens: TokenStream) -> TokenStream {
     };
     let cx = Ctxt::default();
     let input = EventInput::new(&cx, &source);
-    valid::event(&cx, &input);
+    valid::check_event(&cx, &input);
     match cx.into_error() {
         None => event::expand(&input),
         Some(error) => with_error(&error, fallback::event(&input)),
     }
 }
 
-/// `#[derive(Aggregate)]`
+/// Expands `#[derive(Aggregate)]`.
 pub(crate) fn derive_aggregate(tokens: TokenStream) -> TokenStream {
     let source = match syn::parse2::<DeriveInput>(tokens) {
         Ok(source) => source,
@@ -34,11 +34,11 @@ pub(crate) fn derive_aggregate(tokens: TokenStream) -> TokenStream {
     };
     let cx = Ctxt::default();
     let input = AggregateInput::new(&cx, &source);
-    let declaration = valid::aggregate(&cx, &input);
+    let declaration = valid::check_aggregate(&cx, &input);
     match (cx.into_error(), declaration) {
         (None, Some(declaration)) => aggregate::expand(&declaration),
         (Some(error), _) => with_error(&error, fallback::aggregate(&input)),
-        // NOTE: without a declaration there is an error; this arm is for the compiler.
+        // An incomplete declaration has an error: this arm is unreachable.
         (None, None) => fallback::aggregate(&input),
     }
 }

@@ -14,12 +14,12 @@ pub(crate) struct Declaration<'a> {
     pub(crate) event: &'a Type,
 }
 
-/// Checks an aggregate.
-pub(crate) fn aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> Option<Declaration<'a>> {
+/// Checks an aggregate. Returns `None` if a required key is missing.
+pub(crate) fn check_aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> Option<Declaration<'a>> {
     if let Data::Union(data) = &input.source.data {
-        cx.error_on(data.union_token, "an aggregate cannot be a union: make its state a struct or an enum");
+        cx.error_on(data.union_token, "an aggregate cannot be a union: use a struct or an enum");
     }
-    missing(cx, input);
+    check_required(cx, input);
     if let Some(category) = &input.category {
         names::category(cx, category);
     }
@@ -34,15 +34,15 @@ pub(crate) fn aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> Option<
     })
 }
 
-/// Reports each required key that was not given.
-fn missing(cx: &Ctxt, input: &AggregateInput<'_>) {
+/// Reports each required key that is missing.
+fn check_required(cx: &Ctxt, input: &AggregateInput<'_>) {
     let attribute = input.source.attrs.iter().find(|attribute| attribute.path().is_ident("aggregate"));
     for (key, example, what) in [
-        ("category", "category = \"order\"", "what the streams of this aggregate are called"),
-        ("id", "id = OrderId", "the type that tells one from another"),
-        ("event", "event = OrderEvent", "the type of what happens to it"),
+        ("category", "category = \"order\"", "the prefix of its streams"),
+        ("id", "id = OrderId", "the type of its id"),
+        ("event", "event = OrderEvent", "the type of its events"),
     ] {
-        if input.meant.has(key) {
+        if input.mentioned.has(key) {
             continue;
         }
         let message = format!("missing `{key}`: add `{example}`, {what}, to `#[aggregate(...)]`");
@@ -54,7 +54,7 @@ fn missing(cx: &Ctxt, input: &AggregateInput<'_>) {
 }
 
 fn check_snapshot(cx: &Ctxt, snapshot: &Snapshot) {
-    if !snapshot.meant.has("every") && !snapshot.meant.has("load_cost") {
+    if !snapshot.mentioned.has("every") && !snapshot.mentioned.has("load_cost") {
         cx.error(
             snapshot.span,
             "`snapshot` needs a condition: add `every = 100` (events), `load_cost = \"5ms\"`, or both",

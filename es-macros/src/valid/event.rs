@@ -7,42 +7,42 @@ use crate::ast::{Body, Case, EventInput};
 use crate::ctxt::Ctxt;
 
 /// Checks an event type.
-pub(crate) fn event(cx: &Ctxt, input: &EventInput<'_>) {
+pub(crate) fn check_event(cx: &Ctxt, input: &EventInput<'_>) {
     let source = input.source;
     for lifetime in source.generics.lifetimes() {
-        cx.error_on(&lifetime.lifetime, "events are owned: use `String` or `Cow<'static, str>` instead of a borrow");
+        cx.error_on(&lifetime.lifetime, "an event cannot borrow: use `String` or `Cow<'static, str>`");
     }
     match (&input.body, &source.data) {
         (Body::Union, Data::Union(data)) => {
-            cx.error_on(data.union_token, "an event cannot be a union: make it an enum with a variant for each event");
+            cx.error_on(data.union_token, "an event cannot be a union: use an enum with a variant for each event");
         }
         (Body::Enum(cases), _) => {
             if cases.is_empty() {
-                cx.error(source.ident.span(), "an event enum has at least one variant, and each variant is an event");
+                cx.error(source.ident.span(), "an event enum needs at least one variant: each variant is an event");
             }
-            serde::container(cx, &source.attrs);
-            cases.iter().for_each(|case| serde::variant(cx, case.attributes));
+            serde::check_enum(cx, &source.attrs);
+            cases.iter().for_each(|case| serde::check_variant(cx, case.attributes));
         }
-        (Body::Struct(_), _) => serde::single(cx, &source.attrs),
+        (Body::Struct(_), _) => serde::check_struct(cx, &source.attrs),
         _ => {}
     }
     for case in input.body.cases() {
         check_name(cx, case);
-        if case.versions_are_readable {
+        if case.has_valid_versions {
             versions::check(cx, case);
         }
     }
-    names::all(cx, input);
+    names::check(cx, input);
 }
 
 fn check_name(cx: &Ctxt, case: &Case<'_>) {
-    if !case.meant.has("name") {
+    if !case.mentioned.has("name") {
         let (ident, name) = (case.ident, case.wire_name());
         cx.error(
             ident.span(),
             format!(
-                "`{ident}` has no wire name: add `#[event(name = {name:?})]`, the name under which it is recorded, \
-                 which outlives every renaming of the type"
+                "`{ident}` has no wire name: add `#[event(name = {name:?})]`, the name in the log, which must \
+                 not change when the type is renamed"
             ),
         );
     }

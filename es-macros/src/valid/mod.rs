@@ -1,4 +1,4 @@
-//! Checks: what is well-formed by itself but wrong together, or breaks a rule of the log.
+//! Validation of declarations: rules between attributes, and rules of the event log.
 
 mod aggregate;
 mod event;
@@ -6,5 +6,5 @@ mod names;
 mod serde;
 mod versions;
 
-pub(crate) use aggregate::{Declaration, aggregate};
-pub(crate) use event::event;
+pub(crate) use aggregate::{Declaration, check_aggregate};
+pub(crate) use event::check_event;

@@ -1,50 +1,53 @@
-//! What serde may not be told of an event.
+//! The serde attributes that are not allowed on events.
 
 use syn::Attribute;
 
 use crate::attr::serde_items;
 use crate::ctxt::Ctxt;
 
-const WIRE_NAME: &str = "the wire name is `#[event(name = \"...\")]`, and serde's name is not recorded";
+const WIRE_NAME: &str = "serde's name is not recorded; the wire name is `#[event(name = \"...\")]`";
 
-/// An enum of events is written without the name of the variant, which takes serde's default representation.
-pub(crate) fn container(cx: &Ctxt, attributes: &[Attribute]) {
+/// Checks an event enum: its content is encoded without the name of the variant, which requires serde's default
+/// representation.
+pub(crate) fn check_enum(cx: &Ctxt, attributes: &[Attribute]) {
     for item in serde_items(attributes) {
         let key = item.key.to_string();
         let why = match key.as_str() {
-            "tag" | "content" | "untagged" => "the wire name stands in the record, so the content has no tag",
+            "tag" | "content" | "untagged" => "the record has the wire name, so the content needs no tag",
             "into" | "from" | "try_from" | "transparent" | "remote" => {
-                "each variant is written by itself, not as part of another type; convert in an upcaster or in a field"
+                "each variant is encoded separately; convert in an upcaster or in a field"
             }
-            "variant_identifier" | "field_identifier" => "an event is more than an identifier",
-            "rename_all" => "the wire name of a variant is `#[event(name = \"...\")]`; fields have `rename_all_fields`",
+            "variant_identifier" | "field_identifier" => "an event is not an identifier",
+            "rename_all" => {
+                "the wire name of a variant is `#[event(name = \"...\")]`; for fields use `rename_all_fields`"
+            }
             _ => continue,
         };
         cx.error_on(&item.key, format!("remove `{key}` from the `#[serde(...)]` of an event enum: {why}"));
     }
 }
 
-/// The wire name of a struct that is a single event is not the name that serde gives it.
-pub(crate) fn single(cx: &Ctxt, attributes: &[Attribute]) {
+/// Checks a struct that is a single event.
+pub(crate) fn check_struct(cx: &Ctxt, attributes: &[Attribute]) {
     for item in serde_items(attributes).iter().filter(|item| item.key == "rename") {
         cx.error_on(&item.key, format!("remove `rename` from the `#[serde(...)]` of an event: {WIRE_NAME}"));
     }
 }
 
-/// Each variant is an event that is written as itself and read again.
-pub(crate) fn variant(cx: &Ctxt, attributes: &[Attribute]) {
+/// Checks a variant of an event enum: it must be encoded under its wire name, and decoded again.
+pub(crate) fn check_variant(cx: &Ctxt, attributes: &[Attribute]) {
     for item in serde_items(attributes) {
         let key = item.key.to_string();
         let why = match key.as_str() {
             "rename" => WIRE_NAME,
             "alias" => "a former wire name is `#[event(alias(\"...\"))]`",
-            "untagged" => "the wire name stands in the record, so the content has no tag",
+            "untagged" => "the record has the wire name, so the content needs no tag",
             "other" => {
-                "a record with an unknown wire name is an error, so that no event is lost; list known ones in \
+                "an unknown wire name is an error, so that no event is lost; list former names in \
                  `#[event(retired(\"...\"))]` on the enum"
             }
             "skip" | "skip_deserializing" => {
-                "what is written must be read again; use `skip_serializing` for an event that is no longer written"
+                "an encoded event must be decodable; use `skip_serializing` for an event that is no longer recorded"
             }
             _ => continue,
         };

@@ -1,4 +1,4 @@
-//! The chain of versions of an event: without a gap from the oldest that is read to the one that is written.
+//! The chain of versions of an event, which has no gap between the oldest version and the current one.
 
 use quote::ToTokens;
 
@@ -14,7 +14,7 @@ pub(crate) fn check(cx: &Ctxt, case: &Case<'_>) {
     }
 }
 
-/// Old versions are listed upwards, each once, and are older than the one that is written.
+/// Checks that old versions are listed in ascending order without duplicates, and are older than the current version.
 fn check_order(cx: &Ctxt, case: &Case<'_>) -> bool {
     let current = case.current();
     let mut in_order = true;
@@ -24,12 +24,13 @@ fn check_order(cx: &Ctxt, case: &Case<'_>) -> bool {
         let message = if value >= current {
             let next = value.saturating_add(1);
             format!(
-                "version {value} is not older than version {current}, which is written: remove it, or write `version = {next}`"
+                "version {value} is not older than the current version {current}: remove it, or write \
+                 `version = {next}`"
             )
         } else if value == previous {
-            format!("version {value} is listed twice: remove one")
+            format!("duplicate version {value}: remove one")
         } else if value < previous {
-            format!("version {value} stands behind version {previous}: list old versions upwards, the oldest first")
+            format!("version {value} is listed after version {previous}: list old versions in ascending order")
         } else {
             previous = value;
             continue;
@@ -40,39 +41,39 @@ fn check_order(cx: &Ctxt, case: &Case<'_>) -> bool {
     in_order
 }
 
-/// Each version between two that are known is known.
+/// Checks that no version is missing between two listed ones.
 fn check_gaps(cx: &Ctxt, case: &Case<'_>) {
     let next = case.upcasts.iter().skip(1).map(|old| old.version.value).chain([case.current()]);
     for (old, next) in case.upcasts.iter().zip(next) {
         let Number { value, span } = old.version;
         if value + 1 < next {
-            let add = add(case, value + 1, next);
-            cx.error(span, format!("version {value} leads to version {}, which is not listed: {add}", value + 1));
+            let advice = advice(case, value + 1, next);
+            cx.error(span, format!("version {} is missing after version {value}: {advice}", value + 1));
         }
     }
 }
 
-/// Versions older than the oldest that is listed are left out knowingly.
+/// Checks `oldest`, which declares that older versions were never recorded.
 fn check_oldest(cx: &Ctxt, case: &Case<'_>) {
     let (current, listed) = (case.current(), case.oldest());
     match (case.oldest, case.version) {
         (Some(Number { value, span }), _) if value > current => {
-            cx.error(span, format!("`oldest` is at most the version that is written, {current}"));
+            cx.error(span, format!("`oldest` cannot be greater than the current version {current}"));
         }
         (Some(Number { value, span }), _) if value > listed => {
-            cx.error(span, format!("`upcast` lists version {listed}, which is older: write `oldest = {listed}`"));
+            cx.error(span, format!("`upcast` lists the older version {listed}: write `oldest = {listed}`"));
         }
         (Some(Number { value, span }), _) if value < listed => {
-            let add = add(case, value, listed);
-            cx.error(span, format!("version {value} is to be read, but is not listed: {add}"));
+            let advice = advice(case, value, listed);
+            cx.error(span, format!("version {value} is not listed: {advice}"));
         }
         (None, Some(Number { span, .. })) if case.upcasts.is_empty() && current > 1 => {
-            let add = add(case, 1, current);
+            let advice = advice(case, 1, current);
             cx.error(
                 span,
                 format!(
-                    "version {current} has older versions that must stay readable: {add}; if no record of them was \
-                     ever written, add `oldest = {current}`"
+                    "version {current} has older versions, which must stay readable: {advice}; if they were never \
+                     recorded, add `oldest = {current}`"
                 ),
             );
         }
@@ -80,8 +81,8 @@ fn check_oldest(cx: &Ctxt, case: &Case<'_>) {
     }
 }
 
-/// What to add for the versions from `first` to before `end`.
-fn add(case: &Case<'_>, first: u32, end: u32) -> String {
+/// Returns the advice to add the versions from `first` to before `end`.
+fn advice(case: &Case<'_>, first: u32, end: u32) -> String {
     let stem = stem(case);
     let item = |version: u32| format!("{version} = {stem}V{version}");
     let last = end - 1;
@@ -91,13 +92,14 @@ fn add(case: &Case<'_>, first: u32, end: u32) -> String {
         _ => format!("{}, ..., {}", item(first), item(last)),
     };
     if case.upcasts.is_empty() {
-        format!("add `upcast({items})`, with the types that the event had")
+        format!("add `upcast({items})`, with the former types of the event")
     } else {
         format!("add `{items}` to `upcast(...)`")
     }
 }
 
-/// What the names of the old types begin with: `OrderPlaced` where one is `OrderPlacedV1`, else the name of the event.
+/// Returns the prefix of the old types' names: `OrderPlaced` if one is `OrderPlacedV1`, otherwise the name of the
+/// event.
 fn stem(case: &Case<'_>) -> String {
     let listed = case.upcasts.iter().find_map(|old| {
         let name = old.ty.to_token_stream().to_string();

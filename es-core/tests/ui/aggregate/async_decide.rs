@@ -1,4 +1,4 @@
-// A decision is synchronous: it has no I/O to wait for.
+// `decide` is synchronous, because it performs no I/O.
 use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// What cannot be a category, and why.
+// Invalid categories.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Durations are read when the program is compiled.
+// An invalid duration.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

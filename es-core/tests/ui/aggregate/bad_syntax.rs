@@ -1,4 +1,4 @@
-// What is no list of items.
+// Attributes that cannot be parsed.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

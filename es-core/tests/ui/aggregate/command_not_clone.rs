@@ -1,4 +1,4 @@
-// A command is cloned for each attempt.
+// A command must implement `Clone`: each attempt clones it.
 use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// The events of an aggregate are events.
+// The event type of an aggregate must implement `Event`.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

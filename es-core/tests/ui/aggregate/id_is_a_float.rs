@@ -1,4 +1,4 @@
-// What identifies can be compared.
+// An id must implement `Eq`.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

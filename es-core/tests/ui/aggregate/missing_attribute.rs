@@ -1,4 +1,4 @@
-// All that is required is asked for at once.
+// All required keys are reported at once.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// What is missing is asked for where the rest stands.
+// A missing key is reported at the attribute.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
-// A command that an aggregate does not take: both types are named, in one error for each call.
+// A command that the aggregate does not handle: each call has one error with both types.
 use std::sync::Arc;
 
 use es_core::{
-    Aggregate, CommandContext, CommandId, Decide, Decision, Event, EventContext, EventStore, Evolve, Repository, Revision,
-    UnitOfWork,
+    Aggregate, CommandContext, CommandId, Decide, Decision, Event, EventContext, EventStore, Evolve, Repository,
+    Revision, UnitOfWork,
 };
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// An aggregate without `Evolve`: a repository cannot fold its state.
+// A repository requires `Evolve`.
 use std::sync::Arc;
 
 use es_core::store::memory::MemoryStore;

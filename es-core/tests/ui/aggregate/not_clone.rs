@@ -1,4 +1,4 @@
-// A state is cloned.
+// A state must implement `Clone`.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

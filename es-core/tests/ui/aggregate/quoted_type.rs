@@ -1,4 +1,4 @@
-// Types stand without quotes.
+// A type must not be quoted.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A category that belongs to the framework.
+// A category that is reserved for the framework.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

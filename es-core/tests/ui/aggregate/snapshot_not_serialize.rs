@@ -1,4 +1,4 @@
-// A state that serde does not know cannot be kept in a snapshot.
+// A state with snapshots must implement `Serialize` and `Deserialize`.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Snapshots are taken under a condition.
+// A snapshot needs a condition.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A union is no aggregate.
+// A union cannot be an aggregate.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

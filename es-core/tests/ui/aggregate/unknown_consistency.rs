@@ -1,4 +1,4 @@
-// Levels of consistency are listed.
+// An unknown consistency level.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

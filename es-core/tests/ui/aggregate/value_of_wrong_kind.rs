@@ -1,4 +1,4 @@
-// Keys that are right, with values that are not.
+// Valid keys with values of the wrong kind.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 struct OrderPlaced;
 
 #[derive(Clone, Aggregate)]
-#[aggregate(category = order, id(u64), event = 5, consistency = local, snapshot(every = "100", load_cost = 5, keep = two, version))]
+#[aggregate(category = order, id(u64), event = 5, consistency = local)]
+#[aggregate(snapshot(every = "100", load_cost = 5, keep = two, version))]
 struct Order;
 
 fn main() {}

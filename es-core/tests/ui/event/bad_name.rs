@@ -1,4 +1,4 @@
-// What cannot be the name of an event, or the key of a tag.
+// Invalid wire names and tag keys.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A field that serde does not know: the type of the field is named, and nothing that is generated.
+// A field without `Serialize`: the error names its type and no generated item.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

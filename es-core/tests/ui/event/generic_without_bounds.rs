@@ -1,4 +1,4 @@
-// A generic event is one only for what serde knows.
+// A generic event requires parameters with `Serialize` and `Deserialize`.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// An event owns its content.
+// An event must own its content.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

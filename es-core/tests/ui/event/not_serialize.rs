@@ -1,4 +1,4 @@
-// An event that serde does not know.
+// An event without `Serialize` and `Deserialize`.
 use es_core::Event;
 
 #[derive(Event)]

@@ -1,4 +1,4 @@
-// Names that belong to the framework.
+// Names that are reserved for the framework.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

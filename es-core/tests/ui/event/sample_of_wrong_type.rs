@@ -1,4 +1,4 @@
-// A sample is an event.
+// A sample must be an event of the type.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// serde writes an event enum in its default representation, of which the name is left out.
+// Serde attributes that change the representation of an event enum.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

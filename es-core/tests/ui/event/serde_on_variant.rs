@@ -1,4 +1,4 @@
-// Each variant is an event that is written as itself and read again.
+// Serde attributes that prevent the encoding or decoding of a variant.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// The name under which an event is recorded is its wire name; the names that serde gives have no effect.
+// The wire name is the recorded name; the names of serde have no effect.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A tag whose value cannot be shown.
+// A tag whose value does not implement `Display`.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

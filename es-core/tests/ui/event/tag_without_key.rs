@@ -1,4 +1,4 @@
-// A field without a name cannot name its tag.
+// The tag of an unnamed field needs a key.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

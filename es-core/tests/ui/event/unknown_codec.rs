@@ -1,4 +1,4 @@
-// There are two codecs.
+// An unknown codec.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A key that is misspelt, and one that is like none.
+// A misspelt key, and one that is similar to no key.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

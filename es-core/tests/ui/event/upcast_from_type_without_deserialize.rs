@@ -1,4 +1,4 @@
-// An old version that cannot be read.
+// An old version without `Deserialize`.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// An old version that does not exist.
+// An old version whose type does not exist.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

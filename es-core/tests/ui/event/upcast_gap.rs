@@ -1,4 +1,4 @@
-// Each version between the oldest and the current one must be known.
+// Each version between the oldest and the current one must be listed.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

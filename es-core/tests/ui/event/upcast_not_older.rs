@@ -1,4 +1,4 @@
-// An old version is older than the one that is written.
+// An old version must be older than the current one.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

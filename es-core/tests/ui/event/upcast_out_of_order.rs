@@ -1,4 +1,4 @@
-// Old versions are listed upwards, each once.
+// Old versions must be listed in ascending order, without duplicates.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Old versions without `Upcast`: each missing step is named, with the type it comes from and the one it leads to.
+// Old versions without `Upcast`: each missing step has an error with both types.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

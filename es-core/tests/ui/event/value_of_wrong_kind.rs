@@ -1,4 +1,4 @@
-// Keys that are right, with values that are not.
+// Valid keys with values of the wrong kind.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Versions are numbers from 1 that fit 32 bits.
+// Versions start at 1 and fit 32 bits.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A new version needs the way from the old ones.
+// A new version needs upcasters from the old ones.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// `oldest` agrees with the versions that are listed.
+// `oldest` must agree with the listed versions.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

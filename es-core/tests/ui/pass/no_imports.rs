@@ -1,4 +1,4 @@
-// Nothing of es-core and serde is imported.
+// Generated code needs no imports of es-core and serde.
 #[derive(serde::Serialize, serde::Deserialize, es_core::Event)]
 enum OrderEvent {
     #[event(name = "order-placed")]

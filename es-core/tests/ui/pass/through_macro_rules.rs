@@ -1,4 +1,4 @@
-// Names, types and numbers that come out of a macro of the user.
+// Names, types and numbers from a macro of the user.
 macro_rules! order {
     ($name:literal, $version:literal, $old:ty, $tag:ty, $id:ty) => {
         #[derive(serde::Serialize, serde::Deserialize, es_core::Event)]

@@ -1,4 +1,4 @@
-// Commas at the end, several attributes, and keywords as names.
+// Trailing commas, several attributes, and keywords as names.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A newtype of the domain as the key of a view: `view_key!` makes it a key.
+// A newtype as the key of a view needs `view_key!`.
 use es_core::projection::view::View;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

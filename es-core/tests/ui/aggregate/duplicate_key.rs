@@ -1,4 +1,4 @@
-// Keys that stand twice.
+// Duplicate keys.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 struct OrderPlaced;
 
 #[derive(Clone, Aggregate)]
-#[aggregate(category = "order", id = u64, event = OrderPlaced, category = "orders", snapshot(keep = 1, keep = 2, every = 1))]
+#[aggregate(category = "order", id = u64, event = OrderPlaced, category = "orders")]
+#[aggregate(snapshot(keep = 1, keep = 2, every = 1))]
 struct Order;
 
 fn main() {}

@@ -1,4 +1,4 @@
-// A key that stands twice.
+// A duplicate key.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Counts begin with 1.
+// The numbers of a snapshot start at 1.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,11 @@
-// A causal aggregate has no revision that means the same event on every node, and no unique keys and conditions.
+// A causal aggregate cannot use revisions, unique keys or append conditions, which need a total order.
 use std::sync::Arc;
 
 use es_core::store::memory::MemoryStore;
 use es_core::model::UniqueKey;
 use es_core::store::Query;
-use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve, ExpectedRevision, Repository, Revision};
+use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve};
+use es_core::{ExpectedRevision, Repository, Revision};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]

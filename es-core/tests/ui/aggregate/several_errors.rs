@@ -1,4 +1,4 @@
-// Many mistakes are reported in one compilation, and nothing follows from them elsewhere.
+// One compilation reports several errors, and no errors that follow from them.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 struct OrderPlaced;
 
 #[derive(Clone, Aggregate)]
-#[aggregate(category = "sales-order", event = "OrderPlaced", consistancy = "causal", snapshot(load_cost = "soon", keep = 0), id = 5)]
+#[aggregate(category = "sales-order", event = "OrderPlaced", consistancy = "causal", id = 5)]
+#[aggregate(snapshot(load_cost = "soon", keep = 0))]
 struct Order {
     #[aggregate(skip)]
     total: u64,

@@ -1,4 +1,4 @@
-// Two events under one wire name: the second would be read as the first.
+// Two events with one wire name.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Many mistakes are reported in one compilation, and nothing follows from them elsewhere.
+// One compilation reports several errors, and no errors that follow from them.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

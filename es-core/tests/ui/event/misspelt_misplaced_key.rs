@@ -1,4 +1,4 @@
-// A misspelt key that belongs elsewhere.
+// A misspelt key that is allowed at another place.
 use es_core::Event;
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// Keys that are right, at the wrong place.
+// Valid keys at the wrong place.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
