@@ -313,6 +313,12 @@ async fn a_cache_takes_only_the_tail_in() {
     cached.load(&"8".to_owned()).await.expect("loaded");
     cached.load(&id()).await.expect("loaded");
     assert_eq!(taken(), 6, "the cache has room for one aggregate only");
+    let default = Repository::<counted::Counted>::new(Arc::clone(&store));
+    default.load(&id()).await.expect("loaded");
+    default.load(&"8".to_owned()).await.expect("loaded");
+    taken();
+    default.load(&id()).await.expect("loaded");
+    assert_eq!(taken(), 0, "a repository has a cache by default");
 }
 
 #[test]

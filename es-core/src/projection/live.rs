@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::model::RecordedEvent;
 use crate::model::{EventType, StreamId, Tag};
+use crate::model::{EventView, RecordedEvent};
 use crate::model::{Position, Revision};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
@@ -44,7 +45,7 @@ impl From<Query> for LiveEvents {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// An event could not be applied. The view stays as it was before the batch of this event. Correct the projection.
+    /// An event could not be applied. The view stays as it was before this event. Correct the projection.
     #[error(
         "projection {projection:?} could not apply event {event_type:?} at position {position} of stream {stream:?}"
     )]
@@ -113,7 +114,7 @@ impl<P: Projection> Live<P> {
     /// Folds events up to the end of the log.
     ///
     /// # Errors
-    /// [`LiveError`]; each variant says what to do.
+    /// [`LiveError::Event`] when the projection cannot apply an event; [`LiveError::Store`] when the read fails.
     pub async fn fold(
         store: Arc<dyn EventReader>,
         projection: P,
@@ -125,7 +126,7 @@ impl<P: Projection> Live<P> {
     /// Folds events up to a position, inclusive, and never beyond: the view as it was then. `None` is no bound.
     ///
     /// # Errors
-    /// [`LiveError`]; each variant says what to do.
+    /// [`LiveError::Event`] when the projection cannot apply an event; [`LiveError::Store`] when the read fails.
     pub async fn fold_up_to(
         store: Arc<dyn EventReader>,
         projection: P,
@@ -139,54 +140,46 @@ impl<P: Projection> Live<P> {
         Ok(live)
     }
 
-    /// Folds what has been committed since, and returns how many events that were.
+    /// Applies the events that were committed since the last fold. Returns the number of events that the projection selects.
     ///
     /// # Errors
-    /// [`LiveError`]; each variant says what to do. Batches before the one that failed count.
+    /// [`LiveError::Event`] when the projection cannot apply an event: the events before it are applied. [`LiveError::Store`] when
+    /// the read fails.
     pub async fn refresh(&mut self) -> Result<usize, LiveError> {
-        let mut events = match &self.events {
-            LiveEvents::Stream(stream) => {
-                let from = Revision::following(self.revision);
-                self.store.read_stream(StreamRead::new(stream.clone()).from(from)).await?
+        let Self { store, projection, query, events, up_to, views, position, revision } = self;
+        let (after, from) = (*position, Revision::following(*revision));
+        let (mut count, mut failed) = (0, None);
+        let mut visitor = |event: EventView<'_>| {
+            if up_to.is_some_and(|up_to| event.position() > up_to) {
+                return ControlFlow::Break(());
             }
-            LiveEvents::All => self.store.read_log(LogRead::matching(self.query.clone()).after(self.position)).await?,
+            match apply(projection, query, views, event.0) {
+                Ok(is_applied) => count += usize::from(is_applied),
+                Err(error) => {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            (*position, *revision) = (Some(event.position()), Some(event.revision()));
+            ControlFlow::Continue(())
+        };
+        let scanned = match events {
+            LiveEvents::Stream(stream) => {
+                store.visit_stream(StreamRead::new(stream.clone()).from(from), &mut visitor).await?;
+                None
+            }
+            LiveEvents::All => store.visit_log(LogRead::matching(query.clone()).after(after), &mut visitor).await?,
             LiveEvents::Matching(query) => {
-                self.store.read_log(LogRead::matching(query.clone()).after(self.position)).await?
+                store.visit_log(LogRead::matching(query.clone()).after(after), &mut visitor).await?
             }
         };
-        let mut count = 0;
-        while let Some(batch) = events.next_batch().await? {
-            let is_in = |event: &&RecordedEvent| self.up_to.is_none_or(|up_to| event.position <= up_to);
-            let within: Vec<&RecordedEvent> = batch.iter().take_while(is_in).collect();
-            count += self.apply(&within)?;
-            if let Some(last) = within.last() {
-                (self.position, self.revision) = (Some(last.position), Some(last.revision));
-            }
-            if within.len() < batch.len() {
-                break;
-            }
+        if let Some(error) = failed {
+            return Err(error);
         }
-        // NOTE: a read of the log has also looked at what does not match.
-        let scanned = events.scanned().map(|scanned| self.up_to.map_or(scanned, |up_to| scanned.min(up_to)));
+        // A read of the log also scans events that do not match.
+        let scanned = scanned.map(|scanned| up_to.map_or(scanned, |up_to| scanned.min(up_to)));
         self.position = self.position.max(scanned);
         Ok(count)
-    }
-
-    fn apply(&mut self, events: &[&RecordedEvent]) -> Result<usize, LiveError> {
-        let matching: Vec<&RecordedEvent> =
-            events.iter().copied().filter(|event| is_projected(event) && self.query.matches_event(event)).collect();
-        let held = BTreeSet::new();
-        let applier = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
-        match self.views.fold(applier) {
-            Ok(()) => Ok(matching.len()),
-            Err((index, source)) => {
-                let event = matching.get(index).copied().or(matching.first().copied());
-                let event = event.ok_or_else(|| StoreError::damaged("a live view", "expected an event, found none"))?;
-                let (stream, event_type) = (event.stream.clone(), event.data.event_type.clone());
-                let (projection, position, source) = (P::NAME, event.position, Box::new(source));
-                Err(LiveError::Event { projection, position, stream, event_type, source })
-            }
-        }
     }
 
     /// A view, to be read.
@@ -205,5 +198,76 @@ impl<P: Projection> Live<P> {
     #[must_use]
     pub const fn as_of(&self) -> Option<Position> {
         self.position
+    }
+}
+
+/// Applies one event to the views. Returns whether the projection wants it.
+fn apply<P: Projection>(
+    projection: &P,
+    query: &Query,
+    views: &mut MemoryViews,
+    event: &RecordedEvent,
+) -> Result<bool, LiveError> {
+    if !is_projected(event) || !query.matches_event(event) {
+        return Ok(false);
+    }
+    views.fold(BatchApplier::new(projection, [event], &BTreeSet::new())).map_err(|(_, source)| LiveError::Event {
+        projection: P::NAME,
+        position: event.position,
+        stream: event.stream.clone(),
+        event_type: event.data.event_type.clone(),
+        source: Box::new(source),
+    })?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::RawEvents;
+    use crate::model::{ExpectedRevision, NewEvent};
+    use crate::projection::{ApplyError, Rows};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Commit, EventStore};
+
+    const COUNT: View<(), u64> = View::new("count");
+
+    /// Counts events and refuses those of the type "unwanted".
+    struct Count;
+
+    impl Projection for Count {
+        type Source = RawEvents;
+        const NAME: &'static str = "count";
+
+        fn apply(
+            &self,
+            event: &RecordedEvent,
+            _: &crate::projection::ProjectedContext<'_>,
+            rows: &mut Rows,
+        ) -> Result<(), ApplyError> {
+            rows.view(&COUNT)?.update(&(), |count| *count += 1)?;
+            if event.data.event_type == "unwanted" { Err(ApplyError::new("unwanted")) } else { Ok(()) }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fold_stops_at_the_event_that_cannot_be_applied_and_keeps_the_events_before_it() {
+        let store = Arc::new(MemoryStore::new());
+        let event = |name: &str| NewEvent::json(EventType::new(name).unwrap(), "{}");
+        let commit = async |events: &[&str]| {
+            let stream = StreamId::new("thing-1").unwrap();
+            let events = events.iter().map(|name| event(name));
+            store.commit(Commit::to(&stream, ExpectedRevision::Any, events)).await.unwrap();
+        };
+        commit(&["wanted", "wanted"]).await;
+        let mut live = Live::fold(store.clone(), Count, LiveEvents::All).await.unwrap();
+        commit(&["wanted", "unwanted", "wanted"]).await;
+        for _ in 0..2 {
+            let failed = live.refresh().await;
+            assert!(matches!(&failed, Err(LiveError::Event { position, .. }) if position.get() == 4), "{failed:?}");
+            assert_eq!((live.view(&COUNT).get(&()), live.as_of()), (Some(3), Position::new(3)));
+        }
+        let past = Live::fold_up_to(store.clone(), Count, LiveEvents::All, Position::new(3)).await.unwrap();
+        assert_eq!((past.view(&COUNT).get(&()), past.as_of()), (Some(3), Position::new(3)));
     }
 }

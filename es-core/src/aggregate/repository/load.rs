@@ -10,7 +10,7 @@ use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::StreamId;
-use crate::model::{CanonicalKey, Dot, EventId, EventView, OriginId, RecordedEvent, Stamp, VectorClock, Version};
+use crate::model::{CanonicalKey, Dot, EventId, EventView, OriginId, Stamp, VectorClock, Version};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention::Retained;
 use crate::schema::Events;
@@ -67,13 +67,8 @@ impl<A: Evolve> Loaded<A> {
     }
 
     /// Takes a recorded event in, after all of its stream before it.
-    pub(crate) fn take<'a>(&mut self, event: impl Into<EventView<'a>>) -> Result<(), LoadError> {
-        let (view, expected) = (event.into(), self.next());
-        if view.revision() != expected {
-            let place = format!("stream {:?}", view.stream());
-            let detail = format!("expected revision {expected} next, found {}", view.revision());
-            return Err(StoreError::damaged(place, detail).into());
-        }
+    pub(crate) fn take(&mut self, view: EventView<'_>) -> Result<(), LoadError> {
+        self.check_follows(view)?;
         for event in decode::<A>(view)? {
             self.state.evolve(&event, &EventContext::new(view));
         }
@@ -103,7 +98,22 @@ impl<A: Evolve> Loaded<A> {
         }
     }
 
-    /// Passes a recorded event without applying it.
+    /// Skips a recorded event, which must follow like an applied one.
+    fn skip(&mut self, event: EventView<'_>) -> Result<(), LoadError> {
+        self.check_follows(event)?;
+        self.pass(event);
+        Ok(())
+    }
+
+    fn check_follows(&self, event: EventView<'_>) -> Result<(), LoadError> {
+        let (expected, found) = (self.next(), event.revision());
+        if found == expected {
+            return Ok(());
+        }
+        let detail = format!("expected revision {expected} next, found {found}");
+        Err(StoreError::damaged(format!("stream {:?}", event.stream()), detail).into())
+    }
+
     fn pass(&mut self, event: EventView<'_>) {
         self.revision = Some(event.revision());
         self.position = Some(event.position());
@@ -165,15 +175,27 @@ impl<A: Evolve> Loader<A> {
 
     /// Applies the events of a read of the stream, which must begin where `loaded` ends.
     async fn take_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
+        self.follow(stream, loaded, read, Loaded::take).await
+    }
+
+    /// Calls `step` for each event of a read of the stream, until it fails. An error for a gap becomes
+    /// [`LoadError::Truncated`] where a rule hides the events of the gap.
+    async fn follow(
+        &self,
+        stream: &StreamId,
+        loaded: &mut Loaded<A>,
+        read: StreamRead,
+        mut step: impl FnMut(&mut Loaded<A>, EventView<'_>) -> Result<(), LoadError> + Send,
+    ) -> Result<(), LoadError> {
         let mut failed = None;
-        let mut take = |event: EventView<'_>| match loaded.take(event) {
+        let mut visitor = |event: EventView<'_>| match step(loaded, event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some((event.revision(), error));
                 ControlFlow::Break(())
             }
         };
-        self.store.visit_stream(read, &mut take).await?;
+        self.store.visit_stream(read, &mut visitor).await?;
         let Some((found, error)) = failed else { return Ok(()) };
         if found != loaded.next() {
             // A rule may hide the events between, which is no damage.
@@ -205,10 +227,10 @@ impl<A: Evolve> Loader<A> {
             let loaded = match past {
                 Past::Revision(revision) => self.load_up_to(id, stream, begins, revision).await,
                 Past::Time(AsOf::Recorded(time)) => {
-                    self.load_where(id, stream, begins, |record| record.recorded_at <= time).await
+                    self.load_where(id, stream, begins, |event| event.recorded_at() <= time).await
                 }
                 Past::Time(AsOf::Occurred(time)) => {
-                    self.load_where(id, stream, begins, |record| record.occurred_at <= time).await
+                    self.load_where(id, stream, begins, |event| event.occurred_at() <= time).await
                 }
             };
             // ORDER: again, after the read, as in `load`.
@@ -246,24 +268,19 @@ impl<A: Evolve> Loader<A> {
         id: &A::Id,
         stream: &StreamId,
         begins: Revision,
-        wanted: impl Fn(&RecordedEvent) -> bool + Send,
+        wanted: impl Fn(EventView<'_>) -> bool + Send + Sync,
     ) -> Result<Loaded<A>, LoadError> {
         let mut loaded = Loaded::beginning(id, begins);
         let (mut revision, mut position) = (None, None);
-        let mut events = self.store.read_stream(StreamRead::new(stream.clone()).from(begins)).await?;
-        while let Some(batch) = events.next_batch().await? {
-            for record in &batch {
-                if record.revision != loaded.next() {
-                    self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
-                }
-                if wanted(record) {
-                    loaded.take(record)?;
-                    (revision, position) = (loaded.revision, loaded.position);
-                } else {
-                    loaded.pass(record.into());
-                }
+        let step = |loaded: &mut Loaded<A>, event: EventView<'_>| {
+            if !wanted(event) {
+                return loaded.skip(event);
             }
-        }
+            loaded.take(event)?;
+            (revision, position) = (loaded.revision, loaded.position);
+            Ok(())
+        };
+        self.follow(stream, &mut loaded, StreamRead::new(stream.clone()).from(begins), step).await?;
         self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
         Ok(Loaded { revision, position, ..loaded })
     }

@@ -96,7 +96,7 @@ fn fold<A: Evolve>(
         if loaded.revision.is_none() {
             loaded.begins = record.revision;
         }
-        loaded.take(record)?;
+        loaded.take(record.into())?;
     }
     Ok(())
 }
@@ -243,7 +243,7 @@ impl<'a> Draft<'a> {
         let mut loaded = stored.clone();
         for event in events {
             let record = self.provisional(event, stream, loaded.next());
-            loaded.take(&record)?;
+            loaded.take((&record).into())?;
         }
         Ok(Some(loaded))
     }

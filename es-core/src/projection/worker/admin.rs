@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::control::{Control, RebuildFrom, Request};
 use super::parked::{ParkedEvent, ParkedKey};
 use super::rows::{RowKeys, StoredRow, decode, encode, page, table};
-use crate::model::NewEvent;
 use crate::model::reserved::AUDIT_STREAM_PREFIX;
+use crate::model::{Clock, Entropy, IdSource, NewEvent, SystemClock, SystemEntropy};
 use crate::model::{EventType, NameError, StreamId};
 use crate::model::{ExpectedRevision, Position};
 use crate::projection::generation::{Generation, check_name, generations};
@@ -65,6 +65,8 @@ pub struct ProjectionAdmin {
     projection: Arc<str>,
     keys: RowKeys,
     audit: StreamId,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl ProjectionAdmin {
@@ -75,7 +77,14 @@ impl ProjectionAdmin {
     pub fn new(store: Arc<dyn EventStore>, projection: &str) -> Result<Self, NameError> {
         check_name(projection)?;
         let audit = StreamId::new(format!("{AUDIT_STREAM_PREFIX}{projection}"))?;
-        Ok(Self { store, projection: projection.into(), keys: RowKeys::new(projection), audit })
+        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+        Ok(Self { store, projection: projection.into(), keys: RowKeys::new(projection), audit, clock, entropy })
+    }
+
+    /// Sets the clock and the entropy from which the ids of audit events are made.
+    pub(crate) fn ids_from(mut self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        (self.clock, self.entropy) = (clock, entropy);
+        self
     }
 
     /// Returns the name of the projection.
@@ -277,8 +286,15 @@ impl ProjectionAdmin {
         }
     }
 
-    pub(crate) fn audit_event(&self, event_type: &str, details: Value) -> Result<NewEvent, StoreError> {
-        audit_event(&self.projection, event_type, details)
+    /// Returns an event of the audit stream.
+    pub(crate) fn audit_event(&self, event_type: &str, mut details: Value) -> Result<NewEvent, StoreError> {
+        if let Value::Object(fields) = &mut details {
+            fields.insert("projection".to_owned(), (*self.projection).into());
+        }
+        let name =
+            EventType::new(event_type).map_err(|error| StoreError::io("record a request to a projection", error))?;
+        let id = IdSource { clock: &*self.clock, entropy: &*self.entropy }.event_id();
+        Ok(NewEvent::json(name, details.to_string()).with_id(id))
     }
 
     fn busy(&self) -> AdminError {
@@ -290,11 +306,18 @@ impl ProjectionAdmin {
     }
 }
 
-/// Returns an event of the audit stream.
-pub(crate) fn audit_event(projection: &str, event_type: &str, mut details: Value) -> Result<NewEvent, StoreError> {
-    if let Value::Object(fields) = &mut details {
-        fields.insert("projection".to_owned(), projection.into());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::testing::{ManualClock, SeededEntropy};
+
+    #[test]
+    fn ids_of_audit_events_come_from_the_clock_and_the_entropy() {
+        let clock = || Arc::new(ManualClock::at("2026-01-31T12:00:00Z".parse().unwrap()));
+        let admin = ProjectionAdmin::new(Arc::new(MemoryStore::new()), "balances").unwrap();
+        let admin = admin.ids_from(clock(), Arc::new(SeededEntropy::new(7)));
+        let event = admin.audit_event("projection-paused", json!({})).unwrap();
+        assert_eq!(event.data.id, IdSource { clock: &*clock(), entropy: &SeededEntropy::new(7) }.event_id());
     }
-    let name = EventType::new(event_type).map_err(|error| StoreError::io("record a request to a projection", error))?;
-    Ok(NewEvent::json(name, details.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::admin::{ProjectionAdmin, audit_event};
+use super::admin::ProjectionAdmin;
 use super::claim::store_error;
 use super::control::{RebuildFrom, Request};
 use super::metrics;
@@ -120,7 +120,7 @@ impl<'a> Change<'a> {
         event_type: &str,
         details: serde_json::Value,
     ) -> Result<(), StoreError> {
-        let event = audit_event(self.projection, event_type, details)?;
+        let event = admin.audit_event(event_type, details)?;
         self.commit = std::mem::take(&mut self.commit).append(admin.audit_stream().clone(), event);
         Ok(())
     }

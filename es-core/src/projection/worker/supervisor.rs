@@ -174,6 +174,7 @@ impl Supervisor {
                 return Err(StartError::RunsInline { name });
             }
             let admin = ProjectionAdmin::new(Arc::clone(&store), name)?;
+            let admin = admin.ids_from(Arc::clone(&self.clock), Arc::clone(&self.entropy));
             let shared = Arc::new(ProjectionMonitor::new(name, Arc::clone(&self.clock)));
             let handle = ProjectionHandle { admin, shared, store: Arc::clone(&store) };
             if projections.insert(*name, handle).is_some() {
