@@ -5,7 +5,7 @@
 //!                                           +----> Pass::Done: one ApplyOutcome per event
 //! ```
 //!
-//! Absent here: stores, checkpoints, retries.
+//! Not in this module: stores, checkpoints, retries.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use crate::projection::ProjectedContext;
 use crate::projection::{ApplyError, Projection, Rows};
 use crate::schema::DecodeEventError;
 
-/// The treatment of events that the query of a projection selects and its source does not know.
+/// The policy for events that the query of a projection selects and its source does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UnknownEvents {
     /// The event fails like one that cannot be applied.
@@ -30,10 +30,10 @@ pub enum UnknownEvents {
     Skip,
 }
 
-/// An event was not applied. None of its changes counts.
+/// An event was not applied. All its changes are discarded.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyFailure {
-    /// The event could not be decoded; the source says what to do. [`UnknownEvents::Skip`] skips unknown event types instead.
+    /// The event could not be decoded. To skip events of unknown types instead, use [`UnknownEvents::Skip`].
     #[error("the event could not be decoded")]
     Decode(#[from] DecodeEventError),
     /// `apply` returned an error.
@@ -45,9 +45,9 @@ pub enum ApplyFailure {
         /// The message of the panic.
         message: String,
     },
-    /// `apply` read another missing row in every pass. It must depend on its arguments alone.
+    /// `apply` requested a row that was not loaded in every pass. It must depend only on its arguments.
     #[error(
-        "the projection read missing rows in each of {MAX_PASSES} passes; `apply` must depend on its arguments alone"
+        "the projection requested new rows in each of {MAX_PASSES} passes; `apply` must depend only on its arguments"
     )]
     Endless,
 }
@@ -58,7 +58,7 @@ pub(crate) const MAX_PASSES: u32 = 10_000;
 /// The result of applying one event.
 #[derive(Debug)]
 pub(crate) enum ApplyOutcome {
-    /// The rows contain its changes.
+    /// The event was applied. The rows contain its changes.
     Applied,
     /// The source does not know its type, and the projection skips such events.
     Skipped,
@@ -81,7 +81,7 @@ impl ApplyOutcome {
 /// The result of one pass over the events.
 #[derive(Debug)]
 pub(crate) enum Pass {
-    /// These rows are needed: [`learn`](Rows::learn) all of them, then run again.
+    /// These rows must be added with [`learn`](Rows::learn) before the next run.
     Missing(BTreeSet<(Table, Bytes)>),
     /// One outcome for each event. The rows contain the changes of the applied events.
     Done(Vec<ApplyOutcome>),
@@ -140,7 +140,7 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
         Self { projection, events: events.into_iter().map(decode).collect(), blocked, passes: 0 }
     }
 
-    /// Applies all events in order, as far as the rows are known. Each pass first undoes the changes of the one before.
+    /// Applies all events in order, as far as their rows are loaded. Each pass first discards the changes of the previous one.
     ///
     /// Must not be called after [`Pass::Done`].
     pub(crate) fn run(&mut self, rows: &mut Rows) -> Pass {
@@ -186,12 +186,12 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
     fn apply(&self, record: &RecordedEvent, events: &[EventOf<P::Source>], rows: &mut Rows) -> Run {
         let context = ProjectedContext::new(record);
         let applied = guarded(|| events.iter().try_for_each(|event| self.projection.apply(event, &context, rows)));
-        // The rows decide and not the error, so that a projection that ignores the error behaves the same.
-        if rows.is_short() {
+        // The rows are checked and not the error, because a projection may ignore the error.
+        if rows.is_row_missing() {
             return if self.passes < MAX_PASSES { Run::Missing } else { Run::Failed(ApplyFailure::Endless) };
         }
         match applied {
-            Ok(Ok(())) => match rows.bad_key() {
+            Ok(Ok(())) => match rows.invalid_key() {
                 None => Run::Applied,
                 Some(invalid) => Run::Failed(ApplyFailure::Failed(invalid.into())),
             },
@@ -217,9 +217,9 @@ fn outcome<E>(event: DecodedEvent<'_, E>, run: Run) -> ApplyOutcome {
     }
 }
 
-/// Runs user code. A panic is a failure of the event.
+/// Calls user code and converts a panic into an error.
 fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, ApplyFailure> {
-    // A panic can leave only the changes of the event incomplete, and these are discarded.
+    // A panic can leave only the changes of the current event incomplete, and these are discarded.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| ApplyFailure::Panicked { message: panic_message(&*panic) })
 }
 
@@ -242,7 +242,7 @@ mod tests {
         const SCHEMA: &'static [EventSchema] = SCHEMA;
 
         fn encode(&self) -> Result<EncodedEvent, EncodeEventError> {
-            unreachable!("nothing is written here")
+            unreachable!("the tests do not encode events")
         }
 
         fn decode(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> {
@@ -272,8 +272,8 @@ mod tests {
         Table::new("rows").unwrap()
     }
 
-    /// "add x": adds a letter to row x. "follow x": adds one to the row whose name row x has. "swallow x": asks for row x and
-    /// ignores the answer.
+    /// "add x" appends a letter to row x. "follow x" appends a letter to the row that row x names. "swallow x" reads row x and
+    /// ignores the error.
     impl Projection for Interpreter {
         type Source = Script;
         const NAME: &'static str = "interpreter";
@@ -302,10 +302,10 @@ mod tests {
                     rows.put(&rows_table(), "seen", seen.unwrap_or_else(|| "nothing".into()));
                     Ok(())
                 }
-                "panic" => panic!("as the event says"),
+                "panic" => panic!("requested by the event"),
                 "endless" => rows.get(&rows_table(), EventId::new().as_uuid().as_bytes()).map(drop),
                 _ => {
-                    add(b"half done")?;
+                    add(b"incomplete")?;
                     Err(ApplyError::new(format!("cannot {instruction}")))
                 }
             }
@@ -360,14 +360,14 @@ mod tests {
                     let changes = rows
                         .changes()
                         .map(|((_, key), value)| (text(key), value.as_ref().map_or_else(String::new, text)));
-                    return (outcomes.iter().map(in_short).collect(), changes.collect(), runs);
+                    return (outcomes.iter().map(letter).collect(), changes.collect(), runs);
                 }
             }
         }
-        unreachable!("it ends")
+        unreachable!("a run ends within MAX_PASSES")
     }
 
-    fn in_short(outcome: &ApplyOutcome) -> char {
+    fn letter(outcome: &ApplyOutcome) -> char {
         match outcome {
             ApplyOutcome::Applied => 'a',
             ApplyOutcome::Skipped => 's',
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_the_whole_batch_are_asked_for_at_once_and_events_count_once() {
+    fn one_pass_requests_the_rows_of_the_whole_batch_and_each_event_is_applied_once() {
         let events = texts(&[("a", "add x"), ("b", "add y;add x"), ("c", "add x")]);
         let (outcomes, changes, runs) = run(&events, &[], &[("x", "-")]);
         assert_eq!((outcomes.as_str(), runs), ("aaa", 2));
@@ -389,14 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_named_by_another_row_takes_one_more_round() {
+    fn a_row_that_another_row_names_takes_one_more_pass() {
         let (outcomes, changes, runs) = run(&texts(&[("a", "follow x"), ("b", "follow x")]), &[], &[("x", "z")]);
         assert_eq!((outcomes.as_str(), runs), ("aa", 3));
         assert_eq!(changes, pairs(&[("z", "aa")]));
     }
 
     #[test]
-    fn an_event_that_fails_leaves_nothing_and_holds_its_key_only() {
+    fn an_event_that_fails_changes_nothing_and_blocks_only_its_key() {
         let events = texts(&[("a", "add x"), ("a", "add x;fail"), ("b", "add x"), ("a", "add x")]);
         let (outcomes, changes, _) = run(&events, &[], &[]);
         assert_eq!(outcomes, "afab");
@@ -406,45 +406,45 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_a_failure_that_says_so() {
+    fn a_panic_fails_the_event_with_its_message() {
         let events = texts(&[("a", "add x;panic"), ("b", "add x")]);
         let mut rows = Rows::default();
         rows.learn(rows_table(), "x".into(), None);
         let Pass::Done(outcomes) =
             BatchApplier::new(&Interpreter(UnknownEvents::Fail), &events, &BTreeSet::new()).run(&mut rows)
         else {
-            panic!("known")
+            panic!("all rows are loaded")
         };
-        let failure = outcomes[0].failure().expect("it failed").to_string();
-        assert_eq!(failure, "the projection panicked: as the event says; correct its code");
+        let failure = outcomes[0].failure().expect("the first event failed").to_string();
+        assert_eq!(failure, "the projection panicked: requested by the event; correct its code");
         assert_eq!(rows.changes().count(), 1);
     }
 
     #[test]
-    fn who_swallows_that_a_row_is_missing_is_run_again_all_the_same() {
+    fn an_event_that_ignores_the_error_of_a_missing_row_is_applied_again() {
         let (outcomes, changes, runs) = run(&texts(&[("a", "swallow x"), ("b", "swallow x")]), &[], &[("x", "1")]);
         assert_eq!((outcomes.as_str(), runs), ("aa", 2));
         assert_eq!(changes, pairs(&[("seen", "1")]));
     }
 
     #[test]
-    fn who_asks_for_other_rows_each_time_fails_in_the_end() {
+    fn an_event_that_requests_new_rows_in_every_pass_fails() {
         let (outcomes, changes, runs) = run(&texts(&[("a", "endless"), ("b", "add x")]), &[], &[]);
         assert_eq!((outcomes.as_str(), changes), ("fa", pairs(&[("x", "a")])));
         assert_eq!(runs, MAX_PASSES as usize);
     }
 
     #[test]
-    fn events_of_unknown_types_fail_or_are_left_out_and_retired_ones_change_nothing() {
+    fn events_of_unknown_types_fail_or_are_skipped_and_retired_ones_change_nothing() {
         let events = [record(1, "a", "other", ""), record(2, "b", "text", "")];
         for (policy, expected) in [(UnknownEvents::Fail, "fa"), (UnknownEvents::Skip, "sa")] {
             let mut rows = Rows::default();
             let Pass::Done(outcomes) =
                 BatchApplier::new(&Interpreter(policy), &events, &BTreeSet::new()).run(&mut rows)
             else {
-                panic!("asks nothing")
+                panic!("the events read no rows")
             };
-            assert_eq!(outcomes.iter().map(in_short).collect::<String>(), expected);
+            assert_eq!(outcomes.iter().map(letter).collect::<String>(), expected);
             assert_eq!(rows.changes().count(), 0);
         }
     }

@@ -1,11 +1,11 @@
-//! Checkpoints: up to where a generation of a view has applied the log, one row for each partition.
+//! [`Checkpoint`]: the position up to which a generation of a view has applied the log, one row for each partition.
 //!
 //! ```text
 //!   table "checkpoints"   key: projection 0x00 generation (u64) partition (u32), big endian   value: {"position":17}
 //! ```
 //!
-//! The row is written in the commit of the rows that it speaks of. Background and inline projections write the same row, so that
-//! a projection can be moved from one to the other and keeps its view. Who may write it (a lease) stands elsewhere.
+//! The checkpoint is written in the same commit as the rows of the view. Background and inline projections write the same row, so
+//! that a projection can be moved from one mode to the other and keeps its view.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,20 +17,20 @@ use crate::model::reserved;
 use crate::projection::generation::{Build, Generation};
 use crate::store::{EventReader, StoreError};
 
-/// Up to where a partition has applied the log, with all events that its query leaves out.
+/// The position up to which a partition has applied the log, including events that the query does not select.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
-    /// The last position that counts; `None` before the first.
+    /// The last applied position; `None` before the first event.
     pub(crate) position: Option<Position>,
 }
 
 impl Checkpoint {
-    /// A checkpoint at a position.
+    /// Returns the checkpoint at a position.
     pub(crate) const fn at(position: Option<Position>) -> Self {
         Self { position }
     }
 
-    /// What is written, in one form only, so that it can be compared byte by byte.
+    /// Encodes the checkpoint. The encoding is canonical, because commits compare it byte by byte.
     pub(crate) fn encode(&self) -> Bytes {
         match self.position {
             Some(position) => format!("{{\"position\":{position}}}").into(),
@@ -38,10 +38,10 @@ impl Checkpoint {
         }
     }
 
-    /// Reads a row; without one the partition is before the first event.
+    /// Decodes a row. A missing row is a checkpoint before the first event.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when it is not what was written.
+    /// [`StoreError::Damaged`] if the row is not an encoded checkpoint.
     pub(crate) fn decode(projection: &str, row: Option<&[u8]>) -> Result<Self, StoreError> {
         let Some(row) = row else { return Ok(Self::default()) };
         serde_json::from_slice(row).map_err(|error| {
@@ -50,25 +50,25 @@ impl Checkpoint {
     }
 }
 
-/// The table of all checkpoints.
+/// Returns the table of all checkpoints.
 pub(crate) fn checkpoints_table() -> Table {
     Table::well_known(reserved::CHECKPOINTS)
 }
 
-/// What the keys of the checkpoints of a generation begin with.
+/// Returns the prefix of the keys of the checkpoints of a generation.
 pub(crate) fn checkpoint_prefix(projection: &str, generation: Generation) -> Bytes {
     [projection.as_bytes(), &[0], &generation.get().to_be_bytes()].concat().into()
 }
 
-/// The key of the checkpoint of a partition, which counts from 0.
+/// Returns the key of the checkpoint of a partition, numbered from 0.
 pub(crate) fn checkpoint_key(projection: &str, generation: Generation, partition: u32) -> Bytes {
     [projection.as_bytes(), &[0], &generation.get().to_be_bytes(), &partition.to_be_bytes()].concat().into()
 }
 
-/// The checkpoint of a partition.
+/// Reads the checkpoint of a partition.
 ///
 /// # Errors
-/// [`StoreError`] when the row cannot be read.
+/// [`StoreError`] if the row cannot be read or decoded.
 pub(crate) async fn checkpoint(
     store: &dyn EventReader,
     projection: &str,
@@ -79,28 +79,28 @@ pub(crate) async fn checkpoint(
     Checkpoint::decode(projection, row.as_deref())
 }
 
-/// Up to where all partitions of a build have applied the log: every event up to here counts in its rows.
+/// Reads the position up to which all partitions of a build have applied the log.
 ///
 /// # Errors
-/// [`StoreError`] when a row cannot be read.
+/// [`StoreError`] if a row cannot be read or decoded.
 pub(crate) async fn applied(
     store: &dyn EventReader,
     projection: &str,
     build: &Build,
 ) -> Result<Checkpoint, StoreError> {
-    let mut least = None;
+    let mut minimum = None;
     for partition in 0..build.partitions {
-        let found = checkpoint(store, projection, build.generation, partition).await?;
-        least = Some(least.map_or(found, |least: Checkpoint| least.min(found)));
+        let checkpoint = checkpoint(store, projection, build.generation, partition).await?;
+        minimum = Some(minimum.map_or(checkpoint, |minimum: Checkpoint| minimum.min(checkpoint)));
     }
-    Ok(least.unwrap_or_default())
+    Ok(minimum.unwrap_or_default())
 }
 
-/// Returns the partition, from 0, to which an ordering key belongs. It depends on the key and the number of partitions alone.
+/// Returns the partition of an ordering key, numbered from 0. It depends only on the key and the number of partitions.
 #[must_use]
 pub fn partition_of(key: &str, partitions: u32) -> u32 {
     let digest = Fnv::of(key.as_bytes());
-    // NOTE: the upper half is the better mixed one in this digest.
+    // FNV mixes its upper half better than its lower half.
     let mixed = (digest ^ (digest >> 32)) % u64::from(partitions.max(1));
     u32::try_from(mixed).unwrap_or(0)
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_is_read_back_and_absent_is_before_the_first() {
+    fn an_encoded_checkpoint_decodes_to_itself_and_a_missing_row_to_the_start() {
         for checkpoint in [Checkpoint::default(), Checkpoint::at(Position::new(u64::MAX))] {
             let row = checkpoint.encode();
             assert_eq!(Checkpoint::decode("p", Some(&row)).unwrap(), checkpoint);
@@ -120,9 +120,9 @@ mod tests {
         assert!(Checkpoint::default() < Checkpoint::at(Some(Position::FIRST)));
     }
 
-    /// A partition may never change: the rows of a key would be built by two.
+    /// If a key moved to another partition, that partition would skip or repeat its events.
     #[test]
-    fn the_partition_of_a_key_is_for_ever() {
+    fn the_partition_of_a_key_never_changes() {
         let found = ["order-1", "order-2", "order-3", "customer-VINET", ""].map(|key| partition_of(key, 4));
         assert_eq!(found, [2, 3, 0, 0, 1]);
         assert_eq!(partition_of("order-1", 1), 0);

@@ -1,10 +1,10 @@
-//! [`ProjectedContext`]: what [`Projection::apply`](super::Projection::apply) may know of an event beside its content.
+//! [`ProjectedContext`]: the context of an event in [`Projection::apply`](super::Projection::apply).
 
 use crate::model::{CorrelationId, EventId, EventView, Metadata, Position, Revision, StreamId, Tags, Timestamp};
 
 /// The context of an event in [`Projection::apply`](super::Projection::apply).
 ///
-/// Position, revision and recorded time are those of the log that the projection reads. Of a replicated event they are numbers of
+/// Position, revision and recorded time are those of the log that the projection reads. For a replicated event this is the log of
 /// this node, and the recorded time is the time of arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct ProjectedContext<'a> {
@@ -42,13 +42,13 @@ impl<'a> ProjectedContext<'a> {
         self.event.position()
     }
 
-    /// Returns when this node recorded the event. It never goes back within one log.
+    /// Returns the time at which this node recorded the event. It never decreases along the log.
     #[must_use]
     pub const fn recorded_at(&self) -> Timestamp {
         self.event.recorded_at()
     }
 
-    /// Returns when the event happened in the domain.
+    /// Returns the time at which the event happened in the domain.
     #[must_use]
     pub const fn occurred_at(&self) -> Timestamp {
         self.event.occurred_at()
@@ -66,19 +66,19 @@ impl<'a> ProjectedContext<'a> {
         self.event.metadata()
     }
 
-    /// Returns the correlation id, which all events, commands and effects of one first cause share.
+    /// Returns the correlation id, which all events, commands and effects with the same root cause share.
     #[must_use]
     pub const fn correlation_id(&self) -> Option<CorrelationId> {
         self.event.correlation_id()
     }
 
-    /// Returns the event that directly caused this one.
+    /// Returns the id of the event that directly caused this one.
     #[must_use]
     pub const fn causation_id(&self) -> Option<EventId> {
         self.event.causation_id()
     }
 
-    /// Returns the event as it was written: content, type and version are those of the writer, before any upcaster.
+    /// Returns the recorded event. Its content, type and version are as written, before any upcaster.
     #[must_use]
     pub const fn event(&self) -> EventView<'a> {
         self.event

@@ -1,5 +1,4 @@
-//! Generations: the rows of one build of a view. A view is rebuilt as a new generation beside the one that is read, and takes
-//! its place in one commit, which readers see at once.
+//! [`Generation`]: one build of a view. A rebuild writes a new generation beside the active one and replaces it in one commit.
 //!
 //! ```text
 //!   table "projections"        key: projection          value: Generations (JSON)
@@ -16,7 +15,7 @@ use crate::model::reserved;
 use crate::model::{NameError, Table};
 use crate::store::{Commit, EventReader, StoreError};
 
-/// The number of a build of a view, from 1. A number is never given to a second build of the same projection.
+/// The number of a build of a view, from 1. A projection never uses a number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(NonZeroU64);
@@ -25,7 +24,7 @@ impl Generation {
     /// The first build.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
 
-    /// The generation with this number; `None` for 0, which is none.
+    /// Returns the generation with this number; `None` for 0.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         match NonZeroU64::new(number) {
@@ -34,13 +33,13 @@ impl Generation {
         }
     }
 
-    /// The number, from 1.
+    /// Returns the number, from 1.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// The generation after this one.
+    /// Returns the generation after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -56,47 +55,47 @@ impl fmt::Display for Generation {
 /// One build of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Build {
-    /// Its number.
+    /// The number of the build.
     pub(crate) generation: Generation,
     /// The [`Projection::VERSION`](crate::projection::Projection::VERSION) that built it.
     pub(crate) version: u32,
-    /// Over how many partitions its events are spread, from 1; each has a checkpoint of its own. An inline projection has one.
+    /// The number of partitions, each with its own checkpoint; 1 for an inline projection.
     pub(crate) partitions: u32,
 }
 
-/// What there is of a view. The row of a projection in the table [`generations_table`].
+/// The builds of a view. The row of a projection in the table [`generations_table`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Generations {
-    /// What is read; `None` before the first build was begun.
+    /// The build that readers read; `None` before the first build started.
     pub(crate) active: Option<Build>,
-    /// What is built beside it.
+    /// The build that is to replace the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) building: Option<Build>,
-    /// The highest number that was given to a build.
+    /// The highest number of a build so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last: Option<Generation>,
 }
 
 impl Generations {
-    /// The number of the next build.
+    /// Returns the number of the next build.
     pub(crate) fn next(&self) -> Generation {
         self.last.map_or(Generation::FIRST, Generation::next)
     }
 
-    /// What is written, in one form only, so that it can be compared byte by byte.
+    /// Encodes the row. The encoding is canonical, because commits compare it byte by byte.
     ///
     /// # Errors
-    /// [`StoreError`], which does not happen: these values can always be written.
+    /// [`StoreError::Io`] if the value cannot be written as JSON, which does not happen for this type.
     pub(crate) fn encode(&self) -> Result<Bytes, StoreError> {
         let json =
             serde_json::to_vec(self).map_err(|error| StoreError::io("write the generations of a view", error))?;
         Ok(json.into())
     }
 
-    /// Reads a row; without one there is no build.
+    /// Decodes a row. A missing row means that no build exists.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when it is not what was written.
+    /// [`StoreError::Damaged`] if the row is not an encoded value.
     pub(crate) fn decode(projection: &str, row: Option<&[u8]>) -> Result<Self, StoreError> {
         let Some(row) = row else { return Ok(Self::default()) };
         serde_json::from_slice(row).map_err(|error| {
@@ -104,10 +103,10 @@ impl Generations {
         })
     }
 
-    /// Adds to a commit that these generations take the place of `before`, refused when they are no longer so.
+    /// Adds the replacement of the row to a commit, on the condition that the row still is `before`.
     ///
     /// # Errors
-    /// [`StoreError`], which does not happen: these values can always be written.
+    /// [`StoreError::Io`] if the value cannot be written as JSON, which does not happen for this type.
     pub(crate) fn replace(&self, projection: &str, before: &Self, commit: Commit) -> Result<Commit, StoreError> {
         let expected = if *before == Self::default() { None } else { Some(before.encode()?) };
         let key = Bytes::copy_from_slice(projection.as_bytes());
@@ -119,32 +118,32 @@ impl Generations {
     }
 }
 
-/// The table with one row for each projection: its [`Generations`] under its name.
+/// Returns the table with the [`Generations`] of each projection under its name.
 pub(crate) fn generations_table() -> Table {
     Table::well_known(reserved::PROJECTIONS)
 }
 
-/// What there is of the view of a projection.
+/// Reads the builds of a projection.
 ///
 /// # Errors
-/// [`StoreError`] when the row cannot be read.
+/// [`StoreError`] if the row cannot be read or decoded.
 pub(crate) async fn generations(store: &dyn EventReader, projection: &str) -> Result<Generations, StoreError> {
     let row = store.row(&generations_table(), projection.as_bytes()).await?;
     Generations::decode(projection, row.as_deref())
 }
 
-/// The build of a view that is read: one read of one row. `None` before the first was begun.
+/// Reads the active build of a projection, with one read of one row; `None` before the first build started.
 ///
 /// # Errors
-/// [`StoreError`] when the row cannot be read.
+/// [`StoreError`] if the row cannot be read or decoded.
 pub(crate) async fn active(store: &dyn EventReader, projection: &str) -> Result<Option<Build>, StoreError> {
     Ok(generations(store, projection).await?.active)
 }
 
-/// Checks that a text can name a projection: 1 to [`MAX_PROJECTION_NAME_BYTES`] bytes without control characters and without `:`.
+/// Checks the name of a projection: 1 to [`MAX_PROJECTION_NAME_BYTES`] bytes without control characters and `:`.
 ///
 /// # Errors
-/// [`NameError`]: correct the name.
+/// [`NameError`] if the name is empty, too long, or has a reserved character.
 pub(crate) fn check_name(projection: &str) -> Result<(), NameError> {
     const KIND: &str = "projection name";
     let reserved = |found, at| NameError::Reserved { kind: KIND, text: projection.to_owned(), found, at };
@@ -154,20 +153,20 @@ pub(crate) fn check_name(projection: &str) -> Result<(), NameError> {
     if projection.len() > MAX_PROJECTION_NAME_BYTES {
         return Err(NameError::TooLong { kind: KIND, found: projection.len() });
     }
-    // NOTE: a colon ends the name within the name of a table; a zero byte ends it within the key of a row.
+    // A colon ends the name in the name of a table, and a zero byte ends it in the key of a row.
     match projection.char_indices().find(|(_, c)| c.is_control() || *c == ':') {
         Some((at, found)) => Err(reserved(found, at)),
         None => Ok(()),
     }
 }
 
-/// The longest name of a projection, in bytes, so that there is room for its tables.
+/// The maximum length of the name of a projection, in bytes. The names of its tables contain it, so it is shorter than a table name.
 pub const MAX_PROJECTION_NAME_BYTES: usize = 128;
 
-/// The table of the store in which the rows stand that one generation of a projection has in a table of its own.
+/// Returns the table of the store that holds the rows of one generation for a table of the view.
 ///
 /// # Errors
-/// [`NameError`] when the name of the projection is none, or the name of the table is too long together with it.
+/// [`NameError`] if the name of the projection is invalid, or the combined name is too long.
 pub(crate) fn table(projection: &str, generation: Generation, logical: &Table) -> Result<Table, NameError> {
     check_name(projection)?;
     Table::new(format!("{}{projection}:{generation}:{logical}", reserved::VIEW_PREFIX))
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_of_different_projections_generations_and_names_are_apart() {
+    fn table_names_differ_by_projection_generation_and_table() {
         let logical = |name: &str| Table::new(name).unwrap();
         let all = [("a", 1, "b"), ("a", 1, "1:b"), ("a", 2, "b"), ("a", 12, "b"), ("a/1", 1, "b"), ("b", 1, "a")];
         let tables: std::collections::BTreeSet<_> = all
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn generations_are_written_in_one_form_and_read_back() {
+    fn encoded_generations_decode_to_themselves_and_a_missing_row_to_none() {
         let build = |number| Build { generation: Generation::new(number).unwrap(), version: 3, partitions: 4 };
         let generations = Generations { active: Some(build(1)), building: Some(build(2)), last: Generation::new(2) };
         let row = generations.encode().unwrap();

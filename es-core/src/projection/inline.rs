@@ -1,15 +1,16 @@
-//! Inline projections: views that change in the very commit of the events, so that whoever sees an event sees what it did to them.
+//! Inline projections: views that change in the commit of the events. A reader that sees an event also sees its changes to the view.
 //!
 //! ```text
-//!   commit --> decide --> events with positions --> apply, over rows as the commits before this one leave them
+//!   commit --> decide --> events with positions --> apply, to the rows as of the previous commit
 //!                                                       |
-//!            rows of the views + their checkpoints --> the same commit       (an error refuses the whole commit)
+//!            rows of the views + their checkpoints --> the same commit       (an error rejects the whole commit)
 //! ```
 //!
-//! It costs every writer what `apply` costs, one after the other: use it for small views that must never be behind, and run the
-//! others in the background. Rows and checkpoints are those of a background projection, so that a projection can be moved from one
-//! mode to the other and keeps its view.
+//! All commits run `apply` one after the other, so inline projections limit the rate of commits. Use them for small views that must
+//! always be current, and run the others in the background. Rows and checkpoints have the same format in both modes, so that a
+//! projection can be moved from one mode to the other and keeps its view.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,9 +21,9 @@ use crate::model::Position;
 use crate::model::{EventId, RecordedEvent};
 use crate::model::{EventType, NameError, StreamId, Table};
 use crate::projection::{
-    ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, GenerationTables, Generations, Pass, Projection, Rows,
-    checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table, is_any_parked, is_projected,
-    partition_of, remove_generation, view_tables,
+    ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, Generation, GenerationTables, Generations, Pass,
+    Projection, Rows, checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table,
+    is_any_parked, is_projected, partition_of, remove_generation, view_tables,
 };
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, PrepareHook, PreparedHook, ValidCommit};
@@ -30,20 +31,20 @@ use crate::store::{
     Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowScan, StoreError,
 };
 
-/// How many events are applied in one commit while a projection catches up.
+/// The number of events per commit while a projection catches up.
 const CATCH_UP_EVENTS: usize = 512;
-/// How many rows of a former build are removed in one commit.
-const REMOVED_AT_ONCE: usize = 1024;
+/// The number of rows of a former build that are removed per commit.
+const ROWS_PER_REMOVAL: usize = 1024;
 
-/// A projection that is to run inline in a store. Cheap to clone.
+/// A projection to run inline in a store. Cheap to clone.
 #[derive(Clone)]
-pub struct Inline(Arc<dyn Erased>);
+pub struct Inline(Arc<dyn ErasedProjection>);
 
 impl Inline {
-    /// Runs this projection inline.
+    /// Creates the hook that runs a projection inline.
     pub fn new<P: Projection>(projection: P) -> Self {
         let query = projection.query();
-        Self(Arc::new(Typed { projection, query }))
+        Self(Arc::new(TypedProjection { projection, query }))
     }
 }
 
@@ -53,35 +54,35 @@ impl fmt::Debug for Inline {
     }
 }
 
-/// Why an inline projection refused a commit. Nothing of the commit was written.
+/// An inline projection rejected a commit. Nothing of the commit was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InlineError {
-    /// It could not apply an event. Correct the projection, or decide otherwise.
-    #[error("inline projection {projection:?} refuses event {event_type:?} ({id}) for stream {stream:?}")]
+    /// The projection could not apply an event of the commit. Correct the projection, or change the command.
+    #[error("inline projection {projection:?} could not apply event {event_type:?} ({id}) of stream {stream:?}")]
     Event {
         /// The projection.
         projection: &'static str,
-        /// The stream that the event was for.
+        /// The stream of the event.
         stream: StreamId,
         /// The type of the event.
         event_type: EventType,
         /// The id of the event.
         id: EventId,
-        /// Why.
+        /// The failure.
         source: Box<ApplyFailure>,
     },
-    /// Its view is not at the end of the log, because its checkpoint or its build was changed beside it. Reopen the store: the view
-    /// catches up first.
+    /// Another writer changed the checkpoint or the builds of the view, so the view is not at the head of the log. Reopen the store:
+    /// the view then catches up first.
     #[error(
-        "inline projection {projection:?}: expected its view at the end of the log, found it changed by somebody else; \
-         reopen the store"
+        "inline projection {projection:?}: expected the view at the head of the log, found a checkpoint or build of \
+         another writer; reopen the store"
     )]
     Behind {
         /// The projection.
         projection: &'static str,
     },
-    /// It changes more than fits into one commit. Commit fewer events at once.
+    /// The commit with the changed rows is too large. Commit fewer events at once.
     #[error(
         "inline projection {projection:?} changes too much: expected at most {MAX_COMMIT_BYTES} bytes of payloads and \
          rows in a commit, found {found}; commit fewer events at once"
@@ -89,91 +90,91 @@ pub enum InlineError {
     TooLarge {
         /// The projection.
         projection: &'static str,
-        /// How many bytes the commit would have.
+        /// The size of the commit, in bytes.
         found: usize,
     },
 }
 
-/// Why an inline projection could not be started. The store takes no commits with it.
+/// An inline projection could not be started. The store was not opened with it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartInlineError {
-    /// Its name cannot be one. Correct it.
-    #[error("the name {projection:?} of a projection cannot be used; correct it")]
+    /// The name of the projection is invalid. Correct it.
+    #[error("invalid name {projection:?} of a projection")]
     Name {
         /// The name.
         projection: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         source: NameError,
     },
-    /// It could not apply an event of the log while it caught up. Correct the projection, or open the store without it.
+    /// The projection could not apply an event of the log while it caught up. Correct the projection, or open the store without it.
     #[error(
-        "inline projection {projection:?} could not catch up: it refuses event {event_type:?} at position {position}; \
-         correct it, or open the store without it"
+        "inline projection {projection:?} could not catch up: it could not apply event {event_type:?} at position \
+         {position}; correct it, or open the store without it"
     )]
     Event {
         /// The projection.
         projection: &'static str,
-        /// Where the event stands.
+        /// The position of the event.
         position: Position,
         /// The type of the event.
         event_type: EventType,
-        /// Why.
+        /// The failure.
         source: Box<ApplyFailure>,
     },
-    /// It has run in the background, and events that it could not apply wait there: its view is not whole. Replay them there first,
-    /// or raise the version of the projection, so that it is rebuilt.
+    /// The projection ran in the background and has parked events, so its view is incomplete. Run it in the background and retry
+    /// the parked events, or increment the version of the projection.
     #[error(
-        "inline projection {projection:?} has parked events from running in the background; \
-         replay them there, or raise its version"
+        "inline projection {projection:?} has parked events from a background run; \
+         retry them there, or increment its version"
     )]
     Parked {
         /// The projection.
         projection: &'static str,
     },
-    /// The store failed, or somebody else works on the view at the same time.
+    /// The store failed, or another writer changed the view at the same time.
     #[error("inline projection {projection:?} could not catch up")]
     Store {
         /// The projection.
         projection: &'static str,
-        /// Why.
+        /// The failure.
         source: Box<CommitError>,
     },
 }
 
-struct Typed<P> {
+struct TypedProjection<P> {
     projection: P,
     query: Query,
 }
 
-/// A projection whatever its type.
+/// A projection without its type parameter.
 #[async_trait]
-trait Erased: Send + Sync {
+trait ErasedProjection: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// Applies the events of a commit that its query lets through; `None` where there is none.
+    /// Applies the events of a commit that the query selects, and returns the changed rows; `None` if it selects none.
     fn apply(
         &self,
         events: &[RecordedEvent],
-        place: &mut GenerationTables,
-        view: &mut dyn LogView,
+        tables: &mut GenerationTables,
+        log: &mut dyn LogView,
     ) -> Result<Option<Vec<RowChange>>, CommitError>;
 
-    /// Brings the view to the end of the log, and returns its position.
-    async fn catch_up(&self, store: &dyn EventStore) -> Result<(Ready, Option<Position>), StartInlineError>;
+    /// Applies the log up to its head, and returns the position of the head.
+    async fn catch_up(&self, store: &dyn EventStore) -> Result<(ReadyView, Option<Position>), StartInlineError>;
 }
 
-/// A projection whose view was brought up to a position.
+/// A view that has caught up with the log.
 #[derive(Debug)]
-struct Ready {
+struct ReadyView {
     build: Build,
-    /// The row of its generations, which must stay as it is.
+    /// The row of the generations, which no other writer may change.
     generations: Bytes,
-    place: GenerationTables,
+    tables: GenerationTables,
 }
 
 #[async_trait]
-impl<P: Projection> Erased for Typed<P> {
+impl<P: Projection> ErasedProjection for TypedProjection<P> {
     fn name(&self) -> &'static str {
         P::NAME
     }
@@ -181,24 +182,24 @@ impl<P: Projection> Erased for Typed<P> {
     fn apply(
         &self,
         events: &[RecordedEvent],
-        place: &mut GenerationTables,
-        view: &mut dyn LogView,
+        tables: &mut GenerationTables,
+        log: &mut dyn LogView,
     ) -> Result<Option<Vec<RowChange>>, CommitError> {
         // An import writes tombstones for removed events.
-        let is_wanted =
+        let is_selected =
             |event: &&RecordedEvent| !event.is_removed() && is_projected(event) && self.query.matches_event(event);
-        let matching: Vec<&RecordedEvent> = events.iter().filter(is_wanted).collect();
+        let matching: Vec<&RecordedEvent> = events.iter().filter(is_selected).collect();
         if matching.is_empty() {
             return Ok(None);
         }
-        let held = std::collections::BTreeSet::new();
-        let mut applier = BatchApplier::new(&self.projection, matching.iter().copied(), &held);
+        let blocked = BTreeSet::new();
+        let mut applier = BatchApplier::new(&self.projection, matching.iter().copied(), &blocked);
         let mut rows = Rows::default();
         let outcomes = loop {
             match applier.run(&mut rows) {
                 Pass::Missing(missing) => {
                     for (table, key) in missing {
-                        let value = view.row(&place.table(&table)?, &key)?;
+                        let value = log.row(&tables.table(&table)?, &key)?;
                         rows.learn(table, key, value);
                     }
                 }
@@ -212,101 +213,97 @@ impl<P: Projection> Erased for Typed<P> {
                 InlineError::Event { projection: P::NAME, stream, event_type, id: event.data.id, source }.into()
             );
         }
-        place.note_by(&rows, |key| Ok(view.row(&view_tables(), key)?.is_some()))?;
-        Ok(Some(place.changes(&rows)?))
+        tables.look_up_recorded(&rows, |key| Ok(log.row(&view_tables(), key)?.is_some()))?;
+        Ok(Some(tables.changes(&rows)?))
     }
 
-    async fn catch_up(&self, store: &dyn EventStore) -> Result<(Ready, Option<Position>), StartInlineError> {
+    async fn catch_up(&self, store: &dyn EventStore) -> Result<(ReadyView, Option<Position>), StartInlineError> {
         let projection = P::NAME;
         crate::projection::check_name(projection).map_err(|source| StartInlineError::Name { projection, source })?;
         let failed = |source: CommitError| StartInlineError::Store { projection, source: Box::new(source) };
         let in_store = |source: StoreError| failed(source.into());
-        let before = generations(store, projection).await.map_err(in_store)?;
-        let (mut now, build) = plan(&before, P::VERSION);
-        write_generations(store, projection, &before, &now).await.map_err(failed)?;
-        remove_others(store, projection, &now).await.map_err(failed)?;
+        let stored = generations(store, projection).await.map_err(in_store)?;
+        let (planned, build) = plan(&stored, P::VERSION);
+        write_generations(store, projection, &stored, &planned).await.map_err(failed)?;
+        remove_unused(store, projection, &planned).await.map_err(failed)?;
         if is_any_parked(store, projection, build.generation).await.map_err(in_store)? {
             return Err(StartInlineError::Parked { projection });
         }
-        let mut place = GenerationTables::new(projection, build.generation)
+        let mut tables = GenerationTables::new(projection, build.generation)
             .map_err(|source| StartInlineError::Name { projection, source })?;
-        let position = self.follow(store, &build, &mut place).await?;
-        // The view is at the end of the log: from here on it is the one that is read, with one checkpoint.
-        let whole = Build { partitions: 1, ..build };
-        let planned = now;
-        now = Generations {
-            active: Some(whole),
-            building: now.building.filter(|b| b.generation != build.generation),
-            ..now
-        };
+        let position = self.apply_log(store, &build, &mut tables).await?;
+        // The view is at the head of the log, so it becomes the active one, with a single checkpoint.
+        let active = Build { partitions: 1, ..build };
+        let building = planned.building.filter(|building| building.generation != build.generation);
+        let ready = Generations { active: Some(active), building, ..planned };
         let mut commit = Commit::new();
         for partition in 1..build.partitions {
             commit = commit.delete_row(checkpoints_table(), checkpoint_key(projection, build.generation, partition));
         }
-        if now != planned {
-            commit = now.replace(projection, &planned, commit).map_err(in_store)?;
+        if ready != planned {
+            commit = ready.replace(projection, &planned, commit).map_err(in_store)?;
             store.commit(commit).await.map_err(failed)?;
-            remove_others(store, projection, &now).await.map_err(failed)?;
+            remove_unused(store, projection, &ready).await.map_err(failed)?;
         }
-        Ok((Ready { build: whole, generations: now.encode().map_err(in_store)?, place }, position))
+        Ok((ReadyView { build: active, generations: ready.encode().map_err(in_store)?, tables }, position))
     }
 }
 
-/// Which build is to be continued, or begun: what the generations become, and the build.
-fn plan(before: &Generations, version: u32) -> (Generations, Build) {
-    let usable = |build: &Build| build.version == version;
-    if let Some(active) = before.active.filter(usable) {
-        return (*before, active);
+/// Returns the build to continue or to start, and the generations with it.
+fn plan(stored: &Generations, version: u32) -> (Generations, Build) {
+    let is_current = |build: &Build| build.version == version;
+    if let Some(active) = stored.active.filter(is_current) {
+        return (*stored, active);
     }
-    if let Some(building) = before.building.filter(usable) {
-        return (*before, building);
+    if let Some(building) = stored.building.filter(is_current) {
+        return (*stored, building);
     }
-    let build = Build { generation: before.next(), version, partitions: 1 };
-    let begun = Generations { last: Some(build.generation), ..*before };
-    match before.active {
-        Some(_) => (Generations { building: Some(build), ..begun }, build),
-        None => (Generations { active: Some(build), building: None, ..begun }, build),
+    let build = Build { generation: stored.next(), version, partitions: 1 };
+    let planned = Generations { last: Some(build.generation), ..*stored };
+    match stored.active {
+        Some(_) => (Generations { building: Some(build), ..planned }, build),
+        None => (Generations { active: Some(build), building: None, ..planned }, build),
     }
 }
 
 async fn write_generations(
     store: &dyn EventStore,
     projection: &str,
-    before: &Generations,
-    now: &Generations,
+    stored: &Generations,
+    planned: &Generations,
 ) -> Result<(), CommitError> {
-    if before != now {
-        store.commit(now.replace(projection, before, Commit::new())?).await?;
+    if stored != planned {
+        store.commit(planned.replace(projection, stored, Commit::new())?).await?;
     }
     Ok(())
 }
 
-/// Removes builds that are neither read nor built: an earlier removal may have been interrupted.
-async fn remove_others(store: &dyn EventStore, projection: &str, now: &Generations) -> Result<(), CommitError> {
-    let kept = [now.active, now.building].map(|build| build.map(|build| build.generation));
-    let Some(last) = now.last else { return Ok(()) };
-    let mut generation = crate::projection::Generation::FIRST;
+/// Removes the rows of generations that are neither active nor being built. An earlier removal may have been interrupted.
+async fn remove_unused(store: &dyn EventStore, projection: &str, current: &Generations) -> Result<(), CommitError> {
+    let used = [current.active, current.building].map(|build| build.map(|build| build.generation));
+    let Some(last) = current.last else { return Ok(()) };
+    let mut generation = Generation::FIRST;
     while generation <= last {
         let prefix = checkpoint_prefix(projection, generation);
-        let is_left = |table: Table| store.rows(RowScan::new(table, prefix.clone(), 1));
-        let is_kept = kept.contains(&Some(generation));
-        let is_empty =
-            is_kept || (is_left(view_tables()).await?.is_empty() && is_left(checkpoints_table()).await?.is_empty());
-        if !is_empty {
-            remove_generation(store, projection, generation, REMOVED_AT_ONCE).await?;
+        let has_rows = async |table: Table| -> Result<bool, StoreError> {
+            Ok(!store.rows(RowScan::new(table, prefix.clone(), 1)).await?.is_empty())
+        };
+        let is_used = used.contains(&Some(generation));
+        if !is_used && (has_rows(view_tables()).await? || has_rows(checkpoints_table()).await?) {
+            remove_generation(store, projection, generation, ROWS_PER_REMOVAL).await?;
         }
         generation = generation.next();
     }
     Ok(())
 }
 
-impl<P: Projection> Typed<P> {
-    /// Applies the log from the checkpoints on up to its end, in bounded batches, each with its checkpoints in one commit.
-    async fn follow(
+impl<P: Projection> TypedProjection<P> {
+    /// Applies the log from the checkpoints to its head, in bounded batches. Each batch and its checkpoints are one commit.
+    async fn apply_log(
         &self,
         store: &dyn EventStore,
         build: &Build,
-        place: &mut GenerationTables,
+        tables: &mut GenerationTables,
     ) -> Result<Option<Position>, StartInlineError> {
         let projection = P::NAME;
         let failed = |source: CommitError| StartInlineError::Store { projection, source: Box::new(source) };
@@ -314,27 +311,27 @@ impl<P: Projection> Typed<P> {
         let mut checkpoints = Checkpoints::read(store, projection, build).await.map_err(in_store)?;
         loop {
             let Some(head) = store.head().await.map_err(in_store)? else { return Ok(None) };
-            if checkpoints.least() == Some(head) {
+            if checkpoints.minimum() == Some(head) {
                 return Ok(Some(head));
             }
-            let read = LogRead::matching(self.query.clone()).after(checkpoints.least());
+            let read = LogRead::matching(self.query.clone()).after(checkpoints.minimum());
             let mut events = store.read_log(read).await.map_err(in_store)?;
             while let Some(batch) = events.next_batch().await.map_err(in_store)? {
-                for some in batch.chunks(CATCH_UP_EVENTS) {
-                    self.apply_batch(store, some, place, &mut checkpoints).await?;
+                for chunk in batch.chunks(CATCH_UP_EVENTS) {
+                    self.apply_chunk(store, chunk, tables, &mut checkpoints).await?;
                 }
             }
-            // NOTE: what does not match counts as applied.
+            // Events that the query does not select count as applied.
             let scanned = events.scanned().unwrap_or(head);
-            checkpoints.raise(store, Some(scanned), Commit::new()).await.map_err(failed)?;
+            checkpoints.advance(store, Some(scanned), Commit::new()).await.map_err(failed)?;
         }
     }
 
-    async fn apply_batch(
+    async fn apply_chunk(
         &self,
         store: &dyn EventStore,
         events: &[RecordedEvent],
-        place: &mut GenerationTables,
+        tables: &mut GenerationTables,
         checkpoints: &mut Checkpoints,
     ) -> Result<(), StartInlineError> {
         let projection = P::NAME;
@@ -347,22 +344,22 @@ impl<P: Projection> Typed<P> {
             checkpoints.of(partition) < Some(event.position)
         };
         let new: Vec<&RecordedEvent> = events.iter().filter(|event| is_projected(event)).filter(is_new).collect();
-        let held = std::collections::BTreeSet::new();
-        let applier = BatchApplier::new(&self.projection, new.iter().copied(), &held);
-        let (rows, outcomes) = place.apply(store, applier).await.map_err(|error| failed(error.into()))?;
+        let blocked = BTreeSet::new();
+        let applier = BatchApplier::new(&self.projection, new.iter().copied(), &blocked);
+        let (rows, outcomes) = tables.apply(store, applier).await.map_err(|error| failed(error.into()))?;
         if let Some((event, failure)) = first_failure(&new, outcomes) {
             let (position, event_type) = (event.position, event.data.event_type.clone());
             return Err(StartInlineError::Event { projection, position, event_type, source: Box::new(failure) });
         }
         let mut commit = Commit::new();
-        commit.rows = place.changes(&rows).map_err(|error| failed(error.into()))?;
-        checkpoints.raise(store, events.last().map(|event| event.position), commit).await.map_err(failed)?;
-        place.written(&rows);
+        commit.rows = tables.changes(&rows).map_err(|error| failed(error.into()))?;
+        checkpoints.advance(store, events.last().map(|event| event.position), commit).await.map_err(failed)?;
+        tables.written(&rows);
         Ok(())
     }
 }
 
-/// The first event that was not applied, and why.
+/// Returns the first event that failed, and its failure.
 fn first_failure<'a>(
     events: &[&'a RecordedEvent],
     outcomes: Vec<ApplyOutcome>,
@@ -373,7 +370,7 @@ fn first_failure<'a>(
     })
 }
 
-/// The checkpoints of the partitions of a build, and the rows in which they stand.
+/// The checkpoints of the partitions of a build, each with its stored row.
 #[derive(Debug)]
 struct Checkpoints {
     projection: &'static str,
@@ -401,39 +398,39 @@ impl Checkpoints {
         self.rows.get(index).and_then(|(_, checkpoint)| checkpoint.position)
     }
 
-    fn least(&self) -> Option<Position> {
+    fn minimum(&self) -> Option<Position> {
         self.rows.iter().map(|(_, checkpoint)| checkpoint.position).min().flatten()
     }
 
-    /// Writes a commit that brings each partition to a position, unless it is there already.
-    async fn raise(
+    /// Writes a commit that also advances the checkpoint of each partition to a position, unless it is there already.
+    async fn advance(
         &mut self,
         store: &dyn EventStore,
         to: Option<Position>,
         mut commit: Commit,
     ) -> Result<(), CommitError> {
-        let raised: Vec<(Option<Bytes>, Checkpoint)> = (self.rows.iter())
-            .map(|(_, before)| Checkpoint::at(before.position.max(to)))
+        let advanced: Vec<(Option<Bytes>, Checkpoint)> = (self.rows.iter())
+            .map(|(_, current)| Checkpoint::at(current.position.max(to)))
             .map(|checkpoint| (Some(checkpoint.encode()), checkpoint))
             .collect();
-        for (partition, ((before, _), (now, _))) in (0..).zip(self.rows.iter().zip(&raised)) {
+        for (partition, ((current, _), (new, _))) in (0..).zip(self.rows.iter().zip(&advanced)) {
             let key = checkpoint_key(self.projection, self.build.generation, partition);
-            commit = commit.expect_row(checkpoints_table(), key.clone(), before.clone());
-            if let Some(now) = now.as_ref().filter(|now| before.as_ref() != Some(now)) {
-                commit = commit.put_row(checkpoints_table(), key, now.clone());
+            commit = commit.expect_row(checkpoints_table(), key.clone(), current.clone());
+            if let Some(new) = new.as_ref().filter(|new| current.as_ref() != Some(new)) {
+                commit = commit.put_row(checkpoints_table(), key, new.clone());
             }
         }
         store.commit(commit).await?;
-        self.rows = raised;
+        self.rows = advanced;
         Ok(())
     }
 }
 
-/// An inline projection that takes part in the decisions of one store.
+/// An inline projection that has caught up and runs in the commits of one store.
 struct InlineHook {
     inline: Inline,
-    // One writer decides; the lock is there because a hook is shared.
-    ready: Mutex<Ready>,
+    // Only the writer of the store calls the hook. The lock gives it mutable access, because a hook is shared.
+    view: Mutex<ReadyView>,
 }
 
 impl fmt::Debug for InlineHook {
@@ -448,11 +445,10 @@ impl PrepareHook for Inline {
         self.0.name()
     }
 
-    /// Brings the view to the end of the log, in bounded batches. A view of another version is rebuilt beside the old one, and
-    /// replaces it at the end.
+    /// Applies the log up to its head, in bounded batches. A view of another version stays active until the new one has caught up.
     async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
-        let (ready, position) = self.0.catch_up(store).await?;
-        let hook = Arc::new(InlineHook { inline: self.clone(), ready: Mutex::new(ready) });
+        let (view, position) = self.0.catch_up(store).await?;
+        let hook = Arc::new(InlineHook { inline: self.clone(), view: Mutex::new(view) });
         Ok(PreparedHook { hook, position })
     }
 }
@@ -466,19 +462,19 @@ impl DecisionHook for InlineHook {
         &self,
         commit: &mut ValidCommit,
         events: &[RecordedEvent],
-        view: &mut dyn LogView,
+        log: &mut dyn LogView,
     ) -> Result<(), CommitError> {
         let projection = self.inline.0.name();
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
-        // Code of users runs guarded, so that no panic poisons the lock between two changes.
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = checkpoint_key(projection, ready.build.generation, 0);
-        let found = view.row(&generations_table(), projection.as_bytes())?;
-        let checkpoint = Checkpoint::decode(projection, view.row(&checkpoints_table(), &key)?.as_deref())?;
-        if found.as_ref() != Some(&ready.generations) || checkpoint.position != first.position.previous() {
+        // A panic of user code is caught in `BatchApplier`, so the state under a poisoned lock is still consistent.
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = checkpoint_key(projection, view.build.generation, 0);
+        let generations = log.row(&generations_table(), projection.as_bytes())?;
+        let checkpoint = Checkpoint::decode(projection, log.row(&checkpoints_table(), &key)?.as_deref())?;
+        if generations.as_ref() != Some(&view.generations) || checkpoint.position != first.position.previous() {
             return Err(InlineError::Behind { projection }.into());
         }
-        let mut changes = self.inline.0.apply(events, &mut ready.place, view)?.unwrap_or_default();
+        let mut changes = self.inline.0.apply(events, &mut view.tables, log)?.unwrap_or_default();
         let value = Some(Checkpoint::at(Some(last.position)).encode());
         changes.push(RowChange { table: checkpoints_table(), key, value });
         commit.add_rows(changes).map_err(|error| match error {

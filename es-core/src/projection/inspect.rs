@@ -26,11 +26,11 @@ pub struct StoredProjection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredGeneration {
-    /// Its number.
+    /// The number of the generation.
     pub generation: Generation,
-    /// The version of the projection that builds it.
+    /// The version of the projection that built it.
     pub version: u32,
-    /// For each partition the position up to which it has applied the log.
+    /// The position up to which each partition has applied the log.
     pub checkpoints: Vec<Option<Position>>,
 }
 
@@ -64,7 +64,7 @@ impl StoredGeneration {
         self.checkpoints.iter().copied().min().flatten()
     }
 
-    /// Returns the table of the store that holds a table of the view for this generation.
+    /// Returns the table of the store that holds the rows of this generation for a table of the view.
     ///
     /// # Errors
     /// [`NameError`] if the names are invalid or too long together.

@@ -1,4 +1,4 @@
-//! [`Live`]: a view that is folded on demand and kept in memory, for a stream or a tag with few events.
+//! [`Live`]: a view that is computed on demand and kept in memory, for a stream or a tag with few events.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,14 +12,14 @@ use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
 use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRead};
 
-/// Which events a [`Live`] view is folded from, of those that the query of its projection lets through.
+/// The events that a [`Live`] view applies, among those that the query of its projection selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveEvents {
-    /// All of them.
+    /// All events that the query of the projection selects.
     All,
-    /// Those of one stream.
+    /// The events of one stream.
     Stream(StreamId),
-    /// Those that match a query, too: a tag, a category.
+    /// The events that also match this query, such as those with a tag.
     Matching(Query),
 }
 
@@ -41,24 +41,24 @@ impl From<Query> for LiveEvents {
     }
 }
 
-/// A view could not be folded.
+/// A live view could not be computed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// An event could not be applied. The view stays as it was before this event. Correct the projection.
+    /// An event could not be applied. The view keeps its state before this event. Correct the projection.
     #[error(
         "projection {projection:?} could not apply event {event_type:?} at position {position} of stream {stream:?}"
     )]
     Event {
         /// The projection.
         projection: &'static str,
-        /// Where the event stands in the log.
+        /// The position of the event in the log.
         position: Position,
-        /// Its stream.
+        /// The stream of the event.
         stream: StreamId,
-        /// Its type.
+        /// The type of the event.
         event_type: EventType,
-        /// Why.
+        /// The failure.
         source: Box<ApplyFailure>,
     },
     /// The store failed.
@@ -66,10 +66,11 @@ pub enum LiveError {
     Store(#[from] StoreError),
 }
 
-/// A view that is folded on demand and lives in memory only, by the same projection and with the same readers as one that is stored.
+/// A view that is computed on demand and exists in memory only. It uses the same projections and declarations as a stored
+/// view.
 ///
-/// It costs as much as reading and applying its events: use it where they are few, for one stream or one tag, or for a look at the
-/// past.
+/// It costs as much as reading and applying its events. Use it for few events, such as those of one stream or tag, or to
+/// see the view as of an earlier position.
 ///
 /// ```
 /// # use es_core::prelude::*;
@@ -78,7 +79,9 @@ pub enum LiveError {
 /// # impl es_core::projection::Projection for Count {
 /// #     type Source = es_core::aggregate::RawEvents;
 /// #     const NAME: &'static str = "count";
-/// #     fn apply(&self, _: &es_core::RecordedEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+/// #     fn apply(
+/// #         &self, _: &es_core::RecordedEvent, _: &ProjectedContext<'_>, rows: &mut Rows,
+/// #     ) -> Result<(), ApplyError> {
 /// #         rows.view(&COUNT)?.update(&(), |count| *count += 1)
 /// #     }
 /// # }
@@ -88,7 +91,7 @@ pub enum LiveError {
 /// use es_core::projection::Live;
 /// let mut live = Live::fold(store.clone(), Count, StreamId::new("order-1")?).await?;
 /// assert_eq!(live.view(&COUNT).get(&()), None);
-/// live.refresh().await?; // only what came since
+/// live.refresh().await?; // applies only the new events
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -111,10 +114,10 @@ impl<P: Projection> fmt::Debug for Live<P> {
 }
 
 impl<P: Projection> Live<P> {
-    /// Folds events up to the end of the log.
+    /// Applies the events up to the head of the log.
     ///
     /// # Errors
-    /// [`LiveError::Event`] when the projection cannot apply an event; [`LiveError::Store`] when the read fails.
+    /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read.
     pub async fn fold(
         store: Arc<dyn EventReader>,
         projection: P,
@@ -123,10 +126,11 @@ impl<P: Projection> Live<P> {
         Self::fold_up_to(store, projection, events, None).await
     }
 
-    /// Folds events up to a position, inclusive, and never beyond: the view as it was then. `None` is no bound.
+    /// Applies the events up to and including a position. [`refresh`](Self::refresh) applies no later ones either. `None` is
+    /// no bound.
     ///
     /// # Errors
-    /// [`LiveError::Event`] when the projection cannot apply an event; [`LiveError::Store`] when the read fails.
+    /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read.
     pub async fn fold_up_to(
         store: Arc<dyn EventReader>,
         projection: P,
@@ -140,11 +144,11 @@ impl<P: Projection> Live<P> {
         Ok(live)
     }
 
-    /// Applies the events that were committed since the last fold. Returns the number of events that the projection selects.
+    /// Applies the events that were committed since the last call, and returns their number.
     ///
     /// # Errors
-    /// [`LiveError::Event`] when the projection cannot apply an event: the events before it are applied. [`LiveError::Store`] when
-    /// the read fails.
+    /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read. The events
+    /// before the failed one stay applied.
     pub async fn refresh(&mut self) -> Result<usize, LiveError> {
         let Self { store, projection, query, events, up_to, views, position, revision } = self;
         let (after, from) = (*position, Revision::following(*revision));
@@ -182,26 +186,27 @@ impl<P: Projection> Live<P> {
         Ok(count)
     }
 
-    /// A view, to be read.
+    /// Returns a reader of a view.
     #[must_use]
     pub const fn view<'a, K, V>(&'a self, view: &'a View<K, V>) -> MemoryReader<'a, K, V> {
         self.views.view(view)
     }
 
-    /// All views.
+    /// Returns all views.
     #[must_use]
     pub const fn views(&self) -> &MemoryViews {
         &self.views
     }
 
-    /// Up to where the log counts: for a stream, the position of its last event.
+    /// Returns the position up to which the events are applied. For a single stream it is that of the last event of the
+    /// stream.
     #[must_use]
     pub const fn as_of(&self) -> Option<Position> {
         self.position
     }
 }
 
-/// Applies one event to the views. Returns whether the projection wants it.
+/// Applies one event to the views. Returns whether the query of the projection selects it.
 fn apply<P: Projection>(
     projection: &P,
     query: &Query,
@@ -232,7 +237,7 @@ mod tests {
 
     const COUNT: View<(), u64> = View::new("count");
 
-    /// Counts events and refuses those of the type "unwanted".
+    /// Counts events and rejects those of the type "unwanted".
     struct Count;
 
     impl Projection for Count {
@@ -251,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fold_stops_at_the_event_that_cannot_be_applied_and_keeps_the_events_before_it() {
+    async fn a_refresh_stops_at_the_event_that_cannot_be_applied_and_keeps_the_events_before_it() {
         let store = Arc::new(MemoryStore::new());
         let event = |name: &str| NewEvent::json(EventType::new(name).unwrap(), "{}");
         let commit = async |events: &[&str]| {

@@ -6,15 +6,15 @@
 //!                                                 +--> results of commands whose events are lost: removed
 //! ```
 //!
-//! Views, checkpoints and consumers follow the log by position. After a loss they are ahead of the log: the next events get
-//! positions that they regard as processed, so they would skip these events silently.
+//! Views, checkpoints and consumers follow the log by position. After a loss they are ahead of the log: new events get positions
+//! that they have already processed, so they would silently skip these events.
 
 use crate::aggregate::repository;
 use crate::consumer::group;
 use crate::projection::{self, Generations, generations_table};
 use crate::store::{CommitError, EventStore, RowScan};
 
-/// How many rows are read or removed per commit.
+/// The number of rows that are read or removed per commit.
 const ROWS_PER_COMMIT: usize = 1024;
 
 /// The number of followers that [`reset_followers`] has reset, by kind.
@@ -37,7 +37,7 @@ pub struct FollowersReset {
 /// No other process may have the store open. An interrupted call can be repeated.
 ///
 /// # Errors
-/// [`CommitError::Store`] if the infrastructure failed; call it again.
+/// [`CommitError::Store`] if the store failed.
 pub async fn reset_followers(store: &dyn EventStore) -> Result<FollowersReset, CommitError> {
     let mut reset = FollowersReset::default();
     loop {

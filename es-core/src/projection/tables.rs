@@ -27,11 +27,12 @@ pub(crate) struct GenerationTables {
     projection: String,
     generation: Generation,
     tables: HashMap<Table, Table>,
-    noted: BTreeSet<Table>,
+    /// The tables that are recorded in the store.
+    recorded: BTreeSet<Table>,
 }
 
 /// The largest number of concurrent row reads.
-const ROWS_AT_ONCE: usize = 64;
+const CONCURRENT_READS: usize = 64;
 
 impl GenerationTables {
     /// Creates the mapping for one generation.
@@ -40,7 +41,7 @@ impl GenerationTables {
     /// [`NameError`] if the name of the projection is invalid.
     pub(crate) fn new(projection: &str, generation: Generation) -> Result<Self, NameError> {
         super::check_name(projection)?;
-        Ok(Self { projection: projection.to_owned(), generation, tables: HashMap::new(), noted: BTreeSet::new() })
+        Ok(Self { projection: projection.to_owned(), generation, tables: HashMap::new(), recorded: BTreeSet::new() })
     }
 
     /// Returns the table of the store for a table of the view.
@@ -60,13 +61,13 @@ impl GenerationTables {
     /// Returns the row changes of the store for the accepted changes. Call [`written`](Self::written) after the commit.
     ///
     /// # Errors
-    /// See [`table`](Self::table).
+    /// [`StoreError`] if the name of a table together with that of the projection is too long.
     pub(crate) fn changes(&mut self, rows: &Rows) -> Result<Vec<RowChange>, StoreError> {
         let mut changes = Vec::new();
         let mut new = BTreeSet::new();
         for ((logical, key), value) in rows.changes() {
-            if !self.noted.contains(logical) && new.insert(logical.clone()) {
-                let key = note_key(&self.projection, self.generation, logical);
+            if !self.recorded.contains(logical) && new.insert(logical.clone()) {
+                let key = record_key(&self.projection, self.generation, logical);
                 changes.push(RowChange { table: view_tables(), key, value: Some(Bytes::from_static(b"1")) });
             }
             changes.push(RowChange { table: self.table(logical)?, key: key.clone(), value: value.clone() });
@@ -74,25 +75,26 @@ impl GenerationTables {
         Ok(changes)
     }
 
-    /// Notes that the changes of these rows were written.
+    /// Marks the tables of the changed rows as recorded, after the commit that writes the changes.
     pub(crate) fn written(&mut self, rows: &Rows) {
         for ((logical, _), _) in rows.changes() {
-            if !self.noted.contains(logical) {
-                self.noted.insert(logical.clone());
+            if !self.recorded.contains(logical) {
+                self.recorded.insert(logical.clone());
             }
         }
     }
 
-    /// Notes the tables that are recorded in the store already, for a caller that does not know which commits were written.
-    pub(crate) fn note_by(
+    /// Looks up which tables of the changed rows are recorded in the store. For a caller that does not learn which commits were
+    /// written and so cannot call [`written`](Self::written).
+    pub(crate) fn look_up_recorded(
         &mut self,
         rows: &Rows,
-        mut is_noted: impl FnMut(&[u8]) -> Result<bool, StoreError>,
+        mut is_in_store: impl FnMut(&[u8]) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         for ((logical, _), _) in rows.changes() {
-            let is_known = self.noted.contains(logical);
-            if !is_known && is_noted(&note_key(&self.projection, self.generation, logical))? {
-                self.noted.insert(logical.clone());
+            let is_recorded = self.recorded.contains(logical);
+            if !is_recorded && is_in_store(&record_key(&self.projection, self.generation, logical))? {
+                self.recorded.insert(logical.clone());
             }
         }
         Ok(())
@@ -101,20 +103,20 @@ impl GenerationTables {
     /// Reads rows from a store into `rows`, up to 64 concurrently.
     ///
     /// # Errors
-    /// [`StoreError`] if the infrastructure failed.
+    /// [`StoreError`] if a row could not be read, or the name of its table is too long.
     pub(crate) async fn fetch(
         &mut self,
         store: &dyn EventReader,
         missing: BTreeSet<(Table, Bytes)>,
         rows: &mut Rows,
     ) -> Result<(), StoreError> {
-        let mut wanted = Vec::with_capacity(missing.len());
+        let mut reads = Vec::with_capacity(missing.len());
         for (logical, key) in missing {
-            wanted.push((self.table(&logical)?, logical, key));
+            reads.push((self.table(&logical)?, logical, key));
         }
-        for chunk in wanted.chunks(ROWS_AT_ONCE) {
-            let found = try_join_all(chunk.iter().map(|(table, _, key)| store.row(table, key))).await?;
-            for ((_, logical, key), value) in chunk.iter().zip(found) {
+        for chunk in reads.chunks(CONCURRENT_READS) {
+            let values = try_join_all(chunk.iter().map(|(table, _, key)| store.row(table, key))).await?;
+            for ((_, logical, key), value) in chunk.iter().zip(values) {
                 rows.learn(logical.clone(), key.clone(), value);
             }
         }
@@ -133,7 +135,7 @@ impl GenerationTables {
         self.apply_onto(store, events, Rows::default()).await
     }
 
-    /// Applies a batch of events to rows of which some are known already.
+    /// Applies a batch of events as [`apply`](Self::apply) does, starting with loaded rows.
     pub(crate) async fn apply_onto<P: Projection>(
         &mut self,
         store: &dyn EventReader,
@@ -154,69 +156,79 @@ pub(crate) fn view_tables() -> Table {
     Table::well_known(reserved::VIEW_TABLES)
 }
 
-fn note_key(projection: &str, generation: Generation, logical: &Table) -> Bytes {
+/// Returns the key under which a table is recorded.
+fn record_key(projection: &str, generation: Generation, logical: &Table) -> Bytes {
     [&*checkpoint_prefix(projection, generation), logical.as_str().as_bytes()].concat().into()
 }
 
-/// Removes the rows and checkpoints of a generation in commits of at most `at_once` rows, and returns the number of removed rows.
-/// An interrupted call can be repeated. The generation must be neither active nor being built.
+/// Removes the rows and checkpoints of a generation in commits of at most `per_commit` rows, and returns the number of removed
+/// rows. An interrupted call can be repeated. The generation must be neither active nor being built.
 ///
 /// # Errors
-/// [`CommitError::Store`] if the infrastructure failed; call it again.
+/// [`CommitError::Store`] if the store failed.
 pub(crate) async fn remove_generation(
     store: &dyn EventStore,
     projection: &str,
     generation: Generation,
-    at_once: usize,
+    per_commit: usize,
 ) -> Result<u64, CommitError> {
-    let at_once = at_once.max(1);
-    let notes = checkpoint_prefix(projection, generation);
+    let per_commit = per_commit.max(1);
+    let prefix = checkpoint_prefix(projection, generation);
     let mut removed = 0;
     loop {
-        let found = store.rows(RowScan::new(view_tables(), notes.clone(), at_once)).await?;
-        if found.is_empty() {
+        let records = store.rows(RowScan::new(view_tables(), prefix.clone(), per_commit)).await?;
+        if records.is_empty() {
             break;
         }
-        for note in found {
-            let named = note.key.get(notes.len()..).and_then(|name| std::str::from_utf8(name).ok());
-            if let Some(logical) = named.and_then(|name| Table::new(name).ok()) {
+        for record in records {
+            let name = record.key.get(prefix.len()..).and_then(|name| std::str::from_utf8(name).ok());
+            if let Some(logical) = name.and_then(|name| Table::new(name).ok()) {
                 let physical = table(projection, generation, &logical)
                     .map_err(|error| StoreError::damaged("the names of the tables of a view", error.to_string()))?;
-                removed += remove_rows(store, &physical, Bytes::new(), at_once).await?;
+                removed += remove_rows(store, &physical, Bytes::new(), per_commit).await?;
             }
-            // ORDER: after its rows, so that they are found again after an interruption.
-            store.commit(Commit::new().delete_row(view_tables(), note.key)).await?;
+            // ORDER: after the rows of the table. A repeated call finds them by this record.
+            store.commit(Commit::new().delete_row(view_tables(), record.key)).await?;
         }
     }
-    remove_rows(store, &checkpoints_table(), notes, at_once).await?;
+    remove_rows(store, &checkpoints_table(), prefix, per_commit).await?;
     Ok(removed)
 }
 
-/// Removes all rows of a projection, with the rows of its workers; its row in the table of generations last.
+/// Removes all rows of a projection and of its workers. Removes its row in the table of generations last, so that an interrupted
+/// call can be repeated.
+///
+/// # Errors
+/// [`CommitError::Store`] if the store failed.
 pub(crate) async fn remove_projection(
     store: &dyn EventStore,
     projection: &str,
     generations: &Generations,
     (worker_table, worker_prefix): (Table, Bytes),
-    at_once: usize,
+    per_commit: usize,
 ) -> Result<(), CommitError> {
-    // NOTE: retired generations may have rows as well; their numbers are below that of the last one.
+    // Retired generations may have rows as well. Their numbers are below that of the last one.
     let last = generations.last.max(generations.active.map(|build| build.generation));
     let mut generation = Some(Generation::FIRST).filter(|first| last >= Some(*first));
     while let Some(number) = generation {
-        remove_generation(store, projection, number, at_once).await?;
+        remove_generation(store, projection, number, per_commit).await?;
         generation = Some(number.next()).filter(|next| last >= Some(*next));
     }
-    remove_rows(store, &worker_table, worker_prefix, at_once).await?;
+    remove_rows(store, &worker_table, worker_prefix, per_commit).await?;
     let key = Bytes::copy_from_slice(projection.as_bytes());
     store.commit(Commit::new().delete_row(generations_table(), key)).await?;
     Ok(())
 }
 
-async fn remove_rows(store: &dyn EventStore, table: &Table, prefix: Bytes, at_once: usize) -> Result<u64, CommitError> {
+async fn remove_rows(
+    store: &dyn EventStore,
+    table: &Table,
+    prefix: Bytes,
+    per_commit: usize,
+) -> Result<u64, CommitError> {
     let mut removed = 0;
     loop {
-        let found = store.rows(RowScan::new(table.clone(), prefix.clone(), at_once)).await?;
+        let found = store.rows(RowScan::new(table.clone(), prefix.clone(), per_commit)).await?;
         if found.is_empty() {
             return Ok(removed);
         }

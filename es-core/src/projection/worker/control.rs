@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_request_does_not_drop_a_reset() {
+    fn a_later_request_does_not_drop_an_earlier_reset() {
         let mut control = Control::default();
         for request in [
             Request::Rebuild(RebuildFrom::Start),

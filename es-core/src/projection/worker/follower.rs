@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   subscription --batch--> events of this partition --apply--> commit { rows, checkpoint, parked events
-//!                                    |                                 | expects: claim, control, checkpoint, rows that were read }
+//!                                    |                     | conditions: claim, control, checkpoint and rows read are unchanged }
 //!                                    +-- cannot be applied --> retry with pauses --> park
 //! ```
 //!
-//! Absent here: which generation is built or read (`plan`), retries on request (`retry`).
+//! Not in this module: the choice of the generation (`plan`), and retries on request (`retry`).
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -19,6 +19,7 @@ use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, watch};
 use super::metrics;
 use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
 use super::pipeline::Pipeline;
+use super::progress::number;
 use super::rows::{encode, table};
 use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
@@ -35,37 +36,37 @@ use crate::store::{Commit, CommitError, Conflict, FailedCheck, StoreError};
 /// The largest number of positions without a matching event before the checkpoint is written.
 const IDLE_POSITIONS: u64 = 50_000;
 
-/// The largest number of rows that a lone worker caches: those that it read and wrote in the last batches. Beyond, the cache is
-/// emptied.
-const KEPT_ROWS: usize = 65_536;
+/// The largest number of rows in the cache of a single worker, which holds the rows that its last batches read and wrote. The
+/// cache is emptied when it exceeds this number.
+const CACHED_ROWS: usize = 65_536;
 /// The largest size of that cache, in bytes of keys and values.
-const KEPT_BYTES: usize = 16 * 1024 * 1024;
+const CACHED_BYTES: usize = 16 * 1024 * 1024;
 
 /// The number of conflicts after which a worker commits exclusively.
-const CONFLICTS_BEFORE_ALONE: u32 = 2;
+const CONFLICTS_BEFORE_EXCLUSIVE: u32 = 2;
 
-/// How a worker ended well.
+/// The reason why a worker ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// It was told to.
+    /// It was stopped.
     Stopped,
-    /// It is where it was to get to.
-    Arrived,
+    /// It reached the position up to which it had to run.
+    Reached,
 }
 
-/// How a worker ended otherwise.
+/// The reason why a worker failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
-    /// The claim, what an operator has asked for, or the checkpoint is not as it was: somebody else has the say.
+    /// Another process took the claim, an operator made a request, or another writer changed the checkpoint.
     #[error("the claim, the control row or the checkpoint has changed")]
     Fenced,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What became of a commit that was not simply written.
+/// The reason why a commit was not written.
 pub(super) enum CommitRefusal {
-    /// Rows that were read have changed.
+    /// Rows that the events read have changed.
     RowsChanged,
     /// The changes break a limit of the store.
     Invalid(String),
@@ -78,33 +79,38 @@ impl<E: Into<FollowError>> From<E> for CommitRefusal {
     }
 }
 
-/// What became of some events in memory.
+/// The result of applying events in memory.
 pub(super) enum BatchResult {
-    /// The first ones, this many, are applied to these rows.
-    Applied(usize, Rows),
-    /// The first one cannot be applied, for this reason.
+    /// The first `count` events are applied to `rows`.
+    Applied { count: usize, rows: Rows },
+    /// The first event cannot be applied, for this reason.
     Failed(String),
 }
 
-/// The right to apply and commit, beside others or alone.
-pub(super) enum CommitTurn<'a> {
+/// The right to apply and commit: shared with the other workers, or exclusive.
+pub(super) enum CommitPermit<'a> {
     Shared { _guard: RwLockReadGuard<'a, ()> },
-    Alone { _guard: RwLockWriteGuard<'a, ()> },
+    Exclusive { _guard: RwLockWriteGuard<'a, ()> },
 }
 
 /// The worker of one partition.
 pub(crate) struct Follower<P> {
     pub(super) pipeline: Arc<Pipeline<P>>,
     pub(super) partition: u32,
-    place: GenerationTables,
-    /// Rows as the last commit left them, where this worker alone writes them; else none.
-    kept: Rows,
+    tables: GenerationTables,
+    /// Rows as the last commit left them, if this is the only worker; empty otherwise.
+    cached_rows: Rows,
     pub(super) parked: ParkedKeys,
-    /// What stands in the checkpoint row, and what it says.
-    written: (Option<Bytes>, Option<Position>),
-    /// Everything up to here counts, is parked, or does not match.
+    checkpoint: WrittenCheckpoint,
+    /// The position up to which every event is applied or parked, or is not an event of this partition.
     scanned: Option<Position>,
     stop: watch::Receiver<bool>,
+}
+
+/// The checkpoint row as the last commit left it.
+struct WrittenCheckpoint {
+    row: Option<Bytes>,
+    position: Option<Position>,
 }
 
 impl<P: Projection> Follower<P> {
@@ -114,17 +120,25 @@ impl<P: Projection> Follower<P> {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, FollowError> {
         let generation = pipeline.progress.build.generation;
-        let place =
+        let tables =
             GenerationTables::new(P::NAME, generation).map_err(|error| StoreError::io("name a projection", error))?;
         let parked = ParkedKeys::open(&*pipeline.store, pipeline.keys.clone(), generation).await?;
         let row = pipeline.store.row(&checkpoints_table(), &checkpoint_key(P::NAME, generation, partition)).await?;
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
         pipeline.progress.advance(partition, position);
-        let kept = Rows::default();
-        Ok(Self { pipeline, partition, place, kept, parked, written: (row, position), scanned: position, stop })
+        Ok(Self {
+            pipeline,
+            partition,
+            tables,
+            cached_rows: Rows::default(),
+            parked,
+            checkpoint: WrittenCheckpoint { row, position },
+            scanned: position,
+            stop,
+        })
     }
 
-    /// Follows the log until it is told to stop, or up to a position. What is in hand is finished first.
+    /// Follows the log until the worker is stopped, or up to the position `until`. Writes the checkpoint before it returns.
     pub(crate) async fn run(mut self, until: Option<Position>) -> Result<Exit, FollowError> {
         self.retry_requested_keys().await?;
         let store = Arc::clone(&self.pipeline.store);
@@ -137,7 +151,7 @@ impl<P: Projection> Follower<P> {
             log: Subscription::new(store, query, self.scanned).batch(pipeline.options.batch),
         };
         let mut stop = self.stop.clone();
-        let mut ahead = None;
+        let mut prefetched = None;
         loop {
             if self.is_stopped() {
                 self.write_checkpoint().await?;
@@ -145,16 +159,16 @@ impl<P: Projection> Follower<P> {
             }
             if until.is_some() && self.scanned >= until {
                 self.write_checkpoint().await?;
-                return Ok(Exit::Arrived);
+                return Ok(Exit::Reached);
             }
-            let is_unwritten = self.scanned > self.written.1;
-            let batch = match ahead.take() {
+            let is_checkpoint_due = self.scanned > self.checkpoint.position;
+            let batch = match prefetched.take() {
                 Some(batch) => batch,
                 None => tokio::select! {
                     biased;
                     () = stop_requested(&mut stop) => continue,
                     batch = log.next() => batch?,
-                    () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_unwritten => {
+                    () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_checkpoint_due => {
                         self.write_checkpoint().await?;
                         continue;
                     }
@@ -164,11 +178,11 @@ impl<P: Projection> Follower<P> {
                 self.process(batch.up_to(until)).await?;
                 continue;
             }
-            // NOTE: behind the head there is a next batch, which is read while this one is applied and committed. At the head
-            // there is none, and to wait for it here would hold up what is in hand.
+            // Before the head the next batch is read while this one is applied and committed. At the head there is no next batch
+            // yet, and waiting for one would delay this one.
             let (processed, next) = tokio::join!(self.process(batch), log.next());
             processed?;
-            ahead = Some(next?);
+            prefetched = Some(next?);
         }
     }
 
@@ -180,60 +194,63 @@ impl<P: Projection> Follower<P> {
         self.pipeline.progress.build.generation
     }
 
+    /// Applies and commits all events of a batch, in one or several commits.
     async fn process(&mut self, batch: PartitionBatch) -> Result<(), FollowError> {
-        let mut rest = batch.events.as_slice();
-        while !rest.is_empty() {
+        let mut remaining = batch.events.as_slice();
+        while !remaining.is_empty() {
             if self.is_stopped() {
                 return Ok(());
             }
-            let taken = self.advance(rest, batch.scanned).await?;
-            let (done, left) = rest.split_at(taken);
-            self.pipeline.progress.count(done.iter().map(|(_, event)| event));
-            metrics::count(metrics::EVENTS, P::NAME, taken as u64);
-            rest = left;
+            let count = self.apply_and_commit(remaining, batch.scanned).await?;
+            let (processed, rest) = remaining.split_at(count);
+            self.pipeline.progress.count(processed.iter().map(|(_, event)| event));
+            metrics::count(metrics::EVENTS, P::NAME, count as u64);
+            remaining = rest;
             self.pipeline.progress.advance(self.partition, self.scanned);
         }
         self.scanned = batch.scanned.max(self.scanned);
         self.pipeline.progress.advance(self.partition, self.scanned);
-        let number = |position: Option<Position>| position.map_or(0, Position::get);
-        if number(self.scanned) - number(self.written.1) > IDLE_POSITIONS {
+        if number(self.scanned) - number(self.checkpoint.position) > IDLE_POSITIONS {
             self.write_checkpoint().await?;
         }
         Ok(())
     }
 
-    /// Commits as many of the events as fit, at least one unless it was stopped, and returns how many.
-    async fn advance(
+    /// Commits the first events, as many as fit into a commit, and returns their number. It is 0 only if the worker was stopped.
+    ///
+    /// `scanned` is the checkpoint after the last event.
+    async fn apply_and_commit(
         &mut self,
         events: &[(String, RecordedEvent)],
-        end: Option<Position>,
+        scanned: Option<Position>,
     ) -> Result<usize, FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
-        let mut most = events.len();
+        let mut limit = events.len();
         let mut conflicts = 0;
         loop {
-            let turn = self.turn(&pipeline, conflicts).await;
-            let some = &events[..most];
-            let held = self.parked_among(some).await?;
-            let failure = match self.fold(some.iter().map(|(_, event)| event), &held).await? {
+            let permit = self.commit_permit(&pipeline, conflicts).await;
+            let candidates = &events[..limit];
+            let parked_keys = self.parked_among(candidates).await?;
+            let failure = match self.apply(candidates.iter().map(|(_, event)| event), &parked_keys).await? {
                 BatchResult::Failed(failure) => failure,
-                BatchResult::Applied(taken, rows) => {
-                    let to = if taken == events.len() { end } else { some[taken - 1].1.position.into() };
-                    let waiting = some[..taken].iter().filter(|(key, _)| held.contains(key));
-                    let waiting: Vec<_> =
-                        waiting.map(|(key, event)| self.parked_row(key, event)).collect::<Result<_, _>>()?;
-                    let parked = waiting.len();
-                    match self.commit(Some(rows), waiting, to).await {
+                BatchResult::Applied { count, rows } => {
+                    let checkpoint =
+                        if count == events.len() { scanned } else { candidates[count - 1].1.position.into() };
+                    let blocked = candidates[..count].iter().filter(|(key, _)| parked_keys.contains(key));
+                    let parked_rows: Vec<_> =
+                        blocked.map(|(key, event)| self.parked_row(key, event)).collect::<Result<_, _>>()?;
+                    let parked_count = parked_rows.len();
+                    match self.commit(Some(rows), parked_rows, checkpoint).await {
                         Ok(()) => {
-                            metrics::count(metrics::PARKED, P::NAME, parked as u64);
-                            return Ok(taken);
+                            metrics::count(metrics::PARKED, P::NAME, parked_count as u64);
+                            return Ok(count);
                         }
                         Err(CommitRefusal::RowsChanged) => {
-                            (conflicts, most) = (conflicts + 1, taken);
+                            (conflicts, limit) = (conflicts + 1, count);
                             continue;
                         }
-                        Err(CommitRefusal::Invalid(_)) if taken > 1 => {
-                            most = taken / 2;
+                        Err(CommitRefusal::Invalid(_)) if count > 1 => {
+                            limit = count / 2;
                             continue;
                         }
                         Err(CommitRefusal::Invalid(reason)) => reason,
@@ -241,10 +258,10 @@ impl<P: Projection> Follower<P> {
                     }
                 }
             };
-            drop(turn);
+            drop(permit);
             let (key, event) = &events[0];
-            if held.contains(key) {
-                // NOTE: it waits behind another event of its key, whatever is wrong with itself.
+            if parked_keys.contains(key) {
+                // The event waits for an earlier event of its key, so its own failure does not matter yet.
                 let row = self.parked_row(key, event)?;
                 self.commit(None, vec![row], Some(event.position)).await.map_err(unexpected)?;
                 return Ok(1);
@@ -253,7 +270,8 @@ impl<P: Projection> Follower<P> {
         }
     }
 
-    /// Tries an event again that could not be applied; in the end its key stops. Returns 0 where it was stopped before.
+    /// Retries a failed event according to the retry policy, and parks its key after the last attempt. Returns the number of
+    /// processed events: 1, or 0 if the worker was stopped.
     async fn apply_with_retries(
         &mut self,
         key: &str,
@@ -263,8 +281,8 @@ impl<P: Projection> Follower<P> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut attempts = 1;
         for pause in pipeline.options.retry.pauses(&*pipeline.entropy) {
-            tracing::warn!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event not applied; trying again");
-            let retrying = pipeline.progress.retrying();
+            tracing::warn!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event not applied; retrying it");
+            let retrying = pipeline.progress.begin_retry();
             let mut stop = self.stop.clone();
             tokio::select! {
                 () = stop_requested(&mut stop) => return Ok(0),
@@ -275,10 +293,10 @@ impl<P: Projection> Follower<P> {
             metrics::count(metrics::RETRIES, P::NAME, 1);
             let mut conflicts = 0;
             failure = loop {
-                let _turn = self.turn(&pipeline, conflicts).await;
-                match self.fold([event], &BTreeSet::new()).await? {
+                let _permit = self.commit_permit(&pipeline, conflicts).await;
+                match self.apply([event], &BTreeSet::new()).await? {
                     BatchResult::Failed(failure) => break failure,
-                    BatchResult::Applied(_, rows) => {
+                    BatchResult::Applied { rows, .. } => {
                         match self.commit(Some(rows), Vec::new(), Some(event.position)).await {
                             Ok(()) => return Ok(1),
                             Err(CommitRefusal::RowsChanged) => conflicts += 1,
@@ -289,11 +307,12 @@ impl<P: Projection> Follower<P> {
                 }
             };
         }
-        tracing::error!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event parked; its key stands still");
+        tracing::error!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event not applied; its key is parked");
         self.park(key, event, failure, attempts).await?;
         Ok(1)
     }
 
+    /// Parks a key and its first event.
     async fn park(
         &mut self,
         key: &str,
@@ -309,86 +328,94 @@ impl<P: Projection> Follower<P> {
             vec![put(self.pipeline.keys.parked_key(generation, key), encode(&parked)?), self.parked_row(key, event)?];
         match self.commit(None, rows, Some(position)).await {
             Ok(()) => {
-                self.parked.note(key, true);
+                self.parked.insert(key);
                 metrics::count(metrics::PARKED, P::NAME, 1);
                 Ok(())
             }
-            Err(refused) => Err(unexpected(refused)),
+            Err(refusal) => Err(unexpected(refusal)),
         }
     }
 
+    /// Returns the change that adds an event to the dead-letter list.
     fn parked_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
         let parked = ParkedEvent::new(key.to_owned(), event, self.pipeline.clock.now());
         Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode(&parked)?))
     }
 
-    pub(super) async fn turn<'p>(&self, pipeline: &'p Pipeline<P>, conflicts: u32) -> CommitTurn<'p> {
-        if conflicts < CONFLICTS_BEFORE_ALONE {
-            CommitTurn::Shared { _guard: pipeline.alone.read().await }
+    /// Waits for the right to commit. It is exclusive after repeated conflicts.
+    pub(super) async fn commit_permit<'p>(&self, pipeline: &'p Pipeline<P>, conflicts: u32) -> CommitPermit<'p> {
+        if conflicts < CONFLICTS_BEFORE_EXCLUSIVE {
+            CommitPermit::Shared { _guard: pipeline.commit_lock.read().await }
         } else {
-            CommitTurn::Alone { _guard: pipeline.alone.write().await }
+            CommitPermit::Exclusive { _guard: pipeline.commit_lock.write().await }
         }
     }
 
+    /// Returns the keys of the events that are parked.
     async fn parked_among(&mut self, events: &[(String, RecordedEvent)]) -> Result<BTreeSet<String>, StoreError> {
-        let mut held = BTreeSet::new();
+        let mut parked_keys = BTreeSet::new();
         for (key, _) in events {
-            if !held.contains(key) && self.parked.contains(&*self.pipeline.store, key).await? {
-                held.insert(key.clone());
+            if !parked_keys.contains(key) && self.parked.contains(&*self.pipeline.store, key).await? {
+                parked_keys.insert(key.clone());
             }
         }
-        Ok(held)
+        Ok(parked_keys)
     }
 
-    /// Applies the first events, as many as can be applied and fit into a commit. The events of keys that are held are passed over.
-    pub(super) async fn fold<'e>(
+    /// Applies the first events in memory: up to the first one that fails, and as many as fit into a commit. Skips the events of
+    /// parked keys.
+    pub(super) async fn apply<'e>(
         &mut self,
         events: impl IntoIterator<Item = &'e RecordedEvent>,
-        held: &BTreeSet<String>,
+        parked_keys: &BTreeSet<String>,
     ) -> Result<BatchResult, StoreError> {
         let events: Vec<_> = events.into_iter().collect();
-        let mut most = events.len();
-        // NOTE: taken, so that they come back with a commit that was written and not otherwise.
-        let mut rows = std::mem::take(&mut self.kept);
+        let mut count = events.len();
+        // Only a successful commit returns the rows to the cache: after a failure they may differ from the store.
+        let mut rows = std::mem::take(&mut self.cached_rows);
         loop {
-            let applier = BatchApplier::new(&*self.pipeline.projection, events[..most].iter().copied(), held);
+            let applier = BatchApplier::new(&*self.pipeline.projection, events[..count].iter().copied(), parked_keys);
             let outcomes;
-            (rows, outcomes) = self.place.apply_onto(&*self.pipeline.store, applier, rows).await?;
-            let first_failure = outcomes.iter().enumerate().find_map(|(at, outcome)| Some((at, outcome.failure()?)));
+            (rows, outcomes) = self.tables.apply_onto(&*self.pipeline.store, applier, rows).await?;
+            let first_failure =
+                outcomes.iter().enumerate().find_map(|(index, outcome)| Some((index, outcome.failure()?)));
             match first_failure {
                 Some((0, failure)) => return Ok(BatchResult::Failed(ErrorChain(failure).to_string())),
-                // NOTE: what comes before it counts first, so that the pauses between its attempts hold up nothing else.
-                Some((at, _)) => most = at,
-                None if most > 1 && bytes_of(&rows) > self.pipeline.options.commit_bytes => most /= 2,
-                None => return Ok(BatchResult::Applied(most, rows)),
+                // The events before the failed one are committed first, so that its retries do not delay them.
+                Some((index, _)) => count = index,
+                None if count > 1 && bytes_of(&rows) > self.pipeline.options.commit_bytes => count /= 2,
+                None => return Ok(BatchResult::Applied { count, rows }),
             }
         }
     }
 
-    /// Writes rows and checkpoint, if everything is as it was when they were made.
+    /// Commits rows of the view, rows of the worker and the checkpoint, under the conditions of the fence. With several workers
+    /// the rows that were read must be unchanged too.
     pub(super) async fn commit(
         &mut self,
         rows: Option<Rows>,
-        machinery: Vec<RowChange>,
+        worker_rows: Vec<RowChange>,
         to: Option<Position>,
     ) -> Result<(), CommitRefusal> {
         let Pipeline { store, keys: _, fence, clock, progress, .. } = &*self.pipeline;
         let key = checkpoint_key(P::NAME, progress.build.generation, self.partition);
-        let (before, checkpoint) = (self.written.0.clone(), Checkpoint::at(to.max(self.written.1)).encode());
-        let mut commit = fence.expect(Commit::new()).expect_row(checkpoints_table(), key.clone(), before);
+        let position = to.max(self.checkpoint.position);
+        let checkpoint = Checkpoint::at(position).encode();
+        let mut commit =
+            fence.expect(Commit::new()).expect_row(checkpoints_table(), key.clone(), self.checkpoint.row.clone());
         if let Some(rows) = &rows {
-            // NOTE: with one worker nobody else writes these rows.
+            // A single worker is the only writer of these rows.
             if progress.build.partitions > 1 {
                 for ((logical, key), value) in rows.read_set() {
-                    commit = commit.expect_row(self.place.table(logical)?, key.clone(), value.clone());
+                    commit = commit.expect_row(self.tables.table(logical)?, key.clone(), value.clone());
                 }
             }
-            commit = self.place.changes(rows)?.into_iter().fold(commit, change);
+            commit = self.tables.changes(rows)?.into_iter().fold(commit, add_change);
         }
-        commit = machinery.into_iter().fold(commit, change).put_row(checkpoints_table(), key, checkpoint.clone());
-        let begun = clock.elapsed();
+        commit = worker_rows.into_iter().fold(commit, add_change).put_row(checkpoints_table(), key, checkpoint.clone());
+        let started_at = clock.elapsed();
         let committed = store.commit(commit).await;
-        metrics::histogram_of(metrics::COMMIT_SECONDS, P::NAME, clock.elapsed().saturating_sub(begun));
+        metrics::record_duration(metrics::COMMIT_SECONDS, P::NAME, clock.elapsed().saturating_sub(started_at));
         match committed {
             Ok(_) => {}
             Err(CommitError::Conflict(conflict)) if is_of_view_rows(&conflict) => {
@@ -399,24 +426,24 @@ impl<P: Projection> Follower<P> {
             Err(CommitError::Invalid(error)) => return Err(CommitRefusal::Invalid(error.to_string())),
             Err(error) => return Err(super::claim::store_error(error).into()),
         }
-        let is_alone = progress.build.partitions == 1;
+        let is_single_worker = progress.build.partitions == 1;
         if let Some(mut rows) = rows {
-            self.place.written(&rows);
-            if is_alone {
-                rows.settle(KEPT_ROWS, KEPT_BYTES);
-                self.kept = rows;
+            self.tables.written(&rows);
+            if is_single_worker {
+                rows.committed(CACHED_ROWS, CACHED_BYTES);
+                self.cached_rows = rows;
             }
         }
         tracing::trace!(projection = P::NAME, ?to, "projection committed");
         metrics::count(metrics::COMMITS, P::NAME, 1);
-        self.written = (Some(checkpoint), to.max(self.written.1));
-        self.scanned = self.written.1.max(self.scanned);
+        self.checkpoint = WrittenCheckpoint { row: Some(checkpoint), position };
+        self.scanned = position.max(self.scanned);
         Ok(())
     }
 
-    /// Writes how far the log was looked through.
+    /// Writes the scanned position as checkpoint, unless it is written already.
     async fn write_checkpoint(&mut self) -> Result<(), FollowError> {
-        if self.scanned <= self.written.1 {
+        if self.scanned <= self.checkpoint.position {
             return Ok(());
         }
         self.commit(None, Vec::new(), self.scanned).await.map_err(unexpected)
@@ -425,11 +452,11 @@ impl<P: Projection> Follower<P> {
 
 /// Waits until the worker must stop.
 pub(crate) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
-    // NOTE: an error says that whoever could tell it is gone, which is the same.
+    // An error means that the sender was dropped, which is a request to stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The log as one partition sees it.
+/// The events of one partition in the log.
 struct PartitionLog<'p, P> {
     projection: &'p P,
     partition: u32,
@@ -440,12 +467,12 @@ struct PartitionLog<'p, P> {
 /// The events of one partition in a batch of the log, with their keys.
 struct PartitionBatch {
     events: Vec<(String, RecordedEvent)>,
-    /// The log was scanned up to here.
+    /// The position up to which the log was scanned.
     scanned: Option<Position>,
 }
 
 impl<P: Projection> PartitionLog<'_, P> {
-    /// Reads the next batch. Events of other partitions are visited and never owned.
+    /// Reads the next batch. Does not copy the events of other partitions.
     async fn next(&mut self) -> Result<PartitionBatch, StoreError> {
         let Self { projection, partition, partitions, log } = self;
         let mut events = Vec::new();
@@ -474,12 +501,12 @@ impl PartitionBatch {
     }
 }
 
-/// The key of an event. Where the projection panics, the stream is the key under which the event is parked.
+/// Returns the key of an event. If the projection panics, this is the name of the stream, and the event is parked under it.
 fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
     catch_unwind(AssertUnwindSafe(|| projection.key(event))).unwrap_or_else(|_| event.stream.as_str().to_owned())
 }
 
-/// Whether all that has changed are rows of the view.
+/// Returns whether the conflict concerns rows of the view only.
 fn is_of_view_rows(conflict: &Conflict) -> bool {
     conflict.failed.iter().all(|check| match check {
         FailedCheck::Row { table: found, .. } => *found != table() && *found != checkpoints_table(),
@@ -487,14 +514,16 @@ fn is_of_view_rows(conflict: &Conflict) -> bool {
     })
 }
 
-pub(super) fn unexpected(refused: CommitRefusal) -> FollowError {
-    match refused {
+/// Converts the refusal of a commit without rows of the view, which can neither conflict on such rows nor be too large.
+pub(super) fn unexpected(refusal: CommitRefusal) -> FollowError {
+    match refusal {
         CommitRefusal::RowsChanged => FollowError::Fenced,
         CommitRefusal::Invalid(reason) => StoreError::io("write rows of a projection", reason).into(),
         CommitRefusal::Follow(error) => error,
     }
 }
 
+/// Returns the size of the changed rows, in bytes of keys and values.
 fn bytes_of(rows: &Rows) -> usize {
     rows.changes().map(|((_, key), value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum()
 }
@@ -507,7 +536,7 @@ pub(super) fn delete(key: Bytes) -> RowChange {
     RowChange { table: table(), key, value: None }
 }
 
-fn change(commit: Commit, RowChange { table, key, value }: RowChange) -> Commit {
+fn add_change(commit: Commit, RowChange { table, key, value }: RowChange) -> Commit {
     match value {
         Some(value) => commit.put_row(table, key, value),
         None => commit.delete_row(table, key),

@@ -1,20 +1,20 @@
-//! The numbers that the machinery of projections hands to the facade of the `metrics` crate. Install a recorder to see them.
+//! Metrics of background projections, recorded with the `metrics` crate. Install a recorder to export them.
 //!
-//! Each has the label `projection`.
+//! Each metric has the label `projection`.
 //!
-//! | name | kind | what |
+//! | name | kind | meaning |
 //! |---|---|---|
-//! | `es_projection_events_total` | counter | events applied, passed over or parked |
+//! | `es_projection_events_total` | counter | events applied, skipped or parked |
 //! | `es_projection_commits_total` | counter | commits of rows and checkpoints |
-//! | `es_projection_commit_seconds` | histogram | how long such a commit took |
-//! | `es_projection_conflicts_total` | counter | commits made anew, because another worker had changed a row that was read |
-//! | `es_projection_retries_total` | counter | attempts to apply an event again |
-//! | `es_projection_parked_total` | counter | events put into the dead-letter list |
-//! | `es_projection_failures_total` | counter | failures of the store or of a task, after which it was started again |
-//! | `es_projection_swaps_total` | counter | rebuilt views that took the place of old ones |
-//! | `es_projection_position` | gauge | up to where every event counts in the view that is read |
-//! | `es_projection_lag_events` | gauge | how many positions the head of the log is ahead |
-//! | `es_projection_lag_seconds` | gauge | how old the last event was, when it was applied; 0 at the head |
+//! | `es_projection_commit_seconds` | histogram | duration of such a commit |
+//! | `es_projection_conflicts_total` | counter | commits retried because another worker had changed a row that was read |
+//! | `es_projection_retries_total` | counter | repeated attempts to apply an event |
+//! | `es_projection_parked_total` | counter | events added to the dead-letter list |
+//! | `es_projection_failures_total` | counter | failures of the store or of a task |
+//! | `es_projection_swaps_total` | counter | rebuilt views that replaced the active one |
+//! | `es_projection_position` | gauge | position up to which the active view has applied the log |
+//! | `es_projection_lag_events` | gauge | positions between that position and the head of the log |
+//! | `es_projection_lag_seconds` | gauge | age of the last processed event; 0 at the head |
 
 pub(crate) const EVENTS: &str = "es_projection_events_total";
 pub(crate) const COMMITS: &str = "es_projection_commits_total";
@@ -28,9 +28,9 @@ pub(crate) const POSITION: &str = "es_projection_position";
 pub(crate) const LAG_EVENTS: &str = "es_projection_lag_events";
 pub(crate) const LAG_SECONDS: &str = "es_projection_lag_seconds";
 
-/// Raises a counter of a projection.
-pub(crate) fn count(name: &'static str, projection: &'static str, by: u64) {
-    metrics::counter!(name, "projection" => projection).increment(by);
+/// Increments a counter of a projection.
+pub(crate) fn count(name: &'static str, projection: &'static str, increment: u64) {
+    metrics::counter!(name, "projection" => projection).increment(increment);
 }
 
 /// Sets a gauge of a projection.
@@ -38,9 +38,9 @@ pub(crate) fn gauge(name: &'static str, projection: &'static str, value: f64) {
     metrics::gauge!(name, "projection" => projection).set(value);
 }
 
-/// Adds a duration to a histogram of a projection.
-pub(crate) fn histogram_of(name: &'static str, projection: &'static str, took: std::time::Duration) {
-    metrics::histogram!(name, "projection" => projection).record(took.as_secs_f64());
+/// Records a duration in a histogram of a projection.
+pub(crate) fn record_duration(name: &'static str, projection: &'static str, duration: std::time::Duration) {
+    metrics::histogram!(name, "projection" => projection).record(duration.as_secs_f64());
 }
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_stands_in_the_table() {
+    fn the_table_documents_every_metric() {
         let all = [
             EVENTS,
             COMMITS,

@@ -1,4 +1,4 @@
-//! How a projection is run.
+//! [`ProjectionOptions`].
 
 use std::time::Duration;
 
@@ -7,49 +7,52 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::subscription::DEFAULT_BATCH;
 
-/// The most workers of one projection.
+/// The largest number of partitions of one projection.
 pub const MAX_PARTITIONS: u32 = 1024;
 
-/// The shortest lease: a shorter one counts as this one.
-const SHORTEST_LEASE: Duration = Duration::from_millis(15);
-/// The shortest pause after a failure.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// The minimum lease. A shorter one is replaced by it.
+const MIN_LEASE: Duration = Duration::from_millis(15);
+/// The minimum pause after a failure. A shorter one is replaced by it.
+const MIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// What happens to a rebuild in which events had to be parked that are not parked in the view that is read.
+/// The policy for a rebuild that has parked keys which are not parked in the active view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RebuildErrors {
-    /// It goes on beside the old view and does not take its place, until its parked events are retried or skipped.
+    /// Keeps the old view active until the parked events of the rebuild are retried or skipped. The rebuild keeps following the log.
     #[default]
     Hold,
-    /// It takes the place of the old view all the same.
+    /// Swaps the views despite the parked events.
     Swap,
 }
 
-/// How a projection is run.
+/// Options of a background projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProjectionOptions {
-    /// How many workers share the keys, 1 to [`MAX_PARTITIONS`]. Each reads the log for itself and has a checkpoint of its own.
+    /// The number of workers, 1 to [`MAX_PARTITIONS`]. The keys are divided among them. Each worker reads the log separately and has
+    /// its own checkpoint.
     ///
-    /// With more than one, rows that events of several keys change must not depend on the order of those events: only the order
-    /// within a key is kept. Each commit then demands that the rows that it has read are unchanged; rows that all events
-    /// change make more workers slower than one.
+    /// Events of one key are applied in order; events of different keys are not. With more than one worker, a row that events of
+    /// several keys change must therefore not depend on the order of those events. Each commit then also requires that the rows that
+    /// it read are unchanged. If most events change the same row, several workers are slower than one.
     pub partitions: u32,
-    /// How many events are read, and at the most written in one commit.
+    /// The number of events per read, and the largest number of events per commit.
     pub batch: u32,
-    /// A commit is ended when the rows of its events have this many bytes. One event alone may change more, up to
+    /// The size of the changed rows, in bytes, at which a commit is ended. A single event may change more, up to
     /// [`MAX_COMMIT_BYTES`](crate::store::MAX_COMMIT_BYTES).
     pub commit_bytes: usize,
-    /// How often an event is tried that cannot be applied, before its key stops. Meanwhile the later events of its worker wait.
+    /// The retry policy for an event that cannot be applied. After the last attempt its key is parked. During the pauses the later
+    /// events of the worker wait.
     pub retry: RetryPolicy,
-    /// What happens to a rebuild with parked events.
+    /// The policy for a rebuild with parked events.
     pub rebuild_errors: RebuildErrors,
-    /// How long a worker that gives no sign of life keeps its claim. Another one then takes over.
+    /// The time after its last heartbeat for which a worker keeps its claim. Afterwards another process may take the claim.
     pub lease: Duration,
-    /// How often a checkpoint is written while nothing matches.
+    /// The interval between checkpoints while no event matches.
     pub idle_checkpoint: Duration,
-    /// The pauses after a failure of the store or of a task, from the first to the longest, without an end.
+    /// The first and the longest pause before a restart, after a failure of the store or of a task. The number of restarts is not
+    /// limited.
     pub restart: (Duration, Duration),
-    /// How long the rows of an old view stay after another one took its place, for readers that had begun.
+    /// The time for which the rows of a retired generation are kept, for reads in progress.
     pub keep_retired: Duration,
 }
 
@@ -74,66 +77,66 @@ impl Default for ProjectionOptions {
 }
 
 impl ProjectionOptions {
-    /// The defaults.
+    /// Returns the default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with this many workers, brought into 1 to [`MAX_PARTITIONS`].
+    /// Sets the number of workers, clamped to 1 to [`MAX_PARTITIONS`].
     #[must_use]
     pub fn partitions(mut self, workers: u32) -> Self {
         self.partitions = workers.clamp(1, MAX_PARTITIONS);
         self
     }
 
-    /// The same with batches of at most this many events; 0 counts as 1.
+    /// Sets the largest number of events per batch; 0 is replaced by 1.
     #[must_use]
     pub fn batch(mut self, events: u32) -> Self {
         self.batch = events.max(1);
         self
     }
 
-    /// The same with this patience for an event that cannot be applied.
+    /// Sets the retry policy for an event that cannot be applied.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
-    /// The same with this policy for rebuilds with parked events.
+    /// Sets the policy for a rebuild with parked events.
     #[must_use]
     pub fn rebuild_errors(mut self, policy: RebuildErrors) -> Self {
         self.rebuild_errors = policy;
         self
     }
 
-    /// The same with this lease.
+    /// Sets the lease.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// The same with these pauses after failures.
+    /// Sets the first and the longest pause before a restart.
     #[must_use]
     pub fn restart(mut self, first: Duration, longest: Duration) -> Self {
         self.restart = (first, longest);
         self
     }
 
-    /// The same with the rows of an old view kept for this time.
+    /// Sets the time for which the rows of a retired generation are kept.
     #[must_use]
     pub fn keep_retired(mut self, time: Duration) -> Self {
         self.keep_retired = time;
         self
     }
 
-    /// The same with nothing that would make a loop that does not wait.
+    /// Returns the options with every value within its bounds, so that no loop runs without a pause.
     pub(crate) fn within_bounds(mut self) -> Self {
-        self = self.partitions(self.partitions).batch(self.batch).lease(self.lease.max(SHORTEST_LEASE));
+        self = self.partitions(self.partitions).batch(self.batch).lease(self.lease.max(MIN_LEASE));
         let (first, longest) = self.restart;
-        let first = first.max(SHORTEST_PAUSE);
+        let first = first.max(MIN_PAUSE);
         self.restart(first, longest.max(first))
     }
 

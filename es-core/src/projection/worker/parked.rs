@@ -13,41 +13,41 @@ use crate::model::{EventType, StreamId};
 use crate::projection::generation::Generation;
 use crate::store::{EventReader, StoreError};
 
-/// A key that stands still, because one of its events could not be applied. Its later events wait behind that one.
+/// A parked key: one of its events could not be applied, and the later events of the key wait for that one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ParkedKey {
-    /// The key: without more said, the name of a stream.
+    /// The key, as returned by [`Projection::key`](crate::projection::Projection::key).
     pub key: String,
-    /// The generation of the view for which it stands still.
+    /// The generation of the view in which the key is parked.
     pub generation: Generation,
-    /// The event that could not be applied.
+    /// The position of the event that could not be applied.
     pub position: Position,
-    /// Why, in the words of the last attempt.
+    /// The error of the last attempt.
     pub error: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// Since when it stands still.
+    /// The time at which the key was parked.
     pub since: Timestamp,
-    /// When it was tried last.
+    /// The time of the last attempt.
     pub last_attempt: Timestamp,
 }
 
-/// An event that waits in the dead-letter list. Its content is read from the log when it is tried again.
+/// An event in the dead-letter list. A retry reads its content from the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ParkedEvent {
-    /// Its key.
+    /// The key of the event.
     pub key: String,
-    /// Where it stands in the log.
+    /// The position of the event in the log.
     pub position: Position,
-    /// Its identity.
+    /// The id of the event.
     pub id: EventId,
-    /// Its stream.
+    /// The stream of the event.
     pub stream: StreamId,
-    /// Its wire name.
+    /// The wire name of the event.
     pub event_type: EventType,
-    /// Since when it waits.
+    /// The time at which the event was parked.
     pub parked_at: Timestamp,
 }
 
@@ -58,20 +58,21 @@ impl ParkedEvent {
     }
 }
 
-/// How many keys a worker remembers as parked or not.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("not zero");
+/// The number of keys for which a worker caches whether they are parked.
+const CACHED_KEYS: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("the capacity is not zero");
 
-/// Which keys are parked, as the one worker knows that writes it. The rows are the truth; what is remembered is bounded.
+/// The parked keys of one generation, with a bounded cache over the rows of the store. Only the worker that writes these rows
+/// uses it, so the cache cannot be stale.
 #[derive(Debug)]
 pub(crate) struct ParkedKeys {
     keys: RowKeys,
     generation: Generation,
-    /// Without a parked key in the whole generation, no look-up is needed.
+    /// Whether any key of the generation may be parked. If not, no lookup is needed.
     is_any: bool,
-    remembered: LruCache<Bytes, bool>,
+    cache: LruCache<Bytes, bool>,
 }
 
-/// Whether events of a build wait that could not be applied.
+/// Returns whether any key of a generation is parked.
 pub(crate) async fn is_any_parked(
     store: &dyn EventReader,
     projection: &str,
@@ -88,25 +89,31 @@ impl ParkedKeys {
         generation: Generation,
     ) -> Result<Self, StoreError> {
         let is_any = !page(store, keys.parked_keys(generation), None, 1).await?.is_empty();
-        Ok(Self { keys, generation, is_any, remembered: LruCache::new(REMEMBERED) })
+        Ok(Self { keys, generation, is_any, cache: LruCache::new(CACHED_KEYS) })
     }
 
+    /// Returns whether a key is parked.
     pub(crate) async fn contains(&mut self, store: &dyn EventReader, key: &str) -> Result<bool, StoreError> {
         if !self.is_any {
             return Ok(false);
         }
         let row = self.keys.parked_key(self.generation, key);
-        if let Some(parked) = self.remembered.get(&row) {
+        if let Some(parked) = self.cache.get(&row) {
             return Ok(*parked);
         }
         let parked = store.row(&super::rows::table(), &row).await?.is_some();
-        self.remembered.put(row, parked);
+        self.cache.put(row, parked);
         Ok(parked)
     }
 
-    /// Remembers what was committed.
-    pub(crate) fn note(&mut self, key: &str, is_parked: bool) {
-        self.is_any |= is_parked;
-        self.remembered.put(self.keys.parked_key(self.generation, key), is_parked);
+    /// Records that a commit parked a key.
+    pub(crate) fn insert(&mut self, key: &str) {
+        self.is_any = true;
+        self.cache.put(self.keys.parked_key(self.generation, key), true);
+    }
+
+    /// Records that a commit released a key.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.cache.put(self.keys.parked_key(self.generation, key), false);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::RwLock;
 
-use super::claim::Owned;
+use super::claim::HeldClaim;
 use super::control::Control;
 use super::options::ProjectionOptions;
 use super::progress::GenerationProgress;
@@ -15,13 +15,14 @@ use crate::store::{Commit, EventStore};
 /// The conditions of every commit of a worker: the claim and the control row are unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Fence {
-    pub(crate) owned: Owned,
+    pub(crate) claim: HeldClaim,
     pub(crate) control: StoredRow<Control>,
 }
 
 impl Fence {
+    /// Adds the conditions to a commit.
     pub(crate) fn expect(&self, commit: Commit) -> Commit {
-        self.control.expect(self.owned.expect(commit))
+        self.control.expect(self.claim.expect(commit))
     }
 }
 
@@ -35,6 +36,7 @@ pub(crate) struct Pipeline<P> {
     pub(crate) keys: RowKeys,
     pub(crate) fence: Fence,
     pub(crate) progress: Arc<GenerationProgress>,
-    /// A worker whose commits conflict repeatedly holds this lock exclusively, so that its commit succeeds.
-    pub(crate) alone: RwLock<()>,
+    /// Workers hold this lock shared while they apply and commit. A worker whose commits conflict repeatedly holds it exclusively,
+    /// so that its commit succeeds.
+    pub(crate) commit_lock: RwLock<()>,
 }

@@ -1,4 +1,4 @@
-//! What there is and what is asked for, made one: the steps between builds of a view. Each is one commit.
+//! Changes of the builds of a view: create, retire, repartition and swap. Each change is one commit.
 
 use serde_json::json;
 
@@ -18,50 +18,54 @@ use crate::projection::{
 };
 use crate::store::{Commit, CommitError, EventReader, EventStore, LogRead, StoreError};
 
-/// Which of two builds.
+/// The role of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// The one that is read.
-    Read,
-    /// The one that is built beside it.
-    Built,
+pub(crate) enum BuildRole {
+    /// Readers read this build.
+    Active,
+    /// This build is to replace the active one.
+    Building,
 }
 
-/// The builds that there are.
+/// The builds of one round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoundPlan {
     pub(crate) generations: Generations,
 }
 
 impl RoundPlan {
-    /// Whether what is read is followed. What another version of the projection has built is left as it is: this version could
-    /// not read its rows.
-    pub(crate) fn is_read_followed<P: Projection>(&self) -> bool {
+    /// Returns whether workers follow the log for the active build. They do not if another version of the projection built it,
+    /// because this version cannot read its rows.
+    pub(crate) fn is_active_followed<P: Projection>(&self) -> bool {
         self.generations.active.is_some_and(|build| build.version == P::VERSION)
     }
 
-    /// The builds that are followed, and spread over another number of workers.
-    pub(crate) fn uneven<P: Projection>(&self, partitions: u32) -> impl Iterator<Item = (Side, Build)> {
-        let read = self.generations.active.filter(|_| self.is_read_followed::<P>()).map(|build| (Side::Read, build));
-        let built = self.generations.building.map(|build| (Side::Built, build));
-        read.into_iter().chain(built).filter(move |(_, build)| build.partitions != partitions)
+    /// Returns the followed builds whose number of partitions differs from `partitions`.
+    pub(crate) fn builds_to_repartition<P: Projection>(
+        &self,
+        partitions: u32,
+    ) -> impl Iterator<Item = (BuildRole, Build)> {
+        let active = self.generations.active.filter(|_| self.is_active_followed::<P>());
+        let active = active.map(|build| (BuildRole::Active, build));
+        let building = self.generations.building.map(|build| (BuildRole::Building, build));
+        active.into_iter().chain(building).filter(move |(_, build)| build.partitions != partitions)
     }
 
-    /// Up to where anything counts in what is read.
-    pub(crate) async fn furthest(
+    /// Returns the furthest checkpoint of the active build.
+    pub(crate) async fn furthest_checkpoint(
         &self,
         store: &dyn EventReader,
         projection: &str,
     ) -> Result<Option<Position>, StoreError> {
         match &self.generations.active {
-            Some(build) => furthest(store, projection, build).await,
+            Some(build) => furthest_checkpoint(store, projection, build).await,
             None => Ok(None),
         }
     }
 }
 
-/// Up to where the worker of a build is that is ahead of the others.
-pub(crate) async fn furthest(
+/// Returns the furthest checkpoint among the partitions of a build.
+pub(crate) async fn furthest_checkpoint(
     store: &dyn EventReader,
     projection: &str,
     build: &Build,
@@ -73,20 +77,26 @@ pub(crate) async fn furthest(
     Ok(furthest)
 }
 
-/// A change of the builds on its way into one commit.
-struct Change<'a> {
+/// A change of the builds, and the commit that writes it.
+struct BuildChange<'a> {
     keys: &'a RowKeys,
     projection: &'static str,
-    before: Generations,
-    now: Generations,
+    current: Generations,
+    new: Generations,
     retired: Retired,
     commit: Commit,
 }
 
-impl<'a> Change<'a> {
-    fn new(keys: &'a RowKeys, projection: &'static str, before: Generations, fence: &Fence, clock: &dyn Clock) -> Self {
+impl<'a> BuildChange<'a> {
+    fn new(
+        keys: &'a RowKeys,
+        projection: &'static str,
+        current: Generations,
+        fence: &Fence,
+        clock: &dyn Clock,
+    ) -> Self {
         let commit = fence.expect(Commit::new());
-        Self { keys, projection, before, now: before, retired: Retired { at: clock.now() }, commit }
+        Self { keys, projection, current, new: current, retired: Retired { at: clock.now() }, commit }
     }
 
     fn map(mut self, change: impl FnOnce(Commit) -> Commit) -> Self {
@@ -94,7 +104,7 @@ impl<'a> Change<'a> {
         self
     }
 
-    /// The rows of a build are to be removed.
+    /// Marks the rows of a build for removal.
     fn retire(&mut self, build: Option<Build>) -> Result<(), StoreError> {
         if let Some(build) = build {
             let row = encode(&self.retired)?;
@@ -103,17 +113,18 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// A new build that begins behind a position.
-    fn begin(&mut self, version: u32, partitions: u32, behind: Option<Position>) -> Build {
-        let build = Build { generation: self.now.next(), version, partitions };
-        self.now.last = Some(build.generation);
-        if behind.is_some() {
+    /// Creates a build whose first event is the one after a position.
+    fn create_build(&mut self, version: u32, partitions: u32, after: Option<Position>) -> Build {
+        let build = Build { generation: self.new.next(), version, partitions };
+        self.new.last = Some(build.generation);
+        if after.is_some() {
             let commit = std::mem::take(&mut self.commit);
-            self.commit = put_checkpoints(commit, self.projection, build.generation, partitions, behind);
+            self.commit = put_checkpoints(commit, self.projection, build.generation, partitions, after);
         }
         build
     }
 
+    /// Appends an event to the audit stream.
     fn record(
         &mut self,
         admin: &ProjectionAdmin,
@@ -125,9 +136,9 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// `false` where somebody else was faster.
+    /// Writes the change. Returns `false` after a conflict with another writer.
     async fn commit(self, store: &dyn EventStore) -> Result<bool, StoreError> {
-        let commit = self.now.replace(self.projection, &self.before, self.commit)?;
+        let commit = self.new.replace(self.projection, &self.current, self.commit)?;
         match store.commit(commit).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict(_)) => Ok(false),
@@ -136,7 +147,9 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Does what is asked for and due. Returns the builds to follow; `None` where something was changed and all must be read anew.
+/// Serves the requests of the operator, and starts a rebuild if the projection has another version than the active build.
+///
+/// Returns the builds to follow, or `None` if the builds were changed: the caller must then read the control row again.
 pub(crate) async fn prepare<P: Projection>(
     store: &dyn EventStore,
     keys: &RowKeys,
@@ -145,27 +158,27 @@ pub(crate) async fn prepare<P: Projection>(
     admin: &ProjectionAdmin,
     clock: &dyn Clock,
 ) -> Result<Option<RoundPlan>, StoreError> {
-    let before = generations(store, P::NAME).await?;
+    let current = generations(store, P::NAME).await?;
     let mut control = fence.control.value.clone().unwrap_or_default();
-    let mut change = Change::new(keys, P::NAME, before, fence, clock);
+    let mut change = BuildChange::new(keys, P::NAME, current, fence, clock);
     let partitions = options.partitions;
-    if change.now.active.is_none() {
-        change.now.active = Some(change.begin(P::VERSION, partitions, None));
+    if change.new.active.is_none() {
+        change.new.active = Some(change.create_build(P::VERSION, partitions, None));
     }
     let requests = std::mem::take(&mut control.requests);
     for request in &requests {
-        let built = change.now.building.take();
-        change.retire(built)?;
+        let building = change.new.building.take();
+        change.retire(building)?;
         match request {
             Request::CancelRebuild => {}
             Request::Reset => {
-                let read = change.now.active;
-                change.retire(read)?;
-                change.now.active = Some(change.begin(P::VERSION, partitions, None));
+                let active = change.new.active;
+                change.retire(active)?;
+                change.new.active = Some(change.create_build(P::VERSION, partitions, None));
             }
             Request::Rebuild(from) => {
-                let behind = behind(store, *from).await?;
-                change.now.building = Some(change.begin(P::VERSION, partitions, behind));
+                let after = position_before(store, *from).await?;
+                change.new.building = Some(change.create_build(P::VERSION, partitions, after));
             }
         }
     }
@@ -174,51 +187,63 @@ pub(crate) async fn prepare<P: Projection>(
         let row = encode(&control)?;
         change = change.map(|commit| commit.put_row(table(), keys.control(), row));
     }
-    if let Some(built) = change.now.building.filter(|built| built.version != P::VERSION) {
-        change.retire(Some(built))?;
-        change.now.building = None;
+    if let Some(building) = change.new.building.filter(|building| building.version != P::VERSION) {
+        change.retire(Some(building))?;
+        change.new.building = None;
     }
-    if let Some(read) = change.now.active.filter(|read| read.version != P::VERSION)
-        && change.now.building.is_none()
+    if let Some(active) = change.new.active.filter(|active| active.version != P::VERSION)
+        && change.new.building.is_none()
     {
-        change.now.building = Some(change.begin(P::VERSION, partitions, None));
-        let details = json!({ "reason": "another version", "from_version": read.version, "to_version": P::VERSION });
+        change.new.building = Some(change.create_build(P::VERSION, partitions, None));
+        let details = json!({ "reason": "another version", "from_version": active.version, "to_version": P::VERSION });
         change.record(admin, "projection-rebuild-started", details)?;
     }
-    if change.now == change.before && requests.is_empty() {
-        return Ok(Some(RoundPlan { generations: before }));
+    if change.new == change.current && requests.is_empty() {
+        return Ok(Some(RoundPlan { generations: current }));
     }
-    tracing::info!(projection = P::NAME, read = ?change.now.active, built = ?change.now.building, "projection builds changed");
+    let (active, building) = (change.new.active, change.new.building);
+    tracing::info!(projection = P::NAME, ?active, ?building, "projection builds changed");
     change.commit(store).await?;
     Ok(None)
 }
 
-/// Spreads a build whose workers are all at one position over another number of workers.
-pub(crate) async fn spread<P: Projection>(
+/// A new number of partitions for a build.
+pub(crate) struct Repartition {
+    pub(crate) role: BuildRole,
+    pub(crate) build: Build,
+    /// The checkpoint of all partitions, old and new.
+    pub(crate) checkpoint: Option<Position>,
+    /// The new number of partitions.
+    pub(crate) partitions: u32,
+}
+
+/// Changes the number of partitions of a build. All its workers must have stopped at the same position. Returns `false` after a
+/// conflict with another writer.
+pub(crate) async fn repartition<P: Projection>(
     store: &dyn EventStore,
     keys: &RowKeys,
     fence: &Fence,
     clock: &dyn Clock,
     plan: &RoundPlan,
-    (side, build): (Side, Build),
-    (at, partitions): (Option<Position>, u32),
+    Repartition { role, build, checkpoint, partitions }: Repartition,
 ) -> Result<bool, StoreError> {
-    let spread = Some(Build { partitions, ..build });
-    let mut change = Change::new(keys, P::NAME, plan.generations, fence, clock).map(|commit| {
+    let repartitioned = Some(Build { partitions, ..build });
+    let mut change = BuildChange::new(keys, P::NAME, plan.generations, fence, clock).map(|commit| {
         let commit = (0..build.partitions).fold(commit, |commit, partition| {
             commit.delete_row(checkpoints_table(), checkpoint_key(P::NAME, build.generation, partition))
         });
-        put_checkpoints(commit, P::NAME, build.generation, partitions, at)
+        put_checkpoints(commit, P::NAME, build.generation, partitions, checkpoint)
     });
-    match side {
-        Side::Read => change.now.active = spread,
-        Side::Built => change.now.building = spread,
+    match role {
+        BuildRole::Active => change.new.active = repartitioned,
+        BuildRole::Building => change.new.building = repartitioned,
     }
-    tracing::info!(projection = P::NAME, from = build.partitions, to = partitions, ?at, "projection spread anew");
+    tracing::info!(projection = P::NAME, from = build.partitions, to = partitions, ?checkpoint, "partitions changed");
     change.commit(store).await
 }
 
-/// Puts what is built in the place of what is read, where it is as far. All workers must stand still. Returns whether it did.
+/// Replaces the active build with the one that is being built, if that one has caught up and is not held. All workers must have
+/// stopped. Returns whether the builds were swapped.
 pub(crate) async fn swap<P: Projection>(
     store: &dyn EventStore,
     keys: &RowKeys,
@@ -228,73 +253,76 @@ pub(crate) async fn swap<P: Projection>(
     clock: &dyn Clock,
     plan: &RoundPlan,
 ) -> Result<bool, StoreError> {
-    let Some(built) = plan.generations.building else { return Ok(false) };
-    let at = applied(store, P::NAME, &built).await?.position;
-    if at < plan.furthest(store, P::NAME).await? || is_held(store, keys, options, plan).await? {
+    let Some(building) = plan.generations.building else { return Ok(false) };
+    let position = applied(store, P::NAME, &building).await?.position;
+    if position < plan.furthest_checkpoint(store, P::NAME).await? || is_held(store, keys, options, plan).await? {
         return Ok(false);
     }
-    let mut change = Change::new(keys, P::NAME, plan.generations, fence, clock);
+    let mut change = BuildChange::new(keys, P::NAME, plan.generations, fence, clock);
     change.retire(plan.generations.active)?;
-    (change.now.active, change.now.building) = (Some(built), None);
-    let details = json!({ "generation": built.generation, "version": built.version, "position": at });
+    (change.new.active, change.new.building) = (Some(building), None);
+    let details = json!({ "generation": building.generation, "version": building.version, "position": position });
     change.record(admin, "projection-rebuilt", details)?;
     let is_swapped = change.commit(store).await?;
     if is_swapped {
         metrics::count(metrics::SWAPS, P::NAME, 1);
-        tracing::info!(projection = P::NAME, generation = %built.generation, "rebuilt view took the place of the old one");
+        tracing::info!(projection = P::NAME, generation = %building.generation, "rebuilt view is active");
     }
     Ok(is_swapped)
 }
 
-/// Whether what is built has keys that stand still and do not in what is read.
+/// Returns whether [`RebuildErrors::Hold`] prevents the swap: a key is parked in the new build and not in the active one.
 pub(crate) async fn is_held(
     store: &dyn EventReader,
     keys: &RowKeys,
     options: &ProjectionOptions,
     plan: &RoundPlan,
 ) -> Result<bool, StoreError> {
-    let (Some(read), Some(built)) = (plan.generations.active, plan.generations.building) else { return Ok(false) };
+    let Generations { active: Some(active), building: Some(building), .. } = plan.generations else {
+        return Ok(false);
+    };
     if options.rebuild_errors == RebuildErrors::Swap {
         return Ok(false);
     }
     let mut after = None;
     loop {
-        let rows = page(store, keys.parked_keys(built.generation), after, PAGE).await?;
+        let rows = page(store, keys.parked_keys(building.generation), after, PAGE).await?;
         let Some(last) = rows.last() else { return Ok(false) };
         after = Some(last.key.clone());
         for row in rows {
             let parked: ParkedKey = decode(&row.key, &row.value)?;
-            if store.row(&table(), &keys.parked_key(read.generation, &parked.key)).await?.is_none() {
+            if store.row(&table(), &keys.parked_key(active.generation, &parked.key)).await?.is_none() {
                 return Ok(true);
             }
         }
     }
 }
 
+/// Sets the checkpoints of all partitions of a generation. `None` writes nothing: a missing checkpoint is the start of the log.
 fn put_checkpoints(
     commit: Commit,
     projection: &str,
     generation: Generation,
     partitions: u32,
-    at: Option<Position>,
+    position: Option<Position>,
 ) -> Commit {
-    if at.is_none() {
+    if position.is_none() {
         return commit;
     }
     (0..partitions).fold(commit, |commit, partition| {
         let key = checkpoint_key(projection, generation, partition);
-        commit.put_row(checkpoints_table(), key, Checkpoint::at(at).encode())
+        commit.put_row(checkpoints_table(), key, Checkpoint::at(position).encode())
     })
 }
 
-/// The position behind which a rebuild begins.
-async fn behind(store: &dyn EventReader, from: RebuildFrom) -> Result<Option<Position>, StoreError> {
+/// Returns the position before the first event of a rebuild; `None` for the start of the log.
+async fn position_before(store: &dyn EventReader, from: RebuildFrom) -> Result<Option<Position>, StoreError> {
     let time = match from {
         RebuildFrom::Start => return Ok(None),
         RebuildFrom::Position(position) => return Ok(position.previous()),
         RebuildFrom::Time(time) => time,
     };
-    // NOTE: recorded times never go back, so that the first event of a time is found by halving.
+    // Recorded times never decrease along the log, so a binary search finds the first event of a time.
     let (mut first, mut end) = (1, store.head().await?.map_or(1, |head| head.next().get()));
     while first < end {
         let middle = first + (end - first) / 2;

@@ -1,4 +1,4 @@
-//! How far the workers of one generation are, in memory: for those who wait and for the status.
+//! [`GenerationProgress`]: the in-memory progress of the workers of one generation, for the status and for callers that wait.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,29 +11,34 @@ use crate::model::Position;
 use crate::model::{RecordedEvent, Timestamp};
 use crate::projection::generation::Build;
 
-/// Over which time a rate is measured.
-const WINDOW: Duration = Duration::from_secs(5);
+/// The period over which a rate is measured.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
 
-/// How far the workers of one generation are.
+/// The progress of the workers of one generation.
 #[derive(Debug)]
 pub(crate) struct GenerationProgress {
     pub(crate) build: Build,
     clock: Arc<dyn Clock>,
-    /// For each partition up to where everything counts; 0 before the first event.
+    /// For each partition the position up to which it has applied the log; 0 before the first event.
     partitions: Vec<AtomicU64>,
-    least: watch::Sender<Option<Position>>,
-    applied: AtomicU64,
+    /// Publishes the position up to which all partitions have applied the log.
+    applied: watch::Sender<Option<Position>>,
+    event_count: AtomicU64,
+    /// The number of workers that wait before another attempt.
     retrying: AtomicU32,
-    /// When the last event was recorded that was looked at, in microseconds; `i64::MIN` for none.
-    seen: AtomicI64,
-    meter: Mutex<Meter>,
+    /// The recorded time of the last processed event, in microseconds since the Unix epoch; `i64::MIN` for none.
+    last_recorded: AtomicI64,
+    meter: Mutex<RateMeter>,
 }
 
-/// Measures how many positions pass in a second.
+/// Measures positions per second.
 #[derive(Debug, Clone, Copy)]
-struct Meter {
+struct RateMeter {
+    /// The start of the current window.
     since: Duration,
+    /// The position at the start of the current window.
     from: u64,
+    /// The rate of the previous window; `None` in the first one.
     rate: Option<f64>,
 }
 
@@ -41,102 +46,112 @@ impl GenerationProgress {
     pub(crate) fn new(
         build: Build,
         checkpoints: &[Option<Position>],
-        least: watch::Sender<Option<Position>>,
+        applied: watch::Sender<Option<Position>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let partitions: Vec<_> = checkpoints.iter().map(|position| AtomicU64::new(number(*position))).collect();
-        let at = checkpoints.iter().copied().min().flatten();
-        least.send_if_modified(|least| std::mem::replace(least, at) != at);
-        let meter = Mutex::new(Meter { since: clock.elapsed(), from: number(at), rate: None });
+        let position = checkpoints.iter().copied().min().flatten();
+        applied.send_if_modified(|applied| std::mem::replace(applied, position) != position);
+        let meter = Mutex::new(RateMeter { since: clock.elapsed(), from: number(position), rate: None });
         Self {
             build,
             clock,
             partitions,
-            least,
-            applied: AtomicU64::new(0),
+            applied,
+            event_count: AtomicU64::new(0),
             retrying: AtomicU32::new(0),
-            seen: AtomicI64::new(i64::MIN),
+            last_recorded: AtomicI64::new(i64::MIN),
             meter,
         }
     }
 
-    /// Everything of a partition counts up to here.
+    /// Sets the position up to which a partition has applied the log, and publishes the minimum of all partitions.
     pub(crate) fn advance(&self, partition: u32, position: Option<Position>) {
         if let Some(slot) = self.partitions.get(partition as usize) {
             slot.store(number(position), Ordering::Release);
         }
-        // NOTE: read anew under the lock of the channel, so that the last one to come publishes the newest.
-        self.least.send_if_modified(|least| {
-            let now = self.bounds().0;
-            std::mem::replace(least, now) != now
+        // The minimum is computed under the lock of the channel, so that a concurrent caller cannot publish an older one last.
+        self.applied.send_if_modified(|applied| {
+            let minimum = self.min_position();
+            std::mem::replace(applied, minimum) != minimum
         });
         self.measure();
     }
 
-    /// Counts events that were applied or passed over.
+    /// Counts events that were applied, parked or skipped.
     pub(crate) fn count<'e>(&self, events: impl Iterator<Item = &'e RecordedEvent>) {
         for event in events {
-            self.applied.fetch_add(1, Ordering::Relaxed);
-            self.seen.store(event.recorded_at.timestamp_micros(), Ordering::Relaxed);
+            self.event_count.fetch_add(1, Ordering::Relaxed);
+            self.last_recorded.store(event.recorded_at.timestamp_micros(), Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Relaxed)
+    pub(crate) fn event_count(&self) -> u64 {
+        self.event_count.load(Ordering::Relaxed)
     }
 
-    /// Says that a worker waits to try an event again, as long as the guard lives.
-    pub(crate) fn retrying(&self) -> Retrying<'_> {
+    /// Marks a worker as waiting before another attempt, until the guard is dropped.
+    pub(crate) fn begin_retry(&self) -> RetryGuard<'_> {
         self.retrying.fetch_add(1, Ordering::Relaxed);
-        Retrying(self)
+        RetryGuard(self)
     }
 
     pub(crate) fn is_retrying(&self) -> bool {
         self.retrying.load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn seen(&self) -> Option<Timestamp> {
-        let micros = self.seen.load(Ordering::Relaxed);
+    /// Returns the recorded time of the last processed event.
+    pub(crate) fn last_recorded(&self) -> Option<Timestamp> {
+        let micros = self.last_recorded.load(Ordering::Relaxed);
         if micros == i64::MIN { None } else { Timestamp::from_timestamp_micros(micros) }
     }
 
-    /// Up to where everything counts, and up to where anything does.
-    pub(crate) fn bounds(&self) -> (Option<Position>, Option<Position>) {
-        let positions = || self.partitions.iter().map(|slot| Position::new(slot.load(Ordering::Acquire)));
-        (positions().min().flatten(), positions().max().flatten())
+    /// Returns the position up to which all partitions have applied the log.
+    pub(crate) fn min_position(&self) -> Option<Position> {
+        self.positions().min().flatten()
     }
 
-    /// Positions per second, over the last few seconds.
+    /// Returns the position of the partition that is furthest ahead.
+    pub(crate) fn max_position(&self) -> Option<Position> {
+        self.positions().max().flatten()
+    }
+
+    fn positions(&self) -> impl Iterator<Item = Option<Position>> {
+        self.partitions.iter().map(|slot| Position::new(slot.load(Ordering::Acquire)))
+    }
+
+    /// Returns the positions per second over the last few seconds.
     pub(crate) fn rate(&self) -> f64 {
         let meter = *self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        meter.rate.unwrap_or_else(|| meter.over(self.clock.elapsed(), number(self.bounds().0)))
+        meter.rate.unwrap_or_else(|| meter.rate_until(self.clock.elapsed(), number(self.min_position())))
     }
 
     fn measure(&self) {
-        let (now, at) = (self.clock.elapsed(), number(self.bounds().0));
+        let (now, position) = (self.clock.elapsed(), number(self.min_position()));
         let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(meter.since) >= WINDOW {
-            *meter = Meter { since: now, from: at, rate: Some(meter.over(now, at)) };
+        if now.saturating_sub(meter.since) >= RATE_WINDOW {
+            *meter = RateMeter { since: now, from: position, rate: Some(meter.rate_until(now, position)) };
         }
     }
 }
 
-impl Meter {
-    fn over(&self, now: Duration, at: u64) -> f64 {
+impl RateMeter {
+    fn rate_until(&self, now: Duration, position: u64) -> f64 {
         let seconds = now.saturating_sub(self.since).as_secs_f64();
-        if seconds > 0.0 { at.saturating_sub(self.from) as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 { position.saturating_sub(self.from) as f64 / seconds } else { 0.0 }
     }
 }
 
-/// A worker waits to try an event again.
-pub(crate) struct Retrying<'a>(&'a GenerationProgress);
+/// Marks a worker as waiting before another attempt.
+pub(crate) struct RetryGuard<'a>(&'a GenerationProgress);
 
-impl Drop for Retrying<'_> {
+impl Drop for RetryGuard<'_> {
     fn drop(&mut self) {
         self.0.retrying.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+/// Returns the number of a position, 0 for `None`.
 pub(crate) fn number(position: Option<Position>) -> u64 {
     position.map_or(0, Position::get)
 }

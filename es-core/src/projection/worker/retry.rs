@@ -35,35 +35,37 @@ impl<P: Projection> Follower<P> {
     async fn retry_key(&mut self, key: &str, request: Bytes) -> Result<(), FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
         let generation = self.generation();
-        let mut most = usize::try_from(pipeline.options.batch).unwrap_or(PAGE).min(PAGE);
+        let mut limit = usize::try_from(pipeline.options.batch).unwrap_or(PAGE).min(PAGE);
         let mut conflicts = 0;
         while !self.is_stopped() {
-            let rows = page(&*pipeline.store, pipeline.keys.parked_events_of(generation, key), None, most).await?;
+            let rows = page(&*pipeline.store, pipeline.keys.parked_events_of(generation, key), None, limit).await?;
             if rows.is_empty() {
-                let free = vec![delete(pipeline.keys.parked_key(generation, key)), delete(request)];
-                self.commit(None, free, None).await.map_err(unexpected)?;
-                self.parked.note(key, false);
-                tracing::info!(projection = P::NAME, key, "key is free again");
+                let released = vec![delete(pipeline.keys.parked_key(generation, key)), delete(request)];
+                self.commit(None, released, None).await.map_err(unexpected)?;
+                self.parked.remove(key);
+                tracing::info!(projection = P::NAME, key, "parked key released");
                 return Ok(());
             }
-            let mut found = Vec::new();
+            let mut events = Vec::new();
             for row in &rows {
                 let parked: ParkedEvent = decode(&row.key, &row.value)?;
-                found.push(self.read_event(parked.position).await?);
+                events.push(self.read_event(parked.position).await?);
             }
-            let _turn = self.turn(&pipeline, conflicts).await;
-            let existing = found.iter().flatten();
-            let failure = match self.fold(existing, &BTreeSet::new()).await? {
+            let _permit = self.commit_permit(&pipeline, conflicts).await;
+            let existing = || events.iter().flatten();
+            let failure = match self.apply(existing(), &BTreeSet::new()).await? {
                 BatchResult::Failed(failure) => failure,
-                BatchResult::Applied(taken, changes) => {
-                    let last = found.iter().flatten().nth(taken.wrapping_sub(1)).map(|event| event.position);
-                    let is_all = taken == found.iter().flatten().count();
-                    let settled = rows.iter().zip(&found).filter(|(_, event)| {
-                        // A scavenge removed the event from the log: there is nothing to apply.
-                        event.as_ref().map_or(is_all, |event| Some(event.position) <= last)
-                    });
-                    let settled: Vec<_> = settled.map(|(row, _)| delete(row.key.clone())).collect();
-                    match self.commit(Some(changes), settled, None).await {
+                BatchResult::Applied { count, rows: changes } => {
+                    let last = existing().nth(count.wrapping_sub(1)).map(|event| event.position);
+                    let is_all = count == existing().count();
+                    let is_applied = |event: &Option<RecordedEvent>| match event {
+                        Some(event) => Some(event.position) <= last,
+                        // A scavenge removed the event from the log, so there is nothing to apply.
+                        None => is_all,
+                    };
+                    let applied = rows.iter().zip(&events).filter(|(_, event)| is_applied(event));
+                    let deletions: Vec<_> = applied.map(|(row, _)| delete(row.key.clone())).collect();
+                    match self.commit(Some(changes), deletions, None).await {
                         Ok(()) => {
                             conflicts = 0;
                             continue;
@@ -72,8 +74,8 @@ impl<P: Projection> Follower<P> {
                             conflicts += 1;
                             continue;
                         }
-                        Err(CommitRefusal::Invalid(_)) if most > 1 => {
-                            most /= 2;
+                        Err(CommitRefusal::Invalid(_)) if limit > 1 => {
+                            limit /= 2;
                             continue;
                         }
                         Err(CommitRefusal::Invalid(reason)) => reason,
@@ -81,12 +83,13 @@ impl<P: Projection> Follower<P> {
                     }
                 }
             };
-            let first = found.iter().flatten().next().map(|event| event.position);
+            let first = existing().next().map(|event| event.position);
             return self.keep_parked(key, first, failure, request).await;
         }
         Ok(())
     }
 
+    /// Records the failure of a retry and removes the request.
     async fn keep_parked(
         &mut self,
         key: &str,

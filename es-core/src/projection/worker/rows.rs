@@ -1,18 +1,18 @@
-//! The rows in which the machinery of projections keeps what must survive it.
+//! The rows that hold the persistent state of background projections.
 //!
-//! All stand in one table under the name of their projection, so that one prefix finds them:
+//! All rows are stored in one table. The keys of a projection start with its name and a zero byte:
 //!
-//! | key behind the name and a zero byte | value |
+//! | key after the zero byte | value |
 //! |---|---|
-//! | `c` | [`Control`](super::control::Control): what an operator has asked for, and what is going on |
-//! | `l` | [`Claim`](super::claim::Claim): who may write |
-//! | `h` | [`Heartbeat`](super::claim::Heartbeat): until when, without another sign of life |
+//! | `c` | [`Control`](super::control::Control): the requests of an operator |
+//! | `l` | [`Claim`](super::claim::Claim): the holder of the projection |
+//! | `h` | [`Heartbeat`](super::claim::Heartbeat): the end of the holder's lease |
 //! | `k` generation, key | [`ParkedKey`](super::parked::ParkedKey) |
 //! | `e` generation, key, position | [`ParkedEvent`](super::parked::ParkedEvent) |
-//! | `r` generation, key | a parked key that is to be tried again |
-//! | `x` generation | [`Retired`]: its rows are to be removed |
+//! | `r` generation, key | a request to retry a parked key |
+//! | `x` generation | [`Retired`]: a generation whose rows are to be removed |
 //!
-//! Numbers are big-endian, a key has its length before it, and values are JSON.
+//! Numbers are big-endian. A key is prefixed with its length. Values are JSON.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
@@ -26,18 +26,18 @@ use crate::model::reserved;
 use crate::projection::generation::Generation;
 use crate::store::{Commit, EventReader, Row, RowScan, StoreError};
 
-/// The most bytes of a key that stand in the key of a row; of a longer one, its hash stands behind them.
-const LONGEST_KEY: usize = 1024;
+/// The largest number of bytes of a key that a row key holds. The hash of a longer key follows its first bytes.
+const MAX_KEY_BYTES: usize = 1024;
 
-/// How many rows a look at the machinery's own rows takes at once.
+/// The number of rows per page of a scan over these rows.
 pub(crate) const PAGE: usize = 256;
 
-/// The table of all these rows.
+/// Returns the table of these rows.
 pub(crate) fn table() -> Table {
     Table::well_known(reserved::PROJECTION_WORKERS)
 }
 
-/// Returns the table of the rows that the workers of a projection keep for themselves, and the prefix of their keys.
+/// Returns the table of the workers' rows, and the prefix of the keys of a projection in it.
 pub(crate) fn worker_rows(projection: &str) -> (Table, Bytes) {
     (table(), RowKeys::new(projection).prefix)
 }
@@ -48,7 +48,7 @@ pub(crate) struct Retired {
     pub(crate) at: Timestamp,
 }
 
-/// The rows of one projection.
+/// Encodes the row keys of one projection.
 #[derive(Debug, Clone)]
 pub(crate) struct RowKeys {
     prefix: Bytes,
@@ -58,7 +58,7 @@ impl RowKeys {
     pub(crate) fn new(projection: &str) -> Self {
         let mut prefix = BytesMut::with_capacity(projection.len() + 1);
         prefix.put_slice(projection.as_bytes());
-        // NOTE: a name has no control characters.
+        // A projection name has no control characters, so the zero byte ends it.
         prefix.put_u8(0);
         Self { prefix: prefix.freeze() }
     }
@@ -78,11 +78,11 @@ impl RowKeys {
 
     fn of_key(&self, kind: u8, generation: Generation, key: &str) -> BytesMut {
         let mut row = self.of_generation(kind, generation);
-        let short = &key.as_bytes()[..key.len().min(LONGEST_KEY)];
-        // NOTE: a key with another length has another prefix, so that no key is found under another one.
+        let head = &key.as_bytes()[..key.len().min(MAX_KEY_BYTES)];
+        // The length comes first, so that a scan for one key does not match a longer key with the same first bytes.
         row.put_u32(u32::try_from(key.len()).unwrap_or(u32::MAX));
-        row.put_slice(short);
-        if key.len() > LONGEST_KEY {
+        row.put_slice(head);
+        if key.len() > MAX_KEY_BYTES {
             row.put_u64(Fnv::of(key.as_bytes()));
         }
         row
@@ -100,7 +100,7 @@ impl RowKeys {
         self.begin(b'h').freeze()
     }
 
-    /// What the keys of all parked keys of a generation begin with.
+    /// Returns the prefix of the rows of all parked keys of a generation.
     pub(crate) fn parked_keys(&self, generation: Generation) -> Bytes {
         self.of_generation(b'k', generation).freeze()
     }
@@ -109,7 +109,7 @@ impl RowKeys {
         self.of_key(b'k', generation, key).freeze()
     }
 
-    /// What the keys of the parked events of a key begin with.
+    /// Returns the prefix of the rows of the parked events of a key.
     pub(crate) fn parked_events_of(&self, generation: Generation, key: &str) -> Bytes {
         self.of_key(b'e', generation, key).freeze()
     }
@@ -120,7 +120,7 @@ impl RowKeys {
         row.freeze()
     }
 
-    /// What the keys of all requests of a generation begin with.
+    /// Returns the prefix of the rows of all retry requests of a generation.
     pub(crate) fn requests(&self, generation: Generation) -> Bytes {
         self.of_generation(b'r', generation).freeze()
     }
@@ -133,29 +133,30 @@ impl RowKeys {
         self.of_generation(b'x', generation).freeze()
     }
 
-    /// What the keys of all retired generations begin with.
+    /// Returns the prefix of the rows of all retired generations.
     pub(crate) fn all_retired(&self) -> Bytes {
         self.begin(b'x').freeze()
     }
 
-    /// What the keys of everything that stands for a generation begin with, the mark that it is retired left out.
-    pub(crate) fn everything_of(&self, generation: Generation) -> [Bytes; 3] {
+    /// Returns the prefixes of the rows of parked keys, parked events and retry requests of a generation.
+    pub(crate) fn parking_rows_of(&self, generation: Generation) -> [Bytes; 3] {
         [b'k', b'e', b'r'].map(|kind| self.of_generation(kind, generation).freeze())
     }
 
-    /// The generation in the key of a retired generation.
+    /// Returns the generation in the row key of a retired generation.
     pub(crate) fn generation_of_retired(&self, key: &[u8]) -> Option<Generation> {
         let number = key.strip_prefix(&self.begin(b'x')[..])?;
         Generation::new(u64::from_be_bytes(number.try_into().ok()?))
     }
 }
 
-/// A row of the machinery, as its bytes and as what they say.
+/// A row as it was read, with its decoded value.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredRow<T> {
     pub(crate) key: Bytes,
-    /// `None` where there is no row.
+    /// The stored bytes; `None` if the row does not exist.
     pub(crate) bytes: Option<Bytes>,
+    /// The decoded bytes.
     pub(crate) value: Option<T>,
 }
 
@@ -166,28 +167,28 @@ impl<T: DeserializeOwned> StoredRow<T> {
         Ok(Self { key, bytes, value })
     }
 
-    /// Demands that the row is still as it was read.
+    /// Adds the condition that the row is unchanged since it was read to a commit.
     pub(crate) fn expect(&self, commit: Commit) -> Commit {
         commit.expect_row(table(), self.key.clone(), self.bytes.clone())
     }
 }
 
-/// What a row says.
+/// Decodes the value of a row.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(value).map_err(|error| {
         StoreError::damaged(format!("row {} of table es.projections", key.escape_ascii()), error.to_string())
     })
 }
 
-/// A row that says it.
+/// Encodes the value of a row.
 ///
 /// # Errors
-/// [`StoreError`]: it cannot be written as JSON, which no type here can cause.
+/// [`StoreError::Io`] if the value cannot be written as JSON, which does not happen for the types of this module.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| StoreError::io("write a row of a projection", error))
 }
 
-/// A page of rows whose keys begin with a prefix.
+/// Returns a page of the rows whose keys start with a prefix, after the row `after`.
 pub(crate) async fn page(
     store: &dyn EventReader,
     prefix: Bytes,
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_row_of_a_key_is_found_under_another_key() {
+    fn a_prefix_of_one_key_matches_no_row_of_another_key() {
         const FIRST: Generation = Generation::FIRST;
         let keys = RowKeys::new("orders");
         let at = Position::FIRST;
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_generation_is_read_back() {
+    fn the_row_key_of_a_retired_generation_decodes_to_its_number() {
         let keys = RowKeys::new("orders");
         assert_eq!(keys.generation_of_retired(&keys.retired(Generation::FIRST)), Some(Generation::FIRST));
         assert_eq!(keys.generation_of_retired(b"other"), None);

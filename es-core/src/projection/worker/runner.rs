@@ -1,13 +1,13 @@
-//! [`Runner`]: one life of a projection, from its claim to its end.
+//! [`Runner`]: one run of a projection, from the acquisition of its claim to its end.
 //!
 //! ```text
-//!   claim --> prepare: what is asked for, what is there --> level --> follow --+--> stopped
-//!     ^          ^                                                             |
-//!     |          +----- an operator has asked for something, or a swap --------+
-//!     +---------------------------- the claim was lost ------------------------+
+//!   claim --> prepare: serve requests, read the builds --> repartition --> follow --+--> stopped
+//!     ^          ^                                                                  |
+//!     |          +----------------- a new request, or a swap -----------------------+
+//!     +---------------------------- the claim was lost -----------------------------+
 //! ```
 //!
-//! All that it knows comes from rows, so that a crash between any two steps is a start like any other.
+//! A runner keeps its state in rows only. A start after a crash therefore takes the same path as any other start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
 use super::admin::ProjectionAdmin;
-use super::claim::{ClaimOutcome, Owned, Terms, Watched, release};
+use super::claim::{ClaimOutcome, HeartbeatWatch, HeldClaim, LeaseTerms, release};
 use super::control::Control;
 use super::follower::{Exit, FollowError, Follower, stop_requested};
 use super::options::ProjectionOptions;
 use super::pipeline::{Fence, Pipeline};
-use super::plan::{RoundPlan, Side};
-use super::progress::GenerationProgress;
+use super::plan::{BuildRole, Repartition, RoundPlan};
+use super::progress::{GenerationProgress, number};
 use super::rows::{RowKeys, StoredRow};
-use super::status::{Phase, ProjectionMonitor};
+use super::status::{ActiveProgress, Phase, ProjectionMonitor};
 use super::{cleanup, plan};
 use crate::model::ErrorChain;
 use crate::model::Position;
@@ -33,27 +33,27 @@ use crate::model::{Clock, Entropy};
 use crate::projection::{Build, Projection, applied, checkpoint, generations};
 use crate::store::{EventStore, HeadWatch, StoreError};
 
-/// How often is looked whether a rebuild has caught up.
-const LOOK: Duration = Duration::from_millis(10);
-/// How long the old view stands still at the most for the last steps of a rebuild, before they are put off.
-const HAND_OVER: Duration = Duration::from_secs(5);
-/// How soon what an operator has asked for is looked at again, while commits come without a pause.
-const CONTROL: Duration = Duration::from_millis(5);
+/// The interval between checks whether a rebuild has caught up.
+const REBUILD_POLL: Duration = Duration::from_millis(10);
+/// The longest time for which the workers of the active view are stopped for a swap. Afterwards the swap is postponed.
+const SWAP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest interval between reads of the control row.
+const CONTROL_POLL: Duration = Duration::from_millis(5);
 
-/// How a life ended well.
+/// The reason why a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunEnd {
     Stopped,
     ClaimLost,
 }
 
-/// What comes after one round of following.
+/// The step after a round.
 enum Next {
-    Again,
+    NewRound,
     Stop,
 }
 
-/// What is needed to run a projection.
+/// The dependencies and the state of a run.
 pub(crate) struct Runner<P> {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) projection: Arc<P>,
@@ -62,17 +62,19 @@ pub(crate) struct Runner<P> {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) keys: RowKeys,
     pub(crate) admin: ProjectionAdmin,
-    pub(crate) terms: Terms,
-    pub(crate) shared: Arc<ProjectionMonitor>,
+    pub(crate) lease: LeaseTerms,
+    pub(crate) monitor: Arc<ProjectionMonitor>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// The workers of a round.
 struct Round<P> {
-    tasks: JoinSet<(Side, Result<Exit, FollowError>)>,
-    read: Option<Workers<P>>,
-    built: Option<Workers<P>>,
+    tasks: WorkerTasks,
+    active: Option<Workers<P>>,
+    building: Option<Workers<P>>,
 }
+
+type WorkerTasks = JoinSet<(BuildRole, Result<Exit, FollowError>)>;
 
 /// The workers of one generation.
 struct Workers<P> {
@@ -82,20 +84,20 @@ struct Workers<P> {
 }
 
 impl<P: Projection> Runner<P> {
-    /// Lives until it is stopped, or loses its claim.
+    /// Runs the projection until it is stopped or loses its claim.
     pub(crate) async fn run(&self) -> Result<RunEnd, StoreError> {
-        let Some(owned) = self.claim().await? else { return Ok(RunEnd::Stopped) };
-        tracing::info!(projection = P::NAME, epoch = owned.claim.epoch, "projection claimed");
+        let Some(claim) = self.acquire_claim().await? else { return Ok(RunEnd::Stopped) };
+        tracing::info!(projection = P::NAME, epoch = claim.epoch, "projection claimed");
         let end = tokio::select! {
-            end = self.work(&owned) => end?,
-            () = self.keep_claim(&owned) => RunEnd::ClaimLost,
+            end = self.run_rounds(&claim) => end?,
+            () = self.renew_claim(&claim) => RunEnd::ClaimLost,
         };
         match end {
             RunEnd::Stopped => {
-                release(&*self.store, &self.keys, &owned).await?;
+                release(&*self.store, &self.keys, &claim).await?;
             }
             RunEnd::ClaimLost => {
-                tracing::warn!(projection = P::NAME, epoch = owned.claim.epoch, "projection claim lost");
+                tracing::warn!(projection = P::NAME, epoch = claim.epoch, "projection claim lost");
             }
         }
         Ok(end)
@@ -109,99 +111,99 @@ impl<P: Projection> Runner<P> {
         stop_requested(&mut self.stop.clone()).await;
     }
 
-    /// Waits for the claim; `None` when it was stopped before.
-    async fn claim(&self) -> Result<Option<Owned>, StoreError> {
-        let (mut watched, mut by_force) = (Watched::default(), false);
+    /// Waits for the claim. Returns `None` if the projection is stopped first.
+    async fn acquire_claim(&self) -> Result<Option<HeldClaim>, StoreError> {
+        let (mut watch, mut is_takeover) = (HeartbeatWatch::default(), false);
         loop {
             if self.is_stopped() {
                 return Ok(None);
             }
-            let force =
-                by_force.then(|| self.admin.audit_event("projection-claim-taken", json!({ "by": self.terms.owner })));
-            let force = force.transpose()?.map(|event| (self.admin.audit_stream().clone(), event));
-            match self.terms.acquire(&*self.store, &self.keys, &*self.clock, &mut watched, force).await? {
-                ClaimOutcome::Owned(owned) => return Ok(Some(owned)),
+            let takeover = is_takeover
+                .then(|| self.admin.audit_event("projection-claim-taken", json!({ "by": self.lease.owner })))
+                .transpose()?
+                .map(|event| (self.admin.audit_stream().clone(), event));
+            match self.lease.acquire(&*self.store, &self.keys, &*self.clock, &mut watch, takeover).await? {
+                ClaimOutcome::Acquired(claim) => return Ok(Some(claim)),
                 ClaimOutcome::HeldBy(holder) => {
-                    self.shared.enter(Phase::Standby(holder));
-                    self.look_on().await?;
+                    self.monitor.enter(Phase::Standby(holder));
+                    self.observe_holder().await?;
                 }
             }
             tokio::select! {
                 () = self.stopped() => return Ok(None),
-                () = self.shared.take_over.notified() => by_force = true,
-                () = tokio::time::sleep((self.terms.lease / 4).min(Duration::from_millis(250))) => {}
+                () = self.monitor.take_over.notified() => is_takeover = true,
+                () = tokio::time::sleep((self.lease.duration / 4).min(Duration::from_millis(250))) => {}
             }
         }
     }
 
-    /// Learns from the rows how far whoever has the claim is.
-    async fn look_on(&self) -> Result<(), StoreError> {
+    /// Publishes the progress of the holder of the claim, as its checkpoints show it.
+    async fn observe_holder(&self) -> Result<(), StoreError> {
         if let Some(build) = generations(&*self.store, P::NAME).await?.active {
-            self.shared.reach(applied(&*self.store, P::NAME, &build).await?.position);
+            self.monitor.publish_applied(applied(&*self.store, P::NAME, &build).await?.position);
         }
         Ok(())
     }
 
-    /// Gives signs of life until the claim is lost.
-    async fn keep_claim(&self, owned: &Owned) {
+    /// Renews the claim until it is lost.
+    async fn renew_claim(&self, claim: &HeldClaim) {
         loop {
-            tokio::time::sleep(self.terms.lease / 3).await;
-            // NOTE: makes the gauges.
-            let _ = self.shared.status(self.store.watch_head().current());
-            match self.terms.renew(&*self.store, &self.keys, &*self.clock, owned).await {
+            tokio::time::sleep(self.lease.duration / 3).await;
+            // Sets the gauges.
+            let _ = self.monitor.status(self.store.watch_head().current());
+            match self.lease.renew(&*self.store, &self.keys, &*self.clock, claim).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                // NOTE: without a sign of life others may take the claim, but what is written is safe all the same.
+                // Another process may then take the claim. No write is lost or duplicated, because commits are conditional on it.
                 Err(error) => tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "claim not renewed"),
             }
         }
     }
 
-    async fn work(&self, owned: &Owned) -> Result<RunEnd, StoreError> {
+    async fn run_rounds(&self, claim: &HeldClaim) -> Result<RunEnd, StoreError> {
         loop {
             if self.is_stopped() {
                 return Ok(RunEnd::Stopped);
             }
             let control = StoredRow::<Control>::read(&*self.store, self.keys.control()).await?;
-            let fence = Fence { owned: owned.clone(), control };
-            let prepared =
-                match plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock)
-                    .await?
-                {
-                    Some(plan) => self.round(plan, fence).await,
-                    None => Ok(Next::Again),
-                };
-            match prepared {
+            let fence = Fence { claim: claim.clone(), control };
+            let plan =
+                plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock).await?;
+            let next = match plan {
+                Some(plan) => self.run_round(plan, fence).await,
+                None => Ok(Next::NewRound),
+            };
+            match next {
                 Ok(Next::Stop) => return Ok(RunEnd::Stopped),
-                Ok(Next::Again) => {}
-                // NOTE: whoever has changed a row may change it again: two who write one checkpoint must not spin.
-                Err(FollowError::Fenced) => tokio::time::sleep(CONTROL).await,
+                Ok(Next::NewRound) => {}
+                // Two writers of one checkpoint would otherwise fence each other off in a busy loop.
+                Err(FollowError::Fenced) => tokio::time::sleep(CONTROL_POLL).await,
                 Err(FollowError::Store(error)) => return Err(error),
             }
-            if !owned.is_held(&*self.store).await? {
+            if !claim.is_held(&*self.store).await? {
                 return Ok(RunEnd::ClaimLost);
             }
         }
     }
 
-    /// One round, over what is there until something is asked for.
-    async fn round(&self, plan: RoundPlan, fence: Fence) -> Result<Next, FollowError> {
+    /// Runs one round: until the control row changes, the views are swapped, or the projection is stopped.
+    async fn run_round(&self, plan: RoundPlan, fence: Fence) -> Result<Next, FollowError> {
         let mut head = self.store.watch_head();
         if fence.control.value.as_ref().is_some_and(|control| control.is_paused) {
-            self.shared.enter(Phase::Paused);
-            self.show(&plan, None, None).await?;
+            self.monitor.enter(Phase::Paused);
+            self.report_generations(&plan, None, None).await?;
             return tokio::select! {
                 () = self.stopped() => Ok(Next::Stop),
-                changed = self.control_changed(&mut head, &fence) => changed.map(|()| Next::Again),
+                changed = self.control_changed(&mut head, &fence) => changed.map(|()| Next::NewRound),
             };
         }
-        self.shared.enter(Phase::Working);
-        let leveled = tokio::select! {
-            leveled = self.level(&plan, &fence) => leveled?,
-            changed = self.control_changed(&mut head, &fence) => return changed.map(|()| Next::Again),
+        self.monitor.enter(Phase::Working);
+        let is_repartitioned = tokio::select! {
+            repartitioned = self.repartition(&plan, &fence) => repartitioned?,
+            changed = self.control_changed(&mut head, &fence) => return changed.map(|()| Next::NewRound),
         };
-        if leveled {
-            return Ok(Next::Again);
+        if is_repartitioned {
+            return Ok(Next::NewRound);
         }
         if self.is_stopped() {
             return Ok(Next::Stop);
@@ -209,113 +211,116 @@ impl<P: Projection> Runner<P> {
         self.follow(plan, fence, head).await
     }
 
-    /// Follows the log until something is asked for.
+    /// Starts the workers of all builds and follows the log with them until the round ends.
     async fn follow(&self, plan: RoundPlan, fence: Fence, mut head: HeadWatch) -> Result<Next, FollowError> {
-        let mut round = Round { tasks: JoinSet::new(), read: None, built: None };
-        if plan.is_read_followed::<P>()
+        let mut round = Round { tasks: JoinSet::new(), active: None, building: None };
+        if plan.is_active_followed::<P>()
             && let Some(build) = plan.generations.active
         {
-            round.read = Some(self.start(&mut round.tasks, Side::Read, build, &fence, None).await?);
+            round.active = Some(self.start_workers(&mut round.tasks, BuildRole::Active, build, &fence, None).await?);
         }
         if let Some(build) = plan.generations.building {
-            round.built = Some(self.start(&mut round.tasks, Side::Built, build, &fence, None).await?);
+            round.building =
+                Some(self.start_workers(&mut round.tasks, BuildRole::Building, build, &fence, None).await?);
         }
-        self.show(&plan, round.read.as_ref(), round.built.as_ref()).await?;
+        self.report_generations(&plan, round.active.as_ref(), round.building.as_ref()).await?;
         let sweep =
-            cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.owned, &*self.clock, self.options.keep_retired);
+            cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.claim, &*self.clock, self.options.keep_retired);
         let mut sweep = std::pin::pin!(sweep);
         let mut is_swept = false;
-        // NOTE: made once, because a look that is given up and begun anew at every turn might never end.
-        let mut changed = std::pin::pin!(self.control_changed(&mut head, &fence));
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut hand_over: Option<Duration> = None;
-        let outcome = loop {
+        // Created once: if every iteration started the read again, a busy loop might never finish it.
+        let mut control_changed = std::pin::pin!(self.control_changed(&mut head, &fence));
+        let mut rebuild_poll = tokio::time::interval(REBUILD_POLL);
+        rebuild_poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swap_started: Option<Duration> = None;
+        let next = loop {
             tokio::select! {
                 biased;
                 () = self.stopped() => break Ok(Next::Stop),
-                changed = &mut changed => break changed.map(|()| Next::Again),
+                changed = &mut control_changed => break changed.map(|()| Next::NewRound),
                 Some(ended) = round.tasks.join_next() => match ended {
-                    Ok((side, Ok(_))) => round.ended(side),
+                    Ok((role, Ok(_))) => round.worker_ended(role),
                     Ok((_, Err(error))) => break Err(error),
                     Err(error) => break Err(StoreError::io("run a worker of a projection", error).into()),
                 },
                 swept = &mut sweep, if !is_swept => {
                     is_swept = true;
                     if let Err(error) = swept {
-                        tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "rows of an old view not removed yet");
+                        tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "rows of retired generations not removed");
                     }
                 }
-                _ = look.tick(), if round.built.is_some() => {
-                    match self.look_at_rebuild(&plan, &round, &mut hand_over).await {
+                _ = rebuild_poll.tick(), if round.building.is_some() => {
+                    match self.poll_rebuild(&plan, &round, &mut swap_started).await {
                         Ok(false) => {}
-                        Ok(true) => break Ok(Next::Again),
+                        Ok(true) => break Ok(Next::NewRound),
                         Err(error) => break Err(error),
                     }
                 }
             }
         };
-        round.stop(Side::Read);
-        round.stop(Side::Built);
+        round.stop(BuildRole::Active);
+        round.stop(BuildRole::Building);
         while let Some(ended) = round.tasks.join_next().await {
-            // NOTE: what a worker could not write stands in the log, and is done again by the next one.
+            // The next worker reads from the log again what this one could not commit.
             if let Ok((_, Err(error))) = ended {
                 tracing::debug!(projection = P::NAME, error = %ErrorChain(&error), "worker stopped");
             }
         }
-        // ORDER: workers have written their last checkpoints; only now both sides stand still.
-        if matches!(outcome, Ok(Next::Again)) && hand_over.is_some() {
+        // ORDER: after all workers have written their last checkpoints; before that a worker could still advance.
+        if matches!(next, Ok(Next::NewRound)) && swap_started.is_some() {
             plan::swap::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock, &plan).await?;
         }
-        outcome
+        next
     }
 
-    /// Whether what is built is where what is read is, with both standing still from here on. Stops what is read first, once
-    /// little is missing.
-    async fn look_at_rebuild(
+    /// Returns whether the round must end: the new build has caught up with the stopped active one, or the swap timed out.
+    ///
+    /// Stops the workers of the active build once the new one is at most a batch short of it, and stores the time in
+    /// `swap_started`.
+    async fn poll_rebuild(
         &self,
         plan: &RoundPlan,
         round: &Round<P>,
-        hand_over: &mut Option<Duration>,
+        swap_started: &mut Option<Duration>,
     ) -> Result<bool, FollowError> {
-        let Some(built) = &round.built else { return Ok(false) };
-        let (at, _) = built.pipeline.progress.bounds();
-        if let Some(since) = hand_over {
-            if self.clock.elapsed().saturating_sub(*since) > HAND_OVER {
-                tracing::warn!(projection = P::NAME, "rebuild put off: it does not catch up");
-                *hand_over = None;
+        let Some(building) = &round.building else { return Ok(false) };
+        let position = building.pipeline.progress.min_position();
+        if let Some(started) = swap_started {
+            if self.clock.elapsed().saturating_sub(*started) > SWAP_TIMEOUT {
+                tracing::warn!(projection = P::NAME, "swap postponed: the rebuild did not catch up in time");
+                *swap_started = None;
                 return Ok(true);
             }
-            if round.read.as_ref().is_some_and(|read| read.running > 0) {
+            if round.active.as_ref().is_some_and(|active| active.running > 0) {
                 return Ok(false);
             }
-            return Ok(at >= plan.furthest(&*self.store, P::NAME).await?);
+            return Ok(position >= plan.furthest_checkpoint(&*self.store, P::NAME).await?);
         }
-        let target = match &round.read {
-            Some(read) => read.pipeline.progress.bounds().1,
-            None => plan.furthest(&*self.store, P::NAME).await?,
+        let target = match &round.active {
+            Some(active) => active.pipeline.progress.max_position(),
+            None => plan.furthest_checkpoint(&*self.store, P::NAME).await?,
         };
-        let missing = target.map_or(0, Position::get).saturating_sub(at.map_or(0, Position::get));
+        let missing = number(target).saturating_sub(number(position));
         if missing > u64::from(self.options.batch)
             || plan::is_held(&*self.store, &self.keys, &self.options, plan).await?
         {
             return Ok(false);
         }
-        round.stop(Side::Read);
-        *hand_over = Some(self.clock.elapsed());
+        round.stop(BuildRole::Active);
+        *swap_started = Some(self.clock.elapsed());
         Ok(false)
     }
 
-    /// Starts the workers of a generation.
-    async fn start(
+    /// Starts one worker per partition of a build. With `until` they end at that position.
+    async fn start_workers(
         &self,
-        tasks: &mut JoinSet<(Side, Result<Exit, FollowError>)>,
-        side: Side,
+        tasks: &mut WorkerTasks,
+        role: BuildRole,
         build: Build,
         fence: &Fence,
         until: Option<Position>,
     ) -> Result<Workers<P>, FollowError> {
-        let progress = Arc::new(self.progress(side, build).await?);
+        let progress = Arc::new(self.load_progress(role, build).await?);
         let pipeline = Arc::new(Pipeline {
             store: Arc::clone(&self.store),
             projection: Arc::clone(&self.projection),
@@ -325,7 +330,7 @@ impl<P: Projection> Runner<P> {
             keys: self.keys.clone(),
             fence: fence.clone(),
             progress,
-            alone: RwLock::new(()),
+            commit_lock: RwLock::new(()),
         });
         let stop = watch::Sender::new(false);
         for partition in 0..build.partitions {
@@ -334,7 +339,7 @@ impl<P: Projection> Runner<P> {
             tasks.spawn(tracing::Instrument::instrument(
                 async move {
                     let follow = async { Follower::open(pipeline, partition, stop).await?.run(until).await };
-                    (side, follow.await)
+                    (role, follow.await)
                 },
                 span,
             ));
@@ -342,27 +347,29 @@ impl<P: Projection> Runner<P> {
         Ok(Workers { pipeline, stop, running: build.partitions as usize })
     }
 
-    async fn progress(&self, side: Side, build: Build) -> Result<GenerationProgress, StoreError> {
+    /// Reads the progress of a build from its checkpoints. That of the active build is published to the monitor.
+    async fn load_progress(&self, role: BuildRole, build: Build) -> Result<GenerationProgress, StoreError> {
         let mut checkpoints = Vec::with_capacity(build.partitions as usize);
         for partition in 0..build.partitions {
             checkpoints.push(checkpoint(&*self.store, P::NAME, build.generation, partition).await?.position);
         }
-        let least = match side {
-            Side::Read => self.shared.reached(),
-            Side::Built => watch::Sender::new(None),
+        let applied = match role {
+            BuildRole::Active => self.monitor.applied_sender(),
+            BuildRole::Building => watch::Sender::new(None),
         };
-        Ok(GenerationProgress::new(build, &checkpoints, least, Arc::clone(&self.clock)))
+        Ok(GenerationProgress::new(build, &checkpoints, applied, Arc::clone(&self.clock)))
     }
 
-    /// Brings builds that are spread over another number of workers to one position, and spreads them anew. Returns whether
-    /// anything has changed.
-    async fn level(&self, plan: &RoundPlan, fence: &Fence) -> Result<bool, FollowError> {
-        // NOTE: one at a time, because each changes the row of all generations.
-        let Some((side, build)) = plan.uneven::<P>(self.options.partitions).next() else { return Ok(false) };
-        let furthest = plan::furthest(&*self.store, P::NAME, &build).await?;
-        if furthest.is_some() && build.partitions > 1 {
+    /// Changes the number of partitions of a build to that of the options. First brings all its workers to the same position.
+    /// Returns whether the builds were changed.
+    async fn repartition(&self, plan: &RoundPlan, fence: &Fence) -> Result<bool, FollowError> {
+        let partitions = self.options.partitions;
+        // One build per round, because each change writes the row of all generations.
+        let Some((role, build)) = plan.builds_to_repartition::<P>(partitions).next() else { return Ok(false) };
+        let checkpoint = plan::furthest_checkpoint(&*self.store, P::NAME, &build).await?;
+        if checkpoint.is_some() && build.partitions > 1 {
             let mut tasks = JoinSet::new();
-            let workers = self.start(&mut tasks, side, build, fence, furthest).await?;
+            let workers = self.start_workers(&mut tasks, role, build, fence, checkpoint).await?;
             while let Some(ended) = tokio::select! {
                 () = self.stopped(), if !*workers.stop.borrow() => {
                     workers.stop.send_replace(true);
@@ -377,61 +384,58 @@ impl<P: Projection> Runner<P> {
                 return Ok(false);
             }
         }
-        let to = (furthest, self.options.partitions);
-        plan::spread::<P>(&*self.store, &self.keys, fence, &*self.clock, plan, (side, build), to).await?;
+        let change = Repartition { role, build, checkpoint, partitions };
+        plan::repartition::<P>(&*self.store, &self.keys, fence, &*self.clock, plan, change).await?;
         Ok(true)
     }
 
-    /// Returns when the control row is not what all commits of the round demand.
+    /// Returns when the control row differs from the one in the fence.
     async fn control_changed(&self, head: &mut HeadWatch, fence: &Fence) -> Result<(), FollowError> {
         loop {
-            // ORDER: the head first: a verb that comes in between moves it, and wakes what follows.
-            let seen = head.current();
+            // ORDER: the head before the control row. A request between the two moves the head and so ends the wait below.
+            let last_head = head.current();
             if StoredRow::<Control>::read(&*self.store, self.keys.control()).await?.bytes != fence.control.bytes {
                 return Ok(());
             }
-            head.wait_after(seen).await?;
-            tokio::time::sleep(CONTROL).await;
+            head.wait_after(last_head).await?;
+            tokio::time::sleep(CONTROL_POLL).await;
         }
     }
 
-    /// Tells the status what is worked on.
-    async fn show(
+    /// Sets the generations that the status reports.
+    async fn report_generations(
         &self,
         plan: &RoundPlan,
-        read: Option<&Workers<P>>,
-        built: Option<&Workers<P>>,
+        active: Option<&Workers<P>>,
+        building: Option<&Workers<P>>,
     ) -> Result<(), StoreError> {
-        let is_followed = read.is_some();
-        let of_read = match (read, plan.generations.active) {
-            (Some(read), _) => Some(Arc::clone(&read.pipeline.progress)),
-            (None, Some(build)) => Some(Arc::new(self.progress(Side::Read, build).await?)),
+        let is_followed = active.is_some();
+        let progress = match (active, plan.generations.active) {
+            (Some(active), _) => Some(Arc::clone(&active.pipeline.progress)),
+            (None, Some(build)) => Some(Arc::new(self.load_progress(BuildRole::Active, build).await?)),
             (None, None) => None,
         };
-        let built = built.map(|built| Arc::clone(&built.pipeline.progress));
-        self.shared.works_on(of_read.map(|progress| (progress, is_followed)), built);
+        let active = progress.map(|progress| ActiveProgress { progress, is_followed });
+        self.monitor.set_generations(active, building.map(|building| Arc::clone(&building.pipeline.progress)));
         Ok(())
     }
 }
 
 impl<P> Round<P> {
-    fn of(&self, side: Side) -> Option<&Workers<P>> {
-        match side {
-            Side::Read => self.read.as_ref(),
-            Side::Built => self.built.as_ref(),
-        }
-    }
-
-    fn stop(&self, side: Side) {
-        if let Some(workers) = self.of(side) {
+    fn stop(&self, role: BuildRole) {
+        let workers = match role {
+            BuildRole::Active => self.active.as_ref(),
+            BuildRole::Building => self.building.as_ref(),
+        };
+        if let Some(workers) = workers {
             workers.stop.send_replace(true);
         }
     }
 
-    fn ended(&mut self, side: Side) {
-        let workers = match side {
-            Side::Read => self.read.as_mut(),
-            Side::Built => self.built.as_mut(),
+    fn worker_ended(&mut self, role: BuildRole) {
+        let workers = match role {
+            BuildRole::Active => self.active.as_mut(),
+            BuildRole::Building => self.building.as_mut(),
         };
         if let Some(workers) = workers {
             workers.running = workers.running.saturating_sub(1);

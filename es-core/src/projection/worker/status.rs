@@ -1,4 +1,4 @@
-//! What is going on with a projection: [`ProjectionStatus`], and [`ProjectionMonitor`], from which it is taken.
+//! [`ProjectionStatus`], and [`ProjectionMonitor`], which collects it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,30 +13,30 @@ use crate::model::Position;
 use crate::model::Timestamp;
 use crate::projection::generation::Generation;
 
-/// What a projection is doing.
+/// The state of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProjectionState {
-    /// It has begun, and does not work yet.
+    /// The projection was started and has not read its rows yet.
     Starting,
-    /// Somebody else has the claim, and this one waits to take over.
+    /// Another process holds the claim. This one waits for it.
     Standby {
-        /// The id of the worker that has it.
+        /// The id of the holder.
         holder: Uuid,
     },
-    /// It works, and the log is ahead.
+    /// The active view is before the head of the log.
     CatchingUp,
-    /// It works, and everything in the log counts.
+    /// The active view has applied the whole log.
     Live,
-    /// An event could not be applied, and will be tried again.
+    /// An event could not be applied. The next attempt follows after a pause.
     Retrying,
-    /// What is read was built by another version of the projection and stands still, while the new one is built.
+    /// Another version of the projection built the active view, which therefore applies no more events. A new view is being built.
     Rebuilding,
-    /// An operator has paused it.
+    /// An operator paused the projection.
     Paused,
-    /// The store or a task failed; it will be started again.
+    /// The store or a task failed. The projection restarts after a pause.
     Failed,
-    /// It was shut down, or its store was closed.
+    /// The projection was shut down, or its store was closed.
     Stopped,
 }
 
@@ -44,73 +44,73 @@ impl std::fmt::Display for ProjectionState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Starting => f.write_str("starting"),
-            Self::Standby { holder } => write!(f, "waiting for the claim of {holder}"),
+            Self::Standby { holder } => write!(f, "standby for holder {holder}"),
             Self::CatchingUp => f.write_str("catching up"),
             Self::Live => f.write_str("live"),
-            Self::Retrying => f.write_str("trying an event again"),
+            Self::Retrying => f.write_str("retrying an event"),
             Self::Rebuilding => f.write_str("rebuilding for a new version"),
             Self::Paused => f.write_str("paused"),
-            Self::Failed => f.write_str("failed, and to be started again"),
+            Self::Failed => f.write_str("failed, restart pending"),
             Self::Stopped => f.write_str("stopped"),
         }
     }
 }
 
-/// Something that failed.
+/// The last failure of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
-    /// When.
+    /// The time of the failure.
     pub at: Timestamp,
-    /// What.
+    /// The message of the error and its sources.
     pub message: String,
 }
 
-/// How far a rebuild is.
+/// The progress of a rebuild.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebuildStatus {
-    /// What is being built.
+    /// The generation that is being built.
     pub generation: Generation,
-    /// Up to where every event counts in it.
+    /// The position up to which it has applied the log.
     pub position: Option<Position>,
-    /// Positions per second, over the last seconds.
+    /// The rate over the last few seconds, in positions per second.
     pub rate: f64,
-    /// How long it will take to the head of the log at this rate; `None` where there is no rate yet.
+    /// The estimated time until it reaches the head of the log; `None` before a rate is measured.
     pub eta: Option<Duration>,
 }
 
-/// What is going on with a projection.
+/// The status of a projection.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProjectionStatus {
-    /// Its name.
+    /// The name of the projection.
     pub projection: &'static str,
-    /// What it is doing.
+    /// The state of the projection.
     pub state: ProjectionState,
-    /// What is read; `None` before the first worker began.
+    /// The active generation; `None` before the first worker started.
     pub generation: Option<Generation>,
-    /// Up to where every event counts in what is read, or is parked.
+    /// The position up to which the active generation has applied the log. A parked event counts as applied.
     pub position: Option<Position>,
     /// The head of the log.
     pub head: Option<Position>,
-    /// How many positions the head is ahead, whether or not all of them match.
+    /// The number of positions between `position` and `head`, including those of events that the query does not select.
     pub lag_events: u64,
-    /// How old the last event is that was applied; nothing at the head. `None` where none was since the start.
+    /// The age of the last processed event; zero at the head. `None` if no event was processed since the start.
     pub lag_time: Option<Duration>,
-    /// Positions per second, over the last seconds.
+    /// The rate over the last few seconds, in positions per second.
     pub rate: f64,
-    /// How long it will take to the head at this rate; `None` where there is no rate yet.
+    /// The estimated time until the head is reached; `None` before a rate is measured.
     pub eta: Option<Duration>,
-    /// How many events were applied, passed over or parked since the start of the worker.
+    /// The number of events that were applied, skipped or parked since the start of the worker.
     pub events: u64,
-    /// What is built beside it.
+    /// The rebuild in progress.
     pub rebuild: Option<RebuildStatus>,
-    /// What failed last.
+    /// The last failure.
     pub last_error: Option<LastError>,
-    /// How often it was started again after a failure.
+    /// The number of restarts after a failure.
     pub restarts: u64,
 }
 
-/// What the task of a projection is at.
+/// The phase of the task of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Phase {
     Starting,
@@ -121,88 +121,96 @@ pub(crate) enum Phase {
     Stopped,
 }
 
-/// What the task of a projection and its handles share.
+/// The state that the task of a projection shares with its handles.
 #[derive(Debug)]
 pub(crate) struct ProjectionMonitor {
     pub(crate) projection: &'static str,
     pub(crate) clock: Arc<dyn Clock>,
-    known: Mutex<Observed>,
-    /// Up to where every event counts in what is read.
-    reached: watch::Sender<Option<Position>>,
-    /// An operator wants the claim taken, whoever has it.
+    state: Mutex<MonitorState>,
+    /// The position up to which the active generation has applied the log.
+    applied: watch::Sender<Option<Position>>,
+    /// Notified when an operator requests a takeover of the claim.
     pub(crate) take_over: Notify,
 }
 
 #[derive(Debug)]
-struct Observed {
+struct MonitorState {
     phase: Phase,
-    /// What is read, and whether a worker follows the log for it.
-    read: Option<(Arc<GenerationProgress>, bool)>,
-    built: Option<Arc<GenerationProgress>>,
+    active: Option<ActiveProgress>,
+    building: Option<Arc<GenerationProgress>>,
     last_error: Option<LastError>,
     restarts: u64,
 }
 
+/// The progress of the active generation.
+#[derive(Debug)]
+pub(crate) struct ActiveProgress {
+    pub(crate) progress: Arc<GenerationProgress>,
+    /// Whether workers follow the log for it.
+    pub(crate) is_followed: bool,
+}
+
 impl ProjectionMonitor {
     pub(crate) fn new(projection: &'static str, clock: Arc<dyn Clock>) -> Self {
-        let known = Observed { phase: Phase::Starting, read: None, built: None, last_error: None, restarts: 0 };
-        let reached = watch::Sender::new(None);
-        Self { projection, clock, known: Mutex::new(known), reached, take_over: Notify::new() }
+        let state =
+            MonitorState { phase: Phase::Starting, active: None, building: None, last_error: None, restarts: 0 };
+        let applied = watch::Sender::new(None);
+        Self { projection, clock, state: Mutex::new(state), applied, take_over: Notify::new() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Observed> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, MonitorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
-        self.known().phase = phase;
+        self.state().phase = phase;
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.known().phase.clone()
+        self.state().phase.clone()
     }
 
-    pub(crate) fn works_on(
-        &self,
-        read: Option<(Arc<GenerationProgress>, bool)>,
-        built: Option<Arc<GenerationProgress>>,
-    ) {
-        let mut known = self.known();
-        (known.read, known.built) = (read, built);
+    /// Sets the generations that the status reports.
+    pub(crate) fn set_generations(&self, active: Option<ActiveProgress>, building: Option<Arc<GenerationProgress>>) {
+        let mut state = self.state();
+        (state.active, state.building) = (active, building);
     }
 
+    /// Records a failure.
     pub(crate) fn failed(&self, message: String) {
         metrics::count(metrics::FAILURES, self.projection, 1);
-        let mut known = self.known();
-        known.restarts += 1;
-        known.phase = Phase::Failed;
-        known.last_error = Some(LastError { at: self.clock.now(), message });
+        let mut state = self.state();
+        state.restarts += 1;
+        state.phase = Phase::Failed;
+        state.last_error = Some(LastError { at: self.clock.now(), message });
     }
 
-    /// Where it is published up to where every event counts in what is read.
-    pub(crate) fn reached(&self) -> watch::Sender<Option<Position>> {
-        self.reached.clone()
+    /// Returns the sender that publishes the position up to which the active generation has applied the log.
+    pub(crate) fn applied_sender(&self) -> watch::Sender<Option<Position>> {
+        self.applied.clone()
     }
 
-    /// What is read is now up to here.
-    pub(crate) fn reach(&self, position: Option<Position>) {
-        self.reached.send_if_modified(|reached| std::mem::replace(reached, position) != position);
+    /// Publishes the position up to which the active generation has applied the log.
+    pub(crate) fn publish_applied(&self, position: Option<Position>) {
+        self.applied.send_if_modified(|applied| std::mem::replace(applied, position) != position);
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Option<Position>> {
-        self.reached.subscribe()
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<Option<Position>> {
+        self.applied.subscribe()
     }
 
+    /// Returns the status, and sets the gauges.
     pub(crate) fn status(&self, head: Option<Position>) -> ProjectionStatus {
-        let position = *self.reached.borrow();
-        let known = self.known();
-        let (progress, is_followed) = known.read.as_ref().map_or((None, false), |(read, is)| (Some(read), *is));
+        let position = *self.applied.borrow();
+        let monitored = self.state();
+        let progress = monitored.active.as_ref().map(|active| &active.progress);
+        let is_followed = monitored.active.as_ref().is_some_and(|active| active.is_followed);
         let lag_events = number(head).saturating_sub(number(position));
         let now = self.clock.now();
         let age = |at: Timestamp| (now - at).to_std().unwrap_or_default();
-        let seen = progress.and_then(|progress| progress.seen());
+        let last_recorded = progress.and_then(|progress| progress.last_recorded());
         let rate = progress.map_or(0.0, |progress| progress.rate());
-        let state = match &known.phase {
+        let state = match &monitored.phase {
             Phase::Starting => ProjectionState::Starting,
             Phase::Standby(holder) => ProjectionState::Standby { holder: *holder },
             Phase::Paused => ProjectionState::Paused,
@@ -220,35 +228,36 @@ impl ProjectionMonitor {
             position,
             head,
             lag_events,
-            lag_time: if lag_events == 0 { Some(Duration::ZERO) } else { seen.map(age) },
+            lag_time: if lag_events == 0 { Some(Duration::ZERO) } else { last_recorded.map(age) },
             rate,
             eta: eta(lag_events, rate),
-            events: progress.map_or(0, |progress| progress.applied()),
-            rebuild: known.built.as_ref().map(|built| rebuild_status(built, head)),
-            last_error: known.last_error.clone(),
-            restarts: known.restarts,
+            events: progress.map_or(0, |progress| progress.event_count()),
+            rebuild: monitored.building.as_ref().map(|building| rebuild_status(building, head)),
+            last_error: monitored.last_error.clone(),
+            restarts: monitored.restarts,
         };
-        drop(known);
-        measure(&status);
+        drop(monitored);
+        set_gauges(&status);
         status
     }
 }
 
-fn rebuild_status(built: &GenerationProgress, head: Option<Position>) -> RebuildStatus {
-    let (position, _) = built.bounds();
-    let rate = built.rate();
+fn rebuild_status(building: &GenerationProgress, head: Option<Position>) -> RebuildStatus {
+    let position = building.min_position();
+    let rate = building.rate();
     let eta = eta(number(head).saturating_sub(number(position)), rate);
-    RebuildStatus { generation: built.build.generation, position, rate, eta }
+    RebuildStatus { generation: building.build.generation, position, rate, eta }
 }
 
-fn eta(events: u64, rate: f64) -> Option<Duration> {
-    if events == 0 {
+/// Returns the time for a number of positions at a rate; `None` if the rate is zero.
+fn eta(positions: u64, rate: f64) -> Option<Duration> {
+    if positions == 0 {
         return Some(Duration::ZERO);
     }
-    Duration::try_from_secs_f64(events as f64 / rate).ok()
+    Duration::try_from_secs_f64(positions as f64 / rate).ok()
 }
 
-fn measure(status: &ProjectionStatus) {
+fn set_gauges(status: &ProjectionStatus) {
     metrics::gauge(metrics::POSITION, status.projection, number(status.position) as f64);
     metrics::gauge(metrics::LAG_EVENTS, status.projection, status.lag_events as f64);
     if let Some(lag) = status.lag_time {

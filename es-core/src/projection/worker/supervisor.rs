@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::admin::ProjectionAdmin;
-use super::claim::Terms;
+use super::claim::LeaseTerms;
 use super::follower::stop_requested;
 use super::options::ProjectionOptions;
 use super::rows::RowKeys;
@@ -80,20 +80,20 @@ pub struct Supervisor {
 /// A projection and the function that starts it.
 struct Registration {
     name: &'static str,
-    start: Starter,
+    start: StartFn,
 }
 
-type Starter = Box<dyn FnOnce(Start, &mut JoinSet<&'static str>) + Send>;
+type StartFn = Box<dyn FnOnce(Dependencies, &mut JoinSet<&'static str>) + Send>;
 
 /// The dependencies with which a projection is started.
-struct Start {
+struct Dependencies {
     store: Arc<dyn EventStore>,
     /// The identity under which the projection holds its lease.
     owner: Uuid,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     admin: ProjectionAdmin,
-    shared: Arc<ProjectionMonitor>,
+    monitor: Arc<ProjectionMonitor>,
     stop: watch::Receiver<bool>,
 }
 
@@ -133,19 +133,20 @@ impl Supervisor {
     /// Adds a projection.
     #[must_use]
     pub fn projection<P: Projection>(mut self, projection: P, options: ProjectionOptions) -> Self {
-        let start = Box::new(move |start: Start, tasks: &mut JoinSet<&'static str>| {
+        let start = Box::new(move |dependencies: Dependencies, tasks: &mut JoinSet<&'static str>| {
             let options = options.within_bounds();
+            let Dependencies { store, owner, clock, entropy, admin, monitor, stop } = dependencies;
             let runner = Runner {
                 keys: RowKeys::new(P::NAME),
-                terms: Terms { owner: start.owner, lease: options.lease },
+                lease: LeaseTerms { owner, duration: options.lease },
                 projection: Arc::new(projection),
                 options,
-                store: start.store,
-                clock: start.clock,
-                entropy: start.entropy,
-                admin: start.admin,
-                shared: start.shared,
-                stop: start.stop,
+                store,
+                clock,
+                entropy,
+                admin,
+                monitor,
+                stop,
             };
             tasks.spawn(supervise(Arc::new(runner)));
         });
@@ -162,7 +163,10 @@ impl Supervisor {
     /// Starts all projections on the current tokio runtime.
     ///
     /// # Errors
-    /// [`StartError::Name`], [`StartError::DuplicateName`], [`StartError::RunsInline`] or [`StartError::NoRuntime`].
+    /// - [`StartError::NoRuntime`] if the caller is outside of a tokio runtime.
+    /// - [`StartError::Name`] if the name of a projection is invalid.
+    /// - [`StartError::DuplicateName`] if two projections have the same name.
+    /// - [`StartError::RunsInline`] if a projection already runs inline in this store.
     #[expect(clippy::unused_async, reason = "every background component starts in the same way")]
     pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningProjections, StartError> {
         if Handle::try_current().is_err() {
@@ -175,8 +179,8 @@ impl Supervisor {
             }
             let admin = ProjectionAdmin::new(Arc::clone(&store), name)?;
             let admin = admin.ids_from(Arc::clone(&self.clock), Arc::clone(&self.entropy));
-            let shared = Arc::new(ProjectionMonitor::new(name, Arc::clone(&self.clock)));
-            let handle = ProjectionHandle { admin, shared, store: Arc::clone(&store) };
+            let monitor = Arc::new(ProjectionMonitor::new(name, Arc::clone(&self.clock)));
+            let handle = ProjectionHandle { admin, monitor, store: Arc::clone(&store) };
             if projections.insert(*name, handle).is_some() {
                 return Err(StartError::DuplicateName { name: (*name).to_owned() });
             }
@@ -184,22 +188,23 @@ impl Supervisor {
         let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
         for registration in self.registrations {
             let Some(handle) = projections.get(registration.name) else { continue };
-            let start = Start {
+            let dependencies = Dependencies {
                 store: Arc::clone(&store),
                 owner: IdSource { clock: &*self.clock, entropy: &*self.entropy }.uuid(),
                 clock: Arc::clone(&self.clock),
                 entropy: Arc::clone(&self.entropy),
                 admin: handle.admin.clone(),
-                shared: Arc::clone(&handle.shared),
+                monitor: Arc::clone(&handle.monitor),
                 stop: stop.subscribe(),
             };
-            (registration.start)(start, &mut tasks);
+            (registration.start)(dependencies, &mut tasks);
         }
         Ok(RunningProjections { projections, stop, tasks })
     }
 }
 
-/// The running projections. Dropping it aborts them without a partial commit; [`shutdown`](Self::shutdown) lets them finish.
+/// The running projections. Dropping this value aborts their tasks; no partial commit is written. [`shutdown`](Self::shutdown)
+/// lets the tasks finish their current batch.
 #[derive(Debug)]
 pub struct RunningProjections {
     projections: BTreeMap<&'static str, ProjectionHandle>,
@@ -222,14 +227,15 @@ impl RunningProjections {
     /// Waits until all projections have applied all events up to a position. Returns at once for `None`.
     ///
     /// # Errors
-    /// See [`ProjectionHandle::wait_for`].
+    /// [`WaitError::Timeout`] if a projection has not reached the position after `timeout`, [`WaitError::Stopped`] if a projection
+    /// was shut down in this process.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let position = position.into();
         try_join_all(self.handles().map(|handle| handle.wait_for(position, timeout))).await.map(drop)
     }
 
-    /// Waits until one of the projections stops by itself, and returns its name. Without a shutdown that happens only after the store
-    /// was closed. Never returns without projections.
+    /// Waits until the task of a projection ends, and returns the name of the projection. Before a shutdown this happens only after
+    /// the store was closed. Never returns if there are no projections.
     pub async fn ended(&mut self) -> String {
         match self.tasks.join_next().await {
             Some(Ok(name)) => name.to_owned(),
@@ -250,12 +256,12 @@ impl RunningProjections {
     /// [`ShutdownError::Timeout`] if some projections did not finish within `deadline` and were aborted.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), ShutdownError> {
         self.stop.send_replace(true);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, ended).await.is_ok() {
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, all_ended).await.is_ok() {
             return Ok(());
         }
-        let unfinished = self.handles().filter(|handle| handle.shared.phase() != Phase::Stopped);
-        let unfinished = unfinished.map(|handle| handle.shared.projection.to_owned()).collect();
+        let unfinished = self.handles().filter(|handle| handle.monitor.phase() != Phase::Stopped);
+        let unfinished = unfinished.map(|handle| handle.name().to_owned()).collect();
         self.tasks.shutdown().await;
         Err(ShutdownError::Timeout { deadline, unfinished })
     }
@@ -265,7 +271,7 @@ impl RunningProjections {
 #[derive(Debug, Clone)]
 pub struct ProjectionHandle {
     admin: ProjectionAdmin,
-    shared: Arc<ProjectionMonitor>,
+    monitor: Arc<ProjectionMonitor>,
     store: Arc<dyn EventStore>,
 }
 
@@ -279,19 +285,19 @@ impl ProjectionHandle {
     /// Returns the name of this projection.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.shared.projection
+        self.monitor.projection
     }
 
     /// Returns the status of this projection.
     #[must_use]
     pub fn status(&self) -> ProjectionStatus {
-        self.shared.status(self.store.watch_head().current())
+        self.monitor.status(self.store.watch_head().current())
     }
 
-    /// Takes the claim for this process from its present holder. The store refuses every later commit of the former holder. Has no
-    /// effect if this process holds the claim.
+    /// Takes over the claim from its current holder. The store refuses every later commit of the former holder. Has no effect if
+    /// this process holds the claim.
     pub fn take_over(&self) {
-        self.shared.take_over.notify_one();
+        self.monitor.take_over.notify_one();
     }
 
     /// Waits until the view has applied all events up to a position, such as that of [`Executed`](crate::Executed) or
@@ -304,19 +310,19 @@ impl ProjectionHandle {
     /// that wrote the events has succeeded.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let Some(position) = position.into() else { return Ok(()) };
-        let mut reached = self.shared.watch();
-        let ended = async {
-            while self.shared.phase() != Phase::Stopped {
+        let mut applied = self.monitor.watch_applied();
+        let stopped = async {
+            while self.monitor.phase() != Phase::Stopped {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let is_timeout = tokio::select! {
             biased;
-            arrived = reached.wait_for(|reached| *reached >= Some(position)) => match arrived {
+            reached = applied.wait_for(|applied| *applied >= Some(position)) => match reached {
                 Ok(_) => return Ok(()),
                 Err(_) => false,
             },
-            () = ended => false,
+            () = stopped => false,
             () = tokio::time::sleep(timeout) => true,
         };
         let ProjectionStatus { projection, position: reached, state, .. } = self.status();
@@ -333,33 +339,33 @@ async fn supervise<P: Projection>(runner: Arc<Runner<P>>) -> &'static str {
     let mut stop = runner.stop.clone();
     let mut pauses = runner.options.restart_pauses();
     loop {
-        let begun = runner.clock.elapsed();
+        let started_at = runner.clock.elapsed();
         let mut task = JoinSet::new();
-        let attempt = Arc::clone(&runner);
-        task.spawn(async move { attempt.run().await });
+        let run = Arc::clone(&runner);
+        task.spawn(async move { run.run().await });
         let failure = match task.join_next().await {
             Some(Ok(Ok(RunEnd::Stopped))) | None => break,
-            // The next attempt waits for the claim like any other process.
+            // The next run waits for the claim, like any other process.
             Some(Ok(Ok(RunEnd::ClaimLost))) => continue,
             Some(Ok(Err(error @ StoreError::Closed))) => {
-                runner.shared.failed(ErrorChain(&error).to_string());
+                runner.monitor.failed(ErrorChain(&error).to_string());
                 break;
             }
             Some(Ok(Err(error))) => ErrorChain(&error).to_string(),
             Some(Err(error)) => error.to_string(),
         };
-        if runner.clock.elapsed().saturating_sub(begun) > STABLE_RUN {
+        if runner.clock.elapsed().saturating_sub(started_at) > STABLE_RUN {
             pauses = runner.options.restart_pauses();
         }
         // The iterator is endless.
         let pause = pauses.next().unwrap_or(runner.options.restart.1);
         tracing::error!(projection = P::NAME, error = failure, ?pause, "projection failed; restarting it");
-        runner.shared.failed(failure);
+        runner.monitor.failed(failure);
         tokio::select! {
             () = stop_requested(&mut stop) => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
-    runner.shared.enter(Phase::Stopped);
+    runner.monitor.enter(Phase::Stopped);
     P::NAME
 }
