@@ -89,7 +89,8 @@ pub enum GroupError {
     },
 }
 
-/// A component did not reach a position in time. The events up to that position are committed: do not repeat the command.
+/// A component did not reach a position in time. The events up to that position are committed: do not repeat the
+/// command.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {

@@ -8,8 +8,8 @@
 //!                        +--> Reactor: effects outside of the log, at least once, under a stable key
 //! ```
 //!
-//! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running handle,
-//! and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
+//! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running
+//! handle, and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
 //!
 //! Absent here: views, rebuilds, replays. No rebuild of a projection calls a reactor.
 

@@ -9,8 +9,8 @@
 //!                                                              +--> wait until there is one
 //! ```
 //!
-//! One cursor moves in one way, so that there is no hand-over between catching up and following live. The store decides whether a
-//! read is served from disk or from memory.
+//! One cursor moves in one way, so that there is no hand-over between catching up and following live. The store decides
+//! whether a read is served from disk or from memory.
 //!
 //! Absent here: checkpoints. The consumer stores its own position.
 
@@ -27,9 +27,9 @@ pub(crate) const DEFAULT_BATCH: u32 = 512;
 
 /// The events that match a query, from a position on and without an end: each once, in the order of the log.
 ///
-/// It is pulled: a slow consumer holds at most one batch, slows nobody but itself, and finds everything when it comes back.
-/// Positions may be missing within the log, where a retention has removed events; they are passed over like events that do
-/// not match. Dropping it ends it.
+/// It is pulled: a slow consumer holds at most one batch, slows nobody but itself, and finds everything when it comes
+/// back. Positions may be missing within the log, where a retention has removed events; they are passed over like
+/// events that do not match. Dropping it ends it.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -85,15 +85,15 @@ impl Subscription {
 
     /// The next events that match, and how far the log was looked through for them. Waits where there is nothing new.
     ///
-    /// A batch may be without events: then nothing matched up to its `scanned`, which a consumer may remember as done all the
-    /// same. When this future is dropped, nothing is lost: the next call returns what this one would have.
+    /// A batch may be without events: then nothing matched up to its `scanned`, which a consumer may remember as done
+    /// all the same. When this future is dropped, nothing is lost: the next call returns what this one would have.
     ///
     /// # Errors
     /// [`StoreError::Closed`]: the store was closed, and everything in it was returned; open it again and begin behind
     /// [`scanned`](Self::scanned). Any other: the read failed; call again when the cause is mended.
     pub async fn next(&mut self) -> Result<Batch, StoreError> {
-        // NOTE: `scanned` alone says what was returned, and moves with a batch on its way out. A read that a dropped future has
-        // left half done is over, and the next one begins behind `scanned`.
+        // NOTE: `scanned` alone says what was returned, and moves with a batch on its way out. A read that a dropped
+        // future has left half done is over, and the next one begins behind `scanned`.
         let batch = match self.next_of_read().await? {
             Some(batch) => batch,
             None => self.read_on().await?,
@@ -102,7 +102,8 @@ impl Subscription {
         Ok(Batch { scanned: self.scanned, ..batch })
     }
 
-    /// Visits the events of the next batch and returns how far the log was scanned for them. Waits where there is nothing new.
+    /// Visits the events of the next batch and returns how far the log was scanned for them. Waits where there is
+    /// nothing new.
     ///
     /// When this future is dropped, the next call visits the same events again.
     pub(crate) async fn visit_next(&mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {

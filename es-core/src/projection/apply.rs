@@ -140,7 +140,8 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
         Self { projection, events: events.into_iter().map(decode).collect(), blocked, passes: 0 }
     }
 
-    /// Applies all events in order, as far as their rows are loaded. Each pass first discards the changes of the previous one.
+    /// Applies all events in order, as far as their rows are loaded. Each pass first discards the changes of the
+    /// previous one.
     ///
     /// Must not be called after [`Pass::Done`].
     pub(crate) fn run(&mut self, rows: &mut Rows) -> Pass {
@@ -272,8 +273,8 @@ mod tests {
         Table::new("rows").unwrap()
     }
 
-    /// "add x" appends a letter to row x. "follow x" appends a letter to the row that row x names. "swallow x" reads row x and
-    /// ignores the error.
+    /// "add x" appends a letter to row x. "follow x" appends a letter to the row that row x names. "swallow x" reads
+    /// row x and ignores the error.
     impl Projection for Interpreter {
         type Source = Script;
         const NAME: &'static str = "interpreter";
@@ -337,7 +338,8 @@ mod tests {
         (1..).zip(texts).map(|(position, (stream, text))| record(position, stream, "text", text)).collect()
     }
 
-    /// Runs all passes over the stored rows. Returns one letter for each outcome, the changed rows, and the number of passes.
+    /// Runs all passes over the stored rows. Returns one letter for each outcome, the changed rows, and the number of
+    /// passes.
     fn run(
         events: &[RecordedEvent],
         blocked: &[&str],

@@ -4,8 +4,8 @@
 //!   table "checkpoints"   key: projection 0x00 generation (u64) partition (u32), big endian   value: {"position":17}
 //! ```
 //!
-//! The checkpoint is written in the same commit as the rows of the view. Background and inline projections write the same row, so
-//! that a projection can be moved from one mode to the other and keeps its view.
+//! The checkpoint is written in the same commit as the rows of the view. Background and inline projections write the
+//! same row, so that a projection can be moved from one mode to the other and keeps its view.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,8 @@ use crate::model::{CorrelationId, EventId, EventView, Metadata, Position, Revisi
 
 /// The context of an event in [`Projection::apply`](super::Projection::apply).
 ///
-/// Position, revision and recorded time are those of the log that the projection reads. For a replicated event this is the log of
-/// this node, and the recorded time is the time of arrival.
+/// Position, revision and recorded time are those of the log that the projection reads. For a replicated event this is
+/// the log of this node, and the recorded time is the time of arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct ProjectedContext<'a> {
     event: EventView<'a>,

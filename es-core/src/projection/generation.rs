@@ -1,4 +1,5 @@
-//! [`Generation`]: one build of a view. A rebuild writes a new generation beside the active one and replaces it in one commit.
+//! [`Generation`]: one build of a view. A rebuild writes a new generation beside the active one and replaces it in one
+//! commit.
 //!
 //! ```text
 //!   table "projections"        key: projection          value: Generations (JSON)
@@ -160,7 +161,8 @@ pub(crate) fn check_name(projection: &str) -> Result<(), NameError> {
     }
 }
 
-/// The maximum length of the name of a projection, in bytes. The names of its tables contain it, so it is shorter than a table name.
+/// The maximum length of the name of a projection, in bytes. The names of its tables contain it, so it is shorter than
+/// a table name.
 pub const MAX_PROJECTION_NAME_BYTES: usize = 128;
 
 /// Returns the table of the store that holds the rows of one generation for a table of the view.

@@ -1,4 +1,5 @@
-//! Inline projections: views that change in the commit of the events. A reader that sees an event also sees its changes to the view.
+//! Inline projections: views that change in the commit of the events. A reader that sees an event also sees its changes
+//! to the view.
 //!
 //! ```text
 //!   commit --> decide --> events with positions --> apply, to the rows as of the previous commit
@@ -6,9 +7,9 @@
 //!            rows of the views + their checkpoints --> the same commit       (an error rejects the whole commit)
 //! ```
 //!
-//! All commits run `apply` one after the other, so inline projections limit the rate of commits. Use them for small views that must
-//! always be current, and run the others in the background. Rows and checkpoints have the same format in both modes, so that a
-//! projection can be moved from one mode to the other and keeps its view.
+//! All commits run `apply` one after the other, so inline projections limit the rate of commits. Use them for small
+//! views that must always be current, and run the others in the background. Rows and checkpoints have the same format
+//! in both modes, so that a projection can be moved from one mode to the other and keeps its view.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -72,8 +73,8 @@ pub enum InlineError {
         /// The failure.
         source: Box<ApplyFailure>,
     },
-    /// Another writer changed the checkpoint or the builds of the view, so the view is not at the head of the log. Reopen the store:
-    /// the view then catches up first.
+    /// Another writer changed the checkpoint or the builds of the view, so the view is not at the head of the log.
+    /// Reopen the store: the view then catches up first.
     #[error(
         "inline projection {projection:?}: expected the view at the head of the log, found a checkpoint or build of \
          another writer; reopen the store"
@@ -107,7 +108,8 @@ pub enum StartInlineError {
         /// The reason.
         source: NameError,
     },
-    /// The projection could not apply an event of the log while it caught up. Correct the projection, or open the store without it.
+    /// The projection could not apply an event of the log while it caught up. Correct the projection, or open the store
+    /// without it.
     #[error(
         "inline projection {projection:?} could not catch up: it could not apply event {event_type:?} at position \
          {position}; correct it, or open the store without it"
@@ -122,8 +124,8 @@ pub enum StartInlineError {
         /// The failure.
         source: Box<ApplyFailure>,
     },
-    /// The projection ran in the background and has parked events, so its view is incomplete. Run it in the background and retry
-    /// the parked events, or increment the version of the projection.
+    /// The projection ran in the background and has parked events, so its view is incomplete. Run it in the background
+    /// and retry the parked events, or increment the version of the projection.
     #[error(
         "inline projection {projection:?} has parked events from a background run; \
          retry them there, or increment its version"
@@ -278,7 +280,8 @@ async fn write_generations(
     Ok(())
 }
 
-/// Removes the rows of generations that are neither active nor being built. An earlier removal may have been interrupted.
+/// Removes the rows of generations that are neither active nor being built. An earlier removal may have been
+/// interrupted.
 async fn remove_unused(store: &dyn EventStore, projection: &str, current: &Generations) -> Result<(), CommitError> {
     let used = [current.active, current.building].map(|build| build.map(|build| build.generation));
     let Some(last) = current.last else { return Ok(()) };
@@ -298,7 +301,8 @@ async fn remove_unused(store: &dyn EventStore, projection: &str, current: &Gener
 }
 
 impl<P: Projection> TypedProjection<P> {
-    /// Applies the log from the checkpoints to its head, in bounded batches. Each batch and its checkpoints are one commit.
+    /// Applies the log from the checkpoints to its head, in bounded batches. Each batch and its checkpoints are one
+    /// commit.
     async fn apply_log(
         &self,
         store: &dyn EventStore,
@@ -445,7 +449,8 @@ impl PrepareHook for Inline {
         self.0.name()
     }
 
-    /// Applies the log up to its head, in bounded batches. A view of another version stays active until the new one has caught up.
+    /// Applies the log up to its head, in bounded batches. A view of another version stays active until the new one has
+    /// caught up.
     async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
         let (view, position) = self.0.catch_up(store).await?;
         let hook = Arc::new(InlineHook { inline: self.clone(), view: Mutex::new(view) });

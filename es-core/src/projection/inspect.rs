@@ -1,7 +1,7 @@
 //! [`StoredProjection`]: the stored state of a projection, for tools and tests.
 //!
 //! ```text
-//!   store --> StoredProjection { active, building } --> StoredGeneration { generation, version, one checkpoint per partition }
+//!   store --> StoredProjection { active, building } --> StoredGeneration { generation, version, checkpoints }
 //! ```
 //!
 //! Applications read [`Views`](super::view::Views) and [`ProjectionStatus`](super::ProjectionStatus) instead.

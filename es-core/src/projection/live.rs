@@ -66,11 +66,11 @@ pub enum LiveError {
     Store(#[from] StoreError),
 }
 
-/// A view that is computed on demand and exists in memory only. It uses the same projections and declarations as a stored
-/// view.
+/// A view that is computed on demand and exists in memory only. It uses the same projections and declarations as a
+/// stored view.
 ///
-/// It costs as much as reading and applying its events. Use it for few events, such as those of one stream or tag, or to
-/// see the view as of an earlier position.
+/// It costs as much as reading and applying its events. Use it for few events, such as those of one stream or tag, or
+/// to see the view as of an earlier position.
 ///
 /// ```
 /// # use es_core::prelude::*;
@@ -126,8 +126,8 @@ impl<P: Projection> Live<P> {
         Self::fold_up_to(store, projection, events, None).await
     }
 
-    /// Applies the events up to and including a position. [`refresh`](Self::refresh) applies no later ones either. `None` is
-    /// no bound.
+    /// Applies the events up to and including a position. [`refresh`](Self::refresh) applies no later ones either.
+    /// `None` is no bound.
     ///
     /// # Errors
     /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read.
@@ -147,8 +147,8 @@ impl<P: Projection> Live<P> {
     /// Applies the events that were committed since the last call, and returns their number.
     ///
     /// # Errors
-    /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read. The events
-    /// before the failed one stay applied.
+    /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read. The
+    /// events before the failed one stay applied.
     pub async fn refresh(&mut self) -> Result<usize, LiveError> {
         let Self { store, projection, query, events, up_to, views, position, revision } = self;
         let (after, from) = (*position, Revision::following(*revision));

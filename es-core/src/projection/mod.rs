@@ -6,15 +6,16 @@
 //!                 +--> checkpoint -------------------+
 //! ```
 //!
-//! A [`Projection`] is a synchronous function from an event and the rows that it reads to the rows that change. The same projection
-//! can run in the background, [in the commit of the events](crate::projection::inline), or [on demand](Live). Typed
-//! [views](crate::projection::view) are the usual way to read and write rows.
+//! A [`Projection`] is a synchronous function from an event and the rows that it reads to the rows that change. The
+//! same projection can run in the background, [in the commit of the events](crate::projection::inline), or [on
+//! demand](Live). Typed [views](crate::projection::view) are the usual way to read and write rows.
 //!
-//! A [`Supervisor`] runs projections in the background. A [`ProjectionAdmin`] pauses, resets and rebuilds a projection and handles
-//! events that could not be applied, from any process that has the store open. [`metrics`] lists the metrics.
+//! A [`Supervisor`] runs projections in the background. A [`ProjectionAdmin`] pauses, resets and rebuilds a projection
+//! and handles events that could not be applied, from any process that has the store open. [`metrics`] lists the
+//! metrics.
 //!
-//! Not in this module: effects outside of the store (see [`consumer::reactor`](crate::consumer::reactor)), HTTP, SQL. A view in
-//! another database follows a [`Subscription`](crate::Subscription).
+//! Not in this module: effects outside of the store (see [`consumer::reactor`](crate::consumer::reactor)), HTTP, SQL. A
+//! view in another database follows a [`Subscription`](crate::Subscription).
 
 mod apply;
 mod checkpoint;
@@ -57,9 +58,9 @@ use crate::store::Query;
 
 /// A read model: a function of one event and of the rows that it reads.
 ///
-/// `apply` must depend only on its arguments: no clock, no I/O, no randomness, no state in `self`. It may be called several times
-/// for one event, until all rows that it reads are loaded; its changes are applied once. Effects outside of the view belong in a
-/// [reactor](crate::consumer::reactor), because a rebuild calls `apply` again for all events.
+/// `apply` must depend only on its arguments: no clock, no I/O, no randomness, no state in `self`. It may be called
+/// several times for one event, until all rows that it reads are loaded; its changes are applied once. Effects outside
+/// of the view belong in a [reactor](crate::consumer::reactor), because a rebuild calls `apply` again for all events.
 pub trait Projection: Send + Sync + 'static {
     /// The source of the events: one aggregate, a tuple of aggregates, or [`RawEvents`](crate::aggregate::RawEvents).
     type Source: Source;
@@ -67,23 +68,24 @@ pub trait Projection: Send + Sync + 'static {
     /// The name under which the rows and the checkpoint are stored. It must not change.
     const NAME: &'static str;
 
-    /// The version of the view. Increment it with every change that makes old rows wrong. A new view is then built, and replaces the
-    /// old one when it has caught up.
+    /// The version of the view. Increment it with every change that makes old rows wrong. A new view is then built, and
+    /// replaces the old one when it has caught up.
     const VERSION: u32 = 1;
 
-    /// Returns the query that selects the events. The default is [`Source::query`]; override it to select a part of the source, such
-    /// as the events with a tag.
+    /// Returns the query that selects the events. The default is [`Source::query`]; override it to select a part of the
+    /// source, such as the events with a tag.
     fn query(&self) -> Query {
         Self::Source::query()
     }
 
-    /// Returns the policy for events that [`query`](Self::query) selects and the source does not know. By default they fail.
+    /// Returns the policy for events that [`query`](Self::query) selects and the source does not know. By default they
+    /// fail.
     fn unknown_events(&self) -> UnknownEvents {
         UnknownEvents::Fail
     }
 
-    /// Returns the ordering key of an event. Events with the same key are applied in order; if one fails, the later events with that
-    /// key wait. The default is the name of the stream.
+    /// Returns the ordering key of an event. Events with the same key are applied in order; if one fails, the later
+    /// events with that key wait. The default is the name of the stream.
     fn key(&self, event: &RecordedEvent) -> String {
         event.stream.as_str().to_owned()
     }
@@ -100,7 +102,8 @@ pub trait Projection: Send + Sync + 'static {
     ) -> Result<(), ApplyError>;
 }
 
-/// Returns whether projections receive an event. They do not receive the events of reserved streams, such as the audit streams.
+/// Returns whether projections receive an event. They do not receive the events of reserved streams, such as the audit
+/// streams.
 pub(crate) fn is_projected(event: &RecordedEvent) -> bool {
     !crate::model::reserved::is_reserved(event.stream.as_str())
 }

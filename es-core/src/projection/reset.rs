@@ -1,13 +1,13 @@
 //! [`reset_followers`]: resets projections, consumers and stored command results after the log lost events at its end.
 //!
 //! ```text
-//!   repair that lost events --> reset_followers --+--> views and checkpoints of projections: removed, rebuilt at the next start
+//!   repair that lost events --> reset_followers --+--> views and checkpoints: removed, rebuilt at the next start
 //!                                                 +--> consumer groups and reactors: set back to the head of the log
 //!                                                 +--> results of commands whose events are lost: removed
 //! ```
 //!
-//! Views, checkpoints and consumers follow the log by position. After a loss they are ahead of the log: new events get positions
-//! that they have already processed, so they would silently skip these events.
+//! Views, checkpoints and consumers follow the log by position. After a loss they are ahead of the log: new events get
+//! positions that they have already processed, so they would silently skip these events.
 
 use crate::aggregate::repository;
 use crate::consumer::group;
@@ -30,9 +30,9 @@ pub struct FollowersReset {
 
 /// Resets everything that follows the log, after events at its end were lost.
 ///
-/// Removes the views of all projections together with their control rows and dead letters, removes the stored results of commands
-/// whose events are lost, and sets consumer groups and reactors that are ahead of the log back to its head. Snapshots are not
-/// changed.
+/// Removes the views of all projections together with their control rows and dead letters, removes the stored results
+/// of commands whose events are lost, and sets consumer groups and reactors that are ahead of the log back to its head.
+/// Snapshots are not changed.
 ///
 /// No other process may have the store open. An interrupted call can be repeated.
 ///

@@ -48,7 +48,8 @@ impl fmt::Display for ApplyError {
     }
 }
 
-// `ApplyError` does not implement `std::error::Error`: this conversion from every error type would overlap with `From<T> for T`.
+// `ApplyError` does not implement `std::error::Error`: this conversion from every error type would overlap with
+// `From<T> for T`.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApplyError {
     fn from(error: E) -> Self {
         Self::new(error)
@@ -59,9 +60,10 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApplyError {
 ///
 /// An event sees the changes of the events before it. The changes of one event are applied together or not at all.
 ///
-/// [`get`](Self::get) fails with an [`ApplyError`] if the row has not been read from the store yet. Return the error with `?`: the
-/// row is then read, and the event is applied again. `apply` can therefore be a synchronous function. The technique is that of
-/// "There is no Fork: an Abstraction for Efficient, Concurrent, and Concise Data Access" (Marlow et al. 2014).
+/// [`get`](Self::get) fails with an [`ApplyError`] if the row has not been read from the store yet. Return the error
+/// with `?`: the row is then read, and the event is applied again. `apply` can therefore be a synchronous function. The
+/// technique is that of "There is no Fork: an Abstraction for Efficient, Concurrent, and Concise Data Access" (Marlow
+/// et al. 2014).
 #[derive(Debug, Default)]
 pub struct Rows {
     /// Rows as they are in the store, as far as they were read.
@@ -118,7 +120,8 @@ impl Rows {
         self.checked.contains(view)
     }
 
-    /// Records that the stored description of a view equals that of its declaration. Discarded changes do not affect this.
+    /// Records that the stored description of a view equals that of its declaration. Discarded changes do not affect
+    /// this.
     pub(crate) fn set_checked(&mut self, view: (&'static str, TypeId)) {
         self.checked.insert(view);
     }
@@ -175,8 +178,8 @@ impl Rows {
         }
     }
 
-    /// Makes the changes loaded rows after they were committed. If there are then more than `max_rows` rows or `max_bytes` bytes,
-    /// removes all of them.
+    /// Makes the changes loaded rows after they were committed. If there are then more than `max_rows` rows or
+    /// `max_bytes` bytes, removes all of them.
     ///
     /// Only the single writer of the rows may reuse them: for any other caller the loaded rows become stale.
     pub(crate) fn committed(&mut self, max_rows: usize, max_bytes: usize) {

@@ -20,8 +20,8 @@ use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreE
 
 /// Maps the tables of a view to the tables of the store that hold them for one generation.
 ///
-/// Records each table in the table [`view_tables`], in the commit that first writes to it, so that [`remove_generation`] finds
-/// all of them.
+/// Records each table in the table [`view_tables`], in the commit that first writes to it, so that
+/// [`remove_generation`] finds all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct GenerationTables {
     projection: String,
@@ -84,8 +84,8 @@ impl GenerationTables {
         }
     }
 
-    /// Looks up which tables of the changed rows are recorded in the store. For a caller that does not learn which commits were
-    /// written and so cannot call [`written`](Self::written).
+    /// Looks up which tables of the changed rows are recorded in the store. For a caller that does not learn which
+    /// commits were written and so cannot call [`written`](Self::written).
     pub(crate) fn look_up_recorded(
         &mut self,
         rows: &Rows,
@@ -161,8 +161,8 @@ fn record_key(projection: &str, generation: Generation, logical: &Table) -> Byte
     [&*checkpoint_prefix(projection, generation), logical.as_str().as_bytes()].concat().into()
 }
 
-/// Removes the rows and checkpoints of a generation in commits of at most `per_commit` rows, and returns the number of removed
-/// rows. An interrupted call can be repeated. The generation must be neither active nor being built.
+/// Removes the rows and checkpoints of a generation in commits of at most `per_commit` rows, and returns the number of
+/// removed rows. An interrupted call can be repeated. The generation must be neither active nor being built.
 ///
 /// # Errors
 /// [`CommitError::Store`] if the store failed.
@@ -195,8 +195,8 @@ pub(crate) async fn remove_generation(
     Ok(removed)
 }
 
-/// Removes all rows of a projection and of its workers. Removes its row in the table of generations last, so that an interrupted
-/// call can be repeated.
+/// Removes all rows of a projection and of its workers. Removes its row in the table of generations last, so that an
+/// interrupted call can be repeated.
 ///
 /// # Errors
 /// [`CommitError::Store`] if the store failed.

@@ -46,7 +46,8 @@ pub struct ComponentFailure {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub struct ServiceError {
-    /// The components that failed, in the order of their failures. The first one ended the service if nobody else stopped it.
+    /// The components that failed, in the order of their failures. The first one ended the service if nobody else
+    /// stopped it.
     pub failed: Vec<ComponentFailure>,
     /// The components that were aborted, and projections that had not caught up.
     pub unfinished: Vec<Component>,

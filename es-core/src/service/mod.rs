@@ -10,8 +10,8 @@
 //!     4. store                 closed
 //! ```
 //!
-//! All steps share one deadline. After it, or after a second signal, the remaining components are aborted, which is safe: each of
-//! them survives a crash at any point.
+//! All steps share one deadline. After it, or after a second signal, the remaining components are aborted, which is
+//! safe: each of them survives a crash at any point.
 //!
 //! Absent here: sockets, files, HTTP. The intake is code of the caller. Signals need the feature `signal`.
 
@@ -141,7 +141,8 @@ impl Service {
         self
     }
 
-    /// Sets the source of random numbers of the projections, from which the ids of lease owners and the jitter of retries come.
+    /// Sets the source of random numbers of the projections, from which the ids of lease owners and the jitter of
+    /// retries come.
     #[must_use]
     pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
         self.supervisor = self.supervisor.entropy(entropy);
@@ -214,9 +215,10 @@ pub struct RunningService {
 }
 
 impl RunningService {
-    /// Adds a task that takes requests from outside, such as an HTTP server. It begins with [`run_until`](Self::run_until) or
-    /// `run_until_signal`, after the receiver of signals is ready. It must return once its [`StopSignal`] is requested and its
-    /// requests in progress are answered. If it returns or panics before, the service shuts down.
+    /// Adds a task that takes requests from outside, such as an HTTP server. It begins with
+    /// [`run_until`](Self::run_until) or `run_until_signal`, after the receiver of signals is ready. It must return
+    /// once its [`StopSignal`] is requested and its requests in progress are answered. If it returns or panics before,
+    /// the service shuts down.
     pub fn intake<F, T, E>(&mut self, name: &'static str, task: F)
     where
         F: FnOnce(StopSignal) -> T,
@@ -259,7 +261,8 @@ impl RunningService {
         }
     }
 
-    /// Waits until all projections, reactors and groups have processed every event up to a position. Returns at once for `None`.
+    /// Waits until all projections, reactors and groups have processed every event up to a position. Returns at once
+    /// for `None`.
     ///
     /// # Errors
     /// [`WaitError`] of the first component that does not reach the position within `timeout`.
@@ -276,12 +279,12 @@ impl RunningService {
         Ok(())
     }
 
-    /// Runs until SIGTERM, SIGINT (Ctrl-C) or the end of a component, then shuts down within the deadline of the service. A second
-    /// signal aborts the components that have not finished.
+    /// Runs until SIGTERM, SIGINT (Ctrl-C) or the end of a component, then shuts down within the deadline of the
+    /// service. A second signal aborts the components that have not finished.
     ///
     /// # Errors
-    /// See [`run_until`](Self::run_until). [`Component::Signals`] failed if signals cannot be received; the service is shut down at
-    /// once.
+    /// See [`run_until`](Self::run_until). [`Component::Signals`] failed if signals cannot be received; the service is
+    /// shut down at once.
     #[cfg(feature = "signal")]
     pub async fn run_until_signal(self) -> Result<(), ServiceError> {
         let deadline = self.deadline;
@@ -300,8 +303,8 @@ impl RunningService {
     /// Runs until `stop` completes or a component ends by itself, then shuts down within the deadline of the service.
     ///
     /// # Errors
-    /// [`ServiceError`] names the components that failed and those that did not finish before the deadline. The store is closed in any
-    /// case.
+    /// [`ServiceError`] names the components that failed and those that did not finish before the deadline. The store
+    /// is closed in any case.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
         self.run(stop, std::future::pending()).await
     }

@@ -7,8 +7,8 @@
 //! - the present code writes a version otherwise than the corpus says (the type changed without a new version),
 //! - a version has no file.
 //!
-//! Samples of the current versions are made by the derive; set `ES_GOLDEN=write` once to have missing files written, look
-//! at them, and commit them. A file that is there is never changed.
+//! Samples of the current versions are made by the derive; set `ES_GOLDEN=write` once to have missing files written,
+//! look at them, and commit them. A file that is there is never changed.
 //!
 //! This module is in `testing` and not in `schema`, because all of it reads and writes the files of a test. The samples
 //! that it compares are made in `schema`.
@@ -136,7 +136,8 @@ fn check_current(
 fn check_readable<E: EventSamples>(directory: &Path, name: &str, version: u32, problems: &mut Vec<String>) {
     let path = file(directory, name, version);
     if !path.exists() {
-        // NOTE: the current version was reported or written above; an old one cannot be made up by code that no longer writes it.
+        // NOTE: the current version was reported or written above; an old one cannot be made up by code that no longer
+        // writes it.
         if E::SCHEMA.iter().any(|schema| schema.name == name && schema.version > version) {
             problems.push(format!(
                 "{} is not there, but version {version} is declared to be readable; take the file from the history of \

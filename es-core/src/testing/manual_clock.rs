@@ -36,8 +36,8 @@ impl ManualClock {
         time.1 += duration;
     }
 
-    /// Sets the time of day, in either direction, as an administrator or a time server does. What [`Clock::elapsed`] says
-    /// stays as it is.
+    /// Sets the time of day, in either direction, as an administrator or a time server does. What [`Clock::elapsed`]
+    /// says stays as it is.
     pub fn set(&self, now: Timestamp) {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).0 = now;
     }

@@ -11,8 +11,8 @@ use crate::projection::view::MemoryViews;
 use crate::projection::{ApplyFailure, BatchApplier, Projection};
 use crate::schema::Event;
 
-/// Begins a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs neither a store
-/// nor a runtime.
+/// Begins a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs
+/// neither a store nor a runtime.
 ///
 /// Each event is encoded and decoded as in a log. For an example see [`view`](crate::projection::view).
 #[must_use]
@@ -58,7 +58,8 @@ impl GivenEvents {
         self.in_stream(stream.as_str(), events)
     }
 
-    /// Appends events of any type to the stream with this name, for projections of [`RawEvents`](crate::aggregate::RawEvents).
+    /// Appends events of any type to the stream with this name, for projections of
+    /// [`RawEvents`](crate::aggregate::RawEvents).
     ///
     /// # Panics
     /// If the name is invalid, or an event cannot be encoded.
@@ -89,7 +90,8 @@ impl GivenEvents {
         }
     }
 
-    /// Projects those of the events that the query of the projection lets through, once as one batch and once one by one.
+    /// Projects those of the events that the query of the projection lets through, once as one batch and once one by
+    /// one.
     ///
     /// # Panics
     /// When the two differ: then `apply` depends on something else than its arguments.
@@ -122,8 +124,8 @@ impl GivenEvents {
     }
 }
 
-/// What a projection made of events, to be compared with what is expected. The methods panic, at the place of the call, where it is
-/// something else.
+/// What a projection made of events, to be compared with what is expected. The methods panic, at the place of the call,
+/// where it is something else.
 #[derive(Debug)]
 pub struct Projected(Result<MemoryViews, (usize, ApplyFailure)>);
 

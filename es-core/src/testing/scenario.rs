@@ -12,8 +12,8 @@ use crate::model::{KeyChange, Keys};
 use crate::model::{Position, Revision};
 use crate::schema::Event;
 
-/// Begins the test of an aggregate as a sentence: given what happened, when a command comes, then this follows. No store
-/// and no runtime is involved.
+/// Begins the test of an aggregate as a sentence: given what happened, when a command comes, then this follows. No
+/// store and no runtime is involved.
 ///
 /// The words are those of cqrs-es and emmett.
 ///
@@ -126,8 +126,8 @@ impl<A: Evolve> Given<A> {
     }
 }
 
-/// What a command led to, to be compared with what is expected. The methods panic, at the place of the call, where it is
-/// something else, and can be chained.
+/// What a command led to, to be compared with what is expected. The methods panic, at the place of the call, where it
+/// is something else, and can be chained.
 pub struct Then<A: Evolve, R> {
     given: Given<A>,
     decision: Arc<Result<Decision<A>, R>>,

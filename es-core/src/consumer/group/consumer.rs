@@ -96,7 +96,8 @@ impl Delivery {
         Arc::clone(&self.event)
     }
 
-    /// The how many-th time it is delivered, from 1, as far as earlier failures are known: what a crash cut off is not counted.
+    /// The how many-th time it is delivered, from 1, as far as earlier failures are known: what a crash cut off is not
+    /// counted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -108,7 +109,8 @@ impl Delivery {
         DeliveryKey::of(self.shared.rows.name(), self.event.data.id, 0)
     }
 
-    /// The context for what the consumer does: commands executed in its [`scope`](Context::scope) name the event as their cause.
+    /// The context for what the consumer does: commands executed in its [`scope`](Context::scope) name the event as
+    /// their cause.
     #[must_use]
     pub fn context(&self) -> Context {
         Context::caused_by(&self.event)

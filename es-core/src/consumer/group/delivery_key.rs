@@ -8,11 +8,11 @@ use crate::model::EventId;
 /// The namespace of all delivery keys.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6a3f_2f0e_51c4_5d0a_9f5e_0c5b_7d1a_e201);
 
-/// What a delivery is called, each time it is made: a UUIDv5 of who delivers, the event, and its place among the events that
-/// its upcasters made of it.
+/// What a delivery is called, each time it is made: a UUIDv5 of who delivers, the event, and its place among the events
+/// that its upcasters made of it.
 ///
-/// Give it to the system outside as the key under which it recognizes a repeat. It depends on nothing that a restart, a new
-/// version of the event, or another machine changes.
+/// Give it to the system outside as the key under which it recognizes a repeat. It depends on nothing that a restart, a
+/// new version of the event, or another machine changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeliveryKey(Uuid);

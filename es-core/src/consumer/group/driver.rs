@@ -1,5 +1,5 @@
-//! [`Driver`]: the task of a group. It reads the log, writes what has changed, and wakes who waits; what happens to an event
-//! is decided by the [state](super::state).
+//! [`Driver`]: the task of a group. It reads the log, writes what has changed, and wakes who waits; what happens to an
+//! event is decided by the [state](super::state).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::{Batch, Commit, CommitError, Query, StoreError};
 
-/// How long a checkpoint that only passed events that do not match may stay unwritten, and how often an idle group looks
-/// whether it was opened elsewhere.
+/// How long a checkpoint that only passed events that do not match may stay unwritten, and how often an idle group
+/// looks whether it was opened elsewhere.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// How many parked events are read again at once.
@@ -278,7 +278,8 @@ impl Driver {
         });
     }
 
-    /// Whether a commit whose answer was an error was written all the same. What the row holds says so: no two are the same.
+    /// Whether a commit whose answer was an error was written all the same. What the row holds says so: no two are the
+    /// same.
     async fn was_written(&mut self, error: StoreError, row: &Bytes) -> Result<bool, GroupError> {
         let mut pauses = STORE_RETRY.pauses(&*self.shared.entropy).skip(self.refused);
         self.refused += 1;

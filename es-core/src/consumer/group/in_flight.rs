@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::model::Position;
 
-/// ReplaySelection events have been taken from the log and are not finished, and which are finished ahead of the checkpoint.
+/// ReplaySelection events have been taken from the log and are not finished, and which are finished ahead of the
+/// checkpoint.
 ///
 /// The checkpoint stands before the first event that is not finished, and never goes back. Who begins anew behind the
 /// checkpoint, and leaves out what is finished ahead of it, meets every event that is not finished, and no other.
@@ -67,7 +68,8 @@ impl InFlight {
     /// How many more events may be taken, so that no more than `capacity` are open or finished ahead.
     pub(crate) fn room(&self, capacity: usize) -> usize {
         let room = capacity.saturating_sub(self.open.len() + self.ahead.len());
-        // NOTE: what is finished ahead can fill a capacity that was made smaller; one event at a time then closes the gap.
+        // NOTE: what is finished ahead can fill a capacity that was made smaller; one event at a time then closes the
+        // gap.
         if self.open.is_empty() { room.max(1) } else { room }
     }
 
@@ -116,8 +118,8 @@ mod tests {
         assert_eq!(in_flight.ahead().len(), 7);
     }
 
-    /// Random orders of finishing, with restarts from what would have been written at random moments: no event is lost, none
-    /// that a written state calls finished comes again, and the checkpoint never goes back.
+    /// Random orders of finishing, with restarts from what would have been written at random moments: no event is lost,
+    /// none that a written state calls finished comes again, and the checkpoint never goes back.
     #[test]
     fn no_event_is_passed_and_none_comes_again() {
         for seed in 0..400 {

@@ -8,19 +8,21 @@
 //!                +---------------------- again, after a pause -------------+
 //! ```
 //!
-//! The group reads a bounded number of events from the log and delivers each to one consumer. An acked event is not delivered
-//! again. Every other event is delivered again, also after a crash: **at least once**, with the same [`DeliveryKey`] each time. An
-//! event that fails too often is **parked** with its reason, until an operator replays or skips it.
+//! The group reads a bounded number of events from the log and delivers each to one consumer. An acked event is not
+//! delivered again. Every other event is delivered again, also after a crash: **at least once**, with the same
+//! [`DeliveryKey`] each time. An event that fails too often is **parked** with its reason, until an operator replays or
+//! skips it.
 //!
-//! - The checkpoint is the position before the first unfinished event. Events that are finished ahead of it are written with it. Their
-//!   number is bounded: if one slow event holds the checkpoint, the group reads no more events ([`ConsumerGroup::capacity`]).
+//! - The checkpoint is the position before the first unfinished event. Events that are finished ahead of it are written
+//!   with it. Their number is bounded: if one slow event holds the checkpoint, the group reads no more events
+//!   ([`ConsumerGroup::capacity`]).
 //! - The checkpoint passes events that do not match the query, and positions that a scavenge has removed.
 //! - One handle drives a group. Starting it again raises its epoch; the store refuses later writes of the former handle
 //!   ([`GroupError::Fenced`]).
 //! - A synchronous state machine decides; the task around it reads, writes and waits.
 //!
-//! Idea and terms come from the persistent subscriptions of KurrentDB. Parking the later events of a key comes from Axon's sequenced
-//! dead-letter queue.
+//! Idea and terms come from the persistent subscriptions of KurrentDB. Parking the later events of a key comes from
+//! Axon's sequenced dead-letter queue.
 //!
 //! Absent here: typed views, exactly-once effects, and any decision that depends on the content of an event.
 //!
@@ -138,8 +140,8 @@ impl ConsumerGroup {
     pub const RETRY: RetryPolicy =
         RetryPolicy { attempts: 10, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(30) };
 
-    /// The group `name` over the events that match `query`: each goes to the consumer that is free first, in turns, in no
-    /// order that one may rely on. Without more said it begins with the next event that is written.
+    /// The group `name` over the events that match `query`: each goes to the consumer that is free first, in turns, in
+    /// no order that one may rely on. Without more said it begins with the next event that is written.
     ///
     /// The name must not change. The query may: what the checkpoint has passed is not looked at again.
     #[must_use]
@@ -160,8 +162,8 @@ impl ConsumerGroup {
         }
     }
 
-    /// Creates the group `name` over the events of a source: an aggregate or a tuple of aggregates. See [`new`](Self::new), and
-    /// [`Delivery::decode`].
+    /// Creates the group `name` over the events of a source: an aggregate or a tuple of aggregates. See
+    /// [`new`](Self::new), and [`Delivery::decode`].
     #[must_use]
     pub fn of<S: Source>(name: impl Into<String>) -> Self {
         Self::new(name, S::query())
@@ -180,8 +182,8 @@ impl ConsumerGroup {
         self
     }
 
-    /// Keeps the events of one key in order: one is delivered when the one before it is finished. Where one is parked, the
-    /// later ones of its key are parked behind it. The same event must always have the same key.
+    /// Keeps the events of one key in order: one is delivered when the one before it is finished. Where one is parked,
+    /// the later ones of its key are parked behind it. The same event must always have the same key.
     #[must_use]
     pub fn ordered_by(mut self, key: impl Fn(&RecordedEvent) -> String + Send + Sync + 'static) -> Self {
         self.key = Arc::new(key);
@@ -196,31 +198,32 @@ impl ConsumerGroup {
         self
     }
 
-    /// How many events are taken from the log and not passed by the checkpoint, at least 1; 256 without more said. It bounds
-    /// memory, and the row that each commit writes: some eight bytes for each event that is finished ahead.
+    /// How many events are taken from the log and not passed by the checkpoint, at least 1; 256 without more said. It
+    /// bounds memory, and the row that each commit writes: some eight bytes for each event that is finished ahead.
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = NonZeroUsize::new(events).map_or(1, NonZeroUsize::get);
         self
     }
 
-    /// How often an event is delivered before it is parked, and the pauses between; [`RETRY`](Self::RETRY) without more said.
+    /// How often an event is delivered before it is parked, and the pauses between; [`RETRY`](Self::RETRY) without more
+    /// said.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// How many events can be parked; 10,000 without more said. Beyond, failing events are tried for ever and the checkpoint
-    /// waits for them: a call for an operator. What is parked is held in memory, without its content.
+    /// How many events can be parked; 10,000 without more said. Beyond, failing events are tried for ever and the
+    /// checkpoint waits for them: a call for an operator. What is parked is held in memory, without its content.
     #[must_use]
     pub fn max_parked(mut self, events: usize) -> Self {
         self.max_parked = events;
         self
     }
 
-    /// How long a consumer may take to answer before the event goes to another; 30 s without more said. `None` waits for
-    /// ever: for consumers that always answer, since one that is dropped does.
+    /// How long a consumer may take to answer before the event goes to another; 30 s without more said. `None` waits
+    /// for ever: for consumers that always answer, since one that is dropped does.
     #[must_use]
     pub fn answer_within(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.answer_within = time.into();
@@ -241,7 +244,8 @@ impl ConsumerGroup {
         self
     }
 
-    /// Starts the group. Another process or task that has the group open is fenced off. It runs until it is shut down or dropped.
+    /// Starts the group. Another process or task that has the group open is fenced off. It runs until it is shut down
+    /// or dropped.
     ///
     /// # Errors
     /// [`StartError::Name`], [`StartError::NoRuntime`], [`StartError::Contended`], [`StartError::Refused`] or

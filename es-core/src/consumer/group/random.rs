@@ -1,5 +1,5 @@
-//! Random numbers from a seed, for the tests of this module: splitmix64, "Fast Splittable Pseudorandom Number Generators",
-//! Steele et al. 2014. A failure names its seed.
+//! Random numbers from a seed, for the tests of this module: splitmix64, "Fast Splittable Pseudorandom Number
+//! Generators", Steele et al. 2014. A failure names its seed.
 
 pub(crate) struct Random(u64);
 

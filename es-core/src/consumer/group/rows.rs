@@ -7,8 +7,8 @@
 //!   NAME 00 'x' position (8, BE)       Skipped
 //! ```
 //!
-//! Every commit of a group demands that the first row is as this group wrote it last, which makes it the fence: who opens
-//! the group anew raises the epoch, and what the one before still tries to write is refused.
+//! Every commit of a group demands that the first row is as this group wrote it last, which makes it the fence: who
+//! opens the group anew raises the epoch, and what the one before still tries to write is refused.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;

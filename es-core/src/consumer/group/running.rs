@@ -95,8 +95,8 @@ impl RunningGroup {
         self.shared.rows.name()
     }
 
-    /// Waits until every event up to a position is finished (acked, parked or skipped) and this is written. Returns at once for
-    /// `None`.
+    /// Waits until every event up to a position is finished (acked, parked or skipped) and this is written. Returns at
+    /// once for `None`.
     ///
     /// # Errors
     /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the group ended before.
@@ -152,8 +152,8 @@ impl RunningGroup {
         self.shared.state().parked().values().cloned().collect()
     }
 
-    /// Lets parked events be delivered again, in the order of the log, as if for the first time; with `stop_at` only the
-    /// first so many. ReplaySelection fail again stay parked. Returns how many there are, when that is written.
+    /// Lets parked events be delivered again, in the order of the log, as if for the first time; with `stop_at` only
+    /// the first so many. ReplaySelection fail again stay parked. Returns how many there are, when that is written.
     ///
     /// They are decoded by the code of today: an upcaster that was added meanwhile counts.
     ///
@@ -180,8 +180,8 @@ impl RunningGroup {
         Ok(count)
     }
 
-    /// Gives a parked event up, for a reason that is kept; in an ordered group, those behind it stay parked until they are
-    /// replayed. `false` where it is not parked, or is being delivered at this moment.
+    /// Gives a parked event up, for a reason that is kept; in an ordered group, those behind it stay parked until they
+    /// are replayed. `false` where it is not parked, or is being delivered at this moment.
     ///
     /// # Errors
     /// [`GroupError`]: the group has ended; ask again when it is open.
@@ -205,8 +205,9 @@ impl RunningGroup {
     /// Delivers no new event, waits until every delivered event is settled, writes the checkpoint and stops.
     ///
     /// # Errors
-    /// [`ShutdownError::Timeout`] if a consumer did not settle an event before `deadline`, [`ShutdownError::Ended`] if the group had
-    /// ended before or its last commit failed. Events whose settlement was not written are delivered again.
+    /// [`ShutdownError::Timeout`] if a consumer did not settle an event before `deadline`, [`ShutdownError::Ended`] if
+    /// the group had ended before or its last commit failed. Events whose settlement was not written are delivered
+    /// again.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), ShutdownError> {
         self.begin_to_close();
         if let Some(driver) = &mut self.driver {

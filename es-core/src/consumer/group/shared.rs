@@ -72,8 +72,8 @@ impl GroupCore {
     pub(crate) fn pause(&self, failures: u32) -> Duration {
         let nth = usize::try_from(failures).unwrap_or(usize::MAX).saturating_sub(1);
         let policy = RetryPolicy { attempts: nth.saturating_add(2), ..self.retry };
-        // NOTE: with jitter, the pauses of an exponential sequence are worked out one by one; past the longest they only
-        // vary by chance, so that a few dozen steps are enough.
+        // NOTE: with jitter, the pauses of an exponential sequence are worked out one by one; past the longest they
+        // only vary by chance, so that a few dozen steps are enough.
         policy.pauses(&*self.entropy).nth(nth.min(63)).unwrap_or(policy.longest_pause)
     }
 

@@ -417,7 +417,8 @@ impl<T: Clone> GroupState<T> {
             self.park(position, reason, None, false, now);
             self.park_what_waits_behind(now);
         } else {
-            // NOTE: where nothing more can be parked, a failing event is tried for ever and the checkpoint waits for it.
+            // NOTE: where nothing more can be parked, a failing event is tried for ever and the checkpoint waits for
+            // it.
             entry.status = EntryStatus::Waiting { not_before: now.elapsed.saturating_add(pause) };
         }
     }

@@ -352,8 +352,8 @@ impl World {
     }
 }
 
-/// Consumers that ack, fail, fall silent and crash, in any order: every event is finished in the end; none is lost, none that
-/// was written as finished comes again, and events of one key stay in order.
+/// Consumers that ack, fail, fall silent and crash, in any order: every event is finished in the end; none is lost,
+/// none that was written as finished comes again, and events of one key stay in order.
 #[test]
 fn whatever_happens_each_event_is_finished_and_none_comes_back() {
     for seed in 0..600 {

@@ -8,7 +8,8 @@ use crate::model::Context;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 
-/// The circumstances of one call of [`Reactor::react`](super::Reactor::react): the recorded event, the delivery key, the attempt.
+/// The circumstances of one call of [`Reactor::react`](super::Reactor::react): the recorded event, the delivery key,
+/// the attempt.
 #[derive(Debug, Clone)]
 pub struct ReactorContext {
     pub(crate) event: Arc<RecordedEvent>,
@@ -17,8 +18,8 @@ pub struct ReactorContext {
 }
 
 impl ReactorContext {
-    /// Returns the key of this delivery. Every attempt has the same key: pass it to the external system, which recognizes a
-    /// repeat by it.
+    /// Returns the key of this delivery. Every attempt has the same key: pass it to the external system, which
+    /// recognizes a repeat by it.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
         self.key
@@ -42,8 +43,8 @@ impl ReactorContext {
         &self.event
     }
 
-    /// Returns the [`Context`] in which the reactor runs, with the event as the cause. A task that the reactor spawns does not
-    /// inherit it and needs its own [`scope`](Context::scope).
+    /// Returns the [`Context`] in which the reactor runs, with the event as the cause. A task that the reactor spawns
+    /// does not inherit it and needs its own [`scope`](Context::scope).
     #[must_use]
     pub fn caused_by_event(&self) -> Context {
         Context::caused_by(&self.event)

@@ -7,13 +7,13 @@
 //!             +-- failed: retried after a pause, then parked     each time with the same delivery key
 //! ```
 //!
-//! A [`Reactor`] is not a [`Projection`](crate::projection::Projection): no rebuild and no replay of a projection calls it, because
-//! an effect cannot be undone. A reactor starts once at the position that its runner names, and only moves forward. Only
-//! **parked** events, which failed, can be delivered again.
+//! A [`Reactor`] is not a [`Projection`](crate::projection::Projection): no rebuild and no replay of a projection calls
+//! it, because an effect cannot be undone. A reactor starts once at the position that its runner names, and only moves
+//! forward. Only **parked** events, which failed, can be delivered again.
 //!
-//! Effects are **at least once**: a crash between an effect and its record repeats the effect with the same [`DeliveryKey`]. The
-//! external system must recognize a repeat by that key. If that system is an aggregate, the key is the
-//! [command id](crate::CommandId). The example `examples/outbox` shows both sides.
+//! Effects are **at least once**: a crash between an effect and its record repeats the effect with the same
+//! [`DeliveryKey`]. The external system must recognize a repeat by that key. If that system is an aggregate, the key is
+//! the [command id](crate::CommandId). The example `examples/outbox` shows both sides.
 //!
 //! Absent here: rebuilds, resets, and rows of views.
 //!
@@ -78,28 +78,31 @@ use crate::store::Query;
 /// An effect outside of the log that follows an event.
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
-    /// The aggregates whose events it receives: one aggregate, a tuple of them, or [`RawEvents`](crate::aggregate::RawEvents).
+    /// The aggregates whose events it receives: one aggregate, a tuple of them, or
+    /// [`RawEvents`](crate::aggregate::RawEvents).
     type Source: Source;
 
-    /// The name under which the store keeps its progress, and from which its delivery keys are derived. It must not change: a
-    /// reactor with another name starts without knowledge of earlier effects.
+    /// The name under which the store keeps its progress, and from which its delivery keys are derived. It must not
+    /// change: a reactor with another name starts without knowledge of earlier effects.
     const NAME: &'static str;
 
-    /// Returns the query that selects its events. The default is [`Source::query`]; override it to select a part of the source.
+    /// Returns the query that selects its events. The default is [`Source::query`]; override it to select a part of the
+    /// source.
     fn query(&self) -> Query {
         Self::Source::query()
     }
 
-    /// Returns the ordering key of an event: an event is delivered once the earlier events of its key are finished. The default is
-    /// the name of the stream. Must return the same key for the same event.
+    /// Returns the ordering key of an event: an event is delivered once the earlier events of its key are finished. The
+    /// default is the name of the stream. Must return the same key for the same event.
     fn key(&self, event: &RecordedEvent) -> String {
         event.stream.as_str().to_owned()
     }
 
-    /// Performs the effect. May be called again for the same event, with the same [`ReactorContext::key`], if an earlier call
-    /// failed, timed out, or was interrupted by a crash.
+    /// Performs the effect. May be called again for the same event, with the same [`ReactorContext::key`], if an
+    /// earlier call failed, timed out, or was interrupted by a crash.
     ///
-    /// Runs in the [context](crate::model::Context) of the event: commands that it executes name the event as their cause.
+    /// Runs in the [context](crate::model::Context) of the event: commands that it executes name the event as their
+    /// cause.
     ///
     /// # Errors
     /// [`ReactError`] if the effect failed. Every error converts into one that is retried.

@@ -65,15 +65,16 @@ impl<R: Reactor> ReactorRunner<R> {
         self
     }
 
-    /// How long one call of `react` may take; 30 s without more said. Beyond, it is dropped where it waits, which counts as a
-    /// failure.
+    /// How long one call of `react` may take; 30 s without more said. Beyond, it is dropped where it waits, which
+    /// counts as a failure.
     #[must_use]
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// How often an event is delivered before it is parked, and the pauses between; [`ConsumerGroup::RETRY`] without more said.
+    /// How often an event is delivered before it is parked, and the pauses between; [`ConsumerGroup::RETRY`] without
+    /// more said.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.group = self.group.retry(retry);
@@ -108,8 +109,8 @@ impl<R: Reactor> ReactorRunner<R> {
         self
     }
 
-    /// Starts the reactor. Another process or task that runs the same reactor on this store is fenced off. It runs until it is shut down
-    /// or dropped.
+    /// Starts the reactor. Another process or task that runs the same reactor on this store is fenced off. It runs
+    /// until it is shut down or dropped.
     ///
     /// # Errors
     /// [`StartError::Name`], [`StartError::NoRuntime`], [`StartError::Contended`], [`StartError::Refused`] or

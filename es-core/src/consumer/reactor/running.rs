@@ -33,7 +33,8 @@ impl RunningReactor {
         self.group.name()
     }
 
-    /// Waits until every event up to a position is finished (done, parked or skipped) and this is written. Returns at once for `None`.
+    /// Waits until every event up to a position is finished (done, parked or skipped) and this is written. Returns at
+    /// once for `None`.
     ///
     /// # Errors
     /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor ended before.
@@ -103,8 +104,8 @@ impl RunningReactor {
     /// Delivers no new event, waits until the running calls have returned, writes the checkpoint and stops.
     ///
     /// # Errors
-    /// [`ShutdownError::Timeout`] if a call did not return before `deadline` and was aborted, [`ShutdownError::Ended`] if the reactor
-    /// had ended before or its last commit failed. Events whose end was not written are delivered again.
+    /// [`ShutdownError::Timeout`] if a call did not return before `deadline` and was aborted, [`ShutdownError::Ended`]
+    /// if the reactor had ended before or its last commit failed. Events whose end was not written are delivered again.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         let Self { group, mut workers } = self;
         let begun = group.elapsed();

@@ -1,43 +1,43 @@
-//! What can go wrong with a view.
+//! [`ViewError`].
 
 use crate::schema::codec::{DecodeContentError, EncodeError};
 use crate::store::StoreError;
 
-/// A view could not be read, or a row not be changed.
+/// A view could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The view was built by another declaration: other keys, another codec, other orders. Raise the version of the projection, so
-    /// that it is rebuilt; where it is being rebuilt, read again when that is done.
+    /// The declaration of the view differs from that of its stored rows: in the keys, the codec or the orders.
+    /// Increment the version of the projection. During the rebuild, read again when it has finished.
     #[error(
-        "view {view:?} was built otherwise than it is declared: expected {expected}, found {found}; \
-         raise the version of its projection and let it be rebuilt"
+        "view {view:?} is stored with another declaration: expected {expected}, found {found}; \
+         increment the version of its projection"
     )]
     Redeclared {
         /// The view.
         view: &'static str,
-        /// What is declared.
+        /// The description of the declaration.
         expected: String,
-        /// What the rows are.
+        /// The description of the stored rows.
         found: String,
     },
-    /// The view has no such order. Declare it with [`View::ordered_by`](crate::projection::view::View::ordered_by), and raise the version of
-    /// the projection.
-    #[error("view {view:?} is not ordered by {order:?}; declare the order, and raise the version of its projection")]
+    /// The view does not declare this order. Declare it with
+    /// [`View::ordered_by`](crate::projection::view::View::ordered_by), and increment the version of the projection.
+    #[error("view {view:?} has no order {order:?}; declare it, and increment the version of its projection")]
     NoSuchOrder {
         /// The view.
         view: &'static str,
         /// The order.
         order: &'static str,
     },
-    /// A row stands elsewhere in an order than the order says: what it sorts by was changed. Give the order another name, or raise
-    /// the version of the projection.
+    /// A row is stored under another sort key than the order computes now. The computation was changed: rename the
+    /// order, or increment the version of the projection.
     #[error(
-        "view {view:?}: a row is in another place than order {order:?} gives it, so the order was changed; \
-         raise the version of its projection and let it be rebuilt"
+        "view {view:?}: a row is stored under another sort key than order {order:?} computes; rename the order, or \
+         increment the version of its projection"
     )]
     Misplaced {
         /// The view.
@@ -45,40 +45,40 @@ pub enum ViewError {
         /// The order.
         order: &'static str,
     },
-    /// A key is not what the type of the keys reads. It was written by other code under the same shape.
+    /// A stored key cannot be decoded, although its shape matches. Rebuild the projection.
     #[error("view {view:?}: expected a key of shape {shape}, found {found}; rebuild the projection")]
     Key {
         /// The view.
         view: &'static str,
-        /// The shape of its keys.
+        /// The shape of the keys.
         shape: String,
-        /// The bytes, with what cannot be shown escaped.
+        /// The bytes of the key, with escapes.
         found: String,
     },
-    /// A value is not what the type of the values reads. Raise the version of the projection when the type changes.
-    #[error("view {view:?} has a value of another type; raise the version of its projection and let it be rebuilt")]
+    /// A stored value cannot be decoded. Increment the version of the projection when the type of the values changes.
+    #[error("view {view:?}: could not decode a value; increment the version of its projection")]
     Value {
         /// The view.
         view: &'static str,
-        /// Why.
+        /// The failure.
         source: DecodeContentError,
     },
-    /// A value cannot be written by the codec of the view.
-    #[error("view {view:?}: could not write a value; correct its type")]
+    /// A value cannot be encoded with the codec of the view. Correct its type.
+    #[error("view {view:?}: could not encode a value; correct its type")]
     Encode {
         /// The view.
         view: &'static str,
-        /// Why.
+        /// The failure.
         source: EncodeError,
     },
-    /// The view was rebuilt, and the new one has taken the place of the one that was being scanned. Begin the scan anew.
-    #[error("view {view:?} was rebuilt since the scan began; begin the scan anew")]
+    /// A rebuilt view replaced the one that was being scanned. Start the scan again.
+    #[error("view {view:?} was rebuilt during the scan; start the scan again")]
     Rebuilt {
         /// The view.
         view: &'static str,
     },
-    /// The text names no place in a scan. Begin the scan anew.
-    #[error("expected the continuation of a scan, found {found:?}; begin the scan anew")]
+    /// The text is not a continuation of a scan. Start the scan again.
+    #[error("expected the continuation of a scan, found {found:?}; start the scan again")]
     Continuation {
         /// The text.
         found: String,

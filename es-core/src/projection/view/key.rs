@@ -1,4 +1,4 @@
-//! [`ViewKey`]: keys as bytes whose order is the order of the values.
+//! [`ViewKey`]: order-preserving encoding of keys.
 
 use std::cmp::Reverse;
 
@@ -8,45 +8,46 @@ use uuid::Uuid;
 
 /// A key of a [`View`](crate::projection::view::View), or what an [`Order`](crate::projection::view::Order) sorts by.
 ///
-/// Whoever implements it promises:
+/// An implementation must ensure:
 ///
-/// - **order**: `a < b` exactly where the bytes of `a` come before those of `b`;
-/// - **return**: what was encoded is decoded as the same value;
-/// - **self-delimiting**: no encoding is the beginning of another one, so that keys can follow each other in a tuple.
+/// - **Order**: `a < b` if and only if the encoding of `a` is less than that of `b`, compared byte by byte.
+/// - **Round trip**: an encoded value decodes to an equal value.
+/// - **Prefix-free**: no encoding is a prefix of another one, so that keys can be concatenated in a tuple.
 ///
-/// All implementations of this crate do. A newtype of the domain gets it from [`view_key!`](crate::view_key). The encodings are those of
-/// FoundationDB's tuple layer in spirit: numbers big endian with the sign turned, texts with an end mark.
+/// For a newtype use [`view_key!`](crate::view_key). The encodings follow the idea of FoundationDB's tuple layer:
+/// numbers are big-endian with an inverted sign bit, and texts end with a terminator.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a view",
     label = "not a `ViewKey`",
-    note = "for a newtype `struct {Self}(T)` write `es_core::view_key!({Self}(T));` beside it; integers, `bool`, `String`, \
-            `Uuid`, dates, times and tuples are keys already"
+    note = "for a newtype `struct {Self}(T)` write `es_core::view_key!({Self}(T));` next to it; integers, `bool`, \
+            `String`, `Uuid`, dates, times and tuples implement `ViewKey`"
 )]
 pub trait ViewKey: Sized + 'static {
-    /// What its bytes are, in a form that never changes: rows of another shape are refused and not misread.
+    /// Returns the name of the encoding, which never changes. It is stored with the rows, so that a view with another
+    /// key type is rejected and not misread.
     fn shape() -> String;
 
-    /// Appends its bytes.
+    /// Appends the encoding of the key.
     fn encode_key(&self, bytes: &mut Vec<u8>);
 
-    /// Takes its bytes from the front; `None` where they are not such a key.
+    /// Decodes a key and removes it from the front of `bytes`; `None` if `bytes` does not start with such a key.
     fn decode_key(bytes: &mut &[u8]) -> Option<Self>;
 
-    /// Its bytes.
+    /// Returns the encoding of the key.
     fn to_key(&self) -> Bytes {
         let mut bytes = Vec::new();
         self.encode_key(&mut bytes);
         bytes.into()
     }
 
-    /// The key that has exactly these bytes; `None` where they are not such a key.
+    /// Decodes a key from all of `bytes`; `None` if they are not exactly such a key.
     fn from_key(mut bytes: &[u8]) -> Option<Self> {
         let key = Self::decode_key(&mut bytes)?;
         bytes.is_empty().then_some(key)
     }
 }
 
-/// Makes a newtype a [`ViewKey`] that is encoded as what is in it.
+/// Implements [`ViewKey`] for a newtype, with the encoding of its field.
 ///
 /// ```
 /// #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,9 +76,9 @@ macro_rules! view_key {
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = bytes.split_first_chunk::<N>()?;
+    let (chunk, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
-    Some(*taken)
+    Some(*chunk)
 }
 
 macro_rules! unsigned {
@@ -108,7 +109,7 @@ macro_rules! signed {
             }
 
             fn encode_key(&self, bytes: &mut Vec<u8>) {
-                // NOTE: with the sign bit turned, negative numbers come before the others.
+                // With the sign bit inverted, negative numbers sort before the others.
                 (self.cast_unsigned() ^ (1 << ($unsigned::BITS - 1))).encode_key(bytes);
             }
 
@@ -139,7 +140,7 @@ impl ViewKey for bool {
     }
 }
 
-/// The one key of a view with one row. It has a byte, because no row has an empty key.
+/// The key of a view with a single row. Its encoding is one byte, because a row key cannot be empty.
 impl ViewKey for () {
     fn shape() -> String {
         "()".to_owned()
@@ -157,7 +158,8 @@ impl ViewKey for () {
 const ESCAPED: u8 = 0xff;
 const END: u8 = 0x01;
 
-/// Bytes with a zero byte escaped, so that two bytes can end them and order is kept: the end comes before everything else.
+/// Appends bytes with each zero byte escaped, and a terminator that sorts before every continuation. The encoding
+/// preserves the order.
 fn encode_bytes(content: &[u8], bytes: &mut Vec<u8>) {
     bytes.reserve(content.len() + 2);
     for byte in content {
@@ -225,7 +227,7 @@ impl ViewKey for Uuid {
     }
 }
 
-/// The days since the first of the year 1.
+/// Encodes the number of the day, where 0001-01-01 is day 1.
 impl ViewKey for NaiveDate {
     fn shape() -> String {
         "date".to_owned()
@@ -240,7 +242,7 @@ impl ViewKey for NaiveDate {
     }
 }
 
-/// Date, second of the day, nanosecond.
+/// Encodes the date, the second of the day and the nanosecond.
 impl ViewKey for NaiveDateTime {
     fn shape() -> String {
         "date-time".to_owned()
@@ -250,7 +252,7 @@ impl ViewKey for NaiveDateTime {
         use chrono::Timelike;
         self.date().encode_key(bytes);
         self.time().num_seconds_from_midnight().encode_key(bytes);
-        // NOTE: a leap second has more than a thousand million of them, and keeps its place.
+        // A leap second has a nanosecond of 1,000,000,000 or more, so it sorts after the second before it.
         self.time().nanosecond().encode_key(bytes);
     }
 
@@ -260,7 +262,7 @@ impl ViewKey for NaiveDateTime {
     }
 }
 
-/// A point in time in UTC.
+/// Encodes the date and time in UTC.
 impl ViewKey for DateTime<Utc> {
     fn shape() -> String {
         "utc".to_owned()
@@ -275,7 +277,7 @@ impl ViewKey for DateTime<Utc> {
     }
 }
 
-/// Nothing comes before everything.
+/// `None` sorts before all values.
 impl<T: ViewKey> ViewKey for Option<T> {
     fn shape() -> String {
         format!("option({})", T::shape())
@@ -293,21 +295,21 @@ impl<T: ViewKey> ViewKey for Option<T> {
     }
 }
 
-/// The other way round: each bit is turned. It works because no encoding is the beginning of another one.
+/// Inverts each bit of the encoding. This reverses the order, because no encoding is a prefix of another one.
 impl<T: ViewKey> ViewKey for Reverse<T> {
     fn shape() -> String {
         format!("reverse({})", T::shape())
     }
 
     fn encode_key(&self, bytes: &mut Vec<u8>) {
-        let from = bytes.len();
+        let start = bytes.len();
         self.0.encode_key(bytes);
-        bytes.iter_mut().skip(from).for_each(|byte| *byte = !*byte);
+        bytes.iter_mut().skip(start).for_each(|byte| *byte = !*byte);
     }
 
     fn decode_key(bytes: &mut &[u8]) -> Option<Self> {
-        let turned: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
-        let mut rest = turned.as_slice();
+        let inverted: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+        let mut rest = inverted.as_slice();
         let value = T::decode_key(&mut rest)?;
         *bytes = bytes.get(bytes.len() - rest.len()..)?;
         Some(Self(value))
@@ -339,9 +341,9 @@ tuple!(A 0, B 1, C 2, D 3);
 tuple!(A 0, B 1, C 2, D 3, E 4);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
 
-/// What keys of type `K` can begin with: the first parts of a tuple, the [beginning](Beginning) of a text.
+/// A prefix of keys of type `K`: the first elements of a tuple, or the [first characters](Beginning) of a text.
 pub trait KeyPrefix<K> {
-    /// Appends its bytes, with which those of the keys begin.
+    /// Appends the bytes with which the encodings of the keys start.
     fn encode_prefix(&self, bytes: &mut Vec<u8>);
 }
 
@@ -371,14 +373,14 @@ prefix!((A, B, C, D) of (A, B, C, D, E));
 prefix!((A, B, C, D) of (A, B, C, D, E, F));
 prefix!((A, B, C, D, E) of (A, B, C, D, E, F));
 
-/// How a text begins.
+/// The first characters of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beginning<'a>(pub &'a str);
 
 impl Beginning<'_> {
     fn encode_open(self, bytes: &mut Vec<u8>) {
         encode_bytes(self.0.as_bytes(), bytes);
-        // NOTE: without the end mark.
+        // The terminator would match the whole text only.
         bytes.truncate(bytes.len() - 2);
     }
 }
@@ -396,16 +398,16 @@ impl<A: ViewKey> KeyPrefix<(A, String)> for (A, Beginning<'_>) {
     }
 }
 
-/// The key behind which `key` is the very first, among keys of up to `longest` bytes. A scan goes on behind a key; this makes it
-/// begin at one.
-pub(crate) fn just_before(key: &[u8], longest: usize) -> Option<Bytes> {
+/// Returns the predecessor of `key` among keys of up to `max_bytes` bytes; `None` for an empty key. A scan starts after
+/// a key, so this makes it start at one.
+pub(crate) fn predecessor(key: &[u8], max_bytes: usize) -> Option<Bytes> {
     let (last, front) = key.split_last()?;
     let mut before = front.to_vec();
-    // NOTE: the key before one that ends in zero is that without the zero; the one before any other ends in the byte below and
-    // then in as many of the highest byte as there can be.
-    if let Some(below) = last.checked_sub(1) {
-        before.push(below);
-        before.resize(longest.max(key.len()), u8::MAX);
+    // The predecessor of a key that ends in zero is the key without that zero. That of any other key has its last byte
+    // decremented and is padded with the highest byte.
+    if let Some(decremented) = last.checked_sub(1) {
+        before.push(decremented);
+        before.resize(max_bytes.max(key.len()), u8::MAX);
     }
     Some(before.into())
 }

@@ -1,4 +1,4 @@
-//! [`MemoryViews`]: views in memory, for projections that are folded on demand and for tests.
+//! [`MemoryViews`]: views in memory, for [`Live`](crate::projection::Live) views and for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -18,32 +18,32 @@ pub struct MemoryViews {
 }
 
 impl MemoryViews {
-    /// A view, to be read.
+    /// Returns a reader of a view.
     #[must_use]
     pub const fn view<'a, K: 'static, V: 'static>(&'a self, view: &'a View<K, V>) -> MemoryReader<'a, K, V> {
         MemoryReader { rows: self, view }
     }
 
-    /// The value of a row, by table and key, for projections that write rows themselves.
+    /// Returns the value of a row that the projection wrote with [`Rows::put`].
     #[must_use]
     pub fn row(&self, table: &Table, key: &[u8]) -> Option<&Bytes> {
         self.rows.get(&(table.clone(), Bytes::copy_from_slice(key)))
     }
 
-    /// All rows, in the order of tables and keys, those of orders and descriptions included.
+    /// Returns all rows, ordered by table and key, including those of orders and descriptions.
     pub fn rows(&self) -> impl Iterator<Item = (&Table, &Bytes, &Bytes)> {
         self.rows.iter().map(|((table, key), value)| (table, key, value))
     }
 
-    /// Applies events, all or none.
+    /// Applies all events or none.
     ///
     /// # Errors
-    /// The first event that could not be applied, and why.
+    /// The index of the first event that could not be applied, and its failure.
     pub(crate) fn fold<P: Projection>(&mut self, mut events: BatchApplier<'_, P>) -> Result<(), (usize, ApplyFailure)> {
         let mut rows = Rows::default();
         let outcomes = loop {
             match events.run(&mut rows) {
-                Pass::Missing(missing) => self.teach(missing, &mut rows),
+                Pass::Missing(missing) => self.load(missing, &mut rows),
                 Pass::Done(outcomes) => break outcomes,
             }
         };
@@ -61,7 +61,7 @@ impl MemoryViews {
         Ok(())
     }
 
-    fn teach(&self, missing: BTreeSet<(Table, Bytes)>, rows: &mut Rows) {
+    fn load(&self, missing: BTreeSet<(Table, Bytes)>, rows: &mut Rows) {
         for row in missing {
             let value = self.rows.get(&row).cloned();
             rows.learn(row.0, row.1, value);
@@ -69,27 +69,27 @@ impl MemoryViews {
     }
 
     fn scan(&self, scan: &RowScan) -> Vec<Row> {
-        let first = (Bound::Included((scan.table.clone(), scan.prefix.clone())), Bound::Unbounded);
-        let of_prefix = self
+        let start = (Bound::Included((scan.table.clone(), scan.prefix.clone())), Bound::Unbounded);
+        let with_prefix = self
             .rows
-            .range(first)
+            .range(start)
             .take_while(|((table, key), _)| *table == scan.table && key.starts_with(&scan.prefix))
             .map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
         match scan.direction {
-            Direction::Forward => of_prefix
+            Direction::Forward => with_prefix
                 .filter(|row| scan.after.as_ref().is_none_or(|after| row.key > *after))
                 .take(scan.limit)
                 .collect(),
             Direction::Backward => {
                 let rows: Vec<Row> =
-                    of_prefix.filter(|row| scan.after.as_ref().is_none_or(|after| row.key < *after)).collect();
+                    with_prefix.filter(|row| scan.after.as_ref().is_none_or(|after| row.key < *after)).collect();
                 rows.into_iter().rev().take(scan.limit).collect()
             }
         }
     }
 }
 
-/// A view in memory, to be read.
+/// Reads a view in memory.
 #[derive(Debug)]
 pub struct MemoryReader<'a, K: 'static, V: 'static> {
     rows: &'a MemoryViews,
@@ -97,46 +97,49 @@ pub struct MemoryReader<'a, K: 'static, V: 'static> {
 }
 
 impl<'a, K: ViewKey, V: 'static> MemoryReader<'a, K, V> {
-    /// The value under a key.
+    /// Returns the value of a key.
     ///
     /// # Panics
-    /// When the rows were written by another declaration of the view than the one that reads them: see [`try_get`](Self::try_get).
+    /// If the value cannot be decoded. [`try_get`](Self::try_get) returns an error instead.
     #[must_use]
     #[track_caller]
     pub fn get(&self, key: &K) -> Option<V> {
         self.try_get(key).unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
     }
 
-    /// The value under a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// [`ViewError::Value`] when the rows were written by another declaration of the view.
+    /// [`ViewError::Value`] if the value cannot be decoded.
     pub fn try_get(&self, key: &K) -> Result<Option<V>, ViewError> {
         let Some(row) = self.rows.row(&self.view.table(), &key.to_key()) else { return Ok(None) };
         self.view.decode(row).map(Some).map_err(|source| ViewError::Value { view: self.view.name(), source })
     }
 
-    /// Rows in order.
+    /// Starts a scan of the rows.
     pub fn scan(&self) -> ViewScan<'a, &'a MemoryViews, K, V> {
         ViewScan::new(self.rows, self.view)
     }
 }
 
 impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &MemoryViews, K, V, T> {
-    /// The rows of the scan.
+    /// Returns the rows of the scan.
     ///
     /// # Panics
-    /// As [`MemoryReader::get`], and when the view has no such order: see [`try_read`](Self::try_read).
+    /// If the view has no such order, or a row cannot be decoded. [`try_read`](Self::try_read) returns an error
+    /// instead.
     #[must_use]
     #[track_caller]
     pub fn read(self) -> Vec<(K, V)> {
         self.try_read().unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
     }
 
-    /// The rows of the scan.
+    /// Returns the rows of the scan.
     ///
     /// # Errors
-    /// [`ViewError`] when the rows were written by another declaration of the view, or when it has no such order.
+    /// - [`ViewError::NoSuchOrder`] if the view does not declare the order.
+    /// - [`ViewError::Key`], [`ViewError::Value`] or [`ViewError::Misplaced`] if a row was written with another
+    ///   declaration of the view.
     pub fn try_read(self) -> Result<Vec<(K, V)>, ViewError> {
         let rows = self.source.scan(&self.row_scan(self.table()?));
         Ok(self.decode(rows)?.0)

@@ -1,15 +1,15 @@
-//! Views: typed tables in the store of the events. A projection writes them; any process that has the store open reads them.
+//! Views: typed tables in the event store. A projection writes them. Any process that has the store open can read them.
 //!
 //! ```text
-//!   apply --> Rows::view --> rows of the view and of its orders --> the commit that also has the checkpoint
+//!   apply --> Rows::view --> rows of the view and of its orders --> one commit together with the checkpoint
 //!                                            |
-//!   Views::of::<P>(store) --> get, scan, scan by an order <-- the active generation, looked up with every call
+//!   Views::of::<P>(store) --> get, scan, scan by an order <-- the active generation, looked up on each call
 //! ```
 //!
-//! A [`View`] is a constant: a name, the type of its keys, the type of its values. An [`Order`] is a second way through it,
-//! kept by the store in the same commit, so that "the products in most demand" is a scan and no sort.
+//! A [`View`] is a constant that declares a name, a key type and a value type. An [`Order`] is a secondary index,
+//! updated in the same commit: with it, reading the ten products with the highest demand is a scan of ten rows.
 //!
-//! Absent here: joins, aggregations at read time, and any write outside of a projection.
+//! Not in this module: joins, aggregations at read time, and any write outside of a projection.
 //!
 //! ```
 //! # use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@
 //!     }
 //! }
 //!
-//! // A test of the projection is a sentence. See `testing`.
+//! // A test of the projection needs no store. See `testing`.
 //! use es_core::testing::given_events;
 //! let sold = |product: &str, pieces| ShopEvent::Sold { product: product.into(), pieces };
 //! given_events()
@@ -54,7 +54,7 @@
 //!         assert_eq!(views.view(&DEMAND).scan().by(&BY_PIECES).backward().limit(1).read()[0].0, "Chai");
 //!     });
 //!
-//! // Inline: the view changes in the very commit of the events.
+//! // Inline: the view changes in the commit of the events.
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! use std::sync::Arc;
 //! use es_core::{projection::inline::Inline, store::memory::MemoryStore};
@@ -93,18 +93,19 @@ use crate::model::ContentType;
 use crate::model::Table;
 use crate::schema::codec::{self, Codec, DecodeContentError, EncodeError, Json, MessagePack};
 
-/// The most orders of one view.
+/// The maximum number of orders of a view.
 pub const MAX_ORDERS: usize = 8;
 
-/// The longest name of a view and of an order, in bytes.
+/// The maximum length of the name of a view or an order, in bytes.
 pub const MAX_VIEW_NAME_BYTES: usize = 64;
 
-/// A typed table of a projection: rows of `V` under keys of `K`, in the order of the keys.
+/// A typed table of a projection: rows of `V`, ordered by keys of `K`.
 ///
-/// Declare it as a constant and use it by reference. Values are written as JSON unless it is said
-/// [otherwise](Self::message_pack). What keys, codec and orders are stands in the store beside the rows: a view that is declared
-/// otherwise than it was built is refused, and not misread. Raise
-/// [`Projection::VERSION`](crate::projection::Projection::VERSION) with each such change, and where the meaning of values changes.
+/// Declare it as a constant and use it by reference. Values are encoded as JSON by default; see
+/// [`message_pack`](Self::message_pack). The store holds a description of the keys, the codec and the orders together
+/// with the rows. A reader whose declaration differs gets [`ViewError::Redeclared`]. Increment
+/// [`Projection::VERSION`](crate::projection::Projection::VERSION) when the declaration or the meaning of the values
+/// changes.
 pub struct View<K: 'static, V: 'static> {
     name: &'static str,
     codec: ValueCodec<V>,
@@ -112,7 +113,7 @@ pub struct View<K: 'static, V: 'static> {
     of: PhantomData<fn(K) -> V>,
 }
 
-/// How values become bytes.
+/// The codec of the values.
 struct ValueCodec<V: 'static> {
     name: &'static str,
     encode: fn(&V) -> Result<Bytes, EncodeError>,
@@ -120,10 +121,10 @@ struct ValueCodec<V: 'static> {
 }
 
 impl<K: 'static, V: 'static> View<K, V> {
-    /// A view under a name of 1 to 64 letters, digits and signs of ASCII, without `:`, `/` and `$`.
+    /// Declares a view. The name has 1 to 64 visible ASCII characters other than `:`, `/` and `$`.
     ///
     /// # Panics
-    /// When the name is not such a name; for a constant that is an error of the compiler.
+    /// If the name is invalid. In a constant this is a compile error.
     #[must_use]
     pub const fn new(name: &'static str) -> Self
     where
@@ -139,7 +140,7 @@ impl<K: 'static, V: 'static> View<K, V> {
         Self { name, codec, orders: [None; MAX_ORDERS], of: PhantomData }
     }
 
-    /// The same with values written as MessagePack, about three quarters of the size of JSON.
+    /// Encodes the values as MessagePack, which is smaller than JSON.
     #[must_use]
     pub const fn message_pack(self) -> Self
     where
@@ -153,10 +154,10 @@ impl<K: 'static, V: 'static> View<K, V> {
         Self { name: self.name, codec, orders: self.orders, of: PhantomData }
     }
 
-    /// The same with one more order. It costs one more row, with a copy of the value, for each row of the view.
+    /// Adds an order. It stores one more row, with a copy of the value, for each row of the view.
     ///
     /// # Panics
-    /// When there are more than [`MAX_ORDERS`]; for a constant that is an error of the compiler.
+    /// If the view has more than [`MAX_ORDERS`] orders. In a constant this is a compile error.
     #[must_use]
     pub const fn ordered_by<O: ViewKey + 'static>(mut self, order: &'static Order<K, V, O>) -> Self
     where
@@ -172,7 +173,7 @@ impl<K: 'static, V: 'static> View<K, V> {
         self
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
@@ -186,12 +187,12 @@ impl<K: 'static, V: 'static> View<K, V> {
         self.orders().any(|order| order.name() == name)
     }
 
-    /// The table of its rows, within a generation.
+    /// Returns the table of the rows, within a generation.
     fn table(&self) -> Table {
         Table::well_known(self.name)
     }
 
-    /// The table of the rows of an order.
+    /// Returns the table of the rows of an order.
     fn order_table(&self, order: &str) -> Table {
         Table::well_known(format!("{}/{order}", self.name))
     }
@@ -206,7 +207,7 @@ impl<K: 'static, V: 'static> View<K, V> {
 }
 
 impl<K: ViewKey, V: 'static> View<K, V> {
-    /// What it is, as it stands in the store beside its rows.
+    /// Returns the description of the declaration, which is stored with the rows.
     fn description(&self) -> String {
         let orders: Vec<String> = self.orders().map(|order| format!("{} {}", order.name(), order.shape())).collect();
         let orders = if orders.is_empty() { "none".to_owned() } else { orders.join(", ") };
@@ -220,28 +221,28 @@ impl<K: 'static, V: 'static> fmt::Debug for View<K, V> {
     }
 }
 
-/// A second order of the rows of a [`View`]: by something that follows from key and value. Rows of which it is the same are in the
-/// order of their keys.
+/// A secondary order of the rows of a [`View`], by a sort key that is computed from key and value. Rows with the same
+/// sort key are ordered by their keys.
 ///
-/// Give it a new name when what it sorts by changes, or raise the version of the projection: stored rows keep the old order. A
-/// reader that meets a row in the wrong place says so.
+/// Stored rows keep their sort keys. If the computation changes, rename the order or increment the version of the
+/// projection; otherwise a scan by it fails with [`ViewError::Misplaced`].
 pub struct Order<K: 'static, V: 'static, O> {
     name: &'static str,
     by: fn(&K, &V) -> O,
 }
 
 impl<K: 'static, V: 'static, O> Order<K, V, O> {
-    /// An order under a name of its own within its view, with the rules of [`View::new`].
+    /// Declares an order. Its name must be unique within the view; the rules are those of [`View::new`].
     ///
     /// # Panics
-    /// When the name is not such a name; for a constant that is an error of the compiler.
+    /// If the name is invalid. In a constant this is a compile error.
     #[must_use]
     pub const fn new(name: &'static str, by: fn(&K, &V) -> O) -> Self {
         check_name(name);
         Self { name, by }
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
@@ -254,12 +255,12 @@ impl<K: 'static, V: 'static, O> fmt::Debug for Order<K, V, O> {
     }
 }
 
-/// An order whatever it sorts by.
+/// An order without the type of its sort key.
 trait AnyOrder<K: 'static, V: 'static>: Send + Sync {
     fn name(&self) -> &'static str;
     fn shape(&self) -> String;
-    /// What a row is sorted by, as bytes.
-    fn place(&self, key: &K, value: &V) -> Vec<u8>;
+    /// Returns the encoded sort key of a row.
+    fn sort_key(&self, key: &K, value: &V) -> Vec<u8>;
 }
 
 impl<K: 'static, V: 'static, O: ViewKey> AnyOrder<K, V> for Order<K, V, O> {
@@ -271,14 +272,14 @@ impl<K: 'static, V: 'static, O: ViewKey> AnyOrder<K, V> for Order<K, V, O> {
         O::shape()
     }
 
-    fn place(&self, key: &K, value: &V) -> Vec<u8> {
+    fn sort_key(&self, key: &K, value: &V) -> Vec<u8> {
         let mut bytes = Vec::new();
         (self.by)(key, value).encode_key(&mut bytes);
         bytes
     }
 }
 
-/// The table of the descriptions of the views of a generation. No view can have this name.
+/// Returns the table of the descriptions of the views of a generation. No view can have this name.
 fn descriptions() -> Table {
     Table::well_known("$views")
 }
@@ -289,10 +290,10 @@ const fn check_name(name: &str) {
         !bytes.is_empty() && bytes.len() <= MAX_VIEW_NAME_BYTES,
         "the name of a view or an order has 1 to 64 bytes"
     );
-    let mut at = 0;
-    while at < bytes.len() {
-        let is_sign = bytes[at].is_ascii_graphic() && !matches!(bytes[at], b':' | b'/' | b'$');
-        assert!(is_sign, "the name of a view or an order has letters, digits and signs of ASCII, but none of : / $");
-        at += 1;
+    let mut index = 0;
+    while index < bytes.len() {
+        let is_valid = bytes[index].is_ascii_graphic() && !matches!(bytes[index], b':' | b'/' | b'$');
+        assert!(is_valid, "the name of a view or an order has visible ASCII characters only, and none of : / $");
+        index += 1;
     }
 }

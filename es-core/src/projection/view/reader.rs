@@ -1,4 +1,4 @@
-//! [`Views`]: the views of a projection in a store, to be read.
+//! [`Views`]: reads the views of a projection in a store.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::projection::view::{Continuation, View, ViewError, ViewKey, ViewScan, 
 use crate::projection::{Build, Generation, Projection, active, applied, table};
 use crate::store::{EventReader, Row, RowScan, StoreError};
 
-/// The views of a projection in a store, to be read by anybody, whether the projection runs in the background or inline.
+/// Reads the views of a projection in a store, whether the projection runs in the background or inline. Cheap to clone.
 ///
-/// Each call reads the build of the view that is active at its moment: when a rebuilt view takes the place of the old one, the
-/// next call sees it. A view that was never built is empty. It is cheap to clone.
+/// Each call reads the generation that is active at that time. The first call after a swap reads the rebuilt view. A
+/// view that was never built is empty.
 #[derive(Clone)]
 pub struct Views {
     inner: Arc<Inner>,
@@ -26,22 +26,23 @@ pub struct Views {
 struct Inner {
     store: Arc<dyn EventReader>,
     projection: &'static str,
-    known: Mutex<CheckedViews>,
+    cache: Mutex<ReaderCache>,
 }
 
-/// What was found so far, to be looked at once.
+/// The results of earlier reads.
 #[derive(Default)]
-struct CheckedViews {
+struct ReaderCache {
     build: Option<Build>,
-    /// Views whose description was found to be that of their declaration.
+    /// Views whose stored description equals that of their declaration.
     checked: HashSet<(Generation, &'static str, String)>,
 }
 
-/// Whether a read counts.
-enum Try {
-    Counts,
-    /// Another build took its place.
-    Again(Option<Build>),
+/// The result of the check after a read.
+enum ReadCheck {
+    /// The build was active during the whole read.
+    Valid,
+    /// The build was replaced: read this one.
+    Retry(Option<Build>),
 }
 
 impl fmt::Debug for Views {
@@ -51,22 +52,22 @@ impl fmt::Debug for Views {
 }
 
 impl Views {
-    /// The views of a projection.
+    /// Creates a reader of the views of a projection.
     #[must_use]
     pub fn of<P: Projection>(store: Arc<dyn EventReader>) -> Self {
-        Self { inner: Arc::new(Inner { store, projection: P::NAME, known: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { store, projection: P::NAME, cache: Mutex::default() }) }
     }
 
-    /// A view, to be read.
+    /// Returns a reader of a view.
     #[must_use]
     pub const fn view<'a, K: 'static, V: 'static>(&'a self, view: &'a View<K, V>) -> ViewReader<'a, K, V> {
         ViewReader { views: self, view, of: PhantomData }
     }
 
-    /// Returns the generation that is read at this moment; `None` before the first build started.
+    /// Returns the active generation; `None` before the first build started.
     ///
     /// # Errors
-    /// [`StoreError`] if the infrastructure failed.
+    /// [`StoreError`] if a row could not be read.
     pub async fn generation(&self) -> Result<Option<Generation>, StoreError> {
         Ok(self.build().await?.map(|build| build.generation))
     }
@@ -74,56 +75,59 @@ impl Views {
     /// Returns the value of a row that the projection wrote with [`Rows::put`](crate::projection::Rows::put).
     ///
     /// # Errors
-    /// [`StoreError`] if the infrastructure failed, or the name of the table is too long.
+    /// [`StoreError`] if a row could not be read, or the name of the table is too long.
     pub async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let mut build = self.first_try().await?;
-        while let Some(tried) = build {
-            let found = self.inner.store.row(&self.physical(tried.generation, table)?, key).await;
-            match self.next_try(&tried).await? {
-                Try::Counts => return found,
-                Try::Again(now) => build = now,
+        let mut next = self.likely_build().await?;
+        while let Some(build) = next {
+            let value = self.inner.store.row(&self.physical(build.generation, table)?, key).await;
+            match self.check_read(&build).await? {
+                ReadCheck::Valid => return value,
+                ReadCheck::Retry(active) => next = active,
             }
         }
         Ok(None)
     }
 
-    /// Returns rows that the projection wrote with [`Rows::put`](crate::projection::Rows::put), in the order of their keys. The table
-    /// of the scan is that of the view.
+    /// Returns rows that the projection wrote with [`Rows::put`](crate::projection::Rows::put), in the order of their
+    /// keys. The table of the scan is that of the view.
     ///
     /// # Errors
-    /// [`StoreError`] if the infrastructure failed, or the name of the table is too long.
+    /// [`StoreError`] if a row could not be read, or the name of the table is too long.
     pub async fn rows(&self, scan: &RowScan) -> Result<Vec<Row>, StoreError> {
-        let mut build = self.first_try().await?;
-        while let Some(tried) = build {
-            let table = self.physical(tried.generation, &scan.table)?;
-            let found = self.inner.store.rows(RowScan { table, ..scan.clone() }).await;
-            match self.next_try(&tried).await? {
-                Try::Counts => return found,
-                Try::Again(now) => build = now,
+        let mut next = self.likely_build().await?;
+        while let Some(build) = next {
+            let table = self.physical(build.generation, &scan.table)?;
+            let rows = self.inner.store.rows(RowScan { table, ..scan.clone() }).await;
+            match self.check_read(&build).await? {
+                ReadCheck::Valid => return rows,
+                ReadCheck::Retry(active) => next = active,
             }
         }
         Ok(Vec::new())
     }
 
+    /// Reads the active build.
     async fn build(&self) -> Result<Option<Build>, StoreError> {
         let build = active(&*self.inner.store, self.inner.projection).await?;
-        self.known().build = build;
+        self.cache().build = build;
         Ok(build)
     }
 
-    /// Up to where the log counts in what a read from now on shows, at the least; it may show later events, too. `None` before the
-    /// first event. Compare it with [`Committed::position`](crate::store::Committed::position) or the head of the store.
+    /// Returns the position up to which the view has applied the log; `None` before the first event.
+    ///
+    /// Every later read includes the events up to this position, and may include newer ones. Compare it with
+    /// [`Committed::position`](crate::store::Committed::position) or the head of the store.
     ///
     /// # Errors
-    /// [`StoreError`] when the machinery failed.
+    /// [`StoreError`] if a row could not be read.
     pub async fn as_of(&self) -> Result<Option<Position>, StoreError> {
         let Some(build) = self.build().await? else { return Ok(None) };
         Ok(applied(&*self.inner.store, self.inner.projection, &build).await?.position)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, CheckedViews> {
-        // NOTE: each change of it is whole by itself.
-        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> std::sync::MutexGuard<'_, ReaderCache> {
+        // No panic can leave the cache inconsistent, because each change is a single step.
+        self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn physical(&self, generation: Generation, logical: &Table) -> Result<Table, StoreError> {
@@ -131,31 +135,37 @@ impl Views {
             .map_err(|error| StoreError::io(format!("name the table {logical:?} of a view"), error))
     }
 
-    /// The build that a read tries first.
-    async fn first_try(&self) -> Result<Option<Build>, StoreError> {
-        let known = self.known().build;
-        match known {
+    /// Returns the cached build, or reads the active one. The caller must pass it to [`check_read`](Self::check_read)
+    /// after its read.
+    async fn likely_build(&self) -> Result<Option<Build>, StoreError> {
+        let cached = self.cache().build;
+        match cached {
             Some(build) => Ok(Some(build)),
             None => self.build().await,
         }
     }
 
-    /// What is to be tried next, after a read of `tried`; nothing where the read counts.
+    /// Checks after a read whether the build that was read is still active.
     ///
-    /// ORDER: behind the read. A build is removed only after another one took its place, so that a build that is still active now
-    /// was whole while it was read; else even an error may come from reading what was being removed.
-    async fn next_try(&self, tried: &Build) -> Result<Try, StoreError> {
+    /// ORDER: after the read. The rows of a build are removed only after it was replaced. If the build is still active,
+    /// all its rows existed during the read. Otherwise even an error of the read can be an effect of the removal.
+    async fn check_read(&self, build: &Build) -> Result<ReadCheck, StoreError> {
         Ok(match self.build().await? {
-            Some(now) if now.generation == tried.generation => Try::Counts,
-            now => Try::Again(now),
+            Some(active) if active.generation == build.generation => ReadCheck::Valid,
+            active => ReadCheck::Retry(active),
         })
     }
 
-    /// Checks that the view was built as it is declared; `false` where nothing of it was built yet.
-    async fn check<K: ViewKey, V: 'static>(&self, view: &View<K, V>, build: &Build) -> Result<bool, ViewError> {
+    /// Checks that the stored description of the view equals that of its declaration. Returns `false` if the view has
+    /// no stored rows yet.
+    async fn check_declaration<K: ViewKey, V: 'static>(
+        &self,
+        view: &View<K, V>,
+        build: &Build,
+    ) -> Result<bool, ViewError> {
         let expected = view.description();
         let declared = (build.generation, view.name(), expected.clone());
-        if self.known().checked.contains(&declared) {
+        if self.cache().checked.contains(&declared) {
             return Ok(true);
         }
         let descriptions = self.physical(build.generation, &descriptions())?;
@@ -164,14 +174,14 @@ impl Views {
             let found = String::from_utf8_lossy(&found).into_owned();
             return Err(ViewError::Redeclared { view: view.name(), expected, found });
         }
-        let mut known = self.known();
-        known.checked.retain(|(generation, ..)| *generation == build.generation);
-        known.checked.insert(declared);
+        let mut cache = self.cache();
+        cache.checked.retain(|(generation, ..)| *generation == build.generation);
+        cache.checked.insert(declared);
         Ok(true)
     }
 }
 
-/// A view in a store, to be read.
+/// Reads a view in a store.
 #[derive(Debug)]
 pub struct ViewReader<'a, K: 'static, V: 'static> {
     views: &'a Views,
@@ -179,50 +189,52 @@ pub struct ViewReader<'a, K: 'static, V: 'static> {
     of: PhantomData<fn(K) -> V>,
 }
 
-/// Some rows of a view, in order.
+/// A page of the rows of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<K, V> {
     /// The rows.
     pub rows: Vec<(K, V)>,
-    /// Where to go on, with the same scan; `None` where there is no more.
+    /// Where the next page of the same scan starts; `None` for the last page.
     pub next: Option<Continuation>,
 }
 
 impl<'a, K: ViewKey, V: 'static> ViewReader<'a, K, V> {
-    /// The value under a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// [`ViewError`]; each variant says what to do.
+    /// - [`ViewError::Store`] if the store failed.
+    /// - [`ViewError::Redeclared`] if the view is stored with another declaration.
+    /// - [`ViewError::Value`] if the value cannot be decoded.
     pub async fn get(&self, key: &K) -> Result<Option<V>, ViewError> {
         let key = key.to_key();
-        let mut build = self.views.first_try().await?;
-        while let Some(tried) = build {
-            let found = self.get_from(&tried, &key).await;
-            match self.views.next_try(&tried).await? {
-                Try::Counts => return found,
-                Try::Again(now) => build = now,
+        let mut next = self.views.likely_build().await?;
+        while let Some(build) = next {
+            let value = self.get_from(&build, &key).await;
+            match self.views.check_read(&build).await? {
+                ReadCheck::Valid => return value,
+                ReadCheck::Retry(active) => next = active,
             }
         }
         Ok(None)
     }
 
-    /// The value under a key, with the position up to which the log counts in it at the least.
+    /// Returns the value of a key, and the position up to which it includes the log. It may include newer events.
     ///
     /// # Errors
-    /// [`ViewError`]; each variant says what to do.
+    /// The errors of [`get`](Self::get).
     pub async fn get_as_of(&self, key: &K) -> Result<(Option<V>, Option<Position>), ViewError> {
-        // ORDER: the position before the value, so that the value is not older than it says.
+        // ORDER: the position before the value, so that the value is at least as new as the position.
         let as_of = self.views.as_of().await?;
         Ok((self.get(key).await?, as_of))
     }
 
-    /// Rows in order.
+    /// Starts a scan of the rows.
     pub fn scan(&self) -> ViewScan<'a, &'a Views, K, V> {
         ViewScan::new(self.views, self.view)
     }
 
     async fn get_from(&self, build: &Build, key: &Bytes) -> Result<Option<V>, ViewError> {
-        if !self.views.check(self.view, build).await? {
+        if !self.views.check_declaration(self.view, build).await? {
             return Ok(None);
         }
         let table = self.views.physical(build.generation, &self.view.table())?;
@@ -232,33 +244,38 @@ impl<'a, K: ViewKey, V: 'static> ViewReader<'a, K, V> {
 }
 
 impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
-    /// A page of rows, as they are at one moment: up to the limit.
+    /// Reads a page of at most [`limit`](Self::limit) rows, as of one point in time.
     ///
     /// # Errors
-    /// [`ViewError`]; each variant says what to do.
+    /// - [`ViewError::Store`] if the store failed.
+    /// - [`ViewError::Redeclared`] if the view is stored with another declaration.
+    /// - [`ViewError::NoSuchOrder`] if the view does not declare the order of the scan.
+    /// - [`ViewError::Rebuilt`] if the scan continues a page of a generation that was replaced.
+    /// - [`ViewError::Key`], [`ViewError::Value`] or [`ViewError::Misplaced`] if a stored row does not match the
+    ///   declaration.
     pub async fn read(&self) -> Result<Page<K, V>, ViewError> {
         let logical = self.table()?;
         let rebuilt = || ViewError::Rebuilt { view: self.view.name() };
-        let mut build = self.source.first_try().await?;
-        while let Some(tried) = build {
-            let found = self.read_from(&tried, &logical).await;
-            match self.source.next_try(&tried).await? {
-                Try::Counts => {
-                    let (rows, next) = found?.ok_or_else(rebuilt)?;
-                    let next = next.map(|key| Continuation { generation: tried.generation, key });
+        let mut next = self.source.likely_build().await?;
+        while let Some(build) = next {
+            let page = self.read_from(&build, &logical).await;
+            match self.source.check_read(&build).await? {
+                ReadCheck::Valid => {
+                    let (rows, next) = page?.ok_or_else(rebuilt)?;
+                    let next = next.map(|key| Continuation { generation: build.generation, key });
                     return Ok(Page { rows, next });
                 }
-                Try::Again(now) => build = now,
+                ReadCheck::Retry(active) => next = active,
             }
         }
         if self.after.is_some() { Err(rebuilt()) } else { Ok(Page { rows: Vec::new(), next: None }) }
     }
 
-    /// All rows of the scan, page after page of as many rows as its limit says. Rows that change meanwhile may be seen before or
-    /// after. Memory grows with the rows: bound the scan by a range or a prefix where the view is large.
+    /// Reads all rows of the scan, in pages of [`limit`](Self::limit) rows. Each page is read as of its own point in
+    /// time. All rows are in memory at once: restrict a scan of a large view with a range or a prefix.
     ///
     /// # Errors
-    /// [`ViewError`]; each variant says what to do.
+    /// The errors of [`read`](Self::read).
     pub async fn read_all(mut self) -> Result<Vec<(K, V)>, ViewError> {
         let mut rows = Vec::new();
         loop {
@@ -269,12 +286,12 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &Views, K, V, T> {
         }
     }
 
-    /// `None` where the scan goes on from a page of another build.
+    /// Reads a page from a build. Returns `None` if the scan continues a page of another build.
     async fn read_from(&self, build: &Build, logical: &Table) -> Result<Option<DecodedRows<K, V>>, ViewError> {
         if self.after.as_ref().is_some_and(|after| after.generation != build.generation) {
             return Ok(None);
         }
-        if !self.source.check(self.view, build).await? {
+        if !self.source.check_declaration(self.view, build).await? {
             return Ok(Some((Vec::new(), None)));
         }
         let table = self.source.physical(build.generation, logical)?;

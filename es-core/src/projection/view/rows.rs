@@ -1,4 +1,4 @@
-//! [`ViewRows`]: a view while events are applied.
+//! [`ViewRows`]: typed access to a view in [`Projection::apply`](crate::projection::Projection::apply).
 
 use std::any::TypeId;
 
@@ -7,9 +7,9 @@ use bytes::Bytes;
 use crate::projection::view::{View, ViewError, ViewKey, descriptions};
 use crate::projection::{ApplyError, Rows};
 
-/// The rows of one view while an event is applied: see [`Rows::view`].
+/// The rows of one view while an event is applied. See [`Rows::view`].
 ///
-/// Each error must be handed on (`?`): it may only say that a row must be fetched first.
+/// Return each error with `?`: it may mean that a row must be read from the store first.
 #[derive(Debug)]
 pub struct ViewRows<'a, K: 'static, V: 'static> {
     rows: &'a mut Rows,
@@ -17,10 +17,11 @@ pub struct ViewRows<'a, K: 'static, V: 'static> {
 }
 
 impl Rows {
-    /// The rows of a view.
+    /// Returns the rows of a view.
     ///
     /// # Errors
-    /// [`ApplyError`] when it was built by another declaration, or when that must be looked up first: hand it on.
+    /// [`ApplyError`] if the stored rows have another declaration, or their description must be read first. Return it
+    /// with `?`.
     pub fn view<'a, K: ViewKey, V: 'static>(
         &'a mut self,
         view: &'a View<K, V>,
@@ -30,7 +31,8 @@ impl Rows {
             let expected = view.description();
             match self.get(&descriptions(), view.name.as_bytes())? {
                 Some(found) if found == expected.as_bytes() => {
-                    // NOTE: a description that an event has written may yet be undone, and is looked at each time.
+                    // A description that an event of this batch wrote can still be discarded, so it is checked each
+                    // time.
                     if self.is_stored(&descriptions(), view.name.as_bytes()) {
                         self.set_checked(declared);
                     }
@@ -47,34 +49,36 @@ impl Rows {
 }
 
 impl<K: ViewKey, V: 'static> ViewRows<'_, K, V> {
-    /// The value under a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// [`ApplyError`]: hand it on.
+    /// [`ApplyError`] if the row must be read first or cannot be decoded. Return it with `?`.
     pub fn get(&mut self, key: &K) -> Result<Option<V>, ApplyError> {
         self.read(&key.to_key())
     }
 
-    /// Sets the value under a key.
+    /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`ApplyError`]: hand it on.
+    /// [`ApplyError`] if the old row must be read first or cannot be decoded, or the value cannot be encoded. Return it
+    /// with `?`.
     pub fn put(&mut self, key: &K, value: &V) -> Result<(), ApplyError> {
         self.write(key, Some(value))
     }
 
-    /// Removes the row under a key; nothing happens where there is none.
+    /// Removes the row of a key. Has no effect if the row does not exist.
     ///
     /// # Errors
-    /// [`ApplyError`]: hand it on.
+    /// [`ApplyError`] if the old row must be read first or cannot be decoded. Return it with `?`.
     pub fn delete(&mut self, key: &K) -> Result<(), ApplyError> {
         self.write(key, None)
     }
 
-    /// Changes the value under a key, from the default where there is none.
+    /// Changes the value of a key. A missing row starts with the default value.
     ///
     /// # Errors
-    /// [`ApplyError`]: hand it on.
+    /// [`ApplyError`] if the row must be read first or cannot be decoded, or the value cannot be encoded. Return it
+    /// with `?`.
     pub fn update(&mut self, key: &K, change: impl FnOnce(&mut V)) -> Result<(), ApplyError>
     where
         V: Default,
@@ -84,10 +88,11 @@ impl<K: ViewKey, V: 'static> ViewRows<'_, K, V> {
         self.put(key, &value)
     }
 
-    /// Makes of what is under a key what is to be there; `None` is no row.
+    /// Replaces the value of a key with the result of `change`; `None` is a missing row.
     ///
     /// # Errors
-    /// [`ApplyError`]: hand it on.
+    /// [`ApplyError`] if the row must be read first or cannot be decoded, or the value cannot be encoded. Return it
+    /// with `?`.
     pub fn change(&mut self, key: &K, change: impl FnOnce(Option<V>) -> Option<V>) -> Result<(), ApplyError> {
         let value = change(self.get(key)?);
         self.write(key, value.as_ref())
@@ -106,17 +111,17 @@ impl<K: ViewKey, V: 'static> ViewRows<'_, K, V> {
             None => None,
         };
         if view.orders().next().is_some() {
-            // NOTE: the place of a row in an order follows from its old value, which must therefore be read.
+            // The old row of an order is found by the old value, so the old value is read first.
             let old = self.read(&row_key)?;
             for order in view.orders() {
                 let table = view.order_table(order.name());
-                let in_order = |value: &V| -> Bytes { [&order.place(key, value)[..], &row_key].concat().into() };
-                let (old_place, new_place) = (old.as_ref().map(in_order), value.map(in_order));
-                if let Some(old_place) = old_place.filter(|old| new_place.as_ref() != Some(old)) {
-                    self.rows.delete(&table, old_place);
+                let order_key = |value: &V| -> Bytes { [&order.sort_key(key, value)[..], &row_key].concat().into() };
+                let (old_key, new_key) = (old.as_ref().map(order_key), value.map(order_key));
+                if let Some(old_key) = old_key.filter(|old| new_key.as_ref() != Some(old)) {
+                    self.rows.delete(&table, old_key);
                 }
-                if let (Some(place), Some(encoded)) = (new_place, &encoded) {
-                    self.rows.put(&table, place, encoded.clone());
+                if let (Some(new_key), Some(encoded)) = (new_key, &encoded) {
+                    self.rows.put(&table, new_key, encoded.clone());
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Scans: which rows of a view, in which order, from where to where.
+//! [`ViewScan`]: a scan of the rows of a view, by key or by an order.
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -8,17 +8,17 @@ use bytes::Bytes;
 
 use crate::model::Table;
 use crate::projection::Generation;
-use crate::projection::view::key::just_before;
+use crate::projection::view::key::predecessor;
 use crate::projection::view::{KeyPrefix, Order, View, ViewError, ViewKey};
 use crate::store::{Direction, MAX_ROW_KEY_BYTES, Row, RowScan};
 
-/// How many rows a scan returns unless it says otherwise.
+/// The default limit of a scan.
 pub(crate) const DEFAULT_LIMIT: usize = 100;
 
-/// A scan of a view, to be said more precisely and then read. `T` is what it goes by: the keys, or what an [`Order`] sorts by.
+/// A scan of a view. `T` is the type by which it is ordered: that of the keys, or that of the sort key of an [`Order`].
 ///
-/// Without more said it returns the first 100 rows in the order of the keys.
-#[must_use = "read it"]
+/// By default it returns the first 100 rows, ordered by key.
+#[must_use = "a scan does nothing until it is read"]
 pub struct ViewScan<'v, S, K: 'static, V: 'static, T = K> {
     pub(crate) source: S,
     pub(crate) view: &'v View<K, V>,
@@ -28,7 +28,7 @@ pub struct ViewScan<'v, S, K: 'static, V: 'static, T = K> {
     pub(crate) limit: usize,
 }
 
-/// Between which keys, both exclusive, and in which direction.
+/// The bounds of a scan and its direction. `after` and `before` are exclusive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeyBounds {
     prefix: Bytes,
@@ -49,7 +49,8 @@ impl<'v, S, K: ViewKey, V: 'static> ViewScan<'v, S, K, V, K> {
         Self { source, view, order: None, bounds: KeyBounds::default(), after: None, limit: DEFAULT_LIMIT }
     }
 
-    /// In this order instead of that of the keys. Say it first: ranges and prefixes are then those of the order.
+    /// Scans in an order instead of by key. Removes a range or prefix that was set before, because it applies to the
+    /// keys.
     pub fn by<O: ViewKey>(self, order: &'v Order<K, V, O>) -> ViewScan<'v, S, K, V, O> {
         let bounds = KeyBounds { direction: self.bounds.direction, ..KeyBounds::default() };
         let Self { source, view, after, limit, .. } = self;
@@ -58,15 +59,15 @@ impl<'v, S, K: ViewKey, V: 'static> ViewScan<'v, S, K, V, K> {
 }
 
 impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
-    /// Only rows within a range, for example `from..`, `from..to`, `..=to`. Takes the place of a prefix.
+    /// Restricts the scan to a range, for example `from..`, `from..to`, `..=to`. Replaces a prefix.
     pub fn range(mut self, range: impl RangeBounds<T>) -> Self {
         let after = match range.start_bound() {
-            Bound::Included(from) => just_before(&from.to_key(), LONGEST),
-            Bound::Excluded(from) => Some(after_all(&from.to_key())),
+            Bound::Included(from) => predecessor(&from.to_key(), BOUND_BYTES),
+            Bound::Excluded(from) => Some(after_prefix(&from.to_key())),
             Bound::Unbounded => None,
         };
         let before = match range.end_bound() {
-            Bound::Included(to) => Some(after_all(&to.to_key())),
+            Bound::Included(to) => Some(after_prefix(&to.to_key())),
             Bound::Excluded(to) => Some(to.to_key()),
             Bound::Unbounded => None,
         };
@@ -74,8 +75,8 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
         self
     }
 
-    /// Only rows that begin like this: the first parts of a tuple, such as `(2024,)`, or the
-    /// [`Beginning`](crate::projection::view::Beginning) of a text. Takes the place of a range.
+    /// Restricts the scan to rows with a prefix: the first elements of a tuple, such as `(2024,)`, or the
+    /// [`Beginning`](crate::projection::view::Beginning) of a text. Replaces a range.
     pub fn prefix(mut self, prefix: &impl KeyPrefix<T>) -> Self {
         let mut bytes = Vec::new();
         prefix.encode_prefix(&mut bytes);
@@ -83,28 +84,28 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
         self
     }
 
-    /// From the last to the first.
+    /// Scans from the last row to the first.
     pub fn backward(mut self) -> Self {
         self.bounds.direction = Direction::Backward;
         self
     }
 
-    /// At most this many rows, at least 1. All of them are in memory at once.
+    /// Sets the largest number of rows of a page, at least 1. A page is in memory at once.
     pub fn limit(mut self, rows: usize) -> Self {
         self.limit = rows.max(1);
         self
     }
 
-    /// Goes on where an earlier page of the same scan ended.
+    /// Continues after an earlier page of the same scan.
     pub fn after(mut self, continuation: Continuation) -> Self {
         self.after = Some(continuation);
         self
     }
 
-    /// The table of the view that is scanned, within its generation.
+    /// Returns the table to scan, within a generation.
     ///
     /// # Errors
-    /// [`ViewError::NoSuchOrder`].
+    /// [`ViewError::NoSuchOrder`] if the view does not declare the order.
     pub(crate) fn table(&self) -> Result<Table, ViewError> {
         match self.order {
             None => Ok(self.view.table()),
@@ -113,53 +114,54 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
         }
     }
 
-    /// What the store is asked for: one row more than is wanted, to know whether there is more.
+    /// Returns the scan of the store. It reads one row more than the limit, to detect whether another page follows.
     pub(crate) fn row_scan(&self, table: Table) -> RowScan {
         let KeyBounds { prefix, after, before, direction } = &self.bounds;
-        let from = self.after.as_ref().map(|after| &after.key);
-        let begin = match direction {
-            Direction::Forward => from.max(after.as_ref()),
-            Direction::Backward => match (from, before) {
-                (Some(from), Some(before)) => Some(from.min(before)),
-                (from, before) => from.or(before.as_ref()),
+        let continuation = self.after.as_ref().map(|after| &after.key);
+        let start = match direction {
+            Direction::Forward => continuation.max(after.as_ref()),
+            Direction::Backward => match (continuation, before) {
+                (Some(continuation), Some(before)) => Some(continuation.min(before)),
+                (continuation, before) => continuation.or(before.as_ref()),
             },
         };
         RowScan {
             table,
             prefix: prefix.clone(),
-            after: begin.cloned(),
+            after: start.cloned(),
             direction: *direction,
             limit: self.limit.saturating_add(1),
         }
     }
 
-    /// Makes typed rows of what the store gave; with them the key after which there is more.
+    /// Decodes the rows of a [`row_scan`](Self::row_scan).
     pub(crate) fn decode(&self, mut rows: Vec<Row>) -> Result<DecodedRows<K, V>, ViewError> {
-        rows.retain(|row| self.bounds.has(&row.key));
-        let more = (rows.len() > self.limit).then(|| rows.truncate(self.limit));
-        let next = more.and_then(|()| rows.last()).map(|row| row.key.clone());
-        let typed = rows.iter().map(|row| self.decode_row(row)).collect::<Result<_, _>>()?;
-        Ok((typed, next))
+        rows.retain(|row| self.bounds.contains(&row.key));
+        let has_next_page = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        let next = if has_next_page { rows.last().map(|row| row.key.clone()) } else { None };
+        let decoded = rows.iter().map(|row| self.decode_row(row)).collect::<Result<_, _>>()?;
+        Ok((decoded, next))
     }
 
     fn decode_row(&self, row: &Row) -> Result<(K, V), ViewError> {
         let view = self.view.name;
-        let not_a_key = || ViewError::Key { view, shape: K::shape(), found: row.key.escape_ascii().to_string() };
-        let decode = |key: &[u8]| K::from_key(key).ok_or_else(not_a_key);
+        let invalid_key = || ViewError::Key { view, shape: K::shape(), found: row.key.escape_ascii().to_string() };
+        let decode = |key: &[u8]| K::from_key(key).ok_or_else(invalid_key);
         let key = match self.order {
             None => decode(&row.key)?,
             Some(_) => {
                 let mut rest: &[u8] = &row.key;
-                T::decode_key(&mut rest).ok_or_else(not_a_key)?;
+                T::decode_key(&mut rest).ok_or_else(invalid_key)?;
                 decode(rest)?
             }
         };
         let value = self.view.decode(&row.value).map_err(|source| ViewError::Value { view, source })?;
         if let Some(order) = self.order {
-            let mut place = Vec::new();
-            (order.by)(&key, &value).encode_key(&mut place);
-            key.encode_key(&mut place);
-            if place != row.key {
+            let mut expected = Vec::new();
+            (order.by)(&key, &value).encode_key(&mut expected);
+            key.encode_key(&mut expected);
+            if expected != row.key {
                 return Err(ViewError::Misplaced { view, order: order.name });
             }
         }
@@ -167,28 +169,29 @@ impl<S, K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, S, K, V, T> {
     }
 }
 
-/// Rows of a page, and the key after which there is more.
+/// The rows of a page, and the key after which the next page starts; `None` for the last page.
 pub(crate) type DecodedRows<K, V> = (Vec<(K, V)>, Option<Bytes>);
 
-/// One more than the longest key.
-const LONGEST: usize = MAX_ROW_KEY_BYTES + 1;
+/// The maximum length of a key, plus one.
+const BOUND_BYTES: usize = MAX_ROW_KEY_BYTES + 1;
 
-/// Behind all keys that begin like this.
-fn after_all(key: &[u8]) -> Bytes {
+/// Returns a bound after all keys that start with `key`.
+fn after_prefix(key: &[u8]) -> Bytes {
     let mut after = key.to_vec();
-    after.resize(LONGEST.max(key.len() + 1), u8::MAX);
+    after.resize(BOUND_BYTES.max(key.len() + 1), u8::MAX);
     after.into()
 }
 
 impl KeyBounds {
-    fn has(&self, key: &[u8]) -> bool {
+    fn contains(&self, key: &[u8]) -> bool {
         self.after.as_ref().is_none_or(|after| *key > **after)
             && self.before.as_ref().is_none_or(|before| *key < **before)
     }
 }
 
-/// Where a page of a scan ended, as a text that can be handed to a client and back. It is good for the same scan on the same
-/// build of the view: after a rebuild it gives [`ViewError::Rebuilt`].
+/// The end of a page of a scan. It can be sent to a client as text and parsed again.
+///
+/// It is valid for the same scan of the same generation. After a rebuild the scan fails with [`ViewError::Rebuilt`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Continuation {
     pub(crate) generation: Generation,
@@ -210,11 +213,11 @@ impl FromStr for Continuation {
             let (generation, key) = text.split_once('-')?;
             let generation = Generation::new(generation.parse().ok()?)?;
             let digits = key.as_bytes();
-            let is_key =
-                digits.len() % 2 == 0 && digits.len() <= 2 * LONGEST && digits.iter().all(u8::is_ascii_hexdigit);
+            let is_valid =
+                digits.len() % 2 == 0 && digits.len() <= 2 * BOUND_BYTES && digits.iter().all(u8::is_ascii_hexdigit);
             let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
             let key: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
-            Some(Self { generation, key: key.filter(|_| is_key)?.into() })
+            Some(Self { generation, key: key.filter(|_| is_valid)?.into() })
         };
         parse().ok_or_else(|| ViewError::Continuation { found: text.to_owned() })
     }

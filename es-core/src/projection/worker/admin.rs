@@ -1,5 +1,5 @@
-//! [`ProjectionAdmin`]: administration of a projection. Each request is a row and an audit event, so it outlives the process that
-//! made it and works from any process that has the store open, whether or not a worker runs.
+//! [`ProjectionAdmin`]: administration of a projection. Each request is a row and an audit event, so it outlives the
+//! process that made it and works from any process that has the store open, whether or not a worker runs.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub enum AdminError {
     },
     /// The event is not the first parked event of its key. Skip the first one, or list the parked events again.
     #[error(
-        "projection {projection:?}: expected position {first} of the event that stopped key {key:?}, found position {asked}"
+        "projection {projection:?}: expected position {first} of the first parked event of key {key:?}, found {asked}"
     )]
     NotFirst {
         /// The projection.
@@ -49,16 +49,16 @@ pub enum AdminError {
         /// The projection.
         projection: String,
     },
-    /// The store failed. Whether the request was written is unknown: check the status, then repeat it.
+    /// The store failed. The request may have been written: check the status before you repeat it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Administers one projection: pause, reset, rebuild, and the dead-letter list.
 ///
-/// Each request is durable when its method returns and takes effect from then on: the store refuses the commits that workers were
-/// preparing. Each request is recorded with its reason as an event of the stream [`AUDIT_STREAM_PREFIX`]`{projection}`. That stream
-/// is for people; the framework never reads it.
+/// Each request is durable when its method returns and takes effect from then on: the store refuses the commits that
+/// workers were preparing. Each request is recorded with its reason as an event of the stream
+/// [`AUDIT_STREAM_PREFIX`]`{projection}`. That stream is for people; the framework never reads it.
 #[derive(Debug, Clone)]
 pub struct ProjectionAdmin {
     store: Arc<dyn EventStore>,
@@ -93,8 +93,8 @@ impl ProjectionAdmin {
         &self.projection
     }
 
-    /// Pauses the projection until [`resume`](Self::resume), across restarts. The view stays readable. No event is applied after this
-    /// method returns.
+    /// Pauses the projection until [`resume`](Self::resume), across restarts. The view stays readable. No event is
+    /// applied after this method returns.
     ///
     /// # Errors
     /// [`AdminError::Busy`] or [`AdminError::Store`].
@@ -110,8 +110,8 @@ impl ProjectionAdmin {
         self.change("projection-resumed", json!({ "reason": reason }), |control| control.is_paused = false).await
     }
 
-    /// Empties the view and its dead-letter list, then rebuilds the view. Readers see the partial view meanwhile. To keep the old view
-    /// until the new one is complete, use [`rebuild`](Self::rebuild).
+    /// Empties the view and its dead-letter list, then rebuilds the view. Readers see the partial view meanwhile. To
+    /// keep the old view until the new one is complete, use [`rebuild`](Self::rebuild).
     ///
     /// # Errors
     /// [`AdminError::Busy`] or [`AdminError::Store`].
@@ -119,8 +119,8 @@ impl ProjectionAdmin {
         self.request("projection-reset", json!({ "reason": reason }), Request::Reset).await
     }
 
-    /// Builds a new generation of the view beside the active one and swaps them in one commit once the new one has caught up. A rebuild
-    /// in progress starts again.
+    /// Builds a new generation of the view beside the active one and swaps them in one commit once the new one has
+    /// caught up. A rebuild in progress starts again.
     ///
     /// # Errors
     /// [`AdminError::Busy`] or [`AdminError::Store`].
@@ -137,8 +137,9 @@ impl ProjectionAdmin {
         self.request("projection-rebuild-cancelled", json!({ "reason": reason }), Request::CancelRebuild).await
     }
 
-    /// Requests a retry of the parked events of a key, in order. The worker reads them from the log and decodes them with its current
-    /// upcasters. The key is released once all of them are applied; if one fails again, it and the later ones stay parked.
+    /// Requests a retry of the parked events of a key, in order. The worker reads them from the log and decodes them
+    /// with its current upcasters. The key is released once all of them are applied; if one fails again, it and the
+    /// later ones stay parked.
     ///
     /// # Errors
     /// [`AdminError::NotParked`], [`AdminError::Busy`] or [`AdminError::Store`].
@@ -146,8 +147,8 @@ impl ProjectionAdmin {
         self.settle(key, None).await
     }
 
-    /// Skips the event that stopped a key and requests a retry of the later ones. The view then lacks that event; a rebuild applies it
-    /// again.
+    /// Skips the event that stopped a key and requests a retry of the later ones. The view then lacks that event; a
+    /// rebuild applies it again.
     ///
     /// # Errors
     /// [`AdminError::NotParked`], [`AdminError::NotFirst`], [`AdminError::Busy`] or [`AdminError::Store`].
@@ -155,8 +156,8 @@ impl ProjectionAdmin {
         self.settle(key, Some((position, reason))).await
     }
 
-    /// Returns at most `limit` parked keys, those of the active generation first, then those of the one that is being built. `after` is
-    /// the last key of the previous page.
+    /// Returns at most `limit` parked keys, those of the active generation first, then those of the one that is being
+    /// built. `after` is the last key of the previous page.
     ///
     /// # Errors
     /// [`StoreError`] if the rows cannot be read.
@@ -177,8 +178,8 @@ impl ProjectionAdmin {
         Ok(found)
     }
 
-    /// Returns at most `limit` parked events of a key after the position `after`, in order. If the active generation has none, returns
-    /// those of the generation that is being built.
+    /// Returns at most `limit` parked events of a key after the position `after`, in order. If the active generation
+    /// has none, returns those of the generation that is being built.
     ///
     /// # Errors
     /// [`StoreError`] if the rows cannot be read.
@@ -221,7 +222,8 @@ impl ProjectionAdmin {
         Err(self.busy())
     }
 
-    /// Requests the retry of a key in every generation in which it is parked, without the event at a position.
+    /// Requests the retry of a key in every generation in which it is parked, and removes the skipped event from the
+    /// dead-letter list.
     async fn settle(&self, key: &str, skipped: Option<(Position, &str)>) -> Result<(), AdminError> {
         let event = match skipped {
             None => self.audit_event("projection-key-retried", json!({ "key": key }))?,

@@ -1,8 +1,8 @@
 //! [`Claim`]: the exclusive right to write a projection, a lease with a fencing token.
 //!
-//! Every commit of a worker is conditional on its claim. The store therefore refuses the commits of a worker that lost the claim
-//! without noticing it. Clocks only decide when another process may take the claim; they never decide whether a write is accepted.
-//! See "How to do distributed locking" (Kleppmann 2016).
+//! Every commit of a worker is conditional on its claim. The store therefore refuses the commits of a worker that lost
+//! the claim without noticing it. Clocks only decide when another process may take the claim; they never decide whether
+//! a write is accepted. See "How to do distributed locking" (Kleppmann 2016).
 
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ pub(crate) enum ClaimOutcome {
 pub(crate) struct HeartbeatWatch(Option<(Bytes, Duration)>);
 
 impl HeartbeatWatch {
-    /// Returns whether the heartbeat has not changed for the length of the lease. Without this check, a wall clock that was set
-    /// back would make a dead holder appear alive.
+    /// Returns whether the heartbeat has not changed for the length of the lease. Without this check, a wall clock that
+    /// was set back would make a dead holder appear alive.
     fn is_expired(&mut self, heartbeat: &StoredRow<Heartbeat>, clock: &dyn Clock) -> bool {
         let (Some(bytes), Some(value)) = (&heartbeat.bytes, &heartbeat.value) else { return true };
         match &self.0 {
@@ -98,8 +98,8 @@ impl LeaseTerms {
         Heartbeat { owner: self.owner, expires_at, lease_ms }
     }
 
-    /// Takes the claim if it is free or its lease has expired. With `takeover` it takes the claim in any case and appends that
-    /// event.
+    /// Takes the claim if it is free or its lease has expired. With `takeover` it takes the claim in any case and
+    /// appends that event.
     pub(crate) async fn acquire(
         &self,
         store: &dyn EventStore,
@@ -147,7 +147,8 @@ impl LeaseTerms {
     }
 }
 
-/// Releases the claim, so that the next process need not wait. The claim row stays, because the fencing token must grow.
+/// Releases the claim, so that the next process need not wait. The claim row stays, because the fencing token must
+/// grow.
 pub(crate) async fn release(store: &dyn EventStore, keys: &RowKeys, claim: &HeldClaim) -> Result<bool, StoreError> {
     is_still_held(store.commit(claim.expect(Commit::new()).delete_row(table(), keys.heartbeat())).await)
 }

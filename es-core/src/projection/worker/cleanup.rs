@@ -8,8 +8,8 @@ use crate::model::Clock;
 use crate::projection::{Generation, remove_generation};
 use crate::store::{Commit, EventStore, StoreError};
 
-/// Removes the rows of all generations that were retired at least `keep` ago, in bounded commits. Waits for those that were retired
-/// later.
+/// Removes the rows of all generations that were retired at least `keep` ago, in bounded commits. Waits for those that
+/// were retired later.
 ///
 /// The mark of a retired generation is removed last, so that an interrupted sweep is continued by the next one.
 pub(crate) async fn sweep(

@@ -1,8 +1,8 @@
 //! [`Control`]: the requests of an operator, in a row that every commit of a worker expects to be unchanged.
 //!
-//! A method of [`ProjectionAdmin`](super::ProjectionAdmin) changes this row and the rows that it affects in one commit. The store
-//! then refuses the commit that a worker is preparing; the worker reads the row again and acts on it. Therefore no worker acts
-//! against a request once the method has returned.
+//! A method of [`ProjectionAdmin`](super::ProjectionAdmin) changes this row and the rows that it affects in one commit.
+//! The store then refuses the commit that a worker is preparing; the worker reads the row again and acts on it.
+//! Therefore no worker acts against a request once the method has returned.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,8 @@ use crate::model::Timestamp;
 
 /// The first event that a rebuild applies.
 ///
-/// Every variant except [`Start`](Self::Start) gives a view of the later events only. This suits a view whose rows do not depend
-/// on earlier events, such as a list of the last month's orders. It does not suit a sum.
+/// Every variant except [`Start`](Self::Start) gives a view of the later events only. This suits a view whose rows do
+/// not depend on earlier events, such as a list of the last month's orders. It does not suit a sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RebuildFrom {

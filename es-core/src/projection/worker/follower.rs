@@ -1,10 +1,13 @@
 //! [`Follower`]: the worker of one partition of one generation. It reads, applies and commits.
 //!
 //! ```text
-//!   subscription --batch--> events of this partition --apply--> commit { rows, checkpoint, parked events
-//!                                    |                     | conditions: claim, control, checkpoint and rows read are unchanged }
+//!   subscription --batch--> events of this partition --apply--> commit { rows, checkpoint, parked events }
+//!                                    |
 //!                                    +-- cannot be applied --> retry with pauses --> park
 //! ```
+//!
+//! Each commit is conditional: the claim, the control row, the checkpoint and the rows that were read must be
+//! unchanged.
 //!
 //! Not in this module: the choice of the generation (`plan`), and retries on request (`retry`).
 
@@ -36,8 +39,8 @@ use crate::store::{Commit, CommitError, Conflict, FailedCheck, StoreError};
 /// The largest number of positions without a matching event before the checkpoint is written.
 const IDLE_POSITIONS: u64 = 50_000;
 
-/// The largest number of rows in the cache of a single worker, which holds the rows that its last batches read and wrote. The
-/// cache is emptied when it exceeds this number.
+/// The largest number of rows in the cache of a single worker, which holds the rows that its last batches read and
+/// wrote. The cache is emptied when it exceeds this number.
 const CACHED_ROWS: usize = 65_536;
 /// The largest size of that cache, in bytes of keys and values.
 const CACHED_BYTES: usize = 16 * 1024 * 1024;
@@ -138,7 +141,8 @@ impl<P: Projection> Follower<P> {
         })
     }
 
-    /// Follows the log until the worker is stopped, or up to the position `until`. Writes the checkpoint before it returns.
+    /// Follows the log until the worker is stopped, or up to the position `until`. Writes the checkpoint before it
+    /// returns.
     pub(crate) async fn run(mut self, until: Option<Position>) -> Result<Exit, FollowError> {
         self.retry_requested_keys().await?;
         let store = Arc::clone(&self.pipeline.store);
@@ -178,8 +182,8 @@ impl<P: Projection> Follower<P> {
                 self.process(batch.up_to(until)).await?;
                 continue;
             }
-            // Before the head the next batch is read while this one is applied and committed. At the head there is no next batch
-            // yet, and waiting for one would delay this one.
+            // Before the head the next batch is read while this one is applied and committed. At the head there is no
+            // next batch yet, and waiting for one would delay this one.
             let (processed, next) = tokio::join!(self.process(batch), log.next());
             processed?;
             prefetched = Some(next?);
@@ -216,7 +220,8 @@ impl<P: Projection> Follower<P> {
         Ok(())
     }
 
-    /// Commits the first events, as many as fit into a commit, and returns their number. It is 0 only if the worker was stopped.
+    /// Commits the first events, as many as fit into a commit, and returns their number. It is 0 only if the worker was
+    /// stopped.
     ///
     /// `scanned` is the checkpoint after the last event.
     async fn apply_and_commit(
@@ -270,8 +275,8 @@ impl<P: Projection> Follower<P> {
         }
     }
 
-    /// Retries a failed event according to the retry policy, and parks its key after the last attempt. Returns the number of
-    /// processed events: 1, or 0 if the worker was stopped.
+    /// Retries a failed event according to the retry policy, and parks its key after the last attempt. Returns the
+    /// number of processed events: 1, or 0 if the worker was stopped.
     async fn apply_with_retries(
         &mut self,
         key: &str,
@@ -281,7 +286,8 @@ impl<P: Projection> Follower<P> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut attempts = 1;
         for pause in pipeline.options.retry.pauses(&*pipeline.entropy) {
-            tracing::warn!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event not applied; retrying it");
+            let position = event.position;
+            tracing::warn!(projection = P::NAME, %position, key, error = failure, attempts, "event not applied; retrying it");
             let retrying = pipeline.progress.begin_retry();
             let mut stop = self.stop.clone();
             tokio::select! {
@@ -307,7 +313,8 @@ impl<P: Projection> Follower<P> {
                 }
             };
         }
-        tracing::error!(projection = P::NAME, position = %event.position, key, error = failure, attempts, "event not applied; its key is parked");
+        let position = event.position;
+        tracing::error!(projection = P::NAME, %position, key, error = failure, attempts, "event not applied; parking its key");
         self.park(key, event, failure, attempts).await?;
         Ok(1)
     }
@@ -362,8 +369,8 @@ impl<P: Projection> Follower<P> {
         Ok(parked_keys)
     }
 
-    /// Applies the first events in memory: up to the first one that fails, and as many as fit into a commit. Skips the events of
-    /// parked keys.
+    /// Applies the first events in memory: up to the first one that fails, and as many as fit into a commit. Skips the
+    /// events of parked keys.
     pub(super) async fn apply<'e>(
         &mut self,
         events: impl IntoIterator<Item = &'e RecordedEvent>,
@@ -389,8 +396,8 @@ impl<P: Projection> Follower<P> {
         }
     }
 
-    /// Commits rows of the view, rows of the worker and the checkpoint, under the conditions of the fence. With several workers
-    /// the rows that were read must be unchanged too.
+    /// Commits rows of the view, rows of the worker and the checkpoint, under the conditions of the fence. With several
+    /// workers the rows that were read must be unchanged too.
     pub(super) async fn commit(
         &mut self,
         rows: Option<Rows>,
@@ -501,7 +508,8 @@ impl PartitionBatch {
     }
 }
 
-/// Returns the key of an event. If the projection panics, this is the name of the stream, and the event is parked under it.
+/// Returns the key of an event. If the projection panics, this is the name of the stream, and the event is parked under
+/// it.
 fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
     catch_unwind(AssertUnwindSafe(|| projection.key(event))).unwrap_or_else(|_| event.stream.as_str().to_owned())
 }

@@ -18,7 +18,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// The policy for a rebuild that has parked keys which are not parked in the active view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RebuildErrors {
-    /// Keeps the old view active until the parked events of the rebuild are retried or skipped. The rebuild keeps following the log.
+    /// Keeps the old view active until the parked events of the rebuild are retried or skipped. The rebuild keeps
+    /// following the log.
     #[default]
     Hold,
     /// Swaps the views despite the parked events.
@@ -28,29 +29,31 @@ pub enum RebuildErrors {
 /// Options of a background projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProjectionOptions {
-    /// The number of workers, 1 to [`MAX_PARTITIONS`]. The keys are divided among them. Each worker reads the log separately and has
-    /// its own checkpoint.
+    /// The number of workers, 1 to [`MAX_PARTITIONS`]. The keys are divided among them. Each worker reads the log
+    /// separately and has its own checkpoint.
     ///
-    /// Events of one key are applied in order; events of different keys are not. With more than one worker, a row that events of
-    /// several keys change must therefore not depend on the order of those events. Each commit then also requires that the rows that
-    /// it read are unchanged. If most events change the same row, several workers are slower than one.
+    /// Events of one key are applied in order; events of different keys are not. With more than one worker, a row that
+    /// events of several keys change must therefore not depend on the order of those events. Each commit then also
+    /// requires that the rows that it read are unchanged. If most events change the same row, several workers are
+    /// slower than one.
     pub partitions: u32,
     /// The number of events per read, and the largest number of events per commit.
     pub batch: u32,
     /// The size of the changed rows, in bytes, at which a commit is ended. A single event may change more, up to
     /// [`MAX_COMMIT_BYTES`](crate::store::MAX_COMMIT_BYTES).
     pub commit_bytes: usize,
-    /// The retry policy for an event that cannot be applied. After the last attempt its key is parked. During the pauses the later
-    /// events of the worker wait.
+    /// The retry policy for an event that cannot be applied. After the last attempt its key is parked. During the
+    /// pauses the later events of the worker wait.
     pub retry: RetryPolicy,
     /// The policy for a rebuild with parked events.
     pub rebuild_errors: RebuildErrors,
-    /// The time after its last heartbeat for which a worker keeps its claim. Afterwards another process may take the claim.
+    /// The time after its last heartbeat for which a worker keeps its claim. Afterwards another process may take the
+    /// claim.
     pub lease: Duration,
     /// The interval between checkpoints while no event matches.
     pub idle_checkpoint: Duration,
-    /// The first and the longest pause before a restart, after a failure of the store or of a task. The number of restarts is not
-    /// limited.
+    /// The first and the longest pause before a restart, after a failure of the store or of a task. The number of
+    /// restarts is not limited.
     pub restart: (Duration, Duration),
     /// The time for which the rows of a retired generation are kept, for reads in progress.
     pub keep_retired: Duration,

@@ -61,8 +61,8 @@ impl ParkedEvent {
 /// The number of keys for which a worker caches whether they are parked.
 const CACHED_KEYS: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("the capacity is not zero");
 
-/// The parked keys of one generation, with a bounded cache over the rows of the store. Only the worker that writes these rows
-/// uses it, so the cache cannot be stale.
+/// The parked keys of one generation, with a bounded cache over the rows of the store. Only the worker that writes
+/// these rows uses it, so the cache cannot be stale.
 #[derive(Debug)]
 pub(crate) struct ParkedKeys {
     keys: RowKeys,

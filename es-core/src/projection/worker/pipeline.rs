@@ -36,7 +36,7 @@ pub(crate) struct Pipeline<P> {
     pub(crate) keys: RowKeys,
     pub(crate) fence: Fence,
     pub(crate) progress: Arc<GenerationProgress>,
-    /// Workers hold this lock shared while they apply and commit. A worker whose commits conflict repeatedly holds it exclusively,
-    /// so that its commit succeeds.
+    /// Workers hold this lock shared while they apply and commit. A worker whose commits conflict repeatedly holds it
+    /// exclusively, so that its commit succeeds.
     pub(crate) commit_lock: RwLock<()>,
 }

@@ -34,8 +34,8 @@ pub(crate) struct RoundPlan {
 }
 
 impl RoundPlan {
-    /// Returns whether workers follow the log for the active build. They do not if another version of the projection built it,
-    /// because this version cannot read its rows.
+    /// Returns whether workers follow the log for the active build. They do not if another version of the projection
+    /// built it, because this version cannot read its rows.
     pub(crate) fn is_active_followed<P: Projection>(&self) -> bool {
         self.generations.active.is_some_and(|build| build.version == P::VERSION)
     }
@@ -147,7 +147,8 @@ impl<'a> BuildChange<'a> {
     }
 }
 
-/// Serves the requests of the operator, and starts a rebuild if the projection has another version than the active build.
+/// Serves the requests of the operator, and starts a rebuild if the projection has another version than the active
+/// build.
 ///
 /// Returns the builds to follow, or `None` if the builds were changed: the caller must then read the control row again.
 pub(crate) async fn prepare<P: Projection>(
@@ -217,8 +218,8 @@ pub(crate) struct Repartition {
     pub(crate) partitions: u32,
 }
 
-/// Changes the number of partitions of a build. All its workers must have stopped at the same position. Returns `false` after a
-/// conflict with another writer.
+/// Changes the number of partitions of a build. All its workers must have stopped at the same position. Returns `false`
+/// after a conflict with another writer.
 pub(crate) async fn repartition<P: Projection>(
     store: &dyn EventStore,
     keys: &RowKeys,
@@ -242,8 +243,8 @@ pub(crate) async fn repartition<P: Projection>(
     change.commit(store).await
 }
 
-/// Replaces the active build with the one that is being built, if that one has caught up and is not held. All workers must have
-/// stopped. Returns whether the builds were swapped.
+/// Replaces the active build with the one that is being built, if that one has caught up and is not held. All workers
+/// must have stopped. Returns whether the builds were swapped.
 pub(crate) async fn swap<P: Projection>(
     store: &dyn EventStore,
     keys: &RowKeys,
@@ -271,7 +272,8 @@ pub(crate) async fn swap<P: Projection>(
     Ok(is_swapped)
 }
 
-/// Returns whether [`RebuildErrors::Hold`] prevents the swap: a key is parked in the new build and not in the active one.
+/// Returns whether [`RebuildErrors::Hold`] prevents the swap: a key is parked in the new build and not in the active
+/// one.
 pub(crate) async fn is_held(
     store: &dyn EventReader,
     keys: &RowKeys,
@@ -298,7 +300,8 @@ pub(crate) async fn is_held(
     }
 }
 
-/// Sets the checkpoints of all partitions of a generation. `None` writes nothing: a missing checkpoint is the start of the log.
+/// Sets the checkpoints of all partitions of a generation. `None` writes nothing: a missing checkpoint is the start of
+/// the log.
 fn put_checkpoints(
     commit: Commit,
     projection: &str,

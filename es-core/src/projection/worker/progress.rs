@@ -1,4 +1,5 @@
-//! [`GenerationProgress`]: the in-memory progress of the workers of one generation, for the status and for callers that wait.
+//! [`GenerationProgress`]: the in-memory progress of the workers of one generation, for the status and for callers that
+//! wait.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,7 +71,8 @@ impl GenerationProgress {
         if let Some(slot) = self.partitions.get(partition as usize) {
             slot.store(number(position), Ordering::Release);
         }
-        // The minimum is computed under the lock of the channel, so that a concurrent caller cannot publish an older one last.
+        // The minimum is computed under the lock of the channel, so that a concurrent caller cannot publish an older
+        // one last.
         self.applied.send_if_modified(|applied| {
             let minimum = self.min_position();
             std::mem::replace(applied, minimum) != minimum

@@ -154,7 +154,8 @@ impl<P: Projection> Runner<P> {
             match self.lease.renew(&*self.store, &self.keys, &*self.clock, claim).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                // Another process may then take the claim. No write is lost or duplicated, because commits are conditional on it.
+                // Another process may then take the claim. No write is lost or duplicated, because commits are
+                // conditional on it.
                 Err(error) => tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "claim not renewed"),
             }
         }
@@ -246,7 +247,8 @@ impl<P: Projection> Runner<P> {
                 swept = &mut sweep, if !is_swept => {
                     is_swept = true;
                     if let Err(error) = swept {
-                        tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "rows of retired generations not removed");
+                        let error = ErrorChain(&error);
+                        tracing::warn!(projection = P::NAME, %error, "rows of retired generations not removed");
                     }
                 }
                 _ = rebuild_poll.tick(), if round.building.is_some() => {
@@ -273,7 +275,8 @@ impl<P: Projection> Runner<P> {
         next
     }
 
-    /// Returns whether the round must end: the new build has caught up with the stopped active one, or the swap timed out.
+    /// Returns whether the round must end: the new build has caught up with the stopped active one, or the swap timed
+    /// out.
     ///
     /// Stops the workers of the active build once the new one is at most a batch short of it, and stores the time in
     /// `swap_started`.
@@ -360,8 +363,8 @@ impl<P: Projection> Runner<P> {
         Ok(GenerationProgress::new(build, &checkpoints, applied, Arc::clone(&self.clock)))
     }
 
-    /// Changes the number of partitions of a build to that of the options. First brings all its workers to the same position.
-    /// Returns whether the builds were changed.
+    /// Changes the number of partitions of a build to that of the options. First brings all its workers to the same
+    /// position. Returns whether the builds were changed.
     async fn repartition(&self, plan: &RoundPlan, fence: &Fence) -> Result<bool, FollowError> {
         let partitions = self.options.partitions;
         // One build per round, because each change writes the row of all generations.
@@ -392,7 +395,8 @@ impl<P: Projection> Runner<P> {
     /// Returns when the control row differs from the one in the fence.
     async fn control_changed(&self, head: &mut HeadWatch, fence: &Fence) -> Result<(), FollowError> {
         loop {
-            // ORDER: the head before the control row. A request between the two moves the head and so ends the wait below.
+            // ORDER: the head before the control row. A request between the two moves the head and so ends the wait
+            // below.
             let last_head = head.current();
             if StoredRow::<Control>::read(&*self.store, self.keys.control()).await?.bytes != fence.control.bytes {
                 return Ok(());

@@ -30,7 +30,8 @@ pub enum ProjectionState {
     Live,
     /// An event could not be applied. The next attempt follows after a pause.
     Retrying,
-    /// Another version of the projection built the active view, which therefore applies no more events. A new view is being built.
+    /// Another version of the projection built the active view, which therefore applies no more events. A new view is
+    /// being built.
     Rebuilding,
     /// An operator paused the projection.
     Paused,

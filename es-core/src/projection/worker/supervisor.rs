@@ -203,8 +203,8 @@ impl Supervisor {
     }
 }
 
-/// The running projections. Dropping this value aborts their tasks; no partial commit is written. [`shutdown`](Self::shutdown)
-/// lets the tasks finish their current batch.
+/// The running projections. Dropping this value aborts their tasks; no partial commit is written.
+/// [`shutdown`](Self::shutdown) lets the tasks finish their current batch.
 #[derive(Debug)]
 pub struct RunningProjections {
     projections: BTreeMap<&'static str, ProjectionHandle>,
@@ -227,15 +227,15 @@ impl RunningProjections {
     /// Waits until all projections have applied all events up to a position. Returns at once for `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] if a projection has not reached the position after `timeout`, [`WaitError::Stopped`] if a projection
-    /// was shut down in this process.
+    /// [`WaitError::Timeout`] if a projection has not reached the position after `timeout`, [`WaitError::Stopped`] if a
+    /// projection was shut down in this process.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let position = position.into();
         try_join_all(self.handles().map(|handle| handle.wait_for(position, timeout))).await.map(drop)
     }
 
-    /// Waits until the task of a projection ends, and returns the name of the projection. Before a shutdown this happens only after
-    /// the store was closed. Never returns if there are no projections.
+    /// Waits until the task of a projection ends, and returns the name of the projection. Before a shutdown this
+    /// happens only after the store was closed. Never returns if there are no projections.
     pub async fn ended(&mut self) -> String {
         match self.tasks.join_next().await {
             Some(Ok(name)) => name.to_owned(),
@@ -294,8 +294,8 @@ impl ProjectionHandle {
         self.monitor.status(self.store.watch_head().current())
     }
 
-    /// Takes over the claim from its current holder. The store refuses every later commit of the former holder. Has no effect if
-    /// this process holds the claim.
+    /// Takes over the claim from its current holder. The store refuses every later commit of the former holder. Has no
+    /// effect if this process holds the claim.
     pub fn take_over(&self) {
         self.monitor.take_over.notify_one();
     }
@@ -306,8 +306,8 @@ impl ProjectionHandle {
     /// A parked event counts as applied: it is in the dead-letter list.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the projection was shut down in this process. The command
-    /// that wrote the events has succeeded.
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the projection was shut down in this process.
+    /// The command that wrote the events has succeeded.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let Some(position) = position.into() else { return Ok(()) };
         let mut applied = self.monitor.watch_applied();

@@ -46,7 +46,8 @@ pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
     assert_eq!(visited, 0, "a visit of a closed store calls no visitor");
 }
 
-/// A commit that comes while the store closes is written or refused, and what was acknowledged is there when it is opened again.
+/// A commit that comes while the store closes is written or refused, and what was acknowledged is there when it is
+/// opened again.
 pub(super) async fn commits_that_come_before_the_close_are_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let commits = (0..100).map(|_| store.commit(Commit::to(&stream("a-1"), Any, events(1))));

@@ -83,8 +83,8 @@ pub(super) async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
     assert_eq!(log(&store).await.len(), 1);
 }
 
-/// Of many writers whose condition excludes each other's events one passes (also R19: a write of any size during an open
-/// decision makes it fail).
+/// Of many writers whose condition excludes each other's events one passes (also R19: a write of any size during an
+/// open decision makes it fail).
 pub(super) async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
     let store = harness.open().await;
     for seat in 0..10 {

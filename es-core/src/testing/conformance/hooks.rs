@@ -111,7 +111,8 @@ pub(super) async fn the_limits_hold_for_a_hook(harness: &dyn Harness) {
     assert_eq!(store.head().await.expect("it is read"), None);
 }
 
-/// The rows that a hook adds change with the commit, and each commit sees the rows of those before it, also of the same write.
+/// The rows that a hook adds change with the commit, and each commit sees the rows of those before it, also of the same
+/// write.
 pub(super) async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harness) {
     let store = open(harness).await;
     assert!(store.runs_hook("directed") && !store.runs_hook("another"));

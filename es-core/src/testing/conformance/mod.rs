@@ -61,8 +61,8 @@ pub trait Harness: Send + Sync + 'static {
     /// Opens a new, empty store with hooks.
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore>;
 
-    /// Closes a store that [`open`](Self::open) gave, and opens it again; `None` for a store that forgets everything. The
-    /// suite has dropped every other handle to it.
+    /// Closes a store that [`open`](Self::open) gave, and opens it again; `None` for a store that forgets everything.
+    /// The suite has dropped every other handle to it.
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>>;
 }
 

@@ -50,8 +50,8 @@ pub(super) async fn also_reopened(harness: &dyn Harness, store: Store) -> Store 
     }
 }
 
-/// Each kind of rule hides the old events of a stream in every read; a rule of the stream beats that of its category, field by
-/// field; a rule that is cleared hides nothing.
+/// Each kind of rule hides the old events of a stream in every read; a rule of the stream beats that of its category,
+/// field by field; a rule that is cleared hides nothing.
 pub(super) async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
     let store = harness.open().await;
     for n in 0..5 {
@@ -155,8 +155,8 @@ pub(super) async fn a_soft_deleted_stream_begins_anew(harness: &dyn Harness) {
     assert_eq!(of(&store, "a-1").await, [0; 0]);
 }
 
-/// A hard delete is for ever: all that is written to the stream or expected of it fails, with a check of its own among the
-/// others.
+/// A hard delete is for ever: all that is written to the stream or expected of it fails, with a check of its own among
+/// the others.
 pub(super) async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), NoStream, events(2));
@@ -233,7 +233,8 @@ pub(super) async fn reserved_streams_take_only_what_operators_do(harness: &dyn H
     assert!(said[0].data.payload.windows(3).any(|text| text == b"why"), "who and why can be read");
 }
 
-/// A scavenge removes what is hidden and nothing else. Positions, revisions, ids and the head stay, also after a restart.
+/// A scavenge removes what is hidden and nothing else. Positions, revisions, ids and the head stay, also after a
+/// restart.
 pub(super) async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), event("x")]).append(stream("b-1"), event("x"));
@@ -253,7 +254,8 @@ pub(super) async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harn
     assert_eq!(store.head().await.expect("it is known"), Some(at(10)));
     assert_eq!(positions(&store, LogRead::event_type(event_type("x"))).await, [3, 5]);
     assert_eq!(positions(&store, LogRead::all().from(at(4)).backward()).await, [3]);
-    // What was removed and repeated is not written again; with other content or in another stream it is a clash as before.
+    // What was removed and repeated is not written again; with other content or in another stream it is a clash as
+    // before.
     let repeated = store.commit(first).await;
     let removed = IdConflict::Removed { id: ids[0], position: at(1) };
     assert!(matches!(&repeated, Err(CommitError::IdConflict(found)) if *found == removed), "{repeated:?}");
@@ -271,8 +273,8 @@ pub(super) async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harn
     assert_eq!(of(&store, "a-1").await, [3, 4]);
 }
 
-/// A consumer whose checkpoint lies in what was removed goes on at the next event that exists (R21), and a read passes over
-/// what is hidden so that a checkpoint can.
+/// A consumer whose checkpoint lies in what was removed goes on at the next event that exists (R21), and a read passes
+/// over what is hidden so that a checkpoint can.
 pub(super) async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &dyn Harness) {
     let store = harness.open().await;
     for n in 0..40 {
