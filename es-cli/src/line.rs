@@ -7,7 +7,8 @@
 //! ```
 //!
 //! (on one line). An event that is hidden or was removed by retention is `{"removed":{"stream":…,"id":…,"revision":…,
-//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. `correlation_id`, `causation_id`, `keys` (the unique keys that it claims and releases,
+//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. If unique keys are held by its claims, it also has
+//! their number as `claims`. `correlation_id`, `causation_id`, `keys` (the unique keys that it claims and releases,
 //! `[{"claim":{"scope":"email","value":"ada@example.org"}}]`) and `stamp` (the metadata of a replicated event) are present if the event has them. Nothing of a record is lost: a JSON
 //! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
 
@@ -74,6 +75,13 @@ struct Removed {
     recorded_at: Timestamp,
     #[serde(deserialize_with = "object")]
     commit: CommitPart,
+    /// The number of unique keys that are held by claims of the event.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    claims: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A line that says so.
@@ -95,6 +103,14 @@ fn is_removed(line: &[u8]) -> bool {
 /// # Errors
 /// What `out` refuses.
 pub fn write<'a>(event: impl Into<EventView<'a>>, out: &mut impl Write) -> io::Result<()> {
+    write_with_claims(event, 0, out)
+}
+
+/// Writes an event as a line. The line of a tombstone has the number of unique keys that are held by claims of the removed event.
+///
+/// # Errors
+/// The error of `out`.
+pub fn write_with_claims<'a>(event: impl Into<EventView<'a>>, claims: u64, out: &mut impl Write) -> io::Result<()> {
     let event = event.into();
     if event.is_removed() {
         let removed = Removed {
@@ -104,6 +120,7 @@ pub fn write<'a>(event: impl Into<EventView<'a>>, out: &mut impl Write) -> io::R
             position: event.position().get(),
             recorded_at: event.recorded_at(),
             commit: event.part(),
+            claims,
         };
         serde_json::to_writer(&mut *out, &RemovedLine { removed })?;
         return out.write_all(b"\n");
@@ -213,6 +230,8 @@ pub struct Line {
     pub recorded_at: Option<Timestamp>,
     /// Which part of its commit it is; `None` for a commit of its own.
     pub part: Option<CommitPart>,
+    /// For a tombstone: how many unique keys are held in the exported store by claims of the event. An import cannot claim them.
+    pub claims: u64,
 }
 
 /// Why a line is none.
@@ -257,11 +276,11 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     }
     if is_removed(text.get(start..).unwrap_or_default()) {
         let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| said_by_serde(&error))?;
-        let Removed { stream, id, position, recorded_at, commit, .. } = removed;
+        let Removed { stream, id, position, recorded_at, commit, claims, .. } = removed;
         let event_type = EventType::new(REMOVED).map_err(|error| Fault::new(error.to_string()))?;
         let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
         let (position, recorded_at) = (Some(position), Some(recorded_at));
-        return Ok(Line { stream, event, position, recorded_at, part: Some(commit) });
+        return Ok(Line { stream, event, position, recorded_at, part: Some(commit), claims });
     }
     let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
     if line.r#type == REMOVED {
@@ -283,7 +302,7 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     };
     let event = NewEvent { data, occurred_at: line.occurred_at };
     let part = line.commit.map(|Part(part)| part);
-    Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part })
+    Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part, claims: 0 })
 }
 
 fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {

@@ -1,6 +1,6 @@
 //! [`ReadOnlyStore`]: a store opened for reading, also beside the process that writes to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +20,9 @@ use rocksdb::{DB, DBRecoveryMode};
 use uuid::Uuid;
 
 use crate::acknowledged;
-use crate::database::{Database, Tier, bad_name, item};
+use crate::database::{Database, Tier, bad_key, bad_name, item};
 use crate::error::OpenError;
+use crate::key;
 use crate::notify::Visible;
 use crate::open::{self, DirectoryState, Identity};
 use crate::options::{self, Options, ReadLimits};
@@ -156,6 +157,23 @@ impl ReadOnlyStore {
     ) -> Result<Option<Position>, StoreError> {
         let shared = &self.inner.shared;
         shared.visit_log(self.inner.read_batch, read, shared.visible.head(), Some(hidden), visitor).await
+    }
+
+    /// Returns for each event that a rule hides or that was removed how many unique keys are held by its claims. A copy of the log
+    /// without the content of these events does not hold the keys, because the store has only a keyed hash of each.
+    ///
+    /// Scans the index of unique keys. Memory grows with the result.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails or is damaged.
+    pub async fn claims_of_hidden_events(&self) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
+        let shared = Arc::clone(&self.inner.shared);
+        if !shared.operators.is_touched() {
+            return Ok(HashMap::new());
+        }
+        let (now, head) = (shared.clock.now(), shared.visible.head());
+        let operators = Arc::clone(&shared);
+        shared.blocking(move |database| claims_of_hidden(database, &operators.operators, now, head)).await
     }
 
     /// What operators have said of retention, all together.
@@ -300,6 +318,27 @@ fn streams(
         heads.next();
     }
     Ok(streams)
+}
+
+fn claims_of_hidden(
+    database: &Database,
+    operators: &Operators,
+    now: Timestamp,
+    head: Option<Position>,
+) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
+    let mut entries = database.iterate(Cf::Keys, Vec::new(), Tier::Any)?;
+    entries.seek_to_first();
+    let mut claims = HashMap::new();
+    while let Some((hash, owner)) = item(&entries, Cf::Keys)? {
+        let owner = key::decode_owner(owner).map_err(|error| bad_key(Cf::Keys, hash, &error))?;
+        let retained = database.retained(&owner.stream, &operators.of(&owner.stream), now, head, Tier::Any)?;
+        // A deletion frees the keys that were claimed before the stream begins.
+        if (retained.begins..retained.first).contains(&owner.revision) && !retained.is_ended {
+            *claims.entry((owner.stream, owner.revision)).or_insert(0) += 1;
+        }
+        entries.next();
+    }
+    Ok(claims)
 }
 
 impl fmt::Debug for ReadOnlyStore {

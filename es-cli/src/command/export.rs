@@ -25,6 +25,8 @@ const SHOW_EVERY: u64 = 1024;
 struct Exported {
     file: PathBuf,
     events: u64,
+    /// The number of unique keys whose claims are not exported.
+    lost_claims: u64,
 }
 
 pub(super) async fn run(directory: &Path, args: &ExportArgs, json: bool) -> Result<(), Failure> {
@@ -39,10 +41,19 @@ pub(super) async fn run(directory: &Path, args: &ExportArgs, json: bool) -> Resu
     }
     let refused = |source| Failure::io("write", path, source);
     let mut out = Incomplete::create(path).map_err(refused)?;
-    let events = write(&store, &mut out.file, refused).await?;
+    let (events, lost_claims) = write(&store, &mut out.file, refused).await?;
     out.finish().map_err(refused)?;
-    let exported = Exported { file: path.to_owned(), events };
-    say(json, || format!("{} exported to {}", count(events, "event", "events"), path.display()), &exported)
+    let exported = Exported { file: path.to_owned(), events, lost_claims };
+    let done = || format!("{} exported to {}", count(events, "event", "events"), path.display());
+    let in_words = || match lost_claims {
+        0 => done(),
+        lost => format!(
+            "{}\nan import does not claim {}, because the events that claimed them are hidden or removed",
+            done(),
+            count(lost, "unique key", "unique keys")
+        ),
+    };
+    say(json, in_words, &exported)
 }
 
 /// A file under another name until it is whole, so that half an export is never taken for one. It is removed where it does not
@@ -97,12 +108,18 @@ async fn write(
     store: &ReadOnlyStore,
     out: &mut (impl Write + Send),
     refused: impl Fn(io::Error) -> Failure,
-) -> Result<u64, Failure> {
+) -> Result<(u64, u64), Failure> {
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("export");
-    let (mut written, mut failed) = (0, None);
+    let mut hidden_claims = store.claims_of_hidden_events().await?;
+    let (mut written, mut lost_claims, mut failed) = (0, 0, None);
     let mut write = |event: EventView<'_>| {
-        if let Err(error) = line::write(event, out) {
+        let claims = match event.is_removed() && !hidden_claims.is_empty() {
+            true => hidden_claims.remove(&(event.stream().clone(), event.revision())).unwrap_or(0),
+            false => 0,
+        };
+        lost_claims += claims;
+        if let Err(error) = line::write_with_claims(event, claims, out) {
             failed = Some(error);
             return ControlFlow::Break(());
         }
@@ -114,7 +131,7 @@ async fn write(
         ControlFlow::Continue(())
     };
     store.visit_log_with_hidden(LogRead::all(), HiddenEvents::AsTombstones, &mut write).await?;
-    failed.map_or(Ok(written), |error| Err(refused(error)))
+    failed.map_or(Ok((written, lost_claims)), |error| Err(refused(error)))
 }
 
 #[cfg(test)]

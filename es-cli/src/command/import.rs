@@ -19,6 +19,14 @@ pub(super) async fn run(directory: &Path, args: &ImportArgs, json: bool) -> Resu
 }
 
 fn in_words(summary: &Summary) -> String {
-    let Summary { lines, added, already_there, skipped, .. } = summary;
-    format!("{}: {added} added, {already_there} already there, {skipped} skipped", count(*lines, "line", "lines"))
+    let Summary { lines, added, already_there, skipped, lost_claims, .. } = summary;
+    let lines = count(*lines, "line", "lines");
+    let done = format!("{lines}: {added} added, {already_there} already there, {skipped} skipped");
+    match lost_claims {
+        0 => done,
+        lost => format!(
+            "{done}\n{} not held any more, because the events that claimed them were hidden or removed; claim them again",
+            count(*lost, "unique key is", "unique keys are")
+        ),
+    }
 }

@@ -25,6 +25,7 @@ pub(super) struct Group {
     ids: HashSet<EventId>,
     bytes: usize,
     lines: Vec<(u64, Vec<u8>)>,
+    lost_claims: u64,
 }
 
 /// A commit, and the lines that it is made of.
@@ -32,6 +33,8 @@ pub(super) struct Group {
 pub(super) struct Grouped {
     pub(super) commit: Commit,
     pub(super) lines: Vec<(u64, Vec<u8>)>,
+    /// The number of claims of unique keys that its tombstones cannot make.
+    pub(super) lost_claims: u64,
 }
 
 fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
@@ -80,6 +83,7 @@ impl Group {
         self.size = size;
         self.recorded_at = line.recorded_at;
         self.position = line.position;
+        self.lost_claims = self.lost_claims.saturating_add(line.claims);
         self.bytes += line.event.data.payload.len();
         self.ids.insert(line.event.data.id);
         self.events.push((line.stream, line.event));
@@ -87,10 +91,10 @@ impl Group {
         if self.events.len() < size as usize {
             return Ok(None);
         }
-        let Self { recorded_at, events, lines, .. } = std::mem::take(self);
+        let Self { recorded_at, events, lines, lost_claims, .. } = std::mem::take(self);
         let empty = recorded_at.map_or_else(Commit::new, |time| Commit::new().recorded_at(time));
         let commit = events.into_iter().fold(empty, |commit, (stream, event)| append(commit, stream, event));
-        Ok(Some(Grouped { commit, lines }))
+        Ok(Some(Grouped { commit, lines, lost_claims }))
     }
 
     /// Whether a line can be the next of the commit.

@@ -47,6 +47,8 @@ pub struct Summary {
     pub added: u64,
     /// Events that the store had already.
     pub already_there: u64,
+    /// The number of unique keys that the exported store held for added tombstones, and that no stream holds here.
+    pub lost_claims: u64,
     /// Lines that were left out.
     pub skipped: u64,
     /// The position of the last event of the store.
@@ -154,13 +156,16 @@ impl Importer {
         self.bytes = 0;
         let batch = std::mem::take(&mut self.batch);
         let (lines, commits): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|Grouped { commit, lines }| (lines, commit)).unzip();
+            batch.into_iter().map(|Grouped { commit, lines, lost_claims }| ((lines, lost_claims), commit)).unzip();
         let answers = self.store.commit_all(commits).await;
         let mut first = None;
-        for (lines, answer) in lines.into_iter().zip(answers) {
+        for ((lines, lost_claims), answer) in lines.into_iter().zip(answers) {
             match answer {
                 Ok(committed) if committed.repeated => self.summary.already_there += committed.events.len() as u64,
-                Ok(committed) => self.summary.added += committed.events.len() as u64,
+                Ok(committed) => {
+                    self.summary.added += committed.events.len() as u64;
+                    self.summary.lost_claims = self.summary.lost_claims.saturating_add(lost_claims);
+                }
                 Err(error @ (CommitError::IdConflict(_) | CommitError::Conflict(_))) => {
                     let Some((number, _)) = lines.first() else { continue };
                     let bad = self.bad(*number, None, conflict(&error), true);

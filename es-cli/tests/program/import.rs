@@ -27,7 +27,7 @@ fn a_bad_line_is_named_and_what_is_before_it_is_in() {
     );
     assert_eq!(field(&dir.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
     let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 2, "skipped": 1, "head": 3}));
+    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 2, "lost_claims": 0, "skipped": 1, "head": 3}));
     let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
     assert_eq!((&bad["line"], &bad["column"], &bad["text"]), (&json!(4), &json!(11), &json!("{\"stream\":7}")));
 }
@@ -68,7 +68,7 @@ fn a_commit_is_whole_or_not_there() {
          behind it, found line 2, which begins another",
     );
     let summary = dir.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 5, "added": 3, "already_there": 0, "skipped": 2, "head": 4}));
+    assert_eq!(summary, json!({"lines": 5, "added": 3, "already_there": 0, "lost_claims": 0, "skipped": 2, "head": 4}));
     assert_eq!(
         field(&dir.lines(&["log", "--from", "2"]), "commit"),
         [json!({"index": 0, "size": 1}), json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
@@ -90,7 +90,7 @@ fn an_id_that_a_commit_has_twice_is_bad_in_its_line_and_every_line_of_the_commit
          commit, found 00000000-0000-8000-8000-000000000001 again",
     );
     let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 0, "skipped": 3, "head": 1}));
+    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 0, "lost_claims": 0, "skipped": 3, "head": 1}));
     let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 2, 3]);
 }

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use es_core::model::UniqueKey;
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use serde_json::{Value, json};
 
@@ -262,4 +263,63 @@ fn a_scavenge_that_is_killed_is_completed_by_the_next() {
     assert_eq!(is_sound(&dir), json!(all));
     assert_eq!(without_points(&dir.done(&["export"])), without_points(&before));
     assert_eq!(revisions(&dir, "a-7").len(), 20);
+}
+
+/// A rule that hides or removes an event leaves its claims of unique keys held, and a store keeps only hashes of keys. So a copy does not
+/// hold them: export and import print how many they are. A deletion and a release free keys: they are not counted.
+#[test]
+fn an_import_reports_the_unique_keys_that_it_cannot_claim() {
+    let key = |value: &str| UniqueKey::new("email", value).unwrap();
+    let event = || NewEvent::json(EventType::new("t").unwrap(), "1");
+    let to = |name: &str, events: Vec<NewEvent>| Commit::to(&stream(name), ExpectedRevision::Any, events);
+    let dir = TestDir::with([
+        to("a-1", vec![event().claiming(key("ada")).claiming(key("lovelace")).claiming(key("released"))]),
+        to("a-1", vec![event().releasing(key("released")), event().claiming(key("visible"))]),
+        to("b-1", vec![event().claiming(key("deleted")), event()]),
+        to("c-1", vec![event().claiming(key("ended")), event()]),
+    ]);
+    let lost = |dir: &TestDir| dir.json(&["export", "out.jsonl"])["lost_claims"].clone();
+    assert_eq!(lost(&dir), 0);
+    for category in ["a", "b", "c"] {
+        dir.done(&["retain", "set", "--category", category, "--max-count", "1"]);
+    }
+    assert_eq!(lost(&dir), 4, "the keys of a-1, b-1 and c-1 are held");
+    dir.done(&["delete", "b-1"]);
+    dir.done(&["delete", "c-1", "--hard", "--yes"]);
+    for _ in ["hidden", "removed"] {
+        let export = dir.done(&["export"]);
+        let claims: Vec<Value> = export.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+        let claims: Vec<_> = claims.iter().filter_map(|line| line["removed"].get("claims")).collect();
+        assert_eq!(claims, [&json!(2)], "{export}");
+        let hint = "an import does not claim 2 unique keys, because the events that claimed them are hidden or removed";
+        assert_eq!(dir.done(&["export", "out.jsonl"]).lines().nth(1), Some(hint));
+
+        let new = TestDir::new();
+        new.write("in.jsonl", &export);
+        let summary = new.json(&["import", "in.jsonl"]);
+        assert_eq!((&summary["lost_claims"], &summary["skipped"]), (&json!(2), &json!(0)), "{summary}");
+        let again = new.json(&["import", "in.jsonl"]);
+        assert_eq!((&again["lost_claims"], &again["added"]), (&json!(0), &json!(0)), "it added no tombstone: {again}");
+        let printed = TestDir::new();
+        printed.write("in.jsonl", &export);
+        let hint = "2 unique keys are not held any more, because the events that claimed them were hidden or removed; \
+                    claim them again";
+        assert_eq!(printed.done(&["import", "in.jsonl"]).lines().nth(1), Some(hint));
+        assert_eq!(is_sound(&printed), is_sound(&new));
+
+        // The keys are free in the copy, and held in the exported store.
+        let claim = |value: &str| {
+            format!(
+                "{{\"stream\":\"d-1\",\"type\":\"t\",\"data\":1,\"keys\":[{{\"claim\":{{\"scope\":\"email\",\"value\":\"{value}\"}}}}]}}"
+            )
+        };
+        for dir in [&dir, &new] {
+            dir.write("ada.jsonl", claim("ada"));
+            dir.write("visible.jsonl", claim("visible"));
+            assert_eq!(dir.run(&["import", "visible.jsonl"]).code, Some(3));
+        }
+        assert_eq!(new.run(&["import", "ada.jsonl"]).code, Some(0));
+        assert_eq!(dir.run(&["import", "ada.jsonl"]).code, Some(3));
+        dir.done(&["retain", "scavenge", "--reason", "test"]);
+    }
 }

@@ -127,11 +127,13 @@ fn is_as_its_lines_say(found: &Found, file: &[u8], longest: usize) {
         Found::Commit(commit) => {
             assert_eq!(commit.commit.validate(), Ok(()));
             assert_eq!(commit.commit.events().len(), commit.lines.len());
+            let mut claims = 0_u64;
             for (index, ((number, text), event)) in (0..).zip(commit.lines.iter().zip(commit.commit.events())) {
                 let raw = raw(*number);
                 assert!(!raw.is_too_long(longest), "line {number} is too long");
                 assert_eq!(raw.bytes.trim_ascii_end(), text, "line {number}");
                 let line = line::parse(text).expect("a line of a commit is one");
+                claims = claims.saturating_add(line.claims);
                 assert_eq!(line.part.unwrap_or(CommitPart { index: 0, size: 1 }).index, index);
                 assert_eq!(line.part.map_or(1, |part| part.size) as usize, commit.lines.len());
                 assert_eq!(line.recorded_at, commit.commit.recorded_time());
@@ -140,6 +142,7 @@ fn is_as_its_lines_say(found: &Found, file: &[u8], longest: usize) {
                 let said = if has_id(text) { said } else { said.with_id(event.1.data.id) };
                 assert_eq!((stream, as_appended(said)), *event, "line {number}");
             }
+            assert_eq!(commit.lost_claims, claims);
         }
     }
 }

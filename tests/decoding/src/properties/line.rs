@@ -72,6 +72,7 @@ fn recorded(line: &Line) -> RecordedEvent {
 /// What an exported event is as a line.
 fn as_line(event: &RecordedEvent) -> Line {
     Line {
+        claims: 0,
         stream: event.stream.clone(),
         event: made::as_new(event),
         position: Some(event.position.get()),
