@@ -84,10 +84,11 @@ pub enum OpenError {
         /// What is known of the damage.
         detail: String,
     },
-    /// There is no store, and [`create_if_missing(false)`](crate::Options::create_if_missing) forbids to create one.
-    /// Check the path, and whether its disk is mounted; or allow it.
+    /// The directory has no store, and [`create_if_missing(false)`](crate::Options::create_if_missing) is set. Check the
+    /// path and whether its disk is mounted, or set `create_if_missing(true)`.
     #[error(
-        "expected an event store in {}, found none; check the path and whether its disk is mounted, or allow to create it",
+        "expected an event store in {}, found none; check the path and whether its disk is mounted, or set \
+         `create_if_missing(true)`",
         .directory.display()
     )]
     NoSuchDirectory {

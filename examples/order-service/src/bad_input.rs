@@ -1,41 +1,41 @@
-//! [`BadInput`]: what is wrong in a file, and where.
+//! [`BadInput`]: an invalid import file, row or cell.
 
 use std::fmt;
 use std::path::Path;
 
 use crate::domain::Invalid;
 
-/// What is wrong in a file. Correct it there and import again: what was imported before is not imported twice.
+/// An invalid import file, row or cell. Correct it and import again: orders that were imported are not imported twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: expected {expected}, found {found}", self.place())]
+#[error("{}: expected {expected}, found {found}", self.location())]
 pub struct BadInput {
-    /// The file, as it was named on the command line.
+    /// The path of the file as given on the command line.
     pub file: String,
-    /// The line, from 1; `None` where it is the whole file.
+    /// The line number, from 1; `None` if the error concerns the whole file.
     pub line: Option<u64>,
-    /// The column by its name; `None` where it is the whole line.
+    /// The name of the column; `None` if the error concerns the whole line.
     pub column: Option<String>,
-    /// What should stand there.
+    /// The expected value or format.
     pub expected: String,
-    /// What stands there.
+    /// The actual content.
     pub found: Found,
 }
 
-/// What was found.
+/// The actual content of invalid input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// This text.
+    /// The text of a cell. Messages quote it.
     Text(String),
-    /// Something that is said in words.
-    Words(String),
+    /// A description, as in `9 cells`. Messages print it without quotes.
+    Description(String),
 }
 
 impl Found {
-    /// The text or the words, without quotes.
+    /// Returns the text or the description, without quotes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Text(text) | Self::Words(text) => text,
+            Self::Text(text) | Self::Description(text) => text,
         }
     }
 }
@@ -44,69 +44,69 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
-            Self::Words(words) => f.write_str(words),
+            Self::Description(description) => f.write_str(description),
         }
     }
 }
 
 impl From<&str> for Found {
-    fn from(words: &str) -> Self {
-        Self::Words(words.to_owned())
+    fn from(description: &str) -> Self {
+        Self::Description(description.to_owned())
     }
 }
 
 impl From<String> for Found {
-    fn from(words: String) -> Self {
-        Self::Words(words)
+    fn from(description: String) -> Self {
+        Self::Description(description)
     }
 }
 
 impl BadInput {
-    /// Something wrong with a whole file.
+    /// Creates an error about a whole file.
     pub(crate) fn in_file(file: &Path, expected: impl Into<String>, found: impl Into<Found>) -> Self {
         let (expected, found) = (expected.into(), found.into());
         Self { file: file.display().to_string(), line: None, column: None, expected, found }
     }
 
-    /// The same, in this line.
+    /// Sets the line.
     pub(crate) fn at_line(mut self, line: u64) -> Self {
         self.line = Some(line);
         self
     }
 
-    /// The same, in this column.
+    /// Sets the column.
     pub(crate) fn at_column(mut self, column: &str) -> Self {
         self.column = Some(column.to_owned());
         self
     }
 
-    /// A file that cannot be read.
+    /// Creates the error for a file that cannot be read.
     pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
-        Self::in_file(file, "a CSV file that can be read", error.to_string())
+        Self::in_file(file, "a readable CSV file", error.to_string())
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         let line = self.line.map_or(String::new(), |line| format!(", line {line}"));
         let column = self.column.as_ref().map_or(String::new(), |column| format!(", column {column}"));
         format!("{}{line}{column}", self.file)
     }
 }
 
-/// Where something stands in a file, for errors that are found later.
+/// The file and line of a row, for errors that are found after the row was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct RowLocation {
     pub(crate) file: std::sync::Arc<Path>,
     pub(crate) line: u64,
 }
 
-impl Source {
-    /// Something wrong here.
-    pub(crate) fn bad(&self, column: &str, expected: impl Into<String>, found: impl Into<Found>) -> BadInput {
+impl RowLocation {
+    /// Creates the error for a cell of the row.
+    pub(crate) fn bad_input(&self, column: &str, expected: impl Into<String>, found: impl Into<Found>) -> BadInput {
         BadInput::in_file(&self.file, expected, found).at_line(self.line).at_column(column)
     }
 
-    /// A value that the domain does not accept.
+    /// Creates the error for a value that the domain rejects.
     pub(crate) fn invalid(&self, column: &str, invalid: Invalid) -> BadInput {
-        self.bad(column, invalid.expected, Found::Text(invalid.found))
+        self.bad_input(column, invalid.expected, Found::Text(invalid.found))
     }
 }

@@ -1,6 +1,6 @@
-//! [`Failure`]: why the service did not do what it was asked, in words for the one who asked.
+//! [`Failure`]: every error of the service.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use es_core::aggregate::{InfrastructureError, UnitError, UnitRejection};
 use es_core::model::NameError;
@@ -9,119 +9,132 @@ use es_core::projection::{AdminError, StartError, WaitError};
 use es_core::service::ServiceError;
 use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError, Revision, StoreError};
+use es_rocksdb::OpenError;
 
 use crate::bad_input::BadInput;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
 
-/// Why the service did not do what it was asked.
+/// An error of the service.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A file is not what an import needs. Correct it and import again.
+    /// An import file is invalid. Correct it and import again.
     #[error(transparent)]
     Input(#[from] BadInput),
-    /// The domain refuses the command to an order. Nothing happened.
+    /// The order rejected the command. Nothing was written.
     #[error(transparent)]
     Order(#[from] OrderRejection),
-    /// The domain refuses the command to a product. Nothing happened.
+    /// The product rejected the command. Nothing was written.
     #[error(transparent)]
     Product(#[from] ProductRejection),
-    /// There was no such order at the time that was asked for.
+    /// The order exists now, but did not exist at the requested time.
     #[error("order {id} did not exist {when}; see `order-service history {id}`")]
-    NoOrderThen {
+    NoOrderAtTime {
         /// The order.
         id: OrderId,
-        /// When it was looked for.
+        /// The requested time, as in `at 2016-07-05 23:59:59`.
         when: String,
     },
-    /// The order has not come to that revision yet.
-    #[error("order {id} has no revision {wanted}: expected one up to {last}")]
-    NoRevisionYet {
+    /// The order has fewer events than the requested revision.
+    #[error("order {id} has no revision {wanted}: its last revision is {last}")]
+    NoSuchRevision {
         /// The order.
         id: OrderId,
-        /// The revision that was looked for.
+        /// The requested revision.
         wanted: Revision,
-        /// The last revision that it has.
+        /// The order's last revision.
         last: Revision,
     },
-    /// There is no such order.
+    /// The order does not exist.
     #[error("order {0} does not exist; place it first")]
     NoOrder(OrderId),
-    /// There is no such product.
+    /// The product does not exist.
     #[error("product {0} does not exist; register it first")]
     NoProduct(ProductId),
-    /// Somebody else was faster, or the expected revision was wrong. Look again and decide again.
+    /// Another writer committed first, or the expected revision was wrong. Reload and decide again.
     #[error(transparent)]
     Conflict(Conflict),
-    /// The lines that were typed are no order. Nothing happened.
+    /// The lines do not form an order. Nothing was written.
     #[error(transparent)]
     Lines(#[from] OrderLinesError),
-    /// A sum has more digits than can be kept.
+    /// An amount has more digits than can be represented exactly.
     #[error(transparent)]
     Inexact(#[from] Inexact),
     /// The command could not be executed.
     #[error(transparent)]
     Infrastructure(#[from] InfrastructureError),
-    /// A state could not be loaded.
+    /// An aggregate could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The read models do not show yet what was asked for. What was commanded before has succeeded.
+    /// A read model did not reach the requested position in time. The command at that position has succeeded.
     #[error(transparent)]
     NotCaughtUp(#[from] WaitError),
-    /// A read model cannot be read.
+    /// A read model could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
-    /// There is no such projection.
+    /// The projection does not exist.
     #[error("there is no projection {name:?}: expected {}", crate::views::NAMES.join(", "))]
     NoProjection {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// An operator asked for something that cannot be done.
+    /// An administrative action on a projection failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The read models cannot be started.
+    /// The projections could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The service did not end cleanly.
+    /// The service failed, or did not shut down cleanly.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The read models are not what the log says. This is a bug; `order-service projections rebuild` builds them anew.
-    #[error("the read models differ from the log in {}; report it, and rebuild them with `projections rebuild`", .what.join(", "))]
-    Differs {
-        /// In what.
-        what: Vec<&'static str>,
+    /// The read models differ from a replay of the log. This is a bug; `projections rebuild` rebuilds them.
+    #[error(
+        "the read models differ from the log in {}; report this bug, and rebuild the read models with \
+         `projections rebuild`", .differences.join(", ")
+    )]
+    ReadModelsDiffer {
+        /// The parts of the report that differ.
+        differences: Vec<&'static str>,
     },
-    /// A running service did not answer as it should.
-    #[error("the service at {url} {said}")]
+    /// A request to a running service failed.
+    #[error("the service at {url} {detail}")]
     Remote {
-        /// Where it is.
+        /// The URL of the service.
         url: String,
-        /// What it said.
-        said: String,
+        /// The predicate of the message, as in `did not respond: connection refused`.
+        detail: String,
     },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The directory has no store, and the command does not create one. Check the path and whether its disk is mounted.
+    #[error(
+        "expected an event store in {}, found none; check the path and whether its disk is mounted; `import`, `place`, \
+         `product register` and `serve` create a store", .directory.display()
+    )]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The store could not be opened.
     #[error(transparent)]
-    Open(#[from] es_rocksdb::OpenError),
-    /// The operating system refused.
+    Open(OpenError),
+    /// An operation of the operating system failed.
     #[error("could not {action}")]
     Io {
-        /// What was tried.
+        /// The operation, as in `write to standard output`.
         action: String,
-        /// The refusal.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
 impl Failure {
-    /// A refusal of the operating system over a file.
+    /// Creates the error for a failed operation on a file.
     pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { action: format!("{action} {}", path.display()), source }
     }
 
-    /// What the process ends with: 3 for a conflict, after which the same command may well succeed, otherwise 1.
+    /// Returns the exit code of the process: 3 for a conflict, which a retry may resolve, otherwise 1.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -145,6 +158,15 @@ impl<R: Into<Self>> From<UnitError<R>> for Failure {
             UnitError::Rejected { rejection, .. } => rejection.into(),
             UnitError::Conflict(conflict) => Self::Conflict(conflict),
             UnitError::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NoSuchDirectory { directory } => Self::NoStore { directory },
+            error => Self::Open(error),
         }
     }
 }

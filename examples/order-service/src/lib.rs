@@ -1,15 +1,15 @@
-//! A small real order service on `es-core`: the long example, which uses most of es-core.
+//! An order service on `es-core`: the long example, which uses most of es-core.
 //!
-//! - [`domain`]: orders, products, money. Not a word of storage.
-//! - [`shop`]: the domain on a store.
-//! - [`import`]: orders, lines and products from CSV files.
-//! - [`views`]: the read models, kept up to date in the background; [`projections`]: what operators do with that.
-//! - [`report`]: what all orders come to.
-//! - [`http`]: commands and queries over HTTP, and what happens, live.
+//! - [`domain`]: orders, products and money, independent of storage.
+//! - [`shop`]: the repositories and command execution.
+//! - [`import`]: imports orders, order lines and products from CSV files.
+//! - [`views`]: the read models, updated in the background; [`projections`]: their status and administration.
+//! - [`report`]: totals over all orders.
+//! - [`http`]: commands and queries over HTTP, and new events as server-sent events.
 //! - [`cli`]: the command line, which opens the store.
 //!
-//! What it is not: a model of how stock follows orders. Shipping an order does not withdraw its pieces. Commands to several aggregates
-//! that must change together are shown by `product move`, which moves stock between two products in one commit.
+//! The example does not couple stock to orders: shipping an order does not withdraw its items. `product move` shows a
+//! change of two aggregates in one commit: it moves stock between two products.
 
 mod bad_input;
 pub mod cli;
@@ -17,9 +17,9 @@ pub mod domain;
 pub mod failure;
 pub mod http;
 pub mod import;
+pub mod json;
 pub mod moment;
 pub mod projections;
 pub mod report;
 pub mod shop;
-pub mod shown;
 pub mod views;

@@ -1,4 +1,4 @@
-//! `order-service`: see `order-service --help`, and the library of the same name.
+//! The `order-service` program; see `order-service --help`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Times as people and files give them.
+//! [`Moment`]: a date or a time, as it is given on the command line, in a request or in a file.
 
 use std::str::FromStr;
 
@@ -8,31 +8,31 @@ use serde::Deserialize;
 
 use crate::domain::Invalid;
 
-/// A day (`YYYY-MM-DD`, in UTC) or a point in time (RFC 3339).
+/// A date (`YYYY-MM-DD`, in UTC) or a time (RFC 3339).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Moment {
-    /// A whole day.
+    /// A date.
     Day(NaiveDate),
-    /// A point in time.
+    /// A time, in whole microseconds.
     At(Timestamp),
 }
 
 impl Moment {
-    /// When it begins: midnight, for a day.
+    /// Returns the time itself, or the first microsecond of the date.
     #[must_use]
-    pub fn first(self) -> Timestamp {
+    pub fn start(self) -> Timestamp {
         match self {
             Self::Day(day) => day.and_time(NaiveTime::MIN).and_utc(),
             Self::At(time) => time,
         }
     }
 
-    /// When it ends: the last microsecond, for a day.
+    /// Returns the time itself, or the last microsecond of the date.
     #[must_use]
-    pub fn last(self) -> Timestamp {
+    pub fn end(self) -> Timestamp {
         match self {
-            Self::Day(_) => self.first() + Days::new(1) - TimeDelta::microseconds(1),
+            Self::Day(_) => self.start() + Days::new(1) - TimeDelta::microseconds(1),
             Self::At(time) => time,
         }
     }
@@ -51,12 +51,12 @@ impl FromStr for Moment {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let invalid = || Invalid::new("a date (YYYY-MM-DD) or a time (RFC 3339, 2016-07-04T09:30:00Z)", text);
-        // NOTE: chrono would read 2016-7-4 and +12016-07-04, too.
+        // chrono would also accept 2016-7-4 and +12016-07-04.
         if text.len() == "YYYY-MM-DD".len() {
             return NaiveDate::parse_from_str(text, "%Y-%m-%d").map(Self::Day).map_err(|_| invalid());
         }
         let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?;
-        // NOTE: in whole microseconds, so that it is equal to what a store gives back.
+        // Stores keep whole microseconds; truncate here so that the time equals the stored one.
         DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::At).ok_or_else(invalid)
     }
 }
@@ -72,20 +72,20 @@ mod tests {
     #[test]
     fn a_day_lasts_from_midnight_to_the_last_microsecond() {
         let day = moment("2024-02-29");
-        assert_eq!(day.first().to_rfc3339(), "2024-02-29T00:00:00+00:00");
-        assert_eq!(day.last().to_rfc3339(), "2024-02-29T23:59:59.999999+00:00");
+        assert_eq!(day.start().to_rfc3339(), "2024-02-29T00:00:00+00:00");
+        assert_eq!(day.end().to_rfc3339(), "2024-02-29T23:59:59.999999+00:00");
     }
 
     #[test]
-    fn a_point_in_time_is_kept_in_utc_and_microseconds() {
+    fn a_time_is_converted_to_utc_in_microseconds() {
         let time = moment("2016-07-04T01:30:00.1234567+02:00");
-        assert_eq!(time.first().to_rfc3339(), "2016-07-03T23:30:00.123456+00:00");
-        assert_eq!(time.first(), time.last());
-        assert_eq!(moment("2016-12-31T23:59:60Z").first().to_rfc3339(), "2017-01-01T00:00:00+00:00");
+        assert_eq!(time.start().to_rfc3339(), "2016-07-03T23:30:00.123456+00:00");
+        assert_eq!(time.start(), time.end());
+        assert_eq!(moment("2016-12-31T23:59:60Z").start().to_rfc3339(), "2017-01-01T00:00:00+00:00");
     }
 
     #[test]
-    fn nothing_else_is_a_moment() {
+    fn other_formats_are_rejected() {
         for text in ["", "2016-13-01", "2016-02-30", "2016-7-04", "04/07/2016", "2016-07-04 ", "2016-07-04T09:30:00"] {
             assert!(text.parse::<Moment>().is_err(), "{text:?}");
         }

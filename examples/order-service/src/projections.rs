@@ -1,4 +1,4 @@
-//! What operators see of the projections and do with them: the same in the process that serves and from outside.
+//! Status and administration of the projections, for the running service and for the command line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,115 +13,117 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::views::{self, NAMES};
 
-/// The time that the projections may take to finish their current batches.
+/// The time that projections may take at shutdown to finish their current batches.
 const SHUTDOWN: Duration = Duration::from_secs(30);
-/// How many parked keys are listed at the most.
-const MOST_PARKED: usize = 1000;
-/// How often it is looked at while somebody waits.
-const LOOK: Duration = Duration::from_millis(50);
+/// Maximum number of parked keys in a list.
+const MAX_PARKED_KEYS: usize = 1000;
+/// The interval at which [`Projections::wait_until_idle`] polls the status.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A projection as it is shown.
+/// The status of a projection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ShownStatus {
-    /// Its name.
+pub struct ProjectionJson {
+    /// The name of the projection.
     pub name: String,
-    /// What it is doing, in words.
+    /// The state, as in `live` or `paused`.
     pub state: String,
-    /// Whether nothing will change unless the log grows or somebody acts.
+    /// Whether the projection is idle: at the head of the log without a rebuild in progress, paused, or stopped.
     pub is_settled: bool,
-    /// Up to where every event counts, or is parked.
+    /// The checkpoint: every event up to this position is applied or parked.
     pub position: Option<u64>,
     /// The head of the log.
     pub head: Option<u64>,
-    /// How many positions the head is ahead.
+    /// Number of positions between the checkpoint and the head.
     pub lag_events: u64,
-    /// How old the last applied event is, in seconds; 0 at the head.
+    /// Age of the last applied event in seconds; 0 at the head.
     pub lag_seconds: Option<f64>,
     /// Positions per second.
     pub rate: f64,
-    /// How many seconds it will take to the head.
+    /// Estimated seconds until the projection reaches the head.
     pub eta_seconds: Option<f64>,
-    /// Up to where a rebuild beside it has come.
-    pub rebuild: Option<ShownRebuild>,
-    /// How many keys stand still.
+    /// Progress of a rebuild that runs in the background.
+    pub rebuild: Option<RebuildJson>,
+    /// Number of parked keys.
     pub parked_keys: usize,
-    /// What failed last.
+    /// The last failure.
     pub last_error: Option<String>,
-    /// How often it was started again after a failure.
+    /// Number of restarts after a failure.
     pub restarts: u64,
 }
 
-/// A rebuild as it is shown.
+/// The progress of a rebuild.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ShownRebuild {
-    /// Up to where every event counts in it.
+pub struct RebuildJson {
+    /// The checkpoint of the rebuild.
     pub position: Option<u64>,
     /// Positions per second.
     pub rate: f64,
-    /// How many seconds it will take to the head.
+    /// Estimated seconds until the rebuild reaches the head.
     pub eta_seconds: Option<f64>,
 }
 
-/// A key that stands still, as it is shown.
+/// A parked key: its events are not applied until the failed event is retried or skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShownParked {
+pub struct ParkedKeyJson {
     /// The key: the name of a stream.
     pub key: String,
-    /// The event that could not be applied.
+    /// Position of the event that could not be applied.
     pub position: u64,
-    /// Why.
+    /// The error.
     pub error: String,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
-    /// Since when it stands still.
+    /// Time at which the key was parked.
     pub since: Timestamp,
 }
 
-/// What an operator can do with a projection.
+/// An administrative action on a projection.
+///
+/// In JSON, `verb` is the name of the action in lower case: `{"verb": "pause", "reason": "maintenance"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Verb {
-    /// Lets it stand still.
+pub enum ProjectionAction {
+    /// Pauses the projection.
     Pause {
-        /// Why.
+        /// The reason, for the record.
         #[serde(default)]
         reason: String,
     },
-    /// Lets it go on.
+    /// Resumes a paused projection.
     Resume {
-        /// Why.
+        /// The reason, for the record.
         #[serde(default)]
         reason: String,
     },
-    /// Empties its view and builds it anew, for all to see.
+    /// Clears the views and rebuilds them. Readers see incomplete views until the rebuild has caught up.
     Reset {
-        /// Why.
+        /// The reason, for the record.
         #[serde(default)]
         reason: String,
     },
-    /// Builds its view anew beside the old one.
+    /// Rebuilds the views in the background. Readers see the old views until the rebuild has caught up.
     Rebuild {
-        /// Why.
+        /// The reason, for the record.
         #[serde(default)]
         reason: String,
     },
-    /// Tries the parked events of a key again.
+    /// Retries the parked events of a key.
     Retry {
         /// The key.
         key: String,
     },
-    /// Skips the event that stopped a key, for good.
+    /// Skips the event that caused a key to be parked. The event is never applied.
     Skip {
         /// The key.
         key: String,
-        /// The position of the event.
+        /// Position of the event.
         position: u64,
-        /// Why.
+        /// The reason, for the record.
         reason: String,
     },
 }
 
-/// The projections of a service, while they run.
+/// The running projections of the service.
 #[derive(Debug)]
 pub struct Projections {
     handles: Vec<ProjectionHandle>,
@@ -129,7 +131,7 @@ pub struct Projections {
 }
 
 impl Projections {
-    /// Returns the projections with these handles.
+    /// Creates an instance from the handles of running projections.
     #[must_use]
     pub fn of<'a>(handles: impl Iterator<Item = &'a ProjectionHandle>, store: Arc<dyn EventStore>) -> Self {
         Self { handles: handles.cloned().collect(), store }
@@ -150,84 +152,91 @@ impl Projections {
         result
     }
 
-    /// What is going on with each of them.
+    /// Returns the status of each projection.
     ///
     /// # Errors
-    /// [`Failure`] when the store cannot be read.
-    pub async fn status(&self) -> Result<Vec<ShownStatus>, Failure> {
-        let mut shown = Vec::with_capacity(NAMES.len());
+    /// [`Failure::Admin`] if the store cannot be read.
+    pub async fn status(&self) -> Result<Vec<ProjectionJson>, Failure> {
+        let mut projections = Vec::with_capacity(NAMES.len());
         for status in self.handles.iter().map(ProjectionHandle::status) {
-            let parked = self.admin(status.projection)?.parked(None, MOST_PARKED).await?;
-            shown.push(ShownStatus::of(&status, parked.len()));
+            let parked = self.admin(status.projection)?.parked(None, MAX_PARKED_KEYS).await?;
+            projections.push(ProjectionJson::of(&status, parked.len()));
         }
-        Ok(shown)
+        Ok(projections)
     }
 
-    /// The keys that stand still.
+    /// Returns the parked keys of a projection.
     ///
     /// # Errors
-    /// [`Failure`] when there is no such projection, or the store cannot be read.
-    pub async fn parked(&self, name: &str) -> Result<Vec<ShownParked>, Failure> {
-        let parked = self.admin(name)?.parked(None, MOST_PARKED).await?;
-        Ok(parked.into_iter().map(ShownParked::from).collect())
+    /// - [`Failure::NoProjection`] if the projection does not exist.
+    /// - [`Failure::Admin`] if the store cannot be read.
+    pub async fn parked(&self, name: &str) -> Result<Vec<ParkedKeyJson>, Failure> {
+        let parked = self.admin(name)?.parked(None, MAX_PARKED_KEYS).await?;
+        Ok(parked.into_iter().map(ParkedKeyJson::from).collect())
     }
 
-    /// Does what an operator asks. It is durable when this returns.
+    /// Runs an administrative action. The action is durable when this returns.
     ///
     /// # Errors
-    /// [`Failure`] when there is no such projection, or it cannot be done.
-    pub async fn act(&self, name: &str, verb: &Verb) -> Result<(), Failure> {
+    /// - [`Failure::NoProjection`] if the projection does not exist.
+    /// - [`Failure::Admin`] if the action fails, for example because the key is not parked.
+    pub async fn act(&self, name: &str, action: &ProjectionAction) -> Result<(), Failure> {
         let admin = self.admin(name)?;
-        match verb {
-            Verb::Pause { reason } => admin.pause(reason).await?,
-            Verb::Resume { reason } => admin.resume(reason).await?,
-            Verb::Reset { reason } => admin.reset(reason).await?,
-            Verb::Rebuild { reason } => admin.rebuild(RebuildFrom::Start, reason).await?,
-            Verb::Retry { key } => admin.retry(key).await?,
-            Verb::Skip { key, position, reason } => {
-                let first = || AdminError::NotParked { projection: name.to_owned(), key: key.clone() };
-                let position = Position::new(*position).ok_or_else(first)?;
+        match action {
+            ProjectionAction::Pause { reason } => admin.pause(reason).await?,
+            ProjectionAction::Resume { reason } => admin.resume(reason).await?,
+            ProjectionAction::Reset { reason } => admin.reset(reason).await?,
+            ProjectionAction::Rebuild { reason } => admin.rebuild(RebuildFrom::Start, reason).await?,
+            ProjectionAction::Retry { key } => admin.retry(key).await?,
+            ProjectionAction::Skip { key, position, reason } => {
+                // Position 0 does not exist, so no event is parked there.
+                let not_parked = || AdminError::NotParked { projection: name.to_owned(), key: key.clone() };
+                let position = Position::new(*position).ok_or_else(not_parked)?;
                 admin.skip(key, position, reason).await?;
             }
         }
         Ok(())
     }
 
-    /// Waits until all of them show everything that the log has now.
+    /// Waits until all projections have applied the events that are in the log now.
     ///
     /// # Errors
-    /// [`Failure::NotCaughtUp`]: one of them does not get there in time.
-    pub async fn catch_up(&self, patience: Duration) -> Result<(), Failure> {
+    /// [`Failure::NotCaughtUp`] if a projection does not reach the head within `timeout`.
+    pub async fn catch_up(&self, timeout: Duration) -> Result<(), Failure> {
         let head = self.store.watch_head().current();
-        let caught_up = self.handles.iter().map(|handle| handle.wait_for(head, patience));
+        let caught_up = self.handles.iter().map(|handle| handle.wait_for(head, timeout));
         Ok(futures::future::try_join_all(caught_up).await.map(drop)?)
     }
 
-    /// Waits until one of them shows everything up to a position.
+    /// Waits until a projection has applied every event up to a position.
     ///
     /// # Errors
-    /// [`Failure::NotCaughtUp`]: it does not get there in time.
-    pub async fn wait_for(&self, name: &str, position: Option<Position>, patience: Duration) -> Result<(), Failure> {
-        Ok(self.handle(name)?.wait_for(position, patience).await?)
+    /// - [`Failure::NoProjection`] if the projection does not exist.
+    /// - [`Failure::NotCaughtUp`] if the projection does not reach the position within `timeout`.
+    pub async fn wait_for(&self, name: &str, position: Option<Position>, timeout: Duration) -> Result<(), Failure> {
+        Ok(self.handle(name)?.wait_for(position, timeout).await?)
     }
 
-    /// Waits until nothing will change any more by itself, and shows on the way what is going on.
+    /// Waits until every projection is idle, and returns the final status. Calls `on_status` for each polled status.
     ///
     /// # Errors
-    /// [`Failure`] when the store cannot be read.
-    pub async fn settle(&self, mut show: impl FnMut(&[ShownStatus])) -> Result<Vec<ShownStatus>, Failure> {
+    /// [`Failure::Admin`] if the store cannot be read.
+    pub async fn wait_until_idle(
+        &self,
+        mut on_status: impl FnMut(&[ProjectionJson]),
+    ) -> Result<Vec<ProjectionJson>, Failure> {
         loop {
             let status = self.status().await?;
-            show(&status);
+            on_status(&status);
             if status.iter().all(|projection| projection.is_settled) {
                 return Ok(status);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     fn handle(&self, name: &str) -> Result<&ProjectionHandle, Failure> {
-        self.handles.iter().find(|handle| handle.name() == name).ok_or_else(|| no_such(name))
+        self.handles.iter().find(|handle| handle.name() == name).ok_or_else(|| no_projection(name))
     }
 
     fn admin(&self, name: &str) -> Result<&ProjectionAdmin, Failure> {
@@ -235,11 +244,11 @@ impl Projections {
     }
 }
 
-fn no_such(name: &str) -> Failure {
+fn no_projection(name: &str) -> Failure {
     Failure::NoProjection { name: name.to_owned() }
 }
 
-impl ShownStatus {
+impl ProjectionJson {
     fn of(status: &ProjectionStatus, parked_keys: usize) -> Self {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let is_settled = match status.state {
@@ -257,7 +266,7 @@ impl ShownStatus {
             lag_seconds: seconds(status.lag_time),
             rate: status.rate,
             eta_seconds: seconds(status.eta),
-            rebuild: status.rebuild.as_ref().map(ShownRebuild::of),
+            rebuild: status.rebuild.as_ref().map(RebuildJson::of),
             parked_keys,
             last_error: status.last_error.as_ref().map(|error| error.message.clone()),
             restarts: status.restarts,
@@ -265,14 +274,14 @@ impl ShownStatus {
     }
 }
 
-impl ShownRebuild {
+impl RebuildJson {
     fn of(rebuild: &RebuildStatus) -> Self {
         let eta_seconds = rebuild.eta.map(|time| time.as_secs_f64());
         Self { position: rebuild.position.map(Position::get), rate: rebuild.rate, eta_seconds }
     }
 }
 
-impl From<ParkedKey> for ShownParked {
+impl From<ParkedKey> for ParkedKeyJson {
     fn from(parked: ParkedKey) -> Self {
         let ParkedKey { key, position, error, attempts, since, .. } = parked;
         Self { key, position: position.get(), error, attempts, since }

@@ -1,5 +1,5 @@
-//! The report: what all orders come to. It is read from the read models; folding all orders again gives the same, which is how
-//! the read models are verified.
+//! [`Report`]: totals over all orders, from the read models. The same report from a replay of the log verifies the read
+//! models.
 
 use std::collections::BTreeMap;
 
@@ -12,32 +12,32 @@ use crate::views::{
     ALL, BEST_FIRST, COUNTRIES, DEMAND, Demand, MONTHS, ReadModels, STATUSES, TOTAL, Total, country_of, month_of,
 };
 
-/// How many products are in the list of the best.
+/// Number of products in [`Report::top_products`].
 const TOP: usize = 10;
 
-/// What all orders come to. Revenue is that of orders that are not cancelled: unit price × quantity × (1 − discount),
-/// summed exactly, and rounded half to even to cents where it is shown.
+/// Totals over all orders. Revenue excludes cancelled orders. It is the exact sum of unit price × quantity ×
+/// (1 − discount); only its display is rounded, half to even, to cents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// How many orders were ever placed.
+    /// Number of orders, including cancelled orders.
     pub orders: u64,
-    /// How many events the log has.
+    /// Number of events in the log.
     pub events: u64,
-    /// How many orders have each status.
+    /// Number of orders by status.
     pub by_status: ByStatus,
-    /// What all orders earn.
+    /// Revenue of all orders.
     pub revenue: Revenue,
-    /// What the orders placed in each month (`2016-07`, in UTC) earn.
+    /// Revenue by the month of placement (`2016-07`, in UTC).
     pub revenue_by_month: BTreeMap<String, Revenue>,
-    /// What the orders to each country earn.
+    /// Revenue by destination country.
     pub revenue_by_country: BTreeMap<String, Revenue>,
-    /// The products that earn most, best first.
+    /// The products with the highest revenue, highest first.
     pub top_products: Vec<TopProduct>,
 }
 
-/// How many orders have each status.
+/// Number of orders by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "each is the number of orders of the status of the same name")]
+#[expect(missing_docs, reason = "each field is the number of orders with the status of the same name")]
 pub struct ByStatus {
     pub placed: u64,
     pub approved: u64,
@@ -47,13 +47,13 @@ pub struct ByStatus {
 }
 
 impl ByStatus {
-    /// The number for a status.
+    /// Returns the number of orders with a status.
     #[must_use]
     pub const fn get(mut self, status: OrderStatus) -> u64 {
-        *self.of(status)
+        *self.get_mut(status)
     }
 
-    const fn of(&mut self, status: OrderStatus) -> &mut u64 {
+    const fn get_mut(&mut self, status: OrderStatus) -> &mut u64 {
         match status {
             OrderStatus::Placed => &mut self.placed,
             OrderStatus::Approved => &mut self.approved,
@@ -64,26 +64,26 @@ impl ByStatus {
     }
 }
 
-/// What a product comes to on all orders.
+/// A product with its totals over all orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopProduct {
-    /// The product.
+    /// The product id.
     pub product_id: ProductId,
-    /// How many pieces were ordered.
+    /// Number of items ordered.
     pub quantity: u64,
-    /// What they earn.
+    /// Revenue of these items.
     pub revenue: Revenue,
 }
 
 impl Report {
-    /// The report on all orders of a log with this many events.
+    /// Computes the report from all orders and the number of events in the log.
     ///
     /// # Errors
-    /// [`Inexact`] when a sum has more digits than can be kept.
+    /// [`Inexact`] if a sum has more digits than can be represented exactly.
     pub fn of(orders: &BTreeMap<OrderId, Order>, log_events: u64) -> Result<Self, Inexact> {
         let mut tally = Tally::default();
         for order in orders.values().filter_map(Order::placed) {
-            tally.take(order)?;
+            tally.add_order(order)?;
         }
         let Tally { orders, by_status, revenue, by_month, by_country, by_product } = tally;
         Ok(Self {
@@ -99,14 +99,14 @@ impl Report {
 }
 
 impl Report {
-    /// The same report from the read models, in a log with this head. Nothing is folded: it costs what it shows.
+    /// Reads the report from the read models. The cost depends on the size of the report, not on the number of orders.
     ///
     /// # Errors
-    /// [`ViewError`] when a read model cannot be read.
+    /// [`ViewError`] if a read model cannot be read.
     pub async fn of_views(models: &ReadModels, head: Option<Position>) -> Result<Self, ViewError> {
         let mut by_status = ByStatus::default();
         for (status, orders) in models.orders.view(&STATUSES).scan().read_all().await? {
-            *by_status.of(status) = orders;
+            *by_status.get_mut(status) = orders;
         }
         let total = models.sales.view(&TOTAL).get(&ALL).await?.unwrap_or_default();
         let top = models.demand.view(&DEMAND).scan().by(&BEST_FIRST).limit(TOP).read().await?;
@@ -121,23 +121,23 @@ impl Report {
         })
     }
 
-    /// In what two reports differ.
+    /// Returns the names of the parts in which two reports differ.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let differs = [
+        let parts = [
             (self.orders != other.orders, "the number of orders"),
             (self.events != other.events, "the number of events"),
-            (self.by_status != other.by_status, "the orders of each status"),
+            (self.by_status != other.by_status, "the number of orders by status"),
             (self.revenue != other.revenue, "revenue"),
             (self.revenue_by_month != other.revenue_by_month, "revenue by month"),
             (self.revenue_by_country != other.revenue_by_country, "revenue by country"),
-            (self.top_products != other.top_products, "the best products"),
+            (self.top_products != other.top_products, "the top products"),
         ];
-        differs.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
+        parts.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect()
     }
 }
 
-/// The revenue under each key of a view.
+/// Reads the revenue of each key of a view.
 pub(crate) async fn revenues(
     models: &ReadModels,
     view: &View<String, Total>,
@@ -152,7 +152,7 @@ impl From<(ProductId, Demand)> for TopProduct {
     }
 }
 
-/// Sums on the way to a report.
+/// The running sums of a report.
 #[derive(Default)]
 struct Tally<'a> {
     orders: u64,
@@ -164,9 +164,9 @@ struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    fn take(&mut self, order: &'a PlacedOrder) -> Result<(), Inexact> {
+    fn add_order(&mut self, order: &'a PlacedOrder) -> Result<(), Inexact> {
         self.orders += 1;
-        *self.by_status.of(order.status) += 1;
+        *self.by_status.get_mut(order.status) += 1;
         if order.status == OrderStatus::Cancelled {
             return Ok(());
         }
@@ -176,10 +176,10 @@ impl<'a> Tally<'a> {
             add(self.by_month.entry(month_of(*placed_at)).or_default(), revenue)?;
         }
         add(self.by_country.entry(country_of(&order.destination).to_owned()).or_default(), revenue)?;
-        order.lines.as_slice().iter().try_for_each(|line| self.take_line(line))
+        order.lines.as_slice().iter().try_for_each(|line| self.add_line(line))
     }
 
-    fn take_line(&mut self, line: &'a OrderLine) -> Result<(), Inexact> {
+    fn add_line(&mut self, line: &'a OrderLine) -> Result<(), Inexact> {
         let (quantity, revenue) = self.by_product.entry(&line.product).or_default();
         *quantity = quantity.saturating_add(line.quantity.get().into());
         add(revenue, line.revenue()?)
@@ -191,7 +191,7 @@ fn add(sum: &mut Revenue, revenue: Revenue) -> Result<(), Inexact> {
     Ok(())
 }
 
-/// The products that earn most; those that earn the same, in the order of their ids.
+/// Returns the products with the highest revenue; products with equal revenue are sorted by id.
 fn top(products: BTreeMap<&ProductId, (u64, Revenue)>) -> Vec<TopProduct> {
     let mut products: Vec<_> = products.into_iter().collect();
     products.sort_by_key(|(_, (_, revenue))| std::cmp::Reverse(*revenue));

@@ -1,4 +1,4 @@
-//! [`Shop`]: the domain on a store. Any store will do.
+//! [`Shop`]: loads orders and products from a store and executes commands on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,86 +13,89 @@ use crate::domain::product::{MoveIn, MoveOut};
 use crate::domain::{Order, Product, ProductId, Quantity};
 use crate::failure::Failure;
 
-/// Where orders and products are loaded from, and where commands to them go.
+/// The repositories of orders and products on one store.
 #[derive(Debug)]
 pub struct Shop {
-    /// The orders.
+    /// The repository of orders.
     pub orders: Repository<Order>,
-    /// The products.
+    /// The repository of products.
     pub products: Repository<Product>,
     store: Arc<dyn EventStore>,
 }
 
-/// How a command is to be executed.
+/// Options for executing a command.
 #[derive(Debug, Clone, Default)]
-pub struct Terms {
-    /// When it happens in the business; `None` for now.
+pub struct CommandOptions {
+    /// Business time of the events; `None` for the current time.
     pub occurred_at: Option<Timestamp>,
-    /// Only if the aggregate has this version.
-    pub expected: Option<Version>,
-    /// At most once under this id: given again, it answers with the first result.
-    pub request: Option<CommandId>,
+    /// The version that the aggregate must have.
+    pub expected_version: Option<Version>,
+    /// Id for idempotency: a second command with the same id returns the result of the first.
+    pub command_id: Option<CommandId>,
 }
 
-/// Executes a command on these terms.
+/// Executes a command with these options.
 ///
 /// # Errors
-/// [`ExecuteError`]: the domain refuses, another writer was faster, or the infrastructure failed.
+/// - [`ExecuteError::Rejected`] if the aggregate rejects the command.
+/// - [`ExecuteError::Conflict`] if the aggregate does not have the expected version.
+/// - [`ExecuteError::Failed`] if the infrastructure fails.
 pub async fn send<A, C>(
     repository: &Repository<A>,
     id: &A::Id,
     command: C,
-    terms: Terms,
+    options: CommandOptions,
 ) -> Result<Executed<A>, ExecuteError<A::Rejection>>
 where
     A: Decide<C>,
     C: Command,
 {
     let mut execute = repository.execute(id, command);
-    if let Some(time) = terms.occurred_at {
+    if let Some(time) = options.occurred_at {
         execute = execute.occurred_at(time);
     }
-    if let Some(version) = terms.expected {
+    if let Some(version) = options.expected_version {
         execute = execute.at_version(version);
     }
-    if let Some(request) = terms.request {
-        execute = execute.with_id(request);
+    if let Some(id) = options.command_id {
+        execute = execute.with_id(id);
     }
     execute.await
 }
 
-/// All aggregates of one type, folded from the log.
+/// All aggregates of one type, replayed from the log.
 #[derive(Debug)]
 pub struct Folded<A: Evolve> {
-    /// Their states by id.
+    /// The aggregates by id.
     pub states: BTreeMap<A::Id, A>,
-    /// How many events the whole log has, of all types.
+    /// Number of events of all types in the log.
     pub log_events: u64,
 }
 
 impl Shop {
-    /// A shop on this store.
+    /// Creates a shop on `store`.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         Self { orders: Repository::new(Arc::clone(&store)), products: Repository::new(Arc::clone(&store)), store }
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &dyn EventStore {
         &*self.store
     }
 
-    /// The store, for what follows the log.
+    /// Returns a shared handle of the store, for subscriptions and projections.
     #[must_use]
     pub fn shared_store(&self) -> Arc<dyn EventStore> {
         Arc::clone(&self.store)
     }
 
-    /// Folds all aggregates of one type, as they are now. Memory holds their states and one batch of events.
+    /// Replays all aggregates of one type from the log. Memory use: all aggregates and one batch of events.
     ///
     /// # Errors
-    /// [`Failure`] when the log cannot be read, or an event in it is not what the type knows.
+    /// - [`Failure::Store`] if the log cannot be read.
+    /// - [`Failure::Load`] if an event cannot be decoded, or a stream name has no id of the type.
     pub async fn fold<A: Evolve>(&self) -> Result<Folded<A>, Failure>
     where
         A::Id: Ord,
@@ -102,54 +105,55 @@ impl Shop {
         let mut states = BTreeMap::new();
         while let Some(batch) = log.next_batch().await? {
             for record in &batch {
-                take::<A>(&mut states, record)?;
+                apply::<A>(&mut states, record)?;
             }
         }
-        // NOTE: positions have no gaps, and the read has looked at all of them: the last one is the number of events.
+        // Positions have no gaps and start at 1, so the last position that was read is the number of events.
         Ok(Folded { states, log_events: log.scanned().map_or(0, Position::get) })
     }
 
-    /// Moves pieces from the stock of one product to that of another: both change in one commit, or neither. An expected version is
-    /// that of the product `from`.
+    /// Moves items from the stock of one product to another, in one commit. An expected version applies to `from`.
     ///
     /// # Errors
-    /// [`Failure`]: the domain rejects one of the two commands, another writer was faster, or the infrastructure failed.
+    /// - [`Failure::Product`] if one of the products rejects its command.
+    /// - [`Failure::Conflict`] if another writer changed a product, or `from` does not have the expected version.
+    /// - [`Failure::Infrastructure`] if the commands could not be executed.
     pub async fn move_stock(
         &self,
         from: &ProductId,
         to: &ProductId,
         quantity: Quantity,
-        terms: Terms,
+        options: CommandOptions,
     ) -> Result<(Executed<Product>, Executed<Product>), Failure> {
         let (out, into) = (MoveOut { quantity, to: to.clone() }, MoveIn { quantity, from: from.clone() });
         let mut unit = UnitOfWork::new(&self.store).execute(&self.products, from.clone(), out);
-        if let Some(version) = terms.expected {
+        if let Some(version) = options.expected_version {
             unit = unit.at_version(version);
         }
         let mut unit = unit.execute(&self.products, to.clone(), into);
-        if let Some(time) = terms.occurred_at {
+        if let Some(time) = options.occurred_at {
             unit = unit.occurred_at(time);
         }
-        if let Some(request) = terms.request {
-            unit = unit.with_id(request);
+        if let Some(id) = options.command_id {
+            unit = unit.with_id(id);
         }
         Ok(unit.await?)
     }
 
-    /// Waits until everything that runs behind the back of the commands is done. Call it before the store is closed.
+    /// Waits for the background work of commands, such as writing snapshots. Call this before closing the store.
     pub async fn settle(&self) {
         self.orders.settle().await;
         self.products.settle().await;
     }
 }
 
-/// Takes an event into the state that it belongs to.
-fn take<A: Evolve>(states: &mut BTreeMap<A::Id, A>, record: &RecordedEvent) -> Result<(), LoadError>
+/// Applies an event to its aggregate.
+fn apply<A: Evolve>(states: &mut BTreeMap<A::Id, A>, record: &RecordedEvent) -> Result<(), LoadError>
 where
     A::Id: Ord,
 {
     let id: A::Id = A::id_of(&record.stream).ok_or_else(|| {
-        let detail = format!("expected the id of an aggregate {:?} in its name", A::CATEGORY);
+        let detail = format!("its name has no id of category {:?}", A::CATEGORY);
         StoreError::damaged(format!("stream {:?}", record.stream), detail)
     })?;
     let events = record.decode::<A::Event>().map_err(|source| LoadError::Event {

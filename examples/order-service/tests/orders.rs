@@ -1,4 +1,4 @@
-//! The rules of orders, told as: given what happened, when a command comes, then this follows.
+//! The rules of orders: given events, when a command, then events or a rejection.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use order_service::domain::{
 use order_service::moment::Moment;
 
 fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
-    text.parse().expect("it is valid")
+    text.parse().expect("valid text")
 }
 
 fn id() -> OrderId {
@@ -21,7 +21,7 @@ fn id() -> OrderId {
 }
 
 fn day(text: &str) -> Timestamp {
-    parsed::<Moment>(text).first()
+    parsed::<Moment>(text).start()
 }
 
 fn lines(quantity: &str) -> OrderLines {
@@ -31,7 +31,7 @@ fn lines(quantity: &str) -> OrderLines {
         quantity: parsed(quantity),
         discount: parsed("0.05"),
     };
-    OrderLines::new(vec![line]).expect("one line is enough")
+    OrderLines::new(vec![line]).expect("one line is valid")
 }
 
 fn place() -> Place {
@@ -61,7 +61,7 @@ fn wrong_status(wanted: OrderStatus, found: OrderStatus) -> OrderRejection {
 }
 
 #[test]
-fn an_order_goes_from_the_customer_to_the_customer() {
+fn an_order_is_placed_approved_shipped_and_delivered() {
     order([]).when(place()).then([placed()]);
     order([placed()]).when(Approve).then([OrderEvent::Approved]);
     order([placed(), OrderEvent::Approved]).when(Ship).then([OrderEvent::Shipped]);
@@ -69,7 +69,7 @@ fn an_order_goes_from_the_customer_to_the_customer() {
 }
 
 #[test]
-fn what_is_so_already_is_no_event() {
+fn a_repeated_command_produces_no_event() {
     order([placed()]).when(place()).then_unchanged();
     order([placed(), OrderEvent::Approved]).when(Approve).then_unchanged();
     order([placed(), OrderEvent::Approved]).when(place()).then_unchanged();
@@ -77,21 +77,24 @@ fn what_is_so_already_is_no_event() {
 }
 
 #[test]
-fn an_order_id_is_for_one_order() {
+fn an_id_cannot_be_reused_for_a_different_order() {
     let other = Place { lines: lines("11"), ..place() };
-    order([placed()]).when(other).then_rejected(OrderRejection::PlacedOtherwise { id: id(), differs: "lines" });
+    order([placed()])
+        .when(other)
+        .then_rejected(OrderRejection::PlacedWithOtherContent { id: id(), difference: "lines" });
     let other = Place { customer: parsed("TOMSP"), ..place() };
-    order([placed()]).when(other).then_rejected(OrderRejection::PlacedOtherwise { id: id(), differs: "customer" });
+    let rejection = OrderRejection::PlacedWithOtherContent { id: id(), difference: "customer" };
+    order([placed()]).when(other).then_rejected(rejection);
 }
 
 #[test]
-fn nothing_happens_to_an_order_that_nobody_placed() {
+fn an_order_that_does_not_exist_rejects_commands() {
     order([]).when(Approve).then_rejected(OrderRejection::NotPlaced { id: id() });
     order([]).when(cancel()).then_rejected(OrderRejection::NotPlaced { id: id() });
 }
 
 #[test]
-fn no_step_is_left_out_and_none_goes_back() {
+fn a_step_cannot_be_skipped_or_reversed() {
     use OrderStatus::{Approved, Cancelled, Delivered, Placed, Shipped};
     order([placed()]).when(Ship).then_rejected(wrong_status(Shipped, Placed));
     order([placed(), OrderEvent::Approved]).when(Deliver).then_rejected(wrong_status(Delivered, Approved));
@@ -102,18 +105,18 @@ fn no_step_is_left_out_and_none_goes_back() {
 }
 
 #[test]
-fn an_order_can_be_called_off_until_it_is_shipped() {
-    let called_off = |order: &Order| {
+fn an_order_can_be_cancelled_until_it_is_shipped() {
+    let is_cancelled = |order: &Order| {
         let order = order.placed().unwrap();
         assert_eq!(order.status, OrderStatus::Cancelled);
         assert_eq!(order.cancelled_because.as_ref().map(Reason::as_str), Some("ordered twice"));
     };
-    order([placed()]).when(cancel()).then([cancelled()]).then_state(called_off);
-    order([placed(), OrderEvent::Approved]).when(cancel()).then([cancelled()]).then_state(called_off);
+    order([placed()]).when(cancel()).then([cancelled()]).then_state(is_cancelled);
+    order([placed(), OrderEvent::Approved]).when(cancel()).then([cancelled()]).then_state(is_cancelled);
 }
 
 #[test]
-fn no_step_is_dated_before_the_one_before_it() {
+fn a_step_cannot_be_dated_before_an_earlier_step() {
     let since = day("2016-07-10T17:30:00Z");
     let placed_on = || order([]).at(since).and([placed()]);
     placed_on().at(day("2016-07-10")).when(Approve).then([OrderEvent::Approved]);
@@ -127,7 +130,7 @@ fn no_step_is_dated_before_the_one_before_it() {
 }
 
 #[test]
-fn the_state_knows_when_it_came_by_each_status() {
+fn the_state_has_the_time_of_each_status() {
     let order = order([]).at(day("2016-07-04")).and([placed()]).at(day("2016-07-16")).and([OrderEvent::Approved]);
     let order = order.state().placed().unwrap();
     let reached: Vec<_> = order.reached.iter().map(|(status, at)| (*status, *at)).collect();
@@ -135,14 +138,14 @@ fn the_state_knows_when_it_came_by_each_status() {
 }
 
 #[test]
-fn refusals_say_what_was_expected_and_what_was_found() {
+fn a_rejection_message_names_the_expected_and_the_current_status() {
     assert_eq!(
         wrong_status(OrderStatus::Shipped, OrderStatus::Placed).to_string(),
-        "order A-1 cannot become shipped: expected it to be approved, found it placed"
+        "order A-1 cannot become shipped: expected status approved, found placed"
     );
     assert_eq!(
         wrong_status(OrderStatus::Cancelled, OrderStatus::Shipped).to_string(),
-        "order A-1 cannot become cancelled: expected it to be placed or approved, found it shipped"
+        "order A-1 cannot become cancelled: expected status placed or approved, found shipped"
     );
 }
 

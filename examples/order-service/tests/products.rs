@@ -8,14 +8,14 @@ use order_service::domain::product::{MoveIn, MoveOut, Receive, Register, Withdra
 use order_service::domain::{Product, ProductEvent, ProductId, ProductRejection, Quantity};
 
 fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
-    text.parse().expect("it is valid")
+    text.parse().expect("valid text")
 }
 
 fn id() -> ProductId {
     parsed("11")
 }
 
-fn pieces(quantity: u32) -> Quantity {
+fn items(quantity: u32) -> Quantity {
     parsed(&quantity.to_string())
 }
 
@@ -32,36 +32,36 @@ fn registered() -> ProductEvent {
 fn a_product_is_registered_once() {
     given::<Product>(id(), []).when(register()).then([registered()]);
     given::<Product>(id(), [registered()]).when(register()).then_unchanged();
-    let received = ProductEvent::Received { quantity: pieces(5) };
+    let received = ProductEvent::Received { quantity: items(5) };
     given::<Product>(id(), [registered(), received]).when(register()).then_unchanged();
     let other = Register { name: parsed("Smoked tofu"), ..register() };
-    let rejection = ProductRejection::RegisteredOtherwise { id: id(), differs: "name" };
+    let rejection = ProductRejection::RegisteredWithOtherContent { id: id(), difference: "name" };
     given::<Product>(id(), [registered()]).when(other).then_rejected(rejection);
 }
 
 #[test]
-fn stock_comes_in_and_goes_out() {
-    let receive = Receive { quantity: pieces(5) };
-    let received = ProductEvent::Received { quantity: pieces(5) };
+fn receive_and_withdraw_change_the_stock() {
+    let receive = Receive { quantity: items(5) };
+    let received = ProductEvent::Received { quantity: items(5) };
     let stock = |expected: u64| move |product: &Product| assert_eq!(product.registered().unwrap().stock, expected);
     given::<Product>(id(), [registered()]).when(receive).then([received.clone()]).then_state(stock(40));
-    let withdrawn = ProductEvent::Withdrawn { quantity: pieces(40) };
+    let withdrawn = ProductEvent::Withdrawn { quantity: items(40) };
     given::<Product>(id(), [registered(), received])
-        .when(Withdraw { quantity: pieces(40) })
+        .when(Withdraw { quantity: items(40) })
         .then([withdrawn])
         .then_state(stock(0));
 }
 
 #[test]
-fn more_than_there_is_cannot_go_out() {
-    let wanted = pieces(36);
-    let short = ProductRejection::Short { id: id(), wanted, found: 35 };
+fn a_withdrawal_beyond_the_stock_is_rejected() {
+    let wanted = items(36);
+    let short = ProductRejection::InsufficientStock { id: id(), wanted, found: 35 };
     given::<Product>(id(), [registered()]).when(Withdraw { quantity: wanted }).then_rejected(short);
 }
 
 #[test]
-fn stock_moves_to_another_product_and_from_it() {
-    let (other, quantity) = (parsed::<ProductId>("42"), pieces(5));
+fn a_move_changes_the_stock_of_both_products() {
+    let (other, quantity) = (parsed::<ProductId>("42"), items(5));
     let stock = |expected: u64| move |product: &Product| assert_eq!(product.registered().unwrap().stock, expected);
     let (out, moved_out) =
         (MoveOut { quantity, to: other.clone() }, ProductEvent::MovedOut { quantity, to: other.clone() });
@@ -69,8 +69,8 @@ fn stock_moves_to_another_product_and_from_it() {
     let (into, moved_in) =
         (MoveIn { quantity, from: other.clone() }, ProductEvent::MovedIn { quantity, from: other.clone() });
     given::<Product>(id(), [registered()]).when(into).then([moved_in]).then_state(stock(40));
-    let short = ProductRejection::Short { id: id(), wanted: pieces(36), found: 35 };
-    let too_many = MoveOut { quantity: pieces(36), to: other.clone() };
+    let short = ProductRejection::InsufficientStock { id: id(), wanted: items(36), found: 35 };
+    let too_many = MoveOut { quantity: items(36), to: other.clone() };
     given::<Product>(id(), [registered()]).when(too_many).then_rejected(short);
     let same = ProductRejection::SameProduct { id: id() };
     given::<Product>(id(), [registered()]).when(MoveOut { quantity, to: id() }).then_rejected(same.clone());
@@ -80,10 +80,10 @@ fn stock_moves_to_another_product_and_from_it() {
 }
 
 #[test]
-fn a_product_that_nobody_registered_has_no_stock() {
+fn an_unregistered_product_rejects_stock_changes() {
     let rejection = ProductRejection::NotRegistered { id: id() };
-    given::<Product>(id(), []).when(Receive { quantity: pieces(1) }).then_rejected(rejection.clone());
-    given::<Product>(id(), []).when(Withdraw { quantity: pieces(1) }).then_rejected(rejection);
+    given::<Product>(id(), []).when(Receive { quantity: items(1) }).then_rejected(rejection.clone());
+    given::<Product>(id(), []).when(Withdraw { quantity: items(1) }).then_rejected(rejection);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The read models, event by event, without a store.
+//! The read models, tested without a store.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use es_core::testing::given_events;
@@ -28,16 +28,16 @@ fn cancelled() -> OrderEvent {
     OrderEvent::Cancelled { reason: "too dear".parse().unwrap() }
 }
 
-fn shown(revenue: Revenue) -> String {
+fn displayed(revenue: Revenue) -> String {
     revenue.to_string()
 }
 
 fn at(day: &str) -> es_core::Timestamp {
-    day.parse::<order_service::moment::Moment>().unwrap().first()
+    day.parse::<order_service::moment::Moment>().unwrap().start()
 }
 
 #[test]
-fn an_order_counts_by_month_and_country_until_it_is_cancelled() {
+fn revenue_by_month_and_country_excludes_cancelled_orders() {
     let july = given_events()
         .at(at("2016-07-04"))
         .of::<Order>("1".parse().unwrap(), [placed("VINET", "France", &[("11", "14.00", "12"), ("42", "0.333", "1")])])
@@ -46,23 +46,23 @@ fn an_order_counts_by_month_and_country_until_it_is_cancelled() {
         .of::<Order>("3".parse().unwrap(), [placed("VINET", "France", &[("72", "2.50", "2")])]);
     let _ = july.project(Sales).then(|views| {
         let months: Vec<_> = views.view(&MONTHS).scan().read();
-        let months: Vec<_> = months.into_iter().map(|(month, t)| (month, t.orders, shown(t.revenue))).collect();
+        let months: Vec<_> = months.into_iter().map(|(month, t)| (month, t.orders, displayed(t.revenue))).collect();
         assert_eq!(months, [("2016-07".into(), 2, "169.33".into()), ("2016-08".into(), 1, "5.00".into())]);
-        assert_eq!(views.view(&TOTAL).get(&0).map(|t| (t.orders, shown(t.revenue))), Some((3, "174.33".into())));
+        assert_eq!(views.view(&TOTAL).get(&0).map(|t| (t.orders, displayed(t.revenue))), Some((3, "174.33".into())));
     });
     let cancelled = july
         .of::<Order>("2".parse().unwrap(), [cancelled()])
         .of::<Order>("1".parse().unwrap(), [OrderEvent::Approved, cancelled()]);
     let _ = cancelled.project(Sales).then(|views| {
         let countries: Vec<_> = views.view(&COUNTRIES).scan().read();
-        let countries: Vec<_> = countries.into_iter().map(|(name, t)| (name, t.orders, shown(t.revenue))).collect();
+        let countries: Vec<_> = countries.into_iter().map(|(name, t)| (name, t.orders, displayed(t.revenue))).collect();
         assert_eq!(countries, [("France".into(), 1, "5.00".into())]);
         assert_eq!(views.view(&MONTHS).get(&"2016-07".into()), None);
     });
 }
 
 #[test]
-fn an_order_in_short_follows_its_steps() {
+fn an_order_summary_has_the_current_status() {
     let events = given_events()
         .at(at("2016-07-04"))
         .of::<Order>("1".parse().unwrap(), [placed("VINET", "France", &[("11", "14.00", "12")]), OrderEvent::Approved])
@@ -72,7 +72,7 @@ fn an_order_in_short_follows_its_steps() {
     let _ = events.project(OrderSummaries).then(|views| {
         let orders = views.view(&ORDERS);
         let one = orders.get(&"1".parse().unwrap()).unwrap();
-        assert_eq!((one.status, one.revision, shown(one.revenue)), (OrderStatus::Approved, 1, "168.00".into()));
+        assert_eq!((one.status, one.revision, displayed(one.revenue)), (OrderStatus::Approved, 1, "168.00".into()));
         let ids = |rows: Vec<(order_service::domain::OrderId, _)>| -> Vec<String> {
             rows.into_iter().map(|(id, _): (_, order_service::views::OrderSummary)| id.to_string()).collect()
         };
@@ -85,7 +85,7 @@ fn an_order_in_short_follows_its_steps() {
 }
 
 #[test]
-fn demand_is_in_the_order_of_what_it_earns() {
+fn demand_is_sorted_by_revenue() {
     let events = given_events()
         .of::<Order>(
             "1".parse().unwrap(),
@@ -95,7 +95,7 @@ fn demand_is_in_the_order_of_what_it_earns() {
     let best = |events: &es_core::testing::GivenEvents, expected: &[(&str, u64, &str)]| {
         let _ = events.project(ProductDemand).then(|views| {
             let best = views.view(&DEMAND).scan().by(&BEST_FIRST).read();
-            let best: Vec<_> = best.iter().map(|(id, d)| (id.as_str(), d.quantity, shown(d.revenue))).collect();
+            let best: Vec<_> = best.iter().map(|(id, d)| (id.as_str(), d.quantity, displayed(d.revenue))).collect();
             let expected: Vec<_> = expected.iter().map(|(id, n, revenue)| (*id, *n, (*revenue).to_owned())).collect();
             assert_eq!(best, expected);
         });
@@ -109,30 +109,24 @@ fn demand_is_in_the_order_of_what_it_earns() {
 }
 
 #[test]
-fn stock_is_in_the_order_of_how_little_there_is() {
+fn stock_levels_are_sorted_by_ascending_stock() {
     let registered = |name: &str, stock| ProductEvent::Registered {
         name: name.parse().unwrap(),
         unit_price: "1.00".parse().unwrap(),
         stock,
     };
-    let pieces = |count: &str| count.parse().unwrap();
+    let items = |count: &str| count.parse().unwrap();
     let events = given_events()
         .of::<Product>("11".parse().unwrap(), [registered("Tofu", 8)])
+        .of::<Product>("42".parse().unwrap(), [registered("Chai", 5), ProductEvent::Received { quantity: items("10") }])
+        .of::<Product>("72".parse().unwrap(), [registered("Brie", 9), ProductEvent::Withdrawn { quantity: items("9") }])
         .of::<Product>(
             "42".parse().unwrap(),
-            [registered("Chai", 5), ProductEvent::Received { quantity: pieces("10") }],
-        )
-        .of::<Product>(
-            "72".parse().unwrap(),
-            [registered("Brie", 9), ProductEvent::Withdrawn { quantity: pieces("9") }],
-        )
-        .of::<Product>(
-            "42".parse().unwrap(),
-            [ProductEvent::MovedOut { quantity: pieces("10"), to: "77".parse().unwrap() }],
+            [ProductEvent::MovedOut { quantity: items("10"), to: "77".parse().unwrap() }],
         )
         .of::<Product>(
             "77".parse().unwrap(),
-            [registered("Feta", 2), ProductEvent::MovedIn { quantity: pieces("10"), from: "42".parse().unwrap() }],
+            [registered("Feta", 2), ProductEvent::MovedIn { quantity: items("10"), from: "42".parse().unwrap() }],
         );
     let _ = events.project(StockLevels).then(|views| {
         let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
@@ -142,12 +136,9 @@ fn stock_is_in_the_order_of_how_little_there_is() {
 }
 
 #[test]
-fn what_happens_to_an_order_that_was_never_placed_is_told() {
+fn an_event_of_an_order_that_was_never_placed_is_an_error() {
     let events = given_events().of::<Order>("1".parse().unwrap(), [cancelled()]);
     let _ = events.project(Sales).then_failed(|failure| {
-        assert!(
-            failure.to_string().contains("expected order 1 to be placed before anything else happens to it"),
-            "{failure}"
-        );
+        assert!(failure.to_string().contains("order 1 has an event before it was placed"), "{failure}");
     });
 }

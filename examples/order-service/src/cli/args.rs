@@ -1,4 +1,4 @@
-//! What can be asked on the command line.
+//! The arguments of the command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use crate::domain::{
 };
 use crate::import::Files;
 use crate::moment::Moment;
-use crate::shop::Terms;
+use crate::shop::CommandOptions;
 
-/// A small order service: orders and products as events in a directory.
+/// Manage orders and products in an event store
 ///
-/// Exit codes: 0 done, 1 not done (the message says why), 2 not understood, 3 somebody else was faster.
+/// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict with another writer.
 #[derive(Debug, Parser)]
 #[command(
     name = "order-service",
@@ -32,10 +32,10 @@ Examples:
   order-service --data shop report --json"
 )]
 pub(super) struct Cli {
-    /// The directory of the store. `import`, `place`, `product register` and `serve` create it
+    /// Directory of the store; `import`, `place`, `product register` and `serve` create it
     #[arg(long, value_name = "DIR", env = "ORDER_SERVICE_DATA", global = true, display_order = 100)]
     data: Option<PathBuf>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long, global = true, display_order = 101)]
     pub(super) json: bool,
     #[command(subcommand)]
@@ -43,55 +43,58 @@ pub(super) struct Cli {
 }
 
 impl Cli {
-    /// The directory of the store; ends the process where none is given.
+    /// Returns the directory of the store. Exits with a usage error if none is given.
     pub(super) fn data(&self) -> PathBuf {
-        // NOTE: clap cannot have an argument both required and allowed behind the command.
+        // clap does not support an argument that is both required and global.
         self.data.clone().unwrap_or_else(|| {
-            let message = "expected the directory of the store, found none; give --data DIR or set ORDER_SERVICE_DATA";
+            let message = "no directory given for the store; give --data DIR or set ORDER_SERVICE_DATA";
             usage_error(ErrorKind::MissingRequiredArgument, message)
         })
     }
 }
 
-/// Ends the process with a message about how it was called.
+/// Exits with a usage error.
 fn usage_error(kind: ErrorKind, message: &str) -> ! {
     Cli::command().error(kind, message).exit()
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Import orders, their lines and products from CSV files
+    /// Import orders, order lines and products from CSV files
     ///
-    /// Columns: order_id, customer_id, order_date, shipped_date, ship_city, ship_country of the orders; order_id,
-    /// product_id, unit_price, quantity, discount of the lines; product_id, name, unit_price, units_in_stock of the
-    /// products; others are ignored. Dates are YYYY-MM-DD or RFC 3339. Each order is placed at its order date, and approved
-    /// and shipped at its shipped date where it has one. The orders are history: they do not touch the stock.
+    /// Columns of orders: order_id, customer_id, order_date, shipped_date, ship_city, ship_country. Columns of lines:
+    /// order_id, product_id, unit_price, quantity, discount. Columns of products: product_id, name, unit_price,
+    /// units_in_stock. Other columns are ignored. Dates are YYYY-MM-DD or RFC 3339.
     ///
-    /// Importing again changes nothing, and an import that was killed goes on where it stopped. Without --skip-bad,
-    /// nothing is written when any row is bad, and an order that the store has with other content ends the import.
+    /// Each order is placed at its order date. An order with a shipped date is also approved and shipped at that date.
+    /// Imported orders do not change the stock.
+    ///
+    /// A repeated import changes nothing, and an import that was killed continues when it is run again. Without
+    /// --skip-bad, an invalid row stops the import before anything is written, and an order that exists in the store
+    /// with different content stops the import.
     #[command(after_help = "\
 Examples:
   order-service --data shop import --orders orders.csv --lines order_lines.csv --products products.csv
   order-service --data shop import --orders orders.csv --lines order_lines.csv --skip-bad rejected.csv")]
     Import(ImportArgs),
-    /// Answer requests over HTTP until the process is asked to end (Ctrl-C or SIGTERM)
+    /// Serve the HTTP API until Ctrl-C or SIGTERM
     ///
-    /// Commands and queries are JSON; `GET /events` sends what happens as it happens. The store is created where there is
-    /// none. Requests in hand are finished before the process ends.
+    /// Commands and queries are JSON; `GET /events` streams events. Creates the store if it does not exist. Completes
+    /// the requests in progress at shutdown.
     #[command(after_help = "\
 Requests:
-  PUT  /orders/ID, /products/ID                  places an order, registers a product
+  PUT  /orders/ID, /products/ID                  place an order, register a product
   POST /orders/ID/approve | ship | deliver | cancel
   POST /products/ID/receive | withdraw | move
   GET  /orders/ID, /orders/ID/events, /products/ID
-  GET  /orders?customer=C&limit=N&after=NEXT     orders, those placed last first
-  GET  /products?at_most=N                       products, those with the lowest stock first
+  GET  /orders?customer=C&limit=N&after=NEXT     list orders, newest first
+  GET  /products?at_most=N                       list products, lowest stock first
   GET  /demand, /revenue, /report
-  GET  /events?after=P&category=C&type=T         what happens, from a position on and live
+  GET  /events?after=P&category=C&type=T         stream the events after a position, then new events
   GET  /projections, /projections/NAME/parked; POST /projections/NAME
   GET  /health
-With If-Match: \"V\" a command counts only at version V, an ETag; with Idempotency-Key it counts once. Its answer has
-ES-Position; a question with at_least=POSITION waits until its answer shows that.
+If-Match: \"V\" executes a command only at version V, the ETag of an earlier response. Idempotency-Key executes it at
+most once. The response has ES-Position; a query with at_least=POSITION waits until its result includes that position.
 
 Examples:
   order-service --data shop serve
@@ -101,14 +104,14 @@ Examples:
   curl -X POST localhost:8080/orders/A-1/approve -H 'if-match: \"0\"'
   curl -N 'localhost:8080/events?after=0'")]
     Serve {
-        /// The address to listen on; port 0 for any that is free
+        /// Address to listen on; port 0 selects a free port
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
-    /// Show how far the read models are, and act on what keeps them up to date
+    /// Show and administer projections
     ///
-    /// Without --url the store is opened here and the projections run until they have caught up; the service must not run
-    /// beside it. With --url the running service is asked.
+    /// With --url, sends the command to a running service. Without --url, opens the store and runs the projections
+    /// until they have caught up; the store must not be open in a service.
     #[command(after_help = "\
 Examples:
   order-service --data shop projections list
@@ -119,69 +122,69 @@ Examples:
   order-service --data shop projections skip sales order-A-1 17 --reason \"placed by mistake\"")]
     Projections {
         #[command(flatten)]
-        at: Where,
+        service: ServiceArgs,
         #[command(subcommand)]
         command: ProjectionCommand,
     },
-    /// Watch the read models catch up: progress, lag and remaining time
+    /// Show progress, lag and remaining time of the projections
     ///
-    /// Without --url the projections run here until they have caught up. With --url the running service is watched until
-    /// Ctrl-C.
+    /// With --url, watches a running service until Ctrl-C. Without --url, opens the store and runs the projections
+    /// until they have caught up.
     #[command(after_help = "\
 Examples:
   order-service --data shop watch
   order-service watch --url http://localhost:8080")]
     Watch {
         #[command(flatten)]
-        at: Where,
+        service: ServiceArgs,
     },
     #[command(flatten)]
     OnShop(ShopCommand),
 }
 
-/// What is asked of a shop that is open.
+/// A command on an open store.
 #[derive(Debug, Subcommand)]
 pub(super) enum ShopCommand {
     /// Place an order
     #[command(after_help = "\
 Examples:
   order-service --data shop place A-1 --customer VINET --line 11:12:14.00 --line 42:10:9.80:0.05
-  order-service --data shop place A-1 --customer VINET --country France --city Reims --line 11:12:14.00 --date 2016-07-04")]
+  order-service --data shop place A-2 --customer VINET --country France --line 11:12:14.00 --date 2016-07-04")]
     Place(PlaceArgs),
-    /// Approve an order that was placed
+    /// Approve a placed order
     #[command(after_help = "Example:\n  order-service --data shop approve A-1 --expect 0")]
     Approve(StepArgs),
-    /// Ship an order that was approved
+    /// Ship an approved order
     #[command(after_help = "Example:\n  order-service --data shop ship A-1 --date 2016-07-16")]
     Ship(StepArgs),
-    /// Deliver an order that was shipped
+    /// Mark a shipped order as delivered
     #[command(after_help = "Example:\n  order-service --data shop deliver A-1")]
     Deliver(StepArgs),
-    /// Cancel an order that was not shipped yet
+    /// Cancel an order that has not been shipped
     #[command(after_help = "Example:\n  order-service --data shop cancel A-1 --reason \"ordered twice by mistake\"")]
     Cancel(CancelArgs),
-    /// Show an order as it is, or as it was
+    /// Show the current or a past state of an order
     #[command(after_help = "\
 Examples:
   order-service --data shop show A-1
   order-service --data shop show A-1 --at 0
   order-service --data shop show A-1 --as-of 2016-07-10")]
     Show(ShowArgs),
-    /// Show everything that has happened to an order
+    /// Show all events of an order
     #[command(after_help = "Example:\n  order-service --data shop history A-1 --json")]
     History {
-        /// The order
+        /// Order id
         id: OrderId,
     },
-    /// Show what all orders come to
+    /// Show totals over all orders
     ///
-    /// It is read from the read models, which are brought up to date first.
+    /// Runs the projections until they have caught up, then reads the totals from the read models.
     #[command(after_help = "\
 Examples:
   order-service --data shop report --json
   order-service --data shop report --verify")]
     Report {
-        /// Fold the whole log as well, compare, and fail where the read models say anything else
+        /// Replay the log as well, and fail if the result differs from the read models
         #[arg(long)]
         verify: bool,
     },
@@ -190,57 +193,57 @@ Examples:
     Product(ProductCommand),
 }
 
-/// Where the projections run.
+/// The service to send a command to.
 #[derive(Debug, Args)]
-pub(super) struct Where {
-    /// The address of a running service
+pub(super) struct ServiceArgs {
+    /// URL of a running service
     #[arg(long, value_name = "URL", env = "ORDER_SERVICE_URL")]
     pub(super) url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProjectionCommand {
-    /// Show how far each of them is
+    /// Show the status of each projection
     List,
-    /// Let one stand still, also through restarts
-    Pause(WhyArgs),
-    /// Let a paused one go on
-    Resume(WhyArgs),
-    /// Build a view anew beside the old one, which is read until the new one has caught up
-    Rebuild(WhyArgs),
-    /// Empty a view and build it anew, for all to see
-    Reset(WhyArgs),
-    /// Show what could not be applied
+    /// Pause a projection; it stays paused after a restart
+    Pause(ReasonArgs),
+    /// Resume a paused projection
+    Resume(ReasonArgs),
+    /// Rebuild the views of a projection in the background, and switch to them when they have caught up
+    Rebuild(ReasonArgs),
+    /// Clear the views of a projection and rebuild them; readers see incomplete views meanwhile
+    Reset(ReasonArgs),
+    /// List the parked keys: keys with an event that could not be applied
     Parked {
-        /// The projection
+        /// Name of the projection
         name: String,
     },
-    /// Try the parked events of a key again
+    /// Retry the parked events of a key
     Retry {
-        /// The projection
+        /// Name of the projection
         name: String,
-        /// The key, as `parked` shows it
+        /// Key, as printed by `parked`
         key: String,
     },
-    /// Skip the event that stopped a key, for good
+    /// Skip the event that caused a key to be parked; the event is never applied
     Skip {
-        /// The projection
+        /// Name of the projection
         name: String,
-        /// The key, as `parked` shows it
+        /// Key, as printed by `parked`
         key: String,
-        /// The position of the event, as `parked` shows it
+        /// Position of the event, as printed by `parked`
         position: u64,
-        /// Why
+        /// Reason, recorded with the action
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
 }
 
 #[derive(Debug, Args)]
-pub(super) struct WhyArgs {
-    /// The projection
+pub(super) struct ReasonArgs {
+    /// Name of the projection
     pub(super) name: String,
-    /// Why; it is recorded
+    /// Reason, recorded with the action
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) reason: String,
 }
@@ -252,104 +255,104 @@ pub(super) enum ProductCommand {
         after_help = "Example:\n  order-service --data shop product register 11 --name Tofu --price 23.25 --stock 35"
     )]
     Register(RegisterArgs),
-    /// Receive pieces into stock
+    /// Add received items to the stock
     #[command(after_help = "Example:\n  order-service --data shop product receive 11 30")]
     Receive(StockArgs),
-    /// Withdraw pieces from stock
+    /// Withdraw items from the stock
     #[command(after_help = "Example:\n  order-service --data shop product withdraw 11 12")]
     Withdraw(StockArgs),
-    /// Move pieces from the stock of one product to that of another, in one commit
+    /// Move items from the stock of one product to another, in one commit
     #[command(after_help = "Example:\n  order-service --data shop product move 11 42 5")]
     Move(MoveArgs),
     /// Show a product
     #[command(after_help = "Example:\n  order-service --data shop product show 11")]
     Show {
-        /// The product
+        /// Product id
         id: ProductId,
     },
-    /// Show all products
+    /// List all products
     #[command(after_help = "Example:\n  order-service --data shop product list --json")]
     List,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// The CSV file of the orders
-    #[arg(long, value_name = "F")]
+    /// CSV file of the orders
+    #[arg(long, value_name = "FILE")]
     orders: PathBuf,
-    /// The CSV file of the order lines
-    #[arg(long, value_name = "F")]
+    /// CSV file of the order lines
+    #[arg(long, value_name = "FILE")]
     lines: PathBuf,
-    /// The CSV file of the products
-    #[arg(long, value_name = "F")]
+    /// CSV file of the products
+    #[arg(long, value_name = "FILE")]
     products: Option<PathBuf>,
-    /// Leave bad orders out, import the rest, and list what was left out in this CSV file, which is replaced
-    #[arg(long, value_name = "F")]
+    /// Skip invalid orders and list them in this CSV file, which is overwritten
+    #[arg(long, value_name = "FILE")]
     pub(super) skip_bad: Option<PathBuf>,
-    /// Say on standard error of each order that it is done, as soon as it is on disk
+    /// Print a line to standard error for each order when it is on disk
     #[arg(long, short)]
     pub(super) verbose: bool,
 }
 
 impl ImportArgs {
-    /// The files to import. Ends the process where one of them would be overwritten.
+    /// Returns the files to import. Exits with a usage error if `--skip-bad` names one of them.
     pub(super) fn files(&self) -> Files {
         let files = Files { orders: self.orders.clone(), lines: self.lines.clone(), products: self.products.clone() };
         let inputs = [Some(&files.orders), Some(&files.lines), files.products.as_ref()];
         if self.skip_bad.as_ref().is_some_and(|list| inputs.contains(&Some(list))) {
-            let message = "expected a file of its own behind --skip-bad, found one that is to be imported";
+            let message = "--skip-bad names an input file, which it would overwrite; give another file";
             usage_error(ErrorKind::ArgumentConflict, message);
         }
         files
     }
 }
 
-/// How a command is to be executed.
+/// Options of every command on an order or a product.
 #[derive(Debug, Args)]
-pub(super) struct How {
-    /// When it happens: YYYY-MM-DD (the beginning of that day in UTC) or RFC 3339; without it, now
+pub(super) struct CommandArgs {
+    /// Business time of the events: YYYY-MM-DD (start of the day in UTC) or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME")]
     date: Option<Moment>,
-    /// Only if the last event has this revision, of the product that is named first where there are two; otherwise exit code 3
+    /// Expected revision of the last event, for `product move` of the first product; otherwise exit with code 3
     #[arg(long, value_name = "REVISION")]
     expect: Option<u64>,
-    /// At most once under this id: given again, it answers with the first result
+    /// Id of the command; a second command with the same id returns the result of the first
     #[arg(long, value_name = "ID")]
     request: Option<CommandId>,
 }
 
-impl How {
-    pub(super) fn terms(&self) -> Terms {
-        Terms {
-            occurred_at: self.date.map(Moment::first),
-            expected: self.expect.map(|revision| Revision::new(revision).into()),
-            request: self.request.clone(),
+impl CommandArgs {
+    pub(super) fn options(&self) -> CommandOptions {
+        CommandOptions {
+            occurred_at: self.date.map(Moment::start),
+            expected_version: self.expect.map(|revision| Revision::new(revision).into()),
+            command_id: self.request.clone(),
         }
     }
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
-    /// What the order is called from now on
+    /// Order id
     pub(super) id: OrderId,
-    /// Who wants it
+    /// Customer id
     #[arg(long, value_name = "ID")]
     customer: CustomerId,
-    /// The country that it goes to
+    /// Destination country
     #[arg(long)]
     country: Option<Country>,
-    /// The city that it goes to
+    /// Destination city
     #[arg(long)]
     city: Option<City>,
-    /// A product on it; give one for each
+    /// Order line; repeat for each line
     #[arg(long = "line", value_name = "PRODUCT:QUANTITY:PRICE[:DISCOUNT]", required = true)]
     lines: Vec<Line>,
     #[command(flatten)]
-    pub(super) how: How,
+    pub(super) options: CommandArgs,
 }
 
 impl PlaceArgs {
-    /// The command.
+    /// Returns the command.
     pub(super) fn command(&self) -> Result<Place, OrderLinesError> {
         Ok(Place {
             customer: self.customer.clone(),
@@ -359,7 +362,7 @@ impl PlaceArgs {
     }
 }
 
-/// A line of an order as it is typed.
+/// An order line in the format of `--line`.
 #[derive(Debug, Clone)]
 struct Line(OrderLine);
 
@@ -380,66 +383,65 @@ impl FromStr for Line {
 
 #[derive(Debug, Args)]
 pub(super) struct StepArgs {
-    /// The order
+    /// Order id
     pub(super) id: OrderId,
     #[command(flatten)]
-    pub(super) how: How,
+    pub(super) options: CommandArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CancelArgs {
-    /// The order
+    /// Order id
     pub(super) id: OrderId,
-    /// Why
+    /// Reason for the cancellation
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Reason,
     #[command(flatten)]
-    pub(super) how: How,
+    pub(super) options: CommandArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The order
+    /// Order id
     pub(super) id: OrderId,
     #[command(flatten)]
-    pub(super) when: When,
+    pub(super) past: PastStateArgs,
 }
 
-/// Which past state; at most one.
+/// A past state; at most one option.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub(super) struct When {
-    /// As it was at this revision
+pub(super) struct PastStateArgs {
+    /// Show the state at this revision
     #[arg(long, value_name = "REVISION")]
     pub(super) at: Option<u64>,
-    /// As it was in the business at this time, as far as is known today: RFC 3339, or YYYY-MM-DD for the end of that day
-    /// in UTC
+    /// Show the state at this business time: RFC 3339, or YYYY-MM-DD for the end of that day in UTC
     #[arg(long, value_name = "TIME")]
     pub(super) as_of: Option<Moment>,
-    /// As this store knew it at this time: RFC 3339, or YYYY-MM-DD for the end of that day in UTC
+    /// Show the state as recorded at this time: RFC 3339, or YYYY-MM-DD for the end of that day in UTC
     #[arg(long, value_name = "TIME")]
     pub(super) as_at: Option<Moment>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RegisterArgs {
-    /// What the product is called in lists from now on
+    /// Product id
     pub(super) id: ProductId,
-    /// What people call it
+    /// Display name
     #[arg(long)]
     name: ProductName,
-    /// What one piece costs
+    /// List price of one item
     #[arg(long)]
     price: Price,
-    /// How many pieces there are to begin with
+    /// Initial number of items in stock
     #[arg(long, default_value_t = 0)]
     stock: u32,
     #[command(flatten)]
-    pub(super) how: How,
+    pub(super) options: CommandArgs,
 }
 
 impl RegisterArgs {
-    /// The command.
+    /// Returns the command.
     pub(super) fn command(&self) -> Register {
         Register { name: self.name.clone(), unit_price: self.price, stock: self.stock }
     }
@@ -447,24 +449,24 @@ impl RegisterArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct StockArgs {
-    /// The product
+    /// Product id
     pub(super) id: ProductId,
-    /// How many pieces
+    /// Number of items
     pub(super) quantity: Quantity,
     #[command(flatten)]
-    pub(super) how: How,
+    pub(super) options: CommandArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct MoveArgs {
-    /// The product that the pieces are taken from
+    /// Id of the product that the items are taken from
     pub(super) from: ProductId,
-    /// The product that they are added to
+    /// Id of the product that the items are added to
     pub(super) to: ProductId,
-    /// How many pieces
+    /// Number of items
     pub(super) quantity: Quantity,
     #[command(flatten)]
-    pub(super) how: How,
+    pub(super) options: CommandArgs,
 }
 
 #[cfg(test)]
@@ -472,7 +474,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_declaration_is_sound() {
+    fn the_arguments_pass_the_checks_of_clap() {
         Cli::command().debug_assert();
     }
 

@@ -1,9 +1,9 @@
-//! The command line: reads what is asked, opens the store, asks the shop, says what came of it.
+//! The command line: parses the arguments, opens the store, runs the command and prints its result.
 
-mod answer;
 mod args;
 mod import;
 mod order;
+mod output;
 mod product;
 mod projections;
 mod remote;
@@ -26,19 +26,19 @@ use crate::domain::order::{Approve, Cancel, Deliver, Ship};
 use crate::domain::product::{Receive, Withdraw};
 use crate::failure::Failure;
 use crate::shop::Shop;
-use answer::Answer;
-use args::{Cli, Command, ProductCommand, ShopCommand, Where};
+use args::{Cli, Command, ProductCommand, ServiceArgs, ShopCommand};
+use output::{Format, Output};
 use remote::Remote;
 
-/// Does what the command line asks. Exit codes: 0 done, 1 not done, 2 not understood, 3 somebody else was faster.
+/// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let json = cli.json;
-    match run(&cli).and_then(|answer| answer.print(json)) {
+    let format = if cli.json { Format::Json } else { Format::Text };
+    match run(&cli).and_then(|output| output.print(format)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // NOTE: where even this cannot be said, the exit code still says it.
+            // A closed standard error must not hide the exit code.
             let _ = writeln!(io::stderr(), "error: {}", ErrorChain(&failure));
             ExitCode::from(failure.exit_code())
         }
@@ -46,63 +46,73 @@ pub fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(cli: &Cli) -> Result<Answer, Failure> {
+async fn run(cli: &Cli) -> Result<Output, Failure> {
     match cli.command {
         Command::Import(ref args) => import::run(&cli.data(), args).await,
         Command::Serve { listen } => serve::run(&cli.data(), listen).await,
-        Command::Projections { at: Where { url: Some(ref url) }, ref command } => {
-            projections::ask(&Remote::new(url), command).await
+        Command::Projections { service: ServiceArgs { url: Some(ref url) }, ref command } => {
+            projections::remote(&Remote::new(url), command).await
         }
-        Command::Watch { at: Where { url: Some(ref url) } } => watch::remote(&Remote::new(url)).await,
-        Command::Projections { ref command, .. } => projections::here(&cli.data(), command).await,
-        Command::Watch { .. } => watch::here(&cli.data()).await,
+        Command::Watch { service: ServiceArgs { url: Some(ref url) } } => watch::remote(&Remote::new(url)).await,
+        Command::Projections { ref command, .. } => projections::local(&cli.data(), command).await,
+        Command::Watch { .. } => watch::local(&cli.data()).await,
         Command::OnShop(ref command) => {
-            let creates = matches!(command, ShopCommand::Place(_) | ShopCommand::Product(ProductCommand::Register(_)));
-            with_shop(&cli.data(), creates, async |shop| ask(shop, command).await).await
+            let if_missing = match command {
+                ShopCommand::Place(_) | ShopCommand::Product(ProductCommand::Register(_)) => IfMissing::Create,
+                _ => IfMissing::Fail,
+            };
+            with_shop(&cli.data(), if_missing, async |shop| run_on_shop(shop, command).await).await
         }
     }
 }
 
-/// Opens the store, asks, and closes the store whatever came of it.
-async fn with_shop(
-    data: &Path,
-    create_if_missing: bool,
-    ask: impl AsyncFnOnce(&Shop) -> Result<Answer, Failure>,
-) -> Result<Answer, Failure> {
-    let store = Options::new().create_if_missing(create_if_missing).open(data).await?;
-    let shop = Shop::new(Arc::new(store.clone()));
-    let answer = ask(&shop).await;
-    shop.settle().await;
-    let closed = store.close().await;
-    let answer = answer?;
-    closed?;
-    Ok(answer)
+/// The behaviour of a command if the store does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfMissing {
+    Create,
+    Fail,
 }
 
-async fn ask(shop: &Shop, command: &ShopCommand) -> Result<Answer, Failure> {
+/// Opens the store, runs `command`, and closes the store, also after a failure.
+async fn with_shop(
+    data: &Path,
+    if_missing: IfMissing,
+    command: impl AsyncFnOnce(&Shop) -> Result<Output, Failure>,
+) -> Result<Output, Failure> {
+    let store = Options::new().create_if_missing(if_missing == IfMissing::Create).open(data).await?;
+    let shop = Shop::new(Arc::new(store.clone()));
+    let output = command(&shop).await;
+    shop.settle().await;
+    let closed = store.close().await;
+    let output = output?;
+    closed?;
+    Ok(output)
+}
+
+async fn run_on_shop(shop: &Shop, command: &ShopCommand) -> Result<Output, Failure> {
     match command {
-        ShopCommand::Place(args) => order::execute(shop, &args.id, args.command()?, &args.how).await,
-        ShopCommand::Approve(args) => order::execute(shop, &args.id, Approve, &args.how).await,
-        ShopCommand::Ship(args) => order::execute(shop, &args.id, Ship, &args.how).await,
-        ShopCommand::Deliver(args) => order::execute(shop, &args.id, Deliver, &args.how).await,
+        ShopCommand::Place(args) => order::execute(shop, &args.id, args.command()?, &args.options).await,
+        ShopCommand::Approve(args) => order::execute(shop, &args.id, Approve, &args.options).await,
+        ShopCommand::Ship(args) => order::execute(shop, &args.id, Ship, &args.options).await,
+        ShopCommand::Deliver(args) => order::execute(shop, &args.id, Deliver, &args.options).await,
         ShopCommand::Cancel(args) => {
-            order::execute(shop, &args.id, Cancel { reason: args.reason.clone() }, &args.how).await
+            order::execute(shop, &args.id, Cancel { reason: args.reason.clone() }, &args.options).await
         }
         ShopCommand::Show(args) => show::order(shop, args).await,
         ShopCommand::History { id } => show::history(shop, id).await,
         ShopCommand::Report { verify } => report::report(shop, *verify).await,
-        ShopCommand::Product(command) => ask_about_product(shop, command).await,
+        ShopCommand::Product(command) => run_on_product(shop, command).await,
     }
 }
 
-async fn ask_about_product(shop: &Shop, command: &ProductCommand) -> Result<Answer, Failure> {
+async fn run_on_product(shop: &Shop, command: &ProductCommand) -> Result<Output, Failure> {
     match command {
-        ProductCommand::Register(args) => product::execute(shop, &args.id, args.command(), &args.how).await,
+        ProductCommand::Register(args) => product::execute(shop, &args.id, args.command(), &args.options).await,
         ProductCommand::Receive(args) => {
-            product::execute(shop, &args.id, Receive { quantity: args.quantity }, &args.how).await
+            product::execute(shop, &args.id, Receive { quantity: args.quantity }, &args.options).await
         }
         ProductCommand::Withdraw(args) => {
-            product::execute(shop, &args.id, Withdraw { quantity: args.quantity }, &args.how).await
+            product::execute(shop, &args.id, Withdraw { quantity: args.quantity }, &args.options).await
         }
         ProductCommand::Move(args) => product::move_stock(shop, args).await,
         ProductCommand::Show { id } => product::show(shop, id).await,

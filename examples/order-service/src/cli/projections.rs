@@ -1,67 +1,67 @@
-//! `projections`
+//! The `projections` command.
 
 use std::path::Path;
 
-use super::answer::{Answer, shown, table};
-use super::args::{ProjectionCommand, WhyArgs};
+use super::args::{ProjectionCommand, ReasonArgs};
+use super::output::{Output, format_time, table};
 use super::remote::Remote;
-use super::with_shop;
+use super::{IfMissing, with_shop};
 use crate::failure::Failure;
-use crate::projections::{Projections, ShownParked, ShownStatus, Verb};
+use crate::projections::{ParkedKeyJson, ProjectionAction, ProjectionJson, Projections};
 
-/// What is asked of a projection, by its name.
-fn verb(command: &ProjectionCommand) -> Option<(&str, Verb)> {
-    let because = |args: &WhyArgs| args.reason.clone();
+/// Returns the projection and the action of a command; `None` for a command that only reads.
+fn action(command: &ProjectionCommand) -> Option<(&str, ProjectionAction)> {
+    let reason = |args: &ReasonArgs| args.reason.clone();
     Some(match command {
         ProjectionCommand::List | ProjectionCommand::Parked { .. } => return None,
-        ProjectionCommand::Pause(args) => (&args.name, Verb::Pause { reason: because(args) }),
-        ProjectionCommand::Resume(args) => (&args.name, Verb::Resume { reason: because(args) }),
-        ProjectionCommand::Rebuild(args) => (&args.name, Verb::Rebuild { reason: because(args) }),
-        ProjectionCommand::Reset(args) => (&args.name, Verb::Reset { reason: because(args) }),
-        ProjectionCommand::Retry { name, key } => (name, Verb::Retry { key: key.clone() }),
+        ProjectionCommand::Pause(args) => (&args.name, ProjectionAction::Pause { reason: reason(args) }),
+        ProjectionCommand::Resume(args) => (&args.name, ProjectionAction::Resume { reason: reason(args) }),
+        ProjectionCommand::Rebuild(args) => (&args.name, ProjectionAction::Rebuild { reason: reason(args) }),
+        ProjectionCommand::Reset(args) => (&args.name, ProjectionAction::Reset { reason: reason(args) }),
+        ProjectionCommand::Retry { name, key } => (name, ProjectionAction::Retry { key: key.clone() }),
         ProjectionCommand::Skip { name, key, position, reason } => {
-            (name, Verb::Skip { key: key.clone(), position: *position, reason: reason.clone() })
+            (name, ProjectionAction::Skip { key: key.clone(), position: *position, reason: reason.clone() })
         }
     })
 }
 
-/// Asks a running service.
-pub(super) async fn ask(service: &Remote, command: &ProjectionCommand) -> Result<Answer, Failure> {
+/// Sends the command to a running service.
+pub(super) async fn remote(service: &Remote, command: &ProjectionCommand) -> Result<Output, Failure> {
     if let ProjectionCommand::Parked { name } = command {
-        return Ok(parked(&service.parked(name).await?));
+        return Ok(parked_output(&service.parked(name).await?));
     }
-    Ok(list(&match verb(command) {
-        Some((name, verb)) => service.act(name, &verb).await?,
+    Ok(status_output(&match action(command) {
+        Some((name, action)) => service.act(name, &action).await?,
         None => service.status().await?,
     }))
 }
 
-/// Runs the projections here, until what was asked is done and they have caught up.
-pub(super) async fn here(data: &Path, command: &ProjectionCommand) -> Result<Answer, Failure> {
-    with_shop(data, false, async |shop| {
+/// Opens the store, runs the command, and runs the projections until they have caught up.
+pub(super) async fn local(data: &Path, command: &ProjectionCommand) -> Result<Output, Failure> {
+    with_shop(data, IfMissing::Fail, async |shop| {
         Projections::run(shop.shared_store(), async |projections| act(projections, command).await).await
     })
     .await
 }
 
-async fn act(projections: &Projections, command: &ProjectionCommand) -> Result<Answer, Failure> {
-    // ORDER: before what is asked, so that what could not be applied by now is parked.
-    projections.settle(|_| {}).await?;
+async fn act(projections: &Projections, command: &ProjectionCommand) -> Result<Output, Failure> {
+    // ORDER: catch up before the command, so that every event that cannot be applied is parked already.
+    projections.wait_until_idle(|_| {}).await?;
     if let ProjectionCommand::Parked { name } = command {
-        return Ok(parked(&projections.parked(name).await?));
+        return Ok(parked_output(&projections.parked(name).await?));
     }
-    if let Some((name, verb)) = verb(command) {
-        projections.act(name, &verb).await?;
+    if let Some((name, action)) = action(command) {
+        projections.act(name, &action).await?;
     }
-    Ok(list(&projections.settle(|_| {}).await?))
+    Ok(status_output(&projections.wait_until_idle(|_| {}).await?))
 }
 
-/// How far each of them is.
-pub(super) fn list(status: &[ShownStatus]) -> Answer {
+/// Returns the table of all projections.
+pub(super) fn status_output(status: &[ProjectionJson]) -> Output {
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let rows = status.iter().map(|projection| {
         let state = match &projection.rebuild {
-            Some(rebuild) => format!("{}, rebuilding (at {})", projection.state, number(rebuild.position)),
+            Some(rebuild) => format!("{}, rebuilding (position {})", projection.state, number(rebuild.position)),
             None => projection.state.clone(),
         };
         [
@@ -76,19 +76,19 @@ pub(super) fn list(status: &[ShownStatus]) -> Answer {
     for (name, error) in status.iter().filter_map(|status| Some((&status.name, status.last_error.as_ref()?))) {
         text += &format!("\n{name}: {error}");
     }
-    Answer::new(text, &status)
+    Output::new(text, &status)
 }
 
-/// What could not be applied.
-fn parked(keys: &[ShownParked]) -> Answer {
+/// Returns the table of parked keys.
+fn parked_output(keys: &[ParkedKeyJson]) -> Output {
     let rows = keys.iter().map(|key| {
-        let ShownParked { key, position, error, attempts, since } = key;
-        [key.clone(), position.to_string(), attempts.to_string(), shown(*since), error.clone()]
+        let ParkedKeyJson { key, position, error, attempts, since } = key;
+        [key.clone(), position.to_string(), attempts.to_string(), format_time(*since), error.clone()]
     });
     let text = if keys.is_empty() {
-        "nothing is parked".to_owned()
+        "no parked keys".to_owned()
     } else {
         table(["key", "position", "attempts", "since", "error"], 5, rows).to_string()
     };
-    Answer::new(text, &keys)
+    Output::new(text, &keys)
 }

@@ -1,4 +1,4 @@
-//! [`Remote`]: a running service, asked over HTTP.
+//! [`Remote`]: an HTTP client of a running service.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use ureq::Agent;
 use ureq::http::Response;
 
 use crate::failure::Failure;
-use crate::projections::{ShownParked, ShownStatus, Verb};
+use crate::projections::{ParkedKeyJson, ProjectionAction, ProjectionJson};
 
-/// A running service.
+/// An HTTP client of a running service.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
     url: String,
@@ -23,39 +23,41 @@ impl Remote {
         Self { url: url.trim_end_matches('/').to_owned(), agent: config.build().into() }
     }
 
-    pub(super) async fn status(&self) -> Result<Vec<ShownStatus>, Failure> {
+    pub(super) async fn status(&self) -> Result<Vec<ProjectionJson>, Failure> {
         self.get("/projections".into()).await
     }
 
-    pub(super) async fn parked(&self, name: &str) -> Result<Vec<ShownParked>, Failure> {
+    pub(super) async fn parked(&self, name: &str) -> Result<Vec<ParkedKeyJson>, Failure> {
         self.get(format!("/projections/{name}/parked")).await
     }
 
-    pub(super) async fn act(&self, name: &str, verb: &Verb) -> Result<Vec<ShownStatus>, Failure> {
-        let (remote, verb, path) = (self.clone(), verb.clone(), format!("{}/projections/{name}", self.url));
-        self.off_executor(move || remote.agent.post(path).send_json(&verb)).await
+    pub(super) async fn act(&self, name: &str, action: &ProjectionAction) -> Result<Vec<ProjectionJson>, Failure> {
+        let (agent, action, url) = (self.agent.clone(), action.clone(), format!("{}/projections/{name}", self.url));
+        self.send(move || agent.post(url).send_json(&action)).await
     }
 
     async fn get<T: DeserializeOwned + Send + 'static>(&self, path: String) -> Result<T, Failure> {
-        let (remote, path) = (self.clone(), format!("{}{path}", self.url));
-        self.off_executor(move || remote.agent.get(path).call()).await
+        let (agent, url) = (self.agent.clone(), format!("{}{path}", self.url));
+        self.send(move || agent.get(url).call()).await
     }
 
-    async fn off_executor<T: DeserializeOwned + Send + 'static>(
+    /// Sends a request on a blocking thread and decodes the JSON response.
+    async fn send<T: DeserializeOwned + Send + 'static>(
         &self,
-        ask: impl FnOnce() -> Result<Response<ureq::Body>, ureq::Error> + Send + 'static,
+        request: impl FnOnce() -> Result<Response<ureq::Body>, ureq::Error> + Send + 'static,
     ) -> Result<T, Failure> {
-        let answer = tokio::task::spawn_blocking(move || {
-            let mut response = ask().map_err(|error| format!("does not answer: {error}"))?;
-            let text = response.body_mut().read_to_string().map_err(|error| format!("broke off: {error}"))?;
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut response = request().map_err(|error| format!("did not respond: {error}"))?;
+            let body = response.body_mut().read_to_string();
+            let body = body.map_err(|error| format!("sent an incomplete response: {error}"))?;
             if !response.status().is_success() {
-                let detail = serde_json::from_str::<Value>(&text).ok();
-                let detail = detail.as_ref().and_then(|problem| problem.get("detail")?.as_str()).unwrap_or(&text);
-                return Err(format!("refused: {detail}"));
+                let problem = serde_json::from_str::<Value>(&body).ok();
+                let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str()).unwrap_or(&body);
+                return Err(format!("rejected the request: {detail}"));
             }
-            serde_json::from_str(&text).map_err(|error| format!("said something else than was expected: {error}"))
+            serde_json::from_str(&body).map_err(|error| format!("sent an unexpected response: {error}"))
         });
-        let answer = answer.await.unwrap_or_else(|error| Err(format!("could not be asked: {error}")));
-        answer.map_err(|said| Failure::Remote { url: self.url.clone(), said })
+        let result = sent.await.unwrap_or_else(|error| Err(format!("could not be called: {error}")));
+        result.map_err(|detail| Failure::Remote { url: self.url.clone(), detail })
     }
 }

@@ -1,10 +1,10 @@
-//! `report`
+//! The `report` command.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Answer, table};
+use super::output::{Output, table};
 use crate::domain::{Order, OrderStatus, Revenue};
 use crate::failure::Failure;
 use crate::projections::Projections;
@@ -12,26 +12,26 @@ use crate::report::Report;
 use crate::shop::Shop;
 use crate::views::ReadModels;
 
-/// How long the read models may take to come up to date.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// The time that the read models may take to catch up.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Shows what all orders come to, from the read models; compared with the log where that is asked for.
-pub(super) async fn report(shop: &Shop, verify: bool) -> Result<Answer, Failure> {
+/// Shows the report from the read models. With `verify`, compares it with a replay of the log.
+pub(super) async fn report(shop: &Shop, verify: bool) -> Result<Output, Failure> {
     let store = shop.shared_store();
-    Projections::run(Arc::clone(&store), async |projections| projections.catch_up(PATIENCE).await).await?;
+    Projections::run(Arc::clone(&store), async |projections| projections.catch_up(WAIT_TIMEOUT).await).await?;
     let report = Report::of_views(&ReadModels::of(&store), store.head().await?).await?;
     if verify {
         let folded = shop.fold::<Order>().await?;
-        let what = report.differences(&Report::of(&folded.states, folded.log_events)?);
-        if !what.is_empty() {
-            return Err(Failure::Differs { what });
+        let differences = report.differences(&Report::of(&folded.states, folded.log_events)?);
+        if !differences.is_empty() {
+            return Err(Failure::ReadModelsDiffer { differences });
         }
     }
-    let verified = if verify { "\nverified: the log, folded anew, says the same" } else { "" };
-    Ok(Answer::new(in_words(&report) + verified, &report))
+    let verified = if verify { "\nverified: a replay of the log gives the same report" } else { "" };
+    Ok(Output::new(report_text(&report) + verified, &report))
 }
 
-fn in_words(report: &Report) -> String {
+fn report_text(report: &Report) -> String {
     let by_status = OrderStatus::ALL.map(|status| [status.to_string(), report.by_status.get(status).to_string()]);
     let products = report
         .top_products

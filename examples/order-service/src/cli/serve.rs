@@ -1,4 +1,4 @@
-//! `serve`
+//! The `serve` command.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,25 +11,25 @@ use es_rocksdb::Options;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use super::answer::Answer;
+use super::output::Output;
 use crate::failure::Failure;
 use crate::http::{self, Api};
 use crate::projections::Projections;
 use crate::shop::Shop;
 use crate::views;
 
-/// The time that the shutdown may take.
+/// The deadline of a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
-/// The state of the log when the service ended.
+/// The JSON output: the state of the log at shutdown.
 #[derive(Serialize)]
-struct Ended {
+struct StoppedJson {
     head: Option<u64>,
 }
 
-/// Answers requests until the process receives SIGTERM or SIGINT.
-pub(super) async fn run(data: &Path, listen: SocketAddr) -> Result<Answer, Failure> {
-    // ORDER: the address first, so that no store is created if the address is taken.
+/// Serves requests until the process receives SIGTERM or SIGINT.
+pub(super) async fn run(data: &Path, listen: SocketAddr) -> Result<Output, Failure> {
+    // ORDER: bind the address first, so that no store is created if the address is in use.
     let listener = bind(listen).await?;
     let shop = Shop::new(Arc::new(Options::new().open(data).await?));
     let store = shop.shared_store();
@@ -37,13 +37,13 @@ pub(super) async fn run(data: &Path, listen: SocketAddr) -> Result<Answer, Failu
     let mut service = service.start().await?;
     let api = Api::new(shop, Projections::of(service.projections(), Arc::clone(&store)));
     service.intake("http", |stop| async move {
-        say_listening(&listener);
+        print_address(&listener);
         http::serve(api, listener, stop.requested()).await
     });
     service.run_until_signal().await?;
     let head = store.watch_head().current().map(es_core::Position::get);
-    let shown = head.map_or_else(|| "nothing".to_owned(), |head| format!("{head} events"));
-    Ok(Answer::new(format!("ended; the log has {shown}"), &Ended { head }))
+    let events = head.unwrap_or_default();
+    Ok(Output::new(format!("stopped; the log has {events} events"), &StoppedJson { head }))
 }
 
 async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
@@ -52,9 +52,9 @@ async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 /// Prints the address to standard error; scripts wait for this line.
-fn say_listening(listener: &TcpListener) {
+fn print_address(listener: &TcpListener) {
     if let Ok(address) = listener.local_addr() {
-        // A closed standard error is no reason to stop.
+        // A closed standard error must not stop the service.
         let _ = writeln!(io::stderr(), "listening on http://{address}");
     }
 }

@@ -1,59 +1,59 @@
-//! `show` and `history`
+//! The `show` and `history` commands.
 
 use es_core::aggregate::AsOf;
 use es_core::schema::RawEvent;
 use es_core::{Aggregate, Event, LoadError, Loaded, RecordedEvent, Revision, StreamRead};
 
-use super::answer::{Answer, shown, table};
-use super::args::{ShowArgs, When};
+use super::args::{PastStateArgs, ShowArgs};
+use super::output::{Output, format_time, table};
 use crate::domain::{City, Country, Order, OrderEvent, OrderId};
 use crate::failure::Failure;
+use crate::json::{EventJson, LineJson, OrderJson, StatusTime};
 use crate::shop::Shop;
-use crate::shown::{Reached, ShownEvent, ShownLine, ShownOrder};
 
-/// Shows an order as it is or was.
-pub(super) async fn order(shop: &Shop, args: &ShowArgs) -> Result<Answer, Failure> {
+/// Shows the current or a past state of an order.
+pub(super) async fn order(shop: &Shop, args: &ShowArgs) -> Result<Output, Failure> {
     let id = &args.id;
-    let loaded = match load(shop, id, &args.when).await {
-        Err(LoadError::NotYet { wanted, actual, .. }) => return Err(not_yet(id.clone(), wanted, actual)),
+    let loaded = match load(shop, id, &args.past).await {
+        Err(LoadError::NotYet { wanted, actual, .. }) => return Err(no_such_revision(id.clone(), wanted, actual)),
         loaded => loaded?,
     };
-    let Some(order) = loaded.state.placed() else { return Err(absent(shop, args).await?) };
-    let order = ShownOrder::of(id, loaded.revision, order)?;
-    Ok(Answer::new(order_in_words(&order), &order))
+    let Some(order) = loaded.state.placed() else { return Err(not_found(shop, args).await?) };
+    let order = OrderJson::of(id, loaded.revision, order)?;
+    Ok(Output::new(order_text(&order), &order))
 }
 
-/// Loads the present state, or the past state that the arguments name.
-async fn load(shop: &Shop, id: &OrderId, when: &When) -> Result<Loaded<Order>, LoadError> {
-    if let Some(revision) = when.at {
+/// Loads the current state, or the past state that the arguments select.
+async fn load(shop: &Shop, id: &OrderId, past: &PastStateArgs) -> Result<Loaded<Order>, LoadError> {
+    if let Some(revision) = past.at {
         return shop.orders.load_at_revision(id, Revision::new(revision)).await;
     }
-    let occurred = when.as_of.map(|moment| AsOf::Occurred(moment.last()));
-    match occurred.or(when.as_at.map(|moment| AsOf::Recorded(moment.last()))) {
+    let occurred = past.as_of.map(|moment| AsOf::Occurred(moment.end()));
+    match occurred.or(past.as_at.map(|moment| AsOf::Recorded(moment.end()))) {
         Some(as_of) => shop.orders.load_at(id, as_of).await,
         None => shop.orders.load(id).await,
     }
 }
 
-fn not_yet(id: OrderId, wanted: Revision, last: Option<Revision>) -> Failure {
+fn no_such_revision(id: OrderId, wanted: Revision, last: Option<Revision>) -> Failure {
     match last {
-        Some(last) => Failure::NoRevisionYet { id, wanted, last },
+        Some(last) => Failure::NoSuchRevision { id, wanted, last },
         None => Failure::NoOrder(id),
     }
 }
 
-/// Whether an order does not exist, or did not exist at the time that was asked for.
-async fn absent(shop: &Shop, args: &ShowArgs) -> Result<Failure, Failure> {
+/// Returns the error for an order that does not exist, or did not exist at the requested time.
+async fn not_found(shop: &Shop, args: &ShowArgs) -> Result<Failure, Failure> {
     let id = args.id.clone();
     let exists = shop.orders.load(&id).await?.state.placed().is_some();
-    let time = args.when.as_of.or(args.when.as_at);
+    let time = args.past.as_of.or(args.past.as_at);
     Ok(match time {
-        Some(time) if exists => Failure::NoOrderThen { id, when: format!("at {}", shown(time.last())) },
+        Some(time) if exists => Failure::NoOrderAtTime { id, when: format!("at {}", format_time(time.end())) },
         _ => Failure::NoOrder(id),
     })
 }
 
-fn order_in_words(order: &ShownOrder<'_>) -> String {
+fn order_text(order: &OrderJson<'_>) -> String {
     let mut text = format!("order {} is {}", order.order_id, order.status);
     if let Some(reason) = order.cancelled_because {
         text += &format!(" ({reason})");
@@ -67,8 +67,8 @@ fn order_in_words(order: &ShownOrder<'_>) -> String {
     if !destination.is_empty() {
         text += &format!(", to {}", destination.join(", "));
     }
-    for Reached { status, at } in &order.reached {
-        text += &format!("\n{status:9} {}", shown(*at));
+    for StatusTime { status, at } in &order.reached {
+        text += &format!("\n{status:9} {}", format_time(*at));
     }
     let header = ["product", "unit price", "quantity", "discount", "revenue"];
     let sum = ["sum".to_owned(), String::new(), String::new(), String::new(), order.revenue.to_string()];
@@ -76,7 +76,7 @@ fn order_in_words(order: &ShownOrder<'_>) -> String {
     format!("{text}\n{}", table(header, 1, rows))
 }
 
-fn line_row(line: &ShownLine<'_>) -> [String; 5] {
+fn line_row(line: &LineJson<'_>) -> [String; 5] {
     [
         line.product_id.to_string(),
         line.unit_price.to_string(),
@@ -86,8 +86,8 @@ fn line_row(line: &ShownLine<'_>) -> [String; 5] {
     ]
 }
 
-/// Shows everything that has happened to an order.
-pub(super) async fn history(shop: &Shop, id: &OrderId) -> Result<Answer, Failure> {
+/// Shows all events of an order.
+pub(super) async fn history(shop: &Shop, id: &OrderId) -> Result<Output, Failure> {
     let read = StreamRead::new(Order::stream(id)?);
     let records = shop.store().read_stream(read).await?.collect().await?;
     if records.is_empty() {
@@ -97,9 +97,9 @@ pub(super) async fn history(shop: &Shop, id: &OrderId) -> Result<Answer, Failure
     for record in &records {
         rows.push(row(record)?);
     }
-    let header = ["revision", "occurred", "recorded", "event", "what happened"];
-    let shown: Vec<_> = records.iter().map(ShownEvent::of).collect();
-    Ok(Answer::new(table(header, header.len(), rows).to_string(), &shown))
+    let header = ["revision", "occurred", "recorded", "event", "description"];
+    let events: Vec<_> = records.iter().map(EventJson::of).collect();
+    Ok(Output::new(table(header, header.len(), rows).to_string(), &events))
 }
 
 fn row(record: &RecordedEvent) -> Result<[String; 5], Failure> {
@@ -109,26 +109,26 @@ fn row(record: &RecordedEvent) -> Result<[String; 5], Failure> {
         position: record.position,
         source,
     })?;
-    let what: Vec<String> = events.as_slice().iter().map(in_words).collect();
+    let descriptions: Vec<String> = events.as_slice().iter().map(description).collect();
     Ok([
         record.revision.to_string(),
-        shown(record.occurred_at),
-        shown(record.recorded_at),
+        format_time(record.occurred_at),
+        format_time(record.recorded_at),
         record.data.event_type.to_string(),
-        what.join("; "),
+        descriptions.join("; "),
     ])
 }
 
-fn in_words(event: &OrderEvent) -> String {
+fn description(event: &OrderEvent) -> String {
     match event {
         OrderEvent::Placed { customer, lines, .. } => {
             let revenue = lines.revenue().map_or_else(|inexact| inexact.to_string(), |revenue| revenue.to_string());
             let count = lines.as_slice().len();
-            format!("{customer} wants {count} {}, {revenue}", if count == 1 { "product" } else { "products" })
+            format!("customer {customer}, {count} {}, {revenue}", if count == 1 { "line" } else { "lines" })
         }
-        OrderEvent::Approved => "the house agrees".into(),
-        OrderEvent::Shipped => "it is on its way".into(),
-        OrderEvent::Delivered => "the customer has it".into(),
-        OrderEvent::Cancelled { reason } => reason.to_string(),
+        OrderEvent::Approved => "approved".into(),
+        OrderEvent::Shipped => "shipped".into(),
+        OrderEvent::Delivered => "delivered".into(),
+        OrderEvent::Cancelled { reason } => format!("cancelled: {reason}"),
     }
 }

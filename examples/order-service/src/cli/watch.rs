@@ -1,4 +1,4 @@
-//! `watch`
+//! The `watch` command.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -6,105 +6,107 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::answer::Answer;
-use super::projections::list;
+use super::output::Output;
+use super::projections::status_output;
 use super::remote::Remote;
-use super::with_shop;
+use super::{IfMissing, with_shop};
 use crate::failure::Failure;
-use crate::projections::{Projections, ShownStatus};
+use crate::projections::{ProjectionJson, Projections};
 
-/// How often a running service is asked.
-const LOOK: Duration = Duration::from_millis(200);
+/// The interval at which a running service is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs the projections here and shows them until they have caught up.
-pub(super) async fn here(data: &Path) -> Result<Answer, Failure> {
-    with_shop(data, false, async |shop| {
-        let mut bars = Bars::new();
-        let store = shop.shared_store();
-        let settled = Projections::run(store, async |projections| projections.settle(|status| bars.show(status)).await);
-        let settled = settled.await;
-        bars.clear();
-        Ok(list(&settled?))
+/// Opens the store, and runs the projections and shows their progress until they have caught up.
+pub(super) async fn local(data: &Path) -> Result<Output, Failure> {
+    with_shop(data, IfMissing::Fail, async |shop| {
+        let mut display = Display::new();
+        let status = Projections::run(shop.shared_store(), async |projections| {
+            projections.wait_until_idle(|status| display.show(status)).await
+        });
+        let status = status.await;
+        display.clear();
+        Ok(status_output(&status?))
     })
     .await
 }
 
-/// Shows those of a running service until Ctrl-C.
-pub(super) async fn remote(service: &Remote) -> Result<Answer, Failure> {
-    let mut bars = Bars::new();
+/// Shows the progress of the projections of a running service until Ctrl-C.
+pub(super) async fn remote(service: &Remote) -> Result<Output, Failure> {
+    let mut display = Display::new();
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     loop {
         let status = service.status().await?;
-        bars.show(&status);
+        display.show(&status);
         tokio::select! {
             _ = &mut interrupted => {
-                bars.clear();
-                return Ok(list(&status));
+                display.clear();
+                return Ok(status_output(&status));
             }
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }
 
-/// A bar for each projection on a terminal; a line for each change elsewhere.
-struct Bars {
-    all: Option<MultiProgress>,
-    each: Vec<ProgressBar>,
-    said: Vec<String>,
+/// Shows a progress bar for each projection on a terminal; prints a line for each change elsewhere.
+struct Display {
+    terminal: Option<MultiProgress>,
+    bars: Vec<ProgressBar>,
+    printed: Vec<String>,
 }
 
-impl Bars {
+impl Display {
     fn new() -> Self {
-        let all = io::stderr().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { all, each: Vec::new(), said: Vec::new() }
+        let is_terminal = io::stderr().is_terminal();
+        let terminal = is_terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        Self { terminal, bars: Vec::new(), printed: Vec::new() }
     }
 
-    fn show(&mut self, status: &[ShownStatus]) {
-        let words: Vec<String> = status.iter().map(in_words).collect();
-        let Some(all) = &self.all else {
-            for line in words.iter().filter(|line| !self.said.contains(line)) {
-                // NOTE: that nobody listens is no reason to stop.
+    fn show(&mut self, status: &[ProjectionJson]) {
+        let lines: Vec<String> = status.iter().map(status_line).collect();
+        let Some(terminal) = &self.terminal else {
+            for line in lines.iter().filter(|line| !self.printed.contains(line)) {
+                // A closed standard error must not stop the command.
                 let _ = writeln!(io::stderr(), "{line}");
             }
-            self.said = words;
+            self.printed = lines;
             return;
         };
         let style = ProgressStyle::with_template("{bar:30} {pos:>9} of {len:<9} {msg}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-        while self.each.len() < status.len() {
-            self.each.push(all.add(ProgressBar::new(0)).with_style(style.clone()));
+        while self.bars.len() < status.len() {
+            self.bars.push(terminal.add(ProgressBar::new(0)).with_style(style.clone()));
         }
-        for ((bar, status), words) in self.each.iter().zip(status).zip(words) {
+        for ((bar, status), line) in self.bars.iter().zip(status).zip(lines) {
             bar.set_length(status.head.unwrap_or(0));
             bar.set_position(status.rebuild.as_ref().map_or(status.position, |rebuild| rebuild.position).unwrap_or(0));
-            bar.set_message(words);
+            bar.set_message(line);
         }
     }
 
     fn clear(&self) {
-        if let Some(all) = &self.all {
-            // NOTE: a terminal that is gone needs no clearing.
-            let _ = all.clear();
+        if let Some(terminal) = &self.terminal {
+            // The command must not fail if the terminal was closed.
+            let _ = terminal.clear();
         }
     }
 }
 
-fn in_words(status: &ShownStatus) -> String {
+fn status_line(status: &ProjectionJson) -> String {
     let (rate, eta) = match &status.rebuild {
         Some(rebuild) => (rebuild.rate, rebuild.eta_seconds),
         None => (status.rate, status.eta_seconds),
     };
     let state = if status.rebuild.is_some() { "rebuilding" } else { &status.state };
-    let mut words = format!("{}: {state}", status.name);
+    let mut line = format!("{}: {state}", status.name);
     if status.lag_events > 0 || status.rebuild.is_some() {
-        words += &format!(", {} behind, {rate:.0} events/s", status.lag_events);
+        line += &format!(", lag {} events, {rate:.0} events/s", status.lag_events);
         if let Some(seconds) = eta {
-            words += &format!(", {seconds:.0} s left");
+            line += &format!(", {seconds:.0} s left");
         }
     }
     if status.parked_keys > 0 {
-        words += &format!(", {} parked", status.parked_keys);
+        line += &format!(", {} parked keys", status.parked_keys);
     }
-    words
+    line
 }

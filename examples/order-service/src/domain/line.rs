@@ -1,62 +1,63 @@
-//! What is on an order, and where it goes to.
+//! Order lines and the destination of an order.
 
 use serde::{Deserialize, Serialize};
 
 use super::money::{Discount, Inexact, Price, Quantity, Revenue};
 use super::text::{City, Country, ProductId};
 
-/// One product on an order.
+/// A line of an order: one product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderLine {
-    /// What is ordered.
+    /// The product.
     pub product: ProductId,
-    /// What one piece costs on this order.
+    /// Price of one item before the discount.
     pub unit_price: Price,
-    /// How many pieces.
+    /// Number of items.
     pub quantity: Quantity,
-    /// What is taken off the price.
+    /// The discount on the price.
     pub discount: Discount,
 }
 
 impl OrderLine {
-    /// What the line earns.
+    /// Returns the revenue of the line.
     ///
     /// # Errors
-    /// [`Inexact`] when the amount has too many digits.
+    /// [`Inexact`] if the amount has too many digits.
     pub fn revenue(&self) -> Result<Revenue, Inexact> {
         Revenue::of(self.unit_price, self.quantity, self.discount)
     }
 }
 
-/// The lines of an order: at least one, and not more than can be shipped at once. What they earn together is exact.
+/// The lines of an order: 1 to [`MAX`](Self::MAX), with an exact total revenue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<OrderLine>", into = "Vec<OrderLine>")]
 pub struct OrderLines(Vec<OrderLine>);
 
-/// Lines that are no order.
+/// An error of [`OrderLines::new`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OrderLinesError {
-    /// There is none, or there are too many.
-    #[error("expected 1 to {} lines, found {found}", OrderLines::MOST)]
+    /// There are no lines, or more than [`OrderLines::MAX`].
+    #[error("expected 1 to {} lines, found {found}", OrderLines::MAX)]
     Count {
-        /// How many there are.
+        /// Number of lines.
         found: usize,
     },
-    /// What they earn cannot be kept exactly.
+    /// The total revenue cannot be represented exactly.
     #[error(transparent)]
     Inexact(#[from] Inexact),
 }
 
 impl OrderLines {
-    /// How many lines an order may have.
-    pub const MOST: usize = 10_000;
+    /// Maximum number of lines of an order.
+    pub const MAX: usize = 10_000;
 
-    /// The lines of an order.
+    /// Creates the lines of an order.
     ///
     /// # Errors
-    /// [`OrderLinesError`] when they are none.
+    /// - [`OrderLinesError::Count`] if there are no lines, or more than [`MAX`](Self::MAX).
+    /// - [`OrderLinesError::Inexact`] if the total revenue cannot be represented exactly.
     pub fn new(lines: Vec<OrderLine>) -> Result<Self, OrderLinesError> {
-        if !(1..=Self::MOST).contains(&lines.len()) {
+        if !(1..=Self::MAX).contains(&lines.len()) {
             return Err(OrderLinesError::Count { found: lines.len() });
         }
         let lines = Self(lines);
@@ -64,16 +65,16 @@ impl OrderLines {
         Ok(lines)
     }
 
-    /// The lines in the order in which they were given.
+    /// Returns the lines in their original order.
     #[must_use]
     pub fn as_slice(&self) -> &[OrderLine] {
         &self.0
     }
 
-    /// What the lines earn together.
+    /// Returns the total revenue of the lines.
     ///
     /// # Errors
-    /// None for lines that were made by [`new`](Self::new), which has looked.
+    /// [`Inexact`] if the total cannot be represented exactly. [`new`](Self::new) checks this, so it does not happen.
     pub fn revenue(&self) -> Result<Revenue, Inexact> {
         Revenue::sum(self.0.iter().map(OrderLine::revenue))
     }
@@ -93,7 +94,7 @@ impl From<OrderLines> for Vec<OrderLine> {
     }
 }
 
-/// Where an order goes to, as far as it is known.
+/// The destination of an order, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
     /// The city.

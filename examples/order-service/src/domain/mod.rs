@@ -1,5 +1,4 @@
-//! The domain: orders, products, and the values that they are made of. Nothing here knows how anything is stored, read
-//! from a file or typed on a command line.
+//! The domain: orders, products and their values, independent of storage, file formats and the command line.
 //!
 //! ```text
 //!             approve            ship            deliver
@@ -22,27 +21,27 @@ pub use product::{Product, ProductEvent, ProductRejection, RegisteredProduct};
 pub use status::OrderStatus;
 pub use text::{City, Country, CustomerId, OrderId, ProductId, ProductName, Reason};
 
-/// A text or a number that is not what the domain needs. Nothing was done with it: correct it where it came from.
+/// A text or a number that is not a valid value of a domain type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found:?}")]
 pub struct Invalid {
-    /// What is needed.
+    /// The expected format.
     pub expected: &'static str,
-    /// What was there, shortened where it is very long.
+    /// The invalid text, shortened to 100 characters.
     pub found: String,
 }
 
 impl Invalid {
-    /// How many characters of what was found are shown.
-    const SHOWN: usize = 100;
+    /// Maximum number of characters of `found`.
+    const MAX_FOUND: usize = 100;
 
-    /// Says what was expected and what was found.
+    /// Creates the error, and shortens `found`.
     #[must_use]
     pub fn new(expected: &'static str, found: &str) -> Self {
-        let mut shown: String = found.chars().take(Self::SHOWN).collect();
-        if shown.len() < found.len() {
-            shown.push('…');
+        let mut shortened: String = found.chars().take(Self::MAX_FOUND).collect();
+        if shortened.len() < found.len() {
+            shortened.push('…');
         }
-        Self { expected, found: shown }
+        Self { expected, found: shortened }
     }
 }

@@ -1,7 +1,7 @@
-//! Money and quantities, exact to the last digit.
+//! Exact amounts of money and quantities.
 //!
-//! Sums and products are either exact or an [`Inexact`] error; they are never rounded on the way, and never panic.
-//! Rounding happens once, where a [`Revenue`] is shown: to cents, half to even.
+//! Sums and products are exact, or fail with [`Inexact`]; they do not round or panic. Only the display of a [`Revenue`]
+//! is rounded: to cents, half to even.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Invalid;
 
-/// An amount has more digits than can be kept exactly, which are 28. Nothing was rounded: split the amount, or give its
-/// factors with fewer digits.
+/// An amount that needs more than 28 digits. Split the amount, or use factors with fewer digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected an amount that is exact in 28 digits, found one with more; give fewer digits or smaller numbers")]
+#[error("the amount has more than 28 digits; use smaller numbers or numbers with fewer digits")]
 pub struct Inexact;
 
 /// Defines a decimal number within bounds.
@@ -27,7 +26,7 @@ macro_rules! decimal {
         pub struct $name(Decimal);
 
         impl $name {
-            /// The number.
+            /// Returns the number.
             #[must_use]
             pub const fn get(self) -> Decimal {
                 self.0
@@ -66,12 +65,12 @@ macro_rules! decimal {
 }
 
 decimal! {
-    /// What one piece costs.
+    /// The price of one item, at least 0.
     Price, "a price: a decimal number of at least 0, exact in 28 digits", |price| *price >= Decimal::ZERO
 }
 
 decimal! {
-    /// Which part of the price is not asked for: 0.15 is 15 percent off.
+    /// A discount as a fraction of the price: 0.15 is 15 percent.
     Discount, "a discount: a decimal number from 0 to 1, exact in 28 digits",
     |discount| (Decimal::ZERO..=Decimal::ONE).contains(discount)
 }
@@ -81,19 +80,19 @@ impl Discount {
     pub const NONE: Self = Self(Decimal::ZERO);
 }
 
-/// Reads digits with an optional sign and point. `rust_decimal` would read `1_000`, too.
+/// Parses digits with an optional sign and decimal point. `rust_decimal` would also accept `1_000`.
 fn plain_decimal(text: &str) -> Option<Decimal> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
     if is_plain { Decimal::from_str_exact(text).ok() } else { None }
 }
 
-/// How many pieces: at least one.
+/// A number of items, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Quantity(NonZeroU32);
 
 impl Quantity {
-    /// The number, from 1.
+    /// Returns the number of items.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
@@ -115,79 +114,78 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// An exact amount of money that was earned: a sum of unit price × quantity × (1 − discount).
+/// An exact amount of revenue: a sum of unit price × quantity × (1 − discount).
 ///
-/// It is kept in two parts, so that a long sum of amounts with many digits behind the point stays exact. It is shown in
-/// cents, rounded half to even.
+/// The integer and fractional parts are separate numbers, so that a sum of many amounts with many decimal places stays
+/// exact. The display is rounded to cents, half to even.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revenue {
-    /// What stands before the point.
+    /// The integer part.
     whole: Decimal,
-    /// What stands behind it: at least 0, less than 1.
+    /// The fractional part: at least 0, less than 1.
     fraction: Decimal,
 }
 
 impl Revenue {
-    /// Nothing.
+    /// No revenue.
     pub const ZERO: Self = Self { whole: Decimal::ZERO, fraction: Decimal::ZERO };
-    /// Above this, whole and cents together would have more digits than a [`Decimal`].
+    /// The exclusive maximum of `whole`. Above it, `whole` and cents together need more digits than a [`Decimal`] has.
     const LIMIT: Decimal = Decimal::from_parts(0, 0, 1_000_000, false, 0);
 
-    /// What is earned with some pieces of a product.
+    /// Returns unit price × quantity × (1 − discount).
     ///
     /// # Errors
-    /// [`Inexact`] when the product has too many digits.
+    /// [`Inexact`] if the product has too many digits.
     pub fn of(unit_price: Price, quantity: Quantity, discount: Discount) -> Result<Self, Inexact> {
-        let asked = Decimal::ONE.checked_sub(discount.get()).ok_or(Inexact)?;
-        let amount = exact_product(exact_product(unit_price.get(), quantity.get().into())?, asked)?;
+        let factor = Decimal::ONE.checked_sub(discount.get()).ok_or(Inexact)?;
+        let amount = exact_product(exact_product(unit_price.get(), quantity.get().into())?, factor)?;
         Self { whole: amount.trunc(), fraction: amount.fract() }.plus(Self::ZERO)
     }
 
-    /// The sum of both.
+    /// Adds an amount.
     ///
     /// # Errors
-    /// [`Inexact`] when the sum is too large.
+    /// [`Inexact`] if the sum is too large.
     pub fn plus(self, other: Self) -> Result<Self, Inexact> {
-        // NOTE: two fractions are less than 2, which with 28 digits behind the point still fits: this sum is exact.
+        // Exact: the sum is less than 2, and a Decimal below 2 has 28 decimal places.
         let fraction = self.fraction + other.fraction;
         let whole = self.whole.checked_add(other.whole).and_then(|whole| whole.checked_add(fraction.trunc()));
         let whole = whole.filter(|whole| *whole < Self::LIMIT).ok_or(Inexact)?;
         Ok(Self { whole, fraction: fraction.fract() })
     }
 
-    /// What is left when a part of it is taken away.
+    /// Subtracts an amount that is part of this one.
     ///
     /// # Errors
-    /// [`Inexact`] when the part is more than the whole.
+    /// [`Inexact`] if `part` is greater than `self`.
     pub fn minus(self, part: Self) -> Result<Self, Inexact> {
         let borrowed = if self.fraction < part.fraction { Decimal::ONE } else { Decimal::ZERO };
-        // NOTE: both fractions are at least 0 and less than 1, and so is what is left with what was borrowed.
+        // Exact: both fractions are in [0, 1), and so is the difference after borrowing.
         let fraction = self.fraction + borrowed - part.fraction;
         let whole = self.whole.checked_sub(part.whole).and_then(|whole| whole.checked_sub(borrowed)).ok_or(Inexact)?;
         if whole.is_sign_negative() && !whole.is_zero() { Err(Inexact) } else { Ok(Self { whole, fraction }) }
     }
 
-    /// The sum of all.
+    /// Returns the sum of all amounts.
     ///
     /// # Errors
-    /// [`Inexact`] when the sum is too large.
+    /// [`Inexact`] if an amount or the sum is too large.
     pub fn sum(revenues: impl IntoIterator<Item = Result<Self, Inexact>>) -> Result<Self, Inexact> {
         revenues.into_iter().try_fold(Self::ZERO, |sum, revenue| sum.plus(revenue?))
     }
 
-    /// Two numbers that are in the order of the amounts: what stands before the point, and what stands behind it in units of
-    /// the 28th digit.
+    /// Returns a sort key with the same order as the amounts: the integer part, and the fractional part × 10²⁸.
     #[must_use]
-    pub fn in_order(self) -> (i128, i128) {
+    pub fn sort_key(self) -> (i128, i128) {
         let mut fraction = self.fraction;
         fraction.rescale(28);
         (self.whole.normalize().mantissa(), fraction.mantissa())
     }
 
-    /// The amount in cents, rounded half to even.
+    /// Returns the amount rounded to cents, half to even.
     #[must_use]
     pub fn rounded(self) -> Decimal {
-        // NOTE: only the fraction decides how to round, and the whole is below its limit: this sum is exact.
+        // Exact: only the fraction is rounded, and `whole` is below its limit.
         self.whole + self.fraction.round_dp_with_strategy(2, RoundingStrategy::MidpointNearestEven)
     }
 }
@@ -204,35 +202,38 @@ impl Serialize for Revenue {
     }
 }
 
-/// Revenue as it is kept: exactly, in its two parts. What is shown is rounded, and must not be added up.
+/// Serde functions that store a revenue exactly, in its two parts. The default serialization is rounded for display.
 pub mod exact {
     use rust_decimal::Decimal;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::Revenue;
 
-    /// Writes both parts.
+    /// Serializes both parts.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// An error of the serializer.
     pub fn serialize<S: Serializer>(revenue: &Revenue, serializer: S) -> Result<S::Ok, S::Error> {
         (revenue.whole.normalize(), revenue.fraction.normalize()).serialize(serializer)
     }
 
-    /// Reads both parts.
+    /// Deserializes both parts.
     ///
     /// # Errors
-    /// Those of the deserializer, and where the parts are not those of an amount.
+    /// An error of the deserializer, or an error if a part is out of range.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Revenue, D::Error> {
         let (whole, fraction) = <(Decimal, Decimal)>::deserialize(deserializer)?;
         let is_amount = whole.fract().is_zero()
             && (Decimal::ZERO..Revenue::LIMIT).contains(&whole)
             && (Decimal::ZERO..Decimal::ONE).contains(&fraction);
-        if is_amount { Ok(Revenue { whole, fraction }) } else { Err(de::Error::custom("expected an amount of money")) }
+        if !is_amount {
+            return Err(de::Error::custom("a part of the revenue is out of range"));
+        }
+        Ok(Revenue { whole, fraction })
     }
 }
 
-/// `rust_decimal` rounds a product with more than 28 digits; this does not.
+/// Returns the product; fails where `rust_decimal` would round it to 28 digits.
 fn exact_product(a: Decimal, b: Decimal) -> Result<Decimal, Inexact> {
     let (a, b) = (a.normalize(), b.normalize());
     let digits = a.mantissa().checked_mul(b.mantissa()).ok_or(Inexact)?;
@@ -248,12 +249,12 @@ mod tests {
         Revenue::of(price, quantity.parse().expect("a quantity"), discount.parse().expect("a discount"))
     }
 
-    fn shown(price: &str, quantity: &str, discount: &str) -> String {
+    fn displayed(price: &str, quantity: &str, discount: &str) -> String {
         revenue(price, quantity, discount).expect("it is exact").to_string()
     }
 
     #[test]
-    fn numbers_outside_of_their_bounds_are_refused() {
+    fn numbers_out_of_range_are_rejected() {
         for price in ["-0.01", "", "1e3", "1_000", "NaN", "12,50", "--1", &"9".repeat(30), &format!("0.{:030}", 1)] {
             assert!(price.parse::<Price>().is_err(), "{price:?}");
         }
@@ -266,19 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_checked_when_it_is_read() {
+    fn deserialized_values_are_validated() {
         assert!(serde_json::from_str::<Price>("\"-1\"").is_err());
         assert!(serde_json::from_str::<Quantity>("0").is_err());
         assert_eq!(serde_json::to_string(&"9.80".parse::<Price>().expect("a price")).ok(), Some("\"9.80\"".into()));
     }
 
     #[test]
-    fn halves_of_cents_are_rounded_to_even() {
-        assert_eq!(shown("0.005", "1", "0"), "0.00");
-        assert_eq!(shown("0.015", "1", "0"), "0.02");
-        assert_eq!(shown("0.0250000000000000000001", "1", "0"), "0.03");
-        assert_eq!(shown("7.995", "1", "0"), "8.00");
-        assert_eq!(shown("5", "1", "0"), "5.00");
+    fn half_cents_are_rounded_to_even() {
+        assert_eq!(displayed("0.005", "1", "0"), "0.00");
+        assert_eq!(displayed("0.015", "1", "0"), "0.02");
+        assert_eq!(displayed("0.0250000000000000000001", "1", "0"), "0.03");
+        assert_eq!(displayed("7.995", "1", "0"), "8.00");
+        assert_eq!(displayed("5", "1", "0"), "5.00");
     }
 
     #[test]
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_discount_that_was_a_float_stays_exact() {
+    fn a_discount_with_the_digits_of_a_float_stays_exact() {
         let line = revenue("19.45", "21", "0.15000000596046448");
         assert_eq!(line.map(|line| line.fraction), Ok("0.182497565448283144".parse().expect("a number")));
         let many = std::iter::repeat_n(line, 100_000);
@@ -296,34 +297,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_was_there() {
-        let all = revenue("0.10", "3", "0").and_then(|a| a.plus(revenue("7.05", "1", "0.5")?)).expect("exact");
+    fn subtraction_is_exact_and_never_negative() {
+        let total = revenue("0.10", "3", "0").and_then(|a| a.plus(revenue("7.05", "1", "0.5")?)).expect("exact");
         let part = revenue("0.95", "1", "0.1").expect("exact");
-        let rest = all.minus(part).expect("it is less");
-        assert_eq!(rest.plus(part), Ok(all));
-        assert_eq!(part.minus(all), Err(Inexact));
-        assert_eq!(all.minus(all), Ok(Revenue::ZERO));
+        let difference = total.minus(part).expect("the part is smaller");
+        assert_eq!(difference.plus(part), Ok(total));
+        assert_eq!(part.minus(total), Err(Inexact));
+        assert_eq!(total.minus(total), Ok(Revenue::ZERO));
     }
 
     #[test]
-    fn what_is_kept_is_exact_and_in_order() {
+    fn stored_revenue_is_exact_and_sort_keys_are_in_order() {
         #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
-        struct Kept(#[serde(with = "exact")] Revenue);
+        struct Stored(#[serde(with = "exact")] Revenue);
         let amounts =
             [("0", "1", "0"), ("0.1", "1", "0.333"), ("0.1", "1", "0.3"), ("1", "1", "0"), ("19.99", "7", "0.05")];
-        let kept: Vec<Kept> = amounts.iter().map(|(p, q, d)| Kept(revenue(p, q, d).expect("exact"))).collect();
-        for pair in kept.windows(2) {
-            assert!(pair[0].0.in_order() < pair[1].0.in_order(), "{pair:?}");
+        let stored: Vec<Stored> = amounts.iter().map(|(p, q, d)| Stored(revenue(p, q, d).expect("exact"))).collect();
+        for pair in stored.windows(2) {
+            assert!(pair[0].0.sort_key() < pair[1].0.sort_key(), "{pair:?}");
             let json = serde_json::to_string(&pair[1]).expect("JSON");
-            assert_eq!(&serde_json::from_str::<Kept>(&json).expect("the same"), &pair[1]);
+            assert_eq!(&serde_json::from_str::<Stored>(&json).expect("valid JSON"), &pair[1]);
         }
-        for no_amount in ["[\"1.5\",\"0\"]", "[\"-1\",\"0\"]", "[\"1\",\"1\"]", "[\"1\",\"-0.5\"]"] {
-            assert!(serde_json::from_str::<Kept>(no_amount).is_err(), "{no_amount}");
+        for invalid in ["[\"1.5\",\"0\"]", "[\"-1\",\"0\"]", "[\"1\",\"1\"]", "[\"1\",\"-0.5\"]"] {
+            assert!(serde_json::from_str::<Stored>(invalid).is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn what_cannot_be_exact_is_an_error_and_no_panic() {
+    fn an_amount_with_too_many_digits_is_an_error_not_a_panic() {
         let largest = Decimal::MAX.to_string();
         assert_eq!(revenue(&largest, "4294967295", "0"), Err(Inexact));
         assert_eq!(revenue("0.1234567890123456789012345678", "7", "0.05"), Err(Inexact));

@@ -1,4 +1,4 @@
-//! Orders: what a customer wants, and what becomes of it.
+//! The order aggregate: its events, state, commands and rules.
 
 use std::collections::BTreeMap;
 
@@ -9,72 +9,73 @@ use super::line::{Destination, OrderLines};
 use super::status::OrderStatus;
 use super::text::{CustomerId, OrderId, Reason};
 
-/// What happens to an order.
+/// An event of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, es_core::Event)]
 pub enum OrderEvent {
-    /// A customer wants it.
+    /// A customer placed the order.
     #[event(name = "order-placed")]
     Placed {
-        /// Who wants it.
+        /// The customer.
         #[event(tag = "customer")]
         customer: CustomerId,
-        /// Where it goes to.
+        /// The destination.
         destination: Destination,
-        /// What is wanted.
+        /// The order lines.
         lines: OrderLines,
     },
-    /// The house agrees.
+    /// The shop approved the order.
     #[event(name = "order-approved")]
     Approved,
-    /// It has left the house.
+    /// The shop shipped the order.
     #[event(name = "order-shipped")]
     Shipped,
-    /// It has reached the customer.
+    /// The order was delivered to the customer.
     #[event(name = "order-delivered")]
     Delivered,
-    /// Nothing more will come of it.
+    /// The order was cancelled.
     #[event(name = "order-cancelled")]
     Cancelled {
-        /// Why.
+        /// The reason for the cancellation.
         reason: Reason,
     },
 }
 
-/// An order.
+/// The order aggregate.
 #[derive(Debug, Clone, PartialEq, es_core::Aggregate)]
 #[aggregate(category = "order", id = OrderId, event = OrderEvent)]
 pub enum Order {
-    /// Nobody has placed it yet.
+    /// The order has no events.
     NotPlaced,
-    /// It was placed, whatever has become of it since.
+    /// The order was placed; its status may have changed since.
     Placed(PlacedOrder),
 }
 
-/// An order that was placed.
+/// The state of an order that was placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacedOrder {
-    /// Who wants it.
+    /// The customer.
     pub customer: CustomerId,
-    /// Where it goes to.
+    /// The destination.
     pub destination: Destination,
-    /// What is wanted.
+    /// The order lines.
     pub lines: OrderLines,
-    /// How far it has come.
+    /// The current status.
     pub status: OrderStatus,
-    /// When it came by each status.
+    /// The statuses of the order so far, each with the time at which the order reached it.
     pub reached: BTreeMap<OrderStatus, Timestamp>,
-    /// Why it was cancelled.
+    /// The reason for the cancellation.
     pub cancelled_because: Option<Reason>,
 }
 
 impl PlacedOrder {
-    /// When something last happened to it.
+    /// Returns the latest time in [`reached`](Self::reached).
     #[must_use]
     pub fn changed_at(&self) -> Option<Timestamp> {
         self.reached.values().max().copied()
     }
 
-    fn differs_from(&self, command: &Place) -> Option<&'static str> {
+    /// Returns the name of the first part that differs from the command.
+    fn difference(&self, command: &Place) -> Option<&'static str> {
         let Place { customer, destination, lines } = command;
         [
             (self.customer != *customer, "customer"),
@@ -82,80 +83,80 @@ impl PlacedOrder {
             (self.lines != *lines, "lines"),
         ]
         .into_iter()
-        .find_map(|(differs, what)| differs.then_some(what))
+        .find_map(|(differs, name)| differs.then_some(name))
     }
 }
 
 /// Places an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Who wants it.
+    /// The customer.
     pub customer: CustomerId,
-    /// Where it goes to.
+    /// The destination.
     pub destination: Destination,
-    /// What is wanted.
+    /// The order lines.
     pub lines: OrderLines,
 }
 
-/// Agrees to an order.
+/// Approves an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Approve;
 
-/// Sends an order off.
+/// Ships an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ship;
 
-/// Hands an order to the customer.
+/// Marks an order as delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deliver;
 
-/// Calls an order off.
+/// Cancels an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancel {
-    /// Why.
+    /// The reason for the cancellation.
     pub reason: Reason,
 }
 
-/// Why an order does not take a command. Nothing happens to it.
+/// The reason why an order rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRejection {
-    /// There is no such order. Place it first.
+    /// The order does not exist. Place it first.
     #[error("order {id} does not exist; place it first")]
     NotPlaced {
         /// The order.
         id: OrderId,
     },
-    /// There is such an order, but it is another one. Give the new one an id of its own.
-    #[error("order {id} was placed before with other content: expected the same {differs}; give a new order a new id")]
-    PlacedOtherwise {
+    /// The id belongs to an order with different content. Use another id for a new order.
+    #[error("order {id} already exists with a different {difference}; use another id for a new order")]
+    PlacedWithOtherContent {
         /// The order.
         id: OrderId,
-        /// The first thing that is not the same.
-        differs: &'static str,
+        /// The first part that differs: `customer`, `destination` or `lines`.
+        difference: &'static str,
     },
-    /// It has come too far, or not far enough.
-    #[error("order {id} cannot become {wanted}: expected it to be {}, found it {found}", .wanted.reached_from())]
+    /// The current status does not allow the step.
+    #[error("order {id} cannot become {wanted}: expected status {}, found {found}", .wanted.reached_from())]
     Status {
         /// The order.
         id: OrderId,
-        /// What it was to become.
+        /// The requested status.
         wanted: OrderStatus,
-        /// What it is.
+        /// The current status.
         found: OrderStatus,
     },
-    /// It would have happened on a day before something that came first. Correct the date.
-    #[error("order {id} cannot become {wanted} on {}: expected a day not before {}, when it became {found}",
+    /// The date of the step is before the date of an earlier step. Correct the date.
+    #[error("order {id} cannot become {wanted} on {}: it became {found} later, on {}",
         .on.date_naive(), .since.date_naive())]
     TooEarly {
         /// The order.
         id: OrderId,
-        /// What it was to become.
+        /// The requested status.
         wanted: OrderStatus,
-        /// When.
+        /// The time of the step.
         on: Timestamp,
-        /// What it is.
+        /// The current status.
         found: OrderStatus,
-        /// When something last happened to it.
+        /// The latest time of an earlier step.
         since: Timestamp,
     },
 }
@@ -191,7 +192,7 @@ impl Evolve for Order {
 }
 
 impl Order {
-    /// The order, where it was placed.
+    /// Returns the state of the order if it was placed.
     #[must_use]
     pub const fn placed(&self) -> Option<&PlacedOrder> {
         match self {
@@ -201,14 +202,14 @@ impl Order {
     }
 
     fn reach(&mut self, status: OrderStatus, at: &EventContext<'_>) {
-        // NOTE: a state at some time in the business may lack the placing, when that was dated later than what followed.
+        // A state as of a business time may lack `Placed`, if its event has a later business time than the others.
         if let Self::Placed(order) = self {
             order.status = status;
             order.reached.insert(status, at.occurred_at());
         }
     }
 
-    /// Decides on a step to another status.
+    /// Decides a step to another status.
     fn step(
         &self,
         wanted: OrderStatus,
@@ -224,7 +225,7 @@ impl Order {
         if !found.leads_to(wanted) {
             return Err(OrderRejection::Status { id, wanted, found });
         }
-        // NOTE: days, not moments: a date without a time is midnight, and clocks differ.
+        // Compare dates, not times: a date without a time of day is midnight, and the clocks of clients differ.
         match order.changed_at() {
             Some(since) if at.time().date_naive() < since.date_naive() => {
                 Err(OrderRejection::TooEarly { id, wanted, on: at.time(), found, since })
@@ -238,13 +239,13 @@ impl Decide<Place> for Order {
     type Rejection = OrderRejection;
 
     fn decide(&self, command: Place, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
-        match self.placed().map(|order| order.differs_from(&command)) {
+        match self.placed().map(|order| order.difference(&command)) {
             None => {
                 let Place { customer, destination, lines } = command;
                 Ok(OrderEvent::Placed { customer, destination, lines }.into())
             }
             Some(None) => Ok(Decision::unchanged()),
-            Some(Some(differs)) => Err(OrderRejection::PlacedOtherwise { id: at.id().clone(), differs }),
+            Some(Some(difference)) => Err(OrderRejection::PlacedWithOtherContent { id: at.id().clone(), difference }),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Products and their stock: the second aggregate.
+//! The product aggregate: its events, state, commands and rules.
 //!
-//! Stock changes when goods are received, withdrawn, or moved between two products. A move is a command to each of the two, executed
-//! together by a unit of work. Shipping an order does not withdraw anything by itself.
+//! Stock changes when items are received, withdrawn, or moved between two products. A move is a command on each of the
+//! two products, executed together in a unit of work. Shipping an order does not withdraw items.
 
 use es_core::{CommandContext, Decide, Decision, EventContext, Evolve};
 use serde::{Deserialize, Serialize};
@@ -9,162 +9,164 @@ use serde::{Deserialize, Serialize};
 use super::money::{Price, Quantity};
 use super::text::{ProductId, ProductName};
 
-/// What happens to a product.
+/// An event of a product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, es_core::Event)]
 pub enum ProductEvent {
-    /// The house begins to sell it.
+    /// The product was registered.
     #[event(name = "product-registered")]
     Registered {
-        /// What people call it.
+        /// The display name.
         name: ProductName,
-        /// What one piece costs unless an order says otherwise.
+        /// The list price of one item.
         unit_price: Price,
-        /// How many pieces there are to begin with.
+        /// The initial number of items in stock.
         stock: u32,
     },
-    /// Pieces have come in.
+    /// Items were added to the stock.
     #[event(name = "stock-received")]
     Received {
-        /// How many.
+        /// Number of items.
         quantity: Quantity,
     },
-    /// Pieces have gone out.
+    /// Items were withdrawn from the stock.
     #[event(name = "stock-withdrawn")]
     Withdrawn {
-        /// How many.
+        /// Number of items.
         quantity: Quantity,
     },
-    /// Pieces were moved to the stock of another product.
+    /// Items were moved to the stock of another product.
     #[event(name = "stock-moved-out")]
     MovedOut {
-        /// How many.
+        /// Number of items.
         quantity: Quantity,
         /// The other product.
         to: ProductId,
     },
-    /// Pieces were moved here from the stock of another product.
+    /// Items were moved from the stock of another product to this one.
     #[event(name = "stock-moved-in")]
     MovedIn {
-        /// How many.
+        /// Number of items.
         quantity: Quantity,
         /// The other product.
         from: ProductId,
     },
 }
 
-/// A product.
+/// The product aggregate.
 ///
-/// Goods come and go for years: a snapshot keeps loading it cheap. An order has five events at the most and needs none.
+/// A product has an unbounded number of events, so it has snapshots. An order has at most four events and needs none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, es_core::Aggregate)]
 #[aggregate(category = "product", id = ProductId, event = ProductEvent, snapshot(every = 100))]
 pub enum Product {
-    /// The house does not sell it yet.
+    /// The product has no events.
     NotRegistered,
-    /// The house sells it.
+    /// The product was registered.
     Registered(RegisteredProduct),
 }
 
-/// A product that was registered.
+/// The state of a registered product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisteredProduct {
-    /// What people call it.
+    /// The display name.
     pub name: ProductName,
-    /// What one piece costs unless an order says otherwise.
+    /// The list price of one item; an order line may have another price.
     pub unit_price: Price,
-    /// How many pieces there are.
+    /// Number of items in stock.
     pub stock: u64,
-    /// How many pieces there were to begin with.
+    /// Number of items in stock at registration.
     pub first_stock: u32,
 }
 
 impl RegisteredProduct {
-    fn differs_from(&self, command: &Register) -> Option<&'static str> {
+    /// Returns the name of the first part that differs from the command.
+    fn difference(&self, command: &Register) -> Option<&'static str> {
         let Register { name, unit_price, stock } = command;
         [
             (self.name != *name, "name"),
             (self.unit_price != *unit_price, "unit price"),
-            (self.first_stock != *stock, "first stock"),
+            (self.first_stock != *stock, "initial stock"),
         ]
         .into_iter()
-        .find_map(|(differs, what)| differs.then_some(what))
+        .find_map(|(differs, name)| differs.then_some(name))
     }
 }
 
-/// Begins to sell a product.
+/// Registers a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {
-    /// What people call it.
+    /// The display name.
     pub name: ProductName,
-    /// What one piece costs unless an order says otherwise.
+    /// The list price of one item.
     pub unit_price: Price,
-    /// How many pieces there are to begin with.
+    /// The initial number of items in stock.
     pub stock: u32,
 }
 
-/// Takes pieces in.
+/// Adds items to the stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receive {
-    /// How many.
+    /// Number of items.
     pub quantity: Quantity,
 }
 
-/// Takes pieces out.
+/// Withdraws items from the stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Withdraw {
-    /// How many.
+    /// Number of items.
     pub quantity: Quantity,
 }
 
-/// Moves pieces to the stock of another product, which must take [`MoveIn`] in the same commit.
+/// Moves items to the stock of another product. The caller must execute [`MoveIn`] on that product in the same commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveOut {
-    /// How many.
+    /// Number of items.
     pub quantity: Quantity,
     /// The other product.
     pub to: ProductId,
 }
 
-/// Moves pieces here from the stock of another product, which must take [`MoveOut`] in the same commit.
+/// Moves items here from the stock of another product. The caller must execute [`MoveOut`] on that product in the same
+/// commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveIn {
-    /// How many.
+    /// Number of items.
     pub quantity: Quantity,
     /// The other product.
     pub from: ProductId,
 }
 
-/// Why a product does not take a command. Nothing happens to it.
+/// The reason why a product rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProductRejection {
-    /// There is no such product. Register it first.
+    /// The product does not exist. Register it first.
     #[error("product {id} does not exist; register it first")]
     NotRegistered {
         /// The product.
         id: ProductId,
     },
-    /// There is such a product, but it is another one. Give the new one an id of its own.
+    /// The id belongs to a product with different content. Use another id for a new product.
     #[error(
-        "product {id} was registered before with other content: expected the same {differs}; \
-             give a new product a new id, and receive or withdraw where only the stock has changed"
+        "product {id} already exists with a different {difference}; use another id for a new product, and receive or \
+         withdraw items to change the stock"
     )]
-    RegisteredOtherwise {
+    RegisteredWithOtherContent {
         /// The product.
         id: ProductId,
-        /// The first thing that is not the same.
-        differs: &'static str,
+        /// The first part that differs: `name`, `unit price` or `initial stock`.
+        difference: &'static str,
     },
-    /// There are not enough pieces. Receive more first.
-    #[error("product {id} is short: expected at least {wanted} in stock, found {found}; receive more first")]
-    Short {
+    /// The stock has too few items. Receive items first.
+    #[error("product {id} has insufficient stock: expected at least {wanted}, found {found}; receive items first")]
+    InsufficientStock {
         /// The product.
         id: ProductId,
-        /// How many pieces were wanted.
+        /// Number of items in the command.
         wanted: Quantity,
-        /// How many there are.
+        /// Number of items in stock.
         found: u64,
     },
-    /// The stock of a product cannot be moved to the same product. Name two products.
-    #[error("stock of product {id} cannot be moved to itself; name two products")]
+    /// The source and the target of a move are the same product. Name two products.
+    #[error("cannot move stock of product {id} to itself; name two products")]
     SameProduct {
         /// The product.
         id: ProductId,
@@ -198,14 +200,14 @@ impl Evolve for Product {
             ) => {
                 product.stock = product.stock.saturating_sub(quantity.get().into());
             }
-            // Only a registered product takes the commands that lead to these events.
+            // Only a registered product accepts the commands that produce these events.
             (_, Self::NotRegistered) => {}
         }
     }
 }
 
 impl Product {
-    /// The product, where it was registered.
+    /// Returns the state of the product if it was registered.
     #[must_use]
     pub const fn registered(&self) -> Option<&RegisteredProduct> {
         match self {
@@ -214,15 +216,15 @@ impl Product {
         }
     }
 
-    fn known(&self, id: &ProductId) -> Result<&RegisteredProduct, ProductRejection> {
+    fn expect_registered(&self, id: &ProductId) -> Result<&RegisteredProduct, ProductRejection> {
         self.registered().ok_or_else(|| ProductRejection::NotRegistered { id: id.clone() })
     }
 
-    /// Checks that so many pieces can go out.
-    fn has_in_stock(&self, id: &ProductId, wanted: Quantity) -> Result<(), ProductRejection> {
-        let found = self.known(id)?.stock;
+    /// Checks that the product has at least `wanted` items in stock.
+    fn expect_in_stock(&self, id: &ProductId, wanted: Quantity) -> Result<(), ProductRejection> {
+        let found = self.expect_registered(id)?.stock;
         if found < u64::from(wanted.get()) {
-            return Err(ProductRejection::Short { id: id.clone(), wanted, found });
+            return Err(ProductRejection::InsufficientStock { id: id.clone(), wanted, found });
         }
         Ok(())
     }
@@ -232,13 +234,15 @@ impl Decide<Register> for Product {
     type Rejection = ProductRejection;
 
     fn decide(&self, command: Register, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
-        match self.registered().map(|product| product.differs_from(&command)) {
+        match self.registered().map(|product| product.difference(&command)) {
             None => {
                 let Register { name, unit_price, stock } = command;
                 Ok(ProductEvent::Registered { name, unit_price, stock }.into())
             }
             Some(None) => Ok(Decision::unchanged()),
-            Some(Some(differs)) => Err(ProductRejection::RegisteredOtherwise { id: at.id().clone(), differs }),
+            Some(Some(difference)) => {
+                Err(ProductRejection::RegisteredWithOtherContent { id: at.id().clone(), difference })
+            }
         }
     }
 }
@@ -247,7 +251,7 @@ impl Decide<Receive> for Product {
     type Rejection = ProductRejection;
 
     fn decide(&self, command: Receive, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
-        self.known(at.id())?;
+        self.expect_registered(at.id())?;
         Ok(ProductEvent::Received { quantity: command.quantity }.into())
     }
 }
@@ -256,7 +260,7 @@ impl Decide<Withdraw> for Product {
     type Rejection = ProductRejection;
 
     fn decide(&self, command: Withdraw, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
-        self.has_in_stock(at.id(), command.quantity)?;
+        self.expect_in_stock(at.id(), command.quantity)?;
         Ok(ProductEvent::Withdrawn { quantity: command.quantity }.into())
     }
 }
@@ -269,7 +273,7 @@ impl Decide<MoveOut> for Product {
         if to == *at.id() {
             return Err(ProductRejection::SameProduct { id: to });
         }
-        self.has_in_stock(at.id(), quantity)?;
+        self.expect_in_stock(at.id(), quantity)?;
         Ok(ProductEvent::MovedOut { quantity, to }.into())
     }
 }
@@ -282,7 +286,7 @@ impl Decide<MoveIn> for Product {
         if from == *at.id() {
             return Err(ProductRejection::SameProduct { id: from });
         }
-        self.known(at.id())?;
+        self.expect_registered(at.id())?;
         Ok(ProductEvent::MovedIn { quantity, from }.into())
     }
 }

@@ -1,30 +1,30 @@
-//! How far an order has come.
+//! The status of an order.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How far an order has come.
+/// The status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// The customer wants it.
+    /// The customer has placed the order.
     Placed,
-    /// The house agrees.
+    /// The shop has approved the order.
     Approved,
-    /// It is on its way.
+    /// The shop has shipped the order.
     Shipped,
-    /// The customer has it.
+    /// The order has been delivered to the customer.
     Delivered,
-    /// Nothing more will come of it.
+    /// The order has been cancelled.
     Cancelled,
 }
 
 impl OrderStatus {
-    /// All, in the order in which an order comes by them.
+    /// All statuses in the order of the life cycle.
     pub const ALL: [Self; 5] = [Self::Placed, Self::Approved, Self::Shipped, Self::Delivered, Self::Cancelled];
 
-    /// Whether an order can go from this status to that one.
+    /// Returns whether an order can change from this status directly to `next`.
     #[must_use]
     pub const fn leads_to(self, next: Self) -> bool {
         matches!(
@@ -35,14 +35,14 @@ impl OrderStatus {
         )
     }
 
-    /// The statuses that lead to this one, as they stand in messages: `placed or approved`.
+    /// Returns the statuses that lead to this one, formatted for messages: `placed or approved`.
     #[must_use]
     pub fn reached_from(self) -> String {
-        let before = Self::ALL.iter().filter(|status| status.leads_to(self));
-        before.map(|status| status.as_str()).collect::<Vec<_>>().join(" or ")
+        let sources = Self::ALL.iter().filter(|status| status.leads_to(self));
+        sources.map(|status| status.as_str()).collect::<Vec<_>>().join(" or ")
     }
 
-    /// The status as it is shown.
+    /// Returns the status in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

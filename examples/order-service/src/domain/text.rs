@@ -1,4 +1,4 @@
-//! Texts of the domain. Each has a type of its own, and is checked once, where it enters.
+//! Text types of the domain. Each text is validated once, when it is parsed or deserialized.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// The longest text, in bytes of UTF-8.
+/// Maximum length of a text in bytes of UTF-8.
 pub const MAX_BYTES: usize = 200;
 
-/// Defines a text of 1 to [`MAX_BYTES`] bytes without control characters.
+/// Defines a text type of 1 to [`MAX_BYTES`] bytes without control characters.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $expected:literal) => {
         $(#[$doc])*
@@ -19,7 +19,7 @@ macro_rules! text {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -58,37 +58,37 @@ macro_rules! text {
 }
 
 text! {
-    /// What an order is called. It says nothing by itself.
+    /// The id of an order.
     OrderId, "an order id of 1 to 200 bytes without control characters"
 }
 
 text! {
-    /// What a customer is called. It says nothing by itself.
+    /// The id of a customer.
     CustomerId, "a customer id of 1 to 200 bytes without control characters"
 }
 
 text! {
-    /// What a product is called in lists and on orders. It says nothing by itself.
+    /// The id of a product.
     ProductId, "a product id of 1 to 200 bytes without control characters"
 }
 
 text! {
-    /// What a product is called by people.
+    /// The display name of a product.
     ProductName, "a product name of 1 to 200 bytes without control characters"
 }
 
 text! {
-    /// The city that an order goes to.
+    /// The destination city of an order.
     City, "a city of 1 to 200 bytes without control characters"
 }
 
 text! {
-    /// The country that an order goes to.
+    /// The destination country of an order.
     Country, "a country of 1 to 200 bytes without control characters"
 }
 
 text! {
-    /// Why an order was cancelled.
+    /// The reason for the cancellation of an order.
     Reason, "a reason of 1 to 200 bytes without control characters"
 }
 
@@ -107,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_from_outside_is_checked() {
+    fn a_deserialized_text_is_validated() {
         assert!(serde_json::from_str::<OrderId>("\"\"").is_err());
         assert_eq!(serde_json::from_str::<OrderId>("\"1\"").ok(), "1".parse().ok());
     }
 
     #[test]
-    fn a_refusal_shows_only_the_beginning_of_what_is_long() {
+    fn an_error_shortens_a_long_text() {
         let error = "é".repeat(500).parse::<OrderId>().expect_err("it is too long");
         assert_eq!(error.found.chars().count(), 101);
     }

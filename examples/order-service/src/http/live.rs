@@ -1,4 +1,4 @@
-//! What happens, as server-sent events.
+//! The event log as server-sent events.
 
 use std::sync::Arc;
 
@@ -15,28 +15,30 @@ use serde::Deserialize;
 
 use super::Api;
 use super::problem::Problem;
-use crate::shown::ShownEvent;
+use crate::json::EventJson;
 
-/// Which events.
+/// The query parameters of `GET /events`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
-    /// Those behind this position; 0 for all. Without it, those that happen from now on.
+pub(super) struct EventParameters {
+    /// Start after this position; 0 for all events. Without it, only new events.
     after: Option<u64>,
     category: Option<Category>,
     #[serde(rename = "type")]
     event_type: Option<EventType>,
 }
 
-/// What is there behind a position, and then what comes, without an end. Each event has its position as its id, so that a
-/// browser that connects again goes on where it was.
+/// Streams the events after a position, then new events as they are committed. The response does not end.
+///
+/// The id of each server-sent event is its position, so that a browser that reconnects continues after the last event
+/// that it received.
 pub(super) async fn events(
     State(service): State<Arc<Api>>,
     headers: HeaderMap,
-    which: Result<Parameters<Which>, QueryRejection>,
+    parameters: Result<Parameters<EventParameters>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, StoreError>>>, Problem> {
-    let Parameters(Which { after, category, event_type }) = which?;
-    let after = match last_seen(&headers)?.or(after) {
+    let Parameters(EventParameters { after, category, event_type }) = parameters?;
+    let after = match last_event_id(&headers)?.or(after) {
         Some(position) => Position::new(position),
         None => service.shop.store().head().await?,
     };
@@ -48,21 +50,21 @@ pub(super) async fn events(
     let query = if item.is_unrestricted() { Query::all() } else { Query::from(item) };
     let batches = Subscription::new(service.shop.shared_store(), query, after).into_stream();
     let events = batches.map_ok(|batch| stream::iter(batch.events).map(|record| Ok(event(&record)))).try_flatten();
-    let mut ending = service.ending.subscribe();
-    // NOTE: an error says that the service is gone.
-    let ended = async move { drop(ending.wait_for(|ending| *ending).await) };
-    Ok(Sse::new(events.take_until(Box::pin(ended))).keep_alive(KeepAlive::default()))
+    let mut shutdown = service.shutdown.subscribe();
+    // An error means that the sender was dropped, which also ends the response.
+    let stopped = async move { drop(shutdown.wait_for(|requested| *requested).await) };
+    Ok(Sse::new(events.take_until(Box::pin(stopped))).keep_alive(KeepAlive::default()))
 }
 
-/// The position that a browser has seen last.
-fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+/// Returns the position in `Last-Event-ID`, which a browser sends when it reconnects.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| Problem::not_understood("Last-Event-ID", "a position", &format!("{value:?}")))
+    number.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID", "a position", &format!("{value:?}")))
 }
 
 fn event(record: &RecordedEvent) -> Event {
     let event = Event::default().id(record.position.to_string()).event(record.data.event_type.as_str());
-    // NOTE: names and positions can always be written; content that cannot is not shown.
-    event.json_data(ShownEvent::of(record)).unwrap_or_default()
+    // Serialization fails only for the content of an event; such an event is sent without data.
+    event.json_data(EventJson::of(record)).unwrap_or_default()
 }

@@ -1,35 +1,40 @@
-//! The HTTP interface: commands and queries as JSON, versions as ETags, what happens as server-sent events.
+//! The HTTP interface: commands and queries as JSON, versions as ETags, events as server-sent events.
 //!
-//! | request | what it does |
+//! | request | effect |
 //! |---|---|
-//! | `PUT /orders/{id}` | places an order: 201, or 200 where it was placed before with the same content |
-//! | `POST /orders/{id}/approve`, `ship`, `deliver`, `cancel` | the next step of an order |
-//! | `GET /orders/{id}` | the order as it is; its version is its `ETag` |
-//! | `GET /orders/{id}/events` | everything that has happened to it |
+//! | `PUT /orders/{id}` | places an order: 201, or 200 if it already exists with the same content |
+//! | `POST /orders/{id}/approve`, `ship`, `deliver`, `cancel` | changes the status of an order |
+//! | `GET /orders/{id}` | returns an order; its version is the `ETag` |
+//! | `GET /orders/{id}/events` | returns all events of an order |
 //! | `PUT /products/{id}` | registers a product |
-//! | `POST /products/{id}/receive`, `withdraw` | changes its stock |
-//! | `POST /products/{id}/move` | moves stock to another product, in one commit: `{"to": "42", "quantity": 3}` |
-//! | `GET /products/{id}` | the product as it is |
-//! | `GET /events?after=P&category=C&type=T` | what happens, from a position on and live, as server-sent events |
-//! | `GET /orders?customer=C&limit=N&after=NEXT` | orders, those placed last first |
-//! | `GET /products?at_most=N` | products, those with the lowest stock first |
-//! | `GET /demand`, `GET /revenue`, `GET /report` | what sells best; revenue by month and country; all of it together |
-//! | `GET /projections` | how far the read models are |
-//! | `POST /projections/{name}` | `{"verb": "pause"}`, `resume`, `reset`, `rebuild`, `retry` with `key`, `skip` with `key`, `position` and `reason` |
-//! | `GET /projections/{name}/parked` | what could not be applied |
-//! | `GET /health` | whether the process answers and the store takes reads |
+//! | `POST /products/{id}/receive`, `withdraw` | changes the stock of a product |
+//! | `POST /products/{id}/move` | moves stock to another product in one commit: `{"to": "42", "quantity": 3}` |
+//! | `GET /products/{id}` | returns a product; its version is the `ETag` |
+//! | `GET /events?after=P&category=C&type=T` | streams the events after a position, then new events |
+//! | `GET /orders?customer=C&limit=N&after=NEXT` | lists orders, newest first |
+//! | `GET /products?at_most=N` | lists products, lowest stock first |
+//! | `GET /demand` | lists products, highest revenue first |
+//! | `GET /revenue` | returns revenue by month and by country |
+//! | `GET /report` | returns all totals |
+//! | `GET /projections` | returns the status of each projection |
+//! | `POST /projections/{name}` | runs a [`ProjectionAction`], as in `{"verb": "pause"}` |
+//! | `GET /projections/{name}/parked` | lists the keys with an event that could not be applied |
+//! | `GET /health` | returns 200 if the store can be read |
 //!
-//! A command with `If-Match: "V"` counts only at version V, an `ETag` of an earlier answer, and gives 412 otherwise. With `Idempotency-Key: K` it counts
-//! once under that key, and gives its first result when it is sent again. `ES-Position` of its answer says where it stands in
-//! the log; a question about all orders or products with `at_least=POSITION` waits until its answer shows that. Refusals are `application/problem+json` (RFC 9457).
+//! `If-Match: "V"`: the command is executed only if the version is V, the `ETag` of an earlier response; otherwise 412.
+//! `Idempotency-Key: K`: the command is executed at most once for this key; a second request returns the first result.
+//! `ES-Position`: the response header with the position of the command's last event. A query with `at_least=POSITION`
+//! waits until its result includes that position. Errors are `application/problem+json` (RFC 9457).
+//!
+//! [`ProjectionAction`]: crate::projections::ProjectionAction
 
+mod headers;
 mod live;
 mod orders;
 mod problem;
 mod products;
 mod projections;
 mod queries;
-mod terms;
 
 use std::sync::Arc;
 
@@ -53,26 +58,26 @@ pub struct Api {
     shop: Shop,
     models: ReadModels,
     projections: Projections,
-    /// Becomes true when the service shuts down, so that endless responses end.
-    ending: watch::Sender<bool>,
+    /// Becomes true when the service shuts down, which ends the responses of `GET /events`.
+    shutdown: watch::Sender<bool>,
 }
 
 impl Api {
-    /// Creates the state for this shop and these projections.
+    /// Creates the state for a shop and its projections.
     #[must_use]
     pub fn new(shop: Shop, projections: Projections) -> Arc<Self> {
         let models = ReadModels::of(&shop.shared_store());
-        Arc::new(Self { shop, models, projections, ending: watch::Sender::new(false) })
+        Arc::new(Self { shop, models, projections, shutdown: watch::Sender::new(false) })
     }
 
-    /// The shop.
+    /// Returns the shop.
     #[must_use]
     pub const fn shop(&self) -> &Shop {
         &self.shop
     }
 }
 
-/// Everything that can be asked over HTTP.
+/// Returns the router with all routes.
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/orders", get(queries::orders))
@@ -91,13 +96,13 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/projections/{name}", post(projections::act))
         .route("/projections/{name}/parked", get(projections::parked))
         .route("/health", get(health))
-        .fallback(Problem::no_such_path)
-        .method_not_allowed_fallback(Problem::no_such_method)
+        .fallback(Problem::path_not_found)
+        .method_not_allowed_fallback(Problem::method_not_allowed)
         .with_state(api)
 }
 
-/// Answers requests until `stop` completes. Then answers the requests in progress, ends endless responses, and waits for snapshots
-/// that are being written.
+/// Serves requests until `stop` completes. Then finishes the requests in progress, ends the responses of `GET /events`,
+/// and waits for snapshot writes.
 ///
 /// # Errors
 /// [`Failure::Io`] if the socket fails.
@@ -106,12 +111,12 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
-    let ending = api.ending.clone();
+    let shutdown = api.shutdown.clone();
     let served = axum::serve(listener, router(Arc::clone(&api))).with_graceful_shutdown(async move {
         stop.await;
-        ending.send_replace(true);
+        shutdown.send_replace(true);
     });
-    let served = served.await.map_err(|source| Failure::Io { action: "answer requests".into(), source });
+    let served = served.await.map_err(|source| Failure::Io { action: "serve requests".into(), source });
     api.shop.settle().await;
     served
 }

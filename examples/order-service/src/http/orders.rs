@@ -1,4 +1,4 @@
-//! Orders over HTTP.
+//! Handlers for orders.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use es_core::{Aggregate, Command, Decide, StreamRead};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::headers::{self, CommandHeaders, version_headers};
 use super::problem::Problem;
-use super::terms::{self, Demands, about};
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use crate::domain::{
     City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderRejection, Price,
     ProductId, Quantity, Reason,
 };
 use crate::failure::Failure;
+use crate::json::{CommandResult, EventJson, OrderCommandJson, OrderJson};
 use crate::moment::Moment;
 use crate::shop::send;
-use crate::shown::{CommandResult, OrderDone, ShownEvent, ShownOrder};
 
-/// An order that is to be placed.
+/// The body of `PUT /orders/{id}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceBody {
@@ -48,7 +48,7 @@ const fn no_discount() -> Discount {
     Discount::NONE
 }
 
-/// How an order takes a step.
+/// The body of `POST /orders/{id}/{step}`; `reason` is required for `cancel` only.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepBody {
@@ -65,33 +65,33 @@ impl From<LineBody> for OrderLine {
 pub(super) async fn place(
     State(service): State<Arc<Api>>,
     Path(id): Path<OrderId>,
-    demands: Demands,
+    headers: CommandHeaders,
     body: Result<Json<PlaceBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(PlaceBody { customer_id, ship_city, ship_country, lines, date }) = body?;
     let destination = Destination { city: ship_city, country: ship_country };
     let lines = OrderLines::new(lines.into_iter().map(OrderLine::from).collect())?;
-    execute(&service, &id, Place { customer: customer_id, destination, lines }, &demands, date).await
+    execute(&service, &id, Place { customer: customer_id, destination, lines }, &headers, date).await
 }
 
 pub(super) async fn step(
     State(service): State<Arc<Api>>,
     Path((id, step)): Path<(OrderId, String)>,
-    demands: Demands,
+    headers: CommandHeaders,
     body: Option<Json<StepBody>>,
 ) -> Result<Response, Problem> {
     let Json(StepBody { date, reason }) = body.unwrap_or_default();
-    let refused = |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let unprocessable = |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
     match (step.as_str(), reason) {
-        ("cancel", Some(reason)) => execute(&service, &id, Cancel { reason }, &demands, date).await,
-        ("cancel", None) => Err(refused("expected a reason, found none; say why in {\"reason\": \"...\"}")),
+        ("cancel", Some(reason)) => execute(&service, &id, Cancel { reason }, &headers, date).await,
+        ("cancel", None) => Err(unprocessable("missing field reason; send {\"reason\": \"...\"}")),
         ("approve" | "ship" | "deliver", Some(_)) => {
-            Err(refused("expected no reason, found one; only cancel takes it"))
+            Err(unprocessable("unexpected field reason; only cancel accepts a reason"))
         }
-        ("approve", None) => execute(&service, &id, Approve, &demands, date).await,
-        ("ship", None) => execute(&service, &id, Ship, &demands, date).await,
-        ("deliver", None) => execute(&service, &id, Deliver, &demands, date).await,
-        _ => Err(Problem::not_understood("step", "approve, ship, deliver or cancel", &step)),
+        ("approve", None) => execute(&service, &id, Approve, &headers, date).await,
+        ("ship", None) => execute(&service, &id, Ship, &headers, date).await,
+        ("deliver", None) => execute(&service, &id, Deliver, &headers, date).await,
+        _ => Err(Problem::invalid("step", "approve, ship, deliver or cancel", &step)),
     }
 }
 
@@ -99,17 +99,18 @@ async fn execute<C>(
     service: &Api,
     id: &OrderId,
     command: C,
-    demands: &Demands,
+    headers: &CommandHeaders,
     date: Option<Moment>,
 ) -> Result<Response, Problem>
 where
     Order: Decide<C, Rejection = OrderRejection>,
     C: Command,
 {
-    let executed = send(&service.shop.orders, id, command, demands.terms(date)).await;
-    let executed = executed.map_err(|error| demands.problem(error))?;
+    let executed = send(&service.shop.orders, id, command, headers.options(date)).await;
+    let executed = executed.map_err(|error| headers.problem(error))?;
     let (status, result) = (executed.state.placed().map(|order| order.status), CommandResult::of(&executed));
-    terms::executed(demands, &executed, format_args!("order {id}"), OrderDone { order_id: id, status, result })
+    let body = OrderCommandJson { order_id: id, status, result };
+    headers::command_response(headers, &executed, format_args!("order {id}"), body)
 }
 
 pub(super) async fn show(
@@ -119,21 +120,21 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let loaded = service.shop.orders.load(&id).await?;
     let Some(order) = loaded.state.placed() else { return Err(Failure::NoOrder(id).into()) };
-    Ok(terms::shown(&headers, loaded.version(), ShownOrder::of(&id, loaded.revision, order)?))
+    Ok(headers::resource_response(&headers, loaded.version(), OrderJson::of(&id, loaded.revision, order)?))
 }
 
-/// Everything that has happened to an order.
+/// The response of `GET /orders/{id}/events`.
 #[derive(Debug, Serialize)]
-struct History<'a> {
+struct HistoryJson<'a> {
     order_id: &'a OrderId,
-    events: Vec<ShownEvent<'a>>,
+    events: Vec<EventJson<'a>>,
 }
 
 pub(super) async fn history(State(service): State<Arc<Api>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
     let read = StreamRead::new(Order::stream(&id)?);
     let records = service.shop.store().read_stream(read).await?.collect().await?;
     let Some(last) = records.last() else { return Err(Failure::NoOrder(id).into()) };
-    let about = about(Some(last.revision.into()), None);
-    let events = records.iter().map(ShownEvent::of).collect();
-    Ok((about, Json(History { order_id: &id, events })).into_response())
+    let headers = version_headers(Some(last.revision.into()), None);
+    let events = records.iter().map(EventJson::of).collect();
+    Ok((headers, Json(HistoryJson { order_id: &id, events })).into_response())
 }

@@ -1,4 +1,4 @@
-//! [`Problem`]: why a request was refused, as `application/problem+json` (RFC 9457).
+//! [`Problem`]: an error response, `application/problem+json` (RFC 9457).
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -14,11 +14,18 @@ use serde::Serialize;
 use crate::domain::{Inexact, Invalid, OrderLinesError, OrderRejection, ProductRejection};
 use crate::failure::Failure;
 
-/// Why a request was refused.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
+}
+
+/// Whether a request has `If-Match` or `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precondition {
+    Present,
+    Absent,
 }
 
 #[derive(Serialize)]
@@ -33,32 +40,32 @@ impl Problem {
         Self { status, detail: detail.into() }
     }
 
-    /// The condition of the request does not hold.
-    pub(super) fn precondition(detail: impl Into<String>) -> Self {
+    /// Creates the response for a precondition (`If-Match`, `If-None-Match`) that does not hold.
+    pub(super) fn precondition_failed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, detail)
     }
 
-    /// A header or a parameter that cannot be understood.
-    pub(super) fn not_understood(what: &str, expected: &str, found: &str) -> Self {
+    /// Creates the response for an invalid header, parameter or path segment. Shortens `found` to 100 characters.
+    pub(super) fn invalid(name: &str, expected: &str, found: &str) -> Self {
         let found: String = found.chars().take(100).collect();
-        Self::new(StatusCode::BAD_REQUEST, format!("{what}: expected {expected}, found {found:?}"))
+        Self::new(StatusCode::BAD_REQUEST, format!("{name}: expected {expected}, found {found:?}"))
     }
 
-    pub(super) async fn no_such_path(uri: Uri) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    pub(super) async fn path_not_found(uri: Uri) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("{} does not exist", uri.path()))
     }
 
-    pub(super) async fn no_such_method(method: Method, uri: Uri) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+    pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
     }
 
-    /// What a failure is to one who asks over HTTP. `on_condition` says whether the request came with a condition.
-    pub(super) fn of(failure: &Failure, on_condition: bool) -> Self {
+    /// Creates the response for a failure. A conflict is 412 if the request had a precondition, otherwise 409.
+    pub(super) fn of(failure: &Failure, precondition: Precondition) -> Self {
         let status = match failure {
-            Failure::Conflict(_) if on_condition => StatusCode::PRECONDITION_FAILED,
+            Failure::Conflict(_) if precondition == Precondition::Present => StatusCode::PRECONDITION_FAILED,
             Failure::NoOrder(_)
-            | Failure::NoOrderThen { .. }
-            | Failure::NoRevisionYet { .. }
+            | Failure::NoOrderAtTime { .. }
+            | Failure::NoSuchRevision { .. }
             | Failure::NoProduct(_)
             | Failure::NoProjection { .. }
             | Failure::Order(OrderRejection::NotPlaced { .. })
@@ -79,8 +86,9 @@ impl Problem {
             | Failure::Admin(_)
             | Failure::Start(_)
             | Failure::Service(_)
-            | Failure::Differs { .. }
+            | Failure::ReadModelsDiffer { .. }
             | Failure::Remote { .. }
+            | Failure::NoStore { .. }
             | Failure::Open(_)
             | Failure::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -90,7 +98,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("refused");
+        let title = self.status.canonical_reason().unwrap_or("error");
         let body = Body { status: self.status.as_u16(), title, detail: &self.detail };
         let mut response = (self.status, Json(body)).into_response();
         let problem = HeaderValue::from_static("application/problem+json");
@@ -101,7 +109,7 @@ impl IntoResponse for Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        Self::of(&failure, false)
+        Self::of(&failure, Precondition::Absent)
     }
 }
 

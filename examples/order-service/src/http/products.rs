@@ -1,4 +1,4 @@
-//! Products over HTTP.
+//! Handlers for products.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use es_core::{Command, Decide};
 use serde::Deserialize;
 
 use super::Api;
+use super::headers::{self, CommandHeaders};
 use super::problem::Problem;
-use super::terms::{self, Demands};
 use crate::domain::product::{Receive, Register, Withdraw};
 use crate::domain::{Price, Product, ProductId, ProductName, ProductRejection, Quantity};
 use crate::failure::Failure;
+use crate::json::{ProductCommandJson, ProductJson, StockMoveJson};
 use crate::moment::Moment;
 use crate::shop::send;
-use crate::shown::{ProductDone, ShownProduct, StockMoved};
 
-/// A product that is to be registered.
+/// The body of `PUT /products/{id}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterBody {
@@ -31,7 +31,7 @@ pub(super) struct RegisterBody {
     date: Option<Moment>,
 }
 
-/// How much comes in or goes out.
+/// The body of `POST /products/{id}/receive` and `withdraw`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockBody {
@@ -39,7 +39,7 @@ pub(super) struct StockBody {
     date: Option<Moment>,
 }
 
-/// How much is moved, and to which product.
+/// The body of `POST /products/{id}/move`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MoveBody {
@@ -51,54 +51,55 @@ pub(super) struct MoveBody {
 pub(super) async fn register(
     State(service): State<Arc<Api>>,
     Path(id): Path<ProductId>,
-    demands: Demands,
+    headers: CommandHeaders,
     body: Result<Json<RegisterBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(RegisterBody { name, unit_price, stock, date }) = body?;
-    execute(&service, &id, Register { name, unit_price, stock }, &demands, date).await
+    execute(&service, &id, Register { name, unit_price, stock }, &headers, date).await
 }
 
 pub(super) async fn step(
     State(service): State<Arc<Api>>,
     Path((id, step)): Path<(ProductId, String)>,
-    demands: Demands,
+    headers: CommandHeaders,
     body: Result<Json<StockBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(StockBody { quantity, date }) = body?;
     match step.as_str() {
-        "receive" => execute(&service, &id, Receive { quantity }, &demands, date).await,
-        "withdraw" => execute(&service, &id, Withdraw { quantity }, &demands, date).await,
-        _ => Err(Problem::not_understood("step", "receive, withdraw or move", &step)),
+        "receive" => execute(&service, &id, Receive { quantity }, &headers, date).await,
+        "withdraw" => execute(&service, &id, Withdraw { quantity }, &headers, date).await,
+        _ => Err(Problem::invalid("step", "receive, withdraw or move", &step)),
     }
 }
 
 pub(super) async fn move_stock(
     State(service): State<Arc<Api>>,
     Path(from): Path<ProductId>,
-    demands: Demands,
+    headers: CommandHeaders,
     body: Result<Json<MoveBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(MoveBody { to, quantity, date }) = body?;
-    let moved = service.shop.move_stock(&from, &to, quantity, demands.terms(date)).await;
-    let (out, into) = moved.map_err(|failure| demands.problem(failure))?;
-    let done = StockMoved { from: ProductDone::of(&from, &out), to: ProductDone::of(&to, &into) };
-    terms::executed(&demands, &out, format_args!("product {from}"), done)
+    let moved = service.shop.move_stock(&from, &to, quantity, headers.options(date)).await;
+    let (moved_out, moved_in) = moved.map_err(|failure| headers.problem(failure))?;
+    let (source, target) = (ProductCommandJson::of(&from, &moved_out), ProductCommandJson::of(&to, &moved_in));
+    let body = StockMoveJson { from: source, to: target };
+    headers::command_response(&headers, &moved_out, format_args!("product {from}"), body)
 }
 
 async fn execute<C>(
     service: &Api,
     id: &ProductId,
     command: C,
-    demands: &Demands,
+    headers: &CommandHeaders,
     date: Option<Moment>,
 ) -> Result<Response, Problem>
 where
     Product: Decide<C, Rejection = ProductRejection>,
     C: Command,
 {
-    let executed = send(&service.shop.products, id, command, demands.terms(date)).await;
-    let executed = executed.map_err(|error| demands.problem(error))?;
-    terms::executed(demands, &executed, format_args!("product {id}"), ProductDone::of(id, &executed))
+    let executed = send(&service.shop.products, id, command, headers.options(date)).await;
+    let executed = executed.map_err(|error| headers.problem(error))?;
+    headers::command_response(headers, &executed, format_args!("product {id}"), ProductCommandJson::of(id, &executed))
 }
 
 pub(super) async fn show(
@@ -108,5 +109,5 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let loaded = service.shop.products.load(&id).await?;
     let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };
-    Ok(terms::shown(&headers, loaded.version(), ShownProduct::of(&id, product)))
+    Ok(headers::resource_response(&headers, loaded.version(), ProductJson::of(&id, product)))
 }

@@ -1,4 +1,4 @@
-//! The projections over HTTP.
+//! Handlers for the status and administration of projections.
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use axum::extract::{Path, State};
 
 use super::Api;
 use super::problem::Problem;
-use crate::projections::{ShownParked, ShownStatus, Verb};
+use crate::projections::{ParkedKeyJson, ProjectionAction, ProjectionJson};
 
-pub(super) async fn list(State(service): State<Arc<Api>>) -> Result<Json<Vec<ShownStatus>>, Problem> {
+pub(super) async fn list(State(service): State<Arc<Api>>) -> Result<Json<Vec<ProjectionJson>>, Problem> {
     Ok(Json(service.projections.status().await?))
 }
 
 pub(super) async fn parked(
     State(service): State<Arc<Api>>,
     Path(name): Path<String>,
-) -> Result<Json<Vec<ShownParked>>, Problem> {
+) -> Result<Json<Vec<ParkedKeyJson>>, Problem> {
     Ok(Json(service.projections.parked(&name).await?))
 }
 
-/// Does what is asked, and says how all of them are.
+/// Runs an administrative action on a projection and returns the status of all projections.
 pub(super) async fn act(
     State(service): State<Arc<Api>>,
     Path(name): Path<String>,
-    verb: Result<Json<Verb>, JsonRejection>,
-) -> Result<Json<Vec<ShownStatus>>, Problem> {
-    let Json(verb) = verb?;
-    service.projections.act(&name, &verb).await?;
+    action: Result<Json<ProjectionAction>, JsonRejection>,
+) -> Result<Json<Vec<ProjectionJson>>, Problem> {
+    let Json(action) = action?;
+    service.projections.act(&name, &action).await?;
     list(State(service)).await
 }

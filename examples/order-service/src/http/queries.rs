@@ -1,7 +1,7 @@
-//! Questions about all orders and products, answered from the read models.
+//! Queries over all orders and products, from the read models.
 //!
-//! `at_least=P`, where P is what a command said in `ES-Position`, waits until the answer shows that command; 503 says that it
-//! does not yet.
+//! `at_least=P`, where P is the `ES-Position` of a command's response, waits until the read model includes the command.
+//! The response is 503 if this takes longer than [`WAIT_TIMEOUT`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,17 +24,17 @@ use crate::views::{
     OrderSummary, ProductDemand, STOCK, Sales, StockLevel, StockLevels,
 };
 
-/// How long a question waits for a view.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many rows a page has, unless it is said.
-const PAGE: usize = 100;
-/// How many rows a page has at the most.
-const LONGEST_PAGE: usize = 1000;
+/// The time that a query waits for its read model.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows per page without `limit`.
+const DEFAULT_PAGE: usize = 100;
+/// Maximum rows per page.
+const MAX_PAGE: usize = 1000;
 
-/// Which rows are wanted.
+/// The query parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct QueryParameters {
     at_least: Option<u64>,
     limit: Option<usize>,
     after: Option<String>,
@@ -42,39 +42,40 @@ pub(super) struct Wanted {
     at_most: Option<u64>,
 }
 
-impl Wanted {
-    /// The wanted page of a view.
+impl QueryParameters {
+    /// Returns the scan of the requested page.
     fn page<'a, K: ViewKey, V>(&self, view: &ViewReader<'a, K, V>) -> Result<ViewScan<'a, &'a Views, K, V>, Problem> {
-        let scan = view.scan().limit(self.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE));
+        let scan = view.scan().limit(self.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE));
         let Some(text) = &self.after else { return Ok(scan) };
         let after = text.parse();
-        let after = after.map_err(|_| Problem::not_understood("after", "what `next` of the page before said", text))?;
+        let after = after.map_err(|_| Problem::invalid("after", "the value of `next` in the previous page", text))?;
         Ok(scan.after(after))
     }
 
     async fn wait<P: Projection>(&self, service: &Api) -> Result<(), Problem> {
         let position = self.at_least.and_then(Position::new);
-        Ok(service.projections.wait_for(P::NAME, position, PATIENCE).await?)
+        Ok(service.projections.wait_for(P::NAME, position, WAIT_TIMEOUT).await?)
     }
 }
 
-type Asked = Result<Parameters<Wanted>, QueryRejection>;
+type ParsedParameters = Result<Parameters<QueryParameters>, QueryRejection>;
 
-/// Rows, and how to ask for more of them.
+/// A page of rows.
 #[derive(Debug, Serialize)]
-pub(super) struct Rows<T> {
+pub(super) struct PageJson<T> {
     rows: Vec<T>,
+    /// The value of `after` for the next page; `None` on the last page.
     next: Option<String>,
 }
 
-impl<T> Rows<T> {
-    fn of<K, V>(page: Page<K, V>, shown: impl FnMut((K, V)) -> T) -> Json<Self> {
+impl<T> PageJson<T> {
+    fn of<K, V>(page: Page<K, V>, row: impl FnMut((K, V)) -> T) -> Json<Self> {
         let next = page.next.map(|next| next.to_string());
-        Json(Self { rows: page.rows.into_iter().map(shown).collect(), next })
+        Json(Self { rows: page.rows.into_iter().map(row).collect(), next })
     }
 }
 
-/// An order in short, as it is shown.
+/// A row of `GET /orders`.
 #[derive(Debug, Serialize)]
 pub(super) struct ListedOrder {
     order_id: OrderId,
@@ -96,19 +97,22 @@ impl From<(OrderId, OrderSummary)> for ListedOrder {
     }
 }
 
-/// Orders, those placed last first; of one customer, where it is asked for.
-pub(super) async fn orders(State(service): State<Arc<Api>>, wanted: Asked) -> Result<Json<Rows<ListedOrder>>, Problem> {
-    let Parameters(wanted) = wanted?;
-    wanted.wait::<OrderSummaries>(&service).await?;
-    let orders = wanted.page(&service.models.orders.view(&ORDERS))?;
-    let page = match &wanted.customer {
+/// Lists orders, newest first; with `customer=C`, only the orders of that customer.
+pub(super) async fn orders(
+    State(service): State<Arc<Api>>,
+    parameters: ParsedParameters,
+) -> Result<Json<PageJson<ListedOrder>>, Problem> {
+    let Parameters(parameters) = parameters?;
+    parameters.wait::<OrderSummaries>(&service).await?;
+    let orders = parameters.page(&service.models.orders.view(&ORDERS))?;
+    let page = match &parameters.customer {
         Some(customer) => orders.by(&BY_CUSTOMER).prefix(&(customer.clone(),)).read().await?,
         None => orders.by(&NEWEST_FIRST).read().await?,
     };
-    Ok(Rows::of(page, ListedOrder::from))
+    Ok(PageJson::of(page, ListedOrder::from))
 }
 
-/// A product with its stock.
+/// A row of `GET /products`.
 #[derive(Debug, Serialize)]
 pub(super) struct ListedProduct {
     product_id: ProductId,
@@ -116,47 +120,53 @@ pub(super) struct ListedProduct {
     level: StockLevel,
 }
 
-/// Products, those with the lowest stock first; with `at_most=N`, only those of which there are at most so many.
+/// Lists products, lowest stock first; with `at_most=N`, only products with at most N items in stock.
 pub(super) async fn stock(
     State(service): State<Arc<Api>>,
-    wanted: Asked,
-) -> Result<Json<Rows<ListedProduct>>, Problem> {
-    let Parameters(wanted) = wanted?;
-    wanted.wait::<StockLevels>(&service).await?;
-    let products = wanted.page(&service.models.stock.view(&STOCK))?;
+    parameters: ParsedParameters,
+) -> Result<Json<PageJson<ListedProduct>>, Problem> {
+    let Parameters(parameters) = parameters?;
+    parameters.wait::<StockLevels>(&service).await?;
+    let products = parameters.page(&service.models.stock.view(&STOCK))?;
     let products = products.by(&LOWEST_FIRST);
-    let products = match wanted.at_most {
-        Some(most) => products.range(..=most),
+    let products = match parameters.at_most {
+        Some(limit) => products.range(..=limit),
         None => products,
     };
-    Ok(Rows::of(products.read().await?, |(product_id, level)| ListedProduct { product_id, level }))
+    Ok(PageJson::of(products.read().await?, |(product_id, level)| ListedProduct { product_id, level }))
 }
 
-/// The products that earn most, best first.
-pub(super) async fn demand(State(service): State<Arc<Api>>, wanted: Asked) -> Result<Json<Rows<TopProduct>>, Problem> {
-    let Parameters(wanted) = wanted?;
-    wanted.wait::<ProductDemand>(&service).await?;
-    let products = wanted.page(&service.models.demand.view(&DEMAND))?;
-    Ok(Rows::of(products.by(&BEST_FIRST).read().await?, TopProduct::from))
+/// Lists products, highest revenue first.
+pub(super) async fn demand(
+    State(service): State<Arc<Api>>,
+    parameters: ParsedParameters,
+) -> Result<Json<PageJson<TopProduct>>, Problem> {
+    let Parameters(parameters) = parameters?;
+    parameters.wait::<ProductDemand>(&service).await?;
+    let products = parameters.page(&service.models.demand.view(&DEMAND))?;
+    Ok(PageJson::of(products.by(&BEST_FIRST).read().await?, TopProduct::from))
 }
 
-/// Revenue by month and by country.
+/// The response of `GET /revenue`.
 #[derive(Debug, Serialize)]
-pub(super) struct ShownRevenue {
+pub(super) struct RevenueJson {
     by_month: BTreeMap<String, Revenue>,
     by_country: BTreeMap<String, Revenue>,
 }
 
-pub(super) async fn revenue(State(service): State<Arc<Api>>, wanted: Asked) -> Result<Json<ShownRevenue>, Problem> {
-    let Parameters(wanted) = wanted?;
-    wanted.wait::<Sales>(&service).await?;
+pub(super) async fn revenue(
+    State(service): State<Arc<Api>>,
+    parameters: ParsedParameters,
+) -> Result<Json<RevenueJson>, Problem> {
+    let Parameters(parameters) = parameters?;
+    parameters.wait::<Sales>(&service).await?;
     let models = &service.models;
     let (by_month, by_country) = (revenues(models, &MONTHS).await?, revenues(models, &COUNTRIES).await?);
-    Ok(Json(ShownRevenue { by_month, by_country }))
+    Ok(Json(RevenueJson { by_month, by_country }))
 }
 
-/// What all orders come to.
+/// Returns the report, after all read models have caught up with the log.
 pub(super) async fn report(State(service): State<Arc<Api>>) -> Result<Json<Report>, Problem> {
-    service.projections.catch_up(PATIENCE).await?;
+    service.projections.catch_up(WAIT_TIMEOUT).await?;
     Ok(Json(Report::of_views(&service.models, service.shop.store().head().await?).await?))
 }

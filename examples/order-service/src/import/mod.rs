@@ -1,74 +1,74 @@
-//! Orders, their lines and products, from CSV files into a shop.
+//! Imports orders, order lines and products from CSV files.
 //!
 //! ```text
 //!   orders.csv, lines.csv, products.csv
-//!        |  read: every row is checked before the first command
+//!        |  read: every row is validated before the first command
 //!        v
-//!      Plan -- run: place, approve, ship, many orders at once --> shop
+//!      Plan -- run: place, approve, ship, many orders concurrently --> shop
 //! ```
 //!
-//! Importing again changes nothing: the outcome of each command is `Unchanged`. An import that was killed goes on where
-//! it stopped for the same reason; nothing remembers how far it came but the orders themselves.
+//! A repeated import changes nothing: the outcome of each command is `Unchanged`. For the same reason, an import that
+//! was killed continues when it is run again. There is no checkpoint other than the orders themselves.
 //!
-//! Memory holds the orders of the files.
+//! Memory use: all orders of the files.
 
+mod csv_table;
 mod orders;
 mod products;
 mod progress;
-mod rejected;
+mod rejected_file;
+mod rejections;
 mod run;
-mod sieve;
-mod table;
 
 use std::path::PathBuf;
 
 pub use crate::bad_input::{BadInput, Found};
 pub use progress::Progress;
-pub use rejected::RejectedFile;
+pub use rejected_file::RejectedFile;
+pub use rejections::Rejected;
 pub use run::{Summary, run};
-pub use sieve::Rejected;
 
-use orders::ToldOrder;
-use products::ToldProduct;
-use sieve::Sieve;
+use orders::ImportedOrder;
+use products::ImportedProduct;
+use rejections::Rejections;
 
-/// What is to be imported.
+/// The files to import.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// The orders.
+    /// The CSV file of the orders.
     pub orders: PathBuf,
-    /// The lines of the orders.
+    /// The CSV file of the order lines.
     pub lines: PathBuf,
-    /// The products.
+    /// The CSV file of the products.
     pub products: Option<PathBuf>,
 }
 
-/// What files have told: everything in it can be imported as far as the files alone can say.
+/// The validated content of the files.
 #[derive(Debug)]
 pub struct Plan {
-    orders: Vec<ToldOrder>,
-    products: Vec<ToldProduct>,
-    sieve: Sieve,
+    orders: Vec<ImportedOrder>,
+    products: Vec<ImportedProduct>,
+    rejections: Rejections,
 }
 
 impl Plan {
-    /// Reads the files. With `skip_bad`, bad orders are left out and listed; otherwise the first bad row is the error.
-    ///
-    /// A file that cannot be read, is empty or lacks a column is an error in any case: there is no order to leave out.
+    /// Reads and validates the files. With `skip_bad`, skips invalid orders and lists them in the result of [`run`].
     ///
     /// # Errors
-    /// [`BadInput`] with the place.
+    /// [`BadInput`] with its location:
+    /// - if a file cannot be read, is empty or lacks a column;
+    /// - without `skip_bad`, for the first invalid row.
     pub fn read(files: &Files, skip_bad: bool) -> Result<Self, BadInput> {
-        let mut sieve = Sieve::new(skip_bad);
+        let mut rejections = Rejections::new(skip_bad);
         let products = match &files.products {
-            Some(path) => products::read(path, &mut sieve)?,
+            Some(path) => products::read(path, &mut rejections)?,
             None => Vec::new(),
         };
-        let orders = orders::read(&files.orders, &files.lines, &mut sieve)?;
-        Ok(Self { orders, products, sieve })
+        let orders = orders::read(&files.orders, &files.lines, &mut rejections)?;
+        Ok(Self { orders, products, rejections })
     }
 
-    /// How many orders there are to import.
+    /// Returns the number of orders to import.
     #[must_use]
     pub fn orders(&self) -> usize {
         self.orders.len()

@@ -1,59 +1,59 @@
-//! Products, from their file to commands.
+//! Reads products from a file and converts them to commands.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::sieve::Sieve;
-use super::table::{Row, Table};
-use crate::bad_input::{BadInput, Source};
+use super::csv_table::{Row, Table};
+use super::rejections::Rejections;
+use crate::bad_input::{BadInput, RowLocation};
 use crate::domain::product::Register;
 use crate::domain::{Invalid, ProductId};
 
 const COLUMNS: [&str; 4] = ["product_id", "name", "unit_price", "units_in_stock"];
 
-/// A product as the file tells it.
+/// A product that was read from the file.
 #[derive(Debug)]
-pub(super) struct ToldProduct {
-    pub(super) source: Source,
+pub(super) struct ImportedProduct {
+    pub(super) location: RowLocation,
     pub(super) id: ProductId,
     pub(super) register: Register,
 }
 
-/// Pieces in stock: none or more.
+/// A number of items in stock, from 0.
 struct Stock(u32);
 
 impl FromStr for Stock {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let expected = "a number in stock: a whole number from 0 to 4294967295";
+        let expected = "a stock: a whole number from 0 to 4294967295";
         text.parse().map(Self).map_err(|_| Invalid::new(expected, text))
     }
 }
 
-/// Reads the file. What is wrong goes to the sieve.
-pub(super) fn read(path: &Path, sieve: &mut Sieve) -> Result<Vec<ToldProduct>, BadInput> {
+/// Reads the file. Adds invalid rows to `rejections`.
+pub(super) fn read(path: &Path, rejections: &mut Rejections) -> Result<Vec<ImportedProduct>, BadInput> {
     let mut table = Table::open(path, &COLUMNS)?;
-    let mut told = Vec::new();
-    let mut seen = HashMap::new();
+    let mut products = Vec::new();
+    let mut first_rows = HashMap::new();
     while let Some(row) = table.next()? {
-        let Some(product) = sieve.pass(None, read_product(&row))? else { continue };
-        match seen.get(&product.id) {
+        let Some(product) = rejections.accept(None, read_product(&row))? else { continue };
+        match first_rows.get(&product.id) {
             None => {
-                seen.insert(product.id.clone(), row);
-                told.push(product);
+                first_rows.insert(product.id.clone(), row);
+                products.push(product);
             }
-            Some(first) => sieve.pass(None, row.expect_same_as(first, "product_id")).map(drop)?,
+            Some(first) => rejections.accept(None, row.expect_same_cells(first, "product_id")).map(drop)?,
         }
     }
-    Ok(told)
+    Ok(products)
 }
 
-fn read_product(row: &Row) -> Result<ToldProduct, BadInput> {
+fn read_product(row: &Row) -> Result<ImportedProduct, BadInput> {
     row.check_length()?;
     let id = row.read("product_id")?;
     let Stock(stock) = row.read("units_in_stock")?;
     let register = Register { name: row.read("name")?, unit_price: row.read("unit_price")?, stock };
-    Ok(ToldProduct { source: row.source.clone(), id, register })
+    Ok(ImportedProduct { location: row.location.clone(), id, register })
 }

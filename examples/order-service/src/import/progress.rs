@@ -1,4 +1,4 @@
-//! [`Progress`]: how far an import has come, for people, on standard error.
+//! [`Progress`]: the progress of an import, on standard error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,10 +6,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::domain::OrderId;
 
-/// After how many orders a line is written where there is no terminal.
+/// Number of orders per progress line if standard error is not a terminal.
 const LINE_EVERY: u64 = 100;
 
-/// How far an import has come: a bar on a terminal, a line now and then elsewhere.
+/// The progress display of an import.
 #[derive(Debug)]
 pub struct Progress(Kind);
 
@@ -17,8 +17,8 @@ pub struct Progress(Kind);
 enum Kind {
     Silent,
     Bar(ProgressBar),
-    Lines { done: u64, of: u64 },
-    Each,
+    Lines { done: u64, total: u64 },
+    PerOrder,
 }
 
 impl Progress {
@@ -28,43 +28,43 @@ impl Progress {
         Self(Kind::Silent)
     }
 
-    /// Shows the way to this many orders on standard error.
+    /// Shows a progress bar on a terminal, or a line for every 100 orders elsewhere.
     #[must_use]
-    pub fn shown(orders: usize) -> Self {
-        let of = orders as u64;
+    pub fn bar_or_lines(orders: usize) -> Self {
+        let total = orders as u64;
         if !io::stderr().is_terminal() {
-            return Self(Kind::Lines { done: 0, of });
+            return Self(Kind::Lines { done: 0, total });
         }
-        let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("importing {bar:40} {pos} of {len} orders, {eta} left");
         Self(Kind::Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))))
     }
 
-    /// Shows each order on standard error as soon as all of it is on disk.
+    /// Prints a line for each order when all its events are on disk.
     #[must_use]
-    pub const fn each() -> Self {
-        Self(Kind::Each)
+    pub const fn per_order() -> Self {
+        Self(Kind::PerOrder)
     }
 
-    /// One order more is done.
+    /// Reports that an order has been imported.
     pub fn step(&mut self, order: &OrderId) {
         match &mut self.0 {
             Kind::Silent => {}
-            Kind::Each => {
-                // NOTE: nobody may be listening; that is no reason to end an import. The same below.
+            Kind::PerOrder => {
+                // A closed standard error must not stop the import; the same below.
                 let _ = writeln!(io::stderr(), "order {order} is done");
             }
             Kind::Bar(bar) => bar.inc(1),
-            Kind::Lines { done, of } => {
+            Kind::Lines { done, total } => {
                 *done += 1;
-                if *done % LINE_EVERY == 0 || done == of {
-                    let _ = writeln!(io::stderr(), "{done} of {of} orders");
+                if *done % LINE_EVERY == 0 || done == total {
+                    let _ = writeln!(io::stderr(), "{done} of {total} orders");
                 }
             }
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub fn finish(self) {
         if let Kind::Bar(bar) = self.0 {
             bar.finish_and_clear();

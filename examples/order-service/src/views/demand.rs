@@ -1,4 +1,4 @@
-//! What sells.
+//! Demand and revenue by product.
 
 use std::cmp::Reverse;
 
@@ -11,27 +11,27 @@ use super::orders::{never_placed, order_of};
 use crate::domain::money::exact;
 use crate::domain::{Order, OrderEvent, OrderId, OrderLine, OrderLines, ProductId, Revenue};
 
-/// What a product comes to on all orders that were not cancelled.
+/// The totals of a product over all orders that are not cancelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
-    /// On how many lines of orders it stands.
+    /// Number of order lines with the product.
     pub lines: u64,
-    /// How many pieces were ordered.
+    /// Number of items ordered.
     pub quantity: u64,
-    /// What they earn.
+    /// Revenue of these items.
     #[serde(with = "exact")]
     pub revenue: Revenue,
 }
 
-/// All products that were ordered.
+/// All products with at least one order line.
 pub const DEMAND: View<ProductId, Demand> = View::new("demand").ordered_by(&BEST_FIRST);
-/// Those that earn most first; those that earn the same in the order of their ids.
+/// Products by descending revenue, then by id.
 pub const BEST_FIRST: Ordering<ProductId, Demand, Reverse<(i128, i128)>> =
-    Ordering::new("best-first", |_, demand| Reverse(demand.revenue.in_order()));
-/// What is on each order, until it is cancelled.
+    Ordering::new("best-first", |_, demand| Reverse(demand.revenue.sort_key()));
+/// The lines of each order that is not cancelled.
 const ORDERED: View<OrderId, OrderLines> = View::new("ordered");
 
-/// Keeps how many pieces of each product are ordered, and what they earn. An order that is cancelled counts no more.
+/// Maintains the demand and revenue of each product, without cancelled orders.
 #[derive(Debug, Clone, Copy)]
 pub struct ProductDemand;
 
@@ -72,7 +72,7 @@ impl Projection for ProductDemand {
     }
 }
 
-/// Changes the demand for the product of a line. A product on no line is not kept.
+/// Changes the demand for the product of a line. Deletes the row when no line is left.
 fn change(
     rows: &mut Rows,
     line: &OrderLine,

@@ -1,4 +1,4 @@
-//! The ids of the domain as keys of views: as their texts.
+//! View keys of the domain types: ids are stored as their text.
 
 use es_core::projection::view::ViewKey;
 
@@ -24,7 +24,7 @@ macro_rules! text_key {
 
 text_key!(OrderId CustomerId ProductId);
 
-/// In the order in which an order comes by them.
+/// Sorts in the order of an order's life cycle.
 impl ViewKey for OrderStatus {
     fn shape() -> String {
         u8::shape()

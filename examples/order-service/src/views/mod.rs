@@ -1,13 +1,13 @@
-//! The read models: what people ask of all orders and products, kept up to date in the background.
+//! The read models of all orders and products, updated in the background.
 //!
-//! | projection | its views | answers |
+//! | projection | views | used for |
 //! |---|---|---|
-//! | [`OrderSummaries`] | every order in short; how many have each status | lists of orders |
-//! | [`Sales`] | revenue by month, by country and in all | how business goes |
-//! | [`ProductDemand`] | pieces and revenue of each product | what sells best |
-//! | [`StockLevels`] | every product with its stock | what runs low |
+//! | [`OrderSummaries`] | a summary of each order; the number of orders by status | lists of orders |
+//! | [`Sales`] | revenue by month, by country and in total | revenue reports |
+//! | [`ProductDemand`] | items ordered and revenue by product | best-selling products |
+//! | [`StockLevels`] | each product with its stock | products with low stock |
 //!
-//! Each stands in the same store as the events. Deleting all of it loses nothing: it is built from the log again.
+//! The views are stored in the event store. They can be deleted and rebuilt from the log at any time.
 
 mod demand;
 mod keys;
@@ -27,24 +27,24 @@ pub(crate) use sales::{ALL, country_of, month_of};
 pub use sales::{COUNTRIES, MONTHS, Sales, TOTAL, Total};
 pub use stock::{LOWEST_FIRST, STOCK, StockLevel, StockLevels};
 
-/// The names of all projections of the service.
+/// Names of all projections of the service.
 pub const NAMES: [&str; 4] = [OrderSummaries::NAME, Sales::NAME, ProductDemand::NAME, StockLevels::NAME];
 
-/// The read models of a store, to be read.
+/// Read access to the read models of a store.
 #[derive(Debug, Clone)]
 pub struct ReadModels {
-    /// Of [`OrderSummaries`].
+    /// Views of [`OrderSummaries`].
     pub orders: Views,
-    /// Of [`Sales`].
+    /// Views of [`Sales`].
     pub sales: Views,
-    /// Of [`ProductDemand`].
+    /// Views of [`ProductDemand`].
     pub demand: Views,
-    /// Of [`StockLevels`].
+    /// Views of [`StockLevels`].
     pub stock: Views,
 }
 
 impl ReadModels {
-    /// The read models that stand in this store.
+    /// Returns the read models in `store`.
     #[must_use]
     pub fn of(store: &Arc<dyn EventStore>) -> Self {
         Self {
@@ -59,7 +59,8 @@ impl ReadModels {
 /// Returns the supervisor of all read models.
 #[must_use]
 pub fn supervisor() -> Supervisor {
-    // Each order changes a row of its month, so that several workers would only wait for each other. Products share no row.
+    // Orders of the same month change the same row, so several workers would wait for each other. Products share no
+    // row.
     let one_worker = ProjectionOptions::new();
     Supervisor::new()
         .projection(OrderSummaries, one_worker)

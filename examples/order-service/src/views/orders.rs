@@ -1,4 +1,4 @@
-//! Every order in short.
+//! Order summaries.
 
 use std::cmp::Reverse;
 
@@ -11,40 +11,40 @@ use serde::{Deserialize, Serialize};
 use crate::domain::money::exact;
 use crate::domain::{City, Country, CustomerId, Order, OrderEvent, OrderId, OrderStatus, Revenue};
 
-/// An order in short.
+/// The summary of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderSummary {
-    /// Who wants it.
+    /// The customer.
     pub customer: CustomerId,
-    /// How far it has come.
+    /// The current status.
     pub status: OrderStatus,
-    /// The city that it goes to.
+    /// The destination city.
     pub city: Option<City>,
-    /// The country that it goes to.
+    /// The destination country.
     pub country: Option<Country>,
-    /// How many products are on it.
+    /// Number of order lines.
     pub products: usize,
-    /// What it earns.
+    /// Revenue of the order.
     #[serde(with = "exact")]
     pub revenue: Revenue,
-    /// When it was placed.
+    /// Time at which the order was placed.
     pub placed_at: Timestamp,
-    /// The revision of its last event.
+    /// Revision of the order's last event.
     pub revision: u64,
 }
 
 /// All orders.
 pub const ORDERS: View<OrderId, OrderSummary> = View::new("orders").ordered_by(&NEWEST_FIRST).ordered_by(&BY_CUSTOMER);
-/// Orders, those placed last first.
+/// Orders by descending time of placement.
 pub const NEWEST_FIRST: Ordering<OrderId, OrderSummary, Reverse<Timestamp>> =
     Ordering::new("newest-first", |_, order| Reverse(order.placed_at));
-/// Orders by customer, and of each customer those placed last first.
+/// Orders by customer, then by descending time of placement.
 pub const BY_CUSTOMER: Ordering<OrderId, OrderSummary, (CustomerId, Reverse<Timestamp>)> =
     Ordering::new("by-customer", |_, order| (order.customer.clone(), Reverse(order.placed_at)));
-/// How many orders have each status.
+/// Number of orders by status.
 pub const STATUSES: View<OrderStatus, u64> = View::new("statuses");
 
-/// Keeps every order in short, and how many have each status.
+/// Maintains a summary of each order, and the number of orders by status.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderSummaries;
 
@@ -82,13 +82,13 @@ impl Projection for OrderSummaries {
     }
 }
 
-/// The order to which an event happened.
+/// Returns the id of the order that an event belongs to.
 pub(super) fn order_of(at: &ProjectedContext<'_>) -> Result<OrderId, ApplyError> {
     let id = Order::id_of(at.stream());
-    id.ok_or_else(|| ApplyError::new(format!("expected a stream of an order, found {:?}", at.stream())))
+    id.ok_or_else(|| ApplyError::new(format!("expected the stream of an order, found {:?}", at.stream())))
 }
 
-/// Something happened to an order of which it is not known that it was placed.
+/// Creates the error for an event of an order that has no `Placed` event before it.
 pub(super) fn never_placed(id: &OrderId) -> ApplyError {
-    ApplyError::new(format!("expected order {id} to be placed before anything else happens to it"))
+    ApplyError::new(format!("order {id} has an event before it was placed"))
 }

@@ -1,4 +1,4 @@
-//! What orders earn, by month and country.
+//! Revenue by month and country.
 
 use es_core::Timestamp;
 use es_core::prelude::*;
@@ -10,29 +10,29 @@ use super::orders::{never_placed, order_of};
 use crate::domain::money::exact;
 use crate::domain::{Destination, Inexact, Order, OrderEvent, OrderId, Revenue};
 
-/// The name under which orders are counted that go to no known country.
+/// The key of orders without a destination country in [`COUNTRIES`].
 const NO_COUNTRY: &str = "unknown";
 
-/// What some orders earn together.
+/// The number of orders and their revenue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
-    /// How many orders, without those that were cancelled.
+    /// Number of orders that are not cancelled.
     pub orders: u64,
-    /// What they earn.
+    /// Revenue of these orders.
     #[serde(with = "exact")]
     pub revenue: Revenue,
 }
 
-/// By the month in which orders were placed (`2016-07`, in UTC).
+/// Totals by the month of placement (`2016-07`, in UTC).
 pub const MONTHS: View<String, Total> = View::new("months");
-/// By the country that orders go to.
+/// Totals by destination country.
 pub const COUNTRIES: View<String, Total> = View::new("countries");
-/// All together, under the one key 0.
+/// The total over all orders, under the single key 0.
 pub const TOTAL: View<u8, Total> = View::new("total");
-/// Where each order counts, until it is cancelled.
+/// The totals that each order contributes to, until it is cancelled.
 const COUNTED: View<OrderId, Counted> = View::new("counted");
 
-/// Where an order counts.
+/// The month, country and revenue with which an order is counted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Counted {
     month: String,
@@ -41,7 +41,7 @@ struct Counted {
     revenue: Revenue,
 }
 
-/// Keeps what orders earn, by month and country. An order that is cancelled counts no more.
+/// Maintains revenue by month and country, without cancelled orders.
 #[derive(Debug, Clone, Copy)]
 pub struct Sales;
 
@@ -54,7 +54,7 @@ impl Projection for Sales {
             OrderEvent::Placed { destination, lines, .. } => {
                 let (month, country) = (month_of(at.occurred_at()), country_of(destination).to_owned());
                 let counted = Counted { month, country, revenue: lines.revenue()? };
-                count(rows, &counted, |total| {
+                change_totals(rows, &counted, |total| {
                     Ok(Total { orders: total.orders + 1, revenue: total.revenue.plus(counted.revenue)? })
                 })?;
                 rows.view(&COUNTED)?.put(&order_of(at)?, &counted)
@@ -62,7 +62,7 @@ impl Projection for Sales {
             OrderEvent::Cancelled { .. } => {
                 let id = order_of(at)?;
                 let counted = rows.view(&COUNTED)?.get(&id)?.ok_or_else(|| never_placed(&id))?;
-                count(rows, &counted, |total| {
+                change_totals(rows, &counted, |total| {
                     let orders = total.orders.saturating_sub(1);
                     Ok(Total { orders, revenue: total.revenue.minus(counted.revenue)? })
                 })?;
@@ -73,26 +73,30 @@ impl Projection for Sales {
     }
 }
 
-/// Changes every total in which an order counts. One without orders is not kept.
-fn count(rows: &mut Rows, of: &Counted, change: impl Fn(Total) -> Result<Total, Inexact>) -> Result<(), ApplyError> {
-    let kept = |total: Total| (total.orders > 0).then_some(total);
-    for (view, key) in [(&MONTHS, &of.month), (&COUNTRIES, &of.country)] {
+/// Changes every total that an order contributes to. Deletes a total when it has no orders left.
+fn change_totals(
+    rows: &mut Rows,
+    order: &Counted,
+    change: impl Fn(Total) -> Result<Total, Inexact>,
+) -> Result<(), ApplyError> {
+    let non_empty = |total: Total| (total.orders > 0).then_some(total);
+    for (view, key) in [(&MONTHS, &order.month), (&COUNTRIES, &order.country)] {
         let total = change(rows.view(view)?.get(key)?.unwrap_or_default())?;
-        rows.view(view)?.change(key, |_| kept(total))?;
+        rows.view(view)?.change(key, |_| non_empty(total))?;
     }
     let total = change(rows.view(&TOTAL)?.get(&ALL)?.unwrap_or_default())?;
-    rows.view(&TOTAL)?.change(&ALL, |_| kept(total))
+    rows.view(&TOTAL)?.change(&ALL, |_| non_empty(total))
 }
 
-/// The one key of [`TOTAL`].
+/// The single key of [`TOTAL`].
 pub(crate) const ALL: u8 = 0;
 
-/// The month (`2016-07`, in UTC) in which something that was placed then counts.
+/// Returns the month (`2016-07`, in UTC) of an order placed at this time.
 pub(crate) fn month_of(placed_at: Timestamp) -> String {
     placed_at.format("%Y-%m").to_string()
 }
 
-/// The country under which an order counts.
+/// Returns the key in [`COUNTRIES`] of an order with this destination.
 pub(crate) fn country_of(destination: &Destination) -> &str {
     destination.country.as_ref().map_or(NO_COUNTRY, |country| country.as_str())
 }

@@ -1,4 +1,4 @@
-//! What there is of each product.
+//! Stock levels of products.
 
 use es_core::prelude::*;
 use es_core::projection::view::{Order as Ordering, View};
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Price, Product, ProductEvent, ProductId, ProductName};
 
-/// What there is of a product.
+/// A product with its stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockLevel {
-    /// What people call it.
+    /// The display name.
     pub name: ProductName,
-    /// What one piece costs unless an order says otherwise.
+    /// The list price of one item; an order line may have another price.
     pub unit_price: Price,
-    /// How many pieces there are.
+    /// Number of items in stock.
     pub stock: u64,
 }
 
 /// All products.
 pub const STOCK: View<ProductId, StockLevel> = View::new("stock").ordered_by(&LOWEST_FIRST);
-/// Those of which there is least first.
+/// Products by ascending stock.
 pub const LOWEST_FIRST: Ordering<ProductId, StockLevel, u64> =
     Ordering::new("lowest-first", |_, product| product.stock);
 
-/// Keeps how many pieces there are of each product.
+/// Maintains the stock of each product.
 #[derive(Debug, Clone, Copy)]
 pub struct StockLevels;
 
@@ -35,7 +35,7 @@ impl Projection for StockLevels {
     fn apply(&self, event: &ProductEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let stream = at.stream();
         let id = Product::id_of(stream)
-            .ok_or_else(|| ApplyError::new(format!("expected a stream of a product, found {stream:?}")))?;
+            .ok_or_else(|| ApplyError::new(format!("expected the stream of a product, found {stream:?}")))?;
         let mut products = rows.view(&STOCK)?;
         let known = products.get(&id)?;
         let level = match event {
@@ -47,12 +47,12 @@ impl Projection for StockLevels {
             | ProductEvent::MovedIn { quantity, .. }
             | ProductEvent::MovedOut { quantity, .. } => {
                 let mut level = known.ok_or_else(|| {
-                    ApplyError::new(format!("expected product {id} to be registered before its stock changes"))
+                    ApplyError::new(format!("product {id} has a stock change before it was registered"))
                 })?;
-                let pieces = quantity.get().into();
+                let items = quantity.get().into();
                 level.stock = match event {
-                    ProductEvent::Received { .. } | ProductEvent::MovedIn { .. } => level.stock.saturating_add(pieces),
-                    _ => level.stock.saturating_sub(pieces),
+                    ProductEvent::Received { .. } | ProductEvent::MovedIn { .. } => level.stock.saturating_add(items),
+                    _ => level.stock.saturating_sub(items),
                 };
                 level
             }

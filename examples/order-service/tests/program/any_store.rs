@@ -1,4 +1,4 @@
-//! The shop on other stores than the program's: in memory, and on one that fails at every moment in turn.
+//! Imports into the memory store, with a fault at each commit in turn.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::support::TestDir;
 fn plan(dir: &TestDir) -> Plan {
     let products = Some(dir.path("products.csv"));
     let files = Files { orders: dir.path("orders.csv"), lines: dir.path("lines.csv"), products };
-    Plan::read(&files, false).expect("the sample is good")
+    Plan::read(&files, false).expect("the sample is valid")
 }
 
 async fn import_all(shop: &Shop, dir: &TestDir) -> Result<Summary, String> {
-    let done = run(shop, plan(dir), &mut Progress::silent()).await;
-    done.map(|(summary, _)| summary).map_err(|failure| ErrorChain(&failure).to_string())
+    let imported = run(shop, plan(dir), &mut Progress::silent()).await;
+    imported.map(|(summary, _)| summary).map_err(|failure| ErrorChain(&failure).to_string())
 }
 
 async fn report(shop: &Shop) -> Report {
@@ -30,27 +30,27 @@ async fn report(shop: &Shop) -> Report {
 }
 
 #[tokio::test]
-async fn an_import_that_failed_at_any_moment_ends_as_if_it_had_run_once() {
+async fn an_import_that_failed_at_any_commit_can_be_repeated() {
     let dir = sample();
-    let counting = FaultyStore::new(Arc::new(MemoryStore::new()));
-    let whole = Shop::new(Arc::new(counting.clone()));
-    import_all(&whole, &dir).await.unwrap();
-    assert_eq!(counting.commits(), 9, "one commit for each event");
-    for commit in 0..counting.commits() {
+    let fault_free_store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let expected = Shop::new(Arc::new(fault_free_store.clone()));
+    import_all(&expected, &dir).await.unwrap();
+    assert_eq!(fault_free_store.commits(), 9, "one commit for each event");
+    for commit in 0..fault_free_store.commits() {
         for fault in [Fault::Refuse, Fault::LoseAcknowledgement] {
             let store = FaultyStore::new(Arc::new(MemoryStore::new()));
             store.at_commit(commit, fault.clone());
             let shop = Shop::new(Arc::new(store));
-            let failed = import_all(&shop, &dir).await.expect_err("the store failed");
-            assert!(failed.contains("injected fault"), "{failed}");
+            let error = import_all(&shop, &dir).await.expect_err("the store has a fault");
+            assert!(error.contains("injected fault"), "{error}");
             import_all(&shop, &dir).await.unwrap();
-            assert_eq!(report(&shop).await, report(&whole).await, "{fault:?} at commit {commit}");
+            assert_eq!(report(&shop).await, report(&expected).await, "{fault:?} at commit {commit}");
         }
     }
 }
 
 #[tokio::test]
-async fn another_writer_in_between_does_no_harm() {
+async fn an_import_retries_after_conflicts_with_another_writer() {
     let dir = sample();
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     (0..5).for_each(|commit| store.at_commit(commit, Fault::Conflict));

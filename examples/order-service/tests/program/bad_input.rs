@@ -1,4 +1,4 @@
-//! What an import says of files that are not what it needs, and what it does about them.
+//! Imports of invalid files: the messages, and that nothing is written.
 
 use std::fs;
 
@@ -11,67 +11,68 @@ const DATE: &str = "a date (YYYY-MM-DD) or a time (RFC 3339, 2016-07-04T09:30:00
 const PRICE: &str = "a price: a decimal number of at least 0, exact in 28 digits";
 const QUANTITY: &str = "a quantity: a whole number from 1 to 4294967295";
 const DISCOUNT: &str = "a discount: a decimal number from 0 to 1, exact in 28 digits";
-const SAME_AS_LINE_2: &str = "an id of its own, or the same content as in line 2";
+const ONE_COLUMN: &str = "one column of this name";
+const UNIQUE_OR_LINE_2: &str = "a unique id, or the same content as in line 2";
 
-/// One text in the place of another in a file of the sample, and what is to be said of it.
+/// A replacement in a file of the sample, and the error that it causes.
 struct Case {
     file: &'static str,
     old: &'static str,
     new: &'static str,
-    place: &'static str,
+    location: &'static str,
     expected: &'static str,
     found: &'static str,
 }
 
 const fn orders(
     (old, new): (&'static str, &'static str),
-    place: &'static str,
+    location: &'static str,
     expected: &'static str,
     found: &'static str,
 ) -> Case {
-    Case { file: "orders.csv", old, new, place, expected, found }
+    Case { file: "orders.csv", old, new, location, expected, found }
 }
 
 const fn lines(
     change: (&'static str, &'static str),
-    place: &'static str,
+    location: &'static str,
     expected: &'static str,
     found: &'static str,
 ) -> Case {
-    Case { file: "lines.csv", ..orders(change, place, expected, found) }
+    Case { file: "lines.csv", ..orders(change, location, expected, found) }
 }
 
 const fn products(
     change: (&'static str, &'static str),
-    place: &'static str,
+    location: &'static str,
     expected: &'static str,
     found: &'static str,
 ) -> Case {
-    Case { file: "products.csv", ..orders(change, place, expected, found) }
+    Case { file: "products.csv", ..orders(change, location, expected, found) }
 }
 
 const CASES: [Case; 26] = [
     orders(
         ("order_date", "date"),
         "orders.csv, line 1, column order_date",
-        "this column once",
-        "only order_id, customer_id, employee_id, date, required_date, shipped_date, ship_via, freight, ship_city, \
-         ship_country",
+        ONE_COLUMN,
+        "the columns order_id, customer_id, employee_id, date, required_date, shipped_date, ship_via, freight, \
+         ship_city, ship_country",
     ),
     lines(
         ("quantity", "discount"),
         "lines.csv, line 1, column quantity",
-        "this column once",
-        "only order_id, product_id, unit_price, discount, discount",
+        ONE_COLUMN,
+        "the columns order_id, product_id, unit_price, discount, discount",
     ),
-    products(("name,", "name,name,"), "products.csv, line 1, column name", "this column once", "it 2 times"),
+    products(("name,", "name,name,"), "products.csv, line 1, column name", ONE_COLUMN, "2 columns of this name"),
     orders(("2024-03-04", "2024-13-04"), "orders.csv, line 2, column order_date", DATE, "\"2024-13-04\""),
     orders(("2024-03-04", ""), "orders.csv, line 2, column order_date", DATE, "\"\""),
     orders(("2024-03-07", "March 7"), "orders.csv, line 2, column shipped_date", DATE, "\"March 7\""),
     orders(
         ("2024-03-07", "2024-03-03"),
         "orders.csv, line 2, column shipped_date",
-        "a day not before the order date, 2024-03-04",
+        "a date not before the order date, 2024-03-04",
         "2024-03-03",
     ),
     orders(
@@ -86,9 +87,9 @@ const CASES: [Case; 26] = [
         "an order id of 1 to 200 bytes without control characters",
         "\"\"",
     ),
-    orders((",Germany", ""), "orders.csv, line 4, column ship_country", "10 cells in the line", "9 cells"),
-    orders(("Norway", "Norway,x"), "orders.csv, line 2, column ship_country", "10 cells in the line", "11 cells"),
-    orders(("A-3,", "A-1,"), "orders.csv, line 4, column order_id", SAME_AS_LINE_2, "\"A-1\" with other content"),
+    orders((",Germany", ""), "orders.csv, line 4, column ship_country", "10 cells", "9 cells"),
+    orders(("Norway", "Norway,x"), "orders.csv, line 2, column ship_country", "10 cells", "11 cells"),
+    orders(("A-3,", "A-1,"), "orders.csv, line 4, column order_id", UNIQUE_OR_LINE_2, "\"A-1\" with different content"),
     lines(("4.50", "4.5.0"), "lines.csv, line 2, column unit_price", PRICE, "\"4.5.0\""),
     lines(("4.50", "-4.50"), "lines.csv, line 2, column unit_price", PRICE, "\"-4.50\""),
     lines(("4.50", "4e2"), "lines.csv, line 2, column unit_price", PRICE, "\"4e2\""),
@@ -113,7 +114,7 @@ const CASES: [Case; 26] = [
     products(
         ("320", "-1"),
         "products.csv, line 2, column units_in_stock",
-        "a number in stock: a whole number from 0 to 4294967295",
+        "a stock: a whole number from 0 to 4294967295",
         "\"-1\"",
     ),
     products(
@@ -125,31 +126,32 @@ const CASES: [Case; 26] = [
     products(
         ("P-11", "P-10"),
         "products.csv, line 3, column product_id",
-        SAME_AS_LINE_2,
-        "\"P-10\" with other content",
+        UNIQUE_OR_LINE_2,
+        "\"P-10\" with different content",
     ),
 ];
 
 #[test]
-fn what_is_bad_is_named_with_its_place_and_nothing_is_written() {
-    for Case { file, old, new, place, expected, found } in CASES {
+fn an_invalid_cell_is_reported_with_its_location_and_nothing_is_written() {
+    for Case { file, old, new, location, expected, found } in CASES {
         let dir = sample_with(file, replaced(old, new));
-        dir.refused(&import(&[]), 1, &format!("error: {place}: expected {expected}, found {found}"));
-        assert!(!dir.path("shop").exists(), "{place}");
+        dir.refused(&import(&[]), 1, &format!("error: {location}: expected {expected}, found {found}"));
+        assert!(!dir.path("shop").exists(), "{location}");
     }
 }
 
 #[test]
-fn a_file_that_is_no_table_is_named_and_nothing_is_written_whether_or_not_bad_orders_are_skipped() {
+fn a_file_without_a_valid_header_is_an_error_with_and_without_skip_bad() {
     let not_utf8 = |text: &str| [b"\xff", text.as_bytes()].concat();
     let cases: [(&str, TestDir); 4] = [
         (
-            "orders.csv: expected a header with order_id, customer_id, order_date, shipped_date, ship_city, ship_country, \
-          found an empty file",
+            "orders.csv: expected a header with order_id, customer_id, order_date, shipped_date, ship_city, \
+             ship_country, found an empty file",
             sample_with("orders.csv", |_| Vec::new()),
         ),
         (
-            "lines.csv: expected a header with order_id, product_id, unit_price, quantity, discount, found an empty file",
+            "lines.csv: expected a header with order_id, product_id, unit_price, quantity, discount, \
+             found an empty file",
             sample_with("lines.csv", |_| b"\n\n".to_vec()),
         ),
         (
@@ -157,34 +159,34 @@ fn a_file_that_is_no_table_is_named_and_nothing_is_written_whether_or_not_bad_or
             sample_with("orders.csv", not_utf8),
         ),
         (
-            "lines.csv, line 1, column discount: expected this column once, found only order_id, product_id, unit_price, \
-          quantity",
+            "lines.csv, line 1, column discount: expected one column of this name, found the columns order_id, \
+             product_id, unit_price, quantity",
             sample_with("lines.csv", replaced(",discount", "")),
         ),
     ];
     for (expected, dir) in cases {
-        for more in [&[][..], &["--skip-bad", "bad.csv"]] {
-            dir.refused(&import(more), 1, &format!("error: {expected}"));
+        for options in [&[][..], &["--skip-bad", "bad.csv"]] {
+            dir.refused(&import(options), 1, &format!("error: {expected}"));
             assert!(!dir.path("shop").exists() && !dir.path("bad.csv").exists());
         }
     }
 }
 
 #[test]
-fn a_file_that_is_not_there_or_no_file_is_named() {
+fn a_missing_file_or_a_directory_is_an_error_with_its_name() {
     let dir = sample();
     fs::remove_file(dir.path("lines.csv")).unwrap();
     for _ in 0..2 {
         let ran = dir.run(&import(&[]));
         assert_eq!(ran.code, Some(1));
-        assert!(ran.err.starts_with("error: lines.csv: expected a CSV file that can be read, found "), "{}", ran.err);
+        assert!(ran.err.starts_with("error: lines.csv: expected a readable CSV file, found "), "{}", ran.err);
         assert!(!dir.path("shop").exists());
         let _ = fs::create_dir(dir.path("lines.csv"));
     }
 }
 
 #[test]
-fn bytes_that_are_no_utf8_are_named_with_their_place() {
+fn bytes_that_are_not_utf8_are_reported_with_their_location() {
     let latin1 = |text: &str| {
         let at = text.find('ø').unwrap();
         [&text.as_bytes()[..at], b"\xf8", &text.as_bytes()[at + 'ø'.len_utf8()..]].concat()
@@ -198,8 +200,8 @@ fn bytes_that_are_no_utf8_are_named_with_their_place() {
 #[test]
 fn bad_orders_are_skipped_and_listed() {
     let dir = sample_with("lines.csv", replaced(",12,", ",0,"));
-    let more = "A-1,P-1,1,1,7\nA-8,P-1,1,1,0\n,P-1,1,1,0\n";
-    dir.write("lines.csv", format!("{}{more}", fs::read_to_string(dir.path("lines.csv")).unwrap()));
+    let invalid = "A-1,P-1,1,1,7\nA-8,P-1,1,1,0\n,P-1,1,1,0\n";
+    dir.write("lines.csv", format!("{}{invalid}", fs::read_to_string(dir.path("lines.csv")).unwrap()));
     dir.write("orders.csv", format!("{ORDERS}A-9,X,1,2024-01-01,,,1,1,,\nA-3,X,1,2024-01-01,,,1,1,,\n"));
     let summary = dir.json(&import(&["--skip-bad", "bad.csv"]));
     assert_eq!((&summary["placed"], &summary["rejected"]), (&json!(1), &json!(5)));
@@ -209,7 +211,7 @@ A-1,lines.csv,2,quantity,a quantity: a whole number from 1 to 4294967295,0
 A-8,lines.csv,7,order_id,the id of an order in the orders file,\"\"\"A-8\"\"\"
 ,lines.csv,8,order_id,an order id of 1 to 200 bytes without control characters,
 A-9,orders.csv,5,order_id,1 to 10000 lines of order A-9 in lines.csv,0 lines
-A-3,orders.csv,6,order_id,\"an id of its own, or the same content as in line 4\",\"\"\"A-3\"\" with other content\"
+A-3,orders.csv,6,order_id,\"a unique id, or the same content as in line 4\",\"\"\"A-3\"\" with different content\"
 ";
     assert_eq!(fs::read_to_string(dir.path("bad.csv")).unwrap(), expected);
     assert!(!dir.path("bad.csv.new").exists());
@@ -219,16 +221,16 @@ A-3,orders.csv,6,order_id,\"an id of its own, or the same content as in line 4\"
 }
 
 #[test]
-fn the_list_of_rejected_orders_is_there_when_there_are_none() {
+fn the_rejected_file_is_replaced_when_no_order_is_rejected() {
     let dir = sample();
-    dir.write("bad.csv", "of the last import");
+    dir.write("bad.csv", "the list of an earlier import");
     dir.done(&import(&["--skip-bad", "bad.csv"]));
     let list = fs::read_to_string(dir.path("bad.csv")).unwrap();
     assert_eq!(list, "order_id,file,line,column,expected,found\n");
 }
 
 #[test]
-fn the_list_of_rejected_orders_overwrites_no_input() {
+fn the_rejected_file_cannot_overwrite_an_input_file() {
     let dir = sample();
     assert_eq!(dir.run(&import(&["--skip-bad", "lines.csv"])).code, Some(2));
     assert_eq!(fs::read_to_string(dir.path("lines.csv")).unwrap(), LINES);

@@ -1,4 +1,4 @@
-//! The commands on single orders and products, through the program itself.
+//! Commands on single orders and products, on the command line.
 
 use std::process::Stdio;
 
@@ -14,7 +14,7 @@ fn with_order() -> TestDir {
 }
 
 #[test]
-fn an_order_goes_its_way() {
+fn an_order_is_placed_approved_shipped_and_delivered() {
     let dir = with_order();
     let done = |status, revision: u64| {
         json!({"order_id": "A-1", "status": status, "outcome": "done", "events": 1,
@@ -27,26 +27,26 @@ fn an_order_goes_its_way() {
 }
 
 #[test]
-fn an_order_is_shown_as_it_is_and_as_it_was() {
+fn show_prints_the_current_state_and_past_states() {
     let dir = with_order();
     dir.done(&["approve", "A-1", "--date", "2016-07-05T10:00:00Z"]);
     let status = |args: &[&str]| dir.json(&[&["show", "A-1"], args].concat())["status"].clone();
     assert_eq!(status(&[]), "approved");
     assert_eq!(status(&["--at", "0"]), "placed");
     assert_eq!(status(&["--as-of", "2016-07-04"]), "placed");
-    assert_eq!(status(&["--as-of", "2016-07-05"]), "approved", "a day is meant to its end");
+    assert_eq!(status(&["--as-of", "2016-07-05"]), "approved", "a date includes the whole day");
     assert_eq!(status(&["--as-of", "2016-07-05T09:59:59Z"]), "placed");
     assert_eq!(status(&["--as-at", "9999-12-30"]), "approved");
-    dir.refused(&["show", "A-1", "--at", "2"], 1, "error: order A-1 has no revision 2: expected one up to 1");
-    let never = "error: order A-1 did not exist at 2016-07-05 23:59:59; see `order-service history A-1`";
-    dir.refused(&["show", "A-1", "--as-at", "2016-07-05"], 1, never);
+    dir.refused(&["show", "A-1", "--at", "2"], 1, "error: order A-1 has no revision 2: its last revision is 1");
+    let not_recorded = "error: order A-1 did not exist at 2016-07-05 23:59:59; see `order-service history A-1`";
+    dir.refused(&["show", "A-1", "--as-at", "2016-07-05"], 1, not_recorded);
     dir.refused(&["show", "A-2"], 1, "error: order A-2 does not exist; place it first");
     dir.refused(&["show", "A-2", "--at", "0"], 1, "error: order A-2 does not exist; place it first");
     dir.refused(&["history", "A-2"], 1, "error: order A-2 does not exist; place it first");
 }
 
 #[test]
-fn an_order_is_shown_with_its_lines_and_what_it_earns() {
+fn show_prints_the_lines_and_the_revenue() {
     let dir = with_order();
     let shown = dir.json(&["show", "A-1"]);
     assert_eq!(shown["revenue"], "261.10");
@@ -54,13 +54,13 @@ fn an_order_is_shown_with_its_lines_and_what_it_earns() {
         shown["lines"][1],
         json!({"product_id": "42", "unit_price": "9.80", "quantity": 10, "discount": "0.05", "revenue": "93.10"})
     );
-    let people = dir.done(&["show", "A-1"]);
-    assert!(people.contains("order A-1 is placed, revision 0"), "{people}");
-    assert!(people.contains("261.10"), "{people}");
+    let text = dir.done(&["show", "A-1"]);
+    assert!(text.contains("order A-1 is placed, revision 0"), "{text}");
+    assert!(text.contains("261.10"), "{text}");
 }
 
 #[test]
-fn the_history_has_every_event_as_it_was_recorded() {
+fn history_prints_every_recorded_event() {
     let dir = with_order();
     dir.done(&["cancel", "A-1", "--reason", "ordered twice", "--date", "2016-07-06"]);
     let history = dir.json(&["history", "A-1"]);
@@ -72,23 +72,21 @@ fn the_history_has_every_event_as_it_was_recorded() {
 }
 
 #[test]
-fn what_the_domain_refuses_is_said_and_nothing_is_written() {
+fn a_rejected_command_writes_nothing() {
     let dir = with_order();
-    let refusal = "error: order A-1 cannot become shipped: expected it to be approved, found it placed";
-    dir.refused(&["ship", "A-1"], 1, refusal);
+    let status = "error: order A-1 cannot become shipped: expected status approved, found placed";
+    dir.refused(&["ship", "A-1"], 1, status);
     dir.refused(&["approve", "A-9"], 1, "error: order A-9 does not exist; place it first");
     let other = &["place", "A-1", "--customer", "TOMSP", "--line", "11:1:1"];
-    let refusal = "error: order A-1 was placed before with other content: expected the same customer; \
-                   give a new order a new id";
-    dir.refused(other, 1, refusal);
-    let early = "error: order A-1 cannot become approved on 2016-07-03: expected a day not before 2016-07-04, \
-                 when it became placed";
+    let different = "error: order A-1 already exists with a different customer; use another id for a new order";
+    dir.refused(other, 1, different);
+    let early = "error: order A-1 cannot become approved on 2016-07-03: it became placed later, on 2016-07-04";
     dir.refused(&["approve", "A-1", "--date", "2016-07-03"], 1, early);
     assert_eq!(dir.json(&["report"])["events"], 1);
 }
 
 #[test]
-fn an_expected_revision_that_is_wrong_is_a_conflict() {
+fn a_wrong_expected_revision_is_a_conflict() {
     let dir = with_order();
     let conflict = "error: conflict: stream \"order-A-1\": expected version 5, found version 0; \
                     nothing was written: reload and decide again";
@@ -97,16 +95,16 @@ fn an_expected_revision_that_is_wrong_is_a_conflict() {
 }
 
 #[test]
-fn a_request_is_done_once() {
+fn a_repeated_request_id_executes_the_command_once() {
     let dir = TestDir::new();
     dir.done(&["product", "register", "11", "--name", "Tofu", "--price", "23.25", "--stock", "5"]);
     let receive = ["product", "receive", "11", "30", "--request", "r-1"];
     assert_eq!(dir.json(&receive)["outcome"], "done");
-    let again = dir.json(&receive);
-    assert_eq!((&again["outcome"], &again["stock"]), (&json!("repeated"), &json!(35)));
+    let repeated = dir.json(&receive);
+    assert_eq!((&repeated["outcome"], &repeated["stock"]), (&json!("repeated"), &json!(35)));
     assert_eq!(dir.json(&["product", "withdraw", "11", "35"])["stock"], 0);
-    let short = "error: product 11 is short: expected at least 1 in stock, found 0; receive more first";
-    dir.refused(&["product", "withdraw", "11", "1"], 1, short);
+    let insufficient = "error: product 11 has insufficient stock: expected at least 1, found 0; receive items first";
+    dir.refused(&["product", "withdraw", "11", "1"], 1, insufficient);
     assert_eq!(
         dir.json(&["product", "list"]),
         json!([{"product_id": "11", "name": "Tofu", "unit_price": "23.25", "stock": 0}])
@@ -123,9 +121,9 @@ fn stock_moves_between_two_products_in_one_commit() {
         dir.done(&["product", "move", "11", "42", "3", "--request", "m-1"]),
         "product 11 has 2 in stock (revision 1)\nproduct 42 has 3 in stock (revision 1)\n"
     );
-    let again = dir.json(&["product", "move", "11", "42", "3", "--request", "m-1"]);
+    let repeated = dir.json(&["product", "move", "11", "42", "3", "--request", "m-1"]);
     assert_eq!(
-        again,
+        repeated,
         json!({"product_id": "11", "stock": 2, "outcome": "repeated", "events": 1, "revision": 1, "position": 3,
                "to": {"product_id": "42", "stock": 3, "outcome": "repeated", "events": 1, "revision": 1, "position": 4}})
     );
@@ -133,19 +131,19 @@ fn stock_moves_between_two_products_in_one_commit() {
     refused(
         &["11", "42", "3"],
         1,
-        "error: product 11 is short: expected at least 3 in stock, found 2; receive more first",
+        "error: product 11 has insufficient stock: expected at least 3, found 2; receive items first",
     );
     refused(&["11", "43", "1"], 1, "error: product 43 does not exist; register it first");
-    refused(&["11", "11", "1"], 1, "error: stock of product 11 cannot be moved to itself; name two products");
+    refused(&["11", "11", "1"], 1, "error: cannot move stock of product 11 to itself; name two products");
     let conflict = "error: conflict: stream \"product-11\": expected version 0, found version 1; nothing was written: \
                     reload and decide again";
     refused(&["11", "42", "1", "--expect", "0"], 3, conflict);
     let stock = |product: &str| dir.json(&["product", "show", product])["stock"].clone();
-    assert_eq!((stock("11"), stock("42")), (json!(2), json!(3)), "a refused move changes neither");
+    assert_eq!((stock("11"), stock("42")), (json!(2), json!(3)), "a rejected move changes neither");
 }
 
 #[test]
-fn what_is_typed_is_checked_before_the_store_is_opened() {
+fn arguments_are_validated_before_the_store_is_opened() {
     let dir = TestDir::new();
     for args in [
         &["place", "A-1", "--customer", "VINET"][..],
@@ -164,18 +162,20 @@ fn what_is_typed_is_checked_before_the_store_is_opened() {
 }
 
 #[test]
-fn only_what_writes_something_new_makes_a_store() {
+fn a_command_on_a_missing_store_fails_and_names_the_commands_that_create_one() {
     let dir = TestDir::new();
     for args in [&["report"][..], &["show", "A-1"], &["approve", "A-1"], &["product", "list"]] {
         let ran = dir.run(args);
         assert_eq!(ran.code, Some(1), "{args:?}");
-        assert!(ran.err.starts_with("error: expected an event store in "), "{}", ran.err);
+        let expected = "error: expected an event store in shop, found none; check the path and whether its disk is \
+                        mounted; `import`, `place`, `product register` and `serve` create a store\n";
+        assert_eq!(ran.err, expected, "{args:?}");
     }
     assert!(!dir.path("shop").exists());
 }
 
 #[test]
-fn the_directory_of_the_store_may_stand_in_the_environment() {
+fn the_directory_of_the_store_can_be_set_in_the_environment() {
     let dir = with_order();
     let program = env!("CARGO_BIN_EXE_order-service");
     let mut command = std::process::Command::new(program);
@@ -187,17 +187,17 @@ fn the_directory_of_the_store_may_stand_in_the_environment() {
 }
 
 #[test]
-fn nobody_has_to_listen_to_the_end() {
+fn a_closed_standard_output_is_not_an_error() {
     let dir = with_order();
     let mut child =
-        dir.command(&["report"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be run");
+        dir.command(&["report"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
 
 #[test]
-fn a_report_leaves_out_what_was_cancelled() {
+fn a_report_excludes_the_revenue_of_cancelled_orders() {
     let dir = with_order();
     let place = ["place", "A-2", "--customer", "X", "--country", "France", "--date", "2016-08-01"];
     dir.done(&[&place[..], &["--line", "11:3:0.335:0"]].concat());
@@ -219,7 +219,7 @@ fn a_report_leaves_out_what_was_cancelled() {
         })
     );
     let text = dir.done(&["report", "--json"]);
-    let places: Vec<_> = ["placed", "approved", "shipped", "delivered", "cancelled"].map(|s| text.find(s)).to_vec();
-    assert!(places.is_sorted(), "the statuses stand in the order in which an order comes by them: {text}");
+    let offsets: Vec<_> = ["placed", "approved", "shipped", "delivered", "cancelled"].map(|s| text.find(s)).to_vec();
+    assert!(offsets.is_sorted(), "the statuses are in the order of the life cycle: {text}");
     assert!(dir.done(&["report"]).starts_with("3 orders, 4 events, revenue 262.10\n"));
 }

@@ -1,14 +1,14 @@
-//! Imports that go well.
+//! Imports of valid files.
 
 use serde_json::json;
 
-use crate::made::{in_cents, made};
+use crate::generated::{generate_orders, in_cents};
 use crate::sample::{ORDERS, import, replaced, sample, sample_with};
 use crate::support::TestDir;
 
-/// The progress goes to standard error; only what comes as an error counts.
-fn errors(err: &str) -> String {
-    err.lines().filter(|line| !line.ends_with(" orders")).collect::<Vec<_>>().join("\n")
+/// Returns standard error without the progress lines.
+fn without_progress(stderr: &str) -> String {
+    stderr.lines().filter(|line| !line.ends_with(" orders")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -30,22 +30,22 @@ fn orders_are_imported_with_their_dates() {
     let second = dir.json(&["show", "A-2"]);
     assert_eq!((&second["ship_city"], &second["status"]), (&json!("Galway, West"), &json!("placed")));
     assert_eq!(second["reached"][0]["at"], "2024-03-05T08:30:00Z");
-    assert_eq!(dir.json(&["product", "show", "P-11"])["stock"], 180, "orders of the past do not touch the stock");
+    assert_eq!(dir.json(&["product", "show", "P-11"])["stock"], 180, "imported orders do not change the stock");
 }
 
 #[test]
-fn importing_again_changes_nothing() {
+fn a_repeated_import_changes_nothing() {
     let dir = sample();
     dir.done(&import(&[]));
     let before = dir.json(&["report"]);
-    let again = dir.json(&import(&[]));
-    assert_eq!((&again["unchanged"], &again["products_unchanged"]), (&json!(3), &json!(2)));
-    assert_eq!((&again["placed"], &again["advanced"]), (&json!(0), &json!(0)));
+    let repeated = dir.json(&import(&[]));
+    assert_eq!((&repeated["unchanged"], &repeated["products_unchanged"]), (&json!(3), &json!(2)));
+    assert_eq!((&repeated["placed"], &repeated["advanced"]), (&json!(0), &json!(0)));
     assert_eq!(dir.json(&["report"]), before);
 }
 
 #[test]
-fn importing_again_changes_nothing_about_what_has_happened_since() {
+fn a_repeated_import_keeps_later_changes() {
     let dir = sample();
     dir.done(&import(&[]));
     dir.done(&["deliver", "A-1"]);
@@ -57,9 +57,9 @@ fn importing_again_changes_nothing_about_what_has_happened_since() {
 }
 
 #[test]
-fn an_import_that_stopped_half_way_goes_on() {
-    let whole = sample();
-    whole.done(&import(&[]));
+fn an_import_continues_a_partly_imported_order() {
+    let complete = sample();
+    complete.done(&import(&[]));
     let dir = sample();
     let place = ["place", "A-1", "--customer", "MORLAND", "--city", "Tromsø", "--country", "Norway"];
     let lines = ["--line", "P-10:12:4.50:0", "--line", "P-12:6:6.75:0.05", "--date", "2024-03-04"];
@@ -67,11 +67,11 @@ fn an_import_that_stopped_half_way_goes_on() {
     dir.done(&["approve", "A-1", "--date", "2024-03-07"]);
     let summary = dir.json(&import(&[]));
     assert_eq!((&summary["placed"], &summary["advanced"]), (&json!(2), &json!(1)));
-    assert_eq!(dir.json(&["report"]), whole.json(&["report"]));
+    assert_eq!(dir.json(&["report"]), complete.json(&["report"]));
 }
 
 #[test]
-fn an_order_that_was_shipped_since_is_shipped() {
+fn an_order_with_a_new_shipped_date_is_shipped() {
     let dir = sample();
     dir.done(&import(&[]));
     dir.write("orders.csv", replaced("2024-04-02,,", "2024-04-02,2024-03-09,")(ORDERS));
@@ -81,20 +81,20 @@ fn an_order_that_was_shipped_since_is_shipped() {
 }
 
 #[test]
-fn the_same_row_twice_is_one_order() {
+fn a_duplicate_row_is_ignored() {
     let row = "A-2,QUAYSIDE,2,2024-03-05T09:30:00+01:00,2024-04-02,,2,8.15,\"Galway, West\",Ireland\n";
     let dir = sample_with("orders.csv", |text| format!("{text}{row}").into());
     assert_eq!(dir.json(&import(&[]))["placed"], 3);
 }
 
 #[test]
-fn line_ends_and_byte_order_marks_of_other_systems_are_fine() {
+fn crlf_line_endings_and_a_byte_order_mark_are_accepted() {
     let dir = sample_with("orders.csv", |text| format!("\u{feff}{}", text.replace('\n', "\r\n")).into());
     assert_eq!(dir.json(&import(&[]))["placed"], 3);
 }
 
 #[test]
-fn an_order_that_the_store_has_otherwise_is_bad() {
+fn an_order_that_differs_from_the_store_is_rejected() {
     let dir = sample();
     dir.done(&import(&[]));
     let before = dir.json(&["report"]);
@@ -102,27 +102,26 @@ fn an_order_that_the_store_has_otherwise_is_bad() {
         (
             "QUAYSIDE",
             "QUAYSIDF",
-            "orders.csv, line 3, column order_id: expected a new order, or one that agrees with the \
-          store, found that order A-2 was placed before with other content: expected the same customer; give a new \
-          order a new id",
+            "orders.csv, line 3, column order_id: expected a new order, or the content of the existing order, \
+             found order A-2 already exists with a different customer; use another id for a new order",
         ),
         (
             "2024-03-04",
             "2024-03-05",
-            "orders.csv, line 2, column order_date: expected the time at which order A-1 was \
-          placed before, 2024-03-04 00:00:00 UTC, found 2024-03-05 00:00:00 UTC",
+            "orders.csv, line 2, column order_date: expected the time at which the existing order A-1 was placed, \
+             2024-03-04 00:00:00 UTC, found 2024-03-05 00:00:00 UTC",
         ),
         (
             "2024-03-07",
             "2024-03-08",
-            "orders.csv, line 2, column shipped_date: expected the time at which order A-1 was \
-          shipped before, 2024-03-07 00:00:00 UTC, found 2024-03-08 00:00:00 UTC",
+            "orders.csv, line 2, column shipped_date: expected the time at which the existing order A-1 was shipped, \
+             2024-03-07 00:00:00 UTC, found 2024-03-08 00:00:00 UTC",
         ),
     ];
     for (old, new, expected) in cases {
         dir.write("orders.csv", replaced(old, new)(ORDERS));
         let ran = dir.run(&import(&[]));
-        assert_eq!((ran.code, errors(&ran.err)), (Some(1), format!("error: {expected}")));
+        assert_eq!((ran.code, without_progress(&ran.err)), (Some(1), format!("error: {expected}")));
         assert_eq!(dir.json(&["report"]), before);
         let summary = dir.json(&import(&["--skip-bad", "bad.csv"]));
         assert_eq!((&summary["unchanged"], &summary["rejected"]), (&json!(2), &json!(1)));
@@ -131,18 +130,18 @@ fn an_order_that_the_store_has_otherwise_is_bad() {
 }
 
 #[test]
-fn many_orders_come_to_what_their_lines_say() {
+fn the_report_of_a_thousand_orders_has_their_total_revenue() {
     let dir = TestDir::new();
-    let (orders, lines, revenue) = made(1_000);
-    dir.write("orders.csv", orders);
-    dir.write("lines.csv", lines);
+    let generated = generate_orders(1_000);
+    dir.write("orders.csv", generated.orders);
+    dir.write("lines.csv", generated.lines);
     let args = ["import", "--orders", "orders.csv", "--lines", "lines.csv"];
     let ran = dir.run(&args);
     assert!(ran.out.starts_with("orders: 1000 placed, 0 advanced, 0 unchanged, 0 rejected\n"), "{ran:?}");
-    assert!(ran.err.starts_with("100 of 1000 orders\n"), "plain lines where there is no terminal: {}", ran.err);
+    assert!(ran.err.starts_with("100 of 1000 orders\n"), "progress lines without a terminal: {}", ran.err);
     let report = dir.json(&["report"]);
     assert_eq!((&report["orders"], &report["events"]), (&json!(1_000), &json!(200 + 3 * 800)));
-    assert_eq!(report["revenue"], in_cents(revenue));
+    assert_eq!(report["revenue"], in_cents(generated.revenue));
     assert_eq!(report["top_products"].as_array().map(Vec::len), Some(10));
     assert_eq!(dir.json(&args)["unchanged"], 1_000);
     assert_eq!(dir.json(&["report"]), report);

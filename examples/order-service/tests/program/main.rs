@@ -1,11 +1,11 @@
-//! The program itself, run as its users run it; and what it stands on, with the store that a test wants.
+//! Tests of the `order-service` program.
 
 mod any_store;
 mod bad_input;
 mod commands;
+mod generated;
 mod import;
 mod kill;
-mod made;
 mod northwind;
 mod sample;
 mod serve;

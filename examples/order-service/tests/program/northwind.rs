@@ -1,4 +1,4 @@
-//! The real thing: Microsoft's Northwind sample database, where it is at hand.
+//! An import of Microsoft's Northwind sample database. Skipped if the files do not exist.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use crate::support::TestDir;
 
-/// Where the Northwind files are, if they are anywhere.
+/// Returns the directory of the Northwind files if it exists.
 fn northwind() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/northwind");
-    let dir = std::env::var_os("ES_NORTHWIND_DIR").map_or_else(beside, PathBuf::from);
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/northwind");
+    let dir = std::env::var_os("ES_NORTHWIND_DIR").map_or_else(default, PathBuf::from);
     dir.join("orders.csv").is_file().then_some(dir)
 }
 
 #[test]
-fn northwind_comes_to_what_it_is_known_for() {
+fn the_report_of_northwind_has_its_known_totals() {
     let Some(data) = northwind() else {
         println!("skipped: set ES_NORTHWIND_DIR to the directory with orders.csv, order_lines.csv and products.csv");
         return;
@@ -28,7 +28,7 @@ fn northwind_comes_to_what_it_is_known_for() {
     let report: Value = dir.json(&["report"]);
     assert_eq!((&report["orders"], &report["revenue"]), (&json!(830), &json!("1265793.04")));
     assert_eq!(report["events"], 830 + 2 * 809 + 77);
-    assert_eq!(dir.json(&["report", "--verify"]), report, "the read models say what the log says");
+    assert_eq!(dir.json(&["report", "--verify"]), report, "the read models agree with the log");
     assert_eq!(dir.json(&args)["unchanged"], 830);
     assert_eq!(dir.json(&["report"]), report);
 }

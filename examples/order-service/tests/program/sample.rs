@@ -1,9 +1,9 @@
-//! A small sample with what real exports have: accents, a comma in a name, an order that was not shipped, a discount that
-//! was once a floating-point number.
+//! A small sample with the difficulties of real exports: accents, a comma in a name, an order that was not shipped, and
+//! a discount with the digits of a floating-point number.
 
 use crate::support::TestDir;
 
-/// Three orders, of which one was not shipped.
+/// Three orders; `A-2` was not shipped.
 pub(crate) const ORDERS: &str = "\
 order_id,customer_id,employee_id,order_date,required_date,shipped_date,ship_via,freight,ship_city,ship_country
 A-1,MORLAND,1,2024-03-04,2024-04-01,2024-03-07,1,12.40,Tromsø,Norway
@@ -25,12 +25,12 @@ P-11,\"Oat biscuits, salted\",3.20,180,60,50,0
 
 const FILES: [&str; 6] = ["--orders", "orders.csv", "--lines", "lines.csv", "--products", "products.csv"];
 
-/// The arguments of an import of the sample.
-pub(crate) fn import(more: &[&'static str]) -> Vec<&'static str> {
-    [&["import"], &FILES[..], more].concat()
+/// Returns the arguments of an import of the sample with additional options.
+pub(crate) fn import(options: &[&'static str]) -> Vec<&'static str> {
+    [&["import"], &FILES[..], options].concat()
 }
 
-/// A directory with the sample, after `change` was made to one of its files.
+/// Creates a directory with the sample, with `change` applied to one of its files.
 pub(crate) fn sample_with(file: &str, change: impl Fn(&str) -> Vec<u8>) -> TestDir {
     let dir = TestDir::new();
     for (name, text) in [("orders.csv", ORDERS), ("lines.csv", LINES), ("products.csv", PRODUCTS)] {
@@ -39,12 +39,12 @@ pub(crate) fn sample_with(file: &str, change: impl Fn(&str) -> Vec<u8>) -> TestD
     dir
 }
 
-/// A directory with the sample.
+/// Creates a directory with the sample.
 pub(crate) fn sample() -> TestDir {
     sample_with("", |text| text.into())
 }
 
-/// A change that puts one text in the place of another, once.
+/// Returns a change that replaces the first occurrence of `old`.
 pub(crate) fn replaced(old: &'static str, new: &'static str) -> impl Fn(&str) -> Vec<u8> {
     move |text| {
         assert!(text.contains(old), "{old:?} is not in the sample");

@@ -1,4 +1,4 @@
-//! The service as its users meet it: the program runs, and is asked over HTTP.
+//! Tests of `serve`: the program runs, and the tests send HTTP requests.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -10,64 +10,64 @@ use ureq::http::Response;
 
 use crate::support::TestDir;
 
-/// The program, serving; it is ended when the test does.
-struct Served {
+/// A running service. Killed on drop.
+struct Service {
     program: Option<Child>,
     address: String,
     agent: Agent,
 }
 
-/// An answer.
-struct Answered {
+/// A response.
+struct Reply {
     status: u16,
     tag: Option<String>,
     position: Option<u64>,
     body: Value,
 }
 
-impl Served {
+impl Service {
     fn new(dir: &TestDir) -> Self {
         let mut command = dir.command(&["serve", "--listen", "127.0.0.1:0"]);
-        let mut program = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program runs");
-        let mut said = String::new();
-        let err = program.stderr.take().expect("piped");
-        BufReader::new(err).read_line(&mut said).expect("it says where it listens");
-        let address =
-            said.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("it said {said:?}")).to_owned();
+        let mut program = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut line = String::new();
+        let stderr = program.stderr.take().expect("standard error is a pipe");
+        BufReader::new(stderr).read_line(&mut line).expect("standard error can be read");
+        let address = line.trim().strip_prefix("listening on ");
+        let address = address.unwrap_or_else(|| panic!("expected an address, found {line:?}")).to_owned();
         let timeout = Some(Duration::from_secs(60));
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
         Self { program: Some(program), address, agent }
     }
 
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answered {
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let request = self.agent.get(format!("{}{path}", self.address));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        Answered::of(request.call().expect("an answer"))
+        Reply::of(request.call().expect("a response"))
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
         let path = format!("{}{path}", self.address);
         let request = if method == "PUT" { self.agent.put(path) } else { self.agent.post(path) };
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        Answered::of(request.send_json(body).expect("an answer"))
+        Reply::of(request.send_json(body).expect("a response"))
     }
 
-    fn place(&self, id: &str) -> Answered {
-        self.send("PUT", &format!("/orders/{id}"), &[], &tofu())
+    fn place(&self, id: &str) -> Reply {
+        self.send("PUT", &format!("/orders/{id}"), &[], &order())
     }
 
-    /// Asks the program to end, and gives what it said.
-    fn end(mut self) -> String {
-        let program = self.program.take().expect("it runs");
-        let asked = std::process::Command::new("kill").arg(program.id().to_string()).status().expect("kill runs");
-        assert!(asked.success());
-        let output = program.wait_with_output().expect("it ends");
+    /// Sends SIGTERM to the program and returns its standard output.
+    fn stop(mut self) -> String {
+        let program = self.program.take().expect("the program runs");
+        let signal = std::process::Command::new("kill").arg(program.id().to_string()).status().expect("kill runs");
+        assert!(signal.success());
+        let output = program.wait_with_output().expect("the program exits");
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 }
 
-impl Drop for Served {
+impl Drop for Service {
     fn drop(&mut self) {
         if let Some(program) = &mut self.program {
             let _ = program.kill();
@@ -76,7 +76,7 @@ impl Drop for Served {
     }
 }
 
-impl Answered {
+impl Reply {
     fn of(mut response: Response<ureq::Body>) -> Self {
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("ASCII").to_owned());
         let (tag, position) = (header("etag"), header("es-position").map(|text| text.parse().expect("a number")));
@@ -91,7 +91,7 @@ impl Answered {
         self
     }
 
-    /// A refusal that says this.
+    /// Checks that the response is an error with this status and detail.
     #[track_caller]
     fn refused(self, status: u16, detail: &str) {
         assert_eq!((self.status, self.body["status"].as_u64()), (status, Some(status.into())), "{}", self.body);
@@ -99,8 +99,8 @@ impl Answered {
     }
 }
 
-/// An order for twelve packs of tofu.
-fn tofu() -> Value {
+/// The body of an order.
+fn order() -> Value {
     json!({
         "customer_id": "VINET", "ship_country": "France", "date": "2016-07-04",
         "lines": [{"product_id": "11", "unit_price": "14.00", "quantity": 12, "discount": "0.05"}]
@@ -108,57 +108,57 @@ fn tofu() -> Value {
 }
 
 #[test]
-fn an_order_goes_its_way_under_revisions() {
+fn commands_and_queries_use_etags() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     let placed = served.place("A-1").expect(201);
     assert_eq!((placed.tag.as_deref(), placed.position), (Some("\"0\""), Some(1)));
     assert_eq!(placed.body["status"], "placed");
-    let again = served.place("A-1").expect(200);
-    assert_eq!((again.body["outcome"].as_str(), again.tag.as_deref()), (Some("unchanged"), Some("\"0\"")));
+    let repeated = served.place("A-1").expect(200);
+    assert_eq!((repeated.body["outcome"].as_str(), repeated.tag.as_deref()), (Some("unchanged"), Some("\"0\"")));
 
-    let shown = served.get("/orders/A-1", &[]).expect(200);
-    assert_eq!((shown.tag.as_deref(), shown.body["revenue"].as_str()), (Some("\"0\""), Some("159.60")));
+    let current = served.get("/orders/A-1", &[]).expect(200);
+    assert_eq!((current.tag.as_deref(), current.body["revenue"].as_str()), (Some("\"0\""), Some("159.60")));
     served.get("/orders/A-1", &[("if-none-match", "\"0\"")]).expect(304);
 
     let at = |tag: &'static str| [("if-match", tag)];
     let approved = served.send("POST", "/orders/A-1/approve", &at("\"0\""), &json!({})).expect(200);
     assert_eq!((approved.tag.as_deref(), approved.body["status"].as_str()), (Some("\"1\""), Some("approved")));
     served.get("/orders/A-1", &[("if-none-match", "\"0\"")]).expect(200);
-    let late = served.send("POST", "/orders/A-1/cancel", &at("\"0\""), &json!({"reason": "too dear"}));
-    late.refused(
-        412,
-        "conflict: stream \"order-A-1\": expected version 0, found version 1; nothing was written: reload and decide again",
-    );
+    let stale = served.send("POST", "/orders/A-1/cancel", &at("\"0\""), &json!({"reason": "too expensive"}));
+    let conflict = "conflict: stream \"order-A-1\": expected version 0, found version 1; nothing was written: reload \
+                    and decide again";
+    stale.refused(412, conflict);
     served.send("POST", "/orders/A-1/ship", &[], &json!({})).expect(200);
-    let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({"reason": "too dear"}));
-    cancel.refused(409, "order A-1 cannot become cancelled: expected it to be placed or approved, found it shipped");
+    let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({"reason": "too expensive"}));
+    cancel.refused(409, "order A-1 cannot become cancelled: expected status placed or approved, found shipped");
     let history = served.get("/orders/A-1/events", &[]).expect(200);
     let types: Vec<_> = history.body["events"].as_array().unwrap().iter().map(|e| e["event_type"].clone()).collect();
     assert_eq!(types, ["order-placed", "order-approved", "order-shipped"]);
-    assert_eq!(served.end().trim(), "ended; the log has 3 events");
+    assert_eq!(served.stop().trim(), "stopped; the log has 3 events");
     assert_eq!(dir.json(&["show", "A-1"])["status"], "shipped");
 }
 
 #[test]
-fn a_request_with_a_key_counts_once() {
+fn a_repeated_idempotency_key_executes_the_command_once() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
     let receive =
         |key| served.send("POST", "/products/11/receive", &[("idempotency-key", key)], &json!({"quantity": 5}));
     assert_eq!(receive("delivery-1").expect(200).body["stock"], 8);
     assert_eq!(receive("delivery-1").expect(200).body["outcome"], "repeated");
     assert_eq!(receive("delivery-2").expect(200).body["stock"], 13);
-    let short = served.send("POST", "/products/11/withdraw", &[], &json!({"quantity": 14}));
-    short.refused(409, "product 11 is short: expected at least 14 in stock, found 13; receive more first");
+    let withdraw = served.send("POST", "/products/11/withdraw", &[], &json!({"quantity": 14}));
+    let insufficient = "product 11 has insufficient stock: expected at least 14, found 13; receive items first";
+    withdraw.refused(409, insufficient);
     assert_eq!(served.get("/products/11", &[]).expect(200).body["name"], "Tofu");
 }
 
 #[test]
 fn a_move_of_stock_changes_both_products_or_neither() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     for (id, name) in [("11", "Tofu"), ("42", "Chai")] {
         let body = json!({"name": name, "unit_price": "1.00", "stock": 5});
         served.send("PUT", &format!("/products/{id}"), &[], &body).expect(201);
@@ -170,24 +170,26 @@ fn a_move_of_stock_changes_both_products_or_neither() {
     assert_eq!((moved.tag.as_deref(), &moved.body["stock"]), (Some("\"1\""), &json!(1)));
     assert_eq!(moved.body["to"]["stock"], 9);
     assert_eq!(moves(&[("idempotency-key", "m-1")], "42", 4).expect(200).body["to"]["outcome"], "repeated");
-    let late = "conflict: stream \"product-11\": expected version 0, found version 1; nothing was written: reload and decide again";
-    moves(&[("if-match", "\"0\"")], "42", 1).refused(412, late);
-    moves(&[], "42", 2).refused(409, "product 11 is short: expected at least 2 in stock, found 1; receive more first");
+    let conflict = "conflict: stream \"product-11\": expected version 0, found version 1; nothing was written: reload \
+                    and decide again";
+    moves(&[("if-match", "\"0\"")], "42", 1).refused(412, conflict);
+    let insufficient = "product 11 has insufficient stock: expected at least 2, found 1; receive items first";
+    moves(&[], "42", 2).refused(409, insufficient);
     moves(&[], "43", 1).refused(404, "product 43 does not exist; register it first");
-    moves(&[], "11", 1).refused(409, "stock of product 11 cannot be moved to itself; name two products");
+    moves(&[], "11", 1).refused(409, "cannot move stock of product 11 to itself; name two products");
     assert_eq!(served.get("/products/42", &[]).expect(200).body["stock"], 9);
     let low = served.get("/products?at_most=1&at_least=4", &[]).expect(200).body;
     assert_eq!(low["rows"][0]["stock"], 1);
-    assert_eq!(served.end().trim(), "ended; the log has 4 events");
+    assert_eq!(served.stop().trim(), "stopped; the log has 4 events");
 }
 
 #[test]
-fn mistakes_are_told_in_words() {
+fn invalid_requests_are_answered_with_a_status_and_a_message() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     served.get("/orders/A-1", &[]).refused(404, "order A-1 does not exist; place it first");
-    served.get("/order", &[]).refused(404, "there is nothing at /order");
-    served.send("POST", "/orders/A-1", &[], &json!({})).refused(405, "/orders/A-1 does not take POST");
+    served.get("/order", &[]).refused(404, "/order does not exist");
+    served.send("POST", "/orders/A-1", &[], &json!({})).refused(405, "/orders/A-1 does not support POST");
     served
         .send("POST", "/orders/A-1/approve", &[], &json!({}))
         .refused(404, "order A-1 does not exist; place it first");
@@ -197,11 +199,11 @@ fn mistakes_are_told_in_words() {
     served.place("A-1").expect(201);
     let with = |headers: &[(&str, &str)]| served.send("POST", "/orders/A-1/approve", headers, &json!({}));
     with(&[("if-match", "0")]).refused(400, "If-Match: expected an ETag in quotes, as in \"3\", found \"0\"");
-    let new = served.send("PUT", "/orders/A-1", &[("if-none-match", "*")], &tofu());
-    new.refused(412, "order A-1 exists");
+    let new = served.send("PUT", "/orders/A-1", &[("if-none-match", "*")], &order());
+    new.refused(412, "order A-1 already exists");
     let cancel = served.send("POST", "/orders/A-1/cancel", &[], &json!({}));
-    cancel.refused(422, "expected a reason, found none; say why in {\"reason\": \"...\"}");
-    let mut other = tofu();
+    cancel.refused(422, "missing field reason; send {\"reason\": \"...\"}");
+    let mut other = order();
     other["lines"][0]["quantity"] = json!(0);
     assert_eq!(served.send("PUT", "/orders/A-2", &[], &other).expect(422).body["title"], "Unprocessable Entity");
     other["lines"] = json!([]);
@@ -210,7 +212,7 @@ fn mistakes_are_told_in_words() {
     assert_eq!(served.get("/health", &[]).expect(200).body, json!({"status": "ok", "head": 1}));
 }
 
-/// The next event of a stream of server-sent events: its id, its type, its data.
+/// Reads the next server-sent event: its id, type and data.
 fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> (String, String, Value) {
     let (mut id, mut name, mut data) = (String::new(), String::new(), Value::Null);
     for line in lines {
@@ -223,18 +225,18 @@ fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> (Str
             _ => {}
         }
     }
-    panic!("the stream of events ended")
+    panic!("the response ended before the next event")
 }
 
 #[test]
-fn what_happens_is_heard_once_and_in_order_from_where_the_listener_was() {
+fn events_are_streamed_once_and_in_order_after_the_last_event_id() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     served.place("A-1").expect(201);
     served.place("A-2").expect(201);
     let listen = |path: &str, last: &str| {
         let request = served.agent.get(format!("{}{path}", served.address)).header("last-event-id", last);
-        BufReader::new(request.call().expect("an answer").into_body().into_reader()).lines()
+        BufReader::new(request.call().expect("a response").into_body().into_reader()).lines()
     };
     let mut all = listen("/events", "0");
     let mut approvals = listen("/events?type=order-approved", "0");
@@ -244,11 +246,11 @@ fn what_happens_is_heard_once_and_in_order_from_where_the_listener_was() {
     let (id, name, data) = next_event(&mut all);
     assert_eq!((id.as_str(), name.as_str(), data["stream"].as_str()), ("3", "order-approved", Some("order-A-2")));
     assert_eq!(next_event(&mut approvals).0, "3");
-    let mut later = listen("/events", "2");
-    assert_eq!(next_event(&mut later).0, "3");
-    // Listeners do not keep the service from ending: their streams end with it.
+    let mut reconnected = listen("/events", "2");
+    assert_eq!(next_event(&mut reconnected).0, "3");
+    // Open event streams do not delay the shutdown: they end with the service.
     let mut rest = String::new();
-    assert_eq!(served.end().trim(), "ended; the log has 3 events");
+    assert_eq!(served.stop().trim(), "stopped; the log has 3 events");
     for line in all {
         rest.push_str(&line.unwrap_or_default());
     }
@@ -256,9 +258,9 @@ fn what_happens_is_heard_once_and_in_order_from_where_the_listener_was() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told_before_anything_is_created() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = taken.local_addr().expect("an address").to_string();
+fn an_address_in_use_is_reported_before_the_store_is_created() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
     let dir = TestDir::new();
     let expected = format!("error: could not listen on {address}: Address already in use (os error 98)");
     dir.refused(&["serve", "--listen", &address], 1, &expected);
@@ -266,21 +268,21 @@ fn an_address_that_is_taken_is_told_before_anything_is_created() {
 }
 
 #[test]
-fn a_question_shows_what_was_commanded_before() {
+fn a_query_with_at_least_includes_the_command_at_that_position() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
     for n in 0..20 {
         let placed = served.place(&format!("A-{n}")).expect(201);
         let orders = served.get(&format!("/orders?limit=1000&at_least={}", placed.position.unwrap()), &[]).expect(200);
         assert_eq!(orders.body["rows"].as_array().unwrap().len(), n + 1);
     }
-    let cancelled = served.send("POST", "/orders/A-3/cancel", &[], &json!({"reason": "too dear"})).expect(200);
+    let cancelled = served.send("POST", "/orders/A-3/cancel", &[], &json!({"reason": "too expensive"})).expect(200);
     let at_least = format!("at_least={}", cancelled.position.unwrap());
     let first = served.get(&format!("/orders?customer=VINET&limit=15&{at_least}"), &[]).expect(200);
     let next = first.body["next"].as_str().expect("there is more").to_owned();
     let second = served.get(&format!("/orders?customer=VINET&limit=15&after={next}"), &[]).expect(200);
-    let ids = |page: &Answered| -> Vec<String> {
+    let ids = |page: &Reply| -> Vec<String> {
         page.body["rows"].as_array().unwrap().iter().map(|row| row["order_id"].as_str().unwrap().to_owned()).collect()
     };
     let mut all = [ids(&first), ids(&second)].concat();
@@ -298,14 +300,14 @@ fn a_question_shows_what_was_commanded_before() {
     assert_eq!((&report["orders"], &report["revenue"]), (&json!(20), &json!("3032.40")));
     served.get("/orders?after=x", &[]).expect(400);
     served.get("/orders?colour=red", &[]).expect(400);
-    served.end();
+    served.stop();
     assert_eq!(dir.json(&["report", "--verify"]), report);
 }
 
 #[test]
-fn an_operator_acts_on_the_running_service_and_without_it() {
+fn projections_are_administered_in_a_running_service_and_without_one() {
     let dir = TestDir::new();
-    let served = Served::new(&dir);
+    let served = Service::new(&dir);
     served.place("A-1").expect(201);
     let url = served.address.clone();
     let remote = |args: &[&str]| dir.json(&[&["projections", "--url", &url], args].concat());
@@ -313,7 +315,7 @@ fn an_operator_acts_on_the_running_service_and_without_it() {
     assert_eq!(sales(&remote(&["pause", "sales", "--reason", "looks wrong"]))["name"], "sales");
     let later = served.place("A-2").expect(201).position.unwrap();
     let shown = served.get(&format!("/orders?at_least={later}"), &[]).expect(200);
-    assert_eq!(shown.body["rows"].as_array().unwrap().len(), 2, "the others go on");
+    assert_eq!(shown.body["rows"].as_array().unwrap().len(), 2, "the other projections continue");
     let late = served.get(&format!("/revenue?at_least={later}"), &[]).expect(503);
     let detail = late.body["detail"].as_str().unwrap();
     assert!(detail.contains("the command itself succeeded and must not be repeated"), "{detail}");
@@ -321,19 +323,20 @@ fn an_operator_acts_on_the_running_service_and_without_it() {
     remote(&["resume", "sales"]);
     served.get(&format!("/revenue?at_least={later}"), &[]).expect(200);
     remote(&["rebuild", "sales"]);
-    let nothing = dir.run(&["projections", "--url", &url, "parked", "sales"]);
-    assert_eq!((nothing.code, nothing.out.trim()), (Some(0), "nothing is parked"));
-    let none = format!(
-        "error: the service at {url} refused: there is no projection \"sale\": expected order-summaries, \
+    let parked = dir.run(&["projections", "--url", &url, "parked", "sales"]);
+    assert_eq!((parked.code, parked.out.trim()), (Some(0), "no parked keys"));
+    let no_projection = format!(
+        "error: the service at {url} rejected the request: there is no projection \"sale\": expected order-summaries, \
                         sales, product-demand, stock-levels"
     );
-    dir.refused(&["projections", "--url", &url, "pause", "sale"], 1, &none);
-    let retry = format!(
-        "error: the service at {url} refused: projection \"sales\" has no parked event of key \"order-A-1\"; \
+    dir.refused(&["projections", "--url", &url, "pause", "sale"], 1, &no_projection);
+    let not_parked = format!(
+        "error: the service at {url} rejected the request: projection \"sales\" has no parked event of key \
+                         \"order-A-1\"; \
                          list the parked keys"
     );
-    dir.refused(&["projections", "--url", &url, "retry", "sales", "order-A-1"], 1, &retry);
-    served.end();
+    dir.refused(&["projections", "--url", &url, "retry", "sales", "order-A-1"], 1, &not_parked);
+    served.stop();
 
     let list = dir.json(&["projections", "rebuild", "sales"]);
     assert_eq!((&sales(&list)["state"], &sales(&list)["lag_events"]), (&json!("live"), &json!(0)));
@@ -341,7 +344,7 @@ fn an_operator_acts_on_the_running_service_and_without_it() {
     let ran = dir.run(&["watch"]);
     assert!(ran.err.contains("sales: live"), "{}", ran.err);
     assert_eq!(dir.json(&["report", "--verify"])["orders"], 2);
-    let gone = dir.run(&["projections", "--url", &url, "list"]);
-    assert_eq!(gone.code, Some(1));
-    assert!(gone.err.contains("does not answer"), "{}", gone.err);
+    let stopped = dir.run(&["projections", "--url", &url, "list"]);
+    assert_eq!(stopped.code, Some(1));
+    assert!(stopped.err.contains("did not respond"), "{}", stopped.err);
 }

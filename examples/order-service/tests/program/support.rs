@@ -1,4 +1,4 @@
-//! The program itself, in a directory of its own.
+//! Runs the program in a temporary directory.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory with a store, `shop`, once something was written, and with the files of a test.
+/// A temporary directory with the files of a test, in which the store is named `shop`.
 pub(crate) struct TestDir(TempDir);
 
-/// What a run of the program came to.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -20,7 +20,7 @@ pub(crate) struct Ran {
 
 impl TestDir {
     pub(crate) fn new() -> Self {
-        Self(TempDir::new().expect("a directory for the test"))
+        Self(TempDir::new().expect("create a temporary directory"))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -28,10 +28,10 @@ impl TestDir {
     }
 
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).expect("a file of the test can be written");
+        fs::write(self.path(name), content).expect("write a file");
     }
 
-    /// The program with these arguments, in this directory.
+    /// Returns the command that runs the program with these arguments in this directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
         command.current_dir(&self.0).env_remove("ORDER_SERVICE_DATA").args(["--data", "shop"]).args(args);
@@ -39,14 +39,14 @@ impl TestDir {
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program until it exits.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().expect("the program can be run");
-        let text = |bytes| String::from_utf8(bytes).expect("the program says UTF-8");
+        let output = self.command(args).output().expect("the program starts");
+        let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Runs the program, which has to succeed.
+    /// Runs the program, expects success, and returns its standard output.
     #[track_caller]
     pub(crate) fn done(&self, args: &[&str]) -> String {
         let ran = self.run(args);
@@ -54,13 +54,13 @@ impl TestDir {
         ran.out
     }
 
-    /// Runs the program, which has to succeed and to answer in JSON.
+    /// Runs the program with `--json`, expects success, and returns the parsed output.
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.done(&[args, &["--json"]].concat())).expect("the answer is JSON")
+        serde_json::from_str(&self.done(&[args, &["--json"]].concat())).expect("the output is JSON")
     }
 
-    /// Runs the program, which has to end with this code and to say this and nothing else.
+    /// Runs the program and expects this exit code, this text on standard error and an empty standard output.
     #[track_caller]
     pub(crate) fn refused(&self, args: &[&str], code: i32, error: &str) {
         let ran = self.run(args);

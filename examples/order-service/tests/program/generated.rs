@@ -1,13 +1,23 @@
-//! Orders made by rule, as many as a test wants.
+//! Generated orders for tests with many orders.
 
 use std::fmt::Write as _;
 
 use crate::sample::ORDERS;
 
-/// Orders made by rule, and what they come to in ten-thousandths.
-pub(crate) fn made(orders: u64) -> (String, String, u64) {
-    let (head, _) = ORDERS.split_once('\n').expect("the sample has a header");
-    let mut order_rows = format!("{head}\n");
+/// Generated import files.
+pub(crate) struct GeneratedOrders {
+    /// The content of the orders file.
+    pub(crate) orders: String,
+    /// The content of the lines file.
+    pub(crate) lines: String,
+    /// The total revenue in ten-thousandths.
+    pub(crate) revenue: u64,
+}
+
+/// Generates orders with ids from 0. Orders whose id is divisible by 5 have no shipped date.
+pub(crate) fn generate_orders(orders: u64) -> GeneratedOrders {
+    let (header, _) = ORDERS.split_once('\n').expect("the sample has a header");
+    let mut order_rows = format!("{header}\n");
     let mut line_rows = "order_id,product_id,unit_price,quantity,discount\n".to_owned();
     let mut revenue = 0;
     for n in 0..orders {
@@ -21,13 +31,13 @@ pub(crate) fn made(orders: u64) -> (String, String, u64) {
             revenue += cents * quantity * (100 - percent);
         }
     }
-    (order_rows, line_rows, revenue)
+    GeneratedOrders { orders: order_rows, lines: line_rows, revenue }
 }
 
 /// Rounds ten-thousandths to hundredths, half to even.
 pub(crate) fn in_cents(amount: u64) -> String {
-    let (cents, rest) = (amount / 100, amount % 100);
-    let up = rest > 50 || (rest == 50 && cents % 2 == 1);
-    let cents = cents + u64::from(up);
+    let (cents, remainder) = (amount / 100, amount % 100);
+    let rounds_up = remainder > 50 || (remainder == 50 && cents % 2 == 1);
+    let cents = cents + u64::from(rounds_up);
     format!("{}.{:02}", cents / 100, cents % 100)
 }

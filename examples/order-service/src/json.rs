@@ -1,5 +1,4 @@
-//! Orders, products and events as they are shown, and what came of commands: the same in the answers of the command line and
-//! of the HTTP interface.
+//! JSON representations of orders, products, events and command results, for the command line and the HTTP interface.
 
 use es_core::model::{ContentType, CorrelationId};
 use es_core::{Aggregate, EventId, Executed, Outcome, Position, RecordedEvent, Revision, Timestamp};
@@ -11,21 +10,21 @@ use crate::domain::{
     ProductId, ProductName, Quantity, Reason, RegisteredProduct, Revenue,
 };
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommandResult {
     /// `done`, `unchanged` or `repeated`.
     pub outcome: &'static str,
-    /// How many events it led to.
+    /// Number of events that the command produced.
     pub events: usize,
-    /// The revision of the last event of the aggregate.
+    /// Revision of the aggregate's last event.
     pub revision: Option<u64>,
-    /// The position of the last event that the command led to.
+    /// Position of the last event that the command produced.
     pub position: Option<u64>,
 }
 
 impl CommandResult {
-    /// What came of an executed command.
+    /// Returns the result of an executed command.
     #[must_use]
     pub fn of<A: Aggregate>(executed: &Executed<A>) -> Self {
         Self {
@@ -41,32 +40,32 @@ impl CommandResult {
     }
 }
 
-/// What came of a command to an order.
+/// The result of a command on an order.
 #[derive(Debug, Serialize)]
-pub struct OrderDone<'a> {
-    /// The order.
+pub struct OrderCommandJson<'a> {
+    /// The order id.
     pub order_id: &'a OrderId,
-    /// What it is now.
+    /// The status after the command.
     pub status: Option<OrderStatus>,
-    /// What came of the command.
+    /// The result of the command.
     #[serde(flatten)]
     pub result: CommandResult,
 }
 
-/// What came of a command to a product.
+/// The result of a command on a product.
 #[derive(Debug, Serialize)]
-pub struct ProductDone<'a> {
-    /// The product.
+pub struct ProductCommandJson<'a> {
+    /// The product id.
     pub product_id: &'a ProductId,
-    /// How many pieces there are now.
+    /// Number of items in stock after the command.
     pub stock: Option<u64>,
-    /// What came of the command.
+    /// The result of the command.
     #[serde(flatten)]
     pub result: CommandResult,
 }
 
-impl<'a> ProductDone<'a> {
-    /// What came of an executed command.
+impl<'a> ProductCommandJson<'a> {
+    /// Returns the result of an executed command.
     #[must_use]
     pub fn of(product_id: &'a ProductId, executed: &Executed<Product>) -> Self {
         let stock = executed.state.registered().map(|product| product.stock);
@@ -74,31 +73,31 @@ impl<'a> ProductDone<'a> {
     }
 }
 
-/// What came of a move of stock between two products.
+/// The result of a move of stock between two products.
 #[derive(Debug, Serialize)]
-pub struct StockMoved<'a> {
-    /// The product that the pieces were taken from.
+pub struct StockMoveJson<'a> {
+    /// The product that the items were taken from.
     #[serde(flatten)]
-    pub from: ProductDone<'a>,
-    /// The product that they were added to.
-    pub to: ProductDone<'a>,
+    pub from: ProductCommandJson<'a>,
+    /// The product that the items were added to.
+    pub to: ProductCommandJson<'a>,
 }
 
-/// A product as it is shown.
+/// A product.
 #[derive(Debug, Serialize)]
-pub struct ShownProduct<'a> {
-    /// The product.
+pub struct ProductJson<'a> {
+    /// The product id.
     pub product_id: &'a ProductId,
-    /// What people call it.
+    /// The display name.
     pub name: &'a ProductName,
-    /// What one piece costs unless an order says otherwise.
+    /// The list price of one item.
     pub unit_price: Price,
-    /// How many pieces there are.
+    /// Number of items in stock.
     pub stock: u64,
 }
 
-impl<'a> ShownProduct<'a> {
-    /// How a product is shown.
+impl<'a> ProductJson<'a> {
+    /// Converts a product.
     #[must_use]
     pub fn of(product_id: &'a ProductId, product: &'a RegisteredProduct) -> Self {
         let RegisteredProduct { name, unit_price, stock, first_stock: _ } = product;
@@ -106,63 +105,64 @@ impl<'a> ShownProduct<'a> {
     }
 }
 
-/// An order as it is shown.
+/// An order.
 #[derive(Debug, Serialize)]
-pub struct ShownOrder<'a> {
-    /// The order.
+pub struct OrderJson<'a> {
+    /// The order id.
     pub order_id: &'a OrderId,
-    /// The revision of its last event.
+    /// Revision of the order's last event.
     pub revision: Option<u64>,
-    /// How far it has come.
+    /// The current status.
     pub status: OrderStatus,
-    /// Who wants it.
+    /// The customer.
     pub customer_id: &'a CustomerId,
-    /// The city that it goes to.
+    /// The destination city.
     pub ship_city: Option<&'a City>,
-    /// The country that it goes to.
+    /// The destination country.
     pub ship_country: Option<&'a Country>,
-    /// What is on it.
-    pub lines: Vec<ShownLine<'a>>,
-    /// What it earns.
+    /// The order lines.
+    pub lines: Vec<LineJson<'a>>,
+    /// Revenue of the order.
     pub revenue: Revenue,
-    /// When it came by each status.
-    pub reached: Vec<Reached>,
-    /// Why it was cancelled.
+    /// The statuses of the order so far, with their times.
+    pub reached: Vec<StatusTime>,
+    /// The reason for the cancellation.
     pub cancelled_because: Option<&'a Reason>,
 }
 
-/// One product on an order, as it is shown.
+/// An order line.
 #[derive(Debug, Serialize)]
-pub struct ShownLine<'a> {
-    /// What is ordered.
+pub struct LineJson<'a> {
+    /// The product id.
     pub product_id: &'a ProductId,
-    /// What one piece costs on this order.
+    /// Price of one item before the discount.
     pub unit_price: Price,
-    /// How many pieces.
+    /// Number of items.
     pub quantity: Quantity,
-    /// What is taken off the price.
+    /// The discount.
     pub discount: Discount,
-    /// What the line earns.
+    /// Revenue of the line.
     pub revenue: Revenue,
 }
 
-/// When an order came by a status.
+/// A status of an order and the time at which the order reached it.
 #[derive(Debug, Serialize)]
-pub struct Reached {
+pub struct StatusTime {
     /// The status.
     pub status: OrderStatus,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }
 
-impl<'a> ShownOrder<'a> {
-    /// How an order at a revision is shown.
+impl<'a> OrderJson<'a> {
+    /// Converts an order at a revision.
     ///
     /// # Errors
-    /// None for orders whose lines were made by [`OrderLines`](crate::domain::OrderLines), which has looked.
+    /// Returns [`Inexact`] if an amount cannot be represented exactly. This does not happen for lines created by
+    /// [`OrderLines::new`](crate::domain::OrderLines::new), which checks this.
     pub fn of(order_id: &'a OrderId, revision: Option<Revision>, order: &'a PlacedOrder) -> Result<Self, Inexact> {
-        let lines: Result<_, _> = order.lines.as_slice().iter().map(ShownLine::of).collect();
-        let reached = order.reached.iter().map(|(status, at)| Reached { status: *status, at: *at });
+        let lines: Result<_, _> = order.lines.as_slice().iter().map(LineJson::of).collect();
+        let reached = order.reached.iter().map(|(status, at)| StatusTime { status: *status, at: *at });
         Ok(Self {
             order_id,
             revision: revision.map(Revision::get),
@@ -178,7 +178,7 @@ impl<'a> ShownOrder<'a> {
     }
 }
 
-impl<'a> ShownLine<'a> {
+impl<'a> LineJson<'a> {
     fn of(line: &'a OrderLine) -> Result<Self, Inexact> {
         let OrderLine { product, unit_price, quantity, discount } = line;
         let (unit_price, quantity, discount) = (*unit_price, *quantity, *discount);
@@ -186,33 +186,33 @@ impl<'a> ShownLine<'a> {
     }
 }
 
-/// An event as it is shown to machines: as it was recorded.
+/// A recorded event.
 #[derive(Debug, Serialize)]
-pub struct ShownEvent<'a> {
-    /// Its stream.
+pub struct EventJson<'a> {
+    /// The stream.
     pub stream: &'a str,
-    /// Its number in the stream.
+    /// The revision: the number of the event in its stream, from 0.
     pub revision: u64,
-    /// Its number in the log.
+    /// The position: the number of the event in the log, from 1.
     pub position: u64,
-    /// Its wire name.
+    /// The wire name of the event type.
     pub event_type: &'a str,
-    /// Its schema version.
+    /// The schema version.
     pub version: u32,
-    /// When it happened.
+    /// The business time.
     pub occurred_at: Timestamp,
-    /// When it was recorded.
+    /// The time at which the event was committed.
     pub recorded_at: Timestamp,
-    /// Its identity.
+    /// The event id.
     pub event_id: EventId,
-    /// What it has in common with everything of the same first cause.
+    /// The correlation id, shared by all events of the same original request.
     pub correlation_id: Option<CorrelationId>,
-    /// What it says, where that is JSON.
+    /// The payload if it is JSON.
     pub content: Option<&'a RawValue>,
 }
 
-impl<'a> ShownEvent<'a> {
-    /// How a recorded event is shown.
+impl<'a> EventJson<'a> {
+    /// Converts a recorded event.
     #[must_use]
     pub fn of(record: &'a RecordedEvent) -> Self {
         let is_json = record.data.content_type == ContentType::Json;
