@@ -1,14 +1,13 @@
-//! Letters for orders: a reactor hands them to another system, which recognizes a repeat by its delivery key.
+//! Sends letters for orders with a reactor. The receiver recognizes a duplicate by its delivery key.
 //!
 //! ```text
 //!   log: order placed --> Letters::react --(key, letter)--> PostOffice: INSERT ... ON CONFLICT (key) DO NOTHING
 //!    ^                         |
-//!    +--- again, same key -----+   when the process ends between the letter and the note that it was sent
+//!    +--- retry, same key -----+   if the process ends after the letter was sent and before the checkpoint is written
 //! ```
 //!
-//! There is no outbox table: the log is the outbox. An event is there or not, wholly; the reactor follows it and notes how
-//! far it came. Each letter is handed over **at least once**; that there is **one** of each is the work of the receiver,
-//! and of the key.
+//! There is no outbox table: the log is the outbox. The reactor follows the log and stores a checkpoint. It sends each
+//! letter **at least once**; the receiver drops duplicates by the delivery key, so that it keeps each letter **once**.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -18,67 +17,69 @@ use es_core::consumer::reactor::{DeliveryKey, ReactError, Reactor, ReactorContex
 use order_service::domain::{Order, OrderEvent};
 use rusqlite::{Connection, params};
 
-/// The system outside, with a database of its own. It keeps each letter under its key.
+/// The external system, with its own database. It stores each letter under its delivery key.
 #[derive(Debug)]
 pub struct PostOffice(Mutex<Connection>);
 
 impl PostOffice {
-    /// Opens the post office, a new one where there is none.
+    /// Opens the database; creates it if it does not exist.
     ///
     /// # Errors
-    /// When the file is no database, or cannot be written.
+    /// [`rusqlite::Error`] if the file is not a database or cannot be written.
     pub fn open(path: &Path) -> Result<Self, rusqlite::Error> {
         let sqlite = Connection::open(path)?;
         sqlite.execute_batch(
-            "CREATE TABLE IF NOT EXISTS letters (key TEXT PRIMARY KEY, to_whom TEXT NOT NULL, text TEXT NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS handed_in (number INTEGER PRIMARY KEY, key TEXT NOT NULL) STRICT;",
+            "CREATE TABLE IF NOT EXISTS letters (
+                 key TEXT PRIMARY KEY, recipient TEXT NOT NULL, text TEXT NOT NULL
+             ) STRICT;
+             CREATE TABLE IF NOT EXISTS deliveries (number INTEGER PRIMARY KEY, key TEXT NOT NULL) STRICT;",
         )?;
         Ok(Self(Mutex::new(sqlite)))
     }
 
-    /// Takes a letter, unless it has one of this key already.
+    /// Stores a letter, unless a letter with this key exists.
     ///
     /// # Errors
-    /// When the database refuses: the letter was not taken.
-    pub fn hand_in(&self, key: DeliveryKey, to_whom: &str, text: &str) -> Result<(), rusqlite::Error> {
+    /// [`rusqlite::Error`] if the transaction fails. The letter is not stored.
+    pub fn deliver(&self, key: DeliveryKey, recipient: &str, text: &str) -> Result<(), rusqlite::Error> {
         let mut sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sql = sqlite.transaction()?;
+        let transaction = sqlite.transaction()?;
         let key = key.to_string();
-        sql.execute(
+        transaction.execute(
             "INSERT INTO letters VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING",
-            params![key, to_whom, text],
+            params![key, recipient, text],
         )?;
-        // NOTE: only to see how often it is asked: without it, nobody could tell that repeats come at all.
-        sql.execute("INSERT INTO handed_in (key) VALUES (?1)", [key])?;
-        sql.commit()
+        // Counts deliveries, so that the test can check that duplicates occur.
+        transaction.execute("INSERT INTO deliveries (key) VALUES (?1)", [key])?;
+        transaction.commit()
     }
 
-    /// All letters: key, receiver and text.
+    /// Returns the key, recipient and text of each letter.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// [`rusqlite::Error`] if the database cannot be read.
     pub fn letters(&self) -> Result<Vec<[String; 3]>, rusqlite::Error> {
         let sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = sqlite.prepare("SELECT * FROM letters ORDER BY text")?;
-        all.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?.collect()
+        let mut select = sqlite.prepare("SELECT * FROM letters ORDER BY text")?;
+        select.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?.collect()
     }
 
-    /// How often a letter was handed in, repeats included.
+    /// Returns the number of deliveries, including duplicates.
     ///
     /// # Errors
-    /// When the database cannot be read.
-    pub fn handed_in(&self) -> Result<u64, rusqlite::Error> {
+    /// [`rusqlite::Error`] if the database cannot be read.
+    pub fn deliveries(&self) -> Result<u64, rusqlite::Error> {
         let sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sqlite.query_row("SELECT count(*) FROM handed_in", [], |row| row.get(0))
+        sqlite.query_row("SELECT count(*) FROM deliveries", [], |row| row.get(0))
     }
 }
 
-/// Writes to the customer when an order was placed or cancelled. `told` hears of each letter that was handed in.
+/// A reactor that sends a letter when an order is placed or cancelled.
 pub struct Letters<F> {
-    /// Where letters go.
+    /// The receiver of the letters.
     pub post_office: PostOffice,
-    /// Who hears of them.
-    pub told: F,
+    /// Called after each letter was sent.
+    pub on_sent: F,
 }
 
 #[async_trait]
@@ -88,13 +89,13 @@ impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
 
     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
         let order = context.event().stream.as_str();
-        let (to_whom, text) = match event {
+        let (recipient, text) = match event {
             OrderEvent::Placed { customer, .. } => (customer.as_str(), format!("thank you for {order}")),
             OrderEvent::Cancelled { reason } => ("the warehouse", format!("do not pack {order}: {reason}")),
             OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered => return Ok(()),
         };
-        tokio::task::block_in_place(|| self.post_office.hand_in(context.key(), to_whom, &text))?;
-        (self.told)(context.key());
+        tokio::task::block_in_place(|| self.post_office.deliver(context.key(), recipient, &text))?;
+        (self.on_sent)(context.key());
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
-//! Sends letters for the orders of an order service, until all that there is was written about.
+//! Sends letters for the orders of an order service, and exits at the head of the log.
 //!
 //! ```text
 //! cargo run -p order-service -- --data shop import --orders orders.csv --lines lines.csv
-//! cargo run -p outbox -- shop post-office.db                  # goes on where it was, whenever it was stopped
+//! cargo run -p outbox -- shop post-office.db                  # continues after its checkpoint
 //! sqlite3 post-office.db 'SELECT * FROM letters'
 //! ```
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,10 +18,10 @@ use es_core::{EventReader, EventStore};
 use es_rocksdb::RocksDbStore;
 use outbox::{Letters, PostOffice};
 
-/// The time for all letters that are due.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// The time to reach the head of the log, and to shut down.
+const TIMEOUT: Duration = Duration::from_secs(3600);
 
-fn tell(key: DeliveryKey) {
+fn print_sent(key: DeliveryKey) {
     println!("sent {key}");
 }
 
@@ -38,11 +38,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [store, post_office] = arguments.as_slice() else { return Err("expected STORE POST_OFFICE".into()) };
-    let letters = Letters { post_office: PostOffice::open(post_office)?, told: tell };
+    let [store, post_office] = arguments.as_slice() else { return Err("usage: outbox STORE POST_OFFICE".into()) };
+    let letters = Letters { post_office: PostOffice::open(post_office)?, on_sent: print_sent };
     let store = RocksDbStore::open(store).await?;
     let running = ReactorRunner::new(letters).start_at(StartAt::Beginning).start(Arc::new(store.clone())).await?;
-    running.wait_for(store.head().await?, PATIENCE).await?;
-    running.shutdown(PATIENCE).await?;
+    running.wait_for(store.head().await?, TIMEOUT).await?;
+    running.shutdown(TIMEOUT).await?;
     Ok(store.close().await?)
 }

@@ -1,4 +1,4 @@
-//! Whenever the program is killed, each letter is there once in the end, although some were handed in twice.
+//! Kills the program repeatedly. In the end, each letter is stored once, although some were delivered twice.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -15,12 +15,12 @@ use order_service::shop::Shop;
 use outbox::PostOffice;
 
 async fn open(dir: &Path) -> RocksDbStore {
-    let small = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
-    small.open(dir).await.expect("the store opens")
+    let options = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
+    options.open(dir).await.expect("the store opens")
 }
 
-/// Places orders and cancels some; returns the delivery keys of all letters that follow.
-async fn fill(dir: &Path) -> BTreeSet<String> {
+/// Places 100 orders and cancels every fifth. Returns the delivery keys of the letters for these events.
+async fn place_orders(dir: &Path) -> BTreeSet<String> {
     let store = open(dir).await;
     let shop = Shop::new(Arc::new(store.clone()));
     for number in 0..100 {
@@ -45,34 +45,34 @@ async fn fill(dir: &Path) -> BTreeSet<String> {
     log.iter().map(|record| DeliveryKey::of("letters", record.data.id, 0).to_string()).collect()
 }
 
-/// Runs the program, and kills it as soon as it has said that so many letters were sent. Whether it ended by itself.
+/// Runs the program and kills it after it has reported this many letters. Returns whether it exited before the kill.
 fn run_and_kill(store: &Path, post_office: &Path, letters: usize) -> bool {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
-    let mut child = command.arg(store).arg(post_office).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.arg(store).arg(post_office).stdout(Stdio::piped()).spawn().expect("the program starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     if lines.map_while(Result::ok).take(letters).count() == letters {
-        // NOTE: an error says that it has ended by itself.
+        // An error means that the program has exited already.
         let _ = child.kill();
     }
-    child.wait().expect("it ends").success()
+    child.wait().expect("wait for the program").success()
 }
 
 #[tokio::test]
-async fn a_killed_reactor_makes_each_effect_once_per_key() {
+async fn a_killed_reactor_has_each_effect_once_per_delivery_key() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, office) = (dir.path().join("store"), dir.path().join("post-office.db"));
-    let expected = fill(&store).await;
+    let expected = place_orders(&store).await;
     let mut kills = 0;
     while !run_and_kill(&store, &office, 2 + kills % 9) {
         kills += 1;
-        assert!(kills < 200, "it never gets to the end");
+        assert!(kills < 200, "the program does not reach the head of the log");
     }
     let office = PostOffice::open(&office).expect("a post office");
     let letters = office.letters().expect("letters");
     let keys: Vec<String> = letters.iter().map(|[key, ..]| key.clone()).collect();
     assert_eq!(keys.len(), expected.len());
     assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), expected);
-    let repeats = office.handed_in().expect("a number") - expected.len() as u64;
-    println!("{kills} kills, {} letters, {repeats} handed in again", letters.len());
-    assert!(kills > 3 && repeats > 0, "{kills} kills and {repeats} repeats show nothing");
+    let duplicates = office.deliveries().expect("a number") - expected.len() as u64;
+    println!("{kills} kills, {} letters, {duplicates} duplicate deliveries", letters.len());
+    assert!(kills > 3 && duplicates > 0, "too few kills ({kills}) or duplicates ({duplicates}) for a valid test");
 }

@@ -1,4 +1,4 @@
-//! Whenever the program is killed, the view is the fold of the log up to its checkpoint, and in the end of the whole log.
+//! Kills the program repeatedly. After each kill, the view equals a replay of the log up to its checkpoint.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -17,12 +17,12 @@ const ORDERS: usize = 120;
 const BATCH: &str = "3";
 
 async fn open(dir: &Path) -> RocksDbStore {
-    let small = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
-    small.open(dir).await.expect("the store opens")
+    let options = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(1 << 20);
+    options.open(dir).await.expect("the store opens")
 }
 
-/// Orders of seven customers, in all states.
-async fn fill(dir: &Path) {
+/// Places orders of seven customers, in all statuses.
+async fn place_orders(dir: &Path) {
     let store = open(dir).await;
     let shop = Shop::new(Arc::new(store.clone()));
     for number in 0..ORDERS {
@@ -52,13 +52,21 @@ async fn fill(dir: &Path) {
     store.close().await.expect("closed");
 }
 
-/// What the view must be: the log up to a position, folded by hand.
-async fn fold(dir: &Path, to: Option<Position>) -> (Vec<(String, [u64; 4])>, bool) {
+/// A replay of the log up to a position.
+struct Replay {
+    /// The expected view.
+    customers: Vec<(String, [u64; 4])>,
+    /// Whether the position is the end of the log.
+    is_complete: bool,
+}
+
+/// Replays the log up to a position.
+async fn replay(dir: &Path, to: Option<Position>) -> Replay {
     let store = open(dir).await;
     let mut customers: BTreeMap<String, [u64; 4]> = BTreeMap::new();
     let mut owners = BTreeMap::new();
     let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
-    let is_whole = log.last().map(|event| event.position) <= to;
+    let is_complete = log.last().map(|event| event.position) <= to;
     for record in log.iter().filter(|record| Some(record.position) <= to) {
         for event in record.decode::<OrderEvent>().expect("an order's event") {
             let index = match event {
@@ -75,37 +83,37 @@ async fn fold(dir: &Path, to: Option<Position>) -> (Vec<(String, [u64; 4])>, boo
         }
     }
     store.close().await.expect("closed");
-    (customers.into_iter().collect(), is_whole)
+    Replay { customers: customers.into_iter().collect(), is_complete }
 }
 
-/// Runs the program and kills it when it has written so many checkpoints, in the middle of the next.
+/// Runs the program and kills it after it has written this many checkpoints, while it applies the next batch.
 fn run_and_kill(store: &Path, view: &Path, checkpoints: usize) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sqlite-projection"));
-    let mut child = command.arg(store).arg(view).arg(BATCH).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.arg(store).arg(view).arg(BATCH).stdout(Stdio::piped()).spawn().expect("the program starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let heard = lines.map_while(Result::ok).take(checkpoints).count();
-    // NOTE: an error says that it has ended by itself.
+    let printed = lines.map_while(Result::ok).take(checkpoints).count();
+    // An error means that the program has exited already.
     let _ = child.kill();
-    child.wait().expect("it ends");
-    assert!(heard > 0, "it said nothing");
+    child.wait().expect("wait for the program");
+    assert!(printed > 0, "the program printed no checkpoint");
 }
 
 #[tokio::test]
-async fn a_view_that_is_killed_counts_each_event_once() {
+async fn a_killed_projection_applies_each_event_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, view) = (dir.path().join("store"), dir.path().join("view.db"));
-    fill(&store).await;
+    place_orders(&store).await;
     let mut kills = 0;
     loop {
         run_and_kill(&store, &view, 4 + kills % 9);
-        let found = View::open(&view).expect("a view");
-        let (expected, is_whole) = fold(&store, found.checkpoint().expect("a checkpoint")).await;
-        assert_eq!(found.customers().expect("customers"), expected, "after {kills} kills");
-        if is_whole {
+        let view = View::open(&view).expect("a view");
+        let expected = replay(&store, view.checkpoint().expect("a checkpoint")).await;
+        assert_eq!(view.customers().expect("customers"), expected.customers, "after {kills} kills");
+        if expected.is_complete {
             break;
         }
         kills += 1;
-        assert!(kills < 200, "it never gets to the end");
+        assert!(kills < 200, "the program does not reach the head of the log");
     }
-    assert!(kills > 3, "it was killed {kills} times only");
+    assert!(kills > 3, "too few kills for a valid test: {kills}");
 }
