@@ -77,7 +77,7 @@ impl Contender for CqrsEs {
             Task::AppendIf | Task::ReadTag | Task::ReadType => Err("no tags, and no index by type"),
             Task::ReadAll => Err("its log has no order over aggregates"),
             Task::LoadSnapshot => Err("not measured"),
-            Task::Follow => Err("views are updated by whoever executes the command; no subscribers"),
+            Task::Follow => Err("the caller of a command updates the views; no subscribers"),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! The generated part of `docs/benchmarks.md`: goals, all figures, profile and contenders. [`rewrite`] replaces it between two
-//! markers, so that no figure is typed by hand.
+//! The generated part of `docs/benchmarks.md`: goals, all figures, profile and contenders. [`rewrite`] replaces it
+//! between two markers, so that no figure is typed by hand.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! Publishes a report: verdicts on the goals ([`goals`]), tables for the terminal ([`table`]), a chart ([`chart`]), the document
-//! ([`document`]) and the rows of the README ([`readme`]).
+//! Publishes a report: verdicts on the goals ([`goals`]), tables for the terminal ([`table`]), a chart ([`chart`]),
+//! the document ([`document`]) and the rows of the README ([`readme`]).
 
 mod chart;
 mod document;

@@ -33,7 +33,8 @@ impl Projection for OpenOrders {
 
 #[tokio::main]
 pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The view changes in the commit of the events. With es-rocksdb: `Options::new().hook(Inline::new(OpenOrders)).open(..)`.
+    // The view changes in the commit of the events. With es-rocksdb, the hook is an option:
+    // `Options::new().hook(Inline::new(OpenOrders)).open(directory)`.
     let store = Arc::new(MemoryStore::new().with_hook(Inline::new(OpenOrders)).await?);
     let orders = Repository::<Order>::new(store.clone());
     let views = Views::of::<OpenOrders>(store);

@@ -1,5 +1,5 @@
-//! Small examples that answer one question each: see `examples/guide/examples`. [`order`] is the domain of some of them, and of
-//! the book, whose code blocks are doctests of this crate.
+//! Small examples that answer one question each: see `examples/guide/examples`. [`order`] is the domain of some of
+//! them, and of the book, whose code blocks are doctests of this crate.
 
 pub mod order;
 
