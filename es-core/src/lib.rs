@@ -1,135 +1,322 @@
-//! Event sourcing for Rust: what has happened is kept, and state follows from it.
+//! Event sourcing: the log of events is the truth, and state follows from it.
 //!
-//! es-core holds the model and the contracts: events, commits, aggregates, repositories, snapshots, schema evolution, and
-//! what a store must do. It performs no I/O; a store such as `es-rocksdb` does.
+//! es-core has the model and the contracts: events, commits, aggregates, projections, reactors, and what a store must
+//! do. It performs no I/O; a store such as `es-rocksdb` does. It is
 //!
-//! It is
-//!
-//! - **not a message broker**: events are kept in one log and read from it; nothing is delivered and forgotten;
-//! - **not a database of its own**: it keeps what happened; views are built from there, and can be built again;
-//! - **no promise of exactly-once side effects**: what happens in the log happens once, what happens outside of it can only
-//!   be repeated safely.
+//! - **not a message broker**: consumers read one log, and nothing is delivered and forgotten;
+//! - **not a database of views**: views are derived from the log and can be rebuilt;
+//! - **no promise of exactly-once effects**: rows in the store count each event once; effects outside it can be
+//!   repeated safely.
 //!
 //! # The tour
 //!
-//! **Events** say what happened. Each has a wire name that never changes. See [`macro@Event`].
+//! **Events** say what happened. Each has a wire name that never changes. See [`macro@Event`] and [`schema`].
 //!
 //! ```
-//! use serde::{Deserialize, Serialize};
-//!
-//! #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
-//! enum AccountEvent {
-//!     #[event(name = "account-opened")]
-//!     Opened {
-//!         #[event(tag)]
-//!         owner: String,
-//!     },
-//!     #[event(name = "money-deposited")]
-//!     Deposited { cents: u64 },
-//!     #[event(name = "money-withdrawn")]
-//!     Withdrawn { cents: u64 },
+//! #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, es_core::Event)]
+//! enum OrderEvent {
+//!     #[event(name = "order-placed")]
+//!     Placed { cents: u64 },
+//!     #[event(name = "order-shipped")]
+//!     Shipped,
 //! }
 //! ```
 //!
-//! **An aggregate** is the state that follows from the events of one stream, and decides on commands. See
-//! [`macro@Aggregate`], [`Evolve`] and [`Decide`].
+//! **Aggregates** are the state that follows from the events of one stream. See [`macro@Aggregate`] and [`Evolve`].
 //!
 //! ```
-//! # use serde::{Deserialize, Serialize};
-//! # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
-//! # enum AccountEvent {
-//! #     #[event(name = "account-opened")] Opened { #[event(tag)] owner: String },
-//! #     #[event(name = "money-deposited")] Deposited { cents: u64 },
-//! #     #[event(name = "money-withdrawn")] Withdrawn { cents: u64 },
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # enum OrderEvent {
+//! #     #[event(name = "order-placed")] Placed { cents: u64 },
+//! #     #[event(name = "order-shipped")] Shipped,
 //! # }
+//! #[derive(Clone, Debug, Aggregate)]
+//! #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! struct Order {
+//!     is_shipped: bool,
+//! }
+//!
+//! impl Evolve for Order {
+//!     fn initial(_: &u64) -> Self {
+//!         Self { is_shipped: false }
+//!     }
+//!
+//!     fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
+//!         self.is_shipped |= *event == OrderEvent::Shipped;
+//!     }
+//! }
+//! ```
+//!
+//! **Commands** are decided by synchronous functions without I/O, and tested without a store. See [`Decide`] and
+//! [`testing`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # enum OrderEvent {
+//! #     #[event(name = "order-placed")] Placed { cents: u64 },
+//! #     #[event(name = "order-shipped")] Shipped,
+//! # }
+//! # #[derive(Clone, Debug, Aggregate)]
+//! # #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! # struct Order { is_shipped: bool }
+//! # impl Evolve for Order {
+//! #     fn initial(_: &u64) -> Self { Self { is_shipped: false } }
+//! #     fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
+//! #         self.is_shipped |= *event == OrderEvent::Shipped;
+//! #     }
+//! # }
+//! #[derive(Clone)]
+//! struct Ship;
+//!
+//! impl Decide<Ship> for Order {
+//!     type Rejection = &'static str;
+//!
+//!     fn decide(&self, Ship: Ship, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> {
+//!         match at.revision() {
+//!             None => Err("there is no such order"),
+//!             Some(_) if self.is_shipped => Ok(Decision::unchanged()),
+//!             Some(_) => Ok(OrderEvent::Shipped.into()),
+//!         }
+//!     }
+//! }
+//!
+//! es_core::testing::given::<Order>(7, [OrderEvent::Placed { cents: 500 }]).when(Ship).then([OrderEvent::Shipped]);
+//! es_core::testing::given::<Order>(7, []).when(Ship).then_rejected("there is no such order");
+//! ```
+//!
+//! **Repositories** load, decide, commit, and decide again after a conflict. A command id makes a command idempotent.
+//! See [`aggregate::repository`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # enum OrderEvent {
+//! #     #[event(name = "order-placed")] Placed { cents: u64 },
+//! #     #[event(name = "order-shipped")] Shipped,
+//! # }
+//! # #[derive(Clone, Debug, Aggregate)]
+//! # #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! # struct Order { is_shipped: bool }
+//! # impl Evolve for Order {
+//! #     fn initial(_: &u64) -> Self { Self { is_shipped: false } }
+//! #     fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
+//! #         self.is_shipped |= *event == OrderEvent::Shipped;
+//! #     }
+//! # }
+//! # #[derive(Clone)] struct Place { cents: u64 }
+//! # impl Decide<Place> for Order {
+//! #     type Rejection = &'static str;
+//! #     fn decide(&self, command: Place, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> {
+//! #         if at.revision().is_some() { return Err("the order exists") }
+//! #         Ok(OrderEvent::Placed { cents: command.cents }.into())
+//! #     }
+//! # }
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
+//! # let store: std::sync::Arc<dyn EventStore> = std::sync::Arc::new(es_core::store::memory::MemoryStore::new());
+//! let orders = Repository::<Order>::new(store);
+//! let placed = orders.execute(&7, Place { cents: 500 }).with_id(CommandId::new("request-1")?).await?;
+//! assert_eq!((placed.revision, placed.position), (Some(Revision::FIRST), Some(Position::FIRST)));
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Units of work** change several aggregates in one commit. See [`UnitOfWork`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # enum OrderEvent {
+//! #     #[event(name = "order-placed")] Placed { cents: u64 },
+//! #     #[event(name = "order-shipped")] Shipped,
+//! # }
+//! # #[derive(Clone, Debug, Aggregate)]
+//! # #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! # struct Order { is_shipped: bool }
+//! # impl Evolve for Order {
+//! #     fn initial(_: &u64) -> Self { Self { is_shipped: false } }
+//! #     fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
+//! #         self.is_shipped |= *event == OrderEvent::Shipped;
+//! #     }
+//! # }
+//! # #[derive(Clone)] struct Place { cents: u64 }
+//! # impl Decide<Place> for Order {
+//! #     type Rejection = &'static str;
+//! #     fn decide(&self, command: Place, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> {
+//! #         if at.revision().is_some() { return Err("the order exists") }
+//! #         Ok(OrderEvent::Placed { cents: command.cents }.into())
+//! #     }
+//! # }
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
+//! # let store: std::sync::Arc<dyn EventStore> = std::sync::Arc::new(es_core::store::memory::MemoryStore::new());
+//! let orders = Repository::<Order>::new(store.clone());
+//! let both = es_core::UnitOfWork::new(&store)
+//!     .execute(&orders, 7, Place { cents: 500 })
+//!     .execute(&orders, 8, Place { cents: 700 })
+//!     .await?;
+//! assert_eq!(both.1.position, Position::new(2));
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Commits** are the one write primitive: events, conditions and rows, written atomically. A **subscription**
+//! returns past events and then new ones, with one cursor. See [`Commit`], [`store`] and [`Subscription`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
+//! # let store: std::sync::Arc<dyn EventStore> = std::sync::Arc::new(es_core::store::memory::MemoryStore::new());
+//! use es_core::{Commit, EventType, NewEvent, StreamId, Subscription, store::Query};
+//!
+//! let placed = NewEvent::json(EventType::new("order-placed")?, r#"{"cents":500}"#);
+//! store.commit(Commit::to(&StreamId::new("order-7")?, ExpectedRevision::NoStream, [placed])).await?;
+//!
+//! let mut subscription = Subscription::new(store, Query::all(), None);
+//! assert_eq!(subscription.next().await?.events.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Projections** follow the log and write views: in the background, inline in the commit of the events, or on
+//! demand. Each event counts once. See [`projection`], [`projection::view`] and [`projection::inline`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # enum OrderEvent {
+//! #     #[event(name = "order-placed")] Placed { cents: u64 },
+//! #     #[event(name = "order-shipped")] Shipped,
+//! # }
+//! # #[derive(Clone, Debug, Aggregate)]
+//! # #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! # struct Order;
+//! use es_core::projection::view::View;
+//!
+//! const REVENUE: View<(), u64> = View::new("revenue");
+//!
+//! struct Revenue;
+//!
+//! impl Projection for Revenue {
+//!     type Source = Order;
+//!     const NAME: &'static str = "revenue";
+//!
+//!     fn apply(&self, event: &OrderEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+//!         let OrderEvent::Placed { cents } = event else { return Ok(()) };
+//!         rows.view(&REVENUE)?.update(&(), |sum| *sum += cents)
+//!     }
+//! }
+//!
+//! let placed = |cents| OrderEvent::Placed { cents };
+//! es_core::testing::given_events()
+//!     .of::<Order>(7, [placed(500), OrderEvent::Shipped])
+//!     .of::<Order>(8, [placed(700)])
+//!     .project(Revenue)
+//!     .then(|views| assert_eq!(views.view(&REVENUE).get(&()), Some(1200)));
+//! ```
+//!
+//! **Reactors** perform effects outside the log, at least once, with a stable key. **Consumer groups** share events
+//! among consumers that settle each of them. See [`consumer::reactor`] and [`consumer::group`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # enum OrderEvent {
+//! #     #[event(name = "order-placed")] Placed { cents: u64 },
+//! #     #[event(name = "order-shipped")] Shipped,
+//! # }
+//! # #[derive(Clone, Debug, Aggregate)]
+//! # #[aggregate(category = "order", id = u64, event = OrderEvent)]
+//! # struct Order;
+//! use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext};
+//!
+//! struct Labels;
+//!
+//! #[async_trait::async_trait]
+//! impl Reactor for Labels {
+//!     type Source = Order;
+//!     const NAME: &'static str = "labels";
+//!
+//!     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
+//!         if let OrderEvent::Placed { .. } = event {
+//!             print(context.key().to_string())?; // the printer drops a key that it knows
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! # fn print(_: String) -> Result<(), std::io::Error> { Ok(()) }
+//! ```
+//!
+//! **Services** run all background components of a store and stop them in the right order. See [`service`].
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
+//! # let store: std::sync::Arc<dyn EventStore> = std::sync::Arc::new(es_core::store::memory::MemoryStore::new());
+//! let mut service = es_core::Service::new(store).start().await?; // after `projection`, `reactor`, `group`
+//! service.intake("http", |stop| async move {
+//!     stop.requested().await; // a server answers requests until then
+//!     Ok::<(), std::io::Error>(())
+//! });
+//! service.run_until(async {}).await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Upcasters** bring old versions of an event to the present one when they are read. See [`Upcast`] and
+//! [`testing::golden`].
+//!
+//! ```
 //! use es_core::prelude::*;
 //!
-//! #[derive(Clone, Debug, Aggregate)]
-//! #[aggregate(category = "account", id = u64, event = AccountEvent)]
-//! struct Account {
+//! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! #[event(name = "price-set", version = 2, upcast(1 = PriceSetV1))]
+//! struct PriceSet {
 //!     cents: u64,
 //! }
 //!
-//! impl Evolve for Account {
-//!     fn initial(_: &u64) -> Self {
-//!         Self { cents: 0 }
-//!     }
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct PriceSetV1 {
+//!     euros: u64,
+//! }
 //!
-//!     fn evolve(&mut self, event: &AccountEvent, _: &EventContext<'_>) {
-//!         match event {
-//!             AccountEvent::Opened { .. } => {}
-//!             AccountEvent::Deposited { cents } => self.cents += cents,
-//!             AccountEvent::Withdrawn { cents } => self.cents -= cents,
-//!         }
+//! impl Upcast<PriceSet> for PriceSetV1 {
+//!     fn upcast(self) -> Events<PriceSet> {
+//!         PriceSet { cents: self.euros * 100 }.into()
 //!     }
 //! }
-//!
-//! #[derive(Clone)]
-//! struct Withdraw {
-//!     cents: u64,
-//! }
-//!
-//! #[derive(Debug, PartialEq, thiserror::Error)]
-//! #[error("expected at least {wanted} cents, found {found}")]
-//! struct TooLittle {
-//!     wanted: u64,
-//!     found: u64,
-//! }
-//!
-//! impl Decide<Withdraw> for Account {
-//!     type Rejection = TooLittle;
-//!
-//!     fn decide(&self, Withdraw { cents }: Withdraw, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, TooLittle> {
-//!         if cents > self.cents {
-//!             return Err(TooLittle { wanted: cents, found: self.cents });
-//!         }
-//!         Ok(AccountEvent::Withdrawn { cents }.into())
-//!     }
-//! }
-//!
-//! // A test of the domain is a sentence. See `testing`.
-//! use es_core::testing::given;
-//! given::<Account>(7, [AccountEvent::Deposited { cents: 50 }])
-//!     .when(Withdraw { cents: 20 })
-//!     .then([AccountEvent::Withdrawn { cents: 20 }])
-//!     .then_state(|account| assert_eq!(account.cents, 30));
-//! given::<Account>(7, []).when(Withdraw { cents: 20 }).then_rejected(TooLittle { wanted: 20, found: 0 });
-//!
-//! // A repository loads, decides, encodes, commits and returns. See `repository`.
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-//! use std::sync::Arc;
-//! use es_core::store::memory::MemoryStore;
-//!
-//! let accounts = Repository::<Account>::new(Arc::new(MemoryStore::new()));
-//! let refused = accounts.execute(&7, Withdraw { cents: 20 }).await;
-//! assert!(matches!(refused, Err(ExecuteError::Rejected(TooLittle { .. }))));
-//! # });
-//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! **A commit** is the one write primitive: events for one or more streams, the conditions under which they may be written,
-//! and the rows that change with them, wholly or not at all. See [`Commit`].
+//! **Snapshots** make loads cheaper and never change their result. See [`aggregate::snapshot`].
 //!
-//! **A store** keeps the log: [`store::memory`] for tests, `es-rocksdb` on disk. What a store must do stands at
-//! [`EventStore`], and [`testing::conformance`] checks it.
+//! ```
+//! # use es_core::prelude::*;
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # #[event(name = "order-shipped")] struct OrderShipped;
+//! #[derive(Clone, serde::Serialize, serde::Deserialize, Aggregate)]
+//! #[aggregate(category = "order", id = u64, event = OrderShipped, snapshot(every = 100))]
+//! struct Order {
+//!     is_shipped: bool,
+//! }
+//! ```
 //!
-//! **Reading**: by stream, category, type, tag and position, forward and backward. See [`StreamRead`] and [`LogRead`].
+//! **Retention** hides and removes events by rules and deletions, which are events themselves. See [`retention`].
 //!
-//! **A subscription** returns what is there and then what comes, without a gap and without a repeat. See [`Subscription`].
+//! ```
+//! # use es_core::prelude::*;
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
+//! # let store: std::sync::Arc<dyn EventStore> = std::sync::Arc::new(es_core::store::memory::MemoryStore::new());
+//! use es_core::retention::{Note, Rule, Scavenge, Scope};
+//! use es_core::{Commit, model::Category};
 //!
-//! **Projections** are read models that follow the log, each event counted exactly once: in the background, in the commit of the
-//! events, or on demand. See [`projection`]; [`projection::view`] has typed, ordered tables for them, and
-//! [`projection::inline`] says when a view may change with each commit.
+//! let rule = Rule { max_count: Some(1000), ..Rule::default() };
+//! store.commit(Commit::set_rule(Scope::Category(Category::new("sensor")?), rule, Note::default())).await?;
+//! store.scavenge(&Scavenge::default()).await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
-//! **A reactor** makes what is to happen outside of the log, at least once, under a stable key. See [`consumer::reactor`].
-//!
-//! **A consumer group** shares events among consumers that ack, and sets aside what fails. See [`consumer::group`].
-//!
-//! **Old events** are brought to the present when they are read. See [`Upcast`] and [`testing::golden`].
-//!
-//! **Retention**: rules and deletions hide what is no longer wanted, and a scavenge removes it. See [`retention`].
-//!
-//! **Snapshots** make loads cheaper and never change them. See [`aggregate::snapshot`].
+//! **Implementers** of stores, layers and hooks begin at [`store::implement`], and run [`testing::conformance`].
 
 pub mod aggregate;
 pub mod consumer;
@@ -168,4 +355,7 @@ pub use es_macros::{Aggregate, Event};
 const _: () = ();
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../es-macros/src/docs/aggregate.md")]
+const _: () = ();
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/crate.md")]
 const _: () = ();

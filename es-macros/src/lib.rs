@@ -1,6 +1,4 @@
-//! The derive macros of `es_core`: [`macro@Event`] and [`macro@Aggregate`].
-//!
-//! es-core re-exports them. The generated code uses absolute paths and needs no imports.
+#![doc = include_str!("docs/crate.md")]
 //!
 //! # How it works
 //!

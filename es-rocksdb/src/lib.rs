@@ -1,23 +1,25 @@
 //! An embedded, durable event store on RocksDB: [`RocksDbStore`] is an [`EventStore`](es_core::EventStore) in a
 //! directory of this machine.
 //!
-//! It gives
-//!
-//! - **durability**: what was acknowledged is on the disk, unless the store was opened with [`Durability::Buffered`];
-//! - **one order**: one writer at a time, on whichever thread. Positions have no gaps, and become visible in order;
-//! - **group commit**: commits that come at the same time share one wait for the disk, and a lone one waits for nobody;
-//! - **honest reads**: each record carries a checksum over itself, its position, its stream and its revision, which is
-//!   verified whenever it is read; damage is an error that says where;
-//! - **retention**: what [rules and deletions](es_core::retention) hide is returned by no read, and a scavenge removes it beside
-//!   the running service;
-//! - **indexes**: reads by category, type and tag, and the conditions of commits over them, touch only what matches.
+//! - **Durable**: a commit returns after its events are on disk, unless the store was opened with
+//!   [`Durability::Buffered`].
+//! - **One order**: one writer at a time. Positions have no gaps and become visible in order.
+//! - **Group commit**: concurrent commits share one sync; a lone commit waits for no other.
+//! - **Verified**: each record has a checksum over itself, its position, its stream and its revision, which every
+//!   read verifies.
+//! - **Indexed**: reads by category, type and tag, and append conditions over them, touch only matching events.
 //!
 //! It is not
 //!
-//! - a server: one process writes to the directory, under one handle that can be cloned; others may look into it beside
-//!   that, with [`ReadOnlyStore`];
-//! - a copy: one disk holds it. [`Backups`] make it two;
-//! - a projection database: its rows are for snapshots, checkpoints and views small enough to live beside the log.
+//! - a server: one process has the directory open for writing; others can read it with [`ReadOnlyStore`];
+//! - a replica: one disk has the data. [`Backups`] make copies;
+//! - a database for large views: its rows are for snapshots, checkpoints and views small enough to be stored beside
+//!   the log.
+//!
+//! # The tour
+//!
+//! **Open, write, read, close.** A handle can be cloned. See [`RocksDbStore`], and [`es_core::store`] for commits and
+//! reads.
 //!
 //! ```
 //! use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent, StreamId, StreamRead};
@@ -26,12 +28,12 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
-//! let store = RocksDbStore::open(directory.path()).await?;
+//! # let directory = directory.path().join("data");
+//! let store = RocksDbStore::open(directory).await?;
 //!
 //! let stream = StreamId::new("order-10248")?;
 //! let placed = NewEvent::json(EventType::new("order-placed")?, r#"{"customer":"VINET"}"#);
 //! let committed = store.commit(Commit::to(&stream, ExpectedRevision::NoStream, [placed])).await?;
-//!
 //! let events = store.read_stream(StreamRead::new(stream)).await?.collect().await?;
 //! assert_eq!(events, committed.events);
 //!
@@ -40,8 +42,63 @@
 //! # }
 //! ```
 //!
-//! How it stands on disk, byte by byte, is drawn in `docs/storage-format.md`. What may be chosen is in [`Options`]; why a
-//! store does not open in [`OpenError`]; what goes wrong later in [`StoreError`](es_core::StoreError).
+//! **Choose durability, memory and hooks.** See [`Options`].
+//!
+//! ```
+//! use es_core::EventStore;
+//! use es_rocksdb::{Durability, Options};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path().join("data");
+//! let options = Options::new().durability(Durability::Buffered).block_cache_bytes(256 << 20);
+//! options.open(directory).await?.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Read beside a service.** A read-only opening shows the store as it was at one moment. See [`ReadOnlyStore`].
+//!
+//! ```
+//! use es_core::{EventReader, EventStore};
+//! use es_rocksdb::{ReadOnlyStore, RocksDbStore};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path().join("data");
+//! let store = RocksDbStore::open(&directory).await?;
+//! let reader = ReadOnlyStore::open(&directory).await?;
+//! assert_eq!(reader.head().await?, store.head().await?);
+//! assert!(reader.verify(&mut |_, _, _| {})?.is_sound());
+//! # store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Back up, restore, repair.** A backup is a store of its own. Repair is explicit and writes to a new directory.
+//! See [`Backups`] and [`Salvage`].
+//!
+//! ```
+//! use es_core::EventStore;
+//! use es_rocksdb::{Backups, RocksDbStore, Salvage};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path().join("data");
+//! let store = RocksDbStore::open(&directory).await?;
+//! let backups = Backups::new(directory.with_extension("backups"));
+//! backups.create(&directory, &mut |_, _, _| {}).await?;
+//! store.close().await?;
+//! assert!(Salvage::survey(&directory, &mut |_, _, _| {})?.report().is_sound());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The book has a chapter on operations. `docs/storage-format.md` has the format, byte by byte. [`OpenError`] and
+//! [`StoreError`](es_core::StoreError) say what to do about each failure.
 
 mod acknowledged;
 mod ahead;
