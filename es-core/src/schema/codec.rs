@@ -42,7 +42,7 @@ pub enum DecodeContentError {
     },
 }
 
-/// Encodes the content of events. Decoding picks the codec from the content type of the record: see [`decode`].
+/// Encodes the content of events. Decoding picks the codec from the content type of the record.
 pub trait Codec {
     /// The content type that records store for this codec.
     const CONTENT_TYPE: ContentType;
