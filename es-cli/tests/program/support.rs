@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use es_core::{Commit, EventStore, StreamId};
+use es_core::{Commit, EventReader, EventStore, LogRead, RecordedEvent, StreamId};
 use es_rocksdb::RocksDbStore;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -53,6 +53,16 @@ impl TestDir {
             }
             store.close().await.expect("it closes");
         });
+    }
+
+    /// Reads all events with the library.
+    pub(crate) fn events(&self) -> Vec<RecordedEvent> {
+        runtime().block_on(async {
+            let store = RocksDbStore::open(self.path("store")).await.expect("the store opens");
+            let events = store.read_log(LogRead::all()).await.expect("the log is read").collect().await;
+            store.close().await.expect("the store closes");
+            events.expect("the log is read")
+        })
     }
 
     /// The program with these arguments, in this directory.
