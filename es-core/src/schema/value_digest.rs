@@ -1,9 +1,10 @@
-//! The digest of a serde value: the same for equal values, whatever the order of the entries of maps and sets.
+//! The digest of a serde value. Equal values have equal digests, whatever the iteration order of their maps and sets.
 //!
 //! [`Digester`] is a serializer whose result is a number. It covers what an encoding of the value contains (names of
-//! structs, variants and fields, kinds and values), and the names of the fields that `skip_serializing_if` leaves out.
-//! Entries of maps and elements of sequences count in any order, because serde does not distinguish a set from a list
-//! and a `HashMap` or a `HashSet` has another order after each decoding. Every format keeps the order of a list.
+//! structs, variants and fields, kinds and values), and also the names of fields that `skip_serializing_if` omits. The
+//! digest ignores the order of map entries and sequence elements: serde does not distinguish a set from a list, and a
+//! `HashMap` or `HashSet` may iterate in another order after each decoding. A reordered list is therefore not detected,
+//! but every format preserves the order of a list.
 
 use std::fmt;
 
@@ -15,7 +16,7 @@ use serde::ser::{
 
 use crate::model::digest::Fnv;
 
-/// Returns the digest of a value; `None` where its `Serialize` fails.
+/// Returns the digest of a value, or `None` if its `Serialize` implementation fails.
 pub(crate) fn value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
     value.serialize(Digester).ok()
 }
@@ -23,10 +24,10 @@ pub(crate) fn value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
 #[derive(Debug, Clone, Copy)]
 struct Digester;
 
-/// The parts of a tuple or a struct, in order.
+/// Digests the parts of a tuple or a struct, in order.
 struct Ordered(Fnv);
 
-/// The elements of a sequence or the entries of a map, in any order.
+/// Digests the elements of a sequence or the entries of a map, in any order.
 struct Unordered {
     kind: &'static str,
     key: u64,
@@ -52,15 +53,15 @@ impl Unordered {
     }
 }
 
-/// Spreads each bit over all bits (the finalizer of `MurmurHash3`), so that the sum of different digests differs: the
-/// sum of the FNV digests of 1 and 4 can be that of 2 and 3.
+/// Mixes the bits of a digest (the finalizer of `MurmurHash3`) before it is added to a sum. Without this, different
+/// elements can have the same sum: the FNV digests of 1 and 4 may add up to the same number as those of 2 and 3.
 const fn mixed(digest: u64) -> u64 {
     let digest = (digest ^ (digest >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let digest = (digest ^ (digest >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     digest ^ (digest >> 33)
 }
 
-/// Starts the digest of a value of this kind.
+/// Starts a digest with the name of a kind of value.
 fn start_digest(kind: &str) -> Fnv {
     let mut digest = Fnv::new();
     write_text(&mut digest, kind);
@@ -219,7 +220,7 @@ impl Serializer for Digester {
         Ok(start_named("struct", name, variant))
     }
 
-    /// As the codec of snapshots: types that write themselves otherwise for people write the same here.
+    /// Returns `false`, like the codec of snapshots, because some types serialize differently for human readers.
     fn is_human_readable(&self) -> bool {
         false
     }
@@ -290,7 +291,11 @@ macro_rules! fields {
             type Ok = u64;
             type Error = fmt::Error;
 
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), fmt::Error> {
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), fmt::Error> {
                 self.field(name, value)
             }
 
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_maps_and_sets_does_not_count() {
+    fn the_order_of_maps_and_sets_does_not_change_the_digest() {
         let numbers = 0..200_u64;
         let forward: HashMap<u64, HashSet<u64>> = numbers.clone().map(|n| (n, (0..n).collect())).collect();
         let backward: HashMap<u64, HashSet<u64>> = numbers.rev().map(|n| (n, (0..n).rev().collect())).collect();
@@ -327,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_differ_have_different_digests() {
+    fn different_values_have_different_digests() {
         #[derive(Serialize)]
         enum Kind {
             Unit,
@@ -375,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_left_out_counts_by_its_name() {
+    fn a_skipped_field_contributes_its_name() {
         #[derive(Serialize)]
         struct Noted {
             #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
-//! The decision on a commit, apart from carrying it out: a plain function over a view of the log.
+//! The decision on a commit: a pure function of the commit, a view of the log, and the time.
 //!
-//! Every store calls [`decide`] from its one append path, through a [`Decider`](crate::store::implement::Decider), so that all stores give the same answer. What it takes from
-//! the log it takes through [`LogView`]; a store whose writer gathers several commits into one write shows a view in
-//! which the commits before this one have happened already.
+//! Every store calls [`decide`] from its one append path, through a [`Decider`](crate::store::implement::Decider), so
+//! all stores decide alike. The function reads the log only through [`LogView`]. A store that combines several commits
+//! into one write passes a view that already includes the earlier commits of that write.
 
 use crate::model::StreamId;
 use crate::model::{CommitPart, RecordedEvent, Timestamp, to_stored_precision};
@@ -14,23 +14,27 @@ use crate::store::key_changes::failed_key_changes;
 use crate::store::valid::ValidCommit;
 use crate::store::view::LogView;
 
-/// What a store does with a commit that is not refused.
+/// The decision to accept a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitDecision {
     /// Write these events with their changes of unique keys, and the row changes of the commit.
     Write(Committed),
-    /// Write nothing: the commit was written before and gave this.
+    /// Write nothing: the commit was written before, with this result.
     Repeat(Committed),
 }
 
-/// Decides on a commit that came at the time `now`.
+/// Decides on a commit that arrived at the time `now`.
 ///
-/// 1. Is it valid at all? Its type says so. 2. Was it written before? Then its first result is the answer, and no
-///    condition is looked at: they held when they counted. 3. Do all conditions hold? 4. Then each event gets its
-///    position, its revision and its time.
+/// 1. If the commit was written before, the decision is its first result. Its conditions are not checked again, because
+///    they held when it was written.
+/// 2. All conditions must hold.
+/// 3. Each event gets its position, its revision and its recorded time.
 ///
 /// # Errors
-/// [`CommitError`]: the commit must not be written.
+/// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
+/// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed.
+/// - [`CommitError::Conflict`] if a condition does not hold.
+/// - [`CommitError::Store`] if the view fails.
 pub fn decide(commit: &ValidCommit, view: &mut dyn LogView, now: Timestamp) -> Result<CommitDecision, CommitError> {
     let now = commit.recorded_time().unwrap_or(now);
     if let Some(committed) = written_before(commit, view)? {
@@ -44,8 +48,9 @@ pub fn decide(commit: &ValidCommit, view: &mut dyn LogView, now: Timestamp) -> R
     Ok(CommitDecision::Write(Committed { events: number(commit, view, now)?, repeated: false }))
 }
 
-/// A commit was written before if all its ids stand in the log as one whole commit with the same content. Ids that
-/// stand there in any other way are an error: adding the rest would break the promise that a commit is whole.
+/// Returns the result of the first commit if `commit` repeats it: the log contains all its ids, as one whole commit
+/// with the same content. If the log contains the ids in any other way, writing the rest would break the atomicity of
+/// commits.
 fn written_before(commit: &Commit, view: &mut dyn LogView) -> Result<Option<Committed>, CommitError> {
     let mut known = Vec::new();
     for (_, event) in commit.events() {
@@ -76,30 +81,31 @@ fn written_before(commit: &Commit, view: &mut dyn LogView) -> Result<Option<Comm
     Ok(Some(Committed { events, repeated: true }))
 }
 
-/// Removed events are the beginning of their stream: there is nothing but removed ones before them.
+/// Checks that tombstones are added only before all other events of their stream.
 fn check_removed(commit: &Commit, view: &mut dyn LogView) -> Result<(), CommitError> {
     if !commit.has_removed {
         return Ok(());
     }
-    let mut emptied = std::collections::HashMap::<&StreamId, bool>::new();
+    // Whether all events of a stream so far are tombstones.
+    let mut all_removed = std::collections::HashMap::<&StreamId, bool>::new();
     for (stream, event) in commit.events() {
-        let is_removed = event.data.event_type == REMOVED;
-        let is_emptied = match emptied.get(stream) {
-            Some(is_emptied) => *is_emptied,
-            None if is_removed => view.first_left(stream)? == Revision::following(view.revision(stream)?),
+        let is_tombstone = event.data.event_type == REMOVED;
+        let may_follow = match all_removed.get(stream) {
+            Some(all_removed) => *all_removed,
+            None if is_tombstone => view.first_left(stream)? == Revision::following(view.revision(stream)?),
             None => false,
         };
-        if is_removed && !is_emptied {
-            let found = "a removed event behind one that is there".to_owned();
+        if is_tombstone && !may_follow {
+            let found = "a tombstone after an event that was not removed".to_owned();
             return Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found }.into());
         }
-        emptied.insert(stream, is_removed);
+        all_removed.insert(stream, is_tombstone);
     }
     Ok(())
 }
 
 fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {
-    // A foreign commit has no expectations, and a deletion of its streams does not refuse it.
+    // A foreign commit has no expectations, and it may write to a hard-deleted stream.
     let mut failed = if commit.is_foreign() { Vec::new() } else { failed_deletions(commit, view)? };
     for (stream, expected) in commit.expectations() {
         failed.extend(failed_expectation(stream, *expected, view)?);
@@ -124,7 +130,8 @@ fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Res
     Ok(failed)
 }
 
-/// A stream that is deleted and was not written since is no stream, but its last revision is what it is.
+/// Checks the expectation on a stream. A deleted stream that was not written since does not exist, but keeps its
+/// revision.
 fn failed_expectation(
     stream: &StreamId,
     expected: ExpectedRevision,
@@ -132,7 +139,7 @@ fn failed_expectation(
 ) -> Result<Option<FailedCheck>, StoreError> {
     let (last, retention) = (view.revision(stream)?, view.retention(stream)?);
     if retention.hard_deletion().is_some() {
-        // NOTE: this has failed already, whatever is expected.
+        // `failed_deletions` has reported it.
         return Ok(None);
     }
     let actual = match expected {
@@ -143,35 +150,31 @@ fn failed_expectation(
     Ok((!expected.is_met_by(actual)).then_some(failed))
 }
 
-/// Nothing is written to a stream, or expected of it, or said of its deletion, once it was hard deleted. And a deletion is of
-/// the stream as whoever decided on it has seen it.
+/// Checks the streams that the commit names: no expectation, event or deletion may concern a hard-deleted stream, and a
+/// deletion must name the last revision of its stream.
 fn failed_deletions(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
-    let (mut failed, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
-    let mut check = |stream: &StreamId, view: &mut dyn LogView| -> Result<bool, StoreError> {
-        let deletion = view.retention(stream)?.hard_deletion();
-        if let Some(Deletion { position, .. }) = deletion
-            && seen.insert(stream.clone())
-        {
-            failed.push(FailedCheck::Deleted { stream: stream.clone(), position });
-        }
-        Ok(deletion.is_some())
-    };
-    let mut deleted = Vec::new();
-    let mut last: Option<&StreamId> = None;
-    let streams = commit.expectations().iter().map(|(stream, _)| (stream, None));
-    for (stream, event) in streams.chain(commit.events().iter().map(|(stream, event)| (stream, Some(event)))) {
-        if last.replace(stream) != Some(stream) {
-            check(stream, view)?;
-        }
-        let Some(event) = event.filter(|_| is_reserved(stream)) else { continue };
-        if let Ok(OperatorEvent::StreamDeleted { stream, kind, through, .. }) =
-            OperatorEvent::read(stream, &event.data.event_type, &event.data.payload)
-            && !check(&stream, view)?
-        {
-            deleted.push((stream, kind, through));
+    let mut hard_deleted = HardDeleted::default();
+    let mut previous = None;
+    for (stream, _) in commit.expectations() {
+        if previous.replace(stream) != Some(stream) {
+            hard_deleted.check(stream, view)?;
         }
     }
-    for (stream, kind, through) in deleted {
+    let mut deletions = Vec::new();
+    for (stream, event) in commit.events() {
+        if previous.replace(stream) != Some(stream) {
+            hard_deleted.check(stream, view)?;
+        }
+        if is_reserved(stream)
+            && let Ok(OperatorEvent::StreamDeleted { stream, kind, through, .. }) =
+                OperatorEvent::read(stream, &event.data.event_type, &event.data.payload)
+            && !hard_deleted.check(&stream, view)?
+        {
+            deletions.push((stream, kind, through));
+        }
+    }
+    let mut failed = hard_deleted.failed;
+    for (stream, kind, through) in deletions {
         let last = view.revision(&stream)?;
         if last != through {
             let expected = ExpectedRevision::unchanged(through);
@@ -184,9 +187,27 @@ fn failed_deletions(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<Faile
     Ok(failed)
 }
 
-/// Gives positions, revisions and times: the only place where they come from.
+/// Reports each hard-deleted stream once.
+#[derive(Default)]
+struct HardDeleted {
+    failed: Vec<FailedCheck>,
+    reported: std::collections::BTreeSet<StreamId>,
+}
+
+impl HardDeleted {
+    /// Returns `true` if a stream was hard deleted, and reports it.
+    fn check(&mut self, stream: &StreamId, view: &mut dyn LogView) -> Result<bool, StoreError> {
+        let Some(Deletion { position, .. }) = view.retention(stream)?.hard_deletion() else { return Ok(false) };
+        if self.reported.insert(stream.clone()) {
+            self.failed.push(FailedCheck::Deleted { stream: stream.clone(), position });
+        }
+        Ok(true)
+    }
+}
+
+/// Assigns positions, revisions and recorded times. Nothing else assigns them.
 fn number(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<RecordedEvent>, StoreError> {
-    // NOTE: a wall clock that goes back must not make recorded times go back.
+    // Recorded times never decrease, even if the wall clock is set back.
     let recorded_at = view.last_recorded_at()?.map_or(now, |last| last.max(now));
     let recorded_at = to_stored_precision(recorded_at);
     let mut revisions = std::collections::HashMap::<&StreamId, Option<Revision>>::new();
@@ -200,14 +221,15 @@ fn number(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec
         };
         let revision = Revision::following(last_revision);
         if revision.get() == u64::MAX {
-            // NOTE: only damage can say so. Written all the same, the event would take the place of another, or not be read.
-            let detail = format!("expected a revision that another can follow, found {}", found(last_revision));
+            // Only damage leads to this revision. If it were written, it would overwrite another event or be
+            // unreadable.
+            let detail = format!("expected a revision below the maximum, found {}", found(last_revision));
             return Err(StoreError::damaged(format!("head of stream {stream:?}"), detail));
         }
         revisions.insert(stream, Some(revision));
         let position = Position::following(last_position);
         if position.get() == u64::MAX {
-            return Err(StoreError::damaged("the head of the log", "expected a position that another can follow"));
+            return Err(StoreError::damaged("the head of the log", "expected a position below the maximum"));
         }
         last_position = Some(position);
         events.push(RecordedEvent {

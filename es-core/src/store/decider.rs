@@ -1,4 +1,4 @@
-//! [`Decider`]: decides on commits with the hooks of a store.
+//! [`Decider`]: decides on commits, including the hooks of a store.
 //!
 //! ```text
 //!   commit --> before-hooks --> decide --> numbered events --> after-hooks --> rows of the same commit
@@ -22,31 +22,31 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Takes part in the decision on each commit of a store.
 ///
-/// A hook runs in the one append path of the store, between the arrival of a commit and its write, and sees the log and the
-/// rows as the commits before this one leave them. Every commit waits for it, so it must be fast and must not panic.
+/// A hook runs in the one append path of the store, after a commit has arrived and before it is written. It sees the
+/// log and the rows with all earlier commits applied. Every commit waits for it, so it must be fast and must not panic.
 ///
 /// # State in memory
-/// A store whose write failed takes no more commits until it is reopened, and prepares its hooks again then. What a hook holds in
-/// memory therefore mirrors its rows, provided that the hook changes it in [`after`](Self::after) only and treats the change
-/// as written once [`LogView::row`] returns the row: a later hook may still refuse the commit.
+/// A store whose write failed rejects commits until it is reopened, and prepares its hooks again then. The in-memory
+/// state of a hook therefore matches its rows, provided that the hook changes it only in [`after`](Self::after) and
+/// treats the change as written only once [`LogView::row`] returns the row: a later hook may still reject the commit.
 pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
-    /// The name of the hook, which is unique in a store.
+    /// Returns the name of the hook, which is unique in a store.
     fn name(&self) -> &str;
 
-    /// Runs before the shared decision. It may change the events of the commit, add rows, or refuse the commit.
+    /// Runs before the shared decision. It may change the events of the commit, add rows, or reject the commit.
     ///
     /// # Errors
-    /// [`CommitError`]: the commit is refused. A hook returns its own error as [`CommitError::Rejected`].
+    /// [`CommitError`] if the hook rejects the commit. A hook returns its own error as [`CommitError::Rejected`].
     fn before(&self, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
         let _ = (commit, view);
         Ok(())
     }
 
-    /// Runs after the shared decision on a commit that is going to be written. `events` are its events with their positions,
-    /// none where the commit has none. It may add rows, or refuse the commit. It does not run for a repeated commit.
+    /// Runs after the shared decision on a commit that will be written, but not for a repeated commit. `events` are the
+    /// numbered events of the commit. It may add rows, or reject the commit.
     ///
     /// # Errors
-    /// [`CommitError`]: the commit is refused. A hook returns its own error as [`CommitError::Rejected`].
+    /// [`CommitError`] if the hook rejects the commit. A hook returns its own error as [`CommitError::Rejected`].
     fn after(
         &self,
         commit: &mut ValidCommit,
@@ -58,26 +58,26 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Makes a [`DecisionHook`] for one store. Every hook in an [`Arc`] is one that needs no preparation.
+/// Prepares a [`DecisionHook`] for one store. An `Arc` of a hook is a `PrepareHook` that needs no preparation.
 #[async_trait]
 pub trait PrepareHook: fmt::Debug + Send + Sync + 'static {
-    /// The name of the hook that it makes.
+    /// Returns the name of the hook.
     fn name(&self) -> &str;
 
-    /// Reads the log up to its end and returns a hook whose rows and state include all of it. A store calls it again if another
-    /// commit was written before the hook could start.
+    /// Reads the log up to its end and returns a hook whose rows and state include all of it. A store calls it again if
+    /// a commit was written before the hook could start.
     ///
     /// # Errors
     /// The reason why the hook cannot start.
     async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, BoxError>;
 }
 
-/// A hook that is ready to take part in decisions on commits after a position.
+/// A hook that can take part in decisions on commits after a position.
 #[derive(Debug, Clone)]
 pub struct PreparedHook {
     /// The hook.
     pub hook: Arc<dyn DecisionHook>,
-    /// The position of the last event that the hook includes; `None` for none.
+    /// The position of the last event that the hook includes, or `None` if it includes none.
     pub position: Option<Position>,
 }
 
@@ -103,14 +103,14 @@ impl PrepareHook for Arc<dyn PrepareHook> {
     }
 }
 
-/// The reason why a hook could not start. The store takes no commits with it.
+/// A hook could not start. The store takes no commits with it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartHookError {
-    /// The store has a hook with this name already. Give each hook its own name.
+    /// The store already has a hook with this name. Give each hook its own name.
     #[error("duplicate hook name {name:?}; give each hook of a store its own name")]
     Duplicate {
-        /// The name.
+        /// The name of the hook.
         name: String,
     },
     /// The hook could not be prepared.
@@ -123,10 +123,10 @@ pub enum StartHookError {
     },
 }
 
-/// Decides on the commits of one store: runs the hooks, the shared decision, and the hooks again.
+/// Decides on the commits of one store: runs the hooks before and after the shared decision.
 #[derive(Debug, Default)]
 pub struct Decider {
-    // One writer decides. The lock lets a hook start while the writer runs.
+    // Only one writer decides at a time. The lock lets a hook start while the writer runs.
     hooks: RwLock<Vec<Arc<dyn DecisionHook>>>,
 }
 
@@ -137,10 +137,16 @@ impl Decider {
         Self::default()
     }
 
-    /// Decides on a commit that arrived at the time `now`. The store must write the commit as it is afterwards.
+    /// Decides on a commit that arrived at the time `now`. Hooks may change the commit; the store writes the changed
+    /// commit.
     ///
     /// # Errors
-    /// [`CommitError`]: the commit must not be written.
+    /// The error of a hook, or one of these:
+    ///
+    /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
+    /// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed.
+    /// - [`CommitError::Conflict`] if a condition does not hold.
+    /// - [`CommitError::Store`] if the view fails.
     pub fn decide(
         &self,
         commit: &mut ValidCommit,
@@ -161,13 +167,15 @@ impl Decider {
         Ok(decision)
     }
 
-    /// Prepares a hook, and lets it take part in all decisions from then on.
+    /// Prepares a hook and adds it to all later decisions.
     ///
-    /// `at_end` calls the given function with the end of the log while no commit can be decided, and returns its answer. The
-    /// answer is no if the log has grown since the hook was prepared; then the hook is prepared again.
+    /// `at_end` must block decisions, call the given function with the position of the last event, and return its
+    /// result. The function returns `false` if the log has grown since the hook was prepared; the hook is then prepared
+    /// again.
     ///
     /// # Errors
-    /// [`StartHookError`]: the name is taken, or the hook cannot start.
+    /// - [`StartHookError::Duplicate`] if the store has a hook with this name.
+    /// - [`StartHookError::Prepare`] if the hook cannot be prepared.
     pub async fn start(
         &self,
         store: &dyn EventStore,
@@ -190,13 +198,13 @@ impl Decider {
         }
     }
 
-    /// Returns whether a hook with this name takes part in decisions.
+    /// Returns `true` if a hook with this name takes part in decisions.
     #[must_use]
     pub fn runs(&self, name: &str) -> bool {
         self.hooks().iter().any(|hook| hook.name() == name)
     }
 
-    /// Adds a hook unless the store has one with its name.
+    /// Adds a hook unless the store has one with its name. Returns `true` if it was added.
     fn add(&self, hook: &Arc<dyn DecisionHook>) -> bool {
         let mut hooks = self.hooks.write().unwrap_or_else(PoisonError::into_inner);
         let is_new = hooks.iter().all(|existing| existing.name() != hook.name());

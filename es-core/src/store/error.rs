@@ -1,4 +1,4 @@
-//! What can go wrong in a store, one type per operation: [`CommitError`] for commits, [`StoreError`] for reads.
+//! The errors of stores, one type per operation: [`CommitError`] for commits, [`StoreError`] for reads.
 
 use std::fmt;
 
@@ -12,36 +12,36 @@ use crate::store::commit::{
     MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS,
 };
 
-/// The machinery of a store failed.
+/// The infrastructure of a store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// What was read is not what was written. Do not retry: restore a backup, or mend the store with its tool, which is
-    /// `es repair` for a store of es-rocksdb.
+    /// The stored data is not what was written. Do not retry: restore a backup, or repair the store with its tool,
+    /// which is `es repair` for a store of es-rocksdb.
     #[error(
         "the store is damaged: {place}: {detail}; restore a backup, or repair the store: \
          `es --store DIR repair` shows what can be saved"
     )]
     Damaged {
-        /// Where: a position, a stream, a file.
+        /// The damaged position, stream or file.
         place: String,
         /// What was expected and what was found.
         detail: String,
     },
-    /// The store takes no more writes, because an earlier write failed and what is on disk is unknown. Reads go on, but for those
-    /// of rows, keys, ids and last revisions where the failed write is there all the same: these give this error, too.
-    /// Reopen the store; then repeat the commit with the same event ids, which adds nothing twice.
+    /// An earlier write failed, so the state on disk is unknown and the store rejects further writes. Reads of events
+    /// continue. Reads of rows, keys, ids and last revisions that the failed write may have changed return this error,
+    /// too. Reopen the store, then repeat the commit with the same event ids; a repeated commit is not written twice.
     #[error("the store takes no more writes since {reason}; reopen it and repeat the commit with the same event ids")]
     Stopped {
-        /// The failure that stopped it.
+        /// The failure that stopped the store.
         reason: String,
     },
-    /// The operating system or the storage engine refused. Nothing was acknowledged; mend the cause and try again.
+    /// The operating system or the storage engine failed. Nothing was acknowledged. Fix the cause and try again.
     #[error("could not {action}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// The refusal.
+        /// The error of the operating system or the storage engine.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The store was closed. Open it again.
@@ -50,12 +50,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// An [`Io`](Self::Io) error.
+    /// Returns an [`Io`](Self::Io) error.
     pub fn io(action: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Io { action: action.into(), source: source.into() }
     }
 
-    /// A [`Damaged`](Self::Damaged) error.
+    /// Returns a [`Damaged`](Self::Damaged) error.
     pub fn damaged(place: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Damaged { place: place.into(), detail: detail.into() }
     }
@@ -63,36 +63,39 @@ impl StoreError {
 
 impl From<InvalidOperatorEvent> for StoreError {
     fn from(InvalidOperatorEvent { position, found }: InvalidOperatorEvent) -> Self {
-        Self::damaged(format!("position {position}"), format!("expected an event of retention, found {found}"))
+        Self::damaged(format!("position {position}"), format!("expected a retention event, found {found}"))
     }
 }
 
-/// Why a commit wrote nothing.
+/// A commit was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The log is not as the writer expects. Reload what was read, decide again, and commit what follows from it.
+    /// A condition of the commit does not hold. Nothing was written. Reload the state, decide again, and commit the new
+    /// decision.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// An event id is in the log already, but not as part of this same commit. See [`IdConflict`].
+    /// The log already contains an event id of this commit, but not as part of the same commit. Nothing was written.
+    /// See [`IdConflict`].
     #[error(transparent)]
     IdConflict(#[from] IdConflict),
-    /// The commit breaks a limit that holds whatever the log holds. Correct it.
+    /// The commit exceeds a limit that does not depend on the contents of the log. Nothing was written. Change the
+    /// commit.
     #[error(transparent)]
     Invalid(#[from] InvalidCommit),
-    /// A [hook](crate::store::implement::DecisionHook) of the store refused the commit. The error is that of the hook; for an inline
-    /// projection it is an [`InlineError`](crate::projection::inline::InlineError).
+    /// A [hook](crate::store::implement::DecisionHook) of the store rejected the commit. Nothing was written. The error
+    /// is that of the hook; for an inline projection it is an [`InlineError`](crate::projection::inline::InlineError).
     #[error(transparent)]
     Rejected(Box<dyn std::error::Error + Send + Sync>),
-    /// The machinery failed. Whether the commit was written is known only where the error says so: repeat it with the
-    /// same event ids, which adds nothing twice.
+    /// The infrastructure failed. The commit may have been written. Repeat it with the same event ids; a repeated
+    /// commit is not written twice.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// All conditions of a commit that did not hold, together, so that one reload is enough.
+/// The conditions of a commit that do not hold. All of them are reported together, so that one reload is enough.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Conflict {
-    /// The conditions that did not hold, at least one, in the order of the commit.
+    /// The failed conditions, at least one, in the order of the commit.
     pub failed: Vec<FailedCheck>,
 }
 
@@ -106,57 +109,57 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// A condition of a commit that did not hold, and what was found instead.
+/// A condition of a commit that does not hold, with the actual state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailedCheck {
-    /// A stream is not as expected.
+    /// A stream does not have the expected revision.
     Revision {
         /// The stream.
         stream: StreamId,
-        /// What was expected.
+        /// The expected revision.
         expected: ExpectedRevision,
-        /// The revision of its last event; `None` where there is no stream, or only one that was deleted.
+        /// The revision of the last event, or `None` if the stream does not exist or is deleted.
         actual: Option<Revision>,
     },
-    /// An aggregate is not at the version that was demanded of it.
+    /// An aggregate does not have the expected version.
     Version {
-        /// Its stream.
+        /// The stream of the aggregate.
         stream: StreamId,
-        /// The version that was demanded.
+        /// The expected version.
         expected: Version,
-        /// Its version; `None` where it has no event.
+        /// The version of the aggregate, or `None` if it has no events.
         actual: Option<Version>,
     },
-    /// A stream was hard deleted: nothing can be written to it, and nothing can be expected of it. Choose another stream.
+    /// A stream was hard deleted: it cannot be written, and no expectation on it holds. Choose another stream.
     Deleted {
         /// The stream.
         stream: StreamId,
-        /// Where its deletion stands in the log.
+        /// The position of the deletion event.
         position: Position,
     },
-    /// Something matches a query that was to match nothing.
+    /// An event matches the query of an append condition.
     Match {
         /// The query.
         query: Query,
-        /// The position after which nothing was to match.
+        /// The position after which no event may match.
         after: Option<Position>,
-        /// The first event that matches.
+        /// The position of the first matching event.
         found: Position,
     },
     /// Another stream holds a unique key.
     UniqueKey {
         /// The key.
         key: UniqueKey,
-        /// The stream that wanted to claim or release it.
+        /// The stream that tried to claim or release the key.
         wanted_by: StreamId,
-        /// The stream that holds it.
+        /// The stream that holds the key.
         held_by: StreamId,
     },
-    /// A row is not as expected.
+    /// A row does not have the expected value.
     Row {
         /// The table.
         table: Table,
-        /// Its key.
+        /// The key of the row.
         key: bytes::Bytes,
         /// Whether a row was expected.
         expected_present: bool,
@@ -178,10 +181,7 @@ impl fmt::Display for FailedCheck {
                 write!(f, "stream {stream:?}: expected version {expected}, found no stream")
             }
             Self::Deleted { stream, position } => {
-                write!(
-                    f,
-                    "stream {stream:?}: expected one that can be written, found it deleted for ever at position {position}"
-                )
+                write!(f, "stream {stream:?}: expected a writable stream, found it hard deleted at position {position}")
             }
             Self::Match { after: Some(after), found, .. } => {
                 write!(f, "expected no matching event after position {after}, found one at position {found}")
@@ -190,7 +190,10 @@ impl fmt::Display for FailedCheck {
                 write!(f, "expected no matching event, found one at position {found}")
             }
             Self::UniqueKey { key, wanted_by, held_by } => {
-                write!(f, "unique key {key}: expected to be free for stream {wanted_by:?}, found held by {held_by:?}")
+                write!(
+                    f,
+                    "unique key {key}: expected it to be free for stream {wanted_by:?}, found it held by {held_by:?}"
+                )
             }
             Self::Row { table, key, expected_present, found_present } => {
                 let row = |present| if present { "a row" } else { "no row" };
@@ -209,67 +212,67 @@ impl fmt::Display for FailedCheck {
     }
 }
 
-/// Event ids of a commit are in the log already, but the commit is not a repeat of the one that wrote them.
+/// The log already contains event ids of a commit, but the commit is not a repeat of the one that wrote them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdConflict {
-    /// Some of the ids are there and some are not: a repeat must be the same commit, whole.
+    /// The log contains some of the ids but not all. A repeated commit must contain all events of the first one.
     #[error(
         "a commit must be repeated whole: expected all or none of its {of} event ids in the log, found {found}, \
          the first is {id}; repeat the commit as it was, or give new ids"
     )]
     Partial {
-        /// How many of the ids are in the log.
+        /// The number of ids that the log contains.
         found: usize,
-        /// How many events the commit has.
+        /// The number of events in the commit.
         of: usize,
-        /// The first id that is there.
+        /// The first id that the log contains.
         id: EventId,
     },
-    /// The id belongs to an event of another commit or with another stream, type, payload or set of tags.
+    /// The id belongs to an event of another commit, or the event differs in its stream, type, payload or tags.
     #[error("event id {id} belongs to another event, at position {position}; give each event an id of its own")]
     Taken {
         /// The id.
         id: EventId,
-        /// Where the event stands that has it.
+        /// The position of the event that has the id.
         position: Position,
     },
-    /// The id belongs to an event of this stream that was written and has since been removed by a
-    /// [scavenge](crate::retention). Whether the commit is the same cannot be told any more. Take it for written, or give new
-    /// ids to write it anew.
+    /// The id belongs to an event of this stream that a [scavenge](crate::retention) has removed. Its content is gone,
+    /// so the store cannot check whether the commit is a repeat. Treat the commit as written, or write it again with
+    /// new ids.
     #[error(
-        "event id {id} was written at position {position} and has been removed since, so that a repeat cannot be compared; \
-         take the commit for written, or give new ids"
+        "event id {id} was written at position {position} and has been removed since, so a repeat cannot be compared; \
+         treat the commit as written, or give new ids"
     )]
     Removed {
         /// The id.
         id: EventId,
-        /// Where the event stood.
+        /// The position of the tombstone.
         position: Position,
     },
 }
 
-/// A commit that no store may write.
+/// A commit exceeds a limit that every store enforces.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCommit {
-    /// Two events have one id.
+    /// Two events of the commit have the same id.
     #[error("each event of a commit must have an id of its own, found {id} twice")]
     SameIdTwice {
         /// The id.
         id: EventId,
     },
-    /// More events than [`MAX_COMMIT_EVENTS`].
+    /// The commit has more than [`MAX_COMMIT_EVENTS`] events.
     #[error("a commit must have at most {MAX_COMMIT_EVENTS} events, found {found}; split it")]
     TooManyEvents {
-        /// How many it has.
+        /// The number of events.
         found: usize,
     },
-    /// More bytes than [`MAX_COMMIT_BYTES`].
+    /// The commit has more than [`MAX_COMMIT_BYTES`] bytes.
     #[error("a commit must have at most {MAX_COMMIT_BYTES} bytes of payloads, rows and keys, found {found}; split it")]
     TooManyBytes {
-        /// How many it has.
+        /// The size of the commit in bytes.
         found: usize,
     },
-    /// A payload is longer than [`MAX_PAYLOAD_BYTES`].
+    /// A payload has more than [`MAX_PAYLOAD_BYTES`] bytes.
     #[error(
         "the payload of an event must have at most {MAX_PAYLOAD_BYTES} bytes, found {found} in event {id}; \
          store large content elsewhere and its address in the event"
@@ -280,15 +283,15 @@ pub enum InvalidCommit {
         /// The length of its payload in bytes.
         found: usize,
     },
-    /// An event has more tags than [`MAX_TAGS`].
+    /// An event has more than [`MAX_TAGS`] tags.
     #[error("an event must have at most {MAX_TAGS} tags, found {found} on event {id}")]
     TooManyTags {
         /// The event.
         id: EventId,
-        /// How many tags it has.
+        /// The number of tags.
         found: usize,
     },
-    /// An event claims and releases more unique keys than [`MAX_KEYS`].
+    /// An event claims and releases more than [`MAX_KEYS`] unique keys.
     #[error("an event must have at most {MAX_KEYS} unique keys, found {found} on event {id}")]
     TooManyKeys {
         /// The event.
@@ -296,7 +299,7 @@ pub enum InvalidCommit {
         /// The number of claims and releases.
         found: usize,
     },
-    /// The vector clock of a stamp has more origins than [`MAX_ORIGINS`].
+    /// The vector clock of a stamp has more than [`MAX_ORIGINS`] origins.
     #[error("the vector clock of a stamp must have at most {MAX_ORIGINS} origins, found {found} on event {id}")]
     TooManyOrigins {
         /// The event.
@@ -304,7 +307,7 @@ pub enum InvalidCommit {
         /// The number of origins.
         found: usize,
     },
-    /// An event has a [`Stamp`](crate::model::Stamp), and this store does not keep stamps. Use a store that keeps them.
+    /// An event has a [`Stamp`](crate::model::Stamp), but this store does not store stamps. Use a store that does.
     #[error(
         "this store does not keep the stamps of replicated events, found one on event {id}; use a store that keeps \
          stamps, or copy the events with `es export` and `es import` into one"
@@ -313,7 +316,7 @@ pub enum InvalidCommit {
         /// The event.
         id: EventId,
     },
-    /// The annotations of an event are too many or nested too deep, or have a key that serde_json keeps for itself.
+    /// The metadata of an event is too large or nested too deeply, or has a key that serde_json reserves.
     #[error(
         "the metadata of an event must have at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found \
          {found} in event {id}; put content into the payload"
@@ -321,7 +324,7 @@ pub enum InvalidCommit {
     Metadata {
         /// The event.
         id: EventId,
-        /// What is too much.
+        /// The violation.
         found: String,
     },
     /// The schema version of an event is 0.
@@ -330,18 +333,18 @@ pub enum InvalidCommit {
         /// The event.
         id: EventId,
     },
-    /// The event is for a reserved stream, or has a reserved type, and is not what the functions of
-    /// [`retention`](crate::retention) make. Choose another name for the stream or the type.
+    /// The stream or the type of the event has a reserved name, and the event is not one that the functions of
+    /// [`retention`](crate::retention) write. Choose another name for the stream or the type.
     #[error(
-        "reserved names take only what the functions for retention, deletion and projections write, found {found} in event \
-         {id} for stream {stream:?}; use these functions, or choose another name"
+        "reserved names are only for events that the functions for retention, deletion and projections write, found \
+         {found} in event {id} for stream {stream:?}; use these functions, or choose another name"
     )]
     Reserved {
         /// The event.
         id: EventId,
         /// The stream.
         stream: StreamId,
-        /// What was found.
+        /// A description of the event.
         found: String,
     },
     /// The content type of an event is empty or too long.
@@ -352,25 +355,25 @@ pub enum InvalidCommit {
         /// The length of its content type in bytes.
         found: usize,
     },
-    /// An event of a [foreign commit](crate::Commit::foreign) has no stamp. Keep the stamp that its origin gave it.
+    /// An event of a [foreign commit](crate::Commit::foreign) has no stamp. Keep the stamp of its origin.
     #[error("each event of a foreign commit must have a stamp, found none on event {id}")]
     ForeignWithoutStamp {
         /// The event.
         id: EventId,
     },
-    /// A [foreign commit](crate::Commit::foreign) has a condition or a key change. Remove it: such a commit states facts.
+    /// A [foreign commit](crate::Commit::foreign) has a condition or a key change, which it must not have. Remove it.
     #[error("a foreign commit must have no expectations, append conditions or key changes, found {found}")]
     ForeignCondition {
-        /// The part that it has.
+        /// The condition or change.
         found: &'static str,
     },
     /// The key of a row is empty or longer than [`MAX_ROW_KEY_BYTES`].
     #[error("the key of a row must have 1 to {MAX_ROW_KEY_BYTES} bytes, found {found}")]
     RowKeyLength {
-        /// Its length in bytes.
+        /// The length of the key in bytes.
         found: usize,
     },
-    /// A hook changed the events of a commit after they got their positions. Correct the hook: it may change them in
+    /// A hook changed the events of a commit after they had been numbered. Change them in
     /// [`DecisionHook::before`](crate::store::implement::DecisionHook::before).
     #[error("a hook may change the events of a commit only before the decision")]
     Numbered,

@@ -1,77 +1,76 @@
-//! The moving end of the log, for those who follow it: [`HeadWatch`], and [`HeadSender`] for stores.
+//! Notification about the head of the log: [`HeadWatch`] for followers, and [`HeadSender`] for stores.
 
 use tokio::sync::watch;
 
 use crate::model::Position;
 use crate::store::StoreError;
 
-/// Where the log ends, and whether it can still grow.
+/// The end of the log, and whether the store is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
     head: Option<Position>,
     is_closed: bool,
 }
 
-/// Follows the head of a store: see [`EventStore::watch_head`](crate::EventReader::watch_head).
+/// Watches the head of a store: see [`EventReader::watch_head`](crate::EventReader::watch_head).
 ///
-/// It holds one position and no events, so that a follower that is slow, or that never looks, costs nobody anything.
-/// Dropping it ends it. It does not keep the store open.
+/// A watch holds one position and no events, so a slow follower costs nothing. It does not keep the store open.
 #[derive(Debug, Clone)]
 pub struct HeadWatch(watch::Receiver<End>);
 
 impl HeadWatch {
-    /// The position of the last event that a read sees; `None` for an empty log.
+    /// Returns the position of the last visible event, or `None` if the log is empty.
     #[must_use]
     pub fn current(&self) -> Option<Position> {
         self.0.borrow().head
     }
 
-    /// Waits until there is an event behind `position` (`None` for any event at all), and returns the head then.
-    /// Returns at once where there is one already; several commits may have come together.
+    /// Waits until the log has an event after `position`, or any event if `position` is `None`. Returns the head, which
+    /// may be several commits later.
     ///
     /// # Errors
-    /// [`StoreError::Closed`]: the store was closed, and the log ends at `position` or before. Open it again.
+    /// [`StoreError::Closed`] if the store was closed and the log has no event after `position`.
     pub async fn wait_after(&mut self, position: Option<Position>) -> Result<Position, StoreError> {
-        // NOTE: an error says that the store is gone, which is one way to be closed.
+        // The sender is dropped with the store, so an error also means that the store is closed.
         let end = self.0.wait_for(|end| end.head > position || end.is_closed).await.map_err(|_| StoreError::Closed)?;
         end.head.filter(|head| Some(*head) > position).ok_or(StoreError::Closed)
     }
 }
 
-/// Says where the log ends. For those who write a store.
+/// Publishes the head of the log, for stores.
 #[derive(Debug)]
 pub struct HeadSender(watch::Sender<End>);
 
 impl HeadSender {
-    /// The log ends at `head`.
+    /// Returns a sender for a log that ends at `head`.
     #[must_use]
     pub fn new(head: Option<Position>) -> Self {
         Self(watch::Sender::new(End { head, is_closed: false }))
     }
 
-    /// What was published last.
+    /// Returns the head that was published last.
     #[must_use]
     pub fn head(&self) -> Option<Position> {
         self.0.borrow().head
     }
 
-    /// The log ends at `head` now: wakes those who wait for it, and nobody where nothing has changed.
+    /// Publishes a new head. Wakes the waiting followers if it differs from the last one.
     pub fn publish(&self, head: Option<Position>) {
         self.0.send_if_modified(|end| std::mem::replace(&mut end.head, head) != head);
     }
 
-    /// Returns whether the store was closed.
+    /// Returns `true` if the store was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.borrow().is_closed
     }
 
-    /// The store was closed: whoever waits gets [`StoreError::Closed`].
+    /// Marks the store as closed. Waiting followers get [`StoreError::Closed`].
     pub fn close(&self) {
         self.0.send_if_modified(|end| !std::mem::replace(&mut end.is_closed, true));
     }
 
-    /// Follows the head.
+    /// Returns a new watch on the head.
     #[must_use]
     pub fn watch(&self) -> HeadWatch {
         HeadWatch(self.0.subscribe())
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_behind_does_not_wait_and_gets_the_newest() {
+    async fn a_slow_follower_does_not_wait_and_gets_the_newest_head() {
         let sender = HeadSender::new(None);
         let mut watch = sender.watch();
         sender.publish(Some(at(3)));
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_store_still_gives_what_it_has() {
+    async fn a_closed_store_still_returns_the_events_it_has() {
         let sender = HeadSender::new(Some(at(2)));
         let mut watch = sender.watch();
         sender.close();

@@ -1,10 +1,10 @@
-//! For implementers of stores, of layers in front of a store, and of hooks. Users of a store do not need this module.
+//! Traits and types for implementing stores, layers and hooks. Users of a store do not need this module.
 //!
 //! - A **store** keeps a log and implements [`EventReader`](crate::store::EventReader) and
 //!   [`EventStore`](crate::store::EventStore). Its one append path validates a [`Commit`](crate::Commit), calls
-//!   [`Decider::decide`] over its [`LogView`], and writes the result. [`HeadSender`] publishes the head;
-//!   [`BatchSource`] feeds an [`EventStream`](crate::store::EventStream).
-//!   [`KeySecret`], [`KeyHash`] and [`KeyOwner`] are the index of unique keys, which [`key_entries`] says how to change.
+//!   [`Decider::decide`] with its [`LogView`], and writes the result. [`HeadSender`] publishes the head, and
+//!   [`BatchSource`] feeds an [`EventStream`](crate::store::EventStream). [`KeySecret`], [`KeyHash`] and [`KeyOwner`]
+//!   form the index of unique keys, which is updated with [`key_entries`].
 //! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
 //! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
 

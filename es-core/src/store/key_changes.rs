@@ -1,4 +1,4 @@
-//! The check of a commit's claims and releases of unique keys.
+//! The check of the unique keys that a commit claims and releases.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,17 @@ use crate::store::error::{FailedCheck, StoreError};
 use crate::store::keys::KeyOwner;
 use crate::store::view::LogView;
 
-/// Checks the claims and releases of a commit in the order of its events, so that a commit can hand a key from one stream to another.
+/// Checks the claims and releases of a commit in the order of its events, so that a commit can move a key from one
+/// stream to another.
 pub(super) fn failed_key_changes(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
     if commit.events().iter().all(|(_, event)| event.data.keys.is_empty()) {
         return Ok(Vec::new());
     }
-    let mut index = IndexAhead { view, entries: BTreeMap::new(), begins: BTreeMap::new(), next: BTreeMap::new() };
+    let mut index = PendingIndex { view, entries: BTreeMap::new(), begins: BTreeMap::new(), next: BTreeMap::new() };
     let mut failed = Vec::new();
     for (stream, event) in commit.events() {
-        let revision = index.number(stream)?;
-        index.delete_stream_of(stream, event);
+        let revision = index.next_revision(stream)?;
+        index.apply_deletion(stream, event);
         for change in &event.data.keys {
             match index.holder(change.key())? {
                 Some(held_by) if held_by != *stream => {
@@ -39,20 +40,20 @@ pub(super) fn failed_key_changes(commit: &Commit, view: &mut dyn LogView) -> Res
     Ok(failed)
 }
 
-/// The index after the first events of a commit that is not written yet.
-struct IndexAhead<'a> {
+/// The index of unique keys with the first events of an unwritten commit applied.
+struct PendingIndex<'a> {
     view: &'a mut dyn LogView,
-    /// The entries that the commit changes.
+    /// The entries that the commit changes, or `None` for a removed entry.
     entries: BTreeMap<&'a UniqueKey, Option<KeyOwner>>,
-    /// The revisions with which the streams begin that the commit deletes.
+    /// The first revisions of the streams that the commit deletes, or `None` for a hard delete.
     begins: BTreeMap<StreamId, Option<Revision>>,
-    /// The next revisions of the streams to which the commit writes.
+    /// The next revisions of the streams that the commit writes.
     next: BTreeMap<&'a StreamId, Revision>,
 }
 
-impl<'a> IndexAhead<'a> {
-    /// Returns the revision of the next event of a stream.
-    fn number(&mut self, stream: &'a StreamId) -> Result<Revision, StoreError> {
+impl<'a> PendingIndex<'a> {
+    /// Returns the revision of the next event of a stream, and advances it.
+    fn next_revision(&mut self, stream: &'a StreamId) -> Result<Revision, StoreError> {
         let revision = match self.next.get(stream) {
             Some(next) => *next,
             None => Revision::following(self.view.revision(stream)?),
@@ -61,8 +62,8 @@ impl<'a> IndexAhead<'a> {
         Ok(revision)
     }
 
-    /// Takes note of the stream that an event deletes, if it deletes one.
-    fn delete_stream_of(&mut self, stream: &StreamId, event: &NewEvent) {
+    /// Records the deletion of a stream if the event is one.
+    fn apply_deletion(&mut self, stream: &StreamId, event: &NewEvent) {
         if is_reserved(stream)
             && let Ok(OperatorEvent::StreamDeleted { stream, kind, through, .. }) =
                 OperatorEvent::read(stream, &event.data.event_type, &event.data.payload)

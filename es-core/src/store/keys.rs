@@ -1,4 +1,4 @@
-//! Unique keys: the index that a store keeps of them.
+//! The index of unique keys that a store keeps.
 //!
 //! ```text
 //!   event with keys ──► log                    UniqueKey (scope, value)    plain text: only in the event
@@ -7,20 +7,21 @@
 //!                                          KeyHash ──► KeyOwner (stream, revision of the claim)
 //! ```
 //!
-//! The index follows from the events: a claim puts an entry, a release removes it. It has an entry for each claimed key also when
-//! the event of the claim was [removed](crate::retention), so that the claim still holds. The entry is a hash under a secret of
-//! the store, so that the text of a key is gone when its events are gone.
+//! The index is derived from the events: a claim inserts an entry, a release removes it. It keeps the entry of a
+//! claimed key even if the event of the claim was [removed](crate::retention), so the claim stays in force. The index
+//! stores a hash of the key under a secret of the store, so the text of a key is removed together with its events.
 //!
-//! An entry does not say that the key is held: a [deletion](crate::retention) of the owner frees the keys that were claimed up to
-//! the deleted revision. [`KeyOwner::holder`] decides.
+//! An entry does not imply that the key is held: a [deletion](crate::retention) of the owner frees the keys claimed up
+//! to the deleted revision. [`KeyOwner::holder`] takes this into account.
 
 use std::fmt;
 
 use crate::model::{KeyChange, RecordedEvent, Revision, StreamId, UniqueKey};
 
-/// The secret under which a store hashes its unique keys. A store creates it with itself and keeps it in its metadata.
+/// The secret under which a store hashes its unique keys. A store generates it when it is created and keeps it in its
+/// metadata.
 ///
-/// Without the secret, nobody can test whether the index has a given key.
+/// Without the secret, nobody can test whether the index contains a given key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySecret([u8; Self::BYTES]);
 
@@ -31,8 +32,8 @@ impl KeySecret {
     /// Returns a new random secret.
     #[must_use]
     pub fn random() -> Self {
-        // A UUIDv4 has 122 random bits, from the random numbers of the operating system. Three of them give more than the 256 bits
-        // of a secret.
+        // A UUIDv4 has 122 random bits from the operating system. Three UUIDs provide more than the 256 bits of a
+        // secret.
         let mut hasher = blake3::Hasher::new();
         for _ in 0..3 {
             hasher.update(uuid::Uuid::new_v4().as_bytes());
@@ -46,14 +47,14 @@ impl KeySecret {
         Self(bytes)
     }
 
-    /// Returns the bytes. They belong into the metadata of the store, and nowhere else.
+    /// Returns the bytes. Store them only in the metadata of the store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 
-    /// Returns the hash of a key: the first 16 bytes of BLAKE3, keyed with the secret, over the length of the scope as a big-endian
-    /// `u64`, the scope and the value.
+    /// Returns the hash of a key: the first 16 bytes of the keyed BLAKE3 hash of the length of the scope as a
+    /// big-endian `u64`, the scope, the length of the value as a big-endian `u64`, and the value.
     #[must_use]
     pub fn hash(&self, key: &UniqueKey) -> KeyHash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
@@ -73,9 +74,9 @@ impl fmt::Debug for KeySecret {
     }
 }
 
-/// The hash of a unique key under the [secret](KeySecret) of a store: the key of the index.
+/// The hash of a unique key under the [secret](KeySecret) of a store: the key of an index entry.
 ///
-/// With 128 bits, two of 10¹² keys have the same hash with a probability below 10⁻¹⁴.
+/// With 128 bits, the probability that any two of 10¹² keys collide is below 10⁻¹⁴.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash([u8; Self::BYTES]);
 
@@ -108,7 +109,7 @@ impl fmt::Display for KeyHash {
     }
 }
 
-/// The value of the index: the claim of a key that was not released.
+/// The value of an index entry: the claim of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyOwner {
     /// The stream of the claim.
@@ -118,8 +119,8 @@ pub struct KeyOwner {
 }
 
 impl KeyOwner {
-    /// Returns the stream that holds the key; `None` if a deletion has freed the key. `begins` is what
-    /// [`StreamRetention::begins`](crate::retention::StreamRetention::begins) returns for the stream of the claim.
+    /// Returns the stream that holds the key, or `None` if a deletion has freed the key. `begins` is the result of
+    /// [`StreamRetention::begins`](crate::retention::StreamRetention::begins) for the stream of the claim.
     #[must_use]
     pub fn holder(self, begins: Option<Revision>) -> Option<StreamId> {
         let is_held = begins.is_some_and(|begins| self.revision >= begins);
@@ -127,7 +128,8 @@ impl KeyOwner {
     }
 }
 
-/// Returns how an event changes the index, in order: the new entry of each of its keys, or `None` if it removes the entry.
+/// Returns the changes that an event makes to the index, in order: for each key its new entry, or `None` to remove the
+/// entry.
 pub fn key_entries(event: &RecordedEvent) -> impl Iterator<Item = (&UniqueKey, Option<KeyOwner>)> {
     event.data.keys.iter().map(|change| match change {
         KeyChange::Claim(key) => (key, Some(KeyOwner { stream: event.stream.clone(), revision: event.revision })),

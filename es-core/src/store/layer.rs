@@ -12,9 +12,9 @@ use crate::store::{
     StreamRead,
 };
 
-/// A store in front of another store. Every method forwards to the inner store by default; a layer overrides those that it
-/// changes. A layer is an [`EventReader`] and an [`EventStore`] by itself, and each method has the contract of the method of
-/// that name there.
+/// A store in front of another store. Every method forwards to the inner store by default; a layer overrides the
+/// methods that it changes. Every layer implements [`EventReader`] and [`EventStore`]. Each method has the contract of
+/// the method with the same name there.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -97,14 +97,14 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
         self.inner().commit(commit).await
     }
 
-    /// Calls [`commit`](Self::commit) of this layer for each commit. A layer that does not change commits forwards to
-    /// [`EventStore::commit_all`] of the inner store.
+    /// Calls [`commit`](Self::commit) of this layer for each commit. A layer that does not change commits overrides
+    /// this to forward to [`EventStore::commit_all`] of the inner store.
     async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
-        let mut answers = Vec::with_capacity(commits.len());
+        let mut results = Vec::with_capacity(commits.len());
         for commit in commits {
-            answers.push(StoreLayer::commit(self, commit).await);
+            results.push(StoreLayer::commit(self, commit).await);
         }
-        answers
+        results
     }
 
     /// Forwards to [`EventStore::scavenge`].

@@ -1,4 +1,5 @@
-//! [`MemoryStore`]: the specification of a store, in memory, without any index. For tests and for reading.
+//! [`MemoryStore`]: the reference implementation of a store, in memory and without indexes, for tests and as
+//! documentation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,7 +26,7 @@ use crate::store::{
     RowScan, StartHookError, StoreError, StreamRead, Visitor,
 };
 
-/// A store that forgets everything when it is dropped. Reads scan; cost grows with the log.
+/// An in-memory store for tests. Its contents are lost when the last handle is dropped. Reads scan the whole log.
 #[derive(Clone)]
 pub struct MemoryStore {
     id: LogId,
@@ -35,7 +36,7 @@ pub struct MemoryStore {
     decider: Arc<Decider>,
 }
 
-/// All that a store knows: the events by position, the owners of unique keys, the rows.
+/// The state of the store: events in the order of their positions, owners of unique keys, rows, and retention.
 #[derive(Debug)]
 struct Log {
     events: Vec<Arc<RecordedEvent>>,
@@ -45,18 +46,18 @@ struct Log {
     owners: HashMap<KeyHash, KeyOwner>,
     rows: BTreeMap<(Table, Bytes), Bytes>,
     retention: Retention,
-    /// The position of the last scavenge point that was completed.
+    /// The position of the last completed scavenge point.
     scavenged: Option<Position>,
 }
 
 impl MemoryStore {
-    /// An empty store on the clock of the machine.
+    /// Returns an empty store that uses the system clock.
     #[must_use]
     pub fn new() -> Self {
         Self::with_clock(Arc::new(SystemClock::new()))
     }
 
-    /// An empty store on this clock.
+    /// Returns an empty store that uses this clock.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -68,10 +69,12 @@ impl MemoryStore {
         }
     }
 
-    /// Adds a hook to the decisions on commits. It is prepared first; commits of other handles go on meanwhile.
+    /// Prepares a hook and adds it to the decisions on commits. Commits of other handles continue during the
+    /// preparation.
     ///
     /// # Errors
-    /// [`StartHookError`]: the name is taken, or the hook cannot start.
+    /// - [`StartHookError::Duplicate`] if the store has a hook with this name.
+    /// - [`StartHookError::Prepare`] if the hook cannot be prepared.
     pub async fn with_hook(self, hook: impl PrepareHook) -> Result<Self, StartHookError> {
         let at_end = |start: &mut dyn FnMut(Option<Position>) -> bool| {
             // ORDER: the lock is held until the hook has started, so that no commit is decided in between.
@@ -85,8 +88,8 @@ impl MemoryStore {
     /// Returns the visible events of a read of one stream.
     fn select_stream(&self, read: &StreamRead) -> Result<Vec<Arc<RecordedEvent>>, StoreError> {
         let (log, now) = (self.open_log()?, self.clock.now());
-        let of_stream = log.events.iter().filter(|event| event.stream == read.stream && log.shows(event, now));
-        Ok(select(of_stream, |event| event.revision, read.from, read.direction, read.limit))
+        let visible = log.events.iter().filter(|event| event.stream == read.stream && log.shows(event, now));
+        Ok(select(visible, |event| event.revision, read.from, read.direction, read.limit))
     }
 
     /// Returns the visible events of a read of the log, and the last position that the read scans.
@@ -99,14 +102,15 @@ impl MemoryStore {
         Ok((events, scanned))
     }
 
-    /// Returns the log unless the store was closed.
+    /// Locks the log unless the store was closed.
     fn open_log(&self) -> Result<MutexGuard<'_, Log>, StoreError> {
         let log = self.log();
         if self.head.is_closed() { Err(StoreError::Closed) } else { Ok(log) }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        // NOTE: no code that can panic runs between two changes of the log, so a poisoned one is still whole.
+        // Code that can panic never runs between two changes of the log, so a poisoned lock still guards a consistent
+        // log.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -161,24 +165,24 @@ impl Log {
         Ok(())
     }
 
-    /// Whether an event is visible at the time `now`.
+    /// Returns `true` if an event is visible at the time `now`.
     fn shows(&self, event: &RecordedEvent, now: Timestamp) -> bool {
         let last = self.streams.get(&event.stream).copied();
         !event.is_removed() && self.retention.of(&event.stream).shows(event.revision, event.recorded_at, last, now)
     }
 
-    /// Removes what a point says: what is hidden as of its position and its time. Returns how many events that were, and how
-    /// many bytes of payloads.
+    /// Removes the events that were hidden at the position and the time of a scavenge point. Returns the number of
+    /// removed events and the size of their payloads in bytes.
     fn remove(&mut self, point: ScavengePoint) -> Result<(u64, u64), StoreError> {
-        let up_to = index_of(point.position).min(self.events.len());
-        let (behind, _) = self.events.split_at_mut(up_to);
+        let end = index_of(point.position).min(self.events.len());
+        let (before_point, _) = self.events.split_at_mut(end);
         let (mut retention, mut last) = (Retention::default(), HashMap::new());
-        for event in behind.iter() {
+        for event in before_point.iter() {
             retention.apply(event)?;
             last.insert(event.stream.clone(), event.revision);
         }
         let (mut count, mut bytes) = (0, 0);
-        for event in behind.iter_mut().filter(|event| !event.is_removed()) {
+        for event in before_point.iter_mut().filter(|event| !event.is_removed()) {
             let last = last.get(&event.stream).copied();
             if !retention.of(&event.stream).shows(event.revision, event.recorded_at, last, point.at) {
                 count += 1;
@@ -225,15 +229,15 @@ impl LogView for Log {
         after: Option<Position>,
         now: Timestamp,
     ) -> Result<Option<Position>, StoreError> {
-        let behind = after.map_or(0, |after| index_of(after) + 1);
-        let mut rest = self.events.iter().skip(behind);
+        let start = after.map_or(0, |after| index_of(after) + 1);
+        let mut rest = self.events.iter().skip(start);
         Ok(rest.find(|event| query.matches_event(event) && self.shows(event, now)).map(|event| event.position))
     }
 
     fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError> {
-        let left = self.events.iter().find(|event| event.stream == *stream && !event.is_removed());
-        let behind = Revision::following(self.streams.get(stream).copied());
-        Ok(left.map_or(behind, |event| event.revision))
+        let first = self.events.iter().find(|event| event.stream == *stream && !event.is_removed());
+        let next = Revision::following(self.streams.get(stream).copied());
+        Ok(first.map_or(next, |event| event.revision))
     }
 
     fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError> {
@@ -249,7 +253,7 @@ impl LogView for Log {
     }
 }
 
-/// Takes what matches, from a bound on, in a direction, up to a limit.
+/// Selects events from a bound on, in a direction, up to a limit.
 fn select<'a, N: Ord + Copy>(
     events: impl DoubleEndedIterator<Item = &'a Arc<RecordedEvent>>,
     number: impl Fn(&RecordedEvent) -> N,
@@ -268,12 +272,12 @@ fn select<'a, N: Ord + Copy>(
     }
 }
 
-fn owned(events: &[Arc<RecordedEvent>]) -> Vec<RecordedEvent> {
+fn to_owned(events: &[Arc<RecordedEvent>]) -> Vec<RecordedEvent> {
     events.iter().map(|event| RecordedEvent::clone(event)).collect()
 }
 
-/// Visits events. Returns the position of the event at which the visitor broke. The log is not locked meanwhile, so that a visitor
-/// may use the store.
+/// Visits events. Returns the position of the event at which the visitor broke. The log is not locked during the visit,
+/// so a visitor may use the store.
 fn visit(events: &[Arc<RecordedEvent>], visitor: &mut Visitor<'_>) -> Option<Position> {
     let broke = events.iter().find(|event| visitor(EventView::from(&***event)).is_break());
     broke.map(|event| event.position)
@@ -282,13 +286,13 @@ fn visit(events: &[Arc<RecordedEvent>], visitor: &mut Visitor<'_>) -> Option<Pos
 #[async_trait]
 impl EventReader for MemoryStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        let events = owned(&self.select_stream(&read)?);
+        let events = to_owned(&self.select_stream(&read)?);
         Ok(EventStream::ready(Batch { events, scanned: None }))
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
         let (events, scanned) = self.select_log(&read)?;
-        Ok(EventStream::ready(Batch { events: owned(&events), scanned }))
+        Ok(EventStream::ready(Batch { events: to_owned(&events), scanned }))
     }
 
     async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
@@ -339,18 +343,18 @@ impl EventReader for MemoryStore {
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
         let log = self.open_log()?;
         let first = (Bound::Included((scan.table.clone(), scan.prefix.clone())), Bound::Unbounded);
-        let of_prefix = log
+        let matching = log
             .rows
             .range(first)
             .take_while(|((table, key), _)| *table == scan.table && key.starts_with(&scan.prefix))
             .map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
         let rows: Vec<Row> = match scan.direction {
-            Direction::Forward => of_prefix
+            Direction::Forward => matching
                 .filter(|row| scan.after.as_ref().is_none_or(|after| row.key > *after))
                 .take(scan.limit)
                 .collect(),
             Direction::Backward => {
-                let mut rows: Vec<Row> = of_prefix.collect();
+                let mut rows: Vec<Row> = matching.collect();
                 rows.reverse();
                 rows.retain(|row| scan.after.as_ref().is_none_or(|after| row.key < *after));
                 rows.truncate(scan.limit);
@@ -363,8 +367,8 @@ impl EventReader for MemoryStore {
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         let (log, now) = (self.open_log()?, self.clock.now());
         let last = log.streams.get(stream).copied();
-        let mut of_stream = log.events.iter().filter(|event| event.stream == *stream);
-        let first = of_stream.find(|event| log.shows(event, now)).map(|event| event.revision);
+        let mut stream_events = log.events.iter().filter(|event| event.stream == *stream);
+        let first = stream_events.find(|event| log.shows(event, now)).map(|event| event.revision);
         let first = first.unwrap_or_else(|| Revision::following(last));
         Ok(Retained::new(&log.retention.of(stream), first, last))
     }
@@ -379,7 +383,7 @@ impl EventStore for MemoryStore {
             CommitDecision::Repeat(committed) => Ok(committed),
             CommitDecision::Write(committed) => {
                 log.apply(&commit, &committed)?;
-                // ORDER: before the lock is given back, so that heads are published in order.
+                // ORDER: publish before the lock is released, so that heads are published in order.
                 self.head.publish(LogView::head(&mut *log)?);
                 Ok(committed)
             }
@@ -402,7 +406,7 @@ impl EventStore for MemoryStore {
             bytes += removed.1;
             earlier_points += u64::from(Some(point.position) < committed.position());
         }
-        let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
+        let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
         let point = log
             .retention
             .points()
@@ -413,7 +417,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        // ORDER: under the lock, so that a commit is written before the log is closed, or refused.
+        // ORDER: close under the lock, so that every commit is either written before the close or rejected.
         let _log = self.log();
         self.head.close();
         Ok(())

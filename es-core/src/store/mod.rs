@@ -1,4 +1,5 @@
-//! The contract of every store: reads in [`EventReader`], writes in [`EventStore`], and the one write primitive [`Commit`].
+//! The interface of every store: [`EventReader`] for reads, [`EventStore`] for writes, and [`Commit`], the unit of
+//! writing.
 //!
 //! ```text
 //!            Commit                                 StreamRead / LogRead
@@ -10,10 +11,11 @@
 //!   Committed { events }   or   CommitError { Conflict | IdConflict | Invalid | Rejected | Store }
 //! ```
 //!
-//! [`memory::MemoryStore`] reads as the specification; the [conformance suite](crate::testing::conformance) checks every
-//! other store against it. [`implement`] has what the implementer of a store, a layer or a hook needs.
+//! [`memory::MemoryStore`] is the reference implementation; the [conformance suite](crate::testing::conformance) checks
+//! every store against it. [`implement`] contains the traits and types for implementing a store, a layer or a hook.
 //!
-//! Absent here: aggregates, codecs, projections, consumers. A store sees encoded events and rows; hooks extend its decision.
+//! A store handles encoded events and rows. It knows nothing of aggregates, codecs, projections and consumers; hooks
+//! extend its decision on a commit.
 
 mod commit;
 pub(crate) mod decide;
@@ -53,194 +55,207 @@ use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
 
-/// Receives the events of a visit. It breaks to end the visit after the event that it received.
+/// A callback that receives the events of a visit. It breaks to end the visit after the current event.
 pub type Visitor<'v> = dyn FnMut(EventView<'_>) -> ControlFlow<()> + Send + 'v;
 
-/// Reads of a log of events and of the rows beside it.
+/// Reads of an event log and of the rows stored with it.
 ///
-/// A store that is opened for reading implements only this trait, and a function that only reads takes a `&dyn EventReader`.
-/// A reader
+/// A store that is opened read-only implements only this trait, so a function that only reads takes a `&dyn
+/// EventReader`.
 ///
-/// - makes positions visible in order and without gaps: no read sees a gap that is filled later;
-/// - returns nothing that [`Retention`](crate::retention::Retention), folded from its own log, hides;
-/// - never panics on what it is asked or on what it finds on disk.
+/// An implementation must
+///
+/// - make positions visible in order and without gaps: no read observes a gap that is filled later;
+/// - return no event that [`Retention`](crate::retention::Retention), folded from its own log, hides;
+/// - never panic because of a request or of the data on disk.
 #[async_trait]
 pub trait EventReader: fmt::Debug + Send + Sync + 'static {
-    /// Reads the visible events of one stream. A stream that does not exist has none.
+    /// Reads the visible events of one stream. A stream that does not exist has no events.
     ///
-    /// Returns the stream as it was when the read was opened, less the events that are removed before they are returned. If a
-    /// [scavenge](EventStore::scavenge) has removed all of them meanwhile, it returns the events that are visible now: a stream
-    /// that always has visible events is never read as an empty one.
+    /// The read returns the stream as of the moment when it was opened, except for events that a
+    /// [scavenge](EventStore::scavenge) removes before they are returned. If a scavenge has removed all of them, the
+    /// read returns the events that are visible now, so a stream that always has visible events never reads as empty.
     ///
     /// # Errors
-    /// [`StoreError`], here or from the stream.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read. The returned stream may also return it.
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError>;
 
-    /// Reads the visible events of the log. Events that [retention](crate::retention) hides are scanned and not returned: a
-    /// limit counts visible events, and [`EventStream::scanned`] passes over hidden ones.
+    /// Reads the visible events of the log. The read scans events that [retention](crate::retention) hides but does not
+    /// return them: a limit counts only visible events, and [`EventStream::scanned`] includes hidden ones.
     ///
     /// # Errors
-    /// [`StoreError`], here or from the stream.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read. The returned stream may also return it.
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError>;
 
     /// Visits the events that [`read_stream`](Self::read_stream) returns, until the visitor breaks.
     ///
     /// # Errors
-    /// [`StoreError`]: the visit cannot go on.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
         read::visit(self.read_stream(read).await?, visitor).await.map(drop)
     }
 
-    /// Visits the events that [`read_log`](Self::read_log) returns, until the visitor breaks. Returns the last position that was
-    /// scanned, as [`EventStream::scanned`] does; that of the last visited event if the visitor broke.
+    /// Visits the events that [`read_log`](Self::read_log) returns, until the visitor breaks. Returns the position of
+    /// the last visited event if the visitor broke, otherwise the last position scanned, as [`EventStream::scanned`]
+    /// does.
     ///
-    /// A store may call the visitor for many events without yielding to other tasks; a visitor that takes long should break and
-    /// go on with another visit. A [layer](implement::StoreLayer) visits what its own reads return.
+    /// A store may call the visitor for many events without yielding to other tasks. A slow visitor should break and
+    /// continue with another visit. A [layer](implement::StoreLayer) visits the events that its own reads return.
     ///
     /// # Errors
-    /// [`StoreError`]: the visit cannot go on.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
         read::visit(self.read_log(read).await?, visitor).await
     }
 
-    /// Returns the position of the last event that a read sees; `None` for an empty log.
+    /// Returns the position of the last visible event, or `None` if the log is empty.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn head(&self) -> Result<Option<Position>, StoreError>;
 
-    /// Returns the id of the log, which was chosen when the store was created. A copy of the store has the same.
+    /// Returns the id of the log, which is chosen when the store is created. A copy of the store has the same id.
     fn log_id(&self) -> LogId;
 
-    /// Follows [`head`](Self::head): wakes when commits become visible, once for all that became visible together. A read sees
-    /// every event up to the head that it returns.
+    /// Returns a watch on the [`head`](Self::head). It wakes when commits become visible, once for all commits that
+    /// become visible together. A read sees every event up to the head that the watch returns.
     fn watch_head(&self) -> HeadWatch;
 
-    /// Returns the revision of the last event of a stream, also where [retention](crate::retention) hides it; `None` where there
-    /// never was one.
+    /// Returns the revision of the last event of a stream, even if [retention](crate::retention) hides the event.
+    /// Returns `None` if the stream was never written.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError>;
 
-    /// Returns the visible event with this id.
+    /// Returns the visible event with this id, if there is one.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError>;
 
-    /// Returns the stream that holds a unique key: it has claimed the key, and has neither released it nor been deleted since.
+    /// Returns the stream that holds a unique key: the stream that claimed the key, unless it has since released the
+    /// key or been deleted.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError>;
 
-    /// Returns the value of a row.
+    /// Returns the value of a row, if the row exists.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// Returns rows of a table in the order of their keys.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError>;
 
-    /// Returns which events of a stream [retention](crate::retention) has left. It is cheap for a stream without a rule and
-    /// without a deletion.
+    /// Returns the range of a stream that [retention](crate::retention) leaves visible. The call is cheap for a stream
+    /// without a rule and without a deletion.
     ///
     /// # Errors
-    /// [`StoreError`] when the infrastructure failed.
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError>;
 }
 
-/// A log of events with conditional, atomic, idempotent appends.
+/// An event log with conditional, atomic, idempotent appends.
 ///
-/// To be correct, a store, beside the contract of its [reads](EventReader),
+/// In addition to the contract of [`EventReader`], an implementation must
 ///
-/// - has one append path, which calls [`Decider::decide`](implement::Decider::decide), writes what was decided wholly or not at
-///   all, and only then makes it visible and answers;
-/// - acknowledges only what is durable, unless its user opened it otherwise, and what any later read sees;
-/// - numbers positions from 1 without gaps;
-/// - never reuses a position, a revision or an event id, also after a crash, a deletion or a scavenge;
-/// - refuses further writes after a failed one until it is reopened. What is on disk is unknown then, and what a
-///   [hook](implement::DecisionHook) holds in memory may be ahead of its rows.
+/// - have one append path, which calls [`Decider::decide`](implement::Decider::decide), writes the decision atomically,
+///   and only then makes it visible and returns;
+/// - acknowledge only commits that are durable, unless the store was opened without durability, and that every later
+///   read sees;
+/// - number positions from 1 without gaps;
+/// - never reuse a position, a revision or an event id, even after a crash, a deletion or a scavenge;
+/// - reject writes after a failed write until it is reopened, because the state on disk is unknown and the in-memory
+///   state of a [hook](implement::DecisionHook) may be ahead of its rows.
 ///
-/// A `commit` whose future is dropped may or may not be written; it is whole either way.
+/// If the future of a `commit` is dropped, the commit is either written completely or not at all.
 #[async_trait]
 pub trait EventStore: EventReader {
-    /// Writes a commit wholly, or not at all.
+    /// Writes a commit atomically.
     ///
-    /// The same commit again (same event ids, streams, types, payloads, tags and unique keys) returns the result of the first
-    /// time,
-    /// for every expectation, also after a restart. It does not change unique keys and rows again.
+    /// A repeat of an earlier commit (same event ids, streams, types, payloads, tags and unique keys) returns the
+    /// result of the first one, whatever its expectations, even after a restart. It does not change unique keys and
+    /// rows again.
     ///
     /// # Errors
-    /// [`CommitError`]; each variant says what to do.
+    /// - [`CommitError::Conflict`] if a condition does not hold: an expected revision, an append condition, a unique
+    ///   key, a row condition, or a write to a hard-deleted stream.
+    /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
+    /// - [`CommitError::Invalid`] if the commit exceeds a limit.
+    /// - [`CommitError::Rejected`] if a hook rejects the commit.
+    /// - [`CommitError::Store`] if the infrastructure fails.
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
 
-    /// Writes commits in their order, and returns the answer to each in the same order. Each is decided as if it came alone, and
-    /// a refused one does not stop the others. Commits of other callers may come in between. A store may write several
-    /// with one sync.
+    /// Writes commits in order, and returns their results in the same order. Each commit is decided independently: a
+    /// rejected one does not stop the others, and commits of other callers may come in between. A store may write
+    /// several commits with one sync.
     ///
-    /// If the future is dropped, some of the first commits may be written.
+    /// If the future is dropped, a prefix of the commits may be written.
     async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
-        let mut answers = Vec::with_capacity(commits.len());
+        let mut results = Vec::with_capacity(commits.len());
         for commit in commits {
-            answers.push(self.commit(commit).await);
+            results.push(self.commit(commit).await);
         }
-        answers
+        results
     }
 
-    /// Returns whether a [hook](implement::DecisionHook) with this name takes part in the decisions of this handle of the store.
-    /// An inline projection is a hook with the name of the projection: its view changes in the commits of the events, and
-    /// nothing else may follow the log for it.
+    /// Returns `true` if a [hook](implement::DecisionHook) with this name takes part in the decisions of this store
+    /// handle. An inline projection is a hook with the name of the projection: commits update its view, so no follower
+    /// of the log may update it.
     fn runs_hook(&self, name: &str) -> bool;
 
-    /// Removes for good the events that [rules and deletions](crate::retention) hide: writes a scavenge point, completes earlier
-    /// points, and then this one. Commits and reads continue. One scavenge runs at a time; a second one waits. After an
-    /// interruption, what was removed stays removed, and the next scavenge does the rest. Dropping its future need not end it.
+    /// Permanently removes the events that [rules and deletions](crate::retention) hide. It writes a scavenge point,
+    /// completes earlier points, and then completes the new one.
+    ///
+    /// Commits and reads continue during a scavenge. Only one scavenge runs at a time; a second one waits. If a
+    /// scavenge is interrupted, the events removed so far stay removed, and the next scavenge removes the rest. A
+    /// scavenge may continue after its future is dropped.
     ///
     /// # Errors
-    /// [`CommitError`] when the point could not be written, or the infrastructure failed on the way: repeat the scavenge.
+    /// [`CommitError`] if the point cannot be written or the infrastructure fails. Repeat the scavenge.
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError>;
 
-    /// Closes the store for all its handles: commits that wait already are written, and everything acknowledged is on disk when
-    /// this returns. Later calls return [`StoreError::Closed`], and so do followers of the [head](EventReader::watch_head) once
-    /// they have seen all events. Closing again does nothing.
+    /// Closes the store for all its handles. Waiting commits are written first, and all acknowledged commits are on
+    /// disk when this returns. Later calls return [`StoreError::Closed`], and so do [head
+    /// watches](EventReader::watch_head) that have seen all events. Closing a closed store has no effect.
     ///
     /// # Errors
-    /// [`StoreError`] when the last sync failed. The store is closed all the same.
+    /// [`StoreError`] if the last sync fails. The store is closed even then.
     async fn close(&self) -> Result<(), StoreError>;
 }
 
 /// A row of a side table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its key.
+    /// The key.
     pub key: Bytes,
-    /// Its value.
+    /// The value.
     pub value: Bytes,
 }
 
-/// Which rows of a table: those whose key begins with a prefix, bounded by a limit.
+/// A scan of the rows of a table whose keys have a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowScan {
     /// The table.
     pub table: Table,
-    /// What the keys begin with; empty for the whole table.
+    /// The key prefix; empty for the whole table.
     pub prefix: Bytes,
-    /// The key after which to go on, in the direction of the scan; `None` begins at the first.
+    /// The key after which the scan continues in its direction, or `None` to start at the first key.
     pub after: Option<Bytes>,
-    /// In the order of the keys, or against it.
+    /// The direction of the scan.
     pub direction: Direction,
-    /// How many rows to return at the most.
+    /// The maximum number of rows to return.
     pub limit: usize,
 }
 
 impl RowScan {
-    /// The first `limit` rows whose keys begin with `prefix`.
+    /// Returns a scan of the first `limit` rows whose keys begin with `prefix`.
     #[must_use]
     pub fn new(table: Table, prefix: impl Into<Bytes>, limit: usize) -> Self {
         Self { table, prefix: prefix.into(), after: None, direction: Direction::Forward, limit }
@@ -253,7 +268,7 @@ impl RowScan {
         self
     }
 
-    /// Against the order of the keys.
+    /// Scans in descending order of the keys.
     #[must_use]
     pub fn backward(mut self) -> Self {
         self.direction = Direction::Backward;

@@ -1,4 +1,4 @@
-//! Queries: which events a reader wants, and which must not be there for a conditional commit.
+//! Queries: the events that a read selects, or that must not exist for a conditional append.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -11,9 +11,9 @@ use crate::model::weight::name as name_weight;
 use crate::model::{Category, EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
 
-/// Which events of the log: those that match any of its items, or all.
+/// A selection of events: all events, or the events that match at least one item.
 ///
-/// The model is that of dynamic consistency boundaries (<https://dcb.events>), with categories added.
+/// The model is that of dynamic consistency boundaries (<https://dcb.events>), extended with categories.
 ///
 /// ```
 /// use es_core::model::Tag;
@@ -30,31 +30,31 @@ use crate::model::{Position, Revision};
 pub struct Query(Option<Vec<QueryItem>>);
 
 impl Query {
-    /// Every event.
+    /// Returns the query that matches every event.
     #[must_use]
     pub const fn all() -> Self {
         Self(None)
     }
 
-    /// The events that match at least one of the items; without items none.
+    /// Returns the query that matches an event if at least one item does. Without items it matches no event.
     #[must_use]
     pub fn any_of(items: impl IntoIterator<Item = QueryItem>) -> Self {
         Self(Some(items.into_iter().collect()))
     }
 
-    /// The items; `None` for the query that matches every event.
+    /// Returns the items, or `None` for the query that matches every event.
     #[must_use]
     pub fn items(&self) -> Option<&[QueryItem]> {
         self.0.as_deref()
     }
 
-    /// Whether an event with these properties matches.
+    /// Returns `true` if an event with these properties matches.
     #[must_use]
     pub fn matches(&self, stream: &StreamId, event_type: &EventType, tags: &Tags) -> bool {
         self.0.as_ref().is_none_or(|items| items.iter().any(|item| item.matches(stream, event_type, tags)))
     }
 
-    /// Whether a recorded event matches.
+    /// Returns `true` if a recorded event matches.
     #[must_use]
     pub fn matches_event(&self, event: &RecordedEvent) -> bool {
         self.matches(&event.stream, &event.data.event_type, &event.data.tags)
@@ -67,48 +67,49 @@ impl From<QueryItem> for Query {
     }
 }
 
-/// One alternative of a [`Query`]: one of these categories, and one of these types, and all of these tags.
+/// One alternative of a [`Query`]: an event matches if it has one of the categories, one of the types, and all of the
+/// tags.
 ///
-/// What is left empty does not restrict; an item with nothing set matches every event.
+/// An empty field does not restrict; an empty item matches every event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct QueryItem {
-    /// The category must be one of these.
+    /// The allowed categories.
     pub categories: BTreeSet<Category>,
-    /// The type must be one of these.
+    /// The allowed event types.
     pub event_types: BTreeSet<EventType>,
-    /// The event must have all of these.
+    /// The required tags.
     pub tags: Tags,
 }
 
 impl QueryItem {
-    /// An item that matches every event.
+    /// Returns an item that matches every event.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Allows events of this category, too.
+    /// Adds an allowed category.
     #[must_use]
     pub fn category(mut self, category: Category) -> Self {
         self.categories.insert(category);
         self
     }
 
-    /// Allows events of this type, too.
+    /// Adds an allowed event type.
     #[must_use]
     pub fn event_type(mut self, event_type: EventType) -> Self {
         self.event_types.insert(event_type);
         self
     }
 
-    /// Demands this tag, too.
+    /// Adds a required tag.
     #[must_use]
     pub fn tag(mut self, tag: Tag) -> Self {
         self.tags.insert(tag);
         self
     }
 
-    /// Whether nothing is set, so that every event matches.
+    /// Returns `true` if no field is set, so that every event matches.
     #[must_use]
     pub fn is_unrestricted(&self) -> bool {
         self.categories.is_empty() && self.event_types.is_empty() && self.tags.is_empty()
@@ -121,7 +122,7 @@ impl QueryItem {
     }
 }
 
-/// In which order events are read.
+/// The order in which events are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the oldest to the newest.
@@ -136,22 +137,23 @@ pub enum Direction {
 pub struct StreamRead {
     /// The stream.
     pub stream: StreamId,
-    /// The revision of the first event to return; `None` for the end at which the direction begins.
+    /// The revision of the first event to return. `None` starts at the first event of a forward read, and at the last
+    /// event of a backward read.
     pub from: Option<Revision>,
     /// The order.
     pub direction: Direction,
-    /// How many events to return at the most; `None` for all.
+    /// The maximum number of events to return, or `None` for no limit.
     pub limit: Option<u64>,
 }
 
 impl StreamRead {
-    /// The whole stream, forward.
+    /// Returns a forward read of a whole stream.
     #[must_use]
     pub fn new(stream: StreamId) -> Self {
         Self { stream, from: None, direction: Direction::Forward, limit: None }
     }
 
-    /// Begins at this revision, which is returned, too.
+    /// Sets the revision of the first event to return.
     #[must_use]
     pub fn from(mut self, revision: Revision) -> Self {
         self.from = Some(revision);
@@ -165,7 +167,7 @@ impl StreamRead {
         self
     }
 
-    /// Returns at most this many events.
+    /// Sets the maximum number of events to return.
     #[must_use]
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = Some(events);
@@ -176,56 +178,57 @@ impl StreamRead {
 /// A read of the log, in the order of positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRead {
-    /// Which events.
+    /// The query that selects the events.
     pub query: Query,
-    /// The first position to look at; `None` for the end at which the direction begins.
+    /// The first position to scan. `None` starts at the first event of a forward read, and at the last event of a
+    /// backward read.
     pub from: Option<Position>,
     /// The order.
     pub direction: Direction,
-    /// How many events to return at the most; `None` for all.
+    /// The maximum number of events to return, or `None` for no limit.
     pub limit: Option<u64>,
 }
 
 impl LogRead {
-    /// Every event of the log, forward.
+    /// Returns a forward read of every event.
     #[must_use]
     pub fn all() -> Self {
         Self::matching(Query::all())
     }
 
-    /// The events that match a query, forward.
+    /// Returns a forward read of the events that match a query.
     #[must_use]
     pub fn matching(query: impl Into<Query>) -> Self {
         Self { query: query.into(), from: None, direction: Direction::Forward, limit: None }
     }
 
-    /// The events of one category, forward.
+    /// Returns a forward read of the events of one category.
     #[must_use]
     pub fn category(category: Category) -> Self {
         Self::matching(QueryItem::new().category(category))
     }
 
-    /// The events of one type, forward.
+    /// Returns a forward read of the events of one type.
     #[must_use]
     pub fn event_type(event_type: EventType) -> Self {
         Self::matching(QueryItem::new().event_type(event_type))
     }
 
-    /// The events that have a tag, forward.
+    /// Returns a forward read of the events that have a tag.
     #[must_use]
     pub fn tag(tag: Tag) -> Self {
         Self::matching(QueryItem::new().tag(tag))
     }
 
-    /// Begins at this position, which is looked at, too.
+    /// Sets the first position to scan.
     #[must_use]
     pub fn from(mut self, position: Position) -> Self {
         self.from = Some(position);
         self
     }
 
-    /// Begins behind this position, as a consumer does that has processed everything up to it; `None` begins at the
-    /// first event. For a forward read.
+    /// Starts a forward read after this position, which is the last one that a consumer has processed. `None` starts at
+    /// the first event.
     #[must_use]
     pub fn after(mut self, position: Option<Position>) -> Self {
         self.from = position.map(Position::next);
@@ -239,27 +242,28 @@ impl LogRead {
         self
     }
 
-    /// Returns at most this many events.
+    /// Sets the maximum number of events to return.
     #[must_use]
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = Some(events);
         self
     }
 
-    /// How far this read has looked once it has ended, given the head of the log when it began and all events that it
-    /// returned: to its last event where its limit ended it, else to the end of the log in its direction.
+    /// Returns the last position that this read has scanned when it ends, given the head of the log when it was opened
+    /// and the events that it returned: its last event if the limit ended it, otherwise the end of the log in its
+    /// direction.
     #[must_use]
     pub fn scanned_to<E: Borrow<RecordedEvent>>(&self, head: Option<Position>, returned: &[E]) -> Option<Position> {
-        let full = self.limit.is_some_and(|limit| returned.len() as u64 >= limit);
+        let is_full = self.limit.is_some_and(|limit| returned.len() as u64 >= limit);
         match self.direction {
-            _ if full => returned.last().map(|event| event.borrow().position),
+            _ if is_full => returned.last().map(|event| event.borrow().position),
             Direction::Forward => head.filter(|head| self.from.is_none_or(|from| from <= *head)),
             Direction::Backward => head.map(|_| Position::FIRST),
         }
     }
 }
 
-/// What a query names, in bytes.
+/// Returns the memory use of the names in a query, in bytes.
 pub(crate) fn weight_of_query(query: &Query) -> usize {
     let items = query.items().unwrap_or_default().iter().map(|item| {
         let categories = item.categories.iter().map(Category::as_str);
@@ -275,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_is_any_category_and_any_type_and_all_tags() {
+    fn an_item_matches_any_category_any_type_and_all_tags() {
         let tags = |texts: &[&str]| texts.iter().map(|t| Tag::new(t).expect("valid")).collect::<Tags>();
         let stream = StreamId::new("order-1").expect("valid");
         let placed = EventType::new("placed").expect("valid");

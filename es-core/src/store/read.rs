@@ -1,4 +1,4 @@
-//! Reading: [`EventStream`], a bounded stream of events that comes in batches.
+//! [`EventStream`]: the events of a read, fetched in bounded batches.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,32 +10,34 @@ use crate::model::Position;
 use crate::model::{EventView, RecordedEvent};
 use crate::store::StoreError;
 
-/// Some events in order, and how far the read has looked.
+/// Consecutive events of a read, and the last position scanned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Events that match, in the order of the read.
+    /// The matching events, in the order of the read.
     pub events: Vec<RecordedEvent>,
-    /// The last position that the read has looked at: everything that matches up to here has been returned, with this
-    /// batch included. `None` where the read looked at nothing, or for a read of one stream.
+    /// The last position scanned: every matching event up to here has been returned, including this batch. `None` if
+    /// nothing was scanned, and for a read of one stream.
     pub scanned: Option<Position>,
 }
 
-/// Where an [`EventStream`] comes from. For those who write a store.
+/// The source of an [`EventStream`], implemented by stores.
+///
+/// An implementation must
+///
+/// - bound its batches: memory use does not grow with the length of the log;
+/// - return the log as of the moment when the read was opened: an event recorded later is never returned;
+/// - be cancel safe: if the future of `next_batch` is dropped, the next call loses no event and repeats none.
 #[async_trait]
 pub trait BatchSource: Send {
-    /// The next batch, which may be without events; `None` behind the last.
-    ///
-    /// - Batches are bounded: memory does not grow with the length of the log.
-    /// - What is returned is the log as it was when the read was opened: an event recorded later is never returned.
-    /// - After an error or `None` it is not called again.
-    /// - Whoever asks may give up waiting and ask again: nothing is lost or comes twice.
+    /// Returns the next batch, which may have no events, or `None` after the last. It is not called again after an
+    /// error or `None`.
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError>;
 }
 
-/// The events of one read, in order, as the log was when the read was opened.
+/// The events of one read, in order, as of the moment when the read was opened.
 ///
-/// Memory is bounded by the batch size of the store; dropping the stream ends the read. Use [`next`](Self::next) for
-/// one event after the other, [`next_batch`](Self::next_batch) for speed, [`into_stream`](Self::into_stream) for the
+/// The batch size of the store bounds the memory use. Dropping the stream ends the read. Use [`next`](Self::next) for
+/// one event at a time, [`next_batch`](Self::next_batch) for throughput, and [`into_stream`](Self::into_stream) for the
 /// combinators of the `futures` crate.
 pub struct EventStream {
     source: Option<Box<dyn BatchSource>>,
@@ -50,69 +52,69 @@ impl fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    /// A stream over a source.
+    /// Returns a stream that fetches its events from a source.
     #[must_use]
     pub fn new(source: impl BatchSource + 'static) -> Self {
         Self { source: Some(Box::new(source)), ready: VecDeque::new(), scanned: None }
     }
 
-    /// A stream of events that are in memory already.
+    /// Returns a stream of events that are already in memory.
     #[must_use]
     pub fn ready(batch: Batch) -> Self {
         Self { source: None, ready: batch.events.into(), scanned: batch.scanned }
     }
 
-    /// The next event; `None` behind the last.
+    /// Returns the next event, or `None` after the last.
     ///
     /// # Errors
-    /// [`StoreError`]: the read cannot go on; nothing comes after it.
+    /// [`StoreError`] if the read fails. The stream has then ended.
     pub async fn next(&mut self) -> Result<Option<RecordedEvent>, StoreError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            if !self.fill().await? {
+            if !self.fetch().await? {
                 return Ok(None);
             }
         }
     }
 
-    /// All events that are ready, at least one; `None` behind the last.
+    /// Returns the next events, at least one, or `None` after the last.
     ///
     /// # Errors
-    /// [`StoreError`]: the read cannot go on; nothing comes after it.
+    /// [`StoreError`] if the read fails. The stream has then ended.
     pub async fn next_batch(&mut self) -> Result<Option<Vec<RecordedEvent>>, StoreError> {
         while self.ready.is_empty() {
-            if !self.fill().await? {
+            if !self.fetch().await? {
                 return Ok(None);
             }
         }
         Ok(Some(std::mem::take(&mut self.ready).into()))
     }
 
-    /// The next step of the read: events, or none and how far it has looked by now; `None` behind the last. For consumers
-    /// that remember how far they came through what does not match.
+    /// Returns the next batch, which may have no events, or `None` after the last. Consumers that record their progress
+    /// through events that do not match use [`Batch::scanned`].
     ///
     /// # Errors
-    /// [`StoreError`]: the read cannot go on; nothing comes after it.
+    /// [`StoreError`] if the read fails. The stream has then ended.
     pub async fn advance(&mut self) -> Result<Option<Batch>, StoreError> {
-        if self.ready.is_empty() && !self.fill().await? {
+        if self.ready.is_empty() && !self.fetch().await? {
             return Ok(None);
         }
         Ok(Some(Batch { events: std::mem::take(&mut self.ready).into(), scanned: self.scanned }))
     }
 
-    /// The last position that the read has looked at, including events that are ready but not yet taken. Once the stream
-    /// has ended, a consumer may remember it as done, although nothing may have matched on the way.
+    /// Returns the last position scanned, including events that were fetched but not yet returned. When the stream has
+    /// ended, a consumer may record this position as processed even if no event matched.
     #[must_use]
     pub fn scanned(&self) -> Option<Position> {
         self.scanned
     }
 
-    /// All remaining events. Their number is bounded only by the read: give it a limit where the log is long.
+    /// Returns all remaining events. Only the limit of the read bounds their number: set one if the log is long.
     ///
     /// # Errors
-    /// [`StoreError`]: the read cannot go on.
+    /// [`StoreError`] if the read fails.
     pub async fn collect(mut self) -> Result<Vec<RecordedEvent>, StoreError> {
         let mut events = Vec::new();
         while let Some(batch) = self.next_batch().await? {
@@ -121,15 +123,15 @@ impl EventStream {
         Ok(events)
     }
 
-    /// The same as a [`Stream`] of the `futures` crate.
+    /// Converts the events into a [`Stream`] of the `futures` crate.
     pub fn into_stream(self) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send {
         futures_util::stream::try_unfold(self, |mut events| async move {
             Ok(events.next().await?.map(|event| (event, events)))
         })
     }
 
-    /// Fetches a batch when nothing is ready; `false` behind the last.
-    async fn fill(&mut self) -> Result<bool, StoreError> {
+    /// Fetches a batch from the source. Returns `false` after the last.
+    async fn fetch(&mut self) -> Result<bool, StoreError> {
         let Some(source) = &mut self.source else { return Ok(false) };
         match source.next_batch().await {
             Ok(Some(batch)) => {
@@ -137,7 +139,8 @@ impl EventStream {
                 self.ready = batch.events.into();
                 Ok(true)
             }
-            // NOTE: not taken out before: who gives up waiting and asks again would be told that nothing comes any more.
+            // The source is not taken out before the `await`: if the caller cancels the fetch, the next one still needs
+            // it.
             ended => {
                 self.source = None;
                 ended.map(|_| false)
@@ -146,7 +149,8 @@ impl EventStream {
     }
 }
 
-/// Visits the events of a stream. Returns the last position that was scanned, or that of the event at which the visitor broke.
+/// Visits the events of a stream. Returns the position of the event at which the visitor broke, otherwise the last
+/// position scanned.
 pub(super) async fn visit(
     mut events: EventStream,
     visitor: &mut super::Visitor<'_>,
@@ -165,16 +169,15 @@ mod tests {
 
     use super::*;
 
-    /// Has something to say only when it is asked for the second time.
-    struct Late {
-        asked: u32,
+    /// A source whose first call never completes.
+    struct SlowSource {
+        calls: u32,
     }
-
     #[async_trait]
-    impl BatchSource for Late {
+    impl BatchSource for SlowSource {
         async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
-            self.asked += 1;
-            match self.asked {
+            self.calls += 1;
+            match self.calls {
                 1 => std::future::pending().await,
                 2 => Ok(Some(Batch { events: Vec::new(), scanned: Some(Position::FIRST) })),
                 _ => Ok(None),
@@ -182,12 +185,12 @@ mod tests {
         }
     }
 
-    /// `fill` took the source out while it waited: a read in an arm of `select!` that was dropped ended without a word there.
+    /// Regression: `fetch` took the source out while it waited, so a read that `select!` had cancelled ended silently.
     #[test]
-    fn who_gives_up_waiting_and_asks_again_misses_nothing() {
-        let mut events = EventStream::new(Late { asked: 0 });
-        assert!(events.next_batch().now_or_never().is_none(), "nothing is there yet");
-        assert!(matches!(events.next_batch().now_or_never(), Some(Ok(None))), "it ends");
-        assert_eq!(events.scanned(), Some(Position::FIRST), "the batch was missed");
+    fn a_cancelled_fetch_loses_no_batch() {
+        let mut events = EventStream::new(SlowSource { calls: 0 });
+        assert!(events.next_batch().now_or_never().is_none(), "the first fetch does not complete");
+        assert!(matches!(events.next_batch().now_or_never(), Some(Ok(None))), "the second fetch ends the stream");
+        assert_eq!(events.scanned(), Some(Position::FIRST), "the batch was lost");
     }
 }

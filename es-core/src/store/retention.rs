@@ -1,35 +1,38 @@
-//! Retention as commits: rules, deletions and scavenge points, and the deletion of a stream with its snapshots.
+//! Commits for rules, deletions and scavenge points, and [`delete_stream`], which also removes snapshots.
 
 use crate::model::reserved::{SNAPSHOTS as SNAPSHOTS_TABLE, stream_prefix};
 use crate::model::{ExpectedRevision, Revision, StreamId, Table, Timestamp, to_stored_precision};
 use crate::retention::{DeleteKind, Note, OperatorEvent, Rule, Scope};
 use crate::store::{Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, RowScan};
 
-/// The reserved streams of [retention](crate::retention).
+/// Commits to the reserved streams of [retention](crate::retention).
 impl Commit {
-    /// Sets the rule of a stream or of a category, in place of the one that it has.
+    /// Returns a commit that sets the rule of a stream or a category. It replaces the existing rule.
     ///
-    /// A store refuses an empty rule, and one for the reserved streams, with
+    /// A store rejects an empty rule, and a rule for the reserved streams, with
     /// [`InvalidCommit::Reserved`](crate::store::InvalidCommit::Reserved).
     #[must_use]
     pub fn set_rule(scope: Scope, rule: Rule, note: Note) -> Self {
         Self::of_operator(&OperatorEvent::RuleSet { scope, rule, note })
     }
 
-    /// Clears the rule of a stream or of a category. What was hidden by it and not yet removed is shown again.
+    /// Returns a commit that clears the rule of a stream or a category. Events that it hid and that were not removed
+    /// become visible again.
     #[must_use]
     pub fn clear_rule(scope: Scope, note: Note) -> Self {
         Self::of_operator(&OperatorEvent::RuleCleared { scope, note })
     }
 
-    /// Deletes a stream whose last event has the revision `through`; `None` for one that has no event, which only a hard delete
-    /// may be of. The commit is refused when the stream is otherwise by then.
+    /// Returns a commit that deletes a stream whose last event has the revision `through`. `None` is for a stream
+    /// without events, which can only be hard deleted. The store rejects the commit if the last revision is another
+    /// one.
     #[must_use]
     pub fn delete_stream(stream: StreamId, kind: DeleteKind, through: Option<Revision>, note: Note) -> Self {
         Self::of_operator(&OperatorEvent::StreamDeleted { stream, kind, through, note })
     }
 
-    /// A scavenge point with this time. [`EventStore::scavenge`] commits one: there is seldom a reason to do it apart.
+    /// Returns a commit that writes a scavenge point with this time. [`EventStore::scavenge`] commits one itself, so
+    /// applications rarely need this.
     #[must_use]
     pub fn scavenge_point(at: Timestamp, note: Note) -> Self {
         Self::of_operator(&OperatorEvent::ScavengePoint { at: to_stored_precision(at), note })
@@ -41,16 +44,18 @@ impl Commit {
     }
 }
 
-/// How many snapshots of a stream are removed with it.
+/// The maximum number of snapshots that are removed with a stream.
 const SNAPSHOTS: usize = 1000;
-/// How often a deletion is tried while others write to the stream.
+/// The maximum number of attempts to delete a stream while other writers append to it.
 const ATTEMPTS: u32 = 100;
 
-/// Deletes a stream as it is now, with its snapshots.
+/// Deletes a stream at its current revision, and its snapshots.
 ///
 /// # Errors
-/// [`CommitError::Conflict`] when the stream is not as `expected`, does not exist (for a soft delete), or was hard deleted
-/// before, or when others wrote to it each time that this was tried. The other variants say what to do.
+/// - [`CommitError::Conflict`] if the stream is not at the `expected` revision, does not exist (for a soft delete), was
+///   hard deleted before, or was written by others during each of 100 attempts.
+/// - [`CommitError::Store`] if the infrastructure fails.
+/// - The other errors of [`EventStore::commit`].
 pub async fn delete_stream(
     store: &dyn EventStore,
     stream: &StreamId,
@@ -71,12 +76,12 @@ pub async fn delete_stream(
             Err(CommitError::Conflict(conflict)) if attempt < ATTEMPTS && is_lost(&conflict, expected, through) => {
                 attempt += 1;
             }
-            answer => return answer,
+            result => return result,
         }
     }
 }
 
-/// Whether nothing failed but that the stream was written to since it was looked at.
+/// Returns `true` if the only failed condition is that another writer appended to the stream.
 fn is_lost(conflict: &Conflict, demanded: ExpectedRevision, through: Option<Revision>) -> bool {
     conflict.failed.iter().all(|check| match check {
         FailedCheck::Revision { expected, .. } => {

@@ -1,4 +1,4 @@
-//! [`ValidCommit`]: a commit that breaks no limit, whatever the log holds.
+//! [`ValidCommit`]: a commit within the limits that every store enforces.
 
 use bytes::Bytes;
 
@@ -15,19 +15,19 @@ use crate::store::error::InvalidCommit;
 use crate::store::query::weight_of_query;
 
 impl Commit {
-    /// The commit as stores take it: checked and weighed once, and never again.
+    /// Validates the commit and computes its size once, so that stores need not do it again.
     ///
     /// # Errors
-    /// [`InvalidCommit`], as of [`validate`](Self::validate).
+    /// The errors of [`validate`](Self::validate).
     pub fn validated(self) -> Result<ValidCommit, InvalidCommit> {
         self.validate()?;
         Ok(ValidCommit::new(self))
     }
 
-    /// Checks what no store may write, whatever it holds.
+    /// Checks the limits that do not depend on the contents of the log.
     ///
     /// # Errors
-    /// [`InvalidCommit`]: the commit breaks a limit. Correct it; nothing was written.
+    /// [`InvalidCommit`] if the commit exceeds a limit.
     pub fn validate(&self) -> Result<(), InvalidCommit> {
         if self.events.len() > MAX_COMMIT_EVENTS {
             return Err(InvalidCommit::TooManyEvents { found: self.events.len() });
@@ -38,7 +38,7 @@ impl Commit {
         self.validate_foreign()?;
         let mut ids = std::collections::HashSet::new();
         for (stream, event) in &self.events {
-            // NOTE: most commits have one event, and most streams of events are commits of one.
+            // Most commits have one event, for which the set is not needed.
             if self.events.len() > 1 && !ids.insert(event.data.id) {
                 return Err(InvalidCommit::SameIdTwice { id: event.data.id });
             }
@@ -49,7 +49,8 @@ impl Commit {
         row_keys.try_for_each(check_row_key)
     }
 
-    /// Checks that a foreign commit has no conditions, that its events have stamps and that none of its streams is reserved.
+    /// Checks that a foreign commit has no conditions, that its events have stamps, and that none of its streams is
+    /// reserved.
     fn validate_foreign(&self) -> Result<(), InvalidCommit> {
         if !self.is_foreign {
             return Ok(());
@@ -83,10 +84,11 @@ fn check_row_key(key: &Bytes) -> Result<(), InvalidCommit> {
     Ok(())
 }
 
-/// What each demand or change of a commit weighs beside its bytes.
+/// The memory use of a condition or a row change, in bytes, in addition to its keys and values.
 const PART_WEIGHT: usize = 64;
 
-/// A commit that breaks no limit: the argument of the [decision](crate::store::implement::Decider). See [`Commit::validated`].
+/// A commit within all limits: the argument of the [decision](crate::store::implement::Decider). See
+/// [`Commit::validated`].
 ///
 /// A [hook](crate::store::implement::DecisionHook) changes it through methods that check the limits again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,14 +99,14 @@ pub struct ValidCommit {
     events: EventsState,
 }
 
-/// The state of the events of a commit while it is decided on.
+/// The state of the events of a commit during its decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventsState {
-    /// They are those of the caller.
+    /// The events are those of the caller.
     AsGiven,
-    /// A hook changed them.
+    /// A hook changed the events.
     Changed,
-    /// They have positions and cannot be changed any more.
+    /// The events are numbered and can no longer be changed.
     Numbered { was_changed: bool },
 }
 
@@ -114,20 +116,21 @@ impl ValidCommit {
         Self { commit, bytes, weight, events: EventsState::AsGiven }
     }
 
-    /// Returns about how many bytes of memory the commit takes: its [`bytes`](Commit::bytes), its events with their names, tags and
-    /// metadata, the names in its append conditions, and a constant for each other part. A store bounds its queue by it.
+    /// Returns the approximate memory use of the commit in bytes: its [`bytes`](Commit::bytes), its events with their
+    /// names, tags and metadata, the names in its append conditions, and a constant for each other part. Stores limit
+    /// their queues by it.
     #[must_use]
     pub const fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Returns whether a hook changed the events, so that records made from the commit before the decision are stale.
+    /// Returns `true` if a hook changed the events, so that records encoded before the decision are stale.
     #[must_use]
     pub const fn has_changed_events(&self) -> bool {
         matches!(self.events, EventsState::Changed | EventsState::Numbered { was_changed: true })
     }
 
-    /// Keeps the events for which `keep` returns true. The stream and the other parts of the commit stay.
+    /// Keeps the events for which `keep` returns `true`. The other parts of the commit do not change.
     ///
     /// # Errors
     /// [`InvalidCommit::Numbered`] after the shared decision.
@@ -139,10 +142,11 @@ impl ValidCommit {
         })
     }
 
-    /// Stamps events: `stamp` returns the new stamp of an event, or `None` to keep the one that it has.
+    /// Sets the stamps of events. `stamp` returns the new stamp of an event, or `None` to keep its current one.
     ///
     /// # Errors
-    /// [`InvalidCommit::Numbered`] after the shared decision; [`InvalidCommit::TooManyOrigins`].
+    /// - [`InvalidCommit::Numbered`] after the shared decision.
+    /// - [`InvalidCommit::TooManyOrigins`] if the vector clock of a stamp has more than [`MAX_ORIGINS`] origins.
     pub fn stamp_events(
         &mut self,
         mut stamp: impl FnMut(&StreamId, &NewEvent) -> Option<Stamp>,
@@ -160,10 +164,11 @@ impl ValidCommit {
         self.commit.events.iter().try_for_each(|(_, event)| validate_event(event))
     }
 
-    /// Adds changes of rows. They are made after those of the caller.
+    /// Adds row changes after those of the caller. The commit does not change if this fails.
     ///
     /// # Errors
-    /// [`InvalidCommit::TooManyBytes`] or [`InvalidCommit::RowKeyLength`]: the commit is as it was.
+    /// - [`InvalidCommit::TooManyBytes`] if the commit would have more than [`MAX_COMMIT_BYTES`] bytes.
+    /// - [`InvalidCommit::RowKeyLength`] if a key is empty or longer than [`MAX_ROW_KEY_BYTES`].
     pub fn add_rows(&mut self, rows: Vec<RowChange>) -> Result<(), InvalidCommit> {
         rows.iter().try_for_each(|row| check_row_key(&row.key))?;
         let added = rows.iter().map(RowChange::bytes).sum::<usize>();
@@ -177,12 +182,12 @@ impl ValidCommit {
         Ok(())
     }
 
-    /// Refuses further changes of the events, because they have positions.
+    /// Prevents further changes of the events, because they are numbered.
     pub(crate) fn seal_events(&mut self) {
         self.events = EventsState::Numbered { was_changed: self.has_changed_events() };
     }
 
-    /// Changes the events by a function that returns whether it changed anything.
+    /// Changes the events with a function that returns `true` if it changed any.
     fn change_events(&mut self, change: impl FnOnce(&mut Commit) -> bool) -> Result<(), InvalidCommit> {
         if matches!(self.events, EventsState::Numbered { .. }) {
             return Err(InvalidCommit::Numbered);
@@ -195,7 +200,7 @@ impl ValidCommit {
     }
 }
 
-/// The weight of a commit. The nesting of its metadata must have a bound.
+/// Returns the memory use of a commit. The nesting depth of its metadata must be bounded.
 fn weight_of(commit: &Commit) -> usize {
     let event = |(stream, event): &(StreamId, NewEvent)| {
         size_of::<(StreamId, NewEvent)>() + beside_payload(stream, &event.data)
@@ -241,29 +246,29 @@ fn validate_event(event: &NewEvent) -> Result<(), InvalidCommit> {
     Ok(())
 }
 
-/// Checks that an event with a reserved type or in a reserved stream is one that the framework writes.
+/// Checks that only the framework writes events of a reserved type or in a reserved stream.
 fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) -> Result<(), InvalidCommit> {
-    let refused = |found| Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found });
+    let rejected = |found| Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found });
     let event_type = event.data.event_type.as_str();
     let is_of_framework = is_reserved(event_type) || retention::is_reserved(stream);
     if is_of_framework && !event.data.keys.is_empty() {
-        return refused("a claim or a release of a unique key".to_owned());
+        return rejected("a claim or a release of a unique key".to_owned());
     }
     if retention::is_reserved(stream) {
         return match retention::OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
             Ok(_) => Ok(()),
-            Err(found) => refused(found),
+            Err(found) => rejected(found),
         };
     }
     if is_reserved(event_type) {
         let is_tombstone = event_type == retention::REMOVED && may_be_removed && event.data.payload.is_empty();
-        return if is_tombstone { Ok(()) } else { refused(format!("the event type {event_type:?}")) };
+        return if is_tombstone { Ok(()) } else { rejected(format!("the event type {event_type:?}")) };
     }
     if stream.as_str().starts_with(AUDIT_STREAM_PREFIX) {
-        return check_audit(stream, event).or_else(refused);
+        return check_audit(stream, event).or_else(rejected);
     }
     if is_reserved(stream.category_str()) {
-        refused(format!("the category {:?}", stream.category_str()))
+        rejected(format!("the category {:?}", stream.category_str()))
     } else {
         Ok(())
     }
@@ -273,26 +278,26 @@ fn validate_metadata(event: &NewEvent) -> Result<(), InvalidCommit> {
     if event.data.metadata.is_empty() {
         return Ok(());
     }
-    let refused = |found| Err(InvalidCommit::Metadata { id: event.data.id, found });
-    // ORDER: before it is written, because writing what is nested without a bound needs a stack without a bound.
+    let rejected = |found| Err(InvalidCommit::Metadata { id: event.data.id, found });
+    // ORDER: check the depth before encoding, because encoding uses stack space in proportion to the depth.
     if event.data.metadata.iter().any(|(_, value)| !is_nested_at_most(MAX_METADATA_DEPTH, value)) {
-        return refused("more levels".to_owned());
+        return rejected("more levels".to_owned());
     }
     if event.data.metadata.iter().any(|(_, value)| has_reserved_key(value)) {
-        return refused(format!("a key that begins with {RESERVED_KEYS:?}"));
+        return rejected(format!("a key that begins with {RESERVED_KEYS:?}"));
     }
     match serde_json::to_vec(&event.data.metadata) {
-        Ok(json) if json.len() > MAX_METADATA_BYTES => refused(format!("{} bytes", json.len())),
+        Ok(json) if json.len() > MAX_METADATA_BYTES => rejected(format!("{} bytes", json.len())),
         Ok(_) => Ok(()),
-        Err(error) => refused(error.to_string()),
+        Err(error) => rejected(error.to_string()),
     }
 }
 
-/// Under such keys serde_json hides values of its own in objects, so that an object that has one is read back as another
-/// value, or not at all. Found by fuzzing.
+/// The prefix of the object keys that serde_json uses for its own values. An object with such a key would be read back
+/// as another value, or would be unreadable. Found by fuzzing.
 const RESERVED_KEYS: &str = "$serde_json::private::";
 
-/// Whether an object has a reserved key. The keys of the metadata itself are no object's.
+/// Returns `true` if a nested object has a reserved key. The top-level keys of the metadata are not affected.
 fn has_reserved_key(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Array(items) => items.iter().any(has_reserved_key),
@@ -325,10 +330,10 @@ mod tests {
         StreamId::new("order-1").expect("valid")
     }
 
-    /// Only payloads and values that are put were counted, so that a limit of bytes bounded neither what a commit removes nor what it
-    /// expects, and what waits was not bounded at all where metadata is most of it.
+    /// Regression: only payloads and new row values were counted. The limits then bounded neither deleted and expected
+    /// rows, nor queues of commits that consist mostly of metadata.
     #[test]
-    fn whatever_takes_memory_weighs() {
+    fn every_part_of_a_commit_counts_for_its_weight() {
         let weight = |commit: Commit| commit.validated().expect("valid").weight();
         let table = Table::new("t").expect("valid");
         let plain = weight(Commit::to(&stream(), ExpectedRevision::Any, [event()]));
@@ -358,13 +363,13 @@ mod tests {
         assert!(weight(deletes) >= 1000 * PART_WEIGHT);
     }
 
-    /// What is demanded of rows is held in memory like what is put there.
+    /// Expected rows use memory like written rows.
     #[test]
-    fn what_is_expected_of_rows_counts_for_the_limit() {
+    fn expected_rows_count_for_the_byte_limit() {
         let (table, value) = (Table::new("t").expect("valid"), Bytes::from(vec![0; MAX_COMMIT_BYTES / 4]));
         let expects = |commit: Commit, n: u8| commit.expect_row(table.clone(), vec![n], Some(value.clone()));
         assert_eq!((1..4).fold(Commit::new(), expects).validate(), Ok(()));
-        let refused = (1..6).fold(Commit::new(), expects).validate();
-        assert!(matches!(refused, Err(InvalidCommit::TooManyBytes { .. })), "{refused:?}");
+        let rejected = (1..6).fold(Commit::new(), expects).validate();
+        assert!(matches!(rejected, Err(InvalidCommit::TooManyBytes { .. })), "{rejected:?}");
     }
 }

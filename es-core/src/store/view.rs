@@ -1,4 +1,4 @@
-//! [`LogView`]: the state of the log at the moment of a decision.
+//! [`LogView`]: the state of the log when a commit is decided.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::store::error::StoreError;
 use crate::store::keys::KeyOwner;
 use crate::store::query::Query;
 
-/// The state of the log at the moment of a decision.
+/// The state of the log when a commit is decided.
 pub trait LogView {
     /// Returns the position of the last event.
     fn head(&mut self) -> Result<Option<Position>, StoreError>;
@@ -20,15 +20,15 @@ pub trait LogView {
     fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError>;
     /// Returns the event at a position of the log.
     fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError>;
-    /// Returns the position of the first event after `after` that matches and is [visible](StreamRetention::shows) at the
-    /// time `now`.
+    /// Returns the position of the first event after `after` that matches the query and is
+    /// [visible](StreamRetention::shows) at the time `now`.
     fn first_match(
         &mut self,
         query: &Query,
         after: Option<Position>,
         now: Timestamp,
     ) -> Result<Option<Position>, StoreError>;
-    /// Returns the first revision of a stream that was not removed, or the revision after the last if all were.
+    /// Returns the first revision of a stream that was not removed, or the revision after the last if all were removed.
     fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError>;
     /// Returns the rule and the last deletion of a stream.
     fn retention(&mut self, stream: &StreamId) -> Result<StreamRetention, StoreError>;
