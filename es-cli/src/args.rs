@@ -109,10 +109,11 @@ Examples:
     ///
     /// With ids, an import that is repeated or was killed adds nothing twice. Without ids, it adds everything again. A
     /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. One more than a day in the
-    /// future is a bad line, because no event could be recorded before it any more. So an export
-    /// that is imported into an empty store is the same export again, byte for byte, but for "claims" of removed lines. Lines {"removed": ...} keep the places of
-    /// events that are gone; they stand where nothing that is there is before them in their stream. An import does not claim the
-    /// unique keys that such an event claimed, and prints how many they are: claim them again.
+    /// future is a bad line, because no event could be recorded before it any more. So an export that is imported into an empty
+    /// store is the same export again, byte for byte, except for the "claims" of {"removed": ...}.
+    ///
+    /// Lines {"removed": ...} keep the places of hidden and removed events; they come before all other events of their stream. An
+    /// import does not claim the unique keys that such an event claimed, and prints how many they are: claim them again.
     ///
     /// A bad line ends the import; the commits before it are in. An id that belongs to another event ends it with exit code 3, as
     /// does a stream that was deleted for ever, and up to --batch commits behind it may be in. With --skip-bad all of these are
@@ -127,9 +128,9 @@ Examples:
     ///
     /// Rows (views, checkpoints, snapshots, results of commands) are not exported: for a whole store use `es backup`.
     ///
-    /// A hidden or removed event is a line {"removed": ...} with its place and without its content. If unique keys are held by its
-    /// claims, the line has their number as "claims". The keys themselves are not known any more, so an import does not claim
-    /// them; it prints how many they are.
+    /// A hidden or removed event is a line {"removed": ...} with its place and without its content. If unique keys are
+    /// held by its claims, the line has their number as "claims". The keys themselves are not known any more, so an
+    /// import does not claim them; it prints how many they are.
     #[command(after_help = "\
 Examples:
   es --store data export events.jsonl

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! (on one line). An event that is hidden or was removed by retention is `{"removed":{"stream":…,"id":…,"revision":…,
-//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. If unique keys are held by its claims, it also has
-//! their number as `claims`. `correlation_id`, `causation_id`, `keys` (the unique keys that it claims and releases,
-//! `[{"claim":{"scope":"email","value":"ada@example.org"}}]`) and `stamp` (the metadata of a replicated event) are present if the event has them. Nothing of a record is lost: a JSON
-//! payload stands there with its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
+//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. If unique keys are held by its
+//! claims, it also has their number as `claims`. `correlation_id`, `causation_id`, `keys` (the unique keys that it
+//! claims and releases, `[{"claim":{"scope":"email","value":"ada@example.org"}}]`) and `stamp` (the metadata of a
+//! replicated event) are present if the event has them. Nothing of a record is lost: a JSON payload stands there with
+//! its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
 
 // By its path, because tests/decoding takes in this file from another directory.
 #[path = "line/keys.rs"]
@@ -106,7 +107,8 @@ pub fn write<'a>(event: impl Into<EventView<'a>>, out: &mut impl Write) -> io::R
     write_with_claims(event, 0, out)
 }
 
-/// Writes an event as a line. The line of a tombstone has the number of unique keys that are held by claims of the removed event.
+/// Writes an event as a line. The line of a tombstone has the number of unique keys that are held by claims of the
+/// removed event.
 ///
 /// # Errors
 /// The error of `out`.
@@ -230,7 +232,8 @@ pub struct Line {
     pub recorded_at: Option<Timestamp>,
     /// Which part of its commit it is; `None` for a commit of its own.
     pub part: Option<CommitPart>,
-    /// For a tombstone: how many unique keys are held in the exported store by claims of the event. An import cannot claim them.
+    /// For a tombstone: how many unique keys are held in the exported store by claims of the event. An import cannot
+    /// claim them.
     pub claims: u64,
 }
 

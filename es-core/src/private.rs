@@ -1,5 +1,5 @@
-//! What the derive macros, the other crates of the project and their tests use. Not part of the interface: it may change with
-//! any version.
+//! What the derive macros, the other crates of the project and their tests use. Not part of the interface: it may
+//! change with any version.
 
 use std::fmt;
 
@@ -126,8 +126,8 @@ pub fn snapshot_support<A: Aggregate + Serialize + for<'de> Deserialize<'de>>(
     SnapshotSupport::new(policy, declared)
 }
 
-/// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the framework's
-/// own tables, and for names that a store has on disk.
+/// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the
+/// framework's own tables, and for names that a store has on disk.
 ///
 /// # Errors
 /// [`NameError`] when the text breaks the rules of [names](crate::model).

@@ -159,8 +159,9 @@ impl ReadOnlyStore {
         shared.visit_log(self.inner.read_batch, read, shared.visible.head(), Some(hidden), visitor).await
     }
 
-    /// Returns for each event that a rule hides or that was removed how many unique keys are held by its claims. A copy of the log
-    /// without the content of these events does not hold the keys, because the store has only a keyed hash of each.
+    /// Returns for each event that a rule hides or that was removed how many unique keys are held by its claims. A copy
+    /// of the log without the content of these events does not hold the keys, because the store has only a keyed hash
+    /// of each.
     ///
     /// Scans the index of unique keys. Memory grows with the result.
     ///

@@ -1,5 +1,5 @@
-//! The derives refuse exactly the reserved names that a store refuses. The sources of es-macros are compiled again here, because a
-//! procedural macro exports nothing else.
+//! The derives refuse exactly the reserved names that a store refuses. The sources of es-macros are compiled again
+//! here, because a procedural macro exports nothing else.
 #![allow(clippy::unwrap_used, dead_code, reason = "a test, and sources of which it uses a part")]
 
 #[path = "../../es-macros/src/ast/mod.rs"]

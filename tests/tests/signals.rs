@@ -43,7 +43,8 @@ impl Drop for Running {
     }
 }
 
-/// A first signal waits for the components; a second one, of the same or of another kind, ends the process without them.
+/// A first signal waits for the components; a second one, of the same or of another kind, ends the process without
+/// them.
 #[test]
 fn a_second_signal_ends_a_service_that_cannot_drain() {
     for second in ["-TERM", "-INT"] {

@@ -25,7 +25,8 @@ fn in_words(summary: &Summary) -> String {
     match lost_claims {
         0 => done,
         lost => format!(
-            "{done}\n{} not held any more, because the events that claimed them were hidden or removed; claim them again",
+            "{done}\n{} not held any more, because the events that claimed them were hidden or removed; \
+             claim them again",
             count(*lost, "unique key is", "unique keys are")
         ),
     }

@@ -265,8 +265,9 @@ fn a_scavenge_that_is_killed_is_completed_by_the_next() {
     assert_eq!(revisions(&dir, "a-7").len(), 20);
 }
 
-/// A rule that hides or removes an event leaves its claims of unique keys held, and a store keeps only hashes of keys. So a copy does not
-/// hold them: export and import print how many they are. A deletion and a release free keys: they are not counted.
+/// A rule that hides or removes an event leaves its claims of unique keys held, and a store keeps only hashes of keys.
+/// So a copy does not hold them: export and import print how many they are. A deletion and a release free keys: they
+/// are not counted.
 #[test]
 fn an_import_reports_the_unique_keys_that_it_cannot_claim() {
     let key = |value: &str| UniqueKey::new("email", value).unwrap();

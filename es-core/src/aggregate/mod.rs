@@ -151,8 +151,8 @@ pub trait CommandFor<A>: Command {
 
 #[diagnostic::do_not_recommend]
 impl<A: Decide<C>, C: Command> CommandFor<A> for C {
-    // Names `C` through the rejection. Without `Decide<C>` there is no rejection, the type of `execute(...)` is unknown, and
-    // the compiler does not report that it cannot be awaited beside the command that `A` does not take.
+    // Names `C` through the rejection. Without `Decide<C>` there is no rejection, the type of `execute(...)` is
+    // unknown, and the compiler does not report that it cannot be awaited beside the command that `A` does not take.
     type Accepted = <A::Rejection as Beside<C>>::Second;
 
     fn accepted(self) -> C {
@@ -185,8 +185,8 @@ pub trait Decide<C: Command>: Evolve {
     /// Decides, from the state and the command alone, what happens. It is called again on fresh state when another
     /// writer was faster, and must always return the same decision for the same state and command.
     ///
-    /// It is synchronous: do I/O before `execute` and pass its result in the command. For `async fn decide` the compiler reports
-    /// E0053, "expected `Result<...>`, found future": remove `async`.
+    /// It is synchronous: do I/O before `execute` and pass its result in the command. For `async fn decide` the
+    /// compiler reports E0053, "expected `Result<...>`, found future": remove `async`.
     ///
     /// # Errors
     /// The command is refused: nothing happens.

@@ -210,7 +210,8 @@ const fn check_events_have_one_owner(aggregates: &[(&str, &[EventSchema])]) {
             let (a, b) = (&aggregates[earlier], &aggregates[later]);
             assert!(
                 !same_text(a.0, b.0) || !share_a_name(a.1, b.1),
-                "two aggregates of one source have the same category and share a wire name: give one of them another category"
+                "two aggregates of one source have the same category and share a wire name: \
+                 give one of them another category"
             );
             earlier += 1;
         }

@@ -201,7 +201,8 @@ impl Retained {
     /// A stream whose events are all visible.
     pub const WHOLE: Self = Self { begins: Revision::FIRST, first: Revision::FIRST, is_ended: false };
 
-    /// Returns whether a rule hides or has removed events of the stream. A state cannot be folded from the other events alone.
+    /// Returns whether a rule hides or has removed events of the stream. A state cannot be folded from the other events
+    /// alone.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.first > self.begins

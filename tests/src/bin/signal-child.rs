@@ -1,5 +1,5 @@
-//! The child of the test of signals: a service whose intake does not end when it is asked to. It prints `running` once it takes
-//! signals and `stopping` when it is asked to stop. It has an hour to shut down.
+//! The child of the test of signals: a service whose intake does not end when it is asked to. It prints `running` once
+//! it takes signals and `stopping` when it is asked to stop. It has an hour to shut down.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -44,8 +44,8 @@ fn public_items_of_es_core_are_listed() {
     let listed = std::fs::read_to_string(&file).expect("the list is read");
     assert!(
         listed == found,
-        "the public items of es-core are not those of {LIST}. Make a new item `pub(crate)`, move it to `store::implement` if \
-         only implementers of stores need it, or run this test with {UPDATE}=1 and commit the list\n{}",
+        "the public items of es-core are not those of {LIST}. Make a new item `pub(crate)`, move it to \
+         `store::implement` if only implementers of stores need it, or run this test with {UPDATE}=1 and commit the list\n{}",
         difference(&listed, &found)
     );
 }
@@ -59,8 +59,8 @@ fn internal_items_of_es_core_are_hidden() {
     }
 }
 
-/// Returns the names of the documented items and re-exports of each public module. Items that a `macro_rules!` macro declares are
-/// not seen.
+/// Returns the names of the documented items and re-exports of each public module. Items that a `macro_rules!` macro
+/// declares are not seen.
 fn public_items() -> BTreeMap<String, BTreeSet<String>> {
     let krate = crates().into_iter().find(|krate| krate.name == "es_core").expect("es-core is parsed");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

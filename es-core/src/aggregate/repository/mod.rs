@@ -115,9 +115,10 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// Sets how many aggregates the cache holds, at least 1; [`CACHED_AGGREGATES`](Self::CACHED_AGGREGATES) without this. A cached
-    /// state is only where a load starts: each load reads the events after it, so that a decision is never made on a stale state. A load
-    /// of a stream that a rule has truncated does not use the cache, so that its result is the same after a restart.
+    /// Sets how many aggregates the cache holds, at least 1; [`CACHED_AGGREGATES`](Self::CACHED_AGGREGATES) without
+    /// this. A cached state is only where a load starts: each load reads the events after it, so that a decision is
+    /// never made on a stale state. A load of a stream that a rule has truncated does not use the cache, so that its
+    /// result is the same after a restart.
     ///
     /// The cache holds one clone of each state, the states used last, and about 200 bytes beside each. It has no bound in bytes: set a
     /// smaller number where states are large.
