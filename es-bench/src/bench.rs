@@ -1,4 +1,4 @@
-//! What workloads share: the amounts of a run ([`Plan`]), and its contenders, directories and report ([`Bench`]).
+//! The state that workloads share: the amounts of a run ([`Plan`]), its contenders, directories and report ([`Bench`]).
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +12,12 @@ use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::report::{About, Report};
 
-/// What was asked for, with the defaults of the form.
+/// The amounts of a run: the arguments, with the defaults of the full or the short form.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) quick: bool,
-    /// Whether all amounts are those of the form.
-    pub(crate) is_as_it_comes: bool,
+    /// Whether no argument changes the amounts of the form.
+    pub(crate) has_default_amounts: bool,
     pub(crate) writers: Vec<u32>,
     pub(crate) seconds: Duration,
     pub(crate) rounds: u32,
@@ -27,10 +27,10 @@ pub(crate) struct Plan {
     pub(crate) volume: u64,
     pub(crate) volume_time: Duration,
     pub(crate) scale: u64,
-    /// Whether this process is there for the scale workload alone.
-    pub(crate) is_apart: bool,
+    /// Whether this process only runs the scale workload.
+    pub(crate) is_scale_process: bool,
     pub(crate) profile: bool,
-    /// How many events of the loan log views are built of.
+    /// The number of events of the loan log that views are built from.
     pub(crate) loans: usize,
 }
 
@@ -43,7 +43,7 @@ impl Plan {
         let counts = [rounds.is_some(), streams.is_some(), volume.is_some(), scale.is_some()];
         Self {
             quick,
-            is_as_it_comes: !times.contains(&true) && !counts.contains(&true),
+            has_default_amounts: !times.contains(&true) && !counts.contains(&true),
             writers: if arguments.writers.is_empty() { vec![1, 16, 64, 256] } else { arguments.writers.clone() },
             seconds: Duration::from_secs_f64(or(arguments.seconds, 2.0, 0.3)),
             rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 5 }),
@@ -52,14 +52,14 @@ impl Plan {
             rate: arguments.rate,
             volume: arguments.volume.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
             scale: arguments.scale.unwrap_or(if quick { 100_000 } else { 2_000_000 }),
-            is_apart: arguments.apart,
+            is_scale_process: arguments.scale_process,
             volume_time: Duration::from_secs_f64(or(arguments.volume_seconds, 120.0, 0.7)),
             profile: arguments.profile,
             loans: if quick { 20_000 } else { crate::loans::REAL },
         }
     }
 
-    /// The numbers of writers of the workloads beside the main one: the least, and the last but one.
+    /// Returns the numbers of writers for the secondary workloads: the first and the last but one.
     pub(crate) fn few_writers(&self) -> Vec<u32> {
         let mut few: Vec<_> =
             self.writers.first().into_iter().chain(self.writers.iter().rev().nth(1)).copied().collect();
@@ -69,21 +69,22 @@ impl Plan {
 
     fn form(&self) -> String {
         let form = if self.quick { "Short form" } else { "Full form" };
-        let options = if self.is_as_it_comes { "" } else { ", its amounts set by options" };
+        let options = if self.has_default_amounts { "" } else { ", its amounts set by options" };
         let Self { rounds, payload, rate, streams, volume, scale, .. } = self;
         let seconds = self.seconds.as_secs_f64();
         let rounds = if *rounds == 1 { "one round".into() } else { format!("medians of {rounds} interleaved rounds") };
         format!(
-            "{form}{options}: {rounds} of {seconds} s, payloads of {payload} bytes, {streams} streams of each length, {rate} commands \
+            "{form}{options}: {rounds} of {seconds} s, payloads of {payload} bytes, {streams} streams of each length, \
+             {rate} commands \
              per second, volume to {volume} events, scale to {scale}."
         )
     }
 }
 
-/// A contender with the library in it.
+/// An open contender with the data set.
 #[derive(Clone)]
-pub(crate) struct Shelf {
-    pub(crate) who: Arc<dyn Contender>,
+pub(crate) struct FilledStore {
+    pub(crate) contender: Arc<dyn Contender>,
     pub(crate) opened: Arc<dyn Opened>,
 }
 
@@ -92,9 +93,9 @@ pub(crate) struct Bench {
     pub(crate) plan: Plan,
     pub(crate) shape: Shape,
     pub(crate) report: Report,
-    /// What the reading workloads share.
-    pub(crate) shelves: Vec<Shelf>,
-    kept: Mutex<Vec<TempDir>>,
+    /// The data sets for the reading workloads.
+    pub(crate) filled_stores: Vec<FilledStore>,
+    kept_directories: Mutex<Vec<TempDir>>,
     pub(crate) contenders: Vec<Arc<dyn Contender>>,
     home: TempDir,
 }
@@ -105,76 +106,94 @@ impl Bench {
         let home = home.map_err(|error| {
             Failure::caused_by(format!("create a directory in {}", arguments.dir.display()), &error)
         })?;
-        // NOTE: servers that run as another user have to get through it.
+        // Servers that run as another user need to traverse the directory.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(home.path(), open).map_err(|error| Failure::caused_by("open a directory", &error))?;
         let plan = Plan::of(arguments);
-        let about = |who: &Arc<dyn Contender>| About { name: who.name().into(), role: who.role(), about: who.about() };
+        let about = |contender: &Arc<dyn Contender>| About {
+            name: contender.name().into(),
+            role: contender.role(),
+            about: contender.about(),
+        };
         let report = Report {
-            machine: Machine::look(home.path()),
+            machine: Machine::detect(home.path()),
             form: plan.form(),
             quick: plan.quick,
             contenders: contenders.iter().map(about).collect(),
             ..Report::default()
         };
-        let kept = Mutex::default();
-        Ok(Self { plan, shape: Shape::default(), report, shelves: Vec::new(), kept, contenders, home })
+        let kept_directories = Mutex::default();
+        Ok(Self {
+            plan,
+            shape: Shape::default(),
+            report,
+            filled_stores: Vec::new(),
+            kept_directories,
+            contenders,
+            home,
+        })
     }
 
-    /// Where all directories are.
+    /// Returns the directory with all directories of the run.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// A new directory, removed when it is dropped.
+    /// Creates a directory, which is removed on drop.
     pub(crate) fn dir(&self) -> Result<TempDir, Failure> {
         tempfile::tempdir_in(self.home.path()).map_err(|error| Failure::caused_by("create a directory", &error))
     }
 
-    /// Keeps a directory to the end of the run.
+    /// Keeps a directory until the end of the run.
     pub(crate) fn keep(&self, dir: TempDir) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
+        self.kept_directories.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
     }
 
     pub(crate) async fn open(
         &self,
-        who: &Arc<dyn Contender>,
+        contender: &Arc<dyn Contender>,
         dir: &Path,
         durability: Durability,
     ) -> Result<Arc<dyn Opened>, Failure> {
         let setup = Setup { durability, payload: self.plan.payload, shape: self.shape };
-        // NOTE: a directory below, because some want to make theirs.
-        who.open(&dir.join("store"), setup).await.map(Arc::from)
+        // A subdirectory, because some contenders create their directory.
+        contender.open(&dir.join("store"), setup).await.map(Arc::from)
     }
 
-    /// Whether somebody of this name was chosen.
-    pub(crate) fn takes_part(&self, name: &str) -> bool {
-        self.contenders.iter().any(|who| who.name() == name)
+    /// Returns whether the contender with this name is selected.
+    pub(crate) fn is_selected(&self, name: &str) -> bool {
+        self.contenders.iter().any(|contender| contender.name() == name)
     }
 
-    /// Those who offer a task; of peers that do not it is noted why.
-    pub(crate) fn entrants(&mut self, workload: &str, task: Task) -> Vec<Arc<dyn Contender>> {
-        let mut entrants = Vec::new();
-        for who in &self.contenders {
-            match who.offers(task) {
-                Ok(()) => entrants.push(Arc::clone(who)),
-                Err(reason) if who.role() != Role::Limit => self.report.skip(workload, who.name(), reason),
+    /// Returns the contenders that offer a task, and reports why others do not.
+    pub(crate) fn contenders_for(&mut self, workload: &str, task: Task) -> Vec<Arc<dyn Contender>> {
+        let mut contenders_for = Vec::new();
+        for contender in &self.contenders {
+            match contender.offers(task) {
+                Ok(()) => contenders_for.push(Arc::clone(contender)),
+                Err(reason) if contender.role() != Role::Limit => self.report.skip(workload, contender.name(), reason),
                 Err(_) => {}
             }
         }
-        entrants
+        contenders_for
     }
 
-    /// Says on stderr what goes on.
-    pub(crate) fn say(&self, workload: &str, what: &str) {
+    /// Prints progress to stderr.
+    pub(crate) fn progress(&self, workload: &str, what: &str) {
         eprintln!("{workload}: {what}");
     }
 
-    /// A contender has failed; it is in the report, and the run goes on.
-    pub(crate) fn failed(&mut self, workload: &str, case: &str, who: &Arc<dyn Contender>, failure: &Failure) {
+    /// Reports the failure of a contender. The run continues.
+    pub(crate) fn record_failure(
+        &mut self,
+        workload: &str,
+        case: &str,
+        contender: &Arc<dyn Contender>,
+        failure: &Failure,
+    ) {
         let reason = if case.is_empty() { failure.to_string() } else { format!("{case}: {failure}") };
-        eprintln!("{workload}: {} failed: {reason}", who.name());
-        self.report.skip(workload, who.name(), reason);
+        eprintln!("{workload}: {} failed: {reason}", contender.name());
+        self.report.skip(workload, contender.name(), reason);
     }
 }
 
@@ -185,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_have_their_defaults_and_what_is_given_counts() {
+    fn arguments_override_the_defaults_of_each_form() {
         let plan = |args: &[&str]| Plan::of(&Arguments::parse_from(["bench"].iter().chain(args)));
         let (full, quick) = (plan(&[]), plan(&["--quick", "--rounds", "3"]));
         assert_eq!((full.rounds, quick.rounds), (5, 3));

@@ -1,4 +1,4 @@
-//! What can be asked of the benchmark.
+//! The command-line interface of the benchmark.
 
 use std::path::PathBuf;
 
@@ -6,91 +6,91 @@ use clap::Parser;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask bench                                     everything, with the peers: about half an hour
-  cargo xtask bench --quick                             the short form: to see that it runs, not for figures
-  cargo xtask bench --no-peers --only append --rounds 9 durable appends of this project beside the limits
+  cargo xtask bench                                     run everything, with the peers: about half an hour
+  cargo xtask bench --quick                             run the short form, a check without usable figures
+  cargo xtask bench --no-peers --only append --rounds 9 compare durable appends with the limits
   cargo xtask bench --no-peers --only scale --scale 50000000
-                                                        whether cost stays flat up to 50 million events
-  cargo xtask bench --contender es-rocksdb,umadb        these alone (the limits come along: ratios need them)
-  cargo xtask bench --json --svg --docs --readme        also as JSON and as a chart, and into the documents
-  cargo xtask bench --from run.json --docs              no run: the document from the JSON of an earlier one
+                                                        measure cost up to 50 million events
+  cargo xtask bench --contender es-rocksdb,umadb        run only these and the limits, which ratios need
+  cargo xtask bench --json --svg --docs --readme        also write JSON, chart and documents
+  cargo xtask bench --from run.json --docs              write the document from the JSON of an earlier run
 
-Peers are built first, about ten minutes, once; --no-peers leaves them out.
-A figure of a run means little by itself: compare ratios, measured while the machine does nothing else.";
+The first build of the peers takes about ten minutes; --no-peers omits them.
+Compare ratios, measured on an idle machine: an absolute figure depends on the machine.";
 
-/// Measures this project's stores, the limits of engine and disk, and (unless built without) what a user would pick
-/// instead, all in one run on one machine.
+/// Measure the stores of this project, the limits of engine and disk, and the peers in one run
 ///
-/// Rounds of all contenders are interleaved, so that what disturbs one disturbs all; medians with the lowest and the highest
-/// round are printed.
+/// Rounds of all contenders are interleaved, so that a disturbance affects all of them. The result is the median of the
+/// rounds, with the lowest and the highest.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The short form: fewer cases, one short round.
+    /// Run the short form: fewer cases, one short round
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Only these workloads (see --list).
+    /// Workloads to run (see --list)
     #[arg(long, value_delimiter = ',', value_name = "WORKLOAD")]
     pub(crate) only: Vec<String>,
-    /// Only these contenders, and the limits (see --list).
+    /// Contenders to run, in addition to the limits (see --list)
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub(crate) contender: Vec<String>,
-    /// Lists workloads and contenders, and what each contender does not offer.
+    /// List workloads and contenders, and the workloads that each contender does not offer
     #[arg(long)]
     pub(crate) list: bool,
-    /// Writes the results as JSON to this file; `-` for stdout, instead of the tables.
+    /// Write the results as JSON to this file; `-` writes to stdout instead of the tables
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmark.json")]
     pub(crate) json: Option<PathBuf>,
-    /// Draws the chart of durable appends to this file.
+    /// Write the chart of durable appends to this file
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmark.svg")]
     pub(crate) svg: Option<PathBuf>,
-    /// Writes all results into this file, between its markers `<!-- bench:begin -->` and `<!-- bench:end -->`.
+    /// Write all results into this file, between the markers `<!-- bench:begin -->` and `<!-- bench:end -->`
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmarks.md")]
     pub(crate) docs: Option<PathBuf>,
-    /// Writes five rows of results into this file, between the same markers.
+    /// Write five rows of results into this file, between the same markers
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "README.md")]
     pub(crate) readme: Option<PathBuf>,
-    /// Measures nothing and reports what is in this JSON of an earlier run.
+    /// Report the results of an earlier run from this JSON file, without measuring
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
-    /// How many writers append at the same time. [default: 1,16,64,256]
+    /// Numbers of concurrent writers [default: 1,16,64,256]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) writers: Vec<u32>,
-    /// Seconds of one round of one contender. [default: 2; quick: 0.3]
+    /// Duration of a round of a contender in seconds [default: 2; quick: 0.3]
     #[arg(long, value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
-    /// How many rounds; medians are of these. [default: 5; quick: 1]
+    /// Number of rounds [default: 5; quick: 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
-    /// The size of a payload in bytes.
+    /// Size of a payload in bytes
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(120..=1_000_000))]
     pub(crate) payload: u32,
-    /// How many streams of 10, of 100 and of 1,000 events each are loaded and read. [default: 200; quick: 20]
+    /// Number of streams of each length (10, 100 and 1,000 events) to load and read [default: 200; quick: 20]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) streams: Option<u64>,
-    /// Commands per second in the latency workload.
+    /// Commands per second in the latency workload
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
-    /// How many events the log grows to in the volume workload. [default: 2000000; quick: 100000]
+    /// Final number of events in the volume workload [default: 2000000; quick: 100000]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000))]
     pub(crate) volume: Option<u64>,
-    /// How many events this project's store grows to in the scale workload. [default: 2000000; quick: 100000]
+    /// Final number of events in the scale workload [default: 2000000; quick: 100000]
     #[arg(long, value_parser = clap::value_parser!(u64).range(100_000..=1_000_000_000))]
     pub(crate) scale: Option<u64>,
-    /// Seconds after which a contender is stopped in the volume workload, however far it came. [default: 120; quick: 0.7]
+    /// Time limit of a contender in the volume workload in seconds [default: 120; quick: 0.7]
     #[arg(long, value_parser = seconds)]
     pub(crate) volume_seconds: Option<f64>,
-    /// Also says where processor time goes while es-rocksdb appends, loads, reads and builds views: by stacks that are sampled in
-    /// rounds of their own, which do not count.
+    /// Profile es-rocksdb while it appends, loads, reads and builds views
+    ///
+    /// Stacks are sampled in additional rounds, which are not part of the figures.
     #[arg(long)]
     pub(crate) profile: bool,
-    /// Where the stores are made, and removed again; the disk that is measured.
+    /// Directory for the stores, which determines the measured disk; they are removed after the run
     #[arg(long, env = "ES_BENCH_DIR", default_value = "/var/tmp")]
     pub(crate) dir: PathBuf,
-    /// Runs the scale workload in this process, and not in one of its own.
+    /// Run the scale workload in this process instead of a child process
     #[arg(long, hide = true)]
-    pub(crate) apart: bool,
-    /// Measures memory and disk of one contender in this process, in this directory, and prints them as JSON.
+    pub(crate) scale_process: bool,
+    /// Measure memory and disk of one contender in this process and print them as JSON
     #[arg(long, hide = true, value_name = "SHAPE")]
     pub(crate) footprint: Option<String>,
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_measured_is_refused() {
+    fn amounts_out_of_range_are_refused() {
         for wrong in [["--seconds", "0"], ["--seconds", "x"], ["--rounds", "0"], ["--writers", "0"]] {
             assert!(Arguments::try_parse_from(["bench"].iter().chain(&wrong)).is_err(), "{wrong:?}");
         }

@@ -1,4 +1,4 @@
-//! The seam between workloads and contenders: what is asked ([`Append`], [`Selection`], [`Task`]) and who answers
+//! The interface between workloads and contenders: requests ([`Append`], [`Selection`], [`Task`]) and implementations
 //! ([`Contender`], [`Opened`]).
 
 use std::path::Path;
@@ -10,68 +10,68 @@ use async_trait::async_trait;
 use crate::domain::{self, Folded, Sample};
 use crate::failure::Failure;
 
-/// What a contender is to the comparison.
+/// The role of a contender in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// This project.
     Ours,
-    /// A limit of the engine or of the disk: it does none of the work that makes an event store.
+    /// A limit of the engine or of the disk, without the work of an event store.
     Limit,
-    /// What a user would pick instead.
+    /// An alternative that a user could choose.
     Peer,
 }
 
-/// When an append is acknowledged.
+/// The durability of an acknowledged append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// When it is on the disk: it survives a power failure.
+    /// On disk: survives a power failure.
     Synced,
-    /// When the operating system has it: it survives the end of the process.
+    /// In the operating system: survives the end of the process.
     Buffered,
 }
 
-/// What can be asked of a contender.
+/// An operation that a contender may offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Appends that are on disk when they are acknowledged, each at an expected revision where the contender knows such.
+    /// Durable appends, each with an expected revision if the contender supports it.
     Append,
-    /// The same, acknowledged when the operating system has them.
+    /// Buffered appends, otherwise as `Append`.
     AppendBuffered,
-    /// Appends under the condition that nothing new matches a tag (dynamic consistency boundary).
+    /// Appends with the condition that no new event matches a tag (dynamic consistency boundary).
     AppendIf,
-    /// Loading one stream, decoded and folded.
+    /// Loads one stream, decoded and folded.
     Load,
-    /// The same from a snapshot and the events behind it.
+    /// Loads one stream from a snapshot and the events after it.
     LoadSnapshot,
-    /// The whole log in order.
+    /// Reads the whole log in order.
     ReadAll,
-    /// The events of one type, in order.
+    /// Reads the events of one type in order.
     ReadType,
-    /// The events with one tag, in order.
+    /// Reads the events with one tag in order.
     ReadTag,
-    /// Telling a live subscriber of new events.
+    /// Notifies a live subscriber of new events.
     Follow,
-    /// Memory and disk per event, measured in a process of its own.
+    /// Memory and disk per event, measured in a child process.
     Footprint,
     /// Appends while the log grows.
     Volume,
-    /// Building views of the log; what this project alone is asked for.
+    /// Builds views of the log. Only this project is measured.
     Project,
 }
 
-/// What every contender is opened with.
+/// The settings with which every contender is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     /// When appends are acknowledged.
     pub durability: Durability,
     /// Bytes of a payload.
     pub payload: usize,
-    /// What the project's durable store hands to RocksDB; what is written directly writes the same.
+    /// The bytes that es-rocksdb passes to RocksDB. The limits write as many.
     pub shape: Shape,
 }
 
-/// How many bytes of keys and values the project's store hands to RocksDB: `commit + events * event`.
+/// The bytes of keys and values that es-rocksdb passes to RocksDB: `commit + events * event`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes per commit and stream.
@@ -83,36 +83,36 @@ pub struct Shape {
 /// One commit to append: events for one stream.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// Which stream.
+    /// The number of the stream.
     pub stream: u64,
-    /// How many events the stream has, as the writer knows; for the expectation.
+    /// The number of events in the stream, for the expected revision.
     pub expected: u64,
-    /// The position of the stream's last event, as the writer knows; 0 for none.
+    /// The position of the last event in the stream; 0 for none.
     pub seen: u64,
-    /// Whether, instead of the expectation, nothing with the events' tag may have come behind `seen`.
+    /// Whether the commit requires, instead of the expected revision, that no event after `seen` has the tag.
     pub conditional: bool,
     /// The events, at least one.
     pub events: Vec<Sample>,
 }
 
-/// Which events of the log to read.
+/// The events of the log to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All.
+    /// All events.
     All,
-    /// Those of one type.
+    /// The events of one type.
     Type(&'static str),
-    /// Those with one tag.
+    /// The events with one tag.
     Tag(String),
 }
 
-/// What a live subscriber has seen, and when.
+/// The events that a live subscriber has received, with their times.
 #[derive(Debug, Default)]
 pub struct Seen(Mutex<Vec<(u64, Instant)>>);
 
 impl Seen {
-    /// The subscriber has been given an event with this payload.
-    pub fn saw(&self, payload: &[u8]) {
+    /// Records that the subscriber received an event with this payload.
+    pub fn record(&self, payload: &[u8]) {
         let now = Instant::now();
         if let Some(number) = domain::number(payload) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push((number, now));
@@ -128,117 +128,118 @@ impl Seen {
     }
 }
 
-/// Somebody who can be measured.
+/// An implementation that can be measured.
 #[async_trait]
 pub trait Contender: Send + Sync {
-    /// A short name, for tables and `--contender`.
+    /// Returns a short name for tables and `--contender`.
     fn name(&self) -> &'static str;
 
-    /// Its version, how it waits for the disk, and what else a reader must know: one line.
+    /// Returns one line with the version, the way it syncs, and other facts that a reader must know.
     fn about(&self) -> String;
 
-    /// What it is to the comparison.
+    /// Returns the role in the comparison.
     fn role(&self) -> Role;
 
-    /// Whether it does this; otherwise why not.
+    /// Checks whether a task is offered.
     ///
     /// # Errors
-    /// Why not, in a few words.
+    /// Returns the reason, in a few words, if it is not.
     fn offers(&self, task: Task) -> Result<(), &'static str>;
 
-    /// Opens it in a directory, creating it where there is none.
+    /// Opens the contender in a directory, which it creates if needed.
     ///
     /// # Errors
-    /// [`Failure`]; it is reported as not run.
+    /// Returns a [`Failure`] that is reported; the contender is not run.
     async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure>;
 }
 
-/// An open contender. What it does not offer, it is not asked.
+/// An open contender. A workload only calls the methods of tasks that it [offers](Contender::offers).
 #[async_trait]
 pub trait Opened: Send + Sync {
-    /// Whether its calls block the thread. Then writers are threads, otherwise tasks.
+    /// Returns whether calls block the thread. Writers are then threads, otherwise tasks.
     fn blocks(&self) -> bool {
         false
     }
 
-    /// Appends a commit, acknowledged as it was opened. Gives the position of its last event, where there is such.
+    /// Appends a commit with the durability of [`Setup`]. Returns the position of its last event, if there are
+    /// positions.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn append(&self, append: Append) -> Result<u64, Failure>;
 
-    /// Executes a command that appends one event to a new stream. What a user of a framework would call.
+    /// Executes a command that appends one event to a new stream.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn command(&self, stream: u64, event: Sample) -> Result<(), Failure> {
         let append = Append { stream, expected: 0, seen: 0, conditional: false, events: vec![event] };
         self.append(append).await.map(|_| ())
     }
 
-    /// Loads a stream, decodes its events and folds them; from a snapshot, if asked to.
+    /// Loads a stream, optionally from a snapshot, and decodes and folds its events.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn load(&self, stream: u64, from_snapshot: bool) -> Result<Folded, Failure> {
         let _ = (stream, from_snapshot);
         Err(Failure::new("load", "not offered"))
     }
 
-    /// Reads the log in order and gives how many events there were.
+    /// Reads the log in order and returns the number of events.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn read(&self, selection: Selection) -> Result<u64, Failure> {
         let _ = selection;
         Err(Failure::new("read", "not offered"))
     }
 
-    /// Visits the whole log in order, each event borrowed, and returns how many events there were. Only this project is asked.
+    /// Visits borrowed events of the whole log in order and returns their number. Only this project is measured.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn visit(&self) -> Result<u64, Failure> {
         Err(Failure::new("visit", "not offered"))
     }
 
-    /// Follows the log from its end on and reports each event. Never returns but for a failure; it is dropped.
+    /// Follows the log from its end and records each event. The future only ends with a failure; the caller drops it.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn follow(&self, seen: &Seen) -> Result<(), Failure> {
         let _ = seen;
         Err(Failure::new("follow", "not offered"))
     }
 
-    /// Waits until the snapshots that are due are taken.
+    /// Waits until due snapshots are taken.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn settle_snapshots(&self) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Brings what was written to where it rests: compaction, snapshots that are due.
+    /// Compacts the data and takes due snapshots.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn settle(&self) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Bytes on disk outside of its directory: for a server that has its data elsewhere.
+    /// Returns the bytes on disk outside the directory, for a server with a data directory of its own.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
-    async fn bytes_elsewhere(&self) -> Result<u64, Failure> {
+    /// Returns a [`Failure`] that ends the run of this contender.
+    async fn bytes_outside_directory(&self) -> Result<u64, Failure> {
         Ok(0)
     }
 
-    /// Closes it; once it is dropped, its directory can be removed.
+    /// Closes the contender. After it is dropped, its directory can be removed.
     ///
     /// # Errors
-    /// [`Failure`] ends the run of this contender.
+    /// Returns a [`Failure`] that ends the run of this contender.
     async fn close(&self) -> Result<(), Failure> {
         Ok(())
     }

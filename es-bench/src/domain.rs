@@ -1,4 +1,4 @@
-//! The events that everybody writes and reads: lines of an order, about 200 bytes of JSON.
+//! The events that all contenders write and read: lines of an order, about 200 bytes of JSON.
 
 use std::fmt::Write as _;
 
@@ -17,15 +17,15 @@ pub const CATEGORY: &str = "order";
 /// The content of both kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Counts the events of a stream, or of a run. Stands first, so that [`number`] finds it.
+    /// The number of the event in its stream or in the run. The first field, where [`number`] finds it.
     pub number: u64,
     /// The article.
     pub sku: String,
-    /// How many.
+    /// The number of articles.
     pub quantity: u32,
-    /// The price of one.
+    /// The price of one article.
     pub cents: u64,
-    /// Whatever fills the payload; its digits do not compress to nothing.
+    /// Fills the payload with digits that do not compress well.
     pub note: String,
 }
 
@@ -36,21 +36,21 @@ pub struct Sample {
     pub event_type: &'static str,
     /// JSON of a [`Line`].
     pub payload: Vec<u8>,
-    /// Its one tag.
+    /// The tag of the event.
     pub tag: String,
 }
 
-/// How events get their tags.
+/// The assignment of tags to events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tagging {
-    /// So many tags, in turn over streams and numbers.
+    /// This number of tags, in turn over streams and event numbers.
     Spread(u64),
     /// A tag for each stream.
     PerStream,
 }
 
 impl Tagging {
-    /// The tag of an event.
+    /// Returns the tag of an event.
     #[must_use]
     pub fn tag(self, stream: u64, number: u64) -> String {
         match self {
@@ -60,19 +60,19 @@ impl Tagging {
     }
 }
 
-/// The event with this number in this stream; its payload has exactly `bytes` bytes, or what it takes at the least.
+/// Returns the event with this number in this stream, with a payload of `bytes` bytes or the minimum.
 #[must_use]
 pub fn sample(stream: u64, number: u64, bytes: usize, tagging: Tagging) -> Sample {
     let event_type = if number % 10 == 9 { REMOVED } else { ADDED };
     Sample { event_type, payload: payload(stream, number, bytes).into_bytes(), tag: tagging.tag(stream, number) }
 }
 
-/// JSON of a line.
+/// Returns a line as JSON.
 fn payload(stream: u64, number: u64, bytes: usize) -> String {
     const END: &str = "\"}";
     let (quantity, cents) = (number % 5 + 1, number % 1000);
     let mut json = String::with_capacity(bytes + 16);
-    // NOTE: writing to a String cannot fail.
+    // Writing to a String cannot fail.
     let _ = write!(
         json,
         "{{\"number\":{number},\"sku\":\"A-{:05}\",\"quantity\":{quantity},\"cents\":{cents},\"note\":\"",
@@ -80,7 +80,7 @@ fn payload(stream: u64, number: u64, bytes: usize) -> String {
     );
     let mut digits = stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number.wrapping_mul(0xD1B5_4A32_D192_ED03) | 1;
     while json.len() + END.len() < bytes {
-        // NOTE: xorshift: cheap, and the same for all contenders.
+        // xorshift: fast, and equal for all contenders.
         digits ^= digits << 13;
         digits ^= digits >> 7;
         digits ^= digits << 17;
@@ -91,7 +91,7 @@ fn payload(stream: u64, number: u64, bytes: usize) -> String {
     json
 }
 
-/// The number in a payload.
+/// Returns the number of the event in a payload.
 #[must_use]
 pub fn number(payload: &[u8]) -> Option<u64> {
     let digits = payload.strip_prefix(b"{\"number\":")?;
@@ -99,36 +99,36 @@ pub fn number(payload: &[u8]) -> Option<u64> {
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
-/// What a stream was folded to.
+/// The state of a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// How many events the stream has.
+    /// The number of events.
     pub events: u64,
-    /// What they sum up to.
+    /// The sum of all lines.
     pub cents: u64,
 }
 
 impl Folded {
-    /// Decodes a payload and takes it in.
+    /// Decodes an event and adds it.
     ///
     /// # Errors
-    /// [`Failure`] when it is not the JSON of a line.
-    pub fn take(&mut self, event_type: &str, payload: &[u8]) -> Result<(), Failure> {
+    /// Returns a [`Failure`] if the payload is not a line as JSON.
+    pub fn add_encoded(&mut self, event_type: &str, payload: &[u8]) -> Result<(), Failure> {
         let line: Line =
             serde_json::from_slice(payload).map_err(|error| Failure::caused_by("decode an event", &error))?;
-        self.line(event_type, &line);
+        self.add(event_type, &line);
         Ok(())
     }
 
-    /// Takes a decoded event in.
-    pub fn line(&mut self, event_type: &str, line: &Line) {
+    /// Adds a decoded event.
+    pub fn add(&mut self, event_type: &str, line: &Line) {
         self.events += 1;
         let sum = line.cents * u64::from(line.quantity);
         self.cents = if event_type == ADDED { self.cents.wrapping_add(sum) } else { self.cents.wrapping_sub(sum) };
     }
 }
 
-/// The same events, typed.
+/// The events as a type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 pub(crate) enum OrderEvent {
     #[event(name = "line-added")]
@@ -137,7 +137,7 @@ pub(crate) enum OrderEvent {
     Removed(Line),
 }
 
-/// The aggregate that typed loads fold.
+/// The aggregate of typed loads.
 #[derive(Debug, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(category = "order", id = u64, event = OrderEvent, snapshot(every = 1))]
 pub(crate) struct Order {
@@ -159,8 +159,8 @@ impl Evolve for Order {
     fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
         let mut folded = self.folded();
         match event {
-            OrderEvent::Added(line) => folded.line(ADDED, line),
-            OrderEvent::Removed(line) => folded.line(REMOVED, line),
+            OrderEvent::Added(line) => folded.add(ADDED, line),
+            OrderEvent::Removed(line) => folded.add(REMOVED, line),
         }
         (self.events, self.cents) = (folded.events, folded.cents);
     }
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_has_the_size_that_was_asked_for_and_is_a_line() {
+    fn a_payload_is_a_line_of_the_requested_size() {
         for bytes in [120, 200, 201, 1000] {
             let sample = sample(7, 19, bytes, Tagging::PerStream);
             assert_eq!(sample.payload.len(), bytes);
@@ -203,10 +203,10 @@ mod tests {
         let mut typed = Order { events: 0, cents: 0 };
         let records: Vec<_> = (0..20).map(|n| sample(1, n, 200, Tagging::PerStream)).collect();
         for sample in &records {
-            raw.take(sample.event_type, &sample.payload).unwrap();
+            raw.add_encoded(sample.event_type, &sample.payload).unwrap();
             let line: Line = serde_json::from_slice(&sample.payload).unwrap();
             let mut folded = typed.folded();
-            folded.line(sample.event_type, &line);
+            folded.add(sample.event_type, &line);
             (typed.events, typed.cents) = (folded.events, folded.cents);
         }
         assert_eq!(raw, typed.folded());

@@ -1,4 +1,4 @@
-//! Drives writers: so many at once, each waiting for its acknowledgement before it goes on.
+//! Concurrent writers, each of which waits for an acknowledgement before its next commit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use crate::contender::{Append, Opened};
 use crate::domain::{Tagging, sample};
 use crate::failure::Failure;
 
-/// How many writers do what.
+/// The number of writers and their commits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Writers {
     pub(crate) count: u32,
@@ -17,19 +17,19 @@ pub(crate) struct Writers {
     /// Bytes of a payload.
     pub(crate) payload: usize,
     pub(crate) tagging: Tagging,
-    /// Whether each commit demands that nothing with its tag came behind the writer's last one.
+    /// Whether each commit requires that no event after the writer's last one has its tag.
     pub(crate) conditional: bool,
-    /// How many events a writer puts into a stream before it takes another.
+    /// The number of events that a writer appends to a stream before it starts another.
     pub(crate) per_stream: u64,
-    /// The number of the first stream; no other writers may have used it or a higher one.
+    /// The number of the first stream. This and higher numbers must be unused.
     pub(crate) first_stream: u64,
-    /// How many events the first stream of each writer has already.
+    /// The number of existing events in the first stream of each writer.
     pub(crate) first_event: u64,
-    /// The position of the last of those.
+    /// The position of the last existing event.
     pub(crate) first_seen: u64,
 }
 
-/// When writers stop: at a time, or when so many events are written, whichever comes first.
+/// The end of the writers: a deadline or a number of events, whichever comes first.
 #[derive(Debug)]
 pub(crate) struct Stop {
     deadline: Instant,
@@ -46,7 +46,7 @@ impl Stop {
         Self { deadline: Instant::now() + at_most, left }
     }
 
-    /// How many of these events may still be written.
+    /// Reserves up to this number of events and returns how many may be written.
     fn take(&self, events: u64) -> u64 {
         if Instant::now() >= self.deadline {
             return 0;
@@ -61,14 +61,14 @@ impl Stop {
     }
 }
 
-/// What writers did.
+/// The result of all writers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     pub(crate) events: u64,
     pub(crate) elapsed: Duration,
     /// The number of the first stream that is still unused.
     pub(crate) next_stream: u64,
-    /// The highest position that a writer was given.
+    /// The highest position that a writer received.
     pub(crate) last_seen: u64,
 }
 
@@ -78,7 +78,7 @@ impl Measured {
     }
 }
 
-/// Runs the writers to their end.
+/// Runs the writers until they stop.
 pub(crate) async fn run(opened: &Arc<dyn Opened>, writers: Writers, stop: Stop) -> Result<Measured, Failure> {
     let stop = Arc::new(stop);
     let started = Instant::now();
@@ -87,7 +87,7 @@ pub(crate) async fn run(opened: &Arc<dyn Opened>, writers: Writers, stop: Stop) 
         let runtime = tokio::runtime::Handle::current();
         let spawn = |index| {
             let (runtime, writer) = (runtime.clone(), writer(index));
-            // NOTE: a writer needs little stack, and there may be thousands of them.
+            // A small stack, because there may be thousands of writers.
             std::thread::Builder::new().stack_size(512 * 1024).spawn(move || runtime.block_on(writer))
         };
         let threads: Vec<_> = (0..writers.count).map(spawn).collect();
@@ -114,12 +114,12 @@ pub(crate) async fn run(opened: &Arc<dyn Opened>, writers: Writers, stop: Stop) 
     Ok(measured)
 }
 
-/// What one writer did.
+/// The result of one writer.
 struct Written {
     events: u64,
-    /// The first stream number behind its own.
+    /// The first stream number after its own.
     next_stream: u64,
-    /// The position that it was given last.
+    /// The last position that it received.
     last_seen: u64,
 }
 
@@ -128,7 +128,7 @@ fn joined(thread: std::io::Result<std::thread::JoinHandle<Result<Written, Failur
     thread.join().unwrap_or_else(|_| Err(Failure::new("join a writer", "it panicked")))
 }
 
-/// One writer, to its end.
+/// Runs one writer until it stops.
 async fn write(opened: Arc<dyn Opened>, writers: Writers, index: u32, stop: Arc<Stop>) -> Result<Written, Failure> {
     let step = u64::from(writers.count);
     let mut stream = writers.first_stream + u64::from(index);
@@ -164,15 +164,15 @@ mod tests {
 
     use super::*;
 
-    /// Notes commits, and refuses one that is not at the end of its stream.
+    /// Records commits and requires the expected revision.
     #[derive(Default)]
-    struct Notes {
+    struct Recorder {
         blocks: bool,
         streams: Mutex<HashMap<u64, u64>>,
     }
 
     #[async_trait]
-    impl Opened for Notes {
+    impl Opened for Recorder {
         fn blocks(&self) -> bool {
             self.blocks
         }
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writers_write_as_many_events_as_they_may_each_to_streams_of_its_own() {
+    async fn writers_stop_at_the_number_of_events_and_share_no_stream() {
         for blocks in [false, true] {
-            let notes = Arc::new(Notes { blocks, ..Notes::default() });
-            let opened: Arc<dyn Opened> = Arc::clone(&notes) as _;
+            let recorder = Arc::new(Recorder { blocks, ..Recorder::default() });
+            let opened: Arc<dyn Opened> = Arc::clone(&recorder) as _;
             let stop = Stop::after_events(100, Duration::from_secs(60));
             let measured = run(&opened, writers(4), stop).await.unwrap();
-            let streams = notes.streams.lock().unwrap();
+            let streams = recorder.streams.lock().unwrap();
             assert_eq!((measured.events, streams.values().sum::<u64>()), (100, 100));
             assert!(streams.iter().all(|(stream, events)| (5..measured.next_stream).contains(stream) && *events <= 9));
         }

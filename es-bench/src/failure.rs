@@ -1,10 +1,10 @@
-//! [`Failure`]: what could not be done, and why.
+//! The error type of the benchmark.
 
 use std::fmt;
 
 use es_core::model::ErrorChain;
 
-/// Something that could not be done.
+/// A failed action and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     action: String,

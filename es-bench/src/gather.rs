@@ -1,5 +1,5 @@
-//! One thread that serves all that wait with one write and one sync: the limits that gather, and the peers that are engines
-//! and not event stores.
+//! Group commit in one thread: a write and a sync for all waiting commits. Used by two limits and by the peers that are
+//! engines without group commit.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -10,18 +10,18 @@ use tokio::sync::oneshot;
 use crate::contender::Append;
 use crate::failure::Failure;
 
-/// What the gathering thread writes to.
+/// The destination of the gathering thread.
 pub trait Engine: Send + 'static {
-    /// Writes all commits at once, the first event of the first one at this position, and waits as it was opened to wait.
+    /// Writes all commits with the durability of the engine. The first event has the position `first`.
     ///
     /// # Errors
-    /// [`Failure`], which all that wait are given.
+    /// Returns a [`Failure`] for all callers.
     fn write(&mut self, commits: &[Append], first: u64) -> Result<(), Failure>;
 }
 
-/// How many commits wait at the most; more than there are writers.
+/// The maximum number of waiting commits, greater than the number of writers.
 const QUEUE: usize = 8192;
-/// How many commits are written at once at the most.
+/// The maximum number of commits in a write.
 const BATCH: usize = 1024;
 
 struct Request {
@@ -36,10 +36,11 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Starts the thread. With `checks` it refuses what is not at the expected revision, which it keeps in memory.
+    /// Starts the thread. With `checks`, it refuses commits with a wrong expected revision; revisions are kept in
+    /// memory.
     ///
     /// # Errors
-    /// [`Failure`] when the thread cannot be started.
+    /// Returns a [`Failure`] if the thread cannot be started.
     pub fn start(engine: impl Engine, checks: bool) -> Result<Self, Failure> {
         let (requests, waiting) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -49,10 +50,10 @@ impl Gather {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// Hands a commit over and waits until it is written.
+    /// Sends a commit to the thread and waits until it is written.
     ///
     /// # Errors
-    /// [`Failure`] of the write, or of the thread.
+    /// Returns the [`Failure`] of the write, or one if the thread has ended.
     pub async fn append(&self, append: Append) -> Result<u64, Failure> {
         let (answer, answered) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(|| Failure::new("append", "closed"))?;
@@ -65,7 +66,7 @@ impl Drop for Gather {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // NOTE: a panic of the thread was reported to all that waited.
+            // A panic of the thread was reported to all waiting callers.
             let _ = thread.join();
         }
     }
@@ -77,7 +78,7 @@ fn serve(mut engine: impl Engine, waiting: &Receiver<Request>, checks: bool) {
     while let Ok(first) = waiting.recv() {
         let mut commits = Vec::new();
         let mut answers = Vec::new();
-        for Request { append, answer } in all_that_wait(first, waiting) {
+        for Request { append, answer } in waiting_requests(first, waiting) {
             match check(checks, &mut heads, &append) {
                 Ok(()) => {
                     commits.push(append);
@@ -89,7 +90,7 @@ fn serve(mut engine: impl Engine, waiting: &Receiver<Request>, checks: bool) {
         let written = engine.write(&commits, next);
         for (commit, answer) in commits.iter().zip(answers) {
             next += commit.events.len() as u64;
-            // NOTE: an error says that the writer has ended.
+            // An error means that the caller has stopped waiting.
             let _ = answer.send(written.clone().map(|()| next - 1));
         }
     }
@@ -107,7 +108,7 @@ fn check(checks: bool, heads: &mut HashMap<u64, u64>, append: &Append) -> Result
     Ok(())
 }
 
-fn all_that_wait(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
+fn waiting_requests(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
     let mut requests = vec![first];
     while requests.len() < BATCH {
         match waiting.try_recv() {
@@ -125,13 +126,13 @@ mod tests {
     use super::*;
     use crate::domain::{Tagging, sample};
 
-    struct Notes(Arc<Mutex<Vec<u64>>>);
+    struct Recorder(Arc<Mutex<Vec<u64>>>);
 
-    impl Engine for Notes {
+    impl Engine for Recorder {
         fn write(&mut self, commits: &[Append], first: u64) -> Result<(), Failure> {
-            let mut notes = self.0.lock().unwrap();
-            notes.push(first);
-            notes.push(commits.iter().map(|commit| commit.events.len() as u64).sum());
+            let mut writes = self.0.lock().unwrap();
+            writes.push(first);
+            writes.push(commits.iter().map(|commit| commit.events.len() as u64).sum());
             Ok(())
         }
     }
@@ -147,14 +148,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gives_positions_without_gaps_and_refuses_what_is_not_expected() {
-        let notes = Arc::default();
-        let gather = Gather::start(Notes(Arc::clone(&notes)), true).unwrap();
+    async fn positions_have_no_gaps_and_a_wrong_revision_is_refused() {
+        let writes = Arc::default();
+        let gather = Gather::start(Recorder(Arc::clone(&writes)), true).unwrap();
         assert_eq!(gather.append(append(1, 0)).await, Ok(1));
         assert_eq!(gather.append(append(2, 0)).await, Ok(2));
         assert!(gather.append(append(1, 0)).await.is_err());
         assert_eq!(gather.append(append(1, 1)).await, Ok(3));
         drop(gather);
-        assert_eq!(notes.lock().unwrap().iter().skip(1).step_by(2).sum::<u64>(), 3);
+        assert_eq!(writes.lock().unwrap().iter().skip(1).step_by(2).sum::<u64>(), 3);
     }
 }

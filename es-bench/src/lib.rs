@@ -1,15 +1,15 @@
-//! Benchmarks of the event stores, all in one run on one machine: this project's stores, the limits of engine and disk,
-//! and, where the program is built with them, what a user would pick instead.
+//! Benchmarks of event stores, in one run on one machine: the stores of this project, the limits of engine and disk,
+//! and, if the program is built with them, the peers, which a user could choose instead.
 //!
 //! ```text
-//!   workload (what is done)  x  contender (who does it)  --interleaved rounds-->  Figure
+//!   workload (operations)  x  contender (implementation)  --interleaved rounds-->  Figure
 //!                                                                                   |
 //!                                     table | JSON | SVG | docs    <--  Report  <---+-- goals
 //! ```
 //!
-//! A contender implements [`Contender`] and [`Opened`]; this crate has those of the project and the limits. The peers stand
-//! in a crate of their own beside this one, outside of the workspace, which calls [`main`] with them. A figure of a run means
-//! little by itself: compare ratios.
+//! A contender implements [`Contender`] and [`Opened`]. This crate has the contenders of the project and the limits;
+//! the crate `es-bench/peers`, outside the workspace, has the peers and calls [`main`] with them. Compare ratios: an
+//! absolute figure depends on the machine.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
 mod bench;
@@ -38,7 +38,7 @@ pub use contender::{Append, Contender, Durability, Opened, Role, Seen, Selection
 pub use domain::{Folded, Sample};
 pub use failure::Failure;
 
-/// Parses the arguments and runs what they ask for, with the contenders of this crate and with these peers.
+/// Parses the arguments and runs the benchmark with the contenders of this crate and these peers.
 #[must_use]
 pub fn main(peers: Vec<Box<dyn Contender>>) -> ExitCode {
     let arguments = cli::Arguments::parse();

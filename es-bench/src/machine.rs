@@ -1,4 +1,4 @@
-//! On what was measured: figures of different machines are not compared.
+//! The machine of a run. Figures of different machines cannot be compared.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ pub(crate) struct Machine {
     /// GiB.
     pub(crate) memory: u64,
     pub(crate) system: String,
-    /// The file system that was written to.
+    /// The file system with the stores.
     pub(crate) file_system: String,
 }
 
 impl Machine {
-    pub(crate) fn look(dir: &Path) -> Self {
+    pub(crate) fn detect(dir: &Path) -> Self {
         let text = |path| std::fs::read_to_string(path).unwrap_or_default();
         let field = |path, name: &str| {
             let found = text(path).lines().find_map(|line| line.strip_prefix(name).map(ToOwned::to_owned));
@@ -37,14 +37,14 @@ impl Machine {
         }
     }
 
-    /// One line for people.
+    /// Describes the machine in one line.
     pub(crate) fn line(&self) -> String {
         let Self { date, processor, processors, memory, system, file_system } = self;
         format!("{processor}, {processors} processors, {memory} GiB, {system}, {file_system}; {date} UTC")
     }
 }
 
-/// The type of the mount with the longest path that the directory is in.
+/// Returns the file system of the mount with the longest path that contains the directory.
 fn file_system(mounts: &str, dir: &Path) -> String {
     let mount = |line: &str| {
         let mut fields = line.split(' ').skip(1);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_system_is_that_of_the_nearest_mount() {
+    fn the_longest_mount_path_has_the_file_system() {
         let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\nproc /proc proc rw 0 0";
         assert_eq!(file_system(mounts, Path::new("/tmp/bench")), "tmpfs");
         assert_eq!(file_system(mounts, Path::new("/var/tmp/bench")), "ext4");

@@ -1,4 +1,4 @@
-//! The project's stores and the limits; with peers, see the crate beside this one. `cargo xtask bench` runs either.
+//! The benchmark without peers. `es-bench/peers` is the benchmark with peers; `cargo xtask bench` runs either.
 
 use std::process::ExitCode;
 

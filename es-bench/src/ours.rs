@@ -1,4 +1,4 @@
-//! This project's stores.
+//! The stores of this project.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) const ES_MEMORY: &str = "es-memory";
 
 /// The durable store.
 pub(crate) struct EsRocksDb;
-/// The store in memory.
+/// The memory store.
 pub(crate) struct EsMemory;
 
 #[async_trait]
@@ -64,7 +64,7 @@ impl Contender for EsMemory {
     }
 
     fn about(&self) -> String {
-        "this project: the store in memory, for tests; nothing is durable".into()
+        "this project: the memory store, for tests; nothing is durable".into()
     }
 
     fn role(&self) -> Role {
@@ -84,7 +84,7 @@ impl Contender for EsMemory {
     }
 }
 
-/// What es-rocksdb hands to RocksDB per commit and per event of this payload: found by writing some.
+/// Measures the bytes that es-rocksdb passes to RocksDB per commit and per event with this payload.
 pub(crate) async fn shape(dir: &Path, payload: usize) -> Result<Shape, Failure> {
     const COMMITS: u64 = 100;
     let mut bytes = [0; 2];
@@ -125,15 +125,15 @@ fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) ->
 }
 
 fn new_event(sample: Sample) -> Result<(NewEvent, Tag), Failure> {
-    let event_type = EventType::new(sample.event_type).map_err(failed("name a type"))?;
-    let tag = Tag::new(&sample.tag).map_err(failed("name a tag"))?;
+    let event_type = EventType::new(sample.event_type).map_err(failed("create an event type"))?;
+    let tag = Tag::new(&sample.tag).map_err(failed("create a tag"))?;
     Ok((NewEvent::json(event_type, sample.payload).tagged(tag.clone()), tag))
 }
 
 #[async_trait]
 impl Opened for OpenedStore {
     async fn append(&self, append: Append) -> Result<u64, Failure> {
-        let stream = StreamId::of(CATEGORY, append.stream).map_err(failed("name a stream"))?;
+        let stream = StreamId::of(CATEGORY, append.stream).map_err(failed("create a stream id"))?;
         let last = append.expected.checked_sub(1).map(Revision::new);
         let mut commit = Commit::new();
         if !append.conditional {
@@ -153,7 +153,7 @@ impl Opened for OpenedStore {
     }
 
     async fn command(&self, stream: u64, event: Sample) -> Result<(), Failure> {
-        let line = serde_json::from_slice(&event.payload).map_err(failed("make a command"))?;
+        let line = serde_json::from_slice(&event.payload).map_err(failed("create a command"))?;
         self.plain.execute(&stream, AddLine(line)).await.map_err(failed("execute"))?;
         Ok(())
     }
@@ -167,8 +167,8 @@ impl Opened for OpenedStore {
     async fn read(&self, selection: Selection) -> Result<u64, Failure> {
         let read = match selection {
             Selection::All => LogRead::all(),
-            Selection::Type(name) => LogRead::event_type(EventType::new(name).map_err(failed("name a type"))?),
-            Selection::Tag(tag) => LogRead::tag(Tag::new(&tag).map_err(failed("name a tag"))?),
+            Selection::Type(name) => LogRead::event_type(EventType::new(name).map_err(failed("create an event type"))?),
+            Selection::Tag(tag) => LogRead::tag(Tag::new(&tag).map_err(failed("create a tag"))?),
         };
         let mut events = self.store.read_log(read).await.map_err(failed("read"))?;
         let mut count = 0;
@@ -188,7 +188,7 @@ impl Opened for OpenedStore {
         Ok(count)
     }
 
-    /// NOTE: the one place that says how a live subscriber is told.
+    /// Waits for the head of the log to change, and reads the new events.
     async fn follow(&self, seen: &Seen) -> Result<(), Failure> {
         let mut watch = self.store.watch_head();
         let mut position = watch.current();
@@ -197,7 +197,7 @@ impl Opened for OpenedStore {
             let mut events = self.store.read_log(LogRead::all().after(position)).await.map_err(failed("read"))?;
             while let Some(batch) = events.next_batch().await.map_err(failed("read"))? {
                 for event in &batch {
-                    seen.saw(&event.data.payload);
+                    seen.record(&event.data.payload);
                 }
                 position = batch.last().map(|event| event.position).or(position);
             }

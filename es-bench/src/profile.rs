@@ -1,7 +1,7 @@
-//! Where the time goes: the stacks of all threads, sampled while a workload runs, by the part of the work that they are in.
+//! Profiling: samples the stacks of all threads while a workload runs, and assigns them to parts of the work.
 //!
-//! Only processor time is sampled: who waits for the disk uses none. A sampled round is one more and never counts, because
-//! looking takes time, too.
+//! Only processor time is sampled, not the wait for the disk. A profiled round is additional and not part of the
+//! figures, because sampling takes time.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
-/// Samples per second of processor time; the kernel gives no more than its own tick.
+/// Samples per second of processor time; the tick of the kernel is the maximum.
 const FREQUENCY: i32 = 250;
-/// Clock ticks per second of `/proc`: fixed for programs on Linux, whatever the kernel counts in.
+/// Clock ticks per second in `/proc`, a constant for programs on Linux.
 const TICKS: f64 = 100.0;
 
-/// The parts of the work, and by which functions they are known: a stack belongs to the first part that any of its functions is
-/// of. Names of C++ stand as in the symbol table, with the length before each part.
+/// The parts of the work, with parts of function names: a stack belongs to the first part that has one of its
+/// functions. C++ names are mangled, with the length of each component.
 const PARTS: &[(&str, &[&str])] = &[
     ("RocksDB: flush and compaction", &["8FlushJob", "13CompactionJob", "6DBImpl22BackgroundCallFlush"]),
     ("RocksDB: memtable", &["16MemTableInserter", "8MemTable3Add"]),
@@ -45,13 +45,13 @@ pub(crate) struct Used {
     pub(crate) contender: String,
     pub(crate) case: String,
     pub(crate) part: String,
-    /// Of all that was used, from 0 to 1.
+    /// The share of all processor time, from 0 to 1.
     pub(crate) share: f64,
     /// Microseconds of processor time per event.
     pub(crate) per_event: f64,
 }
 
-/// A look at what uses the processor, from its start to its end.
+/// A running sampler.
 pub(crate) struct Sampler {
     guard: ProfilerGuard<'static>,
     used: f64,
@@ -59,12 +59,12 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     pub(crate) fn start() -> Result<Self, Failure> {
-        // NOTE: code that a stack cannot be told from is not looked at.
+        // pprof cannot unwind a stack through these libraries.
         let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY).blocklist(&["libgcc", "vdso"]).build();
         Ok(Self { guard: guard.map_err(failed)?, used: processor_seconds() })
     }
 
-    /// What was used since the start, per event, the most first.
+    /// Stops and returns the processor time of each part per event, in descending order.
     pub(crate) fn end(self, contender: &str, case: &str, events: u64) -> Result<Vec<Used>, Failure> {
         let per_event = (processor_seconds() - self.used) * 1e6 / events.max(1) as f64;
         let report = self.guard.report().build().map_err(failed)?;
@@ -94,24 +94,24 @@ fn failed(error: pprof::Error) -> Failure {
     Failure::caused_by("sample stacks", &error)
 }
 
-/// The part that a stack belongs to.
+/// Returns the part of a stack.
 fn part(stack: &[String]) -> &'static str {
     let is_of = |names: &[&str]| stack.iter().any(|function| names.iter().any(|name| function.contains(name)));
     PARTS.iter().find(|(_, names)| is_of(names)).map_or(OTHER, |(part, _)| part)
 }
 
-/// Seconds of processor time of this process up to now, ended threads included. Zero where there is no `/proc`.
+/// Returns the processor time of this process in seconds, including ended threads; zero without `/proc`.
 fn processor_seconds() -> f64 {
     std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| parse(&stat)).unwrap_or_default()
 }
 
-/// `1234 (name) S ...`: the fields utime and stime.
+/// Parses utime and stime of `1234 (name) S ...`.
 fn parse(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some((fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?) / TICKS)
 }
 
-/// Bytes of memory of this process that are in use: its resident set. `None` where there is no `/proc`.
+/// Returns the resident set of this process in bytes; `None` without `/proc`.
 pub(crate) fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -123,13 +123,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_times_of_a_process() {
+    fn processor_times_are_parsed() {
         assert_eq!(parse("42 (a (x) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20"), Some(2.0));
         assert_eq!(parse("nonsense"), None);
     }
 
     #[test]
-    fn a_stack_belongs_to_the_first_part_that_any_of_its_functions_is_of() {
+    fn a_stack_belongs_to_the_first_part_with_one_of_its_functions() {
         let of = |stack: &[&str]| part(&stack.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(
             of(&["malloc", "es_rocksdb::record::Decoder::decode", "tokio::run"]),
@@ -143,9 +143,9 @@ mod tests {
         assert_eq!(of(&["main"]), OTHER);
     }
 
-    /// What turns on the spot in a function of this crate is found there.
+    /// A busy loop in a function of this crate is assigned to it.
     #[test]
-    fn what_uses_the_processor_is_found() {
+    fn a_busy_loop_is_found() {
         let sampler = Sampler::start().unwrap();
         let started = std::time::Instant::now();
         let mut number = 1_u64;

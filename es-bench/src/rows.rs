@@ -1,18 +1,18 @@
-//! Events as keys and values, for engines that are written directly: as many keys and as many bytes per event as es-rocksdb
-//! hands to RocksDB, with the same use (log, streams, and indexes by category, type, tag and id, and the head of a stream).
+//! Events as keys and values, for engines that are used directly: as many keys and bytes per event as es-rocksdb passes
+//! to RocksDB, for the same purposes (log, streams, indexes by category, type, tag and id, and stream heads).
 
 use crate::contender::{Append, Selection, Shape};
 use crate::domain::{ADDED, Folded, REMOVED};
 use crate::failure::Failure;
 
-/// Bytes of a key: what it is for, and two numbers.
+/// The length of a key: its purpose and two numbers.
 pub const KEY: usize = 24;
 /// A key.
 pub type Key = [u8; KEY];
-/// What is called with each key and value of a scan.
+/// The callback for each key and value of a scan.
 pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
 
-/// Keys per event of es-rocksdb with one tag; and one more per commit and stream.
+/// The keys per event with one tag in es-rocksdb. A commit has one more key per stream.
 const KEYS_PER_EVENT: usize = 6;
 const LOG: u64 = 0;
 const STREAM: u64 = 1;
@@ -22,18 +22,18 @@ const TAG: u64 = 4;
 const ID: u64 = 5;
 const HEAD: u64 = 6;
 
-/// What reads of events need of an engine.
+/// The read operations of an engine.
 pub trait KeyValue {
-    /// Calls `each` with the keys and values from one key to before another, in order.
+    /// Calls `each` with the keys and values in `from..to`, in order.
     ///
     /// # Errors
-    /// [`Failure`] of the engine or of `each`.
+    /// Returns a [`Failure`] of the engine or of `each`.
     fn scan(&self, from: Key, to: Key, each: &mut Each<'_>) -> Result<(), Failure>;
 
-    /// The value of a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// [`Failure`] of the engine.
+    /// Returns a [`Failure`] of the engine.
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Failure>;
 }
 
@@ -53,23 +53,23 @@ pub fn rows(append: &Append, first: u64, shape: Shape, mut put: impl FnMut(Key, 
     put(key(HEAD, append.stream, 0), &append.expected.to_be_bytes());
 }
 
-/// Loads a stream: a scan, each record decoded and folded.
+/// Scans a stream, decodes its records and folds them.
 ///
 /// # Errors
-/// [`Failure`] of the engine, or of a payload.
+/// Returns a [`Failure`] of the engine or of decoding.
 pub fn load(engine: &impl KeyValue, stream: u64) -> Result<Folded, Failure> {
     let mut folded = Folded::default();
     engine.scan(key(STREAM, stream, 0), key(STREAM, stream + 1, 0), &mut |_, record| {
         let (event_type, payload) = parts(record);
-        folded.take(event_type, payload)
+        folded.add_encoded(event_type, payload)
     })?;
     Ok(folded)
 }
 
-/// Reads the log and makes nothing of it: a scan, or a scan of an index and a look-up for each event.
+/// Reads the log without decoding: a scan, or a scan of an index and a look-up for each event.
 ///
 /// # Errors
-/// [`Failure`] of the engine.
+/// Returns a [`Failure`] of the engine.
 pub fn read(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failure> {
     each_record(engine, selection, &mut |_| {})
 }
@@ -99,10 +99,10 @@ fn each_record(engine: &impl KeyValue, selection: &Selection, each: &mut dyn FnM
     Ok(events)
 }
 
-/// Reads the log and makes of each record what a user of an event store is given: an owned type and payload.
+/// Reads the log and converts each record to an owned type and payload, as for a user of an event store.
 ///
 /// # Errors
-/// [`Failure`] of the engine.
+/// Returns a [`Failure`] of the engine.
 pub fn read_events(engine: &impl KeyValue, selection: &Selection) -> Result<u64, Failure> {
     each_record(engine, selection, &mut |record| {
         let (event_type, payload) = parts(record);
@@ -110,7 +110,7 @@ pub fn read_events(engine: &impl KeyValue, selection: &Selection) -> Result<u64,
     })
 }
 
-/// As long as a record of es-rocksdb, and ends with the payload; its first byte says what type the event is.
+/// Encodes a record with the length of a record of es-rocksdb: the first byte is the type, the end is the payload.
 fn record(event_type: &str, payload: &[u8], bytes: usize) -> Vec<u8> {
     let head = bytes.saturating_sub(payload.len()).max(1);
     let mut record = vec![u8::from(event_type == ADDED); head];
@@ -131,7 +131,7 @@ fn key(family: u64, high: u64, low: u64) -> Key {
     key
 }
 
-/// A number for a name (FNV-1a).
+/// Hashes a name with FNV-1a.
 fn number_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_loaded_and_read_and_is_as_large_as_asked_for() {
+    fn written_events_are_loaded_and_read_and_have_the_requested_size() {
         let shape = Shape { commit: 30, event: 1000 };
         let (mut map, mut bytes) = (Map(BTreeMap::new()), 0);
         for stream in 0..3 {

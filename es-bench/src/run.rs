@@ -1,4 +1,4 @@
-//! A run: which workloads and contenders take part, and what is done with the results.
+//! A run: selects workloads and contenders, measures them and publishes the results.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::publish::publish;
 use crate::report::Report;
 use crate::workload::{self, Workload, footprint};
 
-/// Does what the arguments ask for.
+/// Runs the benchmark as the arguments specify.
 pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Result<(), Failure> {
     if let Some(file) = &arguments.from {
         let text = std::fs::read_to_string(file);
@@ -32,11 +32,12 @@ pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Resu
     let mut bench = Bench::new(arguments, contenders)?;
     if let Some(shape) = &arguments.footprint {
         let asked = arguments.contender.first();
-        let who = bench.contenders.iter().find(|who| Some(who.name()) == asked.map(String::as_str)).cloned();
-        let who = who.ok_or_else(|| Failure::new("measure a footprint", "expected one contender"))?;
+        let contender =
+            bench.contenders.iter().find(|contender| Some(contender.name()) == asked.map(String::as_str)).cloned();
+        let contender = contender.ok_or_else(|| Failure::new("measure a footprint", "expected one contender"))?;
         return runtime.block_on(async {
             bench.shape = ours::shape(bench.home(), bench.plan.payload).await?;
-            println!("\n{}", footprint::in_this_process(&bench, &who, shape).await?);
+            println!("\n{}", footprint::in_this_process(&bench, &contender, shape).await?);
             Ok(())
         });
     }
@@ -48,14 +49,14 @@ pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Resu
 async fn measure(bench: &mut Bench, workloads: &[Box<dyn Workload>]) -> Result<Report, Failure> {
     bench.shape = ours::shape(bench.home(), bench.plan.payload).await?;
     let Shape { commit, event } = bench.shape;
-    let handed =
-        format!(" es-rocksdb hands {event} bytes per event and {commit} per commit to RocksDB; so do the limits.");
-    bench.report.form.push_str(&handed);
+    let shape =
+        format!(" es-rocksdb passes {event} bytes per event and {commit} per commit to RocksDB, as do the limits.");
+    bench.report.form.push_str(&shape);
     for workload in workloads {
         workload.run(bench).await?;
     }
-    for shelf in std::mem::take(&mut bench.shelves) {
-        shelf.opened.close().await?;
+    for store in std::mem::take(&mut bench.filled_stores) {
+        store.opened.close().await?;
     }
     Ok(std::mem::take(&mut bench.report))
 }
@@ -73,18 +74,18 @@ fn chosen_workloads(names: &[String]) -> Result<Vec<Box<dyn Workload>>, Failure>
         .collect())
 }
 
-/// All, or those with these names and the limits.
+/// Returns all contenders, or those with these names and the limits.
 fn chosen_contenders(names: &[String], peers: Vec<Box<dyn Contender>>) -> Result<Vec<Arc<dyn Contender>>, Failure> {
     let mut all: Vec<Arc<dyn Contender>> =
         vec![Arc::new(EsRocksDb), Arc::new(EsMemory), Arc::new(EachThread), Arc::new(OneThread), Arc::new(BareFile)];
     all.extend(peers.into_iter().map(Arc::from));
-    let known: Vec<_> = all.iter().map(|who| who.name()).collect();
+    let known: Vec<_> = all.iter().map(|contender| contender.name()).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         let reason = format!("expected one of {}, found {unknown:?}", known.join(", "));
         return Err(Failure::new("choose contenders", reason));
     }
-    let is_chosen = |who: &Arc<dyn Contender>| {
-        names.is_empty() || who.role() == Role::Limit || names.iter().any(|name| name == who.name())
+    let is_chosen = |contender: &Arc<dyn Contender>| {
+        names.is_empty() || contender.role() == Role::Limit || names.iter().any(|name| name == contender.name())
     };
     Ok(all.into_iter().filter(is_chosen).collect())
 }
@@ -96,10 +97,10 @@ fn list(contenders: &[Arc<dyn Contender>]) {
         println!("  {:<16} {}", workload.name(), workload.about());
     }
     println!("contenders:");
-    for who in contenders {
-        println!("  {:<16} {}", who.name(), who.about());
-        for workload in workloads.iter().filter(|workload| !workload.is_ours_alone()) {
-            if let Err(reason) = who.offers(workload.task()) {
+    for contender in contenders {
+        println!("  {:<16} {}", contender.name(), contender.about());
+        for workload in workloads.iter().filter(|workload| !workload.is_ours_only()) {
+            if let Err(reason) = contender.offers(workload.task()) {
                 println!("  {:<16}   not {}: {reason}", "", workload.name());
             }
         }
@@ -111,13 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_is_refused_with_what_is() {
+    fn an_unknown_name_is_refused_with_the_known_names() {
         let refused = chosen_workloads(&["lode".into()]).err().unwrap().to_string();
         assert!(refused.contains("load") && refused.contains("\"lode\""), "{refused}");
         let refused = chosen_contenders(&["umadb".into()], Vec::new()).err().unwrap().to_string();
         assert!(refused.contains("es-rocksdb"), "{refused}");
         let chosen = chosen_contenders(&["es-memory".into()], Vec::new()).unwrap();
-        let names: Vec<_> = chosen.iter().map(|who| who.name()).collect();
+        let names: Vec<_> = chosen.iter().map(|contender| contender.name()).collect();
         assert_eq!(names, ["es-memory", "rocksdb-each", "rocksdb-one", "bare-file"]);
     }
 }

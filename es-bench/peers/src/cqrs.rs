@@ -1,4 +1,4 @@
-//! cqrs-es on a PostgreSQL that the bench starts itself.
+//! cqrs-es on a PostgreSQL server that the benchmark starts.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -34,7 +34,7 @@ CREATE TABLE events (
 
 #[derive(Default)]
 pub(crate) struct CqrsEs {
-    /// One for the whole run; each opening is a database of its own in it.
+    /// One server for the whole run, with a database for each open contender.
     server: OnceLock<Server>,
     starting: tokio::sync::Mutex<()>,
     databases: AtomicU64,
@@ -46,8 +46,7 @@ impl CqrsEs {
         if let Some(server) = self.server.get() {
             return Ok(server);
         }
-        // NOTE: beside the directory of the run, which is the next but two above; the user of the server has to get
-        // there.
+        // Next to the directory of the run, the third ancestor: the user of the server needs access.
         let below = dir.ancestors().nth(3).ok_or_else(|| Failure::new("start PostgreSQL", "no directory for it"))?;
         let server = Server::start(below).await?;
         eprintln!("PostgreSQL {} started in {}", server.version(), below.display());
@@ -64,7 +63,8 @@ impl Contender for CqrsEs {
     fn about(&self) -> String {
         let (cqrs, postgres) = (version("cqrs-es"), version("postgres-es"));
         format!(
-            "{cqrs} with {postgres} on PostgreSQL over a Unix socket, fsync=on, synchronous_commit=on, {CONNECTIONS} connections"
+            "{cqrs} with {postgres} on PostgreSQL over a Unix socket, fsync=on, synchronous_commit=on, {CONNECTIONS} \
+             connections"
         )
     }
 
@@ -87,13 +87,13 @@ impl Contender for CqrsEs {
         let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin = PgPoolOptions::new().max_connections(1).connect_with(server.options()).await;
         let admin = admin.map_err(failed("connect"))?;
-        admin.execute(format!("CREATE DATABASE {name}").as_str()).await.map_err(failed("make a database"))?;
+        admin.execute(format!("CREATE DATABASE {name}").as_str()).await.map_err(failed("create a database"))?;
         admin.close().await;
         let commit = if setup.durability == Durability::Synced { "on" } else { "off" };
         let options = server.options().database(&name).options([("synchronous_commit", commit)]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(120));
         let pool = pool.connect_with(options).await.map_err(failed("connect"))?;
-        pool.execute(TABLE).await.map_err(failed("make a table"))?;
+        pool.execute(TABLE).await.map_err(failed("create a table"))?;
         let repository = PostgresEventRepository::new(pool.clone());
         let store = PersistedEventStore::new_event_store(PostgresEventRepository::new(pool.clone()));
         let admin = server.options();
@@ -101,7 +101,7 @@ impl Contender for CqrsEs {
     }
 }
 
-/// The events as its framework writes them: the variant stands around the content.
+/// The events as the framework encodes them, with the variant around the content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum OrderEvent {
     Added(Line),
@@ -141,8 +141,8 @@ impl Aggregate for Order {
     fn apply(&mut self, event: OrderEvent) {
         let mut folded = Folded { events: self.events, cents: self.cents };
         match event {
-            OrderEvent::Added(line) => folded.line(ADDED, &line),
-            OrderEvent::Removed(line) => folded.line(REMOVED, &line),
+            OrderEvent::Added(line) => folded.add(ADDED, &line),
+            OrderEvent::Removed(line) => folded.add(REMOVED, &line),
         }
         (self.events, self.cents) = (folded.events, folded.cents);
     }
@@ -162,7 +162,7 @@ impl Opened for OpenedCqrs {
         let mut events = Vec::with_capacity(append.events.len());
         for (index, sample) in append.events.into_iter().enumerate() {
             let content: serde_json::Value =
-                serde_json::from_slice(&sample.payload).map_err(failed("make an event"))?;
+                serde_json::from_slice(&sample.payload).map_err(failed("create an event"))?;
             let variant = if sample.event_type == ADDED { "Added" } else { "Removed" };
             let sequence = usize::try_from(append.expected).map_err(failed("number an event"))? + index + 1;
             events.push(SerializedEvent::new(
@@ -185,9 +185,9 @@ impl Opened for OpenedCqrs {
         Ok(Folded { events: order.events, cents: order.cents })
     }
 
-    async fn bytes_elsewhere(&self) -> Result<u64, Failure> {
+    async fn bytes_outside_directory(&self) -> Result<u64, Failure> {
         let size = sqlx08::query_scalar::<_, i64>("SELECT pg_database_size(current_database())");
-        let size = size.fetch_one(&self.pool).await.map_err(failed("ask for the size"))?;
+        let size = size.fetch_one(&self.pool).await.map_err(failed("read the size"))?;
         Ok(size.unsigned_abs())
     }
 

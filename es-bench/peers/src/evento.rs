@@ -16,7 +16,7 @@ use ulid::Ulid;
 use crate::{failed, version};
 
 const AGGREGATE: &str = "order";
-/// Events of a page; its argument is a `u16`.
+/// The number of events in a page, a `u16`.
 const PAGE: u16 = 10_000;
 
 pub(crate) struct Evento;
@@ -39,8 +39,8 @@ impl Contender for Evento {
     fn offers(&self, task: Task) -> Result<(), &'static str> {
         match task {
             Task::AppendIf | Task::ReadTag => Err("no tags"),
-            Task::LoadSnapshot => Err("its snapshots belong to projections, which are other work"),
-            Task::Follow => Err("its subscriptions wait for a margin of time by design; not measured"),
+            Task::LoadSnapshot => Err("its snapshots belong to projections, which are not comparable"),
+            Task::Follow => Err("its subscriptions wait for a time margin by design; not measured"),
             _ => Ok(()),
         }
     }
@@ -63,8 +63,8 @@ impl Contender for Evento {
         };
         let writes = pool(1).await?;
         let mut connection = writes.acquire().await.map_err(failed("open SQLite"))?;
-        let migrator = evento::sql_migrator::new::<sqlx09::Sqlite>().map_err(failed("make the tables"))?;
-        migrator.run(&mut *connection, &Plan::apply_all()).await.map_err(failed("make the tables"))?;
+        let migrator = evento::sql_migrator::new::<sqlx09::Sqlite>().map_err(failed("create the tables"))?;
+        migrator.run(&mut *connection, &Plan::apply_all()).await.map_err(failed("create the tables"))?;
         drop(connection);
         let reads = pool(4).await?;
         let executor: RwSqlite = (evento::Sqlite::from(reads), evento::Sqlite::from(writes)).into();
@@ -75,7 +75,7 @@ impl Contender for Evento {
 struct OpenedEvento(RwSqlite);
 
 impl OpenedEvento {
-    /// Calls `each` with what matches, a page after the other.
+    /// Calls `each` with the matching events, page by page.
     async fn pages(
         &self,
         filter: Option<EventFilter>,
@@ -122,7 +122,7 @@ impl Opened for OpenedEvento {
     async fn load(&self, stream: u64, _: bool) -> Result<Folded, Failure> {
         let mut folded = Folded::default();
         let filter = EventFilter::by_id_raw(AGGREGATE, stream.to_string());
-        self.pages(Some(filter), |event| folded.take(&event.name, &event.data)).await?;
+        self.pages(Some(filter), |event| folded.add_encoded(&event.name, &event.data)).await?;
         Ok(folded)
     }
 

@@ -1,4 +1,5 @@
-//! fjall, an engine like RocksDB in Rust, used directly: the keys and bytes of es-rocksdb, one thread gathers what waits.
+//! fjall, an LSM engine in Rust, used directly with the keys and bytes of es-rocksdb; one thread gathers waiting
+//! commits.
 
 use std::path::Path;
 
@@ -45,7 +46,7 @@ impl Contender for Fjall {
     }
 }
 
-/// What engines offer that are no event stores.
+/// Returns the tasks that an engine offers.
 pub(crate) fn offers(task: Task) -> Result<(), &'static str> {
     match task {
         Task::AppendIf => Err("keys and values; no conditions over a query"),

@@ -1,4 +1,4 @@
-//! es-bench with what a user would pick instead, from crates.io. `cargo xtask bench` builds and runs it.
+//! The benchmark with peers from crates.io. `cargo xtask bench` builds and runs it.
 
 mod cqrs;
 mod evento;
@@ -29,12 +29,12 @@ fn main() -> ExitCode {
     es_bench::main(peers)
 }
 
-/// Names what a peer could not do.
+/// Creates the failure of an action of a peer.
 fn failed<E: std::fmt::Display>(action: &'static str) -> impl Fn(E) -> Failure {
     move |error| Failure::new(action, error)
 }
 
-/// The version of a crate in the lock file of this one.
+/// Returns the version of a crate in the lock file of this one.
 fn version(name: &str) -> String {
     let lock = include_str!("../Cargo.lock");
     let mut lines = lock.lines().skip_while(|line| *line != format!("name = \"{name}\""));

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the bench's own, started when it is needed and removed at the end.
+//! A PostgreSQL server, started when it is needed and removed at the end.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use crate::failed;
 
 const USER: &str = "postgres";
-/// How long it may take to start, and to stop.
+/// The time limit for starting and stopping.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Connections; more than there may be in a pool.
+/// The maximum number of connections, greater than that of a pool.
 pub(crate) const CONNECTIONS: u32 = 64;
 
 /// A running server; dropping it stops it and removes its directory.
@@ -25,7 +25,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one with its data below this directory.
+    /// Starts a server with its data in a subdirectory.
     pub(crate) async fn start(below: &Path) -> Result<Self, Failure> {
         let programs = programs().ok_or_else(|| {
             Failure::new("start PostgreSQL", "no /usr/lib/postgresql/*/bin; apt-get install postgresql")
@@ -38,7 +38,7 @@ impl Server {
         initdb.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=bench", "--pgdata"]).arg(&data);
         let output = initdb.output().map_err(failed("start initdb"))?;
         if !output.status.success() {
-            return Err(Failure::new("make a database", String::from_utf8_lossy(&output.stderr).trim()));
+            return Err(Failure::new("create a database", String::from_utf8_lossy(&output.stderr).trim()));
         }
         let mut server = as_user(&programs.join("postgres"), dir.path());
         server.arg("-D").arg(&data).arg("-k").arg(dir.path());
@@ -53,7 +53,7 @@ impl Server {
         ] {
             server.args(["-c", setting]);
         }
-        let log = std::fs::File::create(dir.path().join("log")).map_err(failed("make a file"))?;
+        let log = std::fs::File::create(dir.path().join("log")).map_err(failed("create a file"))?;
         let child = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.map_err(failed("start PostgreSQL"))?;
         let mut server = Self { child, dir, version: String::new() };
@@ -61,12 +61,12 @@ impl Server {
         Ok(server)
     }
 
-    /// How to connect to it, over its socket.
+    /// Returns the connection string of its socket.
     pub(crate) fn options(&self) -> PgConnectOptions {
         PgConnectOptions::new().socket(self.dir.path()).username("bench").database("postgres")
     }
 
-    /// What it says it is.
+    /// Returns its version.
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
@@ -96,7 +96,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // NOTE: SIGINT is its fast shutdown. What fails here is followed by a kill.
+        // SIGINT is the fast shutdown. If it fails, the server is killed.
         let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -110,7 +110,7 @@ impl Drop for Server {
     }
 }
 
-/// Where the newest installed version has its programs.
+/// Returns the directory with the programs of the newest installed version.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let number =
@@ -124,7 +124,8 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// PostgreSQL refuses to run as root: then it runs as its own user. It ends with this process, however that ends.
+/// Creates a command that runs as the user postgres if this process is root, because PostgreSQL refuses root. The
+/// server ends with this process.
 fn as_user(program: &Path, dir: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.current_dir(dir).args(["--pdeathsig", "INT"]);
@@ -135,16 +136,17 @@ fn as_user(program: &Path, dir: &Path) -> Command {
     command
 }
 
-/// Makes a directory that of the user as whom the server runs.
+/// Changes the owner of a directory to the user of the server.
 fn give_away(dir: &Path) -> Result<(), Failure> {
     if !is_root() {
         return Ok(());
     }
     let id = |flag| {
-        let output = Command::new("id").args([flag, USER]).output().map_err(failed("look for the user postgres"))?;
+        let output = Command::new("id").args([flag, USER]).output().map_err(failed("find the user postgres"))?;
         let id = String::from_utf8_lossy(&output.stdout).trim().parse::<u32>();
-        id.map_err(|_| Failure::new("look for the user postgres", "there is none"))
+        id.map_err(|_| Failure::new("find the user postgres", "not found"))
     };
-    chown(dir, Some(id("-u")?), Some(id("-g")?)).map_err(failed("give a directory to postgres"))?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(failed("close a directory"))
+    chown(dir, Some(id("-u")?), Some(id("-g")?)).map_err(failed("change the owner of a directory"))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        .map_err(failed("change the permissions of a directory"))
 }

@@ -1,4 +1,5 @@
-//! redb, a B-tree with copy on write, used directly: the keys and bytes of es-rocksdb, one thread gathers what waits.
+//! redb, a copy-on-write B-tree, used directly with the keys and bytes of es-rocksdb; one thread gathers waiting
+//! commits.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ impl Contender for Redb {
 
     fn offers(&self, task: Task) -> Result<(), &'static str> {
         match task {
-            Task::AppendBuffered => Err("without a sync it keeps commits in its own memory, where a kill takes them"),
+            Task::AppendBuffered => Err("without a sync its commits are in process memory and do not survive a kill"),
             _ => fjall::offers(task),
         }
     }
@@ -54,7 +55,7 @@ struct RedbWriter {
 
 impl Engine for RedbWriter {
     fn write(&mut self, commits: &[Append], first: u64) -> Result<(), Failure> {
-        // NOTE: commits are durable (Durability::Immediate) unless one asks otherwise.
+        // Commits are durable (Durability::Immediate) by default.
         let transaction = self.database.begin_write().map_err(failed("begin"))?;
         {
             let mut table = transaction.open_table(ROWS).map_err(failed("open a table"))?;

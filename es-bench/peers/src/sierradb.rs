@@ -1,4 +1,4 @@
-//! sierradb's engine, embedded. Its log is one order for each partition and not one for all.
+//! The engine of sierradb, embedded. Its log has an order for each partition, and no total order.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::{failed, version};
 
-/// As many partitions as its server makes.
+/// The number of partitions that its server creates.
 const PARTITIONS: u16 = 32;
 
-/// How long a commit waits for others at the most.
+/// The maximum time that a commit waits for others.
 const SYNC: Duration = Duration::from_millis(1);
 
 pub(crate) struct SierraDb;
@@ -45,15 +45,15 @@ impl Contender for SierraDb {
             Task::AppendIf | Task::ReadType | Task::ReadTag => Err("no indexes but by stream and partition"),
             Task::ReadAll => Err("its log has no order over partitions"),
             Task::LoadSnapshot => Err("a store without aggregates"),
-            Task::Follow => Err("subscriptions are a matter of its server"),
-            Task::Project => Err("views are measured of this project alone"),
+            Task::Follow => Err("subscriptions are part of its server"),
+            Task::Project => Err("views are only measured for this project"),
         }
     }
 
     async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
         debug_assert_eq!(setup.durability, Durability::Synced);
         std::fs::create_dir_all(dir).map_err(failed("create a directory"))?;
-        // NOTE: it acknowledges after the sync in any case; as it comes, a lone writer waits up to 50 ms for that.
+        // It always acknowledges after the sync; by default, a lone writer waits for up to 50 ms.
         let database = DatabaseBuilder::new().sync_interval(SYNC).sync_idle_interval(SYNC).open(dir);
         let database = database.map_err(failed("open sierradb"))?;
         Ok(Box::new(OpenedSierraDb(database)))
@@ -62,11 +62,11 @@ impl Contender for SierraDb {
 
 struct OpenedSierraDb(Database);
 
-/// The key of its partition, the partition, and the name of a stream.
+/// Returns the partition key, the partition and the name of a stream.
 fn place(stream: u64) -> Result<(Uuid, u16, StreamId), Failure> {
     let name = format!("order-{stream}");
     let key = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
-    Ok((key, uuid_to_partition_hash(key) % PARTITIONS, StreamId::new(name).map_err(failed("name a stream"))?))
+    Ok((key, uuid_to_partition_hash(key) % PARTITIONS, StreamId::new(name).map_err(failed("create a stream id"))?))
 }
 
 #[async_trait]
@@ -101,9 +101,9 @@ impl Opened for OpenedSierraDb {
         while let Some(batch) = commits.next_batch(1000).await.map_err(failed("read"))? {
             for commit in batch {
                 match commit {
-                    CommittedEvents::Single(event) => folded.take(&event.event_name, &event.payload)?,
+                    CommittedEvents::Single(event) => folded.add_encoded(&event.event_name, &event.payload)?,
                     CommittedEvents::Transaction { events, .. } => {
-                        events.iter().try_for_each(|event| folded.take(&event.event_name, &event.payload))?;
+                        events.iter().try_for_each(|event| folded.add_encoded(&event.event_name, &event.payload))?;
                     }
                 }
             }

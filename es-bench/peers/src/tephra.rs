@@ -14,7 +14,7 @@ use tephra::{
 use crate::umadb::tag_of_stream;
 use crate::{failed, version};
 
-/// What its documentation uses.
+/// The value in its documentation.
 const SEGMENT: usize = 256 << 20;
 
 pub(crate) struct Tephra;
@@ -28,7 +28,8 @@ impl Contender for Tephra {
     fn about(&self) -> String {
         let version = version("tephra");
         format!(
-            "{version} embedded; each commit conditional on its stream's tag; fdatasync per batch; 256 MiB allocated ahead"
+            "{version} embedded; each commit conditional on its stream's tag; fdatasync per batch; 256 MiB allocated \
+             ahead"
         )
     }
 
@@ -60,21 +61,21 @@ struct OpenedTephra {
 
 fn tags(names: impl IntoIterator<Item = String>) -> Result<Tags, Failure> {
     let tags: Result<Vec<_>, _> = names.into_iter().map(Tag::new).collect();
-    Tags::new(tags.map_err(failed("name a tag"))?).map_err(failed("name tags"))
+    Tags::new(tags.map_err(failed("create a tag"))?).map_err(failed("create tags"))
 }
 
 fn query(selection: Selection) -> Result<Query, Failure> {
     Ok(match selection {
         Selection::All => Query::all(),
         Selection::Type(name) => {
-            Query::item(QueryItem::of_types(vec![EventType::new(name).map_err(failed("name a type"))?]))
+            Query::item(QueryItem::of_types(vec![EventType::new(name).map_err(failed("create an event type"))?]))
         }
         Selection::Tag(tag) => Query::item(QueryItem::with_tags(tags([tag])?)),
     })
 }
 
 impl OpenedTephra {
-    /// Calls `each` with the types and payloads of what matches.
+    /// Calls `each` with the types and payloads of the matching events.
     fn each(
         &self,
         selection: Selection,
@@ -99,7 +100,7 @@ impl Opened for OpenedTephra {
             if append.conditional {
                 condition.clone_from(&sample.tag);
             }
-            let event_type = EventType::new(sample.event_type).map_err(failed("name a type"))?;
+            let event_type = EventType::new(sample.event_type).map_err(failed("create an event type"))?;
             let names = if sample.tag == stream { vec![sample.tag] } else { vec![sample.tag, stream.clone()] };
             events.push(Event::new(&event_type, &tags(names)?, &sample.payload).map_err(failed("encode an event"))?);
         }
@@ -110,7 +111,9 @@ impl Opened for OpenedTephra {
 
     async fn load(&self, stream: u64, _: bool) -> Result<Folded, Failure> {
         let mut folded = Folded::default();
-        self.each(Selection::Tag(tag_of_stream(stream)), |event_type, payload| folded.take(event_type, payload))?;
+        self.each(Selection::Tag(tag_of_stream(stream)), |event_type, payload| {
+            folded.add_encoded(event_type, payload)
+        })?;
         Ok(folded)
     }
 
@@ -127,9 +130,9 @@ impl Opened for OpenedTephra {
         let mut subscription = self.handle.subscribe(Query::all(), self.handle.head());
         loop {
             let batch = subscription.poll_batch().map_err(failed("follow"))?;
-            batch.iter().for_each(|(_, event)| seen.saw(event.data()));
+            batch.iter().for_each(|(_, event)| seen.record(event.data()));
             if batch.is_empty() {
-                // NOTE: it waits on a condition variable, which takes a thread.
+                // It waits on a condition variable, which blocks a thread.
                 let waiting = tokio::task::spawn_blocking(move || {
                     subscription.wait_timeout(Duration::from_millis(200));
                     subscription

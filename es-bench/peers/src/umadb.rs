@@ -1,4 +1,4 @@
-//! umadb's core, embedded: its writer thread with its group commit, called as its server calls it.
+//! The core of umadb, embedded: its writer thread with group commit, called as its server calls it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{failed, version};
 
-/// What the server sets.
+/// The value that its server sets.
 const BATCH: usize = 2048;
 
 pub(crate) struct UmaDb;
@@ -30,7 +30,8 @@ impl Contender for UmaDb {
     fn about(&self) -> String {
         let version = version("umadb-core");
         format!(
-            "{version} embedded, its default options; each commit conditional on its stream's tag; 2 fdatasync per batch"
+            "{version} embedded, its default options; each commit conditional on its stream's tag; 2 fdatasync per \
+             batch"
         )
     }
 
@@ -62,7 +63,7 @@ pub(crate) fn offers(task: Task) -> Result<(), &'static str> {
     }
 }
 
-/// The events of a commit, with the tag that stands for the stream, and the condition that stands for the expectation.
+/// Returns the events of a commit, with a tag for the stream, and the append condition for the expected revision.
 pub(crate) fn request(append: Append) -> (Vec<DcbEvent>, DcbAppendCondition) {
     let stream = tag_of_stream(append.stream);
     let mut condition = stream.clone();
@@ -93,7 +94,7 @@ pub(crate) fn query(selection: Selection) -> Option<DcbQuery> {
 
 pub(crate) fn fold(events: &[DcbSequencedEvent]) -> Result<Folded, Failure> {
     let mut folded = Folded::default();
-    events.iter().try_for_each(|event| folded.take(&event.event.event_type, &event.event.data))?;
+    events.iter().try_for_each(|event| folded.add_encoded(&event.event.event_type, &event.event.data))?;
     Ok(folded)
 }
 
@@ -139,14 +140,14 @@ impl Opened for OpenedUmaDb {
         loop {
             watch.changed().await.map_err(failed("wait for events"))?;
             for event in self.read_from(None, Some(position.unwrap_or(0) + 1))? {
-                seen.saw(&event.event.data);
+                seen.record(&event.event.data);
                 position = Some(event.position);
             }
         }
     }
 
     async fn close(&self) -> Result<(), Failure> {
-        // NOTE: an error says that the writer has ended already.
+        // An error means that the writer has ended already.
         let _ = self.requests.send(WriterThreadRequest::Shutdown).await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! umadb's server in this process, and its client: gRPC over the loopback.
+//! The server of umadb in this process, and its client: gRPC over the loopback interface.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Contender for UmaDbServer {
         let options = ServerOptions { listen_addr, tls: None, api_key: None, storage };
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
-        // NOTE: its future cannot be sent between threads.
+        // Its future is not `Send`.
         let server = std::thread::spawn(move || {
             let served = runtime.block_on(start_server_with_options(options, stopped));
             served.map_err(|error| Failure::new("serve", error))
@@ -89,7 +89,7 @@ impl Opened for OpenedServer {
         let mut subscription = self.client.subscribe(None, None).await.map_err(failed("subscribe"))?;
         loop {
             for event in subscription.next_batch().await.map_err(failed("follow"))? {
-                seen.saw(&event.event.data);
+                seen.record(&event.event.data);
             }
         }
     }
@@ -98,7 +98,7 @@ impl Opened for OpenedServer {
         self.client.close();
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((stop, server)) = server else { return Ok(()) };
-        // NOTE: an error says that the server has ended already.
+        // An error means that the server has ended already.
         let _ = stop.send(());
         let ended = tokio::task::spawn_blocking(move || server.join()).await.map_err(failed("stop the server"))?;
         ended.unwrap_or_else(|_| Err(Failure::new("stop the server", "it panicked")))

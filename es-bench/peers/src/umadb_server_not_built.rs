@@ -1,4 +1,4 @@
-//! Stands for umadb's server where there was no protoc to build it with: the report says so.
+//! A placeholder for the server of umadb on platforms without protoc. The report has the reason.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use es_bench::{Contender, Failure, Opened, Role, Setup, Task};
 
 use crate::version;
 
-const REASON: &str = "not built: there is no protoc for this platform";
+const REASON: &str = "not built: no protoc for this platform";
 
 pub(crate) struct UmaDbServer;
 

@@ -1,7 +1,7 @@
-//! The limits of the engine: RocksDB written directly with as many keys and bytes per event as es-rocksdb hands to it.
+//! The limits of the engine: RocksDB used directly, with as many keys and bytes per event as es-rocksdb passes to it.
 //!
-//! L1 syncs a batch for each writer; RocksDB itself lets writers that come together share a sync. L2 is one thread that
-//! gathers what waits into one batch. Reads of the first are the raw scans that reads of the store are compared with.
+//! L1 syncs a batch for each writer; RocksDB groups the syncs of concurrent writers. L2 is one thread that gathers
+//! waiting commits into one batch. The raw scans of L1 are the limit for the reads of the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Contender for OneThread {
     }
 
     fn about(&self) -> String {
-        "L2: RocksDB directly, the keys and bytes of es-rocksdb, one thread gathers what waits into one synced batch"
+        "L2: RocksDB directly, the keys and bytes of es-rocksdb, one thread gathers waiting commits into one synced \
+         batch"
             .into()
     }
 
@@ -91,7 +92,7 @@ impl DirectEngine {
         table.set_block_size(16 * 1024);
         let mut options = Options::default();
         options.create_if_missing(true);
-        // NOTE: compressed as es-rocksdb compresses records, so that scans have as many bytes to unpack.
+        // The compression of es-rocksdb, so that scans decompress as many bytes.
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_bottommost_compression_type(DBCompressionType::Zstd);
         options.set_block_based_table_factory(&table);

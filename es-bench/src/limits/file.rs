@@ -1,4 +1,4 @@
-//! The limit of the disk: a bare file, to which one thread writes what waits, and calls `fdatasync` once.
+//! The limit of the disk: one thread writes waiting commits to a file and calls `fdatasync` once.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,7 +22,7 @@ impl Contender for BareFile {
     }
 
     fn about(&self) -> String {
-        "one thread writes what waits to a file, as many bytes as es-rocksdb, and calls fdatasync once".into()
+        "one thread writes waiting commits to a file, as many bytes as es-rocksdb, and calls fdatasync once".into()
     }
 
     fn role(&self) -> Role {
@@ -45,7 +45,7 @@ impl Contender for BareFile {
 
 fn create(dir: &Path) -> Result<File, Failure> {
     std::fs::create_dir_all(dir).map_err(|error| Failure::caused_by("create a directory", &error))?;
-    File::create(dir.join("log")).map_err(|error| Failure::caused_by("make a file", &error))
+    File::create(dir.join("log")).map_err(|error| Failure::caused_by("create a file", &error))
 }
 
 struct FileEngine {
@@ -85,18 +85,18 @@ impl Opened for OpenedFile {
     }
 }
 
-/// How long single syncs take at a steady rate: a small write to the end of a file, and `fdatasync`.
+/// Measures single syncs at a constant rate: a small append to a file, and `fdatasync`.
 pub(crate) fn syncs(dir: &Path, rate: f64, duration: Duration, bytes: usize) -> Result<Vec<Duration>, Failure> {
     let mut file = create(dir)?;
     let started = Instant::now();
     let pause = Duration::from_secs_f64(1.0 / rate.max(1.0));
     let content = vec![b'x'; bytes];
-    let mut took = Vec::new();
+    let mut durations = Vec::new();
     while started.elapsed() < duration {
-        let begun = Instant::now();
+        let start = Instant::now();
         file.write_all(&content).and_then(|()| file.sync_data()).map_err(|error| Failure::caused_by("sync", &error))?;
-        took.push(begun.elapsed());
-        std::thread::sleep(pause.saturating_sub(begun.elapsed()));
+        durations.push(start.elapsed());
+        std::thread::sleep(pause.saturating_sub(start.elapsed()));
     }
-    Ok(took)
+    Ok(durations)
 }

@@ -1,4 +1,4 @@
-//! The limits: what engine and disk give to somebody who does none of the work that makes an event store.
+//! The limits of engine and disk, without the work of an event store.
 
 mod direct;
 pub(crate) mod file;

@@ -1,4 +1,4 @@
-//! Where the events come from: the real log where it is there, else made events of the same shape.
+//! The source of the events: the real log if it is available, otherwise generated events of the same shape.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use flate2::read::GzDecoder;
 use super::{LoanEvent, Step};
 use crate::failure::Failure;
 
-/// How many events the real log has.
+/// The number of events in the real log.
 pub(crate) const REAL: usize = 262_200;
 const FILE: &str = "loan_applications_2012.csv.gz";
-/// How many events a commit has while the log is imported.
+/// The number of events in a commit of the import.
 const PER_COMMIT: usize = 512;
 
 /// One line of the log.
@@ -25,7 +25,7 @@ struct LoanLine {
     event: LoanEvent,
 }
 
-/// Events to be imported.
+/// The events to import.
 #[derive(Debug)]
 pub(crate) struct Log {
     lines: Vec<LoanLine>,
@@ -33,18 +33,18 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The first events of the log in the directory that `ES_SHARED_DATA` names, else in `../shared/data` beside the
-    /// workspace; made ones where there is none.
+    /// Reads the first events of the log in the directory `ES_SHARED_DATA`, by default `../shared/data` next to the
+    /// workspace. Generates events if there is no log.
     ///
     /// # Errors
-    /// [`Failure`] when it is there and cannot be read.
+    /// Returns a [`Failure`] if the log exists and cannot be read.
     pub(crate) fn find(events: usize) -> Result<Self, Failure> {
         let dir = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
         let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
         let path = dir.join(FILE);
         match File::open(&path) {
             Ok(file) => Self::parse(GzDecoder::new(file), events),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::made(events)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::generated(events)),
             Err(error) => Err(Failure::new(format!("open {}", path.display()), error)),
         }
     }
@@ -63,15 +63,16 @@ impl Log {
         Ok(Self { lines, is_real: true })
     }
 
-    /// As many events per application, at once and per day as in the real log, and as many activities.
-    pub(crate) fn made(events: usize) -> Self {
-        const AT_ONCE: usize = 2000;
+    /// Generates events with as many activities, events per application, concurrent applications and events per day as
+    /// in the real log.
+    pub(crate) fn generated(events: usize) -> Self {
+        const CONCURRENT: usize = 2000;
         const PER_APPLICATION: usize = 20;
         const PER_DAY: i64 = 1600;
         let line = |number: usize| {
-            // NOTE: so many applications take turns; when they are done, as many others follow.
-            let round = number / (AT_ONCE * PER_APPLICATION);
-            let (case, step) = (round * AT_ONCE + number % AT_ONCE, number / AT_ONCE % PER_APPLICATION);
+            // Concurrent applications take turns; when they are complete, as many others follow.
+            let round = number / (CONCURRENT * PER_APPLICATION);
+            let (case, step) = (round * CONCURRENT + number % CONCURRENT, number / CONCURRENT % PER_APPLICATION);
             let (process, kinds) = [("A", 10), ("W", 6), ("W", 6), ("O", 7), ("W", 6)][step % 5];
             let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(number as i64 * 86_400_000 / PER_DAY);
             let step = Step {
@@ -89,20 +90,20 @@ impl Log {
         self.lines.len()
     }
 
-    /// Which events these are, for the report.
+    /// Describes the events, for the report.
     pub(crate) fn about(&self) -> String {
         let events = self.lines.len();
         if self.is_real {
             format!("{events} events of the loan log")
         } else {
             format!(
-                "{events} made events of the shape of the loan log, which was not found: ES_SHARED_DATA names its \
-                 directory"
+                "{events} generated events of the shape of the loan log, which was not found: set ES_SHARED_DATA to \
+                 its directory"
             )
         }
     }
 
-    /// Writes them to a store, a stream for each application.
+    /// Writes the events to a store, with a stream for each application.
     pub(crate) async fn import(&self, store: &dyn EventStore) -> Result<(), Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused_by("import the loan log", error);
         for lines in self.lines.chunks(PER_COMMIT) {
@@ -151,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn made_events_have_the_shape_of_the_log() {
-        let log = Log::made(REAL);
+    fn generated_events_have_the_shape_of_the_log() {
+        let log = Log::generated(REAL);
         let distinct =
             |of: fn(&LoanLine) -> String| log.lines.iter().map(of).collect::<std::collections::BTreeSet<_>>().len();
         assert!((13_000..15_000).contains(&distinct(|line| line.case.clone())));
         assert!((150..180).contains(&distinct(|line| line.at.date_naive().to_string())));
         assert_eq!(distinct(|line| line.event.step().activity.clone()), 23);
-        assert!(log.about().contains("made"));
+        assert!(log.about().contains("generated"));
     }
 }

@@ -1,4 +1,4 @@
-//! The log of a bank's loan applications: its events, a [projection](Loans) of them, and the [same in memory](FoldedLoans).
+//! The log of a bank's loan applications: its events, a [projection](Loans), and the [fold in memory](FoldedLoans).
 
 mod log;
 
@@ -20,12 +20,12 @@ use crate::failure::Failure;
 pub(crate) struct Step {
     pub(crate) activity: String,
     pub(crate) transition: String,
-    /// Who did it; empty for the system.
+    /// The user who did it; empty for the system.
     pub(crate) resource: String,
     pub(crate) amount: u64,
 }
 
-/// The log is that of three processes that run into each other.
+/// The log has the events of three related processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 pub(crate) enum LoanEvent {
     #[event(name = "application-moved")]
@@ -36,7 +36,7 @@ pub(crate) enum LoanEvent {
     Work(Step),
 }
 
-/// One case of the log: an application and the work on it.
+/// A case of the log: an application and the work on it.
 #[derive(Debug, Clone, Aggregate)]
 #[aggregate(category = "loan", id = String, event = LoanEvent)]
 pub(crate) struct Loan;
@@ -48,24 +48,24 @@ impl LoanEvent {
     }
 }
 
-/// Where an application stands.
+/// The state of an application.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Application {
     amount: u64,
     /// The last activity of the application itself.
     status: String,
-    /// Who had it in hand last.
+    /// The last user who worked on it.
     resource: String,
     steps: u64,
     offers: u64,
-    /// Pieces of work that were begun and completed.
-    begun: u64,
+    /// The numbers of started and completed work items.
+    started: u64,
     completed: u64,
     last: Timestamp,
 }
 
 impl Application {
-    fn take(&mut self, event: &LoanEvent, at: Timestamp) {
+    fn apply(&mut self, event: &LoanEvent, at: Timestamp) {
         let step = event.step();
         self.steps += 1;
         (self.amount, self.last) = (step.amount, self.last.max(at));
@@ -76,7 +76,7 @@ impl Application {
             LoanEvent::Application(step) => self.status.clone_from(&step.activity),
             LoanEvent::Offer(step) => self.offers += u64::from(step.activity == "O_CREATED"),
             LoanEvent::Work(step) => {
-                self.begun += u64::from(step.transition == "START");
+                self.started += u64::from(step.transition == "START");
                 self.completed += u64::from(step.transition == "COMPLETE");
             }
         }
@@ -89,10 +89,10 @@ type DayAndActivity = (NaiveDate, String);
 const APPLICATIONS: View<String, Application> = View::new("applications");
 const BY_DAY: View<DayAndActivity, u64> = View::new("by-day");
 
-/// Where each application stands, and how often each activity was done on each day.
+/// The projection of the state of each application, and of the number of each activity per day.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Loans {
-    /// Without the counts, no two applications change the same row.
+    /// Whether to count activities. Without counts, no two applications change the same row.
     pub(crate) counts: bool,
 }
 
@@ -102,7 +102,7 @@ impl Projection for Loans {
 
     fn apply(&self, event: &LoanEvent, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let (application, at) = (context.stream().as_str().to_owned(), context.occurred_at());
-        rows.view(&APPLICATIONS)?.update(&application, |application| application.take(event, at))?;
+        rows.view(&APPLICATIONS)?.update(&application, |application| application.apply(event, at))?;
         if self.counts {
             let day = (at.date_naive(), event.step().activity.clone());
             rows.view(&BY_DAY)?.update(&day, |count| *count += 1)?;
@@ -111,7 +111,7 @@ impl Projection for Loans {
     }
 }
 
-/// What the projection is to show.
+/// The expected content of the views.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FoldedLoans {
     applications: BTreeMap<String, Application>,
@@ -119,7 +119,7 @@ pub(crate) struct FoldedLoans {
 }
 
 impl FoldedLoans {
-    /// Reads the log, decodes and folds it, and makes nothing durable: what a projection cannot be faster than.
+    /// Reads, decodes and folds the log in memory. The limit of the projection.
     pub(crate) async fn of_log(store: &dyn EventStore, projection: Loans) -> Result<Self, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused_by("fold the log", error);
         let mut folded = Self::default();
@@ -128,24 +128,24 @@ impl FoldedLoans {
         while let Some(batch) = events.next_batch().await.map_err(|error| failed(&error))? {
             for record in &batch {
                 for event in record.decode::<LoanEvent>().map_err(|error| failed(&error))?.as_slice() {
-                    folded.take(projection, record.stream.as_str(), event, record.occurred_at);
+                    folded.apply(projection, record.stream.as_str(), event, record.occurred_at);
                 }
             }
         }
         Ok(folded)
     }
 
-    fn take(&mut self, projection: Loans, application: &str, event: &LoanEvent, at: Timestamp) {
+    fn apply(&mut self, projection: Loans, application: &str, event: &LoanEvent, at: Timestamp) {
         match self.applications.get_mut(application) {
-            Some(application) => application.take(event, at),
-            None => self.applications.entry(application.to_owned()).or_default().take(event, at),
+            Some(application) => application.apply(event, at),
+            None => self.applications.entry(application.to_owned()).or_default().apply(event, at),
         }
         if projection.counts {
             *self.by_day.entry((at.date_naive(), event.step().activity.clone())).or_default() += 1;
         }
     }
 
-    /// What stands in the views of a store.
+    /// Reads the views of a store.
     pub(crate) async fn of_views(store: Arc<dyn EventStore>) -> Result<Self, Failure> {
         const PAGE: usize = 2000;
         let views = Views::of::<Loans>(store);
@@ -155,10 +155,10 @@ impl FoldedLoans {
         Ok(Self { applications: applications.into_iter().collect(), by_day: by_day.into_iter().collect() })
     }
 
-    /// A benchmark of something that is wrong says nothing.
+    /// Compares the fold with the content of the views.
     ///
     /// # Errors
-    /// [`Failure`] with how they differ.
+    /// Returns a [`Failure`] with the first difference.
     pub(crate) fn check(&self, views: &Self) -> Result<(), Failure> {
         if self == views {
             return Ok(());
@@ -167,7 +167,8 @@ impl FoldedLoans {
         let differs =
             self.applications.iter().find(|(name, application)| views.applications.get(*name) != Some(application));
         let reason = format!(
-            "expected the fold of the log with {:?} applications and counts, found {:?}; the first other application is {:?}",
+            "expected the fold of the log with {:?} applications and counts, found {:?}; the first application that \
+             differs is {:?}",
             sizes(self),
             sizes(views),
             differs.map(|(name, _)| name),
@@ -189,9 +190,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn projection_and_plain_fold_agree_and_differences_are_found() {
+    async fn projection_and_fold_agree_and_differences_are_found() {
         let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
-        let log = Log::made(500);
+        let log = Log::generated(500);
         log.import(&*store).await.unwrap();
         let counts = Loans { counts: true };
         let folded = FoldedLoans::of_log(&*store, counts).await.unwrap();

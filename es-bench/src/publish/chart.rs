@@ -1,5 +1,5 @@
-//! The chart of durable appends: a panel for each number of writers, a bar for each contender. Plain SVG whose colours follow
-//! the reader's light or dark scheme.
+//! The chart of durable appends: a panel for each number of writers, a bar for each contender. Plain SVG whose colours
+//! follow the reader's light or dark scheme.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ svg{background:#fff;font-family:system-ui,sans-serif;font-size:13px;fill:#1f2328
 @media(prefers-color-scheme:dark){svg{background:#0d1117;fill:#e6edf3}.s{fill:#9198a1}\
 .o{fill:#4493f8}.p{fill:#e3965c}.l{fill:#565f6b}}";
 
-/// Draws it; `None` where no durable append was measured.
+/// Draws the chart; `None` if no durable append was measured.
 pub(crate) fn svg(report: &Report) -> Option<String> {
     let cases: Vec<&str> =
         report.cases().into_iter().filter(|(workload, _)| *workload == APPEND).map(|(_, case)| case).collect();
@@ -39,7 +39,8 @@ pub(crate) fn svg(report: &Report) -> Option<String> {
     let rows = cases.len().div_ceil(columns);
     let total = TOP + rows as f64 * height + 30.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {total:.0}\" role=\"img\">\n<style>{STYLE}</style>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {total:.0}\" \
+         role=\"img\">\n<style>{STYLE}</style>\n\
          <title>Durable appends, events per second</title>\n\
          <text class=\"t\" x=\"{GAP}\" y=\"30\">Durable appends of one event per commit, events per second</text>\n"
     );
@@ -49,7 +50,7 @@ pub(crate) fn svg(report: &Report) -> Option<String> {
         let y = TOP + (index / columns) as f64 * height;
         bars(&mut svg, report, case, &names, (x, y, panel));
     }
-    // NOTE: writing to a String cannot fail.
+    // Writing to a String cannot fail.
     let _ = writeln!(
         svg,
         "<text class=\"s\" x=\"{GAP}\" y=\"{:.0}\">{}</text>\n</svg>",
@@ -73,7 +74,8 @@ fn legend(svg: &mut String) {
         let class = class(Some(role));
         let _ = writeln!(
             svg,
-            "<rect class=\"{class}\" x=\"{x}\" y=\"41\" width=\"11\" height=\"11\" rx=\"2\"/><text class=\"s\" x=\"{}\" \
+            "<rect class=\"{class}\" x=\"{x}\" y=\"41\" width=\"11\" height=\"11\" rx=\"2\"/><text class=\"s\" \
+             x=\"{}\" \
              y=\"51\">{text}</text>",
             x + 16.0
         );
@@ -97,7 +99,8 @@ fn bars(svg: &mut String, report: &Report, case: &str, names: &[&str], (x, y, wi
         let length = (value / most * room).max(1.0);
         let _ = writeln!(
             svg,
-            "<rect class=\"{}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" rx=\"2\"/><text class=\"s\" \
+            "<rect class=\"{}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" rx=\"2\"/><text \
+             class=\"s\" \
              x=\"{:.1}\" y=\"{text:.1}\">{}</text>",
             class(report.role(name)),
             top + 2.0,
@@ -118,7 +121,7 @@ mod tests {
     use crate::report::tests::report;
 
     #[test]
-    fn the_longest_bar_fills_its_room_and_the_others_are_in_proportion() {
+    fn bars_are_proportional_to_the_longest_one() {
         let report = report(&[
             ("append", "1 writer", "es-rocksdb", &[500.0]),
             ("append", "1 writer", "bare-file", &[1000.0]),

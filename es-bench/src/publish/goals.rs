@@ -67,7 +67,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     verdicts.extend(
         workload::all()
             .iter()
-            .filter(|workload| !workload.is_ours_alone())
+            .filter(|workload| !workload.is_ours_only())
             .map(|workload| peers(report, workload.name())),
     );
     verdicts

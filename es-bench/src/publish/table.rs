@@ -10,11 +10,11 @@ use crate::limits::{BARE_FILE, ROCKSDB_EACH, ROCKSDB_ONE};
 use crate::report::stats::number;
 use crate::report::{Figure, Report};
 
-/// All of it.
+/// Returns the whole report.
 pub(crate) fn all(report: &Report) -> String {
     let mut text = format!("{}\n{}\n", report.machine.line(), report.form);
     for about in &report.contenders {
-        // NOTE: writing to a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:<13} {}", about.name, about.about);
     }
     let mut workloads: Vec<&str> = report.cases().iter().map(|(workload, _)| *workload).collect();
@@ -64,7 +64,7 @@ fn of_workload(report: &Report, workload: &str) -> Table {
     table
 }
 
-/// The ratio of a figure to a limit, as text; empty where there is none.
+/// Returns the ratio of a figure to a limit as text; empty if there is none.
 pub(crate) fn to(report: &Report, figure: &Figure, limit: &str) -> String {
     if report.role(&figure.contender) == Some(Role::Limit) && figure.contender == limit {
         return String::new();

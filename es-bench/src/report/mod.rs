@@ -1,5 +1,5 @@
-//! The results of a run: [`Report`], with medians and ratios ([`stats`]). JSON is the report itself, so that an earlier run can
-//! be published again.
+//! The results of a run: [`Report`], with medians and ratios ([`stats`]). The JSON output is the report, from which an
+//! earlier run can be published again.
 
 pub(crate) mod stats;
 
@@ -10,19 +10,19 @@ use crate::machine::Machine;
 use crate::profile::Used;
 use stats::{Spread, Unit};
 
-/// A run.
+/// The results of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// What form of the benchmark it was, with rounds and seconds.
+    /// The form of the benchmark, with rounds and seconds.
     pub(crate) form: String,
-    /// Whether it was the short form.
+    /// Whether this is the short form.
     pub(crate) quick: bool,
     pub(crate) contenders: Vec<About>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) not_run: Vec<NotRun>,
     pub(crate) profile: Vec<Used>,
-    /// Follows from the figures; here for those who read the JSON.
+    /// Computed from the figures, for readers of the JSON.
     #[serde(default)]
     pub(crate) goals: Vec<Verdict>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct About {
     pub(crate) about: String,
 }
 
-/// What one contender did in one case of a workload, in all rounds.
+/// The values of a contender in a case of a workload, one for each round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) workload: String,
@@ -51,7 +51,7 @@ impl Figure {
     }
 }
 
-/// What could not be measured.
+/// A workload that a contender did not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NotRun {
     pub(crate) workload: String,
@@ -59,24 +59,24 @@ pub(crate) struct NotRun {
     pub(crate) reason: String,
 }
 
-/// What a run says of a goal.
+/// The result of a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) goal: String,
-    /// What was wanted, as text: `at least 0.90`.
+    /// The goal as text: `at least 0.90`.
     pub(crate) wanted: String,
-    /// What was found; nothing where it was not measured.
+    /// The measured value; `None` if it was not measured.
     pub(crate) found: Option<f64>,
     pub(crate) met: Option<bool>,
-    /// By how much it was missed, or in which cases.
+    /// The amount or the cases by which it was missed.
     pub(crate) missed: Option<String>,
-    /// Why it was missed, if that is known.
+    /// The reason of the miss, if known.
     #[serde(default)]
     pub(crate) reason: Option<String>,
 }
 
 impl Report {
-    /// Adds the figure of a round.
+    /// Adds the value of a round.
     pub(crate) fn add(&mut self, workload: &str, case: &str, contender: &str, unit: Unit, value: f64) {
         let same = |figure: &&mut Figure| {
             (figure.workload.as_str(), figure.case.as_str(), figure.contender.as_str()) == (workload, case, contender)
@@ -93,7 +93,7 @@ impl Report {
         }
     }
 
-    /// Says that something was not measured, once.
+    /// Records, once, that a workload was not measured.
     pub(crate) fn skip(&mut self, workload: &str, contender: &str, reason: impl Into<String>) {
         let skipped = NotRun { workload: workload.into(), contender: contender.into(), reason: reason.into() };
         if !self.not_run.contains(&skipped) {
@@ -101,7 +101,7 @@ impl Report {
         }
     }
 
-    /// The median of a figure.
+    /// Returns the median of a figure.
     pub(crate) fn median(&self, workload: &str, case: &str, contender: &str) -> Option<f64> {
         self.figure(workload, case, contender).map(|figure| figure.spread().median)
     }
@@ -113,7 +113,7 @@ impl Report {
         self.figures.iter().find(is_it)
     }
 
-    /// Workloads and cases in the order in which they were measured.
+    /// Returns workloads and cases in the order of measurement.
     pub(crate) fn cases(&self) -> Vec<(&str, &str)> {
         let mut cases = Vec::new();
         for figure in &self.figures {
@@ -125,7 +125,7 @@ impl Report {
         cases
     }
 
-    /// The figures of a case, in the order of the contenders.
+    /// Returns the figures of a case in the order of the contenders.
     pub(crate) fn of_case(&self, workload: &str, case: &str) -> Vec<&Figure> {
         let place = |name: &str| self.contenders.iter().position(|contender| contender.name == name);
         let mut figures: Vec<_> =
@@ -138,7 +138,8 @@ impl Report {
         self.contenders.iter().find(|about| about.name == contender).map(|about| about.role)
     }
 
-    /// How a contender compares with another in a case: 1 for as good, above for better. `None` where one was not measured.
+    /// Returns how a contender compares with another in a case: 1 is equal, a greater value is better. `None` if one
+    /// was not measured.
     pub(crate) fn ratio(&self, workload: &str, case: &str, contender: &str, to: &str) -> Option<f64> {
         let unit = self.figure(workload, case, contender)?.unit;
         unit.ratio(self.median(workload, case, contender)?, self.median(workload, case, to)?)
@@ -149,7 +150,7 @@ impl Report {
 pub(crate) mod tests {
     use super::*;
 
-    /// A report of one workload with a figure for each contender.
+    /// Creates a report with a figure for each contender.
     pub(crate) fn report(figures: &[(&str, &str, &str, &[f64])]) -> Report {
         let mut report = Report::default();
         for (name, role) in [
@@ -170,7 +171,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn rounds_gather_in_one_figure_and_cases_keep_their_order() {
+    fn rounds_are_one_figure_and_cases_keep_their_order() {
         let report = report(&[
             ("append", "16 writers", "umadb", &[3.0, 1.0]),
             ("append", "16 writers", "es-rocksdb", &[10.0, 30.0, 20.0]),
@@ -186,7 +187,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_report_comes_back_from_json_as_it_was() {
+    fn a_report_survives_json() {
         let mut report = report(&[("append", "1 writer", "es-rocksdb", &[5.5, 1.25])]);
         report.skip("load", "umadb", "no streams");
         report.skip("load", "umadb", "no streams");

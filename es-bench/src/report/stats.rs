@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
     EventsPerSecond,
     Microseconds,
     Bytes,
-    /// Last to first; 1 for flat.
+    /// The last value relative to the first; 1 is flat.
     Flatness,
-    /// To the limit, where rounds are compared one by one; 1 for as good.
+    /// The share of the limit in the same round; 1 is equal.
     Share,
 }
 
@@ -30,15 +30,15 @@ impl Unit {
         matches!(self, Self::EventsPerSecond | Self::Flatness | Self::Share)
     }
 
-    /// How good a value is compared with another: 1 for as good, above for better. There is none with what is not above 0, as memory
-    /// that was given back meanwhile.
+    /// Returns how a value compares with another: 1 is equal, a greater value is better. `None` unless both are
+    /// positive; memory can shrink.
     pub(crate) fn ratio(self, value: f64, to: f64) -> Option<f64> {
         let ratio = if self.more_is_better() { value / to } else { to / value };
         (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
 }
 
-/// What stands for all rounds.
+/// The median and the range of all rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -56,7 +56,7 @@ impl Spread {
     }
 }
 
-/// The middle value, or the mean of the two in the middle; not a number for none.
+/// Returns the middle value, or the mean of the two in the middle; NaN without values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -67,7 +67,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The least value that at least this share (0 to 1) of the values does not exceed; not a number for none.
+/// Returns the smallest value that at least this share (0 to 1) of the values does not exceed; NaN without values.
 pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -75,7 +75,7 @@ pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// A number with separators between thousands; small ones with as many digits as say something.
+/// Formats a number with thousands separators, and small numbers with significant digits.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".into();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_above_one_is_better_whatever_is_counted() {
+    fn a_ratio_above_one_is_better_in_every_unit() {
         assert_eq!(Unit::EventsPerSecond.ratio(200.0, 100.0), Some(2.0));
         assert_eq!(Unit::Microseconds.ratio(50.0, 100.0), Some(2.0));
         assert_eq!(Unit::Bytes.ratio(200.0, 100.0), Some(0.5));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_for_people() {
+    fn numbers_are_formatted() {
         let written = [1_234_567.8, 999.4, 12.0, 1.234, 0.0, -4321.0, f64::NAN].map(number);
         assert_eq!(written, ["1,234,568", "999", "12", "1.23", "0.00", "-4,321", "–"]);
     }

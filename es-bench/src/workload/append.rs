@@ -1,5 +1,5 @@
-//! Appends at 1, 16, 64, 256 writers: one or ten events per commit, durable or buffered, with an expectation or with the
-//! condition of a dynamic consistency boundary.
+//! Appends of 1, 16, 64 and 256 writers: one or ten events per commit, durable or buffered, with an expected revision
+//! or with the condition of a dynamic consistency boundary.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::report::stats::Unit;
 
 pub(crate) const APPEND: &str = "append";
 
-/// The case of so many writers.
+/// Returns the name of the case with this number of writers.
 pub(crate) fn writers(count: u32) -> String {
     if count == 1 { "1 writer".into() } else { format!("{count} writers") }
 }
 
-/// How many events go into a stream before its writer takes another.
+/// The number of events that a writer appends to a stream before it starts another.
 const PER_STREAM: u64 = 10_000;
 
 pub(crate) struct Appends {
@@ -54,18 +54,18 @@ impl Appends {
         Self { name: "append-if", about, task: Task::AppendIf, per_commit: 1 }
     }
 
-    /// One round of one contender, in a store of its own, and a profile of it where that is wanted.
+    /// Runs one round of a contender in a new store, and profiles another if requested.
     async fn round(
         &self,
         bench: &mut Bench,
-        who: &Arc<dyn Contender>,
+        contender: &Arc<dyn Contender>,
         count: u32,
         sampled: bool,
     ) -> Result<f64, Failure> {
         let buffered = self.task == Task::AppendBuffered;
         let durability = if buffered { Durability::Buffered } else { Durability::Synced };
         let dir = bench.dir()?;
-        let opened = bench.open(who, dir.path(), durability).await?;
+        let opened = bench.open(contender, dir.path(), durability).await?;
         let conditional = self.task == Task::AppendIf;
         let payload = bench.plan.payload;
         let tagging = if conditional { Tagging::PerStream } else { Tagging::Spread(1000) };
@@ -86,7 +86,7 @@ impl Appends {
         let measured = drive::run(&opened, writers, Stop::after(bench.plan.seconds)).await?;
         if let Some(sampler) = sampler {
             let case = format!("{}, {}", self.name, self::writers(count));
-            bench.report.profile.extend(sampler.end(who.name(), &case, measured.events)?);
+            bench.report.profile.extend(sampler.end(contender.name(), &case, measured.events)?);
         }
         opened.close().await?;
         drop(opened);
@@ -109,33 +109,33 @@ impl Workload for Appends {
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        let mut entrants = bench.entrants(self.name, self.task);
+        let mut contenders_for = bench.contenders_for(self.name, self.task);
         let counts = if self.name == APPEND { bench.plan.writers.clone() } else { bench.plan.few_writers() };
         for count in counts {
             let case = writers(count);
             for round in 0..bench.plan.rounds {
-                bench.say(self.name, &format!("{case}, round {}", round + 1));
-                // NOTE: nobody is always the first after a pause, or always behind the same neighbour.
-                let shift = (round as usize) % entrants.len().max(1);
-                entrants.rotate_left(shift);
+                bench.progress(self.name, &format!("{case}, round {}", round + 1));
+                // The order changes, so that no contender is always first or always after the same one.
+                let shift = (round as usize) % contenders_for.len().max(1);
+                contenders_for.rotate_left(shift);
                 let mut left = Vec::new();
-                for who in entrants {
-                    // NOTE: one that hangs must not take the others with it.
+                for contender in contenders_for {
+                    // A contender that hangs must not stop the others.
                     let patience = bench.plan.seconds * 10 + Duration::from_secs(120);
-                    let measured = tokio::time::timeout(patience, self.round(bench, &who, count, false)).await;
+                    let measured = tokio::time::timeout(patience, self.round(bench, &contender, count, false)).await;
                     match measured.unwrap_or_else(|_| Err(Failure::new("finish a round", "it hung"))) {
                         Ok(value) => {
-                            bench.report.add(self.name, &case, who.name(), Unit::EventsPerSecond, value);
-                            left.push(who);
+                            bench.report.add(self.name, &case, contender.name(), Unit::EventsPerSecond, value);
+                            left.push(contender);
                         }
-                        Err(failure) => bench.failed(self.name, &case, &who, &failure),
+                        Err(failure) => bench.record_failure(self.name, &case, &contender, &failure),
                     }
                 }
-                entrants = left;
+                contenders_for = left;
             }
-            let ours = entrants.iter().find(|who| bench.plan.profile && who.name() == ES_ROCKSDB);
-            if let Some(who) = ours.cloned() {
-                self.round(bench, &who, count, true).await?;
+            let ours = contenders_for.iter().find(|contender| bench.plan.profile && contender.name() == ES_ROCKSDB);
+            if let Some(contender) = ours.cloned() {
+                self.round(bench, &contender, count, true).await?;
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Catching up: views built from the first event of the loan log on, by so many workers, beside the plain fold of the same log in
-//! memory, which reads and decodes and makes nothing durable.
+//! Catching up: builds views from the first event of the loan log with several numbers of workers, compared with the
+//! fold of the same log in memory, which reads and decodes but writes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::profile::Sampler;
 use crate::report::stats::Unit;
 
 pub(crate) const CATCH_UP: &str = "catch-up";
-/// What stands among the contenders: reading, decoding, and folding into maps.
+/// The limit among the contenders: reads, decodes, and folds into maps.
 pub(crate) const PLAIN_FOLD: &str = "plain-fold";
 
 const WORKERS: [u32; 3] = [1, 2, 4];
-/// How long the views may take.
+/// The time limit for building the views.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) struct CatchUp;
 
-/// One way to build the views.
+/// A configuration for building the views.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     workers: u32,
@@ -50,7 +50,7 @@ impl Case {
     }
 }
 
-/// A fold, how long it took, and what it came to.
+/// A fold, its duration and its result.
 struct Fold {
     projection: Loans,
     folded: FoldedLoans,
@@ -64,23 +64,23 @@ impl Workload for CatchUp {
     }
 
     fn about(&self) -> &'static str {
-        "views built from the whole loan log by 1, 2 and 4 workers, beside the plain fold of it in memory"
+        "views built from the whole loan log by 1, 2 and 4 workers, compared with the fold in memory"
     }
 
     fn task(&self) -> Task {
         Task::Project
     }
 
-    fn is_ours_alone(&self) -> bool {
+    fn is_ours_only(&self) -> bool {
         true
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        if !bench.takes_part(ES_ROCKSDB) {
+        if !bench.is_selected(ES_ROCKSDB) {
             return Ok(());
         }
         let log = Log::find(bench.plan.loans)?;
-        bench.say(CATCH_UP, &format!("importing {}", log.about()));
+        bench.progress(CATCH_UP, &format!("importing {}", log.about()));
         bench.report.form.push_str(&format!(" Views are built of {}.", log.about()));
         let imported = bench.dir()?;
         let store = open(imported.path(), Durability::Buffered).await?;
@@ -90,7 +90,7 @@ impl Workload for CatchUp {
         let events = log.len();
         drop(log);
         for round in 0..bench.plan.rounds {
-            bench.say(CATCH_UP, &format!("round {}", round + 1));
+            bench.progress(CATCH_UP, &format!("round {}", round + 1));
             let folds = fold(imported.path()).await?;
             for case in Case::all() {
                 let Some(fold) = folds.iter().find(|fold| fold.projection.counts == case.projection.counts) else {
@@ -119,7 +119,7 @@ fn per_second(events: usize, took: Duration) -> f64 {
     events as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
-/// Which share of the rate of what took `limit` something has that took longer, over the same events.
+/// Returns the rate relative to the limit, over the same events.
 fn share(took: Duration, limit: Duration) -> f64 {
     limit.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE)
 }
@@ -133,7 +133,7 @@ async fn close(store: RocksDbStore) -> Result<(), Failure> {
     store.close().await.map_err(|error| Failure::caused_by("close the store", &error))
 }
 
-/// The plain folds, with and without counts.
+/// Runs the folds with and without counts.
 async fn fold(imported: &Path) -> Result<Vec<Fold>, Failure> {
     let store = open(imported, Durability::Sync).await?;
     let mut folds = Vec::new();
@@ -147,7 +147,7 @@ async fn fold(imported: &Path) -> Result<Vec<Fold>, Failure> {
     Ok(folds)
 }
 
-/// Builds the views in a store of their own, and checks them; with a profile where that is wanted.
+/// Builds the views in a store of their own, checks them, and profiles if requested.
 async fn build(
     bench: &mut Bench,
     imported: &Path,
@@ -159,7 +159,7 @@ async fn build(
     let dir = twin(bench, imported)?;
     let store = open(dir.path(), Durability::Sync).await?;
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    let head = shared.head().await.map_err(|error| Failure::caused_by("ask for the head", &error))?;
+    let head = shared.head().await.map_err(|error| Failure::caused_by("read the head", &error))?;
     let (sampler, started) = (sampled.then(Sampler::start).transpose()?, Instant::now());
     let running = Supervisor::new()
         .projection(case.projection, ProjectionOptions::new().partitions(case.workers))
@@ -174,15 +174,15 @@ async fn build(
         let name = format!("{CATCH_UP}, {}", case.name());
         bench.report.profile.extend(sampler.end(ES_ROCKSDB, &name, events as u64)?);
     }
-    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("end a projection", &error))?;
+    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("stop a projection", &error))?;
     expected.check(&FoldedLoans::of_views(shared).await?)?;
-    bench.say(CATCH_UP, &format!("{}: {} rows in {took:.2?}", case.name(), expected.rows()));
+    bench.progress(CATCH_UP, &format!("{}: {} rows in {took:.2?}", case.name(), expected.rows()));
     close(store).await?;
     Ok(took)
 }
 
-/// The imported log in another directory. Sorted tables never change once they are written, so that both directories
-/// may have the same ones; everything else is copied. That is what a checkpoint of RocksDB does.
+/// Copies the imported log to another directory, as a checkpoint of RocksDB does: sorted tables are immutable and are
+/// hard links, other files are copied.
 fn twin(bench: &Bench, imported: &Path) -> Result<TempDir, Failure> {
     let dir = bench.dir()?;
     copy(imported, dir.path()).map_err(|error| Failure::caused_by("copy the imported log", &error))?;

@@ -1,5 +1,5 @@
-//! Memory and disk per event. Each contender is measured in a process of its own, because an allocator does not give back what
-//! others have used.
+//! Memory and disk per event. Each contender is measured in a child process, because an allocator does not return the
+//! memory of others to the system.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,14 +20,14 @@ use crate::report::stats::Unit;
 
 pub(crate) const FOOTPRINT: &str = "footprint";
 
-/// How many events go into a stream: the shapes are named after it.
+/// The shapes: names and numbers of events in a stream.
 const SHAPES: [(&str, u64); 2] = [("1,000 events per stream", 1_000), ("10 events per stream", 10)];
 
-/// What the process of a contender prints.
+/// The output of the child process.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Grown {
     events: u64,
-    /// By how many bytes the resident set grew; nothing where the contender's memory is that of a server.
+    /// The growth of the resident set in bytes; `None` if the contender's memory is that of a server.
     memory: Option<i64>,
     disk: u64,
 }
@@ -49,12 +49,12 @@ impl Workload for Footprint {
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        for who in bench.entrants(FOOTPRINT, Task::Footprint) {
+        for contender in bench.contenders_for(FOOTPRINT, Task::Footprint) {
             for (shape, _) in SHAPES {
-                bench.say(FOOTPRINT, &format!("{shape}, {}", who.name()));
-                match child(bench, who.name(), shape) {
-                    Ok(found) => note(bench, who.name(), shape, &found),
-                    Err(failure) => bench.failed(FOOTPRINT, shape, &who, &failure),
+                bench.progress(FOOTPRINT, &format!("{shape}, {}", contender.name()));
+                match child(bench, contender.name(), shape) {
+                    Ok(found) => note(bench, contender.name(), shape, &found),
+                    Err(failure) => bench.record_failure(FOOTPRINT, shape, &contender, &failure),
                 }
             }
         }
@@ -62,18 +62,18 @@ impl Workload for Footprint {
     }
 }
 
-fn note(bench: &mut Bench, who: &str, shape: &str, found: &Grown) {
+fn note(bench: &mut Bench, contender: &str, shape: &str, found: &Grown) {
     let per_event = |bytes: f64| bytes / found.events.max(1) as f64;
     if let Some(memory) = found.memory {
-        bench.report.add(FOOTPRINT, &format!("memory, {shape}"), who, Unit::Bytes, per_event(memory as f64));
+        bench.report.add(FOOTPRINT, &format!("memory, {shape}"), contender, Unit::Bytes, per_event(memory as f64));
     }
-    bench.report.add(FOOTPRINT, &format!("disk, {shape}"), who, Unit::Bytes, per_event(found.disk as f64));
+    bench.report.add(FOOTPRINT, &format!("disk, {shape}"), contender, Unit::Bytes, per_event(found.disk as f64));
 }
 
-fn child(bench: &Bench, who: &str, shape: &str) -> Result<Grown, Failure> {
+fn child(bench: &Bench, contender: &str, shape: &str) -> Result<Grown, Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::caused_by("find this program", &error))?;
     let mut child = Command::new(program);
-    child.args(["--footprint", shape, "--contender", who, "--payload", &bench.plan.payload.to_string(), "--dir"]);
+    child.args(["--footprint", shape, "--contender", contender, "--payload", &bench.plan.payload.to_string(), "--dir"]);
     child.arg(bench.home());
     if bench.plan.quick {
         child.arg("--quick");
@@ -81,27 +81,31 @@ fn child(bench: &Bench, who: &str, shape: &str) -> Result<Grown, Failure> {
     let output = child.output().map_err(|error| Failure::caused_by("start this program", &error))?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
-    // NOTE: the last line; some contenders print on their own.
+    // The last line, because some contenders print messages.
     let last = stdout.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    serde_json::from_str(last).map_err(|_| Failure::new("measure in a process of its own", said.trim()))
+    serde_json::from_str(last).map_err(|_| Failure::new("measure in a child process", said.trim()))
 }
 
-/// What the process of a contender does: see [`child`].
-pub(crate) async fn in_this_process(bench: &Bench, who: &Arc<dyn Contender>, shape: &str) -> Result<String, Failure> {
+/// Measures a contender in this process, the child of [`child`].
+pub(crate) async fn in_this_process(
+    bench: &Bench,
+    contender: &Arc<dyn Contender>,
+    shape: &str,
+) -> Result<String, Failure> {
     let shape = SHAPES.iter().find(|(name, _)| *name == shape);
     let Some((_, per_stream)) = shape else {
-        return Err(Failure::new("measure a footprint", "there is no such shape"));
+        return Err(Failure::new("measure a footprint", format!("unknown shape {shape:?}")));
     };
-    let buffered = who.offers(Task::AppendBuffered).is_ok();
+    let buffered = contender.offers(Task::AppendBuffered).is_ok();
     let durability = if buffered { Durability::Buffered } else { Durability::Synced };
     let dir = bench.dir()?;
-    let opened = bench.open(who, dir.path(), durability).await?;
+    let opened = bench.open(contender, dir.path(), durability).await?;
     let before = profile::resident();
-    let elsewhere = opened.bytes_elsewhere().await?;
+    let elsewhere = opened.bytes_outside_directory().await?;
     let events = write(bench, &opened, *per_stream).await?;
     let memory = before.zip(profile::resident()).map(|(before, after)| after.cast_signed() - before.cast_signed());
     opened.settle().await?;
-    let grown = opened.bytes_elsewhere().await?;
+    let grown = opened.bytes_outside_directory().await?;
     opened.close().await?;
     drop(opened);
     let found = Grown {
@@ -129,13 +133,13 @@ async fn write(bench: &Bench, opened: &Arc<dyn Opened>, per_stream: u64) -> Resu
     drive::run(opened, writers, stop).await.map(|measured| measured.events)
 }
 
-/// How many bytes the files below a directory take on the disk.
+/// Returns the disk usage of the files below a directory in bytes.
 pub(super) fn bytes_below(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-        // NOTE: blocks and not the length: some allocate files before they fill them, and some leave holes.
+        // Blocks, not the length: some contenders preallocate files or leave holes.
         Ok(metadata) => metadata.blocks() * 512,
         Err(_) => 0,
     };
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_process_prints_is_read_back() {
+    fn the_output_of_the_child_is_parsed() {
         let found = Grown { events: 10, memory: Some(-5), disk: 7 };
         let json = serde_json::to_string(&found).unwrap();
         assert_eq!(serde_json::from_str::<Grown>(&json).unwrap(), found);

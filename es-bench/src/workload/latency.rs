@@ -1,7 +1,7 @@
-//! From a command to a live subscriber, at a steady rate, beside what an `fdatasync` takes at the same rate.
+//! Latency from a command to a live subscriber at a constant rate, compared with `fdatasync` at the same rate.
 //!
-//! The load is open: a command is due at its time, whether or not those before it are done, and its latency counts from when
-//! it was due. What is slow therefore makes those behind it slow, too, and is not left out (coordinated omission).
+//! The load is open: a command is due at a fixed time, even if earlier commands have not finished, and its latency
+//! counts from that time. A slow command therefore delays the commands after it, which avoids coordinated omission.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ use crate::report::stats::{Unit, percentile};
 pub(crate) const LATENCY: &str = "latency";
 pub(crate) const P50: &str = "p50";
 pub(crate) const P99: &str = "p99";
-/// What stands among the contenders: a small write and `fdatasync` at the same rate.
+/// The limit among the contenders: a small write and `fdatasync` at the same rate.
 pub(crate) const FSYNC: &str = "fdatasync";
 
 const PERCENTILES: [(&str, f64); 3] = [(P50, 0.5), (P99, 0.99), ("p99.9", 0.999)];
-/// Commands before those that count.
+/// The number of warm-up commands, which are not measured.
 pub(super) const WARM: u64 = 100;
-/// How long the last event may take.
+/// The time limit for the last event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Latency;
@@ -40,7 +40,7 @@ impl Workload for Latency {
     }
 
     fn about(&self) -> &'static str {
-        "from a command to a live subscriber at a steady rate: p50, p99, p99.9, beside those of fdatasync"
+        "from a command to a live subscriber at a constant rate: p50, p99, p99.9, compared with fdatasync"
     }
 
     fn task(&self) -> Task {
@@ -48,19 +48,19 @@ impl Workload for Latency {
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        let entrants = bench.entrants(LATENCY, Task::Follow);
+        let contenders_for = bench.contenders_for(LATENCY, Task::Follow);
         let duration = bench.plan.seconds * 3;
         for round in 0..bench.plan.rounds {
-            bench.say(LATENCY, &format!("{} commands per second, round {}", bench.plan.rate, round + 1));
+            bench.progress(LATENCY, &format!("{} commands per second, round {}", bench.plan.rate, round + 1));
             let dir = bench.dir()?;
             let rate = f64::from(bench.plan.rate);
             let bytes = bench.shape.commit + bench.shape.event;
             let syncs = file::syncs(dir.path(), rate, duration, bytes)?;
             note(bench, FSYNC, &syncs);
-            for who in &entrants {
-                match measure(bench, who, duration).await {
-                    Ok(latencies) => note(bench, who.name(), &latencies),
-                    Err(failure) => bench.failed(LATENCY, "", who, &failure),
+            for contender in &contenders_for {
+                match measure(bench, contender, duration).await {
+                    Ok(latencies) => note(bench, contender.name(), &latencies),
+                    Err(failure) => bench.record_failure(LATENCY, "", contender, &failure),
                 }
             }
         }
@@ -68,22 +68,22 @@ impl Workload for Latency {
     }
 }
 
-fn note(bench: &mut Bench, who: &str, latencies: &[Duration]) {
+fn note(bench: &mut Bench, contender: &str, latencies: &[Duration]) {
     let micros: Vec<f64> = latencies.iter().map(|latency| latency.as_secs_f64() * 1e6).collect();
     for (case, share) in PERCENTILES {
-        bench.report.add(LATENCY, case, who, Unit::Microseconds, percentile(&micros, share));
+        bench.report.add(LATENCY, case, contender, Unit::Microseconds, percentile(&micros, share));
     }
 }
 
-async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) -> Result<Vec<Duration>, Failure> {
+async fn measure(bench: &Bench, contender: &Arc<dyn Contender>, duration: Duration) -> Result<Vec<Duration>, Failure> {
     let dir = bench.dir()?;
-    let opened = bench.open(who, dir.path(), Durability::Synced).await?;
+    let opened = bench.open(contender, dir.path(), Durability::Synced).await?;
     let seen = Arc::new(Seen::default());
     let follower = {
         let (opened, seen) = (Arc::clone(&opened), Arc::clone(&seen));
         tokio::spawn(async move { opened.follow(&seen).await })
     };
-    // NOTE: a subscriber begins at the end of the log; it must be there before the first command.
+    // A subscriber starts at the end of the log, so it must start before the first command.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let commands = WARM + (f64::from(bench.plan.rate) * duration.as_secs_f64()) as u64;
     let result = paced(&opened, &seen, f64::from(bench.plan.rate), commands, bench.plan.payload).await;
@@ -93,7 +93,7 @@ async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) ->
         }
         result => {
             follower.abort();
-            // NOTE: it holds the store open until it has ended.
+            // The task keeps the store open until it ends.
             let _ = follower.await;
             result
         }
@@ -102,7 +102,7 @@ async fn measure(bench: &Bench, who: &Arc<dyn Contender>, duration: Duration) ->
     result
 }
 
-/// Sends the commands when they are due, and waits until the subscriber has seen all.
+/// Sends each command when it is due, and waits until the subscriber has received all events.
 pub(super) async fn paced(
     opened: &Arc<dyn Opened>,
     seen: &Arc<Seen>,
@@ -124,10 +124,10 @@ pub(super) async fn paced(
                 }
                 let (opened, failures) = (Arc::clone(&opened), failures.clone());
                 runtime.spawn(async move {
-                    // NOTE: a new stream for each, so that none waits for another.
+                    // A new stream for each command, so that none waits for another.
                     let event = sample(number, number, payload, Tagging::Spread(1000));
                     if let Err(failure) = opened.command(number, event).await {
-                        // NOTE: one is enough; who comes behind finds the channel full or closed.
+                        // The first failure is enough; the channel is full or closed for others.
                         let _ = failures.try_send(failure);
                     }
                 });
@@ -144,7 +144,7 @@ pub(super) async fn paced(
             break Ok(seen.take().into_iter().filter(|(number, _)| *number >= WARM).map(latency).collect());
         }
         if Instant::now() > patience {
-            let reason = format!("expected {commands} events, saw {} in time", seen.len());
+            let reason = format!("expected {commands} events, received {} in time", seen.len());
             break Err(Failure::new("follow", reason));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -154,7 +154,7 @@ pub(super) async fn paced(
     if joined.unwrap_or(false) { result } else { Err(Failure::new("send commands", "the pacing thread panicked")) }
 }
 
-/// Sleeps, and turns on the spot for the last moment, because a sleep ends late.
+/// Sleeps, and spins at the end, because a sleep ends late.
 fn wait_until(due: Instant) {
     const SPIN: Duration = Duration::from_micros(100);
     std::thread::sleep(due.saturating_duration_since(Instant::now() + SPIN));
@@ -169,7 +169,7 @@ mod tests {
     use crate::contender::Append;
     use crate::domain::Sample;
 
-    /// Tells its follower at once, but for the first command, which stalls it.
+    /// Notifies its follower immediately, except for a stall at the first command.
     struct Stalls {
         sender: mpsc::UnboundedSender<Vec<u8>>,
         receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<u8>>>,
@@ -192,14 +192,14 @@ mod tests {
                 if std::mem::take(&mut waiting) {
                     tokio::time::sleep(Duration::from_millis(400)).await;
                 }
-                seen.saw(&payload);
+                seen.record(&payload);
             }
             Ok(())
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_stall_counts_for_all_commands_that_were_due_meanwhile() {
+    async fn a_stall_delays_all_commands_that_are_due() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let stalls = Arc::new(Stalls { sender, receiver: tokio::sync::Mutex::new(receiver) });
         let opened: Arc<dyn Opened> = Arc::clone(&stalls) as _;
@@ -208,11 +208,11 @@ mod tests {
             let (opened, seen) = (Arc::clone(&opened), Arc::clone(&seen));
             tokio::spawn(async move { opened.follow(&seen).await })
         };
-        // Due every millisecond: those from WARM on are due while the first 400 ms are stalled.
+        // A command is due every millisecond: the measured ones are due during the stall of 400 ms.
         let latencies = paced(&opened, &seen, 1000.0, WARM + 100, 120).await.unwrap();
         follower.abort();
         assert_eq!(latencies.len(), 100);
         let late = latencies.iter().filter(|latency| **latency >= Duration::from_millis(100)).count();
-        assert!(late >= 100, "only {late} of 100 commands were found late");
+        assert!(late >= 100, "only {late} of 100 commands were late");
     }
 }

@@ -1,10 +1,10 @@
-//! What is measured: each workload is a module with one implementation of [`Workload`].
+//! The workloads: each module has one implementation of [`Workload`].
 
 pub(crate) mod append;
 pub(crate) mod catch_up;
+mod data_set;
 pub(crate) mod footprint;
 pub(crate) mod latency;
-mod library;
 pub(crate) mod load;
 pub(crate) mod read;
 pub(crate) mod scale;
@@ -17,24 +17,24 @@ use crate::bench::Bench;
 use crate::contender::Task;
 use crate::failure::Failure;
 
-/// Something that contenders are asked to do.
+/// A measurement of contenders.
 #[async_trait]
 pub(crate) trait Workload: Send + Sync {
-    /// For `--only` and the tables.
+    /// Returns the name for `--only` and the tables.
     fn name(&self) -> &'static str;
-    /// One line for `--list`.
+    /// Returns one line for `--list`.
     fn about(&self) -> &'static str;
-    /// What a contender must offer to be measured.
+    /// Returns the task that a contender must offer.
     fn task(&self) -> Task;
-    /// Whether nobody else is asked for it, so that nobody can be ahead.
-    fn is_ours_alone(&self) -> bool {
+    /// Returns whether only this project is measured.
+    fn is_ours_only(&self) -> bool {
         false
     }
-    /// Measures all that offer it, rounds interleaved, and adds the figures to the report.
+    /// Measures all contenders that offer the task, with interleaved rounds, and adds the figures to the report.
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure>;
 }
 
-/// All of them, in the order in which they run.
+/// Returns all workloads in the order of execution.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
     vec![
         Box::new(append::Appends::durable()),

@@ -1,12 +1,12 @@
-//! Reads of the log in order: all of it as owned events and as borrowed events, the events of one type, the events with one
-//! tag. The limit of the first two is a raw scan of RocksDB over as many bytes.
+//! Reads of the log in order: the whole log as owned events and as borrowed events, the events of one type, the events
+//! with one tag. The limit of the first two is a raw scan of RocksDB over as many bytes.
 
 use std::time::Instant;
 
 use async_trait::async_trait;
 
 use super::Workload;
-use super::library::{self, TAGS};
+use super::data_set::{self, TAGS};
 use crate::bench::Bench;
 use crate::contender::{Contender, Opened, Role, Selection, Task};
 use crate::domain::{REMOVED, Tagging};
@@ -28,10 +28,10 @@ enum Access {
 }
 
 impl Access {
-    fn is_offered(&self, who: &dyn Contender) -> bool {
+    fn is_offered(&self, contender: &dyn Contender) -> bool {
         match self {
-            Self::Read(task, _) => who.offers(*task).is_ok(),
-            Self::Visit => who.role() == Role::Ours,
+            Self::Read(task, _) => contender.offers(*task).is_ok(),
+            Self::Visit => contender.role() == Role::Ours,
         }
     }
 
@@ -73,7 +73,7 @@ impl Workload for Read {
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        let shelves = library::shelves(bench, READ, Task::ReadAll).await?;
+        let filled_stores = data_set::filled_stores(bench, READ, Task::ReadAll).await?;
         let tag = Tagging::Spread(TAGS).tag(0, 42);
         let cases = [
             (WHOLE, Access::Read(Task::ReadAll, Selection::All)),
@@ -83,23 +83,25 @@ impl Workload for Read {
         ];
         for round in 0..bench.plan.rounds {
             for (case, access) in &cases {
-                bench.say(READ, &format!("{case}, round {}", round + 1));
-                for shelf in &shelves {
-                    if !access.is_offered(&*shelf.who) {
+                bench.progress(READ, &format!("{case}, round {}", round + 1));
+                for store in &filled_stores {
+                    if !access.is_offered(&*store.contender) {
                         continue;
                     }
-                    match measure(bench, &*shelf.opened, access).await {
-                        Ok(value) => bench.report.add(READ, case, shelf.who.name(), Unit::EventsPerSecond, value),
-                        Err(failure) => bench.failed(READ, case, &shelf.who, &failure),
+                    match measure(bench, &*store.opened, access).await {
+                        Ok(value) => {
+                            bench.report.add(READ, case, store.contender.name(), Unit::EventsPerSecond, value);
+                        }
+                        Err(failure) => bench.record_failure(READ, case, &store.contender, &failure),
                     }
                 }
             }
         }
-        let ours = shelves.iter().find(|shelf| bench.plan.profile && shelf.who.name() == ES_ROCKSDB);
+        let ours = filled_stores.iter().find(|store| bench.plan.profile && store.contender.name() == ES_ROCKSDB);
         for (case, access) in &cases {
-            let Some(shelf) = ours else { break };
+            let Some(store) = ours else { break };
             let (sampler, started) = (Sampler::start()?, Instant::now());
-            let per_second = measure(bench, &*shelf.opened, access).await?;
+            let per_second = measure(bench, &*store.opened, access).await?;
             let events = (per_second * started.elapsed().as_secs_f64()) as u64;
             bench.report.profile.extend(sampler.end(ES_ROCKSDB, &format!("{READ}, {case}"), events)?);
         }

@@ -1,9 +1,8 @@
-//! Whether cost stays flat while one store grows: one long stream, many short ones, and ten thousand tags on one category. With
-//! `--scale 50000000` these are a stream of one million events and one million streams.
+//! Cost while one store grows: one long stream, many short streams, and ten thousand tags on one category. With
+//! `--scale 50000000` there are a stream of one million events and one million streams.
 //!
-//! It runs in a process of its own, because an allocator does not give back what others have used: memory is that of this store.
-//! After each step the store is closed and opened again, and loads and reads by a tag are measured of what is spread over all
-//! that was written so far, which no cache of a bounded size can hold.
+//! The workload runs in a child process, so that its memory is that of this store only. After each step the store is
+//! reopened, and loads and reads by a tag are measured over the whole log, which does not fit a bounded cache.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -25,26 +24,26 @@ use crate::report::stats::{Unit, median};
 
 pub(crate) const SCALE: &str = "scale";
 
-/// Steps in which the log grows.
+/// The number of steps in which the log grows.
 const STEPS: u64 = 10;
-/// The number of the long stream, and which part of all events it has.
+/// The number of the long stream, and its share of all events.
 const LONG: u64 = 0;
 const LONG_PART: u64 = 50;
-/// How many events a short stream has, and a commit to it.
+/// The number of events in a short stream and in a commit to it.
 const SHORT_EVENTS: u64 = 49;
 const SHORT_COMMIT: u64 = 7;
 const TAGS: u64 = 10_000;
-/// Of how many short streams the loads count after each step, about.
+/// The approximate number of short streams to load after each step.
 const LOADS: u64 = 500;
-/// How long a step may take.
+/// The time limit for a step.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 pub(crate) struct Scale;
 
-/// The store while it grows.
+/// The growing store.
 struct GrowingStore {
     opened: Arc<dyn Opened>,
-    /// How many events there are, and in the long stream.
+    /// The number of all events, and of events in the long stream.
     events: u64,
     long: u64,
     /// The position of the last event of the long stream.
@@ -53,7 +52,7 @@ struct GrowingStore {
     next: u64,
 }
 
-/// What was found after a step.
+/// The results after a step.
 struct Found {
     appended: f64,
     memory: Option<u64>,
@@ -72,27 +71,28 @@ impl Workload for Scale {
     }
 
     fn about(&self) -> &'static str {
-        "one store that grows to --scale events: a stream of a fiftieth, short streams, 10,000 tags; the last step to the first"
+        "one store that grows to --scale events: a stream of a fiftieth, short streams, 10,000 tags; the last step to \
+         the first"
     }
 
     fn task(&self) -> Task {
         Task::Volume
     }
 
-    fn is_ours_alone(&self) -> bool {
+    fn is_ours_only(&self) -> bool {
         true
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        if !bench.takes_part(ES_ROCKSDB) {
+        if !bench.is_selected(ES_ROCKSDB) {
             return Ok(());
         }
-        if !bench.plan.is_apart {
-            return apart(bench);
+        if !bench.plan.is_scale_process {
+            return run_in_child(bench);
         }
         let dir = bench.dir()?;
-        let who: Arc<dyn Contender> = Arc::new(EsRocksDb);
-        let opened = bench.open(&who, dir.path(), Durability::Buffered).await?;
+        let contender: Arc<dyn Contender> = Arc::new(EsRocksDb);
+        let opened = bench.open(&contender, dir.path(), Durability::Buffered).await?;
         let mut store = GrowingStore { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
         let mut found = Vec::new();
         for step in 0..STEPS {
@@ -100,12 +100,12 @@ impl Workload for Scale {
             let memory = profile::resident();
             store.opened.close().await?;
             let started = Instant::now();
-            store.opened = bench.open(&who, dir.path(), Durability::Buffered).await?;
+            store.opened = bench.open(&contender, dir.path(), Durability::Buffered).await?;
             let opening = started.elapsed().as_secs_f64() * 1e6;
             let (load, long, tag) = (store.load().await?, store.load_long().await?, store.read_tag(step).await?);
             let disk = bytes_below(dir.path()) as f64 / store.events as f64;
             found.push(Found { appended, memory, disk, opening, load, long, tag });
-            bench.say(SCALE, &line(&store, found.last()));
+            bench.progress(SCALE, &line(&store, found.last()));
         }
         store.opened.close().await?;
         note(bench, &found);
@@ -113,17 +113,19 @@ impl Workload for Scale {
     }
 }
 
-/// Runs this workload in a process of its own, and takes over its figures.
-fn apart(bench: &mut Bench) -> Result<(), Failure> {
+/// Runs this workload in a child process and adds its figures to the report.
+fn run_in_child(bench: &mut Bench) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::caused_by("find this program", &error))?;
     let mut child = Command::new(program);
-    child.args(["--apart", "--only", SCALE, "--contender", ES_ROCKSDB, "--json", "-", "--dir"]).arg(bench.home());
+    child
+        .args(["--scale-process", "--only", SCALE, "--contender", ES_ROCKSDB, "--json", "-", "--dir"])
+        .arg(bench.home());
     child.args(["--scale", &bench.plan.scale.to_string(), "--payload", &bench.plan.payload.to_string()]);
-    // NOTE: what it says on the way is for who waits here, too.
+    // The progress of the child is printed.
     let output = child.stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| Failure::caused_by("start this program", &error))?;
     let report = serde_json::from_slice::<Report>(&output.stdout);
-    let report = report.map_err(|error| Failure::caused_by("measure in a process of its own", &error))?;
+    let report = report.map_err(|error| Failure::caused_by("measure in a child process", &error))?;
     bench.report.figures.extend(report.figures);
     Ok(())
 }
@@ -132,8 +134,10 @@ fn line(store: &GrowingStore, found: Option<&Found>) -> String {
     let Some(Found { appended, memory, disk, opening, load, long, tag }) = found else { return String::new() };
     let memory = memory.unwrap_or_default() as f64 / f64::from(1 << 20);
     format!(
-        "{} events, {} streams, the longest of {}: {appended:.0} events/s appended, {memory:.0} MiB resident, {disk:.0} bytes on \
-         disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, {long:.0} events/s of the longest, {tag:.0} \
+        "{} events, {} streams, the longest of {}: {appended:.0} events/s appended, {memory:.0} MiB resident, \
+         {disk:.0} bytes on \
+         disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, {long:.0} events/s of \
+         the longest, {tag:.0} \
          events/s by a tag",
         store.events,
         store.next,
@@ -142,7 +146,7 @@ fn line(store: &GrowingStore, found: Option<&Found>) -> String {
     )
 }
 
-/// The figures of the last step, the highest of memory, and how the last step compares with the first.
+/// Reports the figures of the last step, the maximum of memory, and the last step relative to the first.
 fn note(bench: &mut Bench, found: &[Found]) {
     let mut add = |case: &str, unit, value: f64| bench.report.add(SCALE, case, ES_ROCKSDB, unit, value);
     let ([first, .., last] | [first @ last]) = found else { return };
@@ -162,7 +166,7 @@ fn note(bench: &mut Bench, found: &[Found]) {
 }
 
 impl GrowingStore {
-    /// Appends so many events; how many per second.
+    /// Appends events and returns the rate per second.
     async fn grow(&mut self, bench: &Bench, events: u64) -> Result<f64, Failure> {
         let long = Writers {
             count: 1,
@@ -193,15 +197,16 @@ impl GrowingStore {
         Ok((in_long.events + in_short.events) as f64 / (in_long.elapsed + in_short.elapsed).as_secs_f64())
     }
 
-    /// The median time of loading a short stream, in microseconds, over streams from everywhere.
+    /// Returns the median time to load a short stream in microseconds, over streams of the whole log.
     async fn load(&self) -> Result<f64, Failure> {
         let (mut took, mut stream) = (Vec::new(), 0_u64);
         for _ in 0..2 * LOADS {
-            // NOTE: a stride far from a simple part of any number of streams, so that neighbours do not follow each other.
+            // A stride that avoids simple fractions of the number of streams, so that neighbours are not loaded in
+            // sequence.
             stream = (stream + 0x9E37_79B9) % (self.next - 1);
             let started = Instant::now();
             let folded = self.opened.load(LONG + 1 + stream, false).await?;
-            // NOTE: the last stream of each writer of a step was cut short.
+            // The last stream of each writer in a step is shorter.
             if folded.events == SHORT_EVENTS {
                 took.push(started.elapsed().as_secs_f64() * 1e6);
             }
@@ -212,7 +217,7 @@ impl GrowingStore {
         }
     }
 
-    /// Events per second of a load of the long stream.
+    /// Returns the events per second of a load of the long stream.
     async fn load_long(&self) -> Result<f64, Failure> {
         let started = Instant::now();
         let folded = self.opened.load(LONG, false).await?;
@@ -222,9 +227,9 @@ impl GrowingStore {
         Ok(folded.events as f64 / started.elapsed().as_secs_f64())
     }
 
-    /// Events of one tag per second, over the whole log.
+    /// Reads the events of one tag in the whole log and returns the rate per second.
     async fn read_tag(&self, step: u64) -> Result<f64, Failure> {
-        // NOTE: a small log has not come to all tags, and some streams were never begun.
+        // A small log does not have all tags and streams.
         for tag in 0..TAGS {
             let tag = Tagging::Spread(TAGS).tag(LONG + 1 + step * 997 % self.next, tag);
             let started = Instant::now();

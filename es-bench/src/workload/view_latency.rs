@@ -1,5 +1,5 @@
-//! From a command to its view, at a steady rate: until a background view that is read shows it, and until a commit with an inline
-//! view is acknowledged, beside what an `fdatasync` takes at the same rate.
+//! Latency from a command to its view at a constant rate: until a background view shows it, and until a commit with an
+//! inline view is acknowledged, compared with `fdatasync` at the same rate.
 //!
 //! The load is open, as in [`latency`]: latencies count from when a command was due.
 
@@ -27,10 +27,10 @@ use crate::report::stats::{Unit, percentile};
 pub(crate) const VIEW_LATENCY: &str = "view-latency";
 
 const PERCENTILES: [(&str, f64); 3] = [(latency::P50, 0.5), (latency::P99, 0.99), ("max", 1.0)];
-/// How long one command may take.
+/// The time limit for a command.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is shown of an order, and, under [`TOTAL`], of all orders.
+/// The row of an order and, as [`TOTAL`], of all orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Lines {
     lines: u64,
@@ -38,10 +38,10 @@ struct Lines {
 }
 
 const ORDERS: View<String, Lines> = View::new("orders");
-/// One row that every command changes.
+/// The row that every command changes.
 const TOTAL: View<(), Lines> = View::new("total");
 
-/// The lines and the sum of each order, and of all.
+/// The projection of the lines and the sum of each order and of all orders.
 #[derive(Debug, Clone, Copy)]
 struct OrderSums;
 
@@ -60,12 +60,12 @@ impl Projection for OrderSums {
     }
 }
 
-/// When the view changes.
+/// The kind of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// In the background: a command is done when the view, read, shows it.
+    /// A command is complete when the background view shows it.
     Background,
-    /// In the commit of the events: a command is done when it is acknowledged.
+    /// The view is part of the commit: a command is complete when it is acknowledged.
     Inline,
 }
 
@@ -87,24 +87,25 @@ impl Workload for ViewLatency {
     }
 
     fn about(&self) -> &'static str {
-        "from a command to its view at a steady rate, in the background and inline: p50, p99, max, beside those of fdatasync"
+        "from a command to its view at a constant rate, in the background and inline: p50, p99, max, compared with \
+         fdatasync"
     }
 
     fn task(&self) -> Task {
         Task::Project
     }
 
-    fn is_ours_alone(&self) -> bool {
+    fn is_ours_only(&self) -> bool {
         true
     }
 
     async fn run(&self, bench: &mut Bench) -> Result<(), Failure> {
-        if !bench.takes_part(ES_ROCKSDB) {
+        if !bench.is_selected(ES_ROCKSDB) {
             return Ok(());
         }
         let (duration, rate) = (bench.plan.seconds * 3, f64::from(bench.plan.rate));
         for round in 0..bench.plan.rounds {
-            bench.say(VIEW_LATENCY, &format!("{rate} commands per second, round {}", round + 1));
+            bench.progress(VIEW_LATENCY, &format!("{rate} commands per second, round {}", round + 1));
             let dir = bench.dir()?;
             let syncs = file::syncs(dir.path(), rate, duration, bench.shape.commit + bench.shape.event)?;
             for mode in [Mode::Background, Mode::Inline] {
@@ -117,10 +118,10 @@ impl Workload for ViewLatency {
     }
 }
 
-fn note(bench: &mut Bench, mode: Mode, who: &str, latencies: &[Duration]) {
+fn note(bench: &mut Bench, mode: Mode, contender: &str, latencies: &[Duration]) {
     let micros: Vec<f64> = latencies.iter().map(|latency| latency.as_secs_f64() * 1e6).collect();
     for (name, share) in PERCENTILES {
-        bench.report.add(VIEW_LATENCY, &mode.case(name), who, Unit::Microseconds, percentile(&micros, share));
+        bench.report.add(VIEW_LATENCY, &mode.case(name), contender, Unit::Microseconds, percentile(&micros, share));
     }
 }
 
@@ -155,7 +156,7 @@ async fn run(dir: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -
     let opened: Arc<dyn Opened> = Arc::new(viewed);
     let latencies = latency::paced(&opened, &seen, rate, commands, payload).await?;
     drop(opened);
-    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("end a projection", &error))?;
+    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("stop a projection", &error))?;
     let total = views.view(&TOTAL).get(&()).await.map_err(|error| Failure::caused_by("read the view", &error))?;
     let lines = total.map_or(0, |total| total.lines);
     if lines != commands {
@@ -165,11 +166,11 @@ async fn run(dir: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -
     Ok(latencies)
 }
 
-/// A repository whose commands are done when their view is.
+/// A repository whose commands are complete when their view shows them.
 struct Viewed {
     repository: Repository<Order>,
     views: Views,
-    /// Nothing where it runs inline.
+    /// `None` for an inline view.
     projection: Option<ProjectionHandle>,
     seen: Arc<Seen>,
 }
@@ -192,7 +193,7 @@ impl Opened for Viewed {
 
     async fn command(&self, stream: u64, event: Sample) -> Result<(), Failure> {
         let line =
-            serde_json::from_slice(&event.payload).map_err(|error| Failure::caused_by("make a command", &error))?;
+            serde_json::from_slice(&event.payload).map_err(|error| Failure::caused_by("create a command", &error))?;
         let executed = self.repository.execute(&stream, AddLine(line)).await;
         let executed = executed.map_err(|error| Failure::caused_by("execute", &error))?;
         let order = format!("{}-{stream}", crate::domain::CATEGORY);
@@ -201,11 +202,11 @@ impl Opened for Viewed {
                 let shown = projection.wait_for(executed.position, PATIENCE).await;
                 shown.map_err(|error| Failure::caused_by("wait for the view", &error))?;
                 self.check(&order).await?;
-                self.seen.saw(&event.payload);
+                self.seen.record(&event.payload);
                 Ok(())
             }
             None => {
-                self.seen.saw(&event.payload);
+                self.seen.record(&event.payload);
                 self.check(&order).await
             }
         }
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn every_command_behind_the_warm_ones_has_a_latency_in_both_modes() {
+    async fn each_measured_command_has_a_latency_in_both_modes() {
         for mode in [Mode::Background, Mode::Inline] {
             let dir = tempfile::tempdir().unwrap();
             let latencies = run(dir.path(), mode, 2000.0, latency::WARM + 50, 200).await.unwrap();

@@ -1,5 +1,5 @@
-//! Throughput while the log grows, in steps, with three shapes: many streams, one stream, ten thousand tags on one category.
-//! All contenders take a step before any takes the next.
+//! Throughput while the log grows in steps, with three shapes: many streams, one stream, ten thousand tags on one
+//! category. All contenders complete a step before the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::report::stats::{Unit, number};
 
 pub(crate) const VOLUME: &str = "volume";
-/// Steps in which the log grows.
+/// The number of steps in which the log grows.
 const STEPS: u64 = 8;
 
 struct VolumeShape {
@@ -34,14 +34,14 @@ const SHAPES: [VolumeShape; 3] = [
 
 pub(crate) struct Volume;
 
-/// A contender on its way.
+/// A contender with its growing log.
 struct GrowingLog {
-    who: Arc<dyn Contender>,
+    contender: Arc<dyn Contender>,
     opened: Arc<dyn Opened>,
     rates: Vec<f64>,
     events: u64,
     elapsed: Duration,
-    /// Where the next step begins: the first stream, and events in it, where there is only one stream.
+    /// The start of the next step: the first stream and, for a single stream, its number of events.
     next_stream: u64,
     last_seen: u64,
 }
@@ -64,21 +64,21 @@ impl Workload for Volume {
         for shape in &SHAPES {
             let mut dirs = Vec::new();
             let mut growing = Vec::new();
-            for who in bench.entrants(VOLUME, Task::Volume) {
+            for contender in bench.contenders_for(VOLUME, Task::Volume) {
                 let dir = bench.dir()?;
-                match bench.open(&who, dir.path(), Durability::Synced).await {
-                    Ok(opened) => growing.push(GrowingLog::new(who, opened)),
-                    Err(failure) => bench.failed(VOLUME, shape.name, &who, &failure),
+                match bench.open(&contender, dir.path(), Durability::Synced).await {
+                    Ok(opened) => growing.push(GrowingLog::new(contender, opened)),
+                    Err(failure) => bench.record_failure(VOLUME, shape.name, &contender, &failure),
                 }
                 dirs.push(dir);
             }
             for step in 0..STEPS {
-                bench.say(VOLUME, &format!("{}, step {} of {STEPS}", shape.name, step + 1));
+                bench.progress(VOLUME, &format!("{}, step {} of {STEPS}", shape.name, step + 1));
                 let mut left = Vec::new();
                 for mut one in growing {
                     match one.step(bench, shape).await {
                         Ok(()) => left.push(one),
-                        Err(failure) => bench.failed(VOLUME, shape.name, &one.who, &failure),
+                        Err(failure) => bench.record_failure(VOLUME, shape.name, &one.contender, &failure),
                     }
                 }
                 growing = left;
@@ -92,8 +92,8 @@ impl Workload for Volume {
 }
 
 impl GrowingLog {
-    fn new(who: Arc<dyn Contender>, opened: Arc<dyn Opened>) -> Self {
-        Self { who, opened, rates: Vec::new(), events: 0, elapsed: Duration::ZERO, next_stream: 0, last_seen: 0 }
+    fn new(contender: Arc<dyn Contender>, opened: Arc<dyn Opened>) -> Self {
+        Self { contender, opened, rates: Vec::new(), events: 0, elapsed: Duration::ZERO, next_stream: 0, last_seen: 0 }
     }
 
     async fn step(&mut self, bench: &Bench, shape: &VolumeShape) -> Result<(), Failure> {
@@ -121,7 +121,7 @@ impl GrowingLog {
         if !one_stream {
             self.next_stream = measured.next_stream;
         }
-        // NOTE: what was cut short by time may be too short to say anything.
+        // A step that the time limit has stopped may be too short for a figure.
         if measured.events * 2 >= events || self.rates.is_empty() {
             self.rates.push(measured.per_second());
         }
@@ -129,7 +129,7 @@ impl GrowingLog {
     }
 
     async fn end(self, bench: &mut Bench, shape: &VolumeShape) {
-        let name = self.who.name();
+        let name = self.contender.name();
         for rate in &self.rates {
             bench.report.add(VOLUME, shape.name, name, Unit::EventsPerSecond, *rate);
         }
@@ -142,7 +142,7 @@ impl GrowingLog {
             bench.report.skip(VOLUME, name, after);
         }
         if let Err(failure) = self.opened.close().await {
-            bench.failed(VOLUME, shape.name, &self.who, &failure);
+            bench.record_failure(VOLUME, shape.name, &self.contender, &failure);
         }
     }
 }

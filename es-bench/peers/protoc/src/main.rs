@@ -1,5 +1,5 @@
-//! Prints the path of a protoc that came from crates.io, so that nothing has to be installed on the machine.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is all it does")]
+//! Prints the path of the protoc from crates.io, which needs no installation.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output is the path")]
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: there is no protoc for this platform: {error}");
+            eprintln!("error: no protoc for this platform: {error}");
             ExitCode::FAILURE
         }
     }

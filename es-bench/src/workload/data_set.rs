@@ -1,58 +1,58 @@
-//! What is loaded and read: streams of 10, of 100 and of 1,000 events, the same for everybody.
+//! The data set for loads and reads: streams of 10, 100 and 1,000 events, equal for all contenders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bench::{Bench, Shelf};
+use crate::bench::{Bench, FilledStore};
 use crate::contender::{Append, Contender, Durability, Opened, Selection, Task};
 use crate::domain::{Tagging, sample};
 use crate::failure::Failure;
 
-/// How long streams are; there are as many of each length.
+/// The lengths of the streams; each has the same number of streams.
 pub(crate) const LENGTHS: [u64; 3] = [10, 100, 1000];
-/// How many tags there are.
+/// The number of tags.
 pub(crate) const TAGS: u64 = 100;
 
 const WRITERS: usize = 16;
-/// How many events a commit has while the library is written.
+/// The number of events in a commit.
 const PER_COMMIT: u64 = 100;
 
-/// The number of the n-th stream of this length.
+/// Returns the number of the n-th stream of this length.
 pub(crate) fn stream(streams: u64, length: usize, nth: u64) -> u64 {
     length as u64 * streams + nth % streams
 }
 
-/// How many events the library has.
+/// Returns the number of events in the data set.
 pub(crate) fn events(streams: u64) -> u64 {
     LENGTHS.iter().sum::<u64>() * streams
 }
 
-/// The library of each contender that offers the task; what is written once serves all workloads.
-pub(crate) async fn shelves(bench: &mut Bench, workload: &str, task: Task) -> Result<Vec<Shelf>, Failure> {
-    let mut shelves = Vec::new();
-    for who in bench.entrants(workload, task) {
-        if let Some(shelf) = bench.shelves.iter().find(|shelf| shelf.who.name() == who.name()) {
-            shelves.push(shelf.clone());
+/// Returns the data sets of the contenders that offer the task. Each is written once for all workloads.
+pub(crate) async fn filled_stores(bench: &mut Bench, workload: &str, task: Task) -> Result<Vec<FilledStore>, Failure> {
+    let mut filled_stores = Vec::new();
+    for contender in bench.contenders_for(workload, task) {
+        if let Some(store) = bench.filled_stores.iter().find(|store| store.contender.name() == contender.name()) {
+            filled_stores.push(store.clone());
             continue;
         }
-        bench.say(workload, &format!("writing what is read: {}", who.name()));
-        match fill(bench, &who).await {
-            Ok(shelf) => {
-                bench.shelves.push(shelf.clone());
-                shelves.push(shelf);
+        bench.progress(workload, &format!("writing the data set: {}", contender.name()));
+        match fill(bench, &contender).await {
+            Ok(store) => {
+                bench.filled_stores.push(store.clone());
+                filled_stores.push(store);
             }
-            Err(failure) => bench.failed(workload, "what is read", &who, &failure),
+            Err(failure) => bench.record_failure(workload, "data set", &contender, &failure),
         }
     }
-    Ok(shelves)
+    Ok(filled_stores)
 }
 
-async fn fill(bench: &mut Bench, who: &Arc<dyn Contender>) -> Result<Shelf, Failure> {
-    // NOTE: how it was written is not measured; it is written as fast as the contender can.
-    let buffered = who.offers(Task::AppendBuffered).is_ok();
+async fn fill(bench: &mut Bench, contender: &Arc<dyn Contender>) -> Result<FilledStore, Failure> {
+    // Writing is not measured, so the fastest way is used.
+    let buffered = contender.offers(Task::AppendBuffered).is_ok();
     let durability = if buffered { Durability::Buffered } else { Durability::Synced };
     let dir = bench.dir()?;
-    let opened = bench.open(who, dir.path(), durability).await?;
+    let opened = bench.open(contender, dir.path(), durability).await?;
     bench.keep(dir);
     let (streams, payload) = (bench.plan.streams, bench.plan.payload);
     let (next, blocks) = (Arc::new(AtomicU64::new(0)), opened.blocks());
@@ -76,21 +76,21 @@ async fn fill(bench: &mut Bench, who: &Arc<dyn Contender>) -> Result<Shelf, Fail
         }
     }
     while let Some(task) = tasks.join_next().await {
-        task.unwrap_or_else(|error| Err(Failure::caused_by("write what is read", &error)))?;
+        task.unwrap_or_else(|error| Err(Failure::caused_by("write the data set", &error)))?;
     }
-    // NOTE: once before it is measured: snapshots are taken behind a load.
-    if who.offers(Task::LoadSnapshot).is_ok() {
+    // Loads each stream once: snapshots are taken after a load, in the background.
+    if contender.offers(Task::LoadSnapshot).is_ok() {
         for number in 0..streams * LENGTHS.len() as u64 {
             opened.load(number, true).await?;
-            // NOTE: only so many snapshots may wait to be taken.
+            // The queue of snapshots is bounded.
             if number % 32 == 31 {
                 opened.settle_snapshots().await?;
             }
         }
     }
     opened.settle().await?;
-    check(bench, who, &*opened).await?;
-    Ok(Shelf { who: Arc::clone(who), opened })
+    check(bench, contender, &*opened).await?;
+    Ok(FilledStore { contender: Arc::clone(contender), opened })
 }
 
 async fn write_stream(opened: &dyn Opened, stream: u64, length: u64, payload: usize) -> Result<(), Failure> {
@@ -104,10 +104,10 @@ async fn write_stream(opened: &dyn Opened, stream: u64, length: u64, payload: us
     Ok(())
 }
 
-/// A contender that reads other events than it was given is not measured.
-async fn check(bench: &Bench, who: &Arc<dyn Contender>, opened: &dyn Opened) -> Result<(), Failure> {
+/// Checks that the contender reads the events that were written.
+async fn check(bench: &Bench, contender: &Arc<dyn Contender>, opened: &dyn Opened) -> Result<(), Failure> {
     let streams = bench.plan.streams;
-    if who.offers(Task::Load).is_ok() {
+    if contender.offers(Task::Load).is_ok() {
         for (index, length) in LENGTHS.into_iter().enumerate() {
             let folded = opened.load(stream(streams, index, 0), false).await?;
             if folded.events != length {
@@ -115,7 +115,7 @@ async fn check(bench: &Bench, who: &Arc<dyn Contender>, opened: &dyn Opened) -> 
             }
         }
     }
-    if who.offers(Task::ReadAll).is_ok() {
+    if contender.offers(Task::ReadAll).is_ok() {
         let found = opened.read(Selection::All).await?;
         if found != events(streams) {
             return Err(Failure::new("read", format!("expected {} events, found {found}", events(streams))));
