@@ -1,10 +1,10 @@
-//! The conformance suite for the memory store.
+//! The conformance suite for the memory store, and for a layer over it.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::EventStore;
-use es_core::store::implement::PrepareHook;
+use es_core::store::implement::{PrepareHook, StoreLayer};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
 
@@ -25,4 +25,33 @@ impl Harness for Memory {
     }
 }
 
-es_core::conformance_tests!(Memory);
+/// A layer that changes nothing. It must have the contract of the inner store.
+#[derive(Debug)]
+struct Unchanged(Arc<dyn EventStore>);
+
+impl StoreLayer for Unchanged {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.0
+    }
+}
+
+struct Layered;
+
+#[async_trait]
+impl Harness for Layered {
+    async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
+        Arc::new(Unchanged(Memory.open_with(hooks).await))
+    }
+
+    async fn reopen(&self, _: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        None
+    }
+}
+
+mod memory {
+    es_core::conformance_tests!(super::Memory);
+}
+
+mod layer {
+    es_core::conformance_tests!(super::Layered);
+}
