@@ -196,7 +196,7 @@ fn failures_are_counted_across_restarts_then_parked_then_replayed_or_skipped() {
         running.wait_for(at(6), PATIENCE).await.expect("the parked ones hold nothing up");
         let parked = running.parked();
         let shown: Vec<_> =
-            parked.iter().map(|p| (p.position.get(), p.failures, p.behind.map(Position::get))).collect();
+            parked.iter().map(|p| (p.position.get(), p.failures, p.waits_for.map(Position::get))).collect();
         assert_eq!(shown, [(1, 3, None), (4, 0, Some(1))]);
         assert_eq!((parked[0].key.as_str(), parked[0].reason.as_str()), ("a-0", "the printer is out of paper"));
         running.shutdown(PATIENCE).await.expect("closed");
@@ -347,7 +347,7 @@ fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
         assert!(is_quiet(&consumer).await);
         let skipped = running.skipped(None, 10).await.expect("read");
         assert_eq!((running.status().parked, skipped.len(), skipped[0].position), (0, 1, at(6)));
-        assert_eq!(skipped[0].reason, "the log does not have the event any more");
+        assert_eq!(skipped[0].reason, "the event was removed from the log");
     });
 }
 

@@ -279,7 +279,7 @@ async fn a_view_that_was_reset_under_an_inline_projection_refuses_commits() {
     store.commit(to("s-1", &["x", "y"])).await.unwrap();
     assert_eq!(reset_followers(&store).await.unwrap().projections, 1);
     let refused = store.commit(to("s-1", &["z"])).await;
-    assert!(matches!(refusal(refused), InlineError::Behind { .. }));
+    assert!(matches!(refusal(refused), InlineError::OutOfSync { .. }));
     assert_eq!(store.head().await.unwrap().unwrap().get(), 2);
     let twice = store.with_hook(Inline::new(EventsOfStreams::<1>)).await;
     assert!(matches!(twice, Err(StartHookError::Duplicate { .. })));

@@ -147,7 +147,7 @@ fn a_failing_key_is_parked_with_its_later_events_and_others_go_on() {
             let parked: Vec<_> = running.parked().iter().map(|parked| parked.position.get()).collect();
             assert_eq!(parked, [head + 1, head + 3], "{cents}");
             let reason = running.parked()[0].reason.clone();
-            let expected = ["13 is broken", "panic", "did not answer within 30ms", "16 cannot be"];
+            let expected = ["13 is broken", "panic", "did not return within 30ms", "16 cannot be"];
             assert!(reason.contains(expected[usize::try_from(cents - 13).expect("small")]), "{reason}");
 
             desk.broken.store(false, Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! Errors of starting, awaiting and shutting down background components: projections, reactors, consumer groups.
+//! Errors of the start, the wait methods and the shutdown of background components: projections, reactors, consumer
+//! groups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,20 +7,20 @@ use std::time::Duration;
 use crate::model::{NameError, Position};
 use crate::store::{CommitError, StoreError};
 
-/// A background component could not be started. Nothing of it runs.
+/// A background component could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The name of the component is invalid.
     #[error("invalid name of a projection, reactor or consumer group")]
     Name(#[from] NameError),
-    /// Two components of one kind have the same name, and so would write the same rows. Rename one of them.
+    /// Two components of one kind have the same name, so they would write the same rows. Rename one of them.
     #[error("duplicate name {name:?}; rename one of the projections, reactors or groups")]
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// The projection runs inline in this store, and so would have two writers. Run it inline or in the background.
+    /// The projection runs inline in this store, so it would have two writers. Run it inline or in the background.
     #[error("projection {name:?} runs inline in this store; run it inline or in the background, not both")]
     RunsInline {
         /// The name of the projection.
@@ -31,58 +32,57 @@ pub enum StartError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Other processes start the same group or reactor again and again. Run it in one process.
-    #[error("{name:?} was started elsewhere {attempts} times meanwhile; run it in one process")]
+    /// Other processes repeatedly started the same group or reactor. Run it in one process.
+    #[error("other processes started {name:?} during each of {attempts} attempts; run it in one process")]
     Contended {
         /// The name of the group or reactor.
         name: String,
         /// The number of attempts.
         attempts: u32,
     },
-    /// The store refuses the rows of the group or reactor. This is a bug: report it.
-    #[error("the store refuses the rows of {name:?}")]
+    /// The store rejected the rows of the group or reactor. This is a bug: report it.
+    #[error("the store rejected the rows of {name:?}")]
     Refused {
         /// The name of the group or reactor.
         name: String,
-        /// The refusal.
+        /// The error of the commit.
         source: Box<CommitError>,
     },
 }
 
-/// A group does not run any more. What was not acked comes again when it is opened.
+/// A group has stopped. Events that were not acked are delivered again at its next start.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    /// Another program, or another part of this one, has opened the group. Leave it to the other, or open it again and
-    /// fence that one off.
+    /// Another process or handle started the group. Starting it again here fences that one off.
     #[error(
-        "group {name:?} was opened by another process or handle (expected epoch {epoch}); leave it there, or start it \
+        "group {name:?} was started by another process or handle (expected epoch {epoch}); leave it there, or start it \
          again here"
     )]
     Fenced {
         /// The group.
         name: String,
-        /// The epoch in which this one ran.
+        /// The epoch of this handle.
         epoch: u64,
     },
-    /// The store failed; see there what to do, and then open the group again.
-    #[error("group {name:?} stopped because the store failed; open it again")]
+    /// The store failed. Fix the cause, then start the group again.
+    #[error("group {name:?} stopped because the store failed; start it again")]
     Store {
         /// The group.
         name: String,
         /// The failure.
         source: Arc<StoreError>,
     },
-    /// The store refuses to write the rows of the group whatever they hold: a bug to report.
-    #[error("group {name:?}: the store refuses its rows; report it")]
+    /// The store rejected the rows of the group. This is a bug: report it.
+    #[error("group {name:?}: the store rejected its rows; report it")]
     Refused {
         /// The group.
         name: String,
-        /// Why.
+        /// The error of the commit.
         source: Arc<CommitError>,
     },
-    /// It was closed or dropped. Open it again.
-    #[error("group {name:?} is closed; open it again")]
+    /// The group was shut down or dropped. Start it again.
+    #[error("group {name:?} is closed; start it again")]
     Closed {
         /// The group.
         name: String,
@@ -96,8 +96,8 @@ pub enum GroupError {
 pub enum WaitError {
     /// The timeout elapsed. Show the view as it is, or wait again.
     #[error(
-        "{name:?} did not reach position {position} within {timeout:?}: it is {state} at {}; the command itself succeeded \
-         and must not be repeated",
+        "{name:?} did not reach position {position} within {timeout:?}: it is {state} at {}; the command itself \
+         succeeded and must not be repeated",
         position_or_start(*.reached)
     )]
     Timeout {
@@ -107,15 +107,15 @@ pub enum WaitError {
         position: Position,
         /// The position that the component has reached.
         reached: Option<Position>,
-        /// What the component was doing when the timeout elapsed, such as `paused`.
+        /// The state of the component when the timeout elapsed, such as `paused`.
         state: String,
         /// The timeout.
         timeout: Duration,
     },
-    /// The component does not run any more in this process.
+    /// The component has stopped in this process.
     #[error(
-        "{name:?} stopped at {} and will not reach position {position} in this process; the command itself succeeded and \
-         must not be repeated",
+        "{name:?} stopped at {} and will not reach position {position} in this process; the command itself succeeded \
+         and must not be repeated",
         position_or_start(*.reached)
     )]
     Stopped {
@@ -125,7 +125,7 @@ pub enum WaitError {
         position: Position,
         /// The position that the component has reached.
         reached: Option<Position>,
-        /// Why a group or reactor stopped.
+        /// The reason why a group or reactor stopped.
         #[source]
         reason: Option<GroupError>,
     },
@@ -143,12 +143,12 @@ pub enum ShutdownError {
         /// The names of the components that were aborted.
         unfinished: Vec<String>,
     },
-    /// The group or reactor had ended before, or its last commit failed.
-    #[error("{name:?} ended before its shutdown")]
+    /// The group or reactor stopped before the shutdown, or its last commit failed.
+    #[error("{name:?} stopped before its shutdown")]
     Ended {
         /// The name of the group or reactor.
         name: String,
-        /// Why it ended.
+        /// The reason why it stopped.
         source: GroupError,
     },
 }

@@ -11,7 +11,7 @@
 //! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running
 //! handle, and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
 //!
-//! Absent here: views, rebuilds, replays. No rebuild of a projection calls a reactor.
+//! Not in this module: views, rebuilds, replays. A rebuild of a projection calls no reactor.
 
 pub mod group;
 mod lifecycle;

@@ -1,18 +1,18 @@
-//! [`Subscription`]: the log from a position on, recorded events first, then new ones.
+//! [`Subscription`]: the events after a position, recorded ones first, then new ones as they are committed.
 //!
 //! ```text
-//!            +------------------------------ read the log behind `scanned`, to its end ----+
+//!            +---------------------- read the log after `scanned`, to its head ------------+
 //!            |                                                                             |
 //!            v                                                                             |
-//!   [events, scanned] --> consumer --> next() --> is there a head behind `scanned`? -- yes +
+//!   [events, scanned] --> consumer --> next() --> is the head after `scanned`? ------- yes +
 //!                                                              | no
-//!                                                              +--> wait until there is one
+//!                                                              +--> wait for a commit
 //! ```
 //!
-//! One cursor moves in one way, so that there is no hand-over between catching up and following live. The store decides
+//! Catching up and following live use the same cursor, so there is no transition between them. The store decides
 //! whether a read is served from disk or from memory.
 //!
-//! Absent here: checkpoints. The consumer stores its own position.
+//! Not in this module: checkpoints. The consumer stores its own position.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use futures_util::Stream;
 use crate::model::Position;
 use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError, Visitor};
 
-/// How many events a batch has at the most, without more said.
+/// The default size of a batch, in events.
 pub(crate) const DEFAULT_BATCH: u32 = 512;
 
-/// The events that match a query, from a position on and without an end: each once, in the order of the log.
+/// An endless sequence of the events that match a query, each once, in the order of the log.
 ///
-/// It is pulled: a slow consumer holds at most one batch, slows nobody but itself, and finds everything when it comes
-/// back. Positions may be missing within the log, where a retention has removed events; they are passed over like
-/// events that do not match. Dropping it ends it.
+/// The consumer pulls batches. A slow consumer holds at most one batch in memory and does not delay writers or other
+/// consumers. Positions that a scavenge removed are skipped, like events that do not match. Dropping the subscription
+/// ends it.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(crate) const DEFAULT_BATCH: u32 = 512;
 /// let mut orders = Subscription::new(store, Query::all(), None);
 /// let batch = orders.next().await?;
 /// assert_eq!(batch.events.len(), 1);
-/// assert_eq!(batch.scanned, orders.scanned()); // remember it, and begin behind it next time
+/// assert_eq!(batch.scanned, orders.scanned()); // store it, and start after it next time
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -54,7 +54,7 @@ pub struct Subscription {
     query: Query,
     batch: u32,
     head: HeadWatch,
-    /// Everything up to here was returned.
+    /// The position up to which all matching events were returned.
     scanned: Option<Position>,
     read: Option<EventStream>,
 }
@@ -69,73 +69,76 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    /// What matches `query` behind `after`; `None` begins with the first event.
+    /// Creates a subscription to the events that match `query` after the position `after`; `None` starts with the first
+    /// event.
     #[must_use]
     pub fn new(store: Arc<dyn EventReader>, query: impl Into<Query>, after: Option<Position>) -> Self {
         let head = store.watch_head();
         Self { store, query: query.into(), batch: DEFAULT_BATCH, head, scanned: after, read: None }
     }
 
-    /// Bounds a batch to this many events, at least 1; 512 by default. Memory is bounded by it.
+    /// Sets the largest number of events per batch, at least 1; 512 by default. A batch is in memory at once.
     #[must_use]
     pub fn batch(mut self, events: u32) -> Self {
         self.batch = events.max(1);
         self
     }
 
-    /// The next events that match, and how far the log was looked through for them. Waits where there is nothing new.
+    /// Returns the next batch of matching events, and the position up to which the log was scanned for it. Waits if
+    /// there are no new events.
     ///
-    /// A batch may be without events: then nothing matched up to its `scanned`, which a consumer may remember as done
-    /// all the same. When this future is dropped, nothing is lost: the next call returns what this one would have.
+    /// A batch can be empty: no event up to its `scanned` matched. A consumer can store this position as processed. If
+    /// this future is dropped, no event is lost: the next call returns the same batch.
     ///
     /// # Errors
-    /// [`StoreError::Closed`]: the store was closed, and everything in it was returned; open it again and begin behind
-    /// [`scanned`](Self::scanned). Any other: the read failed; call again when the cause is mended.
+    /// - [`StoreError::Closed`] if the store was closed. All its events were returned. Continue after
+    ///   [`scanned`](Self::scanned) when the store is open again.
+    /// - Any other [`StoreError`] if the read failed. The call can be repeated.
     pub async fn next(&mut self) -> Result<Batch, StoreError> {
-        // NOTE: `scanned` alone says what was returned, and moves with a batch on its way out. A read that a dropped
-        // future has left half done is over, and the next one begins behind `scanned`.
+        // `scanned` is updated only when a batch is returned. If the future is dropped during a read, the next call
+        // reads again after `scanned`.
         let batch = match self.next_of_read().await? {
             Some(batch) => batch,
-            None => self.read_on().await?,
+            None => self.start_read().await?,
         };
         self.scanned = batch.scanned.max(self.scanned);
         Ok(Batch { scanned: self.scanned, ..batch })
     }
 
-    /// Visits the events of the next batch and returns how far the log was scanned for them. Waits where there is
-    /// nothing new.
+    /// Visits the events of the next batch and returns the position up to which the log was scanned for them. Waits if
+    /// there are no new events.
     ///
-    /// When this future is dropped, the next call visits the same events again.
+    /// If this future is dropped, the next call visits the same events again.
     pub(crate) async fn visit_next(&mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
         self.read = None;
         let head = self.head.wait_after(self.scanned).await?;
         let scanned = self.store.visit_log(self.read_after_scanned(), visitor).await?;
         if scanned <= self.scanned {
-            return Err(unreached(head));
+            return Err(head_not_reached(head));
         }
         self.scanned = scanned;
         Ok(scanned)
     }
 
-    /// Everything up to here was returned; `None` before the first event.
+    /// Returns the position up to which all matching events were returned; `None` before the first event.
     #[must_use]
     pub fn scanned(&self) -> Option<Position> {
         self.scanned
     }
 
-    /// The head of the log, as far as it is known without asking the store.
+    /// Returns the head of the log. Does not read from the store.
     #[must_use]
     pub fn head(&self) -> Option<Position> {
         self.head.current()
     }
 
-    /// Whether everything that the log has was returned.
+    /// Returns whether all events of the log were returned.
     #[must_use]
     pub fn is_at_head(&self) -> bool {
         self.head() <= self.scanned
     }
 
-    /// The batches as a [`Stream`] of the `futures` crate. It ends behind the first error.
+    /// Converts the subscription into a [`Stream`] of batches, which ends after the first error.
     pub fn into_stream(self) -> impl Stream<Item = Result<Batch, StoreError>> + Send {
         futures_util::stream::unfold(Some(self), |subscription| async move {
             let mut subscription = subscription?;
@@ -145,21 +148,21 @@ impl Subscription {
         })
     }
 
-    /// Waits for what comes behind all that was returned, and returns the first batch of a new read.
-    async fn read_on(&mut self) -> Result<Batch, StoreError> {
+    /// Waits for an event after `scanned`, starts a read, and returns its first batch.
+    async fn start_read(&mut self) -> Result<Batch, StoreError> {
         let head = self.head.wait_after(self.scanned).await?;
         let mut events = self.store.read_log(self.read_after_scanned()).await?;
         let batch = Self::step(&mut events, self.scanned).await?;
         self.read = Some(events);
-        batch.ok_or_else(|| unreached(head))
+        batch.ok_or_else(|| head_not_reached(head))
     }
 
-    /// Returns a read of one batch after the position up to which everything was returned.
+    /// Returns a read of one batch after `scanned`.
     fn read_after_scanned(&self) -> LogRead {
         LogRead::matching(self.query.clone()).after(self.scanned).limit(self.batch.into())
     }
 
-    /// The next batch of the read that is open; `None` where none is, or it has ended.
+    /// Returns the next batch of the read in progress; `None` if there is no read, or it has ended.
     async fn next_of_read(&mut self) -> Result<Option<Batch>, StoreError> {
         let Some(mut read) = self.read.take() else { return Ok(None) };
         let batch = Self::step(&mut read, self.scanned).await?;
@@ -178,8 +181,9 @@ impl Subscription {
     }
 }
 
-/// The error for a store whose reads do not reach its head. Without it, the subscription would loop without waiting.
-fn unreached(head: Position) -> StoreError {
+/// Returns the error for a store whose reads do not reach its head. Without it, the subscription would loop without
+/// waiting.
+fn head_not_reached(head: Position) -> StoreError {
     StoreError::damaged(format!("position {head}"), "expected a read to reach the head of the log")
 }
 

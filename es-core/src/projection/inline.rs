@@ -79,7 +79,7 @@ pub enum InlineError {
         "inline projection {projection:?}: expected the view at the head of the log, found a checkpoint or build of \
          another writer; reopen the store"
     )]
-    Behind {
+    OutOfSync {
         /// The projection.
         projection: &'static str,
     },
@@ -477,7 +477,7 @@ impl DecisionHook for InlineHook {
         let generations = log.row(&generations_table(), projection.as_bytes())?;
         let checkpoint = Checkpoint::decode(projection, log.row(&checkpoints_table(), &key)?.as_deref())?;
         if generations.as_ref() != Some(&view.generations) || checkpoint.position != first.position.previous() {
-            return Err(InlineError::Behind { projection }.into());
+            return Err(InlineError::OutOfSync { projection }.into());
         }
         let mut changes = self.inline.0.apply(events, &mut view.tables, log)?.unwrap_or_default();
         let value = Some(Checkpoint::at(Some(last.position)).encode());

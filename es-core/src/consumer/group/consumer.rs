@@ -1,4 +1,4 @@
-//! [`Consumer`] and [`Delivery`]: what works on the events of a group.
+//! [`Consumer`] and [`Delivery`]: receive and settle the events of a group.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::model::Context;
 use crate::model::RecordedEvent;
 use crate::schema::DecodeEventError;
 
-/// One of those who share the events of a group. Each task that works has its own; clones are others.
+/// Receives events of a group. Each task has its own consumer; a clone is another consumer.
 #[derive(Clone)]
 pub struct Consumer {
     shared: Arc<GroupCore>,
@@ -31,12 +31,13 @@ impl Consumer {
         Self { shared }
     }
 
-    /// The next event; waits where there is none, in line with the other consumers. `None` once the group closes.
+    /// Returns the next event, or `None` when the group is shut down. Waits if there is none; waiting consumers are
+    /// served in the order of their calls.
     ///
-    /// A consumer may take several before it answers for the first. When this future is dropped, no event is lost.
+    /// A consumer may receive several events before it settles the first. If this future is dropped, no event is lost.
     ///
     /// # Errors
-    /// [`GroupError`]: the group does not run any more; each variant says what to do.
+    /// [`GroupError`] if the group has stopped for another reason than its shutdown.
     pub async fn next(&self) -> Result<Option<Delivery>, GroupError> {
         let Some(dispatch) = self.shared.next().await? else { return Ok(None) };
         let (event, attempt, ticket) = (dispatch.content, dispatch.attempt, dispatch.ticket);
@@ -44,21 +45,21 @@ impl Consumer {
     }
 }
 
-/// Why an event is not acked.
+/// A negative acknowledgement of an event, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nack {
-    /// Deliver it again, after a pause; after too many failures it is parked. With the reason.
+    /// Deliver the event again after a pause. After the last attempt of the retry policy it is parked.
     Retry(String),
-    /// Park it at once: it cannot succeed as things are. With the reason.
+    /// Park the event at once, because a retry cannot succeed.
     Park(String),
-    /// Give it up: it is not delivered again. With the reason, which is kept.
+    /// Do not deliver the event again. The reason is stored.
     Skip(String),
 }
 
-/// An event in the hands of a consumer, who answers with [`ack`](Self::ack) or [`nack`](Self::nack).
+/// A delivery of an event, which the consumer settles with [`ack`](Self::ack) or [`nack`](Self::nack).
 ///
-/// One that is dropped without an answer is delivered again, as after [`Nack::Retry`].
-#[must_use = "answer with `ack` or `nack`; dropped, it is delivered again"]
+/// If it is dropped before it is settled, the event is delivered again, as after [`Nack::Retry`].
+#[must_use = "settle it with `ack` or `nack`; if it is dropped, the event is delivered again"]
 pub struct Delivery {
     shared: Arc<GroupCore>,
     event: Arc<RecordedEvent>,
@@ -78,7 +79,7 @@ impl fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    /// The event.
+    /// Returns the event.
     #[must_use]
     pub fn event(&self) -> &RecordedEvent {
         &self.event
@@ -87,7 +88,7 @@ impl Delivery {
     /// Decodes the event for a source, such as that of [`ConsumerGroup::of`](super::ConsumerGroup::of).
     ///
     /// # Errors
-    /// See [`Source::decode`].
+    /// [`DecodeEventError`] if the source does not know the type of the event or cannot decode its content.
     pub fn decode<S: Source>(&self) -> Result<SourceEvents<'_, S::Event>, DecodeEventError> {
         S::decode(&self.event)
     }
@@ -96,39 +97,41 @@ impl Delivery {
         Arc::clone(&self.event)
     }
 
-    /// The how many-th time it is delivered, from 1, as far as earlier failures are known: what a crash cut off is not
-    /// counted.
+    /// Returns the number of this attempt, from 1. Attempts that a crash interrupted are not counted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// What this delivery is called, each time it is made.
+    /// Returns the key of this delivery. Every attempt has the same key.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
         DeliveryKey::of(self.shared.rows.name(), self.event.data.id, 0)
     }
 
-    /// The context for what the consumer does: commands executed in its [`scope`](Context::scope) name the event as
-    /// their cause.
+    /// Returns a context with the event as the cause. Commands that are executed in its [`scope`](Context::scope) name
+    /// the event as their cause.
     #[must_use]
     pub fn context(&self) -> Context {
         Context::caused_by(&self.event)
     }
 
-    /// It is done. Returns when that is written: it does not come again. Acks of several consumers share one commit.
+    /// Acknowledges the event. When this method returns, the ack is durable and the event is not delivered again. Acks
+    /// of several consumers share one commit.
     ///
     /// # Errors
-    /// [`SettleError`]; each variant says what happens to the event.
+    /// [`SettleError::TooLate`] if the delivery timed out: the event is delivered again. [`SettleError::Group`] if the
+    /// group stopped before the ack was durable.
     pub async fn ack(mut self) -> Result<(), SettleError> {
         let change = self.settle(Settlement::Ack)?;
         Ok(self.shared.written(change).await?)
     }
 
-    /// It is not done. Returns when that is written.
+    /// Rejects the event. When this method returns, the decision is durable.
     ///
     /// # Errors
-    /// [`SettleError`]; each variant says what happens to the event.
+    /// [`SettleError::TooLate`] if the delivery timed out: the event is delivered again. [`SettleError::Group`] if the
+    /// group stopped before the decision was durable.
     pub async fn nack(mut self, nack: Nack) -> Result<(), SettleError> {
         let change = self.settle(match nack {
             Nack::Retry(reason) => Settlement::Retry(reason),
@@ -138,7 +141,7 @@ impl Delivery {
         Ok(self.shared.written(change).await?)
     }
 
-    /// Answers without waiting until the answer is written.
+    /// Settles the delivery without waiting until the settlement is durable.
     pub(crate) fn settle(&mut self, settlement: Settlement) -> Result<u64, SettleError> {
         self.is_open = false;
         self.shared.settle(self.event.position, self.ticket, settlement)
@@ -148,8 +151,8 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if self.is_open {
-            // NOTE: too late is as good: then somebody else has it.
-            let _ = self.settle(Settlement::Retry("it was dropped without an answer".to_owned()));
+            // After a timeout the event is delivered again in any case.
+            let _ = self.settle(Settlement::Retry("the delivery was dropped before it was settled".to_owned()));
         }
     }
 }

@@ -8,18 +8,17 @@ use crate::model::EventId;
 /// The namespace of all delivery keys.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6a3f_2f0e_51c4_5d0a_9f5e_0c5b_7d1a_e201);
 
-/// What a delivery is called, each time it is made: a UUIDv5 of who delivers, the event, and its place among the events
-/// that its upcasters made of it.
+/// The idempotency key of a delivery: a UUIDv5 of the group or reactor, the event, and the index of the decoded event.
 ///
-/// Give it to the system outside as the key under which it recognizes a repeat. It depends on nothing that a restart, a
-/// new version of the event, or another machine changes.
+/// Pass it to the external system, which recognizes a repeated delivery by it. It stays the same across restarts, new
+/// versions of the event, and machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeliveryKey(Uuid);
 
 impl DeliveryKey {
-    /// The key under which the group or reactor `name` delivers an event; `index` counts, from 0, the events that its
-    /// upcasters made of it.
+    /// Returns the key with which the group or reactor `name` delivers an event. `index` is the index, from 0, among
+    /// the events into which the upcasters split it.
     #[must_use]
     pub fn of(name: &str, event: EventId, index: u32) -> Self {
         let namespace = Uuid::new_v5(&NAMESPACE, name.as_bytes());
@@ -27,7 +26,7 @@ impl DeliveryKey {
         Self(Uuid::new_v5(&namespace, &content))
     }
 
-    /// The UUID.
+    /// Returns the UUID.
     #[must_use]
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
@@ -45,10 +44,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_never_changes_and_is_of_one_delivery_only() {
+    fn a_key_never_changes_and_differs_from_that_of_every_other_delivery() {
         let event = EventId::from_uuid(Uuid::from_u128(7));
         let key = DeliveryKey::of("mailer", event, 0);
-        // NOTE: written down, because other systems hold keys of years ago.
+        // A constant, because external systems store keys for years.
         assert_eq!(key.to_string(), "83e51dcf-8afb-52e7-8fcd-4a24ff73f534");
         let others = [
             DeliveryKey::of("mailer", event, 1),

@@ -1,5 +1,5 @@
-//! [`Driver`]: the task of a group. It reads the log, writes what has changed, and wakes who waits; what happens to an
-//! event is decided by the [state](super::state).
+//! [`Driver`]: the task of a group. It reads the log, commits changes of the [state](super::state) and wakes the
+//! waiting consumers. All decisions are made by the state.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::consumer::group::KeyOf;
-use crate::consumer::group::patience::STORE_RETRY;
 use crate::consumer::group::rows::{Parked, Stored};
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{Arrival, Changes};
+use crate::consumer::group::store_retry::STORE_RETRY;
 use crate::consumer::lifecycle::GroupError;
 use crate::consumer::subscription::{DEFAULT_BATCH, Subscription};
 use crate::model::ErrorChain;
@@ -19,36 +19,41 @@ use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::{Batch, Commit, CommitError, Query, StoreError};
 
-/// How long a checkpoint that only passed events that do not match may stay unwritten, and how often an idle group
-/// looks whether it was opened elsewhere.
+/// The interval at which an idle group writes a checkpoint that only passed events that do not match, and checks
+/// whether another process has started the group.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How many parked events are read again at once.
+/// The largest number of parked events that are read for a replay at once.
 const REPLAYS: usize = 16;
 
 pub(crate) struct Driver {
     shared: Arc<GroupCore>,
     subscription: Subscription,
     key: KeyOf,
-    /// What was read and does not fit in yet, and how far that read has looked.
-    read: VecDeque<RecordedEvent>,
-    read_to: Option<Position>,
-    /// What is in the store.
+    /// Events that were read and exceed the capacity of the state.
+    pending: VecDeque<RecordedEvent>,
+    /// The position up to which the log was scanned for the pending events.
+    pending_scanned: Option<Position>,
+    /// The state row as the last commit left it.
     written: Stored,
+    /// The encoded state row.
     row: Bytes,
-    /// The last change that is written.
-    change: u64,
-    /// When it was written, or looked at.
-    looked_at: Duration,
-    /// How often in a row it could not be written.
-    refused: usize,
+    /// The number of the last change that is written.
+    written_change: u64,
+    /// The time of the last commit, or of the last check that the row is unchanged.
+    checked_at: Duration,
+    /// The number of consecutive failed commits.
+    failed_commits: usize,
 }
 
-/// What the driver does next.
+/// The next step of the driver.
 enum Step {
     Write,
+    /// Read these parked events for a replay.
     Replay(Vec<Position>),
-    Take(usize),
+    /// Read at most this many events.
+    Read(usize),
+    /// Wait until this time, or without limit.
     Wait(Option<Duration>),
     End,
 }
@@ -64,33 +69,35 @@ impl Driver {
     ) -> Self {
         let batch = u32::try_from(capacity).map_or(DEFAULT_BATCH, |capacity| capacity.min(DEFAULT_BATCH));
         let subscription = Subscription::new(shared.store.clone(), query, written.checkpoint).batch(batch);
-        let (looked_at, read_to) = (shared.clock.elapsed(), written.checkpoint);
+        let (checked_at, pending_scanned) = (shared.clock.elapsed(), written.checkpoint);
         Self {
             shared,
             subscription,
             key,
-            read: VecDeque::new(),
-            read_to,
+            pending: VecDeque::new(),
+            pending_scanned,
             written,
             row,
-            change: 0,
-            looked_at,
-            refused: 0,
+            written_change: 0,
+            checked_at,
+            failed_commits: 0,
         }
     }
 
-    /// Runs until the group is closed or cannot go on, and says so to all who wait.
+    /// Runs until the group is closed or fails, then publishes the reason.
     pub(crate) async fn run(mut self) {
         let end = match self.drive().await {
             Ok(()) => GroupError::Closed { name: self.shared.name() },
             Err(error) => {
-                tracing::error!(group = self.shared.rows.name(), error = %ErrorChain(&error), "a consumer group has ended");
+                let group = self.shared.rows.name();
+                tracing::error!(group, error = %ErrorChain(&error), "consumer group stopped");
                 error
             }
         };
         self.end(end);
     }
 
+    /// Publishes the end of the group, unless it is published already.
     fn end(&self, end: GroupError) {
         self.shared.progress.send_modify(|progress| {
             progress.end.get_or_insert(end);
@@ -102,7 +109,7 @@ impl Driver {
             match self.next_step() {
                 Step::Write => self.write().await?,
                 Step::Replay(positions) => self.replay(positions).await?,
-                Step::Take(room) => self.take(room).await?,
+                Step::Read(limit) => self.read(limit).await?,
                 Step::Wait(until) => self.wait(until).await?,
                 Step::End => return Ok(()),
             }
@@ -114,87 +121,91 @@ impl Driver {
         let mut state = self.shared.state();
         let is_closing = state.is_closing();
         state.expire(now, &|failures| self.shared.pause(failures));
-        let is_scanned_only =
-            state.change() == self.change && state.in_flight().checkpoint() != self.written.checkpoint;
-        let is_lazy = is_scanned_only && now.elapsed.saturating_sub(self.looked_at) < IDLE && !is_closing;
-        if state.change() != self.change || (is_scanned_only && !is_lazy) {
+        let has_change = state.change() != self.written_change;
+        // The checkpoint passed events that do not match, and nothing else changed: it is written at intervals.
+        let has_checkpoint_only = !has_change && state.in_flight().checkpoint() != self.written.checkpoint;
+        let is_checkpoint_due = now.elapsed.saturating_sub(self.checked_at) >= IDLE || is_closing;
+        if has_change || (has_checkpoint_only && is_checkpoint_due) {
             return Step::Write;
         }
         if is_closing {
-            return if state.delivered() == 0 { Step::End } else { Step::Wait(state.next_moment(now.elapsed)) };
+            return if state.delivered() == 0 { Step::End } else { Step::Wait(state.next_deadline(now.elapsed)) };
         }
-        let wanted = state.wanted(REPLAYS);
-        if !wanted.is_empty() {
-            return Step::Replay(wanted);
+        let replays = state.replays_to_read(REPLAYS);
+        if !replays.is_empty() {
+            return Step::Replay(replays);
         }
-        let room = state.room();
-        let has_more =
-            !self.read.is_empty() || self.read_to > state.in_flight().scanned() || !self.subscription.is_at_head();
-        if room > 0 && has_more {
-            return Step::Take(room);
+        let capacity = state.remaining_capacity();
+        let has_unread_events = !self.pending.is_empty()
+            || self.pending_scanned > state.in_flight().scanned()
+            || !self.subscription.is_at_head();
+        if capacity > 0 && has_unread_events {
+            return Step::Read(capacity);
         }
-        Step::Wait(state.next_moment(now.elapsed))
+        Step::Wait(state.next_deadline(now.elapsed))
     }
 
-    /// Waits until something can be done.
+    /// Waits for a change, a new event or a deadline.
     async fn wait(&mut self, until: Option<Duration>) -> Result<(), GroupError> {
         let now = self.shared.clock.elapsed();
-        let idle = self.looked_at.saturating_add(IDLE).saturating_sub(now);
+        let idle = self.checked_at.saturating_add(IDLE).saturating_sub(now);
         let pause = until.map_or(idle, |until| until.saturating_sub(now).min(idle));
-        // NOTE: whoever waits for a pause to end is told so, whether or not anything else happens.
-        self.shared.tell();
-        let can_take = {
+        // A pause before a retry may have ended, so that a waiting consumer can take the event.
+        self.shared.notify();
+        let can_read = {
             let state = self.shared.state();
-            !state.is_closing() && state.room() > 0
+            !state.is_closing() && state.remaining_capacity() > 0
         };
         let mut head = self.shared.store.watch_head();
         tokio::select! {
             () = self.shared.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
-            found = head.wait_after(self.subscription.scanned()), if can_take => {
-                found.map_err(|error| self.shared.failed(error))?;
+            new_head = head.wait_after(self.subscription.scanned()), if can_read => {
+                new_head.map_err(|error| self.shared.failed(error))?;
             }
         }
-        if self.shared.clock.elapsed().saturating_sub(self.looked_at) >= IDLE {
-            self.look().await?;
+        if self.shared.clock.elapsed().saturating_sub(self.checked_at) >= IDLE {
+            self.check_fence().await?;
         }
         Ok(())
     }
 
-    /// Whether the group was opened elsewhere.
-    async fn look(&mut self) -> Result<(), GroupError> {
+    /// Fails if another process has started the group.
+    async fn check_fence(&mut self) -> Result<(), GroupError> {
         let row = self.shared.stored_row().await?;
         if row.as_ref() != Some(&self.row) {
             return Err(self.fenced());
         }
         let is_clean = self.shared.state().in_flight().checkpoint() == self.written.checkpoint;
-        // NOTE: what only passed over events that do not match is written now; writing notes the time.
+        // An unwritten checkpoint is due now. The commit updates the time.
         if is_clean {
-            self.looked_at = self.shared.clock.elapsed();
+            self.checked_at = self.shared.clock.elapsed();
         }
         Ok(())
     }
 
-    /// Takes events from the log into the state, as far as there is room.
-    async fn take(&mut self, room: usize) -> Result<(), GroupError> {
-        if self.read.is_empty() && self.read_to <= self.shared.state().in_flight().scanned() {
+    /// Moves at most `limit` events from the log into the state.
+    async fn read(&mut self, limit: usize) -> Result<(), GroupError> {
+        if self.pending.is_empty() && self.pending_scanned <= self.shared.state().in_flight().scanned() {
             let batch = match self.subscription.next().await {
                 Ok(batch) => batch,
-                Err(first) => self.read_again(first).await?,
+                Err(error) => self.retry_read(error).await?,
             };
-            self.read_to = batch.scanned.max(self.read_to);
-            self.read = batch.events.into();
+            self.pending_scanned = batch.scanned.max(self.pending_scanned);
+            self.pending = batch.events.into();
         }
-        let events: Vec<_> = self.read.drain(..room.min(self.read.len())).collect();
-        let scanned = if self.read.is_empty() { self.read_to } else { events.last().map(|event| event.position) };
+        let events: Vec<_> = self.pending.drain(..limit.min(self.pending.len())).collect();
+        let scanned =
+            if self.pending.is_empty() { self.pending_scanned } else { events.last().map(|event| event.position) };
         let arrivals = events.into_iter().map(|event| arrival(&self.key, event));
         let now = self.shared.now();
         self.shared.state().take(arrivals, scanned, now);
-        self.shared.tell();
+        self.shared.notify();
         Ok(())
     }
 
-    async fn read_again(&mut self, mut error: StoreError) -> Result<Batch, GroupError> {
+    /// Repeats a failed read until it succeeds or the pauses are used up.
+    async fn retry_read(&mut self, mut error: StoreError) -> Result<Batch, GroupError> {
         let mut pauses = STORE_RETRY.pauses(&*self.shared.entropy);
         loop {
             self.shared.pause_or_fail(error, &mut pauses).await?;
@@ -205,23 +216,23 @@ impl Driver {
         }
     }
 
-    /// Reads parked events that are to be delivered again.
+    /// Reads parked events for a replay. An event that the log no longer has is skipped.
     async fn replay(&mut self, positions: Vec<Position>) -> Result<(), GroupError> {
         for position in positions {
             match self.shared.event_at(position).await? {
-                Some(event) => self.shared.state().take_again(arrival(&self.key, event)),
+                Some(event) => self.shared.state().take_replay(arrival(&self.key, event)),
                 None => {
                     let now = self.shared.now();
-                    let reason = "the log does not have the event any more".to_owned();
+                    let reason = "the event was removed from the log".to_owned();
                     self.shared.state().skip_parked(position, reason, now);
                 }
             }
         }
-        self.shared.tell();
+        self.shared.notify();
         Ok(())
     }
 
-    /// Writes what has changed. Nobody else has written meanwhile, or the group ends.
+    /// Commits the state row and all changes. Fails if another process has changed the state row.
     async fn write(&mut self) -> Result<(), GroupError> {
         let (change, stored, changes, commit) = {
             let mut state = self.shared.state();
@@ -233,14 +244,14 @@ impl Driver {
         };
         let (commit, row) = commit;
         match self.shared.store.commit(commit).await {
-            Ok(_) => self.note(change, stored, row),
+            Ok(_) => self.committed(change, stored, row),
             Err(CommitError::Conflict(_)) => return Err(self.fenced()),
             Err(CommitError::Store(error)) => {
-                let is_written = self.was_written(error, &row).await;
+                let is_written = self.is_written(error, &row).await;
                 if let Ok(true) = is_written {
-                    self.note(change, stored, row);
+                    self.committed(change, stored, row);
                 } else {
-                    self.shared.state().give_back(changes);
+                    self.shared.state().restore_changes(changes);
                 }
                 is_written?;
             }
@@ -258,7 +269,7 @@ impl Driver {
         parked: impl Fn(Position) -> Option<&'a Parked>,
     ) -> Result<(Commit, Bytes), StoreError> {
         let rows = &self.shared.rows;
-        let (mut commit, row) = rows.advance(Some(self.row.clone()), stored)?;
+        let (mut commit, row) = rows.replace_state(Some(self.row.clone()), stored)?;
         for position in &changes.parked {
             commit = rows.park(commit, *position, parked(*position))?;
         }
@@ -268,25 +279,26 @@ impl Driver {
         Ok((commit, row))
     }
 
-    fn note(&mut self, change: u64, stored: Stored, row: Bytes) {
+    /// Records and publishes that a change is written.
+    fn committed(&mut self, change: u64, stored: Stored, row: Bytes) {
         let checkpoint = stored.checkpoint;
-        (self.change, self.written, self.row, self.refused) = (change, stored, row, 0);
-        self.looked_at = self.shared.clock.elapsed();
+        (self.written_change, self.written, self.row, self.failed_commits) = (change, stored, row, 0);
+        self.checked_at = self.shared.clock.elapsed();
         self.shared.progress.send_modify(|progress| {
             progress.written = change;
             progress.checkpoint = checkpoint;
         });
     }
 
-    /// Whether a commit whose answer was an error was written all the same. What the row holds says so: no two are the
-    /// same.
-    async fn was_written(&mut self, error: StoreError, row: &Bytes) -> Result<bool, GroupError> {
-        let mut pauses = STORE_RETRY.pauses(&*self.shared.entropy).skip(self.refused);
-        self.refused += 1;
+    /// Returns whether a commit that returned an error was written nevertheless. Each commit writes a unique state row,
+    /// so the stored row shows it.
+    async fn is_written(&mut self, error: StoreError, row: &Bytes) -> Result<bool, GroupError> {
+        let mut pauses = STORE_RETRY.pauses(&*self.shared.entropy).skip(self.failed_commits);
+        self.failed_commits += 1;
         self.shared.pause_or_fail(error, &mut pauses).await?;
         match self.shared.stored_row().await? {
-            Some(found) if found == *row => Ok(true),
-            Some(found) if found == self.row => Ok(false),
+            Some(stored) if stored == *row => Ok(true),
+            Some(stored) if stored == self.row => Ok(false),
             _ => Err(self.fenced()),
         }
     }
@@ -298,11 +310,12 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // NOTE: aborted, or ended by a panic in the function that gives the key: whoever waits is told.
+        // The task may have been aborted, or the key function may have panicked. Waiting callers still get an error.
         self.end(GroupError::Closed { name: self.shared.name() });
     }
 }
 
+/// Returns the input of the state for an event.
 fn arrival(key: &KeyOf, event: RecordedEvent) -> Arrival<Arc<RecordedEvent>> {
     Arrival { position: event.position, id: event.data.id, key: key(&event), content: Arc::new(event) }
 }

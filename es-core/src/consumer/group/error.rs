@@ -1,14 +1,14 @@
 use crate::consumer::lifecycle::GroupError;
 
-/// What a consumer said of a delivery does not count.
+/// A delivery could not be settled.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettleError {
-    /// The consumer took too long: the event has been given to another, or comes again. What was done for it is done
-    /// twice, under the same delivery key. Where that happens often, allow more time.
-    #[error("the answer came too late, the event is delivered again; answer sooner, or let the group allow more time")]
+    /// The delivery timed out, and the event is delivered again with the same delivery key. If this happens often,
+    /// increase [`answer_within`](super::ConsumerGroup::answer_within).
+    #[error("the delivery timed out and the event is delivered again; settle it sooner, or increase `answer_within`")]
     TooLate,
-    /// The group does not run any more. Whether the answer was written is unknown; if not, the event comes again.
+    /// The group stopped. It is unknown whether the settlement was written; if not, the event is delivered again.
     #[error(transparent)]
     Group(#[from] GroupError),
 }

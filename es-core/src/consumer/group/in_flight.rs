@@ -1,44 +1,44 @@
-//! [`InFlight`]: one checkpoint over events that are finished in any order.
+//! [`InFlight`]: the checkpoint over events that are finished in any order.
 
 use std::collections::BTreeSet;
 
 use crate::model::Position;
 
-/// ReplaySelection events have been taken from the log and are not finished, and which are finished ahead of the
-/// checkpoint.
+/// The events that were taken from the log and are not finished, and those that are finished after the checkpoint.
 ///
-/// The checkpoint stands before the first event that is not finished, and never goes back. Who begins anew behind the
-/// checkpoint, and leaves out what is finished ahead of it, meets every event that is not finished, and no other.
+/// The checkpoint is the position before the first unfinished event. It never moves backward. A reader that starts
+/// after the checkpoint and ignores the events that are finished after it gets exactly the unfinished events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct InFlight {
-    /// Up to where the log has been looked at.
+    /// The position up to which the log was scanned.
     scanned: Option<Position>,
+    /// The unfinished events.
     open: BTreeSet<Position>,
-    /// What is finished behind the checkpoint.
+    /// The finished events after the checkpoint.
     ahead: BTreeSet<Position>,
 }
 
 impl InFlight {
-    /// As it was when these were written.
+    /// Restores the value from a stored checkpoint and the finished events after it.
     pub(crate) fn restore(checkpoint: Option<Position>, ahead: impl IntoIterator<Item = Position>) -> Self {
         let mut restored = Self { scanned: checkpoint, open: BTreeSet::new(), ahead: ahead.into_iter().collect() };
         restored.trim();
         restored
     }
 
-    /// Takes an event from the log. `false` where it is finished already.
+    /// Takes an event from the log. Returns `false` if it is finished already.
     pub(crate) fn take(&mut self, position: Position) -> bool {
         let is_new = Some(position) > self.scanned && !self.ahead.contains(&position);
         is_new && self.open.insert(position)
     }
 
-    /// Everything up to here has been looked at, and what matches has been taken.
+    /// Records that the log was scanned up to a position and all matching events up to it were taken.
     pub(crate) fn scanned_to(&mut self, position: Option<Position>) {
         self.scanned = self.scanned.max(position);
         self.trim();
     }
 
-    /// An event that was taken is finished.
+    /// Marks an event as finished.
     pub(crate) fn finish(&mut self, position: Position) {
         if self.open.remove(&position) {
             self.ahead.insert(position);
@@ -46,33 +46,34 @@ impl InFlight {
         }
     }
 
-    /// Everything up to here is finished.
+    /// Returns the position up to which all events are finished.
     pub(crate) fn checkpoint(&self) -> Option<Position> {
         match self.open.first() {
-            // NOTE: between two reads `scanned` is never behind what was taken; within one it is.
             Some(first) => first.previous(),
             None => self.scanned,
         }
     }
 
-    /// Up to where the log has been looked at.
+    /// Returns the position up to which the log was scanned.
     pub(crate) fn scanned(&self) -> Option<Position> {
         self.scanned
     }
 
-    /// What is finished behind the checkpoint, in order.
+    /// Returns the finished events after the checkpoint.
     pub(crate) fn ahead(&self) -> &BTreeSet<Position> {
         &self.ahead
     }
 
-    /// How many more events may be taken, so that no more than `capacity` are open or finished ahead.
-    pub(crate) fn room(&self, capacity: usize) -> usize {
-        let room = capacity.saturating_sub(self.open.len() + self.ahead.len());
-        // NOTE: what is finished ahead can fill a capacity that was made smaller; one event at a time then closes the
-        // gap.
-        if self.open.is_empty() { room.max(1) } else { room }
+    /// Returns the number of events that may be taken before `capacity` events are unfinished or finished after the
+    /// checkpoint.
+    pub(crate) fn remaining_capacity(&self, capacity: usize) -> usize {
+        let remaining = capacity.saturating_sub(self.open.len() + self.ahead.len());
+        // After the capacity was reduced, finished events can exceed it. At least one event must then be taken, so that
+        // the checkpoint advances.
+        if self.open.is_empty() { remaining.max(1) } else { remaining }
     }
 
+    /// Removes the finished events that the checkpoint has passed.
     fn trim(&mut self) {
         let checkpoint = self.checkpoint();
         while self.ahead.first().is_some_and(|first| Some(*first) <= checkpoint) {
@@ -87,11 +88,11 @@ mod tests {
     use crate::consumer::group::random::Random;
 
     fn at(number: u64) -> Position {
-        Position::new(number).expect("not zero")
+        Position::new(number).expect("a position is not zero")
     }
 
     #[test]
-    fn the_checkpoint_waits_for_the_first_and_passes_what_does_not_match() {
+    fn the_checkpoint_waits_for_the_first_unfinished_event_and_passes_events_that_do_not_match() {
         let mut in_flight = InFlight::restore(Some(at(2)), []);
         assert!(in_flight.take(at(5)) && in_flight.take(at(7)) && in_flight.take(at(8)));
         in_flight.scanned_to(Some(at(20)));
@@ -105,23 +106,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_finished_ahead_fills_no_capacity_for_ever() {
+    fn events_finished_after_the_checkpoint_never_block_the_group() {
         let mut in_flight = InFlight::restore(None, (2..=9).map(at));
-        assert_eq!(in_flight.room(4), 1);
+        assert_eq!(in_flight.remaining_capacity(4), 1);
         assert!(in_flight.take(at(1)));
         in_flight.scanned_to(Some(at(1)));
-        assert_eq!(in_flight.room(4), 0);
+        assert_eq!(in_flight.remaining_capacity(4), 0);
         in_flight.finish(at(1));
-        assert_eq!((in_flight.room(4), in_flight.ahead().len()), (1, 8));
+        assert_eq!((in_flight.remaining_capacity(4), in_flight.ahead().len()), (1, 8));
         assert!(!in_flight.take(at(2)));
         in_flight.scanned_to(Some(at(2)));
         assert_eq!(in_flight.ahead().len(), 7);
     }
 
-    /// Random orders of finishing, with restarts from what would have been written at random moments: no event is lost,
-    /// none that a written state calls finished comes again, and the checkpoint never goes back.
+    /// Finishes events in random order, and restarts from states that were stored at random times. No event is lost, no
+    /// event that is finished in a stored state is taken again, and the checkpoint never moves backward.
     #[test]
-    fn no_event_is_passed_and_none_comes_again() {
+    fn no_unfinished_event_is_passed_and_no_finished_event_is_taken_again() {
         for seed in 0..400 {
             let mut random = Random::new(seed);
             let matching: Vec<Position> = (1..=60).filter(|_| random.below(3) > 0).map(at).collect();
@@ -156,7 +157,7 @@ mod tests {
     }
 
     fn read(in_flight: &mut InFlight, matching: &[Position], limit: u64, finished: &BTreeSet<Position>) {
-        let limit = usize::try_from(limit).expect("small").min(in_flight.room(16));
+        let limit = usize::try_from(limit).expect("the limit is small").min(in_flight.remaining_capacity(16));
         let scanned = in_flight.scanned();
         let batch: Vec<Position> = matching.iter().filter(|p| Some(**p) > scanned).take(limit).copied().collect();
         let to = if batch.len() == limit { batch.last().copied().or(scanned) } else { Some(at(60)) };

@@ -13,18 +13,18 @@
 //! [`DeliveryKey`] each time. An event that fails too often is **parked** with its reason, until an operator replays or
 //! skips it.
 //!
-//! - The checkpoint is the position before the first unfinished event. Events that are finished ahead of it are written
-//!   with it. Their number is bounded: if one slow event holds the checkpoint, the group reads no more events
-//!   ([`ConsumerGroup::capacity`]).
+//! - The checkpoint is the position before the first unfinished event. The positions of events that are finished after
+//!   it are stored with it. Their number is bounded: if a slow event holds the checkpoint, the group reads no more
+//!   events ([`ConsumerGroup::capacity`]).
 //! - The checkpoint passes events that do not match the query, and positions that a scavenge has removed.
 //! - One handle drives a group. Starting it again raises its epoch; the store refuses later writes of the former handle
 //!   ([`GroupError::Fenced`]).
 //! - A synchronous state machine decides; the task around it reads, writes and waits.
 //!
-//! Idea and terms come from the persistent subscriptions of KurrentDB. Parking the later events of a key comes from
-//! Axon's sequenced dead-letter queue.
+//! The model and its terms are those of KurrentDB's persistent subscriptions. Parking the later events of a key is that
+//! of Axon's sequenced dead-letter queue.
 //!
-//! Absent here: typed views, exactly-once effects, and any decision that depends on the content of an event.
+//! Not in this module: typed views, exactly-once effects, and any decision that depends on the content of an event.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -40,10 +40,10 @@
 //! let group = ConsumerGroup::new("printers", Query::all()).ordered_by_stream().start_at(StartAt::Beginning);
 //! let group = group.start(store).await?;
 //!
-//! let consumer = group.consumer(); // one for each task that works
+//! let consumer = group.consumer(); // one per task
 //! if let Some(delivery) = consumer.next().await? {
 //!     match delivery.event().data.payload.is_empty() {
-//!         false => delivery.ack().await?, // written: it does not come again
+//!         false => delivery.ack().await?, // durable: it is not delivered again
 //!         true => delivery.nack(Nack::Park("it has no content".to_owned())).await?,
 //!     }
 //! }
@@ -57,7 +57,6 @@ mod delivery_key;
 mod driver;
 mod error;
 mod in_flight;
-mod patience;
 #[cfg(test)]
 pub(crate) mod random;
 mod rows;
@@ -66,6 +65,7 @@ mod settlement;
 mod shared;
 mod start;
 mod state;
+mod store_retry;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -90,18 +90,18 @@ use crate::model::RecordedEvent;
 use crate::model::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::store::{EventStore, Query};
 
-/// Where a group begins when it is opened for the first time. After that it goes on where it was, whatever is said.
+/// The first event of a group at its first start. Later starts continue at the stored checkpoint and ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
-    /// With the next event that is written.
+    /// The next event that is committed.
     Now,
-    /// With the first event of the log.
+    /// The first event of the log.
     Beginning,
-    /// With the first event behind this position.
+    /// The first event after this position.
     After(Position),
 }
 
-/// What events of one key are: the function gives the key.
+/// Returns the ordering key of an event.
 pub(crate) type KeyOf = Arc<dyn Fn(&RecordedEvent) -> String + Send + Sync>;
 
 /// Describes a consumer group: its name, its events, its bounds. [`start`](Self::start) starts it.
@@ -135,15 +135,17 @@ impl fmt::Debug for ConsumerGroup {
 }
 
 impl ConsumerGroup {
-    /// How often an event is delivered before it is parked, and the pauses between, without more said: ten times, with
-    /// pauses from a tenth of a second to half a minute.
+    /// The default retry policy: an event is delivered up to ten times before it is parked, with pauses from 100 ms to
+    /// 30 s.
     pub const RETRY: RetryPolicy =
         RetryPolicy { attempts: 10, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(30) };
 
-    /// The group `name` over the events that match `query`: each goes to the consumer that is free first, in turns, in
-    /// no order that one may rely on. Without more said it begins with the next event that is written.
+    /// Creates the group `name` over the events that match `query`.
     ///
-    /// The name must not change. The query may: what the checkpoint has passed is not looked at again.
+    /// Each event is delivered to the consumer that has waited longest. The order of deliveries is not defined; see
+    /// [`ordered_by`](Self::ordered_by). By default the group starts with the next event that is committed.
+    ///
+    /// The name must not change. The query may change: it applies to the events after the checkpoint.
     #[must_use]
     pub fn new(name: impl Into<String>, query: impl Into<Query>) -> Self {
         Self {
@@ -175,15 +177,16 @@ impl ConsumerGroup {
         &self.name
     }
 
-    /// Keeps the events of one stream in order: see [`ordered_by`](Self::ordered_by).
+    /// Delivers the events of each stream in order. See [`ordered_by`](Self::ordered_by).
     #[must_use]
     pub fn ordered_by_stream(mut self) -> Self {
         self.is_ordered = true;
         self
     }
 
-    /// Keeps the events of one key in order: one is delivered when the one before it is finished. Where one is parked,
-    /// the later ones of its key are parked behind it. The same event must always have the same key.
+    /// Delivers the events of each key in order: an event is delivered once the previous event of its key is finished.
+    /// If an event is parked, the later events of its key are parked too. `key` must return the same key for the same
+    /// event.
     #[must_use]
     pub fn ordered_by(mut self, key: impl Fn(&RecordedEvent) -> String + Send + Sync + 'static) -> Self {
         self.key = Arc::new(key);
@@ -191,46 +194,47 @@ impl ConsumerGroup {
         self
     }
 
-    /// Where it begins when it is opened for the first time.
+    /// Sets the first event at the first start.
     #[must_use]
     pub fn start_at(mut self, start_at: StartAt) -> Self {
         self.start_at = start_at;
         self
     }
 
-    /// How many events are taken from the log and not passed by the checkpoint, at least 1; 256 without more said. It
-    /// bounds memory, and the row that each commit writes: some eight bytes for each event that is finished ahead.
+    /// Sets the largest number of events after the checkpoint that the group has read, at least 1; 256 by default. It
+    /// bounds the memory of the group, and the size of the row that each commit writes.
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = NonZeroUsize::new(events).map_or(1, NonZeroUsize::get);
         self
     }
 
-    /// How often an event is delivered before it is parked, and the pauses between; [`RETRY`](Self::RETRY) without more
-    /// said.
+    /// Sets the number of deliveries before an event is parked, and the pauses between them; [`RETRY`](Self::RETRY) by
+    /// default.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// How many events can be parked; 10,000 without more said. Beyond, failing events are tried for ever and the
-    /// checkpoint waits for them: a call for an operator. What is parked is held in memory, without its content.
+    /// Sets the largest number of parked events; 10,000 by default. Once it is reached, failing events are retried
+    /// without limit and hold the checkpoint, until an operator replays or skips parked events. Parked events are held
+    /// in memory, without their content.
     #[must_use]
     pub fn max_parked(mut self, events: usize) -> Self {
         self.max_parked = events;
         self
     }
 
-    /// How long a consumer may take to answer before the event goes to another; 30 s without more said. `None` waits
-    /// for ever: for consumers that always answer, since one that is dropped does.
+    /// Sets the time after which a delivery that is not settled counts as failed and the event is delivered again; 30 s
+    /// by default. `None` waits without limit. A delivery that is dropped counts as failed in any case.
     #[must_use]
     pub fn answer_within(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.answer_within = time.into();
         self
     }
 
-    /// The same on another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -244,12 +248,14 @@ impl ConsumerGroup {
         self
     }
 
-    /// Starts the group. Another process or task that has the group open is fenced off. It runs until it is shut down
-    /// or dropped.
+    /// Starts the group and fences off another process or task that runs it. It runs until it is shut down or dropped.
     ///
     /// # Errors
-    /// [`StartError::Name`], [`StartError::NoRuntime`], [`StartError::Contended`], [`StartError::Refused`] or
-    /// [`StartError::Store`].
+    /// - [`StartError::NoRuntime`] if the caller is outside of a tokio runtime.
+    /// - [`StartError::Name`] if the name is invalid.
+    /// - [`StartError::Store`] if the store failed.
+    /// - [`StartError::Contended`] if other processes repeatedly start the same group.
+    /// - [`StartError::Refused`] if the store rejected the rows of the group.
     pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningGroup, StartError> {
         start::start(self, store).await
     }

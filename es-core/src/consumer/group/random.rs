@@ -1,5 +1,5 @@
-//! Random numbers from a seed, for the tests of this module: splitmix64, "Fast Splittable Pseudorandom Number
-//! Generators", Steele et al. 2014. A failure names its seed.
+//! Seeded random numbers for the tests of this module: splitmix64, "Fast Splittable Pseudorandom Number Generators"
+//! (Steele et al. 2014).
 
 pub(crate) struct Random(u64);
 
@@ -16,6 +16,6 @@ impl Random {
     }
 
     pub(crate) fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("small")
+        usize::try_from(self.below(length as u64)).expect("the index is less than a usize")
     }
 }

@@ -27,31 +27,31 @@ impl fmt::Debug for RunningGroup {
     }
 }
 
-/// How a group is doing, at one moment.
+/// The status of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStatus {
-    /// Everything up to here is finished.
+    /// The position up to which all events are finished.
     pub checkpoint: Option<Position>,
-    /// Up to where the log has been looked at.
+    /// The position up to which the log was scanned.
     pub scanned: Option<Position>,
-    /// Where the log ends.
+    /// The head of the log.
     pub head: Option<Position>,
-    /// How many positions the checkpoint is behind the head, events that do not match included.
+    /// The number of positions between `checkpoint` and `head`, including those of events that do not match.
     pub lag: u64,
-    /// How many events are in the hands of consumers.
+    /// The number of delivered events that are not settled.
     pub delivered: usize,
-    /// How many events wait to be delivered, the pauses after failures included.
+    /// The number of events that wait for a delivery, including those in a pause after a failure.
     pub waiting: usize,
-    /// How many events are finished behind the checkpoint, which waits for an earlier one.
+    /// The number of finished events after the checkpoint, which waits for an earlier event.
     pub ahead: usize,
-    /// How many events are parked.
+    /// The number of parked events.
     pub parked: usize,
-    /// How many of the parked events are to be delivered again.
+    /// The number of parked events that are marked for a replay.
     pub replaying: usize,
-    /// Whether it is paused.
+    /// Whether the group is paused.
     pub is_paused: bool,
-    /// Why it does not run any more, if so.
+    /// The reason why the group has stopped; `None` while it runs.
     pub ended: Option<String>,
 }
 
@@ -60,13 +60,13 @@ impl RunningGroup {
         Self { shared, driver: Some(driver) }
     }
 
-    /// One more consumer.
+    /// Creates a consumer.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
         Consumer::new(Arc::clone(&self.shared))
     }
 
-    /// How it is doing.
+    /// Returns the status of the group.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         let head = self.shared.store.watch_head().current();
@@ -95,15 +95,15 @@ impl RunningGroup {
         self.shared.rows.name()
     }
 
-    /// Waits until every event up to a position is finished (acked, parked or skipped) and this is written. Returns at
-    /// once for `None`.
+    /// Waits until every event up to a position is durably finished: acked, parked or skipped. Returns at once for
+    /// `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the group ended before.
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the group stopped before.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let Some(position) = position.into() else { return Ok(()) };
-        let arrived = self.shared.wait(|progress| progress.checkpoint >= Some(position));
-        let reason = match tokio::time::timeout(timeout, arrived).await {
+        let reached = self.shared.wait(|progress| progress.checkpoint >= Some(position));
+        let reason = match tokio::time::timeout(timeout, reached).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(reason)) => Some(reason),
             Err(_) => None,
@@ -118,86 +118,88 @@ impl RunningGroup {
         })
     }
 
-    /// Waits until the group does not run any more, and says why.
+    /// Waits until the group has stopped, and returns the reason.
     pub async fn ended(&self) -> GroupError {
-        // NOTE: nothing is so but the end.
         match self.shared.wait(|_| false).await {
             Err(end) => end,
             Ok(()) => GroupError::Closed { name: self.shared.name() },
         }
     }
 
-    /// Delivers nothing more, until [`resume`](Self::resume); also behind a restart. What is in hand can be answered.
+    /// Stops deliveries until [`resume`](Self::resume), also across restarts. Delivered events can still be settled.
     ///
     /// # Errors
-    /// [`GroupError`]: the group has ended, and whether it will be paused is unknown.
+    /// [`GroupError`] if the group stopped. It is unknown whether the pause was written.
     pub async fn pause(&self) -> Result<(), GroupError> {
         let change = self.shared.state().set_paused(true);
         self.shared.written(change).await
     }
 
-    /// Delivers again.
+    /// Resumes deliveries.
     ///
     /// # Errors
-    /// [`GroupError`]: the group has ended, and whether it will be paused is unknown.
+    /// [`GroupError`] if the group stopped. It is unknown whether the resumption was written.
     pub async fn resume(&self) -> Result<(), GroupError> {
         let change = self.shared.state().set_paused(false);
-        self.shared.tell();
+        self.shared.notify();
         self.shared.written(change).await
     }
 
-    /// The parked events, in the order of the log.
+    /// Returns the parked events, in the order of the log.
     #[must_use]
     pub fn parked(&self) -> Vec<Parked> {
         self.shared.state().parked().values().cloned().collect()
     }
 
-    /// Lets parked events be delivered again, in the order of the log, as if for the first time; with `stop_at` only
-    /// the first so many. ReplaySelection fail again stay parked. Returns how many there are, when that is written.
+    /// Requests a replay of the parked events, in the order of the log; with `limit` only of the first ones. Returns
+    /// their number when the request is durable.
     ///
-    /// They are decoded by the code of today: an upcaster that was added meanwhile counts.
+    /// A replayed event is delivered with a new count of attempts, and decoded with the current upcasters. If it fails
+    /// again, it stays parked.
     ///
     /// # Errors
-    /// [`GroupError`]: the group has ended; ask again when it is open.
-    pub async fn replay_parked(&self, stop_at: Option<usize>) -> Result<usize, GroupError> {
-        self.replay(&ReplaySelection::First(stop_at.unwrap_or(usize::MAX))).await
+    /// [`GroupError`] if the group stopped. It is unknown whether the request was written.
+    pub async fn replay_parked(&self, limit: Option<usize>) -> Result<usize, GroupError> {
+        self.replay(&ReplaySelection::First(limit.unwrap_or(usize::MAX))).await
     }
 
-    /// Lets the parked events of one key be delivered again. Returns how many there are, when that is written.
+    /// Requests a replay of the parked events of one key. Returns their number when the request is durable.
     ///
     /// # Errors
-    /// [`GroupError`]: the group has ended; ask again when it is open.
+    /// [`GroupError`] if the group stopped. It is unknown whether the request was written.
     pub async fn replay_parked_key(&self, key: &str) -> Result<usize, GroupError> {
         self.replay(&ReplaySelection::Key(key.to_owned())).await
     }
 
-    async fn replay(&self, which: &ReplaySelection) -> Result<usize, GroupError> {
+    async fn replay(&self, selection: &ReplaySelection) -> Result<usize, GroupError> {
         let (count, change) = {
             let mut state = self.shared.state();
-            (state.replay(which), state.change())
+            (state.replay(selection), state.change())
         };
         self.shared.written(change).await?;
         Ok(count)
     }
 
-    /// Gives a parked event up, for a reason that is kept; in an ordered group, those behind it stay parked until they
-    /// are replayed. `false` where it is not parked, or is being delivered at this moment.
+    /// Skips a parked event and stores the reason. Returns `false` if the event is not parked, or is delivered at this
+    /// time.
+    ///
+    /// In an ordered group the later parked events of its key stay parked until they are replayed.
     ///
     /// # Errors
-    /// [`GroupError`]: the group has ended; ask again when it is open.
+    /// [`GroupError`] if the group stopped. It is unknown whether the skip was written.
     pub async fn skip_parked(&self, position: Position, reason: impl Into<String>) -> Result<bool, GroupError> {
         let now = self.shared.now();
         let change = self.shared.state().skip_parked(position, reason.into(), now);
         let Some(change) = change else { return Ok(false) };
-        self.shared.tell();
+        self.shared.notify();
         self.shared.written(change).await?;
         Ok(true)
     }
 
-    /// At most `limit` events that were given up, behind a position, in the order of the log.
+    /// Returns at most `limit` skipped events after the position `after`, in the order of the log.
     ///
     /// # Errors
-    /// [`StoreError`] when the machinery failed.
+    /// [`StoreError`] if the rows cannot be read.
     pub async fn skipped(&self, after: Option<Position>, limit: usize) -> Result<Vec<Skipped>, StoreError> {
         self.shared.rows.skipped(&*self.shared.store, after, limit).await
     }
@@ -206,12 +208,11 @@ impl RunningGroup {
     ///
     /// # Errors
     /// [`ShutdownError::Timeout`] if a consumer did not settle an event before `deadline`, [`ShutdownError::Ended`] if
-    /// the group had ended before or its last commit failed. Events whose settlement was not written are delivered
-    /// again.
+    /// the group stopped before or its last commit failed. Events whose settlement was not written are delivered again.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), ShutdownError> {
         self.begin_to_close();
         if let Some(driver) = &mut self.driver {
-            // The driver itself reports how it ended, also after a panic.
+            // The result of the task is not needed: the driver publishes its end, also after a panic.
             if tokio::time::timeout(deadline, driver).await.is_err() {
                 return Err(ShutdownError::Timeout { deadline, unfinished: vec![self.name().to_owned()] });
             }
@@ -227,10 +228,10 @@ impl RunningGroup {
         self.shared.clock.elapsed()
     }
 
-    /// Delivers no new event from now on.
+    /// Stops deliveries for a shutdown.
     pub(crate) fn begin_to_close(&self) {
         self.shared.state().begin_to_close();
-        self.shared.tell();
+        self.shared.notify();
         self.shared.wake.notify_one();
     }
 }

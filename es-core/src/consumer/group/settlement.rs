@@ -1,6 +1,6 @@
 //! [`Settlement`]: the answer of a consumer to a delivery.
 
-/// The length of the longest reason that is stored, in bytes.
+/// The maximum length of a stored reason, in bytes.
 const MAX_REASON_BYTES: usize = 1_000;
 
 /// The answer of a consumer to a delivery.
@@ -13,7 +13,7 @@ pub(crate) enum Settlement {
 }
 
 impl Settlement {
-    /// Returns the settlement with a shortened reason; the text of an error may be long.
+    /// Returns the settlement with a shortened reason.
     pub(crate) fn shortened(self) -> Self {
         match self {
             Self::Ack => Self::Ack,

@@ -1,4 +1,4 @@
-//! What the driver, the consumers and the handle of a group have in common.
+//! [`GroupCore`]: the state that the driver, the consumers and the handle of a group share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,20 +27,21 @@ pub(crate) struct GroupCore {
     state: Mutex<GroupState<Arc<RecordedEvent>>>,
     /// Wakes the driver.
     pub(crate) wake: Notify,
-    /// The first in line waits for an event; the others wait for it. First come, first served.
-    line: tokio::sync::Mutex<()>,
-    /// Whether the group runs, and what is written; moves with everything that happens.
+    /// Held by the consumer that waits for the next event. The lock is fair, so consumers are served in the order of
+    /// their calls.
+    next_consumer: tokio::sync::Mutex<()>,
+    /// The written progress. Also notified of every change of the state.
     pub(crate) progress: watch::Sender<GroupProgress>,
 }
 
-/// How far a group is, for those who wait for it.
+/// The written progress of a group.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GroupProgress {
-    /// The last change that is written.
+    /// The number of the last written change.
     pub(crate) written: u64,
-    /// The checkpoint that is written.
+    /// The written checkpoint.
     pub(crate) checkpoint: Option<Position>,
-    /// It does not run any more.
+    /// The reason why the group has stopped; `None` while it runs.
     pub(crate) end: Option<GroupError>,
 }
 
@@ -55,12 +56,12 @@ impl GroupCore {
     ) -> Self {
         let checkpoint = state.in_flight().checkpoint();
         let progress = watch::Sender::new(GroupProgress { checkpoint, ..GroupProgress::default() });
-        let (state, wake, line) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::new(()));
-        Self { store, rows, clock, entropy, retry, state, wake, line, progress }
+        let (state, wake, next_consumer) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::new(()));
+        Self { store, rows, clock, entropy, retry, state, wake, next_consumer, progress }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, GroupState<Arc<RecordedEvent>>> {
-        // NOTE: nothing in the state panics, so a poisoned one is still whole.
+        // The state does not panic, so it is consistent under a poisoned lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,17 +69,17 @@ impl GroupCore {
         Now { elapsed: self.clock.elapsed(), time: self.clock.now() }
     }
 
-    /// How long to wait after so many failures.
+    /// Returns the pause after a number of failures.
     pub(crate) fn pause(&self, failures: u32) -> Duration {
-        let nth = usize::try_from(failures).unwrap_or(usize::MAX).saturating_sub(1);
-        let policy = RetryPolicy { attempts: nth.saturating_add(2), ..self.retry };
-        // NOTE: with jitter, the pauses of an exponential sequence are worked out one by one; past the longest they
-        // only vary by chance, so that a few dozen steps are enough.
-        policy.pauses(&*self.entropy).nth(nth.min(63)).unwrap_or(policy.longest_pause)
+        let index = usize::try_from(failures).unwrap_or(usize::MAX).saturating_sub(1);
+        let policy = RetryPolicy { attempts: index.saturating_add(2), ..self.retry };
+        // The iterator computes all earlier pauses. After 63 doublings every pause is the longest one, except for
+        // jitter.
+        policy.pauses(&*self.entropy).nth(index.min(63)).unwrap_or(policy.longest_pause)
     }
 
-    /// Something has happened that others may wait for.
-    pub(crate) fn tell(&self) {
+    /// Wakes the consumers and callers that wait for a change.
+    pub(crate) fn notify(&self) {
         self.progress.send_modify(|_| {});
     }
 
@@ -86,9 +87,9 @@ impl GroupCore {
         self.rows.name().to_owned()
     }
 
-    /// The next event; `None` once the group closes. When this future is dropped, no event is lost.
+    /// Waits for the next event; `None` when the group is shut down. If this future is dropped, no event is lost.
     pub(crate) async fn next(&self) -> Result<Option<Dispatch<Arc<RecordedEvent>>>, GroupError> {
-        let _turn = self.line.lock().await;
+        let _turn = self.next_consumer.lock().await;
         let mut progress = self.progress.subscribe();
         loop {
             let end = progress.borrow_and_update().end.clone();
@@ -103,7 +104,7 @@ impl GroupCore {
                 return Err(end);
             }
             if dispatch.is_some() {
-                // NOTE: the driver waits for the first deadline, which may be this one's.
+                // The deadline of this delivery may be the next one for which the driver must wait.
                 self.wake.notify_one();
                 return Ok(dispatch);
             }
@@ -113,13 +114,13 @@ impl GroupCore {
         }
     }
 
-    /// Notes what a consumer says. It is written soon; the number is that of the change.
+    /// Settles a delivery. Returns the number of the change, which the driver then writes.
     pub(crate) fn settle(&self, position: Position, ticket: u64, settlement: Settlement) -> Result<u64, SettleError> {
         let now = self.now();
         let settled = self.state().settle(position, ticket, settlement, now, &|failures| self.pause(failures));
         let change = settled.map_err(|_| SettleError::TooLate)?;
         self.wake.notify_one();
-        self.tell();
+        self.notify();
         Ok(change)
     }
 
@@ -128,14 +129,15 @@ impl GroupCore {
         self.wait(|progress| progress.written >= change).await
     }
 
-    /// Waits until something is so, or the group has ended.
-    pub(crate) async fn wait(&self, is_so: impl Fn(&GroupProgress) -> bool) -> Result<(), GroupError> {
+    /// Waits until a condition holds. Returns an error if the group stops before.
+    pub(crate) async fn wait(&self, condition: impl Fn(&GroupProgress) -> bool) -> Result<(), GroupError> {
         self.wake.notify_one();
         let mut watch = self.progress.subscribe();
         let closed = || GroupError::Closed { name: self.name() };
-        let progress = watch.wait_for(|now| is_so(now) || now.end.is_some()).await.map_err(|_| closed())?;
+        let is_over = |progress: &GroupProgress| condition(progress) || progress.end.is_some();
+        let progress = watch.wait_for(is_over).await.map_err(|_| closed())?;
         match &progress.end {
-            Some(end) if !is_so(&progress) => Err(end.clone()),
+            Some(end) if !condition(&progress) => Err(end.clone()),
             _ => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use crate::consumer::group::{ConsumerGroup, StartAt};
 use crate::consumer::lifecycle::StartError;
 use crate::store::{CommitError, EventReader, EventStore, StoreError};
 
-/// The number of attempts while other processes start the same group.
+/// The number of attempts to raise the epoch while other processes start the same group.
 const ATTEMPTS: u32 = 20;
 
 pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> Result<RunningGroup, StartError> {
@@ -23,7 +23,7 @@ pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> R
     }
     let rows = GroupRows::new(group.table, &group.name)?;
     let (stored, row) = raise_epoch(&rows, &*store, group.start_at).await?;
-    // ORDER: after the new epoch, so that no other process parks an event meanwhile.
+    // ORDER: after the new epoch is written, so that no other process can park an event any more.
     let parked = rows.parked(&*store).await?;
     let bounds = GroupBounds {
         is_ordered: group.is_ordered,
@@ -38,20 +38,20 @@ pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> R
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }
 
-/// Writes the state of the group, or that of a new group, with the next epoch.
+/// Writes the state row of the group with the next epoch, and returns it. Creates the row of a new group.
 async fn raise_epoch(
     rows: &GroupRows,
     store: &dyn EventStore,
     start_at: StartAt,
 ) -> Result<(Stored, Bytes), StartError> {
     for _ in 0..ATTEMPTS {
-        let before = rows.state(store).await?;
-        let mut stored = match &before {
+        let current = rows.state(store).await?;
+        let mut stored = match &current {
             Some(row) => rows.decode_state(row)?,
             None => Stored { checkpoint: first_checkpoint(store, start_at).await?, ..Stored::default() },
         };
         (stored.epoch, stored.sequence) = (stored.epoch.saturating_add(1), 0);
-        let (commit, row) = rows.advance(before, &stored)?;
+        let (commit, row) = rows.replace_state(current, &stored)?;
         match store.commit(commit).await {
             Ok(_) => return Ok((stored, row)),
             Err(CommitError::Conflict(_)) => {}

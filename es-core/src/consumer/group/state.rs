@@ -1,12 +1,12 @@
-//! [`GroupState`]: which event goes to whom, and what becomes of it. Plain: no async, no clock, no store.
+//! [`GroupState`]: the state of each event of a group, as a synchronous state machine without clock and store.
 //!
 //! ```text
 //!               take            deliver                 ack
 //!   log  ---->  waiting  ---------------->  delivered ------->  finished: the checkpoint may pass it
 //!                  ^                            |
-//!                  +---- nack, or no answer ----+  too often, or "park"
-//!                  |      (after a pause)       v
-//!                  +-------- replay -------  parked: the checkpoint may pass it, and it waits for an operator
+//!                  +------ nack or timeout -----+  last attempt, or `Park`
+//!                  |       (after a pause)      v
+//!                  +-------- replay -------  parked: the checkpoint may pass it, and an operator replays or skips it
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,31 +19,31 @@ use crate::consumer::group::settlement::{Settlement, shorten};
 use crate::model::Position;
 use crate::model::{EventId, Timestamp};
 
-/// What bounds a group.
+/// The limits of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupBounds {
-    /// Whether events of one key are delivered one after the other.
+    /// Whether the events of each key are delivered in order.
     pub(crate) is_ordered: bool,
-    /// How many events are taken from the log and not below the checkpoint.
+    /// The largest number of events after the checkpoint.
     pub(crate) capacity: usize,
-    /// How often an event is delivered before it is parked.
+    /// The number of deliveries before an event is parked.
     pub(crate) attempts: u32,
-    /// How many events can be parked.
+    /// The largest number of parked events.
     pub(crate) parked: usize,
-    /// How long a consumer may take to answer.
+    /// The time after which a delivery counts as failed.
     pub(crate) answer_within: Option<Duration>,
 }
 
-/// The time, as two clocks show it.
+/// The current time of two clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
-    /// For pauses and deadlines.
+    /// The monotonic time, for pauses and deadlines.
     pub(crate) elapsed: Duration,
-    /// For people.
+    /// The wall-clock time, for reports.
     pub(crate) time: Timestamp,
 }
 
-/// An event on its way into the state; `T` is what a delivery hands on.
+/// An event that enters the state; `T` is the content of a delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival<T> {
     pub(crate) position: Position,
@@ -52,34 +52,41 @@ pub(crate) struct Arrival<T> {
     pub(crate) content: T,
 }
 
-/// An event on its way to a consumer.
+/// A delivery of an event to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dispatch<T> {
     pub(crate) position: Position,
-    /// Tells this delivery from every other one.
+    /// The unique number of the delivery.
     pub(crate) ticket: u64,
-    /// The how many-th time it is delivered, from 1, as far as earlier ones are known to have failed.
+    /// The number of the attempt, from 1. Attempts that a crash interrupted are not counted.
     pub(crate) attempt: u32,
     pub(crate) content: T,
 }
 
-/// The delivery is not open any more: it took too long, and the event has been given to another, or is about to be.
+/// The delivery has timed out. The event is delivered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLate;
 
-/// ReplaySelection parked events.
+/// The parked events to replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReplaySelection {
-    /// The first so many, in the order of the log.
+    /// The first ones in the order of the log, up to this number.
     First(usize),
-    /// All of one key.
+    /// All events of this key.
     Key(String),
 }
 
-/// What must be written, beside the [`Stored`] itself.
+/// The treatment of a failed event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterFailure {
+    Retry,
+    Park,
+}
+
+/// Changes that must be written, in addition to [`Stored`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// Positions whose row of parked events must be written anew, or removed.
+    /// Positions whose row of a parked event must be written or removed.
     pub(crate) parked: BTreeSet<Position>,
     pub(crate) skipped: Vec<Skipped>,
 }
@@ -89,7 +96,7 @@ struct Entry<T> {
     id: EventId,
     key: Arc<str>,
     content: T,
-    /// It comes from the parked events, which the checkpoint has passed.
+    /// Whether it is a replay of a parked event, which the checkpoint has passed.
     is_replay: bool,
     status: EntryStatus,
 }
@@ -100,29 +107,31 @@ enum EntryStatus {
     Delivered { ticket: u64, until: Option<Duration> },
 }
 
-/// All that a group knows. See [the module](self).
+/// The state of a group. See [the module](self).
 #[derive(Debug)]
 pub(crate) struct GroupState<T> {
     bounds: GroupBounds,
     in_flight: InFlight,
-    /// What waits or is delivered, from the log and from the parked events.
+    /// The waiting and the delivered events, from the log and from replays.
     entries: BTreeMap<Position, Entry<T>>,
     /// The positions in `entries`, by key.
     keys: HashMap<Arc<str>, BTreeSet<Position>>,
-    /// How often an event has failed that is not finished.
+    /// The number of failures of each unfinished event.
     failures: BTreeMap<Position, u32>,
     parked: BTreeMap<Position, Parked>,
     parked_keys: HashMap<String, BTreeSet<Position>>,
     is_paused: bool,
-    /// Nothing is delivered any more.
+    /// Whether the group delivers no more events.
     is_closing: bool,
-    tickets: u64,
+    /// The number of the last delivery.
+    last_ticket: u64,
     changes: Changes,
-    /// Counts what must be written soon.
+    /// The number of the last change that must be written.
     change: u64,
 }
 
 impl<T: Clone> GroupState<T> {
+    /// Restores the state from the stored rows.
     pub(crate) fn restore(bounds: GroupBounds, stored: &Stored, parked: impl IntoIterator<Item = Parked>) -> Self {
         let mut state = Self {
             bounds,
@@ -134,7 +143,7 @@ impl<T: Clone> GroupState<T> {
             parked_keys: HashMap::new(),
             is_paused: stored.paused,
             is_closing: false,
-            tickets: 0,
+            last_ticket: 0,
             changes: Changes::default(),
             change: 0,
         };
@@ -145,12 +154,12 @@ impl<T: Clone> GroupState<T> {
         state
     }
 
-    /// How many more events may be taken from the log.
-    pub(crate) fn room(&self) -> usize {
-        self.in_flight.room(self.bounds.capacity)
+    /// Returns the number of events that may be taken from the log.
+    pub(crate) fn remaining_capacity(&self) -> usize {
+        self.in_flight.remaining_capacity(self.bounds.capacity)
     }
 
-    /// Takes events from the log, in order, and notes that all up to `scanned` has been looked at.
+    /// Takes events from the log, in order. `scanned` is the position up to which the log was scanned for them.
     pub(crate) fn take(&mut self, events: impl IntoIterator<Item = Arrival<T>>, scanned: Option<Position>, now: Now) {
         for event in events {
             if self.in_flight.take(event.position) {
@@ -158,11 +167,11 @@ impl<T: Clone> GroupState<T> {
             }
         }
         self.in_flight.scanned_to(scanned);
-        self.park_what_waits_behind(now);
+        self.park_blocked(now);
     }
 
-    /// Parked events that are to be delivered again and whose content is needed for that, at most `limit`.
-    pub(crate) fn wanted(&self, limit: usize) -> Vec<Position> {
+    /// Returns at most `limit` parked events to replay next, whose content must be read from the log.
+    pub(crate) fn replays_to_read(&self, limit: usize) -> Vec<Position> {
         let is_next = |parked: &&Parked| {
             let first = self.parked_keys.get(&parked.key).and_then(BTreeSet::first);
             parked.replaying
@@ -172,24 +181,24 @@ impl<T: Clone> GroupState<T> {
         self.parked.values().filter(is_next).map(|parked| parked.position).take(limit).collect()
     }
 
-    /// Takes a parked event again.
-    pub(crate) fn take_again(&mut self, event: Arrival<T>) {
-        let is_wanted = self.parked.get(&event.position).is_some_and(|parked| parked.replaying);
-        if is_wanted && !self.entries.contains_key(&event.position) {
+    /// Takes a parked event for a replay.
+    pub(crate) fn take_replay(&mut self, event: Arrival<T>) {
+        let is_replaying = self.parked.get(&event.position).is_some_and(|parked| parked.replaying);
+        if is_replaying && !self.entries.contains_key(&event.position) {
             self.failures.remove(&event.position);
             self.enter(event, true);
         }
     }
 
-    /// The next event that may be delivered.
+    /// Delivers the next event that is ready, if there is one.
     pub(crate) fn deliver(&mut self, now: Duration) -> Option<Dispatch<T>> {
         if self.is_paused || self.is_closing {
             return None;
         }
         let position = self.entries.iter().find(|(position, entry)| self.is_ready(**position, entry, now))?.0;
         let position = *position;
-        self.tickets += 1;
-        let ticket = self.tickets;
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
         let until = self.bounds.answer_within.map(|within| now.saturating_add(within));
         let entry = self.entries.get_mut(&position)?;
         entry.status = EntryStatus::Delivered { ticket, until };
@@ -204,7 +213,7 @@ impl<T: Clone> GroupState<T> {
         not_before <= now && (!self.bounds.is_ordered || (is_first() && !is_blocked()))
     }
 
-    /// Notes what a consumer says. `pause` says how long to wait after so many failures.
+    /// Settles a delivery, and returns the number of the change. `pause` returns the pause after a number of failures.
     pub(crate) fn settle(
         &mut self,
         position: Position,
@@ -213,88 +222,91 @@ impl<T: Clone> GroupState<T> {
         now: Now,
         pause: &dyn Fn(u32) -> Duration,
     ) -> Result<u64, TooLate> {
-        let open = self.entries.get(&position).map(|entry| entry.status);
-        if !matches!(open, Some(EntryStatus::Delivered { ticket: given, .. }) if given == ticket) {
+        let status = self.entries.get(&position).map(|entry| entry.status);
+        if !matches!(status, Some(EntryStatus::Delivered { ticket: current, .. }) if current == ticket) {
             return Err(TooLate);
         }
         match settlement.shortened() {
             Settlement::Ack => self.finish(position),
             Settlement::Skip(reason) => self.skip(position, reason, now),
             Settlement::Retry(reason) => {
-                let failures = self.fail(position);
-                self.again_or_park(position, failures >= self.bounds.attempts, reason, now, pause(failures));
+                let failures = self.count_failure(position);
+                let is_last_attempt = failures >= self.bounds.attempts;
+                let action = if is_last_attempt { AfterFailure::Park } else { AfterFailure::Retry };
+                self.retry_or_park(position, action, reason, now, pause(failures));
             }
             Settlement::Park(reason) => {
-                let failures = self.fail(position);
-                self.again_or_park(position, true, reason, now, pause(failures));
+                let failures = self.count_failure(position);
+                self.retry_or_park(position, AfterFailure::Park, reason, now, pause(failures));
             }
         }
         self.change += 1;
         Ok(self.change)
     }
 
-    /// Takes back what was not answered in time.
+    /// Fails the deliveries whose time is over.
     pub(crate) fn expire(&mut self, now: Now, pause: &dyn Fn(u32) -> Duration) {
-        let is_late = |entry: &Entry<T>| match entry.status {
+        let expired_ticket = |entry: &Entry<T>| match entry.status {
             EntryStatus::Delivered { ticket, until: Some(until) } if until <= now.elapsed => Some(ticket),
             _ => None,
         };
-        let late: Vec<_> =
-            self.entries.iter().filter_map(|(position, entry)| Some((*position, is_late(entry)?))).collect();
-        let within = self.bounds.answer_within.unwrap_or_default();
-        for (position, ticket) in late {
-            let settlement = Settlement::Retry(format!("no answer within {within:?}"));
-            // NOTE: it was delivered a moment ago; there is nobody to tell that it is not.
+        let expired: Vec<_> =
+            self.entries.iter().filter_map(|(position, entry)| Some((*position, expired_ticket(entry)?))).collect();
+        let limit = self.bounds.answer_within.unwrap_or_default();
+        for (position, ticket) in expired {
+            let settlement = Settlement::Retry(format!("not settled within {limit:?}"));
+            // Cannot be too late: the delivery is open.
             let _ = self.settle(position, ticket, settlement, now, pause);
         }
     }
 
-    /// When something can change by itself.
-    pub(crate) fn next_moment(&self, now: Duration) -> Option<Duration> {
-        let moments = self.entries.values().filter_map(|entry| match entry.status {
-            EntryStatus::Waiting { not_before } => Some(not_before).filter(|moment| *moment > now && !self.is_paused),
+    /// Returns the earliest end of a pause or deadline of a delivery.
+    pub(crate) fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        let deadlines = self.entries.values().filter_map(|entry| match entry.status {
+            EntryStatus::Waiting { not_before } => Some(not_before).filter(|end| *end > now && !self.is_paused),
             EntryStatus::Delivered { until, .. } => until,
         });
-        moments.min()
+        deadlines.min()
     }
 
-    /// Lets parked events be delivered again. How many there are.
-    pub(crate) fn replay(&mut self, which: &ReplaySelection) -> usize {
+    /// Marks parked events for a replay, and returns their number.
+    pub(crate) fn replay(&mut self, selection: &ReplaySelection) -> usize {
         let all = self.parked.values();
-        let chosen: Vec<Position> = match which {
+        let selected: Vec<Position> = match selection {
             ReplaySelection::First(number) => all.map(|parked| parked.position).take(*number).collect(),
             ReplaySelection::Key(key) => self.parked_keys.get(key).into_iter().flatten().copied().collect(),
         };
-        for position in &chosen {
+        for position in &selected {
             if let Some(parked) = self.parked.get_mut(position) {
                 parked.replaying = true;
                 self.changes.parked.insert(*position);
             }
         }
         self.change += 1;
-        chosen.len()
+        selected.len()
     }
 
-    /// Gives a parked event up. `None` where it is not parked, or is being delivered at this moment.
+    /// Skips a parked event, and returns the number of the change; `None` if it is not parked, or is delivered at this
+    /// time.
     pub(crate) fn skip_parked(&mut self, position: Position, reason: String, now: Now) -> Option<u64> {
         let is_delivered = |entry: &Entry<T>| matches!(entry.status, EntryStatus::Delivered { .. });
         if !self.parked.contains_key(&position) || self.entries.get(&position).is_some_and(is_delivered) {
             return None;
         }
         self.skip(position, shorten(reason), now);
-        self.park_what_waits_behind(now);
+        self.park_blocked(now);
         self.change += 1;
         Some(self.change)
     }
 
-    /// Stops or begins to deliver.
+    /// Pauses or resumes the deliveries, and returns the number of the change.
     pub(crate) fn set_paused(&mut self, is_paused: bool) -> u64 {
         self.is_paused = is_paused;
         self.change += 1;
         self.change
     }
 
-    /// Delivers nothing any more.
+    /// Stops the deliveries for a shutdown.
     pub(crate) fn begin_to_close(&mut self) {
         self.is_closing = true;
     }
@@ -303,33 +315,34 @@ impl<T: Clone> GroupState<T> {
         self.is_closing
     }
 
-    /// What is written: with these and the parked rows, [`restore`](Self::restore) goes on.
+    /// Returns the value of the state row. [`restore`](Self::restore) continues with it and the rows of the parked
+    /// events.
     pub(crate) fn stored(&self) -> Stored {
         let checkpoint = self.in_flight.checkpoint();
-        let unfinished = |position: &Position| self.entries.get(position).is_some_and(|entry| !entry.is_replay);
-        // NOTE: what has not been read again after a restart keeps its failures.
-        let counts = |position: &Position| unfinished(position) || Some(*position) > self.in_flight.scanned();
+        let is_unfinished = |position: &Position| self.entries.get(position).is_some_and(|entry| !entry.is_replay);
+        // After a restart, an event that has not been read again keeps its number of failures.
+        let is_kept = |position: &Position| is_unfinished(position) || Some(*position) > self.in_flight.scanned();
         Stored {
             checkpoint,
             ahead: self.in_flight.ahead().iter().copied().collect(),
-            failures: self.failures.iter().filter(|(position, _)| counts(position)).map(|(p, n)| (*p, *n)).collect(),
+            failures: self.failures.iter().filter(|(position, _)| is_kept(position)).map(|(p, n)| (*p, *n)).collect(),
             paused: self.is_paused,
             ..Stored::default()
         }
     }
 
-    /// Takes what must be written beside [`stored`](Self::stored).
+    /// Takes the changes that must be written in addition to [`stored`](Self::stored).
     pub(crate) fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
     }
 
-    /// Gives back changes that could not be written.
-    pub(crate) fn give_back(&mut self, changes: Changes) {
+    /// Restores changes that could not be written.
+    pub(crate) fn restore_changes(&mut self, changes: Changes) {
         self.changes.parked.extend(changes.parked);
         self.changes.skipped.splice(0..0, changes.skipped);
     }
 
-    /// The number of the last change that must be written soon.
+    /// Returns the number of the last change that must be written.
     pub(crate) fn change(&self) -> u64 {
         self.change
     }
@@ -346,16 +359,17 @@ impl<T: Clone> GroupState<T> {
         self.is_paused
     }
 
-    /// How many events are in the hands of consumers.
+    /// Returns the number of delivered events that are not settled.
     pub(crate) fn delivered(&self) -> usize {
         self.entries.values().filter(|entry| matches!(entry.status, EntryStatus::Delivered { .. })).count()
     }
 
-    /// How many events wait to be delivered.
+    /// Returns the number of events that wait for a delivery.
     pub(crate) fn waiting(&self) -> usize {
         self.entries.len() - self.delivered()
     }
 
+    /// Adds a waiting event.
     fn enter(&mut self, event: Arrival<T>, is_replay: bool) {
         let Arrival { position, id, key, content } = event;
         let key: Arc<str> = key.into();
@@ -364,7 +378,7 @@ impl<T: Clone> GroupState<T> {
         self.entries.insert(position, Entry { id, key, content, is_replay, status });
     }
 
-    /// Takes an event out of the hands of everybody.
+    /// Removes a waiting or delivered event.
     fn leave(&mut self, position: Position) -> Option<Entry<T>> {
         let entry = self.entries.remove(&position)?;
         if let Some(positions) = self.keys.get_mut(&entry.key) {
@@ -377,6 +391,7 @@ impl<T: Clone> GroupState<T> {
         Some(entry)
     }
 
+    /// Marks an event as finished.
     fn finish(&mut self, position: Position) {
         self.leave(position);
         self.in_flight.finish(position);
@@ -403,40 +418,41 @@ impl<T: Clone> GroupState<T> {
         self.finish(position);
     }
 
-    fn fail(&mut self, position: Position) -> u32 {
+    fn count_failure(&mut self, position: Position) -> u32 {
         let failures = self.failures.entry(position).or_default();
         *failures = failures.saturating_add(1);
         *failures
     }
 
-    fn again_or_park(&mut self, position: Position, park: bool, reason: String, now: Now, pause: Duration) {
+    fn retry_or_park(&mut self, position: Position, action: AfterFailure, reason: String, now: Now, pause: Duration) {
         let Some(entry) = self.entries.get_mut(&position) else { return };
-        if park && entry.is_replay {
-            self.park_again(position, reason, now);
-        } else if park && self.parked.len() < self.bounds.parked {
+        let is_park = action == AfterFailure::Park;
+        if is_park && entry.is_replay {
+            self.park_replay(position, reason, now);
+        } else if is_park && self.parked.len() < self.bounds.parked {
             self.park(position, reason, None, false, now);
-            self.park_what_waits_behind(now);
+            self.park_blocked(now);
         } else {
-            // NOTE: where nothing more can be parked, a failing event is tried for ever and the checkpoint waits for
-            // it.
+            // If no more events can be parked, a failing event is retried without limit and holds the checkpoint.
             entry.status = EntryStatus::Waiting { not_before: now.elapsed.saturating_add(pause) };
         }
     }
 
-    fn park(&mut self, position: Position, reason: String, behind: Option<Position>, replaying: bool, now: Now) {
+    fn park(&mut self, position: Position, reason: String, waits_for: Option<Position>, replaying: bool, now: Now) {
         let failures = self.failures.get(&position).copied().unwrap_or(0);
         let Some(entry) = self.leave(position) else { return };
         self.in_flight.finish(position);
         let (event_id, key) = (entry.id, entry.key.as_ref().to_owned());
         self.parked_keys.entry(key.clone()).or_default().insert(position);
-        let parked = Parked { position, event_id, key, reason, failures, behind, replaying, parked_at: now.time };
+        let parked = Parked { position, event_id, key, reason, failures, waits_for, replaying, parked_at: now.time };
         self.parked.insert(position, parked);
         self.changes.parked.insert(position);
         self.change += 1;
     }
 
-    /// A parked event has failed again: it stays, and so do the later ones of its key.
-    fn park_again(&mut self, position: Position, reason: String, now: Now) {
+    /// Keeps a parked event parked after its replay failed. In an ordered group the later events of its key stay parked
+    /// too.
+    fn park_replay(&mut self, position: Position, reason: String, now: Now) {
         let failures = self.failures.get(&position).copied().unwrap_or(0);
         let Some(entry) = self.leave(position) else { return };
         let later: Vec<Position> = match self.parked_keys.get(&*entry.key) {
@@ -451,29 +467,30 @@ impl<T: Clone> GroupState<T> {
         }
         if let Some(parked) = self.parked.get_mut(&position) {
             parked.failures = parked.failures.saturating_add(failures);
-            (parked.reason, parked.behind, parked.parked_at) = (reason, None, now.time);
+            (parked.reason, parked.waits_for, parked.parked_at) = (reason, None, now.time);
         }
     }
 
-    /// Parks what comes behind a parked event of its key, as far as there is room.
-    fn park_what_waits_behind(&mut self, now: Now) {
+    /// Parks the waiting events whose key has a parked event, up to the largest number of parked events.
+    fn park_blocked(&mut self, now: Now) {
         if !self.bounds.is_ordered || self.parked.is_empty() {
             return;
         }
-        let waits = |entry: &Entry<T>| {
+        let is_blocked = |entry: &Entry<T>| {
             !entry.is_replay
                 && matches!(entry.status, EntryStatus::Waiting { .. })
                 && self.parked_keys.contains_key(&*entry.key)
         };
-        let room = self.bounds.parked.saturating_sub(self.parked.len());
-        let behind = self.entries.iter().filter(|(_, entry)| waits(entry));
-        let behind: Vec<_> = behind.take(room).map(|(position, entry)| (*position, Arc::clone(&entry.key))).collect();
-        for (position, key) in behind {
+        let limit = self.bounds.parked.saturating_sub(self.parked.len());
+        let blocked = self.entries.iter().filter(|(_, entry)| is_blocked(entry)).take(limit);
+        let blocked: Vec<_> = blocked.map(|(position, entry)| (*position, Arc::clone(&entry.key))).collect();
+        for (position, key) in blocked {
             let Some(of_key) = self.parked_keys.get(&*key) else { continue };
             let (first, last) = (of_key.first().copied(), of_key.last());
-            // NOTE: who comes while its key is being delivered again joins, or a busy key would stay parked for ever.
+            // An event that arrives during the replay of its key joins the replay. Otherwise a key with frequent events
+            // would stay parked for ever.
             let replaying = last.and_then(|last| self.parked.get(last)).is_some_and(|parked| parked.replaying);
-            let reason = first.map_or_else(String::new, |first| format!("waits behind position {first} of its key"));
+            let reason = first.map_or_else(String::new, |first| format!("waits for position {first} of its key"));
             self.park(position, reason, first, replaying, now);
         }
     }

@@ -1,4 +1,4 @@
-//! [`ReactorContext`] and [`ReactError`]: the circumstances of one call of a reactor, and its failure.
+//! [`ReactorContext`] and [`ReactError`]: the context of one call of a reactor, and its failure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use crate::model::Context;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 
-/// The circumstances of one call of [`Reactor::react`](super::Reactor::react): the recorded event, the delivery key,
-/// the attempt.
+/// The context of one call of [`Reactor::react`](super::Reactor::react): the recorded event, the delivery key and the
+/// attempt.
 #[derive(Debug, Clone)]
 pub struct ReactorContext {
     pub(crate) event: Arc<RecordedEvent>,
@@ -18,8 +18,8 @@ pub struct ReactorContext {
 }
 
 impl ReactorContext {
-    /// Returns the key of this delivery. Every attempt has the same key: pass it to the external system, which
-    /// recognizes a repeat by it.
+    /// Returns the key of this delivery. Every attempt has the same key. Pass it to the external system, which
+    /// recognizes a repeated delivery by it.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
         self.key
@@ -53,7 +53,7 @@ impl ReactorContext {
 
 /// A reactor failed to perform its effect.
 ///
-/// Every error converts into a `ReactError` that is retried, so that `?` works in `react`.
+/// Every error type converts into a `ReactError` that is retried, so that `?` works in `react`.
 #[derive(Debug)]
 pub struct ReactError {
     pub(crate) reason: Box<dyn std::error::Error + Send + Sync>,
@@ -78,7 +78,8 @@ impl fmt::Display for ReactError {
     }
 }
 
-// Does not implement `std::error::Error`, so that every error converts into it.
+// `ReactError` does not implement `std::error::Error`: this conversion from every error type would overlap with
+// `From<T> for T`.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for ReactError {
     fn from(error: E) -> Self {
         Self::retry(error)

@@ -15,7 +15,7 @@
 //! [`DeliveryKey`]. The external system must recognize a repeat by that key. If that system is an aggregate, the key is
 //! the [command id](crate::CommandId). The example `examples/outbox` shows both sides.
 //!
-//! Absent here: rebuilds, resets, and rows of views.
+//! Not in this module: rebuilds, resets, and rows of views.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -29,8 +29,9 @@
 //! # struct Order;
 //! # #[derive(Debug)] struct MailServer;
 //! # impl MailServer {
-//! #     async fn send(&self, _: es_core::consumer::reactor::DeliveryKey, _: &str) -> Result<(), std::io::Error> { Ok(()) }
+//! #     async fn send(&self, _: DeliveryKey, _: &str) -> Result<(), std::io::Error> { Ok(()) }
 //! # }
+//! # use es_core::consumer::reactor::DeliveryKey;
 //! use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner, StartAt};
 //!
 //! struct Confirmations {
@@ -44,7 +45,7 @@
 //!
 //!     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
 //!         let OrderEvent::Placed { to } = event;
-//!         Ok(self.mail.send(context.key(), to).await?) // the mail server drops what has a key that it knows
+//!         Ok(self.mail.send(context.key(), to).await?) // the mail server ignores a repeated key
 //!     }
 //! }
 //!
@@ -78,15 +79,14 @@ use crate::store::Query;
 /// An effect outside of the log that follows an event.
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
-    /// The aggregates whose events it receives: one aggregate, a tuple of them, or
-    /// [`RawEvents`](crate::aggregate::RawEvents).
+    /// The source of the events: one aggregate, a tuple of aggregates, or [`RawEvents`](crate::aggregate::RawEvents).
     type Source: Source;
 
-    /// The name under which the store keeps its progress, and from which its delivery keys are derived. It must not
-    /// change: a reactor with another name starts without knowledge of earlier effects.
+    /// The name under which the progress is stored, and from which the delivery keys are derived. It must not change: a
+    /// reactor with another name does not know which events were processed.
     const NAME: &'static str;
 
-    /// Returns the query that selects its events. The default is [`Source::query`]; override it to select a part of the
+    /// Returns the query that selects the events. The default is [`Source::query`]; override it to select a part of the
     /// source.
     fn query(&self) -> Query {
         Self::Source::query()
@@ -101,10 +101,10 @@ pub trait Reactor: Send + Sync + 'static {
     /// Performs the effect. May be called again for the same event, with the same [`ReactorContext::key`], if an
     /// earlier call failed, timed out, or was interrupted by a crash.
     ///
-    /// Runs in the [context](crate::model::Context) of the event: commands that it executes name the event as their
-    /// cause.
+    /// It is called in a [context](crate::model::Context) with the event as the cause: commands that it executes name
+    /// the event as their cause.
     ///
     /// # Errors
-    /// [`ReactError`] if the effect failed. Every error converts into one that is retried.
+    /// [`ReactError`] if the effect failed. Every error type converts into a `ReactError` that is retried.
     async fn react(&self, event: &EventOf<Self::Source>, context: &ReactorContext) -> Result<(), ReactError>;
 }

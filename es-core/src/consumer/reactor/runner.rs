@@ -38,64 +38,65 @@ impl<R: Reactor> fmt::Debug for ReactorRunner<R> {
 }
 
 impl<R: Reactor> ReactorRunner<R> {
-    /// A reactor that, started for the first time, begins with the next event that is written.
+    /// Creates a runner. By default the reactor starts with the next event that is committed.
     #[must_use]
     pub fn new(reactor: R) -> Self {
         let reactor = Arc::new(reactor);
         let key_of = Arc::clone(&reactor);
         let mut group = ConsumerGroup::new(R::NAME, reactor.query())
             .ordered_by(move |event| key_of.key(event))
-            // NOTE: each delivery is answered by the worker that has it, which watches the time itself.
+            // The workers settle every delivery and have their own timeout.
             .answer_within(None);
         group.table = group::TABLES[1];
         Self { reactor, group, concurrency: NonZeroUsize::MIN.saturating_add(7), timeout: Duration::from_secs(30) }
     }
 
-    /// Where it begins when it is started for the first time. Without effect after that: a reactor never goes back.
+    /// Sets the first event at the first start. Later starts ignore it, because a reactor never moves backward.
     #[must_use]
     pub fn start_at(mut self, start_at: StartAt) -> Self {
         self.group = self.group.start_at(start_at);
         self
     }
 
-    /// How many events of different keys are delivered at the same time, at least 1; 8 without more said.
+    /// Sets the largest number of concurrent calls, at least 1; 8 by default. Events of one key are never processed
+    /// concurrently.
     #[must_use]
     pub fn concurrency(mut self, deliveries: usize) -> Self {
         self.concurrency = NonZeroUsize::new(deliveries).unwrap_or(NonZeroUsize::MIN);
         self
     }
 
-    /// How long one call of `react` may take; 30 s without more said. Beyond, it is dropped where it waits, which
-    /// counts as a failure.
+    /// Sets the timeout of one call of `react`; 30 s by default. A call that exceeds it is dropped and counts as
+    /// failed.
     #[must_use]
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// How often an event is delivered before it is parked, and the pauses between; [`ConsumerGroup::RETRY`] without
-    /// more said.
+    /// Sets the number of deliveries before an event is parked, and the pauses between them; [`ConsumerGroup::RETRY`]
+    /// by default.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.group = self.group.retry(retry);
         self
     }
 
-    /// How many events are taken from the log and not below the checkpoint: see [`ConsumerGroup::capacity`].
+    /// Sets the largest number of events after the checkpoint. See [`ConsumerGroup::capacity`].
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.group = self.group.capacity(events);
         self
     }
 
-    /// How many events can be parked: see [`ConsumerGroup::max_parked`].
+    /// Sets the largest number of parked events. See [`ConsumerGroup::max_parked`].
     #[must_use]
     pub fn max_parked(mut self, events: usize) -> Self {
         self.group = self.group.max_parked(events);
         self
     }
 
-    /// The same on another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.group = self.group.clock(clock);
@@ -109,12 +110,15 @@ impl<R: Reactor> ReactorRunner<R> {
         self
     }
 
-    /// Starts the reactor. Another process or task that runs the same reactor on this store is fenced off. It runs
-    /// until it is shut down or dropped.
+    /// Starts the reactor and fences off another process or task that runs it. It runs until it is shut down or
+    /// dropped.
     ///
     /// # Errors
-    /// [`StartError::Name`], [`StartError::NoRuntime`], [`StartError::Contended`], [`StartError::Refused`] or
-    /// [`StartError::Store`].
+    /// - [`StartError::NoRuntime`] if the caller is outside of a tokio runtime.
+    /// - [`StartError::Name`] if the name is invalid.
+    /// - [`StartError::Store`] if the store failed.
+    /// - [`StartError::Contended`] if other processes repeatedly start the same reactor.
+    /// - [`StartError::Refused`] if the store rejected the rows of the reactor.
     pub async fn start(self, store: Arc<dyn EventStore>) -> Result<RunningReactor, StartError> {
         let group = self.group.start(store).await?;
         let mut workers = JoinSet::new();
@@ -127,7 +131,7 @@ impl<R: Reactor> ReactorRunner<R> {
     }
 }
 
-/// Makes one effect after the other.
+/// Processes one event after the other.
 struct Worker<R> {
     reactor: Arc<R>,
     consumer: Consumer,
@@ -136,28 +140,25 @@ struct Worker<R> {
 
 impl<R: Reactor> Worker<R> {
     async fn run(self) {
-        // NOTE: an error says that the group has ended, which says why itself.
+        // An error means that the group has stopped. Its handle reports the reason.
         while let Ok(Some(mut delivery)) = self.consumer.next().await {
             let settlement = match self.deliver(&delivery).await {
                 Ok(()) => Settlement::Ack,
                 Err(ReactError { reason, is_permanent }) => {
                     let (position, attempt) = (delivery.event().position, delivery.attempt());
-                    tracing::warn!(reactor = R::NAME, %position, attempt, is_permanent, reason = %ErrorChain(&*reason), "a reaction failed");
-                    if is_permanent {
-                        Settlement::Park(ErrorChain(&*reason).to_string())
-                    } else {
-                        Settlement::Retry(ErrorChain(&*reason).to_string())
-                    }
+                    let reason = ErrorChain(&*reason).to_string();
+                    tracing::warn!(reactor = R::NAME, %position, attempt, is_permanent, reason, "reaction failed");
+                    if is_permanent { Settlement::Park(reason) } else { Settlement::Retry(reason) }
                 }
             };
-            // NOTE: too late it cannot be, since the group sets no time; and written it is soon enough.
+            // Cannot be too late, because the deliveries have no timeout.
             let _ = delivery.settle(settlement);
         }
     }
 
     async fn deliver(&self, delivery: &group::Delivery) -> Result<(), ReactError> {
         let record = delivery.shared_event();
-        // Only other code can decode the event, so a retry by this process is useless.
+        // This process cannot decode the event, so a retry cannot succeed.
         let events = R::Source::decode(&record).map_err(ReactError::park)?;
         for (index, event) in (0..).zip(events.as_slice()) {
             let key = DeliveryKey::of(R::NAME, record.data.id, index);
@@ -166,16 +167,16 @@ impl<R: Reactor> Worker<R> {
         Ok(())
     }
 
-    /// Calls the reactor. A panic and a timeout are failures of the delivery and do not end the worker.
+    /// Calls the reactor. Converts a panic or a timeout into an error.
     async fn react(&self, event: &EventOf<R::Source>, context: ReactorContext) -> Result<(), ReactError> {
         let call = context.caused_by_event().scope(self.reactor.react(event, &context));
-        // A panic may leave the state of the reactor inconsistent only as far as its own code allows.
+        // The worker has no state that a panic could leave inconsistent. The state of the reactor is its own.
         let guarded = AssertUnwindSafe(call).catch_unwind();
         // ORDER: the call is dropped before another event of its key is delivered.
         match tokio::time::timeout(self.timeout, guarded).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(ReactError::retry(format!("the reactor panicked: {}", panic_message(&*panic)))),
-            Err(_) => Err(ReactError::retry(format!("the reactor did not answer within {:?}", self.timeout))),
+            Err(_) => Err(ReactError::retry(format!("the reactor did not return within {:?}", self.timeout))),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::consumer::lifecycle::{ShutdownError, WaitError};
 use crate::model::Position;
 use crate::store::StoreError;
 
-/// A running reactor. Dropping it aborts it like a crash: unfinished events are delivered again.
+/// A running reactor. Dropping it aborts the running calls, like a crash; unfinished events are delivered again.
 #[derive(Debug)]
 pub struct RunningReactor {
     group: RunningGroup,
@@ -21,7 +21,7 @@ impl RunningReactor {
         Self { group, workers }
     }
 
-    /// How it is doing.
+    /// Returns the status of the reactor.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         self.group.status()
@@ -33,70 +33,72 @@ impl RunningReactor {
         self.group.name()
     }
 
-    /// Waits until every event up to a position is finished (done, parked or skipped) and this is written. Returns at
-    /// once for `None`.
+    /// Waits until every event up to a position is durably finished: processed, parked or skipped. Returns at once for
+    /// `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor ended before.
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor stopped before.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         self.group.wait_for(position, timeout).await
     }
 
-    /// Waits until it does not run any more, and says why.
+    /// Waits until the reactor has stopped, and returns the reason.
     pub async fn ended(&self) -> GroupError {
         self.group.ended().await
     }
 
-    /// Starts nothing new, until [`resume`](Self::resume); also behind a restart. What is in hand is finished.
+    /// Starts no new calls until [`resume`](Self::resume), also across restarts. Running calls are finished.
     ///
     /// # Errors
-    /// [`GroupError`]: it has ended, and whether it will be paused is unknown.
+    /// [`GroupError`] if the reactor stopped. It is unknown whether the pause was written.
     pub async fn pause(&self) -> Result<(), GroupError> {
         self.group.pause().await
     }
 
-    /// Goes on.
+    /// Resumes a paused reactor.
     ///
     /// # Errors
-    /// [`GroupError`]: it has ended, and whether it will be paused is unknown.
+    /// [`GroupError`] if the reactor stopped. It is unknown whether the resumption was written.
     pub async fn resume(&self) -> Result<(), GroupError> {
         self.group.resume().await
     }
 
-    /// The parked events, in the order of the log: those that failed too often, and those of their keys behind them.
+    /// Returns the parked events, in the order of the log: those that failed too often, and the later ones of their
+    /// keys.
     #[must_use]
     pub fn parked(&self) -> Vec<Parked> {
         self.group.parked()
     }
 
-    /// Delivers parked events again, in order, as if for the first time: see [`RunningGroup::replay_parked`].
+    /// Requests a retry of the parked events, in order, with a new count of attempts. Returns their number. See
+    /// [`RunningGroup::replay_parked`].
     ///
     /// # Errors
-    /// [`GroupError`]: it has ended; ask again when it runs.
+    /// [`GroupError`] if the reactor stopped. It is unknown whether the request was written.
     pub async fn retry_parked(&self) -> Result<usize, GroupError> {
         self.group.replay_parked(None).await
     }
 
-    /// Delivers the parked events of one key again, in order, as if for the first time.
+    /// Requests a retry of the parked events of one key, in order, with a new count of attempts. Returns their number.
     ///
     /// # Errors
-    /// [`GroupError`]: it has ended; ask again when it runs.
+    /// [`GroupError`] if the reactor stopped. It is unknown whether the request was written.
     pub async fn retry_parked_key(&self, key: &str) -> Result<usize, GroupError> {
         self.group.replay_parked_key(key).await
     }
 
-    /// Gives a parked event up, for a reason that is kept: see [`RunningGroup::skip_parked`].
+    /// Skips a parked event and stores the reason. See [`RunningGroup::skip_parked`].
     ///
     /// # Errors
-    /// [`GroupError`]: it has ended; ask again when it runs.
+    /// [`GroupError`] if the reactor stopped. It is unknown whether the skip was written.
     pub async fn skip_parked(&self, position: Position, reason: impl Into<String>) -> Result<bool, GroupError> {
         self.group.skip_parked(position, reason).await
     }
 
-    /// At most `limit` events that were given up, behind a position, in the order of the log.
+    /// Returns at most `limit` skipped events after the position `after`, in the order of the log.
     ///
     /// # Errors
-    /// [`StoreError`] when the machinery failed.
+    /// [`StoreError`] if the rows cannot be read.
     pub async fn skipped(&self, after: Option<Position>, limit: usize) -> Result<Vec<Skipped>, StoreError> {
         self.group.skipped(after, limit).await
     }
@@ -105,16 +107,17 @@ impl RunningReactor {
     ///
     /// # Errors
     /// [`ShutdownError::Timeout`] if a call did not return before `deadline` and was aborted, [`ShutdownError::Ended`]
-    /// if the reactor had ended before or its last commit failed. Events whose end was not written are delivered again.
+    /// if the reactor stopped before or its last commit failed. Events whose result was not written are delivered
+    /// again.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         let Self { group, mut workers } = self;
-        let begun = group.elapsed();
+        let started_at = group.elapsed();
         group.begin_to_close();
         let finished = async { while workers.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, finished).await.is_err() {
             return Err(ShutdownError::Timeout { deadline, unfinished: vec![group.name().to_owned()] });
         }
-        let remaining = deadline.saturating_sub(group.elapsed().saturating_sub(begun));
+        let remaining = deadline.saturating_sub(group.elapsed().saturating_sub(started_at));
         group.shutdown(remaining).await
     }
 }

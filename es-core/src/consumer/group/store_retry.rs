@@ -1,4 +1,4 @@
-//! What a group does when its store fails: it asks again, for a while.
+//! Retries of store operations of a group.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::store::{LogRead, StoreError};
 
-/// How often a failing store is asked again before the group ends.
+/// The retry policy for store operations. After the last attempt the group stops.
 pub(crate) const STORE_RETRY: RetryPolicy =
     RetryPolicy { attempts: 8, first_pause: Duration::from_millis(20), longest_pause: Duration::from_secs(2) };
 
 impl GroupCore {
-    /// Waits until it is time to ask again; the error, where that is in vain.
+    /// Waits for the next attempt. Returns the error if a retry cannot succeed or no attempt is left.
     pub(crate) async fn pause_or_fail(
         &self,
         error: StoreError,
         pauses: &mut (impl Iterator<Item = Duration> + Send),
     ) -> Result<(), GroupError> {
-        // NOTE: a store that is closed, stopped or damaged stays so; what the system or the engine refused may pass.
-        let may_pass = matches!(error, StoreError::Io { .. });
-        let Some(pause) = pauses.next().filter(|_| may_pass) else { return Err(self.failed(error)) };
-        tracing::warn!(group = self.rows.name(), error = %ErrorChain(&error), "the store failed; trying again");
+        // Only an I/O error can be transient. A closed, stopped or damaged store does not recover.
+        let is_transient = matches!(error, StoreError::Io { .. });
+        let Some(pause) = pauses.next().filter(|_| is_transient) else { return Err(self.failed(error)) };
+        tracing::warn!(group = self.rows.name(), error = %ErrorChain(&error), "store operation failed; retrying it");
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
-    /// Where the group is, as it stands in the store.
+    /// Reads the state row of the group.
     pub(crate) async fn stored_row(&self) -> Result<Option<Bytes>, GroupError> {
         let mut pauses = STORE_RETRY.pauses(&*self.entropy);
         loop {
@@ -43,7 +43,7 @@ impl GroupCore {
         }
     }
 
-    /// The event at a position; `None` where the log has it no more.
+    /// Reads the event at a position; `None` if it was removed from the log.
     pub(crate) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, GroupError> {
         let mut pauses = STORE_RETRY.pauses(&*self.entropy);
         loop {
