@@ -84,15 +84,15 @@ mod wrong_upcaster {
     }
 }
 
-use es_core::testing::golden::disagreements;
+use es_core::testing::golden::{MissingFiles, differences};
 
 /// What `ES_GOLDEN=write` does.
 fn write<E: es_core::schema::EventSamples>(dir: &Path) -> Vec<String> {
-    disagreements::<E>(dir, true)
+    differences::<E>(dir, MissingFiles::Write)
 }
 
 fn check<E: es_core::schema::EventSamples>(dir: &Path) -> Vec<String> {
-    disagreements::<E>(dir, false)
+    differences::<E>(dir, MissingFiles::Report)
 }
 
 fn corpus() -> tempfile::TempDir {
@@ -124,7 +124,7 @@ fn a_corpus_that_was_written_holds() {
 fn a_missing_file_says_how_it_is_made() {
     let dir = corpus();
     fs::remove_file(dir.path().join("parcel-sent.v1.json")).expect("removed");
-    expect_one(&check::<first::ParcelEvent>(dir.path()), &["parcel-sent.v1.json is not there", "ES_GOLDEN=write"]);
+    expect_one(&check::<first::ParcelEvent>(dir.path()), &["parcel-sent.v1.json does not exist", "ES_GOLDEN=write"]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_event_changed_in_silence_is_found() {
     expect_one(
         &problems,
         &[
-            "event \"parcel-weighed\" version 1 is written otherwise than before; give it version 2 and an upcaster",
+            "event \"parcel-weighed\" version 1 is encoded differently than in the corpus; give it version 2 and an upcaster",
             "{\"pounds\":1}",
             "{\"grams\":1}",
         ],
@@ -148,7 +148,7 @@ fn an_event_changed_in_silence_is_found() {
 #[test]
 fn a_change_with_version_and_upcaster_needs_one_new_file() {
     let dir = corpus();
-    expect_one(&check::<second::ParcelEvent>(dir.path()), &["parcel-weighed.v2.json is not there"]);
+    expect_one(&check::<second::ParcelEvent>(dir.path()), &["parcel-weighed.v2.json does not exist"]);
     assert_eq!(write::<second::ParcelEvent>(dir.path()), Vec::<String>::new());
     assert_eq!(check::<second::ParcelEvent>(dir.path()), Vec::<String>::new());
 }
@@ -164,5 +164,5 @@ fn a_version_that_is_no_longer_read_is_found() {
 fn an_old_version_without_its_file_is_found() {
     let dir = tempfile::tempdir().expect("a directory");
     let problems = write::<second::ParcelEvent>(dir.path());
-    expect_one(&problems, &["parcel-weighed.v1.json is not there", "from the history of the code"]);
+    expect_one(&problems, &["parcel-weighed.v1.json does not exist", "from the history of the repository"]);
 }

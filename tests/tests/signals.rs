@@ -56,7 +56,8 @@ fn a_second_signal_ends_a_service_that_cannot_drain() {
         assert_eq!(service.0.try_wait().unwrap(), None, "it waits for the intake");
         service.send(second);
         let answer = lines.next().unwrap().unwrap();
-        let expected = r#"the service did not end cleanly; intake "stuck" did not finish; the shutdown was forced"#;
+        let expected =
+            r#"the service did not shut down cleanly; intake "stuck" did not finish; the shutdown was forced"#;
         assert_eq!(answer, expected);
         assert_eq!(service.exit_code(), Some(1));
     }

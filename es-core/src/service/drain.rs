@@ -14,10 +14,10 @@ use crate::service::{Component, ComponentFailure, RunningService, ServiceError};
 use crate::store::EventStore;
 use futures_util::future::{BoxFuture, join_all};
 
-/// The time that the store may take to close after the deadline or a forced shutdown.
+/// The minimum time for closing the store, also after the deadline or a forced shutdown.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// A shutdown in progress. Its clock starts with it.
+/// A shutdown in progress. Its clock starts when it is created.
 pub(super) struct Drain<F> {
     clock: SystemClock,
     deadline: Duration,
@@ -26,7 +26,8 @@ pub(super) struct Drain<F> {
 }
 
 impl<F: Future<Output = ()>> Drain<F> {
-    /// Begins a shutdown. `failure` is the end of a component that caused it; `force` aborts it.
+    /// Creates a shutdown. `failure` is the failure that caused it. When `force` completes, the remaining components
+    /// are aborted.
     pub(super) fn new(deadline: Duration, failure: Option<ComponentFailure>, force: F) -> Self {
         let error = ServiceError { failed: failure.into_iter().collect(), unfinished: Vec::new(), was_forced: false };
         Self { clock: SystemClock::new(), deadline, force: Box::pin(force), error }
@@ -47,14 +48,14 @@ impl<F: Future<Output = ()>> Drain<F> {
         if self.error.was_forced { Duration::ZERO } else { self.deadline.saturating_sub(self.clock.elapsed()) }
     }
 
-    /// Runs one step; `None` if the shutdown is forced before its end.
+    /// Runs one step. Returns `None` if the shutdown is forced before the step completes.
     async fn step<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         if self.error.was_forced {
             return None;
         }
         tokio::select! {
             biased;
-            done = step => Some(done),
+            result = step => Some(result),
             () = &mut self.force => {
                 self.error.was_forced = true;
                 None
@@ -62,6 +63,7 @@ impl<F: Future<Output = ()>> Drain<F> {
         }
     }
 
+    /// Requests the stop of all intakes and waits for them.
     async fn stop_intakes(&mut self, intakes: &mut Intakes) {
         intakes.request_stop();
         let mut failed = Vec::new();
@@ -78,6 +80,7 @@ impl<F: Future<Output = ()>> Drain<F> {
         }
     }
 
+    /// Shuts down all reactors and groups concurrently.
     async fn stop_consumers(&mut self, reactors: Vec<RunningReactor>, groups: Vec<RunningGroup>) {
         let remaining = self.remaining();
         let reactors = reactors.into_iter().map(|reactor| {
@@ -102,15 +105,16 @@ impl<F: Future<Output = ()>> Drain<F> {
         }
     }
 
-    /// Lets the projections catch up with the log, in nine tenths of the remaining time, and stops them.
+    /// Waits until the projections have caught up with the log, for at most 90 % of the remaining time, then stops
+    /// them.
     async fn stop_projections(&mut self, store: &dyn EventStore, projections: RunningProjections) {
         let names: Vec<_> = projections.handles().map(ProjectionHandle::name).collect();
         let head = store.watch_head().current();
-        let patience = self.remaining().mul_f64(0.9);
+        let timeout = self.remaining().mul_f64(0.9);
         let active = projections.handles().filter(|handle| catches_up(handle));
-        let caught_up = join_all(active.map(|handle| async { (handle.name(), handle.wait_for(head, patience).await) }));
-        let late: Vec<_> = self.step(caught_up).await.unwrap_or_default();
-        let late = late.into_iter().filter(|(_, result)| result.is_err()).map(|(name, _)| name);
+        let catch_up = join_all(active.map(|handle| async { (handle.name(), handle.wait_for(head, timeout).await) }));
+        let results: Vec<_> = self.step(catch_up).await.unwrap_or_default();
+        let late = results.into_iter().filter(|(_, result)| result.is_err()).map(|(name, _)| name);
         let mut unfinished: Vec<String> = late.map(str::to_owned).collect();
         let remaining = self.remaining();
         match self.step(projections.shutdown(remaining)).await {
@@ -141,7 +145,8 @@ impl<F: Future<Output = ()>> Drain<F> {
     }
 }
 
-/// Whether a projection will reach the head of the log: not if it is paused, or another process runs it.
+/// Returns whether a projection advances to the head of the log. It does not if it is paused, or another process runs
+/// it.
 fn catches_up(handle: &ProjectionHandle) -> bool {
     use ProjectionState::{CatchingUp, Live, Rebuilding, Retrying, Starting};
     matches!(handle.status().state, Starting | CatchingUp | Live | Retrying | Rebuilding)

@@ -33,7 +33,7 @@ impl fmt::Display for Component {
     }
 }
 
-/// A component that failed, panicked, or ended while the service ran.
+/// A component that failed, panicked, or stopped while the service was running.
 #[derive(Debug)]
 pub struct ComponentFailure {
     /// The component.
@@ -42,22 +42,23 @@ pub struct ComponentFailure {
     pub error: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// A service did not run and shut down without problems. The log is intact: unfinished work is done at the next start.
+/// A component of a service failed, or the shutdown was not complete. The log is intact: unfinished work is done at the
+/// next start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub struct ServiceError {
-    /// The components that failed, in the order of their failures. The first one ended the service if nobody else
-    /// stopped it.
+    /// The components that failed, in the order of their failures. Unless the caller or a signal stopped the service,
+    /// the first failure did.
     pub failed: Vec<ComponentFailure>,
     /// The components that were aborted, and projections that had not caught up.
     pub unfinished: Vec<Component>,
-    /// Whether the shutdown was forced before its deadline, such as by a second signal.
+    /// Whether the shutdown was forced before its deadline, for example by a second signal.
     pub was_forced: bool,
 }
 
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the service did not end cleanly")?;
+        f.write_str("the service did not shut down cleanly")?;
         for ComponentFailure { component, error } in &self.failed {
             write!(f, "; {component}: {}", ErrorChain(&**error))?;
         }

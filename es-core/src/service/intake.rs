@@ -1,4 +1,4 @@
-//! [`Intakes`]: the tasks of a service that take requests from outside.
+//! [`Intakes`]: the tasks of a service that accept requests from outside.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,16 +11,16 @@ use crate::service::{Component, ComponentFailure};
 
 type IntakeResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// What the intakes are asked to do.
+/// The phase of a service, which its intakes observe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IntakePhase {
-    /// The service does not run yet.
+    /// The service is not running yet.
     Waiting,
     Running,
     Stopping,
 }
 
-/// Tells an intake to stop.
+/// Signals an intake to stop.
 #[derive(Debug, Clone)]
 pub struct StopSignal(watch::Receiver<IntakePhase>);
 
@@ -32,7 +32,7 @@ impl StopSignal {
     }
 }
 
-/// The tasks, by name.
+/// The intake tasks and their names.
 #[derive(Debug)]
 pub(super) struct Intakes {
     phase: watch::Sender<IntakePhase>,
@@ -45,6 +45,7 @@ impl Intakes {
         Self { phase: watch::Sender::new(IntakePhase::Waiting), tasks: JoinSet::new(), names: HashMap::new() }
     }
 
+    /// Adds a task. It waits for [`begin`](Self::begin).
     pub(super) fn spawn<F, T, E>(&mut self, name: &'static str, task: F)
     where
         F: FnOnce(StopSignal) -> T,
@@ -52,27 +53,30 @@ impl Intakes {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let mut phase = self.phase.subscribe();
-        let running = task(StopSignal(phase.clone()));
+        let run = task(StopSignal(phase.clone()));
         let handle = self.tasks.spawn(async move {
-            // An error means that the service was dropped; the task is aborted then.
+            // An error means that the service was dropped, which also aborts this task.
             let _ = phase.wait_for(|phase| *phase != IntakePhase::Waiting).await;
-            running.await.map_err(Into::into)
+            run.await.map_err(Into::into)
         });
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits until an intake ends without a request to stop. Never returns without intakes.
+    /// Waits until an intake ends without a request to stop. Never returns if there are no intakes.
     pub(super) async fn ended(&mut self) -> ComponentFailure {
         match self.tasks.join_next_with_id().await {
             Some(ended) => {
                 let (component, failure) = self.outcome(ended);
-                ComponentFailure { component, error: failure.unwrap_or_else(|| "it ended by itself".into()) }
+                ComponentFailure {
+                    component,
+                    error: failure.unwrap_or_else(|| "it returned without a request to stop".into()),
+                }
             }
             None => std::future::pending().await,
         }
     }
 
-    /// Lets the intakes run.
+    /// Starts the intakes.
     pub(super) fn begin(&self) {
         self.phase.send_replace(IntakePhase::Running);
     }

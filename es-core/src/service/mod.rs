@@ -10,10 +10,10 @@
 //!     4. store                 closed
 //! ```
 //!
-//! All steps share one deadline. After it, or after a second signal, the remaining components are aborted, which is
-//! safe: each of them survives a crash at any point.
+//! All steps share one deadline. After it, or after a second signal, the remaining components are aborted. This is
+//! safe, because every component recovers from a crash at any point.
 //!
-//! Absent here: sockets, files, HTTP. The intake is code of the caller. Signals need the feature `signal`.
+//! Not in this module: sockets, files, HTTP. The intake is code of the caller. Signals need the feature `signal`.
 
 mod drain;
 mod error;
@@ -43,7 +43,7 @@ use crate::store::EventStore;
 use drain::Drain;
 use intake::Intakes;
 
-/// The time that a shutdown may take unless the caller sets another one.
+/// The default deadline of a shutdown.
 pub const DEFAULT_SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 
 type StartReactor =
@@ -62,7 +62,9 @@ type StartReactor =
 /// # impl Projection for Count {
 /// #     type Source = RawEvents;
 /// #     const NAME: &'static str = "count";
-/// #     fn apply(&self, _: &RecordedEvent, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> { Ok(()) }
+/// #     fn apply(&self, _: &RecordedEvent, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
+/// #         Ok(())
+/// #     }
 /// # }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// use es_core::service::Service;
@@ -70,7 +72,7 @@ type StartReactor =
 /// let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
 /// let mut service = Service::new(store).projection(Count, ProjectionOptions::new()).start().await?;
 /// service.intake("http", |stop| async move {
-///     stop.requested().await; // a server answers requests until then
+///     stop.requested().await; // a server would answer requests until then
 ///     Ok::<(), std::io::Error>(())
 /// });
 /// // With the feature `signal`: `service.run_until_signal().await?`.
@@ -149,7 +151,7 @@ impl Service {
         self
     }
 
-    /// Sets the time that a shutdown may take; [`DEFAULT_SHUTDOWN_DEADLINE`] by default.
+    /// Sets the deadline of a shutdown; [`DEFAULT_SHUTDOWN_DEADLINE`] by default.
     #[must_use]
     pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -159,7 +161,8 @@ impl Service {
     /// Starts all components on the current tokio runtime.
     ///
     /// # Errors
-    /// [`StartError`] if one component cannot be started; those that were started are aborted. The store stays open.
+    /// [`StartError`] of the first component that cannot be started. The components that were started are aborted. The
+    /// store stays open.
     pub async fn start(self) -> Result<RunningService, StartError> {
         let Self { store, supervisor, reactors, groups, deadline } = self;
         reject_duplicates(reactors.iter().map(|(name, _)| *name))?;
@@ -203,7 +206,7 @@ pub struct ServiceStatus {
     pub groups: Vec<(String, GroupStatus)>,
 }
 
-/// The running components of a service. Dropping it aborts them like a crash and does not close the store.
+/// The running components of a service. Dropping this value aborts them, like a crash, and does not close the store.
 #[derive(Debug)]
 pub struct RunningService {
     store: Arc<dyn EventStore>,
@@ -215,10 +218,11 @@ pub struct RunningService {
 }
 
 impl RunningService {
-    /// Adds a task that takes requests from outside, such as an HTTP server. It begins with
-    /// [`run_until`](Self::run_until) or `run_until_signal`, after the receiver of signals is ready. It must return
-    /// once its [`StopSignal`] is requested and its requests in progress are answered. If it returns or panics before,
-    /// the service shuts down.
+    /// Adds a task that accepts requests from outside, such as an HTTP server.
+    ///
+    /// The task starts with [`run_until`](Self::run_until) or `run_until_signal`, after the signal handlers are
+    /// installed. After a stop is requested by its [`StopSignal`], it must answer the requests in progress and return.
+    /// If it returns or panics before, the service shuts down.
     pub fn intake<F, T, E>(&mut self, name: &'static str, task: F)
     where
         F: FnOnce(StopSignal) -> T,
@@ -283,8 +287,8 @@ impl RunningService {
     /// service. A second signal aborts the components that have not finished.
     ///
     /// # Errors
-    /// See [`run_until`](Self::run_until). [`Component::Signals`] failed if signals cannot be received; the service is
-    /// shut down at once.
+    /// [`ServiceError`] as for [`run_until`](Self::run_until). If the signal handlers cannot be installed, the service
+    /// shuts down at once and the error names [`Component::Signals`].
     #[cfg(feature = "signal")]
     pub async fn run_until_signal(self) -> Result<(), ServiceError> {
         let deadline = self.deadline;
@@ -300,11 +304,12 @@ impl RunningService {
         self.run(next(Arc::clone(&signals)), next(signals)).await
     }
 
-    /// Runs until `stop` completes or a component ends by itself, then shuts down within the deadline of the service.
+    /// Runs until `stop` completes or a component stops without a request, then shuts down within the deadline of the
+    /// service.
     ///
     /// # Errors
-    /// [`ServiceError`] names the components that failed and those that did not finish before the deadline. The store
-    /// is closed in any case.
+    /// [`ServiceError`] with the components that failed and those that did not finish before the deadline. The store is
+    /// closed in any case.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
         self.run(stop, std::future::pending()).await
     }
@@ -312,12 +317,13 @@ impl RunningService {
     /// Shuts down within a deadline: intake, reactors and groups, projections, store.
     ///
     /// # Errors
-    /// See [`run_until`](Self::run_until).
+    /// [`ServiceError`] as for [`run_until`](Self::run_until).
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ServiceError> {
         self.drain(deadline, None, std::future::pending()).await
     }
 
-    /// Runs until `stop` completes or a component ends; aborts the shutdown once `force` completes.
+    /// Runs until `stop` completes or a component stops, then shuts down. When `force` completes, the remaining
+    /// components are aborted.
     async fn run(
         mut self,
         stop: impl Future<Output = ()> + Send,
@@ -328,7 +334,7 @@ impl RunningService {
         let failure = tokio::select! {
             biased;
             () = stop => None,
-            failure = self.first_end() => Some(failure),
+            failure = self.first_failure() => Some(failure),
         };
         self.drain(deadline, failure, force).await
     }
@@ -340,15 +346,16 @@ impl RunningService {
         force: impl Future<Output = ()> + Send,
     ) -> Result<(), ServiceError> {
         if let Some(failure) = &failure {
-            tracing::error!(component = %failure.component, error = %ErrorChain(&*failure.error), "component ended; shutting down");
+            let ComponentFailure { component, error } = failure;
+            tracing::error!(%component, error = %ErrorChain(&**error), "component stopped; shutting down");
         } else {
             tracing::info!(?deadline, "shutting down");
         }
         Drain::new(deadline, failure, force).run(self).await
     }
 
-    /// Waits until a component ends by itself.
-    async fn first_end(&mut self) -> ComponentFailure {
+    /// Waits until a component stops without a request.
+    async fn first_failure(&mut self) -> ComponentFailure {
         let Self { projections, reactors, groups, intakes, .. } = self;
         let reactors = reactors.iter().map(|reactor| {
             let ended = async { (Component::Reactor(reactor.name().to_owned()), reactor.ended().await) };
@@ -368,7 +375,8 @@ impl RunningService {
         tokio::select! {
             ended = intakes.ended() => ended,
             name = projections.ended() => {
-                ComponentFailure { component: Component::Projection(name), error: "it stopped by itself".into() }
+                let component = Component::Projection(name);
+                ComponentFailure { component, error: "it stopped without a request".into() }
             }
             (component, error) = consumer_ended => ComponentFailure { component, error: error.into() },
         }

@@ -1,4 +1,4 @@
-//! [`Signals`]: SIGTERM and SIGINT, or Ctrl-C where there are no Unix signals.
+//! [`Signals`]: SIGTERM and SIGINT, or Ctrl-C on systems without Unix signals.
 
 use std::io;
 

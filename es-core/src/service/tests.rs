@@ -15,7 +15,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Query, RowScan, StoreError};
 use crate::testing::{ManualClock, SeededEntropy};
 
-/// Longer than a test that passes takes.
+/// Longer than a successful test takes.
 const LONG: Duration = Duration::from_secs(60);
 
 fn event(name: &str) -> Commit {
@@ -33,7 +33,7 @@ async fn is_closed(store: &dyn EventStore) -> bool {
 
 type Trace = Arc<Mutex<Vec<&'static str>>>;
 
-/// Waits for a permit, commits an event, and traces both.
+/// Waits for a permit, commits an event, and traces the call.
 struct Echo {
     store: Arc<dyn EventStore>,
     permits: Arc<Semaphore>,
@@ -46,8 +46,8 @@ impl Reactor for Echo {
     type Source = RawEvents;
     const NAME: &'static str = "echo";
 
-    async fn react(&self, event_in: &RecordedEvent, _: &ReactorContext) -> Result<(), ReactError> {
-        if event_in.data.event_type.as_str() != "call" {
+    async fn react(&self, received: &RecordedEvent, _: &ReactorContext) -> Result<(), ReactError> {
+        if received.data.event_type.as_str() != "call" {
             return Ok(());
         }
         self.called.store(true, Ordering::SeqCst);
@@ -81,7 +81,7 @@ async fn until(holds: impl Fn() -> bool) {
     tokio::time::timeout(LONG, poll).await.expect("the condition holds in time");
 }
 
-/// A service with a reactor that waits for a permit, and that has received an event.
+/// Starts a service with a reactor that has received an event and waits for a permit.
 async fn with_reactor_in_progress(store: &Arc<dyn EventStore>, permits: &Arc<Semaphore>) -> (RunningService, Trace) {
     let (trace, called) = (Trace::default(), Arc::new(AtomicBool::new(false)));
     let echo = Echo {
@@ -119,7 +119,7 @@ async fn intake_stops_first_then_reactors_then_projections_then_the_store() {
 }
 
 #[tokio::test]
-async fn what_does_not_finish_before_the_deadline_is_aborted_and_named() {
+async fn components_that_exceed_the_deadline_are_aborted_and_named() {
     let (store, permits) = (store(), Arc::new(Semaphore::new(0)));
     let (mut service, trace) = with_reactor_in_progress(&store, &permits).await;
     service.intake("stuck", |_| std::future::pending::<Result<(), std::io::Error>>());
@@ -127,7 +127,7 @@ async fn what_does_not_finish_before_the_deadline_is_aborted_and_named() {
     let stuck = [Component::Intake("stuck".into()), Component::Reactor("echo".into())];
     assert_eq!(error.unfinished[..2], stuck, "{error}");
     assert!(error.failed.is_empty() && !error.was_forced, "{error}");
-    assert!(trace.lock().unwrap().is_empty(), "the reactor did not finish");
+    assert!(trace.lock().unwrap().is_empty(), "the reactor was aborted");
     assert!(is_closed(&*store).await);
 }
 
@@ -137,7 +137,7 @@ async fn a_forced_shutdown_does_not_wait_for_the_deadline() {
     let (service, _) = with_reactor_in_progress(&store, &permits).await;
     let second_signal = tokio::time::sleep(Duration::from_millis(50));
     let ended = tokio::time::timeout(LONG, service.run(std::future::ready(()), second_signal)).await;
-    let error = ended.expect("the default deadline is not waited for").unwrap_err();
+    let error = ended.expect("the shutdown does not wait for its deadline").unwrap_err();
     assert!(error.was_forced, "{error}");
     assert_eq!(error.unfinished, [Component::Reactor("echo".into()), Component::Projection("traced".into())]);
     assert!(error.to_string().ends_with("the shutdown was forced"), "{error}");
@@ -154,7 +154,7 @@ async fn the_failure_or_panic_of_an_intake_ends_the_service_and_is_named() {
             Err("the port is taken")
         });
         let ended = tokio::time::timeout(LONG, service.run_until(std::future::pending())).await;
-        let error = ended.expect("it ends by itself").unwrap_err();
+        let error = ended.expect("the service ends").unwrap_err();
         let [failure] = &error.failed[..] else { panic!("expected one failure, found {error:?}") };
         assert_eq!(failure.component, Component::Intake("http".into()));
         assert_eq!(failure.error.to_string(), expected);
@@ -170,7 +170,7 @@ async fn a_group_that_is_started_elsewhere_ends_the_service() {
     assert!(service.group("workers").is_some() && service.group("others").is_none());
     let run = tokio::spawn(service.run_until(std::future::pending()));
     let elsewhere = group().start(Arc::clone(&store)).await.unwrap();
-    let ended = tokio::time::timeout(LONG, run).await.expect("it ends by itself").unwrap();
+    let ended = tokio::time::timeout(LONG, run).await.expect("the service ends").unwrap();
     let error = ended.unwrap_err();
     let [failure] = &error.failed[..] else { panic!("expected one failure, found {error:?}") };
     assert_eq!(failure.component, Component::Group("workers".into()));
@@ -190,11 +190,11 @@ async fn a_paused_projection_does_not_delay_the_shutdown() {
     store.commit(event("call")).await.unwrap();
     let waited = service.wait_for(store.head().await.unwrap(), Duration::from_millis(20)).await.unwrap_err();
     assert!(matches!(&waited, WaitError::Timeout { state, .. } if state == "paused"), "{waited}");
-    tokio::time::timeout(LONG, service.shutdown(LONG * 2)).await.expect("at once").unwrap();
+    tokio::time::timeout(LONG, service.shutdown(LONG * 2)).await.expect("the shutdown does not wait").unwrap();
 }
 
 #[tokio::test]
-async fn components_of_one_name_are_refused_and_the_store_stays_open() {
+async fn duplicate_names_are_rejected_and_the_store_stays_open() {
     let store = store();
     let group = || ConsumerGroup::new("workers", Query::all());
     let refused = Service::new(Arc::clone(&store)).group(group()).group(group()).start().await;
@@ -226,7 +226,7 @@ async fn the_owners_of_claims_come_from_the_clock_and_the_entropy_of_the_service
     drop(service);
 }
 
-/// Random numbers that are counted.
+/// Counts the calls.
 #[derive(Debug, Default)]
 struct CountedEntropy(AtomicU64);
 
@@ -236,7 +236,7 @@ impl Entropy for CountedEntropy {
     }
 }
 
-/// Fails at its first call.
+/// Fails in its first call.
 #[derive(Default)]
 struct FailsOnce(AtomicBool);
 

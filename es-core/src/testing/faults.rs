@@ -9,24 +9,24 @@ use crate::store::{
     Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, LogRead, StoreError, StreamRead,
 };
 
-/// What goes wrong with one commit or one read.
+/// A fault of one commit or one read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing is written, and the caller is told that the machinery failed.
+    /// The operation has no effect and returns a [`StoreError`].
     Refuse,
-    /// The commit is written, but the caller is told that the machinery failed: the acknowledgement is lost.
+    /// The commit is written and returns a [`StoreError`].
     LoseAcknowledgement,
-    /// Nothing is written, and the caller is told of a conflict on the first stream of the commit.
+    /// The commit is not written and returns a conflict on its first stream.
     Conflict,
-    /// Everything is right, but late.
+    /// The operation is delayed, then performed.
     Delay(Duration),
-    /// Nothing is ever answered: what a crash looks like to the one who waits.
+    /// The operation never completes, as if the process had crashed.
     Hang,
 }
 
-/// A store in front of another store, in which chosen commits and reads go wrong.
+/// Wraps a store and injects faults into chosen commits and reads.
 ///
-/// Operations are counted from 0, commits apart from reads of streams and of the log.
+/// Commits are numbered from 0. Reads of streams and of the log have their own numbers from 0.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -59,29 +59,30 @@ struct FaultPlan {
 }
 
 impl FaultyStore {
-    /// A store in front of `inner` in which nothing goes wrong yet.
+    /// Wraps a store, without faults.
     #[must_use]
     pub fn new(inner: Arc<dyn EventStore>) -> Self {
         Self { inner, plan: Arc::default() }
     }
 
-    /// Lets the commit with this number go wrong.
+    /// Injects a fault into the commit with this number.
     pub fn at_commit(&self, number: u64, fault: Fault) {
         self.plan().at_commit.insert(number, fault);
     }
 
-    /// Lets the read with this number go wrong. A read has no conflict and no acknowledgement: those faults refuse it.
+    /// Injects a fault into the read with this number. [`Fault::Conflict`] and [`Fault::LoseAcknowledgement`] act as
+    /// [`Fault::Refuse`] for a read.
     pub fn at_read(&self, number: u64, fault: Fault) {
         self.plan().at_read.insert(number, fault);
     }
 
-    /// How many commits there were.
+    /// Returns the number of commits so far.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.plan().commits
     }
 
-    /// How many reads of streams and of the log there were.
+    /// Returns the number of reads of streams and of the log so far.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.plan().reads
@@ -98,6 +99,7 @@ impl FaultyStore {
         plan.at_commit.remove(&number)
     }
 
+    /// Counts a read and applies its fault.
     async fn before_read(&self) -> Result<(), StoreError> {
         let fault = {
             let mut plan = self.plan();
@@ -133,7 +135,7 @@ impl StoreLayer for FaultyStore {
             Some(Fault::Refuse) => Err(injected("commit").into()),
             Some(Fault::LoseAcknowledgement) => {
                 self.inner.commit(commit).await?;
-                Err(injected("hear of a commit").into())
+                Err(injected("acknowledge a commit").into())
             }
             Some(Fault::Conflict) => {
                 let expected = commit.expectations().first().cloned();

@@ -1,17 +1,16 @@
-//! The golden corpus: one JSON file for each version of each event ever written, kept with the code and read by a test.
+//! The golden corpus: one JSON file for each version of each event type, checked in with the code and read by a test.
 //!
-//! A record is for ever, but the type that reads it changes. The corpus holds one encoded sample of each version, and
-//! [`check`] fails when
+//! Recorded events never change, but the types that decode them do. The corpus holds one encoded sample of each
+//! version. [`check`] fails if
 //!
-//! - the present code no longer reads a version that stands in the corpus (an upcaster is missing or wrong),
-//! - the present code writes a version otherwise than the corpus says (the type changed without a new version),
+//! - the current code cannot decode a version in the corpus, because an upcaster is missing or wrong;
+//! - the current code encodes a version differently, because the type changed without a new version;
 //! - a version has no file.
 //!
-//! Samples of the current versions are made by the derive; set `ES_GOLDEN=write` once to have missing files written,
-//! look at them, and commit them. A file that is there is never changed.
+//! The derive macro generates the samples of the current versions. Run the test once with `ES_GOLDEN=write` to write
+//! the missing files, review them, and commit them. Existing files are never changed.
 //!
-//! This module is in `testing` and not in `schema`, because all of it reads and writes the files of a test. The samples
-//! that it compares are made in `schema`.
+//! This module is in `testing` and not in `schema`, because it reads and writes files. The samples come from `schema`.
 //!
 //! ```no_run
 //! # use es_core::schema::EventSamples;
@@ -32,7 +31,7 @@ use crate::model::ErrorChain;
 use crate::schema::codec;
 use crate::schema::{EncodedEvent, EventSamples, EventSchema, RawEvent};
 
-/// The environment variable that has missing files written when it is `write`.
+/// The environment variable that requests missing files when it is set to `write`.
 const VARIABLE: &str = "ES_GOLDEN";
 
 /// One file of a corpus.
@@ -46,18 +45,19 @@ struct GoldenEvent {
     payload: Value,
 }
 
-/// Holds an event type to the corpus in a directory.
+/// Checks an event type against the corpus in a directory.
 ///
 /// # Panics
-/// When the type and the corpus disagree, with everything that is wrong and what to do about each.
+/// If the type and the corpus differ. The message lists every difference with its remedy.
 #[track_caller]
 pub fn check<E: EventSamples>(directory: impl AsRef<Path>) {
     let directory = directory.as_ref();
-    let write = std::env::var(VARIABLE).is_ok_and(|value| value == "write");
-    let problems = disagreements::<E>(directory, write);
+    let is_write = std::env::var(VARIABLE).is_ok_and(|value| value == "write");
+    let missing = if is_write { MissingFiles::Write } else { MissingFiles::Report };
+    let problems = differences::<E>(directory, missing);
     assert!(
         problems.is_empty(),
-        "the golden corpus in {} and {} disagree:\n{}",
+        "the golden corpus in {} differs from {}:\n{}",
         directory.display(),
         std::any::type_name::<E>(),
         problems.iter().fold(String::new(), |mut text, problem| {
@@ -67,23 +67,32 @@ pub fn check<E: EventSamples>(directory: impl AsRef<Path>) {
     );
 }
 
-/// What [`check`] would say, one text for each problem; with `write`, missing files are written first. For those who
-/// report in another way than by a panic.
+/// The treatment of a missing file of a current version.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingFiles {
+    /// Report the file as a difference.
+    Report,
+    /// Write the file.
+    Write,
+}
+
+/// Returns the differences that [`check`] reports.
 #[doc(hidden)]
 #[must_use]
-pub fn disagreements<E: EventSamples>(directory: &Path, write: bool) -> Vec<String> {
+pub fn differences<E: EventSamples>(directory: &Path, missing: MissingFiles) -> Vec<String> {
     let mut problems = Vec::new();
-    let written: Vec<&EventSchema> = E::SCHEMA.iter().filter(|schema| schema.version > 0).collect();
-    for (schema, sample) in written.iter().zip(E::samples()) {
+    let schemas: Vec<&EventSchema> = E::SCHEMA.iter().filter(|schema| schema.version > 0).collect();
+    for (schema, sample) in schemas.iter().zip(E::samples()) {
         match sample
             .map_err(|error| error.to_string())
             .and_then(|sample| sample.encode().map_err(|error| ErrorChain(&error).to_string()))
         {
-            Ok(encoded) => check_current(directory, schema, &encoded, write, &mut problems),
+            Ok(encoded) => check_current(directory, schema, &encoded, missing, &mut problems),
             Err(problem) => problems.push(format!("{}: {problem}", schema.name)),
         }
     }
-    for schema in &written {
+    for schema in &schemas {
         for version in schema.oldest..schema.version {
             check_readable::<E>(directory, schema.name, version, &mut problems);
         }
@@ -92,12 +101,12 @@ pub fn disagreements<E: EventSamples>(directory: &Path, write: bool) -> Vec<Stri
     problems
 }
 
-/// The present code writes the current version as the corpus says.
+/// Checks that the current code encodes the current version as in the corpus.
 fn check_current(
     directory: &Path,
     schema: &EventSchema,
     encoded: &EncodedEvent,
-    write: bool,
+    missing: MissingFiles,
     problems: &mut Vec<String>,
 ) {
     let path = file(directory, schema.name, schema.version);
@@ -106,9 +115,9 @@ fn check_current(
         Err(problem) => return problems.push(format!("{}: {problem}", schema.name)),
     };
     if !path.exists() {
-        if !write {
+        if missing == MissingFiles::Report {
             return problems.push(format!(
-                "{} is not there; run the test once with {VARIABLE}=write, look at the file, and commit it",
+                "{} does not exist; run the test once with {VARIABLE}=write, review the file, and commit it",
                 path.display()
             ));
         }
@@ -119,29 +128,29 @@ fn check_current(
     match read_file(&path) {
         Ok(found) if found == golden => {}
         Ok(found) => problems.push(format!(
-            "event {:?} version {} is written otherwise than before; give it version {} and an upcaster from \
-             version {}, then run the test with {VARIABLE}=write\n    before: {}\n    now:    {}",
+            "event {:?} version {} is encoded differently than in the corpus; give it version {} and an upcaster from \
+             version {}, then run the test with {VARIABLE}=write\n    corpus: {}\n    now:    {}",
             schema.name,
             schema.version,
             schema.version + 1,
             schema.version,
-            line(&found),
-            line(&golden),
+            to_line(&found),
+            to_line(&golden),
         )),
         Err(problem) => problems.push(problem),
     }
 }
 
-/// The present code reads a version as it stands in the corpus.
+/// Checks that the current code decodes a version of the corpus.
 fn check_readable<E: EventSamples>(directory: &Path, name: &str, version: u32, problems: &mut Vec<String>) {
     let path = file(directory, name, version);
     if !path.exists() {
-        // NOTE: the current version was reported or written above; an old one cannot be made up by code that no longer
-        // writes it.
+        // A missing file of the current version was reported or written before. The current code cannot write that of
+        // an old version.
         if E::SCHEMA.iter().any(|schema| schema.name == name && schema.version > version) {
             problems.push(format!(
-                "{} is not there, but version {version} is declared to be readable; take the file from the history of \
-                 the code, or write it by hand after a real record",
+                "{} does not exist, but version {version} is declared to be readable; take the file from the history \
+                 of the repository, or write it by hand from a recorded event",
                 path.display()
             ));
         }
@@ -150,13 +159,13 @@ fn check_readable<E: EventSamples>(directory: &Path, name: &str, version: u32, p
     let read = read_file(&path).and_then(|golden| {
         let payload = encode(&golden.content_type, &golden.payload)?;
         let raw = RawEvent { event_type: name, version, content_type: &golden.content_type, payload: &payload };
-        E::decode(raw).map(drop).map_err(|error| format!("{} cannot be read: {}", path.display(), ErrorChain(&error)))
+        E::decode(raw).map(drop).map_err(|error| format!("could not decode {}: {}", path.display(), ErrorChain(&error)))
     });
     problems.extend(read.err());
 }
 
 fn file(directory: &Path, name: &str, version: u32) -> PathBuf {
-    // NOTE: a wire name may have characters that a file name cannot have on some systems.
+    // A wire name may have characters that are invalid in a file name on some systems.
     let safe: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     directory.join(format!("{safe}.v{version}.json"))
 }
@@ -178,12 +187,12 @@ fn encode(content_type: &ContentType, payload: &Value) -> Result<bytes::Bytes, S
     match content_type {
         ContentType::Json => Json::encode(payload),
         ContentType::MessagePack => MessagePack::encode(payload),
-        ContentType::Other(found) => return Err(format!("no codec writes {found}")),
+        ContentType::Other(found) => return Err(format!("no codec for content type {found}")),
     }
     .map_err(|error| error.to_string())
 }
 
-fn line(golden: &GoldenEvent) -> String {
+fn to_line(golden: &GoldenEvent) -> String {
     serde_json::to_string(golden).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use crate::model::Clock;
 use crate::model::Timestamp;
 
-/// A clock that stands still until it is told otherwise.
+/// A clock that changes only when a test sets or advances it.
 ///
 /// ```
 /// use es_core::model::Clock;
@@ -23,21 +23,21 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows this time.
+    /// Creates a clock with this time.
     #[must_use]
     pub const fn at(now: Timestamp) -> Self {
         Self { time: Mutex::new((now, Duration::ZERO)) }
     }
 
-    /// Lets time pass.
+    /// Advances the time of day and the elapsed time.
     pub fn advance(&self, duration: Duration) {
         let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
         time.0 += TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
         time.1 += duration;
     }
 
-    /// Sets the time of day, in either direction, as an administrator or a time server does. What [`Clock::elapsed`]
-    /// says stays as it is.
+    /// Sets the time of day, forward or backward, as an administrator or a time server does. Does not change
+    /// [`Clock::elapsed`].
     pub fn set(&self, now: Timestamp) {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).0 = now;
     }

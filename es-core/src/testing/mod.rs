@@ -8,7 +8,7 @@
 //!   FaultyStore, ManualClock, SeededEntropy        --> failures, times and random numbers that the test chooses
 //! ```
 //!
-//! Absent here: everything that a running service needs. `golden` is the only code of es-core that opens a file.
+//! Not in this module: code that a running service needs. `golden` is the only code of es-core that opens a file.
 
 pub mod conformance;
 mod faults;

@@ -1,4 +1,4 @@
-//! Tests of projections as sentences.
+//! [`given_events`]: tests of projections in the given-when-then style.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::projection::view::MemoryViews;
 use crate::projection::{ApplyFailure, BatchApplier, Projection};
 use crate::schema::Event;
 
-/// Begins a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs
+/// Starts a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs
 /// neither a store nor a runtime.
 ///
 /// Each event is encoded and decoded as in a log. For an example see [`view`](crate::projection::view).
@@ -46,7 +46,7 @@ impl GivenEvents {
     /// Appends events of the aggregate with this id.
     ///
     /// # Panics
-    /// If the id is no valid part of a stream name, or an event cannot be encoded.
+    /// If the id is not valid in the name of a stream, or an event cannot be encoded.
     #[must_use]
     #[track_caller]
     #[expect(
@@ -54,7 +54,7 @@ impl GivenEvents {
         reason = "an id is often a literal: the test reads better without a reference"
     )]
     pub fn of<A: Aggregate>(self, id: A::Id, events: impl IntoIterator<Item = A::Event>) -> Self {
-        let stream = A::stream(&id).unwrap_or_else(|error| panic!("the id has no stream: {error}"));
+        let stream = A::stream(&id).unwrap_or_else(|error| panic!("invalid id: {error}"));
         self.in_stream(stream.as_str(), events)
     }
 
@@ -66,7 +66,7 @@ impl GivenEvents {
     #[must_use]
     #[track_caller]
     pub fn in_stream<E: Event>(mut self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
-        let stream = StreamId::new(stream).unwrap_or_else(|error| panic!("the name of the stream: {error}"));
+        let stream = StreamId::new(stream).unwrap_or_else(|error| panic!("invalid name of a stream: {error}"));
         for event in events {
             let record = self.record(&stream, &event);
             self.records.push(record);
@@ -77,7 +77,7 @@ impl GivenEvents {
     #[track_caller]
     fn record<E: Event>(&self, stream: &StreamId, event: &E) -> RecordedEvent {
         let encoded =
-            event.encode().unwrap_or_else(|error| panic!("the event cannot be written: {}", ErrorChain(&error)));
+            event.encode().unwrap_or_else(|error| panic!("could not encode the event: {}", ErrorChain(&error)));
         let last = self.records.iter().rev().find(|record| record.stream == *stream).map(|record| record.revision);
         RecordedEvent {
             position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
@@ -90,64 +90,66 @@ impl GivenEvents {
         }
     }
 
-    /// Projects those of the events that the query of the projection lets through, once as one batch and once one by
-    /// one.
+    /// Applies the events that the query of the projection selects, once as one batch and once one by one.
     ///
     /// # Panics
-    /// When the two differ: then `apply` depends on something else than its arguments.
-    #[must_use = "say what is expected with one of the `then` methods"]
+    /// If the two results differ, which means that `apply` does not depend on its arguments alone.
+    #[must_use = "check the result with one of the `then` methods"]
     #[track_caller]
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a projection is often a unit type: the sentence reads better without a sign"
+        reason = "a projection is often a unit type: the test reads better without a reference"
     )]
     pub fn project<P: Projection>(&self, projection: P) -> Projected {
         let query = projection.query();
         let events: Vec<&RecordedEvent> = self.records.iter().filter(|event| query.matches_event(event)).collect();
-        let held = BTreeSet::new();
-        let (mut at_once, mut one_by_one) = (MemoryViews::default(), MemoryViews::default());
-        let result = at_once.fold(BatchApplier::new(&projection, events.iter().copied(), &held));
-        let each = events.iter().try_for_each(|event| one_by_one.fold(BatchApplier::new(&projection, [*event], &held)));
-        match (result, each) {
+        let blocked = BTreeSet::new();
+        let apply = |views: &mut MemoryViews, events: &[&RecordedEvent]| {
+            views.fold(BatchApplier::new(&projection, events.iter().copied(), &blocked))
+        };
+        let (mut batch_views, mut single_views) = (MemoryViews::default(), MemoryViews::default());
+        let batch = apply(&mut batch_views, &events);
+        let singles = events.iter().try_for_each(|event| apply(&mut single_views, &[*event]));
+        match (batch, singles) {
             (Ok(()), Ok(())) => {
                 assert_eq!(
-                    at_once, one_by_one,
+                    batch_views, single_views,
                     "expected the same rows from one batch (left) and event by event (right)"
                 );
-                Projected(Ok(at_once))
+                Projected(Ok(batch_views))
             }
             (Err((index, failure)), Err(_)) => Projected(Err((index, failure))),
-            (at_once, each) => {
-                panic!("expected the same from one batch and event by event, found {at_once:?} and {each:?}")
+            (batch, singles) => {
+                panic!("expected the same from one batch and event by event, found {batch:?} and {singles:?}")
             }
         }
     }
 }
 
-/// What a projection made of events, to be compared with what is expected. The methods panic, at the place of the call,
-/// where it is something else.
+/// The result of a test of a projection. The methods panic at the location of the call if the result differs from the
+/// expected one.
 #[derive(Debug)]
 pub struct Projected(Result<MemoryViews, (usize, ApplyFailure)>);
 
 impl Projected {
-    /// Looks at the views.
+    /// Expects that all events were applied, and calls `check` with the views.
     #[track_caller]
-    pub fn then(self, look: impl FnOnce(&MemoryViews)) -> Self {
+    pub fn then(self, check: impl FnOnce(&MemoryViews)) -> Self {
         match &self.0 {
-            Ok(views) => look(views),
+            Ok(views) => check(views),
             Err((index, failure)) => {
-                panic!("expected the events to be applied, found event {index} to fail: {}", ErrorChain(failure))
+                panic!("expected all events to be applied, but event {index} failed: {}", ErrorChain(failure))
             }
         }
         self
     }
 
-    /// Expects that an event cannot be applied, and looks at the reason.
+    /// Expects that an event could not be applied, and calls `check` with the failure.
     #[track_caller]
-    pub fn then_failed(self, look: impl FnOnce(&ApplyFailure)) -> Self {
+    pub fn then_failed(self, check: impl FnOnce(&ApplyFailure)) -> Self {
         match &self.0 {
-            Err((_, failure)) => look(failure),
-            Ok(_) => panic!("expected an event to fail, found all of them applied"),
+            Err((_, failure)) => check(failure),
+            Ok(_) => panic!("expected an event to fail, but all events were applied"),
         }
         self
     }

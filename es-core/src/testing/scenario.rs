@@ -12,10 +12,10 @@ use crate::model::{KeyChange, Keys};
 use crate::model::{Position, Revision};
 use crate::schema::Event;
 
-/// Begins the test of an aggregate as a sentence: given what happened, when a command comes, then this follows. No
-/// store and no runtime is involved.
+/// Starts a test of an aggregate in the given-when-then style: given events, when a command is executed, then these
+/// events follow. Needs neither a store nor a runtime.
 ///
-/// The words are those of cqrs-es and emmett.
+/// The names follow cqrs-es and emmett.
 ///
 /// ```
 /// # use es_core::schema::{EncodeEventError, EncodedEvent, EventSchema, RawEvent, DecodeEventError};
@@ -27,7 +27,12 @@ use crate::schema::Event;
 /// #     fn decode(_: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError> { unreachable!() }
 /// # }
 /// # #[derive(Clone, Debug, PartialEq)] struct Lamp { on: bool }
-/// # impl Aggregate for Lamp { const CATEGORY: &'static str = "lamp"; type Id = u64; type Event = Switched; type Level = es_core::model::Local; }
+/// # impl Aggregate for Lamp {
+/// #     const CATEGORY: &'static str = "lamp";
+/// #     type Id = u64;
+/// #     type Event = Switched;
+/// #     type Level = es_core::model::Local;
+/// # }
 /// # impl Evolve for Lamp {
 /// #     fn initial(_: &u64) -> Self { Self { on: false } }
 /// #     fn evolve(&mut self, _: &Switched, _: &EventContext<'_>) { self.on = true; }
@@ -46,11 +51,11 @@ use crate::schema::Event;
 pub fn given<A: Evolve>(id: A::Id, events: impl IntoIterator<Item = A::Event>) -> Given<A> {
     let state = A::initial(&id);
     let mut given = Given { id, state, revision: None, now: Timestamp::UNIX_EPOCH, metadata: Metadata::new() };
-    given.take(events);
+    given.evolve(events);
     given
 }
 
-/// An aggregate with a history.
+/// An aggregate with its events so far.
 #[derive(Debug, Clone)]
 pub struct Given<A: Evolve> {
     id: A::Id,
@@ -61,36 +66,35 @@ pub struct Given<A: Evolve> {
 }
 
 impl<A: Evolve> Given<A> {
-    /// The time of what follows: of the events of [`and`](Self::and), and of the command. Before it is set it is the
-    /// beginning of 1970.
+    /// Sets the time of the events of [`and`](Self::and) and of the command. The initial time is the start of 1970.
     #[must_use]
     pub fn at(mut self, now: Timestamp) -> Self {
         self.now = to_stored_precision(now);
         self
     }
 
-    /// The annotations of the events that follow.
+    /// Sets the metadata of the events that follow.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// More history.
+    /// Adds events.
     #[must_use]
     pub fn and(mut self, events: impl IntoIterator<Item = A::Event>) -> Self {
-        self.take(events);
+        self.evolve(events);
         self
     }
 
-    /// The state that the history leads to.
+    /// Returns the state after the events.
     #[must_use]
     pub const fn state(&self) -> &A {
         &self.state
     }
 
-    /// Gives a command to the aggregate.
-    #[must_use = "say what is expected with one of the `then` methods"]
+    /// Lets the aggregate decide on a command.
+    #[must_use = "check the result with one of the `then` methods"]
     pub fn when<C: Command>(self, command: C) -> Then<A, A::Rejection>
     where
         A: Decide<C>,
@@ -99,7 +103,7 @@ impl<A: Evolve> Given<A> {
         Then { given: self, decision: Arc::new(decision) }
     }
 
-    fn take(&mut self, events: impl IntoIterator<Item = A::Event>) {
+    fn evolve(&mut self, events: impl IntoIterator<Item = A::Event>) {
         for event in events {
             let revision = Revision::following(self.revision);
             let record = self.record(revision);
@@ -108,9 +112,10 @@ impl<A: Evolve> Given<A> {
         }
     }
 
-    /// A record as a store would make it, but for content and type, which `evolve` gets as the event itself.
+    /// Returns the record for the context of an event. Its type and content are placeholders, because `evolve` receives
+    /// the event itself.
     fn record(&self, revision: Revision) -> RecordedEvent {
-        let stream = A::stream(&self.id).expect("the id of a test must be able to stand in the name of a stream");
+        let stream = A::stream(&self.id).expect("the id is valid in the name of a stream");
         RecordedEvent {
             position: Position::new(revision.get() + 1).unwrap_or(Position::FIRST),
             stream,
@@ -120,14 +125,19 @@ impl<A: Evolve> Given<A> {
             part: CommitPart { index: 0, size: 1 },
             data: EventData {
                 metadata: self.metadata.clone(),
-                ..EventData::new(EventType::new("given").expect("it is a name"), 1, ContentType::Json, Bytes::new())
+                ..EventData::new(
+                    EventType::new("given").expect("the name is valid"),
+                    1,
+                    ContentType::Json,
+                    Bytes::new(),
+                )
             },
         }
     }
 }
 
-/// What a command led to, to be compared with what is expected. The methods panic, at the place of the call, where it
-/// is something else, and can be chained.
+/// The result of a command. The methods panic at the location of the call if the result differs from the expected one.
+/// They can be chained.
 pub struct Then<A: Evolve, R> {
     given: Given<A>,
     decision: Arc<Result<Decision<A>, R>>,
@@ -147,11 +157,12 @@ where
     fn accepted(&self) -> &Decision<A> {
         match &*self.decision {
             Ok(decision) => decision,
-            Err(rejection) => panic!("expected the command to be accepted, found it refused: {rejection:?}"),
+            Err(rejection) => panic!("expected the command to be accepted, but it was rejected: {rejection:?}"),
         }
     }
 
-    /// Expects exactly these events, at least one, and that each survives being encoded and decoded.
+    /// Expects exactly these events, at least one. Also checks that each event is unchanged after it is encoded and
+    /// decoded.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = A::Event>) -> Self
     where
@@ -165,16 +176,19 @@ where
         }
         for event in &expected {
             let encoded =
-                event.encode().unwrap_or_else(|error| panic!("{event:?} cannot be written: {}", ErrorChain(&error)));
+                event.encode().unwrap_or_else(|error| panic!("could not encode {event:?}: {}", ErrorChain(&error)));
             let decoded = A::Event::decode(encoded.raw());
-            let decoded =
-                decoded.unwrap_or_else(|error| panic!("{event:?} cannot be read back: {}", ErrorChain(&error)));
-            assert_eq!(decoded.as_slice(), std::slice::from_ref(event), "what is read back is not what was written");
+            let decoded = decoded.unwrap_or_else(|error| panic!("could not decode {event:?}: {}", ErrorChain(&error)));
+            assert_eq!(
+                decoded.as_slice(),
+                std::slice::from_ref(event),
+                "the decoded event (left) differs from the encoded one (right)"
+            );
         }
         self
     }
 
-    /// Expects that the command is accepted and no event follows, for any reason.
+    /// Expects that the command is accepted and produces no event.
     #[track_caller]
     pub fn then_nothing(self) -> Self {
         let events = self.accepted().events();
@@ -198,7 +212,7 @@ where
         self
     }
 
-    /// Expects that the domain refuses with this rejection.
+    /// Expects this rejection.
     #[track_caller]
     pub fn then_rejected(self, expected: impl Into<R>) -> Self
     where
@@ -207,29 +221,29 @@ where
         let expected = expected.into();
         match &*self.decision {
             Err(rejection) => assert_eq!(*rejection, expected, "expected the rejection on the right, found the left"),
-            Ok(decision) => panic!("expected a refusal with {expected:?}, found {:?}", decision.events()),
+            Ok(decision) => panic!("expected the rejection {expected:?}, found the events {:?}", decision.events()),
         }
         self
     }
 
-    /// Looks at the rejection with which the domain refuses.
+    /// Expects a rejection, and calls `check` with it.
     #[track_caller]
-    pub fn then_rejected_with(self, look: impl FnOnce(&R)) -> Self {
+    pub fn then_rejected_with(self, check: impl FnOnce(&R)) -> Self {
         match &*self.decision {
-            Err(rejection) => look(rejection),
-            Ok(decision) => panic!("expected a refusal, found {:?}", decision.events()),
+            Err(rejection) => check(rejection),
+            Ok(decision) => panic!("expected a rejection, found the events {:?}", decision.events()),
         }
         self
     }
 
-    /// Looks at the state behind the events.
+    /// Expects that the command is accepted, and calls `check` with the state after its events.
     #[track_caller]
-    pub fn then_state(self, look: impl FnOnce(&A)) -> Self
+    pub fn then_state(self, check: impl FnOnce(&A)) -> Self
     where
         A::Event: Clone,
     {
         let events = self.accepted().events().to_vec();
-        look(self.given.clone().and(events).state());
+        check(self.given.clone().and(events).state());
         self
     }
 }

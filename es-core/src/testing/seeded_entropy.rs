@@ -1,19 +1,19 @@
-//! [`SeededEntropy`]: random numbers that a seed repeats.
+//! [`SeededEntropy`]: repeatable random numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::Entropy;
 
-/// Random numbers from a seed. The same seed gives the same numbers.
+/// A source of random numbers with a seed. The same seed yields the same numbers.
 ///
-/// splitmix64: Steele et al., "Fast Splittable Pseudorandom Number Generators", 2014.
+/// The algorithm is splitmix64 of "Fast Splittable Pseudorandom Number Generators" (Steele et al. 2014).
 #[derive(Debug)]
 pub struct SeededEntropy(AtomicU64);
 
 impl SeededEntropy {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-    /// Returns a source with this seed.
+    /// Creates a source with this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
@@ -36,7 +36,7 @@ mod tests {
     use crate::testing::ManualClock;
 
     #[test]
-    fn ids_begin_with_the_time_and_repeat_with_the_seed() {
+    fn ids_start_with_the_time_and_are_equal_for_equal_seeds() {
         let clock = ManualClock::at("2026-01-31T12:00:00.123Z".parse().expect("a time"));
         let ids = |seed| {
             let entropy = SeededEntropy::new(seed);

@@ -287,7 +287,7 @@ impl<P: Projection> Follower<P> {
         let mut attempts = 1;
         for pause in pipeline.options.retry.pauses(&*pipeline.entropy) {
             let position = event.position;
-            tracing::warn!(projection = P::NAME, %position, key, error = failure, attempts, "event not applied; retrying it");
+            tracing::warn!(projection = P::NAME, %position, key, error = failure, attempts, "event failed; retrying it");
             let retrying = pipeline.progress.begin_retry();
             let mut stop = self.stop.clone();
             tokio::select! {
@@ -314,7 +314,7 @@ impl<P: Projection> Follower<P> {
             };
         }
         let position = event.position;
-        tracing::error!(projection = P::NAME, %position, key, error = failure, attempts, "event not applied; parking its key");
+        tracing::error!(projection = P::NAME, %position, key, error = failure, attempts, "event failed; parking its key");
         self.park(key, event, failure, attempts).await?;
         Ok(1)
     }

@@ -1,4 +1,4 @@
-//! Cases: what is appended is there, whole and in order.
+//! Cases: appended events are stored completely and in order.
 
 use std::num::NonZeroU64;
 
@@ -15,7 +15,7 @@ use crate::store::{
     MAX_ROW_KEY_BYTES, MAX_TAGS, StreamRead,
 };
 
-/// The first position is 1, the first revision of each stream is 0, and neither has gaps.
+/// Positions start at 1, revisions of each stream at 0. Neither has gaps.
 pub(super) async fn positions_count_from_one_and_revisions_from_zero(harness: &dyn Harness) {
     let store = harness.open().await;
     assert_eq!(store.head().await.expect("head"), None, "an empty log has no head");
@@ -49,8 +49,8 @@ pub(super) async fn one_commit_keeps_the_order_of_its_streams(harness: &dyn Harn
     assert_eq!(parts, expected);
 }
 
-/// Every field of an event comes back as it was written, from the commit and from every kind of read.
-pub(super) async fn all_of_an_event_comes_back(harness: &dyn Harness) {
+/// The commit and every kind of read return every field of an event as it was written.
+pub(super) async fn an_event_is_read_as_it_was_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let cause = append(&store, "a-1", &["cause"]).await.events.remove(0);
     let data = EventData {
@@ -76,15 +76,15 @@ pub(super) async fn all_of_an_event_comes_back(harness: &dyn Harness) {
     assert!(recorded.is_record_of(&name, &written));
     assert_eq!(recorded.data, written.data);
     assert_eq!(Some(recorded.occurred_at), written.occurred_at);
-    let only = std::slice::from_ref(&recorded);
-    assert_eq!(read_stream(&store, StreamRead::new(name)).await, only);
-    assert_eq!(read(&store, LogRead::all().from(at(2))).await, only);
-    assert_eq!(read(&store, LogRead::tag(tag("customer:Ü"))).await, only);
+    let expected = std::slice::from_ref(&recorded);
+    assert_eq!(read_stream(&store, StreamRead::new(name)).await, expected);
+    assert_eq!(read(&store, LogRead::all().from(at(2))).await, expected);
+    assert_eq!(read(&store, LogRead::tag(tag("customer:Ü"))).await, expected);
     assert_eq!(store.find(written.data.id).await.expect("found").as_ref(), Some(&recorded));
 }
 
-/// A store keeps the stamp of an event exactly, or refuses the commit and writes nothing.
-pub(super) async fn a_stamp_is_kept_or_refused(harness: &dyn Harness) {
+/// A store stores the stamp of an event unchanged, or rejects the commit and writes nothing.
+pub(super) async fn a_stamp_is_stored_or_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let dot = |origin, sequence| Dot { origin: OriginId::new(origin), sequence };
     let stamp = Stamp {
@@ -116,7 +116,7 @@ pub(super) async fn a_stamp_is_kept_or_refused(harness: &dyn Harness) {
     }
 }
 
-/// A commit without events is accepted and gives no position.
+/// A commit without events is accepted and has no position.
 pub(super) async fn an_empty_commit_changes_nothing(harness: &dyn Harness) {
     let store = harness.open().await;
     let committed = commit(&store, Commit::new()).await;
@@ -124,8 +124,8 @@ pub(super) async fn an_empty_commit_changes_nothing(harness: &dyn Harness) {
     assert_eq!(store.head().await.expect("head"), None);
 }
 
-/// Names may have spaces, slashes, colons and accents, and up to 512 bytes.
-pub(super) async fn names_of_real_logs_come_back(harness: &dyn Harness) {
+/// Names may contain spaces, slashes, colons and accents, and have up to 512 bytes.
+pub(super) async fn unusual_names_are_read_as_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let long = "é".repeat(MAX_NAME_BYTES / 2);
     for name in ["W_Completeren aanvraag", "a/b:c d", "Münster-Straße 5", "-", "--", "日本-語", &long] {
@@ -140,8 +140,8 @@ pub(super) async fn names_of_real_logs_come_back(harness: &dyn Harness) {
     }
 }
 
-/// Commits that break a limit are refused, and nothing of them is written.
-pub(super) async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
+/// A commit that breaks a limit is rejected, and nothing of it is written.
+pub(super) async fn a_commit_that_breaks_a_limit_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let large = NewEvent::json(event_type("x"), vec![b' '; MAX_PAYLOAD_BYTES + 1]);
     let many_tags = (0..=MAX_TAGS).fold(event("x"), |event, n| event.tagged(tag(&format!("t:{n}"))));
@@ -152,13 +152,13 @@ pub(super) async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
     let deep = (0..=MAX_METADATA_DEPTH).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
     let deep = event("x").with_metadata(Metadata::new().with("deep", deep));
     let long = event("x").with_metadata(Metadata::new().with("long", "x".repeat(MAX_METADATA_BYTES)));
-    // NOTE: serde_json reads such an object back as null, or not at all.
+    // serde_json decodes such an object as null, or fails.
     let reserved = serde_json::json!([{"$serde_json::private::RawValue": "null"}]);
     let reserved = event("x").with_metadata(Metadata::new().with("reserved", reserved));
     for broken in [large, many_tags, version_zero, untyped, deep, long, reserved] {
         let two = Commit::new().append(stream("a-1"), event("x")).append(stream("a-1"), broken);
         let refused = store.commit(two).await;
-        assert!(matches!(refused, Err(CommitError::Invalid(_))), "expected a refusal, found {refused:?}");
+        assert!(matches!(refused, Err(CommitError::Invalid(_))), "expected an invalid commit, found {refused:?}");
     }
     let long_key = Commit::new().put_row(table("t"), vec![b'k'; MAX_ROW_KEY_BYTES + 1], "v");
     let refused = store.commit(long_key).await;
@@ -166,8 +166,8 @@ pub(super) async fn what_breaks_a_limit_is_refused(harness: &dyn Harness) {
     assert_eq!(log(&store).await, []);
 }
 
-/// Recorded times never go back in the order of positions; business times are kept to the microsecond.
-pub(super) async fn times_are_kept_to_the_microsecond_and_never_go_back(harness: &dyn Harness) {
+/// Recorded times never decrease along the log. The time of an event in the domain is stored with microseconds.
+pub(super) async fn times_have_microseconds_and_recorded_times_never_decrease(harness: &dyn Harness) {
     let store = harness.open().await;
     let before = to_stored_precision(Utc::now()) - TimeDelta::days(1);
     let nanoseconds = "2020-01-02T03:04:05.123456789Z".parse().expect("a time");
@@ -187,8 +187,8 @@ pub(super) async fn times_are_kept_to_the_microsecond_and_never_go_back(harness:
     }
 }
 
-/// A commit of ten thousand events to ten streams is one commit.
-pub(super) async fn a_large_commit_is_whole(harness: &dyn Harness) {
+/// A commit of ten thousand events to ten streams is written as one commit.
+pub(super) async fn a_large_commit_is_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let large =
         (0..10_000).fold(Commit::new(), |commit, n| commit.append(stream(&format!("s-{}", n % 10)), event("x")));
@@ -199,8 +199,8 @@ pub(super) async fn a_large_commit_is_whole(harness: &dyn Harness) {
     assert_eq!(log(&store).await, committed.events);
 }
 
-/// Closing and opening the store again loses and changes nothing, and numbers go on.
-pub(super) async fn everything_is_there_after_a_restart(harness: &dyn Harness) {
+/// After a restart all events are unchanged, and positions and revisions continue.
+pub(super) async fn a_restart_preserves_all_events(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = append(&store, "a-1", &["x", "y"]).await;
     append(&store, "b-1", &["x"]).await;

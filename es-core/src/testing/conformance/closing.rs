@@ -1,4 +1,4 @@
-//! Closing a store.
+//! Cases: closing a store.
 
 use std::ops::ControlFlow;
 
@@ -9,17 +9,17 @@ use crate::model::EventView;
 use crate::store::{CommitError, LogRead, RowScan, StoreError, StreamRead};
 use crate::{Commit, EventId};
 
-/// After a store was closed, every call says so, and closing again does nothing.
-pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
+/// After a store is closed, every call fails with [`StoreError::Closed`]. Closing it again has no effect.
+pub(super) async fn a_closed_store_rejects_every_call(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     for _ in 0..2 {
-        store.close().await.expect("it is closed");
+        store.close().await.expect("the store is closed");
     }
     let commit = || Commit::to(&stream("a-1"), Any, events(1));
     assert!(matches!(store.commit(commit()).await, Err(CommitError::Store(StoreError::Closed))));
     let many = store.commit_all(vec![commit(), commit()]).await;
-    assert!(many.len() == 2 && many.iter().all(|answer| matches!(answer, Err(CommitError::Store(StoreError::Closed)))));
+    assert!(many.len() == 2 && many.iter().all(|result| matches!(result, Err(CommitError::Store(StoreError::Closed)))));
     assert!(matches!(store.scavenge(&Default::default()).await, Err(CommitError::Store(StoreError::Closed))));
     let name = stream("a-1");
     let mut visited = 0;
@@ -27,7 +27,7 @@ pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
         visited += 1;
         ControlFlow::Continue(())
     };
-    let answers = [
+    let results = [
         store.head().await.map(drop),
         store.read_log(LogRead::all()).await.map(drop),
         store.read_stream(StreamRead::new(name.clone())).await.map(drop),
@@ -40,25 +40,24 @@ pub(super) async fn a_closed_store_refuses_every_call(harness: &dyn Harness) {
         store.rows(RowScan::new(table("t"), "", 1)).await.map(drop),
         store.retained(&name).await.map(drop),
     ];
-    for (number, answer) in answers.into_iter().enumerate() {
-        assert!(matches!(answer, Err(StoreError::Closed)), "read {number}: {answer:?}");
+    for (number, result) in results.into_iter().enumerate() {
+        assert!(matches!(result, Err(StoreError::Closed)), "read {number}: {result:?}");
     }
     assert_eq!(visited, 0, "a visit of a closed store calls no visitor");
 }
 
-/// A commit that comes while the store closes is written or refused, and what was acknowledged is there when it is
-/// opened again.
-pub(super) async fn commits_that_come_before_the_close_are_written(harness: &dyn Harness) {
+/// A commit during the close is written or rejected. Acknowledged commits are present after the store is opened again.
+pub(super) async fn commits_before_the_close_are_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let commits = (0..100).map(|_| store.commit(Commit::to(&stream("a-1"), Any, events(1))));
-    let (answers, closed) = join(join_all(commits), store.close()).await;
-    closed.expect("it is closed");
+    let (results, closed) = join(join_all(commits), store.close()).await;
+    closed.expect("the store is closed");
     let mut written = 0;
-    for answer in answers {
-        match answer {
+    for result in results {
+        match result {
             Ok(committed) => written += committed.events.len() as u64,
             Err(CommitError::Store(StoreError::Closed)) => {}
-            Err(other) => panic!("expected an answer or a closed store, found {other:?}"),
+            Err(other) => panic!("expected a commit or a closed store, found {other:?}"),
         }
     }
     if let Some(reopened) = harness.reopen(store).await {
@@ -66,7 +65,7 @@ pub(super) async fn commits_that_come_before_the_close_are_written(harness: &dyn
     }
 }
 
-/// A follower of the head gets what was written, and then learns that the store was closed.
+/// A follower of the head gets all committed events, then the error that the store was closed.
 pub(super) async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut watch = store.watch_head();
@@ -75,7 +74,7 @@ pub(super) async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Ha
         (first, watch.wait_after(Some(at(1))).await)
     });
     append(&store, "a-1", &["x"]).await;
-    store.close().await.expect("it is closed");
+    store.close().await.expect("the store is closed");
     let (first, second) = waiting.await.expect("it does not panic");
     assert_eq!(first.expect("there is one"), at(1));
     assert!(matches!(second, Err(StoreError::Closed)), "{second:?}");

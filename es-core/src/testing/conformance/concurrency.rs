@@ -1,4 +1,4 @@
-//! Cases: many writers and readers at once. Each writer is a task on a runtime with two threads.
+//! Cases: concurrent writers and readers. Each writer is a task on a runtime with two threads.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::store::{Commit, CommitError, LogRead, QueryItem, StreamRead};
 
 const WRITERS: usize = 16;
 
-/// Runs a task for each of the writers at once, and gives what they give, in the order of the writers.
+/// Runs a task for each writer concurrently, and returns their results in the order of the writers.
 async fn all<T: Send + 'static, F: Future<Output = T> + Send + 'static>(task: impl Fn(usize) -> F) -> Vec<T> {
     let tasks: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(task(writer))).collect();
     let mut results = Vec::with_capacity(WRITERS);
@@ -20,7 +20,7 @@ async fn all<T: Send + 'static, F: Future<Output = T> + Send + 'static>(task: im
     results
 }
 
-/// Of many writers that expect the same revision one wins, and the others hear of it.
+/// Of several writers that expect the same revision, one succeeds and the others get a conflict.
 pub(super) async fn one_writer_wins_each_revision(harness: &dyn Harness) {
     let store = harness.open().await;
     for round in 0..20 {
@@ -41,34 +41,33 @@ pub(super) async fn one_writer_wins_each_revision(harness: &dyn Harness) {
     assert_eq!(log(&store).await.len(), 20);
 }
 
-/// Concurrent commits give positions and revisions without gaps, and every acknowledged event is where its writer was
-/// told.
+/// Concurrent commits get positions and revisions without gaps, and the log contains exactly the acknowledged events.
 pub(super) async fn positions_have_no_gaps_under_concurrent_writers(harness: &dyn Harness) {
     let store = harness.open().await;
     let committed = all(|writer| {
         let store = Arc::clone(&store);
         async move {
-            let mut events_of = Vec::new();
+            let mut acknowledged = Vec::new();
             for n in 0..25 {
                 let name = format!("s-{}", (writer + n) % 5);
                 let written = Commit::to(&stream(&name), Any, events(1 + n % 3));
-                events_of.extend(store.commit(written).await.expect("written").events);
+                acknowledged.extend(store.commit(written).await.expect("written").events);
             }
-            events_of
+            acknowledged
         }
     })
     .await;
-    let mut told = committed.concat();
-    told.sort_by_key(|event| event.position);
-    assert_eq!(log(&store).await, told);
-    assert_eq!(numbers(&told), (1..=told.len() as u64).collect::<Vec<_>>());
+    let mut acknowledged = committed.concat();
+    acknowledged.sort_by_key(|event| event.position);
+    assert_eq!(log(&store).await, acknowledged);
+    assert_eq!(numbers(&acknowledged), (1..=acknowledged.len() as u64).collect::<Vec<_>>());
     for n in 0..5 {
         let found = revisions(&store, StreamRead::new(stream(&format!("s-{n}")))).await;
         assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>());
     }
 }
 
-/// Of many streams that claim one key one gets it.
+/// Of several streams that claim the same key, one succeeds.
 pub(super) async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
     let store = harness.open().await;
     let won = all(|writer| {
@@ -83,19 +82,17 @@ pub(super) async fn one_writer_claims_a_unique_key(harness: &dyn Harness) {
     assert_eq!(log(&store).await.len(), 1);
 }
 
-/// Of many writers whose condition excludes each other's events one passes (also R19: a write of any size during an
-/// open decision makes it fail).
-pub(super) async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
+/// Of several writers whose append conditions exclude each other's events, one succeeds (R19).
+pub(super) async fn one_writer_passes_an_append_condition(harness: &dyn Harness) {
     let store = harness.open().await;
     for seat in 0..10 {
         let won = all(|writer| {
             let store = Arc::clone(&store);
             async move {
                 let seat = format!("seat:{seat}");
-                let head = None;
                 let taken = tagged("seat-taken", &[&seat]);
                 let attempt = Commit::to(&stream(&format!("guest-{writer}")), Any, [taken]);
-                store.commit(attempt.append_if_none(QueryItem::new().tag(tag(&seat)), head)).await.is_ok()
+                store.commit(attempt.append_if_none(QueryItem::new().tag(tag(&seat)), None)).await.is_ok()
             }
         })
         .await;
@@ -103,23 +100,24 @@ pub(super) async fn one_writer_passes_a_query_condition(harness: &dyn Harness) {
     }
 }
 
-/// The same commit, sent many times at once, is written once, and everyone is told the same.
+/// A commit that several tasks send concurrently is written once, and all of them get the same result.
 pub(super) async fn concurrent_repeats_write_once(harness: &dyn Harness) {
     let store = harness.open().await;
     for _ in 0..10 {
         let once = Commit::to(&stream("a-1"), Any, events(2));
-        let told = all(|_| {
+        let results = all(|_| {
             let (store, once) = (Arc::clone(&store), once.clone());
             async move { store.commit(once).await.expect("written or repeated") }
         })
         .await;
-        assert_eq!(told.iter().filter(|committed| !committed.repeated).count(), 1);
-        assert!(told.windows(2).all(|pair| pair[0].events == pair[1].events));
+        assert_eq!(results.iter().filter(|committed| !committed.repeated).count(), 1);
+        assert!(results.windows(2).all(|pair| pair[0].events == pair[1].events));
     }
     assert_eq!(log(&store).await.len(), 20);
 }
 
-/// While many write, each read shows the log from 1 to some position without a gap, never less than the read before it.
+/// During concurrent writes, each read returns all events from position 1 to some position, and at least those of the
+/// previous read.
 pub(super) async fn a_reader_never_sees_a_gap(harness: &dyn Harness) {
     let store = harness.open().await;
     let done = Arc::new(AtomicBool::new(false));
@@ -132,7 +130,7 @@ pub(super) async fn a_reader_never_sees_a_gap(harness: &dyn Harness) {
                 assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>());
                 let of_tag = positions(&store, LogRead::tag(tag("t"))).await;
                 assert_eq!(of_tag, (1..=of_tag.len() as u64).collect::<Vec<_>>());
-                assert!(found.len() >= seen && of_tag.len() >= found.len(), "what was seen stays");
+                assert!(found.len() >= seen && of_tag.len() >= found.len(), "an event of an earlier read is missing");
                 seen = of_tag.len();
                 tokio::task::yield_now().await;
             }
@@ -153,7 +151,7 @@ pub(super) async fn a_reader_never_sees_a_gap(harness: &dyn Harness) {
 }
 
 /// A read sees all events of a commit or none.
-pub(super) async fn a_commit_is_seen_whole(harness: &dyn Harness) {
+pub(super) async fn a_reader_never_sees_a_partial_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let done = Arc::new(AtomicBool::new(false));
     let reader = {
@@ -180,7 +178,7 @@ pub(super) async fn a_commit_is_seen_whole(harness: &dyn Harness) {
     reader.await.expect("the reader saw whole commits");
 }
 
-/// A commit that was acknowledged is seen by every read that begins after, also by another task.
+/// An acknowledged commit is visible to every later read, also of another task.
 pub(super) async fn an_acknowledged_commit_is_seen_by_the_next_read(harness: &dyn Harness) {
     let store = harness.open().await;
     all(|writer| {
@@ -204,7 +202,7 @@ pub(super) async fn an_acknowledged_commit_is_seen_by_the_next_read(harness: &dy
     .await;
 }
 
-/// A commit whose caller no longer waits is written wholly or not at all.
+/// A commit whose future is dropped is written completely or not at all.
 pub(super) async fn a_dropped_commit_is_whole_or_absent(harness: &dyn Harness) {
     let store = harness.open().await;
     all(|writer| {
@@ -212,27 +210,27 @@ pub(super) async fn a_dropped_commit_is_whole_or_absent(harness: &dyn Harness) {
         async move {
             for n in 0..10_u64 {
                 let written = Commit::to(&stream(&format!("s-{writer}")), Any, events(3));
-                let impatient = tokio::time::timeout(std::time::Duration::from_micros(n * 40), store.commit(written));
-                drop(impatient.await);
+                let dropped = tokio::time::timeout(std::time::Duration::from_micros(n * 40), store.commit(written));
+                drop(dropped.await);
             }
         }
     })
     .await;
-    // NOTE: behind an acknowledged commit every earlier one has been decided.
+    // When a commit is acknowledged, all earlier ones are decided.
     append(&store, "end-1", &["x"]).await;
     let events = log(&store).await;
     assert_eq!(numbers(&events), (1..=events.len() as u64).collect::<Vec<_>>());
     let sizes: BTreeSet<u32> = events.iter().map(|event| event.part.size).collect();
     assert!(sizes.is_subset(&[1, 3].into()));
     for (index, event) in events.iter().enumerate().filter(|(_, event)| event.part.index == 0) {
-        let size = usize::try_from(event.part.size).expect("small");
+        let size = usize::try_from(event.part.size).expect("the size is small");
         let whole = events.get(index..index + size).expect("the commit is whole");
         assert!(whole.iter().all(|part| part.stream == event.stream && part.part.size == event.part.size));
     }
 }
 
-/// Who follows the head is woken by events and by nothing else, and reads what it names.
-pub(super) async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
+/// A watcher of the head wakes for new events only, and a read then returns them.
+pub(super) async fn a_new_head_wakes_its_watchers(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut head = store.watch_head();
     assert_eq!(head.current(), None);
@@ -241,11 +239,11 @@ pub(super) async fn the_head_wakes_those_who_follow_it(harness: &dyn Harness) {
         async move {
             let mut seen = None;
             while seen < Some(at(50)) {
-                let told = head.wait_after(seen).await.expect("the store is open");
+                let new_head = head.wait_after(seen).await.expect("the store is open");
                 let read = LogRead::all().after(seen);
                 let found = store.read_log(read).await.expect("a read").collect().await.expect("read");
                 let last = found.last().map(|event| event.position);
-                assert!(last >= Some(told), "the head was {told}, but the log ended at {last:?}");
+                assert!(last >= Some(new_head), "the head was {new_head}, but the log ended at {last:?}");
                 seen = last;
             }
         }

@@ -1,10 +1,10 @@
-//! Cases: a commit is written only when all its conditions hold.
+//! Cases: a commit is written only if all its conditions hold.
 
 use super::tools::*;
 use crate::store::{Commit, FailedCheck, LogRead, Query, QueryItem};
 
-/// `Any` takes a new and an existing stream.
-pub(super) async fn any_takes_every_stream(harness: &dyn Harness) {
+/// `Any` accepts a new and an existing stream.
+pub(super) async fn any_accepts_every_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     for count in 1..4 {
         commit(&store, Commit::to(&stream("a-1"), Any, events(1))).await;
@@ -12,16 +12,16 @@ pub(super) async fn any_takes_every_stream(harness: &dyn Harness) {
     }
 }
 
-/// `NoStream` takes only a new stream.
-pub(super) async fn no_stream_refuses_an_existing_one(harness: &dyn Harness) {
+/// `NoStream` accepts only a new stream.
+pub(super) async fn no_stream_rejects_an_existing_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = || Commit::to(&stream("a-1"), NoStream, events(1));
     commit(&store, attempt()).await;
     assert_eq!(conflict(&store, attempt()).await, [revision_check("a-1", NoStream, Some(0))]);
 }
 
-/// `StreamExists` takes only an existing stream.
-pub(super) async fn stream_exists_refuses_a_missing_one(harness: &dyn Harness) {
+/// `StreamExists` accepts only an existing stream.
+pub(super) async fn stream_exists_rejects_a_missing_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = || Commit::to(&stream("a-1"), StreamExists, events(1));
     assert_eq!(conflict(&store, attempt()).await, [revision_check("a-1", StreamExists, None)]);
@@ -29,8 +29,8 @@ pub(super) async fn stream_exists_refuses_a_missing_one(harness: &dyn Harness) {
     commit(&store, attempt()).await;
 }
 
-/// `Exact` takes only the stream whose last event has this revision.
-pub(super) async fn exact_refuses_every_other_revision(harness: &dyn Harness) {
+/// `Exact` accepts only a stream whose last event has this revision.
+pub(super) async fn exact_rejects_every_other_revision(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = |revision| Commit::to(&stream("a-1"), Exact(rev(revision)), events(1));
     assert_eq!(conflict(&store, attempt(0)).await, [revision_check("a-1", Exact(rev(0)), None)]);
@@ -41,7 +41,7 @@ pub(super) async fn exact_refuses_every_other_revision(harness: &dyn Harness) {
     commit(&store, attempt(2)).await;
 }
 
-/// A commit may depend on a stream to which it writes nothing.
+/// A commit can have a condition on a stream to which it writes nothing.
 pub(super) async fn a_stream_can_be_checked_without_being_written(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "limit-1", &["set"]).await;
@@ -54,8 +54,8 @@ pub(super) async fn a_stream_can_be_checked_without_being_written(harness: &dyn 
     assert_eq!(commit(&store, only_checks).await.events, []);
 }
 
-/// Every condition that does not hold is named, with what was found.
-pub(super) async fn all_failed_checks_come_back_together(harness: &dyn Harness) {
+/// A conflict lists every condition that does not hold, with the found value.
+pub(super) async fn a_conflict_lists_all_failed_checks(harness: &dyn Harness) {
     let store = harness.open().await;
     let claimed = tagged("x", &["t"]).claiming(key("taken"));
     let setup = Commit::to(&stream("a-1"), Any, [claimed]).put_row(table("t"), "k", "v");
@@ -79,8 +79,8 @@ pub(super) async fn all_failed_checks_come_back_together(harness: &dyn Harness) 
     assert_eq!(conflict(&store, attempt).await, expected);
 }
 
-/// A refused commit leaves no event, no key and no row behind.
-pub(super) async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) {
+/// A rejected commit writes no event, no key and no row.
+pub(super) async fn a_rejected_commit_leaves_no_trace(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let attempt = Commit::new()
@@ -98,8 +98,8 @@ pub(super) async fn nothing_of_a_refused_commit_is_there(harness: &dyn Harness) 
     assert_eq!(numbers(&append(&store, "b-1", &["z"]).await.events), [2], "no position is lost");
 }
 
-/// What stands at or before the position of a query condition does not count.
-pub(super) async fn a_query_condition_sees_only_what_is_behind_its_position(harness: &dyn Harness) {
+/// An append condition ignores events at and before its position.
+pub(super) async fn an_append_condition_checks_only_later_events(harness: &dyn Harness) {
     let store = harness.open().await;
     for name in ["x", "y", "x"] {
         append(&store, "a-1", &[name]).await;
@@ -114,8 +114,8 @@ pub(super) async fn a_query_condition_sees_only_what_is_behind_its_position(harn
     commit(&store, attempt(Some(at(1_000_000)))).await;
 }
 
-/// A condition matches when any item does; an item when category, type and all tags do.
-pub(super) async fn a_query_condition_is_any_item_and_all_tags(harness: &dyn Harness) {
+/// An append condition matches if any item matches. An item matches if category, type and all tags match.
+pub(super) async fn an_append_condition_matches_any_item_with_all_its_tags(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::to(&stream("course-1"), Any, [tagged("booked", &["course:1", "student:7"])])).await;
     let item = QueryItem::new;
@@ -142,8 +142,8 @@ pub(super) async fn a_query_condition_is_any_item_and_all_tags(harness: &dyn Har
     }
 }
 
-/// The events of a commit do not fail its own condition.
-pub(super) async fn a_query_condition_does_not_see_its_own_commit(harness: &dyn Harness) {
+/// The events of a commit do not violate its own append condition.
+pub(super) async fn an_append_condition_ignores_its_own_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let attempt = || {
         Commit::new()
@@ -155,7 +155,7 @@ pub(super) async fn a_query_condition_does_not_see_its_own_commit(harness: &dyn 
     conflict(&store, attempt()).await;
 }
 
-/// Every kind of condition counts what was written before a restart.
+/// Every kind of condition includes events that were written before a restart.
 pub(super) async fn conditions_hold_after_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"])])).await;

@@ -1,4 +1,4 @@
-//! Copies of events from elsewhere: given times, many commits at once, and commits of other nodes.
+//! Cases: copies of other logs, with recorded times, many commits at once, and commits of other nodes.
 
 use std::num::NonZeroU64;
 
@@ -13,46 +13,49 @@ fn time(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(seconds, 0).expect("a time")
 }
 
-/// An event that another node decided.
+/// Returns an event that another node decided.
 fn foreign_event(sequence: u64) -> NewEvent {
     let mut event = event("y");
-    let dot = Dot { origin: OriginId::new(7), sequence: NonZeroU64::new(sequence).expect("from 1") };
+    let dot = Dot { origin: OriginId::new(7), sequence: NonZeroU64::new(sequence).expect("sequences start at 1") };
     event.data.stamp = Some(Box::new(Stamp { dot, time: HybridTime::at(time(1000)), seen: None, command: None }));
     event
 }
 
-/// Writes a foreign commit; `None` if the store keeps no stamps, and therefore refuses it.
+/// Writes a foreign commit; `None` if the store has no stamps and rejects it.
 async fn write_foreign(store: &Store, commit: Commit) -> Option<Committed> {
     match store.commit(commit).await {
         Err(CommitError::Invalid(InvalidCommit::Stamped { .. })) => None,
-        answer => Some(answer.expect("it is written")),
+        result => Some(result.expect("the commit is written")),
     }
 }
 
-/// The recorded time of a commit is the one that it was given, unless the log is later already.
+/// A commit is recorded at its given time, or at the last recorded time of the log if that is later.
 pub(super) async fn a_commit_can_have_a_recorded_time(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut recorded = Vec::new();
     for seconds in [1000, 2000, 1500] {
         let commit = Commit::to(&stream("a-1"), Any, events(1)).recorded_at(time(seconds));
-        recorded.push(store.commit(commit).await.expect("it is written").events[0].recorded_at);
+        recorded.push(store.commit(commit).await.expect("the commit is written").events[0].recorded_at);
     }
     assert_eq!(recorded, [time(1000), time(2000), time(2000)]);
     let by_clock = append(&store, "a-1", &["x"]).await.events[0].recorded_at;
-    assert!(by_clock > time(1_000_000_000), "the clock of the store counts again: {by_clock}");
+    assert!(by_clock > time(1_000_000_000), "without a given time the clock of the store is used: {by_clock}");
     let late = Commit::to(&stream("a-1"), Any, events(1)).recorded_at(time(3000));
-    let first = store.commit(late.clone()).await.expect("it is written");
+    let first = store.commit(late.clone()).await.expect("the commit is written");
     assert_eq!(first.events[0].recorded_at, by_clock);
-    assert!(store.commit(late.recorded_at(time(4000))).await.expect("the same ids").repeated, "the time is no content");
+    assert!(
+        store.commit(late.recorded_at(time(4000))).await.expect("the same ids").repeated,
+        "the recorded time is not part of the content"
+    );
 }
 
-/// Commits that are written together are decided one after the other, and each has its answer in its place.
-pub(super) async fn many_commits_have_one_answer_each_in_order(harness: &dyn Harness) {
+/// Commits that are written together are decided one after the other, and the results have the same order.
+pub(super) async fn commit_all_returns_one_result_per_commit_in_order(harness: &dyn Harness) {
     let store = harness.open().await;
     assert!(store.commit_all(Vec::new()).await.is_empty());
     let first = Commit::to(&stream("a-1"), NoStream, events(2));
     let twice = event("x");
-    let answers = store
+    let results = store
         .commit_all(vec![
             first.clone(),
             Commit::to(&stream("a-1"), NoStream, events(1)),
@@ -62,21 +65,21 @@ pub(super) async fn many_commits_have_one_answer_each_in_order(harness: &dyn Har
             Commit::new().put_row(table("t"), "k", "v").expect(stream("a-1"), Exact(rev(2))),
         ])
         .await;
-    assert_eq!(answers.len(), 6);
-    assert!(matches!(&answers[0], Ok(committed) if numbers(&committed.events) == [1, 2] && !committed.repeated));
-    assert!(matches!(&answers[1], Err(CommitError::Conflict(_))), "{:?}", answers[1]);
-    assert!(matches!(&answers[2], Err(CommitError::Invalid(InvalidCommit::SameIdTwice { .. }))), "{:?}", answers[2]);
-    assert!(matches!(&answers[3], Ok(committed) if numbers(&committed.events) == [3]), "{:?}", answers[3]);
-    assert!(matches!(&answers[4], Ok(committed) if committed.repeated), "{:?}", answers[4]);
-    assert!(matches!(&answers[5], Ok(committed) if committed.events.is_empty()), "{:?}", answers[5]);
+    assert_eq!(results.len(), 6);
+    assert!(matches!(&results[0], Ok(committed) if numbers(&committed.events) == [1, 2] && !committed.repeated));
+    assert!(matches!(&results[1], Err(CommitError::Conflict(_))), "{:?}", results[1]);
+    assert!(matches!(&results[2], Err(CommitError::Invalid(InvalidCommit::SameIdTwice { .. }))), "{:?}", results[2]);
+    assert!(matches!(&results[3], Ok(committed) if numbers(&committed.events) == [3]), "{:?}", results[3]);
+    assert!(matches!(&results[4], Ok(committed) if committed.repeated), "{:?}", results[4]);
+    assert!(matches!(&results[5], Ok(committed) if committed.events.is_empty()), "{:?}", results[5]);
     assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"v"[..]));
     let many: Vec<Commit> = (0..3000).map(|_| Commit::to(&stream("b-1"), Any, events(1))).collect();
-    for (number, answer) in (4..).zip(store.commit_all(many).await) {
-        assert_eq!(numbers(&answer.expect("it is written").events), [number]);
+    for (number, result) in (4..).zip(store.commit_all(many).await) {
+        assert_eq!(numbers(&result.expect("the commit is written").events), [number]);
     }
 }
 
-/// A foreign commit states facts: it has no conditions, and is not for reserved streams.
+/// A foreign commit cannot have conditions, and cannot write to reserved streams.
 pub(super) async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
     let store = harness.open().await;
     let foreign = || Commit::foreign().append(stream("a-1"), foreign_event(1));
@@ -86,8 +89,8 @@ pub(super) async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
         foreign().append(stream("a-1"), foreign_event(2).claiming(key("k"))),
         foreign().append(stream("a-1"), foreign_event(2).releasing(key("k"))),
     ] {
-        let answer = store.commit(refused).await;
-        assert!(matches!(answer, Err(CommitError::Invalid(InvalidCommit::ForeignCondition { .. }))), "{answer:?}");
+        let result = store.commit(refused).await;
+        assert!(matches!(result, Err(CommitError::Invalid(InvalidCommit::ForeignCondition { .. }))), "{result:?}");
     }
     let rule = Commit::delete_stream(stream("a-1"), DeleteKind::Hard, None, Note::default());
     for (stream, mut event) in rule.events().iter().cloned() {
@@ -100,14 +103,14 @@ pub(super) async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
     }
     let fact = foreign().put_row(table("t"), "k", "v").recorded_at(time(1000));
     let Some(committed) = write_foreign(&store, fact.clone()).await else {
-        return assert_eq!(store.head().await.expect("it is read"), None);
+        return assert_eq!(store.head().await.expect("the value is read"), None);
     };
     assert_eq!((numbers(&committed.events), committed.events[0].recorded_at), (vec![1], time(1000)));
     assert!(store.commit(fact).await.expect("the same ids").repeated);
 }
 
-/// A store writes a foreign commit with its stamps, or refuses it and writes nothing of it; a restart changes neither.
-pub(super) async fn a_foreign_commit_is_kept_or_refused_whole(harness: &dyn Harness) {
+/// A store writes a foreign commit with its stamps, or rejects it and writes nothing of it. A restart changes neither.
+pub(super) async fn a_foreign_commit_is_written_or_rejected_as_a_whole(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let foreign = Commit::foreign()
@@ -119,8 +122,8 @@ pub(super) async fn a_foreign_commit_is_kept_or_refused_whole(harness: &dyn Harn
     check_foreign(&store, committed.as_ref(), &given).await;
     let Some(store) = harness.reopen(store).await else { return };
     check_foreign(&store, committed.as_ref(), &given).await;
-    let again = write_foreign(&store, foreign).await;
-    assert_eq!(again.map(|again| again.repeated), committed.as_ref().map(|_| true));
+    let repeat = write_foreign(&store, foreign).await;
+    assert_eq!(repeat.map(|repeat| repeat.repeated), committed.as_ref().map(|_| true));
     check_foreign(&store, committed.as_ref(), &given).await;
 }
 
@@ -131,7 +134,7 @@ async fn check_foreign(store: &Store, committed: Option<&Committed>, given: &[Ne
     assert_eq!(read_stream(store, StreamRead::new(stream("b-1"))).await, written.get(1..).unwrap_or_default());
     assert_eq!(row(store, "t", "k").await.as_deref(), committed.map(|_| &b"v"[..]));
     for (index, event) in given.iter().enumerate() {
-        let found = store.find(event.data.id).await.expect("it is looked up");
+        let found = store.find(event.data.id).await.expect("the lookup succeeds");
         assert_eq!(found.as_ref(), written.get(index));
         assert!(found.is_none_or(|found| found.data == event.data), "the stamp is kept");
     }
@@ -141,7 +144,9 @@ async fn check_foreign(store: &Store, committed: Option<&Committed>, given: &[Ne
 pub(super) async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
-    delete_stream(&*store, &stream("a-1"), DeleteKind::Hard, Any, Note::default()).await.expect("it is deleted");
+    delete_stream(&*store, &stream("a-1"), DeleteKind::Hard, Any, Note::default())
+        .await
+        .expect("the stream is deleted");
     let commit = Commit::foreign().append(stream("a-1"), foreign_event(1));
     let Some(committed) = write_foreign(&store, commit.clone()).await else { return };
     assert_eq!((numbers(&committed.events), committed.events[0].revision), (vec![4], rev(2)));
@@ -149,10 +154,10 @@ pub(super) async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harnes
     assert!(store.commit(commit).await.expect("the same ids").repeated);
     let local = conflict(&store, Commit::to(&stream("a-1"), Any, events(1))).await;
     assert!(matches!(local[..], [FailedCheck::Deleted { .. }]), "{local:?}");
-    let removed = store.scavenge(&Scavenge::default()).await.expect("it is scavenged").events;
+    let removed = store.scavenge(&Scavenge::default()).await.expect("the store is scavenged").events;
     assert_eq!(removed, 3);
     let second = Commit::foreign().append(stream("a-1"), foreign_event(2));
-    let second = store.commit(second).await.expect("it is written");
+    let second = store.commit(second).await.expect("the commit is written");
     assert_eq!((numbers(&second.events), second.events[0].revision), (vec![6], rev(3)));
     check_hidden(&store, &second.events[0]).await;
     if let Some(reopened) = harness.reopen(store).await {
@@ -160,36 +165,38 @@ pub(super) async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harnes
     }
 }
 
-/// Checks that no read returns the last event of a stream, and that its revision counts.
+/// Checks that no read returns the last event of a stream, and that the stream has its revision.
 async fn check_hidden(store: &Store, event: &RecordedEvent) {
     assert_eq!(read_stream(store, StreamRead::new(event.stream.clone())).await, []);
     assert_eq!(positions(store, LogRead::category(event.stream.category())).await, [0; 0]);
-    assert_eq!(store.find(event.data.id).await.expect("it is looked up"), None);
-    assert_eq!(store.revision(&event.stream).await.expect("it is read"), Some(event.revision));
+    assert_eq!(store.find(event.data.id).await.expect("the lookup succeeds"), None);
+    assert_eq!(store.revision(&event.stream).await.expect("the value is read"), Some(event.revision));
 }
 
-/// A foreign event of a soft-deleted stream goes on at the next revision, and shows nothing that the deletion hides.
+/// A foreign event of a soft-deleted stream continues at the next revision. The deleted events stay hidden.
 pub(super) async fn a_foreign_event_does_not_revive_a_soft_deleted_stream(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
-    delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default()).await.expect("it is deleted");
+    delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default())
+        .await
+        .expect("the stream is deleted");
     let commit = Commit::foreign().append(stream("a-1"), foreign_event(1));
     let Some(committed) = write_foreign(&store, commit).await else { return };
     assert_eq!(committed.events[0].revision, rev(2));
     assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
 }
 
-/// Names that begin with `es.` belong to the framework.
-pub(super) async fn reserved_names_are_refused(harness: &dyn Harness) {
+/// Names that start with `es.` are reserved for the framework.
+pub(super) async fn reserved_names_are_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     for refused in [
         Commit::to(&stream("a-1"), Any, [event("es.x")]),
         Commit::to(&stream("es.x-1"), Any, [event("x")]),
         Commit::to(&stream("es.x"), Any, [event("x")]),
     ] {
-        let answer = store.commit(refused).await;
-        assert!(matches!(answer, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{answer:?}");
+        let result = store.commit(refused).await;
+        assert!(matches!(result, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{result:?}");
     }
     append(&store, "es-1", &["es", "escorted"]).await;
-    assert_eq!(store.head().await.expect("it is read"), Some(at(2)));
+    assert_eq!(store.head().await.expect("the value is read"), Some(at(2)));
 }

@@ -1,4 +1,4 @@
-//! [Hooks](DecisionHook): what takes part in the decision on each commit.
+//! Cases: [hooks](DecisionHook) take part in the decision on each commit.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -12,7 +12,7 @@ use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, ValidCommit};
 use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StreamRead};
 
-/// Does what the types of the events in a commit say, and counts all events in a row.
+/// A hook that the types of the events control. It counts all events in a row.
 #[derive(Debug)]
 struct Directed;
 
@@ -69,9 +69,9 @@ impl DecisionHook for Directed {
         if has(commit, "too-much") {
             commit.add_rows(vec![change("large", vec![0; MAX_COMMIT_BYTES])])?;
         }
-        let found = view.row(&table("hooked"), b"count")?;
+        let stored = view.row(&table("hooked"), b"count")?;
         let before: u64 =
-            found.map_or(0, |value| std::str::from_utf8(&value).expect("digits").parse().expect("a number"));
+            stored.map_or(0, |value| std::str::from_utf8(&value).expect("digits").parse().expect("a number"));
         let count = before + events.len() as u64;
         Ok(commit.add_rows(vec![change("count", count.to_string())])?)
     }
@@ -82,12 +82,12 @@ async fn open(harness: &dyn Harness) -> Store {
 }
 
 async fn count(store: &Store) -> u64 {
-    let value = row(store, "hooked", "count").await.expect("the hook wrote it");
+    let value = row(store, "hooked", "count").await.expect("the hook has written the row");
     std::str::from_utf8(&value).expect("digits").parse().expect("a number")
 }
 
-/// A hook refuses a commit with an error of its own, before or after the shared decision, and nothing is written.
-pub(super) async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Harness) {
+/// A hook rejects a commit with its own error, before or after the decision, and nothing is written.
+pub(super) async fn a_hook_rejects_a_commit_with_its_own_error(harness: &dyn Harness) {
     let store = open(harness).await;
     append(&store, "a-1", &["x"]).await;
     for (event_type, phase) in [("refused-before", "before"), ("refused-after", "after")] {
@@ -101,17 +101,17 @@ pub(super) async fn a_hook_refuses_a_commit_with_its_own_error(harness: &dyn Har
     assert_eq!(count(&store).await, 1);
 }
 
-/// A hook cannot break the limits of a commit, and cannot change events that have positions.
-pub(super) async fn the_limits_hold_for_a_hook(harness: &dyn Harness) {
+/// A hook cannot exceed the limits of a commit, and cannot change events that have positions.
+pub(super) async fn a_hook_cannot_exceed_the_limits(harness: &dyn Harness) {
     let store = open(harness).await;
     let too_much = store.commit(Commit::to(&stream("a-1"), Any, [event("too-much")])).await;
     assert!(matches!(too_much, Err(CommitError::Invalid(InvalidCommit::TooManyBytes { .. }))), "{too_much:?}");
     let late = store.commit(Commit::to(&stream("a-1"), Any, [event("changed-late")])).await;
     assert!(matches!(late, Err(CommitError::Invalid(InvalidCommit::Numbered))), "{late:?}");
-    assert_eq!(store.head().await.expect("it is read"), None);
+    assert_eq!(store.head().await.expect("the head is read"), None);
 }
 
-/// The rows that a hook adds change with the commit, and each commit sees the rows of those before it, also of the same
+/// The rows that a hook adds are written with the commit. Each commit sees the rows of earlier ones, also within one
 /// write.
 pub(super) async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harness) {
     let store = open(harness).await;
@@ -120,31 +120,32 @@ pub(super) async fn a_hook_adds_rows_and_sees_earlier_commits(harness: &dyn Harn
     assert!(store.commit_all(commits.clone()).await.iter().all(Result::is_ok));
     assert_eq!(count(&store).await, 200);
     let concurrent = (0..100).map(|number| Commit::to(&stream(&format!("b-{number}")), Any, events(1)));
-    for answer in join_all(concurrent.map(|commit| store.commit(commit))).await {
-        assert!(!answer.expect("it is written").repeated);
+    for result in join_all(concurrent.map(|commit| store.commit(commit))).await {
+        assert!(!result.expect("the commit is written").repeated);
     }
     assert_eq!(count(&store).await, 300);
-    let again = store.commit(commits[7].clone()).await.expect("it was written");
-    assert!(again.repeated);
+    let repeat = store.commit(commits[7].clone()).await.expect("the commit is repeated");
+    assert!(repeat.repeated);
     assert_eq!(count(&store).await, 300, "a repeated commit changes nothing");
 }
 
-/// What a hook drops before the decision is not written; the rest is, whole.
+/// Events that a hook drops before the decision are not written. The others are written as one commit.
 pub(super) async fn a_hook_drops_events(harness: &dyn Harness) {
     let store = open(harness).await;
     let kept = tagged("kept", &["t"]);
     let commit = Commit::to(&stream("a-1"), NoStream, [event("dropped"), kept.clone(), event("dropped"), event("x")]);
-    let committed = store.commit(commit).await.expect("it is written");
+    let committed = store.commit(commit).await.expect("the commit is written");
     assert_eq!(numbers(&committed.events), [1, 2]);
     assert_eq!((committed.events[1].part.index, committed.events[1].part.size), (1, 2));
     assert_eq!(committed.events[0].data, kept.data);
     assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
     assert_eq!(positions(&store, LogRead::tag(tag("t"))).await, [1]);
-    let nothing = store.commit(Commit::to(&stream("a-1"), Any, [event("dropped")])).await.expect("it is written");
+    let nothing =
+        store.commit(Commit::to(&stream("a-1"), Any, [event("dropped")])).await.expect("the commit is written");
     assert_eq!((nothing.events.len(), positions(&store, LogRead::all()).await), (0, vec![1, 2]));
 }
 
-/// A hook can stamp events, and a store that keeps no stamps refuses them.
+/// A hook can stamp events. A store without stamps rejects the commit.
 pub(super) async fn a_hook_stamps_events(harness: &dyn Harness) {
     let store = open(harness).await;
     match store.commit(Commit::to(&stream("a-1"), Any, [event("x"), event("to-stamp")])).await {
@@ -154,9 +155,9 @@ pub(super) async fn a_hook_stamps_events(harness: &dyn Harness) {
             assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
         }
         Err(CommitError::Invalid(InvalidCommit::Stamped { .. })) => {
-            assert_eq!(store.head().await.expect("it is read"), None);
+            assert_eq!(store.head().await.expect("the head is read"), None);
             assert_eq!(row(&store, "hooked", "count").await, None);
         }
-        Err(other) => panic!("expected the stamp, or that the store keeps none, found {other:?}"),
+        Err(other) => panic!("expected a stamped event or a rejected stamp, found {other:?}"),
     }
 }

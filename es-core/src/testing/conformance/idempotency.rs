@@ -1,4 +1,4 @@
-//! Cases: a commit counts once, however often it comes (R24).
+//! Cases: a repeated commit is written once (R24).
 
 use super::tools::*;
 use crate::store::{Commit, CommitError, Committed, IdConflict, InvalidCommit};
@@ -10,14 +10,14 @@ async fn id_conflict(store: &Store, commit: Commit) -> IdConflict {
     }
 }
 
-async fn assert_repeats(store: &Store, again: Commit, first: &Committed) {
-    let second = commit(store, again).await;
-    assert!(second.repeated, "the commit is recognized");
+async fn assert_repeats(store: &Store, repeat: Commit, first: &Committed) {
+    let second = commit(store, repeat).await;
+    assert!(second.repeated, "the commit is recognized as a repeat");
     assert_eq!(second.events, first.events);
 }
 
-/// The second time gives what the first time gave, and writes nothing.
-pub(super) async fn a_repeated_commit_gives_its_first_result(harness: &dyn Harness) {
+/// A repeated commit returns the result of the first one and writes nothing.
+pub(super) async fn a_repeated_commit_returns_the_first_result(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = Commit::to(&stream("a-1"), NoStream, events(3)).append(stream("b-1"), event("x"));
     let first = commit(&store, twice.clone()).await;
@@ -25,7 +25,7 @@ pub(super) async fn a_repeated_commit_gives_its_first_result(harness: &dyn Harne
     assert_eq!(log(&store).await, first.events);
 }
 
-/// Also where the expectation no longer holds, and where it always does.
+/// A repeat is recognized whether or not its expectation still holds.
 pub(super) async fn a_repeat_is_recognized_for_every_expectation(harness: &dyn Harness) {
     let store = harness.open().await;
     for (index, expected) in [Any, NoStream, StreamExists, Exact(rev(0))].into_iter().enumerate() {
@@ -39,7 +39,7 @@ pub(super) async fn a_repeat_is_recognized_for_every_expectation(harness: &dyn H
     }
 }
 
-/// Also when much was written since.
+/// A repeat is recognized after many other commits.
 pub(super) async fn a_repeat_is_recognized_after_others_have_written(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = Commit::to(&stream("a-1"), Any, events(1));
@@ -51,7 +51,7 @@ pub(super) async fn a_repeat_is_recognized_after_others_have_written(harness: &d
     assert_repeats(&store, twice, &first).await;
 }
 
-/// A repeated commit does not change its rows again.
+/// A repeated commit does not write its rows again.
 pub(super) async fn a_repeat_changes_no_rows(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = Commit::to(&stream("a-1"), Any, events(1)).put_row(table("t"), "k", "old");
@@ -61,8 +61,8 @@ pub(super) async fn a_repeat_changes_no_rows(harness: &dyn Harness) {
     assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"new"[..]));
 }
 
-/// A commit of which only a part was written before is an error, not a merge.
-pub(super) async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
+/// A commit of which only some events were written before is rejected.
+pub(super) async fn a_partial_repeat_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let written = events(2);
     let id = written[0].data.id;
@@ -72,8 +72,8 @@ pub(super) async fn a_partial_repeat_is_refused(harness: &dyn Harness) {
     assert_eq!(log(&store).await.len(), 2);
 }
 
-/// One id is one event: other content under it is refused.
-pub(super) async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
+/// An event with the id of a recorded one and other content is rejected.
+pub(super) async fn an_id_with_other_content_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let original = event("x");
     let id = original.data.id;
@@ -88,8 +88,8 @@ pub(super) async fn an_id_with_other_content_is_refused(harness: &dyn Harness) {
     }
 }
 
-/// One id is one event: another stream is refused.
-pub(super) async fn an_id_in_another_stream_is_refused(harness: &dyn Harness) {
+/// An event with the id of a recorded one in another stream is rejected.
+pub(super) async fn an_id_in_another_stream_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let once = event("x");
     let id = once.data.id;
@@ -98,8 +98,8 @@ pub(super) async fn an_id_in_another_stream_is_refused(harness: &dyn Harness) {
     assert_eq!(id_conflict(&store, attempt).await, IdConflict::Taken { id, position: at(1) });
 }
 
-/// The same events in another order, or over other commits, are not the same commit.
-pub(super) async fn a_commit_split_otherwise_is_refused(harness: &dyn Harness) {
+/// The same events in another order, or divided into other commits, are rejected.
+pub(super) async fn a_repeat_in_other_commits_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let pair = events(2);
     let [first, second] = [pair[0].clone(), pair[1].clone()];
@@ -114,7 +114,7 @@ pub(super) async fn a_commit_split_otherwise_is_refused(harness: &dyn Harness) {
 }
 
 /// Two events of one commit cannot share an id.
-pub(super) async fn an_id_twice_in_one_commit_is_refused(harness: &dyn Harness) {
+pub(super) async fn a_repeated_id_in_one_commit_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let once = event("x");
     let id = once.data.id;
@@ -123,7 +123,7 @@ pub(super) async fn an_id_twice_in_one_commit_is_refused(harness: &dyn Harness) 
     assert!(matches!(&refused, Err(CommitError::Invalid(found)) if *found == expected), "found {refused:?}");
 }
 
-/// Also `Any`, also after a restart.
+/// A repeat is recognized after a restart, also with the expectation `Any`.
 pub(super) async fn a_repeat_is_recognized_after_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     let commits: Vec<Commit> =
@@ -133,7 +133,7 @@ pub(super) async fn a_repeat_is_recognized_after_a_restart(harness: &dyn Harness
         firsts.push(commit(&store, once.clone()).await);
     }
     let Some(store) = harness.reopen(store).await else { return };
-    for (again, first) in commits.into_iter().zip(&firsts) {
-        assert_repeats(&store, again, first).await;
+    for (repeat, first) in commits.into_iter().zip(&firsts) {
+        assert_repeats(&store, repeat, first).await;
     }
 }

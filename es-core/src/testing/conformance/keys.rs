@@ -6,17 +6,17 @@ use crate::model::{KeyChange, MAX_NAME_BYTES, NewEvent, StreamId, Timestamp, Uni
 use crate::retention::{DeleteKind, Note, Rule, Scope};
 use crate::store::{Commit, CommitError, FailedCheck, IdConflict, InvalidCommit, MAX_KEYS, StreamRead};
 
-/// An event that claims a key.
+/// Returns an event that claims a key.
 fn claim(value: &str) -> NewEvent {
     event("claimed").claiming(key(value))
 }
 
-/// An event that releases a key.
+/// Returns an event that releases a key.
 fn release(value: &str) -> NewEvent {
     event("released").releasing(key(value))
 }
 
-/// A commit of one event.
+/// Returns a commit of one event.
 fn to(name: &str, event: NewEvent) -> Commit {
     Commit::to(&stream(name), Any, [event])
 }
@@ -44,7 +44,7 @@ pub(super) async fn a_unique_key_has_one_owner(harness: &dyn Harness) {
     assert_eq!(owner(&store, "ada").await, Some(stream("customer-2")));
 }
 
-/// Keys that have the same characters in another scope, or divided otherwise, are different keys.
+/// Keys are different if their scopes or values differ, also if the concatenations of scope and value are equal.
 pub(super) async fn keys_of_different_scopes_are_different(harness: &dyn Harness) {
     let store = harness.open().await;
     let keys = [("a", "bc"), ("ab", "c"), ("abc", "a"), ("bc", "a"), ("a", "b"), ("b", "a")];
@@ -57,8 +57,8 @@ pub(super) async fn keys_of_different_scopes_are_different(harness: &dyn Harness
     }
 }
 
-/// Claims and releases are decided in the order of the events of a commit, and of the keys of an event.
-pub(super) async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness) {
+/// Claims and releases are applied in the order of the events of a commit, and of the keys of an event.
+pub(super) async fn a_key_can_move_to_another_stream_in_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("a-1", claim("k"))).await;
     let wrong_order = to("a-2", claim("k")).append(stream("a-1"), release("k"));
@@ -75,8 +75,8 @@ pub(super) async fn a_key_can_be_handed_over_in_one_commit(harness: &dyn Harness
     assert_eq!(owner(&store, "twice").await, Some(stream("a-1")));
 }
 
-/// Every key that another stream holds is named, with the other conditions that did not hold.
-pub(super) async fn all_keys_that_are_taken_are_named(harness: &dyn Harness) {
+/// A conflict lists every key that another stream holds, together with the other failed conditions.
+pub(super) async fn a_conflict_lists_all_taken_keys(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, to("a-1", claim("k").claiming(key("l")))).await;
     let attempt = to("b-1", claim("l").claiming(key("free")).releasing(key("k"))).expect(stream("c-1"), StreamExists);
@@ -85,7 +85,7 @@ pub(super) async fn all_keys_that_are_taken_are_named(harness: &dyn Harness) {
     assert_eq!(owner(&store, "free").await, None);
 }
 
-/// The keys of an event are part of it: a read returns them, and the same id with other keys is another event.
+/// A read returns the keys of an event. An event with the same id and other keys is rejected.
 pub(super) async fn keys_are_part_of_their_event(harness: &dyn Harness) {
     let store = harness.open().await;
     let keyed = claim("k").releasing(key("old")).claiming(key("l"));
@@ -100,8 +100,8 @@ pub(super) async fn keys_are_part_of_their_event(harness: &dyn Harness) {
         assert!(found[1].data.keys.is_empty());
         assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, found);
         assert_eq!(store.find(keyed.data.id).await.expect("find").as_ref(), Some(&found[0]));
-        let again = commit(&store, to("a-1", keyed.clone())).await;
-        assert!(again.repeated && again.events == first.events);
+        let repeat = commit(&store, to("a-1", keyed.clone())).await;
+        assert!(repeat.repeated && repeat.events == first.events);
         for other in [event("claimed"), claim("k"), claim("k").claiming(key("l")).releasing(key("old"))] {
             let refused = store.commit(to("a-1", other.with_id(keyed.data.id))).await;
             assert!(matches!(refused, Err(CommitError::IdConflict(IdConflict::Taken { .. }))), "{refused:?}");
@@ -110,7 +110,7 @@ pub(super) async fn keys_are_part_of_their_event(harness: &dyn Harness) {
     }
 }
 
-/// A repeated commit does not claim and release again.
+/// A repeated commit does not claim or release its keys again.
 pub(super) async fn a_repeat_changes_no_keys(harness: &dyn Harness) {
     let store = harness.open().await;
     let twice = to("a-1", claim("k"));
@@ -135,17 +135,17 @@ pub(super) async fn keys_survive_a_restart(harness: &dyn Harness) {
     commit(&store, to("a-2", claim("l"))).await;
 }
 
-/// A deletion frees what the stream has claimed before; what it claims when it is written again, it holds.
-pub(super) async fn a_deletion_frees_the_keys_of_its_stream(harness: &dyn Harness) {
+/// A deletion releases all keys of the stream. Keys that the stream claims later are kept.
+pub(super) async fn a_deletion_releases_the_keys_of_its_stream(harness: &dyn Harness) {
     let store = harness.open().await;
-    for (name, value) in [("a-1", "soft"), ("a-1", "again"), ("b-1", "hard"), ("c-1", "kept")] {
+    for (name, value) in [("a-1", "soft"), ("a-1", "reclaimed"), ("b-1", "hard"), ("c-1", "kept")] {
         commit(&store, to(name, claim(value))).await;
     }
     delete(&store, "a-1", DeleteKind::Soft).await;
     delete(&store, "b-1", DeleteKind::Hard).await;
     let mut store = store;
     for n in 0..2 {
-        for value in ["soft", "again", "hard"] {
+        for value in ["soft", "reclaimed", "hard"] {
             assert_eq!(owner(&store, value).await, None, "{value}");
         }
         assert_eq!(owner(&store, "kept").await, Some(stream("c-1")));
@@ -158,16 +158,16 @@ pub(super) async fn a_deletion_frees_the_keys_of_its_stream(harness: &dyn Harnes
     assert_eq!(owner(&store, "hard").await, Some(stream("d-1")));
     let late = to("a-1", release("soft"));
     assert_eq!(conflict(&store, late).await, [taken("soft", "a-1", "d-1")]);
-    commit(&store, to("a-1", claim("again"))).await;
-    assert_eq!(owner(&store, "again").await, Some(stream("a-1")));
-    assert_eq!(conflict(&store, to("d-1", claim("again"))).await, [taken("again", "d-1", "a-1")]);
+    commit(&store, to("a-1", claim("reclaimed"))).await;
+    assert_eq!(owner(&store, "reclaimed").await, Some(stream("a-1")));
+    assert_eq!(conflict(&store, to("d-1", claim("reclaimed"))).await, [taken("reclaimed", "d-1", "a-1")]);
     let store = also_reopened(harness, store).await;
-    assert_eq!(owner(&store, "again").await, Some(stream("a-1")));
+    assert_eq!(owner(&store, "reclaimed").await, Some(stream("a-1")));
     delete(&store, "a-1", DeleteKind::Soft).await;
-    commit(&store, to("d-1", claim("again"))).await;
+    commit(&store, to("d-1", claim("reclaimed"))).await;
 }
 
-/// A commit can delete a stream and give its keys to another.
+/// A commit can delete a stream and claim its keys for another stream.
 pub(super) async fn a_commit_can_delete_a_stream_and_claim_its_keys(harness: &dyn Harness) {
     let store = harness.open().await;
     for (kind, old, new) in [(DeleteKind::Soft, "a-1", "b-1"), (DeleteKind::Hard, "a-2", "b-2")] {
@@ -183,18 +183,18 @@ pub(super) async fn a_commit_can_delete_a_stream_and_claim_its_keys(harness: &dy
     }
 }
 
-/// What rules hide, and what a scavenge removes of that, is still claimed.
+/// A key stays claimed after its event is hidden by a rule and removed by a scavenge.
 pub(super) async fn a_claim_outlives_its_event(harness: &dyn Harness) {
     let store = harness.open().await;
-    commit(&store, to("a-1", claim("k").claiming(key("given-up")))).await;
-    commit(&store, to("a-1", release("given-up"))).await;
+    commit(&store, to("a-1", claim("k").claiming(key("released")))).await;
+    commit(&store, to("a-1", release("released"))).await;
     append(&store, "a-1", &["x"]).await;
     let rule = Rule { max_count: Some(1), ..Rule::default() };
     commit(&store, Commit::set_rule(Scope::Stream(stream("a-1")), rule, Note::default())).await;
     let mut store = store;
     for n in 0..3 {
         assert_eq!(owner(&store, "k").await, Some(stream("a-1")));
-        assert_eq!(owner(&store, "given-up").await, None);
+        assert_eq!(owner(&store, "released").await, None);
         assert_eq!(conflict(&store, to("a-2", claim("k"))).await, [taken("k", "a-2", "a-1")]);
         match n {
             0 => assert_eq!(scavenge(&store).await.events, 2),
@@ -207,7 +207,7 @@ pub(super) async fn a_claim_outlives_its_event(harness: &dyn Harness) {
     assert_eq!(owner(&store, "k").await, Some(stream("a-2")));
 }
 
-/// Too many keys of an event, and keys of an event that operators write, are refused.
+/// An event with too many keys is rejected, and so is an operator event with keys.
 pub(super) async fn keys_have_limits(harness: &dyn Harness) {
     let store = harness.open().await;
     let with = |count: usize| (0..count).fold(event("x"), |event, n| event.claiming(key(&n.to_string())));

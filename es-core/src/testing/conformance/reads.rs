@@ -1,10 +1,10 @@
-//! Cases: reads return what they should, in order, and say how far they looked.
+//! Cases: reads return the selected events in order, and the scanned position.
 
 use super::tools::*;
 use crate::model::EventId;
 use crate::store::{Commit, LogRead, Query, QueryItem, StreamRead};
 
-/// Writes a small log: positions 1 to 9 with streams, types and tags that overlap.
+/// Writes a log of nine events with overlapping streams, types and tags.
 async fn sample(harness: &dyn Harness) -> Store {
     let store = harness.open().await;
     let rows: [(&str, &str, &[&str]); 9] = [
@@ -55,8 +55,8 @@ pub(super) async fn the_log_reads_forward_and_backward_from_anywhere(harness: &d
     assert_eq!(positions(&store, LogRead::all().from(at(100))).await, Vec::<u64>::new());
 }
 
-/// Each index selects what it should, in both directions, from any position.
-pub(super) async fn categories_types_and_tags_select(harness: &dyn Harness) {
+/// Categories, types and tags select events in both directions, from any position.
+pub(super) async fn categories_types_and_tags_select_events(harness: &dyn Harness) {
     let store = sample(harness).await;
     let expected = [
         (LogRead::category(category("order")), vec![1, 2, 4, 6, 8, 9]),
@@ -68,19 +68,19 @@ pub(super) async fn categories_types_and_tags_select(harness: &dyn Harness) {
         (LogRead::category(category("ord")), vec![]),
         (LogRead::event_type(event_type("Placed")), vec![]),
     ];
-    for (what, positions_of) in expected {
-        let reversed: Vec<u64> = positions_of.iter().rev().copied().collect();
-        let from_four: Vec<u64> = positions_of.iter().filter(|p| **p >= 4).copied().collect();
+    for (log_read, expected_positions) in expected {
+        let reversed: Vec<u64> = expected_positions.iter().rev().copied().collect();
+        let from_four: Vec<u64> = expected_positions.iter().filter(|p| **p >= 4).copied().collect();
         let back_from_four: Vec<u64> = reversed.iter().filter(|p| **p <= 4).copied().collect();
-        assert_eq!(positions(&store, what.clone()).await, positions_of, "{what:?}");
-        assert_eq!(positions(&store, what.clone().backward()).await, reversed, "{what:?}");
-        assert_eq!(positions(&store, what.clone().from(at(4))).await, from_four, "{what:?}");
-        assert_eq!(positions(&store, what.clone().from(at(4)).backward()).await, back_from_four, "{what:?}");
+        assert_eq!(positions(&store, log_read.clone()).await, expected_positions, "{log_read:?}");
+        assert_eq!(positions(&store, log_read.clone().backward()).await, reversed, "{log_read:?}");
+        assert_eq!(positions(&store, log_read.clone().from(at(4))).await, from_four, "{log_read:?}");
+        assert_eq!(positions(&store, log_read.clone().from(at(4)).backward()).await, back_from_four, "{log_read:?}");
     }
 }
 
-/// Items of a query are alternatives; an event that matches two of them comes once.
-pub(super) async fn items_are_alternatives_and_come_in_order_once(harness: &dyn Harness) {
+/// The items of a query are alternatives. An event that matches two of them is returned once.
+pub(super) async fn query_items_are_alternatives_and_each_event_is_returned_once(harness: &dyn Harness) {
     let store = sample(harness).await;
     let item = QueryItem::new;
     let expected: [(Query, &[u64]); 8] = [
@@ -106,8 +106,8 @@ pub(super) async fn items_are_alternatives_and_come_in_order_once(harness: &dyn 
     }
 }
 
-/// A name that is the beginning of another one is another one.
-pub(super) async fn streams_and_tags_that_begin_alike_are_apart(harness: &dyn Harness) {
+/// A name that is a prefix of another name is a different name.
+pub(super) async fn names_with_a_common_prefix_are_distinct(harness: &dyn Harness) {
     let store = harness.open().await;
     for name in ["a-1", "a-10", "a-1 ", "a-1-1", "a", "a-"] {
         commit(&store, Commit::to(&stream(name), NoStream, [tagged(name, &[name])])).await;
@@ -123,10 +123,10 @@ pub(super) async fn streams_and_tags_that_begin_alike_are_apart(harness: &dyn Ha
     assert_eq!(positions(&store, LogRead::category(category("a"))).await, [1, 2, 3, 4, 5, 6]);
 }
 
-/// A checkpoint can pass what a filter leaves out.
-pub(super) async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness) {
+/// The scanned position includes events that the filter does not select, so that a checkpoint can pass them.
+pub(super) async fn a_filtered_read_reports_the_scanned_position(harness: &dyn Harness) {
     let store = sample(harness).await;
-    for (what, scanned) in [
+    for (log_read, scanned) in [
         (LogRead::tag(tag("nobody")), Some(at(9))),
         (LogRead::tag(tag("customer:1")), Some(at(9))),
         (LogRead::event_type(event_type("placed")), Some(at(9))),
@@ -135,9 +135,9 @@ pub(super) async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness
         (LogRead::all().after(Some(at(9))), None),
         (LogRead::tag(tag("customer:1")).backward(), Some(at(1))),
     ] {
-        let mut events = store.read_log(what.clone()).await.expect("opened");
+        let mut events = store.read_log(log_read.clone()).await.expect("opened");
         while events.next().await.expect("read").is_some() {}
-        assert_eq!(events.scanned(), scanned, "{what:?}");
+        assert_eq!(events.scanned(), scanned, "{log_read:?}");
     }
     let empty = harness.open().await;
     let mut events = empty.read_log(LogRead::all()).await.expect("opened");
@@ -145,26 +145,26 @@ pub(super) async fn a_filtered_read_says_how_far_it_looked(harness: &dyn Harness
     assert_eq!(events.scanned(), None);
 }
 
-/// A limit of n returns n events, also where it is larger than a batch of the store.
+/// A limit of n returns n events, also if it is larger than a batch of the store.
 pub(super) async fn a_limit_ends_a_read(harness: &dyn Harness) {
     let store = harness.open().await;
     let many = (0..3_000).map(|_| tagged("x", &["t"]));
     commit(&store, Commit::to(&stream("a-1"), Any, many)).await;
     for limit in [0, 1, 999, 1_000, 1_024, 2_999, 3_000, 3_001] {
-        let expected = usize::try_from(limit.min(3_000)).expect("small");
+        let expected = usize::try_from(limit.min(3_000)).expect("the limit is small");
         assert_eq!(read(&store, LogRead::all().limit(limit)).await.len(), expected);
         assert_eq!(read(&store, LogRead::tag(tag("t")).limit(limit).backward()).await.len(), expected);
         assert_eq!(read_stream(&store, StreamRead::new(stream("a-1")).limit(limit)).await.len(), expected);
     }
 }
 
-/// What is recorded after a read was opened does not appear in it.
-pub(super) async fn a_read_shows_the_log_as_it_was_opened(harness: &dyn Harness) {
+/// A read does not return events that were committed after it was opened.
+pub(super) async fn a_read_ignores_later_commits(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::to(&stream("a-1"), Any, (0..2_500).map(|_| tagged("x", &["t"])))).await;
     let mut opened = Vec::new();
-    for what in [LogRead::all(), LogRead::tag(tag("t")), LogRead::all().backward()] {
-        opened.push(store.read_log(what).await.expect("opened"));
+    for log_read in [LogRead::all(), LogRead::tag(tag("t")), LogRead::all().backward()] {
+        opened.push(store.read_log(log_read).await.expect("opened"));
     }
     opened.push(store.read_stream(StreamRead::new(stream("a-1"))).await.expect("opened"));
     for events in &mut opened {
@@ -177,7 +177,7 @@ pub(super) async fn a_read_shows_the_log_as_it_was_opened(harness: &dyn Harness)
 }
 
 /// A read of many batches is complete and in order.
-pub(super) async fn long_reads_come_whole(harness: &dyn Harness) {
+pub(super) async fn long_reads_are_complete(harness: &dyn Harness) {
     let store = harness.open().await;
     for part in 0..10 {
         let commit_of = (0..1_000).fold(Commit::new(), |commit, n| {
@@ -199,8 +199,8 @@ pub(super) async fn long_reads_come_whole(harness: &dyn Harness) {
     assert_eq!(read_stream(&store, StreamRead::new(stream("even-1"))).await, even);
 }
 
-/// What does not exist is empty, and no error.
-pub(super) async fn what_is_not_there_is_empty(harness: &dyn Harness) {
+/// A read of a missing stream, event, key or row is empty and not an error.
+pub(super) async fn reads_of_missing_items_are_empty(harness: &dyn Harness) {
     let store = sample(harness).await;
     assert_eq!(read_stream(&store, StreamRead::new(stream("order-4"))).await, []);
     assert_eq!(store.revision(&stream("order")).await.expect("revision"), None);

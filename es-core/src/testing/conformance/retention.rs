@@ -35,14 +35,15 @@ pub(super) async fn scavenge(store: &Store) -> ScavengeReport {
 }
 
 async fn retained(store: &Store, name: &str) -> Retained {
-    store.retained(&stream(name)).await.expect("it is known")
+    store.retained(&stream(name)).await.expect("the state is read")
 }
 
-async fn of(store: &Store, name: &str) -> Vec<u64> {
+/// Returns the revisions of the visible events of a stream.
+async fn visible(store: &Store, name: &str) -> Vec<u64> {
     revisions(store, StreamRead::new(stream(name))).await
 }
 
-/// The store itself, and the same after a restart where it has one.
+/// Returns the store after a restart, or the store itself if it is not persistent.
 pub(super) async fn also_reopened(harness: &dyn Harness, store: Store) -> Store {
     match harness.reopen(store.clone()).await {
         Some(store) => store,
@@ -50,8 +51,8 @@ pub(super) async fn also_reopened(harness: &dyn Harness, store: Store) -> Store 
     }
 }
 
-/// Each kind of rule hides the old events of a stream in every read; a rule of the stream beats that of its category,
-/// field by field; a rule that is cleared hides nothing.
+/// Each kind of rule hides the old events of a stream in every read. Each field of a stream's rule overrides that of
+/// its category. A cleared rule hides nothing.
 pub(super) async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
     let store = harness.open().await;
     for n in 0..5 {
@@ -59,57 +60,57 @@ pub(super) async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {
         commit(&store, Commit::to(&stream("a-2"), Any, [event(if n % 2 == 0 { "x" } else { "y" })])).await;
     }
     set(&store, of_stream("a-1"), COUNT(2)).await;
-    assert_eq!(of(&store, "a-1").await, [3, 4]);
+    assert_eq!(visible(&store, "a-1").await, [3, 4]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward().limit(1)).await, [4]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward()).await, [4, 3]);
     assert_eq!(
         revisions(&store, StreamRead::new(stream("a-1")).from(rev(1)).limit(1)).await,
         [3],
-        "a limit counts these"
+        "a limit counts visible events only"
     );
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).from(rev(2)).backward()).await, [0; 0]);
     assert_eq!(positions(&store, LogRead::tag(tag("t"))).await, [7, 9]);
     assert_eq!(positions(&store, LogRead::all().limit(7)).await, [2, 4, 6, 7, 8, 9, 10]);
     assert_eq!(positions(&store, LogRead::event_type(event_type("x")).backward()).await, [10, 9, 7, 6, 2]);
     set(&store, of_category("a"), BEFORE(4)).await;
-    assert_eq!((of(&store, "a-1").await, of(&store, "a-2").await), (vec![4], vec![4]));
+    assert_eq!((visible(&store, "a-1").await, visible(&store, "a-2").await), (vec![4], vec![4]));
     set(&store, of_stream("a-2"), BEFORE(1)).await;
-    assert_eq!((of(&store, "a-1").await, of(&store, "a-2").await), (vec![4], vec![1, 2, 3, 4]));
+    assert_eq!((visible(&store, "a-1").await, visible(&store, "a-2").await), (vec![4], vec![1, 2, 3, 4]));
     let store = also_reopened(harness, store).await;
-    assert_eq!((of(&store, "a-1").await, of(&store, "a-2").await), (vec![4], vec![1, 2, 3, 4]));
+    assert_eq!((visible(&store, "a-1").await, visible(&store, "a-2").await), (vec![4], vec![1, 2, 3, 4]));
     assert_eq!(retained(&store, "a-1").await, Retained { first: rev(4), ..Retained::WHOLE });
     append(&store, "a-1", &["x"]).await;
-    assert_eq!(of(&store, "a-1").await, [4, 5]);
+    assert_eq!(visible(&store, "a-1").await, [4, 5]);
     commit(&store, Commit::clear_rule(of_category("a"), Note::default())).await;
     commit(&store, Commit::clear_rule(of_stream("a-2"), Note::default())).await;
-    assert_eq!((of(&store, "a-1").await, of(&store, "a-2").await), (vec![4, 5], vec![0, 1, 2, 3, 4]));
+    assert_eq!((visible(&store, "a-1").await, visible(&store, "a-2").await), (vec![4, 5], vec![0, 1, 2, 3, 4]));
     assert_eq!(retained(&store, "a-2").await, Retained::WHOLE);
 }
 
-/// Age counts from the recorded time, by the clock of the store.
-pub(super) async fn age_hides_and_a_scavenge_keeps_the_rest(harness: &dyn Harness) {
+/// The age of an event is measured from its recorded time with the clock of the store.
+pub(super) async fn a_maximum_age_hides_old_events(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
     append(&store, "b-1", &["x"]).await;
-    // NOTE: a second is long enough that what is written next is not too old, and short enough to wait for.
+    // A maximum age of one second hides the events above and not the next one.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     set(&store, of_category("b"), AGE(3_600_000)).await;
     set(&store, of_category("a"), AGE(1000)).await;
-    assert_eq!((of(&store, "a-1").await, of(&store, "b-1").await), (vec![], vec![0]));
+    assert_eq!((visible(&store, "a-1").await, visible(&store, "b-1").await), (vec![], vec![0]));
     assert_eq!(retained(&store, "a-1").await, Retained { first: rev(2), ..Retained::WHOLE });
     assert_eq!(positions(&store, LogRead::event_type(event_type("x"))).await, [3]);
     assert_eq!(scavenge(&store).await.events, 2);
     set(&store, of_category("a"), AGE(3_600_000)).await;
     append(&store, "a-1", &["x"]).await;
     let store = also_reopened(harness, store).await;
-    assert_eq!((of(&store, "a-1").await, of(&store, "b-1").await), (vec![2], vec![0]));
+    assert_eq!((visible(&store, "a-1").await, visible(&store, "b-1").await), (vec![2], vec![0]));
 }
 
-/// What is hidden is found by no id and met by no condition over a query, before a scavenge and after it alike.
-pub(super) async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness) {
+/// Lookups by id and append conditions ignore hidden events, before and after a scavenge.
+pub(super) async fn conditions_and_lookups_ignore_hidden_events(harness: &dyn Harness) {
     let store = harness.open().await;
-    let gone = commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), tagged("x", &["u"])])).await;
-    let [gone, left] = &gone.events[..] else { panic!("two events") };
+    let committed = commit(&store, Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), tagged("x", &["u"])])).await;
+    let [hidden, shown] = &committed.events[..] else { panic!("expected two events") };
     set(&store, of_stream("a-1"), BEFORE(1)).await;
     for _ in 0..2 {
         for query in [QueryItem::new().tag(tag("t")), QueryItem::new().tag(tag("t")).category(category("a"))] {
@@ -117,46 +118,47 @@ pub(super) async fn conditions_and_ids_see_what_is_visible(harness: &dyn Harness
         }
         let failed =
             conflict(&store, Commit::new().append_if_none(QueryItem::new().category(category("a")), None)).await;
-        assert!(matches!(failed[..], [FailedCheck::Match { found, .. }] if found == left.position), "{failed:?}");
-        assert_eq!(store.find(gone.data.id).await.expect("it is looked for"), None);
-        assert_eq!(store.find(left.data.id).await.expect("it is looked for").as_ref(), Some(left));
+        assert!(matches!(failed[..], [FailedCheck::Match { found, .. }] if found == shown.position), "{failed:?}");
+        assert_eq!(store.find(hidden.data.id).await.expect("the lookup succeeds"), None);
+        assert_eq!(store.find(shown.data.id).await.expect("the lookup succeeds").as_ref(), Some(shown));
         scavenge(&store).await;
     }
 }
 
-/// A soft delete hides all that there is. The stream goes on at the next revision, as one that did not exist.
-pub(super) async fn a_soft_deleted_stream_begins_anew(harness: &dyn Harness) {
+/// A soft delete hides all events of a stream. New events continue at the next revision, and the stream counts as not
+/// existing until then.
+pub(super) async fn a_soft_deleted_stream_continues_at_the_next_revision(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x", "x"]).await;
-    let none = delete_stream(&*store, &stream("a-2"), DeleteKind::Soft, Any, Note::default()).await;
-    assert!(matches!(none, Err(CommitError::Conflict(_) | CommitError::Invalid(_))), "{none:?}");
+    let missing = delete_stream(&*store, &stream("a-2"), DeleteKind::Soft, Any, Note::default()).await;
+    assert!(matches!(missing, Err(CommitError::Conflict(_) | CommitError::Invalid(_))), "{missing:?}");
     delete(&store, "a-1", DeleteKind::Soft).await;
-    let again = delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default()).await;
-    assert!(matches!(again, Err(CommitError::Conflict(_))), "{again:?}");
+    let second = delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default()).await;
+    assert!(matches!(second, Err(CommitError::Conflict(_))), "{second:?}");
     let store = also_reopened(harness, store).await;
-    assert_eq!(of(&store, "a-1").await, [0; 0]);
+    assert_eq!(visible(&store, "a-1").await, [0; 0]);
     assert_eq!(retained(&store, "a-1").await, Retained { begins: rev(3), first: rev(3), is_ended: false });
-    assert_eq!(store.revision(&stream("a-1")).await.expect("it is known"), Some(rev(2)));
+    assert_eq!(store.revision(&stream("a-1")).await.expect("the value is read"), Some(rev(2)));
     let exists = Commit::new().expect(stream("a-1"), StreamExists);
     assert_eq!(conflict(&store, exists.clone()).await, [revision_check("a-1", StreamExists, None)]);
     commit(&store, Commit::new().expect(stream("a-1"), NoStream).expect(stream("a-1"), Exact(rev(2)))).await;
-    let behind = Commit::new().expect(stream("a-1"), Exact(rev(1)));
-    assert_eq!(conflict(&store, behind).await, [revision_check("a-1", Exact(rev(1)), Some(2))]);
+    let stale = Commit::new().expect(stream("a-1"), Exact(rev(1)));
+    assert_eq!(conflict(&store, stale).await, [revision_check("a-1", Exact(rev(1)), Some(2))]);
     scavenge(&store).await;
     let first = commit(&store, Commit::to(&stream("a-1"), NoStream, events(1))).await;
     assert_eq!(first.revision(&stream("a-1")), Some(rev(3)));
     commit(&store, exists).await;
-    let none = Commit::new().expect(stream("a-1"), NoStream);
-    assert_eq!(conflict(&store, none).await, [revision_check("a-1", NoStream, Some(3))]);
+    let no_stream = Commit::new().expect(stream("a-1"), NoStream);
+    assert_eq!(conflict(&store, no_stream).await, [revision_check("a-1", NoStream, Some(3))]);
     let store = also_reopened(harness, store).await;
-    assert_eq!(of(&store, "a-1").await, [3]);
+    assert_eq!(visible(&store, "a-1").await, [3]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward()).await, [3]);
     delete(&store, "a-1", DeleteKind::Soft).await;
-    assert_eq!(of(&store, "a-1").await, [0; 0]);
+    assert_eq!(visible(&store, "a-1").await, [0; 0]);
 }
 
-/// A hard delete is for ever: all that is written to the stream or expected of it fails, with a check of its own among
-/// the others.
+/// A hard delete is permanent: every commit that writes to the stream or has a condition on it fails. The conflict
+/// lists the deletion among the other failed checks.
 pub(super) async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), NoStream, events(2));
@@ -166,7 +168,7 @@ pub(super) async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn H
     delete(&store, "never-1", DeleteKind::Hard).await;
     let mut store = store;
     for _ in 0..2 {
-        assert_eq!(of(&store, "a-1").await, [0; 0]);
+        assert_eq!(visible(&store, "a-1").await, [0; 0]);
         let ended = |name: &str, position| FailedCheck::Deleted { stream: stream(name), position: at(position) };
         for expected in [Any, NoStream, StreamExists, Exact(rev(1))] {
             assert_eq!(conflict(&store, Commit::to(&stream("a-1"), expected, events(1))).await, [ended("a-1", 4)]);
@@ -178,18 +180,18 @@ pub(super) async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn H
         let many = Commit::to(&stream("b-1"), NoStream, events(1)).append(stream("a-1"), event("x"));
         assert_eq!(conflict(&store, many).await, [ended("a-1", 4), revision_check("b-1", NoStream, Some(0))]);
         for kind in [DeleteKind::Soft, DeleteKind::Hard] {
-            let again = delete_stream(&*store, &stream("a-1"), kind, Any, Note::default()).await;
-            let Err(CommitError::Conflict(conflict)) = again else { panic!("expected a conflict, found {again:?}") };
+            let second = delete_stream(&*store, &stream("a-1"), kind, Any, Note::default()).await;
+            let Err(CommitError::Conflict(conflict)) = second else { panic!("expected a conflict, found {second:?}") };
             assert_eq!(conflict.failed, [ended("a-1", 4)]);
         }
         store = also_reopened(harness, store).await;
     }
-    let again = commit(&store, first).await;
-    assert!(again.repeated, "a repeat is recognized before conditions");
+    let repeat = commit(&store, first).await;
+    assert!(repeat.repeated, "a repeat is recognized before conditions");
     assert!(retained(&store, "a-1").await.is_ended);
 }
 
-/// A deletion is of the stream as it was seen, and may demand how it is.
+/// A deletion is conditional on the last revision of the stream, and can have an expected revision.
 pub(super) async fn a_deletion_has_conditions(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x", "x"]).await;
@@ -199,23 +201,24 @@ pub(super) async fn a_deletion_has_conditions(harness: &dyn Harness) {
     let Err(CommitError::Conflict(refused)) = refused else { panic!("expected a conflict, found {refused:?}") };
     assert_eq!(refused.failed, [revision_check("a-1", Exact(rev(5)), Some(1))]);
     let deleted = delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Exact(rev(1)), Note::default()).await;
-    let twice = deleted.expect("it is deleted").events;
-    let again = Commit::to(&twice[0].stream, Any, [again(&twice[0])]);
-    assert!(commit(&store, again).await.repeated);
-    assert_eq!(of(&store, "a-1").await, [0; 0]);
+    let deletion = deleted.expect("the stream is deleted").events;
+    let repeat = Commit::to(&deletion[0].stream, Any, [to_new_event(&deletion[0])]);
+    assert!(commit(&store, repeat).await.repeated);
+    assert_eq!(visible(&store, "a-1").await, [0; 0]);
 }
 
-fn again(event: &crate::model::RecordedEvent) -> crate::model::NewEvent {
+/// Returns an event with the id, type and content of a recorded one.
+fn to_new_event(event: &crate::model::RecordedEvent) -> crate::model::NewEvent {
     crate::model::NewEvent::json(event.data.event_type.clone(), event.data.payload.clone()).with_id(event.data.id)
 }
 
-/// The reserved streams take only what operators do, and nothing hides them.
-pub(super) async fn reserved_streams_take_only_what_operators_do(harness: &dyn Harness) {
+/// The reserved streams accept only events of operators. No rule or deletion hides them.
+pub(super) async fn reserved_streams_accept_only_operator_events(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let invalid = async |commit: Commit| match store.commit(commit).await {
         Err(CommitError::Invalid(InvalidCommit::Reserved { stream, .. })) => stream,
-        other => panic!("expected the name to be refused, found {other:?}"),
+        other => panic!("expected a reserved name, found {other:?}"),
     };
     let rules = stream("es.retention-rules");
     assert_eq!(invalid(Commit::to(&rules, Any, events(1))).await, rules);
@@ -228,14 +231,14 @@ pub(super) async fn reserved_streams_take_only_what_operators_do(harness: &dyn H
         commit(&store, Commit::set_rule(of_category("a"), COUNT(count), note.clone())).await;
     }
     scavenge(&store).await;
-    let said = read(&store, LogRead::category(category(retention::CATEGORY))).await;
-    assert_eq!(said.len(), 4);
-    assert!(said[0].data.payload.windows(3).any(|text| text == b"why"), "who and why can be read");
+    let recorded = read(&store, LogRead::category(category(retention::CATEGORY))).await;
+    assert_eq!(recorded.len(), 4);
+    assert!(recorded[0].data.payload.windows(3).any(|text| text == b"why"), "the event contains the reason");
 }
 
-/// A scavenge removes what is hidden and nothing else. Positions, revisions, ids and the head stay, also after a
+/// A scavenge removes exactly the hidden events. Positions, revisions, ids and the head do not change, also after a
 /// restart.
-pub(super) async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harness: &dyn Harness) {
+pub(super) async fn a_scavenge_removes_hidden_events_and_keeps_all_numbers(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), Any, [tagged("x", &["t"]), event("x")]).append(stream("b-1"), event("x"));
     let ids: Vec<EventId> = first.events().iter().map(|(_, event)| event.data.id).collect();
@@ -244,38 +247,37 @@ pub(super) async fn a_scavenge_removes_what_is_hidden_and_keeps_the_numbers(harn
     append(&store, "c-1", &["x"]).await;
     set(&store, of_category("a"), COUNT(1)).await;
     delete(&store, "c-1", DeleteKind::Hard).await;
-    let before = (log(&store).await, of(&store, "a-1").await);
+    let before = (log(&store).await, visible(&store, "a-1").await);
     let report = scavenge(&store).await;
     assert_eq!((report.events, report.earlier_points), (4, 0));
     assert_eq!(scavenge(&store).await.events, 0, "nothing is left to remove");
     let store = also_reopened(harness, store).await;
     let after = log(&store).await;
-    assert_eq!((after[..before.0.len()].to_vec(), of(&store, "a-1").await), before);
-    assert_eq!(store.head().await.expect("it is known"), Some(at(10)));
+    assert_eq!((after[..before.0.len()].to_vec(), visible(&store, "a-1").await), before);
+    assert_eq!(store.head().await.expect("the value is read"), Some(at(10)));
     assert_eq!(positions(&store, LogRead::event_type(event_type("x"))).await, [3, 5]);
     assert_eq!(positions(&store, LogRead::all().from(at(4)).backward()).await, [3]);
-    // What was removed and repeated is not written again; with other content or in another stream it is a clash as
-    // before.
+    // A repeat of a removed event is rejected. In another stream, or with other content, the id is taken as before.
     let repeated = store.commit(first).await;
     let removed = IdConflict::Removed { id: ids[0], position: at(1) };
     assert!(matches!(&repeated, Err(CommitError::IdConflict(found)) if *found == removed), "{repeated:?}");
     let elsewhere = store.commit(Commit::to(&stream("z-1"), Any, [event("x").with_id(ids[0])])).await;
     let taken = IdConflict::Taken { id: ids[0], position: at(1) };
     assert!(matches!(&elsewhere, Err(CommitError::IdConflict(found)) if *found == taken), "{elsewhere:?}");
-    // A rule that is cleared does not bring back what is gone.
+    // Clearing a rule does not restore removed events.
     commit(&store, Commit::clear_rule(of_category("a"), Note::default())).await;
-    assert_eq!(of(&store, "a-1").await, [3]);
+    assert_eq!(visible(&store, "a-1").await, [3]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).backward()).await, [3]);
     assert_eq!(revisions(&store, StreamRead::new(stream("a-1")).from(rev(1)).backward()).await, [0; 0]);
     assert_eq!(retained(&store, "a-1").await, Retained { first: rev(3), ..Retained::WHOLE });
     let next = append(&store, "a-1", &["x"]).await;
     assert_eq!((next.position(), next.revision(&stream("a-1"))), (Some(at(12)), Some(rev(4))));
-    assert_eq!(of(&store, "a-1").await, [3, 4]);
+    assert_eq!(visible(&store, "a-1").await, [3, 4]);
 }
 
-/// A consumer whose checkpoint lies in what was removed goes on at the next event that exists (R21), and a read passes
-/// over what is hidden so that a checkpoint can.
-pub(super) async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &dyn Harness) {
+/// A consumer whose checkpoint is in a removed range continues at the next existing event (R21). The scanned position
+/// of a read includes hidden events, so that a checkpoint can pass them.
+pub(super) async fn a_checkpoint_in_a_removed_range_continues_after_it(harness: &dyn Harness) {
     let store = harness.open().await;
     for n in 0..40 {
         append(&store, if n < 30 { "a-1" } else { "b-1" }, &["x"]).await;
@@ -285,18 +287,18 @@ pub(super) async fn a_checkpoint_in_a_removed_range_goes_on_behind_it(harness: &
         for checkpoint in [None, Some(at(1)), Some(at(17)), Some(at(30))] {
             assert_eq!(positions(&store, LogRead::category(category("b")).after(checkpoint)).await[0], 31);
             assert_eq!(positions(&store, LogRead::all().after(checkpoint).limit(1)).await, [31]);
-            let mut nothing =
-                store.read_log(LogRead::category(category("a")).after(checkpoint)).await.expect("it opens");
-            let head = store.head().await.expect("it is known");
-            assert_eq!(nothing.next().await.expect("it is read"), None);
-            assert_eq!(nothing.scanned(), head);
+            let mut events =
+                store.read_log(LogRead::category(category("a")).after(checkpoint)).await.expect("the read is opened");
+            let head = store.head().await.expect("the value is read");
+            assert_eq!(events.next().await.expect("the log is read"), None);
+            assert_eq!(events.scanned(), head);
         }
         assert_eq!(positions(&store, LogRead::all().from(at(20)).backward()).await, [0; 0]);
         scavenge(&store).await;
     }
 }
 
-/// Removed events of a copied log keep their places, and their ids.
+/// Tombstones of a copied log keep their positions, revisions and ids.
 pub(super) async fn removed_events_can_be_copied(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = EventId::new();
@@ -305,18 +307,18 @@ pub(super) async fn removed_events_can_be_copied(harness: &dyn Harness) {
     assert!(copied.events[0].is_removed());
     assert!(commit(&store, copy).await.repeated);
     let store = also_reopened(harness, store).await;
-    assert_eq!(of(&store, "a-1").await, [1]);
+    assert_eq!(visible(&store, "a-1").await, [1]);
     assert_eq!(positions(&store, LogRead::all()).await, [2]);
-    assert_eq!(store.find(id).await.expect("it is looked for"), None);
+    assert_eq!(store.find(id).await.expect("the lookup succeeds"), None);
     assert_eq!(retained(&store, "a-1").await, Retained { first: rev(1), ..Retained::WHOLE });
-    let again = store.commit(Commit::to(&stream("a-1"), Any, [event("x").with_id(id)])).await;
-    assert!(matches!(&again, Err(CommitError::IdConflict(IdConflict::Removed { .. }))), "{again:?}");
+    let rejected = store.commit(Commit::to(&stream("a-1"), Any, [event("x").with_id(id)])).await;
+    assert!(matches!(&rejected, Err(CommitError::IdConflict(IdConflict::Removed { .. }))), "{rejected:?}");
     append(&store, "a-1", &["x"]).await;
-    assert_eq!(of(&store, "a-1").await, [1, 2]);
+    assert_eq!(visible(&store, "a-1").await, [1, 2]);
 }
 
-/// Reads and commits go on while a store is scavenged, and each read sees a stream without a hole.
-pub(super) async fn reads_go_on_during_a_scavenge(harness: &dyn Harness) {
+/// Reads and commits succeed during a scavenge, and no read of a stream has a gap.
+pub(super) async fn reads_continue_during_a_scavenge(harness: &dyn Harness) {
     let store = harness.open().await;
     let names: Vec<StreamId> = (0..20).map(|n| stream(&format!("a-{n}"))).collect();
     for name in &names {
@@ -338,13 +340,14 @@ pub(super) async fn reads_go_on_during_a_scavenge(harness: &dyn Harness) {
         assert_eq!(positions(&store, LogRead::category(category("a"))).await.len(), 200);
         commit(&store, Commit::to(&names[0], Any, events(1))).await;
     }
-    assert_eq!(scavenging.await.expect("it ends").expect("it is done").events, 20 * 90 + removed_more(&store).await);
+    let report = scavenging.await.expect("the task ends").expect("the scavenge succeeds");
+    assert_eq!(report.events, 20 * 90 + additionally_removed(&store).await);
 }
 
-/// How many more were removed because others wrote meanwhile: those before the point count, and no other.
-async fn removed_more(store: &Store) -> u64 {
-    let said = read(store, LogRead::category(category(retention::CATEGORY))).await;
-    let point = said.last().expect("a point").position;
+/// Returns the number of events that were hidden by commits between the start of the test and the scavenge point.
+async fn additionally_removed(store: &Store) -> u64 {
+    let operator_events = read(store, LogRead::category(category(retention::CATEGORY))).await;
+    let point = operator_events.last().expect("a scavenge point").position;
     let written = read(store, LogRead::category(category("a")).backward()).await;
     let last =
         written.iter().filter(|event| event.stream == "a-0" && event.position < point).map(|event| event.revision);

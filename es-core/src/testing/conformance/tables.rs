@@ -1,11 +1,11 @@
-//! Cases: rows change together with events.
+//! Cases: rows are written together with events.
 
 use bytes::Bytes;
 
 use super::tools::*;
 use crate::store::{Commit, FailedCheck, Row, RowScan};
 
-/// Rows are set and removed with their commit; the last change of a row counts.
+/// Rows are set and removed with their commit. The last change of a row in a commit wins.
 pub(super) async fn rows_change_with_their_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let change = Commit::to(&stream("a-1"), Any, events(1))
@@ -21,11 +21,11 @@ pub(super) async fn rows_change_with_their_commit(harness: &dyn Harness) {
     assert_eq!(row(&store, "t", "a").await, None);
 }
 
-/// A row condition holds for exactly the value that the writer has seen.
+/// A row condition holds only if the row has exactly the expected value.
 pub(super) async fn a_row_condition_compares_the_value(harness: &dyn Harness) {
     let store = harness.open().await;
-    let set = |seen: Option<&'static str>, to: &'static str| {
-        Commit::new().expect_row(table("t"), "k", seen.map(Bytes::from)).put_row(table("t"), "k", to)
+    let set = |expected: Option<&'static str>, value: &'static str| {
+        Commit::new().expect_row(table("t"), "k", expected.map(Bytes::from)).put_row(table("t"), "k", value)
     };
     let failed = |expected_present, found_present| FailedCheck::Row {
         table: table("t"),
@@ -66,8 +66,8 @@ pub(super) async fn rows_are_scanned_in_order_by_prefix(harness: &dyn Harness) {
     assert_eq!(scan(RowScan::new(table("t"), "", 0)).await, Vec::<Vec<u8>>::new());
 }
 
-/// Tables whose names begin alike share nothing.
-pub(super) async fn tables_are_apart(harness: &dyn Harness) {
+/// Tables with a common prefix in their names have no rows in common.
+pub(super) async fn tables_are_separate(harness: &dyn Harness) {
     let store = harness.open().await;
     commit(&store, Commit::new().put_row(table("t"), "k", "1").put_row(table("tt"), "k", "2")).await;
     assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"1"[..]));

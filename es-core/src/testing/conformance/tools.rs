@@ -1,4 +1,4 @@
-//! What the cases have in common: short ways to make events, to commit them and to read them.
+//! Helpers of the cases: create, commit and read events.
 
 use std::sync::Arc;
 
@@ -46,17 +46,17 @@ pub(super) const fn rev(number: u64) -> Revision {
     Revision::new(number)
 }
 
-/// An event of a type, with a new id.
+/// Returns an event of a type, with a new id.
 pub(super) fn event(name: &str) -> NewEvent {
     NewEvent::json(event_type(name), r#"{"a":1}"#)
 }
 
-/// An event of a type with tags.
+/// Returns an event of a type with tags.
 pub(super) fn tagged(name: &str, tags: &[&str]) -> NewEvent {
     tags.iter().fold(event(name), |event, name| event.tagged(tag(name)))
 }
 
-/// Several events of one type.
+/// Returns several events of one type.
 pub(super) fn events(count: usize) -> Vec<NewEvent> {
     (0..count).map(|_| event("happened")).collect()
 }
@@ -65,7 +65,7 @@ pub(super) async fn commit(store: &Store, commit: Commit) -> Committed {
     store.commit(commit).await.expect("the commit is written")
 }
 
-/// Appends events of these types to a stream, whatever it holds.
+/// Appends events of these types to a stream.
 pub(super) async fn append(store: &Store, name: &str, types: &[&str]) -> Committed {
     commit(store, Commit::to(&stream(name), Any, types.iter().map(|name| event(name)))).await
 }
@@ -89,25 +89,26 @@ pub(super) async fn read_stream(store: &Store, read: StreamRead) -> Vec<Recorded
     store.read_stream(read).await.expect("the read is opened").collect().await.expect("the stream is read")
 }
 
-/// The positions of what a read returns, as numbers.
-pub(super) async fn positions(store: &Store, what: LogRead) -> Vec<u64> {
-    numbers(&read(store, what).await)
+/// Returns the positions of the events of a read.
+pub(super) async fn positions(store: &Store, log_read: LogRead) -> Vec<u64> {
+    numbers(&read(store, log_read).await)
 }
 
-/// The revisions of what a read returns, as numbers.
-pub(super) async fn revisions(store: &Store, what: StreamRead) -> Vec<u64> {
-    read_stream(store, what).await.iter().map(|event| event.revision.get()).collect()
+/// Returns the revisions of the events of a read.
+pub(super) async fn revisions(store: &Store, stream_read: StreamRead) -> Vec<u64> {
+    read_stream(store, stream_read).await.iter().map(|event| event.revision.get()).collect()
 }
 
+/// Returns the positions of events.
 pub(super) fn numbers(events: &[RecordedEvent]) -> Vec<u64> {
     events.iter().map(|event| event.position.get()).collect()
 }
 
-pub(super) async fn row(store: &Store, of: &str, key: &str) -> Option<Bytes> {
-    store.row(&table(of), key.as_bytes()).await.expect("the row is read")
+pub(super) async fn row(store: &Store, table_name: &str, key: &str) -> Option<Bytes> {
+    store.row(&table(table_name), key.as_bytes()).await.expect("the row is read")
 }
 
-/// A failed check on a stream.
+/// Returns a failed check of a revision.
 pub(super) fn revision_check(name: &str, expected: ExpectedRevision, actual: Option<u64>) -> FailedCheck {
     FailedCheck::Revision { stream: stream(name), expected, actual: actual.map(rev) }
 }

@@ -1,4 +1,4 @@
-//! Cases: a visit gives exactly what a read gives.
+//! Cases: a visit returns exactly the events of a read.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use crate::model::{ContentType, EventView, Metadata, NewEvent, RecordedEvent};
 use crate::retention::{Note, Rule, Scavenge, Scope};
 use crate::store::{Commit, Direction, LogRead, Query, QueryItem, StreamRead};
 
-/// Writes a log in which an event differs from the one before it in some fields only, each time in others.
+/// Writes a log in which consecutive events differ in some fields only, each time in others.
 async fn sample(harness: &dyn Harness) -> Store {
     let store = harness.open().await;
     let other = ContentType::from("text/plain");
@@ -59,45 +59,49 @@ fn log_reads() -> Vec<LogRead> {
     reads
 }
 
-/// Returns a visitor that keeps the events and breaks at the last of `count` events.
-fn keep(events: &mut Vec<RecordedEvent>, count: usize) -> impl FnMut(EventView<'_>) -> ControlFlow<()> + Send {
+/// Returns a visitor that collects events and breaks at the event number `count`.
+fn collect(events: &mut Vec<RecordedEvent>, count: usize) -> impl FnMut(EventView<'_>) -> ControlFlow<()> + Send {
     move |event| {
         events.push(event.to_recorded());
         if events.len() == count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-async fn check_log(store: &Store, what: LogRead) {
-    let mut read = store.read_log(what.clone()).await.expect("the read is opened");
+async fn check_log(store: &Store, log_read: LogRead) {
+    let mut read = store.read_log(log_read.clone()).await.expect("the read is opened");
     let mut expected = Vec::new();
     while let Some(batch) = read.next_batch().await.expect("the log is read") {
         expected.extend(batch);
     }
     for count in [usize::MAX, 1, 2, expected.len()] {
         let mut visited = Vec::new();
-        let scanned = store.visit_log(what.clone(), &mut keep(&mut visited, count)).await.expect("the log is visited");
+        let scanned =
+            store.visit_log(log_read.clone(), &mut collect(&mut visited, count)).await.expect("the log is visited");
         let is_broken = count <= expected.len() && count > 0;
         let (events, end) = match is_broken {
             true => (&expected[..count], expected.get(count - 1).map(|event| event.position)),
             false => (&expected[..], read.scanned()),
         };
-        assert_eq!(visited, events, "{what:?}, break after {count}");
-        assert_eq!(scanned, end, "{what:?}, break after {count}");
+        assert_eq!(visited, events, "{log_read:?}, break after {count}");
+        assert_eq!(scanned, end, "{log_read:?}, break after {count}");
     }
 }
 
-async fn check_stream(store: &Store, what: StreamRead) {
-    let expected = read_stream(store, what.clone()).await;
+async fn check_stream(store: &Store, stream_read: StreamRead) {
+    let expected = read_stream(store, stream_read.clone()).await;
     for count in [usize::MAX, 1, 2] {
         let mut visited = Vec::new();
-        store.visit_stream(what.clone(), &mut keep(&mut visited, count)).await.expect("the stream is visited");
-        assert_eq!(visited, expected[..count.min(expected.len())], "{what:?}, break after {count}");
+        store
+            .visit_stream(stream_read.clone(), &mut collect(&mut visited, count))
+            .await
+            .expect("the stream is visited");
+        assert_eq!(visited, expected[..count.min(expected.len())], "{stream_read:?}, break after {count}");
     }
 }
 
 async fn check(store: &Store) {
-    for what in log_reads() {
-        check_log(store, what).await;
+    for log_read in log_reads() {
+        check_log(store, log_read).await;
     }
     for name in ["order-1", "order-2", "nothing"] {
         for from in [None, Some(rev(1)), Some(rev(100))] {
@@ -110,8 +114,8 @@ async fn check(store: &Store) {
     }
 }
 
-/// A visit gives the events of a read, in its order, and scans as far; also if the visitor breaks.
-pub(super) async fn a_visit_gives_what_a_read_gives(harness: &dyn Harness) {
+/// A visit returns the events of a read in the same order and the same scanned position, also if the visitor breaks.
+pub(super) async fn a_visit_returns_the_events_of_a_read(harness: &dyn Harness) {
     let store = sample(harness).await;
     check(&store).await;
     if let Some(reopened) = harness.reopen(store).await {
@@ -119,8 +123,8 @@ pub(super) async fn a_visit_gives_what_a_read_gives(harness: &dyn Harness) {
     }
 }
 
-/// A visit of a long log, or of a long stream, is as complete as a read.
-pub(super) async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) {
+/// A visit of a long log or stream is as complete as a read.
+pub(super) async fn a_long_visit_returns_the_events_of_a_read(harness: &dyn Harness) {
     let store = harness.open().await;
     for _ in 0..4 {
         commit(&store, Commit::to(&stream("a-1"), Any, events(1_000))).await;
@@ -138,8 +142,8 @@ pub(super) async fn a_long_visit_gives_what_a_read_gives(harness: &dyn Harness) 
     }
 }
 
-/// A visit passes the events that retention hides.
-pub(super) async fn a_visit_passes_hidden_events(harness: &dyn Harness) {
+/// A visit skips events that retention hides.
+pub(super) async fn a_visit_skips_hidden_events(harness: &dyn Harness) {
     let store = sample(harness).await;
     let rule = Rule { truncate_before: Some(rev(2)), ..Rule::default() };
     commit(&store, Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await;
