@@ -47,7 +47,7 @@ const NAMES: [&str; 14] = [
 ];
 
 fn is_refused_by_derive(expanded: &TokenStream) -> bool {
-    expanded.to_string().contains("belong to the framework")
+    expanded.to_string().contains("are for the framework")
 }
 
 async fn is_refused_by_store(stream: &str, event_type: &str) -> bool {

@@ -118,7 +118,7 @@ fn a_deleted_aggregate_begins_anew() {
             .await
             .expect("deleted");
         let refused = accounts.execute(&id(), Open { owner: "eve".into() }).await.expect_err("it is ended");
-        assert!(refused.to_string().contains("deleted for ever"), "{refused}");
+        assert!(refused.to_string().contains("hard deleted at position"), "{refused}");
     });
 }
 

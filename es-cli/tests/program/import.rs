@@ -166,8 +166,8 @@ fn a_stream_that_was_deleted_for_ever_is_a_conflict_like_an_id() {
     dir.refused(
         &["import", "two.jsonl"],
         3,
-        "error: the import stopped: 2 events added, 0 already there: two.jsonl:2: stream \"a-1\": expected one that \
-         can be written, found it deleted for ever at position 2",
+        "error: the import stopped: 2 events added, 0 already there: two.jsonl:2: stream \"a-1\": expected a writable \
+         stream, found it hard deleted at position 2",
     );
     let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
     assert_eq!((&summary["already_there"], &summary["skipped"]), (&json!(2), &json!(1)));

@@ -78,13 +78,13 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
     dir.refused(
         &["append", "a-2", "--type", "t", "--data", "1"],
         3,
-        "error: conflict: stream \"a-2\": expected one that can be written, found it deleted for ever at position 8; \
+        "error: conflict: stream \"a-2\": expected a writable stream, found it hard deleted at position 8; \
          nothing was written: reload and decide again",
     );
     assert_eq!(field(&dir.lines(&["streams"]), "stream"), ["a-1", "b-1", "es.retention-deletions"]);
     let ran = dir.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("reserved names take only what the functions for retention"), "{}", ran.err);
+    assert!(ran.err.contains("reserved names are only for events that the functions for retention"), "{}", ran.err);
 }
 
 /// A stream that never was gave words that are for programs, and could be ended for ever.
