@@ -8,8 +8,8 @@ use crate::console;
 use crate::failure::Failure;
 use crate::workspace::Workspace;
 
-/// A check of the sources.
-struct Stage {
+/// A check of the sources, which is a stage of the command.
+struct Check {
     name: &'static str,
     command: CommandLine,
     builds_rocksdb: bool,
@@ -33,7 +33,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
 ///
 /// Arguments of clippy and rustdoc turn warnings into errors. `RUSTFLAGS` would do so as well, and would compile all
 /// dependencies again.
-fn stages(workspace: &Workspace) -> [Stage; 4] {
+fn stages(workspace: &Workspace) -> [Check; 4] {
     let formatting = workspace.cargo(["fmt", "--all", "--check"]);
     // clippy would have to compile the peers, which takes ten minutes.
     let peers =
@@ -42,9 +42,9 @@ fn stages(workspace: &Workspace) -> [Stage; 4] {
     let clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     let rustdoc = workspace.cargo(["doc", "--workspace", "--no-deps"]).variable("RUSTDOCFLAGS", "-Dwarnings");
     [
-        Stage { name: "formatting", command: formatting, builds_rocksdb: false },
-        Stage { name: "formatting of the peers", command: peers, builds_rocksdb: false },
-        Stage { name: "clippy", command: clippy, builds_rocksdb: true },
-        Stage { name: "rustdoc", command: rustdoc, builds_rocksdb: true },
+        Check { name: "formatting", command: formatting, builds_rocksdb: false },
+        Check { name: "formatting of the peers", command: peers, builds_rocksdb: false },
+        Check { name: "clippy", command: clippy, builds_rocksdb: true },
+        Check { name: "rustdoc", command: rustdoc, builds_rocksdb: true },
     ]
 }

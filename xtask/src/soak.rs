@@ -11,7 +11,7 @@ use crate::prerequisites::Permission;
 use crate::workspace::Workspace;
 
 /// A test program with a number of rounds.
-struct Stage {
+struct LongTest {
     name: &'static str,
     /// The name of the test program.
     program: &'static str,
@@ -37,8 +37,8 @@ const LOANS: u32 = 262_200;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [Stage; 14] {
-    let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| Stage {
+fn stages(args: &SoakArgs) -> [LongTest; 14] {
+    let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
         filter,
@@ -83,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs
     }
 }
 
-fn run_stage(workspace: &Workspace, stage: &Stage) -> Outcome {
+fn run_stage(workspace: &Workspace, stage: &LongTest) -> Outcome {
     console::heading(stage.name);
     // `--package` would select other features of shared dependencies, and Cargo would compile RocksDB again.
     let line = workspace
