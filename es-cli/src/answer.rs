@@ -1,4 +1,4 @@
-//! Prints the answer of a command: words or a table for people, JSON for machines.
+//! Prints the answer of a command: text for people, JSON for programs.
 
 use std::io::{self, Write};
 
@@ -6,19 +6,20 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Says something on standard output: in words, or as JSON.
+/// Prints an answer to standard output, as text or as JSON.
 ///
 /// # Errors
-/// [`Failure::Io`] when it cannot be said; a pipe that was closed is one that [`is_broken_pipe`](Failure::is_broken_pipe).
-pub fn say(json: bool, words: impl FnOnce() -> String, machines: &impl Serialize) -> Result<(), Failure> {
-    let text = if json { serde_json::to_string_pretty(machines).map_err(io::Error::from) } else { Ok(words()) };
-    let mut out = io::stdout().lock();
-    let said = text.and_then(|text| writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()));
-    said.map_err(Failure::output)
+/// [`Failure::Io`] if standard output cannot be written. [`is_broken_pipe`](Failure::is_broken_pipe) detects a closed
+/// pipe.
+pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serialize) -> Result<(), Failure> {
+    let text = if json { serde_json::to_string_pretty(value).map_err(io::Error::from) } else { Ok(to_text()) };
+    let mut stdout = io::stdout().lock();
+    let written = text.and_then(|text| writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
+    written.map_err(Failure::output)
 }
 
-/// Says something on standard error that is no failure and no answer.
-pub fn note(text: &str) {
-    // NOTE: where it cannot be said, the answer is still right.
+/// Prints a note to standard error. A note is neither an error nor part of the answer.
+pub fn print_note(text: &str) {
+    // The answer is complete without the note.
     let _ = writeln!(io::stderr(), "note: {text}");
 }

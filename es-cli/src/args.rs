@@ -1,4 +1,4 @@
-//! What can be asked on the command line.
+//! The command line: [`Cli`].
 
 mod of_command;
 mod of_retention;
@@ -13,17 +13,19 @@ pub use of_command::{
     AppendArgs, Data, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
 };
 pub use of_retention::{
-    DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, shown_age,
+    DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age,
 };
 
-/// The operator's tool for an event store in a directory.
+/// Inspect, back up, repair and change an event store
 ///
-/// What only looks (info, stats, streams, read, log, export, verify, backup, snapshots list, retain list) works beside a service
-/// that has the store open, and shows it as it is when the command begins. What writes (append, import, compact, snapshots drop,
-/// retain set, clear and scavenge, delete) needs the store for itself, and so does repair, which only reads it. restore and
-/// completions need no store.
+/// Read-only commands: info, stats, streams, read, log, export, verify, backup, snapshots list, retain list,
+/// retain scavenge --dry-run. They can run while a service has the store open, and show the store as it is when the
+/// command starts.
 ///
-/// Exit codes: 0 well, 1 failed (the message says why), 2 not understood, 3 conflict, 4 damage found.
+/// All other commands fail while another process has the store open. repair only reads the store, but the service must
+/// be stopped. restore and completions need no store.
+///
+/// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict, 4 damage found.
 #[derive(Debug, Parser)]
 #[command(
     name = "es",
@@ -40,19 +42,19 @@ pub struct Cli {
     /// The directory of the store
     #[arg(long, value_name = "DIR", env = "ES_STORE", global = true, display_order = 100)]
     store: Option<PathBuf>,
-    /// Answer in JSON; events, and streams in a list, are one line of JSON each
+    /// Print JSON; lists of events and streams are JSON Lines
     #[arg(long, global = true, display_order = 101)]
     pub json: bool,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// The directory of the store; ends the process where none is given.
+    /// Returns the directory of the store. Exits the process with a usage error if none is given.
     #[must_use]
     pub fn store(&self) -> PathBuf {
-        // NOTE: clap cannot have an argument both required and allowed behind the command.
+        // clap does not accept an argument as required and global.
         self.store.clone().unwrap_or_else(|| {
             let message = "expected the directory of the store, found none; give --store DIR or set ES_STORE";
             Self::command().error(ErrorKind::MissingRequiredArgument, message).exit()
@@ -60,16 +62,16 @@ impl Cli {
     }
 }
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what the store says of itself
+    /// Show the id, age, last position and size of the store
     #[command(after_help = "Example:\n  es --store data info --json")]
     Info,
-    /// Count events, streams, categories, types, days and bytes; reads the whole log
+    /// Count events, streams, bytes, categories, types and days; reads the whole log
     #[command(after_help = "Examples:\n  es --store data stats\n  es --store data stats --json")]
     Stats,
-    /// List streams in the order of their names
+    /// List streams in name order
     #[command(after_help = "\
 Examples:
   es --store data streams --category order
@@ -83,79 +85,84 @@ Examples:
     Read(ReadArgs),
     /// Read the log
     ///
-    /// Given several times, --category and --type allow each of theirs; of --tag an event must have all.
+    /// --category, --type and --tag can be repeated. An event matches if it has one of the categories, one of the
+    /// types, and all tags.
     #[command(after_help = "\
 Examples:
   es --store data log --from 1000 --limit 20
   es --store data log --type order-placed --tag customer:VINET
   es --store data log --follow --json")]
     Log(LogArgs),
-    /// Append one event to a stream; creates the store where there is none, with --expect any or none
+    /// Append one event to a stream
     ///
-    /// With --id it can be repeated: the same event again adds nothing and gives the first answer.
+    /// With --id the command is idempotent: a repeat appends nothing and prints the same position. With --expect any or
+    /// none it creates the store if it does not exist.
     #[command(after_help = "\
 Examples:
   es --store data append order-1 --type order-placed --data '{\"customer\":\"VINET\"}' --expect none
   es --store data append order-1 --type order-approved --data '{}' --expect 0 --tag customer:VINET
   cat placed.json | es --store data append order-2 --type order-placed --data -")]
     Append(AppendArgs),
-    /// Import events from lines of JSON; creates the store where there is none
+    /// Import events from JSON Lines
     ///
-    /// A line is {"stream", "type", "data"} and, where wanted, "id", "version", "recorded_at", "occurred_at", "tags",
-    /// "metadata", "correlation_id", "causation_id"; for a payload that is not JSON, "content_type" and "data_base64" in place
-    /// of "data". "revision" and "position" are allowed but given anew. Lines with "commit": {"index", "size"} are one
-    /// commit, written whole or not at all, and have positions that follow each other where they have any; a line that begins a
-    /// commit ends one that is not whole yet. Each other line is a commit of its own.
+    /// Creates the store if it does not exist. A line has "stream", "type" and "data", and optionally "id", "version",
+    /// "recorded_at", "occurred_at", "tags", "metadata", "keys", "correlation_id" and "causation_id". A payload that is
+    /// not JSON has "content_type" and "data_base64" in place of "data". "revision" and "position" are accepted; the
+    /// store assigns new ones.
     ///
-    /// With ids, an import that is repeated or was killed adds nothing twice. Without ids, it adds everything again. A
-    /// "recorded_at" is kept unless the store has recorded something later: then it is that later time. One more than a day in the
-    /// future is a bad line, because no event could be recorded before it any more. So an export that is imported into an empty
-    /// store is the same export again, byte for byte, except for the "claims" of {"removed": ...}.
+    /// Each line is one commit, unless it has "commit": {"index", "size"}: the lines of such a commit must be
+    /// consecutive, with consecutive positions if they have any, and are written together or not at all.
     ///
-    /// Lines {"removed": ...} keep the places of hidden and removed events; they come before all other events of their stream. An
-    /// import does not claim the unique keys that such an event claimed, and prints how many they are: claim them again.
+    /// Lines with ids can be imported again: events that the store has already are skipped. Lines without ids are
+    /// appended again. A "recorded_at" is kept, unless the store has recorded a later event; then the event gets the
+    /// time of that event. A line whose "recorded_at" is more than one day in the future is refused. An export that is
+    /// imported into an empty store gives an identical export, except for "claims".
     ///
-    /// A bad line ends the import; the commits before it are in. An id that belongs to another event ends it with exit code 3, as
-    /// does a stream that was deleted for ever, and up to --batch commits behind it may be in. With --skip-bad all of these are
-    /// listed in a file, one JSON object per line, and the import goes on.
+    /// A line {"removed": ...} imports a tombstone; tombstones must precede all other events of their stream. An import
+    /// does not claim the unique keys of tombstones, and prints their number: claim them again.
+    ///
+    /// The import stops at the first bad line; the commits before it are written. It stops with exit code 3 at an id
+    /// that belongs to another event, and at a stream that was deleted permanently; up to --batch commits after such a
+    /// line may be written. With --skip-bad the import lists these lines in a file as JSON Lines, and continues.
     #[command(after_help = "\
 Examples:
   es --store data import events.jsonl
   es --store data import events.jsonl --skip-bad bad.jsonl
   es --store old export | es --store new import -")]
     Import(ImportArgs),
-    /// Export all events as lines of JSON, in the order of the log
+    /// Export all events as JSON Lines, in log order
     ///
-    /// Rows (views, checkpoints, snapshots, results of commands) are not exported: for a whole store use `es backup`.
+    /// Events that are hidden by rules and deletions, and tombstones, are exported as {"removed": ...} without their
+    /// content. If such an event still holds unique keys, the line has their number as "claims". The keys themselves
+    /// are not known any more, so an import cannot claim them; it prints their number.
     ///
-    /// A hidden or removed event is a line {"removed": ...} with its place and without its content. If unique keys are
-    /// held by its claims, the line has their number as "claims". The keys themselves are not known any more, so an
-    /// import does not claim them; it prints how many they are.
+    /// Rows (views, checkpoints, snapshots, command results) are not exported. Use `es backup` to copy a whole store.
     #[command(after_help = "\
 Examples:
   es --store data export events.jsonl
   es --store data export | gzip > events.jsonl.gz")]
     Export(ExportArgs),
-    /// Look at everything: checksums, positions, revisions, and whether all indexes agree with the log
+    /// Verify checksums, positions, revisions and all indexes
     ///
-    /// Exit code 4, and a list, when anything is damaged.
+    /// Lists the damage and exits with code 4 if the store is damaged.
     #[command(after_help = "Examples:\n  es --store data verify\n  es --store data verify --json")]
     Verify,
-    /// Make a backup beside the earlier ones in a directory: online, incremental, verified
+    /// Create an incremental, verified backup while the store is open
     ///
-    /// Each backup is a whole store in a directory of its own, and shares the files that did not change with the one
-    /// before. To remove a backup, remove its directory.
+    /// Each backup is a complete store in a directory of its own; it shares unchanged files with the backup before it.
+    /// To delete a backup, delete its directory.
     ///
-    /// The copy is verified, not the store: of the store only what is new in its log is read, and indexes are made anew. Whether
-    /// the store itself is damaged is said by `es verify`.
-    #[command(
-        after_help = "Examples:\n  es --store data backup /mnt/backups/orders\n  es --store /mnt/backups/orders/backup-000001 stats"
-    )]
+    /// The command verifies the backup, not the store. It reads only new events from the store and rebuilds the
+    /// indexes. Use `es verify` to verify the store.
+    #[command(after_help = "\
+Examples:
+  es --store data backup /mnt/backups/orders
+  es --store /mnt/backups/orders/backup-000001 stats")]
     Backup {
-        /// The directory of the backups; made where there is none
+        /// The directory of the backups; created if it does not exist
         dir: PathBuf,
     },
-    /// Make a store from the last backup in a directory, or from a certain one; verified
+    /// Restore a backup into a new directory and verify it
     #[command(after_help = "\
 Examples:
   es restore /mnt/backups/orders --to data
@@ -163,45 +170,48 @@ Examples:
     Restore {
         /// The directory of the backups
         dir: PathBuf,
-        /// The directory of the new store, empty or not there yet
+        /// The directory of the new store; must be empty or not exist
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
-        /// Which backup
+        /// The number of the backup; the last backup by default
         #[arg(long, value_name = "N")]
         number: Option<u32>,
     },
-    /// Show what is damaged and what can be saved; with --to, write a repaired store into a new directory
+    /// Show damage and what a repair would lose; with --to, write a repaired store into a new directory
     ///
-    /// Nothing is ever repaired by itself, and the damaged directory is only read. Stop the service first.
+    /// Repair never changes the damaged directory. Stop the service first.
     ///
-    /// Each event stands twice, so that damage of one copy, or of any index, costs nothing. An event that is whole nowhere ends
-    /// the log, which has no gaps: events are kept up to the last whole commit before it, and those behind it that can be read
-    /// are set aside in NEWDIR.lost-and-found.jsonl, in the form of `es import`. Such a loss must be accepted with --accept-loss
-    /// and the number of events that go; the repaired store then has a new store id, because it is another history than that
-    /// which backups know. Its snapshots and the results of the commands that go are dropped, views are built again, and
-    /// consumer groups and reactors are set back.
+    /// The store keeps two records of each event, in different files. Damage of one record, or of an index, loses
+    /// nothing. If both records of an event are damaged, the log of the repaired store ends with the last complete
+    /// commit before that event. Readable events after it are written to NEWDIR.lost-and-found.jsonl, in the format of
+    /// `es import`.
     ///
-    /// Without --to, exit code 4 when anything is damaged, 0 when nothing is. Where nothing is damaged nothing is written,
-    /// also with --to.
+    /// A repair that loses events must be confirmed with --accept-loss and the number of lost events. The repaired
+    /// store then has a new store id, because its history differs from that of the backups: begin new backups. The
+    /// repair deletes all snapshots and the results of lost commands, resets consumer groups and reactors to the end of
+    /// the log, and views are rebuilt.
+    ///
+    /// Without --to, the exit code is 4 if the store is damaged and 0 if it is not. If the store is not damaged,
+    /// nothing is written.
     #[command(after_help = "\
 Examples:
   es --store data repair
   es --store data repair --to data.repaired
   es --store data repair --to data.repaired --accept-loss 12")]
     Repair(RepairArgs),
-    /// Sort everything into its last place on disk: smaller, and cheaper to read
+    /// Compact the files of the store: less disk space, faster reads
     #[command(after_help = "Example:\n  es --store data compact")]
     Compact,
-    /// List or drop snapshots
+    /// List or delete snapshots
     #[command(
         subcommand,
         after_help = "Examples:\n  es --store data snapshots list\n  es --store data snapshots drop --category order"
     )]
     Snapshots(SnapshotsCommand),
-    /// Say which events are kept, and remove for good those that are not
+    /// Set retention rules, and remove hidden events from disk
     ///
-    /// Rules hide at once what they do not keep; `retain scavenge` removes it. Both are events in the log, with who and why:
-    /// see `es log --category es.retention`.
+    /// A rule hides the events that it does not keep at once; `retain scavenge` removes them from disk. Rules and
+    /// scavenges are events in the log, with --by and --reason: see `es log --category es.retention`.
     #[command(
         subcommand,
         after_help = "\
@@ -211,17 +221,18 @@ Examples:
   es --store data retain scavenge --dry-run"
     )]
     Retain(RetainCommand),
-    /// Delete a stream: hide all of it, or end it for ever
+    /// Delete a stream
     ///
-    /// A stream that was deleted may be written again, and goes on at the next revision; with --hard never. Its content goes
-    /// from the disk with the next `retain scavenge`, and from backups when these are removed. Its name stays.
+    /// Hides all events of the stream. The stream can be written again and continues at the next revision, unless
+    /// --hard is given. `retain scavenge` removes the content from disk. Backups keep it until they are deleted. The
+    /// name of the stream is kept.
     #[command(after_help = "\
 Examples:
   es --store data delete cart-4711 --reason 'abandoned'
   es --store data delete customer-ALFKI --hard --yes --by ada --reason 'asked to be forgotten'
   es --store data delete order-10248 --expect 3")]
     Delete(DeleteArgs),
-    /// Print what a shell needs to complete this command line
+    /// Print a shell completion script
     #[command(after_help = "\
 Examples:
   es completions bash > ~/.local/share/bash-completion/completions/es
@@ -234,28 +245,30 @@ Examples:
     },
 }
 
-/// What is kept.
+/// A command of `retain`.
 #[derive(Debug, Subcommand)]
 pub enum RetainCommand {
-    /// Set the rule of a stream or of a category, in place of the one that it has
+    /// Set or replace the rule of a stream or category
     ///
-    /// Limits hold together: what any of them excludes is hidden. A rule of a stream beats that of its category, limit by limit.
+    /// An event is hidden if any limit excludes it. A limit in the rule of a stream overrides the same limit in the
+    /// rule of its category.
     #[command(after_help = "\
 Examples:
   es --store data retain set --category session --max-age 30d
   es --store data retain set --stream sensor-7 --max-count 1000 --reason 'only the latest matter'
   es --store data retain set --stream order-10248 --truncate-before 5")]
     Set(RetainSetArgs),
-    /// Clear the rule of a stream or of a category; what was not removed yet is shown again
+    /// Clear the rule of a stream or category; shows hidden events that are not removed yet
     #[command(after_help = "Example:\n  es --store data retain clear --category session")]
     Clear(RetainClearArgs),
     /// List rules, deleted streams and scavenges
     #[command(after_help = "Examples:\n  es --store data retain list\n  es --store data retain list --json")]
     List,
-    /// Remove from the disk what rules and deletions hide
+    /// Remove hidden events from disk
     ///
-    /// If it is interrupted, run it again: it goes on where it was. The directory gets smaller as the store compacts
-    /// itself, or with `es compact`. With --dry-run it only looks, works beside a service, and says how much would go.
+    /// An interrupted scavenge continues when the command runs again. Disk space is freed when the store compacts its
+    /// files, or by `es compact`. --dry-run counts the hidden events; it is read-only and can run while a service has
+    /// the store open.
     #[command(after_help = "\
 Examples:
   es --store data retain scavenge --dry-run
@@ -264,15 +277,16 @@ Examples:
     Scavenge(ScavengeArgs),
 }
 
-/// Which snapshots.
+/// A command of `snapshots`.
 #[derive(Debug, Subcommand)]
 pub enum SnapshotsCommand {
     /// List snapshots
     #[command(after_help = "Example:\n  es --store data snapshots list --category order")]
     List(SnapshotsArgs),
-    /// Drop snapshots; states are folded from the events instead, until there are new ones
-    #[command(
-        after_help = "Examples:\n  es --store data snapshots drop --stream order-10248\n  es --store data snapshots drop --all"
-    )]
+    /// Delete snapshots; loads then fold all events until new snapshots are written
+    #[command(after_help = "\
+Examples:
+  es --store data snapshots drop --stream order-10248
+  es --store data snapshots drop --all")]
     Drop(DropArgs),
 }

@@ -1,20 +1,21 @@
-//! [`BadLine`]: a fault in a file that is imported.
+//! [`BadLine`]: an error in a line of an import.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A line that is not what it must be.
+/// A line that cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
     /// The file.
     pub file: PathBuf,
-    /// The line, from 1.
+    /// The number of the line, from 1.
     pub line: u64,
-    /// The column, from 1; `None` where it is the whole line.
+    /// The column, from 1; `None` if the error is about the whole line.
     pub column: Option<usize>,
     /// What was expected and what was found.
     pub message: String,
-    /// Whether the line itself is good, but the store has another event under its id, or cannot take it any more.
+    /// Whether the line is valid but conflicts with the store: its id belongs to another event, its stream was deleted
+    /// permanently, or a unique key is taken.
     pub is_conflict: bool,
 }
 

@@ -1,4 +1,4 @@
-//! [`Failure`]: why something was not done, in words for the one who asked.
+//! [`Failure`]: the error of a command, with a message for operators and an exit code.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use es_rocksdb::{BackupError, OpenError, RepairError};
 use crate::bad_line::BadLine;
 use crate::text::{count, quoted};
 
-/// Why something was not done.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The store could not be opened.
@@ -18,62 +18,62 @@ pub enum Failure {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A commit was refused.
+    /// A commit was rejected or failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// A backup was not made or not restored.
+    /// A backup could not be created or restored.
     #[error(transparent)]
     Backup(BackupError),
-    /// A store was not repaired.
+    /// A store could not be repaired.
     #[error(transparent)]
     Repair(RepairError),
-    /// A line of an import is not what it must be.
+    /// A line cannot be imported.
     #[error(transparent)]
     Line(#[from] BadLine),
-    /// An import stopped before its end.
-    #[error("the import stopped: {} added, {already_there} already there", count(*.added, "event", "events"))]
+    /// An import stopped before the end of its input.
+    #[error("the import stopped: {} added, {repeated} already stored", count(*.added, "event", "events"))]
     Stopped {
-        /// Why.
+        /// The cause.
         source: Box<Failure>,
-        /// How many events it has added.
+        /// The number of events that were added.
         added: u64,
-        /// How many of its events the store had already.
-        already_there: u64,
+        /// The number of events that the store had already.
+        repeated: u64,
     },
-    /// What was given is not what it must be.
+    /// An input is invalid.
     #[error("{0}")]
     Input(String),
-    /// What was typed is not understood, and the parser of the command line could not tell.
+    /// The command line is invalid in a way that its parser does not check.
     #[error("{0}")]
     Usage(String),
     /// Another process has the store open.
     #[error(
-        "the store in {} is in use: another process has it open; stop that service, or use a command that only looks \
-         (see `es --help`)", .0.display()
+        "the store in {} is in use by another process; stop that process, or use a read-only command (see `es --help`)",
+        .0.display()
     )]
     InUse(PathBuf),
-    /// What was read is not what was written.
+    /// The store is damaged.
     #[error(
-        "the store in {} is damaged: {place}: {detail}; restore a backup, or repair the store: `es --store {} repair` shows \
-         what can be saved", .directory.display(), quoted(&.directory.display().to_string())
+        "the store in {} is damaged: {place}: {detail}; restore a backup, or repair the store: `es --store {} repair` \
+         shows what can be recovered", .directory.display(), quoted(&.directory.display().to_string())
     )]
     Damaged {
         /// The directory of the store.
         directory: PathBuf,
-        /// Where: a position, a stream, a file.
+        /// The damaged position, stream or file.
         place: String,
         /// What was expected and what was found.
         detail: String,
     },
-    /// There is no such thing in the store.
+    /// The store, the stream or the rule does not exist.
     #[error("{0}")]
     Absent(String),
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("could not {action}")]
     Io {
-        /// What was tried.
+        /// The operation.
         action: String,
-        /// The refusal.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -81,10 +81,10 @@ pub enum Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
-            // NOTE: what the library says of allowing it is for programs.
+            // The message of the library advises to change an option, which is for programs.
             OpenError::NoSuchDirectory { directory } => Self::Absent(format!(
                 "expected an event store in {}, found none; check the path and whether its disk is mounted \
-                 (`es append` and `es import` make a new one)",
+                 (`es append` and `es import` create a store)",
                 directory.display()
             )),
             OpenError::AlreadyOpen { directory } => Self::InUse(directory),
@@ -103,18 +103,18 @@ impl From<BackupError> for Failure {
 }
 
 impl Failure {
-    /// A refusal of the operating system over a file.
+    /// Returns the error of an operation on a file.
     pub fn io(action: &str, path: &Path, source: io::Error) -> Self {
         Self::Io { action: format!("{action} {}", path.display()), source }
     }
 
-    /// There is no such stream.
+    /// Returns the error for a stream that does not exist.
     #[must_use]
     pub fn no_stream(stream: &StreamId) -> Self {
         Self::Absent(format!("expected stream {stream:?}, found none; see `es streams`"))
     }
 
-    /// The same, of the store in this directory: advice can name it.
+    /// Adds the directory of the store to an error about damage, for the advice in its message.
     #[must_use]
     pub fn in_store(self, directory: &Path) -> Self {
         match self {
@@ -122,26 +122,26 @@ impl Failure {
             | Self::Commit(CommitError::Store(StoreError::Damaged { place, detail })) => {
                 Self::Damaged { directory: directory.to_owned(), place, detail }
             }
-            Self::Stopped { source, added, already_there } => {
-                Self::Stopped { source: Box::new(source.in_store(directory)), added, already_there }
+            Self::Stopped { source, added, repeated } => {
+                Self::Stopped { source: Box::new(source.in_store(directory)), added, repeated }
             }
             other => other,
         }
     }
 
-    /// A refusal to write to standard output.
+    /// Returns the error of a write to standard output.
     #[must_use]
     pub fn output(source: io::Error) -> Self {
         Self::Io { action: "write to standard output".into(), source }
     }
 
-    /// Whether nobody listens any more, which is no failure.
+    /// Returns whether the reader of standard output closed the pipe, which is not a failure.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What the process ends with: 2 for what is not understood, 3 for a conflict, 4 for damage, otherwise 1.
+    /// Returns the exit code: 2 usage error, 3 conflict, 4 damage found, otherwise 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -1,13 +1,12 @@
-//! `es`, the operator's tool for a store of [`es_rocksdb`]: look into it, append, import and export, verify,
-//! back up, repair.
+//! `es`, the command line tool for operators of an [`es_rocksdb`] store.
 //!
-//! - [`args`]: what can be asked;
-//! - [`command`]: what is done, one module for each command;
-//! - [`line`](mod@line): an event as a line of JSON, the form of import, export and every listing with `--json`;
-//! - [`import`]: lines into a store, so that a repeat adds nothing twice;
-//! - [`answer`], [`failure`], [`progress`]: what is said of it, and how the process ends.
+//! - [`args`]: the command line;
+//! - [`command`]: one module for each command;
+//! - [`line`](mod@line): an event as a line of JSON, the format of import, export and lists with `--json`;
+//! - [`import`]: an idempotent import of such lines;
+//! - [`answer`], [`failure`], [`progress`]: output, errors with exit codes, progress bars.
 //!
-//! What only looks opens the store for reading and works beside a running service. What writes needs the store for itself.
+//! Read-only commands can run while a service has the store open. Commands that write cannot.
 
 pub mod answer;
 pub mod args;
@@ -28,14 +27,16 @@ use es_core::model::ErrorChain;
 
 use args::Cli;
 
-/// Does what the command line asks. Exit codes: 0 well, 1 failed, 2 not understood, 3 conflict, 4 damage found.
+/// Runs the command line of this process, and prints an error to standard error.
+///
+/// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict, 4 damage found.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: could not start: {error}");
+            let _ = writeln!(io::stderr(), "error: could not start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -51,16 +52,16 @@ pub fn main() -> ExitCode {
             } else {
                 format!("error: {}", ErrorChain(&failure))
             };
-            // NOTE: where even this cannot be said, the exit code still says it.
+            // If standard error cannot be written, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "{text}");
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
-/// Whether what is said to people has colours: on a terminal, unless NO_COLOR asks for none.
+/// Returns whether error messages are coloured: on a terminal, unless `NO_COLOR` is set.
 fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
-    // NOTE: set but empty is as if it were not set (no-color.org).
+    // An empty value counts as unset (no-color.org).
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_and_for_those_who_want_them() {
+    fn messages_are_coloured_on_a_terminal_unless_no_color_is_set() {
         let coloured = |is_terminal, no_color: Option<&str>| is_coloured(is_terminal, no_color.map(OsStr::new));
         assert!(coloured(true, None) && coloured(true, Some("")));
         assert!(!coloured(true, Some("1")) && !coloured(false, None) && !coloured(false, Some("")));

@@ -1,4 +1,4 @@
-//! An event as a line of JSON: what `export` writes, what `import` reads, what listings show with `--json`.
+//! An event as a line of JSON: the format of `export` and `import`, and of lists with `--json`.
 //!
 //! ```json
 //! {"stream":"order-1","type":"order-placed","id":"0190a6f2-…","revision":0,"position":1,"version":1,
@@ -6,14 +6,18 @@
 //!  "commit":{"index":0,"size":1},"data":{"customer":"VINET"}}
 //! ```
 //!
-//! (on one line). An event that is hidden or was removed by retention is `{"removed":{"stream":…,"id":…,"revision":…,
-//! "position":…,"recorded_at":…,"commit":…}}`: its place and nothing of its content. If unique keys are held by its
-//! claims, it also has their number as `claims`. `correlation_id`, `causation_id`, `keys` (the unique keys that it
-//! claims and releases, `[{"claim":{"scope":"email","value":"ada@example.org"}}]`) and `stamp` (the metadata of a
-//! replicated event) are present if the event has them. Nothing of a record is lost: a JSON payload stands there with
-//! its very bytes; one that cannot stand on a line, or is not JSON, as `content_type` and `data_base64`.
+//! The object is written on one line. The fields `correlation_id`, `causation_id`, `keys` and `stamp` are present if
+//! the event has them. `keys` are the unique keys that the event claims and releases, such as
+//! `[{"claim":{"scope":"email","value":"ada@example.org"}}]`; `stamp` is the metadata of a replicated event.
+//!
+//! The line keeps all of the event. A JSON payload is written byte for byte. A payload that is not JSON, or does not
+//! fit on one line, is written as `content_type` and `data_base64`.
+//!
+//! A hidden event or a tombstone is
+//! `{"removed":{"stream":…,"id":…,"revision":…,"position":…,"recorded_at":…,"commit":…}}`, without the content. If the
+//! event still holds unique keys, the line has their number as `claims`.
 
-// By its path, because tests/decoding takes in this file from another directory.
+// Declared by path, because tests/decoding includes this file by its path.
 #[path = "line/keys.rs"]
 mod keys;
 
@@ -35,9 +39,9 @@ use serde_json::value::RawValue;
 
 use keys::KeyList;
 
-/// A recorded event on its way out.
+/// The line of a recorded event.
 #[derive(Serialize)]
-struct Out<'a> {
+struct OutputLine<'a> {
     stream: &'a StreamId,
     r#type: &'a EventType,
     id: EventId,
@@ -65,7 +69,7 @@ struct Out<'a> {
     data_base64: Option<String>,
 }
 
-/// What stands in the place of an event that is hidden or was removed.
+/// The fields of a hidden event or a tombstone.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Removed {
@@ -76,7 +80,7 @@ struct Removed {
     recorded_at: Timestamp,
     #[serde(deserialize_with = "object")]
     commit: CommitPart,
-    /// The number of unique keys that are held by claims of the event.
+    /// The number of unique keys that the event holds.
     #[serde(default, skip_serializing_if = "is_zero")]
     claims: u64,
 }
@@ -85,7 +89,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// A line that says so.
+/// The line of a hidden event or a tombstone.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RemovedLine {
@@ -93,7 +97,7 @@ struct RemovedLine {
     removed: Removed,
 }
 
-/// Whether a line, from its brace on, says so.
+/// Returns whether a line, which begins with a brace, is a [`RemovedLine`].
 fn is_removed(line: &[u8]) -> bool {
     let field = line.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
     field.strip_prefix(b"\"removed\"").is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
@@ -102,13 +106,12 @@ fn is_removed(line: &[u8]) -> bool {
 /// Writes an event as a line.
 ///
 /// # Errors
-/// What `out` refuses.
+/// The error of `out`.
 pub fn write<'a>(event: impl Into<EventView<'a>>, out: &mut impl Write) -> io::Result<()> {
     write_with_claims(event, 0, out)
 }
 
-/// Writes an event as a line. The line of a tombstone has the number of unique keys that are held by claims of the
-/// removed event.
+/// Writes an event as a line. The line of a tombstone has the number of unique keys that the removed event holds.
 ///
 /// # Errors
 /// The error of `out`.
@@ -128,7 +131,7 @@ pub fn write_with_claims<'a>(event: impl Into<EventView<'a>>, claims: u64, out: 
         return out.write_all(b"\n");
     }
     let raw = raw(event.content_type(), event.payload());
-    let line = Out {
+    let line = OutputLine {
         stream: event.stream(),
         r#type: event.event_type(),
         id: event.id(),
@@ -161,10 +164,10 @@ fn raw<'a>(content_type: &ContentType, payload: &'a [u8]) -> Option<&'a RawValue
     (raw.get().len() == payload.len()).then_some(raw)
 }
 
-/// A line as it stands in a file.
+/// The line of an event in an import.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct In<'a> {
+struct InputLine<'a> {
     stream: StreamId,
     r#type: EventType,
     id: Option<EventId>,
@@ -182,7 +185,7 @@ struct In<'a> {
     stamp: Option<StampObject>,
     commit: Option<Part>,
     content_type: Option<String>,
-    // NOTE: `Option` would take the JSON value `null`, which is a payload like any other, for a payload that is missing.
+    // A plain `Option` would read the payload `null` as a missing payload.
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     data_base64: Option<String>,
@@ -192,7 +195,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// Which part of a commit a line says that it is.
+/// The part of a commit that a line is.
 #[derive(Deserialize)]
 struct Part(#[serde(deserialize_with = "object")] CommitPart);
 
@@ -200,7 +203,7 @@ struct Part(#[serde(deserialize_with = "object")] CommitPart);
 #[derive(Deserialize)]
 struct StampObject(#[serde(deserialize_with = "object")] Stamp);
 
-/// Reads what must be an object: serde takes an array for a struct, too, its fields in their order.
+/// Deserializes a struct from an object only. serde also accepts an array with the fields in their order.
 fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     struct Object<T>(std::marker::PhantomData<T>);
 
@@ -219,73 +222,72 @@ fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, 
     from.deserialize_map(Object(std::marker::PhantomData))
 }
 
-/// An event that a line asks to be written.
+/// A parsed line of an import.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// Its stream.
     pub stream: StreamId,
-    /// The event; with a new id, where the line has none. One of the type [`REMOVED`] stands in the place of one that is gone.
+    /// The event, with a new id if the line has none. A tombstone has the type [`REMOVED`].
     pub event: NewEvent,
-    /// Where it stood in the log that it is from.
+    /// The position of the event in the exported log.
     pub position: Option<u64>,
-    /// When it was recorded first.
+    /// The time at which the event was first recorded.
     pub recorded_at: Option<Timestamp>,
-    /// Which part of its commit it is; `None` for a commit of its own.
+    /// The part of a commit that the event is; `None` for a commit with one event.
     pub part: Option<CommitPart>,
-    /// For a tombstone: how many unique keys are held in the exported store by claims of the event. An import cannot
-    /// claim them.
+    /// The number of unique keys that a tombstone holds in the exported store. An import cannot claim them.
     pub claims: u64,
 }
 
-/// Why a line is none.
+/// The error of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// In which column, from 1; `None` where it is the whole line.
+    /// The column, from 1; `None` if the error is about the whole line.
     pub column: Option<usize>,
     /// What was expected and what was found.
     pub message: String,
 }
 
 impl Fault {
-    /// A fault of the whole line.
+    /// Returns the error of a whole line.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { column: None, message: shown(&message.into()) }
+        Self { column: None, message: printable(&message.into()) }
     }
 
-    /// A fault at a byte of the line, counted from 0.
+    /// Returns the error at a byte offset of the line.
     fn at(byte: usize, message: &str) -> Self {
-        Self { column: Some(byte + 1), message: shown(message) }
+        Self { column: Some(byte + 1), message: printable(message) }
     }
 }
 
-/// A message on one line: what it quotes from a file must not command a terminal.
-fn shown(message: &str) -> String {
+/// Replaces control characters in a message: a terminal must not interpret text from a file.
+fn printable(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Reads a line.
+/// Parses a line.
 ///
 /// # Errors
-/// [`Fault`]: what was expected where.
+/// [`Fault`]: the line is not a valid event.
 pub fn parse(text: &[u8]) -> Result<Line, Fault> {
-    // NOTE: serde takes an array for a struct, too.
+    // serde would accept an array for a struct.
     let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
     if text.get(start) != Some(&b'{') {
         let found = text.get(start..).filter(|text| !text.is_empty()).map_or("nothing".to_owned(), excerpt);
         return Err(Fault::at(
             start,
-            &format!("expected an event as a line of JSON, which begins with {{, found {found}"),
+            &format!("expected an event as a JSON object, which begins with {{, found {found}"),
         ));
     }
     if is_removed(text.get(start..).unwrap_or_default()) {
-        let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| said_by_serde(&error))?;
+        let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| serde_fault(&error))?;
         let Removed { stream, id, position, recorded_at, commit, claims, .. } = removed;
         let event_type = EventType::new(REMOVED).map_err(|error| Fault::new(error.to_string()))?;
         let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
         let (position, recorded_at) = (Some(position), Some(recorded_at));
         return Ok(Line { stream, event, position, recorded_at, part: Some(commit), claims });
     }
-    let line: In<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
+    let line: InputLine<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
     if line.r#type == REMOVED {
         return Err(Fault::new(format!("expected another type than {REMOVED:?}, which is reserved")));
     }
@@ -308,7 +310,7 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part, claims: 0 })
 }
 
-fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {
+fn payload(line: &InputLine<'_>) -> Result<(ContentType, Bytes), Fault> {
     let content_type = line.content_type.as_deref().map_or(ContentType::Json, ContentType::from);
     match (line.data, &line.data_base64) {
         (Some(data), None) if content_type == ContentType::Json => {
@@ -326,14 +328,14 @@ fn payload(line: &In<'_>) -> Result<(ContentType, Bytes), Fault> {
     }
 }
 
-/// What is wrong with a line that serde does not take: the first field that is not what it must be, and where there is none,
-/// what serde says.
+/// Returns the fault of a line that serde rejects: the first invalid field, or the error of serde if no field is
+/// invalid.
 fn fault(text: &[u8], error: &serde_json::Error) -> Fault {
-    let found = std::str::from_utf8(text).ok().and_then(first_wrong_field);
-    found.unwrap_or_else(|| said_by_serde(error))
+    let found = std::str::from_utf8(text).ok().and_then(first_invalid_field);
+    found.unwrap_or_else(|| serde_fault(error))
 }
 
-/// What a field of a line must be: its words for people, and whether a value is that.
+/// The fields of a line: name, expected value in a message, and the check of a value.
 const FIELDS: [(&str, &str, Check); 17] = [
     ("stream", "the name of a stream as a string", is::<StreamId>),
     ("type", "an event type as a string", is::<EventType>),
@@ -366,44 +368,44 @@ fn is<T: DeserializeOwned>(value: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<T>(value).map(|_| ())
 }
 
-fn first_wrong_field(text: &str) -> Option<Fault> {
+fn first_invalid_field(text: &str) -> Option<Fault> {
     let values: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-    let wrong = FIELDS.iter().filter_map(|(name, expected, is)| {
+    let invalid = FIELDS.iter().filter_map(|(name, expected, is)| {
         let value = values.get(*name)?.get();
         let error = is(value).err()?;
         let at = (value.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-        let what = what(&error);
-        // NOTE: names and tags say themselves what is wrong with their texts.
-        let says_more = what.contains(" must ") && value.starts_with(['"', '[']);
-        let message = if says_more {
-            format!("{name}: {what}")
+        let detail = detail(&error);
+        // The errors of names and tags describe the rule that the text breaks.
+        let has_rule = detail.contains(" must ") && value.starts_with(['"', '[']);
+        let message = if has_rule {
+            format!("{name}: {detail}")
         } else {
             format!("expected {expected} in {name}, found {}", excerpt(value.as_bytes()))
         };
         Some((at, message))
     });
-    let (at, message) = wrong.min_by_key(|(at, _)| *at)?;
+    let (at, message) = invalid.min_by_key(|(at, _)| *at)?;
     Some(Fault::at(at, &message))
 }
 
-/// The beginning of what was found, as it is shown in a message.
+/// Returns the beginning of a found value for a message.
 fn excerpt(found: &[u8]) -> String {
-    const SHOWN: usize = 40;
-    let text = String::from_utf8_lossy(found.get(..SHOWN * 4).unwrap_or(found));
-    let shown: String = text.chars().take(SHOWN).collect();
+    const MAX_CHARS: usize = 40;
+    let text = String::from_utf8_lossy(found.get(..MAX_CHARS * 4).unwrap_or(found));
+    let shown: String = text.chars().take(MAX_CHARS).collect();
     if found.len() > shown.len() { shown + "…" } else { shown }
 }
 
-/// What serde found, without the place.
-fn what(error: &serde_json::Error) -> String {
+/// Returns the message of a serde error without its line and column.
+fn detail(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned()
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(detail, _)| detail).to_owned()
 }
 
-fn said_by_serde(error: &serde_json::Error) -> Fault {
-    let what = what(error);
+fn serde_fault(error: &serde_json::Error) -> Fault {
+    let detail = detail(error);
     let column = (error.column() > 0).then(|| error.column());
-    Fault { column, ..Fault::new(format!("expected an event as a line of JSON, found: {what}")) }
+    Fault { column, ..Fault::new(format!("expected an event as a JSON object, found: {detail}")) }
 }
 
 #[cfg(test)]
@@ -411,7 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_line_leaves_out_has_a_default() {
+    fn an_absent_field_has_a_default() {
         let line = parse(br#"{"stream":"a-1","type":"t","data": {"n": 1.0} }"#).unwrap();
         assert_eq!((line.stream.as_str(), line.event.data.version, line.part), ("a-1", 1, None));
         assert_eq!(line.event.data.payload, br#"{"n": 1.0}"#.as_slice());
@@ -424,7 +426,7 @@ mod tests {
             let fault = parse(text.as_bytes()).unwrap_err();
             (fault.column, fault.message)
         };
-        let expected = "expected an event as a line of JSON, found: ";
+        let expected = "expected an event as a JSON object, found: ";
         assert_eq!(
             fault("{\"stream\":5}"),
             (Some(11), "expected the name of a stream as a string in stream, found 5".to_owned())
@@ -446,15 +448,15 @@ mod tests {
             (r#""keys":[{"claim":{"scope":"","value":"v"}}]"#, "keys: a part of a unique key must have 1 to 512 bytes"),
             (r#""commit":[0,1]"#, "expected {\"index\": N, \"size\": N} in commit, found [0,1]"),
         ] {
-            let (column, said) = with(more);
-            assert!(said.starts_with(message), "{said}");
-            assert_eq!(column, Some(35 + more.find(':').unwrap() + 1), "{said}");
+            let (column, found) = with(more);
+            assert!(found.starts_with(message), "{found}");
+            assert_eq!(column, Some(35 + more.find(':').unwrap() + 1), "{found}");
         }
     }
 
-    /// Found by fuzzing: serde names an unknown field as it is, and a content type is any text.
+    /// Found by fuzzing: serde quotes an unknown field unchanged, and a content type is any text.
     #[test]
-    fn a_fault_is_one_line_whatever_the_line_has() {
+    fn a_fault_is_one_line_without_control_characters() {
         for text in [
             r#"{"x\nerror: the disk is full\u001b[2J":1}"#,
             r#"{"stream":"a","type":"t","content_type":"a\nb","data":1}"#,
@@ -466,31 +468,30 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_what_was_removed_may_have_space_as_any_other() {
+    fn a_tombstone_line_may_have_whitespace() {
         let id = "00000000-0000-8000-8000-000000000001";
-        let fields = format!(
-            r#""stream":"a","id":"{id}","revision":0,"position":7,"recorded_at":"2026-01-01T00:00:00Z","commit":{{"index":0,"size":1}}"#
-        );
+        let time = "2026-01-01T00:00:00Z";
+        let place = format!(r#""stream":"a","id":"{id}","revision":0,"position":7,"recorded_at":"{time}""#);
+        let fields = format!(r#"{place},"commit":{{"index":0,"size":1}}"#);
         for text in [format!(r#"{{"removed":{{{fields}}}}}"#), format!(r#" {{ "removed" : {{{fields}}} }}"#)] {
             let line = parse(text.as_bytes()).unwrap();
             assert_eq!((line.event.data.event_type.as_str(), line.position), (REMOVED, Some(7)), "{text}");
         }
     }
 
-    /// serde takes an array for a struct, its fields in their order, so that a line of one was imported.
+    /// serde accepts an array with the fields in their order for a struct, so that such a line was imported.
     #[test]
-    fn a_line_is_an_object_and_never_an_array() {
+    fn a_line_must_be_an_object_and_not_an_array() {
         let id = "00000000-0000-8000-8000-000000000001";
         let fields = format!(r#""a","t","{id}",null,null,null,null,null,null,null,null,null,null,null,null,1,null"#);
         let fault = parse(format!(" [{fields}]").as_bytes()).unwrap_err();
         assert_eq!(fault.column, Some(2));
         assert!(fault.message.contains("which begins with {, found [\"a\""), "{}", fault.message);
         let time = "2026-01-01T00:00:00Z";
+        let place = format!(r#""stream":"a","id":"{id}","revision":0,"position":1,"recorded_at":"{time}""#);
         for removed in [
             format!(r#"{{"removed":["a","{id}",0,1,"{time}",{{"index":0,"size":1}}]}}"#),
-            format!(
-                r#"{{"removed":{{"stream":"a","id":"{id}","revision":0,"position":1,"recorded_at":"{time}","commit":[0,1]}}}}"#
-            ),
+            format!(r#"{{"removed":{{{place},"commit":[0,1]}}}}"#),
         ] {
             assert!(parse(removed.as_bytes()).unwrap_err().message.contains("expected an object"), "{removed}");
         }

@@ -1,4 +1,4 @@
-//! `es`: see `es --help`, and the library `es_cli`.
+//! The program `es`: see `es --help`. The library is `es_cli`.
 
 use std::process::ExitCode;
 

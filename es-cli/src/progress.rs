@@ -1,25 +1,25 @@
-//! [`Bar`]: what is seen of long work. Nothing, where standard error is no terminal.
+//! [`Bar`]: a progress bar on standard error, hidden if standard error is not a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A progress bar on standard error. It is gone when it is dropped.
+/// A progress bar on standard error. Dropping it clears the bar.
 #[derive(Debug)]
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar for something whose length will be known later, or not at all.
+    /// Creates a bar without a total. [`update`](Self::update) can set one.
     #[must_use]
-    pub fn new(what: &str) -> Self {
+    pub fn new(step: &str) -> Self {
         let bar = ProgressBar::no_length();
         bar.set_style(style("{spinner} {msg} {human_pos}"));
-        bar.set_message(what.to_owned());
+        bar.set_message(step.to_owned());
         Self(bar)
     }
 
-    /// A bar for bytes that are read.
+    /// Creates a bar for bytes that are read.
     #[must_use]
-    pub fn of_bytes(what: &str, total: Option<u64>) -> Self {
-        let bar = Self::new(what);
+    pub fn of_bytes(step: &str, total: Option<u64>) -> Self {
+        let bar = Self::new(step);
         if let Some(total) = total {
             bar.0.set_length(total);
             bar.0.set_style(style("{msg} {wide_bar} {bytes}/{total_bytes}, {eta} left"));
@@ -27,24 +27,24 @@ impl Bar {
         bar
     }
 
-    /// So far has it come, with something, of so many.
-    pub fn at(&self, what: &str, done: u64, total: Option<u64>) {
+    /// Shows the name of the current step, its progress and its total.
+    pub fn update(&self, step: &str, done: u64, total: Option<u64>) {
         if self.0.length() != total {
             match total {
                 Some(total) => self.0.set_length(total),
                 None => self.0.unset_length(),
             }
-            let known = "{msg} {wide_bar} {human_pos}/{human_len}, {eta} left";
-            self.0.set_style(style(if total.is_some() { known } else { "{spinner} {msg} {human_pos}" }));
+            let with_total = "{msg} {wide_bar} {human_pos}/{human_len}, {eta} left";
+            self.0.set_style(style(if total.is_some() { with_total } else { "{spinner} {msg} {human_pos}" }));
         }
-        if self.0.message() != what {
-            self.0.set_message(what.to_owned());
+        if self.0.message() != step {
+            self.0.set_message(step.to_owned());
         }
         self.0.set_position(done);
     }
 
-    /// So far has it come.
-    pub fn to(&self, done: u64) {
+    /// Shows the progress.
+    pub fn set(&self, done: u64) {
         self.0.set_position(done);
     }
 }

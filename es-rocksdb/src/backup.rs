@@ -337,7 +337,10 @@ fn advise_other_backup(number: u32, directory: &Path, backups: &[Numbered]) -> S
             format!("there is no earlier one, restore a later one with --number: there are {}", ranges(&later))
         }
         (true, true) => {
-            format!("there is no other; `es --store {} repair` shows what can be saved of it", directory.display())
+            format!(
+                "there is no other; `es --store {} repair` shows what can be recovered from it",
+                directory.display()
+            )
         }
     }
 }

@@ -76,7 +76,7 @@ pub enum OpenError {
     /// or by [`Salvage::survey`](crate::Salvage::survey).
     #[error(
         "the store in {0} is damaged: {detail}; keep this directory as it is and restore a backup into another one; \
-         `es --store {0} repair` shows what can be saved of this one", .directory.display()
+         `es --store {0} repair` shows what can be recovered from this one", .directory.display()
     )]
     Damaged {
         /// The directory.

@@ -511,7 +511,7 @@ async fn what_is_no_store_and_what_is_in_the_way_is_refused() {
 
     fs::remove_file(store.join("CURRENT")).unwrap();
     let error = RocksDbStore::open(&store).await.unwrap_err().to_string();
-    assert!(error.contains("repair` shows what can be saved"), "{error}");
+    assert!(error.contains("repair` shows what can be recovered"), "{error}");
     let salvage = survey(&store).unwrap();
     for target in [&empty, &store, &store.join("inside")] {
         let error = salvage.write(target, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap_err();

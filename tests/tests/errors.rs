@@ -91,7 +91,7 @@ fn errors_of_es_rocksdb_print_once() {
 fn failures_of_the_programs_print_once() {
     let io = || es_cli::failure::Failure::Io { action: "read events.jsonl".into(), source: disk_full() };
     assert_eq!(assert_prints_once(&io()), 2);
-    let stopped = es_cli::failure::Failure::Stopped { source: Box::new(io()), added: 3, already_there: 1 };
+    let stopped = es_cli::failure::Failure::Stopped { source: Box::new(io()), added: 3, repeated: 1 };
     assert_eq!(assert_prints_once(&stopped), 3);
     assert_eq!(assert_prints_once(&es_cli::failure::Failure::from(store_error())), 2);
     assert_eq!(assert_prints_once(&order_service::failure::Failure::from(store_error())), 2);

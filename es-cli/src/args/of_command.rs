@@ -1,4 +1,4 @@
-//! What can be asked of each command.
+//! The arguments of each command.
 
 use std::path::PathBuf;
 
@@ -6,69 +6,69 @@ use clap::Args;
 use es_core::model::{Category, Metadata, Tag};
 use es_core::{EventId, EventType, ExpectedRevision, Position, Revision, StreamId, Timestamp};
 
-/// Snapshots of what.
+/// The snapshots to list.
 #[derive(Debug, Args)]
 pub struct SnapshotsArgs {
-    /// Only of this stream
+    /// Only snapshots of this stream
     #[arg(long)]
     pub stream: Option<StreamId>,
-    /// Only of this category
+    /// Only snapshots of this category
     #[arg(long)]
     pub category: Option<Category>,
 }
 
-/// Snapshots of what are dropped: of nothing unless it is said.
+/// The snapshots to delete. There is no default.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct DropArgs {
-    /// Those of this stream
+    /// Delete the snapshots of this stream
     #[arg(long)]
     pub stream: Option<StreamId>,
-    /// Those of this category
+    /// Delete the snapshots of this category
     #[arg(long)]
     pub category: Option<Category>,
-    /// All
+    /// Delete all snapshots
     #[arg(long)]
     pub all: bool,
 }
 
-/// Which streams.
+/// The streams to list.
 #[derive(Debug, Args)]
 pub struct StreamsArgs {
-    /// Only those of this category
+    /// Only streams of this category
     #[arg(long)]
     pub category: Option<Category>,
-    /// Only those whose names begin like this
+    /// Only streams whose names have this prefix
     #[arg(long, value_name = "P", default_value = "", hide_default_value = true)]
     pub prefix: String,
-    /// At most so many
+    /// The maximum number of streams
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
 }
 
-/// What of a stream.
+/// The part of a stream to read.
 #[derive(Debug, Args)]
 pub struct ReadArgs {
     /// The stream
     pub stream: StreamId,
-    /// Begin at this revision
+    /// The first revision
     #[arg(long, value_name = "N")]
     pub from: Option<Revision>,
-    /// At most so many events
+    /// The maximum number of events
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// From the newest to the oldest
+    /// Newest first
     #[arg(long)]
     pub backward: bool,
 }
 
-/// What of the log.
+/// The part of the log to read.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Begin at this position
+    /// The first position
     #[arg(long, value_name = "P", value_parser = position)]
     pub from: Option<Position>,
-    /// Only events of streams of this category
+    /// Only events of this category
     #[arg(long, value_name = "C")]
     pub category: Vec<Category>,
     /// Only events of this type
@@ -77,10 +77,10 @@ pub struct LogArgs {
     /// Only events with this tag
     #[arg(long, value_name = "T")]
     pub tag: Vec<Tag>,
-    /// At most so many events
+    /// The maximum number of events
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Go on with new events as they come, until interrupted; looks for them at most four times a second
+    /// Continue with new events until interrupted; polls at most four times per second
     #[arg(long)]
     pub follow: bool,
 }
@@ -90,47 +90,50 @@ pub struct LogArgs {
 pub struct AppendArgs {
     /// The stream
     pub stream: StreamId,
-    /// Its type
+    /// The event type
     #[arg(long = "type", value_name = "T")]
     pub event_type: EventType,
-    /// Its content as JSON; `-` reads it from standard input
+    /// The payload as JSON; `-` reads standard input
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = data)]
     pub data: Data,
-    /// Only if the stream is like this (any, none, exists, or the revision of its last event); otherwise exit code 3
+    /// The expected state of the stream: any, none, exists, or its last revision; exits with code 3 on a conflict
     #[arg(long, value_name = "EXPECTED", default_value = "any", allow_hyphen_values = true, value_parser = expectation)]
     pub expect: ExpectedRevision,
-    /// Its id, so that it can be repeated; without it, a new one
+    /// The event id, which makes the command idempotent; a new one by default
     #[arg(long, value_name = "UUID")]
     pub id: Option<EventId>,
-    /// The schema version of its content
+    /// The schema version of the payload
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub version: u32,
-    /// A label by which it can be found; give one for each
+    /// A tag; can be repeated
     #[arg(long, value_name = "T")]
     pub tag: Vec<Tag>,
-    /// Annotations as a JSON object
+    /// The metadata as a JSON object
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = metadata)]
     pub metadata: Option<Metadata>,
-    /// When it happened, RFC 3339; without it, when it is recorded
+    /// The time of occurrence, RFC 3339; the recorded time by default
     #[arg(long, value_name = "TIME")]
     pub occurred_at: Option<Timestamp>,
 }
 
-/// Where the content of an event is.
+/// The source of a payload.
 #[derive(Debug, Clone)]
 pub enum Data {
-    /// On standard input.
+    /// Standard input.
     Stdin,
-    /// On the command line: JSON without space around it.
+    /// JSON from the command line, without surrounding whitespace.
     Json(String),
 }
 
 impl Data {
-    /// A JSON text without the space around it.
+    /// Returns a JSON text without surrounding whitespace.
+    ///
+    /// # Errors
+    /// The parse error as a message.
     pub(crate) fn json(text: &str) -> Result<String, String> {
         let text = text.trim();
-        let read = serde_json::from_str::<&serde_json::value::RawValue>(text);
-        read.map(|_| text.to_owned()).map_err(|error| format!("expected JSON, found: {error}"))
+        let parsed = serde_json::from_str::<&serde_json::value::RawValue>(text);
+        parsed.map(|_| text.to_owned()).map_err(|error| format!("expected JSON, found: {error}"))
     }
 }
 
@@ -157,33 +160,33 @@ pub(super) fn expectation(text: &str) -> Result<ExpectedRevision, String> {
     })
 }
 
-/// What to import.
+/// The file to import.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The file, or `-` for standard input
     pub file: PathBuf,
-    /// Leave bad lines out, and list them with their faults in this file, which is replaced
+    /// Skip bad lines and list them in this file, which is overwritten
     #[arg(long, value_name = "F")]
     pub skip_bad: Option<PathBuf>,
-    /// How many commits share a wait for the disk
+    /// The number of commits per fsync
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
 }
 
-/// What to do about damage.
+/// Where to write a repaired store.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
-    /// Write what can be saved into this directory, empty or not there yet
+    /// Write the repaired store into this directory, which must be empty or not exist
     #[arg(long, value_name = "NEWDIR")]
     pub to: Option<PathBuf>,
-    /// Accept that exactly so many events are lost, as said without --to; 0 where only rows or unique keys are
+    /// Confirm the number of lost events, as shown without --to; 0 if only rows or unique keys are lost
     #[arg(long, value_name = "N", requires = "to")]
     pub accept_loss: Option<u64>,
 }
 
-/// Where to export to.
+/// The target of an export.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The file, which is replaced when the export is whole; without it, and for `-`, standard output
+    /// The file, which is replaced when the export is complete; `-`, the default, is standard output
     pub file: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! What can be asked of `retain` and `delete`.
+//! The arguments of `retain` and `delete`.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use es_core::{ExpectedRevision, Revision, StreamId};
 
 use super::of_command::expectation;
 
-/// Who and why.
+/// The note of an operator on a change.
 #[derive(Debug, Args)]
 pub struct NoteArgs {
-    /// Why, for those who read the log later
+    /// The reason, stored in the log
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Who
+    /// The name of the operator, stored in the log
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
 }
 
 impl NoteArgs {
-    /// The same for the log.
+    /// Returns the note that is stored in the log.
     #[must_use]
     pub fn note(&self) -> Note {
         Note { by: self.by.clone(), reason: self.reason.clone() }
     }
 }
 
-/// For what.
+/// The scope of a rule.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct ScopeArgs {
-    /// For this stream
+    /// The stream
     #[arg(long)]
     pub stream: Option<StreamId>,
-    /// For every stream of this category
+    /// The category, with all its streams
     #[arg(long)]
     pub category: Option<Category>,
 }
 
 impl ScopeArgs {
-    /// The same for the store; `None` is not possible on a command line.
+    /// Returns the scope; `None` if neither is set, which the command line prevents.
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         let stream = self.stream.clone().map(Scope::Stream);
@@ -52,28 +52,28 @@ impl ScopeArgs {
 /// The rule to set.
 #[derive(Debug, Args)]
 pub struct RetainSetArgs {
-    /// For what.
+    /// The scope of the rule.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Which events are kept.
+    /// The limits of the rule.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Who and why.
+    /// The note of the operator.
     #[command(flatten)]
     pub note: NoteArgs,
 }
 
-/// Which events are kept.
+/// The limits of a rule.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct LimitArgs {
-    /// Keep those recorded no longer ago than this: a number and ms, s, m, h, d or w
+    /// Keep events that were recorded within this time: a number and ms, s, m, h, d or w
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub max_age: Option<Duration>,
-    /// Keep the newest, so many
+    /// Keep this number of the newest events of each stream
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_count: Option<u64>,
-    /// Keep those from this revision on
+    /// Keep events from this revision on
     #[arg(long, value_name = "REVISION")]
     pub truncate_before: Option<Revision>,
 }
@@ -81,24 +81,24 @@ pub struct LimitArgs {
 /// The rule to clear.
 #[derive(Debug, Args)]
 pub struct RetainClearArgs {
-    /// For what.
+    /// The scope of the rule.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Who and why.
+    /// The note of the operator.
     #[command(flatten)]
     pub note: NoteArgs,
 }
 
-/// How to scavenge.
+/// The options of a scavenge.
 #[derive(Debug, Args)]
 pub struct ScavengeArgs {
-    /// Only say how much would be removed
+    /// Only count the events that would be removed
     #[arg(long, conflicts_with_all = ["pause", "reason", "by"])]
     pub dry_run: bool,
-    /// Pause so many milliseconds after each part
+    /// The pause after each write, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub pause: u64,
-    /// Who and why.
+    /// The note of the operator.
     #[command(flatten)]
     pub note: NoteArgs,
 }
@@ -108,16 +108,16 @@ pub struct ScavengeArgs {
 pub struct DeleteArgs {
     /// The stream
     pub stream: StreamId,
-    /// For ever: nothing can be written to it again
+    /// Delete permanently: the stream cannot be written again
     #[arg(long)]
     pub hard: bool,
-    /// Do not ask whether --hard is meant
+    /// Skip the confirmation of --hard
     #[arg(long)]
     pub yes: bool,
-    /// Only if the stream is like this (any, none, exists, or the revision of its last event); otherwise exit code 3
+    /// The expected state of the stream: any, none, exists, or its last revision; exits with code 3 on a conflict
     #[arg(long, value_name = "EXPECTED", default_value = "any", allow_hyphen_values = true, value_parser = expectation)]
     pub expect: ExpectedRevision,
-    /// Who and why.
+    /// The note of the operator.
     #[command(flatten)]
     pub note: NoteArgs,
 }
@@ -135,12 +135,12 @@ fn age(text: &str) -> Result<Duration, String> {
     millis.map(Duration::from_millis).ok_or_else(|| "expected a number and ms, s, m, h, d or w, such as 30d".to_owned())
 }
 
-/// An age in the largest unit in which it is a whole number.
+/// Formats an age in the largest unit that gives a whole number.
 #[must_use]
-pub fn shown_age(age: Duration) -> String {
+pub fn format_age(age: Duration) -> String {
     let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    let fitting = UNITS.iter().rev().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
-    fitting.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", millis / unit))
+    let largest = UNITS.iter().rev().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    largest.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", millis / unit))
 }
 
 #[cfg(test)]
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn an_age_is_a_number_and_a_unit() {
         for text in ["30d", "1w", "90s", "15ms", "36h"] {
-            assert_eq!(age(text).map(shown_age).as_deref(), Ok(text));
+            assert_eq!(age(text).map(format_age).as_deref(), Ok(text));
         }
-        assert_eq!(age("14d").map(shown_age).as_deref(), Ok("2w"));
+        assert_eq!(age("14d").map(format_age).as_deref(), Ok("2w"));
         for text in ["", "d", "30", "30y", "-1d", "99999999999999999999d", "18446744073709551615w"] {
             assert!(age(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! `append`
+//! The command `append`.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,7 +9,7 @@ use es_core::{Commit, EventStore, ExpectedRevision, NewEvent};
 use es_rocksdb::{OpenError, Options};
 use serde::Serialize;
 
-use crate::answer::say;
+use crate::answer::print;
 use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
 
@@ -19,18 +19,18 @@ struct Appended {
     revision: u64,
     position: u64,
     id: String,
-    already_there: bool,
+    repeated: bool,
 }
 
 pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Result<(), Failure> {
     let commit = Commit::to(&args.stream, args.expect, [event(args)?]);
-    // NOTE: a stream that is there already cannot be in a store that is not: the path is wrong.
+    // An existing stream cannot be in a store that does not exist: the path is wrong.
     let may_be_new = matches!(args.expect, ExpectedRevision::Any | ExpectedRevision::NoStream);
     let opened = Options::new().create_if_missing(may_be_new).open(directory).await;
     let store = opened.map_err(|error| match error {
         OpenError::NoSuchDirectory { directory } => Failure::Absent(format!(
-            "expected an event store in {}, found none; check the path and whether its disk is mounted (with --expect any or \
-             none a new one is made)",
+            "expected an event store in {}, found none; check the path and whether its disk is mounted \
+             (--expect any and --expect none create a store)",
             directory.display()
         )),
         other => other.into(),
@@ -45,21 +45,21 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         revision: event.revision.get(),
         position: event.position.get(),
         id: event.data.id.to_string(),
-        already_there: repeated,
+        repeated,
     };
-    say(json, || in_words(&appended), &appended)
+    print(json, || to_text(&appended), &appended)
 }
 
-fn in_words(Appended { stream, revision, position, id, already_there }: &Appended) -> String {
-    let what = if *already_there { "was there already" } else { "appended" };
-    format!("{what}: stream {stream}, revision {revision}, position {position}, id {id}")
+fn to_text(Appended { stream, revision, position, id, repeated }: &Appended) -> String {
+    let outcome = if *repeated { "already stored" } else { "appended" };
+    format!("{outcome}: stream {stream}, revision {revision}, position {position}, id {id}")
 }
 
 fn event(args: &AppendArgs) -> Result<NewEvent, Failure> {
     let data = match &args.data {
         Data::Json(data) => data.clone(),
         Data::Stdin => {
-            let text = from_stdin()?;
+            let text = read_stdin()?;
             Data::json(&text).map_err(|error| Failure::Input(format!("standard input, for --data -: {error}")))?
         }
     };
@@ -74,9 +74,9 @@ fn event(args: &AppendArgs) -> Result<NewEvent, Failure> {
     Ok(event)
 }
 
-fn from_stdin() -> Result<String, Failure> {
+fn read_stdin() -> Result<String, Failure> {
     let mut text = String::new();
-    // NOTE: one byte more than is allowed is enough to be refused.
+    // One byte more than the limit is enough to be refused.
     let read = io::stdin().lock().take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_string(&mut text);
     read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;
     Ok(text)

@@ -1,4 +1,4 @@
-//! `backup` and `restore`
+//! The commands `backup` and `restore`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use es_rocksdb::{Backup, BackupError, Backups, DamagedBackup};
 use serde::Serialize;
 
 use super::verify;
-use crate::answer::say;
+use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::text::count;
@@ -51,18 +51,19 @@ impl<'a> From<&'a Backup> for BackupAnswer<'a> {
 
 pub(super) async fn create(store: &Path, dir: &Path, json: bool) -> Result<ExitCode, Failure> {
     let bar = Bar::new("backup");
-    let made = Backups::new(dir).create(store, &mut |what, done, total| bar.at(what, done, total)).await;
+    let result = Backups::new(dir).create(store, &mut |what, done, total| bar.update(what, done, total)).await;
     drop(bar);
-    answer(made, json, |backup| {
+    answer(result, json, |backup| {
         let events = count(backup.events, "event", "events");
         let directory = backup.directory.display();
-        let made = format!("backup {}: {events}, {} new, verified, in {directory}", backup.number, backup.new_events);
+        let created =
+            format!("backup {}: {events}, {} new, verified, in {directory}", backup.number, backup.new_events);
         match &backup.damaged {
-            None => made,
+            None => created,
             Some(DamagedBackup { number, directory, found, .. }) => format!(
-                "{made}\n\
-                 backup {number} is damaged, so that this one is a full copy: {found}\n\
-                 remove {}; earlier ones may share the damaged file: look at them with `es --store DIRECTORY verify`",
+                "{created}\n\
+                 backup {number} is damaged, so this backup is a full copy: {found}\n\
+                 delete {}, and verify earlier backups, which may share the damaged file: `es --store DIR verify`",
                 directory.display()
             ),
         }
@@ -71,23 +72,23 @@ pub(super) async fn create(store: &Path, dir: &Path, json: bool) -> Result<ExitC
 
 pub(super) async fn restore(dir: &Path, to: &Path, number: Option<u32>, json: bool) -> Result<ExitCode, Failure> {
     let bar = Bar::new("restore");
-    let made = Backups::new(dir).restore(number, to, &mut |what, done, total| bar.at(what, done, total)).await;
+    let result = Backups::new(dir).restore(number, to, &mut |what, done, total| bar.update(what, done, total)).await;
     drop(bar);
-    answer(made, json, |backup| {
+    answer(result, json, |backup| {
         let events = count(backup.events, "event", "events");
         format!("restored backup {}: {events}, verified, in {}", backup.number, backup.directory.display())
     })
 }
 
 fn answer(
-    made: Result<Backup, BackupError>,
+    result: Result<Backup, BackupError>,
     json: bool,
-    in_words: impl FnOnce(&Backup) -> String,
+    to_text: impl FnOnce(&Backup) -> String,
 ) -> Result<ExitCode, Failure> {
-    match made {
-        Ok(backup) => say(json, || in_words(&backup), &BackupAnswer::from(&backup)).map(|()| ExitCode::SUCCESS),
+    match result {
+        Ok(backup) => print(json, || to_text(&backup), &BackupAnswer::from(&backup)).map(|()| ExitCode::SUCCESS),
         Err(BackupError::Unsound { verification: Some(found), .. }) => {
-            verify::report(&found, json, "it was not kept: look after the disk and try again")
+            verify::report(&found, json, "the copy was deleted; check the disk and try again")
         }
         Err(BackupError::Damaged { number, directory, advice, verification: Some(found), .. }) => {
             let advice = format!("backup {number} in {} was not restored; {advice}", directory.display());

@@ -1,16 +1,16 @@
-//! `compact`
+//! The command `compact`.
 
-use es_core::EventStore;
 use std::path::Path;
 
+use es_core::EventStore;
 use es_rocksdb::Options;
 use serde::Serialize;
 
-use super::on_disk;
-use crate::answer::say;
+use super::disk_usage;
+use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::bytes;
+use crate::text::format_bytes;
 
 #[derive(Serialize)]
 struct Compacted {
@@ -20,14 +20,14 @@ struct Compacted {
 
 pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let (bytes_before, _) = on_disk(directory)?;
+    let bytes_before = disk_usage(directory)?.bytes;
     let bar = Bar::new("compact");
-    let done = store.compact().await;
+    let result = store.compact().await;
     drop(bar);
     let closed = store.close().await;
-    done?;
+    result?;
     closed?;
-    let (bytes_after, _) = on_disk(directory)?;
+    let bytes_after = disk_usage(directory)?.bytes;
     let compacted = Compacted { bytes_before, bytes_after };
-    say(json, || format!("{} before, {} after", bytes(bytes_before), bytes(bytes_after)), &compacted)
+    print(json, || format!("{} before, {} after", format_bytes(bytes_before), format_bytes(bytes_after)), &compacted)
 }

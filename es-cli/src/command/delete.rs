@@ -1,4 +1,4 @@
-//! `delete`
+//! The command `delete`.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use es_core::{EventReader, EventStore, ExpectedRevision};
 use es_rocksdb::{Options, RocksDbStore};
 use serde::Serialize;
 
-use crate::answer::say;
+use crate::answer::print;
 use crate::args::DeleteArgs;
 use crate::failure::Failure;
 
@@ -29,10 +29,10 @@ pub(super) async fn run(directory: &Path, args: &DeleteArgs, json: bool) -> Resu
         confirm(args)?;
     }
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let done = delete(&store, args, kind).await;
+    let result = delete(&store, args, kind).await;
     let through = store.revision(&args.stream).await;
     let closed = store.close().await;
-    let committed = done?;
+    let committed = result?;
     let through = through?;
     closed?;
     let deleted = Deleted {
@@ -41,11 +41,11 @@ pub(super) async fn run(directory: &Path, args: &DeleteArgs, json: bool) -> Resu
         through: through.map(es_core::Revision::get),
         position: committed.position().map(es_core::Position::get),
     };
-    say(json, || in_words(&deleted), &deleted)
+    print(json, || to_text(&deleted), &deleted)
 }
 
 async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Result<Committed, Failure> {
-    // NOTE: the library may end a stream before it begins; on a command line that is a name that was typed wrong.
+    // The library can delete a stream that does not exist. On a command line its name is more likely misspelled.
     if store.revision(&args.stream).await?.is_none() {
         return Err(match args.expect {
             ExpectedRevision::Any | ExpectedRevision::NoStream => Failure::no_stream(&args.stream),
@@ -58,23 +58,24 @@ async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Re
     Ok(delete_stream(store, &args.stream, kind, args.expect, args.note.note()).await?)
 }
 
-fn in_words(Deleted { stream, kind, through, .. }: &Deleted) -> String {
-    let what = through.map_or_else(|| "which had no event".to_owned(), |last| format!("up to revision {last}"));
+fn to_text(Deleted { stream, kind, through, .. }: &Deleted) -> String {
+    let extent = through.map_or_else(|| "which has no event".to_owned(), |last| format!("up to revision {last}"));
     match kind {
-        DeleteKind::Soft => format!("deleted: stream {stream}, {what}; if it is written again, it goes on behind that"),
-        DeleteKind::Hard => format!("deleted for ever: stream {stream}, {what}"),
+        DeleteKind::Soft => format!("deleted: stream {stream}, {extent}; new events continue at the next revision"),
+        DeleteKind::Hard => format!("deleted permanently: stream {stream}, {extent}"),
     }
 }
 
-/// Asks the one at the terminal for the name of the stream.
+/// Asks the operator to type the name of the stream.
 fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         let message = "expected --yes with --hard, or the name of the stream at a terminal, found neither";
         return Err(Failure::Usage(message.to_owned()));
     }
-    let mut out = io::stderr().lock();
-    let asked = write!(out, "this ends the stream for ever; type its name to go on: ").and_then(|()| out.flush());
-    asked.map_err(Failure::output)?;
+    let mut stderr = io::stderr().lock();
+    let written = write!(stderr, "the stream will be deleted permanently; type its name to confirm: ")
+        .and_then(|()| stderr.flush());
+    written.map_err(Failure::output)?;
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
     read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;

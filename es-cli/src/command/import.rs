@@ -1,8 +1,8 @@
-//! `import`
+//! The command `import`.
 
 use std::path::Path;
 
-use crate::answer::say;
+use crate::answer::print;
 use crate::args::ImportArgs;
 use crate::failure::Failure;
 use crate::import::{self, Import, Summary};
@@ -15,18 +15,18 @@ pub(super) async fn run(directory: &Path, args: &ImportArgs, json: bool) -> Resu
         batch: usize::try_from(args.batch).unwrap_or(usize::MAX),
     };
     let summary = import::run(directory, &import).await?;
-    say(json, || in_words(&summary), &summary)
+    print(json, || to_text(&summary), &summary)
 }
 
-fn in_words(summary: &Summary) -> String {
-    let Summary { lines, added, already_there, skipped, lost_claims, .. } = summary;
+fn to_text(summary: &Summary) -> String {
+    let Summary { lines, added, repeated, skipped, lost_claims, .. } = summary;
     let lines = count(*lines, "line", "lines");
-    let done = format!("{lines}: {added} added, {already_there} already there, {skipped} skipped");
+    let imported = format!("{lines}: {added} added, {repeated} already stored, {skipped} skipped");
     match lost_claims {
-        0 => done,
+        0 => imported,
         lost => format!(
-            "{done}\n{} not held any more, because the events that claimed them were hidden or removed; \
-             claim them again",
+            "{imported}\n{} not held any more, because the events that claimed them were hidden or removed; claim them \
+             again",
             count(*lost, "unique key is", "unique keys are")
         ),
     }

@@ -1,4 +1,4 @@
-//! `info`
+//! The command `info`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use es_core::{EventReader, LogRead, Timestamp};
 use es_rocksdb::{HiddenEvents, ReadOnlyStore};
 use serde::Serialize;
 
-use super::on_disk;
-use crate::answer::say;
+use super::{DiskUsage, disk_usage};
+use crate::answer::print;
 use crate::failure::Failure;
-use crate::text::{bytes, shown, table};
+use crate::text::{format_bytes, format_time, table};
 
 #[derive(Serialize)]
 struct Info {
@@ -24,9 +24,9 @@ struct Info {
 
 pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
-    // NOTE: also where it was removed: its place and its time stay.
+    // A tombstone counts as well: it keeps its position and its time.
     let last = store.read_log_with_hidden(LogRead::all().backward().limit(1), HiddenEvents::WithContent).next().await?;
-    let (bytes_on_disk, files) = on_disk(store.directory())?;
+    let DiskUsage { bytes: bytes_on_disk, files } = disk_usage(store.directory())?;
     let info = Info {
         directory: store.directory().to_owned(),
         store_id: store.log_id().to_string(),
@@ -36,17 +36,17 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         bytes_on_disk,
         files,
     };
-    say(json, || in_words(&info), &info)
+    print(json, || to_text(&info), &info)
 }
 
-fn in_words(info: &Info) -> String {
+fn to_text(info: &Info) -> String {
     let rows = [
         ["directory".to_owned(), info.directory.display().to_string()],
         ["store id".to_owned(), info.store_id.clone()],
-        ["created".to_owned(), shown(info.created)],
-        ["last position".to_owned(), info.head.map_or("no event yet".into(), |head| head.to_string())],
-        ["last recorded".to_owned(), info.last_recorded_at.map_or("never".into(), shown)],
-        ["on disk".to_owned(), format!("{} in {} files", bytes(info.bytes_on_disk), info.files)],
+        ["created".to_owned(), format_time(info.created)],
+        ["last position".to_owned(), info.head.map_or("no events".into(), |head| head.to_string())],
+        ["last recorded".to_owned(), info.last_recorded_at.map_or("never".into(), format_time)],
+        ["on disk".to_owned(), format!("{} in {} files", format_bytes(info.bytes_on_disk), info.files)],
     ];
-    table(["what", "value"], 2, rows).to_string()
+    table(["property", "value"], 2, rows).to_string()
 }

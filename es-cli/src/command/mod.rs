@@ -1,4 +1,4 @@
-//! What is done, one module for each command.
+//! The commands, one module for each.
 
 mod append;
 mod backup;
@@ -24,20 +24,20 @@ use clap::CommandFactory;
 use crate::args::{Cli, Command, RetainCommand, SnapshotsCommand};
 use crate::failure::Failure;
 
-/// Does what is asked.
+/// Runs a command and returns its exit code.
 ///
 /// # Errors
-/// [`Failure`]: why it was not done.
+/// [`Failure`]: the command failed.
 pub async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
-    let done = one(cli).await;
-    done.map_err(|failure| match cli.command {
-        // NOTE: these are about other directories, too, or about none.
+    let result = dispatch(cli).await;
+    result.map_err(|failure| match cli.command {
+        // These commands use other directories, or none.
         Command::Restore { .. } | Command::Backup { .. } | Command::Repair(_) | Command::Completions { .. } => failure,
         _ => failure.in_store(&cli.store()),
     })
 }
 
-async fn one(cli: &Cli) -> Result<ExitCode, Failure> {
+async fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     let json = cli.json;
     let store = || cli.store();
     match &cli.command {
@@ -72,18 +72,24 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     io::Write::write_all(&mut io::stdout().lock(), &script).map_err(Failure::output)
 }
 
-/// How many bytes the files of a store have, and how many files there are.
-fn on_disk(directory: &Path) -> Result<(u64, u64), Failure> {
-    let refused = |source| Failure::io("read the directory", directory, source);
+/// The size of a store on disk.
+struct DiskUsage {
+    bytes: u64,
+    files: u64,
+}
+
+/// Returns the size of the files in a directory.
+fn disk_usage(directory: &Path) -> Result<DiskUsage, Failure> {
+    let failed = |source| Failure::io("read the directory", directory, source);
     let (mut bytes, mut files) = (0, 0);
-    for entry in std::fs::read_dir(directory).map_err(refused)? {
-        // NOTE: a service may remove a file between its name and its length.
-        if let Ok(metadata) = entry.map_err(refused)?.metadata()
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        // A service may remove the file after it was listed.
+        if let Ok(metadata) = entry.map_err(failed)?.metadata()
             && metadata.is_file()
         {
             bytes += metadata.len();
             files += 1;
         }
     }
-    Ok((bytes, files))
+    Ok(DiskUsage { bytes, files })
 }

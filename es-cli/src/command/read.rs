@@ -1,4 +1,4 @@
-//! `read` and `log`
+//! The commands `read` and `log`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,14 +11,14 @@ use es_core::store::{Query, QueryItem};
 use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StreamId, StreamRead};
 use es_rocksdb::ReadOnlyStore;
 
-use crate::answer::note;
+use crate::answer::print_note;
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::line;
-use crate::text::{count, shown, shown_text};
+use crate::text::{count, excerpt, format_time};
 
-/// How long a follower waits at the least before it looks again.
-const PAUSE: Duration = Duration::from_millis(250);
+/// The minimum time between two polls of a follower.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
@@ -29,26 +29,26 @@ pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Res
         read = read.backward();
     }
     let mut listing = EventListing::new(json)?;
-    listing.all(store.read_stream(read).await?).await?;
-    if let Some(why) = why_empty(&store, &args.stream, last).await? {
-        note(&why);
+    listing.add_all(store.read_stream(read).await?).await?;
+    if let Some(reason) = explain_empty(&store, &args.stream, last).await? {
+        print_note(&reason);
     }
     Ok(())
 }
 
-/// Why nothing is shown of a stream that there is; `None` where something is.
-async fn why_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision) -> Result<Option<String>, Failure> {
+/// Returns why an existing stream has no visible events; `None` if it has.
+async fn explain_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision) -> Result<Option<String>, Failure> {
     let Retained { begins, first, .. } = store.retained(stream).await?;
     if first <= last {
         return Ok(None);
     }
-    let said = store.retention().of(stream);
-    // NOTE: of those that are hidden, some may have been removed.
+    let retention = store.retention().of(stream);
+    // Some of the hidden events may have been removed.
     let hidden = count(last.next().get(), "event", "events");
-    Ok(Some(match said.deletion {
+    Ok(Some(match retention.deletion {
         Some(Deletion { kind, position, .. }) if begins > last => {
-            let how = if kind == DeleteKind::Hard { "deleted for ever" } else { "deleted" };
-            format!("stream {stream:?} was {how} at position {position}; its {hidden} are not shown any more")
+            let deleted = if kind == DeleteKind::Hard { "deleted permanently" } else { "deleted" };
+            format!("stream {stream:?} was {deleted} at position {position}; its {hidden} are hidden")
         }
         _ => format!("stream {stream:?}: a rule hides all of its {hidden}; see `es retain list`"),
     }))
@@ -62,21 +62,21 @@ pub(super) async fn log(directory: &Path, args: &LogArgs, json: bool) -> Result<
     loop {
         let head = store.head().await?;
         let before = listing.listed;
-        listing.all(store.read_log(read.clone()).await?).await?;
-        let is_enough = read.limit.is_some_and(|limit| listing.listed - before >= limit);
-        if !args.follow || is_enough {
+        listing.add_all(store.read_log(read.clone()).await?).await?;
+        let is_limit_reached = read.limit.is_some_and(|limit| listing.listed - before >= limit);
+        if !args.follow || is_limit_reached {
             return Ok(());
         }
         read.limit = read.limit.map(|limit| limit - (listing.listed - before));
-        // NOTE: everything up to the head was looked at, whether or not it matched.
+        // The read has scanned everything up to the head, also events that do not match.
         read.from = read.from.max(head.map(Position::next));
-        store = newer(&store, head).await?;
+        store = wait_for_newer(&store, head).await?;
     }
 }
 
-/// The store when there is something behind `head`.
-async fn newer(store: &ReadOnlyStore, head: Option<Position>) -> Result<ReadOnlyStore, Failure> {
-    let mut pause = PAUSE;
+/// Waits for an event after `head` and returns the store with it.
+async fn wait_for_newer(store: &ReadOnlyStore, head: Option<Position>) -> Result<ReadOnlyStore, Failure> {
+    let mut pause = POLL_INTERVAL;
     loop {
         tokio::time::sleep(pause).await;
         let started = Instant::now();
@@ -85,8 +85,9 @@ async fn newer(store: &ReadOnlyStore, head: Option<Position>) -> Result<ReadOnly
         {
             return Ok(newer);
         }
-        // NOTE: where opening takes long because much is in the write-ahead log, it must not become the service's burden.
-        pause = PAUSE.max(started.elapsed() * 4);
+        // Opening is slow when the write-ahead log is long. Poll less often then, so that the service is not slowed
+        // down.
+        pause = POLL_INTERVAL.max(started.elapsed() * 4);
     }
 }
 
@@ -99,7 +100,7 @@ fn query(args: &LogArgs) -> Query {
     if item.is_unrestricted() { Query::all() } else { item.into() }
 }
 
-/// Events, one behind the other on standard output.
+/// Lists events on standard output.
 struct EventListing {
     json: bool,
     listed: u64,
@@ -116,27 +117,27 @@ impl EventListing {
         Ok(Self { json, listed: 0 })
     }
 
-    async fn all(&mut self, mut events: EventStream) -> Result<(), Failure> {
+    async fn add_all(&mut self, mut events: EventStream) -> Result<(), Failure> {
         while let Some(batch) = events.next_batch().await? {
             let mut text = Vec::new();
             for event in &batch {
                 let written =
-                    if self.json { line::write(event, &mut text) } else { writeln!(text, "{}", in_words(event)) };
+                    if self.json { line::write(event, &mut text) } else { writeln!(text, "{}", to_text(event)) };
                 written.map_err(Failure::output)?;
             }
             self.listed += batch.len() as u64;
-            let mut out = io::stdout().lock();
-            out.write_all(&text).and_then(|()| out.flush()).map_err(Failure::output)?;
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&text).and_then(|()| stdout.flush()).map_err(Failure::output)?;
         }
         Ok(())
     }
 }
 
-fn in_words(event: &RecordedEvent) -> String {
+fn to_text(event: &RecordedEvent) -> String {
     format!(
         "{:>10}  {}  {:24} {:>8}  {:28}  {}",
         event.position.get(),
-        shown(event.recorded_at),
+        format_time(event.recorded_at),
         event.stream,
         event.revision.get(),
         event.data.event_type,
@@ -144,10 +145,10 @@ fn in_words(event: &RecordedEvent) -> String {
     )
 }
 
-/// The content as it is shown to people: its beginning, without anything that a terminal could take for a command.
+/// Returns the beginning of the payload, with control characters replaced: a terminal must not interpret them.
 fn content(event: &RecordedEvent) -> String {
     if event.data.content_type != ContentType::Json {
         return format!("{} bytes of {}", event.data.payload.len(), event.data.content_type);
     }
-    shown_text(&String::from_utf8_lossy(&event.data.payload))
+    excerpt(&String::from_utf8_lossy(&event.data.payload))
 }

@@ -1,4 +1,4 @@
-//! `repair`
+//! The command `repair`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,15 +14,15 @@ use serde::Serialize;
 
 use super::snapshots;
 use super::verify::DAMAGED;
-use crate::answer::say;
+use crate::answer::print;
 use crate::args::RepairArgs;
 use crate::failure::Failure;
 use crate::line;
 use crate::progress::Bar;
 use crate::text::{count, quoted};
 
-/// How many findings are said in words; with `--json` all are.
-const IN_WORDS: usize = 10;
+/// The maximum number of findings in text output. JSON output has all.
+const MAX_SHOWN: usize = 10;
 
 #[derive(Serialize)]
 struct RepairAnswer<'a> {
@@ -33,10 +33,10 @@ struct RepairAnswer<'a> {
     head: Option<u64>,
     last: Option<u64>,
     from_streams: u64,
-    loss: Lost<'a>,
-    /// The command that makes a repaired store; `None` where none is needed.
+    loss: LossAnswer<'a>,
+    /// The command that writes a repaired store; `None` if no repair is needed or it is done.
     command: Option<String>,
-    repaired: Option<Made<'a>>,
+    repaired: Option<RepairedAnswer<'a>>,
 }
 
 #[derive(Serialize)]
@@ -46,89 +46,96 @@ struct DamagedPlace<'a> {
 }
 
 #[derive(Serialize)]
-struct Lost<'a> {
+struct LossAnswer<'a> {
     events: u64,
     set_aside: u64,
     unreadable: Vec<[u64; 2]>,
-    streams: Vec<Shortened<'a>>,
+    streams: Vec<ShortenedStream<'a>>,
     more_streams: u64,
     other: &'a [String],
 }
 
 #[derive(Serialize)]
-struct Shortened<'a> {
+struct ShortenedStream<'a> {
     stream: &'a str,
     events: u64,
 }
 
 #[derive(Serialize)]
-struct Made<'a> {
+struct RepairedAnswer<'a> {
     directory: &'a Path,
     store_id: String,
     new_store_id: bool,
     events: u64,
     rows: u64,
     carried_claims: u64,
-    snapshots_dropped: u64,
+    snapshots_deleted: u64,
     projections_reset: u64,
-    groups_set_back: u64,
-    commands_forgotten: u64,
+    groups_reset: u64,
+    command_results_deleted: u64,
     set_aside: u64,
     set_aside_in: Option<&'a Path>,
 }
 
 pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Result<ExitCode, Failure> {
     let bar = Bar::new("log");
-    let mut progress = |what: &str, done, total| bar.at(what, done, total);
+    let mut progress = |what: &str, done, total| bar.update(what, done, total);
     let salvage = Salvage::survey(directory, &mut progress)?;
     let report = salvage.report();
-    let mut shown = RepairAnswer::of(report, directory);
+    let mut answer = RepairAnswer::of(report, directory);
     let Some(to) = args.to.as_deref().filter(|_| !report.is_sound()) else {
         drop(bar);
-        say(json, || in_words(&shown), &shown)?;
+        print(json, || to_text(&answer), &answer)?;
         return Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) });
     };
-    let mut lost_and_found = LostAndFound::beside(to);
-    let made = salvage.write(to, args.accept_loss, &mut |event| lost_and_found.add(event), &mut progress);
-    let made = made.map_err(Failure::from).and_then(|made| lost_and_found.finish().map(|()| made));
+    let mut lost_and_found = LostAndFound::next_to(to);
+    let result = salvage.write(to, args.accept_loss, &mut |event| lost_and_found.add(event), &mut progress);
+    let result = result.map_err(Failure::from).and_then(|repaired| lost_and_found.finish().map(|()| repaired));
     drop(bar);
-    let made = match made {
-        Ok(made) => made,
+    let repaired = match result {
+        Ok(repaired) => repaired,
         Err(error) => {
             lost_and_found.discard();
             return Err(error);
         }
     };
-    let (dropped, reset) = if made.is_new_id { reset_derived(to).await? } else { Default::default() };
-    shown.repaired = Some(Made {
-        directory: &made.directory,
-        store_id: made.id.to_string(),
-        new_store_id: made.is_new_id,
-        events: made.events,
-        rows: made.rows,
-        carried_claims: made.carried_claims,
-        snapshots_dropped: dropped,
-        projections_reset: reset.projections,
-        groups_set_back: reset.groups,
-        commands_forgotten: reset.commands,
-        set_aside: made.set_aside,
-        set_aside_in: (made.set_aside > 0).then_some(&lost_and_found.path),
+    let reset = if repaired.is_new_id { reset_derived(to).await? } else { DerivedReset::default() };
+    answer.repaired = Some(RepairedAnswer {
+        directory: &repaired.directory,
+        store_id: repaired.id.to_string(),
+        new_store_id: repaired.is_new_id,
+        events: repaired.events,
+        rows: repaired.rows,
+        carried_claims: repaired.carried_claims,
+        snapshots_deleted: reset.snapshots,
+        projections_reset: reset.followers.projections,
+        groups_reset: reset.followers.groups,
+        command_results_deleted: reset.followers.commands,
+        set_aside: repaired.set_aside,
+        set_aside_in: (repaired.set_aside > 0).then_some(&lost_and_found.path),
     });
-    shown.command = None;
-    say(json, || done_in_words(directory, &made, (dropped, reset), &lost_and_found.path), &shown)?;
+    answer.command = None;
+    print(json, || repaired_to_text(directory, &repaired, reset, &lost_and_found.path), &answer)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Drops all snapshots, resets projections and consumers, and returns the number of each.
+/// What [`reset_derived`] deleted and reset.
+#[derive(Debug, Default, Clone, Copy)]
+struct DerivedReset {
+    snapshots: u64,
+    followers: FollowersReset,
+}
+
+/// Deletes all snapshots, and resets projections and consumers.
 ///
-/// A snapshot after the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log and would
-/// skip the next events.
-async fn reset_derived(directory: &Path) -> Result<(u64, FollowersReset), Failure> {
+/// A snapshot after the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log
+/// and would skip the next events.
+async fn reset_derived(directory: &Path) -> Result<DerivedReset, Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let dropped = snapshots::drop_those(&store, None, None).await;
-    let reset = reset_followers(&store).await;
+    let snapshots = snapshots::delete_snapshots(&store, None, None).await;
+    let followers = reset_followers(&store).await;
     store.close().await?;
-    Ok((dropped?, reset?))
+    Ok(DerivedReset { snapshots: snapshots?, followers: followers? })
 }
 
 impl<'a> RepairAnswer<'a> {
@@ -144,13 +151,13 @@ impl<'a> RepairAnswer<'a> {
             head: position(head),
             last: position(last),
             from_streams: *from_streams,
-            loss: Lost {
+            loss: LossAnswer {
                 events: *events,
                 set_aside: *set_aside,
                 unreadable: unreadable.iter().map(|(from, to)| [from.get(), to.get()]).collect(),
                 streams: streams
                     .iter()
-                    .map(|(name, events)| Shortened { stream: name.as_str(), events: *events })
+                    .map(|(name, events)| ShortenedStream { stream: name.as_str(), events: *events })
                     .collect(),
                 more_streams: *more_streams,
                 other,
@@ -161,7 +168,7 @@ impl<'a> RepairAnswer<'a> {
     }
 }
 
-/// The command that makes a repaired store.
+/// Returns the command that writes a repaired store.
 fn command(directory: &Path, loss: &Loss) -> String {
     let directory = directory.display().to_string();
     let directory = directory.trim_end_matches(std::path::is_separator);
@@ -169,135 +176,130 @@ fn command(directory: &Path, loss: &Loss) -> String {
     format!("es --store {} repair --to {}{accept}", quoted(directory), quoted(&format!("{directory}.repaired")))
 }
 
-fn in_words(shown: &RepairAnswer<'_>) -> String {
-    let Some(command) = &shown.command else { return "sound: there is nothing to repair".to_owned() };
-    let number = shown.damage.len() as u64 + shown.more_damage;
+fn to_text(answer: &RepairAnswer<'_>) -> String {
+    let Some(command) = &answer.command else { return "sound: no repair needed".to_owned() };
+    let number = answer.damage.len() as u64 + answer.more_damage;
     let mut lines = vec![format!("damaged: {}", count(number, "finding", "findings"))];
-    // NOTE: one broken block is found by everybody who reads from it.
-    let mut named = BTreeSet::new();
-    let first = shown.damage.iter().filter(|found| named.insert((found.place, found.detail))).take(IN_WORDS);
+    // One damaged block is reported by each read that needs it.
+    let mut listed = BTreeSet::new();
+    let first = answer.damage.iter().filter(|found| listed.insert((found.place, found.detail))).take(MAX_SHOWN);
     let first: Vec<_> = first.map(|found| format!("  {}: {}", found.place, found.detail)).collect();
     let more = number.saturating_sub(first.len() as u64);
     lines.extend(first);
     if more > 0 {
         lines.push(format!("  and {more} more"));
     }
-    lines.extend(shown.notes.iter().map(|note| format!("note: {note}")));
-    let saved = count(shown.head.unwrap_or(0), "event", "events");
-    let from_streams = match shown.from_streams {
+    lines.extend(answer.notes.iter().map(|note| format!("note: {note}")));
+    let recovered = count(answer.head.unwrap_or(0), "event", "events");
+    let from_streams = match answer.from_streams {
         0 => String::new(),
-        some => format!(", {some} of them from the copy under their streams"),
+        count => format!(", {count} of them from the records of their streams"),
     };
-    lines.push(format!("can be saved: {saved}{from_streams}"));
-    let Lost { events, set_aside, other, .. } = &shown.loss;
+    lines.push(format!("can be recovered: {recovered}{from_streams}"));
+    let LossAnswer { events, set_aside, other, .. } = &answer.loss;
     if *events == 0 && other.is_empty() {
         lines.push("would be lost: nothing".to_owned());
-        lines
-            .push(format!("to write a repaired store into a new directory, and leave this one as it is:\n  {command}"));
+        lines.push(format!("to write a repaired store into a new directory:\n  {command}"));
         return lines.join("\n");
     }
-    let last = shown.last.unwrap_or(0);
+    let last = answer.last.unwrap_or(0);
     lines.push(match *events {
-        0 => "would be lost: no event".to_owned(),
-        some => {
-            let events = count(some, "event", "events");
-            format!("would be lost: {events} behind position {} (the last was {last})", shown.head.unwrap_or(0))
+        0 => "would be lost: no events".to_owned(),
+        lost => {
+            let events = count(lost, "event", "events");
+            format!(
+                "would be lost: {events} after position {} (the last position was {last})",
+                answer.head.unwrap_or(0)
+            )
         }
     });
-    lines.extend(other.iter().map(|what| format!("  {what}")));
+    lines.extend(other.iter().map(|item| format!("  {item}")));
     if *events > 0 {
-        let gaps = shown.loss.unreadable.iter().take(IN_WORDS).map(|[from, to]| match from == to {
+        let gaps = answer.loss.unreadable.iter().take(MAX_SHOWN).map(|[from, to]| match from == to {
             true => from.to_string(),
             false => format!("{from} to {to}"),
         });
         let gaps = gaps.collect::<Vec<_>>().join(", ");
         lines.push(format!("  {} cannot be read: positions {gaps}", count(events - set_aside, "event", "events")));
         if *set_aside > 0 {
-            lines.push(format!("  {set_aside} can be read, and would be set aside in a file of lines of JSON"));
+            lines.push(format!("  {set_aside} can be read and would be written to a JSON Lines file"));
         }
     }
-    let streams = &shown.loss.streams;
-    let name = |found: &Shortened<'_>| format!("  stream {}: {}", found.stream, count(found.events, "event", "events"));
-    lines.extend(streams.iter().take(IN_WORDS).map(name));
-    let more = streams.len().saturating_sub(IN_WORDS) as u64 + shown.loss.more_streams;
+    let streams = &answer.loss.streams;
+    let name =
+        |found: &ShortenedStream<'_>| format!("  stream {}: {}", found.stream, count(found.events, "event", "events"));
+    lines.extend(streams.iter().take(MAX_SHOWN).map(name));
+    let more = streams.len().saturating_sub(MAX_SHOWN) as u64 + answer.loss.more_streams;
     if more > 0 {
         lines.push(format!("  and {}", count(more, "more stream", "more streams")));
     }
-    lines.push("restore a backup if there is one: `es restore` leaves this store as it is, too".to_owned());
-    lines.push(format!(
-        "else, to write what can be saved into a new directory, and leave this one as it is:\n  {command}"
-    ));
+    lines.push("if there is a backup, restore it: `es restore` does not change this store either".to_owned());
+    lines.push(format!("otherwise, to write a repaired store into a new directory:\n  {command}"));
     lines.join("\n")
 }
 
-fn done_in_words(
-    damaged: &Path,
-    made: &Repaired,
-    (dropped, reset): (u64, FollowersReset),
-    lost_and_found: &Path,
-) -> String {
-    let Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside, .. } = made;
+fn repaired_to_text(damaged: &Path, repaired: &Repaired, reset: DerivedReset, lost_and_found: &Path) -> String {
+    let Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside, .. } = repaired;
     let events = count(*events, "event", "events");
     let rows = count(*rows, "row", "rows");
     let mut lines = vec![format!("repaired: {events}, {rows}, verified, in {}", directory.display())];
     if *carried_claims > 0 {
         let claims = count(*carried_claims, "claim", "claims");
-        lines.push(format!("{claims} of unique keys by removed events taken from the index"));
+        lines.push(format!("{claims} of unique keys by removed events recovered from the index"));
     }
     if *is_new_id {
-        lines
-            .push(format!("it has a new store id, {id}: it is not the same history any more; begin new backups of it"));
+        lines.push(format!("new store id {id}: the history differs from that of the backups; begin new backups"));
         lines.push(format!(
-            "{} dropped, the views of {} removed (they are built again), {} set back to the end of the log, the results \
-             of {} forgotten; other rows are as they were, and unique keys as the events claim them",
-            count(dropped, "snapshot", "snapshots"),
-            count(reset.projections, "projection", "projections"),
-            count(reset.groups, "consumer group or reactor", "consumer groups and reactors"),
-            count(reset.commands, "command", "commands")
+            "{} deleted, the views of {} deleted (they are rebuilt), {} reset to the end of the log, the results of {} \
+             deleted; other rows are unchanged, and unique keys are those that the events claim",
+            count(reset.snapshots, "snapshot", "snapshots"),
+            count(reset.followers.projections, "projection", "projections"),
+            count(reset.followers.groups, "consumer group or reactor", "consumer groups and reactors"),
+            count(reset.followers.commands, "command", "commands")
         ));
     }
     if *set_aside > 0 {
         let events = count(*set_aside, "event", "events");
-        lines.push(format!("set aside: {events}, for `es import`, in {}", lost_and_found.display()));
+        lines.push(format!("set aside for `es import`: {events}, in {}", lost_and_found.display()));
     }
     lines.push(format!(
-        "{} is as it was: keep it under another name when you put the new directory in its place",
+        "{} is unchanged: keep it under another name when you replace it with the new directory",
         damaged.display()
     ));
     lines.join("\n")
 }
 
-/// The file for events that can be read but have no place in the repaired store. There is none unless it is needed.
+/// The file for readable events after the end of the repaired log. It is created with the first event.
 struct LostAndFound {
     path: PathBuf,
-    out: Option<BufWriter<File>>,
+    file: Option<BufWriter<File>>,
 }
 
 impl LostAndFound {
-    fn beside(to: &Path) -> Self {
+    fn next_to(to: &Path) -> Self {
         let mut path = OsString::from(to.components().as_path());
         path.push(".lost-and-found.jsonl");
-        Self { path: path.into(), out: None }
+        Self { path: path.into(), file: None }
     }
 
     fn add(&mut self, event: &RecordedEvent) -> io::Result<()> {
-        let out = match &mut self.out {
-            Some(out) => out,
-            // NOTE: never in place of another one.
+        let file = match &mut self.file {
+            Some(file) => file,
+            // Never overwrites the file of an earlier repair.
             none => none.insert(BufWriter::new(File::create_new(&self.path)?)),
         };
-        line::write(event, out)
+        line::write(event, file)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        let Some(out) = &mut self.out else { return Ok(()) };
-        let written = out.flush().and_then(|()| out.get_ref().sync_all());
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = file.flush().and_then(|()| file.get_ref().sync_all());
         written.map_err(|source| Failure::io("write", &self.path, source))
     }
 
     fn discard(&mut self) {
-        if self.out.take().is_some() {
-            // NOTE: the error that counts is the one for which it is discarded.
+        if self.file.take().is_some() {
+            // The caller reports the error of the repair.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! `snapshots list` and `snapshots drop`
+//! The commands `snapshots list` and `snapshots drop`.
 
 use std::path::Path;
 
@@ -10,12 +10,14 @@ use es_core::{Commit, EventReader, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
 use serde::Serialize;
 
-use crate::answer::say;
+use crate::answer::print;
 use crate::args::{DropArgs, SnapshotsArgs};
 use crate::failure::Failure;
 use crate::text::{count, table};
 
+/// The number of rows per read.
 const PAGE: usize = 1000;
+/// The length of the revision at the end of a key.
 const REVISION_BYTES: usize = 8;
 
 #[derive(Serialize)]
@@ -36,14 +38,14 @@ pub(super) async fn list(directory: &Path, args: &SnapshotsArgs, json: bool) -> 
     while let Some(page) = page(&store, &mut after, args.stream.as_ref(), args.category.as_ref()).await? {
         found.extend(page);
     }
-    say(json, || in_words(&found), &found)
+    print(json, || to_text(&found), &found)
 }
 
-fn in_words(found: &[SnapshotRow]) -> String {
-    let rows = found.iter().map(|shown| {
-        let position = shown.position.map_or_else(|| "?".to_owned(), |position| position.to_string());
-        let fingerprint = shown.fingerprint.clone().unwrap_or_else(|| "?".to_owned());
-        [shown.stream.clone(), fingerprint, shown.revision.to_string(), position, shown.bytes.to_string()]
+fn to_text(found: &[SnapshotRow]) -> String {
+    let rows = found.iter().map(|row| {
+        let position = row.position.map_or_else(|| "?".to_owned(), |position| position.to_string());
+        let fingerprint = row.fingerprint.clone().unwrap_or_else(|| "?".to_owned());
+        [row.stream.clone(), fingerprint, row.revision.to_string(), position, row.bytes.to_string()]
     });
     let header = ["stream", "fingerprint", "revision", "position", "bytes"];
     format!("{}\n{}", table(header, 2, rows), count(found.len() as u64, "snapshot", "snapshots"))
@@ -51,7 +53,7 @@ fn in_words(found: &[SnapshotRow]) -> String {
 
 pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let dropped = drop_those(&store, args.stream.as_ref(), args.category.as_ref()).await;
+    let dropped = delete_snapshots(&store, args.stream.as_ref(), args.category.as_ref()).await;
     let closed = store.close().await;
     let dropped = dropped?;
     closed?;
@@ -59,11 +61,11 @@ pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Resul
     struct Dropped {
         dropped: u64,
     }
-    say(json, || format!("{} dropped", count(dropped, "snapshot", "snapshots")), &Dropped { dropped })
+    print(json, || format!("{} dropped", count(dropped, "snapshot", "snapshots")), &Dropped { dropped })
 }
 
-/// Drops the snapshots that are named, or all, and returns how many there were.
-pub(super) async fn drop_those(
+/// Deletes the snapshots of a stream, of a category, or all snapshots. Returns their number.
+pub(super) async fn delete_snapshots(
     store: &dyn EventStore,
     stream: Option<&StreamId>,
     category: Option<&Category>,
@@ -71,14 +73,14 @@ pub(super) async fn drop_those(
     let (mut dropped, mut after) = (0, None);
     while let Some(page) = page(store, &mut after, stream, category).await? {
         let commit =
-            page.iter().fold(Commit::new(), |commit, shown| commit.delete_row(snapshot::table(), shown.key.clone()));
+            page.iter().fold(Commit::new(), |commit, row| commit.delete_row(snapshot::table(), row.key.clone()));
         store.commit(commit).await?;
         dropped += page.len() as u64;
     }
     Ok(dropped)
 }
 
-/// The next snapshots, of those that are wanted; `None` behind the last.
+/// Returns the next page of snapshots; `None` after the last.
 async fn page(
     store: &dyn EventReader,
     after: &mut Option<Bytes>,
@@ -86,22 +88,23 @@ async fn page(
     category: Option<&Category>,
 ) -> Result<Option<Vec<SnapshotRow>>, Failure> {
     let prefix = stream.map(|stream| [stream.as_str().as_bytes(), &[0]].concat());
-    // NOTE: a stream without a `-` is its own category, so that the key is looked at, too.
+    // A prefix can match other categories as well, which the filter below removes.
     let prefix = prefix.or_else(|| category.map(|category| category.as_str().as_bytes().to_vec())).unwrap_or_default();
     let mut scan = RowScan::new(snapshot::table(), prefix, PAGE);
     scan.after.clone_from(after);
     let rows = store.rows(scan).await?;
     let Some(last) = rows.last() else { return Ok(None) };
     *after = Some(last.key.clone());
-    let found = rows.iter().filter_map(shown);
-    let is_wanted = |shown: &SnapshotRow| {
+    let found = rows.iter().filter_map(parse);
+    let matches_category = |row: &SnapshotRow| {
         category
-            .is_none_or(|category| StreamId::new(&shown.stream).is_ok_and(|stream| *category == *stream.category_str()))
+            .is_none_or(|category| StreamId::new(&row.stream).is_ok_and(|stream| *category == *stream.category_str()))
     };
-    Ok(Some(found.filter(is_wanted).collect()))
+    Ok(Some(found.filter(matches_category).collect()))
 }
 
-fn shown(Row { key, value }: &Row) -> Option<SnapshotRow> {
+/// Parses a row of the table of snapshots; `None` if its key is not that of a snapshot.
+fn parse(Row { key, value }: &Row) -> Option<SnapshotRow> {
     let (stream, revision) = key.split_at_checked(key.len().checked_sub(REVISION_BYTES)?)?;
     let stream = std::str::from_utf8(stream.strip_suffix(&[0])?).ok()?.to_owned();
     let revision = u64::from_be_bytes(revision.try_into().ok()?);

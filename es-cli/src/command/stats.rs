@@ -1,4 +1,4 @@
-//! `stats`
+//! The command `stats`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,14 +8,15 @@ use es_core::{EventReader, LogRead, RecordedEvent, Revision};
 use es_rocksdb::ReadOnlyStore;
 use serde::Serialize;
 
-use super::on_disk;
-use crate::answer::say;
+use super::disk_usage;
+use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::{bytes, table};
+use crate::text::{format_bytes, table};
 
-/// How many categories, types and years people are shown; machines are shown all.
-const MOST: usize = 20;
+/// The maximum number of categories and types in text output. JSON output has all.
+const MAX_SHOWN: usize = 20;
+/// The maximum number of years in text output.
 const YEARS: usize = 5;
 
 #[derive(Default, Serialize)]
@@ -27,7 +28,7 @@ struct Stats {
     categories: BTreeMap<String, Count>,
     types: BTreeMap<String, Count>,
     tagged_events: u64,
-    /// By the day on which they occurred, in UTC.
+    /// The number of events by day of occurrence, in UTC.
     days: BTreeMap<NaiveDate, u64>,
 }
 
@@ -43,19 +44,19 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("stats");
-    let mut stats = Stats { bytes_on_disk: on_disk(store.directory())?.0, ..Stats::default() };
-    let is_whole = store.retention().is_empty();
+    let mut stats = Stats { bytes_on_disk: disk_usage(store.directory())?.bytes, ..Stats::default() };
+    let is_unrestricted = store.retention().is_empty();
     let mut log = store.read_log(LogRead::all()).await?;
     while let Some(batch) = log.next_batch().await? {
         for event in &batch {
-            // NOTE: each stream has one first event, so that no set of streams has to be kept.
-            let first = if is_whole { Revision::FIRST } else { store.retained(&event.stream).await?.first };
+            // Counting first events counts streams without a set of their names.
+            let first = if is_unrestricted { Revision::FIRST } else { store.retained(&event.stream).await?.first };
             stats.add(event, event.revision == first);
         }
-        bar.at("stats", stats.events, total);
+        bar.update("stats", stats.events, total);
     }
     drop(bar);
-    say(json, || in_words(&stats), &stats)
+    print(json, || to_text(&stats), &stats)
 }
 
 impl Stats {
@@ -74,8 +75,8 @@ impl Stats {
     }
 }
 
-fn entry<'a>(of: &'a mut BTreeMap<String, Count>, name: &str) -> &'a mut Count {
-    of.entry(name.to_owned()).or_default()
+fn entry<'a>(counts: &'a mut BTreeMap<String, Count>, name: &str) -> &'a mut Count {
+    counts.entry(name.to_owned()).or_default()
 }
 
 impl Count {
@@ -85,56 +86,61 @@ impl Count {
     }
 }
 
-fn in_words(stats: &Stats) -> String {
-    let head = format!(
+fn to_text(stats: &Stats) -> String {
+    let summary = format!(
         "{} events in {} streams, {} of payload, {} on disk",
         stats.events,
         stats.streams,
-        bytes(stats.payload_bytes),
-        bytes(stats.bytes_on_disk)
+        format_bytes(stats.payload_bytes),
+        format_bytes(stats.bytes_on_disk)
     );
     if stats.events == 0 {
-        return head;
+        return summary;
     }
     let categories = table(
         ["category", "events", "streams", "payload"],
         1,
-        largest(&stats.categories).map(|(name, of)| {
-            [name, of.events.to_string(), of.streams.unwrap_or_default().to_string(), bytes(of.payload_bytes)]
+        largest(&stats.categories).map(|(name, count)| {
+            [
+                name,
+                count.events.to_string(),
+                count.streams.unwrap_or_default().to_string(),
+                format_bytes(count.payload_bytes),
+            ]
         }),
     );
     let types = table(
         ["type", "events", "payload"],
         1,
-        largest(&stats.types).map(|(name, of)| [name, of.events.to_string(), bytes(of.payload_bytes)]),
+        largest(&stats.types).map(|(name, count)| [name, count.events.to_string(), format_bytes(count.payload_bytes)]),
     );
-    let more = |of: &BTreeMap<_, _>| match of.len().saturating_sub(MOST) {
+    let more = |counts: &BTreeMap<_, _>| match counts.len().saturating_sub(MAX_SHOWN) {
         0 => String::new(),
         more => format!("\nand {more} more; see --json"),
     };
     let (more_categories, more_types) = (more(&stats.categories), more(&stats.types));
-    format!("{head}\n\n{categories}{more_categories}\n\n{types}{more_types}\n\n{}", plot(&stats.days))
+    format!("{summary}\n\n{categories}{more_categories}\n\n{types}{more_types}\n\n{}", plot(&stats.days))
 }
 
-/// Those with the most events.
-fn largest(of: &BTreeMap<String, Count>) -> impl Iterator<Item = (String, Count)> {
-    let mut counts: Vec<_> = of.iter().map(|(name, count)| (name.clone(), *count)).collect();
+/// Returns the counts with the most events, in descending order.
+fn largest(counts: &BTreeMap<String, Count>) -> impl Iterator<Item = (String, Count)> {
+    let mut counts: Vec<_> = counts.iter().map(|(name, count)| (name.clone(), *count)).collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(count.events));
-    counts.into_iter().take(MOST)
+    counts.into_iter().take(MAX_SHOWN)
 }
 
-/// A line for each month of the last years, with a bar for each day.
+/// Plots one line for each month of the last years, with a bar for each day.
 fn plot(days: &BTreeMap<NaiveDate, u64>) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = days.values().copied().max().unwrap_or(1).max(1);
     let mut months: BTreeMap<(i32, u32), [u64; 31]> = BTreeMap::new();
     for (day, events) in days {
         let month = months.entry((day.year(), day.month())).or_insert([0; 31]);
-        if let Some(place) = month.get_mut(day.day0() as usize) {
-            *place = *events;
+        if let Some(count) = month.get_mut(day.day0() as usize) {
+            *count = *events;
         }
     }
-    let mut text = format!("events per day on which they occurred (UTC), at most {most}");
+    let mut text = format!("events per day of occurrence (UTC), at most {most}");
     for ((year, month), days) in months.iter().rev().take(YEARS * 12).rev() {
         let bars: String = days
             .iter()

@@ -1,4 +1,4 @@
-//! `streams`
+//! The command `streams`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::StreamsArgs;
 use crate::failure::Failure;
 
+/// The number of streams per read.
 const PAGE: usize = 1000;
 
 #[derive(Serialize)]
@@ -23,65 +24,71 @@ struct StreamRow<'a> {
 
 pub(super) async fn run(directory: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
-    let mut out =
-        StreamListing { out: io::BufWriter::new(io::stdout().lock()), json, left: args.limit.unwrap_or(u64::MAX) };
+    let mut listing = StreamListing {
+        writer: io::BufWriter::new(io::stdout().lock()),
+        json,
+        remaining: args.limit.unwrap_or(u64::MAX),
+    };
     if !json {
-        writeln!(out.out, "{:>10}  stream", "events").map_err(Failure::output)?;
+        writeln!(listing.writer, "{:>10}  stream", "events").map_err(Failure::output)?;
     }
     let Some(category) = &args.category else {
-        all(&store, &args.prefix, &mut out).await?;
-        return out.out.flush().map_err(Failure::output);
+        list_all(&store, &args.prefix, &mut listing).await?;
+        return listing.writer.flush().map_err(Failure::output);
     };
     if category.as_str().starts_with(&args.prefix)
-        && let Some((alone, revision)) = alone(&store, category).await?
+        && let Some((stream, revision)) = stream_of_category(&store, category).await?
     {
-        out.add(&store, &alone, revision).await?;
+        listing.add(&store, &stream, revision).await?;
     }
     if let Some(prefix) = prefix(category, &args.prefix) {
-        all(&store, &prefix, &mut out).await?;
+        list_all(&store, &prefix, &mut listing).await?;
     }
-    out.out.flush().map_err(Failure::output)
+    listing.writer.flush().map_err(Failure::output)
 }
 
-/// The stream that is a category by itself, which is one without a `-`. It stands before all others of it.
-async fn alone(store: &ReadOnlyStore, category: &Category) -> Result<Option<(StreamId, Revision)>, Failure> {
-    let Ok(alone) = StreamId::new(category) else { return Ok(None) };
-    Ok(store.revision(&alone).await?.map(|revision| (alone, revision)))
+/// Returns the stream whose name is the category, without a `-`. It is the first stream of the category.
+async fn stream_of_category(
+    store: &ReadOnlyStore,
+    category: &Category,
+) -> Result<Option<(StreamId, Revision)>, Failure> {
+    let Ok(stream) = StreamId::new(category) else { return Ok(None) };
+    Ok(store.revision(&stream).await?.map(|revision| (stream, revision)))
 }
 
-/// How many streams and events a rule can be for, and how many of the events it or a deletion hides.
+/// The streams and events in the scope of a rule, and the number of hidden events.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Covered {
-    /// Streams that have events since they were deleted, if they were.
+    /// The number of streams that have events after their last deletion.
     pub(super) streams: u64,
-    /// These events.
+    /// The number of these events.
     pub(super) events: u64,
-    /// Those of them that are hidden or were removed.
+    /// The number of these events that are hidden or removed.
     pub(super) hidden: u64,
 }
 
 impl Covered {
-    /// What a scope covers; takes a look at each stream and at no event.
-    pub(super) async fn by(scope: &Scope, store: &ReadOnlyStore) -> Result<Self, Failure> {
+    /// Counts the streams and events of a scope. Reads each stream head and no event.
+    pub(super) async fn count(scope: &Scope, store: &ReadOnlyStore) -> Result<Self, Failure> {
         let mut covered = Self::default();
         let category = match scope {
             Scope::Stream(stream) => {
                 let last = store.revision(stream).await?;
-                return covered.with(store, last.map(|last| (stream.clone(), last))).await;
+                return covered.add(store, last.map(|last| (stream.clone(), last))).await;
             }
             Scope::Category(category) => category,
         };
-        covered = covered.with(store, alone(store, category).await?).await?;
+        covered = covered.add(store, stream_of_category(store, category).await?).await?;
         let (prefix, mut after) = (format!("{category}-"), None);
         loop {
             let page = store.streams(&prefix, after.as_ref(), PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(covered) };
             after = Some(last.clone());
-            covered = covered.with(store, page).await?;
+            covered = covered.add(store, page).await?;
         }
     }
 
-    async fn with(
+    async fn add(
         mut self,
         store: &ReadOnlyStore,
         streams: impl IntoIterator<Item = (StreamId, Revision)>,
@@ -97,7 +104,7 @@ impl Covered {
     }
 }
 
-/// What the names begin with that have a category and a prefix.
+/// Returns the common prefix of the stream names that have a category and a prefix; `None` if no name has both.
 fn prefix(category: &Category, prefix: &str) -> Option<String> {
     let of_category = format!("{category}-");
     if prefix.starts_with(&of_category) {
@@ -107,12 +114,12 @@ fn prefix(category: &Category, prefix: &str) -> Option<String> {
     }
 }
 
-async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut StreamListing<'_>) -> Result<(), Failure> {
+async fn list_all(store: &ReadOnlyStore, prefix: &str, listing: &mut StreamListing<'_>) -> Result<(), Failure> {
     let mut after = None;
-    while out.left > 0 {
+    while listing.remaining > 0 {
         let page = store.streams(prefix, after.as_ref(), PAGE).await?;
         for (stream, revision) in &page {
-            out.add(store, stream, *revision).await?;
+            listing.add(store, stream, *revision).await?;
         }
         let Some((last, _)) = page.into_iter().next_back() else { break };
         after = Some(last);
@@ -121,27 +128,28 @@ async fn all(store: &ReadOnlyStore, prefix: &str, out: &mut StreamListing<'_>) -
 }
 
 struct StreamListing<'a> {
-    out: io::BufWriter<io::StdoutLock<'a>>,
+    writer: io::BufWriter<io::StdoutLock<'a>>,
     json: bool,
-    left: u64,
+    /// How many more streams may be listed.
+    remaining: u64,
 }
 
 impl StreamListing<'_> {
-    /// Lists a stream with as many events as are visible; not one of which none is.
+    /// Lists a stream with the number of its visible events. Skips a stream without visible events.
     async fn add(&mut self, store: &ReadOnlyStore, stream: &StreamId, revision: Revision) -> Result<(), Failure> {
         let first = store.retained(stream).await?.first;
         let events = revision.next().get().saturating_sub(first.get());
         if events == 0 {
             return Ok(());
         }
-        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
-        self.left = left;
+        let Some(remaining) = self.remaining.checked_sub(1) else { return Ok(()) };
+        self.remaining = remaining;
         let written = if self.json {
-            serde_json::to_writer(&mut self.out, &StreamRow { stream, revision, events })
+            serde_json::to_writer(&mut self.writer, &StreamRow { stream, revision, events })
                 .map_err(io::Error::from)
-                .and_then(|()| self.out.write_all(b"\n"))
+                .and_then(|()| self.writer.write_all(b"\n"))
         } else {
-            writeln!(self.out, "{events:>10}  {stream}")
+            writeln!(self.writer, "{events:>10}  {stream}")
         };
         written.map_err(Failure::output)
     }

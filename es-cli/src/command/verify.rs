@@ -1,4 +1,4 @@
-//! `verify`
+//! The command `verify`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use es_rocksdb::{Damage, ReadOnlyStore, Verification};
 use serde::Serialize;
 
-use crate::answer::say;
+use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::text::count;
 
-/// The exit code that says "damage found".
+/// The exit code for damage.
 pub(super) const DAMAGED: u8 = 4;
 
 #[derive(Serialize)]
@@ -35,20 +35,20 @@ struct Finding<'a> {
 pub(super) async fn run(directory: &Path, json: bool) -> Result<ExitCode, Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     let bar = Bar::new("log");
-    let found = store.verify(&mut |what, done, total| bar.at(what, done, total))?;
+    let found = store.verify(&mut |what, done, total| bar.update(what, done, total))?;
     drop(bar);
     let advice = format!(
-        "do not write to it, and keep the directory as it is: restore a backup into another one; \
-         `es --store {} repair` shows what can be saved of this one",
+        "keep the directory unchanged and restore a backup into another directory; `es --store {} repair` shows what \
+         can be recovered",
         directory.display()
     );
     report(&found, json, &advice)
 }
 
-/// Says what was found, and what to do where it is damage; the exit code says whether it is well.
+/// Prints a verification, with advice if it has found damage, and returns the exit code.
 pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
     let damage = found.findings().map(|(Damage { place, detail }, times)| Finding { place, detail, times });
-    let shown = VerifyAnswer {
+    let answer = VerifyAnswer {
         sound: found.is_sound(),
         events: found.events,
         removed: found.removed,
@@ -57,25 +57,25 @@ pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<E
         damage: damage.collect(),
         more_damage: found.more_damage,
     };
-    say(json, || in_words(&shown, advice), &shown)?;
-    Ok(if shown.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    print(json, || to_text(&answer, advice), &answer)?;
+    Ok(if answer.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-fn in_words(shown: &VerifyAnswer<'_>, advice: &str) -> String {
-    let VerifyAnswer { events, streams, entries, .. } = shown;
-    let removed = if shown.removed > 0 { format!(", {} removed", shown.removed) } else { String::new() };
-    let all = format!("{events} events in {streams} streams{removed}, {entries} entries");
-    if shown.sound {
-        return format!("sound: {all}");
+fn to_text(answer: &VerifyAnswer<'_>, advice: &str) -> String {
+    let VerifyAnswer { events, streams, entries, .. } = answer;
+    let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
+    let verified = format!("{events} events in {streams} streams{removed}, {entries} entries");
+    if answer.sound {
+        return format!("sound: {verified}");
     }
-    let number = shown.damage.len() as u64 + shown.more_damage;
-    let mut text = format!("damaged: {} ({all} looked at)", count(number, "finding", "findings"));
-    for Finding { place, detail, times } in &shown.damage {
+    let number = answer.damage.len() as u64 + answer.more_damage;
+    let mut text = format!("damaged: {} ({verified} verified)", count(number, "finding", "findings"));
+    for Finding { place, detail, times } in &answer.damage {
         let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
         text += &format!("\n  {place}: {detail}{times}");
     }
-    if shown.more_damage > 0 {
-        text += &format!("\n  and {} more", shown.more_damage);
+    if answer.more_damage > 0 {
+        text += &format!("\n  and {} more", answer.more_damage);
     }
     text + "\n" + advice
 }

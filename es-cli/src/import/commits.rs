@@ -1,6 +1,6 @@
-//! What the lines of a file are: commits, and lines that are none.
+//! Groups the lines of a file into commits and bad lines.
 //!
-//! Free of the store and of the file system, so that a fuzzer can ask of any bytes what becomes of them.
+//! Uses neither the store nor the file system, so that a fuzzer can run it on any bytes.
 
 use std::io::{self, Read};
 
@@ -8,22 +8,22 @@ use super::group::{Group, Grouped};
 use super::lines::Lines;
 use crate::line::{self, Fault};
 
-/// What stands next in a file.
+/// The next item of a file.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A commit.
     Commit(Grouped),
-    /// A line that is bad.
+    /// A bad line.
     Bad(Bad),
 }
 
-/// A line that is bad, and what it takes with it. Where a commit ends before it is whole, it is the last line of what there is.
+/// A bad line, and the lines before it that belong to the same commit. For an incomplete commit, the last of its lines.
 #[derive(Debug)]
 pub(super) struct Bad {
     pub(super) number: u64,
     pub(super) text: Vec<u8>,
     pub(super) fault: Fault,
-    /// The lines before it whose commit is not whole because of it.
+    /// The lines before it in the same commit.
     pub(super) before: Vec<(u64, Vec<u8>)>,
 }
 
@@ -32,28 +32,28 @@ pub(super) struct Commits<R> {
     lines: Lines<R>,
     longest: usize,
     group: Group,
-    /// What the line that was read last is, where it has ended a commit that is not whole.
-    behind: Option<Found>,
+    /// The item of the last line, if the line follows an incomplete commit, which is returned first.
+    pending: Option<Found>,
     lines_read: u64,
 }
 
 impl<R: Read> Commits<R> {
-    /// Of what is read, with lines of at most `longest` bytes.
+    /// Reads lines of at most `longest` bytes.
     pub(super) fn new(reader: R, longest: usize) -> Self {
-        Self { lines: Lines::new(reader, longest), longest, group: Group::default(), behind: None, lines_read: 0 }
+        Self { lines: Lines::new(reader, longest), longest, group: Group::default(), pending: None, lines_read: 0 }
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
         self.lines.bytes_read()
     }
 
-    /// How many lines were read that are not empty.
+    /// Returns the number of lines that were read, without empty lines.
     pub(super) fn lines_read(&self) -> u64 {
         self.lines_read
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
-        if let Some(found) = self.behind.take() {
+        if let Some(found) = self.pending.take() {
             return Ok(Some(found));
         }
         while let Some(text) = self.lines.next()? {
@@ -66,34 +66,35 @@ impl<R: Read> Commits<R> {
             } else {
                 line::parse(text.bytes)
             };
-            // NOTE: what begins a commit ends the one before it: one that is torn must not take its neighbour with it.
+            // A line that begins a commit ends the commit before it, so that an incomplete commit does not invalidate
+            // the next one.
             let begins = parsed.as_ref().is_ok_and(|line| line.part.is_none_or(|part| part.index == 0));
-            let ended = format!("line {}, which begins another", text.number);
-            let torn = begins.then(|| torn(&mut self.group, &ended)).flatten();
+            let found_line = format!("line {}, which begins another commit", text.number);
+            let incomplete = begins.then(|| take_incomplete(&mut self.group, &found_line)).flatten();
             let found = match parsed.and_then(|line| self.group.take(text.number, text.bytes, line)) {
                 Ok(commit) => commit.map(Found::Commit),
                 Err(fault) => {
                     let (number, text) = (text.number, text.bytes.to_vec());
-                    let before = self.group.give_up();
+                    let before = self.group.abandon();
                     Some(Found::Bad(Bad { number, text, fault, before }))
                 }
             };
-            if torn.is_some() {
-                self.behind = found;
-                return Ok(torn);
+            if incomplete.is_some() {
+                self.pending = found;
+                return Ok(incomplete);
             }
             if found.is_some() {
                 return Ok(found);
             }
         }
-        Ok(torn(&mut self.group, "the end of the file"))
+        Ok(take_incomplete(&mut self.group, "the end of the file"))
     }
 }
 
-/// The commit so far, of which the rest is missing.
-fn torn(group: &mut Group, found: &str) -> Option<Found> {
-    let mut before = group.give_up();
+/// Takes the lines of an incomplete commit as a bad line.
+fn take_incomplete(group: &mut Group, found: &str) -> Option<Found> {
+    let mut before = group.abandon();
     let (number, text) = before.pop()?;
-    let fault = Fault::new(format!("expected the rest of its commit behind it, found {found}"));
+    let fault = Fault::new(format!("expected the rest of the commit after this line, found {found}"));
     Some(Found::Bad(Bad { number, text, fault, before }))
 }

@@ -1,4 +1,4 @@
-//! Lines into commits.
+//! Groups lines into commits.
 
 use std::collections::HashSet;
 
@@ -11,15 +11,15 @@ use es_core::{Commit, EventId, NewEvent, StreamId, Timestamp};
 
 use crate::line::{Fault, Line};
 
-/// How far in the future a time may be at which something was recorded: clocks differ, but a store never goes back.
+/// How far in the future a `recorded_at` may be. Clocks differ, but the recorded times of a store never go back.
 const MAX_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
-/// The lines of a commit that is not whole yet.
+/// The lines of a commit that is not complete yet.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     size: u32,
     recorded_at: Option<Timestamp>,
-    /// Where the last of them stood in the log that they are from.
+    /// The position of the last line in the exported log.
     position: Option<u64>,
     events: Vec<(StreamId, NewEvent)>,
     ids: HashSet<EventId>,
@@ -28,7 +28,7 @@ pub(super) struct Group {
     lost_claims: u64,
 }
 
-/// A commit, and the lines that it is made of.
+/// A commit and its lines.
 #[derive(Debug)]
 pub(super) struct Grouped {
     pub(super) commit: Commit,
@@ -45,9 +45,9 @@ fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
     }
 }
 
-/// What is wrong with the event of a line.
+/// Returns the fault of the event of a line.
 fn fault(invalid: &InvalidCommit) -> Fault {
-    // NOTE: the words of the library name the event id, which need not be in the file: the line is named in its place.
+    // The message of the library names the event id, which may be absent from the file. The caller names the line.
     Fault::new(match invalid {
         InvalidCommit::PayloadTooLarge { found, .. } => {
             format!("expected at most {MAX_PAYLOAD_BYTES} bytes of content, found {found}")
@@ -59,27 +59,26 @@ fn fault(invalid: &InvalidCommit) -> Fault {
             format!("expected a content_type of 1 to 255 bytes, found {found}")
         }
         InvalidCommit::Metadata { found, .. } => format!(
-            "expected metadata of at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, without keys that \
-             serde_json keeps for itself, found {found}"
+            "expected metadata of at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, without keys \
+             that are reserved by serde_json, found {found}"
         ),
         InvalidCommit::Reserved { found, .. } => format!(
-            "expected a stream and a type that are not reserved, or what the functions for retention, deletion and \
-             projections write, found {found}"
+            "expected a stream and a type that are not reserved, or a valid event of retention, deletion or \
+             projections, found {found}"
         ),
-        InvalidCommit::SameIdTwice { id } => format!("expected an id of its own in its commit, found {id} again"),
+        InvalidCommit::SameIdTwice { id } => format!("expected a unique event id in the commit, found {id} twice"),
         other => other.to_string(),
     })
 }
 
 impl Group {
-    /// Takes a line; gives a commit when it is the last of one.
+    /// Adds a line. Returns the commit if the line completes it.
     pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, Fault> {
         let (index, size) = line.part.map_or((0, 1), |part| (part.index, part.size));
         self.check(index, size, &line)?;
-        // NOTE: each event by itself, and `check` for what is of the commit, so that a fault is found in its line: no commit that
-        // is whole is bad.
-        let alone = append(Commit::new(), line.stream.clone(), line.event.clone());
-        alone.validate().map_err(|invalid| fault(&invalid))?;
+        // Each event is validated when its line is read, so that a fault is reported with its line.
+        let single = append(Commit::new(), line.stream.clone(), line.event.clone());
+        single.validate().map_err(|invalid| fault(&invalid))?;
         self.size = size;
         self.recorded_at = line.recorded_at;
         self.position = line.position;
@@ -117,14 +116,14 @@ impl Group {
             return Err(fault(&InvalidCommit::SameIdTwice { id: line.event.data.id }));
         }
         if expected > 0 && line.recorded_at != self.recorded_at {
-            return Err(Fault::new("expected the recorded_at of its commit, found another"));
+            return Err(Fault::new("expected the same recorded_at in all lines of a commit, found another"));
         }
-        // NOTE: where lines are missing, the rest of two commits can look like one.
+        // If lines are missing, parts of two commits can look like one commit.
         if let (1.., Some(last), Some(position)) = (expected, self.position, line.position)
             && last.checked_add(1) != Some(position)
         {
             return Err(Fault::new(format!(
-                "expected the position behind {last}, at which the event before it in its commit was, found {position}"
+                "expected the position after {last}, the position of the line before in the commit, found {position}"
             )));
         }
         if let Some(time) = line.recorded_at.filter(|time| *time > chrono::Utc::now() + MAX_AHEAD) {
@@ -133,8 +132,8 @@ impl Group {
         Ok(())
     }
 
-    /// Gives up the commit so far: its lines.
-    pub(super) fn give_up(&mut self) -> Vec<(u64, Vec<u8>)> {
+    /// Abandons the incomplete commit and returns its lines.
+    pub(super) fn abandon(&mut self) -> Vec<(u64, Vec<u8>)> {
         std::mem::take(self).lines
     }
 }

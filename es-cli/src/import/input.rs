@@ -1,4 +1,4 @@
-//! A file, or standard input.
+//! [`Input`]: a file or standard input.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-/// Where lines come from.
+/// The source of lines.
 pub(super) struct Input {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub(super) name: PathBuf,
-    /// How many bytes it has, where that is known.
+    /// Its length in bytes, if known.
     pub(super) length: Option<u64>,
     pub(super) is_stdin: bool,
     pub(super) reader: Box<dyn Read + Send>,
@@ -22,14 +22,11 @@ impl Input {
             let reader = Box::new(io::stdin());
             return Ok(Self { name: "standard input".into(), length: None, is_stdin: true, reader });
         }
-        let refused = |source| Failure::io("open", path, source);
-        let file = File::open(path).map_err(refused)?;
-        let metadata = file.metadata().map_err(refused)?;
+        let failed = |source| Failure::io("open", path, source);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
-            return Err(Failure::Input(format!(
-                "expected a file of lines of JSON, found a directory: {}",
-                path.display()
-            )));
+            return Err(Failure::Input(format!("expected a JSON Lines file, found a directory: {}", path.display())));
         }
         let length = metadata.is_file().then_some(metadata.len());
         Ok(Self { name: path.to_owned(), length, is_stdin: false, reader: Box::new(file) })

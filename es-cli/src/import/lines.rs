@@ -1,24 +1,24 @@
-//! The lines of what is read.
+//! [`Lines`]: splits an input into lines.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The lines of an input that are not empty.
+/// The lines of an input, without empty lines.
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
-    /// The longest line, in bytes.
+    /// The maximum length of a line in bytes.
     longest: usize,
     number: u64,
     bytes_read: u64,
     buffer: Vec<u8>,
 }
 
-/// A line without its end.
+/// A line without its line break.
 pub(super) struct Text<'a> {
     pub(super) number: u64,
     pub(super) bytes: &'a [u8],
-    /// Whether the line is longer than the longest; then `bytes` are its beginning.
+    /// Whether the line exceeds the maximum length; `bytes` then has its beginning.
     pub(super) is_too_long: bool,
 }
 
@@ -35,7 +35,7 @@ impl<R: Read> Lines<R> {
     pub(super) fn next(&mut self) -> io::Result<Option<Text<'_>>> {
         loop {
             self.buffer.clear();
-            // NOTE: two more, for the end of the longest line.
+            // Two more bytes, for the line break.
             let limit = self.longest as u64 + 2;
             let read = (&mut self.reader).take(limit).read_until(b'\n', &mut self.buffer)? as u64;
             if read == 0 {
@@ -46,9 +46,9 @@ impl<R: Read> Lines<R> {
             if read == limit && !self.buffer.ends_with(b"\n") {
                 self.bytes_read += skip_line(&mut self.reader)?;
             }
-            // ORDER: before space is trimmed: behind what was cut off together with it may stand anything.
+            // ORDER: before whitespace is trimmed, because the part that was not read may be more than whitespace.
             let is_too_long = without_end(&self.buffer).len() > self.longest;
-            // NOTE: a byte order mark is no part of the first line.
+            // A byte order mark is not a part of the first line.
             let mark = if self.number == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             if is_too_long || !self.buffer[mark..].trim_ascii().is_empty() {
                 let bytes = self.buffer[mark..].trim_ascii_end();
@@ -63,7 +63,7 @@ fn without_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Reads to the end of a line, and keeps nothing of it.
+/// Skips the rest of a line.
 fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {

@@ -1,13 +1,14 @@
-//! `import`: lines of JSON into a store, in their order, so that a repeat adds nothing twice.
+//! Imports JSON Lines into a store, in their order. The import is idempotent for lines with event ids.
 //!
 //! ```text
-//!   file ── lines ──► parse ──► commits ──► batch, shared waits for the disk ──► store
-//!                       │          │          │
-//!                       └── bad ───┴── lines ─┴──► end of the import, or the list of --skip-bad
+//!   file ──► lines ──► parse ──► commits ──► batch, one fsync ──► store
+//!                        │          │            │
+//!                        └──────────┴─ bad lines ┴──► error, or the file of --skip-bad
 //! ```
 //!
-//! A commit is what must be repeated whole to be recognized. So its borders must not depend on where an import was
-//! killed, or on the size of its batches: a line is a commit of its own unless its `commit` says otherwise.
+//! The store recognizes a repeated commit only as a whole. So the boundaries of commits must not depend on the point at
+//! which an earlier import was killed, or on the batch size: each line is one commit, unless its `commit` field makes
+//! it a part of one.
 
 mod advice;
 mod commits;
@@ -26,6 +27,7 @@ use serde::Serialize;
 
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
+use crate::line::Fault;
 use crate::progress::Bar;
 use advice::Advice;
 use commits::{Bad, Commits, Found};
@@ -33,45 +35,46 @@ use group::Grouped;
 use input::Input;
 use skipped::Skipped;
 
-/// The longest line, in bytes: the largest payload in base64, with room for all else.
+/// The maximum length of a line in bytes: the largest payload in base64 and the other fields.
 const MAX_LINE_BYTES: usize = 32 * 1024 * 1024;
-/// The most bytes of lines in a batch, except where one commit has more.
+/// The maximum length of the lines of a batch in bytes; a larger commit is a batch of its own.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// What an import has done.
+/// The result of an import.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Lines that were read, without empty ones.
+    /// The number of lines that were read, without empty lines.
     pub lines: u64,
-    /// Events that were added.
+    /// The number of events that were added.
     pub added: u64,
-    /// Events that the store had already.
-    pub already_there: u64,
+    /// The number of events that the store had already.
+    pub repeated: u64,
     /// The number of unique keys that the exported store held for added tombstones, and that no stream holds here.
     pub lost_claims: u64,
-    /// Lines that were left out.
+    /// The number of lines that were skipped.
     pub skipped: u64,
     /// The position of the last event of the store.
     pub head: Option<u64>,
 }
 
-/// What to import, and how.
+/// The options of an import.
 #[derive(Debug)]
 pub struct Import<'a> {
     /// The file; `-` for standard input.
     pub file: &'a Path,
-    /// Where to list what is bad, in place of stopping.
+    /// The file that lists bad lines; without it, the import stops at a bad line.
     pub skip_bad: Option<&'a Path>,
-    /// How many commits share a wait for the disk.
+    /// The number of commits per fsync.
     pub batch: usize,
 }
 
-/// Imports into the store in a directory, which is created where there is none.
+/// Imports into the store in a directory; creates the store if it does not exist.
 ///
 /// # Errors
-/// [`Failure`]; what was written before stays.
+/// [`Failure::Stopped`] with the cause and the number of events that were added before it. [`Failure::Open`],
+/// [`Failure::Io`], [`Failure::Input`] and [`Failure::Usage`] before the first line is read.
 pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> {
-    // ORDER: the input first, so that a path that is wrong makes no empty store.
+    // ORDER: the input first, so that a wrong path does not create an empty store.
     let input = Input::open(import.file)?;
     let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file)).transpose()?;
     let target = Options::new().open(store).await?;
@@ -86,12 +89,12 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
         skipped,
         summary: Summary::default(),
     };
-    let done = importer.all(Commits::new(input.reader, MAX_LINE_BYTES), &bar).await;
+    let result = importer.import_all(Commits::new(input.reader, MAX_LINE_BYTES), &bar).await;
     drop(bar);
     let head = importer.store.head().await;
     let closed = importer.store.close().await;
-    let Summary { added, already_there, .. } = importer.summary;
-    done.map_err(|error| Failure::Stopped { source: Box::new(error), added, already_there })?;
+    let Summary { added, repeated, .. } = importer.summary;
+    result.map_err(|error| Failure::Stopped { source: Box::new(error), added, repeated })?;
     closed?;
     importer.skipped.map(Skipped::finish).transpose()?;
     Ok(Summary { head: head?.map(es_core::Position::get), ..importer.summary })
@@ -109,13 +112,13 @@ struct Importer {
 }
 
 impl Importer {
-    async fn all(&mut self, mut commits: Commits<impl Read>, bar: &Bar) -> Result<(), Failure> {
+    async fn import_all(&mut self, mut commits: Commits<impl Read>, bar: &Bar) -> Result<(), Failure> {
         while let Some(found) = commits.next().map_err(|source| Failure::io("read", &self.file, source))? {
             match found {
                 Found::Commit(commit) => self.add(commit).await?,
-                Found::Bad(bad) => self.refuse(bad).await?,
+                Found::Bad(bad) => self.report(bad).await?,
             }
-            bar.to(commits.bytes_read());
+            bar.set(commits.bytes_read());
         }
         self.summary.lines = commits.lines_read();
         self.write().await
@@ -127,24 +130,28 @@ impl Importer {
         if self.batch.len() >= self.batch_commits || self.bytes >= BATCH_BYTES { self.write().await } else { Ok(()) }
     }
 
-    /// A line is bad, and with it the lines before it that belong to its commit.
-    async fn refuse(&mut self, Bad { number, text, fault, before }: Bad) -> Result<(), Failure> {
-        let fault = if number == 1 { self.advice.on_first(&text, fault) } else { fault };
-        let bad = self.bad(number, fault.column, fault.message, false);
+    /// Reports a bad line, and the lines before it that belong to its commit.
+    async fn report(&mut self, Bad { number, text, fault, before }: Bad) -> Result<(), Failure> {
+        let fault = if number == 1 { self.advice.for_first_line(&text, fault) } else { fault };
+        let bad = self.bad_line(number, fault);
         if self.skipped.is_none() {
-            // ORDER: what stands before it is written before the import ends.
+            // ORDER: the commits before the bad line are written before the import ends.
             self.write().await?;
             return Err(bad.into());
         }
         for (other, text) in before {
-            let message = format!("expected its commit to be whole, found a fault in line {number}");
-            self.list(&self.bad(other, None, message, false), &text)?;
+            let fault = Fault::new(format!("expected a complete commit, found an error in line {number}"));
+            self.list(&self.bad_line(other, fault), &text)?;
         }
         self.list(&bad, &text)
     }
 
-    fn bad(&self, line: u64, column: Option<usize>, message: String, is_conflict: bool) -> BadLine {
-        BadLine { file: self.file.clone(), line, column, message, is_conflict }
+    fn bad_line(&self, line: u64, fault: Fault) -> BadLine {
+        BadLine { file: self.file.clone(), line, column: fault.column, message: fault.message, is_conflict: false }
+    }
+
+    fn conflicting_line(&self, line: u64, error: &CommitError) -> BadLine {
+        BadLine { is_conflict: true, ..self.bad_line(line, Fault::new(conflict(error))) }
     }
 
     fn list(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
@@ -161,14 +168,14 @@ impl Importer {
         let mut first = None;
         for ((lines, lost_claims), answer) in lines.into_iter().zip(answers) {
             match answer {
-                Ok(committed) if committed.repeated => self.summary.already_there += committed.events.len() as u64,
+                Ok(committed) if committed.repeated => self.summary.repeated += committed.events.len() as u64,
                 Ok(committed) => {
                     self.summary.added += committed.events.len() as u64;
                     self.summary.lost_claims = self.summary.lost_claims.saturating_add(lost_claims);
                 }
                 Err(error @ (CommitError::IdConflict(_) | CommitError::Conflict(_))) => {
                     let Some((number, _)) = lines.first() else { continue };
-                    let bad = self.bad(*number, None, conflict(&error), true);
+                    let bad = self.conflicting_line(*number, &error);
                     if self.skipped.is_none() {
                         first.get_or_insert(bad);
                         continue;
@@ -184,10 +191,10 @@ impl Importer {
     }
 }
 
-/// What a store has against a commit.
+/// Returns the message of a conflict.
 fn conflict(error: &CommitError) -> String {
     match error {
-        // NOTE: its own words advise to reload and to decide again, which is for programs.
+        // The message of the error advises to reload and decide again, which is for programs.
         CommitError::Conflict(Conflict { failed }) => {
             failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         }

@@ -1,10 +1,9 @@
-//! The unique keys of an event on its line: `[{"claim":{"scope":"email","value":"ada@example.org"}},{"release":{…}}]`.
+//! The unique keys of an event on a line: `[{"claim":{"scope":"email","value":"ada@example.org"}},{"release":{…}}]`.
 
-use es_core::model::{KeyChange, Keys};
-use es_core::model::{NameError, UniqueKey};
+use es_core::model::{KeyChange, Keys, NameError, UniqueKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One change of a key.
+/// A claim or release of a key.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Change<T> {
@@ -12,14 +11,14 @@ enum Change<T> {
     Release(T),
 }
 
-/// A key as it is written.
+/// A key in an exported line.
 #[derive(Serialize)]
 struct WrittenKey<'a> {
     scope: &'a str,
     value: &'a str,
 }
 
-/// A key as it is read.
+/// A key in an imported line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadKey {
@@ -27,11 +26,11 @@ struct ReadKey {
     value: String,
 }
 
-/// Reads a key only from an object: serde also takes an array for a struct.
+/// Deserializes a key from an object only. serde also accepts an array for a struct.
 #[derive(Deserialize)]
 struct KeyObject(#[serde(deserialize_with = "super::object")] ReadKey);
 
-/// Writes the keys of an event.
+/// Serializes the keys of an event.
 pub(super) fn serialize<S: Serializer>(keys: &Keys, to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(keys.iter().map(|change| match change {
         KeyChange::Claim(key) => Change::Claim(WrittenKey { scope: key.scope(), value: key.value() }),
@@ -39,7 +38,7 @@ pub(super) fn serialize<S: Serializer>(keys: &Keys, to: S) -> Result<S::Ok, S::E
     }))
 }
 
-/// The keys of an event as they are in a file.
+/// The keys of an event in an imported line.
 pub(super) struct KeyList(pub(super) Keys);
 
 impl<'de> Deserialize<'de> for KeyList {

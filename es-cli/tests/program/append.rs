@@ -1,4 +1,4 @@
-//! `append`
+//! The command `append`.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use crate::support::TestDir;
 const ID: &str = "00000000-0000-8000-8000-000000000001";
 
 #[test]
-fn an_event_is_appended_with_everything_that_it_can_have() {
+fn append_sets_all_fields_of_an_event() {
     let dir = TestDir::new();
     let all = [
         "append",
@@ -35,15 +35,15 @@ fn an_event_is_appended_with_everything_that_it_can_have() {
         "2",
     ];
     let appended = dir.json(&all);
-    assert_eq!(appended, json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "already_there": false}));
-    assert_eq!(dir.json(&all)["already_there"], json!(true));
+    assert_eq!(appended, json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "repeated": false}));
+    assert_eq!(dir.json(&all)["repeated"], json!(true));
     let mut event = dir.lines(&["log"]).remove(0);
     event["recorded_at"].take();
     assert_eq!(
         event,
         json!({
-            "stream": "order-1", "type": "placed", "id": ID, "revision": 0, "position": 1, "version": 2, "recorded_at": null,
-            "occurred_at": "2026-01-02T02:04:05Z", "tags": ["a", "b"], "metadata": {"user": "ada"},
+            "stream": "order-1", "type": "placed", "id": ID, "revision": 0, "position": 1, "version": 2,
+            "recorded_at": null, "occurred_at": "2026-01-02T02:04:05Z", "tags": ["a", "b"], "metadata": {"user": "ada"},
             "commit": {"index": 0, "size": 1}, "data": {"n": 1.10},
         })
     );
@@ -51,21 +51,21 @@ fn an_event_is_appended_with_everything_that_it_can_have() {
 }
 
 #[test]
-fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
+fn an_unmet_expectation_exits_with_3_and_writes_nothing() {
     let dir = TestDir::new();
     let append = |expect| ["append", "order-1", "--type", "t", "--data", "null", "--expect", expect];
     let conflict = |expected: &str, found: &str| {
         format!(
-            "error: conflict: stream \"order-1\": expected {expected}, found {found}; nothing was written: reload and decide \
-             again"
+            "error: conflict: stream \"order-1\": expected {expected}, found {found}; nothing was written: reload \
+             and decide again"
         )
     };
-    // A store that is not there has no stream: it was made, and the conflict hid that the path was wrong.
+    // Regression: the command created a missing store and reported a conflict, which hid the wrong path.
     for expected in ["exists", "7"] {
         let ran = dir.run(&append(expected));
         assert_eq!(ran.code, Some(1));
         assert!(ran.err.contains("store, found none; check the path"), "{}", ran.err);
-        assert!(ran.err.contains("with --expect any or none a new one is made"), "{}", ran.err);
+        assert!(ran.err.contains("--expect any and --expect none create a store"), "{}", ran.err);
         assert!(!dir.path("store").exists());
     }
     dir.done(&["append", "order-0", "--type", "t", "--data", "null"]);
@@ -87,7 +87,7 @@ fn an_expectation_that_is_not_met_ends_with_3_and_writes_nothing() {
 }
 
 #[test]
-fn what_is_no_json_is_refused_before_a_store_is_made() {
+fn invalid_json_is_refused_before_a_store_is_created() {
     let dir = TestDir::new();
     let ran = dir.run(&["append", "a", "--type", "t", "--data", "{"]);
     assert_eq!(ran.code, Some(2));
@@ -103,13 +103,13 @@ fn what_is_no_json_is_refused_before_a_store_is_made() {
 }
 
 #[test]
-fn the_content_can_come_from_standard_input() {
+fn the_payload_can_be_read_from_standard_input() {
     let dir = TestDir::new();
     let mut program =
         dir.command(&["append", "a", "--type", "t", "--data", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     program.stdin.take().unwrap().write_all(b" [1,\n2]\n").unwrap();
     assert!(program.wait().unwrap().success());
     let event = dir.lines(&["log"]).remove(0);
-    // NOTE: it has a line break, so that it cannot stand on a line as it is.
+    // A payload with a line break does not fit on one line.
     assert_eq!((&event["content_type"], &event["data_base64"]), (&json!("application/json"), &json!("WzEsCjJd")));
 }

@@ -1,4 +1,4 @@
-//! `backup` and `restore` where something is wrong: what is said, and what is left.
+//! `backup` and `restore` with damage and a full disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn append(name: &str, events: usize) -> Commit {
     Commit::to(&stream(name), ExpectedRevision::Any, (0..events).map(event))
 }
 
-/// The table files of a store, the largest last.
+/// Returns the table files of a store, the largest last.
 fn tables(dir: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
@@ -21,15 +21,15 @@ fn tables(dir: &Path) -> Vec<PathBuf> {
     tables
 }
 
-/// Flips a bit of a file.
+/// Flips one bit of a file.
 fn flip(file: &Path, at: usize) {
     let mut bytes = fs::read(file).unwrap();
     bytes[at] ^= 1;
     fs::write(file, bytes).unwrap();
 }
 
-/// A flipped bit in the last backup ended every later one with code 4 and advice that did not help; and its restore named files
-/// that were not there any more.
+/// Regression: after a flipped bit in the last backup, each later backup failed with exit code 4 and useless advice,
+/// and the error of a restore named files that were deleted already.
 #[test]
 fn a_damaged_backup_is_named_and_does_not_stop_the_next() {
     let dir = TestDir::with([append("a-1", 2000)]);
@@ -39,19 +39,19 @@ fn a_damaged_backup_is_named_and_does_not_stop_the_next() {
     let refused = dir.run(&["restore", "bk", "--to", "target"]);
     assert_eq!(refused.code, Some(4), "{}", refused.err);
     let advice = "backup 1 in bk/backup-000001 was not restored; there is no other; \
-                  `es --store bk/backup-000001 repair` shows what can be saved of it\n";
+                  `es --store bk/backup-000001 repair` shows what can be recovered from it\n";
     assert!(refused.out.ends_with(advice) && !refused.out.contains("target"), "{}", refused.out);
 
-    let made = dir.done(&["backup", "bk"]);
-    assert!(made.starts_with("backup 2: 2000 events, 2000 new, verified, in bk/backup-000002\n"), "{made}");
-    assert!(made.contains("\nbackup 1 is damaged, so that this one is a full copy: column family "), "{made}");
-    assert!(made.contains("\nremove bk/backup-000001; "), "{made}");
+    let created = dir.done(&["backup", "bk"]);
+    assert!(created.starts_with("backup 2: 2000 events, 2000 new, verified, in bk/backup-000002\n"), "{created}");
+    assert!(created.contains("\nbackup 1 is damaged, so this backup is a full copy: column family "), "{created}");
+    assert!(created.contains("\ndelete bk/backup-000001, and verify earlier backups"), "{created}");
     assert!(dir.done(&["restore", "bk", "--to", "target"]).starts_with("restored backup 2: 2000 events"));
 
     flip(tables(&dir.path("bk/backup-000002")).last().unwrap(), 100);
-    let made = dir.json(&["backup", "bk"]);
+    let created = dir.json(&["backup", "bk"]);
     assert_eq!(
-        (&made["number"], &made["damaged"]["number"], &made["damaged"]["directory"]),
+        (&created["number"], &created["damaged"]["number"], &created["damaged"]["directory"]),
         (&json!(3), &json!(2), &json!("bk/backup-000002"))
     );
     assert_eq!(dir.json(&["backup", "bk"])["damaged"], json!(null));
@@ -61,11 +61,12 @@ fn a_damaged_backup_is_named_and_does_not_stop_the_next() {
     assert!(refused.out.ends_with(advice), "{}", refused.out);
 }
 
-/// On a full disk a backup gave the advice for programs ("repeat the commit with the same event ids"), and a restore left files, so
-/// that the next one was refused. A bound on the length of files stands for the full disk: a write beyond it fails.
+/// Regression: on a full disk, the error of a backup had advice for programs ("repeat the commit with the same event
+/// ids"), and a restore left files, so that the next restore was refused. A limit on the length of files simulates the
+/// full disk.
 #[cfg(unix)]
 #[test]
-fn a_disk_that_takes_no_more_is_said_in_words_for_operators_and_leaves_nothing() {
+fn a_full_disk_is_reported_with_advice_for_operators_and_leaves_no_files() {
     let dir = TestDir::with((0..8).map(|_| {
         let payload = format!("\"{}\"", "x".repeat(900_000));
         Commit::to(&stream("a-1"), ExpectedRevision::Any, [NewEvent::json(EventType::new("t").unwrap(), payload)])
@@ -77,15 +78,15 @@ fn a_disk_that_takes_no_more_is_said_in_words_for_operators_and_leaves_nothing()
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, said) = bounded(&["backup", "bk"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.starts_with("error: could not write to the backup since "), "{said}");
-    assert!(said.ends_with("; free room on its disk, or look after it, and make the backup again\n"), "{said}");
+    let (code, output) = bounded(&["backup", "bk"]);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.starts_with("error: could not write to the backup since "), "{output}");
+    assert!(output.ends_with("; free room on its disk, or look after it, and make the backup again\n"), "{output}");
     dir.done(&["backup", "bk"]);
     fs::write(dir.path("bk/backup-000001/000999.sst"), vec![7; 2_000_000]).unwrap();
-    let (code, said) = bounded(&["restore", "bk", "--to", "target"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.starts_with("error: could not copy "), "{said}");
+    let (code, output) = bounded(&["restore", "bk", "--to", "target"]);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.starts_with("error: could not copy "), "{output}");
     assert!(!dir.path("target").exists());
     dir.done(&["restore", "bk", "--to", "target"]);
 }

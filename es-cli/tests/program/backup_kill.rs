@@ -1,9 +1,12 @@
-//! A backup and a restore are killed (SIGKILL) half-way and run again: what is complete is whole, what is not is refused or
-//! finished by the next run, and the store that is backed up stays as it is.
+//! Kills a backup and a restore (SIGKILL) and repeats them. A backup that has a name is complete. An incomplete backup
+//! is removed by the next one, an incomplete restore does not open, and the store that is backed up does not change.
 //!
-//! The moments of the kills go from the start of a run to about its end. `ES_BACKUP_KILLS=500` for many.
+//! A run is killed when the files that it has written show a certain progress, and not after a time, so that the test
+//! does not depend on the load of the machine. `ES_BACKUP_KILLS=500` runs it longer.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use es_core::model::Table;
@@ -12,18 +15,18 @@ use serde_json::json;
 
 use crate::support::{TestDir, stream};
 
-/// The exit code of damage.
+/// The exit code for damage.
 const DAMAGED: i32 = 4;
 
 fn kills() -> u32 {
     std::env::var("ES_BACKUP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
-/// Some commits with events, rows and unique keys.
+/// Returns commits with events and rows.
 fn commits(from: usize, count: usize) -> impl Iterator<Item = Commit> {
     (from..from + count).map(|number| {
         let event = |index: usize| {
-            let payload = json!({"number": number, "index": index, "filling": "x".repeat(number * 37 % 900)});
+            let payload = json!({"number": number, "index": index, "padding": "x".repeat(number * 37 % 900)});
             NewEvent::json(EventType::new("t").expect("a name"), payload.to_string())
         };
         Commit::to(&stream(&format!("a-{}", number % 17)), ExpectedRevision::Any, (0..4).map(event)).put_row(
@@ -34,46 +37,81 @@ fn commits(from: usize, count: usize) -> impl Iterator<Item = Commit> {
     })
 }
 
-/// Runs the program and kills it at a moment, if it has not ended by then; says whether it was killed.
-fn kill_when(dir: &TestDir, args: &[&str], is_time: impl Fn(Duration) -> bool) -> bool {
-    let mut child = dir.command(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
-    let child = child.as_mut().expect("it starts");
+/// How long a test tries to kill a run before it ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the program and kills it once `is_reached` returns true. A run that ends before is undone and repeated.
+fn kill_at(dir: &TestDir, args: &[&str], is_reached: impl Fn() -> bool, undo: impl Fn()) {
     let started = Instant::now();
-    while !is_time(started.elapsed()) {
-        if child.try_wait().expect("it can be asked").is_some() {
-            return false;
+    while started.elapsed() < PATIENCE {
+        let mut command = dir.command(args);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        while !is_reached() && child.try_wait().expect("the state of the process").is_none() {
+            std::thread::sleep(Duration::from_micros(200));
         }
-        std::thread::sleep(Duration::from_micros(200));
+        child.kill().expect("a process that can be killed");
+        // A process that ended by itself has an exit code; a killed one has none.
+        if child.wait().expect("the exit status").code().is_none() {
+            return;
+        }
+        undo();
     }
-    child.kill().expect("it can be killed");
-    child.wait().expect("it ends");
-    true
+    panic!("each run of {args:?} ended before it reached the progress at which it is killed");
 }
 
-/// How long a run takes, to know where to kill others.
-fn time(dir: &TestDir, args: &[&str]) -> Duration {
-    let started = Instant::now();
-    dir.done(args);
-    started.elapsed()
+/// The files of a directory with their lengths; none if the directory does not exist.
+fn files(path: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len()))).collect()
+}
+
+fn bytes(path: &Path) -> u64 {
+    files(path).iter().map(|(_, length)| length).sum()
+}
+
+fn tables(path: &Path) -> usize {
+    files(path).iter().filter(|(file, _)| file.extension().is_some_and(|extension| extension == "sst")).count()
+}
+
+/// The complete backups, oldest first.
+fn complete(dir: &TestDir) -> Vec<PathBuf> {
+    let entries = files(&dir.path("backups")).into_iter().map(|(path, _)| path);
+    let is_backup = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("backup-"));
+    let mut backups: Vec<_> = entries.filter(is_backup).collect();
+    backups.sort();
+    backups
 }
 
 #[test]
-fn a_backup_that_is_killed_is_no_backup_and_the_next_one_is_whole() {
+fn a_killed_backup_leaves_no_backup_and_the_next_one_is_complete() {
     let dir = TestDir::with(commits(0, 400));
-    let whole = time(&dir, &["backup", "measured"]);
-    let mut killed = 0;
+    dir.done(&["backup", "measured"]);
+    let whole = bytes(&dir.path("measured/backup-000001"));
+    let incomplete = dir.path("backups/incomplete");
     for kill in 0..kills() {
-        // NOTE: every third time there is more to back up, so that some backups are the first and some continue others.
-        if kill % 3 == 2 {
+        // A backup without new events writes no table.
+        let at_table = kill % 4 == 3;
+        if at_table || kill % 3 == 2 {
             dir.commit(commits(400 + 10 * kill as usize, 10));
         }
         let before = dir.done(&["export"]);
-        killed += u32::from(kill_when(&dir, &["backup", "backups"], |time| time >= whole * kill / kills()));
+        let backups = complete(&dir);
+        let linked = backups.last().map_or(0, |last| tables(last));
+        let goal = whole * u64::from(kill) / u64::from(kills());
+        // The new table is written after all events, right before the verification.
+        let is_reached = || if at_table { tables(&incomplete) > linked } else { bytes(&incomplete) >= goal };
+        let undo = || {
+            for backup in complete(&dir).iter().filter(|backup| !backups.contains(backup)) {
+                fs::remove_dir_all(backup).expect("removed");
+            }
+        };
+        kill_at(&dir, &["backup", "backups"], is_reached, undo);
         assert_eq!(dir.done(&["export"]), before, "kill {kill}: the source has changed");
+        assert_eq!(complete(&dir), backups, "kill {kill}: a killed backup has a name");
 
         let restored = dir.run(&["restore", "backups", "--to", "restored"]);
         match restored.code {
-            // NOTE: the last complete one, which may be older than the store.
+            // The last complete backup, which may be older than the store.
             Some(0) => {
                 let found = dir.done(&["--store", "restored", "export"]);
                 assert!(before.starts_with(&found) && !found.is_empty(), "kill {kill}: another history");
@@ -81,15 +119,12 @@ fn a_backup_that_is_killed_is_no_backup_and_the_next_one_is_whole() {
             }
             code => {
                 assert_eq!(code, Some(1), "kill {kill}: {}", restored.err);
-                assert!(
-                    restored.err.contains("expected backups in backups, found none"),
-                    "kill {kill}: {}",
-                    restored.err
-                );
+                let expected = "expected backups in backups, found none";
+                assert!(restored.err.contains(expected), "kill {kill}: {}", restored.err);
                 assert!(!dir.path("restored").exists());
             }
         }
-        // NOTE: repeated only every second time, so that some backups find the rest of several.
+        // Repeated only every second time, so that some backups find the rest of several killed ones.
         if kill % 2 == 1 {
             dir.done(&["backup", "backups"]);
             dir.done(&["restore", "backups", "--to", "restored"]);
@@ -97,43 +132,39 @@ fn a_backup_that_is_killed_is_no_backup_and_the_next_one_is_whole() {
             fs::remove_dir_all(dir.path("restored")).expect("removed");
         }
     }
-    assert!(killed * 2 > kills(), "only {killed} of {} runs were killed", kills());
     assert_eq!(dir.json(&["verify"])["sound"], json!(true));
-    println!("{killed} of {} backups were killed", kills());
 }
 
 #[test]
-fn a_restore_that_is_killed_is_refused_or_whole() {
+fn a_killed_restore_does_not_open_or_is_complete() {
     let dir = TestDir::with(commits(0, 400));
     dir.done(&["backup", "backups"]);
     let export = dir.done(&["export"]);
     dir.done(&["restore", "backups", "--to", "measured"]);
-    let files = |name: &str| fs::read_dir(dir.path(name)).map_or(0, Iterator::count);
-    let whole = files("measured");
-    let (mut killed, mut opened) = (0, 0);
+    let copied = |name: &str| files(&dir.path(name)).len();
+    let whole = copied("measured");
+    let mut opened = 0;
     for kill in 0..kills() {
-        // NOTE: a copy is quick and its verification is not, so that a moment is a number of files and not a time.
         let goal = kill as usize % whole;
-        killed += u32::from(kill_when(&dir, &["restore", "backups", "--to", "target"], |_| files("target") > goal));
-        if dir.path("target").exists() {
-            let found = dir.run(&["--store", "target", "export"]);
-            match found.code {
-                Some(0) => {
-                    assert_eq!(found.out, export, "kill {kill}: a part of a store opens");
-                    opened += 1;
-                }
-                code => assert!(matches!(code, Some(1 | DAMAGED)), "kill {kill}: {code:?} {}", found.err),
+        let undo = || fs::remove_dir_all(dir.path("target")).expect("removed");
+        kill_at(&dir, &["restore", "backups", "--to", "target"], || copied("target") > goal, undo);
+        let found = dir.run(&["--store", "target", "export"]);
+        match found.code {
+            Some(0) => {
+                assert_eq!(found.out, export, "kill {kill}: a part of a store opens");
+                opened += 1;
             }
-            // NOTE: a service that is started too early must not make a new store of half a restore.
-            if found.code != Some(0) {
-                let made = dir.run(&["--store", "target", "append", "a-1", "--type", "t", "--data", "{}"]);
-                assert_ne!(made.code, Some(0), "kill {kill}: half a restore takes events");
+            code => {
+                assert!(matches!(code, Some(1 | DAMAGED)), "kill {kill}: {code:?} {}", found.err);
+                // A service that is started too early must not create a store in an incomplete restore.
+                let appended = dir.run(&["--store", "target", "append", "a-1", "--type", "t", "--data", "{}"]);
+                assert_ne!(appended.code, Some(0), "kill {kill}: an incomplete restore accepts events");
             }
         }
-        let again = dir.run(&["restore", "backups", "--to", "target"]);
-        if again.code != Some(0) {
+        let repeated = dir.run(&["restore", "backups", "--to", "target"]);
+        if repeated.code != Some(0) {
             let expected = "expected an empty or a new directory in target, found files; choose another";
-            assert!(again.err.contains(expected), "kill {kill}: {}", again.err);
+            assert!(repeated.err.contains(expected), "kill {kill}: {}", repeated.err);
             fs::remove_dir_all(dir.path("target")).expect("removed");
             dir.done(&["restore", "backups", "--to", "target"]);
         }
@@ -141,6 +172,5 @@ fn a_restore_that_is_killed_is_refused_or_whole() {
         fs::remove_dir_all(dir.path("target")).expect("removed");
     }
     assert_eq!(dir.done(&["export"]), export);
-    assert!(killed > opened, "no kill came half-way");
-    println!("{killed} of {} restores were killed, of which {opened} were whole already", kills());
+    assert!(opened < kills(), "no restore was killed before it was complete");
 }

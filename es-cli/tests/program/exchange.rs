@@ -1,4 +1,4 @@
-//! Export, then import into an empty store, gives the same export again, byte for byte.
+//! An export that is imported into an empty store gives an identical export.
 
 use es_core::model::{ContentType, CorrelationId, Keys, Metadata, Tag, UniqueKey};
 use es_core::{Commit, EventData, EventId, EventType, NewEvent};
@@ -14,7 +14,7 @@ fn event(payload: &'static [u8], content_type: ContentType) -> NewEvent {
     NewEvent::new(EventType::new("type with spaces / äöü").unwrap(), 3, content_type, payload)
 }
 
-/// Events with everything that one can have, in commits of one, three and two.
+/// Returns events with all fields, in commits of one, three and two events.
 fn sample() -> Vec<Commit> {
     let json_event = |payload| event(payload, ContentType::Json);
     // Without `..`, so that a new field of an event does not compile until it is exported and imported here.
@@ -50,7 +50,7 @@ fn sample() -> Vec<Commit> {
 }
 
 #[test]
-fn an_export_that_is_imported_is_the_same_export_again() {
+fn an_imported_export_gives_an_identical_export() {
     let (old, new) = (TestDir::with(sample()), TestDir::new());
     let export = old.done(&["export"]);
     assert_eq!(export.lines().count(), 8);
@@ -58,8 +58,8 @@ fn an_export_that_is_imported_is_the_same_export_again() {
     assert_eq!(new.json(&["import", "export.jsonl"])["added"], 8);
     assert_eq!(new.done(&["export"]), export);
     assert_eq!(new.events(), old.events());
-    // NOTE: and all of it again is a repeat.
-    assert_eq!(new.json(&["import", "export.jsonl"])["already_there"], 8);
+    // A second import of the same file is a repeat.
+    assert_eq!(new.json(&["import", "export.jsonl"])["repeated"], 8);
     assert_eq!(new.json(&["verify"])["sound"], true);
 
     assert!(old.done(&["export", "out.jsonl"]).starts_with("8 events exported"));
@@ -82,7 +82,7 @@ fn an_import_claims_and_releases_the_keys_of_its_lines() {
     assert_eq!(dir.lines(&["log"])[0]["keys"], change("claim", "ada"));
     dir.write("taken.jsonl", line("b-1", &change("claim", "ada")));
     let refused = dir.run(&["import", "taken.jsonl"]);
-    let taken = "unique key email \"ada\": expected to be free for stream \"b-1\", found held by \"a-1\"";
+    let taken = "unique key email \"ada\": expected it to be free for stream \"b-1\", found it held by \"a-1\"";
     assert_eq!(refused.code, Some(3), "{}", refused.err);
     assert!(refused.err.contains("taken.jsonl:1") && refused.err.contains(taken), "{}", refused.err);
     dir.write("moved.jsonl", line("a-1", &change("release", "ada")) + &line("b-1", &change("claim", "ada")));
@@ -94,7 +94,7 @@ fn an_import_claims_and_releases_the_keys_of_its_lines() {
 }
 
 #[test]
-fn an_import_behind_later_events_gets_their_time() {
+fn an_imported_event_is_not_recorded_before_earlier_events() {
     let dir = TestDir::new();
     let line = |time: &str| format!("{{\"stream\":\"a\",\"type\":\"t\",\"data\":1,\"recorded_at\":\"{time}\"}}\n");
     dir.write(

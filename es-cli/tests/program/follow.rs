@@ -1,4 +1,4 @@
-//! `log --follow` shows events as a running service writes them.
+//! `log --follow` lists the events that a running service writes.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{TestDir, runtime, stream};
 
 #[test]
-fn a_follower_sees_each_matching_event_once_and_in_order() {
+fn a_follower_lists_each_matching_event_once_and_in_order() {
     let dir = TestDir::new();
     let append = |name: &str| {
         let event = NewEvent::json(EventType::new("t").unwrap(), "1");
@@ -44,7 +44,7 @@ fn a_follower_sees_each_matching_event_once_and_in_order() {
 }
 
 #[test]
-fn a_pipe_that_is_closed_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     let events = || NewEvent::json(EventType::new("t").unwrap(), "\"a text that fills the pipe\"");
     let commits = (0..20).map(|_| Commit::to(&stream("a"), ExpectedRevision::Any, (0..500).map(|_| events())));
     let dir = TestDir::with(commits);

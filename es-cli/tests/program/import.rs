@@ -1,4 +1,4 @@
-//! `import`: what is bad is named, and what is skipped is listed.
+//! `import`: errors name the bad line, and skipped lines are listed.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn part(id: u32, index: u32, size: u32) -> String {
 }
 
 #[test]
-fn a_bad_line_is_named_and_what_is_before_it_is_in() {
+fn the_error_names_the_bad_line_and_the_lines_before_it_are_imported() {
     let dir = TestDir::new();
     dir.write(
         "in.jsonl",
@@ -22,12 +22,12 @@ fn a_bad_line_is_named_and_what_is_before_it_is_in() {
     dir.refused(
         &["import", "in.jsonl"],
         1,
-        "error: the import stopped: 2 events added, 0 already there: in.jsonl:4:11: expected the name of a stream as \
+        "error: the import stopped: 2 events added, 0 already stored: in.jsonl:4:11: expected the name of a stream as \
          a string in stream, found 7",
     );
     assert_eq!(field(&dir.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
     let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 2, "lost_claims": 0, "skipped": 1, "head": 3}));
+    assert_eq!(summary, json!({"lines": 4, "added": 1, "repeated": 2, "lost_claims": 0, "skipped": 1, "head": 3}));
     let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
     assert_eq!((&bad["line"], &bad["column"], &bad["text"]), (&json!(4), &json!(11), &json!("{\"stream\":7}")));
 }
@@ -41,7 +41,7 @@ fn an_id_of_another_event_is_a_conflict() {
     dir.refused(
         &["import", "two.jsonl"],
         3,
-        "error: the import stopped: 1 event added, 0 already there: two.jsonl:1: event id \
+        "error: the import stopped: 1 event added, 0 already stored: two.jsonl:1: event id \
          00000000-0000-8000-8000-000000000001 belongs to another event, at position 1; give each event an id of its \
          own",
     );
@@ -50,25 +50,25 @@ fn an_id_of_another_event_is_a_conflict() {
 }
 
 #[test]
-fn a_commit_is_whole_or_not_there() {
+fn a_commit_is_imported_completely_or_not_at_all() {
     let dir = TestDir::new();
     dir.write("torn.jsonl", [line(1, "a-1"), part(2, 0, 3), part(3, 1, 3)].concat());
     dir.refused(
         &["import", "torn.jsonl"],
         1,
-        "error: the import stopped: 1 event added, 0 already there: torn.jsonl:3: expected the rest of its commit \
-         behind it, found the end of the file",
+        "error: the import stopped: 1 event added, 0 already stored: torn.jsonl:3: expected the rest of the \
+         commit after this line, found the end of the file",
     );
     assert_eq!(dir.json(&["info"])["head"], json!(1));
     dir.write("mixed.jsonl", [part(2, 0, 2), line(3, "a-1"), part(4, 1, 2), part(5, 0, 2), part(6, 1, 2)].concat());
     dir.refused(
         &["import", "mixed.jsonl"],
         1,
-        "error: the import stopped: 0 events added, 0 already there: mixed.jsonl:1: expected the rest of its commit \
-         behind it, found line 2, which begins another",
+        "error: the import stopped: 0 events added, 0 already stored: mixed.jsonl:1: expected the rest of the \
+         commit after this line, found line 2, which begins another commit",
     );
     let summary = dir.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 5, "added": 3, "already_there": 0, "lost_claims": 0, "skipped": 2, "head": 4}));
+    assert_eq!(summary, json!({"lines": 5, "added": 3, "repeated": 0, "lost_claims": 0, "skipped": 2, "head": 4}));
     assert_eq!(
         field(&dir.lines(&["log", "--from", "2"]), "commit"),
         [json!({"index": 0, "size": 1}), json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
@@ -78,26 +78,26 @@ fn a_commit_is_whole_or_not_there() {
     assert_eq!(bad[1]["error"], json!("expected event 0 of a commit, found event 1 of 2"));
 }
 
-/// The lines before the last of such a commit were neither imported nor listed.
+/// Regression: the lines before the last line of such a commit were neither imported nor listed.
 #[test]
-fn an_id_that_a_commit_has_twice_is_bad_in_its_line_and_every_line_of_the_commit_is_listed() {
+fn a_duplicate_id_in_a_commit_is_reported_with_its_line_and_all_lines_of_the_commit_are_listed() {
     let dir = TestDir::new();
     dir.write("in.jsonl", [part(1, 0, 3), part(1, 1, 3), part(2, 2, 3), line(3, "a-1")].concat());
     dir.refused(
         &["import", "in.jsonl"],
         1,
-        "error: the import stopped: 0 events added, 0 already there: in.jsonl:2: expected an id of its own in its \
-         commit, found 00000000-0000-8000-8000-000000000001 again",
+        "error: the import stopped: 0 events added, 0 already stored: in.jsonl:2: expected a unique event id in \
+         the commit, found 00000000-0000-8000-8000-000000000001 twice",
     );
     let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 4, "added": 1, "already_there": 0, "lost_claims": 0, "skipped": 3, "head": 1}));
+    assert_eq!(summary, json!({"lines": 4, "added": 1, "repeated": 0, "lost_claims": 0, "skipped": 3, "head": 1}));
     let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 2, 3]);
 }
 
-/// Behind so much space that the line was cut in it, anything was taken for a part of the space.
+/// Regression: if the line was cut within whitespace, the text after it was ignored.
 #[test]
-fn a_line_is_too_long_even_if_the_longest_part_of_it_is_space() {
+fn whitespace_counts_for_the_length_of_a_line() {
     let dir = TestDir::new();
     let space = " ".repeat(32 * 1024 * 1024);
     dir.write("in.jsonl", [line(1, "a-1").trim_end(), &space, "and more\n", &space, &line(2, "a-1")].concat());
@@ -112,7 +112,7 @@ fn a_line_is_too_long_even_if_the_longest_part_of_it_is_space() {
 }
 
 #[test]
-fn a_repeat_adds_nothing_whatever_the_size_of_the_batches() {
+fn a_repeat_with_any_batch_size_adds_nothing() {
     let dir = TestDir::new();
     let lines: String = (1..=100).map(|id| line(id, &format!("a-{}", id % 7))).collect();
     dir.write("in.jsonl", lines);
@@ -120,7 +120,7 @@ fn a_repeat_adds_nothing_whatever_the_size_of_the_batches() {
     let before = dir.done(&["export"]);
     for batch in ["1", "13", "4096"] {
         let summary = dir.json(&["import", "in.jsonl", "--batch", batch]);
-        assert_eq!((&summary["added"], &summary["already_there"]), (&json!(0), &json!(100)));
+        assert_eq!((&summary["added"], &summary["repeated"]), (&json!(0), &json!(100)));
     }
     assert_eq!(dir.done(&["export"]), before);
 }
@@ -134,7 +134,7 @@ fn without_ids_a_repeat_appends_again() {
 }
 
 #[test]
-fn a_time_far_in_the_future_would_hold_the_clock_and_is_refused() {
+fn a_recorded_time_in_the_future_is_refused() {
     let dir = TestDir::new();
     dir.write("in.jsonl", r#"{"stream":"a","type":"t","data":1,"recorded_at":"9999-01-01T00:00:00Z"}"#);
     let ran = dir.run(&["import", "in.jsonl"]);
@@ -142,7 +142,7 @@ fn a_time_far_in_the_future_would_hold_the_clock_and_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_not_there_makes_no_store() {
+fn a_missing_file_does_not_create_a_store() {
     let dir = TestDir::new();
     let ran = dir.run(&["import", "nothing.jsonl"]);
     assert!(ran.err.starts_with("error: could not open nothing.jsonl"), "{}", ran.err);
@@ -151,13 +151,14 @@ fn a_file_that_is_not_there_makes_no_store() {
     let same = dir.run(&["import", "in.jsonl", "--skip-bad", "./in.jsonl"]);
     assert_eq!(same.code, Some(2));
     assert_eq!(dir.read("in.jsonl"), line(1, "a"));
-    dir.refused(&["import", "."], 1, "error: expected a file of lines of JSON, found a directory: .");
+    dir.refused(&["import", "."], 1, "error: expected a JSON Lines file, found a directory: .");
     assert!(!dir.path("store").exists());
 }
 
-/// An import ended with exit code 3 and named neither file nor line, and --skip-bad did not help: only ids counted as conflicts.
+/// Regression: the error named neither file nor line, and --skip-bad did not skip the line: only ids were handled as
+/// conflicts.
 #[test]
-fn a_stream_that_was_deleted_for_ever_is_a_conflict_like_an_id() {
+fn a_permanently_deleted_stream_is_a_conflict() {
     let dir = TestDir::new();
     dir.write("one.jsonl", line(1, "a-1"));
     dir.done(&["import", "one.jsonl"]);
@@ -166,59 +167,53 @@ fn a_stream_that_was_deleted_for_ever_is_a_conflict_like_an_id() {
     dir.refused(
         &["import", "two.jsonl"],
         3,
-        "error: the import stopped: 2 events added, 0 already there: two.jsonl:2: stream \"a-1\": expected a writable \
-         stream, found it hard deleted at position 2",
+        "error: the import stopped: 2 events added, 0 already stored: two.jsonl:2: stream \"a-1\": expected a \
+         writable stream, found it hard deleted at position 2",
     );
     let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!((&summary["already_there"], &summary["skipped"]), (&json!(2), &json!(1)));
+    assert_eq!((&summary["repeated"], &summary["skipped"]), (&json!(2), &json!(1)));
     let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
     assert_eq!((&bad["line"], &bad["file"]), (&json!(2), &json!("two.jsonl")));
 }
 
 #[test]
-fn a_file_of_another_kind_comes_with_advice() {
+fn a_file_of_another_format_is_refused_with_advice() {
     let dir = TestDir::new();
-    let said = |content: &[u8]| {
+    let import = |content: &[u8]| {
         dir.write("in put", content);
         let ran = dir.run(&["import", "in put"]);
         assert_eq!(ran.code, Some(1), "{}", ran.err);
         ran.err
     };
-    let gzip = said(&[0x1f, 0x8b, 8, 0, 0, 10, 3]);
-    assert!(
-        gzip.contains("found a file of gzip; unpack it: gzip -dc 'in put' | es --store store import -\n"),
-        "{gzip}"
-    );
+    let gzip = import(&[0x1f, 0x8b, 8, 0, 0, 10, 3]);
+    assert!(gzip.contains("found gzip; unpack it: gzip -dc 'in put' | es --store store import -\n"), "{gzip}");
     for array in ["[\n  {\"stream\": \"a\"}\n]\n", "[{\"stream\":\"a\",\"type\":\"t\",\"data\":1}]\n", "[\"a\",\"t\"]"]
     {
-        let array = said(array.as_bytes());
-        assert!(
-            array.contains("found a JSON array; bring it into lines: jq -c '.[]' 'in put' | es --store"),
-            "{array}"
-        );
+        let array = import(array.as_bytes());
+        assert!(array.contains("found a JSON array; convert it: jq -c '.[]' 'in put' | es --store"), "{array}");
     }
-    let pretty = said(b"{\n  \"stream\": \"a\"\n}\n");
-    assert!(pretty.contains("found one over several lines; bring it into lines: jq -c ."), "{pretty}");
-    let table = said(b"stream,type,data\na,t,1\n");
-    assert!(table.contains("in put:1: expected one JSON object a line, found what looks like CSV"), "{table}");
+    let pretty = import(b"{\n  \"stream\": \"a\"\n}\n");
+    assert!(pretty.contains("found an object over several lines; convert it: jq -c ."), "{pretty}");
+    let table = import(b"stream,type,data\na,t,1\n");
+    assert!(table.contains("in put:1: expected one JSON object per line, found CSV"), "{table}");
     assert_eq!(dir.lines(&["log"]).len(), 0);
 }
 
 #[test]
-fn a_version_of_0_is_named_by_its_line() {
+fn the_error_of_an_invalid_field_names_the_line() {
     let dir = TestDir::new();
     dir.write("in.jsonl", line(1, "a-1").replace("\"data\"", "\"version\":0,\"data\""));
     let ran = dir.run(&["import", "in.jsonl"]);
     assert!(
-        ran.err.ends_with("already there: in.jsonl:1:38: expected a number from 1 in version, found 0\n"),
+        ran.err.ends_with("already stored: in.jsonl:1:38: expected a number from 1 in version, found 0\n"),
         "{}",
         ran.err
     );
-    // NOTE: the library names the event by its id, which is a new one where the line has none.
+    // The message of the library names the event id, which is a new one if the line has none.
     dir.write("in.jsonl", r#"{"stream":"a-1","type":"t","content_type":"","data_base64":""}"#);
     let ran = dir.run(&["import", "in.jsonl"]);
     assert!(
-        ran.err.ends_with("already there: in.jsonl:1: expected a content_type of 1 to 255 bytes, found 0\n"),
+        ran.err.ends_with("already stored: in.jsonl:1: expected a content_type of 1 to 255 bytes, found 0\n"),
         "{}",
         ran.err
     );

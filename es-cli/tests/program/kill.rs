@@ -1,6 +1,6 @@
-//! An import is killed (SIGKILL) half-way and run again: every event is there once and in order.
+//! Kills an import (SIGKILL) and repeats it: each event is stored once and in order.
 //!
-//! With a made sample, and with the event log of a bank's loan applications, where it is there: `ES_SHARED_DATA` names
+//! Uses a generated log, and the event log of a bank's loan applications if it exists: `ES_SHARED_DATA` names
 //! the directory with `loan_applications_2012.csv.gz`; without it, `../shared/data` beside the workspace is looked at.
 //! Its first 50,000 rows, or as many as `ES_LOANS` says, of 262,200.
 
@@ -18,20 +18,21 @@ use crate::support::TestDir;
 const KILLS: u32 = 4;
 
 #[test]
-fn a_made_log_is_whole_after_kills() {
+fn a_generated_log_is_complete_after_kills() {
     let lines: Vec<String> = (1..=6000)
         .map(|row: u32| {
             let id = format!("00000000-0000-8000-8000-{row:012}");
-            let line = json!({"stream": format!("made-{}", row % 331), "type": format!("type {}", row % 7), "id": id,
+            let line = json!({
+                "stream": format!("generated-{}", row % 331), "type": format!("type {}", row % 7), "id": id,
                 "occurred_at": "2026-01-01T00:00:00Z", "tags": [format!("tag:{}", row % 11)], "data": {"row": row}});
             line.to_string()
         })
         .collect();
-    goes_through_kills(&lines);
+    import_with_kills(&lines);
 }
 
 #[test]
-fn the_loan_log_is_whole_after_kills() {
+fn the_loan_log_is_complete_after_kills() {
     let dir = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
     let dir = dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
     let path = dir.join("loan_applications_2012.csv.gz");
@@ -45,7 +46,7 @@ fn the_loan_log_is_whole_after_kills() {
         (1..).zip(rows).take(wanted).map(|(row, record): (u64, _)| loan(row, &record.expect("a row"))).collect();
     assert_eq!(lines.len(), wanted.min(262_200));
     let started = Instant::now();
-    goes_through_kills(&lines);
+    import_with_kills(&lines);
     println!("{} events of the loan log in {:?}", lines.len(), started.elapsed());
 }
 
@@ -59,8 +60,8 @@ fn loan(row: u64, record: &csv::StringRecord) -> String {
     line.to_string()
 }
 
-/// Imports, is killed some times, imports again, verifies and exports.
-fn goes_through_kills(lines: &[String]) {
+/// Imports, kills the import some times, repeats it, verifies the store and compares the export.
+fn import_with_kills(lines: &[String]) {
     let dir = TestDir::new();
     dir.write("in.jsonl", lines.join("\n"));
     let mut seen = 0;
@@ -70,9 +71,9 @@ fn goes_through_kills(lines: &[String]) {
         assert!(head >= seen, "{head} events, {seen} before");
         seen = head;
     }
-    assert!(seen > 0 && seen < lines.len() as u64, "no kill came half-way: {seen}");
+    assert!(seen > 0 && seen < lines.len() as u64, "no kill interrupted the import: {seen}");
     let summary = dir.json(&["import", "in.jsonl"]);
-    assert_eq!(summary["already_there"].as_u64(), Some(seen));
+    assert_eq!(summary["repeated"].as_u64(), Some(seen));
     assert_eq!(summary["head"].as_u64(), Some(lines.len() as u64));
     let verified = dir.json(&["verify"]);
     assert_eq!((&verified["sound"], verified["events"].as_u64()), (&json!(true), Some(lines.len() as u64)));
@@ -89,17 +90,17 @@ fn goes_through_kills(lines: &[String]) {
     }
 }
 
-/// Imports until the log has about so many events, kills the program, and returns how many there are.
+/// Imports until the log has about `goal` events, kills the program, and returns the number of events.
 ///
-/// The lines come through a pipe that has more than are waited for, but not all, and stays open: however fast the machine
-/// is, the import has not ended when it is killed.
+/// The program reads from a pipe with more lines than the goal, but not all. The pipe stays open, so that the import
+/// cannot end before it is killed.
 fn import_and_kill(dir: &TestDir, lines: &[String], goal: u64) -> u64 {
     let mut program = dir.command(&["import", "-"]).stdin(Stdio::piped()).spawn().expect("it starts");
     let fed = goal + (lines.len() as u64 - goal) / 2;
     let text = lines[..usize::try_from(fed).expect("small")].join("\n") + "\n";
     let mut pipe = program.stdin.take().expect("standard input is a pipe");
     let feeder = std::thread::spawn(move || {
-        // NOTE: the program is killed while it reads; then the pipe is broken.
+        // The pipe breaks if the program is killed while it reads.
         let _ = pipe.write_all(text.as_bytes());
         pipe
     });

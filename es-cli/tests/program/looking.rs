@@ -1,4 +1,4 @@
-//! `info`, `stats`, `streams`, `read` and `log`; help and completions.
+//! Read-only commands: `info`, `stats`, `streams`, `read`, `log`; help, completions and usage errors.
 
 use es_core::model::Tag;
 use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, NewEvent};
@@ -24,7 +24,7 @@ fn sample() -> Vec<Commit> {
 }
 
 #[test]
-fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
+fn read_only_commands_run_while_a_service_has_the_store_open() {
     let dir = TestDir::new();
     runtime().block_on(async {
         let store = RocksDbStore::open(dir.path("store")).await.unwrap();
@@ -34,24 +34,24 @@ fn everything_that_looks_works_beside_a_service_that_has_the_store_open() {
         let info = dir.json(&["info"]);
         assert_eq!((&info["head"], &info["store_id"]), (&json!(5), &json!(store.log_id().to_string())));
         assert!(dir.done(&["info"]).contains("last position"));
-        looks(&dir);
+        check_lists(&dir);
         assert_eq!(dir.json(&["verify"])["sound"], json!(true));
         let ran = dir.run(&["append", "order-1", "--type", "t", "--data", "1"]);
         assert_eq!(ran.code, Some(1));
-        let said = "is in use: another process has it open; stop that service, or use a command that only looks";
-        assert!(ran.err.contains(said), "{}", ran.err);
+        let expected = "is in use by another process; stop that process, or use a read-only command";
+        assert!(ran.err.contains(expected), "{}", ran.err);
         store.close().await.unwrap();
     });
 }
 
-fn looks(dir: &TestDir) {
+fn check_lists(dir: &TestDir) {
     let stats = dir.json(&["stats"]);
     assert_eq!((&stats["events"], &stats["streams"], &stats["payload_bytes"]), (&json!(5), &json!(4), &json!(35)));
     assert_eq!(stats["categories"]["order"], json!({"events": 4, "payload_bytes": 28, "streams": 3}));
     assert_eq!(stats["types"]["placed"]["events"], json!(3));
     assert_eq!(stats["days"], json!({"2026-03-01": 1, "2026-03-02": 3, "2026-03-31": 1}));
-    let words = dir.done(&["stats"]);
-    assert!(words.contains(&format!("2026-03 ▃█{}▃          5", " ".repeat(28))), "{words}");
+    let text = dir.done(&["stats"]);
+    assert!(text.contains(&format!("2026-03 ▃█{}▃          5", " ".repeat(28))), "{text}");
 
     let names = |args: &[&str]| field(&dir.lines(&[&["streams"], args].concat()), "stream");
     assert_eq!(names(&[]), ["cart-1", "order", "order-1", "order-10"]);
@@ -68,13 +68,13 @@ fn looks(dir: &TestDir) {
     assert_eq!(positions(&["log", "--from", "2", "--limit", "2"]), [2, 3]);
     assert_eq!(positions(&["log", "--category", "order", "--type", "placed", "--type", "noted"]), [1, 3, 4]);
     assert_eq!(positions(&["log", "--tag", "rush", "--tag", "customer:TOMSP"]), [3]);
-    let words = dir.done(&["log", "--limit", "1"]);
-    assert!(words.lines().nth(1).unwrap().ends_with(r#"{"n":1}"#), "{words}");
+    let text = dir.done(&["log", "--limit", "1"]);
+    assert!(text.lines().nth(1).unwrap().ends_with(r#"{"n":1}"#), "{text}");
     dir.refused(&["read", "order-2"], 1, "error: expected stream \"order-2\", found none; see `es streams`");
 }
 
 #[test]
-fn where_there_is_no_store_nothing_is_made() {
+fn no_command_creates_a_missing_store() {
     let dir = TestDir::new();
     for args in [["info"].as_slice(), &["stats"], &["log"], &["verify"], &["backup", "b"], &["compact"]] {
         let ran = dir.run(args);
@@ -85,7 +85,7 @@ fn where_there_is_no_store_nothing_is_made() {
 }
 
 #[test]
-fn what_is_not_understood_ends_with_2() {
+fn a_usage_error_exits_with_2() {
     let dir = TestDir::new();
     for args in [["frobnicate"].as_slice(), &["read"], &["log", "--from", "0"], &["snapshots", "drop"]] {
         assert_eq!(dir.run(args).code, Some(2), "{args:?}");
@@ -96,14 +96,14 @@ fn what_is_not_understood_ends_with_2() {
 }
 
 #[test]
-fn an_error_is_a_line_of_json_where_json_is_asked_for() {
+fn an_error_with_json_is_one_line_of_json() {
     let dir = TestDir::with(sample());
     let error = |args: &[&str], code: i32| {
         let ran = dir.run(args);
         assert_eq!((ran.code, ran.out.as_str(), ran.err.lines().count()), (Some(code), "", 1), "{}", ran.err);
-        let said: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
-        assert_eq!(said["exit_code"], json!(code));
-        said["error"].as_str().unwrap().to_owned()
+        let output: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+        assert_eq!(output["exit_code"], json!(code));
+        output["error"].as_str().unwrap().to_owned()
     };
     let absent = error(&["read", "order-2", "--json"], 1);
     assert_eq!(absent, "expected stream \"order-2\", found none; see `es streams`");

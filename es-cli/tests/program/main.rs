@@ -1,6 +1,6 @@
-//! The program itself, run as its users run it.
+//! Tests of the program.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+#![allow(clippy::unwrap_used, reason = "a failure shows its line")]
 
 mod append;
 mod backup;

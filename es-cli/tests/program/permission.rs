@@ -1,7 +1,6 @@
-//! A directory that may only be read: looking works, writing is refused with the reason, and nothing is changed.
+//! A read-only directory: read-only commands succeed, writes fail with the reason, and nothing is changed.
 //!
-//! The program runs as a user who owns nothing here. Only root can become another user; where a test does not run as root, it
-//! is skipped and says so.
+//! The program runs as another user. Only root can become another user; the test is skipped with a message otherwise.
 #![cfg(unix)]
 
 use std::fs;
@@ -14,14 +13,14 @@ use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use crate::support::{Ran, TestDir, stream};
 
 fn allow(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner may");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner can change the mode");
 }
 
-/// The program as somebody else; `None` where nobody else can be had.
+/// Runs the program as another user; returns `None` if the test cannot become another user.
 fn as_nobody(dir: &TestDir, args: &[&str]) -> Option<Ran> {
     let program = dir.path("es");
     if !program.exists() {
-        // NOTE: the target directory may be one that only its owner may look into.
+        // Only its owner may be able to read the target directory.
         fs::copy(env!("CARGO_BIN_EXE_es"), &program).expect("copied");
         allow(&program, 0o755);
         allow(program.parent().expect("a directory"), 0o755);
@@ -30,7 +29,7 @@ fn as_nobody(dir: &TestDir, args: &[&str]) -> Option<Ran> {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(args);
     let store = dir.path("store");
     let output = command.current_dir("/").env("ES_STORE", store).stdin(Stdio::null()).output().ok()?;
-    let text = |bytes| String::from_utf8(bytes).expect("the program says UTF-8");
+    let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
     let ran = Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
     if ran.err.contains("setpriv:") {
         return None;
@@ -39,7 +38,7 @@ fn as_nobody(dir: &TestDir, args: &[&str]) -> Option<Ran> {
 }
 
 #[test]
-fn a_directory_that_may_only_be_read_is_read_and_not_written() {
+fn a_read_only_directory_is_read_and_not_written() {
     let event = || NewEvent::json(EventType::new("t").expect("a name"), "{}");
     let dir = TestDir::with((0..40).map(|_| Commit::to(&stream("a-1"), ExpectedRevision::Any, [event()])));
     let store = dir.path("store");
@@ -54,14 +53,14 @@ fn a_directory_that_may_only_be_read_is_read_and_not_written() {
         names
     };
     let before = names();
-    let Some(looked) = as_nobody(&dir, &["info", "--json"]) else {
+    let Some(ran) = as_nobody(&dir, &["info", "--json"]) else {
         return println!("skipped, 1 test: only root can become another user");
     };
-    assert_eq!(looked.code, Some(0), "{}", looked.err);
-    let looked = as_nobody(&dir, &["export"]).expect("it ran before");
-    assert_eq!((looked.code, looked.out.lines().count()), (Some(0), 40), "{}", looked.err);
-    let looked = as_nobody(&dir, &["verify"]).expect("it ran before");
-    assert_eq!(looked.code, Some(0), "{} {}", looked.out, looked.err);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let ran = as_nobody(&dir, &["export"]).expect("it ran before");
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 40), "{}", ran.err);
+    let ran = as_nobody(&dir, &["verify"]).expect("it ran before");
+    assert_eq!(ran.code, Some(0), "{} {}", ran.out, ran.err);
 
     let refused = as_nobody(&dir, &["append", "a-1", "--type", "t", "--data", "{}"]).expect("it ran before");
     assert_eq!(refused.code, Some(1), "{}", refused.err);
@@ -71,7 +70,7 @@ fn a_directory_that_may_only_be_read_is_read_and_not_written() {
         refused.err
     );
     assert!(!refused.err.contains("panicked") && refused.out.is_empty(), "{}", refused.err);
-    assert_eq!(names(), before, "a look or a refusal has left something");
+    assert_eq!(names(), before, "a command has left files");
 
     allow(&store, 0o700);
     for args in [&["info"][..], &["append", "a-1", "--type", "t", "--data", "{}"]] {
@@ -80,5 +79,5 @@ fn a_directory_that_may_only_be_read_is_read_and_not_written() {
         assert!(refused.err.contains("Permission denied"), "{args:?}: {}", refused.err);
     }
     dir.done(&["append", "a-1", "--type", "t", "--data", "{}"]);
-    assert_eq!(dir.lines(&["log"]).len(), 41, "the owner goes on");
+    assert_eq!(dir.lines(&["log"]).len(), 41, "the owner can still write");
 }

@@ -1,4 +1,4 @@
-//! `repair`: shown first, done into a new directory, and a loss only when it is named.
+//! `repair`: shows damage and loss, writes into a new directory, and requires confirmation of a loss.
 
 use std::fs;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ fn dir() -> TestDir {
     dir
 }
 
-/// The table files, the largest last.
+/// Returns the table files, the largest last.
 fn tables(dir: &TestDir) -> Vec<PathBuf> {
     let files = fs::read_dir(dir.path("store")).unwrap().map(|entry| entry.unwrap().path());
     let mut tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
@@ -42,18 +42,18 @@ fn tables(dir: &TestDir) -> Vec<PathBuf> {
 #[test]
 fn a_sound_store_needs_no_repair() {
     let dir = dir();
-    assert_eq!(dir.done(&["repair"]), "sound: there is nothing to repair\n");
-    assert_eq!(dir.done(&["repair", "--to", "new"]), "sound: there is nothing to repair\n");
+    assert_eq!(dir.done(&["repair"]), "sound: no repair needed\n");
+    assert_eq!(dir.done(&["repair", "--to", "new"]), "sound: no repair needed\n");
     assert!(!dir.path("new").exists());
     let error = "error: expected an event store in nowhere, found none; check the path and whether its disk is mounted \
-                 (`es append` and `es import` make a new one)";
+                 (`es append` and `es import` create a store)";
     dir.refused(&["--store", "nowhere", "repair"], 1, error);
     let ran = dir.run(&["repair", "--accept-loss", "3"]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);
 }
 
 #[test]
-fn damage_that_costs_nothing_is_repaired_by_the_command_that_is_shown() {
+fn the_printed_command_repairs_damage_without_loss() {
     let dir = dir();
     let export = dir.done(&["export"]);
     let table = tables(&dir).pop().unwrap();
@@ -61,7 +61,7 @@ fn damage_that_costs_nothing_is_repaired_by_the_command_that_is_shown() {
     let refused = dir.run(&["info"]);
     assert_eq!(refused.code, Some(4), "{}", refused.err);
     assert!(
-        refused.err.contains("`es --store ") && refused.err.contains(" repair` shows what can be saved"),
+        refused.err.contains("`es --store ") && refused.err.contains(" repair` shows what can be recovered"),
         "{}",
         refused.err
     );
@@ -69,27 +69,27 @@ fn damage_that_costs_nothing_is_repaired_by_the_command_that_is_shown() {
     let shown = dir.run(&["repair"]);
     assert_eq!(shown.code, Some(4), "{}", shown.err);
     assert!(
-        shown.out.contains("can be saved: 2000 events") && shown.out.contains("would be lost: nothing"),
+        shown.out.contains("can be recovered: 2000 events") && shown.out.contains("would be lost: nothing"),
         "{}",
         shown.out
     );
     assert!(shown.out.ends_with("  es --store store repair --to store.repaired\n"), "{}", shown.out);
     assert!(!dir.path("store.repaired").exists() && !dir.path("store.repairing").exists());
 
-    let done = dir.done(&["repair", "--to", "store.repaired"]);
-    assert!(done.starts_with("repaired: 2000 events, 1 row, verified, in "), "{done}");
-    assert!(!done.contains("new store id"), "{done}");
+    let output = dir.done(&["repair", "--to", "store.repaired"]);
+    assert!(output.starts_with("repaired: 2000 events, 1 row, verified, in "), "{output}");
+    assert!(!output.contains("new store id"), "{output}");
     assert!(!dir.path("store.repaired.lost-and-found.jsonl").exists());
     assert_eq!(dir.done(&["--store", "store.repaired", "export"]), export);
     dir.done(&["--store", "store.repaired", "verify"]);
-    assert_eq!(dir.run(&["repair"]).code, Some(4), "the damaged store is as it was");
-    let again = dir.run(&["repair", "--to", "store.repaired"]);
-    assert_eq!(again.code, Some(1));
-    assert!(again.err.contains("expected an empty or a new directory"), "{}", again.err);
+    assert_eq!(dir.run(&["repair"]).code, Some(4), "the damaged store is unchanged");
+    let repeated = dir.run(&["repair", "--to", "store.repaired"]);
+    assert_eq!(repeated.code, Some(1));
+    assert!(repeated.err.contains("expected an empty or a new directory"), "{}", repeated.err);
 }
 
 #[test]
-fn a_loss_must_be_named_and_what_can_be_read_is_set_aside() {
+fn a_loss_must_be_confirmed_and_readable_events_are_set_aside() {
     let dir = dir();
     let export = dir.done(&["export"]);
     for table in tables(&dir).into_iter().rev().take(2) {
@@ -117,49 +117,48 @@ fn a_loss_must_be_named_and_what_can_be_read_is_set_aside() {
     assert_eq!(dir.run(&["repair", "--to", "new", "--accept-loss", "1000"]).code, Some(4));
     assert!(!dir.path("new").exists() && !dir.path("new.lost-and-found.jsonl").exists());
 
-    let before = dir.json(&["--store", "store", "repair", "--to", "new", "--accept-loss", "2000"]);
-    assert_eq!(before["repaired"]["new_store_id"], json!(true));
-    assert_eq!((&before["repaired"]["set_aside"], &before["repaired"]["snapshots_dropped"]), (&json!(1000), &json!(1)));
+    let answer = dir.json(&["--store", "store", "repair", "--to", "new", "--accept-loss", "2000"]);
+    assert_eq!(answer["repaired"]["new_store_id"], json!(true));
+    assert_eq!((&answer["repaired"]["set_aside"], &answer["repaired"]["snapshots_deleted"]), (&json!(1000), &json!(1)));
     dir.done(&["--store", "new", "verify"]);
 
-    // What was set aside is the second half of the export, and can be imported.
-    let aside = dir.read("new.lost-and-found.jsonl");
-    assert!(export.ends_with(&aside) && aside.lines().count() == 1000);
+    // The events that were set aside are the second half of the export, and can be imported.
+    let set_aside = dir.read("new.lost-and-found.jsonl");
+    assert!(export.ends_with(&set_aside) && set_aside.lines().count() == 1000);
     dir.done(&["--store", "new", "import", "new.lost-and-found.jsonl"]);
     assert_eq!(dir.json(&["--store", "new", "info"])["head"], json!(1000));
 }
 
-const HEARD: View<u8, u64> = View::new("heard");
+const COUNTED: View<u8, u64> = View::new("counted");
 
 /// Counts the events.
-struct Heard;
+struct Counted;
 
-impl Projection for Heard {
+impl Projection for Counted {
     type Source = RawEvents;
-    const NAME: &'static str = "heard";
+    const NAME: &'static str = "counted";
 
     fn apply(&self, _: &RecordedEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
-        rows.view(&HEARD)?.update(&0, |events| *events += 1)
+        rows.view(&COUNTED)?.update(&0, |events| *events += 1)
     }
 }
 
-/// Everything that a view and a group show of a store, once they have got to its end: the view's count, and what the group was
-/// given.
+/// Runs a projection and a consumer group to the end of the log. Returns the number of events that each has processed.
 fn follow(dir: &TestDir, name: &str) -> (u64, u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
-    runtime.block_on(follow_to_the_end(dir, name))
+    runtime.block_on(follow_to_head(dir, name))
 }
 
-async fn follow_to_the_end(dir: &TestDir, name: &str) -> (u64, u64) {
-    let patience = Duration::from_secs(60);
+async fn follow_to_head(dir: &TestDir, name: &str) -> (u64, u64) {
+    let timeout = Duration::from_secs(60);
     let opened = RocksDbStore::open(dir.path(name)).await.unwrap();
     let store: Arc<dyn EventStore> = Arc::new(opened.clone());
     let head = store.head().await.unwrap();
     let running =
-        Supervisor::new().projection(Heard, ProjectionOptions::new()).start(Arc::clone(&store)).await.unwrap();
-    running.projection(Heard::NAME).unwrap().wait_for(head, patience).await.unwrap();
-    running.shutdown(patience).await.unwrap();
-    let heard = Views::of::<Heard>(store.clone()).view(&HEARD).get(&0).await.unwrap().unwrap_or_default();
+        Supervisor::new().projection(Counted, ProjectionOptions::new()).start(Arc::clone(&store)).await.unwrap();
+    running.projection(Counted::NAME).unwrap().wait_for(head, timeout).await.unwrap();
+    running.shutdown(timeout).await.unwrap();
+    let counted = Views::of::<Counted>(store.clone()).view(&COUNTED).get(&0).await.unwrap().unwrap_or_default();
 
     let group = ConsumerGroup::new("printers", Query::all())
         .start_at(StartAt::Beginning)
@@ -167,29 +166,29 @@ async fn follow_to_the_end(dir: &TestDir, name: &str) -> (u64, u64) {
         .await
         .unwrap();
     let consumer = group.consumer();
-    let mut given = 0;
+    let mut delivered = 0;
     loop {
         tokio::select! {
             biased;
             delivery = consumer.next() => delivery.unwrap().expect("it is open").ack().await.unwrap(),
-            finished = group.wait_for(head, patience) => break finished.unwrap(),
+            finished = group.wait_for(head, timeout) => break finished.unwrap(),
         }
-        given += 1;
+        delivered += 1;
     }
-    group.shutdown(patience).await.unwrap();
+    group.shutdown(timeout).await.unwrap();
     drop(store);
     opened.close().await.unwrap();
-    (heard, given)
+    (counted, delivered)
 }
 
-/// Views, checkpoints and consumers stand where the log has been. Were they kept when it loses its end, the next events would get
-/// positions that they take for done, and would be passed over in silence.
+/// A repair that loses events resets views, checkpoints and consumers. Otherwise they would silently skip the next
+/// events, which get the positions of the lost ones.
 #[test]
-fn what_follows_the_log_hears_of_events_that_come_in_the_place_of_lost_ones() {
+fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
     let dir = dir();
     assert_eq!(follow(&dir, "store"), (2000, 2000));
     let result = json!({"format": 2, "results": [{"stream": "b-1", "events": [], "last": 999}]}).to_string();
-    dir.commit([Commit::new().put_row(Table::new("commands").unwrap(), "b-1\0fill", result)]);
+    dir.commit([Commit::new().put_row(Table::new("commands").unwrap(), "b-1\0add", result)]);
     dir.done(&["compact"]);
     let log = tables(&dir).into_iter().rev().take(2);
     log.for_each(|table| fs::remove_file(table).unwrap());
@@ -198,14 +197,14 @@ fn what_follows_the_log_hears_of_events_that_come_in_the_place_of_lost_ones() {
     let loss = shown["loss"]["events"].as_u64().unwrap();
     assert!(loss > 0, "{shown}");
     let repaired = dir.json(&["repair", "--to", "new", "--accept-loss", &loss.to_string()])["repaired"].take();
-    for what in ["projections_reset", "groups_set_back", "commands_forgotten"] {
-        assert_eq!(repaired[what], 1, "{repaired}");
+    for field in ["projections_reset", "groups_reset", "command_results_deleted"] {
+        assert_eq!(repaired[field], 1, "{repaired}");
     }
 
-    let left = 2000 - loss;
+    let kept = 2000 - loss;
     for number in 0..5 {
         let data = format!("{{\"number\":{number}}}");
         dir.done(&["--store", "new", "append", "c-1", "--type", "t", "--data", &data]);
     }
-    assert_eq!(follow(&dir, "new"), (left + 5, 5));
+    assert_eq!(follow(&dir, "new"), (kept + 5, 5));
 }

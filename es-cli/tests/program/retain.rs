@@ -1,4 +1,4 @@
-//! `retain` and `delete`, and what the other commands say of what is hidden or gone.
+//! `retain` and `delete`, and the output of other commands for hidden and removed events.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -34,11 +34,11 @@ fn rules_are_set_listed_and_cleared() {
             {"stream": "a-2", "max_count": 9, "truncate_before": 1, "reason": "why"},
         ])
     );
-    let words = dir.done(&["retain", "list"]);
-    assert!(words.contains("30d") && words.ends_with("2 rules\n"), "{words}");
-    assert!(words.contains("ada") && words.contains("why"), "{words}");
-    let said = dir.lines(&["log", "--category", "es.retention"]);
-    assert_eq!((&said[0]["data"]["by"], &said[1]["data"]["reason"]), (&json!("ada"), &json!("why")));
+    let text = dir.done(&["retain", "list"]);
+    assert!(text.contains("30d") && text.ends_with("2 rules\n"), "{text}");
+    assert!(text.contains("ada") && text.contains("why"), "{text}");
+    let events = dir.lines(&["log", "--category", "es.retention"]);
+    assert_eq!((&events[0]["data"]["by"], &events[1]["data"]["reason"]), (&json!("ada"), &json!("why")));
     let streams = dir.lines(&["streams", "--category", "a"]);
     assert_eq!(field(&streams, "events"), [2, 2]);
     let stats = dir.json(&["stats"]);
@@ -48,7 +48,7 @@ fn rules_are_set_listed_and_cleared() {
     dir.refused(
         &["retain", "clear", "--category", "a"],
         1,
-        "error: expected a rule for category \"a\", found none; see retain list",
+        "error: expected a rule for category \"a\", found none; see `es retain list`",
     );
     for args in [
         &["retain", "set", "--max-count", "1"][..],
@@ -103,48 +103,52 @@ fn a_stream_that_is_not_there_is_not_deleted() {
 }
 
 #[test]
-fn who_reads_what_is_hidden_is_told_why_nothing_is_there() {
+fn a_read_of_a_hidden_stream_explains_why_it_is_empty() {
     let dir = TestDir::with([append("a-1", 3), append("a-2", 1), append("b-1", 2)]);
     dir.done(&["delete", "a-1", "--by", "ada", "--reason", "old\x1b[2J"]);
     dir.done(&["delete", "a-2", "--hard", "--yes"]);
     dir.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "9"]);
-    let told = |args: &[&str]| {
+    let notes = |args: &[&str]| {
         let ran = dir.run(args);
         assert_eq!(ran.code, Some(0), "{}", ran.err);
         ran.err
     };
-    let soft = "note: stream \"a-1\" was deleted at position 7; its 3 events are not shown any more\n";
-    assert_eq!(told(&["read", "a-1"]), soft);
-    assert_eq!(told(&["read", "a-1", "--json"]), soft);
+    let soft = "note: stream \"a-1\" was deleted at position 7; its 3 events are hidden\n";
+    assert_eq!(notes(&["read", "a-1"]), soft);
+    assert_eq!(notes(&["read", "a-1", "--json"]), soft);
     assert!(dir.lines(&["read", "a-1"]).is_empty());
-    assert!(told(&["read", "a-2"]).contains("was deleted for ever at position 8; its 1 event"));
-    assert!(told(&["read", "b-1"]).contains("stream \"b-1\": a rule hides all of its 2 events; see `es retain list`"));
+    assert!(notes(&["read", "a-2"]).contains("was deleted permanently at position 8; its 1 event"));
+    assert!(notes(&["read", "b-1"]).contains("stream \"b-1\": a rule hides all of its 2 events; see `es retain list`"));
     dir.done(&["append", "a-1", "--type", "t", "--data", "1"]);
-    assert_eq!(told(&["read", "a-1", "--from", "9"]), "", "there is something, but not from there on");
+    assert_eq!(
+        notes(&["read", "a-1", "--from", "9"]),
+        "",
+        "the stream has visible events, but none from this revision on"
+    );
 
     let listed = dir.json(&["retain", "list"]);
     assert_eq!((&listed["deleted"][0]["by"], &listed["deleted"][1].get("by")), (&json!("ada"), &None));
-    let words = dir.done(&["retain", "list"]);
-    assert!(words.contains("ada") && words.contains("old\u{fffd}[2J"), "{words}");
+    let text = dir.done(&["retain", "list"]);
+    assert!(text.contains("ada") && text.contains("old\u{fffd}[2J"), "{text}");
 }
 
 #[test]
-fn a_rule_that_hides_nothing_or_all_is_remarked_on() {
+fn a_rule_that_hides_all_or_no_events_prints_a_note() {
     let dir = TestDir::with([append("a-1", 3), append("a", 2), append("ab-1", 1)]);
     let set = |args: &[&str]| dir.run(&[&["retain", "set"], args].concat());
     let all = set(&["--category", "a", "--truncate-before", "5", "--json"]);
-    let said: Value = serde_json::from_str(&all.out).unwrap();
-    assert_eq!((&said["streams"], &said["events"], &said["hidden"]), (&json!(2), &json!(5), &json!(5)));
-    assert!(all.err.contains("note: nothing of category \"a\" is shown any more"), "{}", all.err);
+    let output: Value = serde_json::from_str(&all.out).unwrap();
+    assert_eq!((&output["streams"], &output["events"], &output["hidden"]), (&json!(2), &json!(5), &json!(5)));
+    assert!(all.err.contains("note: all events of category \"a\" are hidden"), "{}", all.err);
     for scope in [["--category", "sesion"], ["--stream", "a-7"]] {
         let none = set(&[scope.as_slice(), &["--max-count", "1"]].concat());
-        assert!(none.err.starts_with("note: there is no event for "), "{}", none.err);
+        assert!(none.err.starts_with("note: no events for "), "{}", none.err);
     }
     assert_eq!(set(&["--stream", "ab-1", "--max-count", "1"]).err, "");
 }
 
 #[test]
-fn a_dry_run_of_a_scavenge_says_what_it_would_remove() {
+fn a_dry_run_of_a_scavenge_counts_the_events_that_it_would_remove() {
     let dir = TestDir::with([append("a-1", 3), append("a-2", 4), append("b-1", 2)]);
     dir.done(&["retain", "set", "--category", "a", "--max-count", "1"]);
     let export = dir.done(&["export"]);
@@ -158,7 +162,7 @@ fn a_dry_run_of_a_scavenge_says_what_it_would_remove() {
     assert_eq!(dir.json(&would), json!({"events": 2, "streams": 1}));
 }
 
-/// The lines of an export without those of scavenge points, which each scavenge adds.
+/// Returns the lines of an export without the scavenge points, which each scavenge adds.
 fn without_points(export: &str) -> Vec<&str> {
     export.lines().filter(|line| !line.contains("\"es.scavenge-point\"")).collect()
 }
@@ -170,7 +174,7 @@ fn is_sound(dir: &TestDir) -> Value {
 }
 
 #[test]
-fn an_export_with_holes_is_the_same_after_an_import() {
+fn an_export_with_tombstones_is_identical_after_an_import() {
     let dir = TestDir::with([
         append("a-1", 5),
         append("b-1", 2).append(stream("a-1"), NewEvent::json(EventType::new("t").unwrap(), "0")),
@@ -186,19 +190,19 @@ fn an_export_with_holes_is_the_same_after_an_import() {
     assert_eq!((&report["events"], &report["position"]), (&json!(8), &json!(15)));
     assert_eq!(is_sound(&dir), json!(8));
     let removed = dir.done(&["export"]);
-    assert_eq!(without_points(&removed), without_points(&hidden), "what is hidden and what is gone is one to a reader");
+    assert_eq!(without_points(&removed), without_points(&hidden), "hidden and removed events are exported alike");
 
     let new = TestDir::new();
     new.write("in.jsonl", &removed);
     assert_eq!(new.json(&["import", "in.jsonl"])["added"], json!(15));
     assert_eq!(new.done(&["export"]), removed);
     assert_eq!(is_sound(&new), json!(8));
-    assert_eq!(new.json(&["import", "in.jsonl"])["already_there"], json!(15));
+    assert_eq!(new.json(&["import", "in.jsonl"])["repeated"], json!(15));
     assert_eq!(revisions(&new, "a-1"), revisions(&dir, "a-1"));
     assert_eq!(
         new.run(&["append", "b-1", "--type", "t", "--data", "1"]).code,
         Some(3),
-        "the end of a stream comes along"
+        "the deletion of a stream is imported"
     );
     assert_eq!(new.json(&["info"])["head"], json!(15));
 }
@@ -211,7 +215,7 @@ fn backups_follow_a_scavenge() {
     dir.done(&["retain", "set", "--stream", "a-1", "--max-count", "1"]);
     dir.done(&["append", "a-1", "--type", "t", "--data", "2"]);
     dir.done(&["retain", "scavenge"]);
-    // NOTE: what is hidden and not yet removed is in the backup as it is.
+    // A backup has the hidden events that are not removed yet, with their content.
     dir.done(&["retain", "set", "--stream", "b-1", "--truncate-before", "2"]);
     dir.done(&["backup", "backups"]);
     dir.done(&["backup", "first-after"]);
@@ -228,21 +232,21 @@ fn backups_follow_a_scavenge() {
     assert_eq!(
         dir.lines(&["--store", "before", "read", "a-1"]).len(),
         10,
-        "an older backup has what was removed since"
+        "an older backup has the events that were removed later"
     );
 }
 
-/// The program is killed (SIGKILL) while it scavenges. What is there is sound each time, reads are as before, and the next
-/// scavenge does the rest.
+/// Kills a scavenge (SIGKILL). The store is sound after each kill, reads are unchanged, and the next scavenge completes
+/// the removal.
 #[test]
-fn a_scavenge_that_is_killed_is_completed_by_the_next() {
+fn a_killed_scavenge_is_completed_by_the_next() {
     const STREAMS: usize = 40;
     let dir = TestDir::with((0..STREAMS).map(|number| append(&format!("a-{number}"), 200)));
     dir.done(&["retain", "set", "--category", "a", "--max-count", "20"]);
     let before = dir.done(&["export"]);
     let (all, mut seen) = (STREAMS as u64 * 180, 0);
     for _ in 0..3 {
-        // NOTE: a part is a stream, and the pauses behind all of them take longer than this waits.
+        // The scavenge pauses after each stream for longer than this test waits.
         let mut program =
             dir.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
@@ -265,9 +269,8 @@ fn a_scavenge_that_is_killed_is_completed_by_the_next() {
     assert_eq!(revisions(&dir, "a-7").len(), 20);
 }
 
-/// A rule that hides or removes an event leaves its claims of unique keys held, and a store keeps only hashes of keys.
-/// So a copy does not hold them: export and import print how many they are. A deletion and a release free keys: they
-/// are not counted.
+/// An event that a rule hides or removes still holds its unique keys, and a store keeps only hashes of keys. So a copy
+/// does not hold them: export and import print their number. Keys that a deletion or a release freed do not count.
 #[test]
 fn an_import_reports_the_unique_keys_that_it_cannot_claim() {
     let key = |value: &str| UniqueKey::new("email", value).unwrap();
@@ -310,9 +313,8 @@ fn an_import_reports_the_unique_keys_that_it_cannot_claim() {
 
         // The keys are free in the copy, and held in the exported store.
         let claim = |value: &str| {
-            format!(
-                "{{\"stream\":\"d-1\",\"type\":\"t\",\"data\":1,\"keys\":[{{\"claim\":{{\"scope\":\"email\",\"value\":\"{value}\"}}}}]}}"
-            )
+            let keys = json!([{"claim": {"scope": "email", "value": value}}]);
+            json!({"stream": "d-1", "type": "t", "data": 1, "keys": keys}).to_string()
         };
         for dir in [&dir, &new] {
             dir.write("ada.jsonl", claim("ada"));

@@ -1,4 +1,4 @@
-//! The program itself, in a directory of its own.
+//! Runs the program in a temporary directory.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use es_rocksdb::RocksDbStore;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory with a store, `store`, once something was written, and with the files of a test.
+/// A temporary directory for the files of a test and its store, `store`.
 pub(crate) struct TestDir(TempDir);
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -25,7 +25,7 @@ impl TestDir {
         Self(TempDir::new().expect("a directory for the test"))
     }
 
-    /// A directory with a store that has these commits.
+    /// Creates a directory with a store that has these commits.
     pub(crate) fn with(commits: impl IntoIterator<Item = Commit>) -> Self {
         let dir = Self::new();
         dir.commit(commits);
@@ -65,21 +65,21 @@ impl TestDir {
         })
     }
 
-    /// The program with these arguments, in this directory.
+    /// Returns a command that runs the program in this directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
         command.current_dir(&self.0).env("ES_STORE", "store").args(args).stdin(Stdio::null());
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program and waits for its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let output = self.command(args).output().expect("the program can be run");
-        let text = |bytes| String::from_utf8(bytes).expect("the program says UTF-8");
+        let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Runs the program, which has to succeed.
+    /// Runs the program and requires success. Returns its output.
     #[track_caller]
     pub(crate) fn done(&self, args: &[&str]) -> String {
         let ran = self.run(args);
@@ -87,20 +87,20 @@ impl TestDir {
         ran.out
     }
 
-    /// Runs the program, which has to succeed and to answer in JSON.
+    /// Runs the program with `--json` and requires success. Returns its output.
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.done(&[args, &["--json"]].concat())).expect("the answer is JSON")
     }
 
-    /// Runs the program, which has to succeed and to answer in lines of JSON.
+    /// Runs the program with `--json` and requires success. Returns the lines of its output.
     #[track_caller]
     pub(crate) fn lines(&self, args: &[&str]) -> Vec<Value> {
         let out = self.done(&[args, &["--json"]].concat());
         out.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
     }
 
-    /// Runs the program, which has to end with this code and to say this and nothing else.
+    /// Runs the program and requires this exit code, this error, and no output.
     #[track_caller]
     pub(crate) fn refused(&self, args: &[&str], code: i32, error: &str) {
         let ran = self.run(args);
@@ -116,7 +116,7 @@ pub(crate) fn stream(name: &str) -> StreamId {
     StreamId::new(name).expect("a stream id")
 }
 
-/// The field of each line.
+/// Returns a field of each line.
 pub(crate) fn field(lines: &[Value], name: &str) -> Vec<Value> {
     lines.iter().map(|line| line[name].clone()).collect()
 }

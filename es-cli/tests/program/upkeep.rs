@@ -14,7 +14,7 @@ fn append(name: &str, events: usize) -> Commit {
 }
 
 #[test]
-fn a_backup_is_made_beside_a_service_and_restored() {
+fn a_backup_of_an_open_store_is_restored() {
     let dir = TestDir::new();
     runtime().block_on(async {
         let store = RocksDbStore::open(dir.path("store")).await.unwrap();
@@ -36,7 +36,7 @@ fn a_backup_is_made_beside_a_service_and_restored() {
     );
     dir.done(&["restore", "backups", "--to", "earlier", "--number", "1"]);
     assert_eq!(dir.json(&["--store", "earlier", "info"])["head"], json!(100));
-    // NOTE: a backup is a store that can be looked into.
+    // A backup is a store that read-only commands can read.
     assert_eq!(dir.json(&["--store", "backups/backup-000001", "stats"])["events"], json!(100));
     let ran = dir.run(&["restore", "nowhere", "--to", "other"]);
     assert_eq!(ran.code, Some(1));
@@ -46,7 +46,7 @@ fn a_backup_is_made_beside_a_service_and_restored() {
 }
 
 #[test]
-fn damage_is_listed_and_ends_with_4() {
+fn verify_lists_damage_and_exits_with_4() {
     let dir = TestDir::with([append("a-1", 2000)]);
     dir.done(&["compact"]);
     assert!(dir.done(&["verify"]).starts_with("sound: 2000 events in 1 streams"));
@@ -67,21 +67,21 @@ fn damage_is_listed_and_ends_with_4() {
     let different: std::collections::BTreeSet<_> =
         findings.iter().map(|found| format!("{} {}", found["place"], found["detail"])).collect();
     assert_eq!(different.len(), findings.len(), "{}", ran.out);
-    // NOTE: a broken block is met by every read that needs it.
+    // A damaged block is reported by each read that needs it.
     assert!(findings.iter().any(|found| found["times"].as_u64() > Some(1)), "{}", ran.out);
-    let said = dir.run(&["verify"]).out;
+    let output = dir.run(&["verify"]).out;
     assert!(
-        said.starts_with("damaged: ")
-            && said.contains(" times)\n")
-            && said.contains("`es --store store repair` shows what can be saved"),
-        "{said}"
+        output.starts_with("damaged: ")
+            && output.contains(" times)\n")
+            && output.contains("`es --store store repair` shows what can be recovered"),
+        "{output}"
     );
-    // Whoever meets it while reading is told, too.
+    // A read that needs the block reports the damage as well.
     let ran = [vec!["export"], vec!["read", "a-1"]].map(|args| dir.run(&args)).into_iter();
     let ran = ran.max_by_key(|ran| ran.code).unwrap();
     assert_eq!(ran.code, Some(4));
-    assert!(ran.err.contains("`es --store store repair` shows what can be saved"), "{}", ran.err);
-    // An export that fails leaves nothing behind that keeps a disk full.
+    assert!(ran.err.contains("`es --store store repair` shows what can be recovered"), "{}", ran.err);
+    // A failed export deletes its file.
     if dir.run(&["export", "out.jsonl"]).code == Some(4) {
         assert!(!dir.path("out.jsonl").exists() && !dir.path("out.jsonl.incomplete").exists());
     }

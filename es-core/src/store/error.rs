@@ -20,7 +20,7 @@ pub enum StoreError {
     /// which is `es repair` for a store of es-rocksdb.
     #[error(
         "the store is damaged: {place}: {detail}; restore a backup, or repair the store: \
-         `es --store DIR repair` shows what can be saved"
+         `es --store DIR repair` shows what can be recovered"
     )]
     Damaged {
         /// The damaged position, stream or file.
