@@ -56,6 +56,39 @@ async fn events(store: &Store) -> Vec<RecordedEvent> {
     store.read_log(LogRead::all()).await.expect("opened").collect().await.expect("read")
 }
 
+/// The tuples of results and rejections have eight elements at most; a unit has any number of calls.
+#[test]
+fn a_unit_has_any_number_of_calls() {
+    on_every_store(async |store| {
+        let accounts = accounts(&store);
+        let ten_calls = async |last: u64| {
+            let mut cents = 0..8;
+            let mut next = || Deposit { cents: cents.next().expect("eight calls") + 1 };
+            UnitOfWork::new(&store)
+                .execute(&accounts, "1".into(), next())
+                .execute(&accounts, "2".into(), next())
+                .execute(&accounts, "3".into(), next())
+                .execute(&accounts, "4".into(), next())
+                .execute(&accounts, "5".into(), next())
+                .execute(&accounts, "6".into(), next())
+                .execute(&accounts, "7".into(), next())
+                .execute(&accounts, "8".into(), next())
+                .execute(&accounts, "8".into(), Withdraw { cents: 8 })
+                .execute(&accounts, "1".into(), Withdraw { cents: last })
+                .await
+        };
+        let ((first, .., eighth), ninth, tenth) = ten_calls(1).await.expect("executed");
+        assert_eq!((first.state.cents, eighth.state.cents, ninth.state.cents, tenth.state.cents), (1, 8, 0, 0));
+        assert_eq!(events(&store).await.len(), 10);
+        let rejected = ten_calls(100).await.expect_err("the first account has one cent");
+        assert!(
+            matches!(rejected, UnitError::Rejected { index: 9, rejection: UnitRejection::Third(_) }),
+            "{rejected:?}"
+        );
+        assert_eq!(events(&store).await.len(), 10, "nothing was written");
+    });
+}
+
 #[test]
 fn aggregates_of_different_types_change_in_one_commit() {
     on_every_store(async |store| {

@@ -46,7 +46,8 @@ use tuple::{Last, Push};
 ///
 /// Add commands with [`execute`](Self::execute) and [`execute_all`](Self::execute_all), then `.await` the unit. The result has one
 /// element for each call, in their order: an [`Executed`](crate::Executed) for `execute`, a `Vec` of them for `execute_all`; a tuple
-/// where there were several calls (at most eight), the element itself where there was one.
+/// where there were several calls, the element itself where there was one. A tuple has at most eight elements: the ninth call
+/// begins a new tuple, whose first element is the tuple of the eight calls before it. A rejection nests in the same way.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};

@@ -11,11 +11,6 @@ use crate::model::NameError;
 use crate::store::Committed;
 
 /// Commands to which more can be added.
-#[diagnostic::on_unimplemented(
-    message = "a unit of work takes at most eight calls of `execute` and `execute_all`",
-    label = "one call too many",
-    note = "put commands of one type to aggregates of one type into one `execute_all`"
-)]
 pub trait Push<N> {
     /// All of them.
     type Output;
@@ -138,6 +133,15 @@ push!(A a, B b, C c, D d);
 push!(A a, B b, C c, D d, E e);
 push!(A a, B b, C c, D d, E e, F f);
 push!(A a, B b, C c, D d, E e, F f, G g);
+
+/// The ninth call begins a new tuple, whose first element is the eight calls before it.
+impl<A, B, C, D, E, F, G, H, N> Push<N> for (A, B, C, D, E, F, G, H) {
+    type Output = (Self, N);
+
+    fn push(self, next: N) -> Self::Output {
+        (self, next)
+    }
+}
 
 tuple!(B b Second; A a First);
 tuple!(C c Third; A a First, B b Second);
