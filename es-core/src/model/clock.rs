@@ -1,4 +1,4 @@
-//! The clock: the only way in which this crate and the stores learn the time, so that a test can be the clock.
+//! The clock: the only source of time in this crate and in the stores, so that a test can replace it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,23 +7,23 @@ use chrono::Utc;
 
 use crate::model::Timestamp;
 
-/// A source of time. [`SystemClock`] for real, [`ManualClock`](crate::testing::ManualClock) in tests.
+/// A source of time: [`SystemClock`] in production, [`ManualClock`](crate::testing::ManualClock) in tests.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time of day in UTC. It may jump in either direction.
+    /// Returns the wall-clock time in UTC. It may jump in either direction.
     fn now(&self) -> Timestamp;
 
-    /// The time since some fixed point in the past. It never goes back; use it to measure.
+    /// Returns the time since a fixed point in the past. It never decreases; use it to measure durations.
     fn elapsed(&self) -> Duration;
 }
 
-/// The clock of the machine.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     started: Instant,
 }
 
 impl SystemClock {
-    /// The clock of the machine.
+    /// Returns the clock of the operating system.
     #[must_use]
     pub fn new() -> Self {
         Self { started: Instant::now() }

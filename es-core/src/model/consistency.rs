@@ -1,11 +1,11 @@
-//! Consistency levels: the types that implement [`Level`], and the value [`Consistency`] of each.
+//! Consistency levels: the types that implement [`Level`], and the enum [`Consistency`] of their values.
 
 use std::fmt;
 
-/// How strongly the copies of an aggregate on several nodes agree, as a value.
+/// The agreement between the copies of an aggregate on several nodes, as a value.
 ///
-/// The type of the same name, for example [`Causal`], is what an aggregate declares and what bounds speak of. A store on
-/// one node serves every level.
+/// An aggregate declares the type with the same name, for example [`Causal`], and trait bounds use it. A store on one
+/// node supports every level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Consistency {
     /// The value of [`Local`].
@@ -22,10 +22,10 @@ pub enum Consistency {
 }
 
 impl Consistency {
-    /// Every level, from the first variant to the last.
+    /// All levels, in the order of the variants.
     pub const ALL: [Self; 5] = [Self::Local, Self::Causal, Self::Eventual, Self::Sequential, Self::Linearizable];
 
-    /// Returns whether the streams of the level have [one order](OneOrder).
+    /// Returns `true` if the streams of the level have [one order](OneOrder).
     #[must_use]
     pub const fn has_one_order(self) -> bool {
         match self {
@@ -34,7 +34,7 @@ impl Consistency {
         }
     }
 
-    /// Returns the text that declares the level: `#[aggregate(consistency = "...")]`.
+    /// Returns the name of the level in `#[aggregate(consistency = "...")]`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,8 +55,8 @@ impl fmt::Display for Consistency {
 
 /// A consistency level as a type, so that a bound can require it.
 ///
-/// [`Aggregate::Level`](crate::Aggregate::Level) is the weakest level that the code of the aggregate tolerates. The trait is
-/// sealed: [`Local`], [`Causal`], [`Eventual`], [`Sequential`] and [`Linearizable`] implement it.
+/// [`Aggregate::Level`](crate::Aggregate::Level) is the weakest level that the code of the aggregate tolerates. The
+/// trait is sealed: [`Local`], [`Causal`], [`Eventual`], [`Sequential`] and [`Linearizable`] implement it.
 pub trait Level: sealed::Sealed + Send + Sync + 'static {
     /// The level as a value.
     const CONSISTENCY: Consistency;
@@ -64,13 +64,14 @@ pub trait Level: sealed::Sealed + Send + Sync + 'static {
 
 /// A level whose streams have one order: revision 3 of a stream is the same event on every node.
 ///
-/// [`Local`], [`Sequential`] and [`Linearizable`] have one. Everything that names a revision or checks a condition over all
-/// nodes requires it: loading at a revision, a command at a revision, unique keys, append conditions.
+/// Implemented by [`Local`], [`Sequential`] and [`Linearizable`]. Every operation that names a revision, or that checks
+/// a condition over all nodes, requires it: loading at a revision, a command at a revision, unique keys, append
+/// conditions.
 #[diagnostic::on_unimplemented(
     message = "the level `{Self}` has no single order of events",
     label = "not available for an aggregate that is `{Self}`",
-    note = "a revision of such an aggregate does not mean the same event on every node, and no node sees every event when \
-            it decides: use `at_version`, or put the key or the condition into an aggregate that is declared with \
+    note = "a revision of such an aggregate does not mean the same event on every node, and no node sees every event \
+            when it decides: use `at_version`, or put the key or the condition into an aggregate that is declared with \
             `consistency = \"linearizable\"`"
 )]
 pub trait OneOrder: Level {}
@@ -98,11 +99,11 @@ levels! {
     Local;
     /// Every node decides. Each node sees effects after their causes, and all copies converge.
     Causal;
-    /// Every node decides. All copies converge; events arrive in any order.
+    /// Every node decides. All copies converge; events may arrive in any order.
     Eventual;
     /// All nodes see the events in one order. A node may see them late.
     Sequential;
-    /// All nodes see the events in one order, and a read sees every write that was acknowledged before it began.
+    /// All nodes see the events in one order, and a read sees every write that was acknowledged before the read began.
     Linearizable;
 }
 

@@ -1,7 +1,7 @@
-//! [`Context`]: correlation and causation that flow through a program without being passed by hand.
+//! [`Context`]: correlation and causation ids that follow the control flow of a task implicitly.
 //!
-//! Whatever runs inside [`Context::scope`] and executes a command writes events that name the event that caused them and
-//! the correlation that they share. Outside of any scope each command begins a correlation of its own.
+//! A command that is executed inside [`Context::scope`] writes events with the correlation id and the causation id of
+//! the context. Outside of any scope, each command starts a new correlation.
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ tokio::task_local! {
     static CURRENT: Context;
 }
 
-/// What an effect has in common with its cause.
+/// The correlation id and the causation id of new events.
 ///
 /// ```
 /// # use es_core::model::{Context, CorrelationId};
@@ -25,20 +25,21 @@ tokio::task_local! {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
-    /// What everything of one first cause has in common.
+    /// The id that everything with the same root cause shares.
     pub correlation_id: CorrelationId,
-    /// The event that is the direct cause.
+    /// The id of the event that is the direct cause.
     pub causation_id: Option<EventId>,
 }
 
 impl Context {
-    /// The context of a first cause, for example a request from outside.
+    /// Returns the context of a root cause, for example an external request.
     #[must_use]
     pub const fn with_correlation(correlation_id: CorrelationId) -> Self {
         Self { correlation_id, causation_id: None }
     }
 
-    /// The context of what an event causes: its correlation, or one that begins with it where it has none.
+    /// Returns the context for the effects of an event: the correlation id of the event, or a correlation id equal to
+    /// the event id if the event has none.
     #[must_use]
     pub fn caused_by(event: &RecordedEvent) -> Self {
         let correlation_id =
@@ -46,12 +47,12 @@ impl Context {
         Self { correlation_id, causation_id: Some(event.data.id) }
     }
 
-    /// Runs a future in this context. A task that the future spawns is outside of it: give it a scope of its own.
+    /// Runs a future in this context. Spawned tasks do not inherit the context: give each its own scope.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
     }
 
-    /// The context of the running task; `None` outside of any scope.
+    /// Returns the context of the current task, or `None` outside of any scope.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(|context| *context).ok()

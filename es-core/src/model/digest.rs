@@ -1,6 +1,6 @@
 //! A digest that is the same on every machine and in every version.
 
-/// The FNV-1a digest: small, and the same on every machine and for ever, which no hasher of the standard library is.
+/// The FNV-1a digest: small and, unlike the hashers of the standard library, stable across machines and versions.
 pub(crate) struct Fnv(u64);
 
 impl Fnv {
@@ -8,14 +8,14 @@ impl Fnv {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub(crate) fn of(bytes: &[u8]) -> u64 {
         let mut digest = Self::new();
         digest.write(bytes);
         digest.0
     }
 
-    /// Returns the digest of all bytes that were written.
+    /// Returns the digest of all bytes written so far.
     pub(crate) const fn value(&self) -> u64 {
         self.0
     }

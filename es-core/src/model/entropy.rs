@@ -6,26 +6,27 @@ use uuid::Uuid;
 
 use crate::model::{Clock, CorrelationId, EventId};
 
-/// A source of random numbers: [`SystemEntropy`], or [`SeededEntropy`](crate::testing::SeededEntropy) in tests.
+/// A source of random numbers: [`SystemEntropy`] in production, [`SeededEntropy`](crate::testing::SeededEntropy) in
+/// tests.
 pub trait Entropy: fmt::Debug + Send + Sync + 'static {
     /// Returns 64 random bits.
     fn next_u64(&self) -> u64;
 }
 
-/// The random numbers of the machine.
+/// The random numbers of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn next_u64(&self) -> u64 {
-        // The constant bits of a UUIDv4, version and variant, have other places in the upper half than in the lower half. Each bit of
-        // the result therefore comes from at least one random bit.
+        // The constant bits of a UUIDv4 (version and variant) are at different offsets in its upper and lower half.
+        // Each bit of the result therefore depends on at least one random bit.
         let (upper, lower) = Uuid::new_v4().as_u64_pair();
         upper ^ lower
     }
 }
 
-/// A clock and a source of random numbers: what new ids are made of.
+/// The clock and the random numbers from which new ids are generated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdSource<'a> {
     pub(crate) clock: &'a dyn Clock,

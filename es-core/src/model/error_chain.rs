@@ -1,12 +1,12 @@
-//! [`ErrorChain`]: an error with its causes, as one text.
+//! [`ErrorChain`]: formats an error and its sources in one line.
 
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error and its causes, each once: `could not commit: could not write to the log: disk full`.
+/// Displays an error followed by its sources: `could not commit: could not write to the log: disk full`.
 ///
-/// The errors of these crates print their own message only and return their cause from [`source`](Error::source). A program
-/// prints an error through this, in its log and where it ends.
+/// The errors of these crates print only their own message and return their cause from [`source`](Error::source). Use
+/// this type where a program prints or logs an error.
 ///
 /// ```
 /// use es_core::model::ErrorChain;

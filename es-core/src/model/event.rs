@@ -1,6 +1,8 @@
-//! [`NewEvent`] is what a writer passes to a store, [`RecordedEvent`] is what a store returns. Both contain [`EventData`].
+//! [`NewEvent`], which a writer passes to a store, and [`RecordedEvent`], which a store returns. Both contain
+//! [`EventData`].
 //!
-//! A store handles names, bytes and numbers. Only the [`Event`](crate::Event) type that encoded an event knows its meaning.
+//! A store handles names, bytes and numbers. Only the [`Event`](crate::Event) type that encoded an event knows its
+//! meaning.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,8 +24,8 @@ pub type Timestamp = DateTime<Utc>;
 /// Truncates a time to whole microseconds, the precision of stored times.
 #[must_use]
 pub fn to_stored_precision(time: Timestamp) -> Timestamp {
-    // `trunc_subsecs` would keep chrono's representation of a leap second, which a count of microseconds cannot represent. A stored
-    // time would then differ from the time that was written.
+    // `trunc_subsecs` would keep chrono's representation of a leap second, which a count of microseconds cannot
+    // represent. A stored time would then differ from the time that was written.
     DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
 }
 
@@ -40,7 +42,7 @@ pub enum ContentType {
 }
 
 impl ContentType {
-    /// The longest media type, in bytes.
+    /// The maximum length of a media type, in bytes.
     pub const MAX_BYTES: usize = 255;
 
     /// Returns the media type.
@@ -112,7 +114,7 @@ impl Metadata {
         self.get(key)?.as_str()
     }
 
-    /// Returns whether there is no entry.
+    /// Returns `true` if there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -130,13 +132,13 @@ impl<K: Into<String>, V: Into<serde_json::Value>> FromIterator<(K, V)> for Metad
     }
 }
 
-/// The content of an event: everything that its writer decides except the stream and the time.
+/// The content of an event: everything that its writer sets except the stream and the time.
 ///
-/// [`NewEvent`] and [`RecordedEvent`] contain it. Code that stores or copies an event moves it as a whole; code that encodes each
-/// field destructures it, so that a new field is a compile error there.
+/// [`NewEvent`] and [`RecordedEvent`] contain it. Code that stores or copies an event moves it as a whole. Code that
+/// encodes each field destructures it, so that adding a field causes a compile error there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventData {
-    /// The identity of the event.
+    /// The id of the event.
     pub id: EventId,
     /// The wire name of the event type.
     pub event_type: EventType,
@@ -150,13 +152,13 @@ pub struct EventData {
     pub tags: Tags,
     /// The metadata.
     pub metadata: Metadata,
-    /// The correlation id, which all events, commands and effects of one first cause share.
+    /// The correlation id, which all events, commands and effects with the same root cause share.
     pub correlation_id: Option<CorrelationId>,
-    /// The event that directly caused this one.
+    /// The id of the event that directly caused this one.
     pub causation_id: Option<EventId>,
     /// The unique keys that the event claims and releases.
     pub keys: Keys,
-    /// The replication metadata; `None` for an event of a local store.
+    /// The replication metadata, or `None` for an event of a local store.
     pub stamp: Option<Box<Stamp>>,
 }
 
@@ -190,12 +192,12 @@ impl EventData {
     }
 }
 
-/// An encoded event that is not stored yet.
+/// An encoded event that is not yet stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     /// The content.
     pub data: EventData,
-    /// When the event happened in the domain; `None` for the time at which it is recorded.
+    /// When the event happened in the domain, or `None` for the time at which it is recorded.
     pub occurred_at: Option<Timestamp>,
 }
 
@@ -263,7 +265,7 @@ impl From<EventData> for NewEvent {
     }
 }
 
-/// The place of an event in its commit. A reader finds the first and the last event of a commit by it.
+/// The index of an event in its commit. Readers use it to find the first and the last event of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CommitPart {
     /// The index of the event in its commit, from 0.
@@ -273,14 +275,14 @@ pub struct CommitPart {
 }
 
 impl CommitPart {
-    /// Returns whether the event is the last of its commit.
+    /// Returns `true` if the event is the last of its commit.
     #[must_use]
     pub const fn is_last(self) -> bool {
         self.index + 1 == self.size
     }
 }
 
-/// An event as a store returns it: its content, its place in the log and its times.
+/// An event as a store returns it: its content, its numbers and its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
     /// The number of the event in the log.
@@ -289,19 +291,19 @@ pub struct RecordedEvent {
     pub stream: StreamId,
     /// The number of the event in its stream.
     pub revision: Revision,
-    /// When the store recorded the event. Within one log this time never goes back, whatever the wall clock does.
+    /// When the store recorded the event. It never decreases within a log, even if the wall clock is set back.
     pub recorded_at: Timestamp,
-    /// When the event happened in the domain; `recorded_at` if the writer gave no time.
+    /// When the event happened in the domain. Equals `recorded_at` if the writer set no time.
     pub occurred_at: Timestamp,
-    /// The place of the event in its commit.
+    /// The index of the event in its commit.
     pub part: CommitPart,
     /// The content.
     pub data: EventData,
 }
 
 impl RecordedEvent {
-    /// Returns the tombstone that replaces a [removed](crate::retention) event. It has none of the event's content. For implementers
-    /// of stores; reads do not return tombstones.
+    /// Returns the tombstone that replaces a [removed](crate::retention) event. It contains none of the content of the
+    /// event. For implementers of stores; reads do not return tombstones.
     #[must_use]
     pub fn removed(
         position: Position,
@@ -316,7 +318,7 @@ impl RecordedEvent {
         Self { position, stream, revision, recorded_at, occurred_at: recorded_at, part, data }
     }
 
-    /// Returns whether this is a tombstone.
+    /// Returns `true` if this is a tombstone.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.data.event_type == crate::model::reserved::REMOVED
@@ -329,8 +331,9 @@ impl RecordedEvent {
         Self::removed(position, self.stream.clone(), revision, self.data.id, recorded_at, part)
     }
 
-    /// Returns whether this is the record of `event` in `stream`: same stream, same id, same content, and the same dot if `event` has
-    /// one. Metadata, times, correlation and causation are not compared: a repeated commit may bring others.
+    /// Returns `true` if this is the record of `event` in `stream`: the same stream, id and content, and the same dot
+    /// if `event` has one. Metadata, times, correlation and causation may differ in a repeated commit and are not
+    /// compared.
     #[must_use]
     pub fn is_record_of(&self, stream: &StreamId, event: &NewEvent) -> bool {
         let EventData {
@@ -364,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stored_time_is_whole_microseconds_also_in_a_leap_second() {
+    fn a_stored_time_has_whole_microseconds_even_in_a_leap_second() {
         let time = |text: &str| text.parse::<Timestamp>().expect("a time");
         assert_eq!(to_stored_precision(time("2016-12-31T12:00:00.123456789Z")), time("2016-12-31T12:00:00.123456Z"));
         assert_eq!(to_stored_precision(time("1969-12-31T23:59:59.9999999Z")), time("1969-12-31T23:59:59.999999Z"));

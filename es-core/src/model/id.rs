@@ -1,11 +1,11 @@
-//! Ids over UUIDs: [`EventId`], [`LogId`] and [`CorrelationId`].
+//! UUID-based ids: [`EventId`], [`LogId`] and [`CorrelationId`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Defines a type of id over a UUID.
+/// Defines an id type that wraps a UUID.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -14,15 +14,15 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Returns a new unique id: a UUIDv7, which begins with the time in milliseconds. Ids do not order events;
-            /// [`Position`](crate::Position) and [`Revision`](crate::Revision) do.
+            /// Returns a new unique id: a UUIDv7, which begins with the time in milliseconds. Do not order events by
+            /// id: use [`Position`](crate::Position) or [`Revision`](crate::Revision).
             #[must_use]
             #[expect(clippy::new_without_default, reason = "each id is unique: there is no default")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// Returns the id with this UUID, of any version.
+            /// Returns the id with this UUID, which may have any version.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
@@ -57,17 +57,17 @@ macro_rules! id {
 }
 
 id! {
-    /// Identifies an event. The writer chooses it. A store keeps each id at most once: a commit that is written again
+    /// Identifies an event. The writer chooses the id. A store contains each id at most once, so a repeated commit
     /// returns its first result.
     EventId
 }
 
 id! {
-    /// Identifies a log. A copy of a store has the id of its source.
+    /// Identifies a log. A copy of a store has the same log id as its source.
     LogId
 }
 
 id! {
-    /// Identifies the events, commands and effects of one first cause.
+    /// Identifies a group of events, commands and effects with the same root cause.
     CorrelationId
 }

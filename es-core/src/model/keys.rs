@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::UniqueKey;
 
-/// The change of a unique key by an event, on behalf of the stream of the event.
+/// A change that an event makes to a unique key, on behalf of its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum KeyChange {
-    /// The stream holds the key from now on. Refused when another stream holds it; has no effect when the stream holds it already.
+    /// The stream claims the key. Rejected if another stream holds it; has no effect if the stream already holds it.
     Claim(UniqueKey),
-    /// The stream holds the key no longer. Refused when another stream holds it; has no effect when no stream holds it.
+    /// The stream releases the key. Rejected if another stream holds it; has no effect if no stream holds it.
     Release(UniqueKey),
 }
 
@@ -26,20 +26,20 @@ impl KeyChange {
 
 /// The unique keys that an event claims and releases, in order.
 ///
-/// They are part of the event: a store keeps them with it, and a [scavenge](crate::retention) removes them with it. An event
-/// without keys holds no memory for them.
+/// Keys are part of the event: a store keeps them with it, and a [scavenge](crate::retention) removes them with it. An
+/// event without keys allocates no memory for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Keys(Vec<KeyChange>);
 
 impl Keys {
-    /// Returns no keys.
+    /// Returns an empty list.
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// Adds a change after the others.
+    /// Appends a change.
     pub fn push(&mut self, change: KeyChange) {
         self.0.push(change);
     }
@@ -50,7 +50,7 @@ impl Keys {
         self.0.len()
     }
 
-    /// Returns whether no key is claimed or released.
+    /// Returns `true` if no key is claimed or released.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -61,7 +61,7 @@ impl Keys {
         self.0.iter()
     }
 
-    /// Returns the number of bytes in the scopes and values of all keys.
+    /// Returns the total length of the scopes and values, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.iter().map(|change| change.key().scope().len() + change.key().value().len()).sum()

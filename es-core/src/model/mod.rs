@@ -1,14 +1,14 @@
-//! The vocabulary of the log: names, numbers, events at the border of a store, time, and consistency levels.
+//! The vocabulary of the log: names, numbers, events, time, and consistency levels.
 //!
 //! ```text
-//!   StreamId = Category - id      Revision: number in the stream, from 0      NewEvent      = EventData, occurred_at -> store
-//!   EventType, Tag, UniqueKey     Position: number in the log, from 1         RecordedEvent = EventData, place, times <- store
+//!   StreamId = Category - id      Revision: number in the stream, from 0   NewEvent = EventData, occurred_at
+//!   EventType, Tag, UniqueKey     Position: number in the log, from 1      RecordedEvent = EventData, numbers, times
 //!
 //!   Stamp: the replication metadata of an event: Dot (its identity), HybridTime, VectorClock
 //! ```
 //!
-//! Absent here: stores, aggregates, serialization of domain types, tasks. Nothing in this module reads the wall clock but
-//! [`SystemClock`].
+//! This module knows no stores, aggregates or domain types, and spawns no tasks. Only [`SystemClock`] reads the wall
+//! clock.
 
 mod clock;
 mod consistency;

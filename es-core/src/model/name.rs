@@ -1,7 +1,7 @@
 //! Names: streams, categories, event types, tags, tables and unique keys.
 //!
-//! A name is any UTF-8 text of 1 to [`MAX_NAME_BYTES`] bytes without control characters. Spaces, `/`, `:` and
-//! accents occur in real logs and are allowed; a control character never is, so that a store may use one as a
+//! A name is a UTF-8 string of 1 to [`MAX_NAME_BYTES`] bytes without control characters. Spaces, `/`, `:` and accents
+//! occur in real logs and are allowed. Control characters are never allowed, so that a store can use one as a
 //! separator.
 
 use std::borrow::Borrow;
@@ -13,58 +13,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::reserved::reserved_table_prefix;
 
-/// The longest name, in bytes of UTF-8.
+/// The maximum length of a name, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 512;
 
-/// A text that cannot be a name. Nothing was written; correct the text and try again.
+/// A string is not a valid name. Correct it and try again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// The text is empty.
+    /// The string is empty.
     #[error("a {kind} must have 1 to {MAX_NAME_BYTES} bytes, found an empty text")]
     Empty {
-        /// What the text was to name, for example `stream id`.
+        /// The kind of name, for example `stream id`.
         kind: &'static str,
     },
-    /// The text is longer than [`MAX_NAME_BYTES`].
+    /// The string is longer than [`MAX_NAME_BYTES`].
     #[error("a {kind} must have 1 to {MAX_NAME_BYTES} bytes, found {found} bytes; shorten it or store a digest of it")]
     TooLong {
-        /// What the text was to name.
+        /// The kind of name.
         kind: &'static str,
-        /// Its length in bytes.
+        /// The length of the string in bytes.
         found: usize,
     },
-    /// The text has a control character.
+    /// The string contains a control character.
     #[error("a {kind} must not have control characters, found {found:?} at byte {at} of {text:?}; remove it")]
     Control {
-        /// What the text was to name.
+        /// The kind of name.
         kind: &'static str,
-        /// The whole text.
+        /// The string.
         text: String,
-        /// The character.
+        /// The control character.
         found: char,
-        /// Where it stands, in bytes from the start.
+        /// The byte offset of the character.
         at: usize,
     },
-    /// The text begins with a prefix that belongs to the framework. Choose another name.
+    /// The string begins with a prefix that is reserved for the framework. Choose another name.
     #[error("names that begin with {prefix:?} belong to the framework, found {kind} {text:?}; choose another name")]
     Framework {
-        /// What the text was to name.
+        /// The kind of name.
         kind: &'static str,
-        /// The whole text.
+        /// The string.
         text: String,
-        /// The prefix.
+        /// The reserved prefix.
         prefix: &'static str,
     },
-    /// The text has a character that this kind of name must not have.
+    /// The string contains a character that this kind of name does not allow.
     #[error("a {kind} must not have {found:?}, found one at byte {at} of {text:?}")]
     Reserved {
-        /// What the text was to name.
+        /// The kind of name.
         kind: &'static str,
-        /// The whole text.
+        /// The string.
         text: String,
         /// The character.
         found: char,
-        /// Where it stands, in bytes from the start.
+        /// The byte offset of the character.
         at: usize,
     },
 }
@@ -86,7 +86,7 @@ fn check_length_and_characters(kind: &'static str, text: &str) -> Result<(), Nam
     }
 }
 
-/// Defines a name type: a checked, cheaply cloned, ordered text.
+/// Defines a name type: a validated, ordered string that is cheap to clone.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:path) => {
         $(#[$doc])*
@@ -95,17 +95,17 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            #[doc = concat!("Checks a text and makes it a ", $kind, ".")]
+            #[doc = concat!("Validates a string and returns it as a ", $kind, ".")]
             ///
             /// # Errors
-            /// [`NameError`] when the text breaks the rules of [the module](crate::model): correct the text.
+            /// [`NameError`] if the string is not a valid name: see [the module](crate::model).
             pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
                 let text = text.as_ref();
                 $check($kind, text)?;
                 Ok(Self(text.into()))
             }
 
-            /// The text.
+            /// Returns the name as a string slice.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -178,39 +178,42 @@ macro_rules! name {
 }
 
 name! {
-    /// Which stream: one entity's own ordered events, for example `order-10248`.
+    /// The name of a stream, which contains the ordered events of one entity, for example `order-10248`.
     ///
-    /// What stands before the first `-` is the stream's [`Category`].
+    /// The part before the first `-` is the [`Category`] of the stream.
     StreamId, "stream id", check
 }
 
 name! {
-    /// The kind of a stream: what stands before the first `-` of its name, for example `order` of `order-10248`.
+    /// The kind of a stream: the part of its name before the first `-`, for example `order` for `order-10248`.
     ///
-    /// A stream without a `-` is its own category; a stream that begins with `-` has the empty category, the only
-    /// name that may be empty. A category never has a `-` itself.
+    /// A stream without a `-` is its own category. A stream that begins with `-` has the empty category, which is the
+    /// only empty name. A category never contains a `-`.
     Category, "category", check_category
 }
 
 name! {
-    /// The wire name of an event type, for example `order-placed`. It is written into every record and never changes.
+    /// The wire name of an event type, for example `order-placed`. Every record contains it, so it must never change.
     EventType, "event type", check
 }
 
 name! {
-    /// A label on an event by which it can be found, by convention `key:value`, for example `customer:VINET`.
+    /// A label on an event by which queries find it. By convention it has the form `key:value`, for example
+    /// `customer:VINET`.
     Tag, "tag", check
 }
 
 name! {
-    /// Identifies a command to an aggregate, for example the id of a request. A command is executed at most once under one id.
+    /// Identifies a command to an aggregate, for example by the id of a request. An aggregate executes at most one
+    /// command with the same id.
     CommandId, "command id", check
 }
 
 name! {
-    /// A side table of a store: rows that change together with events (snapshots, command results, checkpoints).
+    /// The name of a side table of a store, whose rows change together with events (snapshots, command results,
+    /// checkpoints).
     ///
-    /// Names that begin with `es.` or `node.` belong to the framework.
+    /// Names that begin with `es.` or `node.` are reserved for the framework.
     Table, "table", check_table
 }
 
@@ -230,10 +233,10 @@ fn check_category(kind: &'static str, text: &str) -> Result<(), NameError> {
 }
 
 impl StreamId {
-    /// The stream of one aggregate: `{category}-{id}`.
+    /// Returns the stream id of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`NameError`] when the two together break the rules of a stream id.
+    /// [`NameError`] if the result is not a valid stream id.
     ///
     /// ```
     /// use es_core::StreamId;
@@ -245,19 +248,19 @@ impl StreamId {
         Self::new(format!("{category}-{id}"))
     }
 
-    /// What stands before the first `-`; the whole name where there is none.
+    /// Returns the part before the first `-`, or the whole name if it has none.
     #[must_use]
     pub fn category(&self) -> Category {
         Category(self.category_str().into())
     }
 
-    /// [`category`](Self::category) as a text, without an allocation.
+    /// Returns the [`category`](Self::category) as a string slice, without allocating.
     #[must_use]
     pub fn category_str(&self) -> &str {
         self.0.split_once('-').map_or(&self.0, |(category, _)| category)
     }
 
-    /// What stands after the first `-`; `None` where there is none.
+    /// Returns the part after the first `-`, or `None` if the name has none.
     #[must_use]
     pub fn id_str(&self) -> Option<&str> {
         self.0.split_once('-').map(|(_, id)| id)
@@ -265,10 +268,10 @@ impl StreamId {
 }
 
 impl Tag {
-    /// The tag `{key}:{value}`.
+    /// Returns the tag `{key}:{value}`.
     ///
     /// # Errors
-    /// [`NameError`] when the two together break the rules of a tag.
+    /// [`NameError`] if the result is not a valid tag.
     pub fn of(key: &str, value: impl fmt::Display) -> Result<Self, NameError> {
         Self::new(format!("{key}:{value}"))
     }
@@ -289,23 +292,23 @@ impl EventType {
 }
 
 impl Table {
-    /// Returns a table with any name, also one that belongs to the framework.
+    /// Returns a table with any valid name, including the reserved ones.
     pub(crate) fn any(text: &str) -> Result<Self, NameError> {
         check("table", text)?;
         Ok(Self(text.into()))
     }
 
-    /// A table whose name is made of parts that were checked.
+    /// Returns a table whose name consists of validated parts.
     pub(crate) fn well_known(text: impl AsRef<str>) -> Self {
         debug_assert!(check("table", text.as_ref()).is_ok());
         Self(text.as_ref().into())
     }
 }
 
-/// A value that at most one stream may hold at a time within its scope, for example the e-mail address of a customer.
+/// A value that at most one stream can hold at a time within its scope, for example the e-mail address of a customer.
 ///
-/// An event [claims](crate::NewEvent::claiming) and [releases](crate::NewEvent::releasing) it for its stream. A store keeps its text
-/// only with these events, and beside them a keyed hash.
+/// An event [claims](crate::NewEvent::claiming) and [releases](crate::NewEvent::releasing) it for its stream. A store
+/// keeps the text of the key only in these events; its index contains a keyed hash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct UniqueKey {
     scope: KeyPart,
@@ -313,28 +316,28 @@ pub struct UniqueKey {
 }
 
 name! {
-    /// One half of a [`UniqueKey`].
+    /// The scope or the value of a [`UniqueKey`].
     KeyPart, "part of a unique key", check
 }
 
 impl UniqueKey {
-    /// The key `value` within `scope`, for example `("customer-email", "ada@example.org")`.
+    /// Returns the key `value` within `scope`, for example `("customer-email", "ada@example.org")`.
     ///
-    /// Values are compared byte by byte: bring them to one form (case, accents) before.
+    /// Values are compared byte by byte: normalize case and accents first.
     ///
     /// # Errors
-    /// [`NameError`] when either part is not a name.
+    /// [`NameError`] if the scope or the value is not a valid name.
     pub fn new(scope: impl AsRef<str>, value: impl AsRef<str>) -> Result<Self, NameError> {
         Ok(Self { scope: KeyPart::new(scope)?, value: KeyPart::new(value)? })
     }
 
-    /// Within which the value is unique.
+    /// Returns the scope within which the value is unique.
     #[must_use]
     pub fn scope(&self) -> &str {
         self.scope.as_str()
     }
 
-    /// The value that is unique within the scope.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> &str {
         self.value.as_str()
@@ -359,11 +362,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_names_the_place() {
+    fn an_invalid_name_is_rejected_with_its_reason() {
         assert_eq!(Tag::new(""), Err(NameError::Empty { kind: "tag" }));
         let long = "é".repeat(MAX_NAME_BYTES / 2 + 1);
         assert_eq!(EventType::new(&long), Err(NameError::TooLong { kind: "event type", found: MAX_NAME_BYTES + 2 }));
-        let error = StreamId::new("a\u{0}b").expect_err("a control character is refused");
+        let error = StreamId::new("a\u{0}b").expect_err("a control character");
         assert_eq!(
             error.to_string(),
             "a stream id must not have control characters, found '\\0' at byte 1 of \"a\\0b\"; remove it"
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_from_outside_is_checked() {
+    fn deserialization_validates_names() {
         assert!(serde_json::from_str::<StreamId>("\"a\\u0007\"").is_err());
         assert_eq!(serde_json::to_string(&StreamId::new("a b").expect("valid")).expect("serializes"), "\"a b\"");
     }

@@ -1,21 +1,21 @@
-//! Names that belong to the framework: the only place where they are listed.
+//! The reserved names of the framework. They are listed only here.
 //!
-//! Categories and event types whose names begin with `es.` are reserved: a store refuses them in a commit unless the framework
-//! writes them. Tables whose names begin with `es.` or `node.` are reserved: [`Table::new`] refuses them. The older tables of the
-//! framework, whose names have no prefix, are listed here.
+//! Categories and event types that begin with `es.` are reserved: a store rejects them in a commit unless the framework
+//! writes them. Tables that begin with `es.` or `node.` are reserved: [`Table::new`] rejects them. The older tables of
+//! the framework, whose names have no prefix, are listed here.
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::model::{NewEvent, StreamId, Table};
 
-/// The event type of a tombstone: it replaces an event that a scavenge removed.
+/// The event type of a tombstone, which replaces an event that a scavenge removed.
 pub const REMOVED: &str = "es.removed";
 
 /// The category of the streams of [retention](crate::retention).
 pub const RETENTION_CATEGORY: &str = "es.retention";
 
-/// The prefix of the categories, event types and tables that belong to the framework.
+/// The prefix of the reserved categories, event types and tables.
 pub(crate) const PREFIX: &str = "es.";
 
 /// The prefix of the tables of the framework whose rows belong to one node.
@@ -23,7 +23,7 @@ pub(crate) const NODE_PREFIX: &str = "node.";
 
 /// The table of snapshots.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
-/// The table of the first results of commands.
+/// The table of command results.
 pub(crate) const COMMANDS: &str = "commands";
 /// The table of the checkpoints of projections.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
@@ -31,9 +31,9 @@ pub(crate) const CHECKPOINTS: &str = "checkpoints";
 pub(crate) const PROJECTIONS: &str = "projections";
 /// The table of the rows of projection workers: claims, controls, parked events.
 pub(crate) const PROJECTION_WORKERS: &str = "es.projections";
-/// The table that names the tables of all views.
+/// The table that lists the tables of all views.
 pub(crate) const VIEW_TABLES: &str = "view-tables";
-/// The prefix of the tables of views; projection, generation and table of the view follow.
+/// The prefix of the tables of views. The projection, the generation and the table of the view follow.
 pub(crate) const VIEW_PREFIX: &str = "view:";
 /// The table of consumer groups.
 pub(crate) const CONSUMER_GROUPS: &str = "consumer-groups";
@@ -42,19 +42,20 @@ pub(crate) const REACTORS: &str = "reactors";
 /// The table of a replica.
 const REPLICA: &str = "es.replica";
 
-/// The tables of the framework whose rows belong to one node. They are derived from the log or describe the node itself.
+/// The tables of the framework whose rows belong to one node: they are derived from the log or describe the node
+/// itself.
 const NODE_TABLES: [&str; 6] = [SNAPSHOTS, CHECKPOINTS, PROJECTIONS, PROJECTION_WORKERS, VIEW_TABLES, REPLICA];
 
-/// Where the rows of a table belong if several nodes hold one log.
+/// The owner of the rows of a table if several nodes hold one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// Every node has the same rows: they are facts like events.
+    /// All nodes have the same rows, which are facts like events.
     Shared,
-    /// Each node has rows of its own.
+    /// Each node has its own rows.
     Node,
 }
 
-/// Returns where the rows of a table belong. Tables of users are shared.
+/// Returns the placement of a table. Tables of the application are shared.
 #[must_use]
 pub fn placement(table: &Table) -> Placement {
     let name = table.as_str();
@@ -62,32 +63,33 @@ pub fn placement(table: &Table) -> Placement {
     if is_of_node { Placement::Node } else { Placement::Shared }
 }
 
-/// Returns whether a category or an event type belongs to the framework.
+/// Returns `true` if a category or an event type is reserved.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// Returns the reserved prefix with which the name of a table begins.
+/// Returns the reserved prefix of a table name, if it has one.
 pub(crate) fn reserved_table_prefix(name: &str) -> Option<&'static str> {
     [PREFIX, NODE_PREFIX].into_iter().find(|prefix| name.starts_with(prefix))
 }
 
-/// Returns whether a stream belongs to [retention](crate::retention).
+/// Returns `true` if a stream is one of the reserved streams of [retention](crate::retention).
 #[must_use]
 pub fn is_retention_stream(stream: &StreamId) -> bool {
-    // The length is compared first, because this runs for every written event and for many that are read.
+    // Compare the length first, because this runs for every written event and for many events that are read.
     stream.as_str().len() >= RETENTION_CATEGORY.len() && stream.category_str() == RETENTION_CATEGORY
 }
 
-/// Returns the prefix of the keys of all rows that belong to one stream. A name has no control character, so a zero byte ends it.
+/// Returns the key prefix of all rows that belong to one stream. Names have no control characters, so a zero byte ends
+/// it.
 pub(crate) fn stream_prefix(stream: &StreamId) -> Bytes {
     [stream.as_str().as_bytes(), &[0]].concat().into()
 }
 
-/// The prefix of the audit streams of projections; the name of the projection follows.
+/// The prefix of the audit streams of projections. The name of the projection follows.
 pub const AUDIT_STREAM_PREFIX: &str = "es.projections-";
 
-/// The events of the audit streams. A store takes nothing else there; see [`check_audit`].
+/// The event types of audit streams. A store rejects all others; see [`check_audit`].
 const AUDIT_EVENTS: [&str; 9] = [
     "projection-claim-taken",
     "projection-event-skipped",
@@ -100,7 +102,10 @@ const AUDIT_EVENTS: [&str; 9] = [
     "projection-resumed",
 ];
 
-/// Checks an event that is to be written into an audit stream; other streams take what they want. The error is what was found.
+/// Checks an event if its stream is an audit stream.
+///
+/// # Errors
+/// A description of the invalid event.
 pub(crate) fn check_audit(stream: &StreamId, event: &NewEvent) -> Result<(), String> {
     let Some(projection) = stream.as_str().strip_prefix(AUDIT_STREAM_PREFIX) else { return Ok(()) };
     if !AUDIT_EVENTS.contains(&event.data.event_type.as_str()) {
@@ -109,7 +114,7 @@ pub(crate) fn check_audit(stream: &StreamId, event: &NewEvent) -> Result<(), Str
     let details: Option<Value> = serde_json::from_slice(&event.data.payload).ok();
     match details.as_ref().and_then(|details| details.get("projection")) {
         Some(Value::String(of)) if of == projection => Ok(()),
-        _ => Err(format!("content that does not say that it is of projection {projection:?}")),
+        _ => Err(format!("a payload that does not name the projection {projection:?}")),
     }
 }
 
@@ -130,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn a_user_cannot_name_a_table_of_the_framework() {
+    fn an_application_cannot_use_a_reserved_table_name() {
         for name in ["es.x", "node.x"] {
-            let refused = Table::new(name).expect_err("it is reserved");
-            assert!(refused.to_string().contains("belong to the framework"), "{refused}");
+            let error = Table::new(name).expect_err("it is reserved");
+            assert!(error.to_string().contains("belong to the framework"), "{error}");
             assert!(serde_json::from_str::<Table>(&format!("{name:?}")).is_err());
             assert_eq!(crate::__private::table(name).expect("a name"), name);
         }

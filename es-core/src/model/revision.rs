@@ -1,4 +1,4 @@
-//! Order: [`Revision`] within a stream, [`Position`] within the log, and what a writer [expects](ExpectedRevision).
+//! [`Revision`], the number of an event in its stream, [`Position`], its number in the log, and [`ExpectedRevision`].
 
 use std::fmt;
 use std::num::{NonZeroU64, ParseIntError};
@@ -15,25 +15,25 @@ impl Revision {
     /// The revision of a stream's first event.
     pub const FIRST: Self = Self(0);
 
-    /// The revision with this number.
+    /// Returns the revision with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number, from 0.
+    /// Returns the number, from 0.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The revision after this one; the last number for itself, which no event has.
+    /// Returns the revision after this one. Saturates at the maximum, which no event has.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The revision that the next event of a stream gets whose last event has the revision `last`.
+    /// Returns the revision of the next event in a stream whose last event has the revision `last`.
     #[must_use]
     pub const fn following(last: Option<Self>) -> Self {
         match last {
@@ -58,8 +58,9 @@ impl FromStr for Revision {
 
 /// The number of an event in the whole log of a store. The first is 1, and there are no gaps.
 ///
-/// A position is given at commit by the store's one writer, becomes visible in order, and is never given again: who
-/// has read up to a position has seen every event up to it. Before the first event is `None::<Position>`.
+/// The one writer of a store assigns positions at commit. They become visible in order and are never reused, so a
+/// reader that has read up to a position has seen every event up to it. The position before the first event is
+/// `None::<Position>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(NonZeroU64);
@@ -68,7 +69,7 @@ impl Position {
     /// The position of the first event of a log.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
 
-    /// The position with this number; `None` for 0, which is no position.
+    /// Returns the position with this number, or `None` for 0.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         match NonZeroU64::new(number) {
@@ -77,25 +78,25 @@ impl Position {
         }
     }
 
-    /// The number, from 1.
+    /// Returns the number, from 1.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// The position after this one; the last number for itself, which no event has.
+    /// Returns the position after this one. Saturates at the maximum, which no event has.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The position before this one; `None` before the first.
+    /// Returns the position before this one, or `None` for the first position.
     #[must_use]
     pub const fn previous(self) -> Option<Self> {
         Self::new(self.0.get() - 1)
     }
 
-    /// The position that the next event of a log gets whose last event has the position `last`.
+    /// Returns the position of the next event in a log whose last event has the position `last`.
     #[must_use]
     pub const fn following(last: Option<Self>) -> Self {
         match last {
@@ -118,12 +119,13 @@ impl FromStr for Position {
     }
 }
 
-/// What a writer expects of a stream at the moment of its commit; the commit is refused when it is otherwise.
+/// The state that a writer expects of a stream when its commit is decided. The store rejects the commit in any other
+/// state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExpectedRevision {
-    /// Anything: the stream may or may not exist.
+    /// Any state: the stream may or may not exist.
     Any,
-    /// The stream has no event yet.
+    /// The stream does not exist, or its events were deleted.
     NoStream,
     /// The stream has at least one event.
     StreamExists,
@@ -132,7 +134,7 @@ pub enum ExpectedRevision {
 }
 
 impl ExpectedRevision {
-    /// Whether a stream whose last event has the revision `actual` is as expected.
+    /// Returns `true` if a stream whose last event has the revision `actual` meets the expectation.
     #[must_use]
     pub fn is_met_by(self, actual: Option<Revision>) -> bool {
         match self {
@@ -143,7 +145,7 @@ impl ExpectedRevision {
         }
     }
 
-    /// Expects a stream to be as it was when it was loaded.
+    /// Returns the expectation that a stream has not changed since it was loaded.
     #[must_use]
     pub fn unchanged(loaded: Option<Revision>) -> Self {
         loaded.map_or(Self::NoStream, Self::Exact)
@@ -161,7 +163,7 @@ impl fmt::Display for ExpectedRevision {
     }
 }
 
-/// Writes an actual revision as it stands in messages: `revision 3`, or `no stream`.
+/// Formats an actual revision for error messages: `revision 3`, or `no stream`.
 pub(crate) fn found(actual: Option<Revision>) -> String {
     ExpectedRevision::unchanged(actual).to_string()
 }
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_expectation_is_met_by_what_it_names_and_by_nothing_else() {
+    fn each_expectation_is_met_only_by_the_states_that_it_names() {
         let (none, first, second) = (None, Some(Revision::FIRST), Some(Revision::new(1)));
         let met = |expected: ExpectedRevision| [none, first, second].map(|actual| expected.is_met_by(actual));
         assert_eq!(met(ExpectedRevision::Any), [true, true, true]);
@@ -190,9 +192,9 @@ mod tests {
         assert_eq!(Position::FIRST.next().previous(), Some(Position::FIRST));
     }
 
-    /// The revision behind the last number was 0 again in a release build, and a panic otherwise.
+    /// Regression: the revision after the maximum wrapped to 0 in a release build, and panicked in a debug build.
     #[test]
-    fn nothing_wraps_around() {
+    fn revisions_and_positions_saturate() {
         let last = Revision::new(u64::MAX);
         assert_eq!((last.next(), Revision::following(Some(last))), (last, last));
         let last = Position::new(u64::MAX);

@@ -1,7 +1,7 @@
 //! [`Stamp`]: the replication metadata of an event.
 //!
-//! Events of a local store have no stamp. Hybrid logical clocks: Kulkarni et al., "Logical Physical Clocks and Consistent Snapshots
-//! in Globally Distributed Databases", 2014.
+//! Events of a local store have no stamp. For hybrid logical clocks see Kulkarni et al., "Logical Physical Clocks and
+//! Consistent Snapshots in Globally Distributed Databases", 2014.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{CommandId, RecordedEvent, Timestamp, VectorClock};
 
-/// A text that is not one of the types of a [`Stamp`].
+/// A text could not be parsed as one of the types of a [`Stamp`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found:?}")]
 pub struct ParseStampError {
@@ -26,7 +26,8 @@ impl ParseStampError {
     }
 }
 
-/// Implements the text form of a number: 16 hexadecimal digits. JSON readers that use floating point cannot change a string.
+/// Implements the text form of a number: 16 hexadecimal digits. A string keeps all 64 bits in JSON readers that parse
+/// numbers as floating point.
 macro_rules! hexadecimal {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -38,7 +39,8 @@ macro_rules! hexadecimal {
         impl FromStr for $name {
             type Err = ParseStampError;
             fn from_str(text: &str) -> Result<Self, ParseStampError> {
-                let is_canonical = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                let is_canonical = text.len() == 16 && text.bytes().all(is_digit);
                 let number = is_canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten();
                 number.map(Self).ok_or_else(|| ParseStampError::new("16 lower-case hexadecimal digits", text))
             }
@@ -59,7 +61,7 @@ macro_rules! hexadecimal {
     };
 }
 
-/// Identifies one incarnation of a node. It is a random number; the membership maps it to the name of the node.
+/// Identifies one incarnation of a node. The id is a random number; the membership maps it to the name of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct OriginId(u64);
@@ -83,7 +85,7 @@ impl OriginId {
     }
 }
 
-/// A time of a hybrid logical clock: microseconds since 1970 in the upper 52 bits, a counter in the lower 12 bits.
+/// The time of a hybrid logical clock: microseconds since 1970 in the upper 52 bits, a counter in the lower 12 bits.
 ///
 /// The hybrid times of one origin strictly increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,8 +110,7 @@ impl HybridTime {
         self.0
     }
 
-    /// Returns the first hybrid time of a microsecond. Times before 1970 and after the year 2112 become the first and the last time
-    /// that is representable.
+    /// Returns the first hybrid time of a microsecond. Times before 1970 and after the year 2112 saturate.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
         let micros = u64::try_from(time.timestamp_micros()).unwrap_or(0).min(Self::MAX_MICROS);
@@ -124,7 +125,7 @@ impl HybridTime {
     }
 }
 
-/// Identifies a replicated event. The sequences of an origin have no gaps and count replicated events only.
+/// Identifies a replicated event. The sequence numbers of an origin have no gaps and count only replicated events.
 ///
 /// Its text form is the origin, a dot and the sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,11 +196,12 @@ pub struct Stamp {
     pub dot: Dot,
     /// The hybrid time at which its node decided it.
     pub time: HybridTime,
-    /// The events of other origins that the node had recorded when it decided. It leaves out the node's own origin, because that
-    /// entry is always one less than the sequence of the dot. `None` for an event that shares the clock of the first event of its commit.
+    /// The events of other origins that the node had recorded when it decided. The origin of the node itself is
+    /// omitted, because its entry is always one less than the sequence of the dot. `None` for an event that shares the
+    /// clock of the first event of its commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<VectorClock>,
-    /// The id of the command and a digest of it, so that any node can refuse another command under the same id.
+    /// The id of the command and a digest of it, so that every node can reject another command with the same id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<(CommandId, CommandDigest)>,
 }
@@ -209,7 +211,7 @@ pub struct Stamp {
 pub struct CanonicalKey {
     /// The hybrid time.
     pub time: HybridTime,
-    /// The origin. It orders events of the same hybrid time.
+    /// The origin, which orders events of the same hybrid time.
     pub origin: OriginId,
 }
 
@@ -224,8 +226,8 @@ impl Stamp {
 impl RecordedEvent {
     /// Returns the sort key of the canonical order. It is unique among stamped events.
     ///
-    /// The key of an event without a stamp is the time of its recording and [`OriginId::GENESIS`]; such events keep the order of the
-    /// log if their keys are equal.
+    /// The key of an event without a stamp consists of its recorded time and [`OriginId::GENESIS`]. Such events keep
+    /// the order of the log if their keys are equal.
     #[must_use]
     pub fn canonical_key(&self) -> CanonicalKey {
         let genesis = || CanonicalKey { time: HybridTime::at(self.recorded_at), origin: OriginId::GENESIS };
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_read_as_what_was_written_and_in_one_form_only() {
+    fn a_text_round_trips_and_has_one_canonical_form() {
         let dot = dot(0xa1, 7);
         assert_eq!(dot.to_string(), "00000000000000a1.7");
         assert_eq!(dot.to_string().parse(), Ok(dot));
@@ -290,23 +292,26 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_an_object_and_is_read_back() {
-        let whole = Stamp {
+    fn a_stamp_round_trips_as_a_json_object() {
+        let full = Stamp {
             dot: dot(0xa1, 7),
             time: HybridTime::from_bits(u64::MAX),
             seen: Some([dot(0xa2, 3)].into_iter().collect()),
             command: Some((CommandId::new("request-7").expect("a name"), CommandDigest::from_bits(9))),
         };
-        let json = serde_json::to_string(&whole).expect("it is written");
+        let json = serde_json::to_string(&full).expect("serializes");
         assert_eq!(
             json,
-            r#"{"dot":"00000000000000a1.7","time":"ffffffffffffffff","seen":{"00000000000000a2":3},"command":["request-7","0000000000000009"]}"#
+            concat!(
+                r#"{"dot":"00000000000000a1.7","time":"ffffffffffffffff","#,
+                r#""seen":{"00000000000000a2":3},"command":["request-7","0000000000000009"]}"#
+            )
         );
-        let bare = Stamp { seen: None, command: None, ..whole.clone() };
+        let bare = Stamp { seen: None, command: None, ..full.clone() };
         let empty = Stamp { seen: Some(VectorClock::new()), ..bare.clone() };
-        for stamp in [whole, bare, empty] {
-            let json = serde_json::to_string(&stamp).expect("it is written");
-            assert_eq!(serde_json::from_str::<Stamp>(&json).expect("it is read"), stamp);
+        for stamp in [full, bare, empty] {
+            let json = serde_json::to_string(&stamp).expect("serializes");
+            assert_eq!(serde_json::from_str::<Stamp>(&json).expect("deserializes"), stamp);
         }
         assert!(serde_json::from_str::<Stamp>(r#"{"dot":"00000000000000a1.7"}"#).is_err());
     }

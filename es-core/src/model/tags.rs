@@ -1,4 +1,4 @@
-//! [`Tags`]: the labels of an event.
+//! [`Tags`]: the tags of an event.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -8,12 +8,12 @@ use smallvec::SmallVec;
 
 use crate::model::Tag;
 
-/// How many tags need no memory of their own. Most events have one or two.
+/// The number of tags that are stored inline, without an allocation. Most events have one or two tags.
 const INLINE: usize = 2;
 
-/// The labels of an event: a set, in ascending order. It is a slice for reading.
+/// The tags of an event: a sorted set that dereferences to a slice.
 ///
-/// Every event that is read has one, and few tags: a tree would take an allocation for each event.
+/// Few tags are stored inline, because a tree would need an allocation for every event that is read.
 ///
 /// ```
 /// use es_core::model::{Tag, Tags};
@@ -26,15 +26,15 @@ const INLINE: usize = 2;
 pub struct Tags(SmallVec<[Tag; INLINE]>);
 
 impl Tags {
-    /// No tags.
+    /// Returns an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a tag; `false` where it was there already.
+    /// Adds a tag. Returns `false` if the set already contains it.
     pub fn insert(&mut self, tag: Tag) -> bool {
-        // NOTE: who reads a record has them in their order.
+        // Records store tags in ascending order, so decoding takes this path.
         if self.last().is_none_or(|last| *last < tag) {
             self.0.push(tag);
             return true;
@@ -48,13 +48,13 @@ impl Tags {
         }
     }
 
-    /// Whether the tag with this text is one of them.
+    /// Returns `true` if the set contains the tag with this text.
     #[must_use]
     pub fn contains(&self, tag: &str) -> bool {
         self.binary_search_by(|own| own.as_str().cmp(tag)).is_ok()
     }
 
-    /// Whether all of them are among others.
+    /// Returns `true` if `others` contains all tags of this set.
     #[must_use]
     pub fn is_subset(&self, others: &Self) -> bool {
         self.iter().all(|tag| others.contains(tag.as_str()))
@@ -79,7 +79,7 @@ impl Extend<Tag> for Tags {
 impl FromIterator<Tag> for Tags {
     fn from_iter<I: IntoIterator<Item = Tag>>(tags: I) -> Self {
         let mut all: SmallVec<[Tag; INLINE]> = tags.into_iter().collect();
-        // NOTE: one after the other would be quadratic for many out of order, which a line of an import may have.
+        // Inserting one tag at a time would be quadratic for many unsorted tags, which an imported line may have.
         all.sort_unstable();
         all.dedup();
         Self(all)
@@ -121,7 +121,7 @@ impl Serialize for Tags {
 }
 
 impl<'de> Deserialize<'de> for Tags {
-    /// In any order, and also where one stands twice.
+    /// Accepts tags in any order, and duplicates.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::<Tag>::deserialize(deserializer).map(Self::from_iter)
     }
@@ -135,9 +135,9 @@ mod tests {
         Tag::of("tag", number).expect("a tag")
     }
 
-    /// However it is made, it is the set that a tree would be.
+    /// Every way to build a set gives the same result as a `BTreeSet`.
     #[test]
-    fn it_is_a_set_in_order_however_it_is_made() {
+    fn tags_are_a_sorted_set_however_they_are_built() {
         for numbers in [&[][..], &[1], &[2, 1], &[1, 1], &[3, 1, 2, 1, 3], &[9, 8, 7, 6, 5, 4, 3, 2, 1, 1]] {
             let tree: BTreeSet<Tag> = numbers.iter().copied().map(tag).collect();
             let mut inserted = Tags::new();
@@ -146,7 +146,7 @@ mod tests {
             let mut extended = Tags::new();
             extended.extend(numbers.iter().copied().map(tag));
             let collected: Tags = numbers.iter().copied().map(tag).collect();
-            let json = serde_json::to_string(numbers).expect("it is written");
+            let json = serde_json::to_string(numbers).expect("serializes");
             for tags in [&inserted, &extended, &collected, &Tags::from(tree.clone())] {
                 assert!(tags.iter().eq(&tree), "{tags:?}, from {json}");
                 assert!(tree.iter().all(|tag| tags.contains(tag.as_str())));
@@ -156,16 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_within_another_if_all_of_it_is() {
+    fn a_subset_has_no_tag_that_the_other_set_lacks() {
         let of = |numbers: &[usize]| numbers.iter().copied().map(tag).collect::<Tags>();
         assert!(of(&[]).is_subset(&of(&[])) && of(&[2]).is_subset(&of(&[1, 2, 3])));
         assert!(!of(&[1, 4]).is_subset(&of(&[1, 2, 3])) && !of(&[1]).is_subset(&of(&[])));
     }
 
     #[test]
-    fn it_is_written_as_a_list_and_read_in_any_order() {
-        let tags: Tags = serde_json::from_str(r#"["b","a","b"]"#).expect("it is read");
-        assert_eq!(serde_json::to_string(&tags).expect("it is written"), r#"["a","b"]"#);
+    fn tags_are_serialized_in_order_and_deserialized_in_any_order() {
+        let tags: Tags = serde_json::from_str(r#"["b","a","b"]"#).expect("deserializes");
+        assert_eq!(serde_json::to_string(&tags).expect("serializes"), r#"["a","b"]"#);
         assert!(serde_json::from_str::<Tags>(r#"["a",""]"#).is_err());
     }
 }

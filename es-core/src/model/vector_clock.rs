@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Dot, OriginId};
 
-/// For each origin, the last sequence that a node has recorded. An origin without an entry has none.
+/// For each origin, the sequence number of the last event that a node has recorded. An origin without an entry has
+/// none.
 ///
-/// Vector clocks: Fidge 1988, Mattern 1989.
+/// See Fidge 1988 and Mattern 1989.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VectorClock(BTreeMap<OriginId, NonZeroU64>);
@@ -17,13 +18,13 @@ pub struct VectorClock(BTreeMap<OriginId, NonZeroU64>);
 /// The causal relation of two vector clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Causality {
-    /// The first includes less than the second.
+    /// The second clock includes all events of the first, and more.
     Before,
-    /// Both include the same.
+    /// Both clocks include the same events.
     Equal,
-    /// The first includes more than the second.
+    /// The first clock includes all events of the second, and more.
     After,
-    /// Each includes something that the other does not.
+    /// Each clock includes an event that the other does not.
     Concurrent,
 }
 
@@ -34,13 +35,13 @@ impl VectorClock {
         Self::default()
     }
 
-    /// Returns the last sequence of an origin.
+    /// Returns the last sequence number of an origin.
     #[must_use]
     pub fn get(&self, origin: OriginId) -> Option<NonZeroU64> {
         self.0.get(&origin).copied()
     }
 
-    /// Returns whether the clock includes an event.
+    /// Returns `true` if the clock includes an event.
     #[must_use]
     pub fn includes(&self, dot: Dot) -> bool {
         self.get(dot.origin) >= Some(dot.sequence)
@@ -64,14 +65,14 @@ impl VectorClock {
         }
     }
 
-    /// Adds what another clock includes.
+    /// Adds the events that another clock includes.
     pub fn merge(&mut self, other: &Self) {
         self.extend(other.iter());
     }
 }
 
 impl Extend<Dot> for VectorClock {
-    /// Adds each dot and the earlier ones of its origin.
+    /// Adds each dot, which implies the earlier events of its origin.
     fn extend<I: IntoIterator<Item = Dot>>(&mut self, dots: I) {
         for Dot { origin, sequence } in dots {
             let last = self.0.entry(origin).or_insert(sequence);

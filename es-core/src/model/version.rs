@@ -1,4 +1,4 @@
-//! [`Version`]: which events the state of an aggregate contains, as a text that can be compared.
+//! [`Version`]: identifies the events that the state of an aggregate contains.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use crate::model::{Revision, VectorClock};
 
-/// Identifies the events that the state of an aggregate contains, for example as an `ETag`. Two states of one aggregate with equal
-/// versions contain the same events. Versions have no order.
+/// Identifies the events that the state of an aggregate contains, for example as an `ETag`. If two states of one
+/// aggregate have equal versions, they contain the same events. Versions have no order.
 ///
-/// For an aggregate whose level has [one order](crate::model::OneOrder), and on a store without replication, it is the revision of the last
-/// event. Otherwise it is a digest of the last event of each origin, which is the same on every node.
+/// The version is the revision of the last event if the level of the aggregate has [one order](crate::model::OneOrder),
+/// or if the store is not replicated. Otherwise it is a digest of the last event of each origin, which is the same on
+/// every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(Kind);
 
@@ -21,13 +22,13 @@ enum Kind {
     Digest(Uuid),
 }
 
-/// The prefix of the text of a digest, which no revision has.
+/// The prefix of the text form of a digest. No revision begins with it.
 const DIGEST: &str = "v";
-/// The namespace of the digests, a random number.
+/// The UUID namespace of the digests, chosen at random.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5e1d_97f3_6c1b_4a0e_8f52_b1c0_6a7d_93e4);
 
 impl Version {
-    /// Returns the version of a state that contains these events of each origin, and the earlier ones.
+    /// Returns the version of a state that contains, for each origin, its events up to the one in the clock.
     pub(crate) fn of_origins(origins: &VectorClock) -> Self {
         let dots = origins.iter().flat_map(|dot| [dot.origin.get(), dot.sequence.get()]);
         let bytes: Vec<u8> = dots.flat_map(u64::to_be_bytes).collect();
@@ -51,7 +52,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// A text that is not a [`Version`].
+/// A text could not be parsed as a [`Version`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a version of an aggregate, found {found:?}")]
 pub struct VersionError {
@@ -67,7 +68,7 @@ impl FromStr for Version {
             Some(digest) => Uuid::try_parse(digest).ok().map(Kind::Digest),
             None => text.parse().ok().map(Kind::Revision),
         };
-        // There is one text for each version: "+3" and "03" are none.
+        // Each version has one text form: "+3" and "03" are rejected.
         let version = kind.map(Self).filter(|version| version.to_string() == text);
         version.ok_or_else(|| VersionError { found: text.to_owned() })
     }
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_can_be_written_and_read_back() {
+    fn a_version_round_trips_as_text() {
         let revision = Version::from(Revision::new(3));
         assert_eq!(revision.to_string(), "3");
         let digest = Version::of_origins(&origins(&[(1, 2), (7, 1)]));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_depends_on_the_last_event_of_each_origin_only() {
+    fn a_digest_depends_only_on_the_last_event_of_each_origin() {
         let version = |sequences: &[(u64, u64)]| Version::of_origins(&origins(sequences));
         assert_eq!(version(&[(1, 1), (7, 1), (1, 2)]), version(&[(7, 1), (1, 2)]));
         assert_ne!(version(&[(1, 2), (7, 1)]), version(&[(1, 1), (7, 2)]));

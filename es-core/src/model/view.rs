@@ -5,9 +5,10 @@ use crate::model::{
     Stamp, StreamId, Tags, Timestamp,
 };
 
-/// A recorded event that is borrowed for the length of a visit. See [`EventReader::visit_log`](crate::store::EventReader::visit_log).
+/// A recorded event that is borrowed during a visit. See
+/// [`EventReader::visit_log`](crate::store::EventReader::visit_log).
 ///
-/// A store reuses the memory behind it for the next event, so that a visit does not allocate for each event.
+/// A store may reuse its memory for the next event, so that a visit does not allocate for each event.
 /// [`to_recorded`](Self::to_recorded) returns an owned copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventView<'a>(pub(crate) &'a RecordedEvent);
@@ -73,25 +74,25 @@ impl<'a> EventView<'a> {
         &self.0.data.metadata
     }
 
-    /// Returns when the store recorded the event.
+    /// Returns the time at which the store recorded the event.
     #[must_use]
     pub const fn recorded_at(self) -> Timestamp {
         self.0.recorded_at
     }
 
-    /// Returns when the event happened in the domain.
+    /// Returns the time at which the event happened in the domain.
     #[must_use]
     pub const fn occurred_at(self) -> Timestamp {
         self.0.occurred_at
     }
 
-    /// Returns the correlation id, which all events, commands and effects of one first cause share.
+    /// Returns the correlation id, which all events, commands and effects with the same root cause share.
     #[must_use]
     pub const fn correlation_id(self) -> Option<CorrelationId> {
         self.0.data.correlation_id
     }
 
-    /// Returns the event that directly caused this one.
+    /// Returns the id of the event that directly caused this one.
     #[must_use]
     pub const fn causation_id(self) -> Option<EventId> {
         self.0.data.causation_id
@@ -103,19 +104,19 @@ impl<'a> EventView<'a> {
         &self.0.data.keys
     }
 
-    /// Returns the place of the event in its commit.
+    /// Returns the index of the event in its commit.
     #[must_use]
     pub const fn part(self) -> CommitPart {
         self.0.part
     }
 
-    /// Returns the replication metadata.
+    /// Returns the replication metadata, if any.
     #[must_use]
     pub fn stamp(self) -> Option<&'a Stamp> {
         self.0.data.stamp.as_deref()
     }
 
-    /// Returns whether this is a tombstone.
+    /// Returns `true` if this is a tombstone.
     #[must_use]
     pub fn is_removed(self) -> bool {
         self.0.is_removed()

@@ -1,23 +1,23 @@
-//! About how much memory things take: for limits on what waits, which have to count all of it.
+//! The approximate memory use of events, for limits on queues and buffers.
 
 use serde_json::Value;
 
 use crate::model::{EventData, RecordedEvent, Stamp, StreamId};
 
-/// What a name or a key takes beside its bytes, with its place in a set or a map.
+/// The memory use of an entry in a set or a map, in bytes, in addition to the text of its name or key.
 const PLACE: usize = 64;
 
 impl RecordedEvent {
-    /// Returns about how many bytes of memory the event uses: its payload, its names, tags and metadata, and itself. Limits on
-    /// buffered events count this.
+    /// Returns the approximate memory use of the event in bytes: its payload, its names, tags and metadata, and the
+    /// struct itself. Limits on buffered events count it.
     #[must_use]
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.data.payload.len() + beside_payload(&self.stream, &self.data)
     }
 }
 
-/// Returns the memory of the names, tags and metadata of an event, in bytes. The depth of metadata is limited in every event of a log
-/// and in every commit.
+/// Returns the memory use of the names, tags and metadata of an event, in bytes. The recursion is bounded, because
+/// stores and commits limit the depth of metadata.
 pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
     let EventData {
         event_type,
@@ -40,7 +40,7 @@ pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
     words + tags + keys + metadata + stamp.as_deref().map_or(0, of_stamp)
 }
 
-/// A name with its place in a set, in bytes.
+/// Returns the memory use of a name in a set, in bytes.
 pub(crate) fn name(text: &str) -> usize {
     PLACE + text.len()
 }
@@ -51,11 +51,11 @@ fn of_stamp(Stamp { dot: _, time: _, seen, command }: &Stamp) -> usize {
 }
 
 fn of_value(value: &Value) -> usize {
-    let within = match value {
+    let contents = match value {
         Value::String(text) => text.len(),
         Value::Array(values) => values.iter().map(of_value).sum(),
         Value::Object(fields) => fields.iter().map(|(key, value)| name(key) + of_value(value)).sum(),
         _ => 0,
     };
-    size_of::<Value>() + within
+    size_of::<Value>() + contents
 }
