@@ -1,4 +1,4 @@
-//! Sources: a projection, a reactor and a group receive the events of their own aggregates only.
+//! Tests of sources: projections, reactors and groups receive only the events of their own aggregates.
 #![cfg(feature = "derive")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -30,7 +30,7 @@ enum OrderEvent {
     Shipped,
 }
 
-/// Uses the wire name `created` for another content.
+/// An event with the same wire name as that of `Order`, but another content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
 enum ProductEvent {
     #[event(name = "created")]
@@ -49,7 +49,7 @@ fn texts() -> Table {
     Table::new("texts").unwrap()
 }
 
-/// Writes the debug text of each event under its position.
+/// A projection that stores the debug output of each event under its position.
 struct Texts<S> {
     unknown: UnknownEvents,
     query: Option<Query>,
@@ -98,7 +98,7 @@ where
 }
 
 #[test]
-fn a_projection_receives_events_of_its_aggregates_only_also_under_a_shared_wire_name() {
+fn a_projection_receives_only_events_of_its_aggregates_even_if_they_share_a_wire_name() {
     assert_eq!(projected(texts_of::<Order>()), [r#"Created { customer: "ada" }"#, "Shipped"]);
     assert_eq!(projected(texts_of::<Product>()), ["Created { price: 3 }"]);
     assert_eq!(
@@ -108,7 +108,7 @@ fn a_projection_receives_events_of_its_aggregates_only_also_under_a_shared_wire_
 }
 
 #[test]
-fn raw_events_are_records_and_are_narrowed_by_the_query_of_the_projection() {
+fn raw_events_are_records_that_the_query_of_the_projection_selects() {
     let all = projected(texts_of::<RawEvents>());
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|text| text.starts_with("RecordedEvent")), "{all:?}");
@@ -117,7 +117,7 @@ fn raw_events_are_records_and_are_narrowed_by_the_query_of_the_projection() {
 }
 
 #[test]
-fn a_wider_query_than_the_source_fails_or_skips_and_never_decodes_a_foreign_category() {
+fn events_outside_of_the_source_fail_or_are_skipped_and_are_never_decoded() {
     let wide = || Texts { query: Some(Query::all()), ..texts_of::<Order>() };
     let skipped = projected(Texts { unknown: UnknownEvents::Skip, ..wide() });
     assert_eq!(skipped, [r#"Created { customer: "ada" }"#, "Shipped"]);
@@ -128,7 +128,7 @@ fn a_wider_query_than_the_source_fails_or_skips_and_never_decodes_a_foreign_cate
 }
 
 #[test]
-fn a_query_names_categories_and_wire_names_with_former_ones() {
+fn a_query_has_the_categories_and_all_wire_names_of_its_aggregates() {
     let category = |name: &str| es_core::model::Category::new(name).unwrap();
     let types = |names: &[&str]| names.iter().map(|name| EventType::new(name).unwrap()).collect();
     let order = QueryItem {
@@ -143,7 +143,7 @@ fn a_query_names_categories_and_wire_names_with_former_ones() {
     assert_eq!(RawEvents::query(), Query::all());
 }
 
-/// The level of every aggregate decides; this is checked when the test is compiled.
+/// The compiler checks the levels of all aggregates.
 #[test]
 fn a_tuple_of_aggregates_with_one_order_has_one_order() {
     fn name_of<S: OneOrderSource>() -> &'static str {
@@ -165,7 +165,7 @@ async fn shop() -> Arc<dyn EventStore> {
     store
 }
 
-/// Notes the events of its source.
+/// A reactor that records the events that it receives.
 struct Noted(Arc<Mutex<Vec<OneOf2<ProductEvent, OrderEvent>>>>);
 
 #[async_trait]
@@ -185,7 +185,7 @@ impl Reactor for Noted {
 }
 
 #[tokio::test]
-async fn a_reactor_receives_what_its_query_selects_of_its_source() {
+async fn a_reactor_receives_the_events_of_its_source_that_its_query_selects() {
     let store = shop().await;
     let noted = Arc::new(Mutex::new(Vec::new()));
     let running = ReactorRunner::new(Noted(Arc::clone(&noted))).start_at(StartAt::Beginning);
@@ -196,7 +196,7 @@ async fn a_reactor_receives_what_its_query_selects_of_its_source() {
 }
 
 #[tokio::test]
-async fn a_group_of_a_source_delivers_its_events_decoded() {
+async fn a_group_decodes_the_events_of_its_source() {
     let store = shop().await;
     let group = ConsumerGroup::of::<Order>("packers").start_at(StartAt::Beginning).start(store).await.unwrap();
     let consumer = group.consumer();
@@ -212,7 +212,7 @@ async fn a_group_of_a_source_delivers_its_events_decoded() {
 }
 
 #[tokio::test]
-async fn a_live_view_and_a_background_view_of_raw_events_skip_the_streams_of_the_framework() {
+async fn views_of_raw_events_skip_reserved_streams() {
     let store = shop().await;
     let admin = es_core::projection::ProjectionAdmin::new(Arc::clone(&store), "texts").unwrap();
     admin.pause("writes an event into an audit stream").await.unwrap();

@@ -1,11 +1,12 @@
-//! [`EventContext`]: what [`Evolve::evolve`](crate::Evolve::evolve) may know of an event beside its content.
+//! [`EventContext`]: the metadata of an event that [`Evolve::evolve`](crate::Evolve::evolve) can use.
 
 use crate::model::{CorrelationId, EventId, EventView, Metadata, Revision, StreamId, Tags, Timestamp};
 
 /// The context of an event in [`Evolve::evolve`](crate::Evolve::evolve).
 ///
-/// Everything here is the same on each node that holds the event, so that the same events give the same state everywhere. It has no
-/// position, because each node has a log of its own; see [`ProjectedContext`](crate::projection::ProjectedContext) for that.
+/// Its values are the same on each node that has the event, so the same events give the same state everywhere. It has
+/// no position, because each node has its own log; see [`ProjectedContext`](crate::projection::ProjectedContext) for
+/// that.
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
     event: EventView<'a>,
@@ -30,19 +31,21 @@ impl<'a> EventContext<'a> {
         self.event.stream()
     }
 
-    /// Returns the number of the event in its stream. On a replicated stream this is the index of the event in this fold.
+    /// Returns the number of the event in its stream. On a replicated stream this is the index of the event in this
+    /// fold.
     #[must_use]
     pub const fn revision(&self) -> Revision {
         self.event.revision()
     }
 
-    /// Returns when the event was recorded. On a replicated stream this is the physical part of its hybrid time.
+    /// Returns the time at which the event was recorded. On a replicated stream this is the physical part of its hybrid
+    /// time.
     #[must_use]
     pub const fn recorded_at(&self) -> Timestamp {
         self.event.recorded_at()
     }
 
-    /// Returns when the event happened in the domain.
+    /// Returns the time at which the event happened in the domain.
     #[must_use]
     pub const fn occurred_at(&self) -> Timestamp {
         self.event.occurred_at()
@@ -60,13 +63,13 @@ impl<'a> EventContext<'a> {
         self.event.metadata()
     }
 
-    /// Returns the correlation id, which all events, commands and effects of one first cause share.
+    /// Returns the correlation id, which all events, commands and effects with the same root cause share.
     #[must_use]
     pub const fn correlation_id(&self) -> Option<CorrelationId> {
         self.event.correlation_id()
     }
 
-    /// Returns the event that directly caused this one.
+    /// Returns the id of the event that directly caused this one.
     #[must_use]
     pub const fn causation_id(&self) -> Option<EventId> {
         self.event.causation_id()

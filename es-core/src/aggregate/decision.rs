@@ -1,4 +1,4 @@
-//! [`Decision`]: the answer of [`Decide::decide`](crate::Decide::decide) to a command that is accepted.
+//! [`Decision`]: the result of [`Decide::decide`](crate::Decide::decide) for an accepted command.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use crate::aggregate::Aggregate;
 use crate::model::{KeyChange, Keys, OneOrder, UniqueKey};
 use crate::schema::{Event, Events};
 
-/// The outcome of a command that the aggregate accepts: no event, one or several events, or "unchanged"; and the unique
-/// keys that are claimed and released with the events.
+/// The result of an accepted command: any number of events, or "unchanged", and the unique keys that are claimed and
+/// released with the events.
 ///
 /// One event, an `Option`, a `Vec`, an array and an iterator of events convert into a decision.
 ///
@@ -43,21 +43,22 @@ pub struct Decision<A: Aggregate> {
 }
 
 impl<A: Aggregate> Decision<A> {
-    /// Accepts the command without an event.
+    /// Returns a decision without events.
     pub fn none() -> Self {
         Self { events: Events::none(), is_unchanged: false, keys: Keys::new() }
     }
 
-    /// Accepts the command without an event, because the state is already as the command asks for. This is not an error:
-    /// the caller has what it wants, and [`Outcome::Unchanged`](crate::Outcome::Unchanged) tells it.
+    /// Returns a decision without events, because the state already is as the command requests. This is not an error:
+    /// the caller gets [`Outcome::Unchanged`](crate::Outcome::Unchanged).
     pub fn unchanged() -> Self {
         Self { events: Events::none(), is_unchanged: true, keys: Keys::new() }
     }
 
-    /// Claims a unique key for the aggregate. The claim is stored with the first event of the decision; a decision without events
-    /// that claims or releases a key fails with [`KeysWithoutEvent`](crate::aggregate::InfrastructureError::KeysWithoutEvent).
+    /// Claims a unique key for the aggregate. The claim is stored with the first event of the decision; a decision
+    /// without events that claims or releases a key fails with
+    /// [`KeysWithoutEvent`](crate::aggregate::InfrastructureError::KeysWithoutEvent).
     ///
-    /// The command fails with a conflict where another aggregate holds the key. It is not available for a level without
+    /// The command fails with a conflict if another aggregate holds the key. It is not available for a level without
     /// [one order](OneOrder), because two nodes could claim the same key.
     pub fn claiming(mut self, key: UniqueKey) -> Self
     where
@@ -89,7 +90,7 @@ impl<A: Aggregate> Decision<A> {
         &self.keys
     }
 
-    /// Whether the decision is [`unchanged`](Self::unchanged).
+    /// Returns `true` if the decision is [`unchanged`](Self::unchanged).
     #[must_use]
     pub const fn is_unchanged(&self) -> bool {
         self.is_unchanged
@@ -106,7 +107,7 @@ impl<A: Aggregate> Decision<A> {
     }
 }
 
-// Written by hand, because a derive would require `A: Debug`, `A: Clone` and `A: PartialEq` of the state.
+// Implemented by hand, because a derive would require `Debug`, `Clone` and `PartialEq` of the state `A`.
 
 impl<A: Aggregate<Event: fmt::Debug>> fmt::Debug for Decision<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,7 +133,7 @@ impl<A: Aggregate<Event: PartialEq>> PartialEq for Decision<A> {
 
 impl<A: Aggregate<Event: Eq>> Eq for Decision<A> {}
 
-// `E: Event` distinguishes an event from `Option`, `Vec`, an array and `Decision` itself, which are no events.
+// `E: Event` excludes `Option`, `Vec`, arrays and `Decision` itself, which have their own conversions.
 impl<A: Aggregate<Event = E>, E: Event> From<E> for Decision<A> {
     fn from(event: E) -> Self {
         Self::of(event.into())

@@ -1,4 +1,5 @@
-//! Aggregates: the declaration ([`Aggregate`]), how events become state ([`Evolve`]), and how commands become events ([`Decide`]).
+//! Aggregates: their declaration ([`Aggregate`]), and the functions that derive state from events ([`Evolve`]) and
+//! events from commands ([`Decide`]).
 //!
 //! ```text
 //!   events of one stream --evolve--> state --decide(command)--> Decision: events, claims | rejection
@@ -8,7 +9,8 @@
 //!   type Source = (Order, Product) --> query, decoded events: for projections, reactors and groups
 //! ```
 //!
-//! Absent here: I/O and clocks in `decide` and `evolve`, which are synchronous; views; consumers of the log.
+//! `decide` and `evolve` are synchronous and have no access to I/O or clocks. Views and consumers of the log are in
+//! [`projection`](crate::projection) and [`consumer`](crate::consumer).
 
 mod context;
 pub(crate) mod decision;
@@ -34,72 +36,73 @@ use crate::model::{Consistency, Level};
 use crate::model::{Revision, Timestamp};
 use crate::schema::Event;
 
-/// The identity of an aggregate within its category: a text that can be written and read back.
+/// The id of an aggregate within its category. It is formatted into the stream name and parsed back.
 ///
-/// Every type that is shown and parsed is one: `String`, `u64`, `Uuid`, or a newtype of the domain.
+/// Every type with the required traits implements this: `String`, `u64`, `Uuid`, or a newtype of the domain.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot identify an aggregate",
     label = "not an aggregate id",
-    note = "an id is `Clone + Eq + Hash + Debug + Display + FromStr + Send + Sync + 'static`, so that it can stand in \
-            the name of a stream and be read back"
+    note = "an id is `Clone + Eq + Hash + Debug + Display + FromStr + Send + Sync + 'static`, so that it can be part \
+            of the name of a stream and be read back"
 )]
 pub trait AggregateId: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static {}
 
 impl<T: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static> AggregateId for T {}
 
-/// The declaration of an aggregate: what it is called, what its events are, how it is kept.
+/// The declaration of an aggregate: its category, its id, its events, its consistency level and its snapshots.
 ///
 /// Derive it; see [`macro@crate::Aggregate`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an aggregate",
     label = "not an `Aggregate`",
-    note = "add `#[derive(es_core::Aggregate, Clone)]` and `#[aggregate(category = \"...\", id = ..., event = ...)]` to `{Self}`"
+    note = "add `#[derive(es_core::Aggregate, Clone)]` and `#[aggregate(category = \"...\", id = ..., event = ...)]` \
+            to `{Self}`"
 )]
 pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
-    /// The category of its streams: an aggregate's stream is `{CATEGORY}-{id}`.
+    /// The category of its streams. The stream of an aggregate is `{CATEGORY}-{id}`.
     const CATEGORY: &'static str;
-    /// The consistency level as a value. It follows from [`Level`](Self::Level).
+    /// The consistency level as a value, derived from [`Level`](Self::Level).
     const CONSISTENCY: Consistency = <Self::Level as Level>::CONSISTENCY;
 
-    /// What tells one from another.
+    /// The type that identifies an aggregate within the category.
     type Id: AggregateId;
-    /// What happens to it.
+    /// The domain events of the aggregate.
     type Event: Event;
     /// The weakest consistency level that the code of the aggregate tolerates: [`Local`](crate::model::Local) for an
     /// aggregate that only one node has.
     type Level: Level;
 
-    /// Whether and how snapshots are kept; `None` for never.
+    /// Returns how snapshots are taken, or `None` if the aggregate has no snapshots.
     #[must_use]
     fn snapshots() -> Option<SnapshotSupport<Self>> {
         None
     }
 
-    /// The stream of the aggregate with this id.
+    /// Returns the stream of the aggregate with this id.
     ///
     /// # Errors
-    /// [`NameError`] when the id cannot stand in the name of a stream: check it where it enters the domain.
+    /// [`NameError`] if the id cannot be part of a stream name. Check it where it enters the domain.
     fn stream(id: &Self::Id) -> Result<StreamId, NameError> {
         StreamId::of(Self::CATEGORY, id)
     }
 
-    /// The id of the aggregate whose stream this is; `None` for a stream of another category, or one whose name has no id
-    /// that can be read.
+    /// Returns the id of the aggregate that a stream belongs to, or `None` if the stream has another category or its
+    /// name has no valid id.
     fn id_of(stream: &StreamId) -> Option<Self::Id> {
         let id = stream.id_str().filter(|_| stream.category_str() == Self::CATEGORY)?;
         id.parse().ok()
     }
 
-    /// The category of its streams, for reads of the log.
+    /// Returns the category of its streams, for reads of the log.
     ///
     /// # Errors
-    /// [`NameError`] when [`CATEGORY`](Self::CATEGORY) is none, which the derive does not let pass.
+    /// [`NameError`] if [`CATEGORY`](Self::CATEGORY) is not a valid category, which the derive rejects.
     fn category() -> Result<Category, NameError> {
         Category::new(Self::CATEGORY)
     }
 }
 
-/// How the state of an aggregate follows from its events.
+/// Derives the state of an aggregate from its events.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how its state follows from events",
     label = "no `Evolve`",
@@ -107,32 +110,33 @@ pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
             event: &Self::Event, at: &es_core::EventContext<'_>) {{ ... }} }}`"
 )]
 pub trait Evolve: Aggregate {
-    /// The state before the first event.
+    /// Returns the state before the first event.
     fn initial(id: &Self::Id) -> Self;
 
-    /// Takes an event in. It has happened: there is nothing to check and nothing to refuse. The same events always give
-    /// the same state.
+    /// Applies an event to the state. The event has happened, so this cannot fail. The result must depend only on the
+    /// state and the event.
     fn evolve(&mut self, event: &Self::Event, at: &EventContext<'_>);
 }
 
-/// A command: a value that says what an aggregate is asked to do.
+/// A request to an aggregate, as a value.
 ///
-/// Every type that is `Clone + Send + Sync` is one. A command is cloned because it is decided again on fresh state after
-/// another writer was faster.
+/// Every type that is `Clone + Send + Sync` implements this. A command is cloned because it is decided again on fresh
+/// state if another writer was faster.
 #[diagnostic::on_unimplemented(
     message = "the command `{Self}` cannot be cloned and sent",
     label = "not `Clone + Send + Sync`",
-    note = "add `#[derive(Clone)]` to `{Self}`: a command is decided again on fresh state when another writer was faster"
+    note = "add `#[derive(Clone)]` to `{Self}`: a command is decided again on fresh state when another writer was \
+            faster"
 )]
 pub trait Command: Clone + Send + Sync {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync> Command for T {}
 
-/// A command that the aggregate `A` takes: every [`Command`] `C` with `A: Decide<C>`.
+/// A command that the aggregate `A` accepts: every [`Command`] `C` with `A: Decide<C>`. Implement [`Decide`] instead.
 ///
-/// It is the bound of [`Repository::execute`](crate::Repository::execute), so that the compiler names the command that an
-/// aggregate does not take. Implement [`Decide`].
+/// It is the bound of [`Repository::execute`](crate::Repository::execute). With it, the compiler names the command that
+/// an aggregate does not accept.
 #[diagnostic::on_unimplemented(
     message = "`{A}` takes no command `{Self}`",
     label = "no `Decide<{Self}>` for `{A}`",
@@ -140,7 +144,7 @@ impl<T: Clone + Send + Sync> Command for T {}
             &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self>, Self::Rejection> {{ ... }} }}`"
 )]
 pub trait CommandFor<A>: Command {
-    /// The command itself, as the type of what `execute` returns.
+    /// The command type itself.
     #[doc(hidden)]
     type Accepted: Command;
 
@@ -151,8 +155,9 @@ pub trait CommandFor<A>: Command {
 
 #[diagnostic::do_not_recommend]
 impl<A: Decide<C>, C: Command> CommandFor<A> for C {
-    // Names `C` through the rejection. Without `Decide<C>` there is no rejection, the type of `execute(...)` is
-    // unknown, and the compiler does not report that it cannot be awaited beside the command that `A` does not take.
+    // Names `C` through the rejection. Without `Decide<C>` there is no rejection, so the type of `execute(...)` is
+    // unknown. The compiler then reports only the command that `A` does not accept, and not also that the result cannot
+    // be awaited.
     type Accepted = <A::Rejection as Beside<C>>::Second;
 
     fn accepted(self) -> C {
@@ -160,7 +165,7 @@ impl<A: Decide<C>, C: Command> CommandFor<A> for C {
     }
 }
 
-/// Every type implements this for every `C`.
+/// A helper that every type implements for every `C`.
 #[doc(hidden)]
 pub trait Beside<C> {
     /// `C`.
@@ -171,7 +176,7 @@ impl<R, C> Beside<C> for R {
     type Second = C;
 }
 
-/// How an aggregate answers a command of type `C`. One aggregate takes as many types of command as it implements.
+/// Decides on commands of type `C`. An aggregate implements it once for each type of command that it accepts.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no command `{C}`",
     label = "no `Decide<{C}>`",
@@ -179,21 +184,21 @@ impl<R, C> Beside<C> for R {
             &es_core::CommandContext<'_, Self>) -> Result<es_core::Decision<Self>, Self::Rejection> {{ ... }} }}`"
 )]
 pub trait Decide<C: Command>: Evolve {
-    /// Why the domain refuses: an error type of the domain, separate from failures of the infrastructure.
+    /// The error of the domain for a rejected command, separate from failures of the infrastructure.
     type Rejection: Send + 'static;
 
-    /// Decides, from the state and the command alone, what happens. It is called again on fresh state when another
-    /// writer was faster, and must always return the same decision for the same state and command.
+    /// Decides which events a command produces. It is called again on fresh state if another writer was faster, and
+    /// must return the same decision for the same state and command.
     ///
     /// It is synchronous: do I/O before `execute` and pass its result in the command. For `async fn decide` the
     /// compiler reports E0053, "expected `Result<...>`, found future": remove `async`.
     ///
     /// # Errors
-    /// The command is refused: nothing happens.
+    /// The rejection, if the domain rejects the command. Nothing is written.
     fn decide(&self, command: C, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection>;
 }
 
-/// What [`Decide::decide`] may know beside state and command.
+/// The context of a command in [`Decide::decide`].
 #[derive(Debug)]
 pub struct CommandContext<'a, A: Aggregate> {
     id: &'a A::Id,
@@ -202,26 +207,26 @@ pub struct CommandContext<'a, A: Aggregate> {
 }
 
 impl<'a, A: Aggregate> CommandContext<'a, A> {
-    /// The context of a command to the aggregate `id` at `revision`, given at `time`.
+    /// Returns the context of a command to the aggregate `id` at `revision`, which takes effect at `time`.
     #[must_use]
     pub const fn new(id: &'a A::Id, revision: Option<Revision>, time: Timestamp) -> Self {
         Self { id, revision, time }
     }
 
-    /// The identity of the aggregate itself.
+    /// Returns the id of the aggregate.
     #[must_use]
     pub const fn id(&self) -> &'a A::Id {
         self.id
     }
 
-    /// The revision of its last event; `None` before the first.
+    /// Returns the revision of its last event, or `None` if it has no events.
     #[must_use]
     pub const fn revision(&self) -> Option<Revision> {
         self.revision
     }
 
-    /// When the command takes effect in the business: the time that the caller gave, else the time of the call. It is the
-    /// same when the command is decided again.
+    /// Returns the time in the domain at which the command takes effect: the time that the caller set, otherwise the
+    /// time of the call. It does not change when the command is decided again.
     #[must_use]
     pub const fn time(&self) -> Timestamp {
         self.time

@@ -1,22 +1,23 @@
-//! Snapshots: the folded state of an aggregate, kept beside its events so that a load is cheaper. A snapshot never
-//! changes a result.
+//! Snapshots: stored states of aggregates that make loads cheaper. A snapshot never changes the result of a load.
 //!
-//! A snapshot is a row of the side table `snapshots` under stream and revision. Two checks decide whether it fits the
-//! state type of the program that reads it. A snapshot that does not fit is ignored, and the state is folded from events.
+//! A snapshot is a row of the side table `snapshots`. Its key is the stream and the revision. Two checks decide whether
+//! a snapshot matches the state type of the program that reads it. A snapshot that does not match is ignored, and the
+//! state is folded from events.
 //!
-//! - **The fingerprint**, before the state is decoded: a digest of the declaration of the state type, which the derive
-//!   computes, and of the wire names and versions of the events.
-//! - **The digest of the state**, after it is decoded: the decoded state must have the digest that the state had when the
-//!   snapshot was taken. A type inside the state of which a field was renamed, added or removed gives another digest, even
-//!   where serde decodes it without an error. Names of types and fields, kinds of values and values count; the order of
-//!   maps and sets does not.
+//! - **The fingerprint** is checked before the state is decoded. It is a digest of the declaration of the state type,
+//!   which the derive computes, and of the wire names and versions of the events.
+//! - **The digest of the state** is checked after the state is decoded. The decoded state must have the same digest as
+//!   the original state. If a field of a nested type was renamed, added or removed, the digest differs even if serde
+//!   decodes the state without an error. The digest covers the names of types and fields, and the kinds and contents of
+//!   values. It ignores the order of maps and sets.
 //!
-//! What no check can see is a value that means something else under the same definition: raise
-//! `snapshot(version = ...)`. So must a program that adds to a nested type a field with `#[serde(skip)]`, or one in a
-//! `#[serde(flatten)]` that is left out.
+//! The checks cannot detect a value whose meaning has changed under the same definition, a field with `#[serde(skip)]`
+//! that is added to a nested type, and an omitted field inside a `#[serde(flatten)]`. In these cases, increment
+//! `snapshot(version = ...)`.
 //!
-//! **Cost.** The digest is one walk over the state, about as long as its encoding: once when the snapshot is taken, in the
-//! background, and once for each load that uses a snapshot. A load from the cache of the repository uses none.
+//! **Cost.** Computing the digest walks the state once, which takes about as long as encoding it. It happens in the
+//! background when a snapshot is taken, and in each load that uses a snapshot. A load from the cache of the repository
+//! uses none.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -35,48 +36,49 @@ use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
 use crate::schema::value_digest;
 use crate::store::{Commit, EventReader, EventStore, RowScan, StoreError};
 
-/// When a snapshot is taken, and how many are kept. The conditions are alternatives: each of them is enough.
+/// The conditions for taking a snapshot, and the number of snapshots to keep. Each condition alone is sufficient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// Taken when this many events, at least 1, came after the last snapshot.
+    /// Take a snapshot after this many events, at least 1, since the last one.
     pub every: Option<u64>,
-    /// Taken when a load took at least this long: the cost that a snapshot saves is what decides.
+    /// Take a snapshot after a load that took at least this long.
     pub load_cost: Option<Duration>,
-    /// How many snapshots of an aggregate are kept, at least 1. Older ones serve loads at a past revision.
+    /// The number of snapshots to keep for each aggregate, at least 1. Older snapshots serve loads at a past revision.
     pub keep: usize,
 }
 
 impl SnapshotPolicy {
-    /// Two snapshots are kept unless the declaration says otherwise: one serves while the next is taken.
+    /// The default number of snapshots to keep: one serves loads while the next is taken.
     pub const DEFAULT_KEEP: usize = 2;
 
-    /// A snapshot whenever `events` events, at least 1, came after the last one.
+    /// Returns a policy that takes a snapshot after every `events` events, at least 1.
     #[must_use]
     pub const fn every(events: u64) -> Self {
         Self { every: Some(events), load_cost: None, keep: Self::DEFAULT_KEEP }
     }
 
-    /// A snapshot whenever a load took at least this long.
+    /// Returns a policy that takes a snapshot after each load that took at least this long.
     #[must_use]
     pub const fn load_cost(cost: Duration) -> Self {
         Self { every: None, load_cost: Some(cost), keep: Self::DEFAULT_KEEP }
     }
 
-    /// The same, taken also whenever a load took at least this long.
+    /// Also takes a snapshot after each load that took at least this long.
     #[must_use]
     pub const fn or_load_cost(mut self, cost: Duration) -> Self {
         self.load_cost = Some(cost);
         self
     }
 
-    /// The same, with this many kept; 0 counts as 1.
+    /// Sets the number of snapshots to keep; 0 counts as 1.
     #[must_use]
     pub const fn keep(mut self, snapshots: usize) -> Self {
         self.keep = if snapshots == 0 { 1 } else { snapshots };
         self
     }
 
-    /// Returns whether a snapshot is due for a state with `events` events after its last snapshot, whose load took `cost`.
+    /// Returns `true` if a snapshot is due for a state with `events` events after its last snapshot and a load time of
+    /// `cost`.
     #[must_use]
     pub fn is_due(&self, events: u64, cost: Duration) -> bool {
         events > 0
@@ -85,10 +87,10 @@ impl SnapshotPolicy {
     }
 }
 
-/// How the state of an aggregate is kept in snapshots. `#[derive(Aggregate)]` writes it for `snapshot(...)`.
+/// How snapshots of an aggregate are taken and encoded. `#[derive(Aggregate)]` generates it for `snapshot(...)`.
 #[derive(Debug)]
 pub struct SnapshotSupport<A> {
-    /// When snapshots are taken.
+    /// The conditions for taking snapshots.
     pub policy: SnapshotPolicy,
     declared: u64,
     encode: fn(&A) -> Result<Bytes, EncodeError>,
@@ -105,7 +107,7 @@ impl<A> Clone for SnapshotSupport<A> {
 impl<A> Copy for SnapshotSupport<A> {}
 
 impl<A: Aggregate + Serialize + DeserializeOwned> SnapshotSupport<A> {
-    /// Snapshots by a policy; `declared` is a digest of the declaration of the state type.
+    /// Returns snapshot support with a policy. `declared` is a digest of the declaration of the state type.
     #[must_use]
     pub fn new(policy: SnapshotPolicy, declared: u64) -> Self {
         Self {
@@ -128,14 +130,14 @@ fn fingerprint_of<A: Aggregate>(declared: u64) -> u64 {
     digest.value()
 }
 
-/// A state that was found in a snapshot.
+/// A decoded snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot<A> {
     pub(crate) state: A,
     pub(crate) revision: Revision,
     pub(crate) position: Position,
     pub(crate) last: Option<CanonicalKey>,
-    /// The last event of each origin in the state, where a revision does not identify the events.
+    /// The last event of each origin in the state, if a revision does not identify the events.
     pub(crate) origins: Option<Box<VectorClock>>,
 }
 
@@ -154,7 +156,8 @@ impl<A> Clone for Snapshots<A> {
 
 impl<A> Copy for Snapshots<A> {}
 
-/// What a stored snapshot says of the state, before the state itself. For tools; the revision is in the key of the row.
+/// The header of a stored snapshot, which precedes the encoded state. For tools; the key of the row contains the
+/// revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct SnapshotHeader {
@@ -164,20 +167,21 @@ pub struct SnapshotHeader {
     pub digest: u64,
     /// The position of the last event in the state.
     pub position: Position,
-    /// The greatest canonical key of the events in the state; `None` where none of them has a stamp. A replicated state is
-    /// stale when an event after its revision has a lower key.
+    /// The greatest canonical key of the events in the state, or `None` if no event has a stamp. A replicated state is
+    /// stale if an event after its revision has a lower key.
     pub last: Option<CanonicalKey>,
-    /// The last event of each origin in the state; empty where the revision identifies its events.
+    /// The last event of each origin in the state. Empty if the revision identifies the events.
     pub origins: VectorClock,
 }
 
 impl SnapshotHeader {
     /// The first byte of a stored snapshot. Format 1 had no digest, no canonical key and no origins.
     const FORMAT: u8 = 2;
-    /// Format, fingerprint, digest, position, whether a canonical key follows, time, origin, number of origins. The origins follow.
+    /// The maximum size without origins: format, fingerprint, digest, position, whether there is a canonical key, its
+    /// time and its origin, and the number of origins.
     const MAX_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 8 + 4;
 
-    /// Reads the header from the value of a row, and returns the encoded state after it; `None` where the row has another
+    /// Reads the header from the value of a row. Returns it with the encoded state, or `None` if the row has another
     /// format.
     #[must_use]
     pub fn read(value: &[u8]) -> Option<(Self, &[u8])> {
@@ -239,7 +243,7 @@ impl<A: Aggregate> Snapshots<A> {
         Self { support, fingerprint: fingerprint_of::<A>(support.declared) }
     }
 
-    /// The newest snapshot that is not newer than `at` and fits the state type.
+    /// Returns the newest snapshot up to the revision `at` that matches the state type.
     pub(crate) async fn newest(
         &self,
         store: &dyn EventReader,
@@ -255,7 +259,7 @@ impl<A: Aggregate> Snapshots<A> {
             let revision = revision_of(&row.key)?;
             let found = self.decode(&row.value);
             if found.is_none() {
-                tracing::debug!(%stream, %revision, "snapshot ignored: it was taken of another state type");
+                tracing::debug!(%stream, %revision, "snapshot ignored: it belongs to another state type");
             }
             found.map(|(SnapshotHeader { position, last, origins, .. }, state)| {
                 let origins = (origins != VectorClock::new()).then(|| Box::new(origins));
@@ -264,7 +268,7 @@ impl<A: Aggregate> Snapshots<A> {
         }))
     }
 
-    /// Keeps a snapshot, and removes those that are no longer to be kept, in one commit.
+    /// Stores a snapshot, and removes those beyond the number to keep, in one commit.
     pub(crate) async fn keep(
         &self,
         store: &dyn EventStore,
@@ -273,11 +277,12 @@ impl<A: Aggregate> Snapshots<A> {
     ) -> Result<(), SnapshotError> {
         let value = self.encode(snapshot)?;
         let mut commit = Commit::new().put_row(table(), key(stream, snapshot.revision), value);
-        // NOTE: more than are to be kept may be there, after the policy changed; each time up to 100 are removed.
-        let others =
+        // After a change of the policy, there may be many more snapshots than the policy keeps. Each commit removes up
+        // to 100.
+        let existing =
             store.rows(RowScan::new(table(), stream_prefix(stream), self.support.policy.keep + 100).backward()).await?;
         let kept = self.support.policy.keep.max(1) - 1;
-        for row in others.into_iter().filter(|row| row.key != key(stream, snapshot.revision)).skip(kept) {
+        for row in existing.into_iter().filter(|row| row.key != key(stream, snapshot.revision)).skip(kept) {
             commit = commit.delete_row(table(), row.key);
         }
         store.commit(commit).await.map(drop).map_err(SnapshotError::Commit)
@@ -304,12 +309,12 @@ impl<A: Aggregate> Snapshots<A> {
     }
 }
 
-/// A snapshot was not taken. Nothing depends on it: the next one may succeed.
+/// A snapshot was not taken. This has no other effect, and the next snapshot may succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    #[error("could not compute the digest of the state: its `Serialize` fails")]
+    #[error("could not compute the digest of the state: its `Serialize` implementation fails")]
     Digest,
     #[error(transparent)]
     Read(#[from] StoreError),
@@ -317,7 +322,7 @@ pub(crate) enum SnapshotError {
     Commit(crate::store::CommitError),
 }
 
-/// The side table of all snapshots.
+/// Returns the side table of all snapshots.
 #[doc(hidden)]
 #[must_use]
 pub fn table() -> Table {
@@ -337,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_read_as_it_was_written() {
+    fn a_header_round_trips() {
         let key = CanonicalKey { time: HybridTime::from_bits(u64::MAX - 1), origin: OriginId::new(3) };
         for last in [None, Some(key)] {
             let dot = |_| Dot { origin: OriginId::new(3), sequence: NonZeroU64::MAX };
@@ -349,7 +354,7 @@ mod tests {
             assert_eq!(SnapshotHeader::read(&value), Some((header.clone(), &[][..])));
             value.put_slice(b"state");
             assert_eq!(SnapshotHeader::read(&value), Some((header, &b"state"[..])));
-            assert!((0..bytes).all(|end| SnapshotHeader::read(&value[..end]).is_none()), "a torn header");
+            assert!((0..bytes).all(|end| SnapshotHeader::read(&value[..end]).is_none()), "a truncated header");
             value[0] = 1;
             assert_eq!(SnapshotHeader::read(&value), None, "another format");
         }

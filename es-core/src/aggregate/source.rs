@@ -5,7 +5,8 @@
 //!   type Source = (Order, Product);   --> one query item for each aggregate
 //!   type Source = RawEvents;          --> every event, not decoded
 //!
-//!   record --decode()--> the category of its stream selects the aggregate --> OrderEvent | OneOf2<OrderEvent, ProductEvent> | record
+//!   record --decode()--> the category of its stream selects the aggregate
+//!                        --> OrderEvent | OneOf2<OrderEvent, ProductEvent> | record
 //! ```
 
 use crate::aggregate::Aggregate;
@@ -15,8 +16,8 @@ use crate::store::{Query, QueryItem};
 
 /// The events of one aggregate, of a tuple of two to eight aggregates, or of the whole log ([`RawEvents`]).
 ///
-/// Every [`Aggregate`] is a source of its own events. Two aggregates may use the same wire name: an event belongs to the aggregate
-/// whose category its stream has. A tuple of two aggregates that share a category and a wire name does not compile.
+/// Every [`Aggregate`] is a source of its own events. Two aggregates may use the same wire name: the category of the
+/// stream selects the aggregate. A tuple of two aggregates that share a category and a wire name does not compile.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -66,7 +67,8 @@ use crate::store::{Query, QueryItem};
 /// # Ok::<(), es_core::model::NameError>(())
 /// ```
 ///
-/// Two aggregates of one category with a wire name in common, here a former name of one of them:
+/// Two aggregates that share a category and a wire name do not compile. Here the shared name is a former name of one
+/// event:
 ///
 /// ```compile_fail,E0080
 /// # use serde::{Deserialize, Serialize};
@@ -92,29 +94,30 @@ use crate::store::{Query, QueryItem};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source of events",
     label = "not a `Source`",
-    note = "name an aggregate (`type Source = Order`), a tuple of two to eight aggregates (`type Source = (Order, Product)`), or \
-            `es_core::aggregate::RawEvents` for records that are not decoded"
+    note = "name an aggregate (`type Source = Order`), a tuple of two to eight aggregates (`type Source = (Order, \
+            Product)`), or `es_core::aggregate::RawEvents` for records that are not decoded"
 )]
 pub trait Source: Send + Sync + 'static {
-    /// The event that a consumer receives: that of the aggregate, [`OneOf2`] to [`OneOf8`] for a tuple, [`RecordedEvent`] for
-    /// [`RawEvents`].
+    /// The event that a consumer receives: the event of the aggregate, [`OneOf2`] to [`OneOf8`] for a tuple, or
+    /// [`RecordedEvent`] for [`RawEvents`].
     type Event: Send + Sync + 'static;
 
-    /// Returns the query that selects the events of the source: for each aggregate its category and its wire names, former names
-    /// included.
+    /// Returns the query that selects the events of the source: for each aggregate its category and its wire names,
+    /// including former names.
     fn query() -> Query;
 
     /// Decodes a recorded event of any version. The category of the stream selects the aggregate.
     ///
     /// # Errors
-    /// [`DecodeEventError::UnknownType`] if the category or the wire name belongs to no aggregate of the source, else the error of
-    /// [`Event::decode`].
+    /// - [`DecodeEventError::UnknownType`] if no aggregate of the source has the category and the wire name.
+    /// - The errors of [`Event::decode`].
     fn decode(record: &RecordedEvent) -> Result<SourceEvents<'_, Self::Event>, DecodeEventError>;
 }
 
-/// A source whose streams have one order on every node: an aggregate whose level is [`OneOrder`], or a tuple of such aggregates.
+/// A source whose streams have one order on every node: an aggregate whose level is [`OneOrder`], or a tuple of such
+/// aggregates.
 ///
-/// A consumer of any other source may receive late events: events that precede others which it has applied.
+/// A consumer of any other source may receive late events, which precede events that it has already applied.
 #[diagnostic::on_unimplemented(
     message = "the streams of the source `{Self}` have no single order of events",
     note = "a consumer of such a source may receive late events"
@@ -126,10 +129,10 @@ impl<A: Aggregate<Level: OneOrder>> OneOrderSource for A {}
 /// The event type of a [`Source`].
 pub type EventOf<S> = <S as Source>::Event;
 
-/// The events that one record holds for a [`Source`]: one, or as many as its upcasters return.
+/// The events that a [`Source`] decodes from one record: one event, or the events that its upcasters return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceEvents<'a, E> {
-    /// Decoded events.
+    /// The decoded events.
     Decoded(Events<E>),
     /// The record itself, for [`RawEvents`].
     Record(&'a E),
@@ -161,10 +164,10 @@ impl<A: Aggregate> Source for A {
     }
 }
 
-/// All events of the log, as they were recorded. Nothing is decoded.
+/// All events of the log, as recorded and not decoded.
 ///
-/// A projection, reactor or group narrows them with its own query. A projection never receives the events of reserved streams
-/// (`es.*`).
+/// A projection, reactor or group restricts them with its own query. A projection never receives events of reserved
+/// streams (`es.*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawEvents;
 
@@ -180,8 +183,8 @@ impl Source for RawEvents {
     }
 }
 
-/// Returns the query item of one aggregate: its category and its wire names. `None` if its category is invalid, which the derive
-/// refuses.
+/// Returns the query item of one aggregate: its category and its wire names. Returns `None` if its category is invalid,
+/// which the derive rejects.
 fn query_item<A: Aggregate>() -> Option<QueryItem> {
     let names = A::Event::SCHEMA.iter().flat_map(|schema| std::iter::once(&schema.name).chain(schema.aliases));
     let types = names.filter_map(|name| EventType::new(name).ok());
@@ -192,7 +195,8 @@ fn has_category<A: Aggregate>(record: &RecordedEvent) -> bool {
     record.stream.category_str() == A::CATEGORY
 }
 
-/// Whether an event belongs to an aggregate. Both checks are needed: two aggregates may share a category or a wire name.
+/// Returns `true` if an event belongs to an aggregate. Both checks are needed: two aggregates may share a category or a
+/// wire name.
 fn belongs_to<A: Aggregate>(record: &RecordedEvent) -> bool {
     has_category::<A>(record) && A::Event::SCHEMA.iter().any(|schema| schema.reads(record.data.event_type.as_str()))
 }
@@ -201,7 +205,7 @@ fn unknown_type(record: &RecordedEvent, known: &'static [EventSchema]) -> Decode
     DecodeEventError::UnknownType { found: record.data.event_type.to_string(), known: KnownNames(known) }
 }
 
-/// Panics, when the program is compiled, if an event could belong to two of these aggregates.
+/// Fails the compilation if an event could belong to two of these aggregates.
 const fn check_events_have_one_owner(aggregates: &[(&str, &[EventSchema])]) {
     let mut later = 1;
     while later < aggregates.len() {
@@ -256,7 +260,7 @@ const fn contains_one_of(texts: &[&str], names: &[&str]) -> bool {
     false
 }
 
-/// `==`, which a constant cannot use.
+/// Compares two strings like `==`, which is not const.
 const fn same_text(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
@@ -326,6 +330,8 @@ tuple_sources! {
     OneOf4 = A First, B Second "second", C Third "third", D Fourth "fourth";
     OneOf5 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth";
     OneOf6 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth";
-    OneOf7 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth", G Seventh "seventh";
-    OneOf8 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth", G Seventh "seventh", H Eighth "eighth";
+    OneOf7 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth",
+        G Seventh "seventh";
+    OneOf8 = A First, B Second "second", C Third "third", D Fourth "fourth", E Fifth "fifth", F Sixth "sixth",
+        G Seventh "seventh", H Eighth "eighth";
 }

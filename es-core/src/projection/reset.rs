@@ -53,7 +53,7 @@ pub async fn reset_followers(store: &dyn EventStore) -> Result<FollowersReset, C
             reset.projections += 1;
         }
     }
-    reset.commands = repository::forget_lost(store, ROWS_PER_COMMIT).await?;
+    reset.commands = repository::remove_lost_results(store, ROWS_PER_COMMIT).await?;
     reset.groups = group::set_back(store, store.head().await?).await?;
     Ok(reset)
 }

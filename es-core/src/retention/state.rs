@@ -201,8 +201,8 @@ impl Retained {
     /// A stream whose events are all visible.
     pub const WHOLE: Self = Self { begins: Revision::FIRST, first: Revision::FIRST, is_ended: false };
 
-    /// Returns whether a rule hides or has removed events of the stream. A state cannot be folded from the other events
-    /// alone.
+    /// Returns `true` if a rule hides the first events of the stream. The visible events alone do not determine the
+    /// state of an aggregate.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.first > self.begins

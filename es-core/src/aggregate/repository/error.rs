@@ -22,7 +22,7 @@ pub enum LoadError {
         revision: Revision,
         /// The position of the event.
         position: Position,
-        /// The cause, which says what to do.
+        /// The decode error.
         source: DecodeEventError,
     },
     /// The requested revision is after the last one of the stream.
@@ -32,33 +32,33 @@ pub enum LoadError {
         stream: StreamId,
         /// The requested revision.
         wanted: Revision,
-        /// The last revision; `None` where there is no stream.
+        /// The last revision, or `None` if there is no stream.
         actual: Option<Revision>,
     },
-    /// A [rule](crate::retention) has truncated events that the state needs, and no snapshot covers them. Widen or clear the rule: that
-    /// helps unless a scavenge has removed the events. Take snapshots before events are truncated. To start an aggregate from scratch,
-    /// delete its stream instead.
+    /// A [rule](crate::retention) has truncated events that the state needs, and no snapshot covers them. Widen or
+    /// clear the rule, which helps unless a scavenge has removed the events. Take snapshots before events are
+    /// truncated. To start an aggregate from scratch, delete its stream instead.
     #[error(
-        "stream {stream:?}: expected its events from revision {from} on, found the first at {first}: revisions {from} to {} \
-         were truncated and no snapshot covers them; widen the rule, or keep a snapshot",
+        "stream {stream:?}: expected its events from revision {from} on, found the first at {first}: revisions {from} \
+         to {} were truncated and no snapshot covers them; widen the rule, or keep a snapshot",
         .first.get().saturating_sub(1)
     )]
     Truncated {
         /// The stream.
         stream: StreamId,
-        /// The first revision that is needed.
+        /// The first revision that the load needs.
         from: Revision,
-        /// The first retained revision, or the one after the last where none is retained.
+        /// The first retained revision, or the one after the last if none is retained.
         first: Revision,
     },
     /// The requested revision is before the last deletion of the stream.
-    #[error("stream {stream:?}: expected a revision from {begins} on, found {wanted}: what was before was deleted")]
+    #[error("stream {stream:?}: expected a revision from {begins} on, found {wanted}: earlier events were deleted")]
     Deleted {
         /// The stream.
         stream: StreamId,
         /// The requested revision.
         wanted: Revision,
-        /// The revision with which the stream begins.
+        /// The revision at which the stream begins.
         begins: Revision,
     },
     /// The store failed.
@@ -66,23 +66,23 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
-/// A command has no result.
+/// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<R> {
-    /// The domain rejects the command. Nothing was written; tell the caller.
+    /// The domain rejected the command. Nothing was written. Report it to the user.
     #[error("the command is rejected: {0}")]
     Rejected(R),
-    /// The aggregate is not as the caller demanded, or other writers were faster each time. Nothing was written: reload,
-    /// and let the caller decide again.
+    /// A precondition of the caller does not hold, or other writers were faster in every attempt. Nothing was written.
+    /// Reload, and let the user decide again.
     #[error(transparent)]
     Conflict(Conflict),
-    /// The infrastructure failed, which says nothing about the command. See [`InfrastructureError`].
+    /// The infrastructure failed. The command may be valid. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),
 }
 
 impl<R> ExecuteError<R> {
-    /// Returns the conflict, if it is one.
+    /// Returns the conflict, if the error is one.
     #[must_use]
     pub const fn conflict(&self) -> Option<&Conflict> {
         match self {
@@ -91,7 +91,7 @@ impl<R> ExecuteError<R> {
         }
     }
 
-    /// Returns the rejection by the domain, if it is one.
+    /// Returns the rejection by the domain, if the error is one.
     #[must_use]
     pub const fn rejection(&self) -> Option<&R> {
         match self {
@@ -107,7 +107,7 @@ impl<R, E: Into<InfrastructureError>> From<E> for ExecuteError<R> {
     }
 }
 
-/// The infrastructure failed while it executed a command.
+/// The infrastructure failed during the execution of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum InfrastructureError {
     /// The state could not be loaded.
@@ -116,42 +116,45 @@ pub enum InfrastructureError {
     /// An event could not be encoded.
     #[error("could not encode an event")]
     Encode(#[from] EncodeEventError),
-    /// The commit breaks a limit that does not depend on the log: too many events, too many bytes.
+    /// The commit exceeds a limit that does not depend on the log, such as the number of events or bytes.
     #[error("could not commit")]
     Invalid(#[from] InvalidCommit),
-    /// A [hook](crate::store::implement::DecisionHook) of the store, such as an inline projection, refused the commit. Nothing was
-    /// written.
-    #[error("a hook of the store refused the commit")]
+    /// A [hook](crate::store::implement::DecisionHook) of the store, such as an inline projection, rejected the commit.
+    /// Nothing was written.
+    #[error("a hook of the store rejected the commit")]
     Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The decision claims or releases unique keys and has no event, with which a change of keys is stored. Return an event that says
-    /// what happened.
+    /// The decision claims or releases unique keys but has no events. Key changes are stored with an event, so add one
+    /// that records what happened.
     #[error(
-        "stream {stream:?}: expected an event with which unique keys are claimed and released, found a decision without events; \
-         add an event to the decision"
+        "stream {stream:?}: expected an event that claims or releases the unique keys, found a decision without \
+         events; add an event to the decision"
     )]
     KeysWithoutEvent {
         /// The stream of the aggregate.
         stream: StreamId,
     },
-    /// An event id is taken already. Ids that this crate generates are unique: report it as a bug.
+    /// The log already contains an event id of the commit. Ids that this crate generates are unique: report this as a
+    /// bug.
     #[error("could not commit")]
     IdConflict(#[from] IdConflict),
-    /// The store failed. Whether the command was executed is unknown unless the error says so: repeat it with the same
-    /// command id, which does nothing twice.
+    /// The store failed. The command may have been executed. Repeat it with the same command id; a repeated command is
+    /// not executed twice.
     #[error("could not commit")]
     Store(#[from] StoreError),
-    /// The stored first result of this command id is not that of the command: the id was used for another one, or the row is damaged.
+    /// The stored first result of this command id does not match the command: the id was used for another command, or
+    /// the row is damaged.
     #[error("command {command_id:?}: could not use its stored first result: {detail}; use another command id")]
     CommandResult {
         /// The command id.
         command_id: CommandId,
-        /// What was expected and found.
+        /// The difference between the expected and the stored result.
         detail: String,
     },
-    /// The command was executed under this id, but events of its first result are hidden or removed by [retention](crate::retention).
-    /// Nothing happened now. Take the command for executed.
+    /// The command was executed before under this id, but [retention](crate::retention) has hidden or removed events of
+    /// its first result. Nothing was written now. Treat the command as executed.
     #[error(
-        "command {command_id:?} was executed, but events of its result in stream {stream:?} were removed since; take it for executed"
+        "command {command_id:?} was executed, but events of its result in stream {stream:?} were removed since; treat \
+         it as executed"
     )]
     ResultRemoved {
         /// The command id.
@@ -159,18 +162,18 @@ pub enum InfrastructureError {
         /// The stream of the events.
         stream: StreamId,
     },
-    /// A repository of a unit of work is on another store than the unit. Nothing was written. Create the repositories and the unit from
-    /// clones of one `Arc<dyn EventStore>`.
+    /// A repository of a unit of work uses another store than the unit. Nothing was written. Create the repositories
+    /// and the unit from clones of one `Arc<dyn EventStore>`.
     #[error(
-        "the repository of stream {stream:?} is on another store than the unit of work; create both from clones of one \
+        "the repository of stream {stream:?} uses another store than the unit of work; create both from clones of one \
          Arc<dyn EventStore>"
     )]
     OtherStore {
         /// The stream of the command.
         stream: StreamId,
     },
-    /// A [`Plan`](crate::aggregate::Plan) was completed with a commit that does not contain its events. Use what the store returned for the commit
-    /// to which the plan was added.
+    /// A [`Plan`](crate::aggregate::Plan) was completed with a commit that does not contain its events. Pass the result
+    /// of the commit to which the plan was added.
     #[error("the commit does not contain the events of the plan for stream {stream:?}")]
     NotCommitted {
         /// The stream of the plan.
@@ -184,7 +187,7 @@ impl From<NameError> for InfrastructureError {
     }
 }
 
-/// Separates a conflict from other errors of a commit.
+/// Separates a conflict from the other errors of a commit.
 pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, InfrastructureError> {
     match error {
         CommitError::Conflict(conflict) => Ok(conflict),
@@ -198,9 +201,9 @@ pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, Infras
 /// The time of a past state, for [`Repository::load_at`](super::Repository::load_at).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
-    /// The state as the store knew it at this time: all events that were recorded up to then.
+    /// The state that the store had at this time: all events recorded up to then.
     Recorded(Timestamp),
-    /// The state of the domain at this time, as far as it is known today: all events that occurred up to then, in the order
-    /// of the stream, whenever they were recorded.
+    /// The state of the domain at this time, as known today: all events that occurred up to then, whenever they were
+    /// recorded, in the order of the stream.
     Occurred(Timestamp),
 }

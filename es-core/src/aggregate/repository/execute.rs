@@ -8,7 +8,7 @@ use crate::aggregate::repository::Repository;
 use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError, LoadError};
 use crate::aggregate::repository::load::{Loaded, Past};
-use crate::aggregate::repository::options::{Demand, Options};
+use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::unit::{Commands, Job, One, run};
 use crate::aggregate::{Aggregate, Command, Decide, Evolve};
 use crate::model::CommandId;
@@ -20,12 +20,12 @@ use crate::store::Query;
 pub struct Executed<A: Aggregate> {
     /// The events that the command produced, in order.
     pub events: Vec<A::Event>,
-    /// The state after them.
+    /// The state after the events.
     pub state: A,
-    /// The revision of the aggregate after them; `None` where it has no event at all.
+    /// The revision of the aggregate after the events, or `None` if it has no events.
     pub revision: Option<Revision>,
-    /// The position of the last event of the aggregate; `None` where it has none. A caller that waits until a view has reached it
-    /// reads its own write.
+    /// The position of the last event of the aggregate, or `None` if it has no events. To read its own write, a caller
+    /// waits until a view has reached this position.
     pub position: Option<Position>,
     /// The kind of the result.
     pub outcome: Outcome,
@@ -35,11 +35,11 @@ pub struct Executed<A: Aggregate> {
 /// The kind of the result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The command produced events, or was accepted without any.
+    /// The command produced events, or was accepted without events.
     Done,
-    /// The command produced no event, because the state already was as it demands.
+    /// The command produced no events, because the state already was as it requests.
     Unchanged,
-    /// The command was executed before under the same command id: this is its first result, and nothing was written now.
+    /// The command was executed before under the same command id. The result is the first one, and nothing was written.
     Repeated,
 }
 
@@ -50,14 +50,14 @@ impl<A: Aggregate> Executed<A> {
         Self { events, state, revision, position, outcome, version }
     }
 
-    /// Returns the version of the aggregate after the events; `None` where it has no event at all.
+    /// Returns the version of the aggregate after the events, or `None` if it has no events.
     #[must_use]
     pub const fn version(&self) -> Option<Version> {
         self.version
     }
 }
 
-/// A command that is executed when it is awaited. Its methods say how.
+/// A command that is executed when it is awaited. Its methods set options.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<'a, A: Aggregate, C> {
     command: One<'a, A, C>,
@@ -75,8 +75,8 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
         Self { command: One::new(repository, id, command), options: Options::default() }
     }
 
-    /// Executes the command only if the last event of the aggregate has this revision; otherwise it fails with a conflict
-    /// and is not decided again.
+    /// Executes the command only if the last event of the aggregate has this revision. Otherwise it fails with a
+    /// conflict and is not retried.
     ///
     /// It is not available for a level without [one order](OneOrder): use [`at_version`](Self::at_version).
     pub fn at_revision(self, revision: Revision) -> Self
@@ -86,33 +86,34 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
         self.expecting(ExpectedRevision::Exact(revision))
     }
 
-    /// Executes the command only if the aggregate has this version; otherwise it fails with a conflict and is not decided again.
+    /// Executes the command only if the aggregate has this version. Otherwise it fails with a conflict and is not
+    /// retried.
     pub fn at_version(mut self, version: Version) -> Self {
-        self.command.demand = Demand::Version(version);
+        self.command.precondition = Precondition::Version(version);
         self
     }
 
-    /// Executes the command only if the aggregate is as expected; otherwise it fails with a conflict and is not decided
-    /// again.
+    /// Executes the command only if the aggregate meets this expectation. Otherwise it fails with a conflict and is not
+    /// retried.
     ///
-    /// It is not available for a level without [one order](OneOrder): there, each node has other revisions, and an aggregate
-    /// that is new on one node may exist on another.
+    /// It is not available for a level without [one order](OneOrder), where each node has different revisions, and an
+    /// aggregate that is new on one node may exist on another.
     pub fn expecting(mut self, expected: ExpectedRevision) -> Self
     where
         A: Aggregate<Level: OneOrder>,
     {
-        self.command.demand = Demand::Revision(expected);
+        self.command.precondition = Precondition::Revision(expected);
         self
     }
 
-    /// Executes the command at most once under this id: executed again, also after a restart, it returns its first result. A rejection
-    /// or a failure is not a result.
+    /// Executes the command at most once under this id. If it is executed again, even after a restart, it returns its
+    /// first result. A rejection or a failure is not a result.
     pub fn with_id(mut self, id: CommandId) -> Self {
         self.options.command_id = Some(id);
         self
     }
 
-    /// Sets the time in the domain at which the command takes effect; without it, the time of the call.
+    /// Sets the time in the domain at which the command takes effect. The default is the time of the call.
     pub fn occurred_at(mut self, time: Timestamp) -> Self {
         self.options.occurred_at = Some(time);
         self
@@ -124,17 +125,17 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
         self
     }
 
-    /// Executes the command in this context instead of that of the running task.
+    /// Executes the command in this context instead of that of the current task.
     pub fn in_context(mut self, context: Context) -> Self {
         self.options.context = Some(context);
         self
     }
 
-    /// Executes the command only if no event after the position `after` matches `query`, of the whole log for `None`;
-    /// otherwise it fails with a conflict and is not decided again.
+    /// Executes the command only if no event after the position `after` matches `query`; `None` covers the whole log.
+    /// Otherwise it fails with a conflict and is not retried.
     ///
-    /// It is not available for a level without [one order](OneOrder), because another node may append a matching event at
-    /// the same time.
+    /// It is not available for a level without [one order](OneOrder), because another node may append a matching event
+    /// at the same time.
     pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self
     where
         A: Aggregate<Level: OneOrder>,
@@ -181,7 +182,7 @@ impl<A: Evolve> Repository<A> {
         first: &FirstResult,
     ) -> Result<Executed<A>, InfrastructureError> {
         if first.stream != *stream {
-            return Err(row.unusable(format_args!("expected one of stream {stream:?}, found {:?}", first.stream)));
+            return Err(row.unusable(format_args!("expected a result of stream {stream:?}, found {:?}", first.stream)));
         }
         let (events, last) = match first.events.is_empty() {
             true => (Vec::new(), first.last),

@@ -1,4 +1,4 @@
-//! Loading: snapshot and tail, folded by `evolve`.
+//! Loads aggregates: folds the newest snapshot or cached state and the events after it with `evolve`.
 
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
@@ -16,27 +16,27 @@ use crate::retention::Retained;
 use crate::schema::Events;
 use crate::store::{EventStore, StoreError, StreamRead};
 
-/// An aggregate as it was loaded.
+/// A loaded aggregate.
 #[derive(Debug, Clone)]
 pub struct Loaded<A> {
-    /// Its state.
+    /// The state.
     pub state: A,
-    /// The revision of the last event in the state; `None` before the first.
+    /// The revision of the last event in the state, or `None` if it has no events.
     pub revision: Option<Revision>,
     /// The position of that event.
     pub position: Option<Position>,
     pub(crate) snapshot: Option<Revision>,
-    /// The greatest canonical key of the events in the state; `None` where none of them has a stamp.
+    /// The greatest canonical key of the events in the state, or `None` if no event has a stamp.
     pub(crate) last: Option<CanonicalKey>,
-    /// The revision with which the stream begins: the first, or the one after its last deletion.
+    /// The revision at which the stream begins: the first, or the one after its last deletion.
     pub(crate) begins: Revision,
     /// The last event of each origin in the state, if events of the stream are stamped and do not have one order.
     pub(crate) origins: Option<Box<VectorClock>>,
 }
 
 impl<A> Loaded<A> {
-    /// Returns the version of the aggregate; `None` before the first event. It is the revision, unless the aggregate has a level
-    /// without [one order](crate::model::OneOrder) and stamped events.
+    /// Returns the version of the aggregate, or `None` if it has no events. It is the revision, unless the aggregate
+    /// has a level without [one order](crate::model::OneOrder) and stamped events.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         let revision = self.revision?;
@@ -46,40 +46,40 @@ impl<A> Loaded<A> {
 
 impl<A: Evolve> Loaded<A> {
     pub(crate) fn initial(id: &A::Id) -> Self {
-        Self::beginning(id, Revision::FIRST)
+        Self::empty(id, Revision::FIRST)
     }
 
-    /// The initial state, of a stream that begins with this revision.
-    pub(crate) fn beginning(id: &A::Id, begins: Revision) -> Self {
+    /// Returns the initial state of an aggregate whose stream begins at this revision.
+    pub(crate) fn empty(id: &A::Id, begins: Revision) -> Self {
         let (revision, position, snapshot, last, origins) = (None, None, None, None, None);
         Self { state: A::initial(id), revision, position, snapshot, last, begins, origins }
     }
 
-    /// The revision that the next event must have.
+    /// Returns the revision that the next event must have.
     pub(crate) fn next(&self) -> Revision {
         self.revision.map_or(self.begins, Revision::next)
     }
 
-    /// How many events the state is ahead of its last snapshot.
-    pub(crate) fn ahead_of_snapshot(&self) -> u64 {
+    /// Returns the number of events in the state after its last snapshot.
+    pub(crate) fn events_since_snapshot(&self) -> u64 {
         let events = |last: Option<Revision>| last.map_or(self.begins, Revision::next).get();
         events(self.revision).saturating_sub(events(self.snapshot))
     }
 
-    /// Takes a recorded event in, after all of its stream before it.
-    pub(crate) fn take(&mut self, view: EventView<'_>) -> Result<(), LoadError> {
+    /// Applies the next recorded event of the stream.
+    pub(crate) fn apply(&mut self, view: EventView<'_>) -> Result<(), LoadError> {
         self.check_follows(view)?;
         for event in decode::<A>(view)? {
             self.state.evolve(&event, &EventContext::new(view));
         }
         self.last = self.last.max(view.stamp().map(Stamp::canonical_key));
-        self.note_origin(view);
-        self.pass(view);
+        self.record_origin(view);
+        self.advance(view);
         Ok(())
     }
 
     /// Adds an event to the origins of the state, unless the revision identifies the events.
-    fn note_origin(&mut self, event: EventView<'_>) {
+    fn record_origin(&mut self, event: EventView<'_>) {
         if A::CONSISTENCY.has_one_order() {
             return;
         }
@@ -98,10 +98,10 @@ impl<A: Evolve> Loaded<A> {
         }
     }
 
-    /// Skips a recorded event, which must follow like an applied one.
+    /// Skips the next recorded event of the stream.
     fn skip(&mut self, event: EventView<'_>) -> Result<(), LoadError> {
         self.check_follows(event)?;
-        self.pass(event);
+        self.advance(event);
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl<A: Evolve> Loaded<A> {
         Err(StoreError::damaged(format!("stream {:?}", event.stream()), detail).into())
     }
 
-    fn pass(&mut self, event: EventView<'_>) {
+    fn advance(&mut self, event: EventView<'_>) {
         self.revision = Some(event.revision());
         self.position = Some(event.position());
     }
@@ -138,7 +138,7 @@ pub(crate) enum Past {
     Time(AsOf),
 }
 
-/// Where loads take their events and shortcuts from.
+/// The store, the snapshots and the cache from which aggregates are loaded.
 #[derive(Debug)]
 pub(crate) struct Loader<A> {
     pub(crate) store: Arc<dyn EventStore>,
@@ -147,9 +147,10 @@ pub(crate) struct Loader<A> {
 }
 
 impl<A: Evolve> Loader<A> {
-    /// Loads the present state. A cached state is only where the load begins: the events after it are always read.
+    /// Loads the current state. The load starts at a cached state, a snapshot or the initial state, and always reads
+    /// the events after it.
     ///
-    /// The cache is not used for a truncated stream: the load must fail where it would fail after a restart.
+    /// The cache is not used for a truncated stream, so that the load fails if it would fail after a restart.
     pub(crate) async fn load(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
         let mut retained = self.store.retained(stream).await?;
         loop {
@@ -158,29 +159,30 @@ impl<A: Evolve> Loader<A> {
             let is_cached = cached.is_some();
             let mut loaded = match cached {
                 Some(cached) => cached,
-                None => self.newest_snapshot_or_beginning(id, stream, before.begins, None).await?,
+                None => self.newest_snapshot_or_empty(id, stream, before.begins, None).await?,
             };
             let tail = StreamRead::new(stream.clone()).from(loaded.next());
-            let taken = self.take_tail(stream, &mut loaded, tail).await;
-            // ORDER: again, after the read. If the stream was deleted meanwhile, what was folded belongs to two lives of it.
+            let applied = self.apply_tail(stream, &mut loaded, tail).await;
+            // ORDER: check again after the read. If the stream was deleted during the read, the state mixes events from
+            // before and after the deletion.
             retained = self.store.retained(stream).await?;
             if retained.begins != before.begins || (is_cached && retained.is_truncated()) {
                 continue;
             }
-            taken?;
-            self.check_nothing_is_missing(stream, &loaded, retained)?;
+            applied?;
+            self.check_not_truncated(stream, &loaded, retained)?;
             return Ok(loaded);
         }
     }
 
-    /// Applies the events of a read of the stream, which must begin where `loaded` ends.
-    async fn take_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
-        self.follow(stream, loaded, read, Loaded::take).await
+    /// Applies the events of a read of the stream, which must start at the next event of `loaded`.
+    async fn apply_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
+        self.visit(stream, loaded, read, Loaded::apply).await
     }
 
-    /// Calls `step` for each event of a read of the stream, until it fails. An error for a gap becomes
-    /// [`LoadError::Truncated`] where a rule hides the events of the gap.
-    async fn follow(
+    /// Calls `step` for each event of a read of the stream until it fails. An error for a gap becomes
+    /// [`LoadError::Truncated`] if a rule hides the events of the gap.
+    async fn visit(
         &self,
         stream: &StreamId,
         loaded: &mut Loaded<A>,
@@ -198,22 +200,17 @@ impl<A: Evolve> Loader<A> {
         self.store.visit_stream(read, &mut visitor).await?;
         let Some((found, error)) = failed else { return Ok(()) };
         if found != loaded.next() {
-            // A rule may hide the events between, which is no damage.
-            self.check_nothing_is_missing(stream, loaded, self.store.retained(stream).await?)?;
-            tracing::debug!(%stream, %found, expected = %loaded.next(), "events that do not follow");
+            // If a rule hides the events in between, the log is not damaged.
+            self.check_not_truncated(stream, loaded, self.store.retained(stream).await?)?;
+            tracing::debug!(%stream, %found, expected = %loaded.next(), "gap between events");
         }
         Err(error)
     }
 
-    /// Whether a rule hides events that the state needs.
-    fn check_nothing_is_missing(
-        &self,
-        stream: &StreamId,
-        loaded: &Loaded<A>,
-        retained: Retained,
-    ) -> Result<(), LoadError> {
+    /// Returns [`LoadError::Truncated`] if a rule hides events that the state needs.
+    fn check_not_truncated(&self, stream: &StreamId, loaded: &Loaded<A>, retained: Retained) -> Result<(), LoadError> {
         let from = loaded.next();
-        // NOTE: of a stream that was deleted and begins anew, nothing is owed of what was before.
+        // A stream that was deleted and written again does not need the events before the deletion.
         if retained.first <= from || retained.begins >= retained.first {
             return Ok(());
         }
@@ -233,7 +230,7 @@ impl<A: Evolve> Loader<A> {
                     self.load_where(id, stream, begins, |event| event.occurred_at() <= time).await
                 }
             };
-            // ORDER: again, after the read, as in `load`.
+            // ORDER: check again after the read, as in `load`.
             let now = self.store.retained(stream).await?.begins;
             if std::mem::replace(&mut begins, now) == now {
                 return loaded;
@@ -251,52 +248,53 @@ impl<A: Evolve> Loader<A> {
         if at < begins {
             return Err(LoadError::Deleted { stream: stream.clone(), wanted: at, begins });
         }
-        let mut loaded = self.newest_snapshot_or_beginning(id, stream, begins, Some(at)).await?;
+        let mut loaded = self.newest_snapshot_or_empty(id, stream, begins, Some(at)).await?;
         let missing = (at.get() + 1).saturating_sub(loaded.next().get());
         let tail = StreamRead::new(stream.clone()).from(loaded.next()).limit(missing);
-        self.take_tail(stream, &mut loaded, tail).await?;
+        self.apply_tail(stream, &mut loaded, tail).await?;
         if ExpectedRevision::Exact(at).is_met_by(loaded.revision) {
             return Ok(loaded);
         }
-        self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
+        self.check_not_truncated(stream, &loaded, self.store.retained(stream).await?)?;
         Err(LoadError::NotYet { stream: stream.clone(), wanted: at, actual: loaded.revision })
     }
 
-    /// The state after those events that are wanted, in the order of the stream.
+    /// Returns the state after the events for which `includes` returns `true`, in the order of the stream.
     async fn load_where(
         &self,
         id: &A::Id,
         stream: &StreamId,
         begins: Revision,
-        wanted: impl Fn(EventView<'_>) -> bool + Send + Sync,
+        includes: impl Fn(EventView<'_>) -> bool + Send + Sync,
     ) -> Result<Loaded<A>, LoadError> {
-        let mut loaded = Loaded::beginning(id, begins);
+        let mut loaded = Loaded::empty(id, begins);
         let (mut revision, mut position) = (None, None);
         let step = |loaded: &mut Loaded<A>, event: EventView<'_>| {
-            if !wanted(event) {
+            if !includes(event) {
                 return loaded.skip(event);
             }
-            loaded.take(event)?;
+            loaded.apply(event)?;
             (revision, position) = (loaded.revision, loaded.position);
             Ok(())
         };
-        self.follow(stream, &mut loaded, StreamRead::new(stream.clone()).from(begins), step).await?;
-        self.check_nothing_is_missing(stream, &loaded, self.store.retained(stream).await?)?;
+        self.visit(stream, &mut loaded, StreamRead::new(stream.clone()).from(begins), step).await?;
+        self.check_not_truncated(stream, &loaded, self.store.retained(stream).await?)?;
         Ok(Loaded { revision, position, ..loaded })
     }
 
-    /// Where a load begins: with the newest snapshot up to `at`, unless it is of what was deleted, or with no event.
-    async fn newest_snapshot_or_beginning(
+    /// Returns the newest snapshot up to `at`, or the initial state. Snapshots from before the last deletion are
+    /// ignored.
+    async fn newest_snapshot_or_empty(
         &self,
         id: &A::Id,
         stream: &StreamId,
         begins: Revision,
         at: Option<Revision>,
     ) -> Result<Loaded<A>, LoadError> {
-        let Some(snapshots) = &self.snapshots else { return Ok(Loaded::beginning(id, begins)) };
+        let Some(snapshots) = &self.snapshots else { return Ok(Loaded::empty(id, begins)) };
         let newest = snapshots.newest(&*self.store, stream, at).await?;
         Ok(newest.filter(|snapshot| snapshot.revision >= begins).map_or_else(
-            || Loaded::beginning(id, begins),
+            || Loaded::empty(id, begins),
             |Snapshot { state, revision, position, last, origins }| Loaded {
                 state,
                 revision: Some(revision),
@@ -314,7 +312,7 @@ impl<A: Evolve> Loader<A> {
         cache.get(stream).cloned()
     }
 
-    /// Caches a state, unless the cache has the same or a newer one.
+    /// Caches a state unless the cached one is as new.
     pub(crate) fn cache(&self, stream: &StreamId, loaded: &Loaded<A>) {
         let Some(cache) = &self.cache else { return };
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,15 +324,15 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    /// Forgets a state.
-    pub(crate) fn forget(&self, stream: &StreamId) {
+    /// Removes a state from the cache.
+    pub(crate) fn evict(&self, stream: &StreamId) {
         if let Some(cache) = &self.cache {
             cache.lock().unwrap_or_else(PoisonError::into_inner).pop(stream);
         }
     }
 
-    /// Returns the events with these ids, which one command wrote to the stream, and the revision of the last of them; `None` if any
-    /// of them is not visible any more.
+    /// Returns the events with these ids, which one command wrote to the stream, and the revision of the last of them.
+    /// Returns `None` if any of them is no longer visible.
     pub(crate) async fn events(
         &self,
         stream: &StreamId,

@@ -1,7 +1,8 @@
-//! [`Repository`]: executes commands to one aggregate. [`UnitOfWork`]: executes commands to several aggregates in one commit.
+//! [`Repository`]: executes commands to one aggregate. [`UnitOfWork`]: executes commands to several aggregates in one
+//! commit.
 //!
 //! ```text
-//! execute(id, command) -> turn -> load -> decide -> encode -> commit -> fold -> Executed { events, state, revision, position }
+//! execute(id, command) -> turn -> load -> decide -> encode -> commit -> fold -> Executed { events, state, .. }
 //!                                  ^                             |
 //!                                  +- another writer was faster -+   (bounded, with pauses)
 //!                                 [---------- Plan -----------]
@@ -9,12 +10,12 @@
 //!
 //! - `turns`: commands to one aggregate in one process wait for each other.
 //! - `load`: snapshot or cached state, then the events after it.
-//! - `plan`: decides and encodes without a commit, so that several plans can share one.
+//! - `plan`: decides and encodes without committing, so that several plans can share one commit.
 //! - `unit`: one or several commands in one commit, with retry. `execute` is a unit of one command.
-//! - `command_id`: the first result of a command, stored with it.
+//! - `command_id`: the first result of a command, stored with its events.
 //! - `snapshotter`: takes snapshots in the background.
 //!
-//! Absent here: SQL, files, sockets; the wall clock except through [`Clock`].
+//! The module uses the store for all I/O, and reads the time only through [`Clock`].
 
 mod command_id;
 mod error;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::runtime::Handle;
 
-pub(crate) use command_id::forget_lost;
+pub(crate) use command_id::remove_lost_results;
 pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError};
 pub use execute::{Execute, Executed, Outcome};
 pub use load::Loaded;
@@ -51,8 +52,8 @@ use load::{Loader, Past};
 use snapshotter::Snapshotter;
 use turns::Turns;
 
-/// Loads aggregates of one type from a store and executes commands on them. Share one for the whole program: commands to
-/// one aggregate take turns in it, and share its cache.
+/// Loads aggregates of one type from a store and executes commands on them. Share one repository in the whole program:
+/// it serializes the commands to one aggregate, and caches states.
 pub struct Repository<A> {
     loader: Loader<A>,
     snapshotter: Option<Snapshotter<A>>,
@@ -86,14 +87,14 @@ impl<A> Repository<A> {
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// How many aggregates the cache of a new repository holds.
+    /// The number of aggregates that the cache of a new repository holds.
     pub const CACHED_AGGREGATES: usize = 1024;
 
-    /// A repository over a store, with the declared snapshots and a small [cache](Self::with_cache).
+    /// Returns a repository on a store, with the declared snapshots and a small [cache](Self::with_cache).
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self
     where
-        A: Evolve, // here and not at the `impl`, so that the compiler says what to write
+        A: Evolve, // on this function instead of the `impl`, so that the compiler names the missing trait
     {
         let snapshots = A::snapshots().map(Snapshots::new);
         Self {
@@ -115,20 +116,20 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// Sets how many aggregates the cache holds, at least 1; [`CACHED_AGGREGATES`](Self::CACHED_AGGREGATES) without
-    /// this. A cached state is only where a load starts: each load reads the events after it, so that a decision is
-    /// never made on a stale state. A load of a stream that a rule has truncated does not use the cache, so that its
-    /// result is the same after a restart.
+    /// Sets the number of aggregates that the cache holds, at least 1. The default is
+    /// [`CACHED_AGGREGATES`](Self::CACHED_AGGREGATES). A load starts at the cached state and reads the events after it,
+    /// so a decision is never made on a stale state. A load of a stream that a rule has truncated does not use the
+    /// cache, so that its result is the same after a restart.
     ///
-    /// The cache holds one clone of each state, the states used last, and about 200 bytes beside each. It has no bound in bytes: set a
-    /// smaller number where states are large.
+    /// The cache holds a clone of each of the most recently used states, and about 200 bytes of overhead for each. It
+    /// has no limit in bytes: set a smaller number if states are large.
     #[must_use]
     pub fn with_cache(mut self, aggregates: usize) -> Self {
         self.loader.cache = Some(cache_of(aggregates));
         self
     }
 
-    /// Removes the cache: each load folds the newest snapshot and the events after it.
+    /// Removes the cache: each load starts at the newest snapshot.
     #[must_use]
     pub fn without_cache(mut self) -> Self {
         self.loader.cache = None;
@@ -149,8 +150,8 @@ impl<A: Evolve> Repository<A> {
         self
     }
 
-    /// Replaces the declared snapshot policy. It has no effect on an aggregate that declares no snapshots, because the encoding of its
-    /// state is not known.
+    /// Replaces the declared snapshot policy. It has no effect on an aggregate that declares no snapshots, because the
+    /// encoding of its state is not known.
     #[must_use]
     pub fn with_snapshot_policy(mut self, policy: SnapshotPolicy) -> Self {
         if let Some(mut support) = A::snapshots() {
@@ -176,10 +177,13 @@ impl<A: Evolve> Repository<A> {
         &self.loader.store
     }
 
-    /// Returns the present state of an aggregate. An aggregate without events has its initial state and no revision.
+    /// Returns the current state of an aggregate. An aggregate without events has its initial state and no revision.
     ///
     /// # Errors
-    /// [`LoadError`]; each variant says what to do.
+    /// - [`LoadError::Name`] if the id cannot be part of a stream name.
+    /// - [`LoadError::Event`] if an event cannot be decoded.
+    /// - [`LoadError::Truncated`] if a retention rule hides events that the state needs, and no snapshot covers them.
+    /// - [`LoadError::Store`] if the store fails.
     pub async fn load(&self, id: &A::Id) -> Result<Loaded<A>, LoadError> {
         self.load_stream(id, &A::stream(id)?).await
     }
@@ -187,19 +191,21 @@ impl<A: Evolve> Repository<A> {
     /// Returns the state of an aggregate at a past time. Reads every event of the aggregate.
     ///
     /// # Errors
-    /// [`LoadError`]; each variant says what to do.
+    /// The errors of [`load`](Self::load).
     pub async fn load_at(&self, id: &A::Id, as_of: AsOf) -> Result<Loaded<A>, LoadError> {
         self.loader.load_past(id, &A::stream(id)?, Past::Time(as_of)).await
     }
 
-    /// Returns the state of an aggregate after the event with this revision. Reads the events after the newest snapshot that
-    /// is not newer.
+    /// Returns the state of an aggregate after the event with this revision. Reads only the events after the newest
+    /// snapshot up to that revision.
     ///
-    /// It is not available for a level without [one order](OneOrder): there, a revision means different events on different
-    /// nodes.
+    /// It is not available for a level without [one order](OneOrder), where a revision means different events on
+    /// different nodes.
     ///
     /// # Errors
-    /// [`LoadError`]; each variant says what to do. [`NotYet`](LoadError::NotYet) when the stream does not reach the revision.
+    /// - [`LoadError::NotYet`] if the last revision of the stream is lower.
+    /// - [`LoadError::Deleted`] if the revision is before the last deletion of the stream.
+    /// - The errors of [`load`](Self::load).
     pub async fn load_at_revision(&self, id: &A::Id, revision: Revision) -> Result<Loaded<A>, LoadError>
     where
         A: Aggregate<Level: OneOrder>,
@@ -207,7 +213,7 @@ impl<A: Evolve> Repository<A> {
         self.loader.load_past(id, &A::stream(id)?, Past::Revision(revision)).await
     }
 
-    /// Executes a command when the returned value is awaited.
+    /// Returns a command that is executed when it is awaited.
     ///
     /// ```text
     /// repository.execute(&id, Approve { by }).await?
@@ -215,12 +221,12 @@ impl<A: Evolve> Repository<A> {
     /// ```
     ///
     /// # Errors
-    /// [`ExecuteError`] when it is awaited: a rejection by the domain, a conflict, or a failure of the infrastructure.
+    /// Awaiting it returns [`ExecuteError`]: a rejection by the domain, a conflict, or a failure of the infrastructure.
     pub fn execute<C: CommandFor<A>>(&self, id: &A::Id, command: C) -> Execute<'_, A, C::Accepted> {
         Execute::new(self, id.clone(), command.accepted())
     }
 
-    /// Waits until all snapshots that are due are taken. For use before a shutdown, and in tests.
+    /// Waits until all requested snapshots are taken, for example before a shutdown or in tests.
     pub async fn settle(&self) {
         if let Some(snapshotter) = &self.snapshotter {
             snapshotter.settle().await;
@@ -240,10 +246,10 @@ impl<A: Evolve> Repository<A> {
     fn snapshot_if_due(&self, stream: &StreamId, loaded: &mut Loaded<A>, cost: Duration) {
         let (Some(snapshots), Some(snapshotter)) = (&self.loader.snapshots, &self.snapshotter) else { return };
         let (Some(revision), Some(position)) = (loaded.revision, loaded.position) else { return };
-        if !snapshots.support.policy.is_due(loaded.ahead_of_snapshot(), cost) {
+        if !snapshots.support.policy.is_due(loaded.events_since_snapshot(), cost) {
             return;
         }
-        // Outside of a runtime no background task can run: then no snapshot is taken this time.
+        // Without a runtime there is no background task, so no snapshot is taken.
         let Ok(runtime) = Handle::try_current() else { return };
         let (state, last, origins) = (loaded.state.clone(), loaded.last, loaded.origins.clone());
         let snapshot = Snapshot { state, revision, position, last, origins };

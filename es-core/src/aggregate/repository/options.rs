@@ -1,4 +1,4 @@
-//! What a caller can ask for beside the commands themselves: of one command, or of all commands of a unit of work.
+//! The options of an execution: those of all its commands, and the precondition of one command.
 
 use crate::aggregate::repository::load::Loaded;
 use crate::aggregate::repository::unit::Stop;
@@ -6,31 +6,31 @@ use crate::model::CommandId;
 use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, Version};
 use crate::store::{Commit, Conflict, FailedCheck};
 
-/// How commands are executed.
+/// The options that all commands of an execution share.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) command_id: Option<CommandId>,
-    /// When the commands take effect in the domain; `None` for the time of the call.
+    /// When the commands take effect in the domain, or `None` for the time of the call.
     pub(super) occurred_at: Option<Timestamp>,
     /// The metadata of every event.
     pub(super) metadata: Metadata,
-    /// `None` for the context of the running task.
+    /// The context, or `None` for that of the current task.
     pub(super) context: Option<Context>,
-    /// The conditions of the commit that do not follow from the commands.
+    /// The conditions of the commit that the caller added.
     pub(super) conditions: Commit,
 }
 
-/// What a command demands of the stored aggregate.
+/// The condition of a caller on the stored aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Demand {
+pub enum Precondition {
     #[default]
     None,
     Revision(ExpectedRevision),
     Version(Version),
 }
 
-impl Demand {
-    /// Checks the stored state.
+impl Precondition {
+    /// Checks the stored state. Returns a conflict if the condition does not hold.
     pub(super) fn check<A, R>(self, stream: &StreamId, stored: &Loaded<A>) -> Result<(), Stop<R>> {
         let failed = match self {
             Self::Revision(expected) if !expected.is_met_by(stored.revision) => {

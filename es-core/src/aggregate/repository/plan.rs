@@ -1,4 +1,4 @@
-//! [`Plan`]: a command that is decided on and not committed, so that several of them can share one commit.
+//! [`Plan`]: a decided command that is not yet committed, so that several of them can share one commit.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
 use crate::aggregate::repository::execute::{Executed, Outcome};
 use crate::aggregate::repository::load::Loaded;
-use crate::aggregate::repository::options::{Demand, Options};
+use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::unit::Stop;
 use crate::aggregate::{Aggregate, Command, CommandContext, Decide, Decision, Evolve};
 use crate::model::{
@@ -18,27 +18,28 @@ use crate::model::{
 use crate::schema::Event;
 use crate::store::{Commit, Committed, Conflict, FailedCheck};
 
-/// A command that is decided on and not committed: its events, and the state that they were decided on.
+/// A decided command that is not yet committed: its events, and the state on which it was decided.
 ///
 /// ```text
 /// let plan = repository.plan(&id, command).await?;                            // load, decide, encode
-/// let committed = store.commit(Commit::new().with(&plan).put_row(..)).await?; // with whatever must change with it
-/// let executed = plan.complete(&committed)?;                                  // fold the result, keep snapshot and cache
+/// let committed = store.commit(Commit::new().with(&plan).put_row(..)).await?; // commit with other changes
+/// let executed = plan.complete(&committed)?;                                  // fold, take a snapshot, cache
 /// ```
 ///
-/// After a conflict, make a new plan: it decides again on the present state. One commit takes at most one plan for each stream,
-/// because plans do not see each other; a [`UnitOfWork`](crate::UnitOfWork) takes any number.
+/// After a conflict, make a new plan, which decides on the current state. A commit accepts at most one plan for each
+/// stream, because plans do not see each other's events. A [`UnitOfWork`](crate::UnitOfWork) accepts any number of
+/// commands.
 #[must_use = "a plan changes nothing until it is committed"]
 pub struct Plan<'a, A: Aggregate> {
     repository: &'a Repository<A>,
     stream: StreamId,
-    /// The state in the store when the command was decided.
+    /// The stored state when the command was decided.
     stored: Loaded<A>,
-    /// The revision of the state after this command, as far as it is known before the commit.
+    /// The expected revision of the aggregate after this command.
     revision: Option<Revision>,
     decision: Decision<A>,
     events: Vec<NewEvent>,
-    /// The last event of the stream, in the commit, that belongs to the state after this command; `None` if there is none.
+    /// The last event of the stream in the commit that belongs to the state after this command, if there is one.
     last: Option<EventId>,
 }
 
@@ -49,25 +50,25 @@ impl<A: Aggregate> fmt::Debug for Plan<'_, A> {
 }
 
 impl<A: Aggregate> Plan<'_, A> {
-    /// The stream of the aggregate.
+    /// Returns the stream of the aggregate.
     #[must_use]
     pub const fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// What the handler decided.
+    /// Returns the decision of the aggregate.
     pub const fn decision(&self) -> &Decision<A> {
         &self.decision
     }
 }
 
 impl<A: Evolve> Plan<'_, A> {
-    /// Returns the result of the command after its commit: folds the recorded events into the state, takes a snapshot if one is
-    /// due, and caches the state.
+    /// Returns the result of the command after its commit. Folds the recorded events into the state, requests a
+    /// snapshot if one is due, and caches the state.
     ///
     /// # Errors
-    /// - [`InfrastructureError::NotCommitted`]: `committed` does not contain the events of this plan.
-    /// - [`InfrastructureError::Load`]: a recorded event cannot be decoded. The commit is written nevertheless.
+    /// - [`InfrastructureError::NotCommitted`] if `committed` does not contain the events of this plan.
+    /// - [`InfrastructureError::Load`] if a recorded event cannot be decoded. The commit is written nevertheless.
     pub fn complete(self, committed: &Committed) -> Result<Executed<A>, InfrastructureError> {
         let Self { repository, stream, stored: mut loaded, decision, last, .. } = self;
         if let Some(last) = last {
@@ -91,55 +92,57 @@ fn fold<A: Evolve>(
     let count = events.clone().position(|record| record.data.id == last).map(|index| index + 1);
     let count = count.ok_or_else(|| InfrastructureError::NotCommitted { stream: stream.clone() })?;
     for record in events.take(count) {
-        // The stream may have been written and deleted since the load found no events. The commit expected no stream, so its
-        // first event begins the stream again.
+        // The stream may have been written and deleted after the load found no events. The commit expected no stream,
+        // so its first event is the first of the new stream.
         if loaded.revision.is_none() {
             loaded.begins = record.revision;
         }
-        loaded.take(record.into())?;
+        loaded.apply(record.into())?;
     }
     Ok(())
 }
 
 impl Commit {
-    /// Adds the events of a plan, and the condition that its aggregate has not changed since the plan was made.
+    /// Adds the events of a plan, and the expectation that its aggregate has not changed since the plan was made.
     #[must_use]
     pub fn with<A: Aggregate>(self, plan: &Plan<'_, A>) -> Self {
-        append_all(self, plan, plan.events.iter().cloned())
+        append_events(self, plan, plan.events.iter().cloned())
     }
 }
 
-/// Adds events of a plan to a commit, with everything that must change with them.
-fn append_all<A: Aggregate>(commit: Commit, plan: &Plan<'_, A>, events: impl Iterator<Item = NewEvent>) -> Commit {
+/// Adds the expectation and the events of a plan to a commit.
+fn append_events<A: Aggregate>(commit: Commit, plan: &Plan<'_, A>, events: impl Iterator<Item = NewEvent>) -> Commit {
     let stream = &plan.stream;
     let commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(plan.stored.revision));
     events.fold(commit, |commit, event| commit.append(stream.clone(), event))
 }
 
 impl<A: Evolve> Repository<A> {
-    /// Loads an aggregate and decides on a command, without a commit. See [`Plan`].
+    /// Loads an aggregate and decides on a command without committing it. See [`Plan`].
     ///
-    /// It takes no turn: another command to the aggregate may be executed before the plan is committed. Then the commit conflicts.
+    /// A plan does not wait for its turn. If another command to the aggregate is executed before the plan is committed,
+    /// the commit conflicts.
     ///
     /// # Errors
-    /// [`ExecuteError`]: a rejection by the domain, or a failure of the infrastructure.
+    /// - [`ExecuteError::Rejected`] if the domain rejects the command.
+    /// - [`ExecuteError::Failed`] if the infrastructure fails.
     pub async fn plan<C: Command>(&self, id: &A::Id, command: C) -> Result<Plan<'_, A>, ExecuteError<A::Rejection>>
     where
         A: Decide<C>,
     {
         let options = Options::default();
         let mut draft = Draft::new(&options, self.clock.now(), None, self.ids());
-        let plan = self.plan_after(id, &A::stream(id)?, command, Demand::None, &mut draft).await;
+        let plan = self.plan_after(id, &A::stream(id)?, command, Precondition::None, &mut draft).await;
         plan.map_err(ExecuteError::from)
     }
 
-    /// Decides on a command after the commands that the draft contains already.
+    /// Decides on a command after the commands that the draft already contains.
     pub(super) async fn plan_after<C: Command>(
         &self,
         id: &A::Id,
         stream: &StreamId,
         command: C,
-        demand: Demand,
+        precondition: Precondition,
         draft: &mut Draft<'_>,
     ) -> Result<Plan<'_, A>, Stop<A::Rejection>>
     where
@@ -147,12 +150,12 @@ impl<A: Evolve> Repository<A> {
     {
         // 1 load
         let stored = self.load_stream(id, stream).await?;
-        demand.check(stream, &stored)?;
+        precondition.check(stream, &stored)?;
         let after_draft = draft.apply_to(&stored, stream)?;
         // 2 decide
-        let present = after_draft.as_ref().unwrap_or(&stored);
-        let context = CommandContext::new(id, present.revision, draft.time);
-        let decision = present.state.decide(command, &context);
+        let current = after_draft.as_ref().unwrap_or(&stored);
+        let context = CommandContext::new(id, current.revision, draft.time);
+        let decision = current.state.decide(command, &context);
         let decision = decision.map_err(|rejection| Stop::Rejected { index: draft.commands, rejection })?;
         // 3 encode
         let events = decision.events().iter().map(|event| draft.encode(event));
@@ -163,15 +166,15 @@ impl<A: Evolve> Repository<A> {
             None => return Err(InfrastructureError::KeysWithoutEvent { stream: stream.clone() }.into()),
         }
         let revision = match events.len() as u64 {
-            0 => present.revision,
-            count => Some(Revision::new(present.next().get().saturating_add(count - 1))),
+            0 => current.revision,
+            count => Some(Revision::new(current.next().get().saturating_add(count - 1))),
         };
         let last = events.last().map(|event| event.data.id).or_else(|| draft.last_event(stream));
         Ok(Plan { repository: self, stream: stream.clone(), stored, revision, decision, events, last })
     }
 }
 
-/// What a commit will contain, while its commands are decided one after the other.
+/// The commit under construction while its commands are decided in order.
 pub struct Draft<'a> {
     options: &'a Options,
     /// When the commands take effect.
@@ -179,9 +182,9 @@ pub struct Draft<'a> {
     ids: IdSource<'a>,
     context: Option<Context>,
     commit: Commit,
-    /// How many commands it contains.
+    /// The number of commands in the draft.
     commands: usize,
-    /// The results of the commands, if they are to be stored.
+    /// The results of the commands, if they are stored under a command id.
     results: Option<Vec<FirstResult>>,
 }
 
@@ -205,11 +208,11 @@ impl<'a> Draft<'a> {
             results.push(FirstResult { stream: plan.stream.clone(), events, last: plan.revision });
         }
         let events = std::mem::take(&mut plan.events);
-        self.commit = append_all(std::mem::take(&mut self.commit), plan, events.into_iter());
+        self.commit = append_events(std::mem::take(&mut self.commit), plan, events.into_iter());
         self.commands += 1;
     }
 
-    /// Returns the commit, with the results of its commands in their row; `None` if there is nothing to write.
+    /// Returns the commit, including the result row if there is one, or `None` if there is nothing to write.
     pub(super) fn into_commit(self, row: Option<&ResultRow>) -> Result<Option<Commit>, InfrastructureError> {
         match row.zip(self.results) {
             Some((row, results)) => Ok(Some(row.write(self.commit, results)?)),
@@ -218,7 +221,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The last event of a stream in the commit.
+    /// Returns the id of the last event of a stream in the commit.
     fn last_event(&self, stream: &StreamId) -> Option<EventId> {
         self.events_of(stream).last().map(|event| event.data.id)
     }
@@ -227,8 +230,9 @@ impl<'a> Draft<'a> {
         self.commit.events().iter().filter(move |(of, _)| of == stream).map(|(_, event)| event)
     }
 
-    /// Returns the state after the events that the commit has for the stream; `None` if it has none. Position and recorded time of
-    /// these events are not known yet: the state is good for a decision only.
+    /// Returns the stored state with the events of the draft applied, or `None` if the draft has no event for the
+    /// stream. The positions and recorded times of these events are not yet known, so the state must only be used for a
+    /// decision.
     fn apply_to<A: Evolve, R>(&self, stored: &Loaded<A>, stream: &StreamId) -> Result<Option<Loaded<A>>, Stop<R>> {
         let mut events = self.events_of(stream).peekable();
         if events.peek().is_none() {
@@ -236,19 +240,19 @@ impl<'a> Draft<'a> {
         }
         let mut expectations = self.commit.expectations().iter().filter(|(of, _)| of == stream);
         if let Some((_, expected)) = expectations.find(|(_, expected)| !expected.is_met_by(stored.revision)) {
-            // Another writer was faster between two loads of this stream.
+            // Another writer appended to the stream between two loads of it.
             let failed = FailedCheck::Revision { stream: stream.clone(), expected: *expected, actual: stored.revision };
             return Err(Stop::Lost(Conflict { failed: vec![failed] }));
         }
         let mut loaded = stored.clone();
         for event in events {
             let record = self.provisional(event, stream, loaded.next());
-            loaded.take((&record).into())?;
+            loaded.apply((&record).into())?;
         }
         Ok(Some(loaded))
     }
 
-    /// The record of an event that is not committed yet.
+    /// Returns a record of an event that is not yet committed.
     fn provisional(&self, event: &NewEvent, stream: &StreamId, revision: Revision) -> RecordedEvent {
         let time = to_stored_precision(self.time);
         RecordedEvent {

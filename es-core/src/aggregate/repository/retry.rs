@@ -1,4 +1,4 @@
-//! [`RetryPolicy`]: how often a command is decided again after another writer was faster.
+//! [`RetryPolicy`]: when a command is decided again after another writer was faster.
 
 use std::time::Duration;
 
@@ -6,24 +6,25 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::model::Entropy;
 
-/// How often, and with which pauses, a command is decided again on fresh state after a conflict.
+/// The number of attempts to execute a command after conflicts, and the pauses between them. Each attempt decides on
+/// fresh state.
 ///
 /// Pauses grow exponentially with jitter, so that writers that collided once spread out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The greatest number of decisions, at least 1.
+    /// The maximum number of attempts, at least 1.
     pub attempts: usize,
     /// The pause before the second attempt, before jitter.
     pub first_pause: Duration,
-    /// The longest pause, before jitter.
+    /// The maximum pause, before jitter.
     pub longest_pause: Duration,
 }
 
 impl RetryPolicy {
-    /// One decision: a conflict is returned to the caller.
+    /// One attempt: the first conflict is returned to the caller.
     pub const NEVER: Self = Self { attempts: 1, first_pause: Duration::ZERO, longest_pause: Duration::ZERO };
 
-    /// Returns the default pauses with this number of attempts; 0 counts as 1.
+    /// Returns a policy with the default pauses and this number of attempts; 0 counts as 1.
     #[must_use]
     pub fn attempts(attempts: usize) -> Self {
         Self { attempts: attempts.max(1), ..Self::default() }
@@ -42,7 +43,7 @@ impl RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Twenty attempts with pauses of 1 to 100 ms: about a second of trying.
+    /// Returns twenty attempts with pauses of 1 to 100 ms, which take about a second in total.
     fn default() -> Self {
         Self { attempts: 20, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(100) }
     }

@@ -11,7 +11,8 @@ use crate::model::ErrorChain;
 use crate::model::StreamId;
 use crate::store::EventStore;
 
-/// The number of snapshots that can wait. A further one is not taken; a later command requests it again.
+/// The maximum number of queued snapshots. If the queue is full, a snapshot is skipped and a later command requests it
+/// again.
 const QUEUE: usize = 64;
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl<A: Aggregate> Snapshotter<A> {
         let Some(queue) = self.queue.get() else { return };
         let (done, settled) = oneshot::channel();
         if queue.send(SnapshotJob::Settle(done)).await.is_ok() {
-            // An error means that the task has ended with its runtime: there is nothing to wait for.
+            // An error means that the runtime has dropped the task, so there is nothing to wait for.
             let _ = settled.await;
         }
     }
@@ -62,7 +63,8 @@ async fn run<A: Aggregate>(
         match job {
             SnapshotJob::Take(stream, snapshot) => {
                 if let Err(error) = snapshots.keep(&*store, &stream, &snapshot).await {
-                    tracing::warn!(%stream, revision = %snapshot.revision, error = %ErrorChain(&error), "snapshot not taken");
+                    let (revision, error) = (snapshot.revision, ErrorChain(&error));
+                    tracing::warn!(%stream, %revision, %error, "snapshot not taken");
                 }
             }
             SnapshotJob::Settle(done) => {

@@ -1,4 +1,5 @@
-//! The commands of a unit of work: [`One`], or [`Many`] of one type. The [tuples](super::tuple) of them are commands, too.
+//! The commands of a unit of work: [`One`], or [`Many`] of one type. [Tuples](super::tuple) of them implement
+//! [`Commands`], too.
 
 use std::fmt;
 use std::future::Future;
@@ -8,7 +9,7 @@ use crate::aggregate::repository::Repository;
 use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::execute::Executed;
-use crate::aggregate::repository::options::Demand;
+use crate::aggregate::repository::options::Precondition;
 use crate::aggregate::repository::plan::{Draft, Plan};
 use crate::aggregate::repository::turns::Turns;
 use crate::aggregate::repository::unit::Stop;
@@ -16,7 +17,7 @@ use crate::aggregate::{Aggregate, Command, Decide};
 use crate::model::{NameError, StreamId};
 use crate::store::{Committed, EventStore};
 
-/// The aggregate of a command: where it is stored, and where its commands take turns.
+/// The aggregate of a command: its stream, its store, and the turns of its repository.
 #[derive(Debug)]
 pub struct Target<'a> {
     pub(in crate::aggregate::repository) stream: StreamId,
@@ -24,17 +25,17 @@ pub struct Target<'a> {
     pub(in crate::aggregate::repository) store: &'a Arc<dyn EventStore>,
 }
 
-/// Commands that are decided in their order and committed together.
+/// Commands that are decided in order and committed together.
 pub trait Commands: Send + Sync {
-    /// Their plans.
+    /// The plans of the commands.
     type Plans: Send;
-    /// Their results.
+    /// The results of the commands.
     type Results: Send;
-    /// The rejection of one of them.
+    /// The rejection of a command.
     type Rejection: Send;
 
-    /// Adds the aggregates of the commands, in their order.
-    fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError>;
+    /// Appends the aggregates of the commands to `targets`, in order.
+    fn targets<'s>(&'s self, targets: &mut Vec<Target<'s>>) -> Result<(), NameError>;
 
     /// Decides on the commands and adds their events to the draft.
     fn plan(&self, draft: &mut Draft<'_>) -> impl Future<Output = Result<Self::Plans, Stop<Self::Rejection>>> + Send;
@@ -42,7 +43,7 @@ pub trait Commands: Send + Sync {
     /// Folds the committed events into the results.
     fn complete(plans: Self::Plans, committed: &Committed) -> Result<Self::Results, InfrastructureError>;
 
-    /// Returns the results of an earlier execution. There is one of `first` for each command.
+    /// Returns the results of an earlier execution. `first` has one result for each command.
     fn first_results(
         &self,
         row: &ResultRow,
@@ -50,7 +51,7 @@ pub trait Commands: Send + Sync {
     ) -> impl Future<Output = Result<Self::Results, InfrastructureError>> + Send;
 
     /// Removes the aggregates from the caches.
-    fn forget(&self);
+    fn evict(&self);
 }
 
 /// A command to one aggregate.
@@ -59,19 +60,19 @@ pub struct One<'a, A: Aggregate, C> {
     pub(in crate::aggregate::repository) id: A::Id,
     stream: Result<StreamId, NameError>,
     command: C,
-    pub(in crate::aggregate::repository) demand: Demand,
+    pub(in crate::aggregate::repository) precondition: Precondition,
 }
 
 impl<A: Aggregate, C> fmt::Debug for One<'_, A, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("One").field("id", &self.id).field("demand", &self.demand).finish_non_exhaustive()
+        f.debug_struct("One").field("id", &self.id).field("precondition", &self.precondition).finish_non_exhaustive()
     }
 }
 
 impl<'a, A: Aggregate, C> One<'a, A, C> {
     pub(in crate::aggregate::repository) fn new(repository: &'a Repository<A>, id: A::Id, command: C) -> Self {
         let stream = A::stream(&id);
-        Self { repository, id, stream, command, demand: Demand::None }
+        Self { repository, id, stream, command, precondition: Precondition::None }
     }
 
     fn stream(&self) -> Result<&StreamId, NameError> {
@@ -84,15 +85,15 @@ impl<'a, A: Decide<C>, C: Command> Commands for One<'a, A, C> {
     type Results = Executed<A>;
     type Rejection = A::Rejection;
 
-    fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError> {
+    fn targets<'s>(&'s self, targets: &mut Vec<Target<'s>>) -> Result<(), NameError> {
         let Repository { turns, loader, .. } = self.repository;
-        to.push(Target { stream: self.stream()?.clone(), turns, store: &loader.store });
+        targets.push(Target { stream: self.stream()?.clone(), turns, store: &loader.store });
         Ok(())
     }
 
     async fn plan(&self, draft: &mut Draft<'_>) -> Result<Plan<'a, A>, Stop<A::Rejection>> {
         let stream = self.stream()?;
-        let plan = self.repository.plan_after(&self.id, stream, self.command.clone(), self.demand, draft).await;
+        let plan = self.repository.plan_after(&self.id, stream, self.command.clone(), self.precondition, draft).await;
         let mut plan = plan?;
         draft.add(&mut plan);
         Ok(plan)
@@ -111,9 +112,9 @@ impl<'a, A: Decide<C>, C: Command> Commands for One<'a, A, C> {
         self.repository.first_result(&self.id, self.stream()?, row, &first).await
     }
 
-    fn forget(&self) {
+    fn evict(&self) {
         if let Ok(stream) = &self.stream {
-            self.repository.loader.forget(stream);
+            self.repository.loader.evict(stream);
         }
     }
 }
@@ -133,8 +134,8 @@ impl<'a, A: Decide<C>, C: Command> Commands for Many<'a, A, C> {
     type Results = Vec<Executed<A>>;
     type Rejection = A::Rejection;
 
-    fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError> {
-        self.0.iter().try_for_each(|command| command.targets(to))
+    fn targets<'s>(&'s self, targets: &mut Vec<Target<'s>>) -> Result<(), NameError> {
+        self.0.iter().try_for_each(|command| command.targets(targets))
     }
 
     async fn plan(&self, draft: &mut Draft<'_>) -> Result<Self::Plans, Stop<A::Rejection>> {
@@ -161,7 +162,7 @@ impl<'a, A: Decide<C>, C: Command> Commands for Many<'a, A, C> {
         Ok(results)
     }
 
-    fn forget(&self) {
-        self.0.iter().for_each(One::forget);
+    fn evict(&self) {
+        self.0.iter().for_each(One::evict);
     }
 }

@@ -1,33 +1,36 @@
-//! What can go wrong with a unit of work.
+//! The errors of a unit of work.
 
 use std::convert::Infallible;
 
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
 use crate::store::Conflict;
 
-/// A unit of work has no result. Nothing was written, unless the error is [`Failed`](Self::Failed) and says otherwise.
+/// A unit of work failed. Nothing was written, except possibly for [`Failed`](Self::Failed): see
+/// [`InfrastructureError`].
 ///
-/// `R` is the rejection of the command, for a unit of one call of `execute` or `execute_all`; otherwise a [`UnitRejection`].
+/// `R` is the rejection of the command, for a unit of one call of `execute` or `execute_all`; otherwise a
+/// [`UnitRejection`].
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError<R> {
-    /// The domain rejects a command. Tell the caller.
+    /// The domain rejected a command. Report it to the user.
     #[error("the command at index {index} of the unit of work is rejected: {rejection}")]
     Rejected {
-        /// The index of the command in the unit, from 0; each command of `execute_all` counts.
+        /// The index of the command in the unit, from 0. Each command of `execute_all` counts.
         index: usize,
-        /// Why.
+        /// The error of the domain.
         rejection: R,
     },
-    /// An aggregate is not as the caller demanded, or other writers were faster each time. Reload, and let the caller decide again.
+    /// A precondition of the caller does not hold, or other writers were faster in every attempt. Reload, and let the
+    /// user decide again.
     #[error(transparent)]
     Conflict(Conflict),
-    /// The infrastructure failed, which says nothing about the commands. See [`InfrastructureError`].
+    /// The infrastructure failed. The commands may be valid. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),
 }
 
 impl<R> UnitError<R> {
-    /// Returns the conflict, if it is one.
+    /// Returns the conflict, if the error is one.
     #[must_use]
     pub const fn conflict(&self) -> Option<&Conflict> {
         match self {
@@ -36,7 +39,7 @@ impl<R> UnitError<R> {
         }
     }
 
-    /// Returns the rejection by the domain, if it is one.
+    /// Returns the rejection by the domain, if the error is one.
     #[must_use]
     pub const fn rejection(&self) -> Option<&R> {
         match self {
@@ -52,10 +55,10 @@ impl<R, E: Into<InfrastructureError>> From<E> for UnitError<R> {
     }
 }
 
-/// The rejection of one of the calls that made a unit of work: the variant names the call, in their order.
+/// The rejection of a command of a unit of work. The variant is the ordinal of the call of `execute` or `execute_all`.
 ///
-/// A unit has as many variants as it has calls. The compiler knows that the others cannot occur: a `match` on a value needs no arm
-/// for them.
+/// A unit with fewer calls uses only the first variants. The payload of the others is [`Infallible`], so a `match` on a
+/// value needs no arm for them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitRejection<
     R1,
@@ -67,40 +70,40 @@ pub enum UnitRejection<
     R7 = Infallible,
     R8 = Infallible,
 > {
-    /// Of the first call.
+    /// The rejection of the first call.
     #[error("{0}")]
     First(R1),
-    /// Of the second call.
+    /// The rejection of the second call.
     #[error("{0}")]
     Second(R2),
-    /// Of the third call.
+    /// The rejection of the third call.
     #[error("{0}")]
     Third(R3),
-    /// Of the fourth call.
+    /// The rejection of the fourth call.
     #[error("{0}")]
     Fourth(R4),
-    /// Of the fifth call.
+    /// The rejection of the fifth call.
     #[error("{0}")]
     Fifth(R5),
-    /// Of the sixth call.
+    /// The rejection of the sixth call.
     #[error("{0}")]
     Sixth(R6),
-    /// Of the seventh call.
+    /// The rejection of the seventh call.
     #[error("{0}")]
     Seventh(R7),
-    /// Of the eighth call.
+    /// The rejection of the eighth call.
     #[error("{0}")]
     Eighth(R8),
 }
 
-/// Why an attempt at a unit of work ended without results.
+/// The reason why an attempt at a unit of work ended without results.
 #[derive(Debug)]
 pub enum Stop<R> {
-    /// The domain rejects a command.
+    /// The domain rejected a command.
     Rejected { index: usize, rejection: R },
-    /// A condition of the caller does not hold.
+    /// A condition of the caller does not hold. Another attempt would fail, too.
     Conflict(Conflict),
-    /// Another writer was faster: deciding again may succeed.
+    /// Another writer was faster. Another attempt may succeed.
     Lost(Conflict),
     /// The infrastructure failed.
     Failed(InfrastructureError),

@@ -1,4 +1,4 @@
-//! [`UnitOfWork`]: commands to several aggregates, of different types, in one commit.
+//! [`UnitOfWork`]: executes commands to several aggregates, of one or several types, in one commit.
 //!
 //! ```text
 //! execute(&rooms, id, Hold { .. })           turns of all streams, in the order of their names
@@ -31,7 +31,7 @@ pub use error::{UnitError, UnitRejection};
 pub(super) use run::{Job, run};
 
 use crate::aggregate::repository::error::InfrastructureError;
-use crate::aggregate::repository::options::{Demand, Options};
+use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::{Repository, RetryPolicy};
 use crate::aggregate::{Aggregate, CommandFor};
 use crate::model::{
@@ -42,12 +42,14 @@ use crate::store::{EventStore, Query};
 use commands::Many;
 use tuple::{Last, Push};
 
-/// Commands to one or several aggregates that change together, in one commit, or not at all.
+/// Commands to one or several aggregates that are executed atomically, in one commit.
 ///
-/// Add commands with [`execute`](Self::execute) and [`execute_all`](Self::execute_all), then `.await` the unit. The result has one
-/// element for each call, in their order: an [`Executed`](crate::Executed) for `execute`, a `Vec` of them for `execute_all`; a tuple
-/// where there were several calls, the element itself where there was one. A tuple has at most eight elements: the ninth call
-/// begins a new tuple, whose first element is the tuple of the eight calls before it. A rejection nests in the same way.
+/// Add commands with [`execute`](Self::execute) and [`execute_all`](Self::execute_all), then `.await` the unit. The
+/// result of `execute` is an [`Executed`](crate::Executed), that of `execute_all` a `Vec` of them. With several calls,
+/// the unit returns a tuple of the results in the order of the calls; with one call, it returns the result itself.
+///
+/// A tuple has at most eight elements. The ninth call starts a new tuple, whose first element is the tuple of the first
+/// eight results. Rejections nest in the same way.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -102,13 +104,14 @@ use tuple::{Last, Push};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// - **All or nothing**: one [`Commit`](crate::Commit). Each aggregate must be unchanged between its load and the commit; otherwise
-///   *all* commands are decided again on the present states, as often as the retry policy allows.
-/// - **No deadlock**: commands in one process wait for their turns in the order of the names of the streams.
+/// - **All or nothing**: the unit writes one [`Commit`](crate::Commit). Each aggregate must be unchanged between its
+///   load and the commit. Otherwise *all* commands are decided again on the current states, as often as the retry
+///   policy allows.
+/// - **No deadlock**: units in one process wait for their turns in the order of the stream names.
 /// - **One aggregate twice**: a later command is decided on the state after the earlier ones.
 /// - **One store**: all repositories and the unit must share the same `Arc<dyn EventStore>`.
 ///
-/// Retry policy, clock and entropy are those of the first repository.
+/// The retry policy, the clock and the entropy are those of the first repository.
 #[must_use = "a unit of work does nothing until it is awaited"]
 pub struct UnitOfWork<'a, P = ()> {
     store: &'a Arc<dyn EventStore>,
@@ -125,7 +128,7 @@ impl<P> fmt::Debug for UnitOfWork<'_, P> {
 }
 
 impl<'a> UnitOfWork<'a> {
-    /// A unit of work on this store, without commands.
+    /// Returns a unit of work on this store, without commands.
     pub fn new(store: &'a Arc<dyn EventStore>) -> Self {
         Self { store, commands: (), options: Options::default(), retry: None, ids: None }
     }
@@ -145,7 +148,7 @@ impl<'a, P> UnitOfWork<'a, P> {
         self.push(repository, One::new(repository, id, command.accepted()))
     }
 
-    /// Adds commands of one type to aggregates of one type: any number.
+    /// Adds any number of commands of one type to aggregates of one type.
     pub fn execute_all<A: Aggregate, C: CommandFor<A>>(
         self,
         repository: &'a Repository<A>,
@@ -171,14 +174,15 @@ impl<'a, P> UnitOfWork<'a, P> {
         }
     }
 
-    /// Executes the unit at most once under this id: executed again, also after a restart, it returns its first results. A rejection
-    /// or a failure is not a result. The id must be unique for the aggregate of the first command.
+    /// Executes the unit at most once under this id. If it is executed again, even after a restart, it returns its
+    /// first results. A rejection or a failure is not a result. The id must be unique for the aggregate of the first
+    /// command.
     pub fn with_id(mut self, id: CommandId) -> Self {
         self.options.command_id = Some(id);
         self
     }
 
-    /// Sets the time in the domain at which all commands take effect; without it, the time of the call.
+    /// Sets the time in the domain at which all commands take effect. The default is the time of the call.
     pub fn occurred_at(mut self, time: Timestamp) -> Self {
         self.options.occurred_at = Some(time);
         self
@@ -190,33 +194,33 @@ impl<'a, P> UnitOfWork<'a, P> {
         self
     }
 
-    /// Executes the unit in this context instead of that of the running task.
+    /// Executes the unit in this context instead of that of the current task.
     pub fn in_context(mut self, context: Context) -> Self {
         self.options.context = Some(context);
         self
     }
 
-    /// Executes the unit only if no event after the position `after` matches `query`, of the whole log for `None`; otherwise it fails
-    /// with a conflict and is not decided again.
+    /// Executes the unit only if no event after the position `after` matches `query`; `None` covers the whole log.
+    /// Otherwise it fails with a conflict and is not retried.
     ///
-    /// The condition is checked on this node: it is no condition over all nodes for aggregates whose level has not
-    /// [one order](OneOrder).
+    /// The condition is checked only on this node. For aggregates whose level has no [one order](OneOrder), other nodes
+    /// may append a matching event at the same time.
     pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
         self.options.conditions = self.options.conditions.append_if_none(query, after);
         self
     }
 
-    /// Sets another retry policy than that of the first repository.
+    /// Replaces the retry policy, which is that of the first repository by default.
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = Some(retry);
         self
     }
 }
 
-/// Demands on the aggregate of the command that was added last, as it is stored before the unit.
+/// Preconditions on the aggregate of the last added command. They are checked on its stored state, before the unit.
 impl<P: Last> UnitOfWork<'_, P> {
-    /// Executes the unit only if the last event of the aggregate of the last command has this revision; otherwise it fails with a
-    /// conflict.
+    /// Executes the unit only if the last event of the aggregate of the last command has this revision. Otherwise it
+    /// fails with a conflict.
     pub fn at_revision(self, revision: Revision) -> Self
     where
         P::Aggregate: Aggregate<Level: OneOrder>,
@@ -224,18 +228,20 @@ impl<P: Last> UnitOfWork<'_, P> {
         self.expecting(ExpectedRevision::Exact(revision))
     }
 
-    /// Executes the unit only if the aggregate of the last command has this version; otherwise it fails with a conflict.
+    /// Executes the unit only if the aggregate of the last command has this version. Otherwise it fails with a
+    /// conflict.
     pub fn at_version(mut self, version: Version) -> Self {
-        *self.commands.demand() = Demand::Version(version);
+        *self.commands.precondition() = Precondition::Version(version);
         self
     }
 
-    /// Executes the unit only if the aggregate of the last command is as expected; otherwise it fails with a conflict.
+    /// Executes the unit only if the aggregate of the last command meets this expectation. Otherwise it fails with a
+    /// conflict.
     pub fn expecting(mut self, expected: ExpectedRevision) -> Self
     where
         P::Aggregate: Aggregate<Level: OneOrder>,
     {
-        *self.commands.demand() = Demand::Revision(expected);
+        *self.commands.precondition() = Precondition::Revision(expected);
         self
     }
 }

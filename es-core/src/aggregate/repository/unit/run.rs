@@ -1,4 +1,4 @@
-//! The steps of a unit of work: take turns, decide, commit, complete, and again if another writer was faster.
+//! Runs a unit of work: wait for turns, decide, commit, complete; repeat if another writer was faster.
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::repository::command_id::ResultRow;
@@ -12,20 +12,20 @@ use crate::model::IdSource;
 use crate::model::Timestamp;
 use crate::store::{CommitError, Committed, EventStore, FailedCheck};
 
-/// How a unit of work is executed.
+/// The store, the targets and the options of an execution.
 pub(in crate::aggregate::repository) struct Job<'a> {
     pub(in crate::aggregate::repository) store: &'a dyn EventStore,
     /// The aggregates of the commands, in the order of the commands.
     pub(in crate::aggregate::repository) targets: Vec<Target<'a>>,
-    /// When the commands take effect.
+    /// When the commands take effect in the domain.
     pub(in crate::aggregate::repository) time: Timestamp,
     pub(in crate::aggregate::repository) options: &'a Options,
     pub(in crate::aggregate::repository) retry: RetryPolicy,
-    /// What the ids of the events are made of.
+    /// The source of event ids.
     pub(in crate::aggregate::repository) ids: IdSource<'a>,
 }
 
-/// Attempts until one succeeds, is rejected, fails, or the retry policy ends.
+/// Runs attempts until one succeeds, is rejected or fails, or the retry policy is exhausted.
 pub(in crate::aggregate::repository) async fn run<P: Commands>(
     commands: &P,
     job: Job<'_>,
@@ -33,7 +33,7 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
     let Job { store, mut targets, time, options, retry, ids } = job;
     let row = options.command_id.clone().zip(targets.first());
     let row = row.map(|(id, first)| ResultRow::new(&first.stream, id, targets.len()));
-    in_global_order(&mut targets);
+    sort_for_turns(&mut targets);
     let mut pauses = retry.pauses(ids.entropy);
     loop {
         let turns = wait_for_turns(&targets).await;
@@ -46,12 +46,12 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
     }
 }
 
-/// Sorts the targets so that every unit of this process takes its turns in one order: no two units can wait for each other.
-fn in_global_order(targets: &mut Vec<Target<'_>>) {
-    // Two repositories of one category have a queue each for the same stream: the address of the queues orders them.
-    let place = |target: &Target<'_>| std::ptr::from_ref(target.turns).addr();
-    targets.sort_by(|a, b| a.stream.cmp(&b.stream).then_with(|| place(a).cmp(&place(b))));
-    targets.dedup_by(|a, b| a.stream == b.stream && place(a) == place(b));
+/// Sorts the targets so that every unit of this process waits for turns in the same order, which prevents deadlocks.
+fn sort_for_turns(targets: &mut Vec<Target<'_>>) {
+    // Two repositories of one category have separate queues for the same stream. The address of the queues orders them.
+    let address = |target: &Target<'_>| std::ptr::from_ref(target.turns).addr();
+    targets.sort_by(|a, b| a.stream.cmp(&b.stream).then_with(|| address(a).cmp(&address(b))));
+    targets.dedup_by(|a, b| a.stream == b.stream && address(a) == address(b));
 }
 
 async fn wait_for_turns<'a>(targets: &[Target<'a>]) -> Vec<Turn<'a>> {
@@ -84,7 +84,7 @@ async fn attempt<P: Commands>(
         Some(commit) => match store.commit(commit).await {
             Ok(committed) => committed,
             Err(error) => {
-                commands.forget();
+                commands.evict();
                 return Err(stop(error));
             }
         },
@@ -93,15 +93,16 @@ async fn attempt<P: Commands>(
     Ok(P::complete(plans, &committed)?)
 }
 
-/// Sorts out why a commit wrote nothing. A conflict on an aggregate, or on the result row, can be decided again; others cannot.
+/// Classifies the error of a commit. A conflict on a revision or on the result row can be retried; other conflicts
+/// cannot.
 fn stop<R>(error: CommitError) -> Stop<R> {
     match conflict_or_failure(error) {
         Err(failure) => Stop::Failed(failure),
         Ok(conflict) => {
-            let is_of_the_state =
+            let is_retryable =
                 |check: &FailedCheck| matches!(check, FailedCheck::Revision { .. } | FailedCheck::Row { .. });
-            let can_be_decided_again = conflict.failed.iter().all(is_of_the_state);
-            if can_be_decided_again { Stop::Lost(conflict) } else { Stop::Conflict(conflict) }
+            let can_retry = conflict.failed.iter().all(is_retryable);
+            if can_retry { Stop::Lost(conflict) } else { Stop::Conflict(conflict) }
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Tuples of commands, so that a unit of work of several calls has their results in a tuple.
+//! Tuples of commands: a unit of work with several calls returns a tuple of their results.
 
 use crate::aggregate::Aggregate;
 use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
 use crate::aggregate::repository::error::InfrastructureError;
-use crate::aggregate::repository::options::Demand;
+use crate::aggregate::repository::options::Precondition;
 use crate::aggregate::repository::plan::Draft;
 use crate::aggregate::repository::unit::commands::{Commands, Many, One, Target};
 use crate::aggregate::repository::unit::{Stop, UnitRejection};
@@ -12,20 +12,20 @@ use crate::store::Committed;
 
 /// Commands to which more can be added.
 pub trait Push<N> {
-    /// All of them.
+    /// The commands including the added ones.
     type Output;
 
     /// Adds `next` at the end.
     fn push(self, next: N) -> Self::Output;
 }
 
-/// Commands of which the last was added by `execute`.
+/// Commands whose last one was added by `execute`.
 pub trait Last {
     /// The aggregate of the last command.
     type Aggregate: Aggregate;
 
-    /// What the last command demands.
-    fn demand(&mut self) -> &mut Demand;
+    /// Returns the precondition of the last command.
+    fn precondition(&mut self) -> &mut Precondition;
 }
 
 impl<N> Push<N> for () {
@@ -55,8 +55,8 @@ impl<'a, A: Aggregate, C, N> Push<N> for Many<'a, A, C> {
 impl<A: Aggregate, C> Last for One<'_, A, C> {
     type Aggregate = A;
 
-    fn demand(&mut self) -> &mut Demand {
-        &mut self.demand
+    fn precondition(&mut self) -> &mut Precondition {
+        &mut self.precondition
     }
 }
 
@@ -74,7 +74,7 @@ macro_rules! push {
     };
 }
 
-/// Implements [`Commands`] and [`Last`] for a tuple. The last element is the first argument.
+/// Implements [`Commands`] and [`Last`] for a tuple. The last element of the tuple is the first argument.
 macro_rules! tuple {
     ($Z:ident $last:ident $wrap_last:ident; $($T:ident $name:ident $wrap:ident),+) => {
         impl<$($T: Commands,)+ $Z: Commands> Commands for ($($T,)+ $Z) {
@@ -82,10 +82,10 @@ macro_rules! tuple {
             type Results = ($($T::Results,)+ $Z::Results);
             type Rejection = UnitRejection<$($T::Rejection,)+ $Z::Rejection>;
 
-            fn targets<'s>(&'s self, to: &mut Vec<Target<'s>>) -> Result<(), NameError> {
+            fn targets<'s>(&'s self, targets: &mut Vec<Target<'s>>) -> Result<(), NameError> {
                 let ($($name,)+ $last) = self;
-                $($name.targets(to)?;)+
-                $last.targets(to)
+                $($name.targets(targets)?;)+
+                $last.targets(targets)
             }
 
             async fn plan(&self, draft: &mut Draft<'_>) -> Result<Self::Plans, Stop<Self::Rejection>> {
@@ -109,19 +109,19 @@ macro_rules! tuple {
                 Ok(($($name.first_results(row, first).await?,)+ $last.first_results(row, first).await?))
             }
 
-            fn forget(&self) {
+            fn evict(&self) {
                 let ($($name,)+ $last) = self;
-                $($name.forget();)+
-                $last.forget();
+                $($name.evict();)+
+                $last.evict();
             }
         }
 
         impl<$($T,)+ $Z: Last> Last for ($($T,)+ $Z) {
             type Aggregate = $Z::Aggregate;
 
-            fn demand(&mut self) -> &mut Demand {
+            fn precondition(&mut self) -> &mut Precondition {
                 let (.., last) = self;
-                last.demand()
+                last.precondition()
             }
         }
     };
