@@ -104,7 +104,7 @@ pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
 
 /// Derives the state of an aggregate from its events.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say how its state follows from events",
+    message = "`{Self}` does not define how its state follows from events",
     label = "no `Evolve`",
     note = "write `impl es_core::Evolve for {Self} {{ fn initial(id: &Self::Id) -> Self {{ ... }} fn evolve(&mut self, \
             event: &Self::Event, at: &es_core::EventContext<'_>) {{ ... }} }}`"
