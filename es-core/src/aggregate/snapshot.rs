@@ -87,7 +87,7 @@ impl SnapshotPolicy {
     }
 }
 
-/// How snapshots of an aggregate are taken and encoded. `#[derive(Aggregate)]` generates it for `snapshot(...)`.
+/// The snapshot policy and the encoding of an aggregate type. `#[derive(Aggregate)]` generates it for `snapshot(...)`.
 #[derive(Debug)]
 pub struct SnapshotSupport<A> {
     /// The conditions for taking snapshots.

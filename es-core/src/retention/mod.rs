@@ -39,8 +39,8 @@
 //! # What retention does not remove
 //!
 //! - The unique keys that hidden or removed events claimed stay claimed. A store keeps only a hash of each key, so the
-//!   text of a key is removed with its event. An export has only the number of these keys: an import does not claim
-//!   them.
+//!   text of a key is removed with its event. An export contains only the number of these keys, so an import does not
+//!   claim them.
 //! - Rows stay, except for the snapshots of a deleted stream, which
 //!   [`delete_stream`](crate::store::delete_stream) removes.
 //! - The name of a stream stays: do not put personal data into it.

@@ -1,8 +1,8 @@
 //! The content of an enum variant without its name, which the record stores as the event type.
 //!
 //! serde writes the variant `Placed { total: 5 }` as `{"Placed":{"total":5}}`. [`Content`] writes only the inner part,
-//! and [`VariantSeed`] reads it back as the variant with a given index. Field attributes such as `#[serde(rename,
-//! default, with)]` keep their effect, because serde's own code for the variant runs.
+//! and [`VariantSeed`] reads it back as the variant with a given index. Attributes of fields, such as
+//! `#[serde(rename, default, with)]`, keep their effect, because serde's own code for the variant runs.
 
 use std::marker::PhantomData;
 

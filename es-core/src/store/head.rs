@@ -19,7 +19,7 @@ struct End {
 pub struct HeadWatch(watch::Receiver<End>);
 
 impl HeadWatch {
-    /// Returns the position of the last visible event, or `None` if the log is empty.
+    /// Returns the position of the last event that reads scan, or `None` if the log is empty.
     #[must_use]
     pub fn current(&self) -> Option<Position> {
         self.0.borrow().head

@@ -60,8 +60,8 @@ pub type Visitor<'v> = dyn FnMut(EventView<'_>) -> ControlFlow<()> + Send + 'v;
 
 /// Reads of an event log and of the rows stored with it.
 ///
-/// A store that is opened read-only implements only this trait, so a function that only reads takes a `&dyn
-/// EventReader`.
+/// A store that is opened read-only implements only this trait, so a function that only reads takes a
+/// `&dyn EventReader`.
 ///
 /// An implementation must
 ///
@@ -108,7 +108,8 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
         read::visit(self.read_log(read).await?, visitor).await
     }
 
-    /// Returns the position of the last visible event, or `None` if the log is empty.
+    /// Returns the position of the last event that reads scan, even if [retention](crate::retention) hides the event.
+    /// Returns `None` if the log is empty.
     ///
     /// # Errors
     /// [`StoreError`] if the store is closed, damaged, or fails to read.

@@ -10,7 +10,7 @@ use crate::store::{Commit, Conflict, FailedCheck};
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) command_id: Option<CommandId>,
-    /// When the commands take effect in the domain, or `None` for the time of the call.
+    /// The time in the domain at which the commands take effect, or `None` for the time of the call.
     pub(super) occurred_at: Option<Timestamp>,
     /// The metadata of every event.
     pub(super) metadata: Metadata,

@@ -177,7 +177,7 @@ impl<A: Evolve> Repository<A> {
 /// The commit under construction while its commands are decided in order.
 pub struct Draft<'a> {
     options: &'a Options,
-    /// When the commands take effect.
+    /// The time in the domain at which the commands take effect.
     time: Timestamp,
     ids: IdSource<'a>,
     context: Option<Context>,

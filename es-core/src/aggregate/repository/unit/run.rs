@@ -17,7 +17,7 @@ pub(in crate::aggregate::repository) struct Job<'a> {
     pub(in crate::aggregate::repository) store: &'a dyn EventStore,
     /// The aggregates of the commands, in the order of the commands.
     pub(in crate::aggregate::repository) targets: Vec<Target<'a>>,
-    /// When the commands take effect in the domain.
+    /// The time in the domain at which the commands take effect.
     pub(in crate::aggregate::repository) time: Timestamp,
     pub(in crate::aggregate::repository) options: &'a Options,
     pub(in crate::aggregate::repository) retry: RetryPolicy,
