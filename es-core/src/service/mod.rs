@@ -265,8 +265,8 @@ impl RunningService {
         }
     }
 
-    /// Waits until all projections, reactors and groups have processed every event up to a position. Returns at once
-    /// for `None`.
+    /// Waits until all projections, reactors and groups have processed every event up to a position. Returns
+    /// immediately for `None`.
     ///
     /// # Errors
     /// [`WaitError`] of the first component that does not reach the position within `timeout`.

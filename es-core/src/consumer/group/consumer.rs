@@ -50,7 +50,7 @@ impl Consumer {
 pub enum Nack {
     /// Deliver the event again after a pause. After the last attempt of the retry policy it is parked.
     Retry(String),
-    /// Park the event at once, because a retry cannot succeed.
+    /// Park the event immediately, because a retry cannot succeed.
     Park(String),
     /// Do not deliver the event again. The reason is stored.
     Skip(String),

@@ -95,7 +95,7 @@ impl RunningGroup {
         self.shared.rows.name()
     }
 
-    /// Waits until every event up to a position is durably finished: acked, parked or skipped. Returns at once for
+    /// Waits until every event up to a position is durably finished: acked, parked or skipped. Returns immediately for
     /// `None`.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl ReactError {
         Self { reason: reason.into(), is_permanent: false }
     }
 
-    /// Creates an error after which the event is parked at once, because a retry cannot succeed.
+    /// Creates an error after which the event is parked immediately, because a retry cannot succeed.
     pub fn park(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { reason: reason.into(), is_permanent: true }
     }

@@ -33,8 +33,8 @@ impl RunningReactor {
         self.group.name()
     }
 
-    /// Waits until every event up to a position is durably finished: processed, parked or skipped. Returns at once for
-    /// `None`.
+    /// Waits until every event up to a position is durably finished: processed, parked or skipped. Returns immediately
+    /// for `None`.
     ///
     /// # Errors
     /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor stopped before.

@@ -15,7 +15,7 @@ use crate::model::{ExpectedRevision, Position};
 use crate::projection::generation::{Generation, check_name, generations};
 use crate::store::{Commit, CommitError, EventStore, StoreError};
 
-/// How often a request is repeated after a conflict with another request or a worker.
+/// The number of attempts of a request that conflicts with other requests or workers.
 const ATTEMPTS: usize = 64;
 
 /// A request to a projection failed. Unless the variant says otherwise, it has no effect.

@@ -287,7 +287,8 @@ impl<P: Projection> Follower<P> {
         let mut attempts = 1;
         for pause in pipeline.options.retry.pauses(&*pipeline.entropy) {
             let position = event.position;
-            tracing::warn!(projection = P::NAME, %position, key, error = failure, attempts, "event failed; retrying it");
+            let (projection, error) = (P::NAME, &failure);
+            tracing::warn!(projection, %position, key, error, attempts, "event not applied; retrying it");
             let retrying = pipeline.progress.begin_retry();
             let mut stop = self.stop.clone();
             tokio::select! {
@@ -314,7 +315,8 @@ impl<P: Projection> Follower<P> {
             };
         }
         let position = event.position;
-        tracing::error!(projection = P::NAME, %position, key, error = failure, attempts, "event failed; parking its key");
+        let (projection, error) = (P::NAME, &failure);
+        tracing::error!(projection, %position, key, error, attempts, "event not applied; parking its key");
         self.park(key, event, failure, attempts).await?;
         Ok(1)
     }

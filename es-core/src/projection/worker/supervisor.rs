@@ -224,7 +224,7 @@ impl RunningProjections {
         self.projections.values()
     }
 
-    /// Waits until all projections have applied all events up to a position. Returns at once for `None`.
+    /// Waits until all projections have applied all events up to a position. Returns immediately for `None`.
     ///
     /// # Errors
     /// [`WaitError::Timeout`] if a projection has not reached the position after `timeout`, [`WaitError::Stopped`] if a
@@ -301,7 +301,7 @@ impl ProjectionHandle {
     }
 
     /// Waits until the view has applied all events up to a position, such as that of [`Executed`](crate::Executed) or
-    /// [`Committed`](crate::store::Committed). Returns at once for `None`.
+    /// [`Committed`](crate::store::Committed). Returns immediately for `None`.
     ///
     /// A parked event counts as applied: it is in the dead-letter list.
     ///

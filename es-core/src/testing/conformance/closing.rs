@@ -76,6 +76,6 @@ pub(super) async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Ha
     append(&store, "a-1", &["x"]).await;
     store.close().await.expect("the store is closed");
     let (first, second) = waiting.await.expect("it does not panic");
-    assert_eq!(first.expect("there is one"), at(1));
+    assert_eq!(first.expect("the first position is reported"), at(1));
     assert!(matches!(second, Err(StoreError::Closed)), "{second:?}");
 }

@@ -136,7 +136,7 @@ async fn check_foreign(store: &Store, committed: Option<&Committed>, given: &[Ne
     for (index, event) in given.iter().enumerate() {
         let found = store.find(event.data.id).await.expect("the lookup succeeds");
         assert_eq!(found.as_ref(), written.get(index));
-        assert!(found.is_none_or(|found| found.data == event.data), "the stamp is kept");
+        assert!(found.is_none_or(|found| found.data == event.data), "the stamp is unchanged");
     }
 }
 
