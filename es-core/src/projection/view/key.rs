@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use uuid::Uuid;
 
-/// A key of a [`View`](crate::projection::view::View), or what an [`Order`](crate::projection::view::Order) sorts by.
+/// A key of a [`View`](crate::projection::view::View), or a sort key of an [`Order`](crate::projection::view::Order).
 ///
 /// An implementation must ensure:
 ///
