@@ -22,8 +22,8 @@ use crate::schema::codec::{self, Codec};
 use crate::schema::{Content, VariantSeed};
 use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, RawEvent, Upcast};
 
-// NOTE: the bounds say `for<'de> Deserialize<'de>` and not `DeserializeOwned`, which is the same, because serde's hint to
-// derive it comes with the former only.
+// The bounds are `for<'de> Deserialize<'de>` and not the equivalent `DeserializeOwned`, because only the former has serde's
+// hint to derive `Deserialize`.
 
 /// Encodes a struct.
 ///
