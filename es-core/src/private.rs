@@ -22,8 +22,8 @@ use crate::schema::codec::{self, Codec};
 use crate::schema::{Content, VariantSeed};
 use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, RawEvent, Upcast};
 
-// The bounds are `for<'de> Deserialize<'de>` and not the equivalent `DeserializeOwned`, because only the former has serde's
-// hint to derive `Deserialize`.
+// The bounds are `for<'de> Deserialize<'de>` and not the equivalent `DeserializeOwned`, because only the former has
+// serde's hint to derive `Deserialize`.
 
 /// Encodes a struct.
 ///

@@ -157,7 +157,7 @@ fn a_change_with_version_and_upcaster_needs_one_new_file() {
 fn a_version_that_is_no_longer_read_is_found() {
     let dir = corpus();
     let problems = write::<wrong_upcaster::ParcelEvent>(dir.path());
-    expect_one(&problems, &["parcel-weighed.v1.json cannot be read", "missing field `stones`"]);
+    expect_one(&problems, &["could not decode", "parcel-weighed.v1.json: ", "missing field `stones`"]);
 }
 
 #[test]
