@@ -122,8 +122,8 @@ Examples:
     /// does not claim the unique keys of tombstones, and prints their number: claim them again.
     ///
     /// The import stops at the first bad line; the commits before it are written. It stops with exit code 3 at an id
-    /// that belongs to another event, and at a stream that was deleted permanently; up to --batch commits after such a
-    /// line may be written. With --skip-bad the import lists these lines in a file as JSON Lines, and continues.
+    /// that belongs to another event, and at a stream that was hard deleted; up to --batch commits after such a line
+    /// may be written. With --skip-bad the import lists these lines in a file as JSON Lines, and continues.
     #[command(after_help = "\
 Examples:
   es --store data import events.jsonl

@@ -14,8 +14,8 @@ pub struct BadLine {
     pub column: Option<usize>,
     /// What was expected and what was found.
     pub message: String,
-    /// Whether the line is valid but conflicts with the store: its id belongs to another event, its stream was deleted
-    /// permanently, or a unique key is taken.
+    /// Whether the line is valid but conflicts with the store: its id belongs to another event, its stream was hard
+    /// deleted, or a unique key is taken.
     pub is_conflict: bool,
 }
 

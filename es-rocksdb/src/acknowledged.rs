@@ -35,8 +35,12 @@ pub(crate) const FILE_NAME: &str = "ACKNOWLEDGED";
 /// What a slot begins with; the last byte is its version.
 pub(crate) const MAGIC: &[u8; 8] = b"es-ack-1";
 /// A slot: name and length of each field, in order.
-pub(crate) const FIELDS: [(&str, usize); 4] =
-    [("magic", 8), ("number of RocksDB's last change", 8), ("head, 0 for none", 8), ("crc32c of what is before it", 4)];
+pub(crate) const FIELDS: [(&str, usize); 4] = [
+    ("magic", 8),
+    ("number of RocksDB's last change", 8),
+    ("head, 0 for none", 8),
+    ("crc32c of the preceding bytes", 4),
+];
 /// The length of a slot.
 const SLOT_LEN: usize = FIELDS[0].1 + FIELDS[1].1 + FIELDS[2].1 + FIELDS[3].1;
 const _: () = assert!(SLOT_LEN == 28);

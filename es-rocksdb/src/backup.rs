@@ -1,17 +1,17 @@
-//! [`Backups`]: a directory of backups, each a whole store, the unchanged files of which they share.
+//! [`Backups`]: a directory of backups. Each backup is a complete store; backups share unchanged files.
 //!
 //! ```text
-//!   store ──read-only──► events behind the last backup ──► incomplete/ ──verify──► backup-000003/
-//!                        keys and rows that differ             ▲
-//!                                      backup-000002/ ──links──┘
+//!   store ──read-only──► events after the last backup ──► incomplete/ ──verify──► backup-000003/
+//!                        changed keys and rows                ▲
+//!                                     backup-000002/ ──links──┘
 //! ```
 //!
-//! A backup is not a copy of files: every event is read, checked and written anew with indexes of its own, so that damage of
-//! the log is found now and not when the backup is needed, and damage of an index does not reach it. Only events that are new
-//! are read from the store; all of the backup is verified.
+//! A backup is not a copy of files: each event is read, verified and written to a new store with its own indexes.
+//! Damage of the log is therefore detected when the backup is made, and damage of an index is not copied. Only new
+//! events are read from the store; the whole backup is verified.
 //!
-//! The tables of the last backup are linked unseen. Where damage comes with them, the new backup shows it, and is made again as a
-//! full copy: the store has everything that a damaged backup has lost.
+//! The table files of the last backup are linked without a check. If they are damaged, the verification of the new
+//! backup fails, and it is made again as a full copy from the store.
 
 mod files;
 mod keys;
@@ -26,25 +26,24 @@ use crate::error::OpenError;
 use crate::read_only::ReadOnlyStore;
 use crate::verify::{Progress, Verification};
 
-/// Why there is no new backup, or why none could be restored. Backups that were complete before are as they were.
+/// An error of making or restoring a backup. Complete backups are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// A store could not be opened. Its message says what to do.
+    /// A store could not be opened. The variants of [`OpenError`] document how to continue.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A store could not be read.
     #[error(transparent)]
     Store(StoreError),
-    /// What was read from the store could not be written to the backup.
+    /// The backup could not be written.
     #[error("could not write to the backup")]
     Write(#[source] CommitError),
-    /// The disk of the backup refused a write: it may be full. Free room on it, or look after it, and make the backup again.
-    #[error(
-        "could not write to the backup since {reason}; free room on its disk, or look after it, and make the backup again"
-    )]
+    /// A write to the disk of the backup failed, for example because it is full. Free or check the disk, and make the
+    /// backup again.
+    #[error("could not write to the backup: {reason}; free or check its disk, and make the backup again")]
     Stopped {
-        /// The refusal.
+        /// The cause.
         reason: String,
     },
     /// The backups are of another store, or of another history of this one. Choose another directory for these backups.
@@ -52,64 +51,64 @@ pub enum BackupError {
     OtherStore {
         /// The directory of the backups.
         directory: PathBuf,
-        /// What they are backups of.
+        /// A description of the store of these backups.
         found: String,
     },
-    /// What was written is not what was read, or not whole. It was not kept. Look after the disk, then try again.
+    /// The verification of the copy failed. The copy was removed. Check the disk and try again.
     #[error(
-        "expected a sound copy in {}, found {found}; it was not kept: look after the disk and try again",
+        "expected a sound copy in {}, found {found}; the copy was removed: check the disk and try again",
         .directory.display()
     )]
     Unsound {
-        /// Where it was.
+        /// The directory of the copy.
         directory: PathBuf,
         /// The first finding.
         found: String,
-        /// All findings, where it was verified.
+        /// All findings, if the copy was verified.
         verification: Option<Box<Verification>>,
     },
-    /// A backup is damaged, so that it was not restored; nothing of it was kept in the target. Restore another one.
+    /// The backup is damaged and was not restored. The target has no files of it. Restore another backup.
     #[error("backup {number} in {} is damaged: {found}; {advice}", .directory.display())]
     Damaged {
-        /// Its number.
+        /// The number of the backup.
         number: u32,
-        /// Its directory.
+        /// The directory of the backup.
         directory: PathBuf,
         /// The first finding.
         found: String,
-        /// What to do: which other backups there are.
+        /// Advice with the numbers of other backups.
         advice: String,
-        /// All findings, where it could be opened.
+        /// All findings, if the backup could be opened.
         verification: Option<Box<Verification>>,
     },
-    /// There is no backup with this number. Choose one that is there.
+    /// No backup has this number. Choose an existing one.
     #[error("expected backup {number} in {}, found {found}; choose one of these", .directory.display())]
     NoSuchNumber {
-        /// The number that was asked for.
+        /// The requested number.
         number: u32,
         /// The directory of the backups.
         directory: PathBuf,
-        /// The numbers that are there, in words.
+        /// The existing numbers, as text.
         found: String,
     },
-    /// There is no backup in the directory. Check the path.
+    /// The directory has no backup. Check the path.
     #[error("expected backups in {}, found none; check the path", .directory.display())]
     NoBackup {
         /// The directory.
         directory: PathBuf,
     },
-    /// The target of a restore, or the directory of a first backup, has other files. Choose another; nothing was
-    /// written.
+    /// The target of a restore, or the directory of a first backup, has other files. Choose another directory. Nothing
+    /// was written.
     #[error("expected an empty or a new directory in {}, found files; choose another", .directory.display())]
     NotEmpty {
         /// The directory.
         directory: PathBuf,
     },
-    /// The directory for the backups is within the store: who removes the store would remove its backups. Choose
-    /// another; nothing was written.
+    /// The directory for the backups is within the store, so that removing the store would remove its backups. Choose
+    /// another directory. Nothing was written.
     #[error(
-        "expected a directory for backups outside of the store in {}, found {} within it; choose another, best on \
-         another disk",
+        "expected a directory for backups outside of the store in {}, found {} within it; choose another, preferably \
+         on another disk",
         .store.display(), .directory.display()
     )]
     WithinStore {
@@ -118,14 +117,14 @@ pub enum BackupError {
         /// The directory for the backups.
         directory: PathBuf,
     },
-    /// The operating system refused. Mend the cause and try again.
+    /// The operating system returned an error. Fix the cause and try again.
     #[error("could not {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// With what.
+        /// The file or directory of the operation.
         path: PathBuf,
-        /// The refusal.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
@@ -133,7 +132,7 @@ pub enum BackupError {
 impl From<StoreError> for BackupError {
     fn from(error: StoreError) -> Self {
         match error {
-            // NOTE: what a store advises then, to repeat the commit, is for programs that commit. Only the backup is written to.
+            // The advice of the store, to repeat the commit, does not apply: only the backup is written to.
             StoreError::Stopped { reason } => Self::Stopped { reason },
             other => Self::Store(other),
         }
@@ -149,24 +148,25 @@ impl From<CommitError> for BackupError {
     }
 }
 
-/// One backup.
+/// A backup, or a restored store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backup {
-    /// Its number, from 1.
+    /// The number of the backup, from 1.
     pub number: u32,
-    /// Its directory, which is a whole store. Open it for reading only.
+    /// The directory of the backup, which is a complete store; open it with [`ReadOnlyStore`] only. After a restore,
+    /// the directory of the restored store.
     pub directory: PathBuf,
-    /// The position of its last event.
+    /// The position of the last event.
     pub head: Option<Position>,
-    /// How many events it has that the one before has not; all, where that is [damaged](Self::damaged).
+    /// The number of events after the previous backup; all events if that is [damaged](Self::damaged).
     pub new_events: u64,
-    /// How many rows and claims of unique keys were changed in it since the one before.
+    /// The number of rows and claims of unique keys that changed since the previous backup.
     pub new_rows: u64,
-    /// How many events it has.
+    /// The number of events.
     pub events: u64,
-    /// The backup before it, where that was found to be damaged, so that this one is a full copy and shares nothing with it. It
-    /// is of no use: remove it. Earlier ones may share the damaged file.
+    /// The previous backup, if it is damaged. The new backup is then a full copy that shares no files with it. Remove
+    /// the damaged backup. Earlier backups may share the damaged file.
     pub damaged: Option<DamagedBackup>,
 }
 
@@ -174,44 +174,49 @@ pub struct Backup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamagedBackup {
-    /// Its number.
+    /// The number of the backup.
     pub number: u32,
-    /// Its directory.
+    /// The directory of the backup.
     pub directory: PathBuf,
     /// The first finding.
     pub found: String,
 }
 
-/// A directory with backups of one store. It belongs to them alone.
+/// A directory with backups of one store. It must have no other files.
 #[derive(Debug, Clone)]
 pub struct Backups {
     directory: PathBuf,
 }
 
 impl Backups {
-    /// The backups in this directory.
+    /// Refers to the backups in this directory, which need not exist yet.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
 
-    /// The complete backups, oldest first: number and directory.
+    /// Returns the number and the directory of each complete backup, oldest first. A missing directory has no backups.
     ///
     /// # Errors
-    /// [`BackupError::Io`] when the directory cannot be read. Where there is no directory, there are no backups.
+    /// [`BackupError::Io`] if the directory cannot be read.
     pub fn list(&self) -> Result<Vec<(u32, PathBuf)>, BackupError> {
         files::list(&self.directory)
     }
 
-    /// Makes a backup of the store in `store`, which may be open in a running service: it has the store as it is when this
-    /// begins. It is complete and verified when this returns; until then it has no name, and one that was begun and not
-    /// finished is removed by the next.
+    /// Makes and verifies a backup of the store in the directory `store`, which may be open in a running service. The
+    /// backup is a consistent snapshot from the start of the call.
     ///
-    /// Only what is new since the last backup is read from the store and takes room. Where the last backup is damaged, the new one
-    /// is a full copy and [says so](Backup::damaged). To remove a backup, remove its directory.
+    /// It reads only data that is new since the last backup, and uses disk space only for that. If the last backup is
+    /// damaged, the new one is a full copy, and [`Backup::damaged`] names the damaged backup. An interrupted backup has
+    /// no number; the next call removes it. To remove a backup, remove its directory.
     ///
     /// # Errors
-    /// [`BackupError`]; each variant says what to do.
+    /// - [`BackupError::Open`] if the store cannot be opened.
+    /// - [`BackupError::Store`] if the store cannot be read.
+    /// - [`BackupError::WithinStore`], [`BackupError::NotEmpty`] or [`BackupError::OtherStore`] if the directory is not
+    ///   suitable for backups of this store.
+    /// - [`BackupError::Write`], [`BackupError::Stopped`] or [`BackupError::Io`] if a write fails.
+    /// - [`BackupError::Unsound`] if the verification of the backup fails.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
         let source = ReadOnlyStore::open(store).await?;
         if files::is_within(&self.directory, source.directory())? {
@@ -242,7 +247,7 @@ impl Backups {
         Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
     }
 
-    /// Makes a backup that has no name yet, upon another one or from nothing; what is not sound is removed.
+    /// Makes a backup without a number, incremental or full. Removes an unsound one.
     async fn write(
         &self,
         source: &ReadOnlyStore,
@@ -254,7 +259,7 @@ impl Backups {
         match written {
             Ok((changes, verification)) => Ok(IncompleteBackup { directory, changes, verification }),
             Err(error) => {
-                // NOTE: the error that counts is the first; what is left here is removed by the next backup.
+                // The first error is returned. The next backup removes the remaining files.
                 let _ = std::fs::remove_dir_all(&directory);
                 Err(error)
             }
@@ -275,14 +280,18 @@ impl Backups {
         Ok((changes, verify(incomplete, progress).await?))
     }
 
-    /// Makes a store in `target`, which must be empty or not there yet, from the backup with this number, or from the last. It
-    /// is verified when this returns. Where that fails, what was made is removed again, so that it can be tried again.
+    /// Restores the backup with this number, or the last one, to `target`, an empty or new directory, and verifies the
+    /// restored store. After an error, `target` is as it was before.
     ///
-    /// It has the id of the store that was backed up. Do not let both be written to: backups of one would be refused as a
-    /// history other than that of the other.
+    /// The restored store has the id of the original store. Do not write to both: their histories would diverge, and
+    /// [`create`](Self::create) rejects backups of another history.
     ///
     /// # Errors
-    /// [`BackupError`]; each variant says what to do.
+    /// - [`BackupError::NoBackup`] or [`BackupError::NoSuchNumber`] if the backup does not exist.
+    /// - [`BackupError::NotEmpty`] if `target` has files.
+    /// - [`BackupError::Damaged`] if the backup is damaged.
+    /// - [`BackupError::Unsound`] if the verification of the restored store fails although the backup is sound.
+    /// - [`BackupError::Open`], [`BackupError::Store`] or [`BackupError::Io`] if a file cannot be read or written.
     pub async fn restore(
         &self,
         number: Option<u32>,
@@ -310,7 +319,7 @@ impl Backups {
                 Ok(Backup { number, directory, head, new_events: events, new_rows: 0, events, damaged: None })
             }
             Err(error) => {
-                // NOTE: the error that counts is the first.
+                // The first error is returned.
                 let _ = if is_new {
                     std::fs::remove_dir_all(target).map_err(drop)
                 } else {
@@ -327,7 +336,7 @@ impl Backups {
     }
 }
 
-/// What to do where a backup cannot be restored.
+/// Returns the advice for a backup that cannot be restored.
 fn advise_other_backup(number: u32, directory: &Path, backups: &[Numbered]) -> String {
     let (earlier, later): (Vec<_>, Vec<_>) =
         backups.iter().map(|(found, _)| *found).filter(|found| *found != number).partition(|found| *found < number);
@@ -345,7 +354,7 @@ fn advise_other_backup(number: u32, directory: &Path, backups: &[Numbered]) -> S
     }
 }
 
-/// Numbers in words, the shorter the fewer gaps they have: `1 to 3, 7`.
+/// Formats numbers as ranges: `1 to 3, 7`.
 fn ranges(numbers: &[u32]) -> String {
     let runs = numbers.chunk_by(|before, number| before.checked_add(1) == Some(*number));
     let words = runs.map(|run| match run {
@@ -366,9 +375,9 @@ struct IncompleteBackup {
     verification: Verification,
 }
 
-/// Whether damage of the backup that a new one was built on can be the cause.
+/// Returns `true` if damage of the previous backup can be the cause of an error.
 fn may_be_caused_by_damage(error: &BackupError) -> bool {
-    // NOTE: RocksDB reports damage that it meets while it compacts as a write that failed.
+    // RocksDB reports damage that it detects during a compaction as a failed write.
     matches!(
         error,
         BackupError::Open(_)
@@ -379,7 +388,7 @@ fn may_be_caused_by_damage(error: &BackupError) -> bool {
     )
 }
 
-/// What is damaged in a backup, with all findings where it can be opened; `None` where it is sound, or nothing is known.
+/// Returns the damage of a backup, with all findings if it can be opened; `None` if it is sound or cannot be examined.
 async fn find_damage(
     (number, directory): &Numbered,
     progress: Progress<'_>,
@@ -397,14 +406,14 @@ async fn find_damage(
     Some((DamagedBackup { number: *number, directory: directory.clone(), found }, verification))
 }
 
-/// The last position and the number of events of a store that has to be sound.
+/// Verifies a store. Returns its last position and the number of its events.
 async fn verify_copy(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
     let verification = verify(directory, progress).await?;
     let head = es_core::EventReader::head(&ReadOnlyStore::open(directory).await?).await?;
     Ok((head, verification.events))
 }
 
-/// The verification of a store that has to be sound.
+/// Verifies a store. Damage is an error.
 async fn verify(directory: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
     let verification = ReadOnlyStore::open(directory).await?.verify(progress)?;
     match verification.damage.first() {

@@ -1,4 +1,4 @@
-//! [`OpenError`]: why a store could not be opened. What goes wrong later is a [`StoreError`].
+//! [`OpenError`], and the conversion of RocksDB's errors. Operations on an open store return [`StoreError`].
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use rocksdb::ErrorKind;
 
 use crate::schema::FORMAT_VERSION;
 
-/// Why a store could not be opened. Nothing was written to it, except for what RocksDB itself writes when it opens.
+/// An error of opening a store. The store is unchanged, except for files that RocksDB itself writes when it opens.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process, or another handle of this process, has the store open. Stop that process, or use its handle:
-    /// a handle can be cloned. After [`close`](es_core::EventStore::close) the directory is free.
+    /// Another process, or another handle of this process, has the store open. Stop that process, or clone that handle.
+    /// [`close`](es_core::EventStore::close) unlocks the directory.
     #[error(
         "the store in {} is open already, in another process or under another handle of this one; close that first, \
          or clone its handle", .directory.display()
@@ -23,7 +23,7 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
-    /// A later version of this crate has written the store. Update this program. Nothing was written.
+    /// The store was written by a later version of this crate. Update this program. Nothing was written.
     #[error(
         "the store in {} has format version {found}, expected {supported}; update this program",
         .directory.display()
@@ -36,8 +36,8 @@ pub enum OpenError {
         /// The only format version that this version of the crate opens.
         supported: u32,
     },
-    /// An earlier version of this crate has written the store, in a format that this version does not read. Export the store with the
-    /// program that wrote it, and import the lines into a new store. Nothing was written.
+    /// The store was written by an earlier version of this crate, in a format that this version cannot read. Export the
+    /// store with the program that wrote it, and import the lines into a new store. Nothing was written.
     #[error(
         "the store in {0} has format version {found}, expected {supported}; export it with the program that wrote it \
          (`es --store {0} export`), and import that into a new store with this one (`es import`)", .directory.display()
@@ -50,7 +50,7 @@ pub enum OpenError {
         /// The only format version that this version of the crate opens.
         supported: u32,
     },
-    /// A hook, such as an inline projection, could not start. What it has written so far is kept. Correct the hook, or open the
+    /// A hook, such as an inline projection, could not start. Its writes so far are kept. Fix the hook, or open the
     /// store without it.
     #[error("the store in {} could not start a hook", .directory.display())]
     Hook {
@@ -59,7 +59,7 @@ pub enum OpenError {
         /// The error of the hook.
         source: StartHookError,
     },
-    /// There is something else. Choose another directory. Nothing was written.
+    /// The directory has files that are no event store. Choose another directory. Nothing was written.
     #[error(
         "expected an event store or an empty directory in {}, found {found}; choose another directory",
         .directory.display()
@@ -67,13 +67,12 @@ pub enum OpenError {
     NotAStore {
         /// The directory.
         directory: PathBuf,
-        /// What is there.
+        /// A description of the files in the directory.
         found: String,
     },
-    /// What is on disk is not what was written: recovering it would lose what was acknowledged, or what is there cannot
-    /// be trusted. Nothing was dropped; the store never does that by itself. Do not delete anything: keep the directory
-    /// as it is, and restore a backup into another one. What can be saved of this one, and how, is said by `es repair`,
-    /// or by [`Salvage::survey`](crate::Salvage::survey).
+    /// The store is damaged: acknowledged events are lost, or a file is corrupt. The store never drops data by itself.
+    /// Keep the directory as it is, and restore a backup into another one. `es repair` and
+    /// [`Salvage::survey`](crate::Salvage::survey) report what can be recovered.
     #[error(
         "the store in {0} is damaged: {detail}; keep this directory as it is and restore a backup into another one; \
          `es --store {0} repair` shows what can be recovered from this one", .directory.display()
@@ -81,11 +80,11 @@ pub enum OpenError {
     Damaged {
         /// The directory.
         directory: PathBuf,
-        /// What is known of the damage.
+        /// A description of the damage.
         detail: String,
     },
-    /// The directory has no store, and [`create_if_missing(false)`](crate::Options::create_if_missing) is set. Check the
-    /// path and whether its disk is mounted, or set `create_if_missing(true)`.
+    /// The directory has no store, and [`create_if_missing(false)`](crate::Options::create_if_missing) is set. Check
+    /// the path and whether its disk is mounted, or set `create_if_missing(true)`.
     #[error(
         "expected an event store in {}, found none; check the path and whether its disk is mounted, or set \
          `create_if_missing(true)`",
@@ -95,20 +94,21 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
-    /// The operating system or RocksDB refused. Mend the cause (permission, space, limits) and try again.
+    /// The operating system or RocksDB returned an error. Fix the cause (permissions, disk space, limits) and try
+    /// again.
     #[error("could not {action} in {}", .directory.display())]
     Io {
         /// The directory.
         directory: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: String,
-        /// The refusal.
+        /// The error of the operating system or of RocksDB.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl OpenError {
-    /// Returns the error for a format version other than ours; `None` for ours.
+    /// Returns the error for an unsupported format version, or `None` for the supported one.
     pub(crate) fn of_format(directory: &Path, found: u32) -> Option<Self> {
         let (directory, supported) = (directory.to_owned(), FORMAT_VERSION);
         match found.cmp(&supported) {
@@ -134,11 +134,11 @@ impl OpenError {
         Self::Io { directory: directory.to_owned(), action: action.into(), source: source.into() }
     }
 
-    /// What RocksDB said when it was to `action`.
+    /// Converts an error of RocksDB that occurred during `action`.
     pub(crate) fn of_rocksdb(directory: &Path, action: &str, error: rocksdb::Error) -> Self {
         let message: &str = error.as_ref();
-        // NOTE: RocksDB has no error of its own for its lock, only these words of its file system layer. What else can
-        // go wrong with a lock, such as a file system without locks, has other words behind the first ones.
+        // RocksDB has no error code for a taken lock, only these messages of its file system layer. The messages of
+        // other lock errors, such as a file system without locks, differ after the first words.
         let taken = message.contains("temporarily unavailable") || message.contains("Permission denied");
         let locked = message.contains("lock hold by current process") || (message.contains("While lock file") && taken);
         match error.kind() {
@@ -148,13 +148,13 @@ impl OpenError {
                 Self::damaged(directory, format!("the write-ahead log is not whole: {found}"))
             }
             ErrorKind::Corruption => Self::damaged(directory, error.into_string()),
-            // NOTE: what RocksDB opens by itself are files that its manifest names.
+            // RocksDB opens only files that its manifest names.
             ErrorKind::IOError if message.contains("No such file") => Self::damaged(directory, error.into_string()),
             _ => Self::io(directory, action, error),
         }
     }
 
-    /// What reading the end of the log said.
+    /// Converts an error of reading the store during opening.
     pub(crate) fn of_store(directory: &Path, action: &str, error: StoreError) -> Self {
         match error {
             StoreError::Damaged { place, detail } => Self::damaged(directory, format!("{place}: {detail}")),
@@ -163,13 +163,13 @@ impl OpenError {
     }
 }
 
-/// Whether RocksDB misses a file of the write-ahead log that its manifest names, or some of its bytes.
+/// Returns `true` if a file of the write-ahead log that the manifest names is missing or too short.
 pub(crate) fn is_about_log_files(error: &rocksdb::Error) -> bool {
     let message: &str = error.as_ref();
     error.kind() == ErrorKind::Corruption && message.contains("WAL")
 }
 
-/// What RocksDB said to a read or a write of an open store.
+/// Converts an error of RocksDB that a read or a write of an open store returned.
 pub(crate) fn of_rocksdb(verb: &str, place: impl Into<String>, error: rocksdb::Error) -> StoreError {
     match error.kind() {
         ErrorKind::Corruption => StoreError::damaged(place, error.into_string()),

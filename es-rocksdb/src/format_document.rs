@@ -1,4 +1,4 @@
-//! Binds `docs/storage-format.md` to the constants: its tables are rendered from them and compared.
+//! Renders the tables of `docs/storage-format.md` from the constants, and compares them with the file.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn families() -> String {
     table
 }
 
-/// A key of each family, as the code writes it for the sample.
+/// Returns the key of the sample in a family.
 fn sample_key(cf: Cf) -> Vec<u8> {
     let event = sample();
     match cf {
@@ -60,7 +60,8 @@ fn meta() -> String {
 fn mark() -> String {
     let magic = acknowledged::MAGIC.escape_ascii();
     let mut table = format!(
-        "The file `{}` has slots at 0 and at {}. The magic is `{magic}`.\n\n| offset | length | field |\n|---:|---:|---|\n",
+        "The file `{}` has slots at 0 and at {}. The magic is `{magic}`.\n\n\
+         | offset | length | field |\n|---:|---:|---|\n",
         acknowledged::FILE_NAME,
         acknowledged::SLOT_STEP
     );
@@ -96,7 +97,7 @@ fn removed() -> String {
         let _ = writeln!(table, "| {offset} | {length} | {name}{note} |");
         offset += length;
     }
-    let _ = writeln!(table, "| {offset} | as said | stream |");
+    let _ = writeln!(table, "| {offset} | given | stream |");
     table
 }
 
@@ -105,7 +106,7 @@ fn variable() -> String {
     for (name, length) in VARIABLE {
         let _ = writeln!(table, "| {name} | {length} |");
     }
-    table.push_str("| extensions | as said |\n");
+    table.push_str("| extensions | given |\n");
     table
 }
 
@@ -113,7 +114,7 @@ fn content() -> String {
     let json = ContentType::Json;
     let message_pack = ContentType::MessagePack;
     format!(
-        "| code | media type |\n|---:|---|\n| {CONTENT_OTHER} | any other, as a text in the variable part |\n\
+        "| code | media type |\n|---:|---|\n| {CONTENT_OTHER} | any other, as text in the variable part |\n\
          | {CONTENT_JSON} | `{json}` |\n| {CONTENT_MESSAGE_PACK} | `{message_pack}` |\n"
     )
 }
@@ -122,7 +123,7 @@ fn extension() -> String {
     let tag = 2;
     format!(
         "| offset | length | field |\n|---:|---:|---|\n| 0 | {tag} | tag |\n| {tag} | {} | length of the value |\n\
-         | {EXTENSION_HEAD_LEN} | as said | value |\n",
+         | {EXTENSION_HEAD_LEN} | given | value |\n",
         EXTENSION_HEAD_LEN - tag
     )
 }
@@ -130,8 +131,8 @@ fn extension() -> String {
 fn unique_keys() -> String {
     format!(
         "The tag is `{}`. The value has one or more keys, each of\n\n| length | field |\n|---:|---|\n\
-         | 1 | `{}` for a claim, `{}` for a release |\n| 2 | length of the scope |\n| as said | scope |\n\
-         | 2 | length of the value |\n| as said | value |\n",
+         | 1 | `{}` for a claim, `{}` for a release |\n| 2 | length of the scope |\n| given | scope |\n\
+         | 2 | length of the value |\n| given | value |\n",
         keys::TAG,
         keys::CLAIM,
         keys::RELEASE
@@ -142,7 +143,7 @@ fn unique_key() -> UniqueKey {
     UniqueKey::new("email", "ada@example.org").unwrap()
 }
 
-/// An event with every field set, whose fields are all different.
+/// Returns an event with every field set to a different value.
 fn sample() -> RecordedEvent {
     let uuid = |n: u8| Uuid::from_bytes([n; 16]);
     RecordedEvent {
@@ -168,7 +169,7 @@ fn sample() -> RecordedEvent {
     }
 }
 
-/// The bytes that each field of the sample must have, from its value and not from the encoder.
+/// Returns the expected bytes of each field of the sample, independent of the encoder.
 fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let short = |n: u16| n.to_be_bytes().to_vec();
     let long = |n: u32| n.to_be_bytes().to_vec();
@@ -219,7 +220,7 @@ fn example() -> String {
     let mut offset = 0;
     for (name, bytes) in &parts {
         let found = &record[offset..offset + bytes.len()];
-        assert_eq!(found, bytes, "the bytes of {name}, which the tables place at {offset}");
+        assert_eq!(found, bytes, "bytes of {name}, at offset {offset} according to the tables");
         for (line, chunk) in found.chunks(16).enumerate() {
             let hex: Vec<_> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
             let label = if line == 0 { *name } else { "" };
@@ -233,7 +234,7 @@ fn example() -> String {
     dump
 }
 
-/// The document with these tables in place of those between its markers.
+/// Replaces the tables between the markers of the document.
 fn rendered(mut document: String) -> String {
     let tables = [
         ("families", families()),
@@ -257,8 +258,8 @@ fn rendered(mut document: String) -> String {
 }
 
 #[test]
-fn the_document_is_what_the_constants_say() {
-    // NOTE: tests/schedules takes in this file from a directory deeper down.
+fn the_document_matches_the_constants() {
+    // tests/schedules includes this file from a deeper directory.
     let above =
         Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|directory| directory.join("docs/storage-format.md"));
     let path = above.into_iter().find(|path| path.is_file()).unwrap();
@@ -267,17 +268,17 @@ fn the_document_is_what_the_constants_say() {
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&path, &rendered).unwrap();
     } else {
-        let differs = document.lines().zip(rendered.lines()).find(|(stands, should)| stands != should);
+        let differs = document.lines().zip(rendered.lines()).find(|(found, expected)| found != expected);
         assert!(
             document == rendered,
-            "docs/storage-format.md differs from the code, first at {differs:?}; if the change of the format is meant, \
+            "docs/storage-format.md differs from the code, first at {differs:?}; if the format change is intended, \
              run: {UPDATE}=1 cargo test --workspace format_document"
         );
     }
 }
 
 #[test]
-fn the_example_is_read_back() {
+fn the_example_is_decoded_to_the_sample() {
     let mut record = Vec::new();
     record::encode(&sample(), &mut record).unwrap();
     assert!(record.len() > FIXED_LEN);

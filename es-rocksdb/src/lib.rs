@@ -97,8 +97,8 @@
 //! # }
 //! ```
 //!
-//! The book has a chapter on operations. `docs/storage-format.md` has the format, byte by byte. [`OpenError`] and
-//! [`StoreError`](es_core::StoreError) say what to do about each failure.
+//! The book has a chapter on operations. `docs/storage-format.md` documents the format, byte by byte. The variants of
+//! [`OpenError`] and [`StoreError`](es_core::StoreError) document how to handle each failure.
 
 mod acknowledged;
 mod ahead;

@@ -1,4 +1,4 @@
-//! [`Memory`]: what RocksDB takes of it.
+//! [`Memory`]: the memory that RocksDB uses.
 
 use es_core::StoreError;
 
@@ -6,19 +6,23 @@ use crate::database::Database;
 use crate::error;
 use crate::schema::Cf;
 
-/// What RocksDB takes of memory for a store just now, in bytes. See [`RocksDbStore::memory`](crate::RocksDbStore::memory).
+/// The memory that RocksDB uses for a store, in bytes.
 ///
-/// Each part keeps about to its bound in the [`Options`](crate::Options), however long the log is and however many streams it
-/// has. They also say what the store takes beside it, and why the system counts more as resident.
+/// [`RocksDbStore::memory`](crate::RocksDbStore::memory) returns it. Each part stays near its limit in the
+/// [`Options`](crate::Options), independent of the length of the log and the number of streams.
+/// [`Options`](crate::Options) also documents the memory of the store outside of RocksDB, and why the resident set of
+/// the process is larger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// What was written and is not in table files yet: up to [`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes), and
-    /// while that is being written to files, what comes in meanwhile.
+    /// Memtables: writes that are not in table files yet. Limited by
+    /// [`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes), plus new writes during a flush.
     pub write_buffers: u64,
-    /// What was read, with the indexes and filters of table files: [`Options::block_cache_bytes`](crate::Options::block_cache_bytes).
+    /// Cached blocks, indexes and filters of table files. Limited by
+    /// [`Options::block_cache_bytes`](crate::Options::block_cache_bytes).
     pub block_cache: u64,
-    /// What is known of the files that are open, about a kilobyte each: [`Options::max_open_files`](crate::Options::max_open_files).
+    /// Metadata of the open table files, about a kilobyte each. Limited by
+    /// [`Options::max_open_files`](crate::Options::max_open_files).
     pub open_files: u64,
 }
 
@@ -32,7 +36,7 @@ impl Memory {
         let of_all = |property| Cf::ALL.iter().map(|cf| number(*cf, property)).sum::<Result<u64, StoreError>>();
         Ok(Self {
             write_buffers: of_all("rocksdb.size-all-mem-tables")?,
-            // NOTE: all families share one cache.
+            // All families share one cache.
             block_cache: number(Cf::Log, "rocksdb.block-cache-usage")?,
             open_files: of_all("rocksdb.estimate-table-readers-mem")?,
         })

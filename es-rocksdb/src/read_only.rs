@@ -1,4 +1,4 @@
-//! [`ReadOnlyStore`]: a store opened for reading, also beside the process that writes to it.
+//! [`ReadOnlyStore`]: a read-only store, which other processes can write to at the same time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -33,27 +33,27 @@ use crate::shared::{Shared, off_executor};
 use crate::tail::Tail;
 use crate::verify::{self, Progress, Verification};
 
-/// How often opening is tried when files are replaced meanwhile, and the pause between.
+/// The maximum number of attempts to open a store while its files are replaced, and the pause between attempts.
 const OPEN_ATTEMPTS: u32 = 100;
-/// How often damage must be seen to be believed while somebody writes.
+/// The number of attempts after which damage is reported while another process writes.
 const DAMAGE_ATTEMPTS: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// How the names of the files of the write-ahead log end.
+/// The extension of the files of the write-ahead log.
 const LOG: &str = ".log";
 
-/// A store that is opened for reading only. It takes no lock and writes nothing, so that it works beside a service that has the
-/// store open, and on a disk that is mounted for reading.
+/// A read-only snapshot of a store. It takes no lock and writes nothing, so that it can be opened while a service has
+/// the store open, and on a read-only file system.
 ///
-/// What it shows is the store as it was at one moment, wholly: log, indexes, rows and keys agree. The moment is that of opening:
-/// everything that was handed to the operating system by then is there, with [`Durability::Sync`](crate::Durability::Sync) at
-/// least every commit acknowledged before. It stays at that moment; [`refresh`](Self::refresh) gives a newer one.
+/// It is a consistent snapshot of the log, the indexes, the rows and the unique keys, taken when it is opened. It
+/// includes all data that the operating system had received by then: with
+/// [`Durability::Sync`](crate::Durability::Sync), at least every commit that was acknowledged before. The snapshot
+/// never changes; [`refresh`](Self::refresh) returns a newer one.
 ///
-/// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the
-/// write-ahead log into memory, which is bounded by four write buffers of the service. As long as it is open, files that the
-/// service has replaced meanwhile keep their room on the disk, and one descriptor for each table file is open (about one for
-/// 64 MiB).
-// NOTE: this is RocksDB's read-only mode. Its mode for following another process ("secondary") is not used: after a flush it
-// shows some column families at an older moment than others, so that a log would be ahead of its heads.
+/// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the write-ahead log into
+/// memory: up to four write buffers of the service. An open snapshot keeps the disk space of files that the service has
+/// replaced since, and one descriptor for each table file (about 64 MiB each).
+// This is RocksDB's read-only mode. Its secondary mode, which follows another process, is not used: after a flush some
+// of its column families are older than others, and the log would be ahead of the heads.
 #[derive(Clone)]
 pub struct ReadOnlyStore {
     inner: Arc<ReadOnlyInner>,
@@ -66,15 +66,20 @@ struct ReadOnlyInner {
     id: Uuid,
     created: Timestamp,
     files: Files,
-    /// What RocksDB counts; it tells of broken blocks that it reads past.
+    /// The options with RocksDB's statistics, which count the corrupt blocks that RocksDB skips.
     counts: rocksdb::Options,
 }
 
 impl ReadOnlyStore {
-    /// Opens the store in this directory as it is now.
+    /// Opens a snapshot of the store in this directory.
     ///
     /// # Errors
-    /// [`OpenError`]; each variant says what to do. It is never [`AlreadyOpen`](OpenError::AlreadyOpen).
+    /// - [`OpenError::NoSuchDirectory`] if the directory has no store.
+    /// - [`OpenError::NotAStore`] if the directory has other files.
+    /// - [`OpenError::NewerFormat`] or [`OpenError::OlderFormat`] if the store has another format version.
+    /// - [`OpenError::Damaged`] if acknowledged events are lost or a file is corrupt.
+    /// - [`OpenError::Io`] if the operating system or RocksDB returns an error, or if the service replaced files during
+    ///   each of 100 attempts.
     pub async fn open(directory: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
         let directory = directory.as_ref().to_owned();
         let opened = off_executor({
@@ -84,21 +89,22 @@ impl ReadOnlyStore {
         opened.await.unwrap_or_else(|error| Err(OpenError::io(&directory, "open the store for reading", error)))
     }
 
-    /// The store as it is now; `None` where nothing was written since this was opened. To find out costs a look at the
-    /// directory; what is new costs opening it again.
+    /// Opens a newer snapshot, or returns `None` if nothing was written since this one was opened.
+    ///
+    /// It lists the files of the directory, and opens the store again if they have changed.
     ///
     /// # Errors
-    /// The same as of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub async fn refresh(&self) -> Result<Option<Self>, OpenError> {
         let files = Files::of(&self.inner.directory)?;
         if files == self.inner.files { Ok(None) } else { Self::open(&self.inner.directory).await.map(Some) }
     }
 
-    /// Up to `limit` streams whose names begin with `prefix`, in the order of their names' bytes, behind the stream `after`, each
-    /// with the revision of its last event.
+    /// Returns up to `limit` streams whose names start with `prefix` and sort after `after`, in the byte order of their
+    /// names, each with the revision of its last event.
     ///
     /// # Errors
-    /// [`StoreError`] when the disk fails or is damaged.
+    /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if an entry is corrupt.
     pub async fn streams(
         &self,
         prefix: &str,
@@ -109,16 +115,16 @@ impl ReadOnlyStore {
         self.inner.shared.blocking(move |database| streams(database, &prefix, after.as_ref(), limit)).await
     }
 
-    /// Looks at everything: every record of log and streams with its checksum, positions and revisions without gaps, and log,
-    /// streams, heads, ids, unique keys and indexes against each other, in both directions. It reads the whole store, so that it takes about
-    /// as long as three scans of the log. It uses about 50 bytes of memory for each unique key that is claimed and released later;
-    /// other than that, memory does not grow with the store. It blocks the thread that calls it.
+    /// Verifies the whole store: the checksum of each record, positions and revisions without gaps, and that the log,
+    /// the streams, the heads, the ids, the unique keys and the indexes agree in both directions.
     ///
-    /// `progress` is called now and then with what is looked at, how many entries were, and how many there are where that is
-    /// known.
+    /// It takes about as long as three scans of the log, and blocks the calling thread. It uses about 50 bytes of
+    /// memory for each unique key that is claimed and later released; otherwise memory does not grow with the store.
+    ///
+    /// `progress` is called periodically; see [`Progress`].
     ///
     /// # Errors
-    /// [`StoreError`] when looking failed. Damage is no error: it is in the answer.
+    /// [`StoreError::Io`] if a read fails. Damage is no error: [`Verification::damage`] lists it.
     pub fn verify(&self, progress: Progress<'_>) -> Result<Verification, StoreError> {
         let shared = &self.inner.shared;
         shared.locked(|database| {
@@ -126,19 +132,19 @@ impl ReadOnlyStore {
         })
     }
 
-    /// The directory, with its full path.
+    /// Returns the absolute path of the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.inner.directory
     }
 
-    /// When the store was created.
+    /// Returns the time when the store was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.inner.created
     }
 
-    /// Reads the log with what is [hidden](es_core::retention), in the form that is said: so that each position is there.
+    /// Reads the log including [hidden](es_core::retention) events, in the given form. No position is skipped.
     #[must_use]
     pub fn read_log_with_hidden(&self, read: LogRead, hidden: HiddenEvents) -> EventStream {
         self.inner.shared.read_log_with(self.inner.read_batch, read, self.inner.shared.visible.head(), Some(hidden))
@@ -148,7 +154,7 @@ impl ReadOnlyStore {
     /// Returns the last position that was scanned, as [`EventReader::visit_log`] does.
     ///
     /// # Errors
-    /// [`StoreError`]: the visit cannot go on.
+    /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if a record is corrupt or missing.
     pub async fn visit_log_with_hidden(
         &self,
         read: LogRead,
@@ -159,14 +165,13 @@ impl ReadOnlyStore {
         shared.visit_log(self.inner.read_batch, read, shared.visible.head(), Some(hidden), visitor).await
     }
 
-    /// Returns for each event that a rule hides or that was removed how many unique keys are held by its claims. A copy
-    /// of the log without the content of these events does not hold the keys, because the store has only a keyed hash
-    /// of each.
+    /// Returns the number of unique keys that each hidden or removed event holds. A copy of the log without the content
+    /// of these events cannot claim the keys, because the store has only a keyed hash of each.
     ///
     /// Scans the index of unique keys. Memory grows with the result.
     ///
     /// # Errors
-    /// [`StoreError`] when the disk fails or is damaged.
+    /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if an entry is corrupt.
     pub async fn claims_of_hidden_events(&self) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
         let shared = Arc::clone(&self.inner.shared);
         if !shared.operators.is_touched() {
@@ -177,7 +182,7 @@ impl ReadOnlyStore {
         shared.blocking(move |database| claims_of_hidden(database, &operators.operators, now, head)).await
     }
 
-    /// What operators have said of retention, all together.
+    /// Returns all retention rules and deletions.
     #[must_use]
     pub fn retention(&self) -> Retention {
         self.inner.shared.operators.all()
@@ -198,21 +203,21 @@ pub enum HiddenEvents {
     WithContent,
 }
 
-/// Opens a store, again and again where the service has changed files meanwhile.
+/// Opens a store. Retries while the service replaces files.
 pub(crate) fn open_with_retries(directory: &Path) -> Result<ReadOnlyStore, OpenError> {
     let directory = open::resolve(directory)?;
     let mut damaged_attempts = 0;
     for _ in 0..OPEN_ATTEMPTS {
         let before = Files::of(&directory)?;
         let opened = open_once(&directory, before.clone());
-        // NOTE: RocksDB reads what is in table files first and the write-ahead log then, and does not miss a log file that the
-        // service has removed in between because its content is in a new table file. Log files go oldest first: if those of
-        // before are there still, none was missed.
+        // RocksDB reads the manifest first and the write-ahead log second. It does not notice if the service removes a
+        // log file in between, after a flush to a new table file. Log files are removed oldest first: if all earlier
+        // files still exist, none was missed.
         let after = Files::of(&directory)?;
         let is_whole = before.logs_are_kept_in(&after);
         match opened {
             Ok(store) if is_whole => return Ok(store),
-            // NOTE: the service writes to the manifest before it removes a table. Where nothing was written, nobody did.
+            // The service writes to the manifest before it removes a table file: the files are unchanged.
             Err(error) if is_whole && before == after => return Err(error),
             Err(error) if is_whole && !is_about_a_missing_file(&error) => {
                 damaged_attempts += 1;
@@ -233,7 +238,7 @@ fn is_about_a_missing_file(error: &OpenError) -> bool {
 }
 
 fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
-    // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
+    // ORDER: the mark is read before the database, so that it is not ahead of it while another process writes.
     let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
     let survey = recovery::survey(directory)?;
     let (found, readable) = open::inspect_database(directory)?;
@@ -245,11 +250,11 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     let defaults = Options::new().create_if_missing(false);
     let read_batch = defaults.read_batch;
     let mut db_options = options::database(&defaults);
-    // NOTE: as opening for writing does behind its examination; what this mode drops is looked at below.
+    // The same mode as in a read-write store after its examination. `ExpectedLog::check` below detects dropped records.
     options::set_recovery(&mut db_options, DBRecoveryMode::PointInTime);
-    // NOTE: every file is opened at once and kept open, so that it can be read after the process that writes has removed it.
+    // All files are opened now and stay open, so that they can be read after the writing process has removed them.
     db_options.set_max_open_files(-1);
-    // NOTE: only counters, which cost next to nothing: verification asks for one of them.
+    // Counters only, which cost almost nothing. Verification reads one of them.
     db_options.enable_statistics();
     db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     let db = DB::open_cf_descriptors_read_only(&db_options, directory, options::families(&defaults), false);
@@ -272,7 +277,7 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }
 
-/// The files that change when something is written, with their lengths: write-ahead log and manifest.
+/// The lengths of the files that every write changes: write-ahead log and manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Files(BTreeMap<String, u64>);
 
@@ -283,7 +288,7 @@ impl Files {
         for entry in std::fs::read_dir(directory).map_err(io_error)? {
             let entry = entry.map_err(io_error)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            // NOTE: a file may be gone between its name and its length.
+            // A file can disappear between the listing and the query of its length.
             if (name.ends_with(LOG) || name.starts_with("MANIFEST"))
                 && let Ok(metadata) = entry.metadata()
             {

@@ -127,7 +127,7 @@ impl ExpectedLog {
         }
         if let Some((file, (from, to))) = survey.gap(needed_log(db)) {
             let detail = format!(
-                "the write-ahead log has changes {} and those behind it in {file}, but of {from} to {to} none; a file or a block \
+                "the write-ahead log has changes {} and those after it in {file}, but of {from} to {to} none; a file or a block \
                  of it is gone, and with it what was in these changes",
                 to.saturating_add(1)
             );
@@ -184,7 +184,7 @@ fn refuse_damaged_field(
 fn damaged_record(directory: &Path, field: &str, file: &str, at: u64) -> OpenError {
     let what = if file.ends_with(".log") { "write-ahead log" } else { "manifest" };
     let detail =
-        format!("{field} of the record at byte {at} of {file}, a {what}, is wrong; with it goes what is behind");
+        format!("{field} of the record at byte {at} of {file}, a {what}, is wrong; the records after it are lost, too");
     OpenError::damaged(directory, detail)
 }
 
@@ -254,7 +254,7 @@ fn describe_hole(directory: &Path) -> String {
     let Ok(kept) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
     let Ok((last, found)) = readable_after(directory, kept) else { return WHAT.to_owned() };
     if last <= kept {
-        return format!("{WHAT}; with it go changes of rows or unique keys behind position {kept}, but no event");
+        return format!("{WHAT}; changes of rows or unique keys after position {kept} are lost, too, but no event");
     }
     let gone = (last - kept).saturating_sub(found);
     format!("{WHAT}; of the events at positions {} to {last}, {gone} are lost and {found} can be read", kept + 1)
@@ -266,7 +266,7 @@ fn describe_missing(directory: &Path, mark: Mark) -> String {
     let Ok(found) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
     let last = mark.head.map_or(0, Position::get);
     if last <= found {
-        return format!("{WHAT}; changes of rows or unique keys behind position {found} are lost, but no event");
+        return format!("{WHAT}; changes of rows or unique keys after position {found} are lost, but no event");
     }
     format!("{WHAT}; the events at positions {} to {last} are lost ({})", found + 1, last - found)
 }

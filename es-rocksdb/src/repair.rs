@@ -1,24 +1,24 @@
-//! [`Salvage`]: what can be saved of a damaged store, and a new store made of it.
+//! [`Salvage`]: surveys a damaged store and writes its recoverable data to a new store.
 //!
 //! ```text
-//!   damaged directory ──links, copies──► scratch ──open, skipping what is broken──► records ──► new directory
-//!     is only read                      │ a flipped bit of a log is set right       │          │ indexes made anew
-//!                                       │ a lost manifest is made anew              │          │ verified
-//!                                       └ tables without a manifest                 └ behind the first lost one: set aside
+//!   damaged directory ──links, copies──► scratch ──open, skipping damage──► records ──► new directory
+//!     is only read                      │ corrects a flipped bit of a log   │          │ rebuilt indexes
+//!                                       │ rebuilds a lost manifest          │          │ verified
+//!                                       └ or opens tables without it        └ after the first lost event: set aside
 //! ```
 //!
-//! Each record stands twice, under its position and under its stream, in different files, and has a checksum of its own.
-//! So damage of one copy, or of any index, costs nothing: the record is taken from where it is whole, and every index is made
-//! anew. A record that is whole nowhere ends the log, because a log has no gaps: events are kept up to the last whole commit
-//! before it. What can be read behind it is set aside, for a person to decide on.
+//! Each record is stored twice, under its position and under its stream, in different files, with its own checksum.
+//! Damage of one copy, or of any index, therefore loses nothing: the intact copy is used, and all indexes are rebuilt.
+//! A record without an intact copy ends the log, because a log has no gaps: the new store has the events up to the last
+//! complete commit before it. Readable events after it are set aside, for an operator to decide.
 //!
-//! What stands in the place of a removed event stands once, in the log. It is kept as it is; and what was removed stays removed,
-//! also where damage has brought an older copy of it to light.
+//! A tombstone is stored once, in the log, and is copied. A removed event stays removed, even if the damage exposes an
+//! older copy of it.
 //!
-//! Unique keys are claimed again by the events that are kept. Claims of removed events, and rows, are stored once and have no checksum
-//! of their own: they are kept where RocksDB's checksum holds.
+//! Kept events claim their unique keys again. Claims of removed events, and rows, are stored once and have no checksum
+//! of their own: they are kept if RocksDB's checksum matches.
 //!
-//! Nothing is ever written to the damaged directory, and nothing of it is removed.
+//! The damaged directory is never changed.
 
 mod claims;
 mod rebuild;
@@ -42,45 +42,47 @@ use records::RecoverableEvents;
 use scratch::Scratch;
 use sources::Sources;
 
-/// Why there is no repaired store. The damaged one is as it was, and nothing is left in the target.
+/// An error of surveying or repairing a store. The damaged store is unchanged, and the target has no files of the
+/// repair.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepairError {
-    /// There is no store, or one of a later version. Its message says what to do.
+    /// The directory has no store that this version can examine. The variants of [`OpenError`] document how to
+    /// continue.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The new store could not be written or read. Mend the cause and try again.
+    /// The new store could not be written or read. Fix the cause and try again.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing is damaged. Open the store as it is.
+    /// The store is not damaged. Open it as it is.
     #[error("expected damage in the store in {}, found none; open it as it is", .directory.display())]
     Sound {
         /// The directory of the store.
         directory: PathBuf,
     },
-    /// Something would be lost, and it was not said that it may be, or another number of events was named. Look for a backup
-    /// first; else give this number.
+    /// The repair would lose data, and the caller accepted no loss or another number of events. Restore a backup if
+    /// there is one; otherwise accept the loss of exactly `events` events.
     #[error(
         "a repair loses {what}{}; restore a backup if there is one, or accept the loss of exactly {events} events \
          (`es repair --accept-loss {events}`)", .named.map(|named| format!(", not {named} events")).unwrap_or_default()
     )]
     Loss {
-        /// How many events of the log would not be in the new store.
+        /// The number of events that the new store would not have.
         events: u64,
-        /// What would be lost, in words.
+        /// A description of the loss.
         what: String,
-        /// The number that was named.
+        /// The number that the caller accepted.
         named: Option<u64>,
     },
-    /// Not even a part of the store can be opened. Restore a backup.
+    /// No part of the store can be opened. Restore a backup.
     #[error("nothing of the store in {} can be opened: {detail}; restore a backup", .directory.display())]
     Unreadable {
         /// The directory of the store.
         directory: PathBuf,
-        /// What RocksDB says.
+        /// The error of RocksDB.
         detail: String,
     },
-    /// The target has files, or is within the damaged store. Choose another; nothing was written.
+    /// The target has files, or is within the damaged store. Choose another directory. Nothing was written.
     #[error(
         "expected an empty or a new directory outside of the damaged store, found {} to have files or to be within it; \
          choose another", .directory.display()
@@ -89,77 +91,77 @@ pub enum RepairError {
         /// The target.
         directory: PathBuf,
     },
-    /// What was written is not sound. It was not kept. Look after the disk, then try again.
+    /// The verification of the new store failed. The new store was removed. Check the disk and try again.
     #[error(
-        "expected a sound store in {}, found {found}; it was not kept: look after the disk and try again",
+        "expected a sound store in {}, found {found}; the new store was removed: check the disk and try again",
         .directory.display()
     )]
     Unsound {
-        /// Where it was.
+        /// The directory of the new store.
         directory: PathBuf,
         /// The first finding.
         found: String,
     },
-    /// The operating system refused. Mend the cause and try again.
+    /// The operating system returned an error. Fix the cause and try again.
     #[error("could not {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// With what.
+        /// The file or directory of the operation.
         path: PathBuf,
-        /// The refusal.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// What a repair must not do unasked.
+/// The data that a repair would lose. [`Salvage::write`] requires the caller to accept it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
-    /// How many events of the log would not be in the new store: those that cannot be read, and those behind them.
+    /// The number of events that the new store would not have: the unreadable ones, and all after the first of them.
     pub events: u64,
-    /// How many of these can be read, and would be set aside.
+    /// The number of these events that can be read, and would be set aside.
     pub set_aside: u64,
-    /// The positions of which no whole record was found, as ranges with both ends: at most the first hundred.
+    /// The positions without an intact record, as inclusive ranges: at most the first hundred.
     pub unreadable: Vec<(Position, Position)>,
-    /// Streams that would lose events, as far as it can be told, with how many: at most the first hundred.
+    /// The streams that are known to lose events, with the number of these events: at most the first hundred.
     pub streams: Vec<(StreamId, u64)>,
-    /// How many more streams there are.
+    /// The number of further streams.
     pub more_streams: u64,
-    /// What is lost besides events, in words: rows, claims of unique keys by removed events.
+    /// Descriptions of other lost data: rows, claims of unique keys by removed events.
     pub other: Vec<String>,
 }
 
 impl Loss {
-    /// Whether anything is lost.
+    /// Returns `true` if nothing is lost.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.events == 0 && self.other.is_empty()
     }
 }
 
-/// What a look at a damaged store has found.
+/// The result of [`Salvage::survey`].
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// What is damaged: what opening says, or what a verification has found, at most the first thousand findings.
+    /// The findings of opening or of the verification: at most the first thousand.
     pub damage: Vec<Damage>,
-    /// How many findings there are beyond those.
+    /// The number of further findings.
     pub more_damage: u64,
-    /// What was done to read on: in words, such as that the manifest was made anew.
+    /// Descriptions of the measures that made damaged files readable, such as a rebuilt manifest.
     pub notes: Vec<String>,
     /// The position of the last event that a repaired store would have.
     pub head: Option<Position>,
     /// The position of the last event that the store is known to have had.
     pub last: Option<Position>,
-    /// How many records would be taken from under their streams, because the log has them no more.
+    /// The number of records that only the copy under their stream provides, because the copy in the log is lost.
     pub from_streams: u64,
-    /// What would be lost.
+    /// The data that a repair would lose.
     pub loss: Loss,
 }
 
 impl Report {
-    /// Whether nothing is damaged.
+    /// Returns `true` if no damage was found.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
@@ -170,27 +172,27 @@ impl Report {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// Its directory.
+    /// The directory of the new store.
     pub directory: PathBuf,
-    /// Its id. It is that of the damaged store, unless events were lost, or its identity could not be read.
+    /// The id of the store: that of the damaged store, unless events were lost or the id could not be read.
     pub id: LogId,
-    /// Whether the id is a new one: a store from which events were cut is another history, which will give the same positions
-    /// to other events. Backups and checkpoints of the old one must not be continued with it, and the id tells.
+    /// Whether the store has a new id. A store that lost events is another history, because it will assign the lost
+    /// positions to other events. Backups and checkpoints of the old store must not be continued with it.
     pub is_new_id: bool,
-    /// How many events it has.
+    /// The number of events in the store.
     pub events: u64,
     /// The number of rows in the store.
     pub rows: u64,
-    /// The number of claims of unique keys that were taken from the index, because their events were removed.
+    /// The number of claims of unique keys that were copied from the index, because their events were removed.
     pub carried_claims: u64,
-    /// How many events were set aside.
+    /// The number of events that were set aside.
     pub set_aside: u64,
 }
 
-/// Takes an event that can be read but has no place in the repaired store.
+/// Receives each event that can be read but is not in the repaired store. An error cancels the repair.
 pub type SetAside<'a> = &'a mut dyn FnMut(&RecordedEvent) -> io::Result<()>;
 
-/// A store that was looked at, and what can be saved of it.
+/// A surveyed store and its recoverable data.
 ///
 /// ```no_run
 /// # fn repair() -> Result<(), es_rocksdb::RepairError> {
@@ -211,17 +213,23 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Looks at the store in a directory: whether it is damaged, and what can be saved of it. Stop the service first: a
-    /// store that is being written to looks different from one moment to the next.
+    /// Verifies the store in a directory. If it is damaged, determines the recoverable data. Stop the service first,
+    /// because concurrent writes change the files during the survey.
     ///
-    /// It writes nothing to the directory. For a damaged store it needs a directory of its own, beside the store or
-    /// else among the temporary files, which is removed again; tables are linked into it where that is possible, and
-    /// all else is copied. It takes as long as verifying, and where records are missing as looking up every event under
-    /// its stream besides. Of each record that only its stream has, and each unique key whose event was removed, it
-    /// keeps about 100 bytes in memory. It blocks the thread that calls it.
+    /// It writes nothing to the directory. For a damaged store it creates a temporary directory, beside the store or
+    /// else in the system's directory for temporary files, and removes it when the `Salvage` is dropped. Table files
+    /// are linked into it where possible; other files are copied.
+    ///
+    /// It takes as long as a verification; if records are missing, it also looks up every event under its stream. It
+    /// uses about 100 bytes of memory for each record that only the copy under its stream provides, and for each unique
+    /// key whose event was removed. It blocks the calling thread.
     ///
     /// # Errors
-    /// [`RepairError`]; each variant says what to do.
+    /// - [`RepairError::Open`] if the directory has no store or a store of another format version, or if the store
+    ///   cannot
+    ///   be read for a reason other than damage.
+    /// - [`RepairError::Unreadable`] if no part of the store can be opened.
+    /// - [`RepairError::Io`] if the temporary directory cannot be written.
     pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
         let directory = open::resolve(directory.as_ref())?;
         let mut report = Report::default();
@@ -246,21 +254,30 @@ impl Salvage {
         Ok(Self { directory, report, found: Some((sources, survey)), _scratch: Some(scratch) })
     }
 
-    /// What was found.
+    /// Returns the findings.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Writes what can be saved into a new store in `target`, which must be empty or not there yet, and verifies it. The damaged
-    /// store stays as it is. Where something is lost, `accept` must name the number of [events](Loss::events): it is known only
-    /// to who has read the report. Rows are kept as they are, those of lost events, too: drop the snapshots, and call [`es_core::projection::reset_followers`].
+    /// Writes the recoverable data to a new store in `target`, an empty or new directory, and verifies it. The damaged
+    /// store is unchanged.
     ///
-    /// What can be read behind the first lost event goes to `set_aside`, in the order of the log. An event whose commit is not
-    /// whole comes as a commit of its own.
+    /// If data is lost, `accept` must be the number of [lost events](Loss::events) in the report. Rows are copied
+    /// unchanged, including those that depend on lost events: delete the snapshots and call
+    /// [`es_core::projection::reset_followers`].
+    ///
+    /// `set_aside` receives the readable events after the first lost one, in the order of the log. An event of an
+    /// incomplete commit is passed as a commit of its own.
     ///
     /// # Errors
-    /// [`RepairError`]; each variant says what to do.
+    /// - [`RepairError::Sound`] if the store is not damaged.
+    /// - [`RepairError::Loss`] if data would be lost and `accept` is not the number of lost events.
+    /// - [`RepairError::Target`] if `target` has files or is within the damaged store.
+    /// - [`RepairError::Unsound`] if the verification of the new store fails.
+    /// - [`RepairError::Open`], [`RepairError::Store`] or [`RepairError::Io`] if the new store cannot be opened, read
+    ///   or
+    ///   written, or if `set_aside` returns an error.
     pub fn write(
         &self,
         target: impl AsRef<Path>,
@@ -282,7 +299,7 @@ impl Salvage {
     }
 }
 
-/// Finds out whether anything is damaged, as opening and verifying do.
+/// Opens and verifies the store, and reports its damage.
 fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
     let opened = open::examine(directory).and_then(|found| match found {
         DirectoryState::Store => read_only::open_with_retries(directory),
@@ -298,7 +315,7 @@ fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Re
     };
     match verified {
         Ok(Verification { damage, more_damage, .. }) => (report.damage, report.more_damage) = (damage, more_damage),
-        // NOTE: a table that is gone is no damage in RocksDB's words, but a file that it cannot open.
+        // RocksDB reports a missing table file as a file that it cannot open, not as damage.
         Err(error) => {
             report.damage.push(Damage { place: "verifying".to_owned(), detail: ErrorChain(&error).to_string() });
         }

@@ -2,8 +2,8 @@
 //!
 //! `docs/storage-format.md` is rendered from the constants of this file, of `key` and of `record`.
 
-/// The version of the whole format: column families, keys and values. This is the only version that is read: the migration is an
-/// export with the program that wrote the store and an import with this one.
+/// The version of the whole format: column families, keys and values. This is the only version that is read: the
+/// migration is an export with the program that wrote the store and an import with this one.
 pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// Key in [`Cf::Meta`]: the format version, 4 bytes big-endian.
@@ -12,7 +12,8 @@ pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_STORE_ID: &[u8] = b"store-id";
 /// Key in [`Cf::Meta`]: when the store was created, 8 bytes big-endian, microseconds since 1970 in UTC.
 pub(crate) const META_CREATED: &[u8] = b"created";
-/// Key in [`Cf::Meta`]: the secret of the hashes of unique keys, see [`KeySecret`](es_core::store::implement::KeySecret).
+/// Key in [`Cf::Meta`]: the secret of the hashes of unique keys, see
+/// [`KeySecret`](es_core::store::implement::KeySecret).
 pub(crate) const META_KEY_SECRET: &[u8] = b"key-secret";
 
 /// Key in [`Cf::Meta`]: the position of the last scavenge point that was completed, 8 bytes big-endian.
@@ -25,10 +26,10 @@ pub(crate) const META_FIRST: &str = "first";
 pub(crate) const META_ROWS: [(&[u8], &str); 6] = [
     (META_FORMAT, "format version, `u32`"),
     (META_STORE_ID, "id of the store, the 16 bytes of a UUID"),
-    (META_CREATED, "when the store was created, `i64` microseconds since 1970 in UTC"),
+    (META_CREATED, "time of the creation of the store, `i64` microseconds since 1970 in UTC"),
     (META_KEY_SECRET, "secret of the hashes of unique keys, 32 random bytes"),
-    (META_SCAVENGED, "position of the last scavenge point that was completed, `u64`; none before the first"),
-    (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; none where nothing was"),
+    (META_SCAVENGED, "position of the last completed scavenge point, `u64`; missing before the first"),
+    (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; missing if none was removed"),
 ];
 
 /// A column family. All of them change together in one write batch.
@@ -91,7 +92,7 @@ impl Cf {
     #[cfg(test)]
     pub(crate) const fn layout(self) -> (&'static str, &'static str) {
         match self {
-            Self::Log => ("position `u64`", "record, or record of a removed event"),
+            Self::Log => ("position `u64`", "record or tombstone"),
             Self::Streams => ("stream, `0x00`, revision `u64`", "record, the same bytes as in `log`"),
             Self::Heads => ("stream", "revision of its last event `u64`"),
             Self::Ids => ("event id, 16 bytes", "position `u64`"),

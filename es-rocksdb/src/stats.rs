@@ -1,30 +1,30 @@
-//! What a store has done since it was opened.
+//! [`Stats`]: the counters of an open store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a store has written and read since it was opened. See [`RocksDbStore::stats`](crate::RocksDbStore::stats).
+/// Counters since the store was opened. [`RocksDbStore::stats`](crate::RocksDbStore::stats) returns them.
 ///
-/// `commits / batches` says how many commits shared one write, and with it one wait for the disk.
+/// `commits / batches` is the average number of commits that shared one write and one sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Commits that were written. Neither conflicts nor repeats count: they write nothing.
+    /// Written commits. Conflicts and repeated commits do not count, because they write nothing.
     pub commits: u64,
-    /// Batches that were written, each with one or more commits.
+    /// Written batches, each with one or more commits.
     pub batches: u64,
-    /// Events that were written.
+    /// Written events.
     pub events: u64,
-    /// Bytes that were handed to RocksDB, indexes included and before compression.
+    /// Bytes passed to RocksDB, including indexes, before compression.
     pub bytes: u64,
-    /// How often the store waited for the disk: once per batch, and never with [`Durability::Buffered`](crate::Durability::Buffered).
+    /// Syncs: one per batch, none with [`Durability::Buffered`](crate::Durability::Buffered).
     pub syncs: u64,
-    /// Events that reads of the log were given from memory; see [`Options::tail_bytes`](crate::Options::tail_bytes).
+    /// Events that reads of the log got from memory; see [`Options::tail_bytes`](crate::Options::tail_bytes).
     pub log_events_from_memory: u64,
-    /// Events that reads of the log were given from RocksDB, that is from its caches or from the disk.
+    /// Events that reads of the log got from RocksDB: from its caches or from the disk.
     pub log_events_from_disk: u64,
 }
 
-/// [`Stats`] while they are counted.
+/// The atomic counters of [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     commits: AtomicU64,
@@ -37,9 +37,9 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Adds what one batch has written, or one part of a read has given.
+    /// Adds the numbers of a batch or of a part of a read.
     pub(crate) fn add(&self, batch: Stats) {
-        // NOTE: each number stands for itself; nobody infers one from another, so that no order between them is needed.
+        // The counters are independent of each other, so that no memory ordering between them is needed.
         self.commits.fetch_add(batch.commits, Ordering::Relaxed);
         self.batches.fetch_add(batch.batches, Ordering::Relaxed);
         self.events.fetch_add(batch.events, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! [`RocksDbStore`]: the handle, and its [`EventStore`].
+//! [`RocksDbStore`]: the handle of a store, and its implementation of [`EventStore`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,32 +39,36 @@ use crate::sync::{AtomicBool, Mutex, PoisonError};
 use crate::tail::Tail;
 use crate::writer::{self, WriteToDisk, Writer, WriterParts};
 
-/// An event store in a directory of this machine. See [the crate](crate) for what it promises.
+/// An event store in a directory. The [crate documentation](crate) lists its guarantees.
 ///
-/// A handle is cheap to clone; all clones are one store. Dropping the last one writes what waits, ends the writer and
-/// frees the directory, and blocks for as long as that takes; [`close`](EventStore::close) does the same without
-/// blocking an executor, and reports errors. An [`EventStream`] does not keep the store open: it ends with
-/// [`StoreError::Closed`] at its next batch.
+/// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the queued
+/// commits, ends the writer and unlocks the directory. Dropping the last handle does the same, but blocks the thread,
+/// and logs errors instead of returning them. An open [`EventStream`] does not keep the store open: its next batch is
+/// [`StoreError::Closed`].
 ///
-/// The conditions of a commit are checked by the one writer while others wait. A condition over a query costs what the
-/// shortest of its indexes has behind the position that it starts from: give it the position up to which the log was read.
+/// # Commits
 ///
-/// A commit that comes alone is written on the thread of its task, if that is a worker of a runtime with several threads: the
-/// worker's other tasks are handed to another thread first ([`block_in_place`](tokio::task::block_in_place)), and what else
-/// runs in the same task, such as the other arms of a `join!`, goes on after one wait for the disk. Anywhere else, and in a
-/// crowd, the store's own thread writes.
+/// One writer checks the conditions of all commits, one commit at a time. The cost of an append condition is the number
+/// of entries after its position in the most selective of its indexes: pass the position up to which the log was read.
 ///
-/// Reads run on the executor where what they want is in memory, and on tokio's threads for blocking work otherwise. Where
-/// there is no tokio runtime, they block the thread that polls them.
+/// A lone commit is written on the thread of its task, if that is a worker of a multi-thread runtime. Tokio first moves
+/// the worker's other tasks to another thread ([`block_in_place`](tokio::task::block_in_place)); futures in the same
+/// task, such as other arms of a `join!`, continue after the sync. In all other cases, and for concurrent commits, the
+/// writer thread of the store writes.
+///
+/// # Reads
+///
+/// A read runs on the executor if its data is in memory, and on tokio's blocking threads otherwise. Outside a tokio
+/// runtime, it blocks the thread that polls it.
 #[derive(Clone)]
 pub struct RocksDbStore {
     inner: Arc<Inner>,
 }
 
-/// The name of the writer's thread.
+/// The name of the writer thread.
 pub(crate) const THREAD_NAME: &str = "es-rocksdb-writer";
 
-/// What the last handle closes.
+/// The state that all handles share. Dropping it closes the store.
 struct Inner {
     queue: Arc<Queue<Writer>>,
     shared: Arc<Shared>,
@@ -80,30 +84,37 @@ struct Inner {
 }
 
 impl Options {
-    /// Opens the store in this directory. The same as [`RocksDbStore::open_with`].
+    /// Opens the store in this directory, as [`RocksDbStore::open_with`] does.
     ///
     /// # Errors
-    /// As [`RocksDbStore::open_with`].
+    /// The errors of [`RocksDbStore::open_with`].
     pub async fn open(self, directory: impl AsRef<Path> + Send) -> Result<RocksDbStore, OpenError> {
         RocksDbStore::open_with(directory, self).await
     }
 }
 
 impl RocksDbStore {
-    /// Opens the store in this directory as [`Options::new`] says; creates it where there is none.
+    /// Opens the store in this directory with the default [`Options`]; creates a missing one.
     ///
     /// # Errors
-    /// [`OpenError`]; each variant says what to do.
+    /// The errors of [`RocksDbStore::open_with`].
     pub async fn open(directory: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
         Self::open_with(directory, Options::new()).await
     }
 
-    /// Opens the store in this directory as the options say.
+    /// Opens the store in this directory with these options.
     ///
-    /// It takes as long as reading the write-ahead log three times, which is bounded by four write buffers.
+    /// It reads the write-ahead log three times. The length of the log is limited to four write buffers.
     ///
     /// # Errors
-    /// [`OpenError`]; each variant says what to do.
+    /// - [`OpenError::AlreadyOpen`] if another process or another handle has the store open.
+    /// - [`OpenError::NoSuchDirectory`] if the directory has no store and
+    ///   [`create_if_missing(false)`](Options::create_if_missing) is set.
+    /// - [`OpenError::NotAStore`] if the directory has other files.
+    /// - [`OpenError::NewerFormat`] or [`OpenError::OlderFormat`] if the store has another format version.
+    /// - [`OpenError::Damaged`] if acknowledged events are lost or a file is corrupt.
+    /// - [`OpenError::Hook`] if a hook cannot start.
+    /// - [`OpenError::Io`] if the operating system or RocksDB returns an error.
     pub async fn open_with(directory: impl AsRef<Path> + Send, options: Options) -> Result<Self, OpenError> {
         let directory = directory.as_ref().to_owned();
         let hooks = options.hooks.clone();
@@ -124,7 +135,7 @@ impl RocksDbStore {
         Ok(store)
     }
 
-    /// Prepares the hooks, and lets them take part in every decision from then on.
+    /// Prepares the hooks. Each takes part in every later commit.
     async fn start_hooks(&self, hooks: &[Arc<dyn PrepareHook>]) -> Result<(), StartHookError> {
         for hook in hooks {
             self.inner.decider.start(self, &**hook, |start| start(self.inner.shared.visible.head())).await?;
@@ -132,7 +143,7 @@ impl RocksDbStore {
         Ok(())
     }
 
-    /// Starts the writer of an opened store; with another disk in a test.
+    /// Starts the writer of an opened store. Tests pass another disk.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
         let Opened { database, mark, end, recent, identity: Identity { id, created, secret } } = opened;
         let directory = database.directory().to_owned();
@@ -181,37 +192,41 @@ impl RocksDbStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What this store has written since it was opened.
+    /// Returns the counters since the store was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.shared.counters.read()
     }
 
-    /// What RocksDB takes of memory for this store just now.
+    /// Returns the memory that RocksDB uses for this store.
     ///
     /// # Errors
-    /// [`StoreError::Closed`] when the store is closed.
+    /// - [`StoreError::Closed`] if the store is closed.
+    /// - [`StoreError::Io`] if RocksDB does not return a number.
     pub async fn memory(&self) -> Result<Memory, StoreError> {
         self.inner.shared.blocking(Memory::of).await
     }
 
-    /// Sorts everything that was written into its last place on disk, which makes reads cheaper and the directory
-    /// smaller. Commits and reads go on, more slowly; for as long as it runs, up to twice the room is needed. RocksDB
-    /// does the same by itself, bit by bit: call it after an import, or before the directory is copied.
+    /// Compacts all column families, which makes reads cheaper and the directory smaller.
+    ///
+    /// Commits and reads continue, more slowly. It needs up to twice the disk space while it runs. RocksDB compacts in
+    /// the background, too: call this after an import, or before the directory is copied.
     ///
     /// # Errors
-    /// [`StoreError`] when the disk is full or what is on it cannot be read.
+    /// - [`StoreError::Closed`] if the store is closed.
+    /// - [`StoreError::Damaged`] if a file is corrupt.
+    /// - [`StoreError::Io`] if a read or a write fails, for example on a full disk.
     pub async fn compact(&self) -> Result<(), StoreError> {
         self.inner.shared.blocking(Database::compact).await
     }
 
-    /// The directory, with its full path.
+    /// Returns the absolute path of the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.inner.directory
     }
 
-    /// When the store was created.
+    /// Returns the time when the store was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.inner.created
@@ -229,27 +244,27 @@ impl RocksDbStore {
         self.inner.durability
     }
 
-    /// What operators have said of retention, all together.
+    /// Returns all retention rules and deletions.
     #[must_use]
     pub fn retention(&self) -> Retention {
         self.inner.shared.operators.all()
     }
 
-    /// Writes everything that is in memory into table files, which later backups share.
+    /// Flushes the memtables into table files, which later backups share.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         self.inner.shared.blocking(Database::flush).await
     }
 
-    /// What of a commit can be done before it is its turn.
+    /// Validates and encodes a commit before it is queued.
     async fn draft(&self, commit: Commit) -> Result<(Draft, Reservation), CommitError> {
-        // ORDER: checked first, so that nothing that breaks a limit takes room; drafted last, because a draft takes memory.
+        // ORDER: the limits are checked before the reservation; the draft uses memory, and is made after it.
         let commit = commit.validated()?;
         refuse_stamps(&commit)?;
         let room = self.inner.queue.room(queued_bytes(&commit)).await.map_err(|Closed| self.inner.refusal())?;
         Ok((Draft::new(commit)?, room))
     }
 
-    /// Drafts and queues the first commits that the queue has room for together, and removes them from `commits`.
+    /// Encodes and queues as many of the first commits as the queue has room for, and removes them from `commits`.
     async fn queue_next(
         &self,
         commits: &mut VecDeque<ValidCommit>,
@@ -270,7 +285,7 @@ impl RocksDbStore {
         Ok(answers)
     }
 
-    /// What became of a commit that was handed over.
+    /// Waits for the result of a queued commit.
     pub(crate) async fn answer(&self, waiting: PendingAnswer) -> Result<Committed, CommitError> {
         waiting.await.unwrap_or_else(|_| Err(self.inner.refusal()))
     }
@@ -278,12 +293,12 @@ impl RocksDbStore {
 
 #[cfg(test)]
 impl RocksDbStore {
-    /// The open database, for a disk that fails.
+    /// Returns the open database, for tests with a failing disk.
     pub(crate) fn database_for_test(&self) -> Option<Arc<Database>> {
         self.inner.shared.database()
     }
 
-    /// How many commits wait.
+    /// Returns the number of queued commits.
     pub(crate) fn queued_for_test(&self) -> usize {
         self.inner.queue.len()
     }
@@ -299,12 +314,12 @@ impl fmt::Debug for RocksDbStore {
     }
 }
 
-/// How many bytes of the queue a commit takes: its records wait with it.
+/// Returns the bytes that a commit uses in the queue: its contents and its encoded records.
 fn queued_bytes(commit: &ValidCommit) -> usize {
     commit.weight().saturating_mul(2)
 }
 
-/// The disk in earnest.
+/// Returns the function that writes a batch to RocksDB.
 fn production_disk(database: Arc<Database>, durability: Durability) -> WriteToDisk {
     let options = options::write(durability);
     Box::new(move |batch| Ok(database.raw().write_opt(batch, &options)?))
@@ -314,10 +329,10 @@ impl Inner {
     fn close(&self) -> Result<(), StoreError> {
         self.is_closed.store(true, Ordering::Release);
         self.queue.close();
-        // NOTE: the lock is held while the writer ends, so that whoever closes at the same time waits, too.
+        // The lock is held until the writer has ended, so that a concurrent call of `close` waits, too.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let panicked = writer.take().is_some_and(|writer| writer.join().is_err()) || self.queue.is_abandoned();
-        // ORDER: when the writer has ended, so that nobody is told that the log is closed and then sees it grow.
+        // ORDER: after the end of the writer, so that the log does not grow after followers are notified of the close.
         self.shared.visible.close();
         let Some(database) = self.shared.take() else { return Ok(()) };
         let synced = match self.durability {
@@ -329,9 +344,9 @@ impl Inner {
                 synced.map(|()| self.mark.raise(mark)).map_err(|error| of_rocksdb("sync", "write-ahead log", error))
             }
         };
-        // NOTE: from here on the mark does not lag, also after a power failure.
+        // From here on the mark does not lag, not even after a power failure.
         let synced = synced.and_then(|()| self.mark.sync().map_err(|error| StoreError::io("sync the mark", error)));
-        // ORDER: the writer had the only other reference and is gone: this closes RocksDB and gives its lock back.
+        // ORDER: the writer had the only other reference and has ended: this closes RocksDB and releases its lock.
         drop(database);
         tracing::info!(directory = %self.directory.display(), "closed the store");
         if panicked {
@@ -340,7 +355,7 @@ impl Inner {
         synced
     }
 
-    /// Why the queue takes no commit, or why no answer comes.
+    /// Returns the error of a commit that was not queued or got no result.
     fn refusal(&self) -> CommitError {
         let error = if self.is_closed.load(Ordering::Acquire) {
             StoreError::Closed
@@ -350,7 +365,7 @@ impl Inner {
         error.into()
     }
 
-    /// The head up to which a read that begins now may see.
+    /// Returns the head up to which a new read sees events.
     fn open_head(&self) -> Result<Option<Position>, StoreError> {
         if self.is_closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(self.shared.visible.head()) }
     }
@@ -435,7 +450,7 @@ impl EventStore for RocksDbStore {
         let mut answers = Vec::with_capacity(commits.len());
         let (mut valid, mut waiting) = (VecDeque::with_capacity(commits.len()), VecDeque::with_capacity(commits.len()));
         for commit in commits {
-            // The answer to a valid commit follows below, in its place.
+            // The answer to a valid commit is filled in below.
             let checked = commit.validated().and_then(|commit| refuse_stamps(&commit).map(|()| commit));
             answers.push(checked.map(|commit| valid.push_back(commit)));
         }
@@ -465,14 +480,15 @@ impl EventStore for RocksDbStore {
         self.scavenge_now(how).await
     }
 
-    /// Writes the commits that wait already, waits for the reads under way, and closes the store for all its handles.
-    /// When this returns, the directory is unlocked and everything acknowledged is on disk, also with [`Durability::Buffered`].
+    /// Writes the queued commits, waits for running reads, and closes the store for all handles. Afterwards the
+    /// directory is unlocked and all acknowledged commits are on disk, also with [`Durability::Buffered`].
     ///
-    /// If the future is dropped after it was polled, the store is closed all the same.
+    /// If the future is dropped after its first poll, the store is closed nevertheless.
     ///
     /// # Errors
-    /// [`StoreError`] when the last sync failed; the store is closed, and what was acknowledged with
-    /// [`Durability::Buffered`] may be lost at a power failure.
+    /// [`StoreError::Io`] if the last sync fails or the writer panicked, and [`StoreError::Damaged`] if RocksDB reports
+    /// a corrupt file. The store is closed nevertheless. After an error, a power failure can lose commits that were
+    /// acknowledged with [`Durability::Buffered`].
     async fn close(&self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         off_executor(move || inner.close()).await?

@@ -1,20 +1,21 @@
-//! Verification: is everything there, whole, and does it agree?
+//! Verification of a whole store.
 //!
 //! ```text
-//!   1 log      each record: checksum, place, position without gap, place in its commit, time
-//!              ... and look up what must be there for it: the record in its stream, its id, its index entries
-//!   2 streams  each record: checksum, place, revision without gap from the first that is left, the head of its stream;
-//!              what is gone before the first is as many events as stand in the log without their content
-//!   3 counts   a family has as many entries as were confirmed in 1 and 2, or one that nothing confirms:
-//!              then each entry is looked at, to name it
-//!   4 keys     each claim has its entry, or a later one, or a release; each entry has its claim, or its event was removed
-//!   5 tables   no block of a table has another checksum than it should, also where RocksDB reads past it
+//!   1 log      each record: checksum, key, no gap in positions, index in its commit, time;
+//!              and looks up the copy of the record in its stream, its id and its index entries
+//!   2 streams  each record: checksum, key, no gap in revisions from the first retained one, head of its stream;
+//!              the streams lack as many events at their beginnings as the log has tombstones
+//!   3 counts   each family has exactly as many entries as steps 1 and 2 confirmed;
+//!              otherwise checks each entry, to find the unconfirmed ones
+//!   4 keys     each claim has its entry, a later claim or a release; each entry has its claim or a removed event
+//!   5 tables   the checksum of each block of each table file, including blocks that RocksDB skips if they are corrupt
 //! ```
 //!
-//! Steps 1 and 3 together are agreement in both directions: everything that must be there is, and nothing else.
+//! Steps 1 and 3 together verify both directions: no required entry is missing, and no other entry exists.
 //!
-//! Step 5 is for parts of table files that RocksDB reads past when they are damaged, because they only save work (Bloom filters,
-//! properties). It gives no error then, but it counts them: each table is asked for a key, and the count must be none.
+//! Step 5 covers the parts of table files that RocksDB skips without an error if they are corrupt, because they are
+//! only optimizations (Bloom filters, properties). RocksDB counts them: step 5 reads a key from each table file, and
+//! the count must stay zero.
 
 mod beyond;
 mod keys;
@@ -36,59 +37,59 @@ use crate::record::Decoder;
 use crate::retention::Operators;
 use crate::schema::{Cf, META_FIRST};
 
-/// Is told what is looked at, how many entries were, and how many there are where that is known.
+/// Receives the progress: the name of the current step, the number of processed entries, and the total if it is known.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
 
-/// How much damage is described; of what goes beyond it only the number is kept.
+/// The maximum number of described findings. Further findings are only counted.
 const MAX_DAMAGE: usize = 1000;
-/// After how many entries progress is told.
+/// The number of entries between two reports of progress.
 const TELL_EVERY: u64 = 1024;
 
-/// Something that is not as it was written.
+/// A finding of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Damage {
-    /// Where: a position, a stream, an entry of an index.
+    /// The location: a position, a stream or an entry of an index.
     pub place: String,
-    /// What was expected and what was found.
+    /// The expected and the found data.
     pub detail: String,
 }
 
-/// What a verification has found.
+/// The result of [`ReadOnlyStore::verify`](crate::ReadOnlyStore::verify).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verification {
-    /// How many events could be read.
+    /// The number of readable events.
     pub events: u64,
-    /// In how many places an event was [removed](es_core::retention).
+    /// The number of [removed](es_core::retention) events.
     pub removed: u64,
-    /// How many streams there are.
+    /// The number of streams.
     pub streams: u64,
-    /// How many entries of all kinds were looked at.
+    /// The number of verified entries of all kinds.
     pub entries: u64,
-    /// What is damaged: at most the first thousand findings, each once. [`findings`](Self::findings) says how often.
+    /// The distinct findings, at most the first thousand. [`findings`](Self::findings) returns their frequencies, too.
     pub damage: Vec<Damage>,
-    /// How many findings there are beyond those, of which each counts as often as it was made.
+    /// The number of further findings, including repeated ones.
     pub more_damage: u64,
-    /// How often each was made.
+    /// The frequency of each finding.
     times: Vec<u64>,
-    /// Where each stands in the list.
+    /// The index of each finding in `damage`.
     places: HashMap<Damage, usize>,
 }
 
 impl Verification {
-    /// Whether nothing is damaged.
+    /// Returns `true` if no damage was found.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
     }
 
-    /// Each finding, and how often it was made: a broken block is met by every read that needs it.
+    /// Returns each finding with its frequency: every read of a corrupt block repeats its finding.
     pub fn findings(&self) -> impl Iterator<Item = (&Damage, u64)> {
         self.damage.iter().zip(self.times.iter().copied().chain(std::iter::repeat(1)))
     }
 
     fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
         let damage = Damage { place: place.into(), detail: detail.into() };
-        // ORDER: before the bound, so that one broken block does not take the room of what is elsewhere.
+        // ORDER: before the limit, so that the repeated finding of one corrupt block does not displace other findings.
         if let Some(times) = self.places.get(&damage).and_then(|place| self.times.get_mut(*place)) {
             *times = times.saturating_add(1);
         } else if self.damage.len() < MAX_DAMAGE {
@@ -100,7 +101,7 @@ impl Verification {
         }
     }
 
-    /// Takes note of damage; hands on what is no damage.
+    /// Records damage. Returns other results and errors.
     fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         match result {
             Ok(found) => Ok(Some(found)),
@@ -113,7 +114,7 @@ impl Verification {
     }
 }
 
-/// Looks at everything; `counts` are the options with whose statistics the database was opened.
+/// Verifies the store. `counts` are the options of the database, which have its statistics.
 pub(crate) fn verify(
     database: &Database,
     operators: &Operators,
@@ -149,14 +150,14 @@ struct Verifier<'a> {
     secret: &'a KeySecret,
     progress: Progress<'a>,
     found: Verification,
-    /// How many entries of each family are confirmed by the log, or by the streams.
+    /// The number of entries of each family that the log or the streams confirm.
     confirmed: [u64; Cf::ALL.len()],
-    /// The claims without an entry that no event up to here has released, by position.
+    /// The claims without an entry that no event has released so far, with their positions.
     unindexed: HashMap<KeyHash, Position>,
     told: u64,
 }
 
-/// What the check of an event needs of the event before it.
+/// The data of the previous event that the check of an event needs.
 #[derive(Clone, Copy)]
 struct Predecessor {
     position: Position,
@@ -164,7 +165,7 @@ struct Predecessor {
     recorded_at: Timestamp,
 }
 
-/// A key and its value, as bytes of our own.
+/// An owned key and value.
 type Entry = (Vec<u8>, Vec<u8>);
 
 impl Verifier<'_> {
@@ -186,7 +187,7 @@ impl Verifier<'_> {
         self.confirmed.get(cf as usize).copied().unwrap_or_default()
     }
 
-    /// The entry at which an iterator stands, as bytes of our own; `None` at its end, which may be one that cannot be passed.
+    /// Returns the current entry of an iterator; `None` at its end or at an unreadable block.
     fn entry(&mut self, entries: &DBRawIterator<'_>, cf: Cf) -> Result<Option<Entry>, StoreError> {
         let found = item(entries, cf).map_err(StoreError::from);
         let found = found.map(|found| found.map(|(key, value)| (key.to_vec(), value.to_vec())));
@@ -236,16 +237,16 @@ impl Verifier<'_> {
             last = Some(Predecessor { position, part: event.part, recorded_at: event.recorded_at });
         }
         if let Some(from) = unread {
-            self.found.add(format!("{} and all behind it", place_of(from)), beyond::UNREAD);
+            self.found.add(format!("{} and all after it", place_of(from)), beyond::UNREAD);
         }
         if let Some(event) = last.filter(|event| !event.part.is_last()) {
             self.found
-                .add(place_of(event.position), "expected the rest of its commit behind it, found the end of the log");
+                .add(place_of(event.position), "expected the rest of its commit after it, found the end of the log");
         }
         Ok(())
     }
 
-    /// Whether an event can stand behind the one before it.
+    /// Checks an event against the previous one.
     fn follows(&mut self, last: Option<Predecessor>, event: &RecordedEvent) {
         let part = event.part;
         let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index.saturating_add(1) });
@@ -262,7 +263,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Whether everything is there that must be there for an event.
+    /// Checks that all required entries of an event exist.
     fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
         if event.is_removed() {
             return self.id(event);
@@ -289,7 +290,7 @@ impl Verifier<'_> {
         self.require(event, cf, &key::posting(name, event.position), None, &format!("its entry under {name:?}"))
     }
 
-    /// Demands an entry for an event; with this value, where one is given.
+    /// Checks that an entry of an event exists and has the value, if one is given.
     fn require(
         &mut self,
         event: &RecordedEvent,
@@ -339,7 +340,7 @@ impl Verifier<'_> {
             }
             last = Some((stream, revision));
         }
-        // NOTE: where the scan could not go on, the last that it has read need not be the last of its stream.
+        // After a scan that ended at an unreadable block, `last` need not be the last event of its stream.
         if streams.status().is_ok() {
             self.head(last)?;
         }
@@ -350,8 +351,8 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Whether as many events are gone from the beginnings of streams as stand in the log without their content; and whether
-    /// the streams of which nothing is left have their heads.
+    /// Checks that the streams lack as many events at their beginnings as the log has tombstones, and that streams
+    /// without retained events have their heads.
     fn firsts(&mut self) -> Result<(), StoreError> {
         let prefix = key::prefix(META_FIRST);
         let mut firsts = self.database.iterate(Cf::Meta, prefix.clone(), Tier::Any)?;
@@ -365,7 +366,7 @@ impl Verifier<'_> {
             let Some(stream) = self.found.note(stream)? else { continue };
             let first = key::decode_revision(&value).map_err(|error| bad_key(Cf::Meta, &key, &error));
             let Some(first) = self.found.note(first)? else { continue };
-            // NOTE: a number from the disk may be any.
+            // A number from a damaged file can have any value.
             gone = gone.saturating_add(first.get());
             let last = first.get().checked_sub(1).map(Revision::new);
             let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
@@ -381,7 +382,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Whether the head of a stream is its last event.
+    /// Checks that the head of a stream is its last event.
     fn head(&mut self, last: Option<(StreamId, Revision)>) -> Result<(), StoreError> {
         let Some((stream, last)) = last else { return Ok(()) };
         let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
@@ -397,7 +398,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Whether a family has nothing but what is confirmed.
+    /// Checks that a family has only confirmed entries.
     fn count(&mut self, cf: Cf) -> Result<(), StoreError> {
         let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
         entries.seek_to_first();

@@ -1,4 +1,4 @@
-//! Backups: online, incremental, verified, and never a half one.
+//! Backups are online, incremental, verified, and never incomplete.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -36,7 +36,7 @@ impl TestDirs {
     }
 }
 
-/// A commit with everything that a commit can have.
+/// Commits events with all optional fields, a unique key and a row.
 async fn change(store: &RocksDbStore, round: usize) {
     let (email, views) = (UniqueKey::new("email", "ada").unwrap(), Table::new("views").unwrap());
     let (this, other) = (stream(&format!("a-{round}")), stream(&format!("a-{}", round - 1)));
@@ -51,7 +51,7 @@ async fn change(store: &RocksDbStore, round: usize) {
     store.commit(Commit::new().delete_row(views, format!("row {}", round - 1))).await.unwrap();
 }
 
-/// Everything in every family of a closed store.
+/// Returns all entries of all column families of a closed store.
 fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let db = raw(dir);
     let families =
@@ -67,7 +67,7 @@ fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_backup_beside_a_running_service_has_everything_and_the_next_only_adds() {
+async fn a_backup_of_an_open_store_is_complete_and_the_next_is_incremental() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -88,14 +88,14 @@ async fn a_backup_beside_a_running_service_has_everything_and_the_next_only_adds
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
     std::fs::remove_dir_all(&dirs.target).unwrap();
     assert_eq!(dirs.restore(Some(1)).await.unwrap().events, 3);
-    // NOTE: a restored store is one like any other: it can be written to, and backed up elsewhere.
+    // A restored store is a normal store: it can be written to, and backed up to another directory.
     let restored = open(&dirs.target).await;
     change(&restored, 2).await;
     restored.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_later_backup_shares_the_files_of_the_earlier() {
+async fn a_later_backup_shares_files_with_the_earlier() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -113,7 +113,7 @@ async fn a_later_backup_shares_the_files_of_the_earlier() {
 }
 
 #[tokio::test]
-async fn a_backup_that_was_not_finished_is_none() {
+async fn an_incomplete_backup_is_not_listed() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -127,7 +127,7 @@ async fn a_backup_that_was_not_finished_is_none() {
 }
 
 #[tokio::test]
-async fn two_backups_at_once_do_not_mix() {
+async fn concurrent_backups_do_not_mix() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -143,7 +143,7 @@ async fn two_backups_at_once_do_not_mix() {
 }
 
 #[tokio::test]
-async fn backups_of_another_store_or_history_are_refused() {
+async fn backups_of_another_store_or_history_are_rejected() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     store.commit(append("a-1")).await.unwrap();
@@ -152,7 +152,7 @@ async fn backups_of_another_store_or_history_are_refused() {
     dirs.backup().await.unwrap();
     store.close().await.unwrap();
 
-    // The first backup is restored and goes on in another way than the store did.
+    // The restored first backup diverges from the history of the store.
     dirs.restore(Some(1)).await.unwrap();
     let fork = open(&dirs.target).await;
     fork.commit(append("other-1")).await.unwrap();
@@ -169,7 +169,7 @@ async fn backups_of_another_store_or_history_are_refused() {
 }
 
 #[tokio::test]
-async fn damage_of_the_store_never_becomes_a_backup() {
+async fn a_damaged_store_is_not_backed_up() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -185,33 +185,33 @@ async fn damage_of_the_store_never_becomes_a_backup() {
 }
 
 #[tokio::test]
-async fn damage_of_a_backup_is_found_when_it_is_restored_and_not_kept() {
+async fn a_restore_detects_a_damaged_backup_and_leaves_no_files() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
-    let made = dirs.backup().await.unwrap();
+    let backup = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    tamper(&made.directory, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
+    tamper(&backup.directory, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
     let refused = dirs.restore(None).await.unwrap_err();
     assert!(matches!(&refused, BackupError::Damaged { verification: Some(_), .. }), "{refused}");
     assert!(!dirs.target.exists());
-    let backup = ReadOnlyStore::open(&made.directory).await.unwrap();
-    assert_eq!(all(&backup).await.len(), 3);
+    let source = ReadOnlyStore::open(&backup.directory).await.unwrap();
+    assert_eq!(all(&source).await.len(), 3);
 }
 
-/// Flips a bit in the middle of the largest table of a closed store.
+/// Flips a bit in the largest table file of a closed store.
 fn flip(dir: &Path) {
     let tables = common::files(dir).into_iter().filter(|(name, _)| name.ends_with(".sst"));
     let (name, mut bytes) = tables.max_by_key(|(_, bytes)| bytes.len()).unwrap();
-    // NOTE: among the records, which come first; the tables of so small a store are mostly properties.
+    // The offset is within the records, at the start; the rest of so small a table file is mostly properties.
     bytes[20] ^= 4;
     std::fs::write(dir.join(name), bytes).unwrap();
 }
 
-/// The tables of the last backup were linked unseen: with one flipped bit in it no later backup came to be, each failed with a
-/// finding in a directory that was removed again, and "look after the disk and try again" never helped.
+/// Regression: the table files of the last backup were linked without a check. After one flipped bit in them, every
+/// later backup failed with a finding in a directory that no longer existed, and with advice that did not help.
 #[tokio::test]
-async fn a_damaged_last_backup_does_not_keep_the_next_from_being_made() {
+async fn the_backup_after_a_damaged_one_is_a_full_copy() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     for round in 1..20 {
@@ -227,7 +227,7 @@ async fn a_damaged_last_backup_does_not_keep_the_next_from_being_made() {
     assert_eq!((damaged.number, &damaged.directory), (1, &first.directory));
     assert!(damaged.found.contains("checksum"), "{}", damaged.found);
     change(&store, 21).await;
-    // NOTE: the damaged one is not looked at again.
+    // The damaged backup is not read again.
     let third = dirs.backup().await.unwrap();
     assert_eq!((third.number, third.new_events, third.damaged), (3, 4, None));
     store.close().await.unwrap();
@@ -235,9 +235,9 @@ async fn a_damaged_last_backup_does_not_keep_the_next_from_being_made() {
     assert!(entries(&dirs.target) == entries(&dirs.store), "the restored store is another");
 }
 
-/// A full copy is built on nothing, and so was not compared with anything.
+/// Regression: a full copy was not compared with earlier backups.
 #[tokio::test]
-async fn a_damaged_last_backup_does_not_let_another_store_in() {
+async fn another_store_is_rejected_also_after_a_damaged_backup() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -255,9 +255,9 @@ async fn a_damaged_last_backup_does_not_let_another_store_in() {
     assert_eq!((third.number, third.events, third.damaged.map(|damaged| damaged.number)), (3, 7, Some(2)));
 }
 
-/// Restoring a damaged backup named the copy in the target, which was gone by then, and no way out.
+/// Regression: the error named the removed copy in the target instead of the backup, and gave no advice.
 #[tokio::test]
-async fn a_damaged_backup_is_named_by_its_own_directory_and_so_are_the_others() {
+async fn the_error_of_a_damaged_backup_names_its_directory_and_the_other_backups() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -279,10 +279,10 @@ async fn a_damaged_backup_is_named_by_its_own_directory_and_so_are_the_others() 
     assert!(refused.ends_with("restore a later one with --number: there are 2"), "{refused}");
 }
 
-/// The bound of a commit was looked at after a row was taken: a row of 7 MiB and one of 60 MiB behind it made a commit larger than
-/// a commit may be, and every backup failed for good.
+/// Regression: the size of a commit was checked after a row was added. A row of 7 MiB and a following row of 60 MiB
+/// exceeded the limit of a commit, and every backup failed.
 #[tokio::test]
-async fn a_large_row_behind_another_is_backed_up() {
+async fn a_large_row_after_another_is_backed_up() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     let views = Table::new("views").unwrap();
@@ -295,9 +295,9 @@ async fn a_large_row_behind_another_is_backed_up() {
     assert_eq!(backup.row(&views, b"b").await.unwrap().map(|row| row.len()), Some(60 << 20));
 }
 
-/// It was said that there were no backups at all, and to check the path.
+/// Regression: the error stated that there were no backups.
 #[tokio::test]
-async fn a_number_that_is_not_there_is_answered_with_those_that_are() {
+async fn the_error_of_a_missing_number_lists_the_existing_numbers() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -312,9 +312,9 @@ async fn a_number_that_is_not_there_is_answered_with_those_that_are() {
     assert!(!dirs.target.exists());
 }
 
-/// `es --store i backup i/bk` was done: who then removes the store removes its backups.
+/// Regression: `es --store i backup i/bk` succeeded. Removing the store would have removed its backups.
 #[tokio::test]
-async fn backups_within_the_store_itself_are_refused() {
+async fn a_directory_for_backups_within_the_store_is_rejected() {
     let dirs = TestDirs::new();
     let store = open(&dirs.store).await;
     change(&store, 1).await;
@@ -331,13 +331,12 @@ async fn backups_within_the_store_itself_are_refused() {
         assert!(matches!(refused, BackupError::WithinStore { .. }), "{}: {refused}", dir.display());
         assert!(common::files(&dirs.store) == before, "{}: something was written", dir.display());
     }
-    // NOTE: a name that only begins like that of the store is another directory.
+    // A directory whose name only starts with that of the store is outside of it.
     let beside = Backups::new(dirs.store.with_file_name("store-backups"));
     assert_eq!(beside.create(&dirs.store, &mut |_, _, _| {}).await.unwrap().number, 1);
 }
 
-/// A restore that could not open what it had copied, or not copy all, left its files, and the next one was refused because the
-/// target was not empty.
+/// Regression: a failed restore left its files, and the next restore was rejected because the target was not empty.
 #[tokio::test]
 async fn a_restore_that_fails_leaves_the_target_as_it_was() {
     let dirs = TestDirs::new();
@@ -354,7 +353,7 @@ async fn a_restore_that_fails_leaves_the_target_as_it_was() {
     assert_eq!(std::fs::read_dir(&dirs.target).unwrap().count(), 0, "the directory was there before");
     std::fs::write(first.directory.join("CURRENT"), current).unwrap();
     assert_eq!(dirs.restore(None).await.unwrap().events, 3);
-    // NOTE: what is not its own stays.
+    // A rejected restore keeps the existing files of the target.
     dirs.restore(None).await.unwrap_err();
     assert!(dirs.target.join("CURRENT").exists());
 }

@@ -1,4 +1,4 @@
-//! Commits that are written together keep their order and their recorded times, however many share a sync.
+//! `commit_all` keeps the order and the recorded times of its commits, however many share a sync.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -15,7 +15,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn each_commit_has_its_time_also_behind_refused_and_repeated_ones() {
+async fn each_commit_has_its_time_also_after_rejected_and_repeated_ones() {
     let dir = TempDir::new().unwrap();
     let store = RocksDbStore::open(dir.path()).await.unwrap();
     let timed = |seconds, commit: Commit| commit.recorded_at(at(seconds));
@@ -53,9 +53,9 @@ async fn many_commits_keep_their_order_and_their_times() {
     store.close().await.unwrap();
 }
 
-/// A batch that fits into the limits is one write with one sync.
+/// Commits within the limits of a batch are one write with one sync.
 #[tokio::test]
-async fn commits_that_are_written_together_share_one_sync() {
+async fn commits_of_one_batch_share_one_sync() {
     let dir = TempDir::new().unwrap();
     let store = RocksDbStore::open(dir.path()).await.unwrap();
     let before = store.stats();

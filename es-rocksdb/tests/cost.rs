@@ -1,5 +1,5 @@
-//! What reads cost, counted by RocksDB itself on this thread: a load is one ordered scan and not one
-//! look-up per event, and an append asks memory first.
+//! The cost of reads and appends in operations of RocksDB, which counts them per thread: a load is one ordered scan
+//! without a look-up per event, and an append uses the caches first.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -16,11 +16,11 @@ use es_core::{Commit, EventReader, EventStore, ExpectedRevision, LogRead, Record
 use es_rocksdb::ReadOnlyStore;
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 
-/// How many events there are, and how many of them have the tag.
+/// The number of events, and the number of events with the tag.
 const EVENTS: u64 = 1000;
 const RARE: u64 = 7;
 
-/// Look-ups of a key, and seeks of an iterator: what they cost does not depend on how much is read.
+/// Look-ups of keys and seeks of iterators. Their cost does not depend on the amount of data that is read.
 #[derive(Debug)]
 struct Cost {
     gets: u64,
@@ -28,7 +28,7 @@ struct Cost {
     steps: u64,
 }
 
-/// What RocksDB does on this thread until it is asked.
+/// Counts the operations of RocksDB on this thread.
 struct Counted(PerfContext);
 
 impl Counted {
@@ -49,7 +49,7 @@ impl Counted {
     }
 }
 
-/// Where there is no runtime, a read is done on the thread that polls it, at once.
+/// Without a runtime, a read runs synchronously on the thread that polls it.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -70,7 +70,7 @@ async fn filled(dir: &Path) {
 }
 
 #[test]
-fn a_load_is_one_ordered_scan_and_a_filtered_read_touches_only_what_matches() {
+fn a_load_is_one_ordered_scan_and_a_filtered_read_touches_only_matching_events() {
     let dir = tempfile::tempdir().unwrap();
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(filled(dir.path()));
     let store = at_once(ReadOnlyStore::open(dir.path())).unwrap();
@@ -105,7 +105,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits on this thread, without a runtime: a commit that nobody else is beside is then written here.
+/// Waits on this thread, without a runtime, so that a lone commit is written on this thread.
 fn wait_for<T>(future: impl Future<Output = T>) -> T {
     let (mut future, waker) = (pin!(future), Arc::new(Unpark(thread::current())).into());
     loop {
@@ -117,11 +117,11 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn an_append_to_a_known_stream_under_a_new_id_looks_nothing_up() {
+fn an_append_to_a_cached_stream_with_a_new_id_needs_no_look_up() {
     let dir = tempfile::tempdir().unwrap();
     let store = wait_for(open(dir.path()));
     let append = |expected| wait_for(store.commit(Commit::to(&stream("order-1"), expected, [event("happened")])));
-    // The first ones are written by the store's own thread, until it has seen that they come one by one.
+    // The writer thread writes the first commits, until it has detected that there is a single writer.
     let mut last = 0;
     for _ in 0..30 {
         last = append(ExpectedRevision::Any).unwrap().events[0].revision.get();
@@ -132,7 +132,7 @@ fn an_append_to_a_known_stream_under_a_new_id_looks_nothing_up() {
     }
     let cost = counted.cost();
     assert_eq!((cost.gets, cost.seeks), (0, 0), "{cost:?}");
-    // The control: what memory cannot answer is looked up, and is counted here.
+    // Control: a commit to an unknown stream is looked up and counted.
     let other = Commit::to(&stream("order-2"), ExpectedRevision::NoStream, [event("happened")]);
     wait_for(store.commit(other)).unwrap();
     assert!(counted.cost().gets > 0, "{:?}", counted.cost());

@@ -1,4 +1,4 @@
-//! What is not as it was written is an error that says where.
+//! Reads of damaged data fail with an error that names the place.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -79,7 +79,7 @@ async fn a_record_of_a_stream_with_a_flipped_bit_names_its_revision() {
 }
 
 #[tokio::test]
-async fn a_record_under_another_key_is_found_out() {
+async fn a_record_under_another_key_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     let db = raw(dir.path());
@@ -96,7 +96,7 @@ async fn a_record_under_another_key_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_gone_is_found_out() {
+async fn a_missing_record_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     tamper(dir.path(), "log", &position(3), |_| None);
@@ -111,9 +111,9 @@ async fn a_record_that_is_gone_is_found_out() {
     }
 }
 
-/// The same with batches of one event, so that the loss lies between two of them.
+/// Batches of one event, so that the missing record is between two batches.
 #[tokio::test]
-async fn a_record_that_is_gone_between_two_batches_is_found_out() {
+async fn a_missing_record_between_two_batches_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     tamper(dir.path(), "streams", &in_stream(0), |_| None);
@@ -130,7 +130,7 @@ async fn a_record_that_is_gone_between_two_batches_is_found_out() {
 }
 
 #[tokio::test]
-async fn an_index_that_names_nothing_or_something_else_is_found_out() {
+async fn an_index_entry_of_a_missing_or_other_event_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     let other_tag = [b"b:1\0".as_slice(), &position(2)].concat();
@@ -149,11 +149,11 @@ async fn an_index_that_names_nothing_or_something_else_is_found_out() {
 }
 
 #[tokio::test]
-async fn an_index_entry_behind_the_head_is_not_seen() {
+async fn an_index_entry_after_the_head_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
-    let behind = [b"a:1\0".as_slice(), &position(9)].concat();
-    tamper(dir.path(), "tags", &behind, |_| Some(Vec::new()));
+    let entry_after_head = [b"a:1\0".as_slice(), &position(9)].concat();
+    tamper(dir.path(), "tags", &entry_after_head, |_| Some(Vec::new()));
     let store = open(dir.path()).await;
     assert_eq!(read_log(&store, LogRead::tag(tag("a:1"))).await.unwrap(), [1, 2, 3, 4, 5]);
     assert_eq!(read_log(&store, LogRead::tag(tag("a:1")).backward()).await.unwrap(), [5, 4, 3, 2, 1]);
@@ -163,7 +163,7 @@ async fn an_index_entry_behind_the_head_is_not_seen() {
 }
 
 #[tokio::test]
-async fn values_that_are_none_are_found_out() {
+async fn invalid_values_are_detected() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     tamper(dir.path(), "heads", b"order-2", |_| Some(vec![1, 2, 3]));
@@ -186,7 +186,7 @@ async fn values_that_are_none_are_found_out() {
 }
 
 #[tokio::test]
-async fn rows_of_another_table_are_not_seen() {
+async fn rows_of_another_table_are_not_returned() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let table = |name: &str| Table::new(name).unwrap();
@@ -203,7 +203,7 @@ async fn rows_of_another_table_are_not_seen() {
 }
 
 #[tokio::test]
-async fn a_last_event_that_is_not_everywhere_is_damage_at_once() {
+async fn a_last_event_without_all_its_entries_is_damage_when_opening() {
     for (family, key) in [("streams", in_stream(4)), ("heads", b"order-1".to_vec())] {
         let dir = tempfile::tempdir().unwrap();
         five(dir.path()).await;
@@ -218,13 +218,13 @@ async fn a_last_event_that_is_not_everywhere_is_damage_at_once() {
     assert!(matches!(&error, OpenError::Damaged { detail, .. } if detail.starts_with("position 5: ")), "{error}");
 }
 
-/// The files of a closed store that end so.
+/// Returns the files of a closed store whose names contain a text.
 fn files_named(dir: &Path, contains: &str) -> Vec<std::path::PathBuf> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| path.file_name().unwrap().to_str().unwrap().contains(contains)).collect()
 }
 
-/// The whole log, read in every way: what comes out is what was written, or an error.
+/// Reads the whole log in every way. Each read returns the written events or an error.
 async fn read_everything(dir: &Path) -> Result<(), String> {
     let text = |error: StoreError| error.to_string();
     let store = RocksDbStore::open(dir).await.map_err(|error| error.to_string())?;
@@ -265,7 +265,7 @@ async fn a_flipped_bit_in_a_file_is_an_error_or_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_is_damage() {
+async fn a_missing_file_is_damage() {
     for name in [".sst", "MANIFEST-"] {
         let dir = tempfile::tempdir().unwrap();
         five(dir.path()).await;
@@ -278,14 +278,14 @@ async fn a_file_that_is_gone_is_damage() {
     }
 }
 
-/// A head of all ones was believed: the revision behind it was 0 again, so that the next event took the place of the first one of
-/// the stream, or a panic of the writer where overflow is checked.
+/// Regression: a head of all ones was accepted. The next revision overflowed to 0, so that the next event replaced the
+/// first event of the stream, or the writer panicked if overflow checks were enabled.
 #[tokio::test]
-async fn a_head_that_nothing_can_follow_is_damage_and_takes_no_event() {
+async fn a_head_without_a_next_revision_is_damage_and_rejects_commits() {
     for number in [u64::MAX, u64::MAX - 1] {
         let dir = tempfile::tempdir().unwrap();
         five(dir.path()).await;
-        // NOTE: opening looks at the head of the stream that has the last event, and is not to find this one.
+        // Opening checks only the head of the stream of the last event, which is another stream.
         let store = open(dir.path()).await;
         store.commit(append("order-2")).await.unwrap();
         store.close().await.unwrap();

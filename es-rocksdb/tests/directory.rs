@@ -1,8 +1,8 @@
-//! The directory of an open store is removed, moved away or replaced: nothing is acknowledged that would be lost with
-//! it, and nothing is written into what took its place.
+//! After the directory of an open store is removed, moved or replaced, the store acknowledges no commit and writes
+//! nothing to the new directory.
 //!
-//! Found by removing a directory under a running store: it went on acknowledging, into files without a name, until
-//! RocksDB needed a new one.
+//! Regression: a store whose directory was removed continued to acknowledge commits, in unlinked files, until RocksDB
+//! needed a new file.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -29,7 +29,7 @@ fn names(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_removed_is_noticed_by_the_next_commit_and_reads_go_on() {
+async fn the_next_commit_detects_a_removed_directory_and_reads_continue() {
     for durability in [Durability::Sync, Durability::Buffered] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
@@ -42,14 +42,14 @@ async fn a_directory_that_is_removed_is_noticed_by_the_next_commit_and_reads_go_
         assert_eq!(refused_commit(&store).await, reason, "it stays so");
         assert_eq!(positions(&all(&store).await), [1]);
         assert_eq!(store.revision(&stream("a-1")).await.unwrap(), Some(Revision::FIRST));
-        // NOTE: whether it can be closed in order is RocksDB's to say; it must end.
+        // RocksDB may report an error, but closing must end.
         let _ = store.close().await;
         assert!(!path.exists(), "it was made again");
     }
 }
 
 #[tokio::test]
-async fn a_directory_that_is_replaced_is_not_written_to() {
+async fn a_replaced_directory_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();
     let (path, moved) = (dir.path().join("store"), dir.path().join("moved"));
     let store = open(&path).await;

@@ -1,4 +1,4 @@
-//! Reads that come to the newest events: from memory or from disk, the answers are the same.
+//! Reads that reach the newest events return the same from memory and from disk.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -80,11 +80,11 @@ fn read() -> impl Strategy<Value = LogRead> {
     })
 }
 
-/// What happens to a store.
+/// An operation on a store.
 #[derive(Debug, Clone)]
 enum Act {
     Commit(Vec<Few>),
-    /// A rule for a stream: how many, how old in seconds.
+    /// A rule for a stream: maximum count, maximum age in seconds.
     Rule(u8, Option<u64>, Option<u64>),
     ClearRule(u8),
     Delete(u8),
@@ -104,7 +104,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// The acts as they are done to each store: with the same ids.
+/// Applies the operations to a store, with the same ids for each store.
 async fn done(store: &dyn EventStore, clock: &ManualClock, acts: &[(Act, Commit)]) {
     for (act, commit) in acts {
         match act {
@@ -112,7 +112,7 @@ async fn done(store: &dyn EventStore, clock: &ManualClock, acts: &[(Act, Commit)
             Act::Scavenge => drop(store.scavenge(&Scavenge::default()).await.unwrap()),
             Act::Delete(of) => {
                 let through = store.revision(&stream(*of)).await.unwrap();
-                // NOTE: one that is deleted already is refused, by each store.
+                // Each store rejects the deletion of a deleted stream.
                 let _ =
                     store.commit(Commit::delete_stream(stream(*of), DeleteKind::Soft, through, Note::default())).await;
             }
@@ -135,7 +135,7 @@ fn as_commit(act: &Act) -> Commit {
     }
 }
 
-/// An event without the id that each store gives its own deletions and scavenge points.
+/// Removes the ids that each store generates for its deletions and scavenge points.
 fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
     event.map(|mut event| {
         if event.stream.category_str() == es_core::retention::CATEGORY {
@@ -148,11 +148,11 @@ fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
-    /// A tail that holds nothing, one that holds a part, so that reads begin on disk and end in memory, and one that
-    /// holds everything: each store answers as the one in memory does, which is the specification; also with rules, deletions
-    /// and scavenges in between.
+    /// Stores with an empty tail, with a tail that has a part of the events (reads start on disk and end in memory),
+    /// and with a tail that has all events return the same as the memory store, also between rules, deletions and
+    /// scavenges.
     #[test]
-    fn every_read_gives_the_same_with_any_tail(
+    fn every_read_returns_the_same_with_any_tail(
         acts in prop::collection::vec(act(), 1..30),
         reads in prop::collection::vec(read(), 1..30),
     ) {
@@ -187,10 +187,9 @@ proptest! {
     }
 }
 
-/// Followers of every kind, while others write: each gets what it asks for in order and once, and nothing of it comes from
-/// the disk.
+/// Followers with different queries, during concurrent writes: each gets its events in order and once, all from memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_follows_live_is_served_from_memory() {
+async fn live_followers_are_served_from_memory() {
     const WRITERS: u8 = 3;
     const COMMITS: u64 = 100;
     let last = u64::from(WRITERS) * COMMITS;
@@ -242,10 +241,10 @@ async fn who_follows_live_is_served_from_memory() {
     assert_eq!((stats.log_events_from_memory, stats.log_events_from_disk), (lengths.iter().sum(), 0));
 }
 
-/// What a rule hides is passed over in memory as on the disk, limits count what is visible, and what a scavenge has removed is
-/// not in memory any more: not even when the rule is gone that would hide it there.
+/// Hidden events are skipped in memory as on disk, and limits count visible events. Events that a scavenge has removed
+/// are removed from memory, too, so that they stay removed after the rule is cleared.
 #[tokio::test]
-async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
+async fn hidden_and_removed_events_are_not_served_from_memory() {
     let dir = tempfile::tempdir().unwrap();
     let store = es_rocksdb::RocksDbStore::open(dir.path()).await.unwrap();
     for _ in 0..10 {
@@ -261,7 +260,7 @@ async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
     let scope = Scope::Stream(stream(0));
     let rule = Rule { max_count: Some(3), ..Rule::default() };
     store.commit(Commit::set_rule(scope.clone(), rule, Note::default())).await.unwrap();
-    // Of the first stream, which has the odd positions, three are left.
+    // Three events of the first stream, which has the odd positions, are retained.
     let left: Vec<u64> = (1..=20).filter(|number| number % 2 == 0 || *number > 14).collect();
     assert_eq!(positions(LogRead::all()).await, left);
     assert_eq!(positions(LogRead::all().limit(5)).await, left[..5], "a limit counts what is visible");
@@ -276,9 +275,9 @@ async fn what_a_rule_hides_or_a_scavenge_removed_is_not_served_from_memory() {
     store.close().await.unwrap();
 }
 
-/// The tail must not answer for a store that is closed.
+/// A closed store does not serve reads from its tail.
 #[tokio::test]
-async fn a_closed_store_gives_nothing_from_memory() {
+async fn a_closed_store_returns_nothing_from_memory() {
     let dir = tempfile::tempdir().unwrap();
     let store = es_rocksdb::RocksDbStore::open(dir.path()).await.unwrap();
     store.commit(commit(&[(0, 0, BTreeSet::new(), 2)])).await.unwrap();

@@ -1,4 +1,4 @@
-//! Unique keys on disk: their text goes with their events, their claims stay, and every copy has them.
+//! Unique keys on disk: a scavenge removes their text with their events, and keeps their claims, also in copies.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -30,7 +30,7 @@ async fn owner(store: &dyn EventReader, value: &str) -> Option<String> {
     store.owner(&key(value)).await.unwrap().map(|owner| owner.to_string())
 }
 
-/// Appends events until a rule hides all that was in the stream, and removes it.
+/// Appends events until a rule hides all earlier events of the stream, and removes these.
 async fn scavenge_all_but_the_last(store: &RocksDbStore, name: &str) {
     store.commit(append(name)).await.unwrap();
     let rule = Rule { max_count: Some(1), ..Rule::default() };
@@ -42,7 +42,7 @@ async fn verify(dir: &Path) -> Verification {
     ReadOnlyStore::open(dir).await.unwrap().verify(&mut |_, _, _| {}).unwrap()
 }
 
-/// The files of a store with this text, and the families whose entries have it.
+/// Returns the files of a store and the column families that contain a text.
 fn places_of(dir: &Path, text: &str) -> Vec<String> {
     let has = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     let in_files = files(dir).into_iter().filter(|(_, bytes)| has(bytes)).map(|(name, _)| name);
@@ -50,7 +50,7 @@ fn places_of(dir: &Path, text: &str) -> Vec<String> {
     let db = raw(dir);
     for family in ["log", "streams", "heads", "ids", "categories", "types", "tags", "keys", "rows", "meta"] {
         let mut entries = db.iterator_cf(db.cf_handle(family).unwrap(), IteratorMode::Start).map(Result::unwrap);
-        // A table is compressed, so that its file need not have the text.
+        // Table files are compressed: the file need not contain the text.
         if entries.any(|(key, value)| has(&key) || has(&value)) {
             found.push(family.to_owned());
         }
@@ -58,8 +58,8 @@ fn places_of(dir: &Path, text: &str) -> Vec<String> {
     found
 }
 
-/// A person asks to be forgotten: the events are deleted and scavenged, and no file has the address any more. A claim whose event was
-/// removed by a rule is held on, as a hash.
+/// Erasure of personal data: after deletion and scavenge of the events, no file has the address. The claim of an event
+/// that a rule removed is kept, as a hash.
 #[tokio::test]
 async fn the_text_of_a_key_is_in_no_file_after_a_scavenge() {
     let dir = TempDir::new().unwrap();
@@ -79,7 +79,7 @@ async fn the_text_of_a_key_is_in_no_file_after_a_scavenge() {
     scavenge_all_but_the_last(&store, "customer-2").await;
     store.compact().await.unwrap();
     store.close().await.unwrap();
-    // A log file of RocksDB that is not needed any more is removed at the next opening.
+    // RocksDB removes an obsolete log file when it opens.
     open(dir.path()).await.close().await.unwrap();
     for text in [deleted, truncated, "old.address@example.org", SCOPE] {
         assert_eq!(places_of(dir.path(), text), [""; 0], "{text}");
@@ -90,9 +90,9 @@ async fn the_text_of_a_key_is_in_no_file_after_a_scavenge() {
     assert_eq!(owner(&store, truncated).await.as_deref(), Some("customer-2"));
 }
 
-/// Two stores have different hashes of one key, so that an index says nothing to somebody who has another store.
+/// Two stores have different hashes of one key, so that indexes of different stores cannot be compared.
 #[tokio::test]
-async fn each_store_has_a_secret_of_its_own() {
+async fn each_store_has_its_own_secret() {
     let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     for dir in [&one, &other] {
         let store = open(dir.path()).await;
@@ -108,9 +108,9 @@ async fn each_store_has_a_secret_of_its_own() {
     assert_ne!(one, other);
 }
 
-/// Each way in which the index and the log can disagree is named.
+/// Verification names each kind of difference between the index and the log.
 #[tokio::test]
-async fn an_index_that_disagrees_with_the_log_is_named() {
+async fn differences_between_index_and_log_are_named() {
     let keyed = async || {
         let dir = TempDir::new().unwrap();
         let store = open(dir.path()).await;
@@ -159,7 +159,7 @@ async fn an_index_that_disagrees_with_the_log_is_named() {
     }
 }
 
-/// A claim that was released in events which are gone from the store, and one that was made in such events, come along with a backup.
+/// A backup has the claims, and not the released claims, of events that were removed from the store.
 #[tokio::test]
 async fn a_backup_has_the_claims_of_removed_events() {
     let root = TempDir::new().unwrap();
@@ -168,7 +168,7 @@ async fn a_backup_has_the_claims_of_removed_events() {
     write(&store, "a-1", event("x").claiming(key("handed-over")).claiming(key("kept")).claiming(key("deleted"))).await;
     write(&store, "b-1", event("x").claiming(key("given-up"))).await;
     Backups::new(&backups).create(&dir, &mut |_, _, _| {}).await.unwrap();
-    // Of these events, no backup ever gets more than the place.
+    // A backup has only tombstones of these events.
     write(&store, "a-1", event("x").releasing(key("handed-over"))).await;
     write(&store, "b-1", event("x").releasing(key("given-up"))).await;
     write(&store, "c-1", event("x").claiming(key("new"))).await;
@@ -192,7 +192,7 @@ async fn a_backup_has_the_claims_of_removed_events() {
     assert!(matches!(restored.commit(taken).await, Err(CommitError::Conflict(_))));
 }
 
-/// A store with claims of removed events and of others, all in tables.
+/// Creates a store with claims of removed and of other events, all in table files.
 async fn sample(root: &TempDir) -> PathBuf {
     let dir = root.path().join("store");
     let store = open(&dir).await;
@@ -202,7 +202,7 @@ async fn sample(root: &TempDir) -> PathBuf {
     write(&store, "a-1", event("x").releasing(key("released"))).await;
     store.compact().await.unwrap();
     store.close().await.unwrap();
-    // What stood in the write-ahead log goes into tables.
+    // Opening moves the contents of the write-ahead log into table files.
     open(&dir).await.close().await.unwrap();
     dir
 }
@@ -213,9 +213,9 @@ fn repair(dir: &Path, target: &Path, accept: Option<u64>) -> Result<(Vec<String>
     salvage.write(target, accept, &mut |_| Ok(()), &mut |_, _, _| {}).map(|made| (lost, made))
 }
 
-/// Claims are made again by the events that are there, and taken from the index for those that are not.
+/// Existing events claim their keys again; claims of removed events are copied from the index.
 #[tokio::test]
-async fn a_repair_makes_all_claims_again() {
+async fn a_repair_restores_all_claims() {
     let root = TempDir::new().unwrap();
     let (dir, target) = (sample(&root).await, root.path().join("new"));
     tamper(&dir, "ids", &[7; 16], |_| Some(vec![0; 8]));
@@ -227,9 +227,9 @@ async fn a_repair_makes_all_claims_again() {
     }
 }
 
-/// What the index alone said is lost with it, and the report says so before anything is written.
+/// Claims that only the index has are lost with it. The report lists the loss before anything is written.
 #[tokio::test]
-async fn claims_that_cannot_be_recovered_are_a_loss_that_is_said() {
+async fn claims_that_cannot_be_recovered_are_reported_as_lost() {
     let root = TempDir::new().unwrap();
     let (dir, target) = (sample(&root).await, root.path().join("new"));
     tamper(&dir, "meta", b"key-secret", |_| None);

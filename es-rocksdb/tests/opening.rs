@@ -1,4 +1,4 @@
-//! What a directory may hold when a store is opened in it, and what it must not.
+//! Contents of a directory that opening accepts, rejects or reports as damage.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -12,9 +12,9 @@ use common::{all, append, files, open, positions, raw, refused, tamper};
 use es_core::{EventReader, EventStore};
 use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore};
 
-/// In the environment of a second process: the directory that it is to open.
+/// Environment variable of the second process: the directory to open.
 const DIRECTORY: &str = "ES_ROCKSDB_TEST_DIRECTORY";
-/// In the environment of a second process: the file that it creates once it has the store open.
+/// Environment variable of the second process: the file that it creates after it has opened the store.
 const READY: &str = "ES_ROCKSDB_TEST_READY";
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_store_keeps_its_id() {
 }
 
 #[tokio::test]
-async fn a_second_handle_is_refused_and_the_first_goes_on() {
+async fn a_second_handle_is_rejected_and_the_first_still_works() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     store.commit(append("order-1")).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_second_handle_is_refused_and_the_first_goes_on() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_second_handle_under_another_name_of_the_directory_is_refused() {
+async fn a_second_handle_under_another_path_of_the_directory_is_rejected() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("store");
     let link = parent.path().join("link");
@@ -64,18 +64,18 @@ async fn a_second_handle_under_another_name_of_the_directory_is_refused() {
     open(&link).await;
 }
 
-/// Not a test of its own: what the second process of the next test runs.
+/// Not a test: the program of the second process of the next test.
 #[tokio::test]
 async fn second_process() {
     let (Some(dir), Some(ready)) = (std::env::var_os(DIRECTORY), std::env::var_os(READY)) else { return };
     let _store = open(dir.as_ref()).await;
     std::fs::write(ready, "").unwrap();
-    // NOTE: until the first process closes the pipe, or ends.
+    // Blocks until the first process closes the pipe or ends.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[tokio::test]
-async fn a_directory_that_another_process_has_open_is_refused_until_that_ends() {
+async fn a_directory_that_another_process_has_open_is_rejected_until_that_process_ends() {
     let dir = tempfile::tempdir().unwrap();
     let ready = tempfile::tempdir().unwrap().path().with_extension("ready");
     let mut second = Command::new(std::env::current_exe().unwrap())
@@ -100,7 +100,7 @@ async fn a_directory_that_another_process_has_open_is_refused_until_that_ends() 
 }
 
 #[tokio::test]
-async fn a_newer_format_is_refused_and_nothing_is_written() {
+async fn a_newer_format_is_rejected_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).await.close().await.unwrap();
     tamper(dir.path(), "meta", b"format", |_| Some(7u32.to_be_bytes().to_vec()));
@@ -110,9 +110,9 @@ async fn a_newer_format_is_refused_and_nothing_is_written() {
     assert_eq!(files(dir.path()), before);
 }
 
-/// The message says how the events get into a store of this version, and no file changes.
+/// The message describes the migration, and no file changes.
 #[tokio::test]
-async fn an_older_format_is_refused_and_nothing_is_written() {
+async fn an_older_format_is_rejected_and_nothing_is_written() {
     for older in [1_u32, 2] {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path()).await.close().await.unwrap();
@@ -128,7 +128,7 @@ async fn an_older_format_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_format_that_is_no_number_is_damage() {
+async fn a_format_version_that_is_not_a_number_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).await.close().await.unwrap();
     tamper(dir.path(), "meta", b"format", |_| Some(b"x".to_vec()));
@@ -137,7 +137,7 @@ async fn a_format_that_is_no_number_is_damage() {
 }
 
 #[tokio::test]
-async fn a_database_of_something_else_is_refused_and_nothing_is_written() {
+async fn a_database_of_another_program_is_rejected_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     rocksdb::DB::open_default(dir.path()).unwrap().put("a", "b").unwrap();
     let before = files(dir.path());
@@ -147,16 +147,16 @@ async fn a_database_of_something_else_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn an_empty_database_of_something_else_is_refused() {
+async fn an_empty_database_of_another_program_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     rocksdb::DB::open_default(dir.path()).unwrap().create_cf("orders", &rocksdb::Options::default()).unwrap();
     let error = refused(dir.path()).await;
     assert!(matches!(&error, OpenError::NotAStore { found, .. } if found.contains("orders")), "{error}");
 }
 
-/// A crash between the creation of the database and the description of the store leaves this.
+/// The state after a crash between the creation of the database and the write of the identity of the store.
 #[tokio::test]
-async fn a_store_that_was_half_created_is_created_wholly() {
+async fn the_creation_of_a_partly_created_store_is_completed() {
     let dir = tempfile::tempdir().unwrap();
     rocksdb::DB::open_default(dir.path()).unwrap().create_cf("log", &rocksdb::Options::default()).unwrap();
     let must_exist = Options::new().create_if_missing(false).open(dir.path()).await;
@@ -165,7 +165,7 @@ async fn a_store_that_was_half_created_is_created_wholly() {
 }
 
 #[tokio::test]
-async fn a_directory_with_other_files_is_refused() {
+async fn a_directory_with_other_files_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("invoice.pdf"), "").unwrap();
     let error = refused(dir.path()).await;
@@ -174,7 +174,7 @@ async fn a_directory_with_other_files_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_is_refused() {
+async fn a_file_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store");
     std::fs::write(&file, "hello").unwrap();
@@ -186,7 +186,7 @@ async fn a_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_missing_store_is_refused_where_it_must_exist() {
+async fn a_missing_store_is_an_error_without_create_if_missing() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("store");
     for dir in [missing.as_path(), dir.path()] {
@@ -200,7 +200,7 @@ async fn a_missing_store_is_refused_where_it_must_exist() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_directory_without_permission_is_an_error_of_the_system() {
+async fn a_directory_without_permission_is_an_io_error() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("store");
@@ -208,7 +208,7 @@ async fn a_directory_without_permission_is_an_error_of_the_system() {
     let permit = |mode| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).unwrap();
     permit(0o555);
     if std::fs::write(dir.join("probe"), "").is_ok() {
-        // NOTE: no mode binds root, so that there is nothing to see here for root.
+        // Permissions do not apply to root: the test would prove nothing.
         eprintln!("skipped: this user may write where it must not");
         return;
     }
@@ -217,9 +217,9 @@ async fn a_directory_without_permission_is_an_error_of_the_system() {
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
 }
 
-/// RocksDB would create a new database beside these files and delete them as nobody's.
+/// RocksDB would create a new database and delete these files as obsolete.
 #[tokio::test]
-async fn a_store_without_its_first_file_is_damage_and_loses_no_other() {
+async fn a_store_without_its_file_current_is_damaged_and_keeps_its_other_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     store.commit(append("order-1")).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_store_that_lost_a_column_family_is_damaged() {
 }
 
 #[tokio::test]
-async fn many_handles_are_one_store() {
+async fn clones_of_a_handle_are_one_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let clone: RocksDbStore = store.clone();

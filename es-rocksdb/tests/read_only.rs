@@ -1,4 +1,4 @@
-//! A store opened for reading shows one moment of it, beside the process that writes, and writes nothing itself.
+//! A read-only store is a consistent snapshot during concurrent writes, and writes nothing.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -10,7 +10,7 @@ use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 use tempfile::TempDir;
 
 #[tokio::test]
-async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
+async fn a_snapshot_does_not_change_and_a_refreshed_one_is_newer() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).await;
     store.commit(append("a-1")).await.unwrap();
@@ -22,7 +22,7 @@ async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
     for round in 2..=30 {
         store.commit(append("a-1")).await.unwrap();
         if round % 10 == 0 {
-            // NOTE: what was written moves into other files, and the old ones are removed.
+            // The data moves into other files, and the old files are removed.
             store.compact().await.unwrap();
         }
         reader = reader.refresh().await.unwrap().expect("there is something new");
@@ -34,9 +34,9 @@ async fn a_reader_stays_at_its_moment_and_a_refreshed_one_is_at_the_next() {
     store.close().await.unwrap();
 }
 
-/// With a write buffer this small, files of log and tables come and go while readers open.
+/// With a write buffer this small, log files and table files are created and removed while readers open the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_beside_a_busy_writer_each_see_one_moment() {
+async fn readers_during_writes_each_see_a_consistent_snapshot() {
     let dir = TempDir::new().unwrap();
     let store = Options::new().durability(Durability::Buffered).write_buffer_bytes(64 * 1024).open(dir.path()).await;
     let store = store.unwrap();
@@ -78,7 +78,7 @@ async fn reading_changes_no_file() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_store_there_is_nothing_to_read() {
+async fn a_directory_without_a_store_is_an_error() {
     let dir = TempDir::new().unwrap();
     let refused = ReadOnlyStore::open(dir.path()).await.unwrap_err();
     assert!(matches!(refused, OpenError::NoSuchDirectory { .. }), "{refused}");

@@ -1,4 +1,4 @@
-//! Reads give what the memory store gives, whatever the batches are.
+//! Reads return the same as the memory store, with any size of batches.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -28,7 +28,7 @@ fn event_type(n: u8) -> EventType {
     EventType::new(format!("type-{n}")).unwrap()
 }
 
-/// Three categories, one of them empty and one the beginning of another.
+/// Three categories: one without events, and one whose name is a prefix of another.
 fn category(n: u8) -> Category {
     Category::new(["", "order", "order "][usize::from(n % 3)]).unwrap()
 }
@@ -44,8 +44,8 @@ fn new_event() -> impl Strategy<Value = (u8, u8, NewEvent)> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    let some = |of: u8| proptest::collection::vec(0..of, 0..3);
-    let item = (some(3), some(4), some(5)).prop_map(|(categories, types, tags)| QueryItem {
+    let list = |of: u8| proptest::collection::vec(0..of, 0..3);
+    let item = (list(3), list(4), list(5)).prop_map(|(categories, types, tags)| QueryItem {
         categories: names(categories, category),
         event_types: names(types, event_type),
         tags: names(tags, |n| tag(&format!("tag:{n}"))).into(),
@@ -115,7 +115,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn reads_are_those_of_the_memory_store(
+    fn reads_return_the_same_as_the_memory_store(
         events in proptest::collection::vec(new_event(), 0..60),
         log_reads in proptest::collection::vec(log_read(), 20),
         stream_reads in proptest::collection::vec(stream_read(), 20),
@@ -142,10 +142,15 @@ proptest! {
     }
 
     #[test]
-    fn rows_are_those_of_the_memory_store(
+    fn rows_are_the_same_as_in_the_memory_store(
         keys in proptest::collection::btree_set(proptest::collection::vec(0u8..3, 1..4), 0..20),
         scans in proptest::collection::vec(
-            (proptest::collection::vec(0u8..3, 0..3), proptest::option::of(proptest::collection::vec(0u8..3, 0..4)), direction(), 0usize..25),
+            (
+                proptest::collection::vec(0u8..3, 0..3),
+                proptest::option::of(proptest::collection::vec(0u8..3, 0..4)),
+                direction(),
+                0usize..25,
+            ),
             30,
         ),
     ) {
@@ -154,14 +159,17 @@ proptest! {
             let dir = tempfile::tempdir().unwrap();
             let (store, memory) = (open(dir.path()).await, MemoryStore::new());
             let table = Table::new("views").unwrap();
-            let mut commit = Commit::new().put_row(Table::new("view").unwrap(), "x", "").put_row(Table::new("views ").unwrap(), "x", "");
+            let mut commit = Commit::new()
+                .put_row(Table::new("view").unwrap(), "x", "")
+                .put_row(Table::new("views ").unwrap(), "x", "");
             for key in keys {
                 commit = commit.put_row(table.clone(), key.clone(), key);
             }
             store.commit(commit.clone()).await.unwrap();
             memory.commit(commit).await.unwrap();
             for (prefix, after, direction, limit) in scans {
-                let scan = RowScan { table: table.clone(), prefix: prefix.into(), after: after.map(Into::into), direction, limit };
+                let (prefix, after) = (prefix.into(), after.map(Into::into));
+                let scan = RowScan { table: table.clone(), prefix, after, direction, limit };
                 let expected: Vec<Row> = memory.rows(scan.clone()).await.unwrap();
                 assert_eq!(store.rows(scan.clone()).await.unwrap(), expected, "{scan:?}");
             }
@@ -169,9 +177,9 @@ proptest! {
     }
 }
 
-/// A read that is open is a snapshot: what comes later is not in it, forward or backward.
+/// An open read is a snapshot without later events, forward and backward.
 #[tokio::test]
-async fn an_open_read_does_not_see_what_comes_later() {
+async fn an_open_read_does_not_return_later_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().read_batch(2, 1 << 20).open(dir.path()).await.unwrap();
     let append = || Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("a:1"))]);
@@ -198,10 +206,10 @@ async fn an_open_read_does_not_see_what_comes_later() {
     }
 }
 
-/// What is fetched at once is handed out in several parts: none is lost between them, in either direction, and each says how
-/// far the read has looked.
+/// A batch is returned in several chunks: no event is lost between them, in either direction, and each reports the
+/// progress of the read.
 #[tokio::test]
-async fn a_long_read_gives_everything_in_order_and_says_how_far_it_is() {
+async fn a_long_read_returns_all_events_in_order_and_reports_its_progress() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().tail_bytes(0).open(dir.path()).await.unwrap();
     let last = 12_000;
@@ -231,7 +239,8 @@ async fn a_long_read_gives_everything_in_order_and_says_how_far_it_is() {
     assert_eq!(store.stats().log_events_from_memory, 0);
 }
 
-/// 12,000 events, 500 by 500 in the streams `order-0`, `order-1` and `order-2`; none is in memory.
+/// Creates a store with 12,000 events in the streams `order-0`, `order-1` and `order-2`, alternating every 500, none of
+/// them in memory.
 async fn three_streams(dir: &Path) -> RocksDbStore {
     let store = Options::new().tail_bytes(0).open(dir).await.unwrap();
     for n in 0..24 {
@@ -242,7 +251,7 @@ async fn three_streams(dir: &Path) -> RocksDbStore {
     store
 }
 
-/// Revisions of `order-0` before this one are hidden in the tests that hide some.
+/// The first visible revision of `order-0` in tests with hidden events.
 const SHOWN_FROM: u64 = 2000;
 
 fn hide() -> Commit {
@@ -254,10 +263,10 @@ fn is_shown(event: &RecordedEvent) -> bool {
     !event.is_removed() && (event.stream != "order-0" || event.revision.get() >= SHOWN_FROM)
 }
 
-/// A read of the whole log fetches ahead: what it has on its way when a rule is set, and when a scavenge removes, is neither an
-/// error nor a hole, and nothing that was removed comes in the place of an event.
+/// A read of the whole log fetches ahead. A rule or a scavenge during the read causes no error and no gap, and no
+/// tombstone is returned as an event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_read_goes_on_beside_rules_and_scavenges() {
+async fn an_open_read_continues_during_rules_and_scavenges() {
     let dir = tempfile::tempdir().unwrap();
     let store = three_streams(dir.path()).await;
     let before = collect(store.read_log(LogRead::all()).await).await.unwrap();
@@ -289,10 +298,11 @@ async fn an_open_read_goes_on_beside_rules_and_scavenges() {
     }
 }
 
-/// A read that was opened before all that it would have shown was removed gave nothing, although the stream always had two visible
-/// events: whoever loads an aggregate took it for one that does not exist. The schedules of `tests/schedules` found it.
+/// Regression: an open read returned no event after a scavenge had removed all events of its snapshot, although the
+/// stream always had two visible events. A repository concluded that the aggregate did not exist. `tests/schedules`
+/// found it.
 #[tokio::test]
-async fn a_stream_that_always_had_events_is_never_read_as_an_empty_one() {
+async fn a_stream_that_always_has_events_is_never_read_as_empty() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let append = |count| {
@@ -321,9 +331,9 @@ async fn a_stream_that_always_had_events_is_never_read_as_an_empty_one() {
     assert_eq!(collect(of_another).await.unwrap(), [], "nothing of it was removed: it is read as it was");
 }
 
-/// What is hidden, and later removed, is not returned and not counted: also when no rule says so any more.
+/// Hidden events, and later removed ones, are neither returned nor counted, also after the rule is cleared.
 #[tokio::test]
-async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
+async fn limits_count_visible_events_and_no_removed_ones() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = three_streams(dir.path()).await;
     store.commit(hide()).await.unwrap();
@@ -356,7 +366,7 @@ async fn limits_count_what_is_shown_and_nothing_that_was_removed() {
     }
 }
 
-/// Two tags that never meet but at the end: the search reports on its way how far it has come.
+/// Two tags that only the last events share: the search reports its progress.
 #[tokio::test]
 async fn a_long_search_reports_its_progress() {
     let dir = tempfile::tempdir().unwrap();
@@ -383,9 +393,9 @@ async fn a_long_search_reports_its_progress() {
     assert!(condition(40_001).await.is_ok());
 }
 
-/// What is read from files and not from memory is the same, also where the cache is too small for anything.
+/// Reads from files return the same as reads from memory, also with the smallest cache.
 #[tokio::test]
-async fn what_is_not_in_memory_is_read_from_the_disk() {
+async fn events_outside_of_memory_are_read_from_disk() {
     let dir = tempfile::tempdir().unwrap();
     let small = || Options::new().block_cache_bytes(0).write_buffer_bytes(1).max_open_files(1);
     let store = small().open(dir.path()).await.unwrap();

@@ -1,7 +1,7 @@
-//! A torn end of the write-ahead log is dropped in peace; damage that would lose what was acknowledged is refused, with
-//! what is lost, before anything in the directory is touched.
+//! Opening drops a torn end of the write-ahead log. It rejects damage that would lose acknowledged commits, with a
+//! description of the loss, before it changes the directory.
 //!
-//! Why this is not RocksDB's own business stands in `src/recovery.rs`.
+//! `src/recovery.rs` documents why RocksDB's own recovery is not sufficient.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -15,8 +15,8 @@ use es_core::model::Table;
 use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Position};
 use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 
-/// The file with the high-water mark. Where it is gone, the store is as after a power failure that came before the system
-/// wrote it.
+/// The file with the high-water mark. Without it, the store is as after a power failure before the system wrote the
+/// file.
 const MARK: &str = "ACKNOWLEDGED";
 
 /// A closed store with five events at positions 1 to 5 of one stream, each in a commit of its own.
@@ -29,7 +29,7 @@ async fn five(dir: &Path) {
     store.close().await.unwrap();
 }
 
-/// The write-ahead log of a closed store: the largest, because opening leaves empty ones.
+/// Returns the write-ahead log of a closed store: the largest one, because opening creates empty ones.
 fn write_ahead_log(dir: &Path) -> PathBuf {
     let logs = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
@@ -42,7 +42,7 @@ fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(file, bytes).unwrap();
 }
 
-/// Where the records of a write-ahead log that is smaller than a block begin.
+/// Returns the offsets of the records in a write-ahead log that is smaller than a block.
 fn records(log: &Path) -> Vec<usize> {
     let bytes = fs::read(log).unwrap();
     let (mut starts, mut at) = (Vec::new(), 0);
@@ -72,7 +72,7 @@ async fn seen_by_who_only_looks(dir: &Path) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_torn_end_of_the_write_ahead_log_loses_only_the_commit_that_was_torn() {
+async fn a_torn_end_of_the_write_ahead_log_loses_only_the_torn_commit() {
     type Tear = fn(&mut Vec<u8>);
     let cut: Tear = |bytes| bytes.truncate(bytes.len() - 10);
     let zeros: Tear = |bytes| {
@@ -94,9 +94,9 @@ async fn a_torn_end_of_the_write_ahead_log_loses_only_the_commit_that_was_torn()
     }
 }
 
-/// The same cut, but the commit was acknowledged: the mark says so.
+/// The same truncation, but according to the mark the commit was acknowledged.
 #[tokio::test]
-async fn a_write_ahead_log_that_ends_before_what_was_acknowledged_is_damage() {
+async fn a_write_ahead_log_that_ends_before_an_acknowledged_commit_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     let log = write_ahead_log(dir.path());
@@ -106,8 +106,8 @@ async fn a_write_ahead_log_that_ends_before_what_was_acknowledged_is_damage() {
     assert!(detail.ends_with("the events at positions 4 to 5 are lost (2)"), "{detail}");
 }
 
-/// RocksDB takes a length that reaches beyond the end of the file for a torn record, in every mode, and drops what is
-/// behind.
+/// RocksDB treats a record with a length beyond the end of the file as torn, in every mode, and drops the rest of the
+/// log.
 #[tokio::test]
 async fn a_flipped_bit_in_the_length_of_a_record_is_damage() {
     let dir = tempfile::tempdir().unwrap();
@@ -123,8 +123,8 @@ async fn a_flipped_bit_in_the_length_of_a_record_is_damage() {
     assert!(detail.starts_with("one bit of the record at byte "), "{detail}");
 }
 
-/// RocksDB drops the rest of a block with a record that it cannot read, in every mode. Where no mark said what was acknowledged, a
-/// store opened with one event of five; and where it was the first record, as a new store over the old one.
+/// Regression: RocksDB drops the rest of a block with an unreadable record, in every mode. Without a mark, a store
+/// opened with one event of five; if the record was the first one, a new store replaced the old one.
 #[tokio::test]
 async fn damage_in_the_last_block_is_damage_also_without_a_mark() {
     for (record, damage_of) in [(0, "bit"), (0, "bytes"), (2, "bit"), (2, "bytes"), (5, "bit")] {
@@ -143,7 +143,8 @@ async fn damage_in_the_last_block_is_damage_also_without_a_mark() {
     }
 }
 
-/// Stores with several files of the write-ahead log, none of which is in tables yet, as they are left in the middle of a day.
+/// Creates a store with several files of the write-ahead log that are not in table files yet, as during normal
+/// operation.
 async fn with_many_logs(dir: &Path, durability: Durability) -> Vec<PathBuf> {
     let options = Options::new().durability(durability).write_buffer_bytes(256 << 10);
     let store = options.open(dir).await.unwrap();
@@ -163,10 +164,10 @@ async fn with_many_logs(dir: &Path, durability: Durability) -> Vec<PathBuf> {
     logs
 }
 
-/// A file of the write-ahead log that was gone or empty, but for the last, was no error to RocksDB. The store opened, gave revisions
-/// a second time, and took repeats for new.
+/// Regression: a missing or empty file of the write-ahead log, other than the last one, was no error of RocksDB. The
+/// store opened, assigned revisions twice, and accepted repeated commits as new ones.
 #[tokio::test]
-async fn a_write_ahead_log_that_lost_a_file_is_damage() {
+async fn a_missing_file_of_the_write_ahead_log_is_damage() {
     for durability in [Durability::Sync, Durability::Buffered] {
         let dir = tempfile::tempdir().unwrap();
         let logs = with_many_logs(dir.path(), durability).await;
@@ -184,7 +185,8 @@ async fn a_write_ahead_log_that_lost_a_file_is_damage() {
     }
 }
 
-/// A block of zeros is no error to RocksDB where it begins and ends with whole records, and a hole in the log otherwise.
+/// RocksDB ignores a block of zeros that starts and ends at the boundaries of records; otherwise it is a hole in the
+/// log.
 #[tokio::test]
 async fn a_block_of_zeros_in_the_middle_of_the_write_ahead_log_is_damage() {
     const BLOCK: usize = 32 * 1024;
@@ -203,7 +205,7 @@ async fn a_block_of_zeros_in_the_middle_of_the_write_ahead_log_is_damage() {
     }
 }
 
-/// It would lose a table with what its family needs: the manifest says which tables there are.
+/// The manifest lists the table files: RocksDB would open the store without one of them.
 #[tokio::test]
 async fn a_flipped_bit_in_the_length_of_the_last_record_of_the_manifest_is_damage() {
     let dir = tempfile::tempdir().unwrap();
@@ -218,11 +220,11 @@ async fn a_flipped_bit_in_the_length_of_the_last_record_of_the_manifest_is_damag
 }
 
 #[tokio::test]
-async fn a_flipped_bit_within_the_write_ahead_log_is_damage_and_says_what_is_lost() {
+async fn a_flipped_bit_within_the_write_ahead_log_is_damage_and_the_error_describes_the_loss() {
     for has_mark in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         five(dir.path()).await;
-        // NOTE: longer than a block, because RocksDB drops the rest of the block with the record.
+        // Longer than a block, because RocksDB drops the rest of the block with the record.
         let store = open(dir.path()).await;
         for _ in 0..400 {
             store.commit(append("order-2")).await.unwrap();
@@ -238,9 +240,9 @@ async fn a_flipped_bit_within_the_write_ahead_log_is_damage_and_says_what_is_los
     }
 }
 
-/// The first record says what the store is. Without it the directory looks like one that was never used.
+/// The first record has the identity of the store. Without it, the directory looks unused.
 #[tokio::test]
-async fn a_store_whose_whole_write_ahead_log_is_gone_is_not_taken_for_a_new_one() {
+async fn a_store_without_its_write_ahead_log_is_not_opened_as_a_new_one() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     let log = write_ahead_log(dir.path());
@@ -266,11 +268,11 @@ async fn a_lost_change_of_a_row_is_damage_without_a_lost_event() {
     let starts = records(&log);
     change(&log, |bytes| bytes.truncate(starts[starts.len() - 1]));
     let detail = damage(dir.path()).await;
-    assert!(detail.contains("behind position 5 are lost, but no event"), "{detail}");
+    assert!(detail.contains("after position 5 are lost, but no event"), "{detail}");
 }
 
 #[tokio::test]
-async fn a_buffered_store_that_was_closed_is_marked_too() {
+async fn closing_a_buffered_store_writes_the_mark() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().durability(Durability::Buffered).open(dir.path()).await.unwrap();
     store.commit(append("order-1")).await.unwrap();
@@ -281,9 +283,9 @@ async fn a_buffered_store_that_was_closed_is_marked_too() {
     assert!(detail.ends_with("the events at positions 2 to 2 are lost (1)"), "{detail}");
 }
 
-/// Whoever restores files by hand may leave the mark out, and a mark may be torn.
+/// The mark can be missing after a manual restore, and it can be torn.
 #[tokio::test]
-async fn a_store_without_a_mark_that_can_be_read_opens() {
+async fn a_store_without_a_readable_mark_opens() {
     let dir = tempfile::tempdir().unwrap();
     five(dir.path()).await;
     for content in [None, Some(vec![]), Some(vec![0xff; 5000])] {

@@ -1,7 +1,7 @@
-//! What can be saved of a damaged store is saved, and what is lost is said exactly.
+//! Repair recovers all recoverable data of a damaged store, and reports the loss exactly.
 //!
-//! Each test damages a copy of one store: its first half is in tables, its second in the write-ahead log. `ES_FLIPS=2000` for
-//! long; `ES_SEED` for the same flips again.
+//! Each test damages a copy of one store: its first half is in table files, its second half in the write-ahead log.
+//! `ES_FLIPS=2000` runs the long form; `ES_SEED` repeats the flips of a run.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -23,7 +23,7 @@ use es_rocksdb::{Options, ReadOnlyStore, RepairError, Repaired, Report, RocksDbS
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// How many commits there are; every third has three events.
+/// The number of commits. Every third has three events.
 const COMMITS: u64 = 600;
 
 /// The store before it is damaged.
@@ -84,12 +84,12 @@ impl Original {
         copy
     }
 
-    /// The table of a family; the oldest where there are several.
+    /// Returns the oldest table file of a family.
     fn table_of(&self, family: &str) -> String {
         self.tables_of(family).swap_remove(0)
     }
 
-    /// The tables of a family, the oldest first.
+    /// Returns the table files of a family, oldest first.
     fn tables_of(&self, family: &str) -> Vec<String> {
         let (dir, options) = (self.dir.path(), rocksdb::Options::default());
         let names = rocksdb::DB::list_cf(&options, dir).unwrap();
@@ -113,7 +113,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Overwrites bytes at a third of a file, so that no single bit explains it.
+/// Overwrites bytes after the first third of a file: more damage than a single flipped bit.
 fn overwrite(path: &Path) {
     change(path, |bytes| {
         let at = bytes.len() / 3;
@@ -125,7 +125,7 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     common::files(dir).into_iter().filter(|(name, _)| !name.starts_with("LOG") && name != "LOCK").collect()
 }
 
-/// What a repair came to.
+/// The result of a repair.
 struct RepairedStore {
     report: Report,
     outcome: Repaired,
@@ -136,7 +136,7 @@ struct RepairedStore {
     _copy: TempDir,
 }
 
-/// Damages a copy, repairs it, and checks what holds for every repair; `None` where nothing was found to be damaged.
+/// Damages and repairs a copy, and checks the invariants of every repair. Returns `None` if no damage was found.
 async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<RepairedStore> {
     let copy = original.copy();
     let (store, target) = (copy.path().join("store"), copy.path().join("new"));
@@ -172,7 +172,7 @@ async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<Repai
     let names: Vec<_> = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
 
-    // It opens as any other store, for writing, too; and again.
+    // The repaired store can be opened, written and opened again.
     let opened = RocksDbStore::open(&target).await.unwrap();
     let (found, found_rows) = (all(&opened).await, rows(&opened).await);
     assert_eq!(opened.log_id(), outcome.id);
@@ -180,7 +180,7 @@ async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<Repai
     let verified = ReadOnlyStore::open(&target).await.unwrap().verify(&mut |_, _, _| {}).unwrap();
     assert!(verified.is_sound(), "{:?}", verified.damage);
 
-    // A prefix, and the loss is said exactly.
+    // The events are a prefix, and the reported loss is exact.
     assert!(original.events.starts_with(&found), "not a prefix of {} events: {}", original.events.len(), found.len());
     assert!(found.last().is_none_or(|last| last.part.is_last()), "a commit was cut");
     assert_eq!(found.len() as u64 + events, original.events.len() as u64);
@@ -199,7 +199,7 @@ async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<Repai
     Some(RepairedStore { report, outcome, set_aside, events: found, rows: found_rows, dir: target, _copy: copy })
 }
 
-/// The same, where nothing is lost, not even an id.
+/// Damages and repairs a copy without any loss: the id is kept, too.
 async fn repair_all(original: &Original, damage: impl FnOnce(&Path)) -> RepairedStore {
     let repaired = repair(original, damage).await.expect("damage that is found");
     assert!(repaired.report.loss.is_none(), "{:?}", repaired.report.loss);
@@ -211,7 +211,7 @@ async fn repair_all(original: &Original, damage: impl FnOnce(&Path)) -> Repaired
     repaired
 }
 
-/// What was removed stays removed, what rules hide stays hidden, and nothing else does.
+/// Removed events stay removed, hidden events stay hidden, and all other events are visible.
 #[tokio::test]
 async fn retention_survives_a_repair() {
     let original = Original::new().await;
@@ -232,9 +232,9 @@ async fn retention_survives_a_repair() {
     keep(&store, "order-4", 2).await;
     let visible = all(&store).await;
     store.close().await.unwrap();
-    // NOTE: what stood in the write-ahead log goes into tables of its own when the store is opened again.
+    // Opening the store moves the contents of the write-ahead log into new table files.
     RocksDbStore::open(dir).await.unwrap().close().await.unwrap();
-    // NOTE: the newest table of the log has what stands in the place of removed events, which stands nowhere else.
+    // The newest table file of the log has the only copy of the tombstones.
     assert!(original.tables_of("log").len() > 1);
     let families = ["log", "streams", "ids", "heads", "categories"].map(|family| original.table_of(family));
     for gone in families.into_iter().chain(["CURRENT".to_owned()]) {
@@ -257,7 +257,7 @@ async fn retention_survives_a_repair() {
             assert_eq!(store.owner(&key(number)).await.unwrap(), owner.map(stream), "{gone}: key {number}");
         }
         assert!(store.commit(common::append("order-7")).await.is_err(), "{gone}: it was deleted for ever");
-        // Without the rule, what it hid and nobody removed is there again; what was removed is not.
+        // Without the rule, hidden events are visible again; removed events are not.
         for name in ["order-3", "order-4"] {
             store.commit(Commit::clear_rule(Scope::Stream(stream(name)), Note::default())).await.unwrap();
         }
@@ -274,7 +274,7 @@ async fn retention_survives_a_repair() {
 }
 
 #[tokio::test]
-async fn a_sound_store_is_left_alone() {
+async fn a_sound_store_is_not_repaired() {
     let original = Original::new().await;
     assert!(repair(&original, |_| {}).await.is_none());
     let salvage = Salvage::survey(original.dir.path(), &mut |_, _, _| {}).unwrap();
@@ -284,10 +284,10 @@ async fn a_sound_store_is_left_alone() {
     assert!(!target.exists());
 }
 
-/// A broken block is not read where the other copy is whole: RocksDB believed what such a block said of its length and asked for
-/// more memory than there is, which ended the process in about one of ten runs of this test.
+/// Regression: a corrupt block was read although the other copy was intact. RocksDB trusted the length in such a block
+/// and allocated more memory than available, which ended the process in about one of ten runs of this test.
 #[tokio::test]
-async fn damage_of_one_copy_or_of_an_index_costs_nothing() {
+async fn damage_of_one_copy_or_of_an_index_loses_nothing() {
     let original = Original::new().await;
     for family in ["log", "streams", "ids", "categories", "types", "tags"] {
         let name = original.table_of(family);
@@ -297,7 +297,7 @@ async fn damage_of_one_copy_or_of_an_index_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_gone_or_cut_is_made_up_for_by_the_other_copy() {
+async fn a_missing_or_truncated_table_file_is_recovered_from_the_other_copy() {
     let original = Original::new().await;
     let log = original.table_of("log");
     let repaired = repair_all(&original, |store| fs::remove_file(store.join(&log)).unwrap()).await;
@@ -308,7 +308,7 @@ async fn a_table_that_is_gone_or_cut_is_made_up_for_by_the_other_copy() {
 }
 
 #[tokio::test]
-async fn whole_records_of_broken_blocks_are_saved() {
+async fn intact_records_of_corrupt_blocks_are_recovered() {
     let original = Original::new().await;
     let names = ["log", "streams"].map(|family| original.table_of(family));
     let repaired = repair(&original, |store| {
@@ -320,7 +320,7 @@ async fn whole_records_of_broken_blocks_are_saved() {
         }
     });
     let repaired = repaired.await.expect("damage that is found");
-    // NOTE: how much of a block can be read depends on what the bit meant to the compression.
+    // The readable part of a block depends on the effect of the bit on the decompression.
     assert!(
         repaired.outcome.events + repaired.report.loss.set_aside >= original.events.len() as u64 - 200,
         "{:?}",
@@ -329,21 +329,21 @@ async fn whole_records_of_broken_blocks_are_saved() {
 }
 
 #[tokio::test]
-async fn the_log_ends_before_the_first_event_that_is_whole_nowhere() {
+async fn the_log_ends_before_the_first_event_without_an_intact_copy() {
     let original = Original::new().await;
     let names = ["log", "streams"].map(|family| original.table_of(family));
     let repaired = repair(&original, |store| names.iter().for_each(|name| fs::remove_file(store.join(name)).unwrap()));
     let repaired = repaired.await.expect("damage that is found");
     assert_eq!(repaired.outcome.events, 0);
     assert!(repaired.outcome.is_new_id && repaired.outcome.id != original.id);
-    assert!(repaired.set_aside.len() > 100, "what stands in the write-ahead log is set aside");
+    assert!(repaired.set_aside.len() > 100, "events of the write-ahead log are set aside");
     assert_eq!(repaired.report.loss.streams.len(), 17);
     let by_stream = |stream: &StreamId| original.events.iter().filter(|event| event.stream == *stream).count() as u64;
     assert!(repaired.report.loss.streams.iter().all(|(stream, lost)| *lost == by_stream(stream)));
 }
 
 #[tokio::test]
-async fn a_hole_in_the_write_ahead_log_cuts_there_and_sets_aside_what_is_behind() {
+async fn a_hole_in_the_write_ahead_log_ends_the_log_and_later_events_are_set_aside() {
     let original = Original::new().await;
     let log = original.largest(".log");
     let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
@@ -353,7 +353,7 @@ async fn a_hole_in_the_write_ahead_log_cuts_there_and_sets_aside_what_is_behind(
 }
 
 #[tokio::test]
-async fn a_flipped_bit_of_the_write_ahead_log_or_the_manifest_is_set_right() {
+async fn a_flipped_bit_of_the_write_ahead_log_or_the_manifest_is_corrected() {
     let original = Original::new().await;
     for kind in [".log", "MANIFEST-"] {
         let name = original.largest(kind);
@@ -372,11 +372,10 @@ async fn a_flipped_bit_of_the_write_ahead_log_or_the_manifest_is_set_right() {
     }
 }
 
-/// One flipped bit outcome a whole record of the manifest one of a file that is used again, a kind that the store never
-/// writes, and RocksDB read on for ever: opening hung, and with it all that opens. Now it is damage like any other, and
-/// is set right.
+/// Regression: one flipped bit turned a record of the manifest into one of a recycled file, a type that the store never
+/// writes, and RocksDB read forever, so that opening hung. It is now damage, and the bit is corrected.
 #[tokio::test]
-async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
+async fn a_flipped_type_of_a_log_record_is_rejected_and_corrected() {
     const TYPE_AT: usize = 6;
     let original = Original::new().await;
     for kind in [".log", "MANIFEST-"] {
@@ -395,9 +394,10 @@ async fn a_flipped_type_of_a_log_record_is_refused_and_set_right() {
     }
 }
 
-/// What stood behind a broken record in its block of 32 KiB was lost with it, because RocksDB reads no further there.
+/// Regression: the records after a corrupt record in its block of 32 KiB were lost, because RocksDB skips the rest of
+/// the block.
 #[tokio::test]
-async fn only_the_record_that_is_broken_is_lost_and_not_its_block() {
+async fn only_the_corrupt_record_is_lost_and_not_its_block() {
     let original = Original::new().await;
     let log = original.largest(".log");
     let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
@@ -406,9 +406,9 @@ async fn only_the_record_that_is_broken_is_lost_and_not_its_block() {
     assert!((1..=6).contains(&unreadable), "{:?}", repaired.report.loss);
 }
 
-/// A file of the write-ahead log that is gone is a loss that is said, of rows as well, and cuts the log there.
+/// A missing file of the write-ahead log ends the log there, and the loss of events and rows is reported.
 #[tokio::test]
-async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
+async fn a_missing_file_of_the_write_ahead_log_is_a_reported_loss() {
     let dir = TempDir::new().unwrap();
     let store = Options::new().write_buffer_bytes(256 << 10).open(dir.path()).await.unwrap();
     for number in 0..24_u64 {
@@ -433,7 +433,7 @@ async fn a_file_of_the_write_ahead_log_that_is_gone_is_a_loss_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_write_ahead_log_that_is_cut_loses_its_end() {
+async fn a_truncated_write_ahead_log_loses_its_end() {
     let original = Original::new().await;
     let log = original.largest(".log");
     let repaired = repair(&original, |store| change(&store.join(&log), |bytes| bytes.truncate(bytes.len() / 2)));
@@ -447,7 +447,7 @@ async fn a_write_ahead_log_that_is_cut_loses_its_end() {
 }
 
 #[tokio::test]
-async fn without_manifest_or_current_nothing_is_lost_of_the_log() {
+async fn without_manifest_or_current_no_event_is_lost() {
     let original = Original::new().await;
     repair_all(&original, |store| fs::remove_file(store.join("CURRENT")).unwrap()).await;
     repair_all(&original, |store| fs::write(store.join("CURRENT"), "MANI").unwrap()).await;
@@ -462,7 +462,7 @@ async fn without_manifest_or_current_nothing_is_lost_of_the_log() {
 }
 
 #[tokio::test]
-async fn a_mark_that_is_gone_or_torn_is_no_damage_but_is_missed() {
+async fn a_missing_or_torn_mark_is_no_damage_but_is_noted() {
     let original = Original::new().await;
     let no_mark = |store: &Path| fs::remove_file(store.join("ACKNOWLEDGED")).unwrap();
     assert!(repair(&original, no_mark).await.is_none());
@@ -476,7 +476,7 @@ async fn a_mark_that_is_gone_or_torn_is_no_damage_but_is_missed() {
 }
 
 #[tokio::test]
-async fn numbers_that_lie_are_not_believed() {
+async fn impossible_numbers_are_not_trusted() {
     let original = Original::new().await;
     let far = (u64::MAX - 1).to_be_bytes();
     let repaired = repair_all(&original, |store| {
@@ -485,7 +485,7 @@ async fn numbers_that_lie_are_not_believed() {
         tamper(store, "streams", &[b"order-2\0".as_slice(), &far].concat(), |_| Some(vec![7; 100]));
     });
     assert_eq!(repaired.await.report.last.map(es_core::Position::get), Some(original.events.len() as u64));
-    // Nor where something is missing besides, so that it is looked for.
+    // The same with a missing record, so that a repair looks for its other copy.
     let repaired = repair_all(&original, |store| {
         tamper(store, "heads", b"order-1", |_| Some(far.to_vec()));
         tamper(store, "log", &5u64.to_be_bytes(), |_| None);
@@ -495,7 +495,7 @@ async fn numbers_that_lie_are_not_believed() {
 }
 
 #[tokio::test]
-async fn what_is_no_store_and_what_is_in_the_way_is_refused() {
+async fn directories_without_a_store_and_occupied_targets_are_rejected() {
     let original = Original::new().await;
     let survey = |dir: &Path| Salvage::survey(dir, &mut |_, _, _| {});
     let copy = original.copy();
@@ -517,14 +517,14 @@ async fn what_is_no_store_and_what_is_in_the_way_is_refused() {
         let error = salvage.write(target, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap_err();
         assert!(matches!(error, RepairError::Target { .. }), "{error}");
     }
-    // A failure leaves nothing behind.
+    // A failed repair leaves no files.
     let new = copy.path().join("new");
     fs::create_dir(copy.path().join("new.incomplete")).unwrap();
     assert!(matches!(salvage.write(&new, None, &mut |_| Ok(()), &mut |_, _, _| {}), Err(RepairError::Io { .. })));
     assert!(!new.exists());
 }
 
-/// Of any flipped bit, either nothing comes, or a repair gives a prefix and says exactly what is lost.
+/// After any flipped bit, the store is sound, or a repair recovers a prefix and reports the exact loss.
 #[tokio::test]
 async fn after_any_flipped_bit_a_store_is_sound_or_repaired() {
     let number =
@@ -538,7 +538,7 @@ async fn after_any_flipped_bit_a_store_is_sound_or_repaired() {
     let files: Vec<_> = names.map(|(name, bytes)| (name, bytes.len() as u64)).collect();
     let mut state: u64 = seed;
     let mut random = |below: u64| {
-        // NOTE: splitmix64.
+        // splitmix64
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! What RocksDB is told that decides what a crash may cost, as it says itself: in the file of options that it writes.
+//! The RocksDB options that decide what a crash can lose, read from the options file that RocksDB writes.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use common::{append, open};
 use es_core::EventStore;
 
-/// The newest file of options: by section, names and values.
+/// Returns the options of the newest options file, by section.
 fn options_file(dir: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let newest =
@@ -29,7 +29,7 @@ fn options_file(dir: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
 }
 
 #[tokio::test]
-async fn what_decides_what_a_crash_may_cost_is_as_it_was_chosen() {
+async fn options_for_crash_safety_are_set() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     store.commit(append("order-1")).await.unwrap();
@@ -55,9 +55,9 @@ async fn what_decides_what_a_crash_may_cost_is_as_it_was_chosen() {
     store.close().await.unwrap();
 }
 
-/// RocksDB gives a family that is opened by its name only its defaults, without a word.
+/// RocksDB silently uses defaults for a family that is opened by name only.
 #[tokio::test]
-async fn each_family_has_options_of_its_own() {
+async fn each_family_has_its_own_options() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let options = options_file(dir.path());

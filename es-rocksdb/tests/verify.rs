@@ -1,4 +1,4 @@
-//! Verification finds what does not agree, wherever it is, and nothing in a store that is sound.
+//! Verification detects each kind of damage, and reports nothing for a sound store.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
@@ -12,10 +12,10 @@ use es_core::{Commit, EventStore, ExpectedRevision};
 use es_rocksdb::{ReadOnlyStore, Verification};
 use tempfile::TempDir;
 
-/// Under what the store keeps of which revision on a stream has its events.
+/// The prefix of the keys with the first revisions of streams that were not removed.
 const FIRST: &str = "first";
 
-/// Three commits of four events in two streams, with tags, a key and a row; and the bytes of positions.
+/// Creates a closed store with three commits of four events in two streams, with tags, a unique key and a row.
 async fn sample() -> TempDir {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).await;
@@ -42,7 +42,7 @@ fn posting(name: &str, number: u64) -> Vec<u8> {
     [name.as_bytes(), &[0], &position(number)].concat()
 }
 
-/// The one finding after an entry was changed.
+/// Changes an entry and returns the only finding.
 async fn finding(family: &str, key: &[u8], change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) -> String {
     let dir = sample().await;
     tamper(dir.path(), family, key, change);
@@ -59,7 +59,7 @@ async fn a_sound_store_has_no_damage() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_missing_is_named() {
+async fn a_missing_entry_is_named() {
     let gone = |_| None;
     let none = |what: &str, at, family| format!("position {at}: expected {what} in the family {family}, found none");
     let posting_of = |name: &str| format!("its entry under {name:?}");
@@ -70,7 +70,7 @@ async fn an_entry_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn an_entry_that_nothing_confirms_is_named() {
+async fn an_unconfirmed_entry_is_named() {
     let added = |_| Some(Vec::new());
     let stray = finding("tags", &posting("x", 3), added).await;
     assert!(stray.ends_with("expected the event at position 3 to have it, found one without"), "{stray}");
@@ -114,7 +114,7 @@ async fn a_gap_in_log_and_streams_is_named() {
     has("stream \"b-1\", revision 0: expected an event, found the next at revision 1");
 }
 
-/// RocksDB reads past a broken Bloom filter without an error, and so did verification: of 656 flipped bits it missed 2.
+/// Regression: RocksDB skips a corrupt Bloom filter without an error, and verification did, too.
 #[tokio::test]
 async fn a_flipped_bit_anywhere_in_a_table_is_found() {
     let dir = sample().await;
@@ -138,13 +138,13 @@ async fn a_flipped_bit_anywhere_in_a_table_is_found() {
     assert!(verify(dir.path()).await.is_sound());
 }
 
-/// 2,000 events in 7 streams, in tables of many blocks.
+/// Creates a store with 2,000 events in 7 streams, in table files of many blocks.
 async fn large() -> TempDir {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).await;
     let mut noise = 1_u64;
     for number in 0..2000 {
-        // NOTE: what can be compressed would be in a few blocks.
+        // Compressible payloads would be in a few blocks.
         let payload = std::iter::repeat_with(|| {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             format!("{:x}", noise >> 32)
@@ -158,7 +158,7 @@ async fn large() -> TempDir {
     dir
 }
 
-/// Flips a bit of a table of a closed store in each of these places, in percent of its length.
+/// Flips a bit of a table file of a closed store at each of these offsets, in percent of its length.
 fn flip(dir: &Path, family: &str, places: &[usize]) {
     let tables = common::raw(dir).live_files().unwrap();
     let table = tables.into_iter().filter(|table| table.column_family_name == family).max_by_key(|table| table.size);
@@ -171,10 +171,10 @@ fn flip(dir: &Path, family: &str, places: &[usize]) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// The log was read up to the first broken block and no farther, and each look-up that met the block was a finding of its own: three
-/// flipped bits gave 1,266, of which 3 were different and 266 did not get into the list.
+/// Regression: the log was read only up to the first corrupt block, and each look-up in the block was a separate
+/// finding, so that the list of findings overflowed.
 #[tokio::test]
-async fn damage_behind_broken_blocks_is_found_and_each_finding_is_there_once() {
+async fn damage_after_corrupt_blocks_is_found_and_each_finding_is_listed_once() {
     let dir = large().await;
     tamper(dir.path(), "tags", &posting("x", 1900), |_| None);
     flip(dir.path(), "log", &[20, 50]);
@@ -189,33 +189,33 @@ async fn damage_behind_broken_blocks_is_found_and_each_finding_is_there_once() {
     let blocks = with("column family log: Corruption: block checksum mismatch");
     assert_eq!(blocks.len(), 2, "{findings:?}");
     assert!(blocks.iter().all(|(_, times)| *times > 1), "{findings:?}");
-    let unread = with("cannot be read: nothing was looked at there");
+    let unread = with("cannot be read: this part was not verified");
     assert_eq!(unread.len(), 2, "{findings:?}");
     assert!(unread.iter().all(|(text, times)| text.starts_with("positions ") && *times == 1), "{findings:?}");
     let tampered = "position 1900: expected its entry under \"x\" in the family tags, found none";
     assert_eq!(with("position 1900"), [&(tampered.to_owned(), 1)], "{findings:?}");
-    // NOTE: two blocks of 16 KiB and no more are missing.
+    // Exactly two blocks of 16 KiB are missing.
     assert!((1800..2000).contains(&found.events), "{}", found.events);
 }
 
-/// A scan that ends at a broken block took the last event that it had read for the last of its stream, and did not say that it
-/// ended.
+/// Regression: a scan that ended at a corrupt block treated the last event that it had read as the last event of its
+/// stream, and did not report its end.
 #[tokio::test]
-async fn a_broken_block_of_streams_is_no_damage_of_heads_and_its_end_is_said() {
+async fn a_corrupt_block_of_streams_is_no_damage_of_heads_and_its_end_is_reported() {
     let dir = large().await;
     flip(dir.path(), "streams", &[50]);
     let found = verify(dir.path()).await;
     let findings: Vec<_> = found.damage.iter().map(|found| format!("{}: {}", found.place, found.detail)).collect();
     assert!(findings[0].starts_with("column family streams: Corruption: block checksum mismatch"), "{findings:?}");
-    assert!(findings[1].starts_with("column family streams, keys behind a-"), "{findings:?}");
+    assert!(findings[1].starts_with("column family streams, keys after a-"), "{findings:?}");
     assert!(findings[1].ends_with("was not looked for from there on"), "{findings:?}");
     assert_eq!(findings.len(), 2, "{findings:?}");
 }
 
-/// Numbers that are added up or counted on from come from the disk, and may be the largest there is: it was an overflow, which a
-/// release build wraps, so that a head which nothing confirms was taken for that of an emptied stream.
+/// Regression: the largest numbers on disk overflowed in sums. In a release build, an unconfirmed head was accepted as
+/// the head of a stream without retained events.
 #[tokio::test]
-async fn the_largest_numbers_are_damage_like_any_other() {
+async fn the_largest_numbers_are_reported_as_damage() {
     let stray = finding("heads", b"c-1", |_| Some(vec![0xff; 8])).await;
     assert!(stray.starts_with("column family heads, key c-1: expected a number below 18446744073709551615"), "{stray}");
 

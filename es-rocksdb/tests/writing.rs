@@ -18,7 +18,7 @@ use es_core::{
 use es_rocksdb::{Durability, Options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commits_that_come_together_share_a_sync() {
+async fn concurrent_commits_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let commits = (0..500).map(|n| {
@@ -38,7 +38,7 @@ async fn commits_that_come_together_share_a_sync() {
 }
 
 #[tokio::test]
-async fn a_lone_commit_waits_for_nobody() {
+async fn a_lone_commit_does_not_wait_for_others() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     for _ in 0..10 {
@@ -48,7 +48,7 @@ async fn a_lone_commit_waits_for_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_writers_on_streams_of_their_own_meet_no_conflict() {
+async fn sixty_four_writers_on_separate_streams_have_no_conflict() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let writers = (0..64).map(|n| {
@@ -73,7 +73,7 @@ async fn sixty_four_writers_on_streams_of_their_own_meet_no_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_who_expect_the_same_revision_one_wins_each_time() {
+async fn one_of_many_commits_that_expect_the_same_revision_wins() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     for round in 0..20 {
@@ -89,7 +89,7 @@ async fn of_many_who_expect_the_same_revision_one_wins_each_time() {
             match racer.await.unwrap() {
                 Ok(_) => won += 1,
                 Err(CommitError::Conflict(_)) => {
-                    // NOTE: what a conflict says must be there for whoever then reads.
+                    // A following read must return the event that the conflict names.
                     assert!(store.revision(&stream("order-1")).await.unwrap() >= Some(Revision::new(round)));
                     assert!(store.head().await.unwrap() >= Position::new(round + 1));
                 }
@@ -100,9 +100,9 @@ async fn of_many_who_expect_the_same_revision_one_wins_each_time() {
     }
 }
 
-/// A commit whose future is dropped is whole or not there, and the writer does not stumble over it.
+/// A commit whose future is dropped is written completely or not at all, and the writer continues.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_future_is_dropped_is_whole_either_way() {
+async fn a_commit_whose_future_is_dropped_is_atomic() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     for n in 0..200u64 {
@@ -128,12 +128,12 @@ async fn a_commit_whose_future_is_dropped_is_whole_either_way() {
 }
 
 #[tokio::test]
-async fn closing_writes_what_waits_and_then_refuses() {
+async fn closing_writes_queued_commits_and_rejects_later_ones() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let reading = store.read_log(LogRead::all()).await.unwrap();
     let mut waiting: Vec<_> = (0..50).map(|n| Box::pin(store.commit(append(&format!("order-{n}"))))).collect();
-    // NOTE: polled once, each is in the queue; the first ones may be written already.
+    // After one poll, each commit is queued; the first ones may be written already.
     let mut answers = Vec::new();
     for commit in &mut waiting {
         answers.push(poll_once(commit).await);
@@ -153,12 +153,12 @@ async fn closing_writes_what_waits_and_then_refuses() {
     assert!(matches!(store.read_log(LogRead::all()).await, Err(StoreError::Closed)));
     assert_eq!(reading.collect().await.unwrap(), [], "the log was empty when this read was opened");
 
-    let again = open(dir.path()).await;
-    assert_eq!(all(&again).await.len(), 50);
+    let reopened = open(dir.path()).await;
+    assert_eq!(all(&reopened).await.len(), 50);
 }
 
 #[tokio::test]
-async fn a_read_that_is_open_ends_with_an_error_when_the_store_is_closed() {
+async fn an_open_read_ends_with_an_error_when_the_store_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().read_batch(1, 1).open(dir.path()).await.unwrap();
     for _ in 0..3 {
@@ -174,9 +174,9 @@ async fn a_read_that_is_open_ends_with_an_error_when_the_store_is_closed() {
     open(dir.path()).await;
 }
 
-/// Whoever waits for room in the queue and is not polled any more must not keep the store open.
+/// A commit that waits for room in the queue and is never polled again does not keep the store open.
 #[tokio::test]
-async fn a_forgotten_commit_does_not_keep_the_store_from_closing() {
+async fn a_commit_that_is_not_polled_does_not_block_closing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().queue_bytes(1).open(dir.path()).await.unwrap();
     let mut forgotten: Vec<_> = (0..8).map(|_| Box::pin(store.commit(append("order-1")))).collect();
@@ -201,7 +201,7 @@ async fn a_forgotten_commit_does_not_keep_the_store_from_closing() {
 }
 
 #[tokio::test]
-async fn everything_is_there_after_reopening() {
+async fn all_data_is_kept_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let (key, table) = (UniqueKey::new("email", "ada@example.org").unwrap(), Table::new("views").unwrap());
     let events = [event("placed").claiming(key.clone()), event("paid")];
@@ -257,7 +257,7 @@ async fn a_buffered_store_never_syncs_and_keeps_what_it_wrote() {
 
 /// A commit larger than the queue, the batch and the write buffer is still one commit.
 #[tokio::test]
-async fn a_commit_larger_than_every_limit_is_written_whole() {
+async fn a_commit_larger_than_every_limit_is_written_atomically() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new().queue_bytes(1).commit_batch(1, 1).write_buffer_bytes(1).read_batch(1, 1);
     let store = options.open(dir.path()).await.unwrap();
@@ -269,9 +269,9 @@ async fn a_commit_larger_than_every_limit_is_written_whole() {
     assert_eq!(all(&store).await[..3], committed.events);
 }
 
-/// Readers who follow the log while it grows see every position once, in order.
+/// Readers that follow the growing log get every position once, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_never_sees_a_gap_become_filled() {
+async fn readers_never_observe_a_gap_that_is_filled_later() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let reader = tokio::spawn({
@@ -306,7 +306,7 @@ async fn a_reader_never_sees_a_gap_become_filled() {
 }
 
 #[test]
-fn without_a_runtime_the_store_blocks_and_works() {
+fn the_store_works_without_a_runtime() {
     let dir = tempfile::tempdir().unwrap();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut run = |future: std::pin::Pin<Box<dyn Future<Output = Vec<u64>>>>| {

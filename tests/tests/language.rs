@@ -45,7 +45,40 @@ const REFUSED_TAG: &str = concat!("NOTE", ":");
 const MAX_COLUMNS: usize = 120;
 
 /// Directories and files that are not rewritten yet. A finished one is removed from the list.
-const PENDING: &[&str] = &["CONTRIBUTING.md", "docs", "es-rocksdb/src", "es-rocksdb/tests", "examples", "tests"];
+const PENDING: &[&str] = &[
+    "es-rocksdb/src/acknowledged.rs",
+    "es-rocksdb/src/ahead.rs",
+    "es-rocksdb/src/backup",
+    "es-rocksdb/src/database.rs",
+    "es-rocksdb/src/draft.rs",
+    "es-rocksdb/src/group.rs",
+    "es-rocksdb/src/key.rs",
+    "es-rocksdb/src/log_file",
+    "es-rocksdb/src/log_file.rs",
+    "es-rocksdb/src/notify.rs",
+    "es-rocksdb/src/open.rs",
+    "es-rocksdb/src/overlay.rs",
+    "es-rocksdb/src/postings.rs",
+    "es-rocksdb/src/queue.rs",
+    "es-rocksdb/src/reader",
+    "es-rocksdb/src/reader.rs",
+    "es-rocksdb/src/reads.rs",
+    "es-rocksdb/src/recent.rs",
+    "es-rocksdb/src/record",
+    "es-rocksdb/src/recovery.rs",
+    "es-rocksdb/src/repair",
+    "es-rocksdb/src/retention.rs",
+    "es-rocksdb/src/scavenge",
+    "es-rocksdb/src/scavenge.rs",
+    "es-rocksdb/src/schedules.rs",
+    "es-rocksdb/src/shared.rs",
+    "es-rocksdb/src/tail.rs",
+    "es-rocksdb/src/verify",
+    "es-rocksdb/src/writer",
+    "es-rocksdb/src/writer.rs",
+    "examples",
+    "tests",
+];
 
 /// Exempt files: the history, which has old names and lines, and this list.
 const EXEMPT: &[&str] = &["CHANGELOG.md", "tests/tests/language.rs"];

@@ -108,7 +108,7 @@ pub struct ScavengeArgs {
 pub struct DeleteArgs {
     /// The stream
     pub stream: StreamId,
-    /// Delete permanently: the stream cannot be written again
+    /// Hard delete: the stream cannot be written again
     #[arg(long)]
     pub hard: bool,
     /// Skip the confirmation of --hard

@@ -62,7 +62,7 @@ fn to_text(Deleted { stream, kind, through, .. }: &Deleted) -> String {
     let extent = through.map_or_else(|| "which has no event".to_owned(), |last| format!("up to revision {last}"));
     match kind {
         DeleteKind::Soft => format!("deleted: stream {stream}, {extent}; new events continue at the next revision"),
-        DeleteKind::Hard => format!("deleted permanently: stream {stream}, {extent}"),
+        DeleteKind::Hard => format!("hard deleted: stream {stream}, {extent}"),
     }
 }
 
@@ -73,9 +73,8 @@ fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(message.to_owned()));
     }
     let mut stderr = io::stderr().lock();
-    let written = write!(stderr, "the stream will be deleted permanently; type its name to confirm: ")
-        .and_then(|()| stderr.flush());
-    written.map_err(Failure::output)?;
+    let question = "the stream will be hard deleted and cannot be written again; type its name to confirm: ";
+    write!(stderr, "{question}").and_then(|()| stderr.flush()).map_err(Failure::output)?;
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
     read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;

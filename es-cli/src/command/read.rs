@@ -47,7 +47,7 @@ async fn explain_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision)
     let hidden = count(last.next().get(), "event", "events");
     Ok(Some(match retention.deletion {
         Some(Deletion { kind, position, .. }) if begins > last => {
-            let deleted = if kind == DeleteKind::Hard { "deleted permanently" } else { "deleted" };
+            let deleted = if kind == DeleteKind::Hard { "hard deleted" } else { "deleted" };
             format!("stream {stream:?} was {deleted} at position {position}; its {hidden} are hidden")
         }
         _ => format!("stream {stream:?}: a rule hides all of its {hidden}; see `es retain list`"),

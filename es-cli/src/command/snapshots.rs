@@ -53,15 +53,15 @@ fn to_text(found: &[SnapshotRow]) -> String {
 
 pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let dropped = delete_snapshots(&store, args.stream.as_ref(), args.category.as_ref()).await;
+    let deleted = delete_snapshots(&store, args.stream.as_ref(), args.category.as_ref()).await;
     let closed = store.close().await;
-    let dropped = dropped?;
+    let deleted = deleted?;
     closed?;
     #[derive(Serialize)]
-    struct Dropped {
-        dropped: u64,
+    struct Deleted {
+        deleted: u64,
     }
-    print(json, || format!("{} dropped", count(dropped, "snapshot", "snapshots")), &Dropped { dropped })
+    print(json, || format!("{} deleted", count(deleted, "snapshot", "snapshots")), &Deleted { deleted })
 }
 
 /// Deletes the snapshots of a stream, of a category, or all snapshots. Returns their number.
@@ -70,14 +70,14 @@ pub(super) async fn delete_snapshots(
     stream: Option<&StreamId>,
     category: Option<&Category>,
 ) -> Result<u64, Failure> {
-    let (mut dropped, mut after) = (0, None);
+    let (mut deleted, mut after) = (0, None);
     while let Some(page) = page(store, &mut after, stream, category).await? {
         let commit =
             page.iter().fold(Commit::new(), |commit, row| commit.delete_row(snapshot::table(), row.key.clone()));
         store.commit(commit).await?;
-        dropped += page.len() as u64;
+        deleted += page.len() as u64;
     }
-    Ok(dropped)
+    Ok(deleted)
 }
 
 /// Returns the next page of snapshots; `None` after the last.

@@ -80,8 +80,8 @@ fn a_full_disk_is_reported_with_advice_for_operators_and_leaves_no_files() {
     };
     let (code, output) = bounded(&["backup", "bk"]);
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.starts_with("error: could not write to the backup since "), "{output}");
-    assert!(output.ends_with("; free room on its disk, or look after it, and make the backup again\n"), "{output}");
+    assert!(output.starts_with("error: could not write to the backup: "), "{output}");
+    assert!(output.ends_with("; free or check its disk, and make the backup again\n"), "{output}");
     dir.done(&["backup", "bk"]);
     fs::write(dir.path("bk/backup-000001/000999.sst"), vec![7; 2_000_000]).unwrap();
     let (code, output) = bounded(&["restore", "bk", "--to", "target"]);

@@ -158,7 +158,7 @@ fn a_missing_file_does_not_create_a_store() {
 /// Regression: the error named neither file nor line, and --skip-bad did not skip the line: only ids were handled as
 /// conflicts.
 #[test]
-fn a_permanently_deleted_stream_is_a_conflict() {
+fn a_hard_deleted_stream_is_a_conflict() {
     let dir = TestDir::new();
     dir.write("one.jsonl", line(1, "a-1"));
     dir.done(&["import", "one.jsonl"]);

@@ -88,7 +88,7 @@ fn verify_lists_damage_and_exits_with_4() {
 }
 
 #[test]
-fn snapshots_are_listed_and_dropped() {
+fn snapshots_are_listed_and_deleted() {
     let key = |name: &str, revision: u64| [name.as_bytes(), &[0], &revision.to_be_bytes()].concat();
     let numbers = [7u64, 9, 42].map(u64::to_be_bytes).concat();
     let (no_canonical_key, no_origins) = ([0], [0; 4]);
@@ -112,8 +112,8 @@ fn snapshots_are_listed_and_dropped() {
             "stream": "b-1", "revision": 5, "position": 42, "fingerprint": "0000000000000007", "bytes": 5
         })
     );
-    assert_eq!(dir.done(&["snapshots", "drop", "--stream", "a-1"]), "2 snapshots dropped\n");
-    assert_eq!(dir.json(&["snapshots", "drop", "--category", "a"])["dropped"], json!(1));
+    assert_eq!(dir.done(&["snapshots", "drop", "--stream", "a-1"]), "2 snapshots deleted\n");
+    assert_eq!(dir.json(&["snapshots", "drop", "--category", "a"])["deleted"], json!(1));
     assert_eq!(streams(&[]), ["ab-1", "b-1"]);
     dir.done(&["snapshots", "drop", "--all"]);
     assert!(dir.done(&["snapshots", "list"]).ends_with("0 snapshots\n"));

@@ -59,11 +59,11 @@ pub(crate) const VARIABLE: [(&str, &str); 8] = [
     ("correlation id", "16, if flag `0x01`"),
     ("causation id", "16, if flag `0x02`"),
     ("media type", "1 + n, if the content type is 0: length `u8`, text"),
-    ("stream", "as said"),
-    ("event type", "as said"),
-    ("tags", "per tag 2 + n: length `u16`, text; ascending, none twice"),
-    ("metadata", "as said: JSON object, empty for none"),
-    ("payload", "as said"),
+    ("stream", "given"),
+    ("event type", "given"),
+    ("tags", "per tag 2 + n: length `u16`, text; ascending, without duplicates"),
+    ("metadata", "given: JSON object, empty for none"),
+    ("payload", "given"),
 ];
 
 /// The indexes of the fields in [`FIXED`].

@@ -61,7 +61,7 @@ impl Scratch {
         }
         // ORDER: behind that, because what can be set right must not be passed over.
         for (name, at) in log_file::bridge_broken_records(&copy).map_err(refused("repair", &copy))? {
-            notes.push(format!("the record at byte {at} of {name} cannot be read; what is behind it can"));
+            notes.push(format!("the record at byte {at} of {name} cannot be read; the records after it can"));
         }
         repair_current(&copy, notes)?;
         Ok(scratch)

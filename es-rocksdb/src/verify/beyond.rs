@@ -8,7 +8,7 @@ use crate::key;
 
 /// What is said of positions that could not be read.
 pub(super) const UNREAD: &str =
-    "cannot be read: nothing was looked at there, also not what the streams and the indexes have for it";
+    "cannot be read: this part was not verified, nor were its entries in the streams and the indexes";
 /// For how many positions each is tried: a block has fewer, and a broken index of a table is behind more.
 const ONE_BY_ONE: u64 = 1024;
 

@@ -43,7 +43,7 @@ impl Verifier<'_> {
             last = Some(key);
         }
         if entries.status().is_err() {
-            let from = last.map_or_else(|| "all keys".to_owned(), |key| format!("keys behind {}", key.escape_ascii()));
+            let from = last.map_or_else(|| "all keys".to_owned(), |key| format!("keys after {}", key.escape_ascii()));
             let detail = "cannot be read on: what nothing confirms was not looked for from there on";
             self.found.add(format!("column family {}, {from}", cf.name()), detail);
         }

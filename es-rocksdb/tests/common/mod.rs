@@ -1,4 +1,4 @@
-//! What the tests of this crate share: short ways to say what to write and what was read.
+//! Helpers of the tests: constructors of events, and readers of stores and files.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -27,7 +27,7 @@ pub(crate) fn tag(text: &str) -> Tag {
     Tag::new(text).unwrap()
 }
 
-/// A commit of one event to a stream, whatever is there.
+/// Returns a commit of one event to a stream in any state.
 pub(crate) fn append(name: &str) -> Commit {
     Commit::to(&stream(name), ExpectedRevision::Any, [event("happened")])
 }
@@ -52,12 +52,12 @@ pub(crate) fn positions(events: &[RecordedEvent]) -> Vec<u64> {
     events.iter().map(|event| event.position.get()).collect()
 }
 
-/// Polls a future once, and leaves it.
+/// Polls a future once.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
 }
 
-/// The database under a closed store, as RocksDB itself sees it.
+/// Opens the RocksDB database of a closed store.
 pub(crate) fn raw(dir: &Path) -> DB {
     let names = DB::list_cf(&Options::default(), dir).unwrap();
     let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
@@ -74,14 +74,14 @@ pub(crate) fn tamper(dir: &Path, family: &str, key: &[u8], change: impl FnOnce(O
     }
 }
 
-/// The hash of a unique key in a closed store: its key in the family `keys`.
+/// Returns the hash of a unique key in a closed store: its key in the family `keys`.
 pub(crate) fn key_hash(dir: &Path, key: &UniqueKey) -> [u8; KeyHash::BYTES] {
     let db = raw(dir);
     let secret = db.get_cf(db.cf_handle("meta").unwrap(), "key-secret").unwrap().unwrap();
     *KeySecret::from_bytes(secret.try_into().unwrap()).hash(key).as_bytes()
 }
 
-/// Names, lengths and contents of the files in a directory.
+/// Returns the names and contents of the files in a directory.
 pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entry = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.unwrap();
