@@ -24,7 +24,7 @@ use crate::schema::{Cf, FORMAT_VERSION, META_ROWS};
 const UPDATE: &str = "ES_UPDATE_DOCS";
 
 fn families() -> String {
-    let mut table = String::from("| family | key | value | a key |\n|---|---|---|---|\n");
+    let mut table = String::from("| family | key | value | example of a key |\n|---|---|---|---|\n");
     for cf in Cf::ALL {
         let (key, value) = cf.layout();
         let _ = writeln!(table, "| `{}` | {key} | {value} | `{}` |", cf.name(), sample_key(cf).escape_ascii());

@@ -62,7 +62,7 @@ async fn a_record_with_a_flipped_bit_names_its_position() {
     }
     assert_eq!(read_log(&store, LogRead::all().limit(2)).await.unwrap(), [1, 2]);
     let stream = collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await.unwrap();
-    assert_eq!(positions(&stream), [1, 2, 3, 4, 5], "the copy under the stream is whole");
+    assert_eq!(positions(&stream), [1, 2, 3, 4, 5], "the copy under the stream is intact");
     store.commit(append("order-2")).await.unwrap();
 }
 

@@ -22,7 +22,7 @@ fn position(number: u64) -> Position {
 }
 
 /// An event as a few small numbers: its stream, its type, its tags, the length of its payload.
-type Few = (u8, u8, BTreeSet<u8>, usize);
+type EventSpec = (u8, u8, BTreeSet<u8>, usize);
 
 fn stream(number: u8) -> StreamId {
     StreamId::of(["order", "product", "customer"][usize::from(number) % 3], number).unwrap()
@@ -36,14 +36,14 @@ fn tag(number: u8) -> Tag {
     Tag::of("tag", number).unwrap()
 }
 
-fn commit(events: &[Few]) -> Commit {
+fn commit(events: &[EventSpec]) -> Commit {
     events.iter().fold(Commit::new(), |commit, (of, kind, tags, length)| {
         let event = NewEvent::json(event_type(*kind), vec![b'1'; *length]);
         commit.append(stream(*of), tags.iter().fold(event, |event, number| event.tagged(tag(*number))))
     })
 }
 
-fn few() -> impl Strategy<Value = Few> {
+fn event_spec() -> impl Strategy<Value = EventSpec> {
     (0..6u8, 0..3u8, prop::collection::btree_set(0..3u8, 0..3), 1..300usize)
 }
 
@@ -82,8 +82,8 @@ fn read() -> impl Strategy<Value = LogRead> {
 
 /// An operation on a store.
 #[derive(Debug, Clone)]
-enum Act {
-    Commit(Vec<Few>),
+enum Operation {
+    Commit(Vec<EventSpec>),
     /// A rule for a stream: maximum count, maximum age in seconds.
     Rule(u8, Option<u64>, Option<u64>),
     ClearRule(u8),
@@ -92,25 +92,25 @@ enum Act {
     Advance(u64),
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        12 => prop::collection::vec(few(), 1..4).prop_map(Act::Commit),
+        12 => prop::collection::vec(event_spec(), 1..4).prop_map(Operation::Commit),
         2 => (0..6u8, prop::option::of(1..4u64), prop::option::of(1..30u64))
-            .prop_map(|(of, count, age)| Act::Rule(of, count, age)),
-        1 => (0..6u8).prop_map(Act::ClearRule),
-        1 => (0..6u8).prop_map(Act::Delete),
-        1 => Just(Act::Scavenge),
-        2 => (1..20u64).prop_map(Act::Advance),
+            .prop_map(|(of, count, age)| Operation::Rule(of, count, age)),
+        1 => (0..6u8).prop_map(Operation::ClearRule),
+        1 => (0..6u8).prop_map(Operation::Delete),
+        1 => Just(Operation::Scavenge),
+        2 => (1..20u64).prop_map(Operation::Advance),
     ]
 }
 
 /// Applies the operations to a store, with the same ids for each store.
-async fn done(store: &dyn EventStore, clock: &ManualClock, acts: &[(Act, Commit)]) {
-    for (act, commit) in acts {
-        match act {
-            Act::Advance(seconds) => clock.advance(std::time::Duration::from_secs(*seconds)),
-            Act::Scavenge => drop(store.scavenge(&Scavenge::default()).await.unwrap()),
-            Act::Delete(of) => {
+async fn apply(store: &dyn EventStore, clock: &ManualClock, operations: &[(Operation, Commit)]) {
+    for (operation, commit) in operations {
+        match operation {
+            Operation::Advance(seconds) => clock.advance(std::time::Duration::from_secs(*seconds)),
+            Operation::Scavenge => drop(store.scavenge(&Scavenge::default()).await.unwrap()),
+            Operation::Delete(of) => {
                 let through = store.revision(&stream(*of)).await.unwrap();
                 // Each store rejects the deletion of a deleted stream.
                 let _ =
@@ -121,22 +121,22 @@ async fn done(store: &dyn EventStore, clock: &ManualClock, acts: &[(Act, Commit)
     }
 }
 
-fn as_commit(act: &Act) -> Commit {
-    match act {
-        Act::Commit(events) => commit(events),
-        Act::Rule(of, count, age) => {
+fn as_commit(operation: &Operation) -> Commit {
+    match operation {
+        Operation::Commit(events) => commit(events),
+        Operation::Rule(of, count, age) => {
             let max_age = age.map(std::time::Duration::from_secs);
             let max_count = count.or(max_age.is_none().then_some(2));
             let rule = Rule { max_age, max_count, ..Rule::default() };
             Commit::set_rule(Scope::Stream(stream(*of)), rule, Note::default())
         }
-        Act::ClearRule(of) => Commit::clear_rule(Scope::Stream(stream(*of)), Note::default()),
-        Act::Delete(_) | Act::Scavenge | Act::Advance(_) => Commit::new(),
+        Operation::ClearRule(of) => Commit::clear_rule(Scope::Stream(stream(*of)), Note::default()),
+        Operation::Delete(_) | Operation::Scavenge | Operation::Advance(_) => Commit::new(),
     }
 }
 
 /// Removes the ids that each store generates for its deletions and scavenge points.
-fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
+fn without_generated_id(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
     event.map(|mut event| {
         if event.stream.category_str() == es_core::retention::CATEGORY {
             event.data.id = EventId::from_uuid(uuid::Uuid::nil());
@@ -153,7 +153,7 @@ proptest! {
     /// scavenges.
     #[test]
     fn every_read_returns_the_same_with_any_tail(
-        acts in prop::collection::vec(act(), 1..30),
+        operations in prop::collection::vec(operation(), 1..30),
         reads in prop::collection::vec(read(), 1..30),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -161,19 +161,21 @@ proptest! {
             let begins = || Arc::new(ManualClock::at("2016-07-04T00:00:00Z".parse().unwrap()));
             let clock = begins();
             let specification = MemoryStore::with_clock(Arc::<ManualClock>::clone(&clock));
-            let acts: Vec<_> = acts.iter().map(|act| (act.clone(), as_commit(act))).collect();
-            done(&specification, &clock, &acts).await;
+            let operations: Vec<_> =
+                operations.iter().map(|operation| (operation.clone(), as_commit(operation))).collect();
+            apply(&specification, &clock, &operations).await;
             for (tail, events) in [(0, 3), (8_000, 3), (8_000, 1024), (usize::MAX, 4)] {
                 let dir = tempfile::tempdir().unwrap();
                 let options = Options::new().tail_bytes(tail).read_batch(events, 4096);
                 let clock = begins();
                 let store = options.clock(Arc::<ManualClock>::clone(&clock)).open(dir.path()).await.unwrap();
-                done(&store, &clock, &acts).await;
+                apply(&store, &clock, &operations).await;
                 for read in &reads {
                     let mut expected = specification.read_log(read.clone()).await.unwrap();
                     let mut found = store.read_log(read.clone()).await.unwrap();
                     while let Some(event) = expected.next().await.unwrap() {
-                        assert_eq!(plain(found.next().await.unwrap()), plain(Some(event)), "{read:?}, tail {tail}");
+                        let next = without_generated_id(found.next().await.unwrap());
+                        assert_eq!(next, without_generated_id(Some(event)), "{read:?}, tail {tail}");
                     }
                     assert_eq!(found.next().await.unwrap(), None, "{read:?}, tail {tail}");
                     assert_eq!(found.scanned(), expected.scanned(), "{read:?}, tail {tail}");

@@ -25,7 +25,7 @@ async fn a_snapshot_does_not_change_and_a_refreshed_one_is_newer() {
             // The data moves into other files, and the old files are removed.
             store.compact().await.unwrap();
         }
-        reader = reader.refresh().await.unwrap().expect("there is something new");
+        reader = reader.refresh().await.unwrap().expect("new events were written");
         assert_eq!(all(&reader).await, all(&store).await);
     }
     assert_eq!(first.head().await.unwrap(), Some(Position::FIRST));

@@ -147,7 +147,7 @@ async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<Repai
     if report.is_sound() {
         drop(salvage);
         let store = RocksDbStore::open(&store).await.unwrap();
-        assert!(all(&store).await == original.events, "a store that is said to be sound has other events");
+        assert!(all(&store).await == original.events, "a store that was reported as sound has other events");
         store.close().await.unwrap();
         return None;
     }
@@ -201,7 +201,7 @@ async fn repair(original: &Original, damage: impl FnOnce(&Path)) -> Option<Repai
 
 /// Damages and repairs a copy without any loss: the id is kept, too.
 async fn repair_all(original: &Original, damage: impl FnOnce(&Path)) -> RepairedStore {
-    let repaired = repair(original, damage).await.expect("damage that is found");
+    let repaired = repair(original, damage).await.expect("damage is found");
     assert!(repaired.report.loss.is_none(), "{:?}", repaired.report.loss);
     assert_eq!((repaired.outcome.id, repaired.outcome.is_new_id), (original.id, false));
     assert!(repaired.events == original.events && repaired.rows == original.rows);
@@ -237,26 +237,26 @@ async fn retention_survives_a_repair() {
     // The newest table file of the log has the only copy of the tombstones.
     assert!(original.tables_of("log").len() > 1);
     let families = ["log", "streams", "ids", "heads", "categories"].map(|family| original.table_of(family));
-    for gone in families.into_iter().chain(["CURRENT".to_owned()]) {
+    for missing in families.into_iter().chain(["CURRENT".to_owned()]) {
         let copy = original.copy();
         let (damaged, target) = (copy.path().join("store"), copy.path().join("new"));
-        fs::remove_file(damaged.join(&gone)).unwrap();
+        fs::remove_file(damaged.join(&missing)).unwrap();
         let salvage = Salvage::survey(&damaged, &mut |_, _, _| {}).unwrap();
-        assert!(salvage.report().loss.is_none(), "{gone}: {:?}", salvage.report());
+        assert!(salvage.report().loss.is_none(), "{missing}: {:?}", salvage.report());
         salvage
             .write(&target, None, &mut |_| Ok(()), &mut |_, _, _| {})
-            .unwrap_or_else(|error| panic!("{gone}: {error}"));
+            .unwrap_or_else(|error| panic!("{missing}: {error}"));
         let repaired = ReadOnlyStore::open(&target).await.unwrap();
         let verified = repaired.verify(&mut |_, _, _| {}).unwrap();
-        assert!(verified.is_sound(), "{gone}: {:?}", verified.damage);
-        assert_eq!(verified.removed, removed, "{gone}");
-        assert!(all(&repaired).await == visible, "{gone}: other events are visible");
+        assert!(verified.is_sound(), "{missing}: {:?}", verified.damage);
+        assert_eq!(verified.removed, removed, "{missing}");
+        assert!(all(&repaired).await == visible, "{missing}: other events are visible");
         drop(repaired);
         let store = RocksDbStore::open(&target).await.unwrap();
         for (number, owner) in [(3, Some("order-3")), (5, None), (6, None), (7, None), (8, Some("order-8"))] {
-            assert_eq!(store.owner(&key(number)).await.unwrap(), owner.map(stream), "{gone}: key {number}");
+            assert_eq!(store.owner(&key(number)).await.unwrap(), owner.map(stream), "{missing}: key {number}");
         }
-        assert!(store.commit(common::append("order-7")).await.is_err(), "{gone}: it was deleted for ever");
+        assert!(store.commit(common::append("order-7")).await.is_err(), "{missing}: it was hard deleted");
         // Without the rule, hidden events are visible again; removed events are not.
         for name in ["order-3", "order-4"] {
             store.commit(Commit::clear_rule(Scope::Stream(stream(name)), Note::default())).await.unwrap();
@@ -265,11 +265,11 @@ async fn retention_survives_a_repair() {
             common::collect(store.read_stream(StreamRead::new(stream(name))).await).await.unwrap().len()
         };
         let had = original.events.iter().filter(|event| event.stream == stream("order-4")).count();
-        assert_eq!((count("order-3").await, count("order-4").await, count("order-5").await), (5, had, 1), "{gone}");
+        assert_eq!((count("order-3").await, count("order-4").await, count("order-5").await), (5, had, 1), "{missing}");
         store.scavenge(&Scavenge::default()).await.unwrap();
         store.close().await.unwrap();
         let verified = ReadOnlyStore::open(&target).await.unwrap().verify(&mut |_, _, _| {}).unwrap();
-        assert!(verified.is_sound(), "{gone}: {:?}", verified.damage);
+        assert!(verified.is_sound(), "{missing}: {:?}", verified.damage);
     }
 }
 
@@ -319,7 +319,7 @@ async fn intact_records_of_corrupt_blocks_are_recovered() {
             });
         }
     });
-    let repaired = repaired.await.expect("damage that is found");
+    let repaired = repaired.await.expect("damage is found");
     // The readable part of a block depends on the effect of the bit on the decompression.
     assert!(
         repaired.outcome.events + repaired.report.loss.set_aside >= original.events.len() as u64 - 200,
@@ -333,7 +333,7 @@ async fn the_log_ends_before_the_first_event_without_an_intact_copy() {
     let original = Original::new().await;
     let names = ["log", "streams"].map(|family| original.table_of(family));
     let repaired = repair(&original, |store| names.iter().for_each(|name| fs::remove_file(store.join(name)).unwrap()));
-    let repaired = repaired.await.expect("damage that is found");
+    let repaired = repaired.await.expect("damage is found");
     assert_eq!(repaired.outcome.events, 0);
     assert!(repaired.outcome.is_new_id && repaired.outcome.id != original.id);
     assert!(repaired.set_aside.len() > 100, "events of the write-ahead log are set aside");
@@ -346,10 +346,10 @@ async fn the_log_ends_before_the_first_event_without_an_intact_copy() {
 async fn a_hole_in_the_write_ahead_log_ends_the_log_and_later_events_are_set_aside() {
     let original = Original::new().await;
     let log = original.largest(".log");
-    let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
+    let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage is found");
     assert!(repaired.outcome.events > 300, "{:?}", repaired.report);
     assert!(repaired.report.loss.events > repaired.report.loss.set_aside);
-    assert!(!repaired.report.loss.other.is_empty(), "rows stood there, too");
+    assert!(!repaired.report.loss.other.is_empty(), "rows are lost, too");
 }
 
 #[tokio::test]
@@ -400,7 +400,7 @@ async fn a_flipped_type_of_a_log_record_is_rejected_and_corrected() {
 async fn only_the_corrupt_record_is_lost_and_not_its_block() {
     let original = Original::new().await;
     let log = original.largest(".log");
-    let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage that is found");
+    let repaired = repair(&original, |store| overwrite(&store.join(&log))).await.expect("damage is found");
     assert!((1..=6).contains(&repaired.report.loss.unreadable.len()), "{:?}", repaired.report.loss.unreadable);
     let unreadable: u64 = repaired.report.loss.unreadable.iter().map(|(from, to)| to.get() - from.get() + 1).sum();
     assert!((1..=6).contains(&unreadable), "{:?}", repaired.report.loss);
@@ -424,12 +424,12 @@ async fn a_missing_file_of_the_write_ahead_log_is_a_reported_loss() {
     let logs = contents(original.dir.path());
     let logs: Vec<_> = logs.into_iter().filter(|(name, bytes)| name.ends_with(".log") && !bytes.is_empty()).collect();
     assert!(logs.len() > 3);
-    let gone = &logs[logs.len() / 2].0;
+    let missing = &logs[logs.len() / 2].0;
     let repaired =
-        repair(&original, |store| fs::remove_file(store.join(gone)).unwrap()).await.expect("damage that is found");
+        repair(&original, |store| fs::remove_file(store.join(missing)).unwrap()).await.expect("damage is found");
     let detail = &repaired.report.damage[0].detail;
     assert!(detail.starts_with("the write-ahead log is not whole: Missing WAL"), "{detail}");
-    assert!(!repaired.report.loss.other.is_empty(), "rows stood there, too");
+    assert!(!repaired.report.loss.other.is_empty(), "rows are lost, too");
 }
 
 #[tokio::test]
@@ -437,12 +437,12 @@ async fn a_truncated_write_ahead_log_loses_its_end() {
     let original = Original::new().await;
     let log = original.largest(".log");
     let repaired = repair(&original, |store| change(&store.join(&log), |bytes| bytes.truncate(bytes.len() / 2)));
-    let repaired = repaired.await.expect("damage that is found");
+    let repaired = repaired.await.expect("damage is found");
     assert!(repaired.outcome.events > 300 && repaired.report.loss.events > 100, "{:?}", repaired.report);
     assert_eq!(
         repaired.report.last.map(es_core::Position::get),
         Some(original.events.len() as u64),
-        "the mark says so"
+        "the loss is known from the mark"
     );
 }
 
@@ -454,7 +454,7 @@ async fn without_manifest_or_current_no_event_is_lost() {
     let manifest = original.largest("MANIFEST-");
     for damage in [|path: &Path| fs::remove_file(path).unwrap(), overwrite, |path: &Path| fs::write(path, "").unwrap()]
     {
-        let repaired = repair(&original, |store| damage(&store.join(&manifest))).await.expect("damage that is found");
+        let repaired = repair(&original, |store| damage(&store.join(&manifest))).await.expect("damage is found");
         assert_eq!(repaired.report.loss.events, 0, "{:?}", repaired.report);
         assert!(repaired.events == original.events && repaired.rows == original.rows);
         assert_eq!(repaired.outcome.id, original.id);
