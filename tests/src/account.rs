@@ -1,51 +1,51 @@
-//! A bank account: the domain of the tests.
+//! The domain of the tests: a bank account.
 
 use chrono::{DateTime, Utc};
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What happens to an account.
+/// An event of an account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, es_core::Event)]
 pub enum AccountEvent {
-    /// It was opened.
+    /// The account was opened.
     #[event(name = "account-opened")]
     Opened {
-        /// By whom.
+        /// The owner.
         #[event(tag)]
         owner: String,
     },
-    /// Money came in.
+    /// Money was deposited.
     #[event(name = "money-deposited", codec = "msgpack")]
     Deposited {
-        /// How much.
+        /// The amount.
         cents: u64,
     },
-    /// Money went out.
+    /// Money was withdrawn.
     #[event(name = "money-withdrawn")]
     Withdrawn {
-        /// How much.
+        /// The amount.
         cents: u64,
     },
-    /// It was closed.
+    /// The account was closed.
     #[event(name = "account-closed")]
     Closed,
 }
 
-/// The state of an account. Not `Default`: there is no account without an id.
+/// The state of an account. It has no `Default`, because every account has an id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Aggregate)]
 #[aggregate(category = "account", id = String, event = AccountEvent, snapshot(every = 10, keep = 2))]
 pub struct Account {
-    /// Its own id.
+    /// The id of the account.
     pub id: String,
-    /// Who opened it.
+    /// The owner; `None` before the account is opened.
     pub owner: Option<String>,
-    /// What it holds.
+    /// The balance.
     pub cents: u64,
-    /// The number of its movements.
+    /// Number of deposits and withdrawals.
     pub movements: u64,
-    /// When the last movement happened in the business.
+    /// Business time of the last deposit or withdrawal.
     pub last_movement: Option<DateTime<Utc>>,
-    /// Whether it was closed.
+    /// Whether the account is closed.
     pub closed: bool,
 }
 
@@ -75,55 +75,55 @@ impl Account {
 /// Opens an account.
 #[derive(Clone, Debug)]
 pub struct Open {
-    /// For whom.
+    /// The owner.
     pub owner: String,
 }
 
-/// Puts money in.
+/// Deposits money.
 #[derive(Clone, Debug)]
 pub struct Deposit {
-    /// How much.
+    /// The amount.
     pub cents: u64,
 }
 
-/// Takes money out.
+/// Withdraws money.
 #[derive(Clone, Debug)]
 pub struct Withdraw {
-    /// How much.
+    /// The amount.
     pub cents: u64,
 }
 
-/// Pays everything out and closes the account: two events, or unchanged.
+/// Withdraws the balance and closes the account: up to two events, or unchanged.
 #[derive(Clone, Debug)]
 pub struct Close;
 
-/// Looks whether the account could be used, and changes nothing.
+/// Checks that the account is not closed. Produces no events.
 #[derive(Clone, Debug)]
 pub struct Check;
 
-/// Why a bank says no.
+/// The reason why an account rejects a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is too little in it.
+    /// The balance is too low.
     #[error("account {id}: expected at least {wanted} cents, found {found}")]
     TooLittle {
-        /// The account's own id.
+        /// The id of the account.
         id: String,
-        /// What was asked for.
+        /// The amount to withdraw.
         wanted: u64,
-        /// What is there.
+        /// The balance.
         found: u64,
     },
-    /// It was closed.
+    /// The account is closed.
     #[error("the account is closed")]
     Closed,
 }
 
-type Answer = Result<Decision<Account>, Refusal>;
+type DecisionResult = Result<Decision<Account>, Refusal>;
 
 impl Decide<Open> for Account {
     type Rejection = Refusal;
-    fn decide(&self, Open { owner }: Open, _: &CommandContext<'_, Self>) -> Answer {
+    fn decide(&self, Open { owner }: Open, _: &CommandContext<'_, Self>) -> DecisionResult {
         if self.owner.is_some() {
             return Ok(Decision::unchanged());
         }
@@ -133,7 +133,7 @@ impl Decide<Open> for Account {
 
 impl Decide<Deposit> for Account {
     type Rejection = Refusal;
-    fn decide(&self, Deposit { cents }: Deposit, _: &CommandContext<'_, Self>) -> Answer {
+    fn decide(&self, Deposit { cents }: Deposit, _: &CommandContext<'_, Self>) -> DecisionResult {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -143,7 +143,7 @@ impl Decide<Deposit> for Account {
 
 impl Decide<Withdraw> for Account {
     type Rejection = Refusal;
-    fn decide(&self, Withdraw { cents }: Withdraw, at: &CommandContext<'_, Self>) -> Answer {
+    fn decide(&self, Withdraw { cents }: Withdraw, at: &CommandContext<'_, Self>) -> DecisionResult {
         if cents > self.cents {
             return Err(Refusal::TooLittle { id: at.id().clone(), wanted: cents, found: self.cents });
         }
@@ -153,7 +153,7 @@ impl Decide<Withdraw> for Account {
 
 impl Decide<Close> for Account {
     type Rejection = Refusal;
-    fn decide(&self, _: Close, _: &CommandContext<'_, Self>) -> Answer {
+    fn decide(&self, _: Close, _: &CommandContext<'_, Self>) -> DecisionResult {
         if self.closed {
             return Ok(Decision::unchanged());
         }
@@ -164,7 +164,7 @@ impl Decide<Close> for Account {
 
 impl Decide<Check> for Account {
     type Rejection = Refusal;
-    fn decide(&self, _: Check, _: &CommandContext<'_, Self>) -> Answer {
+    fn decide(&self, _: Check, _: &CommandContext<'_, Self>) -> DecisionResult {
         if self.closed { Err(Refusal::Closed) } else { Ok(Decision::none()) }
     }
 }

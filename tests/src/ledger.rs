@@ -1,4 +1,4 @@
-//! A projection whose rows say exactly which events were applied and in which order, and the comparison with a fold of the log.
+//! A projection whose rows depend on which events were applied and in which order, and its comparison with the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use es_core::{
 
 use crate::account::{Account, AccountEvent};
 
-/// An amount that cannot be booked.
+/// An amount that the projection rejects.
 pub const POISON: u64 = 666;
 
-/// For each stream a chain over the positions of its events, in which their order counts; and one sum over all positions, in
-/// which it does not.
+/// The projection. It maintains, for each stream, a chain (an order-dependent digest) of the positions of its events,
+/// and the sum of all positions.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger<const VERSION: u32 = 1> {
-    /// Whether [`POISON`] can be booked after all.
-    pub is_healed: Arc<AtomicBool>,
+    /// Whether [`POISON`] is accepted.
+    pub accepts_poison: Arc<AtomicBool>,
 }
 
-/// The table of the chains.
+/// Returns the table of the chains.
 #[must_use]
 pub fn chains() -> Table {
     Table::new("chains").expect("a name")
 }
 
-/// The table of the sum.
+/// Returns the table of the sum.
 #[must_use]
 pub fn sums() -> Table {
     Table::new("sums").expect("a name")
 }
 
-/// What follows on a chain.
+/// Appends a position to a chain (`COUNT:DIGEST`).
 fn link(before: &str, position: Position) -> String {
     let (count, digest) = before.split_once(':').unwrap_or(("0", "0"));
     let (count, digest) = (count.parse::<u64>().unwrap_or_default(), digest.parse::<u64>().unwrap_or_default());
@@ -60,16 +60,16 @@ impl<const V: u32> Projection for Ledger<V> {
         let sum: u64 = text(rows.get(&sums(), b"all")?.as_deref()).parse().unwrap_or_default();
         rows.put(&sums(), "all", sum.wrapping_add(at.position().get()).to_string());
         match event {
-            AccountEvent::Withdrawn { cents: POISON } if !self.is_healed.load(Ordering::SeqCst) => {
-                Err(ApplyError::new("this amount cannot be booked"))
+            AccountEvent::Withdrawn { cents: POISON } if !self.accepts_poison.load(Ordering::SeqCst) => {
+                Err(ApplyError::new("injected error"))
             }
-            AccountEvent::Opened { owner } if owner == "panic" => panic!("this owner cannot be booked"),
+            AccountEvent::Opened { owner } if owner == "panic" => panic!("injected panic"),
             _ => Ok(()),
         }
     }
 }
 
-/// What a view holds: chains by stream, and the sum.
+/// The content of the view: the chains by stream, and the sum.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Books {
     /// The chains.
@@ -79,23 +79,23 @@ pub struct Books {
 }
 
 impl Books {
-    fn book(&mut self, stream: &StreamId, position: Position) {
+    fn apply(&mut self, stream: &StreamId, position: Position) {
         let chain = self.chains.entry(stream.to_string()).or_default();
         *chain = link(chain, position);
         self.sum = self.sum.wrapping_add(position.get());
     }
 
-    /// How many events are booked.
+    /// Returns the number of applied events.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.chains.values().filter_map(|chain| chain.split_once(':')?.0.parse::<u64>().ok()).sum()
     }
 }
 
-/// What the view holds that is read.
+/// Reads the active view.
 ///
 /// # Errors
-/// [`StoreError`] when it cannot be read.
+/// [`StoreError`] if the store cannot be read.
 pub async fn read_books(store: &dyn EventStore) -> Result<Books, StoreError> {
     let Some(build) = StoredProjection::read(store, "ledger").await?.active else { return Ok(Books::default()) };
     let physical = |logical| build.table("ledger", &logical).expect("a name");
@@ -105,10 +105,11 @@ pub async fn read_books(store: &dyn EventStore) -> Result<Books, StoreError> {
     Ok(Books { chains, sum: text(sum.as_deref()).parse().unwrap_or_default() })
 }
 
-/// What the view that is read must hold: a fold of the log, for each partition up to its own checkpoint, without what is parked.
+/// Computes the expected content of the active view from the log: for each partition up to its checkpoint, without
+/// parked events.
 ///
 /// # Errors
-/// [`StoreError`] when it cannot be read.
+/// [`StoreError`] if the store cannot be read.
 pub async fn expected_books(store: &Arc<dyn EventStore>) -> Result<Books, StoreError> {
     let Some(build) = StoredProjection::read(&**store, "ledger").await?.active else { return Ok(Books::default()) };
     let parked = parked_positions(store).await?;
@@ -118,16 +119,16 @@ pub async fn expected_books(store: &Arc<dyn EventStore>) -> Result<Books, StoreE
     for event in store.read_log(LogRead::all()).await?.collect().await? {
         let checkpoint = build.checkpoints[partition_of(event.stream.as_str(), partitions) as usize];
         if query.matches_event(&event) && Some(event.position) <= checkpoint && !parked.contains(&event.position) {
-            books.book(&event.stream, event.position);
+            books.apply(&event.stream, event.position);
         }
     }
     Ok(books)
 }
 
-/// What is parked for the view that is read.
+/// Returns the positions of the parked events of the active view.
 ///
 /// # Errors
-/// [`StoreError`] when it cannot be read.
+/// [`StoreError`] if the store cannot be read.
 pub async fn parked_positions(store: &Arc<dyn EventStore>) -> Result<BTreeSet<Position>, StoreError> {
     let admin = ProjectionAdmin::new(Arc::clone(store), "ledger").expect("a name");
     let active = StoredProjection::read(&**store, "ledger").await?.active.map(|build| build.generation);
@@ -141,52 +142,53 @@ pub async fn parked_positions(store: &Arc<dyn EventStore>) -> Result<BTreeSet<Po
     Ok(positions)
 }
 
-/// Compares the view with the fold of the log while nobody works on it. A commit that a killed worker had on its way may still
-/// come in; then everything is read anew.
+/// Compares the view with the log while no worker runs. A pending commit of a stopped worker may still complete; then
+/// the comparison is repeated. `context` is a prefix of the message of a panic.
 ///
 /// # Panics
-/// When they differ.
-pub async fn check(store: &Arc<dyn EventStore>, story: &str) -> Books {
+/// If the view differs from the log.
+pub async fn check(store: &Arc<dyn EventStore>, context: &str) -> Books {
     for _ in 0..100 {
-        let before = marks(store).await;
+        let before = progress(store).await;
         let (found, expected) = (read_books(&**store).await, expected_books(store).await);
         let (found, expected) = (found.expect("rows"), expected.expect("a log"));
-        if before == marks(store).await {
-            assert_eq!(found, expected, "{story}: the view is not the fold of the log up to its checkpoints");
+        if before == progress(store).await {
+            assert_eq!(found, expected, "{context}: the view differs from the log up to its checkpoints");
             return found;
         }
     }
-    panic!("{story}: somebody still works on the view");
+    panic!("{context}: a worker still changes the view");
 }
 
-async fn marks(store: &Arc<dyn EventStore>) -> String {
+/// Returns a text that changes with every commit of a worker.
+async fn progress(store: &Arc<dyn EventStore>) -> String {
     let stored = StoredProjection::read(&**store, "ledger").await.expect("rows");
     format!("{stored:?} {:?}", parked_positions(store).await.expect("rows"))
 }
 
-/// An event as it is written.
+/// Encodes an event for a commit.
 ///
 /// # Panics
-/// When it cannot be encoded.
+/// If the event cannot be encoded.
 #[must_use]
 pub fn written(event: &AccountEvent) -> NewEvent {
-    let encoded = event.encode().expect("it can be encoded");
+    let encoded = event.encode().expect("encode the event");
     encoded.into_data(EventId::new()).into()
 }
 
-/// The stream of an account.
+/// Returns the stream of an account.
 ///
 /// # Panics
-/// Never: each number gives a name.
+/// Never: every number is a valid name.
 #[must_use]
 pub fn account(number: u64) -> StreamId {
     StreamId::of("account", number).expect("a name")
 }
 
-/// Appends one event to an account, and returns where it stands.
+/// Appends one event to an account and returns its position.
 ///
 /// # Panics
-/// When the store refuses.
+/// If the commit fails.
 pub async fn append(store: &dyn EventStore, number: u64, event: AccountEvent) -> Position {
     let commit = Commit::to(&account(number), ExpectedRevision::Any, [written(&event)]);
     store.commit(commit).await.expect("committed").position().expect("an event")

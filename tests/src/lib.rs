@@ -1,6 +1,6 @@
-//! What the tests across crates share: a small domain, and every store under one name.
+//! Helpers for tests across crates: a small domain, every store, projections and the crash harness.
 //!
-//! The README is compiled and run as a doctest of this crate:
+//! The README is a doctest of this crate:
 #![doc = include_str!("../../README.md")]
 
 pub mod account;

@@ -42,10 +42,10 @@ impl Evolve for Member {
 /// Returns the unique key of an e-mail address.
 ///
 /// # Panics
-/// When the address is not a name.
+/// If the address is not a valid name.
 #[must_use]
 pub fn email_key(email: &str) -> UniqueKey {
-    UniqueKey::new("email", email).expect("the address of a test is a name")
+    UniqueKey::new("email", email).expect("the address is a valid name")
 }
 
 /// Joins with an e-mail address: claims its key.
@@ -59,7 +59,7 @@ pub struct Join {
 #[derive(Clone, Debug)]
 pub struct Leave;
 
-/// Claims a key without an event, which is refused.
+/// Claims a key without an event, which the repository rejects.
 #[derive(Clone, Debug)]
 pub struct Reserve {
     /// The e-mail address.

@@ -1,4 +1,4 @@
-//! Every store under one name.
+//! Runs tests on every store, and the conformance suite on RocksDB.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use es_core::testing::conformance::Harness;
 use es_rocksdb::{Options, RocksDbStore};
 use tempfile::TempDir;
 
-/// Runs a test on each kind of store, on a runtime with two threads.
+/// Runs a test on the memory store and on RocksDB, on a runtime with two threads.
 ///
 /// # Panics
-/// When the test does, or no store can be had.
+/// If the test panics, or a store cannot be opened.
 pub fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     runtime.expect("a runtime").block_on(async {
@@ -27,21 +27,21 @@ pub fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     });
 }
 
-/// A RocksDB store in a directory, with caches small enough for many stores in one test process.
+/// Opens a RocksDB store in a directory, with the [`small`] options.
 ///
 /// # Panics
-/// When it does not open.
+/// If the store cannot be opened.
 pub async fn rocksdb(dir: &Path) -> RocksDbStore {
     small().open(dir).await.expect("the store opens")
 }
 
-/// Options for many stores in one test process.
+/// Returns options with small caches, for many stores in one test process.
 #[must_use]
 pub fn small() -> Options {
     Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20)
 }
 
-/// Opens RocksDB stores for the conformance suite, each in a directory of its own that goes with the harness.
+/// Opens RocksDB stores for the conformance suite, each in a temporary directory that is removed with the harness.
 #[derive(Debug, Default)]
 pub struct RocksDbHarness {
     open: Mutex<HashMap<usize, (RocksDbStore, TempDir)>>,
@@ -58,7 +58,7 @@ impl RocksDbHarness {
     }
 }
 
-/// What tells one shared store from another.
+/// Returns a key that identifies a shared store.
 fn key(store: &Arc<dyn EventStore>) -> usize {
     Arc::as_ptr(store).cast::<()>().addr()
 }

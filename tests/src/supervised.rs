@@ -1,4 +1,4 @@
-//! Projections under a supervisor, for tests that start, watch and end them.
+//! Helpers for tests of projections under a supervisor.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use es_core::__private::{StoredGeneration, StoredProjection};
 use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, RunningProjections, Supervisor};
 use es_core::{EventStore, StoreError};
 
-/// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The maximum time that a test waits for a condition.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts a projection.
+/// Starts a projection. Returns the running projections and the handle of this one.
 ///
 /// # Panics
-/// When it does not start.
+/// If the projection cannot be started, or the start is not immediate.
 pub fn start<P: Projection>(
     store: &Arc<dyn EventStore>,
     projection: P,
@@ -23,30 +23,30 @@ pub fn start<P: Projection>(
 ) -> (RunningProjections, ProjectionHandle) {
     let starting = pin!(Supervisor::new().projection(projection, options).start(Arc::clone(store)));
     let Poll::Ready(running) = starting.poll(&mut Context::from_waker(Waker::noop())) else {
-        panic!("a start does not wait");
+        panic!("the start of a supervisor must not wait");
     };
-    let running = running.expect("started");
-    let handle = running.projection(P::NAME).expect("it was given").clone();
+    let running = running.expect("the projection starts");
+    let handle = running.projection(P::NAME).expect("the supervisor has the projection").clone();
     (running, handle)
 }
 
-/// Returns the generation of a projection that is read.
+/// Returns the active generation of a projection: the one that readers see.
 ///
 /// # Errors
-/// [`StoreError`] if it cannot be read.
+/// [`StoreError`] if the store cannot be read.
 pub async fn active(store: &dyn EventStore, projection: &str) -> Result<Option<StoredGeneration>, StoreError> {
     Ok(StoredProjection::read(store, projection).await?.active)
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds. `description` is the condition in the message of the panic.
 ///
 /// # Panics
-/// When it does not within [`PATIENCE`].
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waited = async {
+/// If the condition does not hold within [`TIMEOUT`].
+pub async fn wait_until(description: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let poll = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+    tokio::time::timeout(TIMEOUT, poll).await.unwrap_or_else(|_| panic!("timed out waiting until {description}"));
 }

@@ -1,30 +1,29 @@
-//! What must hold of decoding, over the inputs that fuzzing begins with, over changes of these, and over random bytes: the
-//! short form of `cargo xtask fuzz`, on every run of the tests.
+//! The properties of decoding, checked on the fuzzing seeds, on mutations of them, and on random bytes. This is the
+//! short form of `cargo xtask fuzz`.
 //!
-//! `ES_DECODING=1000000` for long; `ES_SEED` for the same changes again.
+//! `ES_DECODING=1000000` runs the long form; `ES_SEED` repeats the mutations of a run.
 
 use es_decoding::properties;
 use es_decoding::seeds::{Target, seeds};
 use es_tests::crash::{Random, number, seed};
 use proptest::prelude::*;
 
-/// Runs a property over seeds, and over as many changed ones as asked for.
-fn holds(target: Target, property: fn(&[u8])) {
-    let (seed, changes) = (seed(), number("ES_DECODING", 3_000));
+/// Checks a property on all seeds and on `ES_DECODING` mutated inputs.
+fn check(target: Target, property: fn(&[u8])) {
+    let (seed, mutations) = (seed(), number("ES_DECODING", 3_000));
     let mut random = Random::new(seed);
     let inputs = seeds(target);
     inputs.iter().for_each(|input| property(input));
-    for change in 0..changes {
+    for mutation in 0..mutations {
         let mut input = inputs[index(&mut random, inputs.len())].clone();
         for _ in 0..=random.below(4) {
             mutate(&mut input, &inputs, &mut random);
         }
-        let shown = input.clone();
-        let held = std::panic::catch_unwind(|| property(&input));
+        let result = std::panic::catch_unwind(|| property(&input));
         assert!(
-            held.is_ok(),
-            "ES_SEED={seed}, change {change}: does not hold for {:?}",
-            shown.escape_ascii().to_string()
+            result.is_ok(),
+            "ES_SEED={seed}, mutation {mutation}: the property does not hold for {:?}",
+            input.escape_ascii().to_string()
         );
     }
 }
@@ -33,7 +32,7 @@ fn index(random: &mut Random, bound: usize) -> usize {
     usize::try_from(random.below(bound.max(1) as u64)).expect("small")
 }
 
-/// One change, as fuzzers make them.
+/// Applies one random mutation, as fuzzers do.
 fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     let at = index(random, input.len());
     match random.below(6) {
@@ -43,8 +42,8 @@ fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
         3 => input.insert(at, u8::try_from(random.below(256)).expect("a byte")),
         4 => {
             let end = (at + 1 + index(random, 8)).min(input.len());
-            let again = input.get(at..end).unwrap_or_default().to_vec();
-            input.splice(at..at, again);
+            let repeated = input.get(at..end).unwrap_or_default().to_vec();
+            input.splice(at..at, repeated);
         }
         _ => {
             let other = &others[index(random, others.len())];
@@ -56,28 +55,28 @@ fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
 }
 
 #[test]
-fn records_hold() {
-    holds(Target::Records, properties::records);
+fn records_have_the_decoding_properties() {
+    check(Target::Records, properties::records);
 }
 
 #[test]
-fn keys_hold() {
-    holds(Target::Keys, properties::keys);
+fn keys_have_the_decoding_properties() {
+    check(Target::Keys, properties::keys);
 }
 
 #[test]
-fn lines_hold() {
-    holds(Target::Lines, properties::lines);
+fn lines_have_the_decoding_properties() {
+    check(Target::Lines, properties::lines);
 }
 
 #[test]
-fn imports_hold() {
-    holds(Target::Imports, properties::imports);
+fn imports_have_the_decoding_properties() {
+    check(Target::Imports, properties::imports);
 }
 
-/// Each bit of each record to begin with, and not only one.
+/// Flips each bit of the first records, not only a random one.
 #[test]
-fn every_flipped_bit_of_a_record_is_refused_or_changes_nothing() {
+fn every_flipped_bit_of_a_record_is_an_error_or_changes_nothing() {
     for input in seeds(Target::Records).iter().take(6) {
         properties::every_bit(input);
     }
@@ -86,7 +85,7 @@ fn every_flipped_bit_of_a_record_is_refused_or_changes_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn random_bytes_hold(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn random_bytes_have_the_decoding_properties(data in proptest::collection::vec(any::<u8>(), 0..600)) {
         properties::records(&data);
         properties::keys(&data);
         properties::lines(&data);

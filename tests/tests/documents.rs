@@ -1,4 +1,4 @@
-//! The documents: sizes, links between them, and the parts that repeat code.
+//! The documents: their sizes, the links between them, and the code that they repeat.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -80,14 +80,14 @@ fn every_link_between_documents_resolves() {
         }
     }
     assert!(count > 100, "expected more than 100 links, found {count}");
-    assert!(broken.is_empty(), "these links lead nowhere:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
 }
 
 #[test]
 fn readme_and_architecture_stay_short() {
-    for (document, most) in [("README.md", 6_000), ("ARCHITECTURE.md", 8_000)] {
+    for (document, limit) in [("README.md", 6_000), ("ARCHITECTURE.md", 8_000)] {
         let found = read(document).len();
-        assert!(found <= most, "{document}: expected at most {most} bytes, found {found}; move details to the book");
+        assert!(found <= limit, "{document}: expected at most {limit} bytes, found {found}; move details to the book");
     }
 }
 
@@ -181,7 +181,7 @@ fn the_architecture_names_every_crate_and_every_module_of_es_core() {
 }
 
 #[test]
-fn the_checks_of_links_and_anchors_find_what_is_wrong() {
+fn links_and_anchors_are_parsed_outside_of_code() {
     let text = "# One: two\n[a](b.md#c) `[d](e)`\n```text\n[f](g)\n# no heading\n```\n[h](i.md)\n## How do I go?";
     assert_eq!(links(text), ["b.md#c", "i.md"]);
     let expected = ["one-two", "how-do-i-go"].map(ToOwned::to_owned);

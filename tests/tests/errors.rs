@@ -1,4 +1,4 @@
-//! A chain of errors prints each message once, in every crate.
+//! The errors of every crate print each message of their chain once.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +15,7 @@ use es_core::schema::{DecodeEventError, EncodeEventError};
 use es_core::{CommitError, ExecuteError, LoadError, Position, Revision, StoreError};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
-/// Asserts that no message of a chain is contained in the message before it, and returns how many messages there are.
+/// Asserts that no message of a chain contains the message of its source. Returns the number of messages.
 #[track_caller]
 fn assert_prints_once(error: &(dyn Error + 'static)) -> usize {
     let chain: Vec<String> =
@@ -36,7 +36,7 @@ fn store_error() -> StoreError {
 }
 
 fn name_error() -> NameError {
-    StreamId::new("").expect_err("an empty name is refused")
+    StreamId::new("").expect_err("an empty name is invalid")
 }
 
 fn mismatch() -> DecodeContentError {

@@ -1,10 +1,9 @@
-//! Stores that earlier programs have written, kept in `tests/fixtures`: they open, everything in them is as it was, and they
-//! go on.
+//! Stores of earlier versions, in `tests/fixtures`: they open, have their original content and accept commits.
 //!
-//! A directory `format-N` has a store of format version N as that version left it (tables, and a write-ahead log that
-//! was not yet sorted into them), and beside it what must be read: `events.jsonl` in the lines of `es export`,
-//! `rows.jsonl`, `keys.jsonl`. A new format version gets a new directory, made with `ES_FIXTURE=write`. A fixture is
-//! never changed; that of a format which is not read any more is removed.
+//! The directory `format-N` has a store of format version N, written by that version (SST files, and a write-ahead log
+//! that was not yet flushed), and its expected content: `events.jsonl` in the format of `es export`, `rows.jsonl` and
+//! `keys.jsonl`. `ES_FIXTURE=write` creates the directory of a new format version. A fixture is never changed; it is
+//! removed when its format is no longer supported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +40,7 @@ fn table() -> Table {
     Table::new("totals").expect("a name")
 }
 
-/// The store's files without what is of one process only.
+/// Copies the files of a store, without the lock and log files of a process.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
@@ -53,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every feature of a record, and some dozens of events.
+/// Returns commits with every feature of a record.
 fn commits(part: u128) -> Vec<Commit> {
     let event = |number: u128, name: &str, content_type: ContentType, payload: &[u8]| {
         let event_type = EventType::new(name).expect("a name");
@@ -62,7 +61,7 @@ fn commits(part: u128) -> Vec<Commit> {
             .with_id(EventId::from_uuid(Uuid::from_u128(part << 64 | number)))
     };
     let json = |number, name: &str, text: &str| event(number, name, ContentType::Json, text.as_bytes());
-    let packed = MessagePack::encode(&json!({"sku": "A-7", "count": 3})).expect("it is written");
+    let packed = MessagePack::encode(&json!({"sku": "A-7", "count": 3})).expect("encode");
     let mut full = json(1, "placed", r#"{"customer":"Köln/é","lines":[{"sku":"A-7","price":1.10}]}"#);
     full.data.version = 3;
     full.data.tags = ["customer:VINET", "vip", "straße: 5"].map(|tag| Tag::new(tag).expect("a tag")).into();
@@ -99,64 +98,59 @@ fn commits(part: u128) -> Vec<Commit> {
     commits
 }
 
-/// Writes the fixture of this version's format, where there is none.
+/// With `ES_FIXTURE=write`, creates the fixture of the current format if it does not exist.
 #[test]
-fn the_format_of_today_has_a_fixture() {
+fn the_current_format_has_a_fixture() {
     let dir = fixtures().join(format!("format-{FORMAT_VERSION}"));
     if dir.exists() {
         return;
     }
-    let asked = std::env::var("ES_FIXTURE").is_ok_and(|value| value == "write");
-    assert!(asked, "expected {}, found none; ES_FIXTURE=write makes it", dir.display());
+    let writes = std::env::var("ES_FIXTURE").is_ok_and(|value| value == "write");
+    assert!(writes, "{} does not exist; create it with ES_FIXTURE=write", dir.display());
     let written = tempfile::tempdir().expect("a directory");
     runtime().block_on(async {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456Z".parse().expect("a time")));
         let options = Options::new().clock(Arc::clone(&clock) as _);
-        let store = options.open(written.path()).await.expect("it opens");
+        let store = options.open(written.path()).await.expect("the store opens");
         for part in 1..=2 {
             for commit in commits(part) {
                 clock.advance(Duration::from_micros(1_234_567));
-                store.commit(commit).await.expect("it is committed");
+                store.commit(commit).await.expect("committed");
             }
             if part == 1 {
                 retain(&store).await;
-                // NOTE: the first part stands in tables, the second in the write-ahead log.
-                store.compact().await.expect("it is sorted");
+                // The first part is flushed to SST files; the second stays in the write-ahead log.
+                store.compact().await.expect("compacted");
             }
         }
-        store.close().await.expect("it closes");
-        let aside = dir.with_extension("new");
-        copy(written.path(), &aside.join("store"));
-        describe(written.path(), &aside).await;
-        fs::rename(aside, &dir).expect("renamed");
+        store.close().await.expect("closed");
+        let new = dir.with_extension("new");
+        copy(written.path(), &new.join("store"));
+        describe(written.path(), &new).await;
+        fs::rename(new, &dir).expect("renamed");
     });
 }
 
-/// A rule whose events a scavenge removes, one that hides only, and a deletion.
+/// Sets a rule and scavenges its events, sets a rule that only hides events, and deletes a stream.
 async fn retain(store: &RocksDbStore) {
     for (name, count) in [("note-3", 1), ("note-4", 2)] {
         let rule = Rule { max_count: Some(count), ..Rule::default() };
-        store
-            .commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default()))
-            .await
-            .expect("it is committed");
+        store.commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.expect("committed");
         if name == "note-3" {
-            let removed = store.scavenge(&Scavenge::default()).await.expect("it is done").events;
-            assert!(removed > 0, "nothing was removed");
+            let removed = store.scavenge(&Scavenge::default()).await.expect("scavenged").events;
+            assert!(removed > 0, "no event was removed");
         }
     }
     let note = Note::default();
-    delete_stream(store, &stream("note-2"), DeleteKind::Soft, ExpectedRevision::Any, note)
-        .await
-        .expect("it is deleted");
+    delete_stream(store, &stream("note-2"), DeleteKind::Soft, ExpectedRevision::Any, note).await.expect("deleted");
 }
 
-/// Writes what is in a store beside it.
+/// Writes the content of a store to files in `dir`.
 async fn describe(store: &Path, dir: &Path) {
-    let store = ReadOnlyStore::open(store).await.expect("it opens");
+    let store = ReadOnlyStore::open(store).await.expect("the store opens");
     let mut lines = Vec::new();
     for event in all(&store).await {
-        line::write(&event, &mut lines).expect("memory takes it");
+        line::write(&event, &mut lines).expect("write to memory");
     }
     fs::write(dir.join("events.jsonl"), lines).expect("written");
     let rows = store.rows(es_core::store::RowScan::new(table(), "", 1000)).await.expect("read");
@@ -193,11 +187,11 @@ fn bytes(value: &Value) -> Vec<u8> {
     serde_json::from_value(value.clone()).expect("bytes")
 }
 
-/// Everything that was written beside a store is in it, by every way to read it.
+/// Checks that a store has the content in the files of `dir`, with every read operation.
 async fn assert_described(store: &dyn EventReader, dir: &Path) {
     let events = all(store).await;
     let mut lines = Vec::new();
-    events.iter().for_each(|event| line::write(event, &mut lines).expect("memory takes it"));
+    events.iter().for_each(|event| line::write(event, &mut lines).expect("write to memory"));
     let found = String::from_utf8(lines).expect("text");
     for (found, expected) in found.lines().zip(text(dir, "events.jsonl").lines()) {
         assert_eq!(found, expected, "{}", dir.display());
@@ -229,11 +223,11 @@ async fn assert_described(store: &dyn EventReader, dir: &Path) {
     }
 }
 
-/// The commits of which the events are, as they were sent.
-fn sent(events: &[RecordedEvent]) -> Vec<Commit> {
+/// Reconstructs the original commits of events.
+fn original_commits(events: &[RecordedEvent]) -> Vec<Commit> {
     let text = |event: &RecordedEvent| {
         let mut text = Vec::new();
-        line::write(event, &mut text).expect("memory takes it");
+        line::write(event, &mut text).expect("write to memory");
         line::parse(text.trim_ascii_end()).expect("a line")
     };
     let commits = events.chunk_by(|event, _| !event.part.is_last());
@@ -242,7 +236,7 @@ fn sent(events: &[RecordedEvent]) -> Vec<Commit> {
 }
 
 #[test]
-fn a_store_of_every_format_opens_with_everything_in_it_and_goes_on() {
+fn a_store_of_every_supported_format_opens_with_its_content_and_accepts_commits() {
     let mut dirs: Vec<_> =
         fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("an entry").path()).collect();
     dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("format-")));
@@ -252,31 +246,31 @@ fn a_store_of_every_format_opens_with_everything_in_it_and_goes_on() {
         let copied = scratch.path().join("store");
         copy(&dir.join("store"), &copied);
         runtime().block_on(async {
-            let store = ReadOnlyStore::open(&copied).await.expect("it opens for reading");
+            let store = ReadOnlyStore::open(&copied).await.expect("the store opens read-only");
             assert_described(&store, &dir).await;
-            let verified = store.verify(&mut |_, _, _| {}).expect("it is verified");
+            let verified = store.verify(&mut |_, _, _| {}).expect("verified");
             assert!(verified.damage.is_empty(), "{}: {:?}", dir.display(), verified.damage);
             let was_scavenged = text(&dir, "events.jsonl").contains("es.scavenge-point");
             assert_eq!(verified.removed > 0, was_scavenged, "{}", dir.display());
             drop(store);
 
-            let store = RocksDbStore::open(&copied).await.expect("it opens");
+            let store = RocksDbStore::open(&copied).await.expect("the store opens");
             assert_described(&store, &dir).await;
             let events = all(&store).await;
-            for commit in sent(&events) {
-                assert!(store.commit(commit).await.expect("a repeat").repeated, "a commit of then is not recognized");
+            for commit in original_commits(&events) {
+                assert!(store.commit(commit).await.expect("a repeat").repeated, "an original commit is not recognized");
             }
-            let last = events.iter().rev().find(|event| event.stream == "order-1").expect("it is there");
-            let more = NewEvent::json(EventType::new("closed").expect("a name"), "{}");
-            let commit = Commit::to(&last.stream, ExpectedRevision::Exact(last.revision), [more]);
-            let head = store.head().await.expect("read").expect("it has events");
-            let position = store.commit(commit).await.expect("it goes on").position();
+            let last = events.iter().rev().find(|event| event.stream == "order-1").expect("the stream exists");
+            let new = NewEvent::json(EventType::new("closed").expect("a name"), "{}");
+            let commit = Commit::to(&last.stream, ExpectedRevision::Exact(last.revision), [new]);
+            let head = store.head().await.expect("read").expect("the store has events");
+            let position = store.commit(commit).await.expect("committed").position();
             assert_eq!(position, Some(head.next()));
-            store.close().await.expect("it closes");
+            store.close().await.expect("closed");
 
-            let store = ReadOnlyStore::open(&copied).await.expect("it opens for reading");
+            let store = ReadOnlyStore::open(&copied).await.expect("the store opens read-only");
             assert_eq!(all(&store).await.len(), events.len() + 1);
-            let verified = store.verify(&mut |_, _, _| {}).expect("it is verified");
+            let verified = store.verify(&mut |_, _, _| {}).expect("verified");
             assert!(verified.damage.is_empty(), "{}: {:?}", dir.display(), verified.damage);
         });
     }

@@ -1,5 +1,4 @@
-//! The golden corpus finds what it is there to find: a changed event without a new version, a version that is no longer
-//! read, a missing file.
+//! The golden corpus detects a changed event without a new version, a version that cannot be read, and a missing file.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +6,7 @@ use std::path::Path;
 use es_core::{Event, Events, Upcast};
 use serde::{Deserialize, Serialize};
 
-/// The event as it was first written.
+/// The first version of the event.
 mod first {
     use super::*;
 
@@ -20,8 +19,8 @@ mod first {
     }
 }
 
-/// A field was renamed, but the version stayed.
-mod renamed_in_silence {
+/// A renamed field without a new version.
+mod renamed_without_version {
     use super::*;
 
     #[derive(Debug, Serialize, Deserialize, Event)]
@@ -36,7 +35,7 @@ mod renamed_in_silence {
     }
 }
 
-/// The same change as it should be made.
+/// The same change with a new version and an upcaster.
 mod second {
     use super::*;
 
@@ -60,7 +59,7 @@ mod second {
     }
 }
 
-/// The old version is declared, but what is declared cannot read it.
+/// An upcaster that cannot decode the old version.
 mod wrong_upcaster {
     use super::*;
 
@@ -86,7 +85,7 @@ mod wrong_upcaster {
 
 use es_core::testing::golden::{MissingFiles, differences};
 
-/// What `ES_GOLDEN=write` does.
+/// Writes missing files, as `ES_GOLDEN=write` does.
 fn write<E: es_core::schema::EventSamples>(dir: &Path) -> Vec<String> {
     differences::<E>(dir, MissingFiles::Write)
 }
@@ -110,7 +109,7 @@ fn expect_one(problems: &[String], parts: &[&str]) {
 }
 
 #[test]
-fn a_corpus_that_was_written_holds() {
+fn a_written_corpus_has_no_problems() {
     let dir = corpus();
     assert_eq!(check::<first::ParcelEvent>(dir.path()), Vec::<String>::new());
     let text = fs::read_to_string(dir.path().join("parcel-sent.v1.json")).expect("written");
@@ -121,16 +120,16 @@ fn a_corpus_that_was_written_holds() {
 }
 
 #[test]
-fn a_missing_file_says_how_it_is_made() {
+fn the_message_for_a_missing_file_names_the_variable_that_writes_it() {
     let dir = corpus();
     fs::remove_file(dir.path().join("parcel-sent.v1.json")).expect("removed");
     expect_one(&check::<first::ParcelEvent>(dir.path()), &["parcel-sent.v1.json does not exist", "ES_GOLDEN=write"]);
 }
 
 #[test]
-fn an_event_changed_in_silence_is_found() {
+fn a_changed_event_without_a_new_version_is_a_problem() {
     let dir = corpus();
-    let problems = check::<renamed_in_silence::ParcelEvent>(dir.path());
+    let problems = check::<renamed_without_version::ParcelEvent>(dir.path());
     expect_one(
         &problems,
         &[
@@ -140,13 +139,13 @@ fn an_event_changed_in_silence_is_found() {
         ],
     );
     let before = fs::read_to_string(dir.path().join("parcel-weighed.v1.json")).expect("there");
-    write::<renamed_in_silence::ParcelEvent>(dir.path());
+    write::<renamed_without_version::ParcelEvent>(dir.path());
     let after = fs::read_to_string(dir.path().join("parcel-weighed.v1.json")).expect("there");
-    assert_eq!(before, after, "a file that is there is never changed");
+    assert_eq!(before, after, "an existing file is never changed");
 }
 
 #[test]
-fn a_change_with_version_and_upcaster_needs_one_new_file() {
+fn a_change_with_a_version_and_an_upcaster_needs_one_new_file() {
     let dir = corpus();
     expect_one(&check::<second::ParcelEvent>(dir.path()), &["parcel-weighed.v2.json does not exist"]);
     assert_eq!(write::<second::ParcelEvent>(dir.path()), Vec::<String>::new());
@@ -154,14 +153,14 @@ fn a_change_with_version_and_upcaster_needs_one_new_file() {
 }
 
 #[test]
-fn a_version_that_is_no_longer_read_is_found() {
+fn a_version_that_cannot_be_read_is_a_problem() {
     let dir = corpus();
     let problems = write::<wrong_upcaster::ParcelEvent>(dir.path());
     expect_one(&problems, &["could not decode", "parcel-weighed.v1.json: ", "missing field `stones`"]);
 }
 
 #[test]
-fn an_old_version_without_its_file_is_found() {
+fn a_missing_file_of_an_old_version_is_a_problem() {
     let dir = tempfile::tempdir().expect("a directory");
     let problems = write::<second::ParcelEvent>(dir.path());
     expect_one(&problems, &["parcel-weighed.v1.json does not exist", "from the history of the repository"]);

@@ -1,4 +1,4 @@
-//! Consumer groups on every store: who gets which event, what comes again, what is parked, who is fenced off.
+//! Consumer groups on every store: distribution, redelivery, parking and fencing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent
 use es_tests::crash::{Random, number, seed};
 use es_tests::removed::WithGaps;
 use es_tests::stores::on_every_store;
-use es_tests::supervised::PATIENCE;
+use es_tests::supervised::TIMEOUT;
 
 type Store = Arc<dyn EventStore>;
 
-const SOON: RetryPolicy =
+const FAST: RetryPolicy =
     RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(2) };
 
 fn at(number: u64) -> Position {
     Position::new(number).expect("not zero")
 }
 
-/// Appends events to streams in turns; the first is `a-0`.
+/// Appends events to the streams `a-0`, `a-1`, ... in turn.
 async fn append(store: &Store, events: u64, streams: u64) {
     for number in 0..events {
         let stream = StreamId::new(format!("a-{}", number % streams)).expect("a name");
@@ -36,26 +36,26 @@ async fn append(store: &Store, events: u64, streams: u64) {
 }
 
 fn group() -> ConsumerGroup {
-    ConsumerGroup::new("workers", Query::all()).start_at(StartAt::Beginning).retry(SOON)
+    ConsumerGroup::new("workers", Query::all()).start_at(StartAt::Beginning).retry(FAST)
 }
 
 async fn open(group: ConsumerGroup, store: &Store) -> RunningGroup {
     group.start(Arc::clone(store)).await.expect("the group opens")
 }
 
-/// The next delivery; there has to be one.
+/// Returns the next delivery.
 async fn next(consumer: &Consumer) -> Delivery {
     let next = tokio::time::timeout(Duration::from_secs(60), consumer.next());
     next.await.expect("in time").expect("the group runs").expect("an event")
 }
 
-/// Whether nothing is delivered for a while.
-async fn is_quiet(consumer: &Consumer) -> bool {
+/// Returns whether no event is delivered for 60 ms.
+async fn is_idle(consumer: &Consumer) -> bool {
     tokio::time::timeout(Duration::from_millis(60), consumer.next()).await.is_err()
 }
 
 #[test]
-fn events_are_shared_and_what_was_acked_does_not_come_again() {
+fn consumers_share_the_events_and_an_acked_event_is_not_redelivered() {
     on_every_store(async |store| {
         append(&store, 100, 3).await;
         let running = open(group().capacity(16), &store).await;
@@ -63,85 +63,85 @@ fn events_are_shared_and_what_was_acked_does_not_come_again() {
         for _ in 0..4 {
             let consumer = running.consumer();
             tasks.spawn(async move {
-                let mut got = Vec::new();
-                while let Some(delivery) = consumer.next().await.expect("it runs") {
-                    got.push(delivery.event().position);
+                let mut received = Vec::new();
+                while let Some(delivery) = consumer.next().await.expect("the group runs") {
+                    received.push(delivery.event().position);
                     delivery.ack().await.expect("acked");
                 }
-                got
+                received
             });
         }
-        running.wait_for(at(100), PATIENCE).await.expect("it runs");
+        running.wait_for(at(100), TIMEOUT).await.expect("the group runs");
         let status = running.status();
         assert_eq!((status.checkpoint, status.lag, status.ahead, status.delivered), (Some(at(100)), 0, 0, 0));
-        running.shutdown(PATIENCE).await.expect("closed");
-        let got: Vec<Vec<Position>> = tasks.join_all().await;
-        let all: BTreeSet<_> = got.iter().flatten().copied().collect();
-        assert_eq!((all.len(), got.iter().flatten().count()), (100, 100));
+        running.shutdown(TIMEOUT).await.expect("closed");
+        let received: Vec<Vec<Position>> = tasks.join_all().await;
+        let distinct: BTreeSet<_> = received.iter().flatten().copied().collect();
+        assert_eq!((distinct.len(), received.iter().flatten().count()), (100, 100));
 
         append(&store, 1, 1).await;
         let running = open(group(), &store).await;
         let delivery = next(&running.consumer()).await;
         assert_eq!(delivery.event().position, at(101));
         delivery.ack().await.expect("acked");
-        running.shutdown(PATIENCE).await.expect("closed");
+        running.shutdown(TIMEOUT).await.expect("closed");
     });
 }
 
 #[test]
-fn consumers_that_wait_take_turns() {
+fn waiting_consumers_receive_events_in_turn() {
     on_every_store(async |store| {
         let running = open(group(), &store).await;
         let consumers: Vec<Consumer> = (0..3).map(|_| running.consumer()).collect();
         for round in 0..3 {
             let waiting = futures::future::join_all(consumers.iter().map(next));
-            let (got, ()) = futures::join!(waiting, append(&store, 3, 1));
-            let positions: Vec<u64> = got.iter().map(|delivery| delivery.event().position.get()).collect();
+            let (deliveries, ()) = futures::join!(waiting, append(&store, 3, 1));
+            let positions: Vec<u64> = deliveries.iter().map(|delivery| delivery.event().position.get()).collect();
             assert_eq!(positions, [1, 2, 3].map(|number| round * 3 + number));
-            futures::future::join_all(got.into_iter().map(Delivery::ack)).await;
+            futures::future::join_all(deliveries.into_iter().map(Delivery::ack)).await;
         }
     });
 }
 
 #[test]
-fn an_ordered_group_has_one_event_of_a_key_in_hand() {
+fn an_ordered_group_delivers_one_event_of_a_key_at_a_time() {
     on_every_store(async |store| {
         append(&store, 6, 2).await;
         let running = open(group().ordered_by_stream(), &store).await;
         let consumer = running.consumer();
         let (first, second) = (next(&consumer).await, next(&consumer).await);
         assert_eq!((first.event().position, second.event().position), (at(1), at(2)));
-        assert!(is_quiet(&consumer).await, "one of each stream is in hand");
+        assert!(is_idle(&consumer).await, "one event of each stream is unsettled");
         first.ack().await.expect("acked");
         let third = next(&consumer).await;
         assert_eq!(third.event().position, at(3));
         // One after the other, because the pauses have jitter.
-        let mut retried = Vec::new();
+        let mut redelivered = Vec::new();
         for (dropped, position) in [(second, at(2)), (third, at(3))] {
             drop(dropped);
             let delivery = next(&consumer).await;
-            assert_eq!((delivery.event().position, delivery.attempt()), (position, 2), "dropped before it was settled");
-            retried.push(delivery);
+            assert_eq!((delivery.event().position, delivery.attempt()), (position, 2), "dropped without ack or nack");
+            redelivered.push(delivery);
         }
     });
 }
 
 #[test]
-fn no_more_is_taken_than_the_capacity() {
+fn a_group_delivers_no_more_events_than_its_capacity() {
     on_every_store(async |store| {
         append(&store, 20, 1).await;
         let running = open(group().capacity(4), &store).await;
         let consumer = running.consumer();
-        let mut hands = Vec::new();
+        let mut deliveries = Vec::new();
         for _ in 0..4 {
-            hands.push(next(&consumer).await);
+            deliveries.push(next(&consumer).await);
         }
-        assert!(is_quiet(&consumer).await);
-        let first = hands.remove(0);
-        for delivery in hands {
+        assert!(is_idle(&consumer).await);
+        let first = deliveries.remove(0);
+        for delivery in deliveries {
             delivery.ack().await.expect("acked");
         }
-        assert!(is_quiet(&consumer).await, "what is finished ahead counts, because it must be written");
+        assert!(is_idle(&consumer).await, "events acked ahead of the checkpoint count towards the capacity");
         assert_eq!((running.status().checkpoint, running.status().ahead), (None, 3));
         first.ack().await.expect("acked");
         assert_eq!(next(&consumer).await.event().position, at(5));
@@ -149,21 +149,21 @@ fn no_more_is_taken_than_the_capacity() {
 }
 
 #[test]
-fn what_was_acked_ahead_of_the_checkpoint_is_known_after_a_crash() {
+fn an_ack_ahead_of_the_checkpoint_survives_a_crash() {
     on_every_store(async |store| {
         append(&store, 5, 5).await;
         let running = open(group(), &store).await;
         let consumer = running.consumer();
-        let mut hands = Vec::new();
+        let mut deliveries = Vec::new();
         for _ in 0..5 {
-            hands.push(next(&consumer).await);
+            deliveries.push(next(&consumer).await);
         }
-        for delivery in hands.split_off(3) {
+        for delivery in deliveries.split_off(3) {
             delivery.ack().await.expect("acked");
         }
-        let keys: Vec<_> = hands.iter().map(Delivery::key).collect();
+        let keys: Vec<_> = deliveries.iter().map(Delivery::key).collect();
         drop(running);
-        drop(hands);
+        drop(deliveries);
         let running = open(group(), &store).await;
         let consumer = running.consumer();
         for (number, key) in (1..).zip(keys) {
@@ -171,68 +171,71 @@ fn what_was_acked_ahead_of_the_checkpoint_is_known_after_a_crash() {
             assert_eq!((delivery.event().position, delivery.key()), (at(number), key));
             delivery.ack().await.expect("acked");
         }
-        assert!(is_quiet(&consumer).await);
-        running.shutdown(PATIENCE).await.expect("closed");
+        assert!(is_idle(&consumer).await);
+        running.shutdown(TIMEOUT).await.expect("closed");
     });
 }
 
 #[test]
-fn failures_are_counted_across_restarts_then_parked_then_replayed_or_skipped() {
+fn failures_are_counted_across_restarts_and_a_parked_event_can_be_replayed_or_skipped() {
     on_every_store(async |store| {
         append(&store, 6, 3).await;
         let running = open(group().ordered_by_stream(), &store).await;
-        let again = Nack::Retry("the printer is out of paper".to_owned());
-        next(&running.consumer()).await.nack(again.clone()).await.expect("noted");
-        running.shutdown(PATIENCE).await.expect("closed");
+        let retry = Nack::Retry("the printer is out of paper".to_owned());
+        next(&running.consumer()).await.nack(retry.clone()).await.expect("nacked");
+        running.shutdown(TIMEOUT).await.expect("closed");
 
         let running = open(group().ordered_by_stream(), &store).await;
         let consumer = running.consumer();
-        let mut others = 0;
-        while others < 4 || running.status().parked < 2 {
+        let mut acked = 0;
+        while acked < 4 || running.status().parked < 2 {
             let delivery = next(&consumer).await;
             if delivery.event().stream.as_str() == "a-0" {
-                assert!(delivery.attempt() >= 2, "the failure before the restart counts");
-                delivery.nack(again.clone()).await.expect("noted");
+                assert!(delivery.attempt() >= 2, "the failure before the restart is counted");
+                delivery.nack(retry.clone()).await.expect("nacked");
             } else {
                 delivery.ack().await.expect("acked");
-                others += 1;
+                acked += 1;
             }
         }
-        running.wait_for(at(6), PATIENCE).await.expect("the parked ones hold nothing up");
+        running.wait_for(at(6), TIMEOUT).await.expect("parked events do not block the checkpoint");
         let parked = running.parked();
         let shown: Vec<_> =
             parked.iter().map(|p| (p.position.get(), p.failures, p.waits_for.map(Position::get))).collect();
         assert_eq!(shown, [(1, 3, None), (4, 0, Some(1))]);
         assert_eq!((parked[0].key.as_str(), parked[0].reason.as_str()), ("a-0", "the printer is out of paper"));
-        running.shutdown(PATIENCE).await.expect("closed");
+        running.shutdown(TIMEOUT).await.expect("closed");
 
         let running = open(group().ordered_by_stream(), &store).await;
         let consumer = running.consumer();
-        assert_eq!(running.parked(), parked, "they are there after a restart");
-        assert!(is_quiet(&consumer).await);
-        assert_eq!(running.replay_parked(Some(1)).await.expect("it runs"), 1);
+        assert_eq!(running.parked(), parked, "events stay parked after a restart");
+        assert!(is_idle(&consumer).await);
+        assert_eq!(running.replay_parked(Some(1)).await.expect("the group runs"), 1);
         let delivery = next(&consumer).await;
         assert_eq!((delivery.event().position, delivery.attempt()), (at(1), 1));
-        assert!(!running.skip_parked(at(1), "in hand").await.expect("it runs"));
+        assert!(!running.skip_parked(at(1), "delivered").await.expect("the group runs"));
         delivery.ack().await.expect("acked");
-        assert!(is_quiet(&consumer).await, "the replay stops where it was told to");
-        assert!(running.skip_parked(at(4), "ordered by mistake").await.expect("it runs"));
-        assert!(!running.skip_parked(at(4), "again").await.expect("it runs"), "it is not parked any more");
+        assert!(is_idle(&consumer).await, "the replay stops at its limit");
+        assert!(running.skip_parked(at(4), "ordered by mistake").await.expect("the group runs"));
+        assert!(
+            !running.skip_parked(at(4), "repeated").await.expect("the group runs"),
+            "the event is no longer parked"
+        );
         let skipped = running.skipped(None, 10).await.expect("read");
         assert_eq!((skipped.len(), skipped[0].reason.as_str()), (1, "ordered by mistake"));
         append(&store, 1, 1).await;
-        assert_eq!(next(&consumer).await.event().position, at(7), "the key is free again");
+        assert_eq!(next(&consumer).await.event().position, at(7), "the key is no longer parked");
     });
 }
 
 #[test]
-fn a_replay_goes_on_after_a_crash() {
+fn a_replay_continues_after_a_crash() {
     on_every_store(async |store| {
         append(&store, 2, 1).await;
         let running = open(group().ordered_by_stream(), &store).await;
-        next(&running.consumer()).await.nack(Nack::Park("no".to_owned())).await.expect("noted");
-        running.wait_for(at(2), PATIENCE).await.expect("it runs");
-        running.replay_parked(None).await.expect("it runs");
+        next(&running.consumer()).await.nack(Nack::Park("no".to_owned())).await.expect("nacked");
+        running.wait_for(at(2), TIMEOUT).await.expect("the group runs");
+        running.replay_parked(None).await.expect("the group runs");
         drop(running);
         let running = open(group().ordered_by_stream(), &store).await;
         let consumer = running.consumer();
@@ -246,22 +249,22 @@ fn a_replay_goes_on_after_a_crash() {
 }
 
 #[test]
-fn who_answers_too_late_is_told_so() {
+fn an_ack_after_the_deadline_is_an_error_and_the_event_is_redelivered() {
     on_every_store(async |store| {
         append(&store, 1, 1).await;
         let running = open(group().answer_within(Duration::from_millis(20)), &store).await;
         let consumer = running.consumer();
         let slow = next(&consumer).await;
-        let other = next(&consumer).await;
-        assert_eq!((other.event().position, other.attempt(), other.key()), (at(1), 2, slow.key()));
+        let redelivered = next(&consumer).await;
+        assert_eq!((redelivered.event().position, redelivered.attempt(), redelivered.key()), (at(1), 2, slow.key()));
         assert!(matches!(slow.ack().await, Err(SettleError::TooLate)));
-        other.ack().await.expect("acked");
-        running.wait_for(at(1), PATIENCE).await.expect("it runs");
+        redelivered.ack().await.expect("acked");
+        running.wait_for(at(1), TIMEOUT).await.expect("the group runs");
     });
 }
 
 #[test]
-fn who_opens_a_group_fences_off_whoever_had_it() {
+fn opening_a_group_fences_its_previous_owner() {
     on_every_store(async |store| {
         append(&store, 2, 1).await;
         let first = open(group(), &store).await;
@@ -269,25 +272,25 @@ fn who_opens_a_group_fences_off_whoever_had_it() {
         let second = open(group(), &store).await;
         let of_second = next(&second.consumer()).await;
         assert_eq!(of_second.event().position, at(1));
-        let refused = of_first.ack().await;
-        assert!(matches!(refused, Err(SettleError::Group(GroupError::Fenced { .. }))), "{refused:?}");
+        let fenced = of_first.ack().await;
+        assert!(matches!(fenced, Err(SettleError::Group(GroupError::Fenced { .. }))), "{fenced:?}");
         assert!(matches!(first.consumer().next().await, Err(GroupError::Fenced { .. })));
         of_second.ack().await.expect("acked");
 
         let third = open(group(), &store).await;
-        assert!(matches!(second.ended().await, GroupError::Fenced { .. }), "also where it had nothing to write");
+        assert!(matches!(second.ended().await, GroupError::Fenced { .. }), "also without a write");
         assert_eq!(next(&third.consumer()).await.event().position, at(2));
     });
 }
 
 #[test]
-fn the_checkpoint_passes_what_the_query_leaves_out() {
+fn the_checkpoint_advances_over_events_that_do_not_match_the_query() {
     on_every_store(async |store| {
         append(&store, 50, 5).await;
         let nothing = QueryItem::new().event_type(EventType::new("never").expect("a name"));
         let group = || ConsumerGroup::new("rare", nothing.clone()).start_at(StartAt::Beginning);
         let running = open(group(), &store).await;
-        running.wait_for(at(50), PATIENCE).await.expect("it runs");
+        running.wait_for(at(50), TIMEOUT).await.expect("the group runs");
         drop(running);
         let running = open(group(), &store).await;
         assert_eq!(running.status().checkpoint, Some(at(50)));
@@ -295,39 +298,39 @@ fn the_checkpoint_passes_what_the_query_leaves_out() {
 }
 
 #[test]
-fn a_new_group_begins_where_it_is_told_and_an_old_one_where_it_was() {
+fn a_new_group_starts_at_its_start_position_and_an_existing_one_at_its_checkpoint() {
     on_every_store(async |store| {
         append(&store, 3, 1).await;
         let running = open(group().start_at(StartAt::After(at(2))), &store).await;
         next(&running.consumer()).await.ack().await.expect("acked");
-        running.shutdown(PATIENCE).await.expect("closed");
+        running.shutdown(TIMEOUT).await.expect("closed");
         let running = open(group().start_at(StartAt::Beginning), &store).await;
-        assert!(is_quiet(&running.consumer()).await);
-        let now = open(ConsumerGroup::new("others", Query::all()), &store).await;
+        assert!(is_idle(&running.consumer()).await);
+        let at_head = open(ConsumerGroup::new("others", Query::all()), &store).await;
         append(&store, 1, 1).await;
-        assert_eq!(next(&now.consumer()).await.event().position, at(4));
+        assert_eq!(next(&at_head.consumer()).await.event().position, at(4));
     });
 }
 
 #[test]
-fn a_paused_group_stays_paused() {
+fn a_paused_group_stays_paused_after_a_restart() {
     on_every_store(async |store| {
         append(&store, 1, 1).await;
         let running = open(group(), &store).await;
-        running.pause().await.expect("it runs");
-        assert!(is_quiet(&running.consumer()).await);
+        running.pause().await.expect("the group runs");
+        assert!(is_idle(&running.consumer()).await);
         drop(running);
         let running = open(group(), &store).await;
         let consumer = running.consumer();
-        assert!(is_quiet(&consumer).await && running.status().is_paused);
-        running.resume().await.expect("it runs");
+        assert!(is_idle(&consumer).await && running.status().is_paused);
+        running.resume().await.expect("the group runs");
         next(&consumer).await.ack().await.expect("acked");
     });
 }
 
-/// KurrentDB #3449: a persistent subscription whose checkpoint stood inside of a removed range never moved again.
+/// KurrentDB #3449: a persistent subscription whose checkpoint was inside a removed range never advanced again.
 #[test]
-fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
+fn a_checkpoint_inside_a_removed_range_continues_after_it() {
     on_every_store(async |store| {
         append(&store, 30, 1).await;
         let with_gap = Arc::new(WithGaps::new(Arc::clone(&store)));
@@ -337,7 +340,7 @@ fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
         for _ in 0..5 {
             next(&consumer).await.ack().await.expect("acked");
         }
-        next(&consumer).await.nack(Nack::Park("no".to_owned())).await.expect("noted");
+        next(&consumer).await.nack(Nack::Park("no".to_owned())).await.expect("nacked");
         drop(running);
         with_gap.remove(3..=20);
         let running = open(group(), &shared).await;
@@ -347,9 +350,9 @@ fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
             assert_eq!(delivery.event().position, at(position));
             delivery.ack().await.expect("acked");
         }
-        running.wait_for(at(30), PATIENCE).await.expect("it runs");
-        running.replay_parked(None).await.expect("it runs");
-        assert!(is_quiet(&consumer).await);
+        running.wait_for(at(30), TIMEOUT).await.expect("the group runs");
+        running.replay_parked(None).await.expect("the group runs");
+        assert!(is_idle(&consumer).await);
         let skipped = running.skipped(None, 10).await.expect("read");
         assert_eq!((running.status().parked, skipped.len(), skipped[0].position), (0, 1, at(6)));
         assert_eq!(skipped[0].reason, "the event was removed from the log");
@@ -357,7 +360,7 @@ fn a_checkpoint_inside_of_a_removed_range_goes_on_behind_it() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_counts_and_one_that_is_refused_is_made_again() {
+async fn a_lost_acknowledgement_is_recognized_and_a_failed_commit_is_retried() {
     let inner: Store = Arc::new(MemoryStore::new());
     append(&inner, 3, 1).await;
     let faulty = FaultyStore::new(Arc::clone(&inner));
@@ -365,10 +368,10 @@ async fn a_commit_whose_answer_is_lost_counts_and_one_that_is_refused_is_made_ag
     let running = open(group(), &store).await;
     let consumer = running.consumer();
     faulty.at_commit(faulty.commits(), Fault::LoseAcknowledgement);
-    next(&consumer).await.ack().await.expect("it was written");
+    next(&consumer).await.ack().await.expect("the ack was written");
     faulty.at_commit(faulty.commits(), Fault::Refuse);
     faulty.at_commit(faulty.commits() + 1, Fault::Refuse);
-    next(&consumer).await.nack(Nack::Park("no".to_owned())).await.expect("written in the end");
+    next(&consumer).await.nack(Nack::Park("no".to_owned())).await.expect("written by a retry");
     drop(running);
     let running = open(group(), &store).await;
     assert_eq!(next(&running.consumer()).await.event().position, at(3));
@@ -376,7 +379,7 @@ async fn a_commit_whose_answer_is_lost_counts_and_one_that_is_refused_is_made_ag
 }
 
 #[tokio::test]
-async fn a_store_that_stays_broken_ends_the_group_and_says_so() {
+async fn a_store_that_keeps_failing_stops_the_group_with_an_error() {
     let inner: Store = Arc::new(MemoryStore::new());
     append(&inner, 1, 1).await;
     let faulty = FaultyStore::new(inner);
@@ -387,43 +390,46 @@ async fn a_store_that_stays_broken_ends_the_group_and_says_so() {
     }
     assert!(matches!(delivery.ack().await, Err(SettleError::Group(GroupError::Store { .. }))));
     assert!(running.status().ended.is_some());
-    assert!(running.shutdown(PATIENCE).await.is_err());
+    assert!(running.shutdown(TIMEOUT).await.is_err());
 }
 
-/// What the consumers of one random run have seen.
+/// The deliveries of a random run.
 #[derive(Default)]
 struct Seen {
-    /// Whose ack returned.
+    /// Events whose ack returned.
     acked: BTreeSet<Position>,
-    /// Whose ack was cut off: nobody knows whether it was written.
+    /// Events whose ack was interrupted, so that it is unknown whether it was written.
     unknown: BTreeSet<Position>,
-    /// The last position of each stream that was delivered since the last crash.
+    /// The last position of each stream that was delivered since the last restart.
     last: BTreeMap<String, Position>,
 }
 
-/// Consumers that ack, fail and are dropped, and a group that is dropped at any moment: each event is acked in the end, none
-/// comes again whose ack returned, and the events of a stream stay in order.
+/// Consumers ack, fail and are dropped, and the group is dropped at random times. In the end each event is acked, no
+/// event is redelivered after its ack returned, and the events of a stream are delivered in order.
 #[test]
-fn a_group_that_is_dropped_at_any_moment_delivers_each_event() {
+fn a_group_that_is_dropped_at_random_times_delivers_each_event() {
     let seed = seed();
     let rounds = number("ES_CRASH_CYCLES", 50).min(500);
     on_every_store(async |store| {
         append(&store, 200, 7).await;
         let mut random = Random::new(seed);
         let seen = Arc::new(std::sync::Mutex::new(Seen::default()));
-        let patient = || group().ordered_by_stream().capacity(24).retry(RetryPolicy { attempts: usize::MAX, ..SOON });
+        let patient = || group().ordered_by_stream().capacity(24).retry(RetryPolicy { attempts: usize::MAX, ..FAST });
         for round in 0..=rounds {
             let running = open(patient(), &store).await;
-            seen.lock().expect("whole").last.clear();
+            seen.lock().expect("not poisoned").last.clear();
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..3 {
                 let random = Random::new(random.next_u64());
                 tasks.spawn(consume(running.consumer(), Arc::clone(&seen), random, round < rounds));
             }
             if round == rounds {
-                let end = tokio::time::timeout(Duration::from_secs(120), running.wait_for(at(200), PATIENCE));
-                end.await.unwrap_or_else(|_| panic!("ES_SEED={seed}: {:?}", running.status())).expect("it runs");
-                running.shutdown(PATIENCE).await.expect("closed");
+                let caught_up = tokio::time::timeout(Duration::from_secs(120), running.wait_for(at(200), TIMEOUT));
+                caught_up
+                    .await
+                    .unwrap_or_else(|_| panic!("ES_SEED={seed}: {:?}", running.status()))
+                    .expect("the group runs");
+                running.shutdown(TIMEOUT).await.expect("closed");
             } else {
                 tokio::time::sleep(Duration::from_micros(random.below(12_000))).await;
                 drop(running);
@@ -433,7 +439,7 @@ fn a_group_that_is_dropped_at_any_moment_delivers_each_event() {
             }
         }
         let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
-        let seen = seen.lock().expect("whole");
+        let seen = seen.lock().expect("not poisoned");
         let lost =
             log.iter().find(|event| !seen.acked.contains(&event.position) && !seen.unknown.contains(&event.position));
         assert_eq!(lost.map(|event| event.position), None, "ES_SEED={seed}");
@@ -444,10 +450,10 @@ async fn consume(consumer: Consumer, seen: Arc<std::sync::Mutex<Seen>>, mut rand
     while let Ok(Some(delivery)) = consumer.next().await {
         let (position, stream) = (delivery.event().position, delivery.event().stream.as_str().to_owned());
         {
-            let mut seen = seen.lock().expect("whole");
-            assert!(!seen.acked.contains(&position), "{position} was acked and came again");
+            let mut seen = seen.lock().expect("not poisoned");
+            assert!(!seen.acked.contains(&position), "{position} was acked and redelivered");
             let last = seen.last.insert(stream, position);
-            assert!(last <= Some(position), "{position} came behind {last:?} of its stream");
+            assert!(last <= Some(position), "{position} was delivered after {last:?} of its stream");
         }
         let answer = match random.below(if fails { 8 } else { 1 }) {
             0..6 => delivery.ack().await.map(|()| true),
@@ -456,11 +462,11 @@ async fn consume(consumer: Consumer, seen: Arc<std::sync::Mutex<Seen>>, mut rand
         };
         match answer {
             Ok(true) => {
-                seen.lock().expect("whole").acked.insert(position);
+                seen.lock().expect("not poisoned").acked.insert(position);
             }
             Ok(false) => {}
             Err(_) => {
-                seen.lock().expect("whole").unknown.insert(position);
+                seen.lock().expect("not poisoned").unknown.insert(position);
                 return;
             }
         }

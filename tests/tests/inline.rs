@@ -1,4 +1,4 @@
-//! Inline projections: the view is the fold of the log at each moment, whatever fails and whoever is killed.
+//! Inline projections: the view always agrees with the log, also after failures and kills.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use es_tests::account::{Account, AccountEvent, Deposit};
 use es_tests::counted::{self, COUNTS, EventsOfStreams};
 use es_tests::crash::{History, Random, Run, number, read_all, seed};
 use es_tests::stores::small;
-use es_tests::supervised::{PATIENCE, active, until};
+use es_tests::supervised::{TIMEOUT, active, wait_until};
 
-/// Runs a test on each kind of store with the projection inline.
+/// Runs a test on each kind of store with the inline projection [`EventsOfStreams`].
 fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     runtime.expect("a runtime").block_on(async {
@@ -39,15 +39,15 @@ fn on_every_store(test: impl AsyncFn(Arc<dyn EventStore>)) {
     });
 }
 
-/// Returns the error with which an inline projection refused a commit.
-fn refusal(answer: Result<Committed, CommitError>) -> InlineError {
-    match answer {
+/// Returns the error of an inline projection that rejected a commit.
+fn inline_error(result: Result<Committed, CommitError>) -> InlineError {
+    match result {
         Err(CommitError::Rejected(error)) => *error.downcast().expect("the error of an inline projection"),
-        other => panic!("expected a refusal, found {other:?}"),
+        other => panic!("expected a rejection, found {other:?}"),
     }
 }
 
-/// Returns the error with which an inline projection refused to start with a store.
+/// Returns the error of an inline projection that could not start with a store.
 fn start_error(error: OpenError) -> StartInlineError {
     match error {
         OpenError::Hook { source: StartHookError::Prepare { source, .. }, .. } => {
@@ -70,7 +70,7 @@ fn to(stream: &str, payloads: &[&str]) -> Commit {
 }
 
 #[test]
-fn the_view_is_the_fold_of_the_log_under_sixteen_writers_and_repeats() {
+fn the_view_agrees_with_the_log_under_sixteen_writers_and_repeats() {
     on_every_store(async |store| {
         let writers: Vec<_> = (0..16u64)
             .map(|writer| {
@@ -86,8 +86,11 @@ fn the_view_is_the_fold_of_the_log_under_sixteen_writers_and_repeats() {
                             assert_eq!(store.commit(commit).await.unwrap().events, first.events);
                         }
                         let views = Views::of::<EventsOfStreams>(store.clone());
-                        let count = views.view(&COUNTS).get(&stream).await.unwrap().expect("it was counted");
-                        assert!(count.last >= first.events[0].position.get(), "who has the answer sees the view");
+                        let count = views.view(&COUNTS).get(&stream).await.unwrap().expect("the stream has a row");
+                        assert!(
+                            count.last >= first.events[0].position.get(),
+                            "a writer sees its own events in the view"
+                        );
                     }
                 })
             })
@@ -100,23 +103,22 @@ fn the_view_is_the_fold_of_the_log_under_sixteen_writers_and_repeats() {
 }
 
 #[test]
-fn a_commit_that_the_projection_refuses_leaves_nothing() {
+fn a_commit_that_the_projection_rejects_changes_nothing() {
     on_every_store(async |store| {
         store.commit(to("a-1", &["x"])).await.unwrap();
         for payload in ["refused", "panic"] {
             let table = es_core::model::Table::new("t").unwrap();
             let commit = to("a-1", &["x", payload]).put_row(table.clone(), "k", "v");
-            let (refused, others) = tokio::join!(store.commit(commit), async {
+            let (rejected, ()) = tokio::join!(store.commit(commit), async {
                 for _ in 0..10 {
                     store.commit(to("b-1", &["x"])).await.unwrap();
                 }
             });
-            let () = others;
-            let InlineError::Event { projection, stream, source, .. } = refusal(refused) else {
+            let InlineError::Event { projection, stream, source, .. } = inline_error(rejected) else {
                 panic!("expected the error of an event");
             };
             assert_eq!((projection, stream.as_str()), ("events-of-streams", "a-1"));
-            assert!(source.to_string().contains("told to"), "{source}");
+            assert!(source.to_string().contains("injected"), "{source}");
             assert_eq!(store.row(&table, b"k").await.unwrap(), None);
             assert_eq!(counted::check(&store).await, store.head().await.unwrap());
         }
@@ -125,7 +127,7 @@ fn a_commit_that_the_projection_refuses_leaves_nothing() {
 }
 
 #[test]
-fn a_repository_hands_the_refusal_on() {
+fn a_repository_returns_the_error_of_the_projection() {
     struct NoRiches;
     impl es_core::projection::Projection for NoRiches {
         type Source = Account;
@@ -149,18 +151,18 @@ fn a_repository_hands_the_refusal_on() {
         let store = MemoryStore::new().with_hook(Inline::new(NoRiches)).await.unwrap();
         let accounts = Repository::<Account>::new(Arc::new(store));
         accounts.execute(&"1".to_owned(), Deposit { cents: 100 }).await.unwrap();
-        let refused = accounts.execute(&"1".to_owned(), Deposit { cents: 101 }).await.unwrap_err();
-        let ExecuteError::Failed(InfrastructureError::Rejected(source)) = refused else {
-            panic!("expected a refusal of the projection, found {refused:?}");
+        let error = accounts.execute(&"1".to_owned(), Deposit { cents: 101 }).await.unwrap_err();
+        let ExecuteError::Failed(InfrastructureError::Rejected(source)) = error else {
+            panic!("expected a rejection of the projection, found {error:?}");
         };
         let text = ErrorChain(&*source).to_string();
         assert!(text.contains("no-riches") && text.contains("too rich"), "{text}");
     });
 }
 
-/// A projection that is new, that was away, and that has another version catches up before the store opens.
+/// A projection that is new, missed events or has a new version catches up before the store opens.
 #[tokio::test]
-async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
+async fn opening_the_store_catches_up_on_missed_events_and_rebuilds_a_new_version() {
     let dir = tempfile::tempdir().unwrap();
     let fill = async |store: &RocksDbStore, count: usize| {
         for number in 0..count {
@@ -192,23 +194,24 @@ async fn opening_catches_up_whatever_was_missed_and_rebuilds_another_version() {
     let rebuilt = small().hook(Inline::new(EventsOfStreams::<2>)).open(dir.path()).await.unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(rebuilt.clone());
     assert_eq!(counted::check(&shared).await.unwrap().get(), events);
-    let now = active(&*shared, "events-of-streams").await.unwrap();
-    assert_eq!(now.map(|build| (build.generation.get(), build.version)), Some((2, 2)));
-    let left = shared.rows(RowScan::new(counts_of(&first), "", 100)).await.unwrap();
-    assert!(left.is_empty(), "rows of the former generation: {left:?}");
+    let current = active(&*shared, "events-of-streams").await.unwrap();
+    assert_eq!(current.map(|build| (build.generation.get(), build.version)), Some((2, 2)));
+    let remaining = shared.rows(RowScan::new(counts_of(&first), "", 100)).await.unwrap();
+    assert!(remaining.is_empty(), "rows of the former generation: {remaining:?}");
     drop(shared);
     rebuilt.close().await.unwrap();
-    // A poisoned log refuses to open, names the event, and opens without the projection.
+    // With an event that the projection rejects, the store does not open and names the event. It opens without it.
     let plain = small().open(dir.path()).await.unwrap();
     plain.commit(to("a-1", &["refused"])).await.unwrap();
     plain.close().await.unwrap();
-    let refused = small().hook(Inline::new(EventsOfStreams::<2>)).open(dir.path()).await.unwrap_err();
-    let error = start_error(refused);
+    let failed = small().hook(Inline::new(EventsOfStreams::<2>)).open(dir.path()).await.unwrap_err();
+    let error = start_error(failed);
     assert!(matches!(&error, StartInlineError::Event { position, .. } if position.get() == events + 1), "{error}");
-    small().open(dir.path()).await.expect("the directory is free").close().await.unwrap();
+    small().open(dir.path()).await.expect("the store opens").close().await.unwrap();
 }
 
-/// The same view as [`EventsOfStreams`], but events of streams `s-1` and `s-4` after position 20 fail, so that their partitions stop.
+/// The view of [`EventsOfStreams`], but events of streams `s-1` and `s-4` after position 20 fail, so that their
+/// partitions stop.
 struct Stopping;
 
 impl Projection for Stopping {
@@ -223,7 +226,8 @@ impl Projection for Stopping {
     }
 }
 
-/// The partitions of the background stopped at different positions: inline, none of their events is applied twice or skipped.
+/// The partitions of the background projection stop at different positions. The inline projection applies no event
+/// twice and skips none.
 #[tokio::test]
 async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
     let store = MemoryStore::new();
@@ -247,12 +251,12 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
     let running_on = (0..4u32).filter(|partition| ["s-1", "s-4"].iter().all(|s| partition_of(s, 4) != *partition));
     let running_on: Vec<usize> = running_on.map(|partition| partition as usize).collect();
     assert!(!running_on.is_empty(), "a partition without a stopped stream");
-    until("the other partitions arrive", async || {
+    wait_until("the other partitions arrive", async || {
         let found = checkpoints().await;
         found.len() == 4 && running_on.iter().all(|partition| found[*partition].is_some_and(|p| p.get() >= 50))
     })
     .await;
-    running.shutdown(PATIENCE).await.unwrap();
+    running.shutdown(TIMEOUT).await.unwrap();
     assert!(checkpoints().await[of_stopped].is_some_and(|position| position.get() < 30), "{:?}", checkpoints().await);
     let store: Arc<dyn EventStore> = Arc::new(store.with_hook(Inline::new(EventsOfStreams::<1>)).await.unwrap());
     assert_eq!(counted::check(&store).await.unwrap().get(), 60);
@@ -260,7 +264,7 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
     assert_eq!(counted::check(&store).await.unwrap().get(), 61);
     let found = active(&*store, "events-of-streams").await.unwrap();
     assert_eq!(found.map(|build| (build.generation.get(), build.checkpoints.len())), Some((1, 1)));
-    // The same projection, folded on demand: of one stream, of all, of the past, and further.
+    // The same projection as a live fold: of one stream, of all streams, up to a position, and refreshed.
     let live = Live::fold(store.clone(), EventsOfStreams::<1>, StreamId::new("s-1").unwrap()).await.unwrap();
     assert_eq!(live.view(&COUNTS).scan().read(), [("s-1".to_owned(), live.view(&COUNTS).get(&"s-1".into()).unwrap())]);
     let all = es_core::projection::LiveEvents::All;
@@ -274,20 +278,20 @@ async fn a_projection_moves_from_the_background_to_inline_and_keeps_its_view() {
 }
 
 #[tokio::test]
-async fn a_view_that_was_reset_under_an_inline_projection_refuses_commits() {
+async fn commits_fail_after_the_view_of_an_inline_projection_was_reset() {
     let store = MemoryStore::new().with_hook(Inline::new(EventsOfStreams::<1>)).await.unwrap();
     store.commit(to("s-1", &["x", "y"])).await.unwrap();
     assert_eq!(reset_followers(&store).await.unwrap().projections, 1);
-    let refused = store.commit(to("s-1", &["z"])).await;
-    assert!(matches!(refusal(refused), InlineError::OutOfSync { .. }));
+    let rejected = store.commit(to("s-1", &["z"])).await;
+    assert!(matches!(inline_error(rejected), InlineError::OutOfSync { .. }));
     assert_eq!(store.head().await.unwrap().unwrap().get(), 2);
-    let twice = store.with_hook(Inline::new(EventsOfStreams::<1>)).await;
-    assert!(matches!(twice, Err(StartHookError::Duplicate { .. })));
+    let duplicate = store.with_hook(Inline::new(EventsOfStreams::<1>)).await;
+    assert!(matches!(duplicate, Err(StartHookError::Duplicate { .. })));
 }
 
-/// Children with the projection inline are killed; the view is that of the log each time.
+/// Kills children with the inline projection.
 #[test]
-fn a_kill_leaves_the_view_as_the_log() {
+fn the_view_agrees_with_the_log_after_a_kill() {
     let (seed, cycles) = (seed(), number("ES_CRASH_CYCLES", 50).min(500) / 5);
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
@@ -306,13 +310,13 @@ fn a_kill_leaves_the_view_as_the_log() {
             open_files: 0,
         };
         let lines = run.start().kill_after(Duration::from_millis(50 + random.below(300)));
-        history.note(&lines).expect("acknowledgements");
-        let contents = read_all(&store, &history).expect("it opens");
+        history.add(&lines).expect("acknowledgements");
+        let contents = read_all(&store, &history).expect("the store opens");
         history.check(&contents).unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));
         events = contents.log.len();
         runtime.block_on(async {
-            // Opened without the projection: what is compared is what the killed process has left.
-            let opened = RocksDbStore::open(&store).await.expect("it opens");
+            // Open without the projection, so that the view is that of the killed process.
+            let opened = RocksDbStore::open(&store).await.expect("the store opens");
             let shared: Arc<dyn EventStore> = Arc::new(opened.clone());
             assert_eq!(counted::check(&shared).await, shared.head().await.unwrap(), "ES_SEED={seed}");
             drop(shared);
@@ -322,11 +326,10 @@ fn a_kill_leaves_the_view_as_the_log() {
     assert!(events > 0, "ES_SEED={seed}: nothing was committed");
 }
 
-/// A projection moves from the background into the commits of the events and back, and keeps its view. It cannot run both ways at
-/// once, and cannot move while a key stands still: inline there is nowhere to park.
+/// A projection changes from background to inline and back, and keeps its view. It cannot run in both modes at once,
+/// and cannot change to inline while a key is parked, because an inline projection does not park events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_projection_moves_between_the_background_and_the_commits_of_the_events() {
-    let patience = Duration::from_secs(60);
+async fn a_projection_can_change_between_background_and_inline() {
     let dir = tempfile::tempdir().unwrap();
     let options = ProjectionOptions::new().partitions(3).retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
     let store = small().open(dir.path()).await.unwrap();
@@ -337,15 +340,15 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let poisoned = shared.commit(to("s-1", &["refused", "x"])).await.unwrap();
     let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
-    projection.wait_for(poisoned.position(), patience).await.unwrap();
+    projection.wait_for(poisoned.position(), TIMEOUT).await.unwrap();
     let admin = projection.admin().clone();
     assert_eq!(admin.parked(None, 10).await.unwrap().len(), 1);
-    running.shutdown(patience).await.unwrap();
+    running.shutdown(TIMEOUT).await.unwrap();
     drop((shared, admin));
     store.close().await.unwrap();
 
-    let refused = small().hook(Inline::new(EventsOfStreams::<1>)).open(dir.path()).await.unwrap_err();
-    let error = start_error(refused);
+    let failed = small().hook(Inline::new(EventsOfStreams::<1>)).open(dir.path()).await.unwrap_err();
+    let error = start_error(failed);
     assert!(matches!(error, StartInlineError::Parked { .. }), "{error}");
 
     let store = small().open(dir.path()).await.unwrap();
@@ -354,13 +357,13 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let projection = running.projection(EventsOfStreams::<1>::NAME).unwrap();
     let first = poisoned.events[0].position;
     projection.admin().skip("s-1", first, "a test").await.unwrap();
-    let free = async {
+    let is_unparked = async {
         while !projection.admin().parked(None, 10).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(patience, free).await.expect("the key is free again");
-    running.shutdown(patience).await.unwrap();
+    tokio::time::timeout(TIMEOUT, is_unparked).await.expect("the key is unparked");
+    running.shutdown(TIMEOUT).await.unwrap();
     drop(shared);
     store.close().await.unwrap();
 
@@ -380,13 +383,13 @@ async fn a_projection_moves_between_the_background_and_the_commits_of_the_events
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     let running = Supervisor::new().projection(EventsOfStreams::<1>, options).start(Arc::clone(&shared)).await.unwrap();
     let last = shared.commit(to("s-2", &["x"])).await.unwrap();
-    running.projection(EventsOfStreams::<1>::NAME).unwrap().wait_for(last.position(), patience).await.unwrap();
+    running.projection(EventsOfStreams::<1>::NAME).unwrap().wait_for(last.position(), TIMEOUT).await.unwrap();
     let views = Views::of::<EventsOfStreams>(shared.clone());
     let counts = views.view(&COUNTS).scan().read_all().await.unwrap();
-    // NOTE: thirty, two of the poisoned commit without the one that was skipped, two inline, one now, and the skips of operators.
+    // 30 events, the second event of the poisoned commit, two inline and one now.
     let counted: u64 =
         counts.iter().filter(|(stream, _)| stream.starts_with("s-")).map(|(_, count)| count.events).sum();
     assert_eq!(counted, 30 + 1 + 2 + 1);
-    running.shutdown(patience).await.unwrap();
+    running.shutdown(TIMEOUT).await.unwrap();
     store.close().await.unwrap();
 }

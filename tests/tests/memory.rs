@@ -1,12 +1,11 @@
-//! Memory is bounded by what the options say, and not by how many streams there are: writes, reads, a scavenge, `verify` and a backup
-//! are done over a store, and again when it has three times as many streams. What they need at the most, and what they leave behind, must stay the same.
+//! Memory use is bounded by the options, independent of the number of streams.
 //!
-//! An allocator counts what our own code takes, and RocksDB says what it takes itself. What the system counts as resident is
-//! measured by `cargo xtask bench --only scale`.
+//! The test runs writes, reads, a scavenge, `verify` and a backup on a store, and again after it has three times as
+//! many streams. The peak memory of each operation, and the memory that it keeps, must not grow. A counting allocator
+//! measures the memory of Rust code, and RocksDB reports its own. `cargo xtask bench --only scale` measures the
+//! resident set.
 //!
-//! A backup held 500 commits of any number of events at a time, and so 190 megabytes here, and 1,024 old values of rows.
-//!
-//! `ES_STREAMS=1000000` for long.
+//! `ES_STREAMS=1000000` runs the long form.
 
 use std::ops::Range;
 use std::path::Path;
@@ -25,15 +24,15 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// About how many accounts a commit tells something.
+/// Accounts per commit.
 const COMMIT: u64 = 100;
-/// With a third of them, all that is bounded is full: the ids that are remembered, caches, batches.
+/// Minimum number of streams. A third of them fills everything that is bounded: remembered ids, caches and batches.
 const FEWEST: u64 = 45_000;
-/// What a backup takes at the most: the copies of a wave of events, and the heads of the streams that were copied last.
+/// Maximum memory of a backup: the copies of a group of events, and the heads of the streams that were copied last.
 const BACKUP: usize = 64 << 20;
-/// How many bytes a large row has.
+/// Bytes of a large row.
 const ROW: usize = 128 << 10;
-/// By how many bytes the needs of some work may differ: threads come and go, buffers grow by doubling.
+/// Tolerance in bytes, because threads start and stop and buffers grow by doubling.
 const SLACK: usize = 256 << 10;
 
 const WRITE_BUFFER: usize = 4 << 20;
@@ -49,7 +48,7 @@ fn options() -> Options {
         .read_batch(64, 64 << 10)
 }
 
-/// The name of an account, and of the notes about it.
+/// Returns the name of an account and of its notes.
 fn name(number: u64) -> String {
     format!("{number:09}")
 }
@@ -58,74 +57,74 @@ fn streams(number: u64) -> [StreamId; 2] {
     ["account", "note"].map(|category| StreamId::new(format!("{category}-{}", name(number))).expect("a name"))
 }
 
-/// One event for an account, and two for its notes.
-fn told(commit: Commit, number: u64) -> Commit {
+/// Adds one event for an account and two for its notes to a commit.
+fn append_account(commit: Commit, number: u64) -> Commit {
     let event = |name, content: &'static str| NewEvent::json(EventType::new(name).expect("a name"), content);
     let [account, notes] = streams(number);
     let commit = commit.append(account, event("account-opened", r#"{"owner":"ada"}"#));
     (0..2).fold(commit, |commit, _| commit.append(notes.clone(), event("noted", "null")))
 }
 
-/// What some work needed.
+/// The memory use of an operation.
 #[derive(Debug, PartialEq)]
-struct Need {
-    work: &'static str,
-    /// In bytes, while it went on.
+struct Usage {
+    operation: &'static str,
+    /// Peak additional bytes during the operation.
     peak: usize,
-    /// In bytes, when it was done.
+    /// Additional bytes after the operation.
     kept: usize,
 }
 
 #[derive(Default)]
-struct Needs(Vec<Need>);
+struct Usages(Vec<Usage>);
 
-impl Needs {
-    async fn of<T>(&mut self, work: &'static str, does: impl Future<Output = T>) -> T {
+impl Usages {
+    async fn measure<T>(&mut self, operation: &'static str, future: impl Future<Output = T>) -> T {
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();
-        let done = does.await;
-        let since = |bytes: usize| bytes.saturating_sub(before);
-        self.0.push(Need { work, peak: since(MEMORY.peak_usage()), kept: since(MEMORY.current_usage()) });
-        done
+        let output = future.await;
+        let added = |bytes: usize| bytes.saturating_sub(before);
+        self.0.push(Usage { operation, peak: added(MEMORY.peak_usage()), kept: added(MEMORY.current_usage()) });
+        output
     }
 }
 
-/// Adds these streams, and does to the whole store what one does to stores.
-async fn works(dir: &Path, new: Range<u64>) -> (Vec<Need>, Memory) {
+/// Adds these streams and runs the operations on the whole store.
+async fn run_operations(dir: &Path, new: Range<u64>) -> (Vec<Usage>, Memory) {
     let (is_first, end) = (new.start == 0, new.end);
-    let mut needs = Needs::default();
-    let store = needs.of("open", options().open(dir)).await.expect("opened");
+    let mut usages = Usages::default();
+    let store = usages.measure("open", options().open(dir)).await.expect("opened");
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
-    needs.of("append", append(&*shared, new)).await;
-    needs.of("append to old streams", append(&*shared, 0..end)).await;
-    needs.of("look for revisions", revisions(&*shared, end)).await;
+    usages.measure("append", append(&*shared, new)).await;
+    usages.measure("append to old streams", append(&*shared, 0..end)).await;
+    usages.measure("look for revisions", revisions(&*shared, end)).await;
     let accounts = Repository::<Account>::new(Arc::clone(&shared)).with_cache(500);
-    needs.of("load", load(&accounts, end)).await;
-    needs.of("read the log", read(&*shared, LogRead::all())).await;
+    usages.measure("load", load(&accounts, end)).await;
+    usages.measure("read the log", read(&*shared, LogRead::all())).await;
     let category = Category::new("note").expect("a name");
-    needs.of("read a category backward", read(&*shared, LogRead::category(category.clone()).backward())).await;
+    usages.measure("read a category backward", read(&*shared, LogRead::category(category.clone()).backward())).await;
     let (notes, only_last) = (Scope::Category(category), Rule { max_count: Some(1), ..Rule::default() });
     shared.commit(Commit::set_rule(notes.clone(), only_last, Note::default())).await.expect("set");
-    needs.of("read under a rule", read(&*shared, LogRead::all())).await;
-    needs.of("scavenge", shared.scavenge(&Scavenge::default())).await.expect("scavenged");
+    usages.measure("read under a rule", read(&*shared, LogRead::all())).await;
+    usages.measure("scavenge", shared.scavenge(&Scavenge::default())).await.expect("scavenged");
     shared.commit(Commit::clear_rule(notes, Note::default())).await.expect("cleared");
-    rows(&*shared, is_first).await;
-    let rocksdb = settled(&store).await;
+    rows(&*shared, if is_first { RowChange::Put } else { RowChange::Delete }).await;
+    let rocksdb = memory_after_flushes(&store).await;
     drop((accounts, shared));
     store.close().await.expect("closed");
 
-    let reader = needs.of("open for reading", ReadOnlyStore::open(dir)).await.expect("opened");
-    assert_eq!(needs.of("list the streams", listed(&reader)).await, end);
+    let reader = usages.measure("open for reading", ReadOnlyStore::open(dir)).await.expect("opened");
+    assert_eq!(usages.measure("list the streams", listed(&reader)).await, end);
     let verify = async { reader.verify(&mut |_, _, _| ()).expect("verified") };
-    assert!(needs.of("verify", verify).await.is_sound());
+    assert!(usages.measure("verify", verify).await.is_sound());
     drop(reader);
     let backups = Backups::new(dir.with_extension("backups"));
-    needs.of("back up", backups.create(dir, &mut |_, _, _| ())).await.expect("backed up");
-    (needs.0, rocksdb)
+    usages.measure("back up", backups.create(dir, &mut |_, _, _| ())).await.expect("backed up");
+    (usages.0, rocksdb)
 }
 
-/// What RocksDB takes, when what is written to files has gone there: meanwhile it writes on.
-async fn settled(store: &RocksDbStore) -> Memory {
+/// Returns the memory of RocksDB after the pending flushes of write buffers.
+async fn memory_after_flushes(store: &RocksDbStore) -> Memory {
     for _ in 0..300 {
         let memory = store.memory().await.expect("open");
         if memory.write_buffers <= WRITE_BUFFER as u64 {
@@ -138,19 +137,26 @@ async fn settled(store: &RocksDbStore) -> Memory {
 
 async fn append(store: &dyn EventStore, numbers: Range<u64>) {
     for first in numbers.clone().step_by(usize::try_from(COMMIT).expect("small")) {
-        let some = first..(first + COMMIT).min(numbers.end);
-        store.commit(some.fold(Commit::new(), told)).await.expect("committed");
+        let batch = first..(first + COMMIT).min(numbers.end);
+        store.commit(batch.fold(Commit::new(), append_account)).await.expect("committed");
     }
 }
 
-/// Large rows, which come and go again: together more than a backup may take.
-async fn rows(store: &dyn EventStore, are_there: bool) {
+/// A change of the large rows.
+#[derive(Debug, Clone, Copy)]
+enum RowChange {
+    Put,
+    Delete,
+}
+
+/// Puts or deletes large rows, in total more than the maximum memory of a backup.
+async fn rows(store: &dyn EventStore, change: RowChange) {
     let table = Table::new("large").expect("a name");
     for row in 0..2 * BACKUP / ROW {
         let key = row.to_be_bytes().to_vec();
-        let commit = match are_there {
-            true => Commit::new().put_row(table.clone(), key, vec![0; ROW]),
-            false => Commit::new().delete_row(table.clone(), key),
+        let commit = match change {
+            RowChange::Put => Commit::new().put_row(table.clone(), key, vec![0; ROW]),
+            RowChange::Delete => Commit::new().delete_row(table.clone(), key),
         };
         store.commit(commit).await.expect("committed");
     }
@@ -174,7 +180,7 @@ async fn read(store: &dyn EventStore, read: LogRead) {
     assert!(count > 0);
 }
 
-/// How many streams of notes there are.
+/// Returns the number of streams of notes.
 async fn listed(reader: &ReadOnlyStore) -> u64 {
     let (mut after, mut count) = (None, 0);
     loop {
@@ -191,33 +197,33 @@ fn memory_does_not_grow_with_the_number_of_streams() {
     let dir = dir.path().join("store");
     let accounts = number("ES_STREAMS", FEWEST).max(FEWEST) / 2;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
-    let ((few, _), (many, rocksdb)) = runtime
-        .expect("a runtime")
-        .block_on(async { (works(&dir, 0..accounts / 3).await, works(&dir, accounts / 3..accounts).await) });
-    let row = |(few, many): (&Need, &Need)| {
-        format!("{:28} {:>10} {:>10} {:>10} {:>10}", few.work, few.peak, many.peak, few.kept, many.kept)
+    let ((few, _), (many, rocksdb)) = runtime.expect("a runtime").block_on(async {
+        (run_operations(&dir, 0..accounts / 3).await, run_operations(&dir, accounts / 3..accounts).await)
+    });
+    let row = |(few, many): (&Usage, &Usage)| {
+        format!("{:28} {:>10} {:>10} {:>10} {:>10}", few.operation, few.peak, many.peak, few.kept, many.kept)
     };
     let rows: Vec<String> = few.iter().zip(&many).map(row).collect();
     let table = format!(
         "{:28} {:>10} {:>10} {:>10} {:>10}\n{}",
         "bytes",
-        "peak",
-        "at last",
-        "kept",
-        "at last",
+        "peak, few",
+        "peak, many",
+        "kept, few",
+        "kept, many",
         rows.join("\n")
     );
     println!("{table}");
     for (few, many) in few.iter().zip(&many) {
-        let most = |few: usize| if many.work == "back up" { BACKUP } else { few + few / 4 + SLACK };
+        let limit = |few: usize| if many.operation == "back up" { BACKUP } else { few + few / 4 + SLACK };
         assert!(
-            few.peak <= most(few.peak) && many.peak <= most(few.peak) && many.kept <= most(few.kept),
-            "{} grows:\n{table}",
-            few.work
+            few.peak <= limit(few.peak) && many.peak <= limit(few.peak) && many.kept <= limit(few.kept),
+            "the memory of {} grows:\n{table}",
+            few.operation
         );
     }
     let within = |bytes: u64, bound: usize| bytes > 0 && bytes <= bound as u64;
-    // NOTE: RocksDB charges what is pinned even when the cache is full, and writes on while full buffers are written to files.
+    // RocksDB exceeds the cache size by pinned blocks, and accepts writes while full write buffers are flushed.
     println!("{rocksdb:?}");
     assert!(within(rocksdb.write_buffers, 2 * WRITE_BUFFER), "{rocksdb:?}");
     assert!(within(rocksdb.block_cache, BLOCK_CACHE + BLOCK_CACHE / 4), "{rocksdb:?}");

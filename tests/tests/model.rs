@@ -1,10 +1,9 @@
-//! Random commits, conditions and reads, with restarts between: RocksDB gives the answers of the memory store.
+//! RocksDB returns the same results as the memory store for random commits, conditions and reads, with restarts.
 //!
-//! It is a state machine in the sense of proptest: what comes next depends on what was done, and a failure is shrunk by
-//! leaving out steps and by making single ones smaller, with the conditions of each step kept. What a store must answer
-//! is not modelled here a second time: the memory store is asked.
+//! A proptest state machine generates the steps. A failure is shrunk by removing and simplifying steps, while their
+//! preconditions hold. The memory store is the model.
 //!
-//! `ES_MODEL_CASES=10000` for long.
+//! `ES_MODEL_CASES=10000` runs the long form.
 
 use std::sync::Arc;
 
@@ -34,29 +33,35 @@ const CATEGORIES: [&str; 4] = ["order", "stock", "", "none"];
 #[derive(Debug, Clone)]
 enum Step {
     Commit(Commit),
-    /// An earlier commit once more.
+    /// Repeats an earlier commit.
     Repeat(prop::sample::Index),
-    /// The events of an earlier commit, and one more or one less.
-    Alter(prop::sample::Index, bool),
+    /// Commits the events of an earlier commit with one event added or removed.
+    Alter(prop::sample::Index, Alteration),
     ReadStream(StreamRead),
     ReadLog(LogRead),
     Rows(RowScan),
     Row(Table, Bytes),
     Owner(UniqueKey),
-    /// The event of an earlier commit, by its id.
+    /// Looks up the events of an earlier commit by id.
     Find(prop::sample::Index),
     Operate(Commit),
     Delete(StreamId, DeleteKind),
     Scavenge,
     Advance(u64),
     SetBack(u64),
-    /// Closes the store and opens it.
+    /// Closes and reopens the store.
     Reopen,
-    /// Drops the store without closing it and opens it.
+    /// Drops the store without closing it, and reopens it.
     DropAndReopen,
 }
 
-/// What the choice of the next step depends on: the commits that were sent, whatever became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alteration {
+    AddEvent,
+    RemoveEvent,
+}
+
+/// The commits that were sent, successful or not. The choice of the next step depends on them.
 #[derive(Debug, Clone, Default)]
 struct Sent(Vec<Commit>);
 
@@ -66,7 +71,7 @@ impl Sent {
     }
 }
 
-/// Steps, each of which can be done where it stands.
+/// The generator of steps.
 struct Steps;
 
 impl ReferenceStateMachine for Steps {
@@ -223,7 +228,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => commit().prop_map(Step::Commit),
         2 => any::<prop::sample::Index>().prop_map(Step::Repeat),
-        2 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(index, more)| Step::Alter(index, more)),
+        2 => (any::<prop::sample::Index>(), select(&[Alteration::AddEvent, Alteration::RemoveEvent][..]))
+            .prop_map(|(index, alteration)| Step::Alter(index, alteration)),
         1 => any::<prop::sample::Index>().prop_map(Step::Find),
         3 => read_stream.prop_map(Step::ReadStream),
         6 => read_log.prop_map(Step::ReadLog),
@@ -241,7 +247,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Rules for streams and categories; deletions and scavenges are steps of their own.
+/// Generates rules for streams and categories. Deletions and scavenges are separate steps.
 fn operation() -> impl Strategy<Value = Commit> {
     let category = select(&["order", "stock"][..]).prop_map(|name| Category::new(name).expect("a category"));
     let scope = prop_oneof![stream().prop_map(Scope::Stream), category.prop_map(Scope::Category)];
@@ -261,8 +267,8 @@ fn operation() -> impl Strategy<Value = Commit> {
     })
 }
 
-/// An event without what each store gives its own scavenge points.
-fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
+/// Clears the id of a scavenge point, which differs between the stores.
+fn without_random_id(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
     event.map(|mut event| {
         if event.data.event_type == "es.scavenge-point" {
             event.data.id = EventId::from_uuid(Uuid::nil());
@@ -271,7 +277,7 @@ fn plain(event: Option<RecordedEvent>) -> Option<RecordedEvent> {
     })
 }
 
-/// What a commit came to, without what two stores may word differently.
+/// Formats the result of a commit for comparison.
 fn outcome(result: &Result<es_core::store::Committed, CommitError>) -> String {
     match result {
         Ok(committed) => format!("{committed:?}"),
@@ -279,10 +285,10 @@ fn outcome(result: &Result<es_core::store::Committed, CommitError>) -> String {
     }
 }
 
-/// The two stores.
+/// The memory store and RocksDB.
 struct Pair {
     model: MemoryStore,
-    /// `None` only while it is opened again.
+    /// `None` only while the store is reopened.
     store: Option<es_rocksdb::RocksDbStore>,
     clock: Arc<ManualClock>,
     dir: tempfile::TempDir,
@@ -298,21 +304,21 @@ impl Pair {
     }
 
     async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> es_rocksdb::RocksDbStore {
-        // NOTE: batches of three events, so that short logs have many.
+        // Batches of three events, so that short logs have several batches.
         let options = small().clock(Arc::clone(clock) as _).read_batch(3, 1 << 20);
         options.open(dir.path()).await.expect("opens")
     }
 
     fn store(&self) -> &es_rocksdb::RocksDbStore {
-        self.store.as_ref().expect("it is open")
+        self.store.as_ref().expect("the store is open")
     }
 
-    async fn take(&mut self, sent: &Sent, step: Step) {
+    async fn apply(&mut self, sent: &Sent, step: Step) {
         match step {
             Step::Commit(commit) => self.commit(&commit).await,
             Step::Repeat(index) => self.commit(sent.earlier(index).expect("a commit was sent")).await,
-            Step::Alter(index, more) => {
-                self.commit(&altered(sent.earlier(index).expect("a commit was sent"), more)).await;
+            Step::Alter(index, alteration) => {
+                self.commit(&altered(sent.earlier(index).expect("a commit was sent"), alteration)).await;
             }
             Step::Find(index) => self.find(sent.earlier(index).expect("a commit was sent")).await,
             Step::ReadStream(read) => {
@@ -363,7 +369,7 @@ impl Pair {
     }
 
     async fn reopen(&mut self) {
-        // ORDER: the one before is gone when the next one opens: dropping the last handle frees the directory.
+        // ORDER: drop the last handle, which releases the directory, before opening the store.
         drop(self.store.take());
         self.store = Some(Self::open(&self.clock, &self.dir).await);
     }
@@ -385,8 +391,8 @@ impl Pair {
         let mut expected = self.model.read_log(read.clone()).await.expect("read");
         let mut found = self.store().read_log(read.clone()).await.expect("read");
         loop {
-            let (next, wanted) = (found.next().await.expect("read"), expected.next().await.expect("read"));
-            assert_eq!(plain(next.clone()), plain(wanted), "{read:?}");
+            let (next, model) = (found.next().await.expect("read"), expected.next().await.expect("read"));
+            assert_eq!(without_random_id(next.clone()), without_random_id(model), "{read:?}");
             if next.is_none() {
                 break;
             }
@@ -394,7 +400,7 @@ impl Pair {
         assert_eq!(found.scanned(), expected.scanned(), "{read:?}");
     }
 
-    /// All that can be read is the same in both.
+    /// Compares all readable content of both stores.
     async fn compare(&self, sent: &Sent) {
         self.read_log(LogRead::all()).await;
         self.read_log(LogRead::all().backward()).await;
@@ -412,19 +418,20 @@ impl Pair {
     }
 }
 
-/// The events of a commit with one more at the end, or without the last one; without conditions.
-fn altered(commit: &Commit, more: bool) -> Commit {
-    let keep = if more { commit.events().len() } else { commit.events().len().saturating_sub(1) };
-    let kept = commit.events().iter().take(keep).cloned();
-    let last = commit
+/// Returns a commit with the events of `commit`, without conditions, and with an event added or removed at the end.
+fn altered(commit: &Commit, alteration: Alteration) -> Commit {
+    let adds = alteration == Alteration::AddEvent;
+    let count = if adds { commit.events().len() } else { commit.events().len().saturating_sub(1) };
+    let kept = commit.events().iter().take(count).cloned();
+    let added = commit
         .events()
         .last()
-        .filter(|_| more)
-        .map(|(stream, event)| (stream.clone(), NewEvent::json(event.data.event_type.clone(), "more")));
-    kept.chain(last).fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event))
+        .filter(|_| adds)
+        .map(|(stream, event)| (stream.clone(), NewEvent::json(event.data.event_type.clone(), "added")));
+    kept.chain(added).fold(Commit::new(), |commit, (stream, event)| commit.append(stream, event))
 }
 
-/// The stores, and where they run.
+/// The stores and their runtime.
 struct Compared {
     runtime: Runtime,
     pair: Pair,
@@ -441,7 +448,7 @@ impl StateMachineTest for Compared {
     }
 
     fn apply(mut compared: Self, sent: &Sent, step: Step) -> Self {
-        compared.runtime.block_on(compared.pair.take(sent, step));
+        compared.runtime.block_on(compared.pair.apply(sent, step));
         compared
     }
 
@@ -455,7 +462,7 @@ impl StateMachineTest for Compared {
         let Self { runtime, pair } = &mut compared;
         runtime.block_on(async {
             pair.compare(&sent).await;
-            pair.take(&sent, Step::Reopen).await;
+            pair.apply(&sent, Step::Reopen).await;
             pair.compare(&sent).await;
             pair.store().close().await.expect("closed");
             let verified = es_rocksdb::ReadOnlyStore::open(pair.dir.path()).await.expect("opens");
@@ -470,5 +477,5 @@ prop_state_machine! {
         std::env::var("ES_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60)
     ) })]
     #[test]
-    fn rocksdb_answers_as_the_memory_store_does(sequential 1..60 => Compared);
+    fn rocksdb_returns_the_results_of_the_memory_store(sequential 1..60 => Compared);
 }

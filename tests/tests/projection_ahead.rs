@@ -1,4 +1,5 @@
-//! What a worker of a projection does ahead: it remembers the rows that it wrote, and reads the next batch while it commits one.
+//! The row cache and the read-ahead of projection workers: a worker caches the rows that it wrote, and reads the next
+//! batch while it commits one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use es_core::{EventStore, Position, StoreError};
 use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, account, append, chains, check, sums};
 use es_tests::stores::on_every_store;
-use es_tests::supervised::{self, PATIENCE, active, until};
+use es_tests::supervised::{self, TIMEOUT, active, wait_until};
 
 fn start(
     store: &Arc<dyn EventStore>,
@@ -27,58 +28,59 @@ fn start(
     supervised::start(store, ledger, options.restart(Duration::from_millis(1), Duration::from_millis(10)))
 }
 
-/// A store in front of another one that counts how often rows of each table are looked up.
+/// A store layer that counts the row lookups per table.
 #[derive(Debug)]
-struct Counting {
+struct CountingStore {
     inner: Arc<dyn EventStore>,
-    looked_up: Mutex<BTreeMap<Table, u64>>,
+    lookups: Mutex<BTreeMap<Table, u64>>,
 }
 
 #[async_trait]
-impl StoreLayer for Counting {
+impl StoreLayer for CountingStore {
     fn inner(&self) -> &dyn EventStore {
         &*self.inner
     }
 
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        *self.looked_up.lock().expect("no panic").entry(table.clone()).or_default() += 1;
+        *self.lookups.lock().expect("not poisoned").entry(table.clone()).or_default() += 1;
         self.inner.row(table, key).await
     }
 }
 
-/// One worker wrote the rows itself: what it has looked up or written once, it knows. Several look at what the others wrote.
+/// A single worker caches the rows that it has read or written. With several workers, each reads the rows that others
+/// wrote.
 #[test]
-fn a_worker_that_is_alone_looks_up_each_row_once() {
+fn a_single_worker_looks_up_each_row_once() {
     for partitions in [1, 2] {
         on_every_store(async |inner| {
             for number in 0..300 {
                 append(&*inner, number % 3, AccountEvent::Deposited { cents: 1 }).await;
             }
-            let counting = Arc::new(Counting { inner, looked_up: Mutex::default() });
+            let counting = Arc::new(CountingStore { inner, lookups: Mutex::default() });
             let store: Arc<dyn EventStore> = Arc::clone(&counting) as _;
             let options = ProjectionOptions::new().batch(10).partitions(partitions);
             let (running, ledger) = start(&store, Ledger::default(), options);
-            ledger.wait_for(Position::new(300), PATIENCE).await.expect("it gets there");
-            running.shutdown(PATIENCE).await.expect("it ends");
-            let build = active(&*store, "ledger").await.unwrap().expect("it was built");
-            let looked_up = |logical| {
+            ledger.wait_for(Position::new(300), TIMEOUT).await.expect("the projection catches up");
+            running.shutdown(TIMEOUT).await.expect("the projection stops");
+            let build = active(&*store, "ledger").await.unwrap().expect("the view exists");
+            let lookups = |logical| {
                 let physical = build.table("ledger", &logical).unwrap();
-                counting.looked_up.lock().unwrap().get(&physical).copied().unwrap_or_default()
+                counting.lookups.lock().unwrap().get(&physical).copied().unwrap_or_default()
             };
-            let (of_chains, of_sum) = (looked_up(chains()), looked_up(sums()));
+            let (of_chains, of_sum) = (lookups(chains()), lookups(sums()));
             if partitions == 1 {
-                assert_eq!((of_chains, of_sum), (3, 1), "three rows and one");
+                assert_eq!((of_chains, of_sum), (3, 1), "one lookup per row");
             } else {
-                assert!(of_sum >= 30, "the other worker has changed it since the last batch: {of_sum}");
+                assert!(of_sum >= 30, "the other worker changes the sum in each batch: {of_sum}");
             }
-            assert_eq!(check(&store, "built").await.events(), 300);
+            assert_eq!(check(&store, "after the catch-up").await.events(), 300);
         });
     }
 }
 
-/// Commits that fail or whose acknowledgement is lost, in the middle of a catch-up: what is remembered is what was written.
+/// Commits fail or lose their acknowledgement during a catch-up.
 #[test]
-fn what_is_remembered_is_what_was_written_whatever_becomes_of_a_commit() {
+fn cached_rows_agree_with_stored_rows_after_failed_commits() {
     on_every_store(async |inner| {
         for number in 0..200 {
             append(&*inner, number % 3, AccountEvent::Deposited { cents: 1 }).await;
@@ -89,17 +91,17 @@ fn what_is_remembered_is_what_was_written_whatever_becomes_of_a_commit() {
         }
         let store: Arc<dyn EventStore> = Arc::new(faulty);
         let (running, ledger) = start(&store, Ledger::default(), ProjectionOptions::new().batch(7));
-        ledger.wait_for(Position::new(200), PATIENCE).await.expect("it gets there");
-        assert!(ledger.status().restarts >= 3, "each fault ends a life");
-        running.shutdown(PATIENCE).await.expect("it ends");
+        ledger.wait_for(Position::new(200), TIMEOUT).await.expect("the projection catches up");
+        assert!(ledger.status().restarts >= 3, "each fault restarts the projection");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
         assert_eq!(check(&inner, "after faults").await.events(), 200);
     });
 }
 
-/// A worker that is told to stop while it tries an event again has not done that event; that the next batch is read already,
-/// and has nothing for this worker, must not move its checkpoint beyond it.
+/// A worker is stopped while it retries an event. The next batch is already read and has no event for this worker, but
+/// must not advance its checkpoint past the event.
 #[test]
-fn a_stop_within_a_batch_skips_nothing_though_the_next_one_was_read() {
+fn a_stop_during_a_retry_skips_no_event_although_the_next_batch_was_read() {
     on_every_store(async |store| {
         let of = |number: u64| partition_of(account(number).as_str(), 2);
         let other = (1..100).find(|number| of(*number) != of(0)).expect("an account of the other worker");
@@ -107,16 +109,16 @@ fn a_stop_within_a_batch_skips_nothing_though_the_next_one_was_read() {
         for _ in 0..20 {
             append(&*store, other, AccountEvent::Deposited { cents: 1 }).await;
         }
-        let patient = RetryPolicy { attempts: 5, first_pause: PATIENCE * 10, longest_pause: PATIENCE * 10 };
+        let patient = RetryPolicy { attempts: 5, first_pause: TIMEOUT * 10, longest_pause: TIMEOUT * 10 };
         let options = ProjectionOptions::new().batch(1).partitions(2).retry(patient);
         let ledger = Ledger::<1>::default();
         let (running, handle) = start(&store, ledger.clone(), options);
-        until("it tries again", async || handle.status().state == ProjectionState::Retrying).await;
-        running.shutdown(PATIENCE).await.expect("it ends");
-        ledger.is_healed.store(true, Ordering::SeqCst);
+        wait_until("the projection retries", async || handle.status().state == ProjectionState::Retrying).await;
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        ledger.accepts_poison.store(true, Ordering::SeqCst);
         let (running, handle) = start(&store, ledger, options);
-        handle.wait_for(Position::new(21), PATIENCE).await.expect("it gets there");
-        running.shutdown(PATIENCE).await.expect("it ends");
+        handle.wait_for(Position::new(21), TIMEOUT).await.expect("the projection catches up");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
         assert_eq!(check(&store, "after a stop").await.events(), 21);
     });
 }

@@ -1,5 +1,5 @@
-//! The numbers that a service sees of its projections through the `metrics` facade. A file of its own, because a process has one
-//! recorder.
+//! The metrics of projections, recorded through the `metrics` facade. A separate test binary, because a process can
+//! have only one recorder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, append};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-/// What was recorded for the projection: counters and gauges by name, histograms by how many values they have.
+/// Returns the recorded metrics by name: the values of counters and gauges, and the number of values of histograms.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let of_ledger = |labels: Vec<(&str, &str)>| labels == [("projection", Ledger::<1>::NAME)];
-    let mut found = BTreeMap::new();
+    let mut metrics = BTreeMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let labels = key.key().labels().map(|label| (label.key(), label.value())).collect();
         assert!(of_ledger(labels), "{key:?}");
@@ -25,13 +25,13 @@ fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
             DebugValue::Gauge(number) => number.into_inner(),
             DebugValue::Histogram(values) => values.len() as f64,
         };
-        found.insert(key.key().name().to_owned(), number);
+        metrics.insert(key.key().name().to_owned(), number);
     }
-    found
+    metrics
 }
 
 #[tokio::test]
-async fn what_a_projection_does_can_be_counted() {
+async fn a_projection_records_metrics() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     recorder.install().expect("the only recorder of this process");
@@ -47,17 +47,17 @@ async fn what_a_projection_does_can_be_counted() {
         .start(Arc::clone(&store))
         .await
         .expect("started");
-    let ledger = running.projection(Ledger::<1>::NAME).expect("it was given");
-    ledger.wait_for(last, Duration::from_secs(60)).await.expect("it gets there");
+    let ledger = running.projection(Ledger::<1>::NAME).expect("the supervisor has the projection");
+    ledger.wait_for(last, Duration::from_secs(60)).await.expect("the projection catches up");
     let status = ledger.status();
-    let found = recorded(&snapshotter);
-    let number = |name: &str| found.get(name).copied().unwrap_or_default();
-    assert_eq!(number("es_projection_events_total"), status.events as f64, "{found:?}");
-    assert_eq!((status.events, number("es_projection_parked_total")), (21, 1.0), "{found:?}");
-    assert_eq!(number("es_projection_retries_total"), 2.0, "{found:?}");
-    assert!(number("es_projection_commits_total") >= 1.0, "{found:?}");
-    assert_eq!(number("es_projection_commit_seconds"), number("es_projection_commits_total"), "{found:?}");
-    assert_eq!(number("es_projection_position"), 21.0, "{found:?}");
-    assert_eq!(number("es_projection_lag_events"), 0.0, "{found:?}");
-    running.shutdown(Duration::from_secs(60)).await.expect("it finishes");
+    let metrics = recorded(&snapshotter);
+    let number = |name: &str| metrics.get(name).copied().unwrap_or_default();
+    assert_eq!(number("es_projection_events_total"), status.events as f64, "{metrics:?}");
+    assert_eq!((status.events, number("es_projection_parked_total")), (21, 1.0), "{metrics:?}");
+    assert_eq!(number("es_projection_retries_total"), 2.0, "{metrics:?}");
+    assert!(number("es_projection_commits_total") >= 1.0, "{metrics:?}");
+    assert_eq!(number("es_projection_commit_seconds"), number("es_projection_commits_total"), "{metrics:?}");
+    assert_eq!(number("es_projection_position"), 21.0, "{metrics:?}");
+    assert_eq!(number("es_projection_lag_events"), 0.0, "{metrics:?}");
+    running.shutdown(Duration::from_secs(60)).await.expect("the projection stops");
 }

@@ -1,4 +1,4 @@
-//! What broke elsewhere must not break here. Each test has the idea of a bug that another system had.
+//! Regression tests for bugs of projections in other systems.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, account, append, check, read_books, written};
 use es_tests::removed::WithGaps;
 use es_tests::stores::{on_every_store, rocksdb};
-use es_tests::supervised::{PATIENCE, active, start, until};
+use es_tests::supervised::{TIMEOUT, active, start, wait_until};
 use serde::{Deserialize, Serialize};
 
 fn options() -> ProjectionOptions {
@@ -33,10 +33,10 @@ fn options() -> ProjectionOptions {
         .restart(Duration::from_millis(1), Duration::from_millis(10))
 }
 
-/// R16 (Marten #1629, #4964, #4977): an append that is late while later ones are done was skipped for good, because its number
-/// was given before it could be seen.
+/// R16 (Marten #1629, #4964, #4977): a slow append was skipped when later appends became visible before it, because its
+/// position was assigned before it was visible.
 #[test]
-fn r16_an_append_that_is_late_is_not_skipped() {
+fn r16_a_slow_append_is_not_skipped() {
     on_every_store(async |inner| {
         let faulty = FaultyStore::new(Arc::clone(&inner));
         for late in (0..200).step_by(7) {
@@ -57,15 +57,15 @@ fn r16_an_append_that_is_late_is_not_skipped() {
         for writer in writers {
             writer.await.expect("written");
         }
-        ledger.wait_for(Position::new(200), PATIENCE).await.expect("it gets there");
-        running.shutdown(PATIENCE).await.expect("it ends");
+        ledger.wait_for(Position::new(200), TIMEOUT).await.expect("the projection catches up");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
         assert_eq!(check(&inner, "late appends").await.events(), 200);
     });
 }
 
-/// R17 (Marten #4977): a rebuild passed over events that an import was writing at the same time.
+/// R17 (Marten #4977): a rebuild skipped events of a concurrent import.
 #[test]
-fn r17_a_rebuild_during_an_import_passes_nothing() {
+fn r17_a_rebuild_during_an_import_skips_no_event() {
     on_every_store(async |store| {
         let (running, ledger) = start(&store, Ledger::<1>::default(), options().partitions(2).batch(64));
         let import = tokio::spawn({
@@ -80,53 +80,53 @@ fn r17_a_rebuild_during_an_import_passes_nothing() {
             }
         });
         for _ in 0..3 {
-            ledger.admin().rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
+            ledger.admin().rebuild(RebuildFrom::Start, "a test").await.expect("the action is accepted");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         import.await.expect("imported");
-        until("built", async || {
+        wait_until("the rebuild is complete", async || {
             let status = ledger.status();
             status.rebuild.is_none()
                 && status.state == ProjectionState::Live
                 && status.generation.is_some_and(|at| at.get() > 1)
         })
         .await;
-        running.shutdown(PATIENCE).await.expect("it ends");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
         assert_eq!(check(&store, "a rebuild during an import").await.events(), 2_000);
     });
 }
 
-/// R20 and R21 (KurrentDB #2034, #3449, #1468): a projection stood still for ever when the log that it came to had events
-/// removed that the one before had, or when its own checkpoint was within what was removed.
+/// R20 and R21 (KurrentDB #2034, #3449, #1468): a projection stopped forever when events after its checkpoint were
+/// removed, or when its checkpoint was inside a removed range.
 #[test]
-fn r20_r21_a_checkpoint_within_what_was_removed_goes_on_at_the_next_event() {
+fn r20_r21_a_checkpoint_inside_a_removed_range_continues_at_the_next_event() {
     on_every_store(async |whole| {
         let (running, ledger) = start(&whole, Ledger::<1>::default(), options().partitions(2));
         for number in 0..40 {
             append(&*whole, number % 3, AccountEvent::Deposited { cents: 1 }).await;
         }
-        ledger.wait_for(Position::new(40), PATIENCE).await.expect("it gets there");
-        running.shutdown(PATIENCE).await.expect("it ends");
-        // What is removed lies around the checkpoint at 40, up to the head, and at the beginning.
+        ledger.wait_for(Position::new(40), TIMEOUT).await.expect("the projection catches up");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        // The removed ranges are at the start, around the checkpoint at 40, and up to the head.
         for number in 0..20 {
             append(&*whole, number % 3, AccountEvent::Deposited { cents: 2 }).await;
         }
         let with_gaps = WithGaps::new(Arc::clone(&whole));
-        [1..=10, 30..=50, 58..=60].into_iter().for_each(|gone| with_gaps.remove(gone));
+        [1..=10, 30..=50, 58..=60].into_iter().for_each(|range| with_gaps.remove(range));
         let with_gaps: Arc<dyn EventStore> = Arc::new(with_gaps);
         let (running, ledger) = start(&with_gaps, Ledger::<1>::default(), options().partitions(2).batch(4));
-        ledger.wait_for(Position::new(60), PATIENCE).await.expect("it goes on");
+        ledger.wait_for(Position::new(60), TIMEOUT).await.expect("the projection continues");
         append(&*whole, 1, AccountEvent::Deposited { cents: 3 }).await;
-        ledger.wait_for(Position::new(61), PATIENCE).await.expect("it follows");
-        running.shutdown(PATIENCE).await.expect("it ends");
-        // 1 to 40 while they were there, then 51 to 57 and 61.
+        ledger.wait_for(Position::new(61), TIMEOUT).await.expect("the projection follows");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        // 1 to 40 before the removal, then 51 to 57 and 61.
         assert_eq!(read_books(&*whole).await.expect("rows").events(), 40 + 7 + 1);
     });
 }
 
-/// R22 (KurrentDB #2763): events that came while the subsystem was stopped were missing after it was started again.
+/// R22 (KurrentDB #2763): events that were appended while the subsystem was stopped were missing after a restart.
 #[test]
-fn r22_stopped_and_started_again_there_is_no_gap() {
+fn r22_events_appended_while_the_projection_is_stopped_are_applied_after_a_restart() {
     on_every_store(async |store| {
         let mut written = 0;
         for (round, partitions) in [1, 3, 2, 5, 1].into_iter().enumerate() {
@@ -136,9 +136,9 @@ fn r22_stopped_and_started_again_there_is_no_gap() {
                 written += 1;
             }
             if round % 2 == 0 {
-                ledger.wait_for(Position::new(written), PATIENCE).await.expect("it gets there");
+                ledger.wait_for(Position::new(written), TIMEOUT).await.expect("the projection catches up");
             }
-            running.shutdown(PATIENCE).await.expect("it ends");
+            running.shutdown(TIMEOUT).await.expect("the projection stops");
             check(&store, "stopped").await;
             for number in 0..30 {
                 append(&*store, number % 4, AccountEvent::Deposited { cents: 2 }).await;
@@ -146,16 +146,16 @@ fn r22_stopped_and_started_again_there_is_no_gap() {
             }
         }
         let (running, ledger) = start(&store, Ledger::<1>::default(), options().partitions(2));
-        ledger.wait_for(Position::new(written), PATIENCE).await.expect("it gets there");
-        running.shutdown(PATIENCE).await.expect("it ends");
-        assert_eq!(check(&store, "the end").await.events(), written);
+        ledger.wait_for(Position::new(written), TIMEOUT).await.expect("the projection catches up");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        assert_eq!(check(&store, "after the last start").await.events(), written);
     });
 }
 
-/// R23 (KurrentDB #2807): somebody wrote into a stream that belonged to a projection, and the projection could not be started any
-/// more. Here the store refuses it; and nothing is read back from that stream, and what stands in it is passed over.
+/// R23 (KurrentDB #2807): a projection could not be started after a client had appended to a stream of the projection.
+/// Here the store rejects such an append, and projections do not read their state from that stream.
 #[test]
-fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison() {
+fn r23_a_client_cannot_append_to_the_stream_of_a_projection() {
     struct All;
     impl Projection for All {
         type Source = RawEvents;
@@ -167,7 +167,7 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison()
     }
     on_every_store(async |store| {
         let admin = ProjectionAdmin::new(Arc::clone(&store), "all").expect("a name");
-        admin.pause("before it is there").await.expect("paused");
+        admin.pause("before the first start").await.expect("paused");
         let stream = StreamId::new("es.projections-all").expect("a name");
         let foreign = [
             ("projection-paused", "not even JSON"),
@@ -176,20 +176,20 @@ fn r23_a_foreign_event_in_the_stream_of_the_machinery_is_refused_and_no_poison()
         ];
         for (name, content) in foreign {
             let event = NewEvent::json(EventType::new(name).expect("a name"), content);
-            let refused = store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await;
-            assert!(matches!(refused, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{refused:?}");
+            let result = store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await;
+            assert!(matches!(result, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{result:?}");
         }
-        admin.resume("go on").await.expect("resumed");
+        admin.resume("a test").await.expect("resumed");
         let (running, all) = start(&store, All, options());
         let last = append(&*store, 1, AccountEvent::Closed).await;
-        all.wait_for(last, PATIENCE).await.expect("it gets there");
+        all.wait_for(last, TIMEOUT).await.expect("the projection catches up");
         assert!(admin.parked(None, 10).await.expect("a list").is_empty());
         assert_eq!(all.status().restarts, 0);
-        running.shutdown(PATIENCE).await.expect("it ends");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
     });
 }
 
-/// The event as it is written by new code, which old code cannot read.
+/// The code before the fix: its upcaster cannot decode version 1.
 mod old {
     use super::*;
     #[derive(Clone, Aggregate)]
@@ -200,7 +200,6 @@ mod old {
         #[event(name = "parcel-weighed", version = 2, upcast(1 = Never))]
         Weighed { grams: u32 },
     }
-    /// Says that version 1 can be read, and cannot.
     #[derive(Debug, Deserialize)]
     pub(crate) struct Never {
         stones: u32,
@@ -212,7 +211,8 @@ mod old {
     }
 }
 
-mod repaired {
+/// The fixed code.
+mod fixed {
     use super::*;
     #[derive(Clone, Aggregate)]
     #[aggregate(category = "parcel", id = u64, event = ParcelEvent)]
@@ -233,9 +233,10 @@ mod repaired {
     }
 }
 
-/// R25 (Axon #2500): a dead letter was kept as it had been decoded, so that an upcaster added later did not help it.
+/// R25 (Axon #2500): a dead letter was stored after decoding, so that an upcaster that was added later had no effect on
+/// it.
 #[test]
-fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
+fn r25_a_parked_event_is_retried_with_the_current_upcasters() {
     struct Weights<A: Aggregate>(fn(&A::Event) -> u32);
     impl<A: Aggregate> Projection for Weights<A> {
         type Source = A;
@@ -252,50 +253,55 @@ fn r25_a_dead_letter_is_retried_through_the_upcasters_of_today() {
             store.commit(Commit::to(&stream, ExpectedRevision::Any, [weighed])).await.expect("committed").position();
         let grams = |old::ParcelEvent::Weighed { grams }: &old::ParcelEvent| *grams;
         let (running, weights) = start(&store, Weights::<old::Parcel>(grams), options());
-        weights.wait_for(parked, PATIENCE).await.expect("it is parked");
+        weights.wait_for(parked, TIMEOUT).await.expect("the event is parked");
         assert_eq!(weights.admin().parked(None, 10).await.expect("a list").len(), 1);
-        running.shutdown(PATIENCE).await.expect("it ends");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
 
-        let grams = |repaired::ParcelEvent::Weighed { grams }: &repaired::ParcelEvent| *grams;
-        let (running, weights) = start(&store, Weights::<repaired::Parcel>(grams), options());
-        weights.admin().retry("parcel-1").await.expect("asked for");
-        until("the key is free", async || weights.admin().parked(None, 10).await.expect("a list").is_empty()).await;
-        running.shutdown(PATIENCE).await.expect("it ends");
-        let views = Views::of::<Weights<repaired::Parcel>>(store.clone());
+        let grams = |fixed::ParcelEvent::Weighed { grams }: &fixed::ParcelEvent| *grams;
+        let (running, weights) = start(&store, Weights::<fixed::Parcel>(grams), options());
+        weights.admin().retry("parcel-1").await.expect("the action is accepted");
+        wait_until("the key is unparked", async || weights.admin().parked(None, 10).await.expect("a list").is_empty())
+            .await;
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        let views = Views::of::<Weights<fixed::Parcel>>(store.clone());
         let grams = Table::new("grams").expect("a name");
         assert_eq!(views.row(&grams, b"1").await.expect("a row").as_deref(), Some(&b"908"[..]));
     });
 }
 
-/// R26 (Axon): a worker whose claim was stolen in the middle of a batch wrote its view all the same.
+/// R26 (Axon): a worker that lost its claim in the middle of a batch still wrote its view.
 #[test]
-fn r26_who_has_lost_the_claim_can_write_neither_view_nor_checkpoint() {
+fn r26_a_worker_that_lost_its_claim_writes_neither_view_nor_checkpoint() {
     on_every_store(async |inner| {
         let faulty = FaultyStore::new(Arc::clone(&inner));
         let slow: Arc<dyn EventStore> = Arc::new(faulty.clone());
         let (first, stolen) = start(&slow, Ledger::<1>::default(), options().lease(Duration::from_secs(3600)));
-        until("it works", async || stolen.status().state == ProjectionState::Live).await;
-        // Its next commit is held up, until another has the claim and has done the work.
-        let held_up = faulty.commits();
-        faulty.at_commit(held_up, Fault::Delay(Duration::from_millis(400)));
+        wait_until("the first worker is live", async || stolen.status().state == ProjectionState::Live).await;
+        // Its next commit is delayed until the second worker has the claim and has applied the event.
+        let delayed = faulty.commits();
+        faulty.at_commit(delayed, Fault::Delay(Duration::from_millis(400)));
         let last = append(&*inner, 1, AccountEvent::Deposited { cents: 1 }).await;
-        until("it is in the middle of its batch", async || faulty.commits() > held_up).await;
+        wait_until("the first worker commits", async || faulty.commits() > delayed).await;
         let (second, ledger) = start(&inner, Ledger::<1>::default(), options().lease(Duration::from_secs(3600)));
         ledger.take_over();
-        ledger.wait_for(last, PATIENCE).await.expect("it works");
-        until("the first has noticed", async || matches!(stolen.status().state, ProjectionState::Standby { .. })).await;
+        ledger.wait_for(last, TIMEOUT).await.expect("the second worker catches up");
+        wait_until("the first worker is on standby", async || {
+            matches!(stolen.status().state, ProjectionState::Standby { .. })
+        })
+        .await;
         let last = append(&*inner, 1, AccountEvent::Deposited { cents: 2 }).await;
-        ledger.wait_for(last, PATIENCE).await.expect("it works");
-        assert_eq!(stolen.status().restarts, 0, "to lose a claim is no failure");
-        first.shutdown(PATIENCE).await.expect("it ends");
-        second.shutdown(PATIENCE).await.expect("it ends");
-        assert_eq!(check(&inner, "stolen").await.events(), 2);
+        ledger.wait_for(last, TIMEOUT).await.expect("the second worker catches up");
+        assert_eq!(stolen.status().restarts, 0, "the loss of a claim is not a failure");
+        first.shutdown(TIMEOUT).await.expect("the projection stops");
+        second.shutdown(TIMEOUT).await.expect("the projection stops");
+        assert_eq!(check(&inner, "after the takeover").await.events(), 2);
     });
 }
 
-/// A slow follower slows nobody, holds one batch, and misses nothing; one that has seen everything ends when the store does.
+/// A slow subscription does not delay other subscriptions or writers, and receives every event. A subscription at the
+/// head ends when the store is closed.
 #[test]
-fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
+fn a_slow_subscription_delays_only_itself_and_closing_the_store_ends_it() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     runtime.block_on(async {
@@ -322,11 +328,11 @@ fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
         while fast.scanned() < Position::new(100) {
             closed += fast.next().await.expect("a batch").events.len();
         }
-        assert_eq!(closed, 10, "what does not match is looked through");
-        writing.await.expect("nobody was slowed");
+        assert_eq!(closed, 10, "events that do not match are scanned");
+        writing.await.expect("the writer is not delayed");
         let mut expected = 1;
         while expected <= 100 {
-            // NOTE: a future that is dropped takes nothing with it.
+            // A dropped future loses no events.
             let _ = tokio::time::timeout(Duration::ZERO, slow.next()).await.map(|batch| {
                 for event in batch.expect("a batch").events {
                     assert_eq!(event.position.get(), expected);
@@ -341,9 +347,9 @@ fn a_slow_subscriber_slows_itself_only_and_the_end_of_the_store_is_the_end() {
     });
 }
 
-/// A failing read is not the fault of an event: nothing is parked, nothing is skipped, and it goes on when the cause is mended.
+/// After a failed read, no event is parked or skipped, and the projection continues when reads succeed again.
 #[test]
-fn a_failing_store_fails_the_projection_and_parks_nothing() {
+fn a_failed_read_restarts_the_projection_and_parks_no_event() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     runtime.block_on(async {
@@ -355,12 +361,12 @@ fn a_failing_store_fails_the_projection_and_parks_nothing() {
         append(&*inner, 1, AccountEvent::Closed).await;
         let store: Arc<dyn EventStore> = Arc::new(faulty);
         let (running, ledger) = start(&store, Ledger::<1>::default(), options());
-        ledger.wait_for(Position::FIRST, PATIENCE).await.expect("it gets there");
+        ledger.wait_for(Position::FIRST, TIMEOUT).await.expect("the projection catches up");
         let status = ledger.status();
         assert!(status.restarts >= 20, "{status:?}");
         assert!(status.last_error.expect("an error").message.contains("injected fault"));
         assert!(ledger.admin().parked(None, 10).await.expect("a list").is_empty());
-        running.shutdown(PATIENCE).await.expect("it ends");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
         let build = active(&*inner, "ledger").await.expect("a row").expect("a build");
         assert_eq!(build.position(), Some(Position::FIRST));
     });

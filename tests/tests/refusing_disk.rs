@@ -1,10 +1,9 @@
-//! A disk that refuses: whoever waits is told, nothing more is acknowledged, reads go on, and nothing that was acknowledged
-//! is lost.
+//! A failing disk: all waiting commits fail, no more commits are acknowledged, reads continue, and no acknowledged
+//! commit is lost.
 //!
-//! The shim under the child lets `fsync` and `write` fail in the directory of the store from a moment on. Which of them
-//! was acknowledged and which was not is known on both sides; after a failed write nobody knows what is on the disk, so
-//! that the store takes no more commits until it is opened again, also when the disk is well again ("fsyncgate", 2018:
-//! a second fsync says "done" for pages that the first has thrown away).
+//! The shim under the child makes `fsync` or `write` fail in the directory of the store. After a failed write the
+//! content of the disk is unknown, so the store accepts no commits until it is reopened, even if the disk works again
+//! ("fsyncgate", 2018: after a failed fsync, a second one can succeed although the first dropped the pages).
 
 use es_core::model::ErrorChain;
 use std::path::Path;
@@ -18,31 +17,31 @@ fn run<'a>(store: &'a Path, number: u32, power: Option<&'a Power>) -> Run<'a> {
     Run { program, dir: store, number, durability: Durability::Sync, commits: 0, power, open_files: 0 }
 }
 
-/// The lines that begin so, without that.
-fn told<'a>(lines: &'a [String], beginning: &str) -> Vec<&'a str> {
-    lines.iter().filter_map(|line| line.strip_prefix(beginning)).collect()
+/// Returns the lines with a prefix, without it.
+fn with_prefix<'a>(lines: &'a [String], prefix: &str) -> Vec<&'a str> {
+    lines.iter().filter_map(|line| line.strip_prefix(prefix)).collect()
 }
 
-/// All writers were told, nothing was acknowledged behind that, and reads went on.
-fn assert_told(lines: &[String], errors: &str, cause: &str) {
+/// Checks that all writers received an error, that no later commit was acknowledged, and that reads continued.
+fn assert_stopped(lines: &[String], errors: &str, cause: &str) {
     assert!(!errors.contains("panicked"), "{cause}: {errors}");
-    let failed = told(lines, "E ");
+    let failed = with_prefix(lines, "E ");
     assert_eq!(failed.len(), 4, "{cause}: {failed:?}");
     for error in failed {
         assert!(error.starts_with("the store takes no more writes since a write failed: IO error"), "{cause}: {error}");
         assert!(error.ends_with("reopen it and repeat the commit with the same event ids"), "{cause}: {error}");
         assert!(error.contains(cause), "{cause}: {error}");
     }
-    let [later] = told(lines, "T ")[..] else { panic!("{cause}: nobody tried again: {lines:?}") };
+    let [later] = with_prefix(lines, "T ")[..] else { panic!("{cause}: no later commit: {lines:?}") };
     assert!(later.starts_with("the store takes no more writes"), "{cause}: {later}");
     let acknowledged: Vec<u64> =
-        told(lines, "A ").iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-    let read: u64 = told(lines, "R ")[0].parse().unwrap_or_else(|error| panic!("{cause}: reads end: {error}"));
-    assert_eq!(acknowledged.iter().max(), Some(&read), "{cause}: what is read is what was acknowledged");
+        with_prefix(lines, "A ").iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    let read: u64 = with_prefix(lines, "R ")[0].parse().unwrap_or_else(|error| panic!("{cause}: reads fail: {error}"));
+    assert_eq!(acknowledged.iter().max(), Some(&read), "{cause}: the log ends at the last acknowledged event");
 }
 
 #[test]
-fn a_disk_that_refuses_stops_the_writers_and_loses_nothing() {
+fn a_failing_disk_stops_the_writers_without_loss() {
     let Some(power) = Power::new() else { return println!("skipped: the shim needs Linux") };
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().join("store");
@@ -50,23 +49,23 @@ fn a_disk_that_refuses_stops_the_writers_and_loses_nothing() {
     let store = store.canonicalize().expect("a path");
     let mut history = History::default();
     let faults = [("sync", "Input/output error"), ("write", "Input/output error"), ("full", "No space left on device")];
-    for (number, (what, cause)) in (1..).zip(faults) {
+    for (number, (calls, cause)) in (1..).zip(faults) {
         let mut child = run(&store, number, Some(&power)).start();
         child.wait_for("A ", 40);
-        power.refuse(Some(what));
+        power.refuse(Some(calls));
         child.wait_for("E ", 1);
-        // NOTE: that the disk is well again must change nothing for the store that has stopped.
+        // The disk works again, but the store must not accept commits.
         power.refuse(None);
-        let (lines, errors) = child.end();
-        assert_told(&lines, &errors, cause);
-        history.note(&lines).expect("acknowledgements");
-        let contents = read_all(&store, &history).unwrap_or_else(|error| panic!("{what}: {error}"));
-        history.check(&contents).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (lines, errors) = child.wait();
+        assert_stopped(&lines, &errors, cause);
+        history.add(&lines).expect("acknowledgements");
+        let contents = read_all(&store, &history).unwrap_or_else(|error| panic!("{calls}: {error}"));
+        history.check(&contents).unwrap_or_else(|error| panic!("{calls}: {error}"));
     }
 }
 
 #[test]
-fn a_disk_without_space_is_told_when_the_store_opens() {
+fn a_full_disk_is_an_error_of_opening_the_store() {
     let Some(power) = Power::new() else { return println!("skipped: the shim needs Linux") };
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().canonicalize().expect("a path").join("store");
@@ -74,20 +73,21 @@ fn a_disk_without_space_is_told_when_the_store_opens() {
     let mut history = History::default();
     let mut child = run(&store, 1, Some(&power)).start();
     child.wait_for("A ", 40);
-    history.note(&child.kill_after(Duration::ZERO)).expect("acknowledgements");
+    history.add(&child.kill_after(Duration::ZERO)).expect("acknowledgements");
     let full = run(&store, 2, Some(&power)).start_refusing("full");
-    let (lines, errors) = full.end();
-    let [error] = told(&lines, "O ")[..] else { panic!("expected that it does not open, found {lines:?}") };
+    let (lines, errors) = full.wait();
+    let [error] = with_prefix(&lines, "O ")[..] else { panic!("expected an error of opening, found {lines:?}") };
     assert!(error.starts_with("could not ") && error.contains("No space left on device"), "{error}");
     assert!(!errors.contains("panicked"), "{errors}");
-    let contents = read_all(&store, &history).expect("with space it opens");
-    history.check(&contents).expect("nothing is lost");
+    let contents = read_all(&store, &history).expect("the store opens with free space");
+    history.check(&contents).expect("no loss");
 }
 
-/// A small file system in memory, which goes when it is dropped. `None` where this process may not have one.
+/// A small file system in memory. Unmounted on drop.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
+    /// Mounts a file system; returns `None` without the permission to mount.
     fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
         let mut mount = std::process::Command::new("mount");
@@ -98,27 +98,27 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // NOTE: lazily, in case that a child is still about to end.
+        // Lazily, because a child may still have files open.
         let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
 
-/// No shim here: the disk is really full, for the write-ahead log and for RocksDB's tables, which are written behind the back
-/// of the writer. Then something else is removed from it, and the store, once reopened, goes on.
+/// Fills a real file system without the shim, so that both the write-ahead log and background flushes fail. After
+/// another file is removed, the reopened store accepts commits.
 #[test]
-fn a_disk_that_fills_up_stops_the_writers_and_goes_on_when_there_is_space_again() {
+fn a_full_disk_stops_the_writers_until_there_is_free_space_and_the_store_is_reopened() {
     let Some(disk) = SmallDisk::mount("28m") else {
-        return println!("skipped, 1 test: a disk that is really full needs a tmpfs, which root can mount");
+        return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
     };
     let (store, filler) = (disk.0.path().join("store"), disk.0.path().join("filler"));
-    std::fs::write(&filler, vec![1; 20 << 20]).expect("there is room");
+    std::fs::write(&filler, vec![1; 20 << 20]).expect("the disk has free space");
     let mut history = History::default();
-    let (lines, errors) = run(&store, 1, None).start().end();
-    assert_told(&lines, &errors, "No space left on device");
-    history.note(&lines).expect("acknowledgements");
-    assert!(history.len() > 100, "it was full before anything was done: {}", history.len());
+    let (lines, errors) = run(&store, 1, None).start().wait();
+    assert_stopped(&lines, &errors, "No space left on device");
+    history.add(&lines).expect("acknowledgements");
+    assert!(history.len() > 100, "the disk was full too early, after {} commits", history.len());
 
-    // NOTE: what was acknowledged can be read while the disk is full, or the store says why not; it is not damaged.
+    // On a full disk, the store has all acknowledged commits or reports that the disk is full. It is not damaged.
     match read_all(&store, &history) {
         Ok(contents) => history.check(&contents).expect("nothing is lost"),
         Err(error) => {
@@ -126,42 +126,43 @@ fn a_disk_that_fills_up_stops_the_writers_and_goes_on_when_there_is_space_again(
             assert!(error.contains("No space left on device"), "{error}");
         }
     }
-    let (lines, errors) = run(&store, 2, None).start().end();
+    let (lines, errors) = run(&store, 2, None).start().wait();
     assert!(!errors.contains("panicked"), "{errors}");
-    let told = lines.iter().find(|line| line.starts_with("O ") || line.starts_with("E ")).expect("it is still full");
-    assert!(told.contains("No space left on device"), "{told}");
-    history.note(&lines).expect("acknowledgements");
+    let failure = lines.iter().find(|line| line.starts_with("O ") || line.starts_with("E "));
+    let failure = failure.expect("the disk is still full");
+    assert!(failure.contains("No space left on device"), "{failure}");
+    history.add(&lines).expect("acknowledgements");
 
     std::fs::remove_file(&filler).expect("removed");
-    let contents = read_all(&store, &history).expect("with space it opens");
-    history.check(&contents).expect("nothing is lost");
-    let (lines, errors) = Run { commits: 30, ..run(&store, 3, None) }.start().end();
-    assert!(told_nothing(&lines), "{lines:?} {errors}");
-    history.note(&lines).expect("acknowledgements");
-    let contents = read_all(&store, &history).expect("it opens");
-    history.check(&contents).expect("appends go on");
+    let contents = read_all(&store, &history).expect("the store opens with free space");
+    history.check(&contents).expect("no loss");
+    let (lines, errors) = Run { commits: 30, ..run(&store, 3, None) }.start().wait();
+    assert!(has_only_acknowledgements(&lines), "{lines:?} {errors}");
+    history.add(&lines).expect("acknowledgements");
+    let contents = read_all(&store, &history).expect("the store opens");
+    history.check(&contents).expect("new commits are stored");
 }
 
-fn told_nothing(lines: &[String]) -> bool {
+fn has_only_acknowledgements(lines: &[String]) -> bool {
     !lines.is_empty() && lines.iter().all(|line| line.starts_with("A "))
 }
 
-/// A file without a name takes writes and syncs like any other, and what goes into it is gone. The store notices before it
-/// acknowledges: see `es-rocksdb/tests/directory.rs`. Here the directory goes while four writers are at work.
+/// Writes and syncs to a deleted file succeed, but the data is lost. The store detects this before it acknowledges a
+/// commit: see `es-rocksdb/tests/directory.rs`. This test deletes the directory while four writers commit.
 #[test]
-fn a_directory_that_is_removed_while_it_is_open_ends_in_an_error() {
+fn commits_to_a_deleted_directory_fail() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().join("store");
     let mut child = run(&store, 1, None).start();
     child.wait_for("A ", 40);
-    // NOTE: the child may create a file while its directory is emptied.
+    // Repeat, because the child may create a file meanwhile.
     while store.exists() {
         let _ = std::fs::remove_dir_all(&store);
     }
     child.wait_for("E ", 1);
-    let (lines, errors) = child.end();
+    let (lines, errors) = child.wait();
     assert!(!errors.contains("panicked"), "{errors}");
-    for error in told(&lines, "E ") {
+    for error in with_prefix(&lines, "E ") {
         assert!(error.starts_with("the store takes no more writes since a write failed: "), "{error}");
         assert!(error.contains("No such file or directory"), "{error}");
     }

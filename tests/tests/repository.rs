@@ -38,7 +38,7 @@ fn memory() -> Store {
 }
 
 #[test]
-fn a_command_gives_events_state_revision_and_position() {
+fn a_command_returns_events_state_revision_and_position() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
@@ -61,52 +61,56 @@ fn a_decision_can_be_unchanged_none_or_a_rejection() {
         let checked = accounts.execute(&id(), Check).await.expect("accepted");
         assert_eq!((checked.outcome, checked.revision, checked.position), (Outcome::Done, None, None));
         accounts.execute(&id(), Close).await.expect("closed");
-        let again = accounts.execute(&id(), Close).await.expect("closed already");
-        assert_eq!((again.events.len(), again.outcome), (0, Outcome::Unchanged));
-        assert_eq!((again.revision, again.position), (Some(Revision::FIRST), Some(Position::FIRST)));
-        let refused = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("refused");
-        assert_eq!(refused.rejection(), Some(&Refusal::Closed));
-        let refused = accounts.execute(&id(), Withdraw { cents: 1 }).await.expect_err("refused");
-        assert_eq!(refused.to_string(), "the command is rejected: account 7: expected at least 1 cents, found 0");
+        let unchanged = accounts.execute(&id(), Close).await.expect("unchanged");
+        assert_eq!((unchanged.events.len(), unchanged.outcome), (0, Outcome::Unchanged));
+        assert_eq!((unchanged.revision, unchanged.position), (Some(Revision::FIRST), Some(Position::FIRST)));
+        let rejected = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("rejected");
+        assert_eq!(rejected.rejection(), Some(&Refusal::Closed));
+        let rejected = accounts.execute(&id(), Withdraw { cents: 1 }).await.expect_err("rejected");
+        assert_eq!(rejected.to_string(), "the command is rejected: account 7: expected at least 1 cents, found 0");
         assert_eq!(events(&store).await.len(), 1);
     });
 }
 
 #[test]
-fn an_exact_revision_is_demanded_once_and_the_conflict_says_what_is_there() {
+fn a_wrong_expected_revision_is_a_conflict_with_the_actual_revision() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
-        accounts.execute(&id(), Deposit { cents: 1 }).at_revision(Revision::FIRST).await.expect("as seen");
-        let late = accounts.execute(&id(), Deposit { cents: 1 }).at_revision(Revision::FIRST).await;
-        let late = late.expect_err("another writer was there");
+        accounts
+            .execute(&id(), Deposit { cents: 1 })
+            .at_revision(Revision::FIRST)
+            .await
+            .expect("the revision is current");
+        let stale = accounts.execute(&id(), Deposit { cents: 1 }).at_revision(Revision::FIRST).await;
+        let stale = stale.expect_err("the revision is stale");
         let expected = FailedCheck::Revision {
             stream: stream(),
             expected: ExpectedRevision::Exact(Revision::FIRST),
             actual: Some(Revision::new(1)),
         };
-        assert_eq!(late.conflict().map(|conflict| conflict.failed.as_slice()), Some(&[expected][..]));
+        assert_eq!(stale.conflict().map(|conflict| conflict.failed.as_slice()), Some(&[expected][..]));
         assert_eq!(
-            late.to_string(),
+            stale.to_string(),
             "conflict: stream \"account-7\": expected revision 0, found revision 1; nothing was written: reload and \
              decide again"
         );
         let new = accounts.execute(&id(), Deposit { cents: 1 }).expecting(ExpectedRevision::NoStream).await;
-        assert!(new.expect_err("it exists").conflict().is_some());
+        assert!(new.expect_err("the account exists").conflict().is_some());
     });
 }
 
-/// Sixty-four tasks increment one aggregate one hundred times each; each task has a repository of its own, so that only
-/// the expected revision protects the aggregate.
+/// 64 tasks increment one aggregate 100 times each. Each task has its own repository, so that only the expected
+/// revision protects the aggregate.
 #[test]
-fn sixty_four_tasks_lose_no_increment() {
+fn concurrent_repositories_lose_no_increment() {
     on_every_store(async |store| {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..64 {
             let accounts = repository(&store).with_retry(RetryPolicy::attempts(10_000)).with_cache(4);
             tasks.spawn(async move {
                 for _ in 0..100 {
-                    accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited in the end");
+                    accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited after retries");
                 }
             });
         }
@@ -116,9 +120,9 @@ fn sixty_four_tasks_lose_no_increment() {
     });
 }
 
-/// The same through one shared repository with the default retry policy: commands take turns.
+/// 64 tasks share one repository without retries: the repository serializes commands on an aggregate.
 #[test]
-fn sixty_four_tasks_that_share_a_repository_never_collide() {
+fn commands_on_one_aggregate_through_one_repository_have_no_conflict() {
     on_every_store(async |store| {
         let accounts = Arc::new(repository(&store).with_retry(RetryPolicy::NEVER));
         let mut tasks = tokio::task::JoinSet::new();
@@ -126,7 +130,7 @@ fn sixty_four_tasks_that_share_a_repository_never_collide() {
             let accounts = Arc::clone(&accounts);
             tasks.spawn(async move {
                 for _ in 0..100 {
-                    accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited at once");
+                    accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited without a retry");
                 }
             });
         }
@@ -136,7 +140,7 @@ fn sixty_four_tasks_that_share_a_repository_never_collide() {
 }
 
 #[tokio::test]
-async fn a_conflict_is_decided_again_as_often_as_the_policy_says() {
+async fn a_conflict_is_retried_up_to_the_attempts_of_the_policy() {
     let faulty = FaultyStore::new(memory());
     for commit in 0..3 {
         faulty.at_commit(commit, Fault::Conflict);
@@ -155,19 +159,19 @@ async fn a_conflict_is_decided_again_as_often_as_the_policy_says() {
 }
 
 #[test]
-fn a_repeated_command_gives_its_first_result() {
+fn a_repeated_command_returns_its_first_result() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         let request = || CommandId::new("request 1").expect("a name");
         accounts.execute(&id(), Deposit { cents: 5 }).await.expect("deposited");
         let first = accounts.execute(&id(), Deposit { cents: 10 }).with_id(request()).await.expect("deposited");
         accounts.execute(&id(), Close).await.expect("closed");
-        // NOTE: by now the domain would refuse the command; what counts is what it said the first time.
-        let again = repository(&store).execute(&id(), Deposit { cents: 10 }).with_id(request()).await;
-        let again = again.expect("the first result");
-        assert_eq!(again.outcome, Outcome::Repeated);
-        assert_eq!((again.events, again.state), (first.events, first.state));
-        assert_eq!((again.revision, again.position), (first.revision, first.position));
+        // The account is closed and would reject a new deposit, but the first result is returned.
+        let repeated = repository(&store).execute(&id(), Deposit { cents: 10 }).with_id(request()).await;
+        let repeated = repeated.expect("the first result");
+        assert_eq!(repeated.outcome, Outcome::Repeated);
+        assert_eq!((repeated.events, repeated.state), (first.events, first.state));
+        assert_eq!((repeated.revision, repeated.position), (first.revision, first.position));
         let other = accounts.execute(&"8".to_owned(), Deposit { cents: 10 }).with_id(request()).await;
         assert_eq!(other.expect("another aggregate").outcome, Outcome::Done);
         assert_eq!(events(&store).await.len(), 5);
@@ -175,19 +179,20 @@ fn a_repeated_command_gives_its_first_result() {
 }
 
 #[test]
-fn a_repeated_command_without_events_gives_its_first_result() {
+fn a_repeated_command_without_events_returns_its_first_result() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         let request = || CommandId::new("check").expect("a name");
         let first = accounts.execute(&id(), Check).with_id(request()).await.expect("accepted");
         accounts.execute(&id(), Close).await.expect("closed");
-        let again = accounts.execute(&id(), Check).with_id(request()).await.expect("the first result");
-        assert_eq!((again.outcome, again.revision, again.state), (Outcome::Repeated, first.revision, first.state));
+        let repeated = accounts.execute(&id(), Check).with_id(request()).await.expect("the first result");
+        let found = (repeated.outcome, repeated.revision, repeated.state);
+        assert_eq!(found, (Outcome::Repeated, first.revision, first.state));
     });
 }
 
 #[test]
-fn one_command_id_sent_by_many_at_once_counts_once() {
+fn a_command_sent_by_concurrent_callers_is_executed_once() {
     on_every_store(async |store| {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..16 {
@@ -203,7 +208,7 @@ fn one_command_id_sent_by_many_at_once_counts_once() {
 }
 
 #[tokio::test]
-async fn a_lost_acknowledgement_is_mended_by_the_command_id() {
+async fn a_command_id_makes_a_retry_after_a_lost_acknowledgement_safe() {
     let faulty = FaultyStore::new(memory());
     faulty.at_commit(0, Fault::LoseAcknowledgement);
     let store: Store = Arc::new(faulty);
@@ -216,7 +221,7 @@ async fn a_lost_acknowledgement_is_mended_by_the_command_id() {
 }
 
 #[test]
-fn correlation_and_causation_flow_by_themselves() {
+fn correlation_and_causation_are_propagated_by_the_context() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         let request = Context::with_correlation(CorrelationId::new());
@@ -240,7 +245,7 @@ fn correlation_and_causation_flow_by_themselves() {
 }
 
 #[test]
-fn what_the_caller_says_stands_in_the_events() {
+fn the_events_have_the_time_and_metadata_of_the_caller() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         let noon = "2016-07-04T12:00:00Z".parse().expect("a time");
@@ -253,32 +258,32 @@ fn what_the_caller_says_stands_in_the_events() {
     });
 }
 
-/// The cache of one repository does not know what another one writes; every load looks for itself.
+/// The cache of a repository does not see the commits of another repository, so each load reads the new events.
 #[test]
-fn a_cached_state_is_never_decided_on_when_it_is_stale() {
+fn a_command_is_never_decided_on_a_stale_cached_state() {
     on_every_store(async |store| {
         let cached = repository(&store).with_cache(10).with_retry(RetryPolicy::NEVER);
         let other = repository(&store);
         for round in 1..=20 {
-            cached.execute(&id(), Deposit { cents: 1 }).await.expect("decided on the present state");
+            cached.execute(&id(), Deposit { cents: 1 }).await.expect("decided on the current state");
             other.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
             assert_eq!(cached.load(&id()).await.expect("loaded").state.cents, 2 * round);
         }
         other.execute(&id(), Close).await.expect("closed");
-        // NOTE: a refusal writes nothing, so no conflict could mend it, were it made on a stale state.
-        let refused = cached.execute(&id(), Deposit { cents: 1 }).await.expect_err("closed");
-        assert_eq!(refused.rejection(), Some(&Refusal::Closed));
+        // A rejection commits nothing, so a decision on a stale state would not be detected by a conflict.
+        let rejected = cached.execute(&id(), Deposit { cents: 1 }).await.expect_err("closed");
+        assert_eq!(rejected.rejection(), Some(&Refusal::Closed));
         assert_eq!(cached.execute(&id(), Close).await.expect("closed").outcome, Outcome::Unchanged);
     });
 }
 
-/// An aggregate that counts how often it takes an event in.
+/// An aggregate that counts the calls of `evolve`.
 mod counted {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
-    pub(crate) static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    pub(crate) static EVOLVED: AtomicUsize = AtomicUsize::new(0);
 
     #[derive(Clone, Debug, Aggregate)]
     #[aggregate(category = "account", id = String, event = AccountEvent)]
@@ -289,14 +294,14 @@ mod counted {
             Self
         }
         fn evolve(&mut self, _: &AccountEvent, _: &EventContext<'_>) {
-            TAKEN.fetch_add(1, Ordering::Relaxed);
+            EVOLVED.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 #[tokio::test]
-async fn a_cache_takes_only_the_tail_in() {
-    let taken = || counted::TAKEN.swap(0, std::sync::atomic::Ordering::Relaxed);
+async fn a_load_from_the_cache_applies_only_new_events() {
+    let evolved = || counted::EVOLVED.swap(0, std::sync::atomic::Ordering::Relaxed);
     let store = memory();
     let deposit = async || repository(&store).execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
     for _ in 0..5 {
@@ -304,25 +309,25 @@ async fn a_cache_takes_only_the_tail_in() {
     }
     let cached = Repository::<counted::Counted>::new(Arc::clone(&store)).with_cache(1);
     cached.load(&id()).await.expect("loaded");
-    assert_eq!(taken(), 5, "the first load takes all in");
+    assert_eq!(evolved(), 5, "the first load applies all events");
     cached.load(&id()).await.expect("loaded");
-    assert_eq!(taken(), 0, "nothing is new");
+    assert_eq!(evolved(), 0, "no event is new");
     deposit().await;
     cached.load(&id()).await.expect("loaded");
-    assert_eq!(taken(), 1, "one event is new");
+    assert_eq!(evolved(), 1, "one event is new");
     cached.load(&"8".to_owned()).await.expect("loaded");
     cached.load(&id()).await.expect("loaded");
-    assert_eq!(taken(), 6, "the cache has room for one aggregate only");
+    assert_eq!(evolved(), 6, "the cache holds only one aggregate");
     let default = Repository::<counted::Counted>::new(Arc::clone(&store));
     default.load(&id()).await.expect("loaded");
     default.load(&"8".to_owned()).await.expect("loaded");
-    taken();
+    evolved();
     default.load(&id()).await.expect("loaded");
-    assert_eq!(taken(), 0, "a repository has a cache by default");
+    assert_eq!(evolved(), 0, "a repository has a cache by default");
 }
 
 #[test]
-fn past_states_are_found_by_revision_by_recorded_and_by_business_time() {
+fn past_states_can_be_loaded_by_revision_by_recorded_time_and_by_business_time() {
     let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00Z".parse().expect("a time")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
@@ -347,7 +352,7 @@ fn past_states_are_found_by_revision_by_recorded_and_by_business_time() {
         assert_eq!(cents(AsOf::Occurred(june(5))).await.expect("loaded"), (10, revision(1)));
         assert_eq!(cents(AsOf::Occurred(june(19))).await.expect("loaded"), (11, revision(1)));
         assert_eq!(cents(AsOf::Occurred(june(20))).await.expect("loaded"), (111, revision(2)));
-        let error = accounts.load_at_revision(&id(), Revision::new(3)).await.expect_err("it has three events");
+        let error = accounts.load_at_revision(&id(), Revision::new(3)).await.expect_err("the stream has three events");
         assert_eq!(
             error.to_string(),
             "stream \"account-7\": expected to reach revision 3, found revision 2; ask for a lower one"
@@ -356,15 +361,15 @@ fn past_states_are_found_by_revision_by_recorded_and_by_business_time() {
 }
 
 #[test]
-fn an_unknown_event_is_a_typed_error_for_the_aggregate_and_passes_elsewhere() {
+fn an_unknown_event_is_a_typed_error_of_the_aggregate_and_readable_in_the_log() {
     on_every_store(async |store| {
         let unknown = NewEvent::json(EventType::new("account-frozen").expect("a name"), r#"{"by":"court"}"#);
         store.commit(Commit::to(&stream(), ExpectedRevision::Any, [unknown])).await.expect("written");
         let error = repository(&store).load(&id()).await.expect_err("unknown to the aggregate");
-        assert!(
-            matches!(&error, LoadError::Event { source: DecodeEventError::UnknownType { found, .. }, .. } if found == "account-frozen"),
-            "{error}"
-        );
+        let LoadError::Event { source: DecodeEventError::UnknownType { found, .. }, .. } = &error else {
+            panic!("expected an unknown event type, found {error}");
+        };
+        assert_eq!(found, "account-frozen");
         assert_eq!(error.to_string(), "could not read stream \"account-7\", revision 0 (position 1)");
         let cause = std::error::Error::source(&error).expect("the cause is the source").to_string();
         assert_eq!(
@@ -372,14 +377,14 @@ fn an_unknown_event_is_a_typed_error_for_the_aggregate_and_passes_elsewhere() {
             "unknown event type \"account-frozen\" (known: account-opened, money-deposited, money-withdrawn, \
              account-closed); add a variant of this name, an alias, or retire it"
         );
-        let failed = repository(&store).execute(&id(), Check).await.expect_err("no decision on half a state");
+        let failed = repository(&store).execute(&id(), Check).await.expect_err("no decision on an incomplete state");
         assert!(matches!(failed, ExecuteError::Failed(InfrastructureError::Load(LoadError::Event { .. }))));
         assert_eq!(&*events(&store).await[0].data.payload, br#"{"by":"court"}"#);
     });
 }
 
 #[test]
-fn codecs_mix_in_one_stream_and_tags_come_from_fields() {
+fn a_stream_can_mix_codecs_and_tags_are_derived_from_fields() {
     on_every_store(async |store| {
         let accounts = repository(&store);
         accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
@@ -403,8 +408,8 @@ fn a_decision_claims_and_releases_unique_keys_with_its_events() {
         members.execute(&7, Join { email: email() }).await.expect("the key is free");
         let joined = events(&store).await.pop().expect("an event");
         assert_eq!(joined.data.keys, [KeyChange::Claim(email_key(&email()))].into_iter().collect());
-        let taken = members.execute(&8, Join { email: email() }).await.expect_err("member 7 holds the key");
-        let conflict = taken.conflict().expect("a conflict");
+        let duplicate = members.execute(&8, Join { email: email() }).await.expect_err("member 7 holds the key");
+        let conflict = duplicate.conflict().expect("a conflict");
         let holder = Member::stream(&7).expect("a name");
         assert!(matches!(&conflict.failed[..], [FailedCheck::UniqueKey { held_by, .. }] if *held_by == holder));
         assert_eq!(members.execute(&8, Leave).await.expect("accepted").outcome, Outcome::Unchanged);
@@ -420,15 +425,15 @@ fn an_append_condition_of_a_command_is_checked_in_its_commit() {
         let of_ada = || QueryItem::new().tag(es_core::model::Tag::new("owner:ada").expect("a name"));
         let open = |id: &str| accounts.execute(&id.to_owned(), Open { owner: "ada".into() });
         let first = open("7").append_if_none(of_ada(), None).await.expect("no event has the tag");
-        let refused = open("8").append_if_none(of_ada(), None).await.expect_err("account 7 has the tag");
-        let conflict = refused.conflict().expect("a conflict");
+        let error = open("8").append_if_none(of_ada(), None).await.expect_err("account 7 has the tag");
+        let conflict = error.conflict().expect("a conflict");
         assert!(matches!(&conflict.failed[..], [FailedCheck::Match { .. }]), "{conflict}");
         open("8").append_if_none(of_ada(), first.position).await.expect("no event after the first has the tag");
     });
 }
 
 #[test]
-fn an_id_that_cannot_name_a_stream_is_an_error() {
+fn an_id_that_is_not_a_valid_stream_name_is_an_error() {
     on_every_store(async |store| {
         let error = repository(&store).load(&"a\nb".to_owned()).await.expect_err("a control character");
         assert!(matches!(error, LoadError::Name(_)), "{error}");
@@ -437,7 +442,7 @@ fn an_id_that_cannot_name_a_stream_is_an_error() {
     });
 }
 
-/// What an aggregate can see of an event beside its content.
+/// An aggregate that records the event context.
 mod seen {
     use super::*;
 
@@ -458,7 +463,7 @@ mod seen {
 }
 
 #[test]
-fn evolve_sees_id_numbers_times_and_metadata() {
+fn evolve_receives_the_id_revision_times_and_metadata_of_the_event() {
     on_every_store(async |store| {
         let then = "2016-07-04T12:00:00Z".parse().expect("a time");
         let deposit = repository(&store);

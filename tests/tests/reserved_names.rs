@@ -1,6 +1,6 @@
-//! The derives refuse exactly the reserved names that a store refuses. The sources of es-macros are compiled again
-//! here, because a procedural macro exports nothing else.
-#![allow(clippy::unwrap_used, dead_code, reason = "a test, and sources of which it uses a part")]
+//! The derives reject exactly the reserved names that a store rejects. The test compiles the sources of es-macros,
+//! because a procedural macro crate exports only its macros.
+#![allow(clippy::unwrap_used, dead_code, reason = "a test, which uses a part of the sources")]
 
 #[path = "../../es-macros/src/ast/mod.rs"]
 mod ast;
@@ -46,11 +46,11 @@ const NAMES: [&str; 14] = [
     "snapshots",
 ];
 
-fn is_refused_by_derive(expanded: &TokenStream) -> bool {
+fn is_rejected_by_derive(expanded: &TokenStream) -> bool {
     expanded.to_string().contains("are for the framework")
 }
 
-async fn is_refused_by_store(stream: &str, event_type: &str) -> bool {
+async fn is_rejected_by_store(stream: &str, event_type: &str) -> bool {
     let event = NewEvent::json(EventType::new(event_type).unwrap(), "{}");
     let commit = Commit::to(&StreamId::new(stream).unwrap(), ExpectedRevision::Any, [event]);
     match MemoryStore::new().commit(commit).await {
@@ -61,26 +61,30 @@ async fn is_refused_by_store(stream: &str, event_type: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_derives_refuse_the_reserved_names_that_a_store_refuses() {
-    let mut refused = 0;
+async fn the_derives_reject_the_reserved_names_that_a_store_rejects() {
+    let mut rejected = 0;
     for name in NAMES {
         let event = expand::derive_event(quote! {
             #[event(name = #name)]
             struct Happened;
         });
-        let of_store = is_refused_by_store("a-1", name).await;
-        assert_eq!(is_refused_by_derive(&event), of_store, "event type {name:?}");
+        let by_store = is_rejected_by_store("a-1", name).await;
+        assert_eq!(is_rejected_by_derive(&event), by_store, "event type {name:?}");
         let former = expand::derive_event(quote! {
             #[event(name = "x", alias(#name))]
             struct Happened;
         });
-        assert_eq!(is_refused_by_derive(&former), of_store, "former event type {name:?}");
+        assert_eq!(is_rejected_by_derive(&former), by_store, "former event type {name:?}");
         let aggregate = expand::derive_aggregate(quote! {
             #[aggregate(category = #name, id = u64, event = Happened)]
             struct Happening;
         });
-        assert_eq!(is_refused_by_derive(&aggregate), is_refused_by_store(&format!("{name}-1"), "x").await, "{name:?}");
-        refused += usize::from(of_store);
+        assert_eq!(
+            is_rejected_by_derive(&aggregate),
+            is_rejected_by_store(&format!("{name}-1"), "x").await,
+            "{name:?}"
+        );
+        rejected += usize::from(by_store);
     }
-    assert_eq!(refused, 5, "both kinds of names are tried");
+    assert_eq!(rejected, 5, "the list has reserved and other names");
 }

@@ -1,4 +1,5 @@
-//! Retention across crates: aggregates over truncated and deleted streams, and two stores of one log of which one is scavenged.
+//! Retention across crates: aggregates with truncated and deleted streams, and a scavenged store compared with one that
+//! is not.
 
 use std::sync::Arc;
 
@@ -37,21 +38,22 @@ async fn rule(store: &Store, rule: Rule) {
     store.commit(set).await.expect("the rule is set");
 }
 
-/// A state is never folded from a part of what it needs: a snapshot covers what is truncated, or the load says what is missing.
+/// A state is never computed from a part of its events: a snapshot covers the truncated events, or the load fails.
 #[test]
-fn a_truncated_aggregate_loads_from_a_snapshot_or_not_at_all() {
+fn a_truncated_aggregate_loads_from_a_snapshot_or_fails() {
     on_every_store(async |store: Store| {
         let without = Repository::<Account>::new(Arc::clone(&store)).without_snapshots().without_cache();
         let with = Repository::<Account>::new(Arc::clone(&store)).without_cache();
         with.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
         deposits(&with, 24).await;
         with.settle().await;
-        let truth = without.load(&id()).await.expect("loaded");
+        let expected = without.load(&id()).await.expect("loaded");
         let before = |first| Rule { truncate_before: Some(Revision::new(first)), ..Rule::default() };
         rule(&store, before(15)).await;
         for scavenged in [false, true] {
-            let found = with.load(&id()).await.expect("a snapshot covers it");
-            assert_eq!((found.state, found.revision), (truth.state.clone(), truth.revision), "scavenged: {scavenged}");
+            let found = with.load(&id()).await.expect("a snapshot covers the truncated events");
+            let state = (expected.state.clone(), expected.revision);
+            assert_eq!((found.state, found.revision), state, "scavenged: {scavenged}");
             let missing = |error: &LoadError, from, first| {
                 assert!(
                     matches!(error, LoadError::Truncated { from: f, first: l, .. }
@@ -63,28 +65,29 @@ fn a_truncated_aggregate_loads_from_a_snapshot_or_not_at_all() {
             missing(&without.load_at_revision(&id(), Revision::new(3)).await.expect_err("missing"), 0, 15);
             missing(&without.load_at_revision(&id(), Revision::new(20)).await.expect_err("missing"), 0, 15);
             missing(&with.load_at(&id(), AsOf::Recorded(chrono::Utc::now())).await.expect_err("missing"), 0, 15);
-            let past = with.load_at_revision(&id(), Revision::new(22)).await.expect("a snapshot covers it");
+            let past =
+                with.load_at_revision(&id(), Revision::new(22)).await.expect("a snapshot covers the truncated events");
             assert_eq!(past.revision, Some(Revision::new(22)));
-            let refused = without.execute(&id(), Deposit { cents: 1 }).await.expect_err("it is not decided");
-            assert!(matches!(refused, ExecuteError::Failed(InfrastructureError::Load(LoadError::Truncated { .. }))));
+            let error = without.execute(&id(), Deposit { cents: 1 }).await.expect_err("the load fails");
+            assert!(matches!(error, ExecuteError::Failed(InfrastructureError::Load(LoadError::Truncated { .. }))));
             store.scavenge(&Scavenge::default()).await.expect("scavenged");
         }
-        // Nothing at all is left: that is no new account.
+        // An account without any retained events is not a new account.
         rule(&store, before(1_000)).await;
         let error = without.load(&id()).await.expect_err("all events are missing");
         assert_eq!(
             error.to_string(),
-            "stream \"account-7\": expected its events from revision 0 on, found the first at 25: revisions 0 to 24 were \
-             truncated and no snapshot covers them; widen the rule, or keep a snapshot"
+            "stream \"account-7\": expected its events from revision 0 on, found the first at 25: revisions 0 to 24 \
+             were truncated and no snapshot covers them; widen the rule, or keep a snapshot"
         );
         let other = Repository::<Account>::new(Arc::clone(&store)).load(&"8".to_owned()).await.expect("a new account");
         assert_eq!(other.revision, None);
     });
 }
 
-/// A deletion is a deliberate new beginning: neither snapshots nor cached states of before are taken in.
+/// After a deletion, earlier snapshots and cached states are not used.
 #[test]
-fn a_deleted_aggregate_begins_anew() {
+fn a_deleted_aggregate_starts_from_its_initial_state() {
     on_every_store(async |store: Store| {
         let accounts = Repository::<Account>::new(Arc::clone(&store)).with_cache(10);
         accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
@@ -95,10 +98,10 @@ fn a_deleted_aggregate_begins_anew() {
         delete_stream(&*store, &stream(), DeleteKind::Soft, ExpectedRevision::Any, Note::default())
             .await
             .expect("deleted");
-        assert!(store.rows(rows).await.expect("scanned").is_empty(), "its snapshots go with it");
+        assert!(store.rows(rows).await.expect("scanned").is_empty(), "the snapshots are deleted with the stream");
         let loaded = accounts.load(&id()).await.expect("loaded");
         assert_eq!((loaded.state, loaded.revision), (Account::initial(&id()), None));
-        let opened = accounts.execute(&id(), Open { owner: "bob".into() }).await.expect("it begins anew");
+        let opened = accounts.execute(&id(), Open { owner: "bob".into() }).await.expect("the stream can be used again");
         assert_eq!(opened.revision, Some(Revision::new(13)));
         deposits(&accounts, 15).await;
         accounts.settle().await;
@@ -110,20 +113,21 @@ fn a_deleted_aggregate_begins_anew() {
             assert_eq!((loaded.state.owner.as_deref(), loaded.state.movements), (Some("bob"), 15));
             let past = accounts.load_at_revision(&id(), Revision::new(14)).await.expect("loaded");
             assert_eq!(past.state.movements, 1);
-            let before = accounts.load_at_revision(&id(), Revision::new(5)).await.expect_err("it was deleted");
+            let before =
+                accounts.load_at_revision(&id(), Revision::new(5)).await.expect_err("the revision was deleted");
             assert!(matches!(before, LoadError::Deleted { begins, .. } if begins.get() == 13), "{before}");
         }
         let accounts = Repository::<Account>::new(Arc::clone(&store));
         delete_stream(&*store, &stream(), DeleteKind::Hard, ExpectedRevision::Any, Note::default())
             .await
             .expect("deleted");
-        let refused = accounts.execute(&id(), Open { owner: "eve".into() }).await.expect_err("it is ended");
-        assert!(refused.to_string().contains("hard deleted at position"), "{refused}");
+        let error = accounts.execute(&id(), Open { owner: "eve".into() }).await.expect_err("a hard deletion is final");
+        assert!(error.to_string().contains("hard deleted at position"), "{error}");
     });
 }
 
-/// Of a store all that a consumer can see, as of now.
-async fn seen(store: &RocksDbStore) -> Vec<Vec<RecordedEvent>> {
+/// Returns all events that a consumer can read from a store.
+async fn visible(store: &RocksDbStore) -> Vec<Vec<RecordedEvent>> {
     let mut all = Vec::new();
     for read in [
         LogRead::all(),
@@ -140,9 +144,9 @@ async fn seen(store: &RocksDbStore) -> Vec<Vec<RecordedEvent>> {
     all
 }
 
-/// R20: a consumer goes on when it moves from a scavenged store to another one of the same log that is not, and back.
+/// R20: a consumer can switch between a scavenged store and one of the same log that is not scavenged.
 #[tokio::test]
-async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
+async fn a_scavenged_store_and_one_that_is_not_return_the_same_events() {
     let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().expect("a time")));
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let open =
@@ -170,15 +174,15 @@ async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
         .await;
     let report = scavenged.scavenge(&Scavenge::default()).await.expect("scavenged");
     assert!(report.events > 80, "{report:?}");
-    // The other gets the point with the log, and has not come to it.
+    // The other store receives the scavenge point with the log, but has not scavenged.
     let read = LogRead::all().from(report.point.position);
     let point = scavenged.read_log(read).await.expect("read").next().await.expect("read").expect("the point");
-    let again = NewEvent::json(point.data.event_type.clone(), point.data.payload.clone()).with_id(point.data.id);
-    other.commit(Commit::new().append(point.stream.clone(), again)).await.expect("committed");
-    assert_eq!(seen(&scavenged).await, seen(&other).await);
+    let copy = NewEvent::json(point.data.event_type.clone(), point.data.payload.clone()).with_id(point.data.id);
+    other.commit(Commit::new().append(point.stream.clone(), copy)).await.expect("committed");
+    assert_eq!(visible(&scavenged).await, visible(&other).await);
     clock.advance(std::time::Duration::from_secs(120));
-    assert_eq!(seen(&scavenged).await, seen(&other).await);
-    // It comes to it later, and removes the same for it, by the time of the point and not by its own.
+    assert_eq!(visible(&scavenged).await, visible(&other).await);
+    // It scavenges later, and removes the same events for that point, by the time of the point.
     scavenged.close().await.expect("closed");
     let late = other.scavenge(&Scavenge::default()).await.expect("scavenged");
     assert_eq!(late.earlier_points, 1);
@@ -190,11 +194,11 @@ async fn a_scavenged_store_and_one_that_is_not_show_the_same() {
         found.removed
     };
     assert_eq!((removed(0).await, removed(1).await), (report.events, late.events));
-    assert!(late.events > report.events, "its own point came later, when more was too old");
+    assert!(late.events > report.events, "its own point is later, when more events are too old");
 }
 
 #[test]
-fn a_first_result_whose_events_were_removed_is_an_error_of_its_own() {
+fn a_repeated_command_whose_events_were_removed_is_an_error() {
     on_every_store(async |store: Store| {
         let accounts = Repository::<Account>::new(Arc::clone(&store));
         let deposit = || {
@@ -208,14 +212,14 @@ fn a_first_result_whose_events_were_removed_is_an_error_of_its_own() {
         accounts.settle().await;
         rule(&store, Rule { truncate_before: Some(Revision::new(5)), ..Rule::default() }).await;
         for scavenged in [false, true] {
-            let removed = deposit().await.expect_err("its event was removed");
+            let removed = deposit().await.expect_err("the event was removed");
             assert!(
                 matches!(&removed, ExecuteError::Failed(InfrastructureError::ResultRemoved { .. })),
                 "scavenged: {scavenged}: {removed}"
             );
             store.scavenge(&Scavenge::default()).await.expect("scavenged");
         }
-        assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 13, "it was not executed again");
+        assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 13, "the command was not executed again");
         let row = Commit::new().put_row(
             es_core::model::Table::new("commands").expect("a name"),
             "account-7\0old",
@@ -228,7 +232,7 @@ fn a_first_result_whose_events_were_removed_is_an_error_of_its_own() {
     });
 }
 
-/// A load fails or succeeds as it would after a restart: a cached state does not hide that events are missing.
+/// A load succeeds or fails as after a restart: a cached state does not hide missing events.
 #[test]
 fn a_cached_state_does_not_replace_truncated_events() {
     on_every_store(async |store: Store| {
@@ -236,27 +240,27 @@ fn a_cached_state_does_not_replace_truncated_events() {
         let restarted = || Repository::<Account>::new(Arc::clone(&store)).without_snapshots();
         cached.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
         deposits(&cached, 4).await;
-        let truth = cached.load(&id()).await.expect("loaded").state;
+        let expected_state = cached.load(&id()).await.expect("loaded").state;
         rule(&store, Rule { max_count: Some(3), ..Rule::default() }).await;
         for accounts in [&cached, &restarted()] {
             let error = accounts.load(&id()).await.expect_err("events are missing");
             let expected =
                 LoadError::Truncated { stream: stream(), from: Revision::FIRST, first: Revision::new(2) }.to_string();
             assert_eq!(error.to_string(), expected);
-            let refused = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("it is not decided");
-            assert!(matches!(refused, ExecuteError::Failed(InfrastructureError::Load(LoadError::Truncated { .. }))));
+            let error = accounts.execute(&id(), Deposit { cents: 1 }).await.expect_err("the load fails");
+            assert!(matches!(error, ExecuteError::Failed(InfrastructureError::Load(LoadError::Truncated { .. }))));
         }
         let clear = Commit::clear_rule(Scope::Stream(stream()), Note::default());
         store.commit(clear).await.expect("the rule is cleared");
         for accounts in [cached, restarted()] {
-            assert_eq!(accounts.load(&id()).await.expect("all events are visible again").state, truth);
+            assert_eq!(accounts.load(&id()).await.expect("all events are visible again").state, expected_state);
         }
     });
 }
 
-/// A command is never executed a second time, also where a soft deletion hides its events.
+/// A command is not executed a second time if a soft deletion hides its events.
 #[test]
-fn a_first_result_that_a_soft_deletion_hides_is_removed() {
+fn a_repeated_command_whose_events_are_hidden_by_a_soft_deletion_is_an_error() {
     on_every_store(async |store: Store| {
         let accounts = Repository::<Account>::new(Arc::clone(&store));
         accounts.execute(&id(), Open { owner: "ada".into() }).await.expect("executed");
@@ -272,15 +276,15 @@ fn a_first_result_that_a_soft_deletion_hides_is_removed() {
         assert!(without_events().await.expect("executed").events.is_empty());
         let soft = DeleteKind::Soft;
         delete_stream(&*store, &stream(), soft, ExpectedRevision::Any, Note::default()).await.expect("deleted");
-        for is_written_again in [false, true] {
-            let removed = with_events().await.expect_err("its event is hidden");
+        for is_reopened in [false, true] {
+            let removed = with_events().await.expect_err("the event is hidden");
             let is_removed = matches!(&removed, ExecuteError::Failed(InfrastructureError::ResultRemoved { .. }));
-            assert!(is_removed, "written again: {is_written_again}: {removed}");
-            let removed = without_events().await.expect_err("its state is hidden");
+            assert!(is_removed, "reopened: {is_reopened}: {removed}");
+            let removed = without_events().await.expect_err("the state is hidden");
             let is_removed = matches!(&removed, ExecuteError::Failed(InfrastructureError::ResultRemoved { .. }));
-            assert!(is_removed, "written again: {is_written_again}: {removed}");
-            if !is_written_again {
-                accounts.execute(&id(), Open { owner: "bob".into() }).await.expect("it begins again");
+            assert!(is_removed, "reopened: {is_reopened}: {removed}");
+            if !is_reopened {
+                accounts.execute(&id(), Open { owner: "bob".into() }).await.expect("reopened");
             }
         }
         let loaded = accounts.load(&id()).await.expect("loaded").state;

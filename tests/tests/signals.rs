@@ -1,4 +1,4 @@
-//! The signals of a service, with a real process.
+//! The signals of a service, in a child process.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far less than the hour that the service has to shut down.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Much shorter than the shutdown deadline of the service, which is one hour.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The running service. It is killed when the test ends early.
+/// The running service. Killed on drop.
 struct Running(Child);
 
 impl Running {
@@ -23,14 +23,14 @@ impl Running {
         assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
     }
 
-    /// Waits for the end of the process and returns its exit code.
+    /// Waits until the process exits and returns its exit code.
     fn exit_code(&mut self) -> Option<i32> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(begun.elapsed() < PATIENCE, "the process still runs");
+            assert!(begun.elapsed() < TIMEOUT, "the process still runs");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -43,17 +43,17 @@ impl Drop for Running {
     }
 }
 
-/// A first signal waits for the components; a second one, of the same or of another kind, ends the process without
-/// them.
+/// The first signal waits for the components; a second one, of the same or another kind, stops the process without
+/// waiting.
 #[test]
-fn a_second_signal_ends_a_service_that_cannot_drain() {
+fn a_second_signal_stops_a_service_whose_component_does_not_stop() {
     for second in ["-TERM", "-INT"] {
         let (mut service, mut lines) = Running::start();
         assert_eq!(lines.next().unwrap().unwrap(), "running");
         service.send("-TERM");
         assert_eq!(lines.next().unwrap().unwrap(), "stopping");
         std::thread::sleep(Duration::from_millis(300));
-        assert_eq!(service.0.try_wait().unwrap(), None, "it waits for the intake");
+        assert_eq!(service.0.try_wait().unwrap(), None, "the service waits for the intake");
         service.send(second);
         let answer = lines.next().unwrap().unwrap();
         let expected =

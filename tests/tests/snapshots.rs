@@ -1,4 +1,5 @@
-//! Snapshots: with and without them every load is equal, whatever the policy, and a changed state type ignores them.
+//! Snapshots: loads with and without snapshots are equal under every policy, and a changed state type ignores
+//! snapshots.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
@@ -24,7 +25,8 @@ fn id() -> String {
     "7".to_owned()
 }
 
-async fn kept(store: &Store) -> Vec<u64> {
+/// Returns the revisions of the stored snapshots.
+async fn stored(store: &Store) -> Vec<u64> {
     let rows = store.rows(RowScan::new(snapshot::table(), "account-7\0", 1_000)).await.expect("scanned");
     rows.iter().map(|row| u64::from_be_bytes(*row.key.last_chunk().expect("a revision"))).collect()
 }
@@ -75,51 +77,52 @@ async fn run(steps: Vec<Step>, policy: SnapshotPolicy) {
             }
             Step::Reload => {}
         }
-        let truth = without.load(&id()).await.expect("loaded");
+        let expected = without.load(&id()).await.expect("loaded");
         for repository in [&with, &cached] {
             let loaded = repository.load(&id()).await.expect("loaded");
             assert_eq!(
                 (loaded.state, loaded.revision, loaded.position),
-                (truth.state.clone(), truth.revision, truth.position)
+                (expected.state.clone(), expected.revision, expected.position)
             );
         }
-        let Some(last) = truth.revision else { continue };
+        let Some(last) = expected.revision else { continue };
         for revision in 0..=last.get() {
             let revision = Revision::new(revision);
-            let truth = without.load_at_revision(&id(), revision).await.expect("loaded");
+            let expected = without.load_at_revision(&id(), revision).await.expect("loaded");
             let loaded = with.load_at_revision(&id(), revision).await.expect("loaded");
-            assert_eq!((loaded.state, loaded.revision, loaded.position), (truth.state, truth.revision, truth.position));
+            let expected = (expected.state, expected.revision, expected.position);
+            assert_eq!((loaded.state, loaded.revision, loaded.position), expected);
         }
     }
     with.settle().await;
     assert!(
-        kept(&store).await.len() <= policy.keep.max(1) + 1,
-        "at most those to be kept, and one per other repository"
+        stored(&store).await.len() <= policy.keep.max(1) + 1,
+        "at most the snapshots of the policy, and one of the other repository"
     );
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn with_and_without_snapshots_every_load_is_equal(steps in steps(), policy in policies()) {
+    fn loads_with_and_without_snapshots_are_equal(steps in steps(), policy in policies()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(run(steps, policy));
     }
 }
 
 #[test]
-fn the_declared_policy_keeps_k_and_a_load_reads_only_the_tail() {
+fn the_declared_policy_limits_the_snapshots_and_a_damaged_snapshot_is_ignored() {
     on_every_store(async |store| {
         let accounts = Repository::<Account>::new(Arc::clone(&store));
         for _ in 0..45 {
             accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
             accounts.settle().await;
         }
-        assert_eq!(kept(&store).await, [29, 39], "every tenth event, two kept");
+        assert_eq!(stored(&store).await, [29, 39], "every tenth event, two kept");
         assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 45);
         let mut rows = store.rows(RowScan::new(snapshot::table(), "", 10)).await.expect("scanned");
         let newest = rows.pop().expect("a snapshot");
-        // The last byte is `closed: false`. One bit more is `closed: true`, which can be decoded.
+        // The last byte is `closed: false`. With its last bit flipped it decodes as `closed: true`.
         let mut flipped = newest.value.to_vec();
         *flipped.last_mut().expect("a state") ^= 1;
         for damaged in [b"\x02garbage".to_vec(), flipped] {
@@ -131,22 +134,21 @@ fn the_declared_policy_keeps_k_and_a_load_reads_only_the_tail() {
     });
 }
 
-/// Snapshots are taken at the cost of a load, when the policy says so.
 #[tokio::test]
-async fn a_costly_load_takes_a_snapshot() {
+async fn a_load_above_the_load_cost_of_the_policy_writes_a_snapshot() {
     let store: Store = Arc::new(MemoryStore::new());
     let policy = SnapshotPolicy::load_cost(Duration::ZERO);
     let accounts = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(policy);
     accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
     accounts.settle().await;
-    let loads = kept(&store).await.len();
+    let loads = stored(&store).await.len();
     accounts.load(&id()).await.expect("loaded");
     accounts.settle().await;
-    assert_eq!((loads, kept(&store).await), (1, vec![0]));
+    assert_eq!((loads, stored(&store).await), (1, vec![0]));
 }
 
-/// Programs with different state types under one category. `Totals` is nested, so that the derive on the state cannot see
-/// its definition. `folded` is in no snapshot: it counts the events that a load folded.
+/// Defines modules with different state types of one category. `Totals` is nested, so that the derive on the state does
+/// not see its definition. `folded` is not part of a snapshot: it counts the events that a load applied.
 macro_rules! ledger {
     ($($module:ident: { $($(#[$attribute:meta])* $field:ident: $type:ty = $with:expr,)* })*) => {$(
         mod $module {
@@ -190,7 +192,7 @@ fn count(days: &mut HashMap<u64, u64>, cents: u64) {
     *days.entry(cents).or_default() += 1;
 }
 
-fn note(seen: &mut HashSet<u64>, cents: u64) {
+fn insert(seen: &mut HashSet<u64>, cents: u64) {
     seen.insert(cents);
 }
 
@@ -210,10 +212,10 @@ ledger! {
         #[serde(default, skip_serializing_if = "Option::is_none")] also: Option<u64> = add_some,
     }
     removed: { total: Option<u64> = add_some, }
-    unordered: { times: HashMap<u64, u64> = count, seen: HashSet<u64> = note, }
+    unordered: { times: HashMap<u64, u64> = count, seen: HashSet<u64> = insert, }
 }
 
-/// Deposits 25 times, and keeps a snapshot of `A` after the twentieth event.
+/// Returns a store with 25 deposits and a snapshot of `A` at the 20th.
 async fn store_with_snapshot<A: Evolve>() -> Store {
     let store: Store = Arc::new(MemoryStore::new());
     let accounts = Repository::<Account>::new(Arc::clone(&store)).without_snapshots();
@@ -227,7 +229,7 @@ async fn store_with_snapshot<A: Evolve>() -> Store {
     for cents in 20..25 {
         accounts.execute(&id(), Deposit { cents }).await.expect("deposited");
     }
-    assert_eq!(kept(&store).await, [19]);
+    assert_eq!(stored(&store).await, [19]);
     store
 }
 
@@ -235,7 +237,8 @@ fn id_of<A: Aggregate>() -> A::Id {
     A::id_of(&StreamId::new("account-7").expect("a name")).expect("the id of the account")
 }
 
-/// A peer has this bug: a snapshot of a changed state type is replaced by the default state and keeps its revision.
+/// Another framework has this bug: it replaces a snapshot of a changed state type by the default state, at its
+/// revision.
 #[tokio::test]
 async fn a_snapshot_of_a_changed_nested_type_is_ignored() {
     let store = store_with_snapshot::<original::Ledger>().await;
@@ -244,8 +247,8 @@ async fn a_snapshot_of_a_changed_nested_type_is_ignored() {
             let states = Repository::<$module::Ledger>::new(Arc::clone(&store));
             let loaded = states.load(&id()).await.expect("loaded");
             assert_eq!(loaded.state.folded, $folded, stringify!($module));
-            let truth = states.without_snapshots().without_cache().load(&id()).await.expect("loaded");
-            assert_eq!(loaded.state.totals, truth.state.totals, stringify!($module));
+            let expected = states.without_snapshots().without_cache().load(&id()).await.expect("loaded");
+            assert_eq!(loaded.state.totals, expected.state.totals, stringify!($module));
         )*};
     }
     folds! {
@@ -260,7 +263,7 @@ async fn a_snapshot_of_a_changed_nested_type_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_snapshot_with_maps_and_sets_is_used_whatever_their_order() {
+async fn a_snapshot_with_unordered_maps_and_sets_is_used() {
     let store = store_with_snapshot::<unordered::Ledger>().await;
     for _ in 0..20 {
         let loaded = Repository::<unordered::Ledger>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
@@ -294,21 +297,25 @@ async fn a_snapshot_stores_the_greatest_canonical_key_of_its_events() {
     reopened.execute(&id(), Deposit { cents: 1 }).await.expect_err("the account is closed");
     reopened.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
     reopened.settle().await;
-    assert_eq!((header().await.position.get(), header().await.last), (4, Some(keys[1])), "kept from the snapshot");
+    assert_eq!(
+        (header().await.position.get(), header().await.last),
+        (4, Some(keys[1])),
+        "the greatest key is kept from the snapshot"
+    );
 }
 
 #[tokio::test]
-async fn a_snapshot_never_stands_in_the_log() {
+async fn a_snapshot_is_not_an_event_of_the_log() {
     let store: Store = Arc::new(MemoryStore::new());
     let accounts = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(SnapshotPolicy::every(1));
     accounts.execute(&id(), Deposit { cents: 1 }).await.expect("deposited");
     accounts.settle().await;
     let stream = StreamRead::new(StreamId::new("account-7").expect("a name"));
     assert_eq!(store.read_stream(stream).await.expect("opened").collect().await.expect("read").len(), 1);
-    assert_eq!(kept(&store).await, [0]);
+    assert_eq!(stored(&store).await, [0]);
 }
 
-/// A command does not wait for its snapshot, not even for one that never ends.
+/// The write of the first snapshot hangs.
 #[tokio::test]
 async fn a_command_does_not_wait_for_a_snapshot() {
     let faulty = FaultyStore::new(Arc::new(MemoryStore::new()));
@@ -319,6 +326,6 @@ async fn a_command_does_not_wait_for_a_snapshot() {
         tokio::time::timeout(Duration::from_secs(60), deposit).await.expect("in time").expect("deposited");
         tokio::task::yield_now().await;
     }
-    assert_eq!(faulty.commits(), 6, "five commands, and the one snapshot that hangs");
+    assert_eq!(faulty.commits(), 6, "five commands, and one snapshot whose write hangs");
     assert_eq!(accounts.load(&id()).await.expect("loaded").state.cents, 15);
 }

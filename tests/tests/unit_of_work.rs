@@ -1,4 +1,5 @@
-//! The unit of work on every store: one commit for several aggregates, retry as a whole, command ids, turns without deadlock.
+//! The unit of work on every store: one commit for several aggregates, retries, command ids, and locks without
+//! deadlock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ type Store = Arc<dyn EventStore>;
 type Accounts = Repository<Account>;
 type Transferred = Result<(Executed<Account>, Executed<Account>), UnitError<UnitRejection<Refusal, Refusal>>>;
 
-/// Longer than any test waits for a result, and shorter than a deadlock.
+/// The time after which a test assumes a deadlock.
 const DEADLOCK: Duration = Duration::from_secs(60);
 
 fn accounts(store: &Store) -> Accounts {
@@ -107,11 +108,11 @@ fn aggregates_of_different_types_change_in_one_commit() {
         let parts: Vec<_> = events.iter().map(|event| (event.part.index, event.part.size)).collect();
         assert_eq!(parts, [(0, 4), (1, 4), (2, 4), (3, 4)], "one commit");
         assert_eq!(events.iter().map(|event| event.data.correlation_id).collect::<BTreeSet<_>>().len(), 1);
-        let taken = UnitOfWork::new(&store)
+        let duplicate = UnitOfWork::new(&store)
             .execute(&accounts, "10".into(), Deposit { cents: 1 })
             .execute(&members, 8, Join { email: "ada@example.org".into() })
             .await;
-        let conflict = taken.expect_err("member 7 holds the address");
+        let conflict = duplicate.expect_err("member 7 holds the address");
         assert!(matches!(conflict.conflict().map(|conflict| &*conflict.failed), Some([FailedCheck::UniqueKey { .. }])));
         assert_eq!(cents(&accounts, "10").await, 0);
     });
@@ -155,7 +156,7 @@ fn a_later_command_to_the_same_aggregate_sees_the_earlier_ones() {
             .execute(&accounts, id(), Close)
             .execute(&accounts, id(), Close)
             .await
-            .expect("each is decided on the state after the one before it");
+            .expect("each command is decided on the state after the one before it");
         assert_eq!((first.state.cents, first.revision), (5, Some(Revision::new(0))));
         assert_eq!((second.state.cents, second.revision), (0, Some(Revision::new(1))));
         assert_eq!((third.state.closed, third.revision, third.outcome), (true, Some(Revision::new(2)), Outcome::Done));
@@ -171,37 +172,37 @@ fn a_later_command_to_the_same_aggregate_sees_the_earlier_ones() {
     });
 }
 
-/// Two repositories have turns of their own, as two processes have: only the expected revisions protect the aggregate.
+/// With two repositories, which lock separately as two processes do, only expected revisions protect the aggregate.
 #[test]
-fn of_two_hundred_callers_of_one_hot_aggregate_less_than_one_in_a_hundred_is_refused() {
+fn less_than_one_percent_of_two_hundred_concurrent_callers_of_one_aggregate_fail() {
     const CALLERS: u64 = 200;
     on_every_store(async |store| {
         for repositories in [1, 2] {
             let hot = format!("hot-{repositories}");
             let shared: Vec<Arc<Accounts>> = (0..repositories).map(|_| Arc::new(accounts(&store))).collect();
             open(&shared[0], &hot, CALLERS).await;
-            let refused = Arc::new(AtomicU64::new(0));
+            let failed = Arc::new(AtomicU64::new(0));
             let mut callers = JoinSet::new();
             for caller in 0..CALLERS {
                 let (store, accounts) = (Arc::clone(&store), Arc::clone(&shared[caller as usize % repositories]));
-                let (refused, hot) = (Arc::clone(&refused), hot.clone());
+                let (failed, hot) = (Arc::clone(&failed), hot.clone());
                 callers.spawn(async move {
                     let own = format!("own-{repositories}-{caller}");
                     if transfer(&store, &accounts, &hot, &own, 1).await.is_err() {
-                        refused.fetch_add(1, Ordering::Relaxed);
+                        failed.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
             timeout(DEADLOCK, callers.join_all()).await.expect("no deadlock");
-            let refused = refused.load(Ordering::Relaxed);
-            assert!(refused * 100 < CALLERS, "{refused} of {CALLERS} callers were refused");
-            assert_eq!(cents(&shared[0], &hot).await, refused, "each transfer counts once");
+            let failed = failed.load(Ordering::Relaxed);
+            assert!(failed * 100 < CALLERS, "{failed} of {CALLERS} callers failed");
+            assert_eq!(cents(&shared[0], &hot).await, failed, "each transfer is executed once");
         }
     });
 }
 
 #[test]
-fn opposite_orders_do_not_deadlock() {
+fn units_with_opposite_orders_of_aggregates_do_not_deadlock() {
     on_every_store(async |store| {
         let shared = Arc::new(accounts(&store).with_retry(RetryPolicy::NEVER));
         for id in ["a", "b", "c"] {
@@ -212,7 +213,7 @@ fn opposite_orders_do_not_deadlock() {
             let (store, accounts) = (Arc::clone(&store), Arc::clone(&shared));
             callers.spawn(async move {
                 for _ in 0..25 {
-                    transfer(&store, &accounts, from, to, 1).await.expect("turns avoid every conflict");
+                    transfer(&store, &accounts, from, to, 1).await.expect("locks prevent conflicts");
                     accounts.execute(&to.to_owned(), Check).await.expect("accepted");
                 }
             });
@@ -225,7 +226,7 @@ fn opposite_orders_do_not_deadlock() {
 }
 
 #[tokio::test]
-async fn whatever_the_store_does_the_sum_is_constant() {
+async fn a_fault_of_the_store_does_not_change_the_total_of_a_transfer() {
     for fault in [Fault::Refuse, Fault::LoseAcknowledgement, Fault::Conflict] {
         let faulty = FaultyStore::new(memory());
         let store: Store = Arc::new(faulty.clone());
@@ -243,7 +244,7 @@ async fn whatever_the_store_does_the_sum_is_constant() {
         let fresh = accounts(&store);
         let expected = if is_written { (6, 4) } else { (10, 0) };
         assert_eq!((cents(&fresh, "a").await, cents(&fresh, "b").await), expected, "{fault:?}");
-        let (from, to) = unit().await.expect("the command id makes it safe to repeat");
+        let (from, to) = unit().await.expect("a unit with a command id can be repeated");
         assert_eq!(from.outcome, if is_written { Outcome::Repeated } else { Outcome::Done });
         assert_eq!((from.state.cents, to.state.cents), (6, 4));
         assert_eq!((cents(&fresh, "a").await, cents(&fresh, "b").await), (6, 4), "{fault:?}");
@@ -251,21 +252,21 @@ async fn whatever_the_store_does_the_sum_is_constant() {
 }
 
 #[tokio::test]
-async fn a_dropped_unit_holds_no_turn_and_is_written_wholly_or_not_at_all() {
+async fn a_dropped_unit_releases_its_locks_and_is_atomic() {
     let faulty = FaultyStore::new(memory());
     let store: Store = Arc::new(faulty.clone());
     let accounts = accounts(&store);
     open(&accounts, "a", 10).await;
     faulty.at_commit(1, Fault::Hang);
     let dropped = timeout(Duration::from_millis(20), transfer(&store, &accounts, "a", "b", 4)).await;
-    assert!(dropped.is_err(), "the commit never ends");
+    assert!(dropped.is_err(), "the commit hangs");
     assert_eq!((cents(&accounts, "a").await, cents(&accounts, "b").await), (10, 0));
     let next = timeout(DEADLOCK, transfer(&store, &accounts, "b", "a", 0)).await;
-    next.expect("the turns were released").expect("executed");
+    next.expect("the locks were released").expect("executed");
 }
 
 #[test]
-fn a_conflict_decides_all_commands_again() {
+fn a_conflict_retries_all_commands() {
     on_every_store(async |store| {
         let shared = accounts(&store);
         open(&shared, "a", 10).await;
@@ -284,7 +285,7 @@ fn a_conflict_decides_all_commands_again() {
 }
 
 #[test]
-fn a_repeated_unit_gives_its_first_results() {
+fn a_repeated_unit_returns_its_first_results() {
     on_every_store(async |store| {
         let accounts = accounts(&store);
         open(&accounts, "a", 10).await;
@@ -297,13 +298,13 @@ fn a_repeated_unit_gives_its_first_results() {
         };
         let first = unit().await.expect("executed");
         open(&accounts, "b", 100).await;
-        let again = unit().await.expect("the first results");
-        assert_eq!((again.0.events, again.0.state), (first.0.events, first.0.state));
-        assert_eq!((again.1.events, again.1.state, again.1.revision), (first.1.events, first.1.state, None));
-        for (again, first) in again.2.iter().zip(&first.2) {
-            assert_eq!((&again.events, &again.state), (&first.events, &first.state));
-            assert_eq!((again.revision, again.position), (first.revision, first.position));
-            assert_eq!(again.outcome, Outcome::Repeated);
+        let repeat = unit().await.expect("the first results");
+        assert_eq!((repeat.0.events, repeat.0.state), (first.0.events, first.0.state));
+        assert_eq!((repeat.1.events, repeat.1.state, repeat.1.revision), (first.1.events, first.1.state, None));
+        for (repeat, first) in repeat.2.iter().zip(&first.2) {
+            assert_eq!((&repeat.events, &repeat.state), (&first.events, &first.state));
+            assert_eq!((repeat.revision, repeat.position), (first.revision, first.position));
+            assert_eq!(repeat.outcome, Outcome::Repeated);
         }
         assert_eq!(events(&store).await.len(), 5);
         let other = UnitOfWork::new(&store).execute(&accounts, "a".into(), Close).with_id(request("r")).await;
@@ -313,7 +314,7 @@ fn a_repeated_unit_gives_its_first_results() {
 }
 
 #[test]
-fn a_unit_is_repeated_after_a_restart() {
+fn a_unit_can_be_repeated_after_a_restart() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     runtime.expect("a runtime").block_on(async {
         let directory = tempfile::tempdir().expect("a directory");
@@ -336,7 +337,7 @@ fn a_unit_is_repeated_after_a_restart() {
 }
 
 #[test]
-fn one_unit_sent_by_many_at_once_counts_once() {
+fn a_unit_sent_by_concurrent_callers_is_executed_once() {
     on_every_store(async |store| {
         open(&accounts(&store), "a", 10).await;
         let mut callers = JoinSet::new();
@@ -360,11 +361,12 @@ fn one_unit_sent_by_many_at_once_counts_once() {
 }
 
 #[test]
-fn demands_are_on_the_stored_aggregate() {
+fn expected_versions_refer_to_the_stored_aggregate() {
     on_every_store(async |store| {
         let accounts = accounts(&store);
         open(&accounts, "a", 10).await;
-        let seen = accounts.load(&"a".to_owned()).await.expect("loaded").version().expect("it has an event");
+        let version =
+            accounts.load(&"a".to_owned()).await.expect("loaded").version().expect("the account has an event");
         let unit = |version| {
             UnitOfWork::new(&store)
                 .execute(&accounts, "b".into(), Deposit { cents: 1 })
@@ -372,29 +374,29 @@ fn demands_are_on_the_stored_aggregate() {
                 .execute(&accounts, "a".into(), Withdraw { cents: 1 })
                 .at_version(version)
         };
-        let (_, from) = unit(seen).await.expect("it is as it was seen");
-        let late = unit(seen).await.expect_err("it has changed");
+        let (_, from) = unit(version).await.expect("the version is current");
+        let stale = unit(version).await.expect_err("the version is stale");
         let expected = FailedCheck::Version {
             stream: Account::stream(&"a".to_owned()).expect("a name"),
-            expected: seen,
+            expected: version,
             actual: from.version(),
         };
-        assert_eq!(late.conflict().map(|conflict| &*conflict.failed), Some(&[expected][..]));
+        assert_eq!(stale.conflict().map(|conflict| &*conflict.failed), Some(&[expected][..]));
         let exact = UnitOfWork::new(&store).execute(&accounts, "a".into(), Close).at_revision(Revision::FIRST);
-        assert!(exact.await.expect_err("it is at revision 1").conflict().is_some());
+        assert!(exact.await.expect_err("the account is at revision 1").conflict().is_some());
         let of_ada = es_core::store::QueryItem::new().tag(es_core::model::Tag::new("owner:ada").expect("a name"));
         let once = || {
             let unit = UnitOfWork::new(&store).execute(&accounts, "c".into(), Open { owner: "ada".into() });
             unit.execute(&accounts, "d".into(), Open { owner: "ada".into() }).append_if_none(of_ada.clone(), None)
         };
         once().await.expect("no event has the tag");
-        let refused = once().await.expect_err("two events have the tag");
-        assert!(matches!(refused.conflict().map(|c| &*c.failed), Some([FailedCheck::Match { .. }, ..])), "{refused}");
+        let error = once().await.expect_err("two events have the tag");
+        assert!(matches!(error.conflict().map(|c| &*c.failed), Some([FailedCheck::Match { .. }, ..])), "{error}");
     });
 }
 
 #[test]
-fn time_metadata_and_context_are_those_of_the_unit() {
+fn all_events_have_the_time_metadata_and_context_of_the_unit() {
     on_every_store(async |store| {
         let accounts = accounts(&store);
         let noon = "2016-07-04T12:00:00Z".parse().expect("a time");
@@ -418,27 +420,27 @@ fn time_metadata_and_context_are_those_of_the_unit() {
 #[test]
 fn a_repository_on_another_store_is_an_error() {
     on_every_store(async |store| {
-        let (here, elsewhere) = (accounts(&store), accounts(&memory()));
-        let unit = UnitOfWork::new(&store).execute(&here, "a".into(), Deposit { cents: 1 }).execute(
-            &elsewhere,
+        let (same_store, other_store) = (accounts(&store), accounts(&memory()));
+        let unit = UnitOfWork::new(&store).execute(&same_store, "a".into(), Deposit { cents: 1 }).execute(
+            &other_store,
             "b".into(),
             Deposit { cents: 1 },
         );
-        let refused = unit.await.expect_err("it could not be one commit");
-        assert!(matches!(refused, UnitError::Failed(InfrastructureError::OtherStore { .. })), "{refused}");
+        let error = unit.await.expect_err("two stores cannot share a commit");
+        assert!(matches!(error, UnitError::Failed(InfrastructureError::OtherStore { .. })), "{error}");
         assert_eq!(events(&store).await, []);
-        let empty = UnitOfWork::new(&store).execute_all(&here, std::iter::empty::<(String, Deposit)>()).await;
-        assert!(empty.expect("there is nothing to do").is_empty());
+        let empty = UnitOfWork::new(&store).execute_all(&same_store, std::iter::empty::<(String, Deposit)>()).await;
+        assert!(empty.expect("an empty unit succeeds").is_empty());
     });
 }
 
-/// Random transfers: what the cache and the snapshots of one repository say is what a fold of all events says.
+/// After random transfers, loads from the cache and from snapshots equal a replay of all events.
 #[test]
-fn cached_and_snapshotted_states_are_the_fold() {
+fn loads_from_the_cache_and_from_snapshots_equal_a_replay() {
     on_every_store(async |store| {
         let policy = SnapshotPolicy::every(2);
         let cached = accounts(&store).with_snapshot_policy(policy);
-        let truth = accounts(&store).without_snapshots().without_cache();
+        let replayed = accounts(&store).without_snapshots().without_cache();
         let snapshotted = accounts(&store).with_snapshot_policy(policy).without_cache();
         let ids = ["a", "b", "c"];
         for id in ids {
@@ -451,7 +453,7 @@ fn cached_and_snapshotted_states_are_the_fold() {
                 cached.settle().await;
             }
             for id in ids.map(ToOwned::to_owned) {
-                let expected = truth.load(&id).await.expect("loaded");
+                let expected = replayed.load(&id).await.expect("loaded");
                 for repository in [&cached, &snapshotted] {
                     let loaded = repository.load(&id).await.expect("loaded");
                     assert_eq!((&loaded.state, loaded.revision), (&expected.state, expected.revision));
@@ -467,7 +469,7 @@ fn cached_and_snapshotted_states_are_the_fold() {
 }
 
 #[test]
-fn a_plan_shares_a_commit_with_other_changes() {
+fn a_plan_can_share_a_commit_with_other_changes() {
     on_every_store(async |store| {
         let accounts = accounts(&store);
         let id = "a".to_owned();
@@ -481,9 +483,9 @@ fn a_plan_shares_a_commit_with_other_changes() {
         assert!(store.row(&table, b"a").await.expect("read").is_some());
         let stale = accounts.plan(&id, Withdraw { cents: 5 }).await.expect("decided");
         accounts.execute(&id, Withdraw { cents: 1 }).await.expect("another writer");
-        let refused = store.commit(Commit::new().with(&stale)).await.expect_err("the account has changed");
-        assert!(matches!(refused, es_core::CommitError::Conflict(_)), "{refused}");
-        let forgotten = stale.complete(&committed).expect_err("it was not committed");
-        assert!(matches!(forgotten, InfrastructureError::NotCommitted { .. }), "{forgotten}");
+        let conflict = store.commit(Commit::new().with(&stale)).await.expect_err("the account has changed");
+        assert!(matches!(conflict, es_core::CommitError::Conflict(_)), "{conflict}");
+        let not_committed = stale.complete(&committed).expect_err("the plan was not committed");
+        assert!(matches!(not_committed, InfrastructureError::NotCommitted { .. }), "{not_committed}");
     });
 }

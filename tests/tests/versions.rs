@@ -1,4 +1,4 @@
-//! Versions of aggregates whose level has no one order: equal on every node that has the same events.
+//! Versions of aggregates with causal consistency: equal on all nodes that have the same events.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Decide<Deposit> for Deposits {
     }
 }
 
-/// A stamped deposit, as replication writes it. All have the same hybrid time: it does not matter for versions.
+/// Returns a stamped deposit, as replication writes it. All have the same hybrid time, which does not affect versions.
 fn stamped(origin: u64, sequence: u64, cents: u64) -> NewEvent {
     let encoded = AccountEvent::Deposited { cents }.encode().expect("encoded");
     let mut event = NewEvent::new(encoded.event_type, encoded.version, encoded.content_type, encoded.payload);
@@ -59,8 +59,8 @@ fn stamped(origin: u64, sequence: u64, cents: u64) -> NewEvent {
 }
 
 #[tokio::test]
-async fn the_version_of_an_aggregate_without_one_order_is_the_same_on_every_node() {
-    let arrived = async |events: &[(u64, u64, u64)]| {
+async fn the_version_of_a_causal_aggregate_is_the_same_on_every_node() {
+    let store_with = async |events: &[(u64, u64, u64)]| {
         let store: Store = Arc::new(MemoryStore::new());
         for (origin, sequence, cents) in events {
             let commit = Commit::to(&stream(), ExpectedRevision::Any, [stamped(*origin, *sequence, *cents)]);
@@ -75,30 +75,39 @@ async fn the_version_of_an_aggregate_without_one_order_is_the_same_on_every_node
         let cached = deposits.load(&id()).await.expect("loaded");
         let snapshotted = deposits.without_cache().load(&id()).await.expect("loaded");
         assert_eq!([cached.version(), snapshotted.version()], [loaded.version(); 2]);
-        loaded.version().expect("it has events")
+        loaded.version().expect("the aggregate has events")
     };
-    let one = arrived(&[(1, 1, 1), (1, 2, 10), (2, 1, 100)]).await;
-    let other = arrived(&[(2, 1, 100), (1, 1, 1), (1, 2, 10)]).await;
-    let incomplete = arrived(&[(1, 1, 1), (2, 1, 100)]).await;
-    let seen = version(&one).await;
-    assert_eq!(seen, version(&other).await, "the order of arrival does not matter");
-    assert_ne!(seen, version(&incomplete).await);
-    assert_eq!(seen.to_string().parse(), Ok(seen));
+    let one = store_with(&[(1, 1, 1), (1, 2, 10), (2, 1, 100)]).await;
+    let other = store_with(&[(2, 1, 100), (1, 1, 1), (1, 2, 10)]).await;
+    let incomplete = store_with(&[(1, 1, 1), (2, 1, 100)]).await;
+    let expected = version(&one).await;
+    assert_eq!(expected, version(&other).await, "the version is independent of the order of arrival");
+    assert_ne!(expected, version(&incomplete).await);
+    assert_eq!(expected.to_string().parse(), Ok(expected));
     let local = Repository::<Account>::new(Arc::clone(&one)).load(&id()).await.expect("loaded");
-    assert_eq!(local.version(), Some(Revision::new(2).into()), "with one order the version is the revision");
+    assert_eq!(
+        local.version(),
+        Some(Revision::new(2).into()),
+        "without causal consistency, the version is the revision"
+    );
 
     let deposits = Repository::<Deposits>::new(Arc::clone(&other));
-    let executed = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(seen).await.expect("as it was seen");
+    let executed =
+        deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(expected).await.expect("the version is current");
     assert_eq!(executed.version(), Some(version(&other).await));
-    let late = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(seen).await.expect_err("it has changed");
-    let conflict = late.conflict().expect("a conflict");
-    assert!(matches!(&conflict.failed[..], [FailedCheck::Version { expected, .. }] if *expected == seen), "{conflict}");
-    let none = deposits.execute(&"8".to_owned(), Deposit { cents: 1 }).at_version(seen).await.expect_err("it is new");
+    let stale = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(expected).await;
+    let stale = stale.expect_err("the version is stale");
+    let conflict = stale.conflict().expect("a conflict");
+    let is_version =
+        matches!(&conflict.failed[..], [FailedCheck::Version { expected: found, .. }] if *found == expected);
+    assert!(is_version, "{conflict}");
+    let none = deposits.execute(&"8".to_owned(), Deposit { cents: 1 }).at_version(expected).await;
+    let none = none.expect_err("the stream does not exist");
     assert!(none.to_string().ends_with("found no stream; nothing was written: reload and decide again"), "{none}");
 }
 
 #[test]
-fn an_aggregate_without_one_order_works_on_a_store_of_one_node() {
+fn a_causal_aggregate_works_on_a_store_of_one_node() {
     on_every_store(async |store| {
         let deposits = Repository::<Deposits>::new(Arc::clone(&store));
         for cents in [1, 10, 100] {

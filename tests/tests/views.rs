@@ -1,5 +1,5 @@
-//! Typed views: keys sort as their bytes do, orders are the sorted values, scans are slices of the sorted rows, and a view that is
-//! not what is declared is refused.
+//! Typed views: the order of keys and of their bytes, secondary orders, scans, and the detection of changed
+//! declarations.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use es_core::projection::{Generation, ProjectionOptions, Supervisor};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
 use es_core::{Commit, NewEvent, StreamId};
-use es_tests::supervised::{PATIENCE, until};
+use es_tests::supervised::{TIMEOUT, wait_until};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ fn check_keys<K: ViewKey + Ord + std::fmt::Debug>(a: &K, b: &K) {
     for key in [a, b] {
         assert_eq!(K::from_key(&key.to_key()).as_ref(), Some(key));
     }
-    assert!(a == b || !b.to_key().starts_with(&a.to_key()), "{a:?} is the beginning of {b:?}");
+    assert!(a == b || !b.to_key().starts_with(&a.to_key()), "{a:?} is a prefix of {b:?}");
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -44,7 +44,7 @@ fn date() -> impl Strategy<Value = NaiveDate> {
 
 proptest! {
     #[test]
-    fn keys_sort_as_their_bytes_do(
+    fn keys_sort_like_their_bytes(
         numbers in any::<[(u8, u16, u32, u64); 2]>(), signed in any::<[(i8, i16, i32, i64); 2]>(),
         wide in any::<[(u128, i128); 2]>(), small in [-2i64..3, -2i64..3],
         texts in [text(), text(), text(), text()], times in [time(), time()], dates in [date(), date()],
@@ -91,7 +91,7 @@ const BY_PIECES: Order<Key, Demand, i32> = Order::new("by-pieces", |_, demand| d
 const BY_NAME: Order<Key, Demand, (String, Reverse<i32>)> =
     Order::new("by-name", |(_, name), demand| (name.clone(), Reverse(demand.pieces)));
 
-/// Version 2 counts twice as many pieces.
+/// Version 2 doubles the numbers.
 struct Demands<const VERSION: u32 = 1>;
 
 impl<const V: u32> Projection for Demands<V> {
@@ -112,7 +112,8 @@ impl<const V: u32> Projection for Demands<V> {
 fn shop_event() -> impl Strategy<Value = ShopEvent> {
     let key = || (2020u16..2024, prop_oneof![Just("Chai"), Just("Chang"), Just("Tofu"), Just("Ä")]);
     prop_oneof![
-        4 => (key(), -3i32..4).prop_map(|((year, product), pieces)| ShopEvent::Set { year, product: product.into(), pieces }),
+        4 => (key(), -3i32..4)
+            .prop_map(|((year, product), pieces)| ShopEvent::Set { year, product: product.into(), pieces }),
         1 => key().prop_map(|(year, product)| ShopEvent::Removed { year, product: product.into() }),
     ]
 }
@@ -134,7 +135,7 @@ fn plain(rows: Vec<(Key, Demand)>) -> Vec<(Key, i32)> {
 
 proptest! {
     #[test]
-    fn orders_are_the_sorted_values_and_scans_are_slices_of_them(
+    fn orders_sort_the_rows_and_scans_return_slices_of_them(
         events in proptest::collection::vec(shop_event(), 0..40),
         from in -4i32..5, to in -4i32..5, year in 2019u16..2025, limit in 1usize..8, backward in any::<bool>(),
     ) {
@@ -149,7 +150,7 @@ proptest! {
             let mut by_name = all.clone();
             by_name.sort_by(|(a, x), (b, y)| (&a.1, Reverse(x), a.0).cmp(&(&b.1, Reverse(y), b.0)));
             assert_eq!(plain(demand.scan().by(&BY_NAME).limit(1000).read()), by_name);
-            // Slices of it, in both directions.
+            // Scans return slices of the sorted rows, in both directions.
             let slice = |mut rows: Vec<(Key, i32)>| {
                 if backward {
                     rows.reverse();
@@ -157,7 +158,9 @@ proptest! {
                 rows.truncate(limit);
                 rows
             };
-            let kept = |keep: &dyn Fn(&Key, i32) -> bool| by_pieces.iter().filter(|(key, pieces)| keep(key, *pieces)).cloned().collect::<Vec<_>>();
+            let kept = |keep: &dyn Fn(&Key, i32) -> bool| -> Vec<_> {
+                by_pieces.iter().filter(|(key, pieces)| keep(key, *pieces)).cloned().collect()
+            };
             let scan = || {
                 let scan = demand.scan().by(&BY_PIECES).limit(limit);
                 if backward { scan.backward() } else { scan }
@@ -166,7 +169,8 @@ proptest! {
             assert_eq!(plain(scan().range(..to).read()), slice(kept(&|_, pieces| pieces < to)));
             assert_eq!(plain(scan().range(..=to).read()), slice(kept(&|_, pieces| pieces <= to)));
             if from <= to {
-                assert_eq!(plain(scan().range(from..=to).read()), slice(kept(&|_, pieces| (from..=to).contains(&pieces))));
+                let expected = slice(kept(&|_, pieces| (from..=to).contains(&pieces)));
+                assert_eq!(plain(scan().range(from..=to).read()), expected);
             }
             let beyond = (std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded);
             assert_eq!(plain(scan().range(beyond).read()), slice(kept(&|_, pieces| pieces > from)));
@@ -201,7 +205,7 @@ async fn shop() -> Arc<dyn EventStore> {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_and_each_row_comes_once() {
+async fn pages_return_each_row_once_in_order() {
     let store = shop().await;
     let views = Views::of::<Demands<1>>(store.clone());
     for backward in [false, true] {
@@ -210,7 +214,7 @@ async fn pages_follow_each_other_and_each_row_comes_once() {
             let mut scan = views.view(&DEMAND).scan().by(&BY_PIECES).range(1..=5).limit(4);
             scan = if backward { scan.backward() } else { scan };
             if let Some(after) = after.take() {
-                // A client has it as a text meanwhile.
+                // Clients receive and send the continuation as text.
                 scan = scan.after(after.to_string().parse().unwrap());
             }
             let page = scan.read().await.unwrap();
@@ -225,24 +229,24 @@ async fn pages_follow_each_other_and_each_row_comes_once() {
         assert_eq!((seen.len(), keys.len()), (21, 21));
         assert!(seen.is_sorted_by(|(_, a), (_, b)| if backward { a >= b } else { a <= b }));
     }
-    for wrong in ["", "1", "0-ab", "1-abc", "1-zz", "x-ab"] {
-        assert!(matches!(wrong.parse::<Continuation>(), Err(ViewError::Continuation { .. })), "{wrong}");
+    for invalid in ["", "1", "0-ab", "1-abc", "1-zz", "x-ab"] {
+        assert!(matches!(invalid.parse::<Continuation>(), Err(ViewError::Continuation { .. })), "{invalid}");
     }
     let (value, as_of) = views.view(&DEMAND).get_as_of(&(2020, "p-03".into())).await.unwrap();
     assert_eq!((value, as_of), (Some(Demand { pieces: 3 }), store.head().await.unwrap()));
 }
 
 #[tokio::test]
-async fn a_rebuilt_view_is_read_at_once_and_ends_scans_of_the_old_one() {
+async fn a_rebuilt_view_is_read_immediately_and_invalidates_continuations_of_the_old_view() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     let position = fill(&*store).await;
     let views = Views::of::<Demands<1>>(Arc::<dyn EventStore>::clone(&store));
     let run = async |supervisor: Supervisor, generation: Generation| {
         let running = supervisor.start(Arc::clone(&store)).await.expect("started");
-        running.wait_for(position, PATIENCE).await.expect("caught up");
+        running.wait_for(position, TIMEOUT).await.expect("caught up");
         // The old view has reached the position while the new one is being built.
-        until("the view is swapped", async || views.generation().await.unwrap() == Some(generation)).await;
-        running.shutdown(PATIENCE).await.expect("finished");
+        wait_until("the view is swapped", async || views.generation().await.unwrap() == Some(generation)).await;
+        running.shutdown(TIMEOUT).await.expect("finished");
     };
     run(Supervisor::new().projection(Demands::<1>, ProjectionOptions::new()), Generation::FIRST).await;
     let page = views.view(&DEMAND).scan().limit(10).read().await.unwrap();
@@ -255,7 +259,7 @@ async fn a_rebuilt_view_is_read_at_once_and_ends_scans_of_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_view_that_is_declared_otherwise_is_refused_and_not_misread() {
+async fn a_changed_declaration_of_a_view_is_an_error() {
     const OTHER_KEY: View<(u32, String), Demand> = View::new("demand");
     const OTHER_CODEC: View<Key, Demand> = View::new("demand").ordered_by(&BY_PIECES).ordered_by(&BY_NAME);
     const NO_ORDER: View<Key, Demand> = View::new("demand").message_pack();
@@ -265,13 +269,13 @@ async fn a_view_that_is_declared_otherwise_is_refused_and_not_misread() {
     const NEVER: Order<Key, Demand, i32> = Order::new("never", |_, demand| demand.pieces);
     let views = Views::of::<Demands<1>>(shop().await);
     let key = (2020, "p-03".to_owned());
-    let refused = |error: ViewError| matches!(error, ViewError::Redeclared { .. });
-    assert!(refused(views.view(&OTHER_KEY).get(&(2020, "p-03".into())).await.unwrap_err()));
-    assert!(refused(views.view(&OTHER_CODEC).get(&key).await.unwrap_err()));
-    assert!(refused(views.view(&NO_ORDER).scan().read().await.unwrap_err()));
+    let is_redeclared = |error: ViewError| matches!(error, ViewError::Redeclared { .. });
+    assert!(is_redeclared(views.view(&OTHER_KEY).get(&(2020, "p-03".into())).await.unwrap_err()));
+    assert!(is_redeclared(views.view(&OTHER_CODEC).get(&key).await.unwrap_err()));
+    assert!(is_redeclared(views.view(&NO_ORDER).scan().read().await.unwrap_err()));
     let unknown = views.view(&DEMAND).scan().by(&NEVER).read().await.unwrap_err();
     assert!(matches!(unknown, ViewError::NoSuchOrder { .. }), "{unknown}");
-    // The same name and the same shape, but another sense: seen at the first row that is out of place.
+    // An order with the same name and shape but another function is detected at the first misplaced row.
     let misplaced = views.view(&OTHER_ORDER).scan().by(&BY_FEWEST).read().await.unwrap_err();
     assert!(matches!(misplaced, ViewError::Misplaced { .. }), "{misplaced}");
 }
@@ -290,21 +294,21 @@ impl Projection for Redeclared {
 }
 
 #[tokio::test]
-async fn a_projection_with_another_declaration_and_the_same_version_changes_nothing() {
+async fn a_projection_with_a_changed_view_and_the_same_version_does_not_change_the_view() {
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     store.commit(set("Chai", 3)).await.unwrap();
     let live = es_core::projection::Live::fold(store.clone(), Redeclared, es_core::projection::LiveEvents::All);
-    live.await.expect("in memory it is the only declaration");
+    live.await.expect("a fold in memory has no other declaration");
     let options = ProjectionOptions::new().retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
     let first = Supervisor::new().projection(Demands::<1>, options).start(Arc::clone(&store)).await.unwrap();
-    first.projection("demands").unwrap().wait_for(store.head().await.unwrap(), PATIENCE).await.unwrap();
-    first.shutdown(PATIENCE).await.unwrap();
+    first.projection("demands").unwrap().wait_for(store.head().await.unwrap(), TIMEOUT).await.unwrap();
+    first.shutdown(TIMEOUT).await.unwrap();
     let second = Supervisor::new().projection(Redeclared, options).start(Arc::clone(&store)).await.unwrap();
     let demands = second.projection("demands").unwrap();
     let position = store.commit(set("Chai", 4)).await.unwrap().position();
-    demands.wait_for(position, PATIENCE).await.unwrap();
+    demands.wait_for(position, TIMEOUT).await.unwrap();
     let parked = demands.admin().parked(None, 10).await.unwrap();
-    second.shutdown(PATIENCE).await.unwrap();
+    second.shutdown(TIMEOUT).await.unwrap();
     let [parked] = &parked[..] else { panic!("expected one parked key, found {parked:?}") };
     assert!(parked.error.contains("stored with another declaration"), "{}", parked.error);
     let views = Views::of::<Demands<1>>(store);

@@ -1,5 +1,5 @@
-//! The child of the kill test of projections: `projection-child DIRECTORY SEED`. It opens the store, writes at full
-//! speed and runs the ledger with the seed's number of workers, until it is killed.
+//! The child of the kill test of projections: `projection-child DIRECTORY SEED`. Opens the store, commits without
+//! pause, and runs the ledger projection with a number of workers derived from the seed, until it is killed.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ async fn main() {
     let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
     let store: Arc<dyn EventStore> = Arc::new(store);
     let partitions = random.pick(&[1, 2, 4]);
-    let given =
+    let options =
         ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64])).keep_retired(Duration::ZERO);
     let running =
-        Supervisor::new().projection(Ledger::<1>::default(), given).start(Arc::clone(&store)).await.expect("started");
-    writeln!(std::io::stdout(), "started").expect("the parent listens");
+        Supervisor::new().projection(Ledger::<1>::default(), options).start(Arc::clone(&store)).await.expect("started");
+    writeln!(std::io::stdout(), "started").expect("the parent reads standard output");
     let admin = ProjectionAdmin::new(Arc::clone(&store), "ledger").expect("a name");
     if random.once_in(2) {
-        admin.rebuild(RebuildFrom::Start, "a test").await.expect("asked for");
+        admin.rebuild(RebuildFrom::Start, "a test").await.expect("start a rebuild");
     }
     let writers = (0..4).map(|writer| {
         let store = Arc::clone(&store);
@@ -39,7 +39,7 @@ async fn main() {
         })
     });
     for writer in writers.collect::<Vec<_>>() {
-        writer.await.expect("it writes without an end");
+        writer.await.expect("a writer does not panic");
     }
     drop(running);
 }

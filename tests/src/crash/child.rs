@@ -1,4 +1,4 @@
-//! Starting, listening to and killing a child.
+//! Starts a child, reads its output and kills it.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,25 +10,25 @@ use es_rocksdb::Durability;
 
 use super::power::Power;
 
-/// How long a child may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The maximum time to wait for a child.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How to start a child.
+/// The parameters of a child process.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
     /// The program: `env!("CARGO_BIN_EXE_crash-child")`.
     pub program: &'a str,
     /// The directory of the store.
     pub dir: &'a Path,
-    /// Which child of this directory it is, from 1.
+    /// The number of the child for this directory, from 1.
     pub number: u32,
-    /// When it acknowledges.
+    /// The durability of commits.
     pub durability: Durability,
-    /// How many commits each writer makes; 0 for no end.
+    /// Number of commits per writer; 0 for unlimited.
     pub commits: u32,
-    /// The shim, where one is wanted.
+    /// The shim; `None` to run without it.
     pub power: Option<&'a Power>,
-    /// How many files it may have open; 0 for as many as the parent.
+    /// Limit of open files; 0 for the limit of the parent.
     pub open_files: u32,
 }
 
@@ -36,18 +36,18 @@ impl Run<'_> {
     /// Starts the child.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the child cannot be started.
     #[must_use]
     pub fn start(&self) -> Child {
         self.start_refusing("none")
     }
 
-    /// Starts the child; under the shim, these calls fail from the beginning ([`Power::refuse`]).
+    /// Starts the child. Under the shim, these calls fail from the start (see [`Power::refuse`]).
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the child cannot be started.
     #[must_use]
-    pub fn start_refusing(&self, what: &str) -> Child {
+    pub fn start_refusing(&self, calls: &str) -> Child {
         let mut command = if self.open_files == 0 {
             Command::new(self.program)
         } else {
@@ -59,104 +59,106 @@ impl Run<'_> {
         command.arg(self.dir).arg(self.number.to_string()).arg(durability).arg(self.commits.to_string());
         if let Some(power) = self.power {
             power.begin(self.dir).expect("a journal");
-            power.refuse(Some(what));
+            power.refuse(Some(calls));
             command.envs(power.environment(self.dir));
         }
-        let errors = tempfile::tempfile().expect("a file for stderr");
-        let to_errors = errors.try_clone().expect("a second handle");
-        let mut process = command.stdout(Stdio::piped()).stderr(to_errors).spawn().expect("the child starts");
-        let stdout = process.stdout.take().expect("a pipe");
-        let (said, lines) = channel();
+        let stderr = tempfile::tempfile().expect("create a file for standard error");
+        let stderr_of_child = stderr.try_clone().expect("duplicate the file handle");
+        let mut process = command.stdout(Stdio::piped()).stderr(stderr_of_child).spawn().expect("the child starts");
+        let stdout = process.stdout.take().expect("standard output is a pipe");
+        let (sender, lines) = channel();
         std::thread::spawn(move || {
             let mut stdout = BufReader::new(stdout);
             let mut line = String::new();
-            // NOTE: a line without its end was cut by the kill: what it says was not said.
+            // A line without a newline was cut off by the kill and is ignored.
             while stdout.read_line(&mut line).is_ok_and(|read| read > 0) && line.ends_with('\n') {
-                if said.send(line.trim_end().to_owned()).is_err() {
+                if sender.send(line.trim_end().to_owned()).is_err() {
                     return;
                 }
                 line.clear();
             }
         });
-        Child { process, lines, heard: Vec::new(), errors }
+        Child { process, lines, received: Vec::new(), stderr }
     }
 }
 
-/// A running child. It is killed when it is dropped.
+/// A running child. Killed on drop.
 #[derive(Debug)]
 pub struct Child {
     process: std::process::Child,
     lines: Receiver<String>,
-    heard: Vec<String>,
-    errors: std::fs::File,
+    received: Vec<String>,
+    stderr: std::fs::File,
 }
 
 impl Child {
-    /// Waits until so many lines begin like this.
+    /// Waits until the child has printed this number of lines with this prefix.
     ///
     /// # Panics
-    /// When the child ends before, or takes too long.
-    pub fn wait_for(&mut self, beginning: &str, times: usize) {
-        let until = Instant::now() + PATIENCE;
-        while self.heard.iter().filter(|line| line.starts_with(beginning)).count() < times {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => self.heard.push(line),
+    /// If the child exits before, or takes longer than [`TIMEOUT`].
+    pub fn wait_for(&mut self, prefix: &str, times: usize) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.received.iter().filter(|line| line.starts_with(prefix)).count() < times {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(remaining) {
+                Ok(line) => self.received.push(line),
                 Err(error) => {
-                    let errors = self.read_errors();
-                    let last: Vec<_> = self.heard.iter().rev().take(3).collect();
-                    panic!("expected {times} lines {beginning:?}, {error}, heard at last {last:?}; {errors}");
+                    let stderr = self.read_stderr();
+                    let last: Vec<_> = self.received.iter().rev().take(3).collect();
+                    panic!(
+                        "expected {times} lines {prefix:?}: {error}; last lines: {last:?}; standard error: {stderr}"
+                    );
                 }
             }
         }
     }
 
-    /// Kills the child after a time, and returns all that it said.
+    /// Kills the child after a delay and returns all lines of its standard output.
     ///
     /// # Panics
-    /// When it cannot be killed.
+    /// If the child cannot be killed.
     #[must_use]
-    pub fn kill_after(mut self, time: Duration) -> Vec<String> {
-        std::thread::sleep(time);
-        self.process.kill().expect("killed");
-        self.process.wait().expect("gone");
+    pub fn kill_after(mut self, delay: Duration) -> Vec<String> {
+        std::thread::sleep(delay);
+        self.process.kill().expect("kill the child");
+        self.process.wait().expect("wait for the child");
         self.all_lines()
     }
 
-    /// Waits until the child ends by itself; returns all that it said, and what it wrote to stderr.
+    /// Waits until the child exits. Returns the lines of its standard output, and its standard error.
     ///
     /// # Panics
-    /// When it takes too long.
+    /// If the child takes longer than [`TIMEOUT`].
     #[must_use]
-    pub fn end(mut self) -> (Vec<String>, String) {
-        let until = Instant::now() + PATIENCE;
-        while self.process.try_wait().expect("a child").is_none() {
-            assert!(Instant::now() < until, "the child does not end");
+    pub fn wait(mut self) -> (Vec<String>, String) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.process.try_wait().expect("query the child").is_none() {
+            assert!(Instant::now() < deadline, "the child does not exit");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let errors = self.read_errors();
-        (self.all_lines(), errors)
+        let stderr = self.read_stderr();
+        (self.all_lines(), stderr)
     }
 
     fn all_lines(&mut self) -> Vec<String> {
-        let mut heard = std::mem::take(&mut self.heard);
-        heard.extend(self.lines.iter());
-        heard
+        let mut received = std::mem::take(&mut self.received);
+        received.extend(self.lines.iter());
+        received
     }
 
-    fn read_errors(&mut self) -> String {
+    fn read_stderr(&mut self) -> String {
         use std::io::{Read, Seek};
         let mut text = String::new();
-        // NOTE: this is for messages only.
-        let _ = self.errors.rewind();
-        let _ = self.errors.read_to_string(&mut text);
+        // The text is only part of a message, so an error is ignored.
+        let _ = self.stderr.rewind();
+        let _ = self.stderr.read_to_string(&mut text);
         text
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // NOTE: an error says that it is gone already.
+        // An error means that the child has exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! Everything that can be read of a store through its public API.
+//! [`Contents`]: all content of a store that is readable through its public API.
 
 use std::collections::BTreeMap;
 
@@ -8,33 +8,33 @@ use es_core::{EventId, EventReader, EventType, LogRead, RecordedEvent, StoreErro
 
 use super::work::{self, Name};
 
-/// Of how many events the ids are looked up at the most; of a longer log, of so many spread over it.
-const LOOKED_UP: usize = 1_000;
+/// Maximum number of events that are looked up by id, evenly distributed over the log.
+const MAX_LOOKUPS: usize = 1_000;
 
-/// What a store holds. Nothing is judged here: an error is an error, and what is missing is missing.
+/// The content of a store, as it was read. [`History`](super::History) compares it with the expected content.
 #[derive(Debug)]
 pub struct Contents {
     /// The head of the log.
     pub head: Option<u64>,
-    /// The log in its order.
+    /// The events of the log in order.
     pub log: Vec<RecordedEvent>,
-    /// The events of each stream in their order, and its last revision.
+    /// The events of each stream in order, and its last revision.
     pub streams: BTreeMap<String, (Vec<RecordedEvent>, Option<u64>)>,
-    /// The positions under each category, type and tag.
+    /// The positions for each category, type and tag.
     pub postings: BTreeMap<String, Vec<u64>>,
-    /// Events that were looked up by id, with what was found.
+    /// The results of lookups by event id.
     pub found: BTreeMap<EventId, Option<RecordedEvent>>,
-    /// Commits whose unique keys were looked up, with their owners.
+    /// The owners of the unique keys of commits.
     pub owners: BTreeMap<Name, Option<String>>,
     /// The row of each writer.
     pub rows: BTreeMap<u16, Option<Vec<u8>>>,
 }
 
 impl Contents {
-    /// Reads everything, and looks up the acknowledged commits.
+    /// Reads all content and looks up the acknowledged commits.
     ///
     /// # Errors
-    /// [`StoreError`], the first that any read gives.
+    /// The first [`StoreError`] of a read.
     pub async fn read(store: &dyn EventReader, acknowledged: &[Name]) -> Result<Self, StoreError> {
         let log = collect(store.read_log(LogRead::all()).await).await?;
         let head = store.head().await?.map(es_core::Position::get);
@@ -61,9 +61,9 @@ async fn look_up(
     log: &[RecordedEvent],
 ) -> Result<LookedUp, StoreError> {
     let ids: Vec<_> = log.iter().map(|event| event.data.id).chain(acknowledged.iter().map(|name| name.id(0))).collect();
-    let step = ids.len().div_ceil(LOOKED_UP).max(1);
+    let step = ids.len().div_ceil(MAX_LOOKUPS).max(1);
     let (mut found, mut owners) = (BTreeMap::new(), BTreeMap::new());
-    // NOTE: from the end, so that the last ones are among them.
+    // In reverse, so that the last events are included.
     for id in ids.into_iter().rev().step_by(step) {
         let name = Name::of(id);
         found.insert(id, store.find(id).await?);

@@ -1,4 +1,4 @@
-//! What was acknowledged, and whether a store still has it: the oracle.
+//! [`History`]: the acknowledged commits, and their comparison with the content of a store.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -8,38 +8,38 @@ use es_core::{EventId, RecordedEvent};
 use super::contents::Contents;
 use super::work::Name;
 
-/// What the parent knows of a directory.
+/// The acknowledged commits of a directory.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     /// The positions of each acknowledged commit.
     acknowledged: BTreeMap<Name, RangeInclusive<u64>>,
-    /// The log as it was read last.
-    settled: Vec<EventId>,
+    /// The event ids of the log at the last check.
+    checked_log: Vec<EventId>,
 }
 
 impl History {
-    /// How many commits were acknowledged.
+    /// Returns the number of acknowledged commits.
     #[must_use]
     pub fn len(&self) -> usize {
         self.acknowledged.len()
     }
 
-    /// Whether nothing was acknowledged.
+    /// Returns whether no commit was acknowledged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.acknowledged.is_empty()
     }
 
-    /// The commits that were acknowledged.
+    /// Returns the acknowledged commits.
     pub fn acknowledged(&self) -> impl Iterator<Item = Name> {
         self.acknowledged.keys().copied()
     }
 
-    /// Notes what a child said: a line for each acknowledgement, `A run writer number first last`.
+    /// Adds the acknowledgements in the output of a child, lines of the form `A run writer number first last`.
     ///
     /// # Errors
-    /// A text where a child contradicts itself, or a line is none.
-    pub fn note(&mut self, lines: &[String]) -> Result<(), String> {
+    /// A message if a line is malformed, or a commit was acknowledged at different positions.
+    pub fn add(&mut self, lines: &[String]) -> Result<(), String> {
         for line in lines.iter().filter_map(|line| line.strip_prefix("A ")) {
             let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
             let &[run, writer, number, first, last] = numbers.as_slice() else {
@@ -52,29 +52,30 @@ impl History {
             if let Some(before) = self.acknowledged.insert(name, positions.clone())
                 && before != positions
             {
-                return Err(format!("commit {name} was acknowledged at {before:?}, and then at {positions:?}"));
+                return Err(format!("commit {name} was acknowledged at {before:?} and at {positions:?}"));
             }
         }
         Ok(())
     }
 
-    /// The highest position that was acknowledged; 0 for none.
+    /// Returns the highest acknowledged position; 0 without acknowledgements.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.acknowledged.values().map(|range| *range.end()).max().unwrap_or_default()
     }
 
-    /// How many acknowledged events are not in the log.
+    /// Returns the number of acknowledged events that are not in the log.
     #[must_use]
     pub fn lost(&self, contents: &Contents) -> u64 {
         let len = contents.log.len() as u64;
         self.acknowledged.values().map(|range| range.clone().filter(|position| *position > len).count() as u64).sum()
     }
 
-    /// Compares a store with what was acknowledged and with itself, and takes its log as settled.
+    /// Checks that a store has the acknowledged commits and the log of the last check, and that its indexes agree with
+    /// its log.
     ///
     /// # Errors
-    /// A text that says what is wrong.
+    /// A message that describes the first difference.
     pub fn check(&mut self, contents: &Contents) -> Result<(), String> {
         check_log(contents)?;
         self.check_acknowledged(contents)?;
@@ -82,18 +83,18 @@ impl History {
         check_streams(contents)?;
         check_postings(contents)?;
         check_points(contents)?;
-        self.settled = contents.log.iter().map(|event| event.data.id).collect();
+        self.checked_log = contents.log.iter().map(|event| event.data.id).collect();
         Ok(())
     }
 
     fn check_acknowledged(&self, contents: &Contents) -> Result<(), String> {
         for (position, (before, now)) in
-            self.settled.iter().zip(contents.log.iter().map(|event| &event.data.id)).enumerate()
+            self.checked_log.iter().zip(contents.log.iter().map(|event| &event.data.id)).enumerate()
         {
-            ensure(before == now, || format!("position {}: expected event {before} still, found {now}", position + 1))?;
+            ensure(before == now, || format!("position {}: expected event {before}, found {now}", position + 1))?;
         }
-        let (before, now) = (self.settled.len(), contents.log.len());
-        ensure(before <= now, || format!("expected at least the {before} events of the last look, found {now}"))?;
+        let (before, now) = (self.checked_log.len(), contents.log.len());
+        ensure(before <= now, || format!("expected at least the {before} events of the last check, found {now}"))?;
         for (name, positions) in &self.acknowledged {
             for (index, position) in (0..).zip(positions.clone()) {
                 let found = at(contents, position).map(|event| event.data.id);
@@ -107,15 +108,15 @@ impl History {
     }
 }
 
-fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(otherwise()) }
+fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(message()) }
 }
 
 fn at(contents: &Contents, position: u64) -> Option<&RecordedEvent> {
     contents.log.get(usize::try_from(position).ok()?.checked_sub(1)?)
 }
 
-/// Positions are 1, 2, 3 … up to the head.
+/// Checks that positions are 1, 2, 3 … up to the head.
 fn check_log(contents: &Contents) -> Result<(), String> {
     for (expected, event) in (1..).zip(&contents.log) {
         let found = event.position.get();
@@ -125,28 +126,28 @@ fn check_log(contents: &Contents) -> Result<(), String> {
     ensure(contents.head == last, || format!("expected head {last:?}, found {:?}", contents.head))
 }
 
-/// Each commit stands in the log whole, in one piece and once, as it was made.
+/// Checks that each commit is in the log once, complete, contiguous and with its original content.
 fn check_commits(contents: &Contents) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
-    let mut rest = contents.log.as_slice();
-    while let Some(first) = rest.first() {
+    let mut remaining = contents.log.as_slice();
+    while let Some(first) = remaining.first() {
         let name = Name::of(first.data.id);
-        ensure(seen.insert(name), || format!("position {}: commit {name} is there twice", first.position))?;
+        ensure(seen.insert(name), || format!("position {}: duplicate commit {name}", first.position))?;
         let commit = name.commit();
-        let (events, behind) = rest.split_at(commit.events().len().min(rest.len()));
-        rest = behind;
+        let (events, after) = remaining.split_at(commit.events().len().min(remaining.len()));
+        remaining = after;
         let is_same = events.len() == commit.events().len()
             && events.iter().zip(commit.events()).all(|(found, (stream, event))| found.is_record_of(stream, event));
-        ensure(is_same, || format!("position {}: commit {name} is not whole or not as it was made", first.position))?;
+        ensure(is_same, || format!("position {}: commit {name} is incomplete or altered", first.position))?;
     }
     Ok(())
 }
 
-/// Each stream has exactly its events of the log, in their order, with revisions 0, 1, 2 … up to its head.
+/// Checks that each stream has exactly its events of the log in order, with revisions 0, 1, 2 … up to its head.
 fn check_streams(contents: &Contents) -> Result<(), String> {
     for (stream, (events, head)) in &contents.streams {
         let expected = contents.log.iter().filter(|event| event.stream.as_str() == stream);
-        ensure(expected.eq(events), || format!("stream {stream}: expected its events of the log, found others"))?;
+        ensure(expected.eq(events), || format!("stream {stream}: its events differ from the log"))?;
         for (expected, event) in (0..).zip(events) {
             let found = event.revision.get();
             ensure(found == expected, || format!("stream {stream}: expected revision {expected}, found {found}"))?;
@@ -158,7 +159,7 @@ fn check_streams(contents: &Contents) -> Result<(), String> {
     ensure(sum == contents.log.len(), || format!("expected {} events in streams, found {sum}", contents.log.len()))
 }
 
-/// Each index has exactly the positions that follow from the log.
+/// Checks that each index has exactly the positions of its events in the log.
 fn check_postings(contents: &Contents) -> Result<(), String> {
     let mut expected: BTreeMap<String, Vec<u64>> =
         contents.postings.keys().map(|name| (name.clone(), vec![])).collect();
@@ -171,16 +172,16 @@ fn check_postings(contents: &Contents) -> Result<(), String> {
     }
     for (name, expected) in &expected {
         let found = contents.postings.get(name);
-        ensure(found == Some(expected), || format!("{name}: expected {} positions, found others", expected.len()))?;
+        ensure(found == Some(expected), || format!("{name}: expected {} positions, found {found:?}", expected.len()))?;
     }
     Ok(())
 }
 
-/// Ids, unique keys and rows agree with the log.
+/// Checks that lookups by id, unique keys and rows agree with the log.
 fn check_points(contents: &Contents) -> Result<(), String> {
     for (id, found) in &contents.found {
         let is_same = found.as_ref().is_some_and(|event| at(contents, event.position.get()) == Some(event));
-        ensure(is_same, || format!("id {id}: expected its event of the log, found {found:?}"))?;
+        ensure(is_same, || format!("id {id}: expected its event in the log, found {found:?}"))?;
     }
     for (name, owner) in &contents.owners {
         let expected = name.commit().expectations().first().map(|(stream, _)| stream.to_string());

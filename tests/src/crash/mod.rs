@@ -1,24 +1,24 @@
-//! The crash harness: what was acknowledged is there after the process, the machine or the disk failed.
+//! The crash harness: checks that acknowledged commits survive a failure of the process, the machine or the disk.
 //!
 //! ```text
 //!   parent                                 child (crash-child)
 //!     start ─────────────────────────────►   open the directory
-//!     note acknowledgements ◄── stdout ───   commit, and say so once the future has resolved
-//!     SIGKILL at a random moment ────────►   (gone)
-//!     drop or tear what was not synced       (power-loss mode; the shim kept the journal)
+//!     record acknowledgements ◄─ stdout ──   commit, and print an acknowledgement
+//!     SIGKILL at a random time ──────────►   (killed)
+//!     drop or tear unsynced data             (power-loss mode; the shim wrote the journal)
 //!     open the directory, read everything,
-//!     compare it with what was acknowledged
+//!     compare it with the acknowledgements
 //! ```
 //!
-//! - [`work`]: what a child commits. Each commit is a function of its name, so that the parent knows what must be there.
-//! - [`contents`]: everything that can be read through the public API.
-//! - [`history`]: what was acknowledged, and the comparison.
-//! - [`child`]: starting, listening to and killing a child.
-//! - [`writers`]: what runs in the child.
-//! - [`power`]: the shim, and what a power failure leaves.
+//! - [`work`]: the commits of a child. Each is a function of its name, so that the parent knows the expected content.
+//! - [`contents`]: all content that is readable through the public API.
+//! - [`history`]: the acknowledged commits, and the comparison.
+//! - [`child`]: starts a child, reads its output and kills it.
+//! - [`writers`]: the writers in the child.
+//! - [`power`]: the shim, and the simulation of a power failure.
 //!
-//! Everything random comes from one seed, which every failure names: `ES_SEED` runs it again. The moments at which a
-//! process is killed are of the machine all the same, so that a seed repeats the plan and not the run.
+//! All random choices derive from one seed, which every failure prints; `ES_SEED` repeats them. The time of a kill also
+//! depends on the machine, so that a seed repeats the choices, not the exact run.
 
 pub mod child;
 pub mod contents;
@@ -37,29 +37,29 @@ pub use contents::Contents;
 pub use history::History;
 pub use power::Power;
 
-/// A number from the environment, or another one.
+/// Returns the number in an environment variable, or the default.
 #[must_use]
-pub fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The seed of this run: `ES_SEED`, or one from the clock.
+/// Returns the seed of this run: `ES_SEED`, or a value of the clock.
 #[must_use]
 pub fn seed() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     number("ES_SEED", since.map_or(0, |since| u64::from(since.subsec_nanos()) ^ since.as_secs()))
 }
 
-/// The options of child and parent: small buffers, so that a short run has log files that end and tables that are written.
+/// Returns the options of child and parent: small buffers, so that a short run rotates log files and flushes SST files.
 #[must_use]
 pub fn options() -> Options {
     Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(512 << 10)
 }
 
-/// Opens the store, reads everything, and closes it.
+/// Opens the store, reads all content and closes the store.
 ///
 /// # Errors
-/// [`StoreRefusal`] where the store says itself that something is wrong.
+/// [`StoreRefusal`] if the store cannot be opened or read.
 pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
@@ -70,11 +70,11 @@ pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal>
     })
 }
 
-/// The same as who only looks sees it, beside a service or without one.
+/// Opens the store read-only and reads all content.
 ///
 /// # Errors
-/// [`StoreRefusal`] where the store says itself that something is wrong.
-pub fn look_at_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
+/// [`StoreRefusal`] if the store cannot be opened or read.
+pub fn read_all_read_only(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let store = ReadOnlyStore::open(dir).await?;
@@ -82,29 +82,29 @@ pub fn look_at_all(dir: &Path, history: &History) -> Result<Contents, StoreRefus
     })
 }
 
-/// How a store says that something is wrong.
+/// An error of opening or reading a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreRefusal {
-    /// When it was opened.
-    #[error("refused to open")]
+    /// The store could not be opened.
+    #[error("could not open the store")]
     Open(#[from] OpenError),
-    /// When it was read.
-    #[error("refused to read")]
+    /// The store could not be read.
+    #[error("could not read the store")]
     Read(#[from] es_core::StoreError),
 }
 
-/// Random numbers from a seed: splitmix64, "Fast Splittable Pseudorandom Number Generators", Steele et al. 2014.
+/// A seeded random number generator: splitmix64, "Fast Splittable Pseudorandom Number Generators", Steele et al. 2014.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers that follow from a seed.
+    /// Creates a generator with a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns the next number.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -112,20 +112,20 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below a bound that is not 0.
+    /// Returns a number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next_u64() % bound
     }
 
-    /// One of these.
+    /// Returns one of the items.
     ///
     /// # Panics
-    /// Where there is none.
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.below(from.len() as u64)).expect("a small number")]
+    /// If `items` is empty.
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.below(items.len() as u64)).expect("a small number")]
     }
 
-    /// Whether a thing happens that happens once in so many times.
+    /// Returns true with a probability of 1 in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }

@@ -1,9 +1,9 @@
-//! What a power failure leaves: the shim is compiled, a child runs under it, and then what was not synced goes.
+//! [`Power`]: simulates a power failure. A child runs under a shim that records syncs; after the child was killed, data
+//! that was not synced is removed.
 //!
-//! The model, stricter than most file systems: only what was synced is certain. The bytes of a file count up to its
-//! length at its last sync; a new name, a new content under a name and a removal count when the directory was synced
-//! behind them. All else is lost or not, as the seed will have it; in torn mode, a part of the bytes is there, with
-//! holes.
+//! The model is stricter than most file systems: only synced data is certain. The bytes of a file are certain up to its
+//! length at its last sync. A new name, a rename and a removal are certain after the directory was synced. All other
+//! changes are kept or lost at random, by the seed. In torn mode, a part of the bytes is kept, with holes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -13,12 +13,12 @@ use std::process::Command;
 
 use super::Random;
 
-/// What is left of bytes that were not synced.
+/// The loss of bytes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing.
+    /// All bytes are lost.
     Drop,
-    /// A part of unknown length, in which some blocks of 64 bytes were never written.
+    /// A prefix of random length is kept, in which some blocks of 64 bytes are zero.
     Tear,
 }
 
@@ -29,15 +29,15 @@ pub struct Power {
     scratch: tempfile::TempDir,
 }
 
-/// The one file that is overwritten in place: its last content that is certain is that of the beginning.
+/// The file that is overwritten in place. Its certain content is that at the start of the journal.
 const OVERWRITTEN: &str = "ACKNOWLEDGED";
 
 impl Power {
-    /// Compiles the shim into the directory for temporary files of the target directory. `None` where this is not
+    /// Compiles the shim into the temporary directory of the target directory. Returns `None` on systems other than
     /// Linux.
     ///
     /// # Panics
-    /// When the C compiler, which RocksDB needs as well, refuses.
+    /// If the C compiler fails. (RocksDB needs a C compiler, too.)
     #[must_use]
     pub fn new() -> Option<Self> {
         if !cfg!(target_os = "linux") {
@@ -63,18 +63,18 @@ impl Power {
         self.scratch.path().join("control")
     }
 
-    /// Makes calls of the child fail from now on: `sync`, `write`, `full`; `None` ends it.
+    /// Makes calls of the child fail from now on: `sync`, `write` or `full` (no space left); `None` stops this.
     ///
     /// # Panics
-    /// When the file for it cannot be written.
-    pub fn refuse(&self, what: Option<&str>) {
-        // ORDER: written aside and renamed, so that the child never reads a part of it.
-        let aside = self.scratch.path().join("control.new");
-        fs::write(&aside, what.unwrap_or("none")).expect("written");
-        fs::rename(aside, self.control()).expect("renamed");
+    /// If the control file cannot be written.
+    pub fn refuse(&self, calls: Option<&str>) {
+        // ORDER: write a new file, then rename it, so that the child never reads a partial file.
+        let new = self.scratch.path().join("control.new");
+        fs::write(&new, calls.unwrap_or("none")).expect("write the control file");
+        fs::rename(new, self.control()).expect("rename the control file");
     }
 
-    /// The variables for a child.
+    /// Returns the environment variables for a child.
     pub(super) fn environment(&self, dir: &Path) -> [(&'static str, PathBuf); 4] {
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         [
@@ -85,7 +85,7 @@ impl Power {
         ]
     }
 
-    /// Begins a journal: what is in the directory now is certain.
+    /// Starts a journal. The current content of the directory is certain.
     pub(super) fn begin(&self, dir: &Path) -> io::Result<()> {
         for entry in fs::read_dir(self.scratch.path())? {
             let path = entry?.path();
@@ -106,11 +106,11 @@ impl Power {
         Ok(())
     }
 
-    /// Takes from the directory what a power failure may take, after the child was killed; says how many bytes of
-    /// write-ahead logs that were.
+    /// Removes from the directory the changes that a power failure may lose. Call it after the child was killed.
+    /// Returns the number of lost bytes of write-ahead logs.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// An error of the file system.
     pub fn fail(&self, dir: &Path, loss: Loss, random: &mut Random) -> io::Result<u64> {
         let journal = Journal::read(&fs::read_to_string(self.journal())?);
         journal.undo_names(random)?;
@@ -136,7 +136,8 @@ impl Power {
         Ok(lost)
     }
 
-    /// The system writes a page back when it likes: the new content is there, or the old one, or a part of each.
+    /// Restores the overwritten file to its new content, its old content, or a mix of both, because the system may
+    /// write a page back at any time.
     fn forget_overwritten(&self, path: &Path, synced: u64, loss: Loss, random: &mut Random) -> io::Result<()> {
         let before = self.scratch.path().join(OVERWRITTEN);
         match random.below(3) {
@@ -153,50 +154,62 @@ impl Power {
     }
 }
 
-/// Drops or tears what a file has behind a length.
+/// Drops or tears the bytes of a file after its synced length.
 fn lose(path: &Path, synced: u64, len: u64, loss: Loss, random: &mut Random) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     if loss == Loss::Drop {
         return file.set_len(synced);
     }
-    let left = synced + random.below(len - synced + 1);
-    file.set_len(left)?;
+    let kept = synced + random.below(len - synced + 1);
+    file.set_len(kept)?;
     let mut file = file;
     for _ in 0..random.below(4) {
-        if left > synced {
-            let hole = synced + random.below(left - synced);
+        if kept > synced {
+            let hole = synced + random.below(kept - synced);
             file.seek(SeekFrom::Start(hole))?;
             let zeros = [0; 64];
-            let len = usize::try_from(left - hole).map_or(64, |len| len.min(64));
+            let len = usize::try_from(kept - hole).map_or(64, |len| len.min(64));
             file.write_all(&zeros[..len])?;
         }
     }
     Ok(())
 }
 
-/// What the shim has noted.
+/// The journal of the shim.
 #[derive(Debug, Default)]
 struct Journal {
+    /// The synced length of each file.
     synced: BTreeMap<PathBuf, u64>,
-    /// New names behind which the directory was not synced.
+    /// New files since the last sync of their directory.
     new: BTreeSet<PathBuf>,
-    /// Renames and removals behind which the directory was not synced: new name, what stood there before, old name.
-    names: Vec<(PathBuf, PathBuf, Option<PathBuf>)>,
+    /// Renames and removals since the last sync of their directory.
+    names: Vec<NameChange>,
+}
+
+/// A rename or a removal.
+#[derive(Debug)]
+struct NameChange {
+    /// The new name, or the name of the removed file.
+    name: PathBuf,
+    /// A copy of the previous file of this name, if there was one.
+    previous: PathBuf,
+    /// The old name of a renamed file.
+    from: Option<PathBuf>,
 }
 
 impl Journal {
     fn read(text: &str) -> Self {
         let mut journal = Self::default();
-        // NOTE: the kill may have cut the last line.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        for line in whole.lines() {
+        // The last line may be cut off by the kill.
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        for line in complete.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
-            journal.note(&fields);
+            journal.add(&fields);
         }
         journal
     }
 
-    fn note(&mut self, fields: &[&str]) {
+    fn add(&mut self, fields: &[&str]) {
         let path = |text: &str| PathBuf::from(text);
         match *fields {
             ["C", created] => {
@@ -214,15 +227,15 @@ impl Journal {
                 let synced = self.synced.remove(&path(from)).unwrap_or_default();
                 self.synced.insert(path(to), synced);
                 self.new.remove(&path(from));
-                self.names.push((path(to), path(kept), Some(path(from))));
+                self.names.push(NameChange { name: path(to), previous: path(kept), from: Some(path(from)) });
             }
-            // NOTE: a file whose name was never certain is simply gone.
+            // The removal of a file whose name was never certain needs no undo.
             ["U", file, kept] if !self.new.remove(&path(file)) => {
-                self.names.push((path(file), path(kept), None));
+                self.names.push(NameChange { name: path(file), previous: path(kept), from: None });
             }
             ["D", dir] => {
                 self.new.retain(|name| name.parent() != Some(Path::new(dir)));
-                self.names.retain(|(name, ..)| name.parent() != Some(Path::new(dir)));
+                self.names.retain(|change| change.name.parent() != Some(Path::new(dir)));
             }
             _ => {}
         }
@@ -232,10 +245,10 @@ impl Journal {
         self.new.contains(path)
     }
 
-    /// Takes back some renames and removals that are not certain: from a moment on, all of them.
+    /// Undoes the renames and removals after a random point, of those that are not certain.
     fn undo_names(&self, random: &mut Random) -> io::Result<()> {
         let certain = usize::try_from(random.below(self.names.len() as u64 + 1)).unwrap_or_default();
-        for (name, kept, from) in self.names[certain..].iter().rev() {
+        for NameChange { name, previous, from } in self.names[certain..].iter().rev() {
             let is_log = name.file_name().is_some_and(|name| name.to_string_lossy().starts_with("LOG"));
             if is_log {
                 continue;
@@ -245,8 +258,8 @@ impl Journal {
             {
                 fs::rename(name, from)?;
             }
-            if kept.exists() {
-                fs::rename(kept, name)?;
+            if previous.exists() {
+                fs::rename(previous, name)?;
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a child commits: each commit is a function of its name.
+//! The commits of a child. The content of each commit is a function of its name.
 
 use es_core::model::{Table, Tag, UniqueKey};
 use es_core::{Commit, EventId, EventType, ExpectedRevision, NewEvent, StreamId};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Random;
 
-/// How many tasks of a child commit at the same time.
+/// Number of concurrent writers of a child.
 pub const WRITERS: u16 = 4;
 /// The types of events.
 pub const TYPES: [&str; 3] = ["placed", "shipped", "paid"];
@@ -16,45 +16,45 @@ pub const CATEGORIES: [&str; 2] = ["account", "shared"];
 /// The name of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
-    /// Which child made it, from 1.
+    /// The number of the child, from 1.
     pub run: u32,
-    /// Which of its writers.
+    /// The number of the writer.
     pub writer: u16,
-    /// Which commit of this writer.
+    /// The number of the commit of this writer.
     pub number: u32,
 }
 
 impl Name {
-    /// The id of an event of this commit.
+    /// Returns the id of an event of this commit.
     #[must_use]
     pub fn id(self, index: u32) -> EventId {
         let (high, low) = (u64::from(self.run) << 32 | u64::from(self.writer), u64::from(self.number) << 32);
         Uuid::from_u64_pair(high, low | u64::from(index)).into()
     }
 
-    /// The commit that an event is of.
+    /// Returns the name of the commit that an event belongs to.
     #[must_use]
     pub fn of(id: EventId) -> Self {
         let (high, low) = id.as_uuid().as_u64_pair();
-        // NOTE: what does not fit was not made by `id`, and will be found out as another commit.
+        // An id that was not created by `id` gives the name of a different commit, which the comparison detects.
         let part = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or_default();
         let writer = u16::try_from(part(high)).unwrap_or(u16::MAX);
         Self { run: part(high >> 32), writer, number: part(low >> 32) }
     }
 
-    /// The key that the commit claims.
+    /// Returns the unique key that the commit claims.
     #[must_use]
     pub fn key(self) -> UniqueKey {
         UniqueKey::new("commit", self.to_string()).expect("a key")
     }
 
-    /// The value of the row that says which commit of its writer was the last.
+    /// Returns the value of the row with the last commit of a writer.
     #[must_use]
     pub fn row(self) -> Vec<u8> {
         self.to_string().into_bytes()
     }
 
-    /// The commit: one to twelve events for one or two streams, with tags, a row and a unique key of its own.
+    /// Returns the commit: 1 to 12 events for one or two streams, with tags, a row and a unique key.
     #[must_use]
     pub fn commit(self) -> Commit {
         let (high, low) = self.id(0).as_uuid().as_u64_pair();
@@ -87,17 +87,17 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// A stream to which one writer alone commits.
+/// Returns a stream to which only one writer commits.
 fn own_stream(writer: u16, number: u64) -> StreamId {
     StreamId::new(format!("account-{writer}.{number}")).expect("a name")
 }
 
-/// A stream to which all of them commit.
+/// Returns a stream to which all writers commit.
 fn shared_stream(number: u64) -> StreamId {
     StreamId::new(format!("shared-{number}")).expect("a name")
 }
 
-/// All streams.
+/// Returns all streams.
 pub fn streams() -> impl Iterator<Item = StreamId> {
     let own = (0..WRITERS).flat_map(|writer| (0..3).map(move |number| own_stream(writer, number)));
     own.chain((0..2).map(shared_stream))
@@ -111,18 +111,18 @@ fn other_tag(number: u64) -> Tag {
     Tag::new(format!("other:{number}")).expect("a tag")
 }
 
-/// All tags.
+/// Returns all tags.
 pub fn tags() -> impl Iterator<Item = Tag> {
     (0..WRITERS).map(writer_tag).chain((0..5).map(other_tag))
 }
 
-/// The table with the last commit of each writer.
+/// Returns the table with the last commit of each writer.
 #[must_use]
 pub fn last_rows() -> Table {
     Table::new("last").expect("a table")
 }
 
-/// The key in that table.
+/// Returns the key of a writer in [`last_rows`].
 #[must_use]
 pub fn row_key(writer: u16) -> Vec<u8> {
     writer.to_be_bytes().to_vec()
