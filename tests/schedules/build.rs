@@ -1,5 +1,5 @@
-//! Says that the sources of es-rocksdb are compiled with shuttle's threads and locks.
-#![allow(clippy::print_stdout, reason = "this is how a build script talks to cargo")]
+//! Sets `cfg(shuttle)`, so that the sources of es-rocksdb use shuttle's threads and locks.
+#![allow(clippy::print_stdout, reason = "a build script passes instructions to cargo on the standard output")]
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

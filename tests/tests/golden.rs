@@ -133,7 +133,8 @@ fn a_changed_event_without_a_new_version_is_a_problem() {
     expect_one(
         &problems,
         &[
-            "event \"parcel-weighed\" version 1 is encoded differently than in the corpus; give it version 2 and an upcaster",
+            "event \"parcel-weighed\" version 1 is encoded differently than in the corpus; \
+             give it version 2 and an upcaster",
             "{\"pounds\":1}",
             "{\"grams\":1}",
         ],

@@ -63,6 +63,6 @@ fn a_view_agrees_with_its_checkpoint_after_a_kill() {
         assert!(read_books(&*store).await.expect("rows").events() > 0, "ES_SEED={seed}: no event was committed");
         opened.close().await.expect("closed");
     });
-    println!("{kills} kills with ES_SEED={seed}, {lagging} of them with a view that lagged behind the log");
+    println!("{kills} kills with ES_SEED={seed}, {lagging} of them with a view that lagged the log");
     assert!(lagging > 0, "ES_SEED={seed}: the view had no lag at any kill");
 }

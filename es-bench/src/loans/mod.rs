@@ -20,7 +20,7 @@ use crate::failure::Failure;
 pub(crate) struct Step {
     pub(crate) activity: String,
     pub(crate) transition: String,
-    /// The user who did it; empty for the system.
+    /// The user; empty for the system.
     pub(crate) resource: String,
     pub(crate) amount: u64,
 }

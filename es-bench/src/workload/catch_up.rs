@@ -27,7 +27,7 @@ pub(crate) const PLAIN_FOLD: &str = "plain-fold";
 
 const WORKERS: [u32; 3] = [1, 2, 4];
 /// The time limit for building the views.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(crate) struct CatchUp;
 
@@ -54,7 +54,7 @@ impl Case {
 struct Fold {
     projection: Loans,
     folded: FoldedLoans,
-    took: Duration,
+    elapsed: Duration,
 }
 
 #[async_trait]
@@ -96,8 +96,8 @@ impl Workload for CatchUp {
                 let Some(fold) = folds.iter().find(|fold| fold.projection.counts == case.projection.counts) else {
                     continue;
                 };
-                let took = build(bench, imported.path(), case, events, &fold.folded, false).await?;
-                note(bench, &case.name(), events, took, fold.took);
+                let elapsed = build(bench, imported.path(), case, events, &fold.folded, false).await?;
+                add_figures(bench, &case.name(), events, elapsed, fold.elapsed);
                 if bench.plan.profile && round == 0 && case.workers == 1 {
                     build(bench, imported.path(), case, events, &fold.folded, true).await?;
                 }
@@ -107,21 +107,21 @@ impl Workload for CatchUp {
     }
 }
 
-fn note(bench: &mut Bench, case: &str, events: usize, took: Duration, fold: Duration) {
+fn add_figures(bench: &mut Bench, case: &str, events: usize, elapsed: Duration, fold: Duration) {
     let report = &mut bench.report;
-    report.add(CATCH_UP, case, ES_ROCKSDB, Unit::EventsPerSecond, per_second(events, took));
+    report.add(CATCH_UP, case, ES_ROCKSDB, Unit::EventsPerSecond, per_second(events, elapsed));
     report.add(CATCH_UP, case, PLAIN_FOLD, Unit::EventsPerSecond, per_second(events, fold));
-    let share = share(took, fold);
-    report.add(CATCH_UP, &format!("{case}, to the plain fold"), ES_ROCKSDB, Unit::Share, share);
+    let rate = relative_rate(elapsed, fold);
+    report.add(CATCH_UP, &format!("{case}, to the plain fold"), ES_ROCKSDB, Unit::Share, rate);
 }
 
-fn per_second(events: usize, took: Duration) -> f64 {
-    events as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)
+fn per_second(events: usize, elapsed: Duration) -> f64 {
+    events as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 /// Returns the rate relative to the limit, over the same events.
-fn share(took: Duration, limit: Duration) -> f64 {
-    limit.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE)
+fn relative_rate(elapsed: Duration, limit: Duration) -> f64 {
+    limit.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 async fn open(dir: &Path, durability: Durability) -> Result<RocksDbStore, Failure> {
@@ -141,7 +141,7 @@ async fn fold(imported: &Path) -> Result<Vec<Fold>, Failure> {
         let projection = Loans { counts };
         let started = Instant::now();
         let folded = FoldedLoans::of_log(&store, projection).await?;
-        folds.push(Fold { projection, folded, took: started.elapsed() });
+        folds.push(Fold { projection, folded, elapsed: started.elapsed() });
     }
     close(store).await?;
     Ok(folds)
@@ -168,17 +168,17 @@ async fn build(
         .map_err(|error| Failure::caused_by("start a projection", &error))?;
     let name = Loans::NAME;
     let handle = running.projection(name).ok_or_else(|| Failure::new("find a projection", name))?.clone();
-    handle.wait_for(head, PATIENCE).await.map_err(|error| Failure::caused_by("build the views", &error))?;
-    let took = started.elapsed();
+    handle.wait_for(head, TIMEOUT).await.map_err(|error| Failure::caused_by("build the views", &error))?;
+    let elapsed = started.elapsed();
     if let Some(sampler) = sampler {
         let name = format!("{CATCH_UP}, {}", case.name());
         bench.report.profile.extend(sampler.end(ES_ROCKSDB, &name, events as u64)?);
     }
-    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("stop a projection", &error))?;
+    running.shutdown(TIMEOUT).await.map_err(|error| Failure::caused_by("stop a projection", &error))?;
     expected.check(&FoldedLoans::of_views(shared).await?)?;
-    bench.progress(CATCH_UP, &format!("{}: {} rows in {took:.2?}", case.name(), expected.rows()));
+    bench.progress(CATCH_UP, &format!("{}: {} rows in {elapsed:.2?}", case.name(), expected.rows()));
     close(store).await?;
-    Ok(took)
+    Ok(elapsed)
 }
 
 /// Copies the imported log to another directory, as a checkpoint of RocksDB does: sorted tables are immutable and are
@@ -211,9 +211,9 @@ mod tests {
 
     #[test]
     fn rates_and_shares_are_of_the_same_events() {
-        let (took, limit) = (Duration::from_secs(4), Duration::from_secs(1));
-        assert!((per_second(200, took) - 50.0).abs() < 1e-9);
-        assert!((share(took, limit) - per_second(200, took) / per_second(200, limit)).abs() < 1e-9);
+        let (elapsed, limit) = (Duration::from_secs(4), Duration::from_secs(1));
+        assert!((per_second(200, elapsed) - 50.0).abs() < 1e-9);
+        assert!((relative_rate(elapsed, limit) - per_second(200, elapsed) / per_second(200, limit)).abs() < 1e-9);
         assert!(per_second(1, Duration::ZERO).is_finite() || per_second(1, Duration::ZERO) > 0.0);
     }
 

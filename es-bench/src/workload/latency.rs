@@ -29,7 +29,7 @@ const PERCENTILES: [(&str, f64); 3] = [(P50, 0.5), (P99, 0.99), ("p99.9", 0.999)
 /// The number of warm-up commands, which are not measured.
 pub(super) const WARM: u64 = 100;
 /// The time limit for the last event.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Latency;
 
@@ -134,7 +134,7 @@ pub(super) async fn paced(
             }
         })
     };
-    let patience = due(commands) + PATIENCE;
+    let deadline = due(commands) + TIMEOUT;
     let result = loop {
         if let Ok(failure) = failed.try_recv() {
             break Err(failure);
@@ -143,7 +143,7 @@ pub(super) async fn paced(
             let latency = |(number, at): (u64, Instant)| at.saturating_duration_since(due(number));
             break Ok(seen.take().into_iter().filter(|(number, _)| *number >= WARM).map(latency).collect());
         }
-        if Instant::now() > patience {
+        if Instant::now() > deadline {
             let reason = format!("expected {commands} events, received {} in time", seen.len());
             break Err(Failure::new("follow", reason));
         }

@@ -21,7 +21,7 @@ pub(crate) const VISITED: &str = "whole log, visited";
 
 pub(crate) struct Read;
 
-/// How a case goes through the log.
+/// How a case reads the log.
 enum Access {
     Read(Task, Selection),
     Visit,
@@ -35,7 +35,7 @@ impl Access {
         }
     }
 
-    /// Goes through the log once. Returns the number of events.
+    /// Reads the log once. Returns the number of events.
     async fn run(&self, opened: &dyn Opened) -> Result<u64, Failure> {
         match self {
             Self::Read(_, selection) => opened.read(selection.clone()).await,

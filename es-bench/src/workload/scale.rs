@@ -26,8 +26,9 @@ pub(crate) const SCALE: &str = "scale";
 
 /// The number of steps in which the log grows.
 const STEPS: u64 = 10;
-/// The number of the long stream, and its share of all events.
+/// The number of the long stream.
 const LONG: u64 = 0;
+/// The long stream has one event of this number.
 const LONG_PART: u64 = 50;
 /// The number of events in a short stream and in a commit to it.
 const SHORT_EVENTS: u64 = 49;
@@ -36,7 +37,7 @@ const TAGS: u64 = 10_000;
 /// The approximate number of short streams to load after each step.
 const LOADS: u64 = 500;
 /// The time limit for a step.
-const PATIENCE: Duration = Duration::from_secs(1800);
+const TIMEOUT: Duration = Duration::from_secs(1800);
 
 pub(crate) struct Scale;
 
@@ -52,8 +53,8 @@ struct GrowingStore {
     next: u64,
 }
 
-/// The results after a step.
-struct Found {
+/// The measurements after a step.
+struct StepResult {
     appended: f64,
     memory: Option<u64>,
     disk: f64,
@@ -94,7 +95,7 @@ impl Workload for Scale {
         let contender: Arc<dyn Contender> = Arc::new(EsRocksDb);
         let opened = bench.open(&contender, dir.path(), Durability::Buffered).await?;
         let mut store = GrowingStore { opened, events: 0, long: 0, seen: 0, next: LONG + 1 };
-        let mut found = Vec::new();
+        let mut results = Vec::new();
         for step in 0..STEPS {
             let appended = store.grow(bench, bench.plan.scale / STEPS).await?;
             let memory = profile::resident();
@@ -104,11 +105,11 @@ impl Workload for Scale {
             let opening = started.elapsed().as_secs_f64() * 1e6;
             let (load, long, tag) = (store.load().await?, store.load_long().await?, store.read_tag(step).await?);
             let disk = bytes_below(dir.path()) as f64 / store.events as f64;
-            found.push(Found { appended, memory, disk, opening, load, long, tag });
-            bench.progress(SCALE, &line(&store, found.last()));
+            results.push(StepResult { appended, memory, disk, opening, load, long, tag });
+            bench.progress(SCALE, &summary(&store, results.last()));
         }
         store.opened.close().await?;
-        note(bench, &found);
+        add_figures(bench, &results);
         Ok(())
     }
 }
@@ -130,15 +131,13 @@ fn run_in_child(bench: &mut Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(store: &GrowingStore, found: Option<&Found>) -> String {
-    let Some(Found { appended, memory, disk, opening, load, long, tag }) = found else { return String::new() };
+fn summary(store: &GrowingStore, last: Option<&StepResult>) -> String {
+    let Some(StepResult { appended, memory, disk, opening, load, long, tag }) = last else { return String::new() };
     let memory = memory.unwrap_or_default() as f64 / f64::from(1 << 20);
     format!(
         "{} events, {} streams, the longest of {}: {appended:.0} events/s appended, {memory:.0} MiB resident, \
-         {disk:.0} bytes on \
-         disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, {long:.0} events/s of \
-         the longest, {tag:.0} \
-         events/s by a tag",
+         {disk:.0} bytes on disk per event, opened in {:.0} ms, {load:.0} µs for a load of {SHORT_EVENTS} events, \
+         {long:.0} events/s of the longest, {tag:.0} events/s by a tag",
         store.events,
         store.next,
         store.long,
@@ -147,9 +146,9 @@ fn line(store: &GrowingStore, found: Option<&Found>) -> String {
 }
 
 /// Reports the figures of the last step, the maximum of memory, and the last step relative to the first.
-fn note(bench: &mut Bench, found: &[Found]) {
+fn add_figures(bench: &mut Bench, results: &[StepResult]) {
     let mut add = |case: &str, unit, value: f64| bench.report.add(SCALE, case, ES_ROCKSDB, unit, value);
-    let ([first, .., last] | [first @ last]) = found else { return };
+    let ([first, .., last] | [first @ last]) = results else { return };
     add("appended", Unit::EventsPerSecond, last.appended);
     add("appended, last to first", Unit::Flatness, last.appended / first.appended);
     add("load of 49 events", Unit::Microseconds, last.load);
@@ -160,7 +159,7 @@ fn note(bench: &mut Bench, found: &[Found]) {
     add("by one tag of 10,000, last to first", Unit::Flatness, last.tag / first.tag);
     add("opening", Unit::Microseconds, last.opening);
     add("disk per event", Unit::Bytes, last.disk);
-    if let Some(most) = found.iter().filter_map(|found| found.memory).max() {
+    if let Some(most) = results.iter().filter_map(|result| result.memory).max() {
         add("memory, resident at the most", Unit::Bytes, most as f64);
     }
 }
@@ -188,10 +187,10 @@ impl GrowingStore {
             first_seen: 0,
             ..long
         };
-        let in_long = drive::run(&self.opened, long, Stop::after_events(events / LONG_PART, PATIENCE)).await?;
+        let in_long = drive::run(&self.opened, long, Stop::after_events(events / LONG_PART, TIMEOUT)).await?;
         (self.long, self.seen) = (self.long + in_long.events, in_long.last_seen);
         let left = events - in_long.events;
-        let in_short = drive::run(&self.opened, short, Stop::after_events(left, PATIENCE)).await?;
+        let in_short = drive::run(&self.opened, short, Stop::after_events(left, TIMEOUT)).await?;
         self.next = in_short.next_stream;
         self.events += in_long.events + in_short.events;
         Ok((in_long.events + in_short.events) as f64 / (in_long.elapsed + in_short.elapsed).as_secs_f64())
@@ -199,7 +198,7 @@ impl GrowingStore {
 
     /// Returns the median time to load a short stream in microseconds, over streams of the whole log.
     async fn load(&self) -> Result<f64, Failure> {
-        let (mut took, mut stream) = (Vec::new(), 0_u64);
+        let (mut times, mut stream) = (Vec::new(), 0_u64);
         for _ in 0..2 * LOADS {
             // A stride that avoids simple fractions of the number of streams, so that neighbours are not loaded in
             // sequence.
@@ -208,12 +207,12 @@ impl GrowingStore {
             let folded = self.opened.load(LONG + 1 + stream, false).await?;
             // The last stream of each writer in a step is shorter.
             if folded.events == SHORT_EVENTS {
-                took.push(started.elapsed().as_secs_f64() * 1e6);
+                times.push(started.elapsed().as_secs_f64() * 1e6);
             }
         }
-        match took.is_empty() {
+        match times.is_empty() {
             true => Err(Failure::new("load", format!("expected streams of {SHORT_EVENTS} events, found none"))),
-            false => Ok(median(&took)),
+            false => Ok(median(&times)),
         }
     }
 

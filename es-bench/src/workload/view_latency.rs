@@ -28,7 +28,7 @@ pub(crate) const VIEW_LATENCY: &str = "view-latency";
 
 const PERCENTILES: [(&str, f64); 3] = [(latency::P50, 0.5), (latency::P99, 0.99), ("max", 1.0)];
 /// The time limit for a command.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The row of an order and, as [`TOTAL`], of all orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +156,7 @@ async fn run(dir: &Path, mode: Mode, rate: f64, commands: u64, payload: usize) -
     let opened: Arc<dyn Opened> = Arc::new(viewed);
     let latencies = latency::paced(&opened, &seen, rate, commands, payload).await?;
     drop(opened);
-    running.shutdown(PATIENCE).await.map_err(|error| Failure::caused_by("stop a projection", &error))?;
+    running.shutdown(TIMEOUT).await.map_err(|error| Failure::caused_by("stop a projection", &error))?;
     let total = views.view(&TOTAL).get(&()).await.map_err(|error| Failure::caused_by("read the view", &error))?;
     let lines = total.map_or(0, |total| total.lines);
     if lines != commands {
@@ -199,7 +199,7 @@ impl Opened for Viewed {
         let order = format!("{}-{stream}", crate::domain::CATEGORY);
         match &self.projection {
             Some(projection) => {
-                let shown = projection.wait_for(executed.position, PATIENCE).await;
+                let shown = projection.wait_for(executed.position, TIMEOUT).await;
                 shown.map_err(|error| Failure::caused_by("wait for the view", &error))?;
                 self.check(&order).await?;
                 self.seen.record(&event.payload);

@@ -199,7 +199,7 @@ pub struct EventJson<'a> {
     pub event_type: &'a str,
     /// The schema version.
     pub version: u32,
-    /// The business time.
+    /// When the event occurred.
     pub occurred_at: Timestamp,
     /// The time at which the event was committed.
     pub recorded_at: Timestamp,

@@ -1,32 +1,32 @@
-//! What decodes bytes that this program did not just write, without RocksDB: records and keys of the store, and the lines
-//! and files that `es` imports; with the properties that must hold of them for any bytes.
+//! The decoders without RocksDB, and the properties that they must have for any bytes. They decode records and keys of
+//! the store, and the lines and files that `es` imports.
 //!
-//! - [`properties`]: the properties, each a function of bytes that panics where it does not hold;
-//! - [`seeds`]: inputs to begin with, made and not kept.
+//! - [`properties`]: the properties. Each is a function of bytes that panics if the property does not hold;
+//! - [`seeds`]: generated inputs.
 //!
-//! The sources are those of `es-rocksdb` and `es-cli`, taken in by their paths: they stay private there, and a fuzzer
-//! instruments them without a build of RocksDB. Two use this crate: `tests/tests/decoding.rs` runs the properties on every
-//! test run, over seeds, changed seeds and random bytes; the targets in `fuzz/` hand them to libFuzzer.
+//! The sources are those of `es-rocksdb` and `es-cli`, included by their paths. There they stay private, and a fuzzer
+//! instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties on seeds, mutated seeds
+//! and random bytes. The targets in `fuzz/` check them with libFuzzer.
 
 #[path = "../../../es-cli/src/import/commits.rs"]
-#[allow(dead_code, reason = "a test does not need all of it")]
+#[allow(dead_code, reason = "the properties do not use everything")]
 mod commits;
 #[path = "../../../es-cli/src/import/group.rs"]
 mod group;
 #[path = "../../../es-rocksdb/src/key.rs"]
-#[allow(dead_code, unreachable_pub, reason = "a test does not need all of it")]
+#[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
 mod key;
 #[path = "../../../es-cli/src/line.rs"]
 pub mod line;
 #[path = "../../../es-cli/src/import/lines.rs"]
-#[allow(dead_code, reason = "a test does not need all of it")]
+#[allow(dead_code, reason = "the properties do not use everything")]
 mod lines;
 pub mod properties;
 #[path = "../../../es-rocksdb/src/record/mod.rs"]
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "a test does not need all of it")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "the properties do not use everything")]
 mod record;
 #[path = "../../../es-rocksdb/src/schema.rs"]
-#[allow(dead_code, unreachable_pub, reason = "a test does not need all of it")]
+#[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
 mod schema;
 pub mod seeds;
 

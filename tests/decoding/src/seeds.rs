@@ -1,14 +1,14 @@
-//! Inputs to begin with: valid ones, made from numbers, so that none of them is a copy of somebody's data.
+//! Generated inputs for tests and fuzzing.
 
 use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
 use crate::line;
-use crate::properties::made;
+use crate::properties::generated;
 use crate::properties::record::written;
 
-/// Which property the seeds are for.
+/// The property that an input is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// [`records`](crate::properties::records)
@@ -21,7 +21,7 @@ pub enum Target {
     Imports,
 }
 
-/// Some dozens of inputs.
+/// Returns some dozens of inputs.
 #[must_use]
 pub fn seeds(target: Target) -> Vec<Vec<u8>> {
     let choices = (0..24).map(choices);
@@ -36,20 +36,24 @@ pub fn seeds(target: Target) -> Vec<Vec<u8>> {
         Target::Lines => {
             let written = events().into_iter().map(|event| {
                 let mut text = Vec::new();
-                line::write(&event, &mut text).expect("memory takes it");
+                line::write(&event, &mut text).expect("writes to memory");
                 text
             });
-            let least: [&[u8]; 3] = [
-                br#"{"stream":"a-1","type":"t","data":null}"#,
-                br#"{"stream":"a-1","type":"t","content_type":"text/plain","data_base64":"aGk="}"#,
-                br#"{"stream":"a-1","type":"t","data":{"n": 1.0},"commit":{"index":0,"size":2},"occurred_at":"2016-12-31T23:59:60Z"}"#,
+            let short = [
+                r#"{"stream":"a-1","type":"t","data":null}"#.to_owned(),
+                r#"{"stream":"a-1","type":"t","content_type":"text/plain","data_base64":"aGk="}"#.to_owned(),
+                [
+                    r#"{"stream":"a-1","type":"t","data":{"n": 1.0},"commit":{"index":0,"size":2},"#,
+                    r#""occurred_at":"2016-12-31T23:59:60Z"}"#,
+                ]
+                .concat(),
             ];
-            choices.chain(written).chain(least.map(<[u8]>::to_vec)).collect()
+            choices.chain(written).chain(short.map(String::into_bytes)).collect()
         }
     }
 }
 
-/// Bytes that choose something: splitmix64, "Fast Splittable Pseudorandom Number Generators", Steele et al. 2014.
+/// Returns pseudorandom bytes from splitmix64: "Fast Splittable Pseudorandom Number Generators", Steele et al. 2014.
 fn choices(seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -57,26 +61,27 @@ fn choices(seed: u64) -> Vec<u8> {
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb).to_le_bytes()
     };
-    // NOTE: every second one is of letters and small numbers, of which names are.
+    // Names consist of printable characters, so every second input has only these.
     let words = 24 + seed as usize % 40;
     let bytes = (0..words).flat_map(|_| next());
     if seed.is_multiple_of(2) { bytes.collect() } else { bytes.map(|byte| byte % 96 + 32).collect() }
 }
 
 fn events() -> Vec<RecordedEvent> {
-    let made = (0..24).filter_map(|seed| made::event(&mut Unstructured::new(&choices(seed))).ok());
-    made.map(|mut event| {
-        event.data.content_type = ContentType::Json;
-        event
-    })
-    .collect()
+    let generated = (0..24).filter_map(|seed| generated::event(&mut Unstructured::new(&choices(seed))).ok());
+    generated
+        .map(|mut event| {
+            event.data.content_type = ContentType::Json;
+            event
+        })
+        .collect()
 }
 
-/// Files of some commits, and of lines that are nearly some. The first byte says how long a line may be.
+/// Returns files of complete and incomplete commits. The first byte of a file sets the greatest length of its lines.
 fn files() -> Vec<Vec<u8>> {
     let line = |id: u32, more: &str| {
-        let id_of_event = format!("00000000-0000-8000-8000-{id:012}");
-        format!(r#"{{"stream":"a-{}","type":"t","id":"{id_of_event}","data":{id}{more}}}"#, id % 2)
+        let event_id = format!("00000000-0000-8000-8000-{id:012}");
+        format!(r#"{{"stream":"a-{}","type":"t","id":"{event_id}","data":{id}{more}}}"#, id % 2)
     };
     let part = |id, index, size| line(id, &format!(r#","commit":{{"index":{index},"size":{size}}}"#));
     let at = |line: String, day: u32| {
@@ -90,7 +95,7 @@ fn files() -> Vec<Vec<u8>> {
         [part(1, 0, 2), part(1, 1, 2), part(2, 0, 2), line(3, ""), part(4, 0, 2)].join("\n"),
         [part(1, 0, 3), part(2, 1, 2), line(3, ""), mark + &line(4, "")].join("\n"),
         [at(part(1, 0, 2), 30), at(part(2, 1, 2), 31)].join("\n"),
-        // NOTE: space to the longest line, and behind it something else.
+        // Spaces up to the greatest length of a line, and something else after them.
         line(1, "") + &" ".repeat(2_000) + &line(2, ""),
         " ".repeat(2_000) + &line(1, ""),
         [r#"{"stream":"a","x\ny":1}"#.to_owned(), line(1, r#","content_type":"\u001b""#)].join("\n"),

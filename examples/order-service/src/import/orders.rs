@@ -72,7 +72,7 @@ fn read_orders(path: &Path, rejections: &mut Rejections) -> Result<Drafts, BadIn
         let Some(id) = rejections.accept(None, row.read::<OrderId>("order_id"))? else { continue };
         match drafts.by_id.get(&id).and_then(|index| drafts.list.get(*index)) {
             Some((_, first)) => {
-                rejections.accept(Some(&id), row.expect_same_cells(&first.row, "order_id")).map(drop)?
+                rejections.accept(Some(&id), row.expect_same_cells(&first.row, "order_id"))?;
             }
             None => {
                 let header = rejections.accept(Some(&id), read_header(&row))?;

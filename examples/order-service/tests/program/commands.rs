@@ -124,8 +124,12 @@ fn stock_moves_between_two_products_in_one_commit() {
     let repeated = dir.json(&["product", "move", "11", "42", "3", "--request", "m-1"]);
     assert_eq!(
         repeated,
-        json!({"product_id": "11", "stock": 2, "outcome": "repeated", "events": 1, "revision": 1, "position": 3,
-               "to": {"product_id": "42", "stock": 3, "outcome": "repeated", "events": 1, "revision": 1, "position": 4}})
+        json!({
+            "product_id": "11", "stock": 2, "outcome": "repeated", "events": 1, "revision": 1, "position": 3,
+            "to": {
+                "product_id": "42", "stock": 3, "outcome": "repeated", "events": 1, "revision": 1, "position": 4
+            }
+        })
     );
     let refused = |args: &[&str], code, error: &str| dir.refused(&[&["product", "move"], args].concat(), code, error);
     refused(

@@ -1,33 +1,34 @@
-//! Lines of `es import` and `es export`.
+//! The lines of `es import` and `es export`.
 
 use arbitrary::Unstructured;
 use es_core::model::CommitPart;
 use es_core::{Position, RecordedEvent, Revision};
 
-use super::made;
+use super::generated;
 use crate::line::{self, Line};
 
-/// Lines, with any bytes as lines and as the choices for an event:
+/// The properties of lines:
 ///
-/// - what is imported is exported as a line that is imported as the same, and from then on is the same line;
-/// - what is exported is imported as it was;
-/// - what is imported is an object, and a fault is somewhere on its line, and said in one.
+/// - an imported line is exported as an equal line, and after that as the same bytes;
+/// - an exported event is imported as the same event;
+/// - an imported line is a JSON object;
+/// - an error has a column within its line, and a message of one line.
 pub fn lines(data: &[u8]) {
-    // NOTE: a seed of many lines is read as what it is.
+    // Some seeds have several lines.
     for text in data.split(|byte| *byte == b'\n') {
         match line::parse(text) {
             Ok(line) => {
                 assert!(text.trim_ascii_start().starts_with(b"{"), "{}", String::from_utf8_lossy(text));
-                read(&line);
+                check_line(&line);
             }
             Err(fault) => {
-                let is_on_it = |column| (1..=text.len() + 1).contains(&column);
-                assert!(fault.column.is_none_or(is_on_it), "{fault:?}");
+                let is_in_line = |column| (1..=text.len() + 1).contains(&column);
+                assert!(fault.column.is_none_or(is_in_line), "{fault:?}");
                 assert!(!fault.message.contains(char::is_control), "{fault:?}");
             }
         }
     }
-    let Ok(event) = made::stamped_event(&mut Unstructured::new(data)) else { return };
+    let Ok(event) = generated::stamped_event(&mut Unstructured::new(data)) else { return };
     let text = written(&event);
     let line = line::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault:?}", String::from_utf8_lossy(&text)));
     assert_eq!(line, as_line(&event), "{}", String::from_utf8_lossy(&text));
@@ -37,7 +38,7 @@ pub fn lines(data: &[u8]) {
     );
 }
 
-fn read(line: &Line) {
+fn check_line(line: &Line) {
     let event = recorded(line);
     let text = written(&event);
     let again = line::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault:?}", String::from_utf8_lossy(&text)));
@@ -45,16 +46,16 @@ fn read(line: &Line) {
     assert_eq!(written(&recorded(&again)), text);
 }
 
-/// The line, without its end, which nothing else on it may look like.
+/// Returns the line without its end.
 pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
     let mut text = Vec::new();
-    line::write(event, &mut text).expect("memory takes it");
+    line::write(event, &mut text).expect("writes to memory");
     assert_eq!(text.pop(), Some(b'\n'));
     assert!(!text.contains(&b'\n') && !text.contains(&b'\r'), "{}", String::from_utf8_lossy(&text));
     text
 }
 
-/// The event of a line as a store would record it.
+/// Returns the event of a line as a store would record it.
 fn recorded(line: &Line) -> RecordedEvent {
     let Line { stream, event, recorded_at, part, .. } = line.clone();
     let recorded_at = es_core::__private::to_stored_precision(recorded_at.unwrap_or_default());
@@ -69,12 +70,12 @@ fn recorded(line: &Line) -> RecordedEvent {
     }
 }
 
-/// What an exported event is as a line.
+/// Returns the line of an exported event.
 fn as_line(event: &RecordedEvent) -> Line {
     Line {
         claims: 0,
         stream: event.stream.clone(),
-        event: made::as_new(event),
+        event: generated::as_new(event),
         position: Some(event.position.get()),
         recorded_at: Some(event.recorded_at),
         part: Some(event.part),

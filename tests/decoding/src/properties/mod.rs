@@ -1,12 +1,12 @@
-//! What must hold of decoding, for any bytes.
+//! Properties that the decoders must have for any bytes.
 //!
-//! Each function takes any bytes and panics where a property does not hold. Bytes mean two things at once: they are decoded
-//! as they are, and they are the choices from which a valid input is made, which is then encoded, changed and decoded.
+//! Each function panics if a property does not hold. It uses the bytes twice: it decodes them, and it generates a valid
+//! value from them, which it encodes, changes and decodes.
 
+pub(crate) mod generated;
 mod import;
 mod key;
 mod line;
-pub(crate) mod made;
 pub(crate) mod record;
 
 pub use import::imports;

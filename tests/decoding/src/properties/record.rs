@@ -1,46 +1,47 @@
-//! Records: what is accepted is what was written.
+//! Records: a decoder accepts only what the encoder writes.
 
 use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 
-use super::made;
+use super::generated;
 use crate::record::layout::{
     CHECKED_FROM, CHECKSUM_AT, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION, TOMBSTONE_LEN, TOMBSTONE_VERSION,
 };
 use crate::record::{Decoder, RecordError, draft, number};
 
-/// Records, with any bytes as a record and as the choices for one:
+/// The properties of records:
 ///
-/// - what a decoder accepts is written again as the same bytes, but for the text of its metadata and for extensions that
-///   this version does not know; and it is read back as the same event;
-/// - what is written is read back;
-/// - a flipped bit is refused, or is one that changes nothing.
+/// - an accepted record is encoded as the same bytes, except the text of its metadata and unknown extensions, and then
+///   decoded as the same event;
+/// - an encoded event is decoded as the same event;
+/// - a record with a flipped bit is rejected or decoded as the same event;
+/// - a shortened record is rejected.
 pub fn records(data: &[u8]) {
-    accepted(data);
-    // NOTE: no fuzzer finds a checksum by chance; with the right one, what is behind it is read.
-    accepted(&sealed(data, RECORD_VERSION));
-    accepted(&sealed(data, TOMBSTONE_VERSION));
-    let Ok(event) = made::event(&mut Unstructured::new(data)) else { return };
+    check_decoded(data);
+    // A fuzzer does not find a checksum by chance. With the correct one, the rest of the record is decoded.
+    check_decoded(&sealed(data, RECORD_VERSION));
+    check_decoded(&sealed(data, TOMBSTONE_VERSION));
+    let Ok(event) = generated::event(&mut Unstructured::new(data)) else { return };
     let record = written(&event);
-    assert_eq!(decoded(&record).expect("what is written is read back"), event);
-    flipped(&event, &record, data);
-    cut(&record, data);
+    assert_eq!(decoded(&record).expect("an encoded event can be decoded"), event);
+    check_flipped(&event, &record, data);
+    check_shortened(&record, data);
 }
 
-/// Flips each bit of the record that the choices make.
+/// Flips each bit of the record that is generated from the bytes.
 pub fn every_bit(data: &[u8]) {
-    let Ok(event) = made::event(&mut Unstructured::new(data)) else { return };
+    let Ok(event) = generated::event(&mut Unstructured::new(data)) else { return };
     let record = written(&event);
     for bit in 0..record.len() * 8 {
         let mut flipped = record.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         if let Ok(other) = decoded(&flipped) {
-            assert_eq!(other, event, "bit {} of byte {} makes another event", bit % 8, bit / 8);
+            assert_eq!(other, event, "bit {} of byte {} changes the event", bit % 8, bit / 8);
         }
     }
 }
 
-/// The bytes as a record of a version with the checksum that they should have.
+/// Sets the version and the correct checksum of a record.
 #[must_use]
 pub fn sealed(data: &[u8], version: u8) -> Vec<u8> {
     let mut record = data.to_vec();
@@ -54,7 +55,7 @@ pub fn sealed(data: &[u8], version: u8) -> Vec<u8> {
 
 pub(crate) fn written(event: &RecordedEvent) -> Vec<u8> {
     let mut record = Vec::new();
-    draft(&event.stream, &event.data, event.part, &mut record).expect("what a store accepts can be written");
+    draft(&event.stream, &event.data, event.part, &mut record).expect("an accepted event can be encoded");
     number(&mut record, event);
     record
 }
@@ -63,13 +64,12 @@ fn decoded(record: &[u8]) -> Result<RecordedEvent, RecordError> {
     Decoder::default().decode(record)
 }
 
-/// Whether the record has what an encoder would write otherwise: another text of the same metadata, or extensions that this
-/// version does not know.
-fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
+/// Whether the record has a non-canonical text of the metadata, or extensions that this version does not know.
+fn is_encoded_differently(record: &[u8], event: &RecordedEvent) -> bool {
     if event.is_removed() {
         return false;
     }
-    // NOTE: the last three fields of the fixed part are the lengths of what stands last in the record.
+    // The last three fields of the fixed part are the lengths of the last three parts of the record.
     let number = |from_end: usize| {
         let at = FIXED_LEN - from_end;
         u32::from_be_bytes(record[at..at + 4].try_into().expect("four bytes")) as usize
@@ -87,35 +87,32 @@ fn is_spared(record: &[u8], event: &RecordedEvent) -> bool {
     extensions != known || text != canonical
 }
 
-fn accepted(record: &[u8]) {
+fn check_decoded(record: &[u8]) {
     let Ok(event) = decoded(record) else { return };
     let again = match std::panic::catch_unwind(|| written(&event)) {
         Ok(again) => again,
-        Err(_) => panic!("an accepted record cannot be written again: {event:?}"),
+        Err(_) => panic!("an accepted record cannot be encoded: {event:?}"),
     };
-    if !is_spared(record, &event) {
-        assert_eq!(again, record, "an accepted record is written as other bytes");
+    if !is_encoded_differently(record, &event) {
+        assert_eq!(again, record, "an accepted record is encoded as other bytes");
     }
-    assert_eq!(
-        decoded(&again).expect("it was just written"),
-        event,
-        "an accepted record is read back as another event"
-    );
+    let event_again = decoded(&again).expect("an encoded event can be decoded");
+    assert_eq!(event_again, event, "an accepted record is encoded as another event");
 }
 
-/// Flips one bit, which `data` chooses.
-fn flipped(event: &RecordedEvent, record: &[u8], data: &[u8]) {
+/// Flips one bit, chosen by `data`.
+fn check_flipped(event: &RecordedEvent, record: &[u8], data: &[u8]) {
     let choice = data.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     let (byte, bit) = (choice / 8 % record.len(), choice % 8);
     let mut flipped = record.to_vec();
     flipped[byte] ^= 1 << bit;
     match decoded(&flipped) {
         Err(_) => {}
-        Ok(other) => assert_eq!(&other, event, "bit {bit} of byte {byte} makes another event"),
+        Ok(other) => assert_eq!(&other, event, "bit {bit} of byte {byte} changes the event"),
     }
 }
 
-fn cut(record: &[u8], data: &[u8]) {
+fn check_shortened(record: &[u8], data: &[u8]) {
     let end = data.len() * 7 % record.len();
-    assert!(decoded(&record[..end]).is_err(), "the first {end} bytes of a record are a record");
+    assert!(decoded(&record[..end]).is_err(), "the first {end} bytes of a record are accepted as a record");
 }

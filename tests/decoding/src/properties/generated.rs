@@ -1,4 +1,4 @@
-//! Valid things made from the choices of a fuzzer.
+//! Generates valid values from bytes.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use es_core::{
 use serde_json::Value;
 use uuid::Uuid;
 
-/// A name: any text, without what no name may have.
+/// Any text without the characters that names must not have.
 pub(crate) fn name(from: &mut Unstructured<'_>) -> Result<String> {
     let text: String = from.arbitrary::<&str>()?.chars().filter(|c| !c.is_control()).collect();
     let mut end = text.len().min(es_core::model::MAX_NAME_BYTES);
@@ -22,7 +22,7 @@ pub(crate) fn name(from: &mut Unstructured<'_>) -> Result<String> {
 }
 
 pub(crate) fn stream(from: &mut Unstructured<'_>) -> Result<StreamId> {
-    Ok(StreamId::new(name(from)?).expect("a name is a stream"))
+    Ok(StreamId::new(name(from)?).expect("every name is a valid stream id"))
 }
 
 /// The last position or revision that an event can have.
@@ -39,7 +39,7 @@ pub(crate) fn revision(from: &mut Unstructured<'_>) -> Result<Revision> {
 /// A time that a record can hold: whole microseconds.
 fn time(from: &mut Unstructured<'_>) -> Result<Timestamp> {
     let micros: i64 = from.arbitrary()?;
-    // NOTE: most choices are out of range; those are taken as seconds of some century.
+    // Most numbers are out of range. Dividing these by 4096 brings them into the range.
     let in_range = DateTime::from_timestamp_micros(micros);
     Ok(in_range.unwrap_or_else(|| DateTime::from_timestamp_micros(micros >> 12).expect("in range")))
 }
@@ -82,13 +82,13 @@ fn content_type(from: &mut Unstructured<'_>) -> Result<ContentType> {
     Ok(match from.int_in_range(0..=3)? {
         0 | 1 => ContentType::Json,
         2 => ContentType::MessagePack,
-        // NOTE: from a text, which no event has in another form.
+        // `from` returns the variants above for their texts.
         _ => ContentType::from(from.arbitrary::<&str>()?.chars().take(60).collect::<String>()),
     })
 }
 
 pub(crate) fn unique_key(from: &mut Unstructured<'_>) -> Result<UniqueKey> {
-    Ok(UniqueKey::new(name(from)?, name(from)?).expect("two names are a unique key"))
+    Ok(UniqueKey::new(name(from)?, name(from)?).expect("two names are a valid unique key"))
 }
 
 fn keys(from: &mut Unstructured<'_>) -> Result<Keys> {
@@ -100,12 +100,12 @@ fn keys(from: &mut Unstructured<'_>) -> Result<Keys> {
     Ok(keys)
 }
 
-/// An event as it stands in a log, with everything that a store accepts.
+/// A recorded event that a store accepts.
 pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let id = |from: &mut Unstructured<'_>| from.arbitrary().map(Uuid::from_u128);
     let mut tags = es_core::model::Tags::new();
     for _ in 0..from.int_in_range(0..=4)? {
-        tags.insert(Tag::new(name(from)?).expect("a name is a tag"));
+        tags.insert(Tag::new(name(from)?).expect("every name is a valid tag"));
     }
     let keys = keys(from)?;
     let event = RecordedEvent {
@@ -117,7 +117,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
         part: CommitPart { index: from.arbitrary()?, size: from.arbitrary()? },
         data: EventData {
             id: EventId::from_uuid(id(from)?),
-            event_type: EventType::new(name(from)?).expect("a name is a type"),
+            event_type: EventType::new(name(from)?).expect("every name is a valid event type"),
             version: from.arbitrary::<u32>()?.max(1),
             content_type: content_type(from)?,
             tags,
@@ -133,14 +133,14 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
         },
     };
     let commit = Commit::new().append(event.stream.clone(), as_new(&event));
-    // NOTE: what a store refuses is in no log.
+    // A log has no events that a store rejects.
     if commit.validate().is_err() {
         return Err(arbitrary::Error::IncorrectFormat);
     }
     Ok(if from.ratio(1, 8)? { event.without_content() } else { event })
 }
 
-/// A recorded event of a store that keeps stamps.
+/// A recorded event of a store with stamps.
 pub(crate) fn stamped_event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     let mut event = event(from)?;
     if !event.is_removed() && from.arbitrary()? {
@@ -153,7 +153,7 @@ fn stamp(from: &mut Unstructured<'_>) -> Result<Stamp> {
     let dot =
         |from: &mut Unstructured<'_>| Ok(Dot { origin: OriginId::new(from.arbitrary()?), sequence: from.arbitrary()? });
     let command = |from: &mut Unstructured<'_>| {
-        let id = CommandId::new(name(from)?).expect("a name is a command id");
+        let id = CommandId::new(name(from)?).expect("every name is a valid command id");
         Ok((id, CommandDigest::from_bits(from.arbitrary()?)))
     };
     let seen = |from: &mut Unstructured<'_>| (0..from.int_in_range(0..=3)?).map(|_| dot(from)).collect();
@@ -165,7 +165,7 @@ fn stamp(from: &mut Unstructured<'_>) -> Result<Stamp> {
     })
 }
 
-/// An event as it was sent.
+/// Returns the event as a client would append it.
 pub(crate) fn as_new(event: &RecordedEvent) -> NewEvent {
     let occurred_at = (!event.is_removed()).then_some(event.occurred_at);
     NewEvent { data: event.data.clone(), occurred_at }
