@@ -45,17 +45,17 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<ExitCode, Failur
     report(&found, json, &advice)
 }
 
-/// Prints a verification, with advice if it has found damage, and returns the exit code.
-pub(super) fn report(found: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
-    let damage = found.findings().map(|(Damage { place, detail }, times)| Finding { place, detail, times });
+/// Prints the result of a verification and returns the exit code. The advice is printed only if there is damage.
+pub(super) fn report(verification: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
+    let damage = verification.findings().map(|(Damage { place, detail }, times)| Finding { place, detail, times });
     let answer = VerifyAnswer {
-        sound: found.is_sound(),
-        events: found.events,
-        removed: found.removed,
-        streams: found.streams,
-        entries: found.entries,
+        sound: verification.is_sound(),
+        events: verification.events,
+        removed: verification.removed,
+        streams: verification.streams,
+        entries: verification.entries,
         damage: damage.collect(),
-        more_damage: found.more_damage,
+        more_damage: verification.more_damage,
     };
     print(json, || to_text(&answer, advice), &answer)?;
     Ok(if answer.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })

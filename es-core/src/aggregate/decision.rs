@@ -58,8 +58,8 @@ impl<A: Aggregate> Decision<A> {
     /// without events that claims or releases a key fails with
     /// [`KeysWithoutEvent`](crate::aggregate::InfrastructureError::KeysWithoutEvent).
     ///
-    /// The command fails with a conflict if another aggregate holds the key. It is not available for a level without
-    /// [one order](OneOrder), because two nodes could claim the same key.
+    /// The command fails with a conflict if another aggregate holds the key. The aggregate's consistency level must
+    /// have [one order](OneOrder) of events; otherwise two nodes could claim the same key.
     pub fn claiming(mut self, key: UniqueKey) -> Self
     where
         A: Aggregate<Level: OneOrder>,

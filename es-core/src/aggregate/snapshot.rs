@@ -268,8 +268,8 @@ impl<A: Aggregate> Snapshots<A> {
         }))
     }
 
-    /// Stores a snapshot, and removes those beyond the number to keep, in one commit.
-    pub(crate) async fn keep(
+    /// Stores a snapshot and deletes the oldest snapshots of the stream, so that as many are left as the policy keeps.
+    pub(crate) async fn store_and_prune(
         &self,
         store: &dyn EventStore,
         stream: &StreamId,
@@ -277,12 +277,11 @@ impl<A: Aggregate> Snapshots<A> {
     ) -> Result<(), SnapshotError> {
         let value = self.encode(snapshot)?;
         let mut commit = Commit::new().put_row(table(), key(stream, snapshot.revision), value);
-        // After a change of the policy, there may be many more snapshots than the policy keeps. Each commit removes up
-        // to 100.
-        let existing =
-            store.rows(RowScan::new(table(), stream_prefix(stream), self.support.policy.keep + 100).backward()).await?;
-        let kept = self.support.policy.keep.max(1) - 1;
-        for row in existing.into_iter().filter(|row| row.key != key(stream, snapshot.revision)).skip(kept) {
+        let limit = self.support.policy.keep + MAX_PRUNED;
+        let existing = store.rows(RowScan::new(table(), stream_prefix(stream), limit).backward()).await?;
+        let others = existing.into_iter().filter(|row| row.key != key(stream, snapshot.revision));
+        let kept_others = self.support.policy.keep.max(1) - 1;
+        for row in others.skip(kept_others) {
             commit = commit.delete_row(table(), row.key);
         }
         store.commit(commit).await.map(drop).map_err(SnapshotError::Commit)
@@ -321,6 +320,10 @@ pub(crate) enum SnapshotError {
     #[error(transparent)]
     Commit(crate::store::CommitError),
 }
+
+/// The largest number of snapshots that one commit deletes. After a change of the policy, a stream may have many more
+/// snapshots than the policy keeps.
+const MAX_PRUNED: usize = 100;
 
 /// Returns the side table of all snapshots.
 #[doc(hidden)]

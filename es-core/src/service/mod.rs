@@ -304,8 +304,7 @@ impl RunningService {
         self.run(next(Arc::clone(&signals)), next(signals)).await
     }
 
-    /// Runs until `stop` completes or a component stops without a request, then shuts down within the deadline of the
-    /// service.
+    /// Runs until `stop` completes or a component stops by itself, then shuts down within the deadline of the service.
     ///
     /// # Errors
     /// [`ServiceError`] with the components that failed and those that did not finish before the deadline. The store is
@@ -354,7 +353,7 @@ impl RunningService {
         Drain::new(deadline, failure, force).run(self).await
     }
 
-    /// Waits until a component stops without a request.
+    /// Waits until a component stops by itself.
     async fn first_failure(&mut self) -> ComponentFailure {
         let Self { projections, reactors, groups, intakes, .. } = self;
         let reactors = reactors.iter().map(|reactor| {

@@ -69,8 +69,8 @@ impl MemoryStore {
         }
     }
 
-    /// Prepares a hook and adds it to the decisions on commits. Commits of other handles continue during the
-    /// preparation.
+    /// Installs a hook, which takes part in every later commit. While the hook prepares itself, other handles of the
+    /// store can commit.
     ///
     /// # Errors
     /// - [`StartHookError::Duplicate`] if the store has a hook with this name.

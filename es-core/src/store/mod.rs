@@ -96,11 +96,10 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Visits the events that [`read_log`](Self::read_log) returns, until the visitor breaks. Returns the position of
-    /// the last visited event if the visitor broke, otherwise the last position scanned, as [`EventStream::scanned`]
-    /// does.
+    /// the last visited event if the visitor broke, otherwise the last position that was scanned for matches.
     ///
-    /// A store may call the visitor for many events without yielding to other tasks. A slow visitor should break and
-    /// continue with another visit. A [layer](implement::StoreLayer) visits the events that its own reads return.
+    /// A store may call the visitor for many events without yielding to other tasks. A slow visitor should break after
+    /// some events; the caller then visits the log again after the returned position.
     ///
     /// # Errors
     /// [`StoreError`] if the store is closed, damaged, or fails to read.
@@ -168,8 +167,8 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
 ///
 /// - have one append path, which calls [`Decider::decide`](implement::Decider::decide), writes the decision atomically,
 ///   and only then makes it visible and returns;
-/// - acknowledge only commits that are durable, unless the store was opened without durability, and that every later
-///   read sees;
+/// - return from a commit only after every later read sees it and, unless the store was opened without durability,
+///   after it is on disk;
 /// - number positions from 1 without gaps;
 /// - never reuse a position, a revision or an event id, even after a crash, a deletion or a scavenge;
 /// - reject writes after a failed write until it is reopened, because the state on disk is unknown and the in-memory

@@ -145,8 +145,8 @@ fn check_current(
 fn check_readable<E: EventSamples>(directory: &Path, name: &str, version: u32, problems: &mut Vec<String>) {
     let path = file(directory, name, version);
     if !path.exists() {
-        // A missing file of the current version was reported or written before. The current code cannot write that of
-        // an old version.
+        // The check of the current version has already reported or written its missing file. The file of an old
+        // version cannot be written, because the current code no longer encodes that version.
         if E::SCHEMA.iter().any(|schema| schema.name == name && schema.version > version) {
             problems.push(format!(
                 "{} does not exist, but version {version} is declared to be readable; take the file from the history \

@@ -78,7 +78,8 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
     /// Executes the command only if the last event of the aggregate has this revision. Otherwise it fails with a
     /// conflict and is not retried.
     ///
-    /// It is not available for a level without [one order](OneOrder): use [`at_version`](Self::at_version).
+    /// The aggregate's consistency level must have [one order](OneOrder) of events; for other levels, use
+    /// [`at_version`](Self::at_version).
     pub fn at_revision(self, revision: Revision) -> Self
     where
         A: Aggregate<Level: OneOrder>,
@@ -96,8 +97,8 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
     /// Executes the command only if the aggregate meets this expectation. Otherwise it fails with a conflict and is not
     /// retried.
     ///
-    /// It is not available for a level without [one order](OneOrder), where each node has different revisions, and an
-    /// aggregate that is new on one node may exist on another.
+    /// The aggregate's consistency level must have [one order](OneOrder) of events; otherwise each node has different
+    /// revisions, and an aggregate that is new on one node may exist on another.
     pub fn expecting(mut self, expected: ExpectedRevision) -> Self
     where
         A: Aggregate<Level: OneOrder>,
@@ -134,8 +135,8 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
     /// Executes the command only if no event after the position `after` matches `query`; `None` covers the whole log.
     /// Otherwise it fails with a conflict and is not retried.
     ///
-    /// It is not available for a level without [one order](OneOrder), because another node may append a matching event
-    /// at the same time.
+    /// The aggregate's consistency level must have [one order](OneOrder) of events; otherwise another node may append a
+    /// matching event at the same time.
     pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self
     where
         A: Aggregate<Level: OneOrder>,

@@ -199,8 +199,8 @@ impl<A: Evolve> Repository<A> {
     /// Returns the state of an aggregate after the event with this revision. Reads only the events after the newest
     /// snapshot up to that revision.
     ///
-    /// It is not available for a level without [one order](OneOrder), where a revision means different events on
-    /// different nodes.
+    /// The aggregate's consistency level must have [one order](OneOrder) of events; otherwise a revision means
+    /// different events on different nodes.
     ///
     /// # Errors
     /// - [`LoadError::NotYet`] if the last revision of the stream is lower.

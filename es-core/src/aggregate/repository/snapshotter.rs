@@ -62,7 +62,7 @@ async fn run<A: Aggregate>(
     while let Some(job) = jobs.recv().await {
         match job {
             SnapshotJob::Take(stream, snapshot) => {
-                if let Err(error) = snapshots.keep(&*store, &stream, &snapshot).await {
+                if let Err(error) = snapshots.store_and_prune(&*store, &stream, &snapshot).await {
                     let (revision, error) = (snapshot.revision, ErrorChain(&error));
                     tracing::warn!(%stream, %revision, %error, "snapshot not taken");
                 }

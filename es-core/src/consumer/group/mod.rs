@@ -145,7 +145,8 @@ impl ConsumerGroup {
     /// Each event is delivered to the consumer that has waited longest. The order of deliveries is not defined; see
     /// [`ordered_by`](Self::ordered_by). By default the group starts with the next event that is committed.
     ///
-    /// The name must not change. The query may change: it applies to the events after the checkpoint.
+    /// The name identifies the checkpoint in the store: under another name, the group starts as a new group. The query
+    /// may differ from that of an earlier run; it then selects the events after the checkpoint.
     #[must_use]
     pub fn new(name: impl Into<String>, query: impl Into<Query>) -> Self {
         Self {

@@ -213,7 +213,11 @@ impl<T: Clone> GroupState<T> {
         not_before <= now && (!self.bounds.is_ordered || (is_first() && !is_blocked()))
     }
 
-    /// Settles a delivery, and returns the number of the change. `pause` returns the pause after a number of failures.
+    /// Records the result of a delivery. Returns the sequence number of this change of the state. `pause` maps the
+    /// number of failures to the pause before the next attempt.
+    ///
+    /// # Errors
+    /// [`TooLate`] if the event was delivered again or settled since.
     pub(crate) fn settle(
         &mut self,
         position: Position,

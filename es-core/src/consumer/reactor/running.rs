@@ -37,7 +37,7 @@ impl RunningReactor {
     /// for `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor stopped before.
+    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor stopped first.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         self.group.wait_for(position, timeout).await
     }
@@ -103,12 +103,13 @@ impl RunningReactor {
         self.group.skipped(after, limit).await
     }
 
-    /// Delivers no new event, waits until the running calls have returned, writes the checkpoint and stops.
+    /// Stops the reactor: starts no new call, waits for the running calls, and writes the checkpoint.
     ///
     /// # Errors
-    /// [`ShutdownError::Timeout`] if a call did not return before `deadline` and was aborted, [`ShutdownError::Ended`]
-    /// if the reactor stopped before or its last commit failed. Events whose result was not written are delivered
-    /// again.
+    /// - [`ShutdownError::Timeout`] if a call did not return before `deadline` and was aborted.
+    /// - [`ShutdownError::Ended`] if the reactor had already stopped, or could not write the checkpoint.
+    ///
+    /// After an error, the next start delivers the events again whose result was not written.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         let Self { group, mut workers } = self;
         let started_at = group.elapsed();

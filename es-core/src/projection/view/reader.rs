@@ -89,7 +89,7 @@ impl Views {
     }
 
     /// Returns rows that the projection wrote with [`Rows::put`](crate::projection::Rows::put), in the order of their
-    /// keys. The table of the scan is that of the view.
+    /// keys. `scan` names the table as the projection named it.
     ///
     /// # Errors
     /// [`StoreError`] if a row could not be read, or the name of the table is too long.

@@ -156,8 +156,9 @@ impl ProjectionAdmin {
         self.settle(key, Some((position, reason))).await
     }
 
-    /// Returns at most `limit` parked keys, those of the active generation first, then those of the one that is being
-    /// built. `after` is the last key of the previous page.
+    /// Returns a page of at most `limit` parked keys: first the keys of the active generation, then the keys of the
+    /// generation that is being built. A key is parked after one of its events could not be applied. `after` is the
+    /// last key of the previous page.
     ///
     /// # Errors
     /// [`StoreError`] if the rows cannot be read.

@@ -43,11 +43,14 @@ pub trait Commands: Send + Sync {
     /// Folds the committed events into the results.
     fn complete(plans: Self::Plans, committed: &Committed) -> Result<Self::Results, InfrastructureError>;
 
-    /// Returns the results of an earlier execution. `first` has one result for each command.
+    /// Returns the results of an earlier execution of the same commands. Takes one item of `stored` for each command.
+    ///
+    /// # Errors
+    /// [`InfrastructureError`] if the row has no result for a command, or the events of a result cannot be read.
     fn first_results(
         &self,
         row: &ResultRow,
-        first: &mut (impl Iterator<Item = FirstResult> + Send),
+        stored: &mut (impl Iterator<Item = FirstResult> + Send),
     ) -> impl Future<Output = Result<Self::Results, InfrastructureError>> + Send;
 
     /// Removes the aggregates from the caches.
