@@ -58,10 +58,10 @@ pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Resul
     let deleted = deleted?;
     closed?;
     #[derive(Serialize)]
-    struct Deleted {
+    struct DeletedSnapshots {
         deleted: u64,
     }
-    print(json, || format!("{} deleted", count(deleted, "snapshot", "snapshots")), &Deleted { deleted })
+    print(json, || format!("{} deleted", count(deleted, "snapshot", "snapshots")), &DeletedSnapshots { deleted })
 }
 
 /// Deletes the snapshots of a stream, of a category, or all snapshots. Returns their number.

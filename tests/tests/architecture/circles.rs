@@ -95,8 +95,8 @@ fn exports(module: &Module) -> BTreeMap<String, String> {
     imports.collect()
 }
 
-/// Returns the names from the root of the crate to where a path leads; `None` for a path that does not begin with `crate`,
-/// `self` or `super`.
+/// Returns the path from the root of the crate; `None` for a path that does not begin with `crate`, `self` or
+/// `super`.
 fn absolute(module: &Module, written: &WrittenPath) -> Option<Vec<String>> {
     let (first, rest) = written.names.split_first()?;
     match first.as_str() {

@@ -65,9 +65,9 @@ fn crates_depend_on_each_other_as_the_map_draws() {
     assert_eq!(arrows(), expected, "draw the new arrow in ARCHITECTURE.md and here, or do without it");
 }
 
-/// A dependency of these tests can enable a feature of a crate that the build script of RocksDB uses. Some selections of
-/// packages then compile RocksDB a second time, which takes nine minutes. es-macros must not depend on es-core: cargo
-/// cannot package crates that depend on each other in a circle.
+/// A dependency of these tests can enable a feature of a crate that the build script of RocksDB uses. Some selections
+/// of packages then compile RocksDB a second time, which takes nine minutes. es-macros must not depend on es-core:
+/// cargo cannot package crates that depend on each other in a circle.
 #[test]
 fn tests_of_core_and_macros_need_nothing_that_compiles_rocksdb_twice() {
     let packages = packages();
@@ -97,7 +97,7 @@ fn sources(dir: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Asserts that none of the words stands in the sources of a crate, except in the files that are allowed to have them.
+/// Asserts that the sources of a crate contain none of the words, except the allowed files.
 fn assert_absent(krate: &str, words: &[&str], allowed: &[&str]) {
     assert_absent_below(&root().join(krate).join("src"), words, allowed);
 }
@@ -144,7 +144,7 @@ fn only_entropy_reads_random_numbers() {
 fn positions_are_given_in_one_place() {
     let words = ["Position::following", "Revision::following(last_revision)"];
     assert_absent("es-core", &words, &["store/decide.rs", "revision.rs"]);
-    // NOTE: postings.rs seeks behind a position; it gives none.
+    // postings.rs computes a position for a seek. It assigns none.
     assert_absent("es-rocksdb", &words, &["postings.rs"]);
 }
 

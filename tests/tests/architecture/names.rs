@@ -22,7 +22,7 @@ fn a_crate_has_no_two_types_of_one_name() {
     assert!(report.is_empty(), "these types share a name; name each after what it is:\n{report}");
 }
 
-/// Returns the names of the structs, enums, unions, traits and aliases of a module, also within functions, and their places.
+/// Returns the names and places of the structs, enums, unions, traits and aliases of a module and of its functions.
 fn types(module: &Module) -> Vec<(String, String)> {
     let mut finder = TypeFinder { module, found: Vec::new() };
     module.items.iter().for_each(|item| finder.visit_item(item));

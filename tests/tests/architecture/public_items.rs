@@ -10,7 +10,7 @@ const LIST: &str = "tests/tests/architecture/public_items.txt";
 const UPDATE: &str = "ES_UPDATE_DOCS";
 
 /// Items that only the crates of the project and their tests use.
-const INTERNAL: [&str; 21] = [
+const INTERNAL: [&str; 20] = [
     "apply_events",
     "Build",
     "check_name",
@@ -20,7 +20,6 @@ const INTERNAL: [&str; 21] = [
     "checkpoints_table",
     "decide",
     "Executing",
-    "Folder",
     "Generations",
     "generations_table",
     "KnownNames",
@@ -44,8 +43,8 @@ fn public_items_of_es_core_are_listed() {
     let listed = std::fs::read_to_string(&file).expect("the list is read");
     assert!(
         listed == found,
-        "the public items of es-core are not those of {LIST}. Make a new item `pub(crate)`, move it to \
-         `store::implement` if only implementers of stores need it, or run this test with {UPDATE}=1 and commit the list\n{}",
+        "the public items of es-core differ from {LIST}. Make a new item `pub(crate)`, move it to `store::implement` \
+         if only implementers of stores need it, or run this test with {UPDATE}=1 and commit the list\n{}",
         difference(&listed, &found)
     );
 }
@@ -119,7 +118,8 @@ fn exported_macro(item: &syn::Item) -> Option<String> {
 fn render(items: &BTreeMap<String, BTreeSet<String>>) -> String {
     let distinct: BTreeSet<&String> = items.values().flatten().collect();
     let mut text = format!(
-        "Public items of es-core by module, re-exports included. The test `architecture` compares this list with the sources.\n\n\
+        "Public items of es-core by module, re-exports included. The test `architecture` compares this list with the \
+         sources.\n\n\
          {} names, {} of them at the root\n",
         distinct.len(),
         items[&path_of(&[])].len()
