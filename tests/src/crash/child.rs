@@ -95,7 +95,7 @@ impl Child {
     /// Waits until the child has printed this number of lines with this prefix.
     ///
     /// # Panics
-    /// If the child exits before, or takes longer than [`TIMEOUT`].
+    /// If the child exits before, or takes longer than `TIMEOUT`.
     pub fn wait_for(&mut self, prefix: &str, times: usize) {
         let deadline = Instant::now() + TIMEOUT;
         while self.received.iter().filter(|line| line.starts_with(prefix)).count() < times {
@@ -128,7 +128,7 @@ impl Child {
     /// Waits until the child exits. Returns the lines of its standard output, and its standard error.
     ///
     /// # Panics
-    /// If the child takes longer than [`TIMEOUT`].
+    /// If the child takes longer than `TIMEOUT`.
     #[must_use]
     pub fn wait(mut self) -> (Vec<String>, String) {
         let deadline = Instant::now() + TIMEOUT;
