@@ -185,7 +185,7 @@ fn every_caller_gets_the_error_after_the_disk_failed() {
 /// The callers hand over to the writer thread and back. Each commit is written once, and those of one caller in order.
 #[test]
 fn no_commit_is_lost_when_the_writing_thread_changes() {
-    let handed_back = explore(|ground, stream| {
+    let explored = |ground: &Ground, stream: StreamId| {
         let store = ground.start(&Options::new(), UNLIMITED).expect("started");
         let acknowledged = joined(callers(&store, &stream, |_, store, stream| {
             let commits = (0..4).map(|_| append(&stream, ExpectedRevision::Any));
@@ -196,8 +196,10 @@ fn no_commit_is_lost_when_the_writing_thread_changes() {
         block_on(store.close()).expect("closed");
         let acknowledged: Vec<_> = acknowledged.into_iter().flatten().map(|(_, id)| id).collect();
         assert_events(ground, &stream, &acknowledged);
-    });
-    assert!(handed_back > 0, "the writer thread never handed over to a caller");
+    };
+    // The schedules are random: in a few explorations, the writer thread never hands over to a caller.
+    let has_handed_back = (0..10).any(|_| explore(explored) > 0);
+    assert!(has_handed_back, "the writer thread never handed over to a caller");
 }
 
 /// A caller drops its future before or after the writer took the commit. The commit is either written or not.
