@@ -49,7 +49,7 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let mut log = store.read_log(LogRead::all()).await?;
     while let Some(batch) = log.next_batch().await? {
         for event in &batch {
-            // Counting first events counts streams without a set of their names.
+            // Each stream has one first event, so that no set of stream names is needed to count the streams.
             let first = if is_unrestricted { Revision::FIRST } else { store.retained(&event.stream).await?.first };
             stats.add(event, event.revision == first);
         }

@@ -54,8 +54,8 @@ impl<A: Aggregate> Decision<A> {
         Self { events: Events::none(), is_unchanged: true, keys: Keys::new() }
     }
 
-    /// Claims a unique key for the aggregate. The claim is stored with the first event of the decision; a decision
-    /// without events that claims or releases a key fails with
+    /// Claims a unique key for the aggregate. The claim is stored with the first event of the decision. A decision that
+    /// claims or releases a key must have at least one event; otherwise the command fails with
     /// [`KeysWithoutEvent`](crate::aggregate::InfrastructureError::KeysWithoutEvent).
     ///
     /// The command fails with a conflict if another aggregate holds the key. The aggregate's consistency level must

@@ -222,7 +222,7 @@ impl RunningService {
     ///
     /// The task starts with [`run_until`](Self::run_until) or `run_until_signal`, after the signal handlers are
     /// installed. After a stop is requested by its [`StopSignal`], it must answer the requests in progress and return.
-    /// If it returns or panics before, the service shuts down.
+    /// If the task returns or panics without such a request, the service shuts down.
     pub fn intake<F, T, E>(&mut self, name: &'static str, task: F)
     where
         F: FnOnce(StopSignal) -> T,

@@ -180,12 +180,12 @@ pub trait EventStore: EventReader {
     /// Writes a commit atomically.
     ///
     /// A repeat of an earlier commit (same event ids, streams, types, payloads, tags and unique keys) returns the
-    /// result of the first one, whatever its expectations, even after a restart. It does not change unique keys and
-    /// rows again.
+    /// result of the first one, whatever its expectations, even after a restart. It does not apply its changes of unique
+    /// keys and rows a second time.
     ///
     /// # Errors
-    /// - [`CommitError::Conflict`] if a condition does not hold: an expected revision, an append condition, a unique
-    ///   key, a row condition, or a write to a hard-deleted stream.
+    /// - [`CommitError::Conflict`] if a condition does not hold (an expected revision, an append condition, a unique
+    ///   key or a row condition), or if the commit writes to a hard-deleted stream.
     /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
     /// - [`CommitError::Invalid`] if the commit exceeds a limit.
     /// - [`CommitError::Rejected`] if a hook rejects the commit.

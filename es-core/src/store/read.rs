@@ -92,8 +92,8 @@ impl EventStream {
         Ok(Some(std::mem::take(&mut self.ready).into()))
     }
 
-    /// Returns the next batch, which may have no events, or `None` after the last. Consumers that record their progress
-    /// through events that do not match use [`Batch::scanned`].
+    /// Returns the next batch, which may have no events, or `None` after the last batch. Its [`Batch::scanned`] is the
+    /// progress to record: it includes the events that the query does not match.
     ///
     /// # Errors
     /// [`StoreError`] if the read fails. The stream has then ended.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::{ExpectedRevision, StreamId};
 use crate::store::implement::StoreLayer;
 use crate::store::{
     Commit, CommitError, Committed, Conflict, EventStore, EventStream, FailedCheck, LogRead, StoreError, StreamRead,
@@ -119,6 +120,12 @@ impl FaultyStore {
     }
 }
 
+/// Returns the first expectation of a commit, or the stream of its first event; `None` for a commit without both.
+fn first_expectation(commit: &Commit) -> Option<(StreamId, ExpectedRevision)> {
+    let first_event = || commit.events().first().map(|(stream, _)| (stream.clone(), ExpectedRevision::Any));
+    commit.expectations().first().cloned().or_else(first_event)
+}
+
 fn injected(action: &str) -> StoreError {
     StoreError::io(action, "injected fault")
 }
@@ -138,13 +145,8 @@ impl StoreLayer for FaultyStore {
                 Err(injected("acknowledge a commit").into())
             }
             Some(Fault::Conflict) => {
-                let expected = commit.expectations().first().cloned();
-                let (stream, expected) = match expected.or_else(|| {
-                    let (stream, _) = commit.events().first()?;
-                    Some((stream.clone(), crate::ExpectedRevision::Any))
-                }) {
-                    Some(first) => first,
-                    None => return Err(injected("commit").into()),
+                let Some((stream, expected)) = first_expectation(&commit) else {
+                    return Err(injected("commit").into());
                 };
                 let actual = self.inner.revision(&stream).await?;
                 Err(Conflict { failed: vec![FailedCheck::Revision { stream, expected, actual }] }.into())

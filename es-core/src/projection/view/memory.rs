@@ -126,8 +126,8 @@ impl<K: ViewKey, V: 'static, T: ViewKey> ViewScan<'_, &MemoryViews, K, V, T> {
     /// Returns the rows of the scan.
     ///
     /// # Panics
-    /// If the view has no such order, or a row cannot be decoded. [`try_read`](Self::try_read) returns an error
-    /// instead.
+    /// If the view does not declare the order of the scan, or a row cannot be decoded. [`try_read`](Self::try_read)
+    /// returns an error instead.
     #[must_use]
     #[track_caller]
     pub fn read(self) -> Vec<(K, V)> {
