@@ -180,8 +180,8 @@ pub trait EventStore: EventReader {
     /// Writes a commit atomically.
     ///
     /// A repeat of an earlier commit (same event ids, streams, types, payloads, tags and unique keys) returns the
-    /// result of the first one, whatever its expectations, even after a restart. It does not apply its changes of unique
-    /// keys and rows a second time.
+    /// result of the first one, whatever its expectations, even after a restart. Its changes of unique keys and rows
+    /// are not applied a second time.
     ///
     /// # Errors
     /// - [`CommitError::Conflict`] if a condition does not hold (an expected revision, an append condition, a unique
