@@ -1,4 +1,4 @@
-//! Compiler output for invalid declarations: `ui/event`, `ui/aggregate`, `ui/unit` and `ui/view` have one file for each
+//! Compiler output for invalid declarations: `ui/event`, `ui/aggregate` and `ui/view` have one file for each
 //! message, with the expected output in the `.stderr` file of the same name. The files in `ui/pass` must compile.
 //!
 //! Some messages are from the compiler and change with its version; the expected ones are from the `rust-version` of
@@ -43,11 +43,6 @@ fn errors_of_events() {
 #[test]
 fn errors_of_aggregates() {
     trybuild::TestCases::new().compile_fail("tests/ui/aggregate/*.rs");
-}
-
-#[test]
-fn errors_of_units_of_work() {
-    trybuild::TestCases::new().compile_fail("tests/ui/unit/*.rs");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use es_core::store::memory::MemoryStore;
 use es_core::model::UniqueKey;
 use es_core::store::Query;
 use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve};
-use es_core::{ExpectedRevision, Repository, Revision};
+use es_core::{EventStore, ExpectedRevision, Repository, Revision, UnitOfWork};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]
@@ -36,9 +36,12 @@ impl Decide<Place> for Order {
 }
 
 fn main() {
-    let orders = Repository::<Order>::new(Arc::new(MemoryStore::new()));
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let orders = Repository::<Order>::new(Arc::clone(&store));
     let _ = orders.load_at_revision(&1, Revision::FIRST);
     let _ = orders.execute(&1, Place).at_revision(Revision::FIRST);
     let _ = orders.execute(&1, Place).expecting(ExpectedRevision::NoStream);
     let _ = orders.execute(&1, Place).append_if_none(Query::all(), None);
+    let _ = UnitOfWork::new(&store).execute(&orders, 1, Place).at_revision(Revision::FIRST);
+    let _ = UnitOfWork::new(&store).execute(&orders, 1, Place).expecting(ExpectedRevision::NoStream);
 }
