@@ -33,7 +33,7 @@ use rocksdb::DBRawIterator;
 
 use crate::database::{Database, Tier, at, at_revision, bad_key, bad_name, item, place_in, place_of};
 use crate::key;
-use crate::record::Decoder;
+use crate::record::{Checked, Decoder, RecordError};
 use crate::retention::Operators;
 use crate::schema::{Cf, META_FIRST};
 
@@ -223,7 +223,7 @@ impl Verifier<'_> {
                 last = None;
             }
             expected = position.next();
-            let event = at(position, decoder.decode_into(&record, &mut buffer));
+            let event = at(position, decode(&record, &mut decoder, &mut buffer));
             let Some(event) = self.found.note(event)? else {
                 last = None;
                 continue;
@@ -324,7 +324,7 @@ impl Verifier<'_> {
             count += 1;
             self.tell("streams", count, Some(self.found.events));
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
-            self.found.note(at_revision(&stream, revision, decoder.decode_into(&record, &mut buffer)))?;
+            self.found.note(at_revision(&stream, revision, decode(&record, &mut decoder, &mut buffer)))?;
             let expected = match &last {
                 Some((known, last)) if *known == stream => last.next(),
                 _ => {
@@ -410,4 +410,14 @@ impl Verifier<'_> {
         }
         if count == expected { Ok(()) } else { self.strays(cf) }
     }
+}
+
+/// Decodes a record over the event in `buffer`, which verification does not need any more.
+fn decode<'e>(
+    record: &[u8],
+    decoder: &mut Decoder,
+    buffer: &'e mut Option<RecordedEvent>,
+) -> Result<&'e RecordedEvent, RecordError> {
+    let (event, _) = decoder.decode_into(Checked::new(record)?, None, buffer, None)?;
+    Ok(event)
 }

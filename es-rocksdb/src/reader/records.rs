@@ -78,13 +78,10 @@ impl<N: Copy> FetchedRecords<N> {
         for (number, piece, place) in self.left.drain(..) {
             let piece = self.shared.get(piece);
             let record = Checked::copied(piece.and_then(|piece| piece.get(place)).unwrap_or_default());
-            let decoded = match last {
-                Some(event) => decoder.decode_over(record, piece, event, before.as_ref()).map(|fields| {
-                    before = fields;
-                    &*event
-                }),
-                None => decoder.decode_checked(record, piece).map(|event| &*last.insert(event)),
-            };
+            let decoded = decoder.decode_into(record, piece, last, before.as_ref()).map(|(event, fields)| {
+                before = fields;
+                event
+            });
             if visitor(EventView::from(check(number, decoded)?)).is_break() {
                 return Ok(Some(number));
             }

@@ -118,7 +118,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`decode`](Self::decode). `event` may then be a mix of both events.
-    pub(crate) fn decode_over<'r>(
+    fn decode_over<'r>(
         &mut self,
         record: Checked<'r>,
         within: Option<&Bytes>,
@@ -172,19 +172,21 @@ impl Decoder {
         Ok(Some(fields))
     }
 
-    /// Decodes a record into `buffer`, over the event that it holds, and lends the event.
+    /// Decodes a record into `buffer`, over the event that it holds. `before` has the fields of that event, if they are
+    /// known. Returns the event and the fields of its record, if they were read.
     ///
     /// # Errors
-    /// As [`decode`](Self::decode).
-    pub(crate) fn decode_into<'e>(
+    /// As [`decode`](Self::decode). `buffer` may then hold a mix of both events.
+    pub(crate) fn decode_into<'e, 'r>(
         &mut self,
-        record: &[u8],
+        record: Checked<'r>,
+        within: Option<&Bytes>,
         buffer: &'e mut Option<RecordedEvent>,
-    ) -> Result<&'e RecordedEvent, RecordError> {
-        let record = Checked::new(record)?;
+        before: Option<&Fields<'_>>,
+    ) -> Result<(&'e RecordedEvent, Option<Fields<'r>>), RecordError> {
         match buffer {
-            Some(event) => self.decode_over(record, None, event, None).map(|_| &*event),
-            None => Ok(buffer.insert(self.decode_checked(record, None)?)),
+            Some(event) => self.decode_over(record, within, event, before).map(|fields| (&*event, fields)),
+            None => Ok((buffer.insert(self.decode_checked(record, within)?), None)),
         }
     }
 
