@@ -114,7 +114,7 @@ impl FileIdentity {
         Self { device: metadata.dev(), number: metadata.ino() }
     }
 
-    /// NOTE: elsewhere an open file keeps its directory in place, so that there is nothing to tell.
+    /// On other systems, the directory of an open file cannot be replaced, so that all identities can be equal.
     #[cfg(not(unix))]
     fn of(_: &fs::Metadata) -> Self {
         Self { device: 0, number: 0 }
@@ -144,8 +144,7 @@ impl MarkFile {
         Ok(Self { inner: Mutex::new(MarkState { file, is_second_next: false, has_failed: false }), path, identity })
     }
 
-    /// Whether this very file still stands in the directory, by its path. It costs one look at a name that the system
-    /// knows.
+    /// Checks that the path of the mark still names this open file. Costs one lookup of a file name.
     ///
     /// # Errors
     /// What is there instead: the directory was removed, moved or replaced while the store was open.

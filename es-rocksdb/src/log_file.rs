@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn a_broken_record_is_passed_over_where_one_is_behind_it() {
         for length in 0..80 {
-            let (before, after) = (record(b"before"), record(b"behind"));
+            let (before, after) = (record(b"before"), record(b"after"));
             let mut block = [before.clone(), record(&vec![7; length]), after.clone()].concat();
             block[before.len()..before.len() + 4].fill(0xaa);
             let end = block.len() - after.len();

@@ -122,8 +122,7 @@ pub(crate) fn resolve(directory: &Path) -> Result<PathBuf, OpenError> {
         }
         Err(error) => return Err(OpenError::io(directory, "inspect the directory", error)),
     }
-    // NOTE: RocksDB takes a directory under two names for two directories, and its lock does not hold within one
-    // process then.
+    // RocksDB identifies a directory by its path: under another path, the same process could open it a second time.
     fs::canonicalize(directory).map_err(|error| OpenError::io(directory, "find the full path", error))
 }
 

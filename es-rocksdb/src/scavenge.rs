@@ -235,7 +235,7 @@ impl Scavenger {
         let in_place = || self.mark.check_in_place();
         let write =
             |batch| database.raw().write_opt(batch, &options::write(self.durability)).map_err(|e| e.to_string());
-        // NOTE: the directory is looked at before and behind, as the writer does.
+        // The directory is checked before and after the write, as in the writer.
         if let Err(error) = in_place().and_then(|()| write(batch)).and_then(|()| in_place()) {
             let reason = format!("a write failed: {error}");
             shared.stop(database, &mut turn, &reason);

@@ -183,9 +183,8 @@ impl Writer {
         let bytes = batch.size_in_bytes() as u64;
         let (commits, events) = (pending.changing, pending.overlay.events().count() as u64);
         tracing::trace!(commits, events, bytes, "writing a batch");
-        // ORDER: before the write as well as behind it. In a directory that has taken the place of ours RocksDB would
-        // write into files that are not of this store; what went into one that was removed meanwhile must not be
-        // acknowledged.
+        // ORDER: before and after the write. If the directory was replaced, RocksDB would write into files of another
+        // store. If it was removed during the write, the commit must not be acknowledged.
         let in_place = || self.mark.check_in_place().map_err(|error| format!("a write failed: {error}"));
         in_place()?;
         (self.disk)(batch).map_err(|error| format!("a write failed: {error}"))?;

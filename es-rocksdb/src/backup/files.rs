@@ -52,7 +52,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
     if list(directory)?.is_empty() && !is_empty_except(directory, &[INCOMPLETE, LOCK])? {
         return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
-    // NOTE: a backup whose directory is gone after a power failure is gone, however well its own files were synced.
+    // The parent directory is synced, too: otherwise a power failure can remove the directory with its synced files.
     open::create_durably(directory).map_err(refused("create the directory", directory))?;
     let path = directory.join(LOCK);
     let file = File::options().create(true).append(true).open(&path).map_err(refused("open", &path))?;

@@ -94,7 +94,7 @@ async fn check_continues(
 
 /// Whether the store is a continuation of the newest backup that can still be asked.
 ///
-/// NOTE: for a backup that is built on none, so that those of another store do not get into one directory.
+/// Used for a backup without a predecessor, so that the backups of two stores are never in one directory.
 pub(super) async fn check_continues_any(
     source: &ReadOnlyStore,
     earlier: &[(u32, PathBuf)],

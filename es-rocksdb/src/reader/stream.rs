@@ -216,7 +216,7 @@ impl<C: StreamContent> StreamSource<C> {
         }
         let StreamPart { content, is_last, .. } = found;
         self.scan.left = self.scan.left.map(|left| left.saturating_sub(content.count() as u64));
-        self.scan.next = content.last_revision().and_then(|revision| behind(self.scan.read.direction, revision));
+        self.scan.next = content.last_revision().and_then(|revision| successor(self.scan.read.direction, revision));
         self.ended = is_last || self.scan.next.is_none();
         self.go_ahead();
         Ok(Some(content))
@@ -247,8 +247,8 @@ impl StreamSource<FetchedRecords<Revision>> {
     }
 }
 
-/// The revision behind another in a direction; `None` behind the first or the last that there can be.
-fn behind(direction: Direction, revision: Revision) -> Option<Revision> {
+/// Returns the next revision in a direction; `None` after the first or the last possible revision.
+fn successor(direction: Direction, revision: Revision) -> Option<Revision> {
     let number = match direction {
         Direction::Forward => revision.get().checked_add(1),
         Direction::Backward => revision.get().checked_sub(1),
@@ -309,7 +309,7 @@ impl StreamScan {
             match (checked.position().map_err(bad)? > self.head, direction) {
                 (false, _) => {
                     self.check_follows(database, expected, revision, tier)?;
-                    expected = behind(direction, revision);
+                    expected = successor(direction, revision);
                     budget.take(record.len());
                     content.push(stream, revision, checked, decoder)?;
                 }

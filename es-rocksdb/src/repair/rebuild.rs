@@ -53,7 +53,7 @@ pub(super) fn write(
     fs::create_dir(&incomplete).map_err(refused("create the directory", &incomplete))?;
     let written = write_and_verify(&incomplete, &target, sources, survey, set_aside, progress);
     written.inspect_err(|_| {
-        // NOTE: the error that counts is the first.
+        // The error of the rebuild is reported, not that of the cleanup.
         let _ = fs::remove_dir_all(&incomplete);
     })
 }

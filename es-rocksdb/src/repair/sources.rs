@@ -44,15 +44,15 @@ impl Sources {
         let (mut strict, mut lenient) = (ReadOptions::default(), ReadOptions::default());
         strict.set_verify_checksums(true);
         lenient.set_verify_checksums(false);
-        // NOTE: a block that is broken must not be found in the cache by who wants a whole one.
+        // A strict read must not find a broken block in the cache.
         lenient.fill_cache(false);
         Self { databases, strict, lenient, reads_broken: false }
     }
 
     /// From now on also reads blocks whose checksums do not fit.
     ///
-    /// NOTE: only where it must be. RocksDB believes what such a block says of its own length: it was seen to ask for more memory
-    /// than there is, which ends the process, because its exception cannot be caught here.
+    /// Used only as a last resort. RocksDB trusts the length in a broken block: it can allocate more memory than there
+    /// is, which ends the process, because its exception cannot be caught here.
     pub(super) fn read_broken(&mut self) {
         self.reads_broken = true;
     }
@@ -119,7 +119,8 @@ pub(super) fn visit_readable(entries: &mut DBRawIterator<'_>, visit: &mut impl F
     }
 }
 
-/// Leaps over a block that cannot be read, to a key that can be; visits what stands between, from behind.
+/// Skips an unreadable block: seeks a readable key after it, then visits the readable entries before that key in
+/// reverse order.
 fn skip_unreadable(entries: &mut DBRawIterator<'_>, last: &[u8], visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
     for target in keys_after(last) {
         entries.seek(&target);
@@ -140,7 +141,7 @@ fn skip_unreadable(entries: &mut DBRawIterator<'_>, last: &[u8], visit: &mut imp
     false
 }
 
-/// Keys behind another, ever farther.
+/// Returns keys after `last`, at increasing distances.
 fn keys_after(last: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     const STEPS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
     let nearest = std::iter::once([last, &[0]].concat());

@@ -14,7 +14,7 @@ async fn after_a_failed_write_a_scavenge_removes_nothing() {
     assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
 }
 
-/// What a scavenge wrote into a directory that is gone is lost; what would be committed behind it would be, too.
+/// The writes of a scavenge into a removed directory are lost, and so would be the commits after it.
 #[tokio::test]
 async fn after_a_failed_scavenge_nothing_is_committed() {
     let directory = tempfile::tempdir().unwrap();
