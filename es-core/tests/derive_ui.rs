@@ -33,6 +33,15 @@
 //! | an unknown key, an unknown field | `event/unknown_key_on_*`; fields are not named in attributes |
 //! | a duplicate event name | `event/duplicate_name` |
 //! | several errors at once | `event/several_errors`, `aggregate/several_errors` |
+//!
+//! Declarations that compiled and lost data, with their pairs here:
+//!
+//! | fault | here |
+//! |---|---|
+//! | `None` and `Some(None)` have one encoding | `event/nested_option`, `aggregate/snapshot_with_nested_option` |
+//! | a field that serde leaves out | `event/serde_skips_field`, `aggregate/snapshot_skips_field`; nested types: `derive/snapshots.rs` |
+//! | `upcast(2 = V2)` without a way from version 1 | `event/upcast_without_first` |
+//! | a serde name without effect | `event/serde_rename` |
 #![cfg(feature = "derive")]
 
 #[test]

@@ -161,7 +161,7 @@ macro_rules! ledger {
             #[aggregate(category = "account", id = String, event = AccountEvent, snapshot(every = 10))]
             pub(crate) struct Ledger {
                 pub(crate) totals: Totals,
-                #[serde(skip)]
+                #[serde(with = "outside_the_snapshot")]
                 pub(crate) folded: u64,
             }
 
@@ -178,6 +178,19 @@ macro_rules! ledger {
             }
         }
     )*};
+}
+
+/// Encodes a number as nothing, and decodes it as 0.
+mod outside_the_snapshot {
+    use super::*;
+
+    pub(crate) fn serialize<S: serde::Serializer>(_: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+
+    pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        <()>::deserialize(deserializer).map(|()| 0)
+    }
 }
 
 fn add(sum: &mut u64, cents: u64) {
@@ -213,6 +226,7 @@ ledger! {
     }
     removed: { total: Option<u64> = add_some, }
     unordered: { times: HashMap<u64, u64> = count, seen: HashSet<u64> = insert, }
+    not_decoded: { total: Option<u64> = add_some, #[serde(default, skip_deserializing)] largest: u64 = add, }
 }
 
 /// Returns a store with 25 deposits and a snapshot of `A` at the 20th.
@@ -269,6 +283,19 @@ async fn a_snapshot_with_unordered_maps_and_sets_is_used() {
         let loaded = Repository::<unordered::Ledger>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
         assert_eq!((loaded.state.folded, loaded.state.totals.seen.len(), loaded.state.totals.times.len()), (5, 25, 25));
     }
+}
+
+/// The derive refuses `skip_deserializing` on a field of the state, but does not see the definition of `Totals`.
+#[tokio::test]
+async fn a_state_that_is_decoded_differently_is_not_stored() {
+    let store = store_with_snapshot::<original::Ledger>().await;
+    let every = SnapshotPolicy::load_cost(Duration::ZERO);
+    let states = Repository::<not_decoded::Ledger>::new(Arc::clone(&store)).with_snapshot_policy(every);
+    let loaded = states.load(&id()).await.expect("loaded");
+    states.settle().await;
+    assert_eq!(stored(&store).await, [19], "no snapshot at revision 24");
+    let reloaded = states.without_cache().load(&id()).await.expect("loaded");
+    assert_eq!((loaded.state, reloaded.state.totals.largest), (reloaded.state.clone(), 300));
 }
 
 /// The events of a replicated stream arrive in any order of their canonical keys.

@@ -15,9 +15,21 @@
 //! that is added to a nested type, and an omitted field inside a `#[serde(flatten)]`. In these cases, increment
 //! `snapshot(version = ...)`.
 //!
-//! **Cost.** Computing the digest walks the state once, which takes about as long as encoding it. It happens in the
-//! background when a snapshot is taken, and in each load that uses a snapshot. A load from the cache of the repository
-//! uses none.
+//! # Fields outside the snapshot
+//!
+//! A field that serde skips is not in a snapshot, so a load from a snapshot would give another state than a load
+//! without.
+//!
+//! - The derive refuses `skip`, `skip_serializing` and `skip_deserializing` on the fields of the state.
+//! - When a snapshot is taken, the state is decoded again. It is not stored if the digests differ, which detects
+//!   `skip_deserializing` in nested types, and `skip_serializing_if` with a `default` that is another value. The
+//!   repository logs a warning.
+//! - `skip` and `skip_serializing` in a nested type are invisible to both. [`testing::given`](crate::testing::given)
+//!   folds the events a second time, with a snapshot after each event, and expects the same decisions and states.
+//!
+//! **Cost.** Computing the digest walks the state once, which takes about as long as encoding it. It happens twice in
+//! the background when a snapshot is taken, and once in each load that uses a snapshot. A load from the cache of the
+//! repository uses none.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -117,6 +129,23 @@ impl<A: Aggregate + Serialize + DeserializeOwned> SnapshotSupport<A> {
             decode: |bytes| codec::decode(&ContentType::MessagePack, bytes).ok(),
             digest: value_digest::<A>,
         }
+    }
+}
+
+impl<A> SnapshotSupport<A> {
+    /// Encodes a state, and returns it with its digest. Also decodes it again, and compares the digests: a snapshot
+    /// that every load ignores is not worth its row.
+    fn checked_encoding(&self, state: &A) -> Result<(Bytes, u64), SnapshotError> {
+        let encoded = (self.encode)(state)?;
+        let digest = (self.digest)(state).ok_or(SnapshotError::Digest)?;
+        let decoded = (self.decode)(&encoded).ok_or(SnapshotError::NotDecodable)?;
+        if (self.digest)(&decoded) == Some(digest) { Ok((encoded, digest)) } else { Err(SnapshotError::NotEqual) }
+    }
+
+    /// Returns the state as a load from a snapshot gives it.
+    pub(crate) fn restored(&self, state: &A) -> Result<A, SnapshotError> {
+        let (encoded, _) = self.checked_encoding(state)?;
+        (self.decode)(&encoded).ok_or(SnapshotError::NotDecodable)
     }
 }
 
@@ -288,8 +317,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, SnapshotError> {
-        let state = (self.support.encode)(&snapshot.state)?;
-        let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
+        let (state, digest) = self.support.checked_encoding(&snapshot.state)?;
         let Snapshot { position, last, .. } = *snapshot;
         let origins = snapshot.origins.as_deref().cloned().unwrap_or_default();
         let mut value = BytesMut::with_capacity(SnapshotHeader::MAX_BYTES + state.len());
@@ -315,6 +343,13 @@ pub(crate) enum SnapshotError {
     Encode(#[from] EncodeError),
     #[error("could not compute the digest of the state: its `Serialize` implementation fails")]
     Digest,
+    #[error("the encoded state cannot be decoded; correct the serde attributes of its fields and their types")]
+    NotDecodable,
+    #[error(
+        "the decoded state differs from the encoded one; look for `skip_deserializing`, and for `skip_serializing_if` \
+         with another `default`, in the types of its fields"
+    )]
+    NotEqual,
     #[error(transparent)]
     Read(#[from] StoreError),
     #[error(transparent)]

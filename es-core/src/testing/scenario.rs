@@ -48,9 +48,19 @@ use crate::schema::Event;
 /// given::<Lamp>(1, []).when(SwitchOn).then([Switched::On]).then_state(|lamp| assert!(lamp.on));
 /// given::<Lamp>(1, [Switched::On]).when(SwitchOn).then_unchanged();
 /// ```
+///
+/// If the aggregate has snapshots, the events are folded a second time, with a snapshot after each event. The command
+/// is decided on this state, too, and must have the same result. A test then fails if a type in the state has a field
+/// that serde skips and that a later event or the command reads.
+///
+/// # Panics
+/// If a state cannot be encoded and decoded as a snapshot.
+#[track_caller]
 pub fn given<A: Evolve>(id: A::Id, events: impl IntoIterator<Item = A::Event>) -> Given<A> {
     let state = A::initial(&id);
-    let mut given = Given { id, state, revision: None, now: Timestamp::UNIX_EPOCH, metadata: Metadata::new() };
+    let from_snapshot = A::snapshots().map(|_| state.clone());
+    let (revision, now, metadata) = (None, Timestamp::UNIX_EPOCH, Metadata::new());
+    let mut given = Given { id, state, from_snapshot, revision, now, metadata };
     given.evolve(events);
     given
 }
@@ -60,6 +70,8 @@ pub fn given<A: Evolve>(id: A::Id, events: impl IntoIterator<Item = A::Event>) -
 pub struct Given<A: Evolve> {
     id: A::Id,
     state: A,
+    /// The same state, restored from a snapshot after each event. `None` if the aggregate has no snapshots.
+    from_snapshot: Option<A>,
     revision: Option<Revision>,
     now: Timestamp,
     metadata: Metadata,
@@ -81,7 +93,11 @@ impl<A: Evolve> Given<A> {
     }
 
     /// Adds events.
+    ///
+    /// # Panics
+    /// If a state cannot be encoded and decoded as a snapshot.
     #[must_use]
+    #[track_caller]
     pub fn and(mut self, events: impl IntoIterator<Item = A::Event>) -> Self {
         self.evolve(events);
         self
@@ -93,21 +109,51 @@ impl<A: Evolve> Given<A> {
         &self.state
     }
 
+    /// Expects that the state restored from a snapshot after each event is equal to the state without snapshots. Has no
+    /// effect if the aggregate has no snapshots.
+    ///
+    /// # Panics
+    /// If the states differ: a type in the state has a field that serde skips.
+    #[track_caller]
+    pub fn then_snapshot_is_equal(&self) -> &Self
+    where
+        A: Debug + PartialEq,
+    {
+        if let Some(restored) = &self.from_snapshot {
+            assert_eq!(
+                *restored, self.state,
+                "the state from a snapshot (left) differs from the state without (right): look for a field that serde \
+                 skips"
+            );
+        }
+        self
+    }
+
     /// Lets the aggregate decide on a command.
     #[must_use = "check the result with one of the `then` methods"]
     pub fn when<C: Command>(self, command: C) -> Then<A, A::Rejection>
     where
         A: Decide<C>,
     {
-        let decision = self.state.decide(command, &CommandContext::new(&self.id, self.revision, self.now));
-        Then { given: self, decision: Arc::new(decision) }
+        let context = CommandContext::new(&self.id, self.revision, self.now);
+        let from_snapshot = self.from_snapshot.as_ref().map(|state| state.decide(command.clone(), &context));
+        let decision = self.state.decide(command, &context);
+        Then { given: self, decision: Arc::new(decision), from_snapshot: from_snapshot.map(Arc::new) }
     }
 
+    #[track_caller]
     fn evolve(&mut self, events: impl IntoIterator<Item = A::Event>) {
         for event in events {
             let revision = Revision::following(self.revision);
             let record = self.record(revision);
             self.state.evolve(&event, &EventContext::new(&record));
+            if let (Some(state), Some(snapshots)) = (&mut self.from_snapshot, A::snapshots()) {
+                state.evolve(&event, &EventContext::new(&record));
+                match snapshots.restored(state) {
+                    Ok(restored) => *state = restored,
+                    Err(error) => panic!("no snapshot of the state at revision {revision}: {}", ErrorChain(&error)),
+                }
+            }
             self.revision = Some(revision);
         }
     }
@@ -136,28 +182,44 @@ impl<A: Evolve> Given<A> {
     }
 }
 
-/// The result of a command. The methods panic at the location of the call if the result differs from the expected one.
-/// They can be chained.
+/// The result of a command. The methods panic at the location of the call if the result differs from the expected one,
+/// also if only the result on the state from a snapshot differs. They can be chained.
 pub struct Then<A: Evolve, R> {
     given: Given<A>,
     decision: Arc<Result<Decision<A>, R>>,
+    /// The decision on the state that was restored from a snapshot after each event.
+    from_snapshot: Option<Arc<Result<Decision<A>, R>>>,
 }
 
 impl<A: Evolve<Event: Debug> + Debug, R: Debug> Debug for Then<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Then").field("given", &self.given).field("decision", &self.decision).finish()
+        f.debug_struct("Then").field("given", &self.given).field("decision", &self.decision).finish_non_exhaustive()
     }
 }
+
+/// Added to the message of a failure on the state from a snapshot.
+const FROM_SNAPSHOT: &str =
+    ", on the state from a snapshot only: look for a field of a type in the state that serde skips";
 
 impl<A: Evolve, R: Debug> Then<A, R>
 where
     A::Event: Debug,
 {
+    /// Returns the decision, and the one on the state from a snapshot, each with a text for the messages of failures.
+    fn decisions(&self) -> impl Iterator<Item = (&Result<Decision<A>, R>, &'static str)> {
+        std::iter::once((&*self.decision, "")).chain(self.from_snapshot.as_deref().map(|it| (it, FROM_SNAPSHOT)))
+    }
+
+    /// Calls `check` with both decisions, which must be accepted.
     #[track_caller]
-    fn accepted(&self) -> &Decision<A> {
-        match &*self.decision {
-            Ok(decision) => decision,
-            Err(rejection) => panic!("expected the command to be accepted, but it was rejected: {rejection:?}"),
+    fn accepted(&self, mut check: impl FnMut(&Decision<A>, &str)) {
+        for (decision, origin) in self.decisions() {
+            match decision {
+                Ok(decision) => check(decision, origin),
+                Err(rejection) => {
+                    panic!("expected the command to be accepted, but it was rejected{origin}: {rejection:?}")
+                }
+            }
         }
     }
 
@@ -170,7 +232,13 @@ where
     {
         let expected: Vec<A::Event> = expected.into_iter().collect();
         assert!(!expected.is_empty(), "expected at least one event: use then_nothing() or then_unchanged()");
-        assert_eq!(self.accepted().events(), expected, "expected the events on the right, found those on the left");
+        self.accepted(|decision, origin| {
+            assert_eq!(
+                decision.events(),
+                expected,
+                "expected the events on the right, found those on the left{origin}"
+            );
+        });
         if A::Event::SCHEMA.is_empty() {
             return self;
         }
@@ -191,8 +259,10 @@ where
     /// Expects that the command is accepted and produces no event.
     #[track_caller]
     pub fn then_nothing(self) -> Self {
-        let events = self.accepted().events();
-        assert!(events.is_empty(), "expected no event, found {events:?}");
+        self.accepted(|decision, origin| {
+            let events = decision.events();
+            assert!(events.is_empty(), "expected no event, found {events:?}{origin}");
+        });
         self
     }
 
@@ -200,15 +270,18 @@ where
     #[track_caller]
     pub fn then_keys(self, expected: impl IntoIterator<Item = KeyChange>) -> Self {
         let expected: Keys = expected.into_iter().collect();
-        assert_eq!(*self.accepted().keys(), expected, "expected the unique keys on the right, found the left");
+        self.accepted(|decision, origin| {
+            assert_eq!(*decision.keys(), expected, "expected the unique keys on the right, found the left{origin}");
+        });
         self
     }
 
     /// Expects the decision [`unchanged`](Decision::unchanged).
     #[track_caller]
     pub fn then_unchanged(self) -> Self {
-        let decision = self.accepted();
-        assert!(decision.is_unchanged(), "expected the decision unchanged(), found {decision:?}");
+        self.accepted(|decision, origin| {
+            assert!(decision.is_unchanged(), "expected the decision unchanged(), found {decision:?}{origin}");
+        });
         self
     }
 
@@ -219,31 +292,45 @@ where
         R: PartialEq,
     {
         let expected = expected.into();
-        match &*self.decision {
-            Err(rejection) => assert_eq!(*rejection, expected, "expected the rejection on the right, found the left"),
-            Ok(decision) => panic!("expected the rejection {expected:?}, found the events {:?}", decision.events()),
+        for (decision, origin) in self.decisions() {
+            match decision {
+                Err(rejection) => {
+                    assert_eq!(*rejection, expected, "expected the rejection on the right, found the left{origin}");
+                }
+                Ok(decision) => {
+                    let events = decision.events();
+                    panic!("expected the rejection {expected:?}, found the events {events:?}{origin}")
+                }
+            }
         }
         self
     }
 
-    /// Expects a rejection, and calls `check` with it.
+    /// Expects a rejection, and calls `check` with it. If the aggregate has snapshots, `check` is also called with the
+    /// rejection on the state from a snapshot.
     #[track_caller]
-    pub fn then_rejected_with(self, check: impl FnOnce(&R)) -> Self {
-        match &*self.decision {
-            Err(rejection) => check(rejection),
-            Ok(decision) => panic!("expected a rejection, found the events {:?}", decision.events()),
+    pub fn then_rejected_with(self, check: impl Fn(&R)) -> Self {
+        for (decision, origin) in self.decisions() {
+            match decision {
+                Err(rejection) => check(rejection),
+                Ok(decision) => panic!("expected a rejection, found the events {:?}{origin}", decision.events()),
+            }
         }
         self
     }
 
-    /// Expects that the command is accepted, and calls `check` with the state after its events.
+    /// Expects that the command is accepted, and calls `check` with the state after its events. If the aggregate has
+    /// snapshots, `check` is also called with the state from a snapshot.
     #[track_caller]
-    pub fn then_state(self, check: impl FnOnce(&A)) -> Self
+    pub fn then_state(self, check: impl Fn(&A)) -> Self
     where
         A::Event: Clone,
     {
-        let events = self.accepted().events().to_vec();
-        check(self.given.clone().and(events).state());
+        self.accepted(|_, _| ());
+        let Ok(decision) = &*self.decision else { return self };
+        let after = self.given.clone().and(decision.events().to_vec());
+        check(after.state());
+        after.from_snapshot.iter().for_each(check);
         self
     }
 }

@@ -88,7 +88,7 @@ enum Flat {
         #[serde(flatten)]
         parcel: Parcel,
         #[serde(skip)]
-        cache: u8,
+        unit: std::marker::PhantomData<u8>,
     },
     #[event(name = "flattened-and-packed", codec = "msgpack")]
     Packed {
@@ -117,7 +117,7 @@ mod as_text {
 
 #[test]
 fn serde_attributes_of_variants_have_their_effect() {
-    let flattened = Flat::Flattened { parcel_number: 1, parcel: Parcel { grams: 9 }, cache: 0 };
+    let flattened = Flat::Flattened { parcel_number: 1, parcel: Parcel { grams: 9 }, unit: std::marker::PhantomData };
     assert_eq!(encoded(&flattened).1, r#"{"parcelNumber":1,"grams":9}"#);
     assert_eq!(encoded(&Flat::AsText(7)).1, r#""7""#);
     let packed = Flat::Packed { parcel: Parcel { grams: 9 }, note: None };

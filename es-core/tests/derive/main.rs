@@ -4,5 +4,6 @@
 mod aggregate;
 mod event;
 mod hygiene;
+mod snapshots;
 mod support;
 mod versions;

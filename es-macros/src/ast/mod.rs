@@ -10,14 +10,14 @@ use syn::{Path, parse_quote};
 
 use crate::attr::value::Reader;
 
-/// Returns the path of es-core for declarations without `crate = "..."`.
+/// Returns the path of es-core for declarations without `crate = ...`.
 fn default_crate() -> Path {
     parse_quote!(::es_core)
 }
 
-/// Reads `crate = "..."`.
+/// Reads `crate = "..."` or `crate = path`.
 fn read_crate(reader: Reader<'_>, target: &mut Path) {
-    if let Some(path) = reader.quoted_path() {
+    if let Some(path) = reader.crate_path() {
         *target = path;
     }
 }

@@ -94,7 +94,7 @@ const EVENT: &[Key] = &[
     key("codec", r#"codec = "json""#, &[Place::Variant, Place::Struct, Place::Enum]),
     key("sample", "sample = path::to::function", EVENT_ITEM),
     key("retired", r#"retired("former-name")"#, TYPE),
-    key("crate", r#"crate = "path::to::es_core""#, TYPE),
+    key("crate", "crate = path::to::es_core", TYPE),
     key("tag", r#"tag = "customer""#, &[Place::Field]),
 ];
 
@@ -104,7 +104,7 @@ const AGGREGATE: &[Key] = &[
     key("event", "event = OrderEvent", TYPE),
     key("consistency", r#"consistency = "local""#, TYPE),
     key("snapshot", "snapshot(every = 100)", TYPE),
-    key("crate", r#"crate = "path::to::es_core""#, TYPE),
+    key("crate", "crate = path::to::es_core", TYPE),
     key("every", "snapshot(every = 100)", &[Place::Snapshot]),
     key("load_cost", r#"snapshot(load_cost = "5ms")"#, &[Place::Snapshot]),
     key("keep", "snapshot(every = 100, keep = 2)", &[Place::Snapshot]),

@@ -103,16 +103,19 @@ impl Reader<'_> {
         self.value("the path of a function")
     }
 
-    /// Reads `crate = "path::to::es_core"`.
-    pub(crate) fn quoted_path(self) -> Option<Path> {
-        let text: LitStr = self.value("a path as a string")?;
-        match text.parse_with(Path::parse_mod_style) {
-            Ok(path) => Some(path),
-            Err(_) => {
-                self.cx.error_on(&text, self.expected("a path as a string"));
-                None
-            }
+    /// Reads `crate = path::to::es_core` or `crate = "path::to::es_core"`. A macro of a facade crate needs the path
+    /// without quotes, because a string does not know `$crate`.
+    pub(crate) fn crate_path(self) -> Option<Path> {
+        const WHAT: &str = "a path";
+        let Form::Value(tokens) = &self.item.form else { return self.report_form(WHAT) };
+        let path = match syn::parse2::<LitStr>(tokens.clone()) {
+            Ok(text) => text.parse_with(Path::parse_mod_style),
+            Err(_) => Path::parse_mod_style.parse2(tokens.clone()),
+        };
+        if path.is_err() {
+            self.cx.error_on(tokens, self.expected(WHAT));
         }
+        path.ok()
     }
 
     /// Reads `key`, which gives `Some(None)`, or `key = "text"`.

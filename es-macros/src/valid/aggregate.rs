@@ -2,7 +2,7 @@
 
 use syn::{Data, LitStr, Type};
 
-use super::names;
+use super::{fields, names};
 use crate::ast::{AggregateInput, Snapshot};
 use crate::ctxt::Ctxt;
 
@@ -25,6 +25,8 @@ pub(crate) fn check_aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> O
     }
     if let Some(snapshot) = &input.snapshot {
         check_snapshot(cx, snapshot);
+        fields::check_state_variants(cx, &input.source.data);
+        fields::check(cx, &input.source.data, fields::Owner::State);
     }
     Some(Declaration {
         input,

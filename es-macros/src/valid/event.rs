@@ -2,7 +2,7 @@
 
 use syn::Data;
 
-use super::{names, serde, versions};
+use super::{fields, names, serde, versions};
 use crate::ast::{Body, Case, EventInput};
 use crate::ctxt::Ctxt;
 
@@ -26,6 +26,7 @@ pub(crate) fn check_event(cx: &Ctxt, input: &EventInput<'_>) {
         (Body::Struct(_), _) => serde::check_struct(cx, &source.attrs),
         _ => {}
     }
+    fields::check(cx, &source.data, fields::Owner::Event);
     for case in input.body.cases() {
         check_name(cx, case);
         if case.has_valid_versions {

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod event;
+mod fields;
 mod names;
 mod serde;
 mod versions;

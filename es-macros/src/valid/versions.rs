@@ -77,6 +77,22 @@ fn check_oldest(cx: &Ctxt, case: &Case<'_>) {
                 ),
             );
         }
+        (None, _) if listed > 1 => {
+            if let Some(first) = case.upcasts.first() {
+                let advice = advice(case, 1, listed);
+                cx.error(
+                    first.version.span,
+                    format!(
+                        "version 1 is not listed before version {listed}: {advice}; if {}, add `oldest = {listed}`",
+                        if listed == 2 {
+                            "it was never recorded"
+                        } else {
+                            "the versions before it were never recorded"
+                        },
+                    ),
+                );
+            }
+        }
         _ => {}
     }
 }

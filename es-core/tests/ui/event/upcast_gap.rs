@@ -8,7 +8,7 @@ enum OrderEvent {
     Placed,
     #[event(name = "order-shipped", version = 4, upcast(1 = V1, 2 = V2))]
     Shipped,
-    #[event(name = "order-paid", version = 9, upcast(2 = V2))]
+    #[event(name = "order-paid", version = 9, upcast(2 = V2), oldest = 2)]
     Paid,
 }
 

@@ -3,7 +3,7 @@ use es_core::Event;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]
-#[event(codec(json), crate = es_core, retired = "order-lost")]
+#[event(codec(json), crate = 5, retired = "order-lost")]
 enum OrderEvent {
     #[event(name = OrderPlaced, version = "2")]
     Placed,
