@@ -153,7 +153,8 @@ pub trait CommandFor<A>: Command {
     fn accepted(self) -> Self::Accepted;
 }
 
-#[diagnostic::do_not_recommend]
+// The compiler may name the bounds of this implementation: a command that is not `Clone` is then not reported as one
+// that the aggregate does not take.
 impl<A: Decide<C>, C: Command> CommandFor<A> for C {
     // Names `C` through the rejection. Without `Decide<C>` there is no rejection, so the type of `execute(...)` is
     // unknown. The compiler then reports only the command that `A` does not accept, and not also that the result cannot

@@ -1,5 +1,5 @@
 // A command must implement `Clone`: each attempt clones it.
-use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve};
+use es_core::{Aggregate, CommandContext, Decide, Decision, Event, EventContext, Evolve, Repository};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Event)]
@@ -24,6 +24,10 @@ impl Decide<Place> for Order {
     fn decide(&self, _: Place, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
         Ok(OrderPlaced.into())
     }
+}
+
+async fn place(orders: &Repository<Order>) -> bool {
+    orders.execute(&1, Place).await.is_ok()
 }
 
 fn main() {}
