@@ -157,5 +157,5 @@ fn an_order_has_at_least_one_line() {
 
 #[test]
 fn every_version_of_every_event_can_be_read() {
-    golden::check::<OrderEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"));
+    golden::check::<OrderEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/order"));
 }

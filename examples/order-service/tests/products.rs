@@ -88,5 +88,5 @@ fn an_unregistered_product_rejects_stock_changes() {
 
 #[test]
 fn every_version_of_every_event_can_be_read() {
-    golden::check::<ProductEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"));
+    golden::check::<ProductEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/product"));
 }
