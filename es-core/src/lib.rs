@@ -172,7 +172,7 @@
 //! let placed = NewEvent::json(EventType::new("order-placed")?, r#"{"cents":500}"#);
 //! store.commit(Commit::to(&StreamId::new("order-7")?, ExpectedRevision::NoStream, [placed])).await?;
 //!
-//! let mut subscription = Subscription::new(store, Query::all(), None);
+//! let mut subscription = Subscription::new(store, Query::all(), None)?;
 //! assert_eq!(subscription.next().await?.events.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::EventStore;
+use es_core::model::Clock;
 use es_core::store::implement::{PrepareHook, StoreLayer};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
@@ -18,6 +19,10 @@ impl Harness for Memory {
             store = store.with_hook(hook).await.expect("the hook starts");
         }
         Arc::new(store)
+    }
+
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>> {
+        Some(Arc::new(MemoryStore::with_clock(clock)))
     }
 
     async fn reopen(&self, _: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
@@ -41,6 +46,10 @@ struct Layered;
 impl Harness for Layered {
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
         Arc::new(Unchanged(Memory.open_with(hooks).await))
+    }
+
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>> {
+        Some(Arc::new(Unchanged(Arc::new(MemoryStore::with_clock(clock)))))
     }
 
     async fn reopen(&self, _: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use es_core::EventStore;
+use es_core::model::Clock;
 use es_core::store::implement::PrepareHook;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
@@ -48,8 +49,7 @@ pub struct RocksDbHarness {
 }
 
 impl RocksDbHarness {
-    async fn open_in(&self, dir: TempDir, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
-        let options = hooks.into_iter().fold(small(), Options::hook);
+    async fn open_in(&self, dir: TempDir, options: Options) -> Arc<dyn EventStore> {
         let store = options.open(dir.path()).await.expect("the store opens");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +66,11 @@ fn key(store: &Arc<dyn EventStore>) -> usize {
 #[async_trait]
 impl Harness for RocksDbHarness {
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
-        self.open_in(tempfile::tempdir().expect("a directory"), hooks).await
+        self.open_in(tempfile::tempdir().expect("a directory"), hooks.into_iter().fold(small(), Options::hook)).await
+    }
+
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>> {
+        Some(self.open_in(tempfile::tempdir().expect("a directory"), small().clock(clock)).await)
     }
 
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
@@ -74,6 +78,6 @@ impl Harness for RocksDbHarness {
         let (handle, dir) = opened.expect("the harness opened it");
         drop(store);
         handle.close().await.expect("closed");
-        Some(self.open_in(dir, Vec::new()).await)
+        Some(self.open_in(dir, small()).await)
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{NameError, Position};
+use crate::model::{AheadOfLog, NameError, Position};
 use crate::store::{CommitError, StoreError};
 
 /// A background component could not be started.
@@ -29,6 +29,9 @@ pub enum StartError {
     /// The caller is outside of a tokio runtime.
     #[error("no tokio runtime found; start background components from within a tokio runtime")]
     NoRuntime,
+    /// The position after which a new group or reactor starts is ahead of the log.
+    #[error(transparent)]
+    AheadOfLog(#[from] AheadOfLog),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,8 +92,8 @@ pub enum GroupError {
     },
 }
 
-/// A component did not reach a position in time. The events up to that position are committed: do not repeat the
-/// command.
+/// A component did not reach a position. Unless the position is ahead of the log, the events up to it are committed: do
+/// not repeat the command.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
@@ -129,6 +132,9 @@ pub enum WaitError {
         #[source]
         reason: Option<GroupError>,
     },
+    /// The log has not reached the position, so waiting for it is futile. Returned at once.
+    #[error(transparent)]
+    AheadOfLog(#[from] AheadOfLog),
 }
 
 /// Components did not shut down cleanly. No commit is partial; unfinished events are processed at the next start.

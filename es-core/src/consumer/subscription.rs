@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 
-use crate::model::Position;
+use crate::model::{AheadOfLog, Position};
 use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError, Visitor};
 
 /// The default size of a batch, in events.
@@ -42,7 +42,7 @@ pub(crate) const DEFAULT_BATCH: u32 = 512;
 /// let placed = NewEvent::json(EventType::new("order-placed")?, "{}");
 /// store.commit(Commit::to(&StreamId::new("order-1")?, ExpectedRevision::NoStream, [placed])).await?;
 ///
-/// let mut orders = Subscription::new(store, Query::all(), None);
+/// let mut orders = Subscription::new(store, Query::all(), None)?;
 /// let batch = orders.next().await?;
 /// assert_eq!(batch.events.len(), 1);
 /// assert_eq!(batch.scanned, orders.scanned()); // store it, and start after it next time
@@ -71,10 +71,20 @@ impl fmt::Debug for Subscription {
 impl Subscription {
     /// Creates a subscription to the events that match `query` after the position `after`; `None` starts with the first
     /// event.
-    #[must_use]
-    pub fn new(store: Arc<dyn EventReader>, query: impl Into<Query>, after: Option<Position>) -> Self {
+    ///
+    /// Resolve a position that comes from outside of the process with
+    /// [`LogPosition::resolve`](crate::model::LogPosition::resolve), which also detects a position of another log.
+    ///
+    /// # Errors
+    /// [`AheadOfLog`] if `after` is after the head of the log: the events until then would be missed silently.
+    pub fn new(
+        store: Arc<dyn EventReader>,
+        query: impl Into<Query>,
+        after: Option<Position>,
+    ) -> Result<Self, AheadOfLog> {
         let head = store.watch_head();
-        Self { store, query: query.into(), batch: DEFAULT_BATCH, head, scanned: after, read: None }
+        head.check(after)?;
+        Ok(Self { store, query: query.into(), batch: DEFAULT_BATCH, head, scanned: after, read: None })
     }
 
     /// Sets the largest number of events per batch, at least 1; 512 by default. A batch is in memory at once.
@@ -216,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn visits_continue_after_the_batch_before_them_and_after_owned_batches() {
-        let mut log = Subscription::new(store_of(5).await, Query::all(), None).batch(2);
+        let mut log = Subscription::new(store_of(5).await, Query::all(), None).unwrap().batch(2);
         assert_eq!(visited(&mut log).await, [1, 2]);
         assert_eq!(log.next().await.unwrap().events[0].position.get(), 3);
         assert_eq!(log.scanned(), Position::new(4));
@@ -224,10 +234,20 @@ mod tests {
         assert!(log.is_at_head());
     }
 
+    /// Regression: after a restore of an older backup, a subscription with a position from before waited, and then missed
+    /// the new events up to that position.
+    #[tokio::test]
+    async fn a_subscription_after_a_position_ahead_of_the_log_is_refused() {
+        let store = store_of(3).await;
+        assert!(Subscription::new(store.clone(), Query::all(), Position::new(3)).is_ok());
+        let refused = Subscription::new(store, Query::all(), Position::new(8)).unwrap_err();
+        assert_eq!((Some(refused.position), refused.head), (Position::new(8), Position::new(3)));
+    }
+
     #[tokio::test]
     async fn visit_waits_for_new_events_and_fails_after_the_store_was_closed() {
         let store = store_of(1).await;
-        let mut log = Subscription::new(store.clone(), Query::all(), None);
+        let mut log = Subscription::new(store.clone(), Query::all(), None).unwrap();
         assert_eq!(visited(&mut log).await, [1]);
         let mut visitor = |_: EventView<'_>| ControlFlow::Continue(());
         let next = log.visit_next(&mut visitor);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{EventView, RecordedEvent};
-use crate::model::{Position, Revision};
+use crate::model::{AheadOfLog, Position, Revision};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
 use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRead};
@@ -61,6 +61,9 @@ pub enum LiveError {
         /// The failure.
         source: Box<ApplyFailure>,
     },
+    /// The position up to which the view is requested is ahead of the log.
+    #[error(transparent)]
+    AheadOfLog(#[from] AheadOfLog),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,13 +133,15 @@ impl<P: Projection> Live<P> {
     /// `None` is no bound.
     ///
     /// # Errors
-    /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read.
+    /// [`LiveError::AheadOfLog`] if the position is after the head of the log, [`LiveError::Event`] if an event cannot be
+    /// applied, [`LiveError::Store`] if the events cannot be read.
     pub async fn fold_up_to(
         store: Arc<dyn EventReader>,
         projection: P,
         events: impl Into<LiveEvents>,
         up_to: Option<Position>,
     ) -> Result<Self, LiveError> {
+        store.watch_head().check(up_to)?;
         let query = projection.query();
         let (events, views) = (events.into(), MemoryViews::default());
         let mut live = Self { store, projection, query, events, up_to, views, position: None, revision: None };
@@ -274,5 +279,7 @@ mod tests {
         }
         let past = Live::fold_up_to(store.clone(), Count, LiveEvents::All, Position::new(3)).await.unwrap();
         assert_eq!((past.view(&COUNT).get(&()), past.as_of()), (Some(3), Position::new(3)));
+        let ahead = Live::fold_up_to(store.clone(), Count, LiveEvents::All, Position::new(6)).await.unwrap_err();
+        assert!(matches!(ahead, LiveError::AheadOfLog(ahead) if ahead.head == Position::new(5)), "{ahead}");
     }
 }

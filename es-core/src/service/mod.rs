@@ -269,9 +269,11 @@ impl RunningService {
     /// immediately for `None`.
     ///
     /// # Errors
-    /// [`WaitError`] of the first component that does not reach the position within `timeout`.
+    /// [`WaitError`] of the first component that does not reach the position within `timeout`;
+    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let position = position.into();
+        self.store.watch_head().check(position)?;
         let projections = self.projections.wait_for(position, timeout);
         let reactors = self.reactors.iter().map(|reactor| reactor.wait_for(position, timeout));
         let groups = self.groups.iter().map(|group| group.wait_for(position, timeout));

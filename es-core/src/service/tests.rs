@@ -9,8 +9,8 @@ use super::*;
 use crate::aggregate::source::RawEvents;
 use crate::consumer::group::{GroupError, StartAt};
 use crate::consumer::reactor::{ReactError, ReactorContext};
-use crate::model::{EventType, ExpectedRevision, IdSource, NewEvent, RecordedEvent, StreamId, Table, reserved};
-use crate::projection::{ApplyError, ProjectedContext, ProjectionState, Rows};
+use crate::model::{AheadOfLog, EventType, ExpectedRevision, IdSource, NewEvent, RecordedEvent, StreamId, Table, reserved};
+use crate::projection::{AdminError, ApplyError, ProjectedContext, ProjectionState, RebuildFrom, Rows};
 use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Query, RowScan, StoreError};
 use crate::testing::{ManualClock, SeededEntropy};
@@ -54,6 +54,19 @@ impl Reactor for Echo {
         self.permits.acquire().await?.forget();
         self.store.commit(event("echo")).await?;
         self.trace.lock().unwrap().push("reactor");
+        Ok(())
+    }
+}
+
+/// Does nothing.
+struct Ignore;
+
+#[async_trait]
+impl Reactor for Ignore {
+    type Source = RawEvents;
+    const NAME: &'static str = "ignore";
+
+    async fn react(&self, _: &RecordedEvent, _: &ReactorContext) -> Result<(), ReactError> {
         Ok(())
     }
 }
@@ -191,6 +204,51 @@ async fn a_paused_projection_does_not_delay_the_shutdown() {
     let waited = service.wait_for(store.head().await.unwrap(), Duration::from_millis(20)).await.unwrap_err();
     assert!(matches!(&waited, WaitError::Timeout { state, .. } if state == "paused"), "{waited}");
     tokio::time::timeout(LONG, service.shutdown(LONG * 2)).await.expect("the shutdown does not wait").unwrap();
+}
+
+/// Regression (a user's case): `wait_for(999999)` waited until its timeout and then said that the command had succeeded.
+#[tokio::test]
+async fn nothing_waits_for_or_starts_after_a_position_ahead_of_the_log() {
+    let store = store();
+    let service = Service::new(Arc::clone(&store))
+        .projection(Traced(Trace::default()), ProjectionOptions::new())
+        .reactor(ReactorRunner::new(Ignore))
+        .group(ConsumerGroup::new("workers", Query::all()).start_at(StartAt::Beginning));
+    let service = service.start().await.unwrap();
+    store.commit(event("call")).await.unwrap();
+    let head = store.head().await.unwrap();
+    let ahead = AheadOfLog { position: Position::new(999_999).unwrap(), head };
+    let (position, projection) = (ahead.position, service.projection("traced").unwrap());
+    let started = std::time::Instant::now();
+    for waited in [
+        service.wait_for(position, LONG).await,
+        projection.wait_for(position, LONG).await,
+        service.projections.wait_for(position, LONG).await,
+        service.reactor("ignore").unwrap().wait_for(position, LONG).await,
+        service.group("workers").unwrap().wait_for(position, LONG).await,
+    ] {
+        assert!(matches!(waited, Err(WaitError::AheadOfLog(found)) if found == ahead), "{waited:?}");
+    }
+    assert!(started.elapsed() < LONG);
+    // The committed position is not ahead.
+    service.projection("traced").unwrap().wait_for(head, LONG).await.unwrap();
+
+    let late = |name: &str| ConsumerGroup::new(name, Query::all()).start_at(StartAt::After(position));
+    let refused = late("late").start(Arc::clone(&store)).await.unwrap_err();
+    assert!(matches!(refused, StartError::AheadOfLog(found) if found == ahead), "{refused}");
+    let reactor = ReactorRunner::new(Ignore).start_at(StartAt::After(position));
+    let elsewhere: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    assert!(matches!(reactor.start(elsewhere).await, Err(StartError::AheadOfLog(found)) if found.head.is_none()));
+
+    let admin = projection.admin();
+    let refused = admin.rebuild(RebuildFrom::Position(position), "a typing error").await.unwrap_err();
+    let before = ahead.position.previous().unwrap();
+    assert!(matches!(refused, AdminError::AheadOfLog(found) if found.position == before), "{refused}");
+    let future = chrono::Utc::now() + chrono::TimeDelta::days(365);
+    let refused = admin.rebuild(RebuildFrom::Time(future), "a typing error").await.unwrap_err();
+    assert!(matches!(refused, AdminError::TimeAheadOfLog(found) if found.time == future), "{refused}");
+    admin.rebuild(RebuildFrom::Position(Position::following(head)), "from now on").await.unwrap();
+    service.shutdown(LONG).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! into one write passes a view that already includes the earlier commits of that write.
 
 use crate::model::StreamId;
-use crate::model::{CommitPart, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{AheadOfLog, CommitPart, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, is_reserved};
 use crate::store::commit::{AppendCondition, Commit, Committed, RowCondition};
@@ -111,6 +111,10 @@ fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Res
         failed.extend(failed_expectation(stream, *expected, view)?);
     }
     for AppendCondition { query, after } in commit.append_conditions() {
+        if let Err(ahead) = AheadOfLog::check(*after, view.head()?) {
+            failed.push(FailedCheck::AheadOfLog(ahead));
+            continue;
+        }
         if let Some(found) = view.first_match(query, *after, now)? {
             failed.push(FailedCheck::Match { query: query.clone(), after: *after, found });
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::model::EventId;
-use crate::model::{ExpectedRevision, Position, Revision, found};
+use crate::model::{AheadOfLog, ExpectedRevision, Position, Revision, found};
 use crate::model::{StreamId, Table, UniqueKey, Version};
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
@@ -146,6 +146,9 @@ pub enum FailedCheck {
         /// The position of the first matching event.
         found: Position,
     },
+    /// The position of an append condition is ahead of the log, so that the condition would hold whatever the log
+    /// contains.
+    AheadOfLog(AheadOfLog),
     /// Another stream holds a unique key.
     UniqueKey {
         /// The key.
@@ -189,6 +192,7 @@ impl fmt::Display for FailedCheck {
             Self::Match { after: None, found, .. } => {
                 write!(f, "expected no matching event, found one at position {found}")
             }
+            Self::AheadOfLog(ahead) => write!(f, "append condition: {ahead}"),
             Self::UniqueKey { key, wanted_by, held_by } => {
                 write!(
                     f,

@@ -1,9 +1,10 @@
-//! Notification about the head of the log: [`HeadWatch`] for followers, and [`HeadSender`] for stores.
+//! The head of the log: [`HeadWatch`] for followers, [`HeadSender`] for stores, and the checks of given positions and
+//! times against it.
 
 use tokio::sync::watch;
 
-use crate::model::Position;
-use crate::store::StoreError;
+use crate::model::{AheadOfLog, Clock, LogPosition, Position, PositionError, TimeAheadOfLog, Timestamp};
+use crate::store::{EventReader, LogRead, StoreError};
 
 /// The end of the log, and whether the store is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,14 @@ impl HeadWatch {
         self.0.borrow().head
     }
 
+    /// Checks that the log has reached a position. A position that a commit or a read of this log returned passes.
+    ///
+    /// # Errors
+    /// [`AheadOfLog`] if the position is after the head.
+    pub fn check(&self, position: Option<Position>) -> Result<(), AheadOfLog> {
+        AheadOfLog::check(position, self.current())
+    }
+
     /// Waits until the log has an event after `position`, or any event if `position` is `None`. Returns the head, which
     /// may be several commits later.
     ///
@@ -35,6 +44,39 @@ impl HeadWatch {
         let end = self.0.wait_for(|end| end.head > position || end.is_closed).await.map_err(|_| StoreError::Closed)?;
         end.head.filter(|head| Some(*head) > position).ok_or(StoreError::Closed)
     }
+}
+
+impl LogPosition {
+    /// Returns the position in the log of a store.
+    ///
+    /// A position without a log id is taken for one of this log if the log has reached it. It may be of another history
+    /// of the log nevertheless.
+    ///
+    /// # Errors
+    /// [`PositionError::OtherLog`] if it belongs to another log, [`PositionError::AheadOfLog`] if it is after the head.
+    pub fn resolve(self, store: &dyn EventReader) -> Result<Option<Position>, PositionError> {
+        let (Self { log_id, position }, expected) = (self, store.log_id());
+        match log_id {
+            Some(given) if given != expected => Err(PositionError::OtherLog { position, given, expected }),
+            _ => Ok(store.watch_head().check(position).map(|()| position)?),
+        }
+    }
+}
+
+/// Checks that a recorded time is not after the clock and the last recorded event. A log whose last event was recorded
+/// by a clock in the future includes times up to that event.
+pub(crate) async fn check_recorded_time(
+    store: &dyn EventReader,
+    clock: &dyn Clock,
+    time: Timestamp,
+) -> Result<Result<(), TimeAheadOfLog>, StoreError> {
+    let now = clock.now();
+    if time <= now {
+        return Ok(Ok(()));
+    }
+    let last = store.read_log(LogRead::all().backward().limit(1)).await?.next().await?;
+    let last_recorded = last.map(|last| last.recorded_at);
+    Ok(if last_recorded >= Some(time) { Ok(()) } else { Err(TimeAheadOfLog { time, now, last_recorded }) })
 }
 
 /// Publishes the head of the log, for stores.

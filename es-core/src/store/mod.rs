@@ -45,6 +45,7 @@ pub use commit::{
 };
 pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
+pub(crate) use head::check_recorded_time;
 pub use head::HeadWatch;
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};

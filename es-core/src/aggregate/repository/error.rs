@@ -1,7 +1,7 @@
 //! The errors of loads and commands.
 
 use crate::model::CommandId;
-use crate::model::Timestamp;
+use crate::model::{TimeAheadOfLog, Timestamp};
 use crate::model::{NameError, StreamId};
 use crate::model::{Position, Revision, found};
 use crate::schema::{DecodeEventError, EncodeEventError};
@@ -35,6 +35,9 @@ pub enum LoadError {
         /// The last revision, or `None` if there is no stream.
         actual: Option<Revision>,
     },
+    /// The requested time is in the future, so that the state may still change.
+    #[error(transparent)]
+    TimeAheadOfLog(#[from] TimeAheadOfLog),
     /// A [rule](crate::retention) has truncated events that the state needs, and no snapshot covers them. Widen or
     /// clear the rule, which helps unless a scavenge has removed the events. Take snapshots before events are
     /// truncated. To start an aggregate from scratch, delete its stream instead.
@@ -201,7 +204,7 @@ pub(crate) fn conflict_or_failure(error: CommitError) -> Result<Conflict, Infras
 /// The time of a past state, for [`Repository::load_at`](super::Repository::load_at).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
-    /// The state that the store had at this time: all events recorded up to then.
+    /// The state that the store had at this time: all events recorded up to then. It must not be in the future.
     Recorded(Timestamp),
     /// The state of the domain at this time, as known today: all events that occurred up to then, whenever they were
     /// recorded, in the order of the stream.

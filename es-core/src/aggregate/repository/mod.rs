@@ -47,7 +47,7 @@ pub use unit::{UnitError, UnitOfWork, UnitRejection};
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::aggregate::{Aggregate, CommandFor, Evolve};
 use crate::model::{Clock, Entropy, IdSource, OneOrder, Revision, StreamId, SystemClock, SystemEntropy};
-use crate::store::EventStore;
+use crate::store::{EventStore, check_recorded_time};
 use load::{Loader, Past};
 use snapshotter::Snapshotter;
 use turns::Turns;
@@ -191,8 +191,12 @@ impl<A: Evolve> Repository<A> {
     /// Returns the state of an aggregate at a past time. Reads every event of the aggregate.
     ///
     /// # Errors
-    /// The errors of [`load`](Self::load).
+    /// - [`LoadError::TimeAheadOfLog`] if a recorded time is later than the clock and the last recorded event.
+    /// - The errors of [`load`](Self::load).
     pub async fn load_at(&self, id: &A::Id, as_of: AsOf) -> Result<Loaded<A>, LoadError> {
+        if let AsOf::Recorded(time) = as_of {
+            check_recorded_time(&*self.loader.store, &*self.clock, time).await??;
+        }
         self.loader.load_past(id, &A::stream(id)?, Past::Time(as_of)).await
     }
 

@@ -66,11 +66,13 @@ impl Driver {
         written: Stored,
         row: Bytes,
         capacity: usize,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let batch = u32::try_from(capacity).map_or(DEFAULT_BATCH, |capacity| capacity.min(DEFAULT_BATCH));
-        let subscription = Subscription::new(shared.store.clone(), query, written.checkpoint).batch(batch);
+        let subscription = Subscription::new(shared.store.clone(), query, written.checkpoint)
+            .map_err(|ahead| StoreError::damaged(format!("checkpoint of group {:?}", shared.name()), ahead.to_string()))?
+            .batch(batch);
         let (checked_at, pending_scanned) = (shared.clock.elapsed(), written.checkpoint);
-        Self {
+        Ok(Self {
             shared,
             subscription,
             key,
@@ -81,7 +83,7 @@ impl Driver {
             written_change: 0,
             checked_at,
             failed_commits: 0,
-        }
+        })
     }
 
     /// Runs until the group is closed or fails, then publishes the reason.

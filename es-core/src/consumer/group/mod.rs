@@ -97,7 +97,7 @@ pub enum StartAt {
     Now,
     /// The first event of the log.
     Beginning,
-    /// The first event after this position.
+    /// The first event after this position, which must not be ahead of the log.
     After(Position),
 }
 

@@ -99,9 +99,11 @@ impl RunningGroup {
     /// `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the group stopped before.
+    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position, [`WaitError::Timeout`] after
+    /// `timeout`, [`WaitError::Stopped`] if the group stopped before.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let Some(position) = position.into() else { return Ok(()) };
+        self.shared.store.watch_head().check(Some(position))?;
         let reached = self.shared.wait(|progress| progress.checkpoint >= Some(position));
         let reason = match tokio::time::timeout(timeout, reached).await {
             Ok(Ok(())) => return Ok(()),

@@ -12,7 +12,7 @@ use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{GroupBounds, GroupState};
 use crate::consumer::group::{ConsumerGroup, StartAt};
 use crate::consumer::lifecycle::StartError;
-use crate::store::{CommitError, EventReader, EventStore, StoreError};
+use crate::store::{CommitError, EventReader, EventStore};
 
 /// The number of attempts to raise the epoch while other processes start the same group.
 const ATTEMPTS: u32 = 20;
@@ -34,7 +34,7 @@ pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> R
     };
     let state = GroupState::restore(bounds, &stored, parked);
     let shared = Arc::new(GroupCore::new(store, rows, group.clock, group.entropy, group.retry, state));
-    let driver = Driver::new(Arc::clone(&shared), group.query, group.key, stored, row, group.capacity);
+    let driver = Driver::new(Arc::clone(&shared), group.query, group.key, stored, row, group.capacity)?;
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }
 
@@ -67,10 +67,13 @@ async fn raise_epoch(
 async fn first_checkpoint(
     store: &dyn EventReader,
     start_at: StartAt,
-) -> Result<Option<crate::model::Position>, StoreError> {
+) -> Result<Option<crate::model::Position>, StartError> {
     match start_at {
-        StartAt::Now => store.head().await,
+        StartAt::Now => Ok(store.head().await?),
         StartAt::Beginning => Ok(None),
-        StartAt::After(position) => Ok(Some(position)),
+        StartAt::After(position) => {
+            store.watch_head().check(Some(position))?;
+            Ok(Some(position))
+        }
     }
 }

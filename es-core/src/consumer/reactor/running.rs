@@ -37,7 +37,8 @@ impl RunningReactor {
     /// for `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the reactor stopped first.
+    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position, [`WaitError::Timeout`] after
+    /// `timeout`, [`WaitError::Stopped`] if the reactor stopped first.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         self.group.wait_for(position, timeout).await
     }

@@ -11,9 +11,9 @@ use super::rows::{RowKeys, StoredRow, decode, encode, page, table};
 use crate::model::reserved::AUDIT_STREAM_PREFIX;
 use crate::model::{Clock, Entropy, IdSource, NewEvent, SystemClock, SystemEntropy};
 use crate::model::{EventType, NameError, StreamId};
-use crate::model::{ExpectedRevision, Position};
+use crate::model::{AheadOfLog, ExpectedRevision, Position, TimeAheadOfLog};
 use crate::projection::generation::{Generation, check_name, generations};
-use crate::store::{Commit, CommitError, EventStore, StoreError};
+use crate::store::{Commit, CommitError, EventStore, StoreError, check_recorded_time};
 
 /// The number of attempts of a request that conflicts with other requests or workers.
 const ATTEMPTS: usize = 64;
@@ -43,6 +43,12 @@ pub enum AdminError {
         /// The position that the caller named.
         asked: Position,
     },
+    /// The position from which to rebuild is ahead of the log.
+    #[error(transparent)]
+    AheadOfLog(#[from] AheadOfLog),
+    /// The time from which to rebuild is ahead of the log.
+    #[error(transparent)]
+    TimeAheadOfLog(#[from] TimeAheadOfLog),
     /// The request conflicted with other requests or workers on each attempt. Try again.
     #[error("projection {projection:?}: {ATTEMPTS} attempts conflicted with other changes; try again")]
     Busy {
@@ -123,8 +129,14 @@ impl ProjectionAdmin {
     /// caught up. A rebuild in progress starts again.
     ///
     /// # Errors
-    /// [`AdminError::Busy`] or [`AdminError::Store`].
+    /// [`AdminError::AheadOfLog`] if it starts after the next position of the log, [`AdminError::TimeAheadOfLog`] if it
+    /// starts in the future, [`AdminError::Busy`] or [`AdminError::Store`].
     pub async fn rebuild(&self, from: RebuildFrom, reason: &str) -> Result<(), AdminError> {
+        match from {
+            RebuildFrom::Start => {}
+            RebuildFrom::Position(position) => self.store.watch_head().check(position.previous())?,
+            RebuildFrom::Time(time) => check_recorded_time(&*self.store, &*self.clock, time).await??,
+        }
         self.request("projection-rebuild-started", json!({ "reason": reason, "from": from }), Request::Rebuild(from))
             .await
     }

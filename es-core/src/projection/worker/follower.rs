@@ -152,7 +152,9 @@ impl<P: Projection> Follower<P> {
             projection: &*pipeline.projection,
             partition: self.partition,
             partitions: pipeline.progress.build.partitions,
-            log: Subscription::new(store, query, self.scanned).batch(pipeline.options.batch),
+            log: Subscription::new(store, query, self.scanned)
+                .map_err(|ahead| StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string()))?
+                .batch(pipeline.options.batch),
         };
         let mut stop = self.stop.clone();
         let mut prefetched = None;

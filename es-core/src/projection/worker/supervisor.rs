@@ -227,8 +227,8 @@ impl RunningProjections {
     /// Waits until all projections have applied all events up to a position. Returns immediately for `None`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] if a projection has not reached the position after `timeout`, [`WaitError::Stopped`] if a
-    /// projection was shut down in this process.
+    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position, [`WaitError::Timeout`] if a projection
+    /// has not reached it after `timeout`, [`WaitError::Stopped`] if a projection was shut down in this process.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let position = position.into();
         try_join_all(self.handles().map(|handle| handle.wait_for(position, timeout))).await.map(drop)
@@ -306,10 +306,12 @@ impl ProjectionHandle {
     /// A parked event counts as applied: it is in the dead-letter list.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the projection was shut down in this process.
-    /// The command that wrote the events has succeeded.
+    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position. Otherwise the command that wrote the
+    /// events has succeeded: [`WaitError::Timeout`] after `timeout`, [`WaitError::Stopped`] if the projection was shut
+    /// down in this process.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let Some(position) = position.into() else { return Ok(()) };
+        self.store.watch_head().check(Some(position))?;
         let mut applied = self.monitor.watch_applied();
         let stopped = async {
             while self.monitor.phase() != Phase::Stopped {

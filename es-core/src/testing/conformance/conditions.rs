@@ -1,6 +1,7 @@
 //! Cases: a commit is written only if all its conditions hold.
 
 use super::tools::*;
+use crate::model::AheadOfLog;
 use crate::store::{Commit, FailedCheck, LogRead, Query, QueryItem};
 
 /// `Any` accepts a new and an existing stream.
@@ -111,7 +112,19 @@ pub(super) async fn an_append_condition_checks_only_later_events(harness: &dyn H
         assert_eq!(conflict(&store, attempt(after)).await, [expected]);
     }
     commit(&store, attempt(Some(at(3)))).await;
-    commit(&store, attempt(Some(at(1_000_000)))).await;
+}
+
+/// An append condition after a position that the log has not reached is rejected with the head: it would hold whatever
+/// the log contains. Such a position is from another log, or from before a restore.
+pub(super) async fn an_append_condition_ahead_of_the_log_is_rejected(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let attempt = |after| Commit::new().append_if_none(Query::all(), after).append(stream("b-1"), event("y"));
+    let ahead = |position, head| [FailedCheck::AheadOfLog(AheadOfLog { position, head })];
+    assert_eq!(conflict(&store, attempt(Some(at(1)))).await, ahead(at(1), None));
+    append(&store, "a-1", &["x", "x"]).await;
+    assert_eq!(conflict(&store, attempt(Some(at(3)))).await, ahead(at(3), Some(at(2))));
+    commit(&store, attempt(Some(at(2)))).await;
+    assert_eq!(log(&store).await.len(), 3);
 }
 
 /// An append condition matches if any item matches. An item matches if category, type and all tags match.

@@ -3,7 +3,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use async_trait::async_trait; // or write the boxed futures by hand
-//! use es_core::{EventStore, store::{implement::PrepareHook, memory::MemoryStore}, testing::conformance::Harness};
+//! use es_core::{EventStore, model::Clock, store::{implement::PrepareHook, memory::MemoryStore}, testing::conformance::Harness};
 //!
 //! struct Memory;
 //!
@@ -15,6 +15,9 @@
 //!             store = store.with_hook(hook).await.expect("the hook starts");
 //!         }
 //!         Arc::new(store)
+//!     }
+//!     async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>> {
+//!         Some(Arc::new(MemoryStore::with_clock(clock)))
 //!     }
 //!     async fn reopen(&self, _: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
 //!         None // it is not persistent
@@ -35,6 +38,7 @@ mod copies;
 mod hooks;
 mod idempotency;
 mod keys;
+mod positions;
 mod reads;
 mod retention;
 mod tables;
@@ -47,6 +51,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::model::Clock;
 use crate::store::EventStore;
 use crate::store::implement::PrepareHook;
 
@@ -60,6 +65,9 @@ pub trait Harness: Send + Sync + 'static {
 
     /// Opens a new, empty store with hooks.
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore>;
+
+    /// Opens a new, empty store that uses a clock; `None` if the store cannot use another clock than the system's.
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>>;
 
     /// Closes a store of this harness and opens it again; `None` for a store that is not persistent. The suite has
     /// dropped every other handle to the store.
@@ -112,6 +120,7 @@ macro_rules! __conformance_cases {
             conditions::a_conflict_lists_all_failed_checks,
             conditions::a_rejected_commit_leaves_no_trace,
             conditions::an_append_condition_checks_only_later_events,
+            conditions::an_append_condition_ahead_of_the_log_is_rejected,
             conditions::an_append_condition_matches_any_item_with_all_its_tags,
             conditions::an_append_condition_ignores_its_own_commit,
             conditions::conditions_hold_after_a_restart,
@@ -150,6 +159,8 @@ macro_rules! __conformance_cases {
             visits::a_visit_returns_the_events_of_a_read,
             visits::a_long_visit_returns_the_events_of_a_read,
             visits::a_visit_skips_hidden_events,
+            positions::a_position_is_checked_against_the_log,
+            positions::recorded_times_never_decrease_when_the_clock_is_set_back,
             retention::rules_hide_old_events_in_every_read,
             retention::a_maximum_age_hides_old_events,
             retention::conditions_and_lookups_ignore_hidden_events,
