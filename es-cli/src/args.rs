@@ -87,9 +87,13 @@ Examples:
     ///
     /// --category, --type and --tag can be repeated. An event matches if it has one of the categories, one of the
     /// types, and all tags.
+    ///
+    /// --from and --after take a position, or LOG:POSITION with the id of the log (`es info` shows it). A position of
+    /// another log, or after the end of the log, is refused.
     #[command(after_help = "\
 Examples:
   es --store data log --from 1000 --limit 20
+  es --store data log --after 0198b7a0-2f4a-7c3e-9b1a-5d6e7f809a1b:1000 --follow
   es --store data log --type order-placed --tag customer:VINET
   es --store data log --follow --json")]
     Log(LogArgs),
@@ -163,6 +167,9 @@ Examples:
         dir: PathBuf,
     },
     /// Restore a backup into a new directory and verify it
+    ///
+    /// The restored store keeps its store id, so its backups can be continued. Its log has a new id, because it
+    /// continues with other events than the original: positions from before are refused if they carry the log id.
     #[command(after_help = "\
 Examples:
   es restore /mnt/backups/orders --to data

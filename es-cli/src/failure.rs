@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use es_core::model::PositionError;
 use es_core::{CommitError, StoreError, StreamId};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
@@ -18,6 +19,9 @@ pub enum Failure {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A position is not a position of the log.
+    #[error(transparent)]
+    Position(#[from] PositionError),
     /// A commit was rejected or failed.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -20,9 +20,11 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+use es_core::model::LogId;
 use es_core::{CommitError, Position, StoreError};
 
 use crate::error::OpenError;
+use crate::open;
 use crate::read_only::ReadOnlyStore;
 use crate::verify::{Progress, Verification};
 
@@ -309,7 +311,9 @@ impl Backups {
         })?;
         let (number, from) = chosen;
         let is_new = files::is_free(target)?;
-        let restored = match files::copy_store(from, target, progress) {
+        // The copy continues with other events than the store did, so its positions are those of another log.
+        let renew = |copy: &Path| open::set_log_id(copy, LogId::new()).map_err(BackupError::Open);
+        let restored = match files::copy_store(from, target, renew, progress) {
             Ok(()) => verify_copy(target, progress).await,
             Err(error) => Err(error),
         };

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::DateTime;
+use es_core::model::LogId;
 use es_core::store::implement::KeySecret;
 use es_core::{StoreError, Timestamp};
 use rocksdb::{DB, DBRecoveryMode, WriteBatch};
@@ -27,7 +28,7 @@ use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
 use crate::recovery::{self, Inspection, RecoveredDatabase};
-use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_ID};
+use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 
 /// A store that was opened.
 pub(crate) struct Opened {
@@ -41,7 +42,10 @@ pub(crate) struct Opened {
 /// What a store says of itself in its metadata.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
+    /// The id of the store and of its backups.
     pub(crate) id: Uuid,
+    /// The id of the log. It differs from the id of the store after a restore.
+    pub(crate) log_id: LogId,
     pub(crate) created: Timestamp,
     /// The secret of the hashes of unique keys.
     pub(crate) secret: KeySecret,
@@ -288,6 +292,11 @@ pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Op
     let id = require(META_STORE_ID)?;
     let id = Uuid::from_slice(&id)
         .map_err(|_| OpenError::damaged(directory, format!("expected a store id of 16 bytes, found {}", id.len())))?;
+    let log_id = match read(META_LOG_ID).map_err(in_store)? {
+        None => id,
+        Some(id) => Uuid::from_slice(&id)
+            .map_err(|_| OpenError::damaged(directory, format!("expected a log id of 16 bytes, found {}", id.len())))?,
+    };
     let created = require(META_CREATED)?;
     let micros = created.as_slice().try_into().ok().map(i64::from_be_bytes);
     let created = micros.and_then(DateTime::from_timestamp_micros).ok_or_else(|| {
@@ -300,7 +309,7 @@ pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Op
             format!("expected a secret of {} bytes, found {}", KeySecret::BYTES, secret.len()),
         )
     })?;
-    Ok(Identity { id, created, secret })
+    Ok(Identity { id, log_id: LogId::from_uuid(log_id), created, secret })
 }
 
 fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
@@ -316,6 +325,18 @@ fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
         .raw()
         .write_opt(batch, &options::write(Durability::Sync))
         .map_err(|error| OpenError::of_rocksdb(directory, "describe the store", error))
+}
+
+/// Changes the id of the log of a closed store.
+pub(crate) fn set_log_id(directory: &Path, log_id: LogId) -> Result<(), OpenError> {
+    let opened = open(directory, &Options::new().create_if_missing(false))?;
+    let in_store = |error| OpenError::of_store(directory, "change the id of the log", error);
+    let meta = opened.database.family(Cf::Meta).map_err(in_store)?;
+    let mut batch = WriteBatch::new();
+    batch.put_cf(meta, META_LOG_ID, log_id.as_uuid().as_bytes());
+    let written = opened.database.raw().write_opt(batch, &options::write(Durability::Sync));
+    written.map_err(|error| OpenError::of_rocksdb(directory, "change the id of the log", error))?;
+    opened.database.flush().map_err(in_store)
 }
 
 /// Where the log ends. The last event must stand under its stream, its id and as the head of its stream, too.

@@ -63,7 +63,8 @@ struct ReadOnlyInner {
     shared: Arc<Shared>,
     read_batch: ReadLimits,
     directory: PathBuf,
-    id: Uuid,
+    store_id: Uuid,
+    log_id: LogId,
     created: Timestamp,
     files: Files,
     /// The options with RocksDB's statistics, which count the corrupt blocks that RocksDB skips.
@@ -136,6 +137,13 @@ impl ReadOnlyStore {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.inner.directory
+    }
+
+    /// Returns the id of the store, which its backups and their restored copies share. The id of the log is another one
+    /// after a restore; see [`log_id`](EventReader::log_id).
+    #[must_use]
+    pub fn store_id(&self) -> Uuid {
+        self.inner.store_id
     }
 
     /// Returns the time when the store was created.
@@ -261,7 +269,8 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     let db = db.map_err(|error| OpenError::of_rocksdb(directory, "open the database for reading", error))?;
     ExpectedLog { mark, readable, survey }.check(directory, &db)?;
     let database = Database::new(db, directory.to_owned());
-    let Identity { id, created, secret } = open::identify(&database, &DirectoryState::Store, &defaults)?;
+    let Identity { id: store_id, log_id, created, secret } =
+        open::identify(&database, &DirectoryState::Store, &defaults)?;
     let end = open::end_of_log(&database);
     let end = end.map_err(|error| OpenError::of_store(directory, "read the end of the log", error))?;
     if let Some(mark) = mark {
@@ -272,8 +281,16 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     let visible = Visible::new(end.head, database.sequence());
     let (database, clock) = (Arc::new(database), defaults.clock);
     let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, secret, clock));
-    let inner =
-        ReadOnlyInner { shared, read_batch, directory: directory.to_owned(), id, created, files, counts: db_options };
+    let inner = ReadOnlyInner {
+        shared,
+        read_batch,
+        directory: directory.to_owned(),
+        store_id,
+        log_id,
+        created,
+        files,
+        counts: db_options,
+    };
     Ok(ReadOnlyStore { inner: Arc::new(inner) })
 }
 
@@ -380,7 +397,7 @@ impl EventReader for ReadOnlyStore {
     }
 
     fn log_id(&self) -> LogId {
-        LogId::from_uuid(self.inner.id)
+        self.inner.log_id
     }
 
     fn watch_head(&self) -> HeadWatch {

@@ -10,6 +10,9 @@ pub(crate) const FORMAT_VERSION: u32 = 3;
 pub(crate) const META_FORMAT: &[u8] = b"format";
 /// Key in [`Cf::Meta`]: the id of the store, the 16 bytes of a UUID.
 pub(crate) const META_STORE_ID: &[u8] = b"store-id";
+/// Key in [`Cf::Meta`]: the id of the log, the 16 bytes of a UUID. Missing in a store that was never restored: the id of
+/// its log is that of the store.
+pub(crate) const META_LOG_ID: &[u8] = b"log-id";
 /// Key in [`Cf::Meta`]: when the store was created, 8 bytes big-endian, microseconds since 1970 in UTC.
 pub(crate) const META_CREATED: &[u8] = b"created";
 /// Key in [`Cf::Meta`]: the secret of the hashes of unique keys, see
@@ -23,9 +26,10 @@ pub(crate) const META_FIRST: &str = "first";
 
 /// The rows of the `meta` family for the document: key, value.
 #[cfg(test)]
-pub(crate) const META_ROWS: [(&[u8], &str); 6] = [
+pub(crate) const META_ROWS: [(&[u8], &str); 7] = [
     (META_FORMAT, "format version, `u32`"),
-    (META_STORE_ID, "id of the store, the 16 bytes of a UUID"),
+    (META_STORE_ID, "id of the store and of its backups, the 16 bytes of a UUID"),
+    (META_LOG_ID, "id of the log, the 16 bytes of a UUID; if missing, the id of the store. A restore gives a new one"),
     (META_CREATED, "time of the creation of the store, `i64` microseconds since 1970 in UTC"),
     (META_KEY_SECRET, "secret of the hashes of unique keys, 32 random bytes"),
     (META_SCAVENGED, "position of the last completed scavenge point, `u64`; missing before the first"),

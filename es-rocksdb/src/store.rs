@@ -79,7 +79,8 @@ struct Inner {
     durability: Durability,
     read_batch: ReadLimits,
     directory: PathBuf,
-    id: Uuid,
+    store_id: Uuid,
+    log_id: LogId,
     created: Timestamp,
 }
 
@@ -145,11 +146,12 @@ impl RocksDbStore {
 
     /// Starts the writer of an opened store. Tests pass another disk.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, mark, end, recent, identity: Identity { id, created, secret } } = opened;
+        let Opened { database, mark, end, recent, identity } = opened;
+        let Identity { id: store_id, log_id, created, secret } = identity;
         let directory = database.directory().to_owned();
         let operators = Operators::load(&database)
             .map_err(|error| OpenError::of_store(&directory, "read rules and deletions", error))?;
-        tracing::info!(directory = %directory.display(), %id, head = ?end.head, "opened the store");
+        tracing::info!(directory = %directory.display(), id = %log_id, head = ?end.head, "opened the store");
         let visible = Visible::new(end.head, database.sequence());
         let tail = Tail::new(options.tail_bytes);
         let clock = Arc::clone(&options.clock);
@@ -186,7 +188,8 @@ impl RocksDbStore {
             durability: options.durability,
             read_batch: options.read_batch,
             directory,
-            id,
+            store_id,
+            log_id,
             created,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -224,6 +227,13 @@ impl RocksDbStore {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.inner.directory
+    }
+
+    /// Returns the id of the store, which its backups and their restored copies share. The id of the log is another one
+    /// after a restore; see [`log_id`](EventReader::log_id).
+    #[must_use]
+    pub fn store_id(&self) -> Uuid {
+        self.inner.store_id
     }
 
     /// Returns the time when the store was created.
@@ -403,7 +413,7 @@ impl EventReader for RocksDbStore {
     }
 
     fn log_id(&self) -> LogId {
-        LogId::from_uuid(self.inner.id)
+        self.inner.log_id
     }
 
     fn watch_head(&self) -> HeadWatch {

@@ -7,8 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{all, append, event, open, raw, stream, tag, tamper};
-use es_core::model::{Table, UniqueKey};
-use es_core::{Commit, EventReader, EventStore, ExpectedRevision};
+use es_core::model::{LogPosition, PositionError, Table, UniqueKey};
+use es_core::{Commit, EventReader, EventStore, ExpectedRevision, Position};
 use es_rocksdb::{Backup, BackupError, Backups, ReadOnlyStore, RocksDbStore};
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
@@ -51,7 +51,7 @@ async fn change(store: &RocksDbStore, round: usize) {
     store.commit(Commit::new().delete_row(views, format!("row {}", round - 1))).await.unwrap();
 }
 
-/// Returns all entries of all column families of a closed store.
+/// Returns all entries of all column families of a closed store, without the id of its log.
 fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let db = raw(dir);
     let families =
@@ -63,6 +63,7 @@ fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
                 .map(move |entry| entry.map(|(key, value)| (name, key.into(), value.into())).unwrap())
                 .collect::<Vec<_>>()
         })
+        .filter(|(_, key, _): &(_, Vec<u8>, _)| key != b"log-id")
         .collect()
 }
 
@@ -92,6 +93,48 @@ async fn a_backup_of_an_open_store_is_complete_and_the_next_is_incremental() {
     let restored = open(&dirs.target).await;
     change(&restored, 2).await;
     restored.close().await.unwrap();
+}
+
+/// Regression (case 09a): a restored store had the id of the store that was backed up, so a position of the lost history
+/// was taken for one of the new history.
+#[tokio::test]
+async fn a_restored_store_has_a_log_id_of_its_own() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
+    change(&store, 1).await;
+    dirs.backup().await.unwrap();
+    let backup = ReadOnlyStore::open(dirs.backups.join("backup-000001")).await.unwrap();
+    let (store_id, log_id) = (store.store_id(), store.log_id());
+    assert_eq!((backup.store_id(), backup.log_id()), (store_id, log_id), "a backup is of the same log");
+    change(&store, 2).await;
+    let lost = LogPosition::in_log(log_id, store.head().await.unwrap());
+    let shared = LogPosition::in_log(log_id, Position::new(2));
+    store.close().await.unwrap();
+
+    dirs.restore(None).await.unwrap();
+    let restored = open(&dirs.target).await;
+    let new_log_id = restored.log_id();
+    assert!(restored.store_id() == store_id && new_log_id != log_id);
+    for given in [lost, shared] {
+        let refused = given.resolve(&restored).unwrap_err();
+        assert!(matches!(refused, PositionError::OtherLog { .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains(&log_id.to_string()) && text.contains(&new_log_id.to_string()), "{text}");
+    }
+    change(&restored, 2).await;
+    restored.close().await.unwrap();
+    let reopened = open(&dirs.target).await;
+    assert_eq!(reopened.log_id(), new_log_id, "the id is stored");
+    reopened.close().await.unwrap();
+
+    // The backups can be continued with the restored store, and then are of its log.
+    let next = Backups::new(&dirs.backups).create(&dirs.target, &mut |_, _, _| {}).await.unwrap();
+    let backup = ReadOnlyStore::open(&next.directory).await.unwrap();
+    assert_eq!((next.new_events > 0, backup.store_id(), backup.log_id()), (true, store_id, new_log_id));
+    std::fs::remove_dir_all(&dirs.target).unwrap();
+    dirs.restore(None).await.unwrap();
+    let again = ReadOnlyStore::open(&dirs.target).await.unwrap().log_id();
+    assert!(again != new_log_id && again != log_id);
 }
 
 #[tokio::test]

@@ -308,12 +308,13 @@ fn a_slow_subscription_delays_only_itself_and_closing_the_store_ends_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let opened = rocksdb(dir.path()).await;
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
-        let mut slow = Subscription::new(store.clone(), Query::all(), None).batch(3);
+        let mut slow = Subscription::new(store.clone(), Query::all(), None).expect("the start of the log").batch(3);
         let mut fast = Subscription::new(
             store.clone(),
             LogRead::event_type(EventType::new("account-closed").expect("a name")).query,
             None,
-        );
+        )
+        .expect("the start of the log");
         let writing = tokio::spawn({
             let store = Arc::clone(&store);
             async move {

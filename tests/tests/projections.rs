@@ -207,7 +207,8 @@ fn a_pause_survives_a_restart_and_a_reset_rebuilds_the_view() {
         wait_until("the projection has caught up", async || ledger.status().position >= Some(last)).await;
         running.shutdown(TIMEOUT).await.expect("the projection stops");
         check(&store, "after the reset").await;
-        assert!(matches!(ledger.wait_for(last.next(), TIMEOUT).await, Err(WaitError::Stopped { .. })));
+        let late = deposit(&store, 1).await;
+        assert!(matches!(ledger.wait_for(late, TIMEOUT).await, Err(WaitError::Stopped { .. })));
     });
 }
 

@@ -348,6 +348,11 @@ fn past_states_can_be_loaded_by_revision_by_recorded_time_and_by_business_time()
         let start: es_core::Timestamp = "2024-01-01T00:30:00Z".parse().expect("a time");
         assert_eq!(cents(AsOf::Recorded(start)).await.expect("loaded"), (1, revision(0)));
         assert_eq!(cents(AsOf::Recorded(start + hour)).await.expect("loaded"), (11, revision(1)));
+        let future = cents(AsOf::Recorded(start + hour * 24)).await.expect_err("the time is in the future");
+        assert!(matches!(&future, LoadError::TimeAheadOfLog(ahead) if ahead.now == start + hour / 2 * 5), "{future}");
+        // The clock was set back: times up to the last recorded event are still in the log.
+        clock.set(start - hour);
+        assert_eq!(cents(AsOf::Recorded(start + hour)).await.expect("loaded"), (11, revision(1)));
         assert_eq!(cents(AsOf::Occurred(june(4))).await.expect("loaded"), (0, None));
         assert_eq!(cents(AsOf::Occurred(june(5))).await.expect("loaded"), (10, revision(1)));
         assert_eq!(cents(AsOf::Occurred(june(19))).await.expect("loaded"), (11, revision(1)));

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use es_core::model::{Category, Metadata, Tag};
-use es_core::{EventId, EventType, ExpectedRevision, Position, Revision, StreamId, Timestamp};
+use es_core::model::{Category, LogPosition, Metadata, Tag};
+use es_core::{EventId, EventType, ExpectedRevision, Revision, StreamId, Timestamp};
 
 /// The snapshots to list.
 #[derive(Debug, Args)]
@@ -66,8 +66,11 @@ pub struct ReadArgs {
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// The first position
-    #[arg(long, value_name = "P", value_parser = position)]
-    pub from: Option<Position>,
+    #[arg(long, value_name = "P", value_parser = first_position)]
+    pub from: Option<LogPosition>,
+    /// The position before the first event to read; 0 for all events
+    #[arg(long, value_name = "P", conflicts_with = "from")]
+    pub after: Option<LogPosition>,
     /// Only events of this category
     #[arg(long, value_name = "C")]
     pub category: Vec<Category>,
@@ -145,8 +148,9 @@ fn metadata(text: &str) -> Result<Metadata, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object, found: {error}"))
 }
 
-fn position(text: &str) -> Result<Position, String> {
-    text.parse().map_err(|_| "expected a position, which is a number from 1".to_owned())
+fn first_position(text: &str) -> Result<LogPosition, String> {
+    let expected = || "expected a position, which is a number from 1, or LOG:POSITION".to_owned();
+    text.parse().ok().filter(|given: &LogPosition| given.position.is_some()).ok_or_else(expected)
 }
 
 pub(super) fn expectation(text: &str) -> Result<ExpectedRevision, String> {

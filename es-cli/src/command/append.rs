@@ -5,7 +5,7 @@ use std::path::Path;
 
 use es_core::store::Committed;
 use es_core::store::MAX_PAYLOAD_BYTES;
-use es_core::{Commit, EventStore, ExpectedRevision, NewEvent};
+use es_core::{Commit, EventReader, EventStore, ExpectedRevision, NewEvent};
 use es_rocksdb::{OpenError, Options};
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 struct Appended {
     stream: String,
     revision: u64,
+    log_id: String,
     position: u64,
     id: String,
     repeated: bool,
@@ -43,6 +44,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
     let appended = Appended {
         stream: event.stream.to_string(),
         revision: event.revision.get(),
+        log_id: store.log_id().to_string(),
         position: event.position.get(),
         id: event.data.id.to_string(),
         repeated,
@@ -50,7 +52,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
     print(json, || to_text(&appended), &appended)
 }
 
-fn to_text(Appended { stream, revision, position, id, repeated }: &Appended) -> String {
+fn to_text(Appended { stream, revision, position, id, repeated, .. }: &Appended) -> String {
     let outcome = if *repeated { "already stored" } else { "appended" };
     format!("{outcome}: stream {stream}, revision {revision}, position {position}, id {id}")
 }

@@ -15,6 +15,7 @@ use crate::text::{format_bytes, format_time, table};
 struct Info {
     directory: PathBuf,
     store_id: String,
+    log_id: String,
     created: Timestamp,
     head: Option<u64>,
     last_recorded_at: Option<Timestamp>,
@@ -29,7 +30,8 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let DiskUsage { bytes: bytes_on_disk, files } = disk_usage(store.directory())?;
     let info = Info {
         directory: store.directory().to_owned(),
-        store_id: store.log_id().to_string(),
+        store_id: store.store_id().to_string(),
+        log_id: store.log_id().to_string(),
         created: store.created(),
         head: last.as_ref().map(|last| last.position.get()),
         last_recorded_at: last.as_ref().map(|last| last.recorded_at),
@@ -43,6 +45,7 @@ fn to_text(info: &Info) -> String {
     let rows = [
         ["directory".to_owned(), info.directory.display().to_string()],
         ["store id".to_owned(), info.store_id.clone()],
+        ["log id".to_owned(), info.log_id.clone()],
         ["created".to_owned(), format_time(info.created)],
         ["last position".to_owned(), info.head.map_or("no events".into(), |head| head.to_string())],
         ["last recorded".to_owned(), info.last_recorded_at.map_or("never".into(), format_time)],

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use es_core::model::ContentType;
+use es_core::model::{ContentType, LogPosition};
 use es_core::retention::{DeleteKind, Deletion, Retained};
 use es_core::store::EventStream;
 use es_core::store::{Query, QueryItem};
@@ -23,6 +23,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     let Some(last) = store.revision(&args.stream).await? else { return Err(Failure::no_stream(&args.stream)) };
+    if let Some(from) = args.from.filter(|from| *from > last.next()) {
+        let stream = &args.stream;
+        return Err(Failure::Input(format!("stream {stream:?}: expected a revision up to {last}, found {from}")));
+    }
     let mut read = StreamRead::new(args.stream.clone());
     (read.from, read.limit) = (args.from, args.limit);
     if args.backward {
@@ -57,7 +61,7 @@ async fn explain_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision)
 pub(super) async fn log(directory: &Path, args: &LogArgs, json: bool) -> Result<(), Failure> {
     let mut store = ReadOnlyStore::open(directory).await?;
     let mut read = LogRead::matching(query(args));
-    (read.from, read.limit) = (args.from, args.limit);
+    (read.from, read.limit) = (first_position(args, &store)?, args.limit);
     let mut listing = EventListing::new(json)?;
     loop {
         let head = store.head().await?;
@@ -74,16 +78,34 @@ pub(super) async fn log(directory: &Path, args: &LogArgs, json: bool) -> Result<
     }
 }
 
-/// Waits for an event after `head` and returns the store with it.
+/// Returns the first position to read. A position that is not in the log is refused: a follower would wait until the log
+/// reaches it, and miss the events until then.
+fn first_position(args: &LogArgs, store: &ReadOnlyStore) -> Result<Option<Position>, Failure> {
+    if let Some(after) = args.after {
+        return Ok(after.resolve(store)?.map(Position::next));
+    }
+    let Some(from @ LogPosition { position, .. }) = args.from else { return Ok(None) };
+    let head = store.watch_head().current();
+    if position == Some(Position::following(head)) {
+        LogPosition { position: head, ..from }.resolve(store)?;
+    } else {
+        from.resolve(store)?;
+    }
+    Ok(position)
+}
+
+/// Waits for an event after `head` and returns the store with it. Fails if the directory now has another log, such as
+/// that of a restored backup.
 async fn wait_for_newer(store: &ReadOnlyStore, head: Option<Position>) -> Result<ReadOnlyStore, Failure> {
     let mut pause = POLL_INTERVAL;
     loop {
         tokio::time::sleep(pause).await;
         let started = Instant::now();
-        if let Some(newer) = store.refresh().await?
-            && newer.head().await? > head
-        {
-            return Ok(newer);
+        if let Some(newer) = store.refresh().await? {
+            LogPosition::in_log(store.log_id(), head).resolve(&newer)?;
+            if newer.head().await? > head {
+                return Ok(newer);
+            }
         }
         // Opening is slow when the write-ahead log is long. Poll less often then, so that the service is not slowed
         // down.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use es_core::model::Category;
 use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
-use es_core::{Commit, EventReader, EventStore, LogRead, Timestamp};
+use es_core::{Commit, EventReader, EventStore, LogRead, Revision, Timestamp};
 use es_rocksdb::{HiddenEvents, Options, ReadOnlyStore};
 use serde::Serialize;
 
@@ -37,6 +37,17 @@ pub(super) async fn set(directory: &Path, args: &RetainSetArgs, json: bool) -> R
     let limits = &args.limits;
     let rule = Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
     let scope = scope_of(&args.scope)?;
+    if let (Scope::Category(category), Some(first)) = (&scope, limits.truncate_before) {
+        // The store refuses such a rule for one stream.
+        let Covered { last, .. } = Covered::count(&scope, &ReadOnlyStore::open(directory).await?).await?;
+        let end = Revision::following(last);
+        if first > end {
+            return Err(Failure::Input(format!(
+                "category {category}: expected a revision up to {end} for --truncate-before, found {first}; it would \
+                 hide events that are not written yet"
+            )));
+        }
+    }
     let commit = Commit::set_rule(scope.clone(), rule, args.note.note());
     commit_rule(directory, commit, &scope, "set", json).await
 }
@@ -59,7 +70,7 @@ async fn commit_rule(directory: &Path, commit: Commit, scope: &Scope, change: &s
     closed?;
     // The rule is committed, also if this read fails.
     let covered = Covered::count(scope, &ReadOnlyStore::open(directory).await?).await?;
-    let Covered { streams, events, hidden } = covered;
+    let Covered { streams, events, hidden, .. } = covered;
     if streams == 0 {
         print_note(&format!("no events for {scope}; check the name with `es streams`"));
     } else if hidden == events {
@@ -69,7 +80,7 @@ async fn commit_rule(directory: &Path, commit: Commit, scope: &Scope, change: &s
         let covered = format!("{} in {}", count(events, "event", "events"), count(streams, "stream", "streams"));
         format!("rule {change} for {scope}: of {covered}, {hidden} are hidden or removed")
     };
-    let written = RuleAnswer { scope: scope.to_string(), position, covered: Covered { streams, events, hidden } };
+    let written = RuleAnswer { scope: scope.to_string(), position, covered };
     print(json, text, &written)
 }
 

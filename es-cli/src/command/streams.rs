@@ -65,6 +65,9 @@ pub(super) struct Covered {
     pub(super) events: u64,
     /// The number of these events that are hidden or removed.
     pub(super) hidden: u64,
+    /// The revision of the last event of the longest stream.
+    #[serde(skip)]
+    pub(super) last: Option<Revision>,
 }
 
 impl Covered {
@@ -98,6 +101,7 @@ impl Covered {
             let events = last.next().get().saturating_sub(begins.get());
             self.streams += u64::from(events > 0);
             self.events += events;
+            self.last = self.last.max(Some(last));
             self.hidden += first.get().saturating_sub(begins.get());
         }
         Ok(self)

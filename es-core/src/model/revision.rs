@@ -33,6 +33,14 @@ impl Revision {
         Self(self.0.saturating_add(1))
     }
 
+    /// Returns the revision before this one, or `None` for the first revision.
+    pub(crate) const fn previous(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
     /// Returns the revision of the next event in a stream whose last event has the revision `last`.
     #[must_use]
     pub const fn following(last: Option<Self>) -> Self {

@@ -5,9 +5,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::model::{AheadOfLog, Position, Revision};
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{EventView, RecordedEvent};
-use crate::model::{AheadOfLog, Position, Revision};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
 use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRead};

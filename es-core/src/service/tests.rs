@@ -9,7 +9,9 @@ use super::*;
 use crate::aggregate::source::RawEvents;
 use crate::consumer::group::{GroupError, StartAt};
 use crate::consumer::reactor::{ReactError, ReactorContext};
-use crate::model::{AheadOfLog, EventType, ExpectedRevision, IdSource, NewEvent, RecordedEvent, StreamId, Table, reserved};
+use crate::model::{
+    AheadOfLog, EventType, ExpectedRevision, IdSource, NewEvent, RecordedEvent, StreamId, Table, reserved,
+};
 use crate::projection::{AdminError, ApplyError, ProjectedContext, ProjectionState, RebuildFrom, Rows};
 use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Query, RowScan, StoreError};
@@ -219,7 +221,6 @@ async fn nothing_waits_for_or_starts_after_a_position_ahead_of_the_log() {
     let head = store.head().await.unwrap();
     let ahead = AheadOfLog { position: Position::new(999_999).unwrap(), head };
     let (position, projection) = (ahead.position, service.projection("traced").unwrap());
-    let started = std::time::Instant::now();
     for waited in [
         service.wait_for(position, LONG).await,
         projection.wait_for(position, LONG).await,
@@ -229,7 +230,6 @@ async fn nothing_waits_for_or_starts_after_a_position_ahead_of_the_log() {
     ] {
         assert!(matches!(waited, Err(WaitError::AheadOfLog(found)) if found == ahead), "{waited:?}");
     }
-    assert!(started.elapsed() < LONG);
     // The committed position is not ahead.
     service.projection("traced").unwrap().wait_for(head, LONG).await.unwrap();
 
@@ -244,10 +244,10 @@ async fn nothing_waits_for_or_starts_after_a_position_ahead_of_the_log() {
     let refused = admin.rebuild(RebuildFrom::Position(position), "a typing error").await.unwrap_err();
     let before = ahead.position.previous().unwrap();
     assert!(matches!(refused, AdminError::AheadOfLog(found) if found.position == before), "{refused}");
-    let future = chrono::Utc::now() + chrono::TimeDelta::days(365);
+    let future = "2999-01-01T00:00:00Z".parse().unwrap();
     let refused = admin.rebuild(RebuildFrom::Time(future), "a typing error").await.unwrap_err();
     assert!(matches!(refused, AdminError::TimeAheadOfLog(found) if found.time == future), "{refused}");
-    admin.rebuild(RebuildFrom::Position(Position::following(head)), "from now on").await.unwrap();
+    admin.rebuild(RebuildFrom::Position(head.unwrap().next()), "from now on").await.unwrap();
     service.shutdown(LONG).await.unwrap();
 }
 

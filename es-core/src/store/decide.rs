@@ -5,9 +5,9 @@
 //! into one write passes a view that already includes the earlier commits of that write.
 
 use crate::model::StreamId;
-use crate::model::{AheadOfLog, CommitPart, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{AheadOfLog, CommitPart, EventData, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{ExpectedRevision, Position, Revision, found};
-use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, is_reserved};
+use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, Scope, is_reserved};
 use crate::store::commit::{AppendCondition, Commit, Committed, RowCondition};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::key_changes::failed_key_changes;
@@ -107,6 +107,7 @@ fn check_removed(commit: &Commit, view: &mut dyn LogView) -> Result<(), CommitEr
 fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {
     // A foreign commit has no expectations, and it may write to a hard-deleted stream.
     let mut failed = if commit.is_foreign() { Vec::new() } else { failed_deletions(commit, view)? };
+    failed.extend(failed_truncations(commit, view)?);
     for (stream, expected) in commit.expectations() {
         failed.extend(failed_expectation(stream, *expected, view)?);
     }
@@ -186,6 +187,29 @@ fn failed_deletions(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<Faile
         }
         if kind == DeleteKind::Soft {
             failed.extend(failed_expectation(&stream, ExpectedRevision::StreamExists, view)?);
+        }
+    }
+    Ok(failed)
+}
+
+/// Checks the rules that truncate a stream: they must not hide events that are not written yet.
+fn failed_truncations(commit: &Commit, view: &mut dyn LogView) -> Result<Vec<FailedCheck>, StoreError> {
+    // A copy of a rule that another store accepted is not checked again.
+    if commit.is_foreign() || commit.recorded_time().is_some() {
+        return Ok(Vec::new());
+    }
+    let mut failed = Vec::new();
+    for (operator_stream, event) in commit.events().iter().filter(|(stream, _)| is_reserved(stream)) {
+        let EventData { event_type, payload, .. } = &event.data;
+        let Ok(OperatorEvent::RuleSet { scope: Scope::Stream(stream), rule, .. }) =
+            OperatorEvent::read(operator_stream, event_type, payload)
+        else {
+            continue;
+        };
+        let Some(last_hidden) = rule.truncate_before.and_then(Revision::previous) else { continue };
+        let actual = view.revision(&stream)?;
+        if Some(last_hidden) > actual {
+            failed.push(FailedCheck::Revision { stream, expected: ExpectedRevision::Exact(last_hidden), actual });
         }
     }
     Ok(failed)

@@ -45,8 +45,8 @@ pub use commit::{
 };
 pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
-pub(crate) use head::check_recorded_time;
 pub use head::HeadWatch;
+pub(crate) use head::check_recorded_time;
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;
@@ -115,7 +115,9 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn head(&self) -> Result<Option<Position>, StoreError>;
 
-    /// Returns the id of the log, which is chosen when the store is created. A copy of the store has the same id.
+    /// Returns the id of the log. A position that leaves the process should carry it; see
+    /// [`LogPosition`](crate::model::LogPosition). It is chosen when the store is created, and changes when the store is
+    /// restored from a backup, or repaired with a loss of events.
     fn log_id(&self) -> LogId;
 
     /// Returns a watch on the [`head`](Self::head). It wakes when commits become visible, once for all commits that

@@ -10,7 +10,8 @@ impl Commit {
     /// Returns a commit that sets the rule of a stream or a category. It replaces the existing rule.
     ///
     /// A store rejects an empty rule, and a rule for the reserved streams, with
-    /// [`InvalidCommit::Reserved`](crate::store::InvalidCommit::Reserved).
+    /// [`InvalidCommit::Reserved`](crate::store::InvalidCommit::Reserved), and a rule that truncates a stream after its
+    /// last revision with [`FailedCheck::Revision`]: it would hide events that are not written yet.
     #[must_use]
     pub fn set_rule(scope: Scope, rule: Rule, note: Note) -> Self {
         Self::of_operator(&OperatorEvent::RuleSet { scope, rule, note })

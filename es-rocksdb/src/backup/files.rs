@@ -144,23 +144,37 @@ pub(super) fn is_free(directory: &Path) -> Result<bool, BackupError> {
     Ok(!directory.exists())
 }
 
-/// Copies a closed store into a directory that is [free](is_free).
-pub(super) fn copy_store(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
-    open::create_durably(to).map_err(refused("create the directory", to))?;
-    let mut files = store_files(from)?;
-    // ORDER: the file that makes it a store comes last, so that half a copy does not open.
-    files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));
+/// Copies a closed store into a directory that is [free](is_free), and changes the copy before it is complete.
+///
+/// The copy is made in a subdirectory, so that the directory has either no store or the changed one.
+pub(super) fn copy_store(
+    from: &Path,
+    to: &Path,
+    change: impl FnOnce(&Path) -> Result<(), BackupError>,
+    progress: Progress<'_>,
+) -> Result<(), BackupError> {
+    let incomplete = to.join(INCOMPLETE);
+    open::create_durably(&incomplete).map_err(refused("create the directory", &incomplete))?;
+    let files = store_files(from)?;
     let total = files.len() as u64;
     for (done, file) in (1..).zip(&files) {
         let Some(name) = file.file_name() else { continue };
-        let copy = to.join(name);
+        fs::copy(file, incomplete.join(name)).map_err(refused("copy", file))?;
+        progress("files", done, Some(total));
+    }
+    change(&incomplete)?;
+    let mut files = store_files(&incomplete)?;
+    // ORDER: the file that makes it a store comes last, so that half a copy does not open.
+    files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));
+    for file in &files {
+        let Some(name) = file.file_name() else { continue };
+        sync(file)?;
         if name == CURRENT {
             sync(to)?;
         }
-        fs::copy(file, &copy).map_err(refused("copy", file))?;
-        sync(&copy)?;
-        progress("files", done, Some(total));
+        fs::rename(file, to.join(name)).map_err(refused("rename", file))?;
     }
+    fs::remove_dir_all(&incomplete).map_err(refused("remove", &incomplete))?;
     sync(to)
 }
 

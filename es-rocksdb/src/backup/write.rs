@@ -10,7 +10,7 @@ use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
 use crate::read_only::{HiddenEvents, ReadOnlyStore};
-use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
+use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
@@ -37,6 +37,10 @@ pub(super) async fn update(
     // NOTE: as it was at the last backup; rows and keys are compared with it.
     let before = ReadOnlyStore::open(backup).await?;
     let head = check_continues(source, &before, backups).await?;
+    // The store may be a restored copy of the last backup, whose log has another id.
+    if source.log_id() != before.log_id() {
+        open::set_log_id(backup, source.log_id())?;
+    }
     // NOTE: the backup counts only when it is complete, and by then it is on the disk.
     let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
     let target = RocksDbStore::open_with(backup, options).await?;
@@ -59,7 +63,8 @@ pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> 
     let opened = open::open(directory, &Options::new())?;
     let meta = opened.database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
-    batch.put_cf(meta, META_STORE_ID, source.log_id().as_uuid().as_bytes());
+    batch.put_cf(meta, META_STORE_ID, source.store_id().as_bytes());
+    batch.put_cf(meta, META_LOG_ID, source.log_id().as_uuid().as_bytes());
     batch.put_cf(meta, META_CREATED, source.created().timestamp_micros().to_be_bytes());
     batch.put_cf(meta, META_KEY_SECRET, source.shared().secret.as_bytes());
     let written = opened.database.raw().write_opt(batch, &options::write(Durability::Sync));
@@ -73,8 +78,8 @@ async fn check_continues(
     backups: &Path,
 ) -> Result<Option<Position>, BackupError> {
     let other = |found: String| BackupError::OtherStore { directory: backups.to_owned(), found };
-    if source.log_id() != before.log_id() {
-        return Err(other(format!("those of store {}", before.log_id())));
+    if source.store_id() != before.store_id() {
+        return Err(other(format!("those of store {}", before.store_id())));
     }
     let Some(head) = before.head().await? else { return Ok(None) };
     let last = LogRead::all().from(head).limit(1);

@@ -22,7 +22,7 @@ use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options};
 use crate::record::Decoder;
 use crate::retention::first_key;
-use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
+use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 use crate::verify::{Progress, has_table};
 
 /// How many bytes are written at a time.
@@ -143,7 +143,7 @@ fn write_contents(
     Ok(Contents { id, is_new_id, rows, carried_claims })
 }
 
-/// Gives the new store the id of the damaged one, unless events were lost, or the id or the secret of unique keys is not known.
+/// Gives the new store, and its log, the ids of the damaged one, unless events were lost, or the id or the secret of unique keys is not known.
 fn identify(
     database: &Database,
     sources: &Sources,
@@ -161,12 +161,17 @@ fn identify(
     if let Some(secret) = &survey.claims.secret {
         batch.put_cf(meta, META_KEY_SECRET, secret.as_bytes());
     }
+    let kept_log =
+        sources.value(Cf::Meta, META_LOG_ID).and_then(|id| Uuid::from_slice(&id).ok()).filter(|_| kept.is_some());
     if let Some(id) = kept {
         batch.put_cf(meta, META_STORE_ID, id.as_bytes());
     }
+    if let Some(id) = kept_log {
+        batch.put_cf(meta, META_LOG_ID, id.as_bytes());
+    }
     let written = database.raw().write_opt(batch, &options::write(Durability::Sync));
     written.map_err(|error| of_rocksdb("write", "the identity of the new store", error))?;
-    Ok((kept.unwrap_or(new), kept.is_none()))
+    Ok((kept_log.or(kept).unwrap_or(new), kept.is_none()))
 }
 
 /// Hands on what can be read behind the cut.

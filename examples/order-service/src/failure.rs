@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use es_core::aggregate::{InfrastructureError, UnitError, UnitRejection};
-use es_core::model::NameError;
+use es_core::model::{NameError, PositionError};
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, StartError, WaitError};
 use es_core::service::ServiceError;
@@ -68,6 +68,9 @@ pub enum Failure {
     /// A read model did not reach the requested position in time. The command at that position has succeeded.
     #[error(transparent)]
     NotCaughtUp(#[from] WaitError),
+    /// A position of a client is not a position of the log. The store was restored or replaced.
+    #[error(transparent)]
+    Position(#[from] PositionError),
     /// A read model could not be read.
     #[error(transparent)]
     View(#[from] ViewError),

@@ -15,17 +15,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use es_core::aggregate::Source;
+use es_core::model::{LogId, LogPosition, PositionError};
 use es_core::schema::DecodeEventError;
 use es_core::store::Batch;
 use es_core::{EventStore, Position, RecordedEvent, StoreError, Subscription};
 use order_service::domain::{Order, OrderEvent};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 /// The key of the checkpoint, so that one database can hold several views.
 const NAME: &str = "customers";
 
 const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS checkpoint (view TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS checkpoint (view TEXT PRIMARY KEY, position INTEGER NOT NULL, log_id TEXT) STRICT;
     CREATE TABLE IF NOT EXISTS orders (stream TEXT PRIMARY KEY, customer TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS customers (
         customer TEXT PRIMARY KEY, orders INTEGER NOT NULL DEFAULT 0, shipped INTEGER NOT NULL DEFAULT 0,
@@ -38,6 +40,10 @@ pub enum Failure {
     /// The log could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The view was built from another log: the store was restored or replaced. Delete the database of the view, and
+    /// it is built again.
+    #[error("the view does not belong to this store; delete its database, and the view is built again")]
+    OtherLog(#[from] PositionError),
     /// An operation on the database failed.
     #[error("the database of the view failed")]
     Sqlite(#[from] rusqlite::Error),
@@ -65,27 +71,38 @@ impl View {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let sqlite = Connection::open(path)?;
         sqlite.execute_batch(SCHEMA)?;
+        // Databases of earlier versions have no log id. Their checkpoint is taken for one of the store.
+        let has_log_id = "SELECT count(*) > 0 FROM pragma_table_info('checkpoint') WHERE name = 'log_id'";
+        if !sqlite.query_row(has_log_id, [], |row| row.get(0))? {
+            sqlite.execute_batch("ALTER TABLE checkpoint ADD COLUMN log_id TEXT")?;
+        }
         Ok(Self { sqlite })
     }
 
-    /// Returns the position up to which every event is in the view; `None` for an empty view.
+    /// Returns the position up to which every event is in the view, with the id of its log. The position is `None` for
+    /// an empty view.
     ///
     /// # Errors
     /// [`Failure::Sqlite`] if the database cannot be read.
-    pub fn checkpoint(&self) -> Result<Option<Position>, Failure> {
-        let select = "SELECT position FROM checkpoint WHERE view = ?1";
-        let position: Option<u64> = self.sqlite.query_row(select, [NAME], |row| row.get(0)).optional()?;
-        Ok(position.and_then(Position::new))
+    pub fn checkpoint(&self) -> Result<LogPosition, Failure> {
+        let select = "SELECT position, log_id FROM checkpoint WHERE view = ?1";
+        let row = |row: &Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, Option<String>>(1)?));
+        let Some((position, log_id)) = self.sqlite.query_row(select, [NAME], row).optional()? else {
+            return Ok(None.into());
+        };
+        let invalid = |error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error));
+        let log_id = log_id.map(|log_id| log_id.parse().map_err(invalid)).transpose()?;
+        Ok(LogPosition { log_id, position: Position::new(position) })
     }
 
-    /// Applies a batch to the view and advances the checkpoint, in one transaction.
+    /// Applies a batch of a log to the view and advances the checkpoint, in one transaction.
     ///
     /// # Errors
     /// - [`Failure::Event`] if an event cannot be decoded.
     /// - [`Failure::Sqlite`] if the transaction fails.
     ///
     /// After an error, no part of the batch is applied.
-    pub fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
+    pub fn apply(&mut self, log_id: LogId, batch: &Batch) -> Result<(), Failure> {
         let transaction = self.sqlite.transaction()?;
         for record in &batch.events {
             let events = Order::decode(record);
@@ -95,9 +112,9 @@ impl View {
             }
         }
         if let Some(position) = batch.scanned {
-            let upsert =
-                "INSERT INTO checkpoint VALUES (?1, ?2) ON CONFLICT DO UPDATE SET position = excluded.position";
-            transaction.execute(upsert, params![NAME, position.get()])?;
+            let upsert = "INSERT INTO checkpoint (view, position, log_id) VALUES (?1, ?2, ?3)
+                ON CONFLICT DO UPDATE SET position = excluded.position, log_id = excluded.log_id";
+            transaction.execute(upsert, params![NAME, position.get(), log_id.to_string()])?;
         }
         Ok(transaction.commit()?)
     }
@@ -138,6 +155,7 @@ fn apply(transaction: &Transaction<'_>, record: &RecordedEvent, event: &OrderEve
 /// `should_continue` at the start and after each checkpoint, and returns when it returns false.
 ///
 /// # Errors
+/// - [`Failure::OtherLog`] if the view was built from another log, or from events that this log does not have.
 /// - [`Failure::Store`] if the log cannot be read.
 /// - [`Failure::Event`] if an event cannot be decoded.
 /// - [`Failure::Sqlite`] if the database fails.
@@ -147,10 +165,12 @@ pub async fn follow(
     batch: u32,
     mut should_continue: impl FnMut(&Subscription) -> bool,
 ) -> Result<(), Failure> {
-    let mut subscription = Subscription::new(store, Order::query(), view.checkpoint()?).batch(batch);
+    let (log_id, after) = (store.log_id(), view.checkpoint()?.resolve(&*store)?);
+    let subscription = Subscription::new(store, Order::query(), after).map_err(PositionError::from)?;
+    let mut subscription = subscription.batch(batch);
     while should_continue(&subscription) {
         let batch = subscription.next().await?;
-        tokio::task::block_in_place(|| view.apply(&batch))?;
+        tokio::task::block_in_place(|| view.apply(log_id, &batch))?;
     }
     Ok(())
 }

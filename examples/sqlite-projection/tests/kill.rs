@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use es_core::{EventReader, EventStore, LogRead, Position};
-use es_rocksdb::{Options, RocksDbStore};
+use es_rocksdb::{Backups, Options, RocksDbStore};
 use order_service::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};
 use order_service::shop::Shop;
-use sqlite_projection::View;
+use sqlite_projection::{Failure, View, follow};
 
 const ORDERS: usize = 120;
 const BATCH: &str = "3";
@@ -107,7 +107,7 @@ async fn a_killed_projection_applies_each_event_once() {
     loop {
         run_and_kill(&store, &view, 4 + kills % 9);
         let view = View::open(&view).expect("a view");
-        let expected = replay(&store, view.checkpoint().expect("a checkpoint")).await;
+        let expected = replay(&store, view.checkpoint().expect("a checkpoint").position).await;
         assert_eq!(view.customers().expect("customers"), expected.customers, "after {kills} kills");
         if expected.is_complete {
             break;
@@ -116,4 +116,24 @@ async fn a_killed_projection_applies_each_event_once() {
         assert!(kills < 200, "the program does not reach the head of the log");
     }
     assert!(kills > 3, "too few kills for a valid test: {kills}");
+}
+
+/// Case 09a: a view continued with a restored store at a position of the lost history.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_a_lost_history_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (source, restored, path) = (dir.path().join("store"), dir.path().join("restored"), dir.path().join("view.db"));
+    place_orders(&source).await;
+    let backups = Backups::new(dir.path().join("backups"));
+    backups.create(&source, &mut |_, _, _| {}).await.expect("a backup");
+    backups.restore(None, &restored, &mut |_, _, _| {}).await.expect("restored");
+    let mut view = View::open(&path).expect("a view");
+    let store = Arc::new(open(&source).await);
+    follow(store.clone(), &mut view, 100, |log| !log.is_at_head()).await.expect("the view follows");
+    assert_eq!(view.checkpoint().expect("a checkpoint").log_id, Some(store.log_id()));
+    drop(view);
+    let mut view = View::open(&path).expect("a view");
+    follow(store, &mut view, 100, |log| !log.is_at_head()).await.expect("it continues with its own log");
+    let refused = follow(Arc::new(open(&restored).await), &mut view, 100, |_| false).await;
+    assert!(matches!(refused, Err(Failure::OtherLog(_))), "{refused:?}");
 }

@@ -1,9 +1,9 @@
 //! The errors of loads and commands.
 
 use crate::model::CommandId;
-use crate::model::{TimeAheadOfLog, Timestamp};
 use crate::model::{NameError, StreamId};
 use crate::model::{Position, Revision, found};
+use crate::model::{TimeAheadOfLog, Timestamp};
 use crate::schema::{DecodeEventError, EncodeEventError};
 use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError};
 

@@ -69,7 +69,9 @@ impl Driver {
     ) -> Result<Self, StoreError> {
         let batch = u32::try_from(capacity).map_or(DEFAULT_BATCH, |capacity| capacity.min(DEFAULT_BATCH));
         let subscription = Subscription::new(shared.store.clone(), query, written.checkpoint)
-            .map_err(|ahead| StoreError::damaged(format!("checkpoint of group {:?}", shared.name()), ahead.to_string()))?
+            .map_err(|ahead| {
+                StoreError::damaged(format!("checkpoint of group {:?}", shared.name()), ahead.to_string())
+            })?
             .batch(batch);
         let (checked_at, pending_scanned) = (shared.clock.elapsed(), written.checkpoint);
         Ok(Self {

@@ -9,9 +9,9 @@ use super::control::{Control, RebuildFrom, Request};
 use super::parked::{ParkedEvent, ParkedKey};
 use super::rows::{RowKeys, StoredRow, decode, encode, page, table};
 use crate::model::reserved::AUDIT_STREAM_PREFIX;
+use crate::model::{AheadOfLog, ExpectedRevision, Position, TimeAheadOfLog};
 use crate::model::{Clock, Entropy, IdSource, NewEvent, SystemClock, SystemEntropy};
 use crate::model::{EventType, NameError, StreamId};
-use crate::model::{AheadOfLog, ExpectedRevision, Position, TimeAheadOfLog};
 use crate::projection::generation::{Generation, check_name, generations};
 use crate::store::{Commit, CommitError, EventStore, StoreError, check_recorded_time};
 

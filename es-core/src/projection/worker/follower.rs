@@ -153,7 +153,9 @@ impl<P: Projection> Follower<P> {
             partition: self.partition,
             partitions: pipeline.progress.build.partitions,
             log: Subscription::new(store, query, self.scanned)
-                .map_err(|ahead| StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string()))?
+                .map_err(|ahead| {
+                    StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string())
+                })?
                 .batch(pipeline.options.batch),
         };
         let mut stop = self.stop.clone();

@@ -162,6 +162,7 @@ macro_rules! __conformance_cases {
             positions::a_position_is_checked_against_the_log,
             positions::recorded_times_never_decrease_when_the_clock_is_set_back,
             retention::rules_hide_old_events_in_every_read,
+            retention::a_rule_cannot_truncate_events_that_are_not_written,
             retention::a_maximum_age_hides_old_events,
             retention::conditions_and_lookups_ignore_hidden_events,
             retention::a_soft_deleted_stream_continues_at_the_next_revision,

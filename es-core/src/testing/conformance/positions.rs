@@ -22,7 +22,7 @@ pub(super) async fn a_position_is_checked_against_the_log(harness: &dyn Harness)
 }
 
 async fn check_positions(store: &Store, log_id: LogId, head: Option<Position>) {
-    let next = Position::following(head);
+    let next = head.map_or(Position::FIRST, Position::next);
     let ahead = AheadOfLog { position: next, head };
     for reached in [None, head] {
         assert_eq!(LogPosition::in_log(log_id, reached).resolve(&**store), Ok(reached));

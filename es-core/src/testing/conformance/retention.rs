@@ -51,6 +51,20 @@ pub(super) async fn also_reopened(harness: &dyn Harness, store: Store) -> Store 
     }
 }
 
+/// A rule cannot truncate a stream after its last event, because it would hide later events. A copy of such a rule, as
+/// in an import, is accepted.
+pub(super) async fn a_rule_cannot_truncate_events_that_are_not_written(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x", "x"]).await;
+    let rule = |name: &str, first| Commit::set_rule(of_stream(name), BEFORE(first), Note::default());
+    assert_eq!(conflict(&store, rule("a-1", 3)).await, [revision_check("a-1", Exact(rev(2)), Some(1))]);
+    assert_eq!(conflict(&store, rule("b-1", 1)).await, [revision_check("b-1", Exact(rev(0)), None)]);
+    commit(&store, rule("a-1", 2)).await;
+    assert_eq!(visible(&store, "a-1").await, [0; 0]);
+    let now = log(&store).await.last().expect("events").recorded_at;
+    commit(&store, rule("b-1", 1).recorded_at(now)).await;
+}
+
 /// Each kind of rule hides the old events of a stream in every read. Each field of a stream's rule overrides that of
 /// its category. A cleared rule hides nothing.
 pub(super) async fn rules_hide_old_events_in_every_read(harness: &dyn Harness) {

@@ -8,7 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use es_core::model::Version;
+use es_core::model::{LogId, LogPosition, Version};
 use es_core::{Aggregate, Executed, Outcome, Position, Revision};
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::shop::CommandOptions;
 
-/// The response header with the position of a command's last event.
+/// The response header with the position of a command's last event, as `LOG:POSITION`.
 pub(super) const POSITION: HeaderName = HeaderName::from_static("es-position");
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -79,6 +79,7 @@ fn is_not_modified(headers: &HeaderMap, current: Option<Version>) -> bool {
 
 /// Returns the response for an executed command; `name` is the aggregate in an error message, as in `order A-1`.
 pub(super) fn command_response<A: Aggregate>(
+    log_id: LogId,
     headers: &CommandHeaders,
     executed: &Executed<A>,
     name: impl Display,
@@ -89,7 +90,8 @@ pub(super) fn command_response<A: Aggregate>(
     }
     let is_new = executed.outcome == Outcome::Done && executed.revision == Some(Revision::FIRST);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, version_headers(executed.version(), executed.position), Json(body)).into_response())
+    let position = executed.position.map(|position| (log_id, position));
+    Ok((status, version_headers(executed.version(), position), Json(body)).into_response())
 }
 
 /// Returns the response to a GET request for an aggregate with this version: 304 if the client has it already.
@@ -105,12 +107,14 @@ pub(super) fn resource_response(
     (headers, Json(body)).into_response()
 }
 
-/// Returns the response headers for a version (`ETag`) and a position (`ES-Position`).
-pub(super) fn version_headers(version: Option<Version>, position: Option<Position>) -> HeaderMap {
+/// Returns the response headers for a version (`ETag`) and a position in a log (`ES-Position`).
+pub(super) fn version_headers(version: Option<Version>, position: Option<(LogId, Position)>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let tag = version.and_then(|version| HeaderValue::try_from(format!("\"{version}\"")).ok());
     headers.extend(tag.map(|tag| (header::ETAG, tag)));
-    headers.extend(position.map(|position| (POSITION, HeaderValue::from(position.get()))));
+    let position = position.map(|(log_id, position)| LogPosition::in_log(log_id, Some(position)).to_string());
+    let position = position.and_then(|position| HeaderValue::try_from(position).ok());
+    headers.extend(position.map(|position| (POSITION, position)));
     headers
 }
 

@@ -23,8 +23,9 @@
 //!
 //! `If-Match: "V"`: the command is executed only if the version is V, the `ETag` of an earlier response; otherwise 412.
 //! `Idempotency-Key: K`: the command is executed at most once for this key; a second request returns the first result.
-//! `ES-Position`: the response header with the position of the command's last event. A query with `at_least=POSITION`
-//! waits until its result includes that position. Errors are `application/problem+json` (RFC 9457).
+//! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A query with
+//! `at_least=LOG:POSITION` waits until its result includes that position. After the store was restored, positions from
+//! before are refused with 409. Errors are `application/problem+json` (RFC 9457).
 //!
 //! [`ProjectionAction`]: crate::projections::ProjectionAction
 
@@ -42,6 +43,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post, put};
+use es_core::model::LogId;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -74,6 +76,11 @@ impl Api {
     #[must_use]
     pub const fn shop(&self) -> &Shop {
         &self.shop
+    }
+
+    /// Returns the id of the log.
+    fn log_id(&self) -> LogId {
+        self.shop.store().log_id()
     }
 }
 

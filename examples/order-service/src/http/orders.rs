@@ -110,7 +110,7 @@ where
     let executed = executed.map_err(|error| headers.problem(error))?;
     let (status, result) = (executed.state.placed().map(|order| order.status), CommandResult::of(&executed));
     let body = OrderCommandJson { order_id: id, status, result };
-    headers::command_response(headers, &executed, format_args!("order {id}"), body)
+    headers::command_response(service.log_id(), headers, &executed, format_args!("order {id}"), body)
 }
 
 pub(super) async fn show(

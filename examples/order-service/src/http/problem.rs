@@ -4,10 +4,9 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use es_core::model::ErrorChain;
-use es_core::model::NameError;
-use es_core::projection::AdminError;
+use es_core::model::{ErrorChain, NameError, PositionError};
 use es_core::projection::view::ViewError;
+use es_core::projection::{AdminError, WaitError};
 use es_core::{ExecuteError, LoadError, StoreError};
 use serde::Serialize;
 
@@ -74,6 +73,8 @@ impl Problem {
             | Failure::Order(_)
             | Failure::Product(_)
             | Failure::Admin(AdminError::NotParked { .. } | AdminError::NotFirst { .. })
+            | Failure::NotCaughtUp(WaitError::AheadOfLog(_))
+            | Failure::Position(_)
             | Failure::View(ViewError::Rebuilt { .. }) => StatusCode::CONFLICT,
             Failure::Lines(_) | Failure::Inexact(_) | Failure::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Failure::NotCaughtUp(_)
@@ -141,7 +142,7 @@ macro_rules! from_failures {
     )*};
 }
 
-from_failures!(StoreError LoadError ViewError Inexact OrderLinesError);
+from_failures!(StoreError PositionError LoadError ViewError Inexact OrderLinesError);
 
 macro_rules! from_rejections {
     ($($rejection:ty)*) => {$(

@@ -83,7 +83,7 @@ pub(super) async fn move_stock(
     let (moved_out, moved_in) = moved.map_err(|failure| headers.problem(failure))?;
     let (source, target) = (ProductCommandJson::of(&from, &moved_out), ProductCommandJson::of(&to, &moved_in));
     let body = StockMoveJson { from: source, to: target };
-    headers::command_response(&headers, &moved_out, format_args!("product {from}"), body)
+    headers::command_response(service.log_id(), &headers, &moved_out, format_args!("product {from}"), body)
 }
 
 async fn execute<C>(
@@ -99,7 +99,8 @@ where
 {
     let executed = send(&service.shop.products, id, command, headers.options(date)).await;
     let executed = executed.map_err(|error| headers.problem(error))?;
-    headers::command_response(headers, &executed, format_args!("product {id}"), ProductCommandJson::of(id, &executed))
+    let body = ProductCommandJson::of(id, &executed);
+    headers::command_response(service.log_id(), headers, &executed, format_args!("product {id}"), body)
 }
 
 pub(super) async fn show(

@@ -1,7 +1,7 @@
 //! Queries over all orders and products, from the read models.
 //!
 //! `at_least=P`, where P is the `ES-Position` of a command's response, waits until the read model includes the command.
-//! The response is 503 if this takes longer than [`WAIT_TIMEOUT`].
+//! The response is 503 if this takes longer than [`WAIT_TIMEOUT`], and 409 at once if P is not a position of the log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
+use es_core::Timestamp;
+use es_core::model::LogPosition;
 use es_core::projection::Projection;
 use es_core::projection::view::{Page, ViewKey, ViewReader, ViewScan, Views};
-use es_core::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -35,7 +36,7 @@ const MAX_PAGE: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryParameters {
-    at_least: Option<u64>,
+    at_least: Option<LogPosition>,
     limit: Option<usize>,
     after: Option<String>,
     customer: Option<CustomerId>,
@@ -53,7 +54,8 @@ impl QueryParameters {
     }
 
     async fn wait<P: Projection>(&self, service: &Api) -> Result<(), Problem> {
-        let position = self.at_least.and_then(Position::new);
+        let Some(at_least) = self.at_least else { return Ok(()) };
+        let position = at_least.resolve(service.shop.store())?;
         Ok(service.projections.wait_for(P::NAME, position, WAIT_TIMEOUT).await?)
     }
 }

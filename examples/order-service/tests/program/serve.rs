@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use es_rocksdb::Backups;
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
@@ -21,7 +22,10 @@ struct Service {
 struct Reply {
     status: u16,
     tag: Option<String>,
+    /// The number in `ES-Position`.
     position: Option<u64>,
+    /// `ES-Position`.
+    token: Option<String>,
     body: Value,
 }
 
@@ -79,10 +83,12 @@ impl Drop for Service {
 impl Reply {
     fn of(mut response: Response<ureq::Body>) -> Self {
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("ASCII").to_owned());
-        let (tag, position) = (header("etag"), header("es-position").map(|text| text.parse().expect("a number")));
+        let (tag, token) = (header("etag"), header("es-position"));
+        let number = |token: &String| token.rsplit_once(':').expect("LOG:POSITION").1.parse().expect("a number");
+        let position = token.as_ref().map(number);
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().expect("text");
-        Self { status, tag, position, body: serde_json::from_str(&text).unwrap_or(Value::Null) }
+        Self { status, tag, position, token, body: serde_json::from_str(&text).unwrap_or(Value::Null) }
     }
 
     #[track_caller]
@@ -241,13 +247,16 @@ fn events_are_streamed_once_and_in_order_after_the_last_event_id() {
     let mut all = listen("/events", "0");
     let mut approvals = listen("/events?type=order-approved", "0");
     assert_eq!(next_event(&mut all).2["stream"], "order-A-1");
-    assert_eq!(next_event(&mut all).0, "2");
+    let log_id = next_event(&mut all).0.strip_suffix(":2").expect("LOG:2").to_owned();
     served.send("POST", "/orders/A-2/approve", &[], &json!({})).expect(200);
     let (id, name, data) = next_event(&mut all);
-    assert_eq!((id.as_str(), name.as_str(), data["stream"].as_str()), ("3", "order-approved", Some("order-A-2")));
-    assert_eq!(next_event(&mut approvals).0, "3");
-    let mut reconnected = listen("/events", "2");
-    assert_eq!(next_event(&mut reconnected).0, "3");
+    let third = format!("{log_id}:3");
+    assert_eq!((id, name.as_str(), data["stream"].as_str()), (third.clone(), "order-approved", Some("order-A-2")));
+    assert_eq!(next_event(&mut approvals).0, third);
+    for last in ["2", &format!("{log_id}:2")] {
+        assert_eq!(next_event(&mut listen("/events", last)).0, third);
+    }
+    assert_eq!(next_event(&mut listen(&format!("/events?after={log_id}:2"), "2")).0, third);
     // Open event streams do not delay the shutdown: they end with the service.
     let mut rest = String::new();
     assert_eq!(served.stop().trim(), "stopped; the log has 3 events");
@@ -255,6 +264,48 @@ fn events_are_streamed_once_and_in_order_after_the_last_event_id() {
         rest.push_str(&line.unwrap_or_default());
     }
     assert_eq!(rest, "");
+}
+
+/// Case 09a: a listener that came back with a position of the lost history got 200, waited silently, and missed the new
+/// events up to that position. A query with `at_least` waited for five seconds.
+#[tokio::test]
+async fn positions_from_before_a_restore_are_refused() {
+    let dir = TestDir::new();
+    let served = Service::new(&dir);
+    served.place("A-1").expect(201);
+    let within = served.place("A-2").expect(201).token.unwrap();
+    served.stop();
+    let backups = Backups::new(dir.path("backups"));
+    backups.create(&dir.path("shop"), &mut |_, _, _| {}).await.expect("a backup");
+    let served = Service::new(&dir);
+    let lost = served.place("A-3").expect(201).token.unwrap();
+    served.get(&format!("/orders?at_least={lost}"), &[]).expect(200);
+    served.stop();
+    std::fs::remove_dir_all(dir.path("shop")).expect("removed");
+    backups.restore(None, &dir.path("shop"), &mut |_, _, _| {}).await.expect("restored");
+
+    let served = Service::new(&dir);
+    for path in ["/orders?at_least=3", "/events?after=3"] {
+        let ahead = "position 3 is ahead of the log, which ends at position 2; it comes from another store, or from \
+                     before this store was restored";
+        served.get(path, &[]).refused(409, ahead);
+    }
+    let head = served.place("B-1").expect(201).token.unwrap();
+    let (old_log, new_log) = (lost.split_once(':').unwrap().0, head.split_once(':').unwrap().0);
+    assert_eq!(head, format!("{new_log}:3"));
+    for token in [&within, &lost] {
+        let number = token.split_once(':').unwrap().1;
+        let other = format!(
+            "position {number} belongs to log {old_log}, expected a position of log {new_log}; the store was restored \
+             or replaced: start again from the beginning of this log"
+        );
+        served.get(&format!("/orders?at_least={token}"), &[]).refused(409, &other);
+        served.get(&format!("/events?after={token}"), &[]).refused(409, &other);
+        served.get("/events", &[("last-event-id", token)]).refused(409, &other);
+    }
+    served.get(&format!("/orders?at_least={head}"), &[]).expect(200);
+    served.get("/events", &[("last-event-id", "x")]).expect(400);
+    served.get("/orders?at_least=x", &[]).expect(400);
 }
 
 #[test]
@@ -274,7 +325,7 @@ fn a_query_with_at_least_includes_the_command_at_that_position() {
     served.send("PUT", "/products/11", &[], &json!({"name": "Tofu", "unit_price": "23.25", "stock": 3})).expect(201);
     for n in 0..20 {
         let placed = served.place(&format!("A-{n}")).expect(201);
-        let orders = served.get(&format!("/orders?limit=1000&at_least={}", placed.position.unwrap()), &[]).expect(200);
+        let orders = served.get(&format!("/orders?limit=1000&at_least={}", placed.token.unwrap()), &[]).expect(200);
         assert_eq!(orders.body["rows"].as_array().unwrap().len(), n + 1);
     }
     let cancelled = served.send("POST", "/orders/A-3/cancel", &[], &json!({"reason": "too expensive"})).expect(200);
