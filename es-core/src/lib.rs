@@ -86,7 +86,8 @@
 //! es_core::testing::given::<Order>(7, []).when(Ship).then_rejected("there is no such order");
 //! ```
 //!
-//! **Repositories** load, decide, commit, and decide again after a conflict. A command id makes a command idempotent.
+//! **Repositories** load, decide, commit, and decide again after a conflict. A command id makes a command idempotent;
+//! the command then implements `serde::Serialize`, because the id is bound to its content.
 //! See [`aggregate::repository`].
 //!
 //! ```
@@ -105,7 +106,7 @@
 //! #         self.is_shipped |= *event == OrderEvent::Shipped;
 //! #     }
 //! # }
-//! # #[derive(Clone)] struct Place { cents: u64 }
+//! # #[derive(Clone, serde::Serialize)] struct Place { cents: u64 }
 //! # impl Decide<Place> for Order {
 //! #     type Rejection = &'static str;
 //! #     fn decide(&self, command: Place, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> {

@@ -73,32 +73,32 @@ impl Account {
 }
 
 /// Opens an account.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Open {
     /// The owner.
     pub owner: String,
 }
 
 /// Deposits money.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Deposit {
     /// The amount.
     pub cents: u64,
 }
 
 /// Withdraws money.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Withdraw {
     /// The amount.
     pub cents: u64,
 }
 
 /// Withdraws the balance and closes the account: up to two events, or unchanged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Close;
 
 /// Checks that the account is not closed. Produces no events.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Check;
 
 /// The reason why an account rejects a command.

@@ -309,7 +309,7 @@ fn a_repeated_unit_returns_its_first_results() {
         assert_eq!(events(&store).await.len(), 5);
         let other = UnitOfWork::new(&store).execute(&accounts, "a".into(), Close).with_id(request("r")).await;
         let other = other.expect_err("the id belongs to another unit");
-        assert!(matches!(other, UnitError::Failed(InfrastructureError::CommandResult { .. })), "{other}");
+        assert!(matches!(other, UnitError::Failed(InfrastructureError::CommandIdReused { .. })), "{other}");
     });
 }
 

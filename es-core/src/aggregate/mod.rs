@@ -121,7 +121,8 @@ pub trait Evolve: Aggregate {
 /// A request to an aggregate, as a value.
 ///
 /// Every type that is `Clone + Send + Sync` implements this. A command is cloned because it is decided again on fresh
-/// state if another writer was faster.
+/// state if another writer was faster. A command with a [command id](crate::aggregate::Execute::with_id) implements
+/// `serde::Serialize`, too.
 #[diagnostic::on_unimplemented(
     message = "the command `{Self}` cannot be cloned and sent",
     label = "not `Clone + Send + Sync`",

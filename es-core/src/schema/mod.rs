@@ -20,5 +20,5 @@ pub use events::Events;
 pub use sample::SampleError;
 pub(crate) use typed::KnownNames;
 pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
-pub(crate) use value_digest::value_digest;
+pub(crate) use value_digest::{ordered_value_digest, value_digest};
 pub(crate) use variant::{Content, VariantSeed};

@@ -2,9 +2,11 @@
 //!
 //! [`Digester`] is a serializer whose result is a number. It covers what an encoding of the value contains (names of
 //! structs, variants and fields, kinds and values), and also the names of fields that `skip_serializing_if` omits. The
-//! digest ignores the order of map entries and sequence elements: serde does not distinguish a set from a list, and a
-//! `HashMap` or `HashSet` may iterate in another order after each decoding. A reordered list is therefore not detected,
-//! but every format preserves the order of a list.
+//! digest ignores the order of map entries, because a `HashMap` may iterate in another order after each decoding.
+//!
+//! serde does not distinguish a set from a list, so the caller chooses: [`value_digest`] ignores the order of sequence
+//! elements, too, so that a `HashSet` has one digest; [`ordered_value_digest`] does not, so that a reordered list has
+//! another one.
 
 use std::fmt;
 
@@ -18,30 +20,54 @@ use crate::model::digest::Fnv;
 
 /// Returns the digest of a value, or `None` if its `Serialize` implementation fails.
 pub(crate) fn value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
-    value.serialize(Digester).ok()
+    value.serialize(Digester { sequences: ElementOrder::Ignored }).ok()
+}
+
+/// Returns the digest of a value whose sequences are lists: other orders of their elements have other digests. Returns
+/// `None` if its `Serialize` implementation fails.
+pub(crate) fn ordered_value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
+    value.serialize(Digester { sequences: ElementOrder::Kept }).ok()
+}
+
+/// Whether a digest depends on the order of elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ElementOrder {
+    Kept,
+    Ignored,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Digester;
+struct Digester {
+    /// The order of the elements of a sequence.
+    sequences: ElementOrder,
+}
 
 /// Digests the parts of a tuple or a struct, in order.
-struct Ordered(Fnv);
+struct Ordered {
+    digest: Fnv,
+    digester: Digester,
+}
 
-/// Digests the elements of a sequence or the entries of a map, in any order.
-struct Unordered {
+/// Digests the elements of a sequence or the entries of a map.
+struct ElementDigest {
     kind: &'static str,
+    order: ElementOrder,
     key: u64,
     sum: u64,
     count: u64,
+    digester: Digester,
 }
 
-impl Unordered {
-    const fn new(kind: &'static str) -> Self {
-        Self { kind, key: 0, sum: 0, count: 0 }
+impl ElementDigest {
+    const fn new(kind: &'static str, order: ElementOrder, digester: Digester) -> Self {
+        Self { kind, order, key: 0, sum: 0, count: 0, digester }
     }
 
     fn add(&mut self, digest: u64) {
-        self.sum = self.sum.wrapping_add(mixed(digest));
+        self.sum = match self.order {
+            ElementOrder::Ignored => self.sum.wrapping_add(mixed(digest)),
+            ElementOrder::Kept => mixed(self.sum.wrapping_add(digest)),
+        };
         self.count += 1;
     }
 
@@ -74,11 +100,13 @@ fn digest_bytes(kind: &str, bytes: &[u8]) -> u64 {
     digest.value()
 }
 
-fn start_named(kind: &str, name: &str, variant: &str) -> Ordered {
-    let mut digest = start_digest(kind);
-    write_text(&mut digest, name);
-    write_text(&mut digest, variant);
-    Ordered(digest)
+impl Digester {
+    fn start_named(self, kind: &str, name: &str, variant: &str) -> Ordered {
+        let mut digest = start_digest(kind);
+        write_text(&mut digest, name);
+        write_text(&mut digest, variant);
+        Ordered { digest, digester: self }
+    }
 }
 
 fn write_text(digest: &mut Fnv, text: &str) {
@@ -88,18 +116,18 @@ fn write_text(digest: &mut Fnv, text: &str) {
 
 impl Ordered {
     fn part<T: Serialize + ?Sized>(&mut self, part: &T) -> Result<(), fmt::Error> {
-        self.0.write(&part.serialize(Digester)?.to_be_bytes());
+        self.digest.write(&part.serialize(self.digester)?.to_be_bytes());
         Ok(())
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), fmt::Error> {
-        write_text(&mut self.0, name);
+        write_text(&mut self.digest, name);
         self.part(value)
     }
 
     fn skipped(&mut self, name: &str) {
-        write_text(&mut self.0, "skipped");
-        write_text(&mut self.0, name);
+        write_text(&mut self.digest, "skipped");
+        write_text(&mut self.digest, name);
     }
 }
 
@@ -114,11 +142,11 @@ macro_rules! numbers {
 impl Serializer for Digester {
     type Ok = u64;
     type Error = fmt::Error;
-    type SerializeSeq = Unordered;
+    type SerializeSeq = ElementDigest;
     type SerializeTuple = Ordered;
     type SerializeTupleStruct = Ordered;
     type SerializeTupleVariant = Ordered;
-    type SerializeMap = Unordered;
+    type SerializeMap = ElementDigest;
     type SerializeStruct = Ordered;
     type SerializeStructVariant = Ordered;
 
@@ -157,11 +185,11 @@ impl Serializer for Digester {
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<u64, fmt::Error> {
-        Ok(start_named("unit", name, "").0.value())
+        Ok(self.start_named("unit", name, "").digest.value())
     }
 
     fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<u64, fmt::Error> {
-        Ok(start_named("unit", name, variant).0.value())
+        Ok(self.start_named("unit", name, variant).digest.value())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<u64, fmt::Error> {
@@ -175,21 +203,21 @@ impl Serializer for Digester {
         variant: &'static str,
         value: &T,
     ) -> Result<u64, fmt::Error> {
-        let mut newtype = start_named("newtype", name, variant);
+        let mut newtype = self.start_named("newtype", name, variant);
         newtype.part(value)?;
-        Ok(newtype.0.value())
+        Ok(newtype.digest.value())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered, fmt::Error> {
-        Ok(Unordered::new("sequence"))
+    fn serialize_seq(self, _: Option<usize>) -> Result<ElementDigest, fmt::Error> {
+        Ok(ElementDigest::new("sequence", self.sequences, self))
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(start_named("tuple", "", ""))
+        Ok(self.start_named("tuple", "", ""))
     }
 
     fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(start_named("tuple", name, ""))
+        Ok(self.start_named("tuple", name, ""))
     }
 
     fn serialize_tuple_variant(
@@ -199,15 +227,15 @@ impl Serializer for Digester {
         variant: &'static str,
         _: usize,
     ) -> Result<Ordered, fmt::Error> {
-        Ok(start_named("tuple", name, variant))
+        Ok(self.start_named("tuple", name, variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Unordered, fmt::Error> {
-        Ok(Unordered::new("map"))
+    fn serialize_map(self, _: Option<usize>) -> Result<ElementDigest, fmt::Error> {
+        Ok(ElementDigest::new("map", ElementOrder::Ignored, self))
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(start_named("struct", name, ""))
+        Ok(self.start_named("struct", name, ""))
     }
 
     fn serialize_struct_variant(
@@ -217,7 +245,7 @@ impl Serializer for Digester {
         variant: &'static str,
         _: usize,
     ) -> Result<Ordered, fmt::Error> {
-        Ok(start_named("struct", name, variant))
+        Ok(self.start_named("struct", name, variant))
     }
 
     /// Returns `false`, like the codec of snapshots, because some types serialize differently for human readers.
@@ -226,12 +254,12 @@ impl Serializer for Digester {
     }
 }
 
-impl SerializeSeq for Unordered {
+impl SerializeSeq for ElementDigest {
     type Ok = u64;
     type Error = fmt::Error;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), fmt::Error> {
-        self.add(element.serialize(Digester)?);
+        self.add(element.serialize(self.digester)?);
         Ok(())
     }
 
@@ -240,19 +268,19 @@ impl SerializeSeq for Unordered {
     }
 }
 
-impl SerializeMap for Unordered {
+impl SerializeMap for ElementDigest {
     type Ok = u64;
     type Error = fmt::Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), fmt::Error> {
-        self.key = key.serialize(Digester)?;
+        self.key = key.serialize(self.digester)?;
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), fmt::Error> {
         let mut entry = start_digest("entry");
         entry.write(&self.key.to_be_bytes());
-        entry.write(&value.serialize(Digester)?.to_be_bytes());
+        entry.write(&value.serialize(self.digester)?.to_be_bytes());
         self.add(entry.value());
         Ok(())
     }
@@ -273,7 +301,7 @@ macro_rules! parts {
             }
 
             fn end(self) -> Result<u64, fmt::Error> {
-                Ok(self.0.value())
+                Ok(self.digest.value())
             }
         }
     )*};
@@ -305,7 +333,7 @@ macro_rules! fields {
             }
 
             fn end(self) -> Result<u64, fmt::Error> {
-                Ok(self.0.value())
+                Ok(self.digest.value())
             }
         }
     )*};
@@ -329,6 +357,19 @@ mod tests {
         let forward: HashMap<u64, HashSet<u64>> = numbers.clone().map(|n| (n, (0..n).collect())).collect();
         let backward: HashMap<u64, HashSet<u64>> = numbers.rev().map(|n| (n, (0..n).rev().collect())).collect();
         assert_eq!(digest(&forward), digest(&backward));
+    }
+
+    /// A command with reordered lines is another command; a map has no order.
+    #[test]
+    fn an_ordered_digest_depends_on_the_order_of_lists_only() {
+        let ordered = |value: &[u64]| ordered_value_digest(value).expect("serializes");
+        assert_ne!(ordered(&[1, 4]), ordered(&[4, 1]));
+        assert_ne!(ordered(&[1, 4]), ordered(&[2, 3]));
+        assert_ne!(ordered(&[0]), ordered(&[0, 0]));
+        assert_eq!(digest(vec![1, 4]), digest(vec![4, 1]));
+        let forward: HashMap<u64, u64> = (0..200).map(|n| (n, n + 1)).collect();
+        let backward: HashMap<u64, u64> = (0..200).rev().map(|n| (n, n + 1)).collect();
+        assert_eq!(ordered_value_digest(&forward), ordered_value_digest(&backward));
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub enum OrderError {
 }
 
 /// Places an order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Place {
     /// The customer.
     pub customer: String,
@@ -86,7 +86,7 @@ impl Decide<Place> for Order {
 }
 
 /// Ships an order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Ship;
 
 impl Decide<Ship> for Order {

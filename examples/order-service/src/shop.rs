@@ -8,6 +8,7 @@ use es_core::{
     Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError, LogRead, Position,
     RecordedEvent, Repository, StoreError, Timestamp, UnitOfWork,
 };
+use serde::Serialize;
 
 use crate::domain::product::{MoveIn, MoveOut};
 use crate::domain::{Order, Product, ProductId, Quantity};
@@ -30,7 +31,8 @@ pub struct CommandOptions {
     pub occurred_at: Option<Timestamp>,
     /// The version that the aggregate must have.
     pub expected_version: Option<Version>,
-    /// Id for idempotency: a second command with the same id returns the result of the first.
+    /// Id for idempotency: a repeat of the command with the same id returns the result of the first. Another command
+    /// with the same id is an error.
     pub command_id: Option<CommandId>,
 }
 
@@ -48,7 +50,7 @@ pub async fn send<A, C>(
 ) -> Result<Executed<A>, ExecuteError<A::Rejection>>
 where
     A: Decide<C>,
-    C: Command,
+    C: Command + Serialize,
 {
     let mut execute = repository.execute(id, command);
     if let Some(time) = options.occurred_at {

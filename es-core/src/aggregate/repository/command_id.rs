@@ -2,8 +2,9 @@
 //!
 //! The first result is a row of the side table `commands`. Its key is the stream and the command id. The commit of the
 //! command writes it, so the events and the row are either both written or both absent, even after a crash. The row
-//! contains the event ids of the command. Rows are never removed; a row has about 100 bytes, the command id, the stream
-//! name twice, and 40 bytes for each event.
+//! contains the event ids of the command, and its type with a digest of its content: another command under the same id
+//! is an error. Rows are never removed; a row has about 150 bytes, the command id, the stream name twice, the name of
+//! the command's type, and 40 bytes for each event.
 
 use std::fmt;
 
@@ -11,18 +12,67 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::repository::error::InfrastructureError;
+use crate::aggregate::repository::unit::Target;
+use crate::model::digest::Fnv;
 use crate::model::reserved;
-use crate::model::{CommandId, EventId, Revision, StreamId, Table};
+use crate::model::{CommandDigest, CommandId, EventId, Revision, StreamId, Table, Timestamp, to_stored_precision};
+use crate::schema::ordered_value_digest;
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
 /// The format of result rows. A row of another format is an error.
 const FORMAT: u32 = 2;
+
+/// The type of a command, and a digest of its type and content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandIdentity {
+    /// The path of the Rust type.
+    #[serde(rename = "type")]
+    command_type: String,
+    digest: CommandDigest,
+}
+
+impl CommandIdentity {
+    /// Returns the identity of a command, or `None` if its `Serialize` implementation fails.
+    pub(super) fn of<C: Serialize>(command: &C) -> Option<Self> {
+        let content = ordered_value_digest(command)?;
+        let command_type = std::any::type_name::<C>().to_owned();
+        let mut digest = Fnv::new();
+        digest.write(command_type.as_bytes());
+        digest.write(&[0]);
+        digest.write(&content.to_be_bytes());
+        Some(Self { command_type, digest: CommandDigest::from_bits(digest.value()) })
+    }
+}
+
+/// Commands whose type and content can be bound to a command id.
+pub trait Identified {
+    /// Appends the identities of the commands, in order; `None` for a command that cannot be serialized.
+    fn identify(&self, identities: &mut Vec<Option<CommandIdentity>>);
+}
+
+/// A command id, and the identities of the commands that it was given for.
+#[derive(Debug, Clone)]
+pub(super) struct Binding {
+    id: CommandId,
+    commands: Vec<Option<CommandIdentity>>,
+}
+
+impl Binding {
+    pub(super) fn new(id: CommandId, commands: &impl Identified) -> Self {
+        let mut identities = Vec::new();
+        commands.identify(&mut identities);
+        Self { id, commands: identities }
+    }
+}
 
 /// A result row: the first results of all commands of a unit of work, in order.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredResult {
     format: u32,
     results: Vec<FirstResult>,
+    /// The time that the caller set for the commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<Timestamp>,
 }
 
 /// The first result of a command.
@@ -35,6 +85,15 @@ pub struct FirstResult {
     /// The revision of the aggregate after the command, on this node. Events are found by id. The revision gives the
     /// state after a command without events, and reveals that events were lost.
     pub(super) last: Option<Revision>,
+    /// The command. Rows of earlier versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<CommandIdentity>,
+}
+
+impl FirstResult {
+    pub(super) const fn new(stream: StreamId, events: Vec<EventId>, last: Option<Revision>) -> Self {
+        Self { stream, events, last, command: None }
+    }
 }
 
 /// The row that stores the first results of one command or unit of work.
@@ -42,12 +101,28 @@ pub struct FirstResult {
 pub struct ResultRow {
     key: Bytes,
     id: CommandId,
-    /// The number of commands that share the row.
-    commands: usize,
+    /// The commands that share the row, in order, and the streams of their aggregates.
+    commands: Vec<(StreamId, CommandIdentity)>,
+    /// The time that the caller set for the commands.
+    occurred_at: Option<Timestamp>,
 }
 
 fn table() -> Table {
     Table::well_known(reserved::COMMANDS)
+}
+
+/// The number of commands that the message of an error names.
+const DESCRIBED: usize = 3;
+
+/// Names commands and their aggregates, for the message of an error.
+fn describe<'a>(commands: impl ExactSizeIterator<Item = (Option<&'a CommandIdentity>, &'a StreamId)>) -> String {
+    let more = commands.len().saturating_sub(DESCRIBED);
+    let named = commands.take(DESCRIBED).map(|(command, stream)| {
+        let name = command.map_or("a command of an earlier version", |command| &command.command_type);
+        format!("{name} to {stream:?}")
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
 /// Removes the results of commands whose events the log no longer contains, so that such a command can be executed
@@ -85,36 +160,77 @@ async fn is_lost(store: &dyn EventReader, results: &[FirstResult]) -> Result<boo
 }
 
 impl ResultRow {
-    /// Returns the row of the command `id`, or of the unit of work `id` whose first command is to the aggregate of
-    /// `stream`.
-    pub(super) fn new(stream: &StreamId, id: CommandId, commands: usize) -> Self {
-        Self { key: [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into(), id, commands }
+    /// Returns the row of the commands of a binding, or `None` if there is no command. Its key contains the stream of
+    /// the first command.
+    pub(super) fn new(
+        binding: &Binding,
+        targets: &[Target<'_>],
+        occurred_at: Option<Timestamp>,
+    ) -> Result<Option<Self>, InfrastructureError> {
+        let Binding { id, commands } = binding;
+        let Some(Target { stream, .. }) = targets.first() else { return Ok(None) };
+        let unbound = |detail| InfrastructureError::UnboundCommand { command_id: id.clone(), detail };
+        if commands.len() != targets.len() {
+            return Err(unbound("commands were added after the id; set the id after all commands"));
+        }
+        let mut bound = Vec::with_capacity(targets.len());
+        for (target, command) in targets.iter().zip(commands) {
+            let command = command.clone().ok_or_else(|| unbound("the command could not be serialized"))?;
+            bound.push((target.stream.clone(), command));
+        }
+        Ok(Some(Self {
+            key: [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into(),
+            id: id.clone(),
+            commands: bound,
+            occurred_at: occurred_at.map(to_stored_precision),
+        }))
     }
 
     /// Returns the first results, one for each command, or `None` if the row does not exist.
+    ///
+    /// # Errors
+    /// [`InfrastructureError::CommandIdReused`] if the row belongs to other commands.
     pub(super) async fn read(&self, store: &dyn EventReader) -> Result<Option<Vec<FirstResult>>, InfrastructureError> {
         let Some(value) = store.row(&table(), &self.key).await? else { return Ok(None) };
         let stored: StoredResult = serde_json::from_slice(&value).map_err(|error| self.unusable(error))?;
         if stored.format != FORMAT {
             return Err(self.unusable(format_args!("expected format {FORMAT}, found {}", stored.format)));
         }
-        if stored.results.len() != self.commands {
-            let found = stored.results.len();
-            return Err(
-                self.unusable(format_args!("expected the results of {} commands, found {found}", self.commands))
-            );
-        }
-        Ok(Some(stored.results))
+        if self.is_result_of_same_commands(&stored) { Ok(Some(stored.results)) } else { Err(self.reused(&stored)) }
+    }
+
+    /// Returns whether the stored results are those of these commands. A row of an earlier version only names the
+    /// aggregates of its commands. It counts as a result of any commands to them, because a caller that repeats a
+    /// command after an upgrade must not conclude that the command was not executed.
+    fn is_result_of_same_commands(&self, stored: &StoredResult) -> bool {
+        let is_same = |(result, (stream, command)): (&FirstResult, &(StreamId, CommandIdentity))| {
+            result.stream == *stream && result.command.as_ref().is_none_or(|first| first == command)
+        };
+        let names_time = stored.results.iter().any(|result| result.command.is_some());
+        stored.results.len() == self.commands.len()
+            && stored.results.iter().zip(&self.commands).all(is_same)
+            && (!names_time || stored.occurred_at == self.occurred_at)
+    }
+
+    fn reused(&self, stored: &StoredResult) -> InfrastructureError {
+        let first = describe(stored.results.iter().map(|result| (result.command.as_ref(), &result.stream)));
+        let repeated = describe(self.commands.iter().map(|(stream, command)| (Some(command), stream)));
+        let repeated =
+            if repeated == first { format!("{repeated} with other content or another time") } else { repeated };
+        InfrastructureError::CommandIdReused { command_id: self.id.clone(), first, repeated }
     }
 
     /// Adds the row to the commit of the commands. The commit conflicts if the row already exists.
-    pub(super) fn write(&self, commit: Commit, results: Vec<FirstResult>) -> Result<Commit, StoreError> {
-        let stored = StoredResult { format: FORMAT, results };
+    pub(super) fn write(&self, commit: Commit, mut results: Vec<FirstResult>) -> Result<Commit, StoreError> {
+        for (result, (_, command)) in results.iter_mut().zip(&self.commands) {
+            result.command = Some(command.clone());
+        }
+        let stored = StoredResult { format: FORMAT, results, occurred_at: self.occurred_at };
         let value = serde_json::to_vec(&stored).map_err(|error| StoreError::io("write a command result", error))?;
         Ok(commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value))
     }
 
-    /// Returns the error for a row whose results do not match this command.
+    /// Returns the error for a row that cannot be decoded.
     pub(super) fn unusable(&self, detail: impl fmt::Display) -> InfrastructureError {
         InfrastructureError::CommandResult { command_id: self.id.clone(), detail: detail.to_string() }
     }

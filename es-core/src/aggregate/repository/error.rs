@@ -144,8 +144,26 @@ pub enum InfrastructureError {
     /// not executed twice.
     #[error("could not commit")]
     Store(#[from] StoreError),
-    /// The stored first result of this command id does not match the command: the id was used for another command, or
-    /// the row is damaged.
+    /// The command id was used for another command to the same aggregate: one of another type, with other content, or
+    /// at another time of the domain. Nothing was written now. Use a command id for one command only.
+    #[error("command id {command_id:?} was used for {first}, found {repeated}; use another command id")]
+    CommandIdReused {
+        /// The command id.
+        command_id: CommandId,
+        /// The types of the commands that were executed under the id, and their streams.
+        first: String,
+        /// The types of the commands that were refused, and their streams.
+        repeated: String,
+    },
+    /// The command id cannot be bound to the command. Nothing was written.
+    #[error("command id {command_id:?}: could not compute the digest of its commands: {detail}")]
+    UnboundCommand {
+        /// The command id.
+        command_id: CommandId,
+        /// The reason, and what to do.
+        detail: &'static str,
+    },
+    /// The stored first result of this command id cannot be decoded: the row is damaged, or another version wrote it.
     #[error("command {command_id:?}: could not use its stored first result: {detail}; use another command id")]
     CommandResult {
         /// The command id.

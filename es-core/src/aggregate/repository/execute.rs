@@ -4,8 +4,10 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use serde::Serialize;
+
 use crate::aggregate::repository::Repository;
-use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
+use crate::aggregate::repository::command_id::{Binding, FirstResult, ResultRow};
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError, LoadError};
 use crate::aggregate::repository::load::{Loaded, Past};
 use crate::aggregate::repository::options::{Options, Precondition};
@@ -109,8 +111,19 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
 
     /// Executes the command at most once under this id. If it is executed again, even after a restart, it returns its
     /// first result. A rejection or a failure is not a result.
-    pub fn with_id(mut self, id: CommandId) -> Self {
-        self.options.command_id = Some(id);
+    ///
+    /// The id is bound to the command: its type, its content and the time that [`occurred_at`](Self::occurred_at) sets.
+    /// Another command to the aggregate under the same id fails with
+    /// [`CommandIdReused`](InfrastructureError::CommandIdReused). Metadata, context and preconditions may differ.
+    ///
+    /// The store keeps a digest of the command. It covers the path of the Rust type and the names and values that
+    /// `Serialize` writes: after a type is moved or changed, a repeat of an older command is another command. Use
+    /// `BTreeSet` instead of `HashSet` in a command, because a `HashSet` has no stable order.
+    pub fn with_id(mut self, id: CommandId) -> Self
+    where
+        C: Serialize,
+    {
+        self.options.binding = Some(Binding::new(id, &self.command));
         self
     }
 
@@ -182,9 +195,6 @@ impl<A: Evolve> Repository<A> {
         row: &ResultRow,
         first: &FirstResult,
     ) -> Result<Executed<A>, InfrastructureError> {
-        if first.stream != *stream {
-            return Err(row.unusable(format_args!("expected a result of stream {stream:?}, found {:?}", first.stream)));
-        }
         let (events, last) = match first.events.is_empty() {
             true => (Vec::new(), first.last),
             false => {

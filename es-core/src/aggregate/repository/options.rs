@@ -1,15 +1,16 @@
 //! The options of an execution: those of all its commands, and the precondition of one command.
 
+use crate::aggregate::repository::command_id::Binding;
 use crate::aggregate::repository::load::Loaded;
 use crate::aggregate::repository::unit::Stop;
-use crate::model::CommandId;
 use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, Version};
 use crate::store::{Commit, Conflict, FailedCheck};
 
 /// The options that all commands of an execution share.
 #[derive(Debug, Default)]
 pub(super) struct Options {
-    pub(super) command_id: Option<CommandId>,
+    /// The command id, and the commands that it is bound to.
+    pub(super) binding: Option<Binding>,
     /// The time in the domain at which the commands take effect, or `None` for the time of the call.
     pub(super) occurred_at: Option<Timestamp>,
     /// The metadata of every event.

@@ -205,7 +205,7 @@ impl<'a> Draft<'a> {
     pub(super) fn add<A: Aggregate>(&mut self, plan: &mut Plan<'_, A>) {
         if let Some(results) = &mut self.results {
             let events = plan.events.iter().map(|event| event.data.id).collect();
-            results.push(FirstResult { stream: plan.stream.clone(), events, last: plan.revision });
+            results.push(FirstResult::new(plan.stream.clone(), events, plan.revision));
         }
         let events = std::mem::take(&mut plan.events);
         self.commit = append_events(std::mem::take(&mut self.commit), plan, events.into_iter());

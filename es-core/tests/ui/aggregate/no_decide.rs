@@ -22,7 +22,7 @@ impl Evolve for Order {
     fn evolve(&mut self, _: &OrderPlaced, _: &EventContext<'_>) {}
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 struct Place;
 
 impl Decide<Place> for Order {
@@ -32,7 +32,7 @@ impl Decide<Place> for Order {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 struct Ship;
 
 async fn ship(orders: &Repository<Order>) -> Result<Option<Revision>, Box<dyn std::error::Error>> {

@@ -316,7 +316,7 @@ pub(super) struct CommandArgs {
     /// Expected revision of the last event, for `product move` of the first product; otherwise exit with code 3
     #[arg(long, value_name = "REVISION")]
     expect: Option<u64>,
-    /// Id of the command; a second command with the same id returns the result of the first
+    /// Id of the command; a repeat returns the first result, another command with the id is refused
     #[arg(long, value_name = "ID")]
     request: Option<CommandId>,
 }

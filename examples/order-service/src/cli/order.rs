@@ -1,6 +1,7 @@
 //! Commands on orders.
 
 use es_core::{Command, Decide, Executed, Outcome};
+use serde::Serialize;
 
 use super::args::CommandArgs;
 use super::output::Output;
@@ -13,7 +14,7 @@ use crate::shop::{Shop, send};
 pub(super) async fn execute<C>(shop: &Shop, id: &OrderId, command: C, options: &CommandArgs) -> Result<Output, Failure>
 where
     Order: Decide<C, Rejection = OrderRejection>,
-    C: Command,
+    C: Command + Serialize,
 {
     let executed = send(&shop.orders, id, command, options.options()).await?;
     let status = executed.state.placed().map(|order| order.status);

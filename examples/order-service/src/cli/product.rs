@@ -1,6 +1,7 @@
 //! The `product` commands.
 
 use es_core::{Command, Decide, Executed};
+use serde::Serialize;
 
 use super::args::{CommandArgs, MoveArgs};
 use super::order::command_text;
@@ -28,7 +29,7 @@ pub(super) async fn execute<C>(
 ) -> Result<Output, Failure>
 where
     Product: Decide<C, Rejection = ProductRejection>,
-    C: Command,
+    C: Command + Serialize,
 {
     let executed = send(&shop.products, id, command, options.options()).await?;
     Ok(Output::new(stock_text(id, &executed), &ProductCommandJson::of(id, &executed)))

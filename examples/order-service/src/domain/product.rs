@@ -92,7 +92,7 @@ impl RegisteredProduct {
 }
 
 /// Registers a product.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Register {
     /// The display name.
     pub name: ProductName,
@@ -103,21 +103,21 @@ pub struct Register {
 }
 
 /// Adds items to the stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Receive {
     /// Number of items.
     pub quantity: Quantity,
 }
 
 /// Withdraws items from the stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Withdraw {
     /// Number of items.
     pub quantity: Quantity,
 }
 
 /// Moves items to the stock of another product. The caller must execute [`MoveIn`] on that product in the same commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MoveOut {
     /// Number of items.
     pub quantity: Quantity,
@@ -127,7 +127,7 @@ pub struct MoveOut {
 
 /// Moves items here from the stock of another product. The caller must execute [`MoveOut`] on that product in the same
 /// commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MoveIn {
     /// Number of items.
     pub quantity: Quantity,

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use es_core::model::{LogId, LogPosition, Version};
-use es_core::{Aggregate, Executed, Outcome, Position, Revision};
+use es_core::{Aggregate, CommandId, Executed, Outcome, Position, Revision};
 use serde::Serialize;
 
 use super::problem::{Precondition, Problem};
@@ -48,7 +48,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let headers = &parts.headers;
-        let command_id = single_value(headers, IDEMPOTENCY_KEY)?.map(str::parse).transpose()?;
+        let command_id = single_value(headers, IDEMPOTENCY_KEY)?.map(command_id).transpose()?;
         let must_be_new = match single_value(headers, header::IF_NONE_MATCH.as_str())? {
             None => false,
             Some("*") => true,
@@ -57,6 +57,12 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
         let expected_version = expected_version(headers)?;
         Ok(Self { options: CommandOptions { occurred_at: None, expected_version, command_id }, must_be_new })
     }
+}
+
+/// Returns the command id in `Idempotency-Key`.
+fn command_id(key: &str) -> Result<CommandId, Problem> {
+    let invalid = |error| Problem::new(StatusCode::BAD_REQUEST, format!("Idempotency-Key: {error}"));
+    CommandId::new(key).map_err(invalid)
 }
 
 /// Returns the version in `If-Match`.

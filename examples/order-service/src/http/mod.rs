@@ -22,7 +22,8 @@
 //! | `GET /health` | returns 200 if the store can be read |
 //!
 //! `If-Match: "V"`: the command is executed only if the version is V, the `ETag` of an earlier response; otherwise 412.
-//! `Idempotency-Key: K`: the command is executed at most once for this key; a second request returns the first result.
+//! `Idempotency-Key: K`: the command is executed at most once for this key; a repeat returns the first result, and
+//! another request to the same resource with the key is 422.
 //! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A query with
 //! `at_least=LOG:POSITION` waits until its result includes that position. After the store was restored, positions from
 //! before are refused with 409. Errors are `application/problem+json` (RFC 9457).

@@ -104,7 +104,7 @@ async fn execute<C>(
 ) -> Result<Response, Problem>
 where
     Order: Decide<C, Rejection = OrderRejection>,
-    C: Command,
+    C: Command + Serialize,
 {
     let executed = send(&service.shop.orders, id, command, headers.options(date)).await;
     let executed = executed.map_err(|error| headers.problem(error))?;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use es_core::aggregate::InfrastructureError;
 use es_core::model::{ErrorChain, NameError, PositionError};
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, WaitError};
@@ -76,7 +77,11 @@ impl Problem {
             | Failure::NotCaughtUp(WaitError::AheadOfLog(_))
             | Failure::Position(_)
             | Failure::View(ViewError::Rebuilt { .. }) => StatusCode::CONFLICT,
-            Failure::Lines(_) | Failure::Inexact(_) | Failure::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::Lines(_)
+            | Failure::Inexact(_)
+            | Failure::Input(_)
+            | Failure::Infrastructure(InfrastructureError::CommandIdReused { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::Infrastructure(InfrastructureError::ResultRemoved { .. }) => StatusCode::GONE,
             Failure::NotCaughtUp(_)
             | Failure::Admin(AdminError::Busy { .. })
             | Failure::Store(StoreError::Closed | StoreError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
@@ -93,7 +98,14 @@ impl Problem {
             | Failure::Open(_)
             | Failure::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, ErrorChain(failure).to_string())
+        let detail = match failure {
+            Failure::Infrastructure(InfrastructureError::CommandIdReused { command_id, .. }) => format!(
+                "Idempotency-Key: {command_id:?} belongs to another request; send the first request again, or this one \
+                 with a new key"
+            ),
+            failure => ErrorChain(failure).to_string(),
+        };
+        Self::new(status, detail)
     }
 }
 

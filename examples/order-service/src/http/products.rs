@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use es_core::{Command, Decide};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::headers::{self, CommandHeaders};
@@ -95,7 +95,7 @@ async fn execute<C>(
 ) -> Result<Response, Problem>
 where
     Product: Decide<C, Rejection = ProductRejection>,
-    C: Command,
+    C: Command + Serialize,
 {
     let executed = send(&service.shop.products, id, command, headers.options(date)).await;
     let executed = executed.map_err(|error| headers.problem(error))?;

@@ -102,6 +102,9 @@ fn a_repeated_request_id_executes_the_command_once() {
     assert_eq!(dir.json(&receive)["outcome"], "done");
     let repeated = dir.json(&receive);
     assert_eq!((&repeated["outcome"], &repeated["stock"]), (&json!("repeated"), &json!(35)));
+    let another = "error: command id \"r-1\" was used for order_service::domain::product::Receive to \"product-11\", \
+                   found order_service::domain::product::Withdraw to \"product-11\"; use another command id";
+    dir.refused(&["product", "withdraw", "11", "30", "--request", "r-1"], 1, another);
     assert_eq!(dir.json(&["product", "withdraw", "11", "35"])["stock"], 0);
     let insufficient = "error: product 11 has insufficient stock: expected at least 1, found 0; receive items first";
     dir.refused(&["product", "withdraw", "11", "1"], 1, insufficient);

@@ -155,6 +155,18 @@ fn a_repeated_idempotency_key_executes_the_command_once() {
     assert_eq!(receive("delivery-1").expect(200).body["stock"], 8);
     assert_eq!(receive("delivery-1").expect(200).body["outcome"], "repeated");
     assert_eq!(receive("delivery-2").expect(200).body["stock"], 13);
+    // Case 11: the key of another request is refused, whatever differs, and nothing is written.
+    let used = [("idempotency-key", "delivery-1")];
+    let another = "Idempotency-Key: \"delivery-1\" belongs to another request; send the first request again, or this \
+                   one with a new key";
+    served.send("POST", "/products/11/receive", &used, &json!({"quantity": 9})).refused(422, another);
+    served.send("POST", "/products/11/withdraw", &used, &json!({"quantity": 5})).refused(422, another);
+    let dated = json!({"quantity": 5, "date": "2020-01-01"});
+    served.send("POST", "/products/11/receive", &used, &dated).refused(422, another);
+    served.send("POST", "/products/11/move", &used, &json!({"to": "12", "quantity": 5})).refused(422, another);
+    let empty = "Idempotency-Key: a command id must have 1 to 512 bytes, found an empty text";
+    receive("").refused(400, empty);
+    assert_eq!(receive("delivery-1").expect(200).body["outcome"], "repeated");
     let withdraw = served.send("POST", "/products/11/withdraw", &[], &json!({"quantity": 14}));
     let insufficient = "product 11 has insufficient stock: expected at least 14, found 13; receive items first";
     withdraw.refused(409, insufficient);

@@ -5,8 +5,10 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::aggregate::repository::Repository;
-use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
+use crate::aggregate::repository::command_id::{CommandIdentity, FirstResult, Identified, ResultRow};
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::execute::Executed;
 use crate::aggregate::repository::options::Precondition;
@@ -83,6 +85,12 @@ impl<'a, A: Aggregate, C> One<'a, A, C> {
     }
 }
 
+impl<A: Aggregate, C: Serialize> Identified for One<'_, A, C> {
+    fn identify(&self, identities: &mut Vec<Option<CommandIdentity>>) {
+        identities.push(CommandIdentity::of(&self.command));
+    }
+}
+
 impl<'a, A: Decide<C>, C: Command> Commands for One<'a, A, C> {
     type Plans = Plan<'a, A>;
     type Results = Executed<A>;
@@ -129,6 +137,12 @@ pub struct Many<'a, A: Aggregate, C>(Vec<One<'a, A, C>>);
 impl<'a, A: Aggregate, C> Many<'a, A, C> {
     pub(super) const fn new(commands: Vec<One<'a, A, C>>) -> Self {
         Self(commands)
+    }
+}
+
+impl<A: Aggregate, C: Serialize> Identified for Many<'_, A, C> {
+    fn identify(&self, identities: &mut Vec<Option<CommandIdentity>>) {
+        self.0.iter().for_each(|command| command.identify(identities));
     }
 }
 

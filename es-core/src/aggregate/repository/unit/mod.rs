@@ -25,11 +25,12 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub(super) use commands::{Commands, One};
+pub(super) use commands::{Commands, One, Target};
 pub(super) use error::Stop;
 pub use error::{UnitError, UnitRejection};
 pub(super) use run::{Job, run};
 
+use crate::aggregate::repository::command_id::{Binding, Identified};
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::{Repository, RetryPolicy};
@@ -177,8 +178,16 @@ impl<'a, P> UnitOfWork<'a, P> {
     /// Executes the unit at most once under this id. If it is executed again, even after a restart, it returns its
     /// first results. A rejection or a failure is not a result. The id must be unique for the aggregate of the first
     /// command.
-    pub fn with_id(mut self, id: CommandId) -> Self {
-        self.options.command_id = Some(id);
+    ///
+    /// The id is bound to all commands of the unit: their types, contents, aggregates and order, and the time that
+    /// [`occurred_at`](Self::occurred_at) sets. Other commands under the same id fail with
+    /// [`CommandIdReused`](InfrastructureError::CommandIdReused). Set the id after all commands; a unit to which a
+    /// command is added afterwards fails. [`Execute::with_id`](super::Execute::with_id) describes the digest.
+    pub fn with_id(mut self, id: CommandId) -> Self
+    where
+        P: Identified,
+    {
+        self.options.binding = Some(Binding::new(id, &self.commands));
         self
     }
 

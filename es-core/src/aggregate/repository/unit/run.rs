@@ -31,8 +31,10 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
     job: Job<'_>,
 ) -> Result<P::Results, Stop<P::Rejection>> {
     let Job { store, mut targets, time, options, retry, ids } = job;
-    let row = options.command_id.clone().zip(targets.first());
-    let row = row.map(|(id, first)| ResultRow::new(&first.stream, id, targets.len()));
+    let row = match &options.binding {
+        Some(binding) => ResultRow::new(binding, &targets, options.occurred_at)?,
+        None => None,
+    };
     sort_for_turns(&mut targets);
     let mut pauses = retry.pauses(ids.entropy);
     loop {

@@ -1,7 +1,7 @@
 //! Tuples of commands: a unit of work with several calls returns a tuple of their results.
 
 use crate::aggregate::Aggregate;
-use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
+use crate::aggregate::repository::command_id::{CommandIdentity, FirstResult, Identified, ResultRow};
 use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::options::Precondition;
 use crate::aggregate::repository::plan::Draft;
@@ -113,6 +113,14 @@ macro_rules! tuple {
                 let ($($name,)+ $last) = self;
                 $($name.evict();)+
                 $last.evict();
+            }
+        }
+
+        impl<$($T: Identified,)+ $Z: Identified> Identified for ($($T,)+ $Z) {
+            fn identify(&self, identities: &mut Vec<Option<CommandIdentity>>) {
+                let ($($name,)+ $last) = self;
+                $($name.identify(identities);)+
+                $last.identify(identities);
             }
         }
 
