@@ -6,12 +6,13 @@ use std::path::Path;
 use es_core::store::Committed;
 use es_core::store::MAX_PAYLOAD_BYTES;
 use es_core::{Commit, EventReader, EventStore, ExpectedRevision, NewEvent};
-use es_rocksdb::{OpenError, Options};
+use es_rocksdb::{OpenError, Options, RocksDbStore};
 use serde::Serialize;
 
 use crate::answer::print;
 use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
+use crate::import::count_hidden;
 
 #[derive(Serialize)]
 struct Appended {
@@ -21,6 +22,8 @@ struct Appended {
     position: u64,
     id: String,
     repeated: bool,
+    /// Whether a rule or a deletion hides the event, which an earlier command appended.
+    hidden: bool,
 }
 
 pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Result<(), Failure> {
@@ -36,9 +39,9 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         )),
         other => other.into(),
     })?;
-    let committed = store.commit(commit).await;
+    let committed = append(&store, commit).await;
     let closed = store.close().await;
-    let Committed { events, repeated } = committed?;
+    let (Committed { events, repeated }, hidden) = committed?;
     closed?;
     let Some(event) = events.first() else { return Ok(()) };
     let appended = Appended {
@@ -48,12 +51,24 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         position: event.position.get(),
         id: event.data.id.to_string(),
         repeated,
+        hidden,
     };
     print(json, || to_text(&appended), &appended)
 }
 
-fn to_text(Appended { stream, revision, position, id, repeated, .. }: &Appended) -> String {
-    let outcome = if *repeated { "already stored" } else { "appended" };
+/// Commits the event. Returns whether it is a repeat of a hidden event, too.
+async fn append(store: &RocksDbStore, commit: Commit) -> Result<(Committed, bool), Failure> {
+    let committed = store.commit(commit).await?;
+    let hidden = if committed.repeated { count_hidden(store, &committed.events).await? } else { 0 };
+    Ok((committed, hidden > 0))
+}
+
+fn to_text(Appended { stream, revision, position, id, repeated, hidden, .. }: &Appended) -> String {
+    let outcome = match (repeated, hidden) {
+        (false, _) => "appended",
+        (true, false) => "already stored",
+        (true, true) => "already stored, but hidden by a rule or a deletion (see `es retain list`)",
+    };
     format!("{outcome}: stream {stream}, revision {revision}, position {position}, id {id}")
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use es_core::retention::DeleteKind;
+use es_core::retention::{DeleteKind, OperatorEvent};
 use es_core::store::Committed;
 use es_core::store::delete_stream;
 use es_core::store::{CommitError, Conflict, FailedCheck};
@@ -21,6 +21,8 @@ struct Deleted {
     kind: DeleteKind,
     through: Option<u64>,
     position: Option<u64>,
+    /// Whether an earlier command deleted the stream.
+    repeated: bool,
 }
 
 pub(super) async fn run(directory: &Path, args: &DeleteArgs, json: bool) -> Result<(), Failure> {
@@ -30,17 +32,10 @@ pub(super) async fn run(directory: &Path, args: &DeleteArgs, json: bool) -> Resu
     }
     let store = Options::new().create_if_missing(false).open(directory).await?;
     let result = delete(&store, args, kind).await;
-    let through = store.revision(&args.stream).await;
     let closed = store.close().await;
     let committed = result?;
-    let through = through?;
     closed?;
-    let deleted = Deleted {
-        stream: args.stream.to_string(),
-        kind,
-        through: through.map(es_core::Revision::get),
-        position: committed.position().map(es_core::Position::get),
-    };
+    let deleted = Deleted::of(args, kind, &committed);
     print(json, || to_text(&deleted), &deleted)
 }
 
@@ -58,11 +53,35 @@ async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Re
     Ok(delete_stream(store, &args.stream, kind, args.expect, args.note.note()).await?)
 }
 
-fn to_text(Deleted { stream, kind, through, .. }: &Deleted) -> String {
+impl Deleted {
+    /// Returns the answer for a deletion event, which is that of an earlier command if the deletion is a repeat.
+    fn of(args: &DeleteArgs, requested: DeleteKind, committed: &Committed) -> Self {
+        let deletion = committed
+            .events
+            .first()
+            .map(|event| OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload));
+        let (kind, through) = match deletion {
+            Some(Ok(OperatorEvent::StreamDeleted { kind, through, .. })) => (kind, through),
+            _ => (requested, None),
+        };
+        Self {
+            stream: args.stream.to_string(),
+            kind,
+            through: through.map(es_core::Revision::get),
+            position: committed.position().map(es_core::Position::get),
+            repeated: committed.repeated,
+        }
+    }
+}
+
+fn to_text(Deleted { stream, kind, through, repeated, .. }: &Deleted) -> String {
     let extent = through.map_or_else(|| "which has no event".to_owned(), |last| format!("up to revision {last}"));
+    let already = if *repeated { "already " } else { "" };
     match kind {
-        DeleteKind::Soft => format!("deleted: stream {stream}, {extent}; new events continue at the next revision"),
-        DeleteKind::Hard => format!("hard deleted: stream {stream}, {extent}"),
+        DeleteKind::Soft => {
+            format!("{already}deleted: stream {stream}, {extent}; new events continue at the next revision")
+        }
+        DeleteKind::Hard => format!("{already}hard deleted: stream {stream}, {extent}"),
     }
 }
 

@@ -19,9 +19,13 @@ pub(super) async fn run(directory: &Path, args: &ImportArgs, json: bool) -> Resu
 }
 
 fn to_text(summary: &Summary) -> String {
-    let Summary { lines, added, repeated, skipped, lost_claims, .. } = summary;
+    let Summary { lines, added, repeated, hidden, skipped, lost_claims, .. } = summary;
     let lines = count(*lines, "line", "lines");
-    let imported = format!("{lines}: {added} added, {repeated} already stored, {skipped} skipped");
+    let of_them = match hidden {
+        0 => String::new(),
+        hidden => format!(" (of them {hidden} hidden by a rule or a deletion, or removed)"),
+    };
+    let imported = format!("{lines}: {added} added, {repeated} already stored{of_them}, {skipped} skipped");
     match lost_claims {
         0 => imported,
         lost => format!(

@@ -21,7 +21,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use es_core::store::Conflict;
-use es_core::{CommitError, EventReader, EventStore};
+use es_core::{CommitError, EventReader, EventStore, RecordedEvent, StoreError};
 use es_rocksdb::{Options, RocksDbStore};
 use serde::Serialize;
 
@@ -49,6 +49,8 @@ pub struct Summary {
     pub added: u64,
     /// The number of events that the store had already.
     pub repeated: u64,
+    /// The number of repeated events that a rule or a deletion hides, or a scavenge removed.
+    pub hidden: u64,
     /// The number of unique keys that the exported store held for added tombstones, and that no stream holds here.
     pub lost_claims: u64,
     /// The number of lines that were skipped.
@@ -168,7 +170,10 @@ impl Importer {
         let mut first = None;
         for ((lines, lost_claims), answer) in lines.into_iter().zip(answers) {
             match answer {
-                Ok(committed) if committed.repeated => self.summary.repeated += committed.events.len() as u64,
+                Ok(committed) if committed.repeated => {
+                    self.summary.repeated += committed.events.len() as u64;
+                    self.summary.hidden += count_hidden(&self.store, &committed.events).await?;
+                }
                 Ok(committed) => {
                     self.summary.added += committed.events.len() as u64;
                     self.summary.lost_claims = self.summary.lost_claims.saturating_add(lost_claims);
@@ -189,6 +194,16 @@ impl Importer {
         }
         first.map_or(Ok(()), |bad| Err(bad.into()))
     }
+}
+
+/// Returns the number of these stored events that readers do not see.
+pub async fn count_hidden(store: &RocksDbStore, events: &[RecordedEvent]) -> Result<u64, StoreError> {
+    let mut hidden = 0;
+    for event in events {
+        let retained = store.retained(&event.stream).await?;
+        hidden += u64::from(event.is_removed() || event.revision < retained.first);
+    }
+    Ok(hidden)
 }
 
 /// Returns the message of a conflict.

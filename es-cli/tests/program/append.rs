@@ -35,7 +35,10 @@ fn append_sets_all_fields_of_an_event() {
         "2",
     ];
     let appended = dir.json(&all);
-    assert_eq!(appended, json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "repeated": false}));
+    assert_eq!(
+        appended,
+        json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "repeated": false, "hidden": false})
+    );
     assert_eq!(dir.json(&all)["repeated"], json!(true));
     let mut event = dir.lines(&["log"]).remove(0);
     event["recorded_at"].take();

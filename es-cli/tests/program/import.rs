@@ -27,7 +27,10 @@ fn the_error_names_the_bad_line_and_the_lines_before_it_are_imported() {
     );
     assert_eq!(field(&dir.lines(&["log"]), "data"), [json!({"n": 1}), json!({"n": 2})]);
     let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 4, "added": 1, "repeated": 2, "lost_claims": 0, "skipped": 1, "head": 3}));
+    assert_eq!(
+        summary,
+        json!({"lines": 4, "added": 1, "repeated": 2, "hidden": 0, "lost_claims": 0, "skipped": 1, "head": 3})
+    );
     let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
     assert_eq!((&bad["line"], &bad["column"], &bad["text"]), (&json!(4), &json!(11), &json!("{\"stream\":7}")));
 }
@@ -68,7 +71,10 @@ fn a_commit_is_imported_completely_or_not_at_all() {
          commit after this line, found line 2, which begins another commit",
     );
     let summary = dir.json(&["import", "mixed.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 5, "added": 3, "repeated": 0, "lost_claims": 0, "skipped": 2, "head": 4}));
+    assert_eq!(
+        summary,
+        json!({"lines": 5, "added": 3, "repeated": 0, "hidden": 0, "lost_claims": 0, "skipped": 2, "head": 4})
+    );
     assert_eq!(
         field(&dir.lines(&["log", "--from", "2"]), "commit"),
         [json!({"index": 0, "size": 1}), json!({"index": 0, "size": 2}), json!({"index": 1, "size": 2})]
@@ -90,7 +96,10 @@ fn a_duplicate_id_in_a_commit_is_reported_with_its_line_and_all_lines_of_the_com
          the commit, found 00000000-0000-8000-8000-000000000001 twice",
     );
     let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 4, "added": 1, "repeated": 0, "lost_claims": 0, "skipped": 3, "head": 1}));
+    assert_eq!(
+        summary,
+        json!({"lines": 4, "added": 1, "repeated": 0, "hidden": 0, "lost_claims": 0, "skipped": 3, "head": 1})
+    );
     let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 2, 3]);
 }
@@ -109,6 +118,47 @@ fn whitespace_counts_for_the_length_of_a_line() {
         field(&bad, "error"),
         ["expected at most 33554432 bytes in a line, found more; only its beginning is shown"; 2]
     );
+}
+
+/// Case 10: the metadata, the time and the cause of the second file were dropped, and it was "already stored".
+#[test]
+fn an_id_with_other_metadata_or_times_is_a_conflict() {
+    let dir = TestDir::new();
+    let with_fields = |who: &str, year: u32, more: &str| {
+        let fields = format!(
+            ",\"metadata\":{{\"who\":{who:?},\"weight\":0.1}},\"occurred_at\":\"{year}-01-01T00:00:00Z\"{more}}}\n"
+        );
+        line(1, "a-1").replace("}\n", &fields)
+    };
+    let first = with_fields("ada", 2020, "");
+    dir.write("one.jsonl", &first);
+    dir.done(&["import", "one.jsonl"]);
+    let exported = dir.done(&["export"]);
+    let cause = format!(",\"causation_id\":\"00000000-0000-8000-8000-{:012}\"", 9);
+    for (other, field) in [
+        (with_fields("bob", 2020, ""), "metadata"),
+        (with_fields("ada", 2021, ""), "occurred_at"),
+        (with_fields("ada", 2020, &cause), "causation id"),
+        (line(1, "a-1"), "metadata"),
+    ] {
+        dir.write("two.jsonl", &other);
+        dir.refused(
+            &["import", "two.jsonl"],
+            3,
+            &format!(
+                "error: the import stopped: 0 events added, 0 already stored: two.jsonl:1: event id \
+                 00000000-0000-8000-8000-000000000001 is stored at position 1 with another {field}; repeat the event \
+                 as it was written, or give it a new id"
+            ),
+        );
+        let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
+        assert_eq!((&summary["repeated"], &summary["skipped"]), (&json!(0), &json!(1)));
+    }
+    for repeat in [first, exported.clone()] {
+        dir.write("same.jsonl", repeat);
+        assert_eq!(dir.json(&["import", "same.jsonl"])["repeated"], json!(1));
+    }
+    assert_eq!(dir.done(&["export"]), exported);
 }
 
 #[test]

@@ -63,9 +63,8 @@ fn rules_are_set_listed_and_cleared() {
 fn a_stream_is_deleted_and_its_end_is_confirmed() {
     let dir = TestDir::with([append("a-1", 3), append("a-2", 1), append("b-1", 1)]);
     let deleted = dir.json(&["delete", "a-1", "--expect", "2", "--reason", "old"]);
-    assert_eq!(deleted, json!({"stream": "a-1", "kind": "soft", "through": 2, "position": 6}));
+    assert_eq!(deleted, json!({"stream": "a-1", "kind": "soft", "through": 2, "position": 6, "repeated": false}));
     assert_eq!(revisions(&dir, "a-1"), [0; 0]);
-    assert_eq!(dir.run(&["delete", "a-1"]).code, Some(3));
     assert_eq!(dir.run(&["delete", "b-1", "--expect", "7"]).code, Some(3));
     dir.done(&["append", "a-1", "--type", "t", "--data", "1", "--expect", "none"]);
     assert_eq!(revisions(&dir, "a-1"), [3]);
@@ -85,6 +84,47 @@ fn a_stream_is_deleted_and_its_end_is_confirmed() {
     let ran = dir.run(&["append", "es.retention-rules", "--type", "t", "--data", "1"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("reserved names are only for events that the functions for retention"), "{}", ran.err);
+}
+
+/// Case 19: a repeated deletion was a conflict, and the repeat of a hidden event did not say that it is hidden.
+#[test]
+fn a_deletion_can_be_repeated_and_the_repeat_of_a_hidden_event_is_named() {
+    const ID: &str = "0190a6f2-0000-7000-8000-0000000000a1";
+    let dir = TestDir::new();
+    let append = ["append", "c-1", "--type", "t", "--data", "1", "--id", ID];
+    dir.done(&append);
+    let first = dir.json(&["delete", "c-1"]);
+    let mut again = first.clone();
+    again["repeated"] = json!(true);
+    for _ in 0..2 {
+        assert_eq!(dir.json(&["delete", "c-1"]), again);
+    }
+    assert_eq!(
+        dir.done(&["delete", "c-1", "--expect", "any"]),
+        "already deleted: stream c-1, up to revision 0; new events continue at the next revision\n"
+    );
+    assert_eq!(dir.run(&["delete", "c-404"]).code, Some(1));
+    let hidden = format!(
+        "already stored, but hidden by a rule or a deletion (see `es retain list`): stream c-1, revision 0, position \
+         1, id {ID}\n"
+    );
+    assert_eq!(dir.done(&append), hidden);
+    assert_eq!(dir.json(&append)["hidden"], json!(true));
+    dir.write("in.jsonl", format!("{{\"stream\":\"c-1\",\"type\":\"t\",\"data\":1,\"id\":{ID:?}}}\n"));
+    let imported =
+        "1 line: 0 added, 1 already stored (of them 1 hidden by a rule or a deletion, or removed), 0 skipped\n";
+    assert_eq!(dir.done(&["import", "in.jsonl"]), imported);
+    assert_eq!(dir.json(&["delete", "c-1", "--hard", "--yes"])["repeated"], json!(false));
+    let already = "already hard deleted: stream c-1, up to revision 0\n";
+    assert_eq!(dir.done(&["delete", "c-1", "--hard", "--yes"]), already);
+    assert_eq!(dir.done(&["delete", "c-1"]), already);
+    assert_eq!(dir.done(&append), hidden);
+    dir.done(&["retain", "scavenge"]);
+    let removed = dir.run(&append);
+    assert_eq!(removed.code, Some(3));
+    assert!(removed.err.contains("was written at position 1 and has been removed since"), "{}", removed.err);
+    assert_eq!(dir.done(&["delete", "c-1"]), already);
+    assert_eq!(dir.json(&["info"])["head"], json!(4), "two deletions and a scavenge");
 }
 
 /// A stream that never was gave words that are for programs, and could be ended for ever.

@@ -331,11 +331,17 @@ impl RecordedEvent {
         Self::removed(position, self.stream.clone(), revision, self.data.id, recorded_at, part)
     }
 
-    /// Returns `true` if this is the record of `event` in `stream`: the same stream, id and content, and the same dot
-    /// if `event` has one. Metadata, times, correlation and causation may differ in a repeated commit and are not
-    /// compared.
+    /// Returns `true` if this is the record of `event` in `stream`: everything that the writer sets is the same. A new
+    /// event without a time is a repeat of one that was recorded without a time. A new event without a stamp is a
+    /// repeat of one that a hook has stamped; of two stamps, only the dots are compared.
     #[must_use]
     pub fn is_record_of(&self, stream: &StreamId, event: &NewEvent) -> bool {
+        self.has_content_of(stream, event) && self.different_attribution(event).is_none()
+    }
+
+    /// Returns `true` if the stream, the id and the content of `event` are those of this record, and the dot if `event`
+    /// has one.
+    pub(crate) fn has_content_of(&self, stream: &StreamId, event: &NewEvent) -> bool {
         let EventData {
             id,
             event_type,
@@ -359,6 +365,19 @@ impl RecordedEvent {
             && recorded.tags == *tags
             && recorded.keys == *keys
             && stamp.as_ref().is_none_or(|new| recorded.stamp.as_ref().is_some_and(|known| known.dot == new.dot))
+    }
+
+    /// Returns the name of the first of metadata, time and causes that `event` has and this record does not.
+    pub(crate) fn different_attribution(&self, event: &NewEvent) -> Option<&'static str> {
+        let occurred_at = event.occurred_at.map_or(self.recorded_at, to_stored_precision);
+        [
+            (self.data.metadata != event.data.metadata, "metadata"),
+            (self.occurred_at != occurred_at, "occurred_at"),
+            (self.data.correlation_id != event.data.correlation_id, "correlation id"),
+            (self.data.causation_id != event.data.causation_id, "causation id"),
+        ]
+        .into_iter()
+        .find_map(|(differs, field)| differs.then_some(field))
     }
 }
 

@@ -59,6 +59,7 @@ mod state;
 
 pub(crate) use crate::model::reserved::is_retention_stream as is_reserved;
 pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY};
+pub(crate) use operator::deletions_stream;
 pub use operator::{DeleteKind, Note, OperatorEvent, Rule, Scope};
 pub use state::{Deletion, InvalidOperatorEvent, Retained, Retention, ScavengePoint, StreamRetention};
 

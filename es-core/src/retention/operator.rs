@@ -14,6 +14,11 @@ const RULES: &str = "es.retention-rules";
 const DELETIONS: &str = "es.retention-deletions";
 const SCAVENGES: &str = "es.retention-scavenges";
 
+/// Returns the stream of the deletions of streams.
+pub(crate) fn deletions_stream() -> StreamId {
+    StreamId::well_known(DELETIONS)
+}
+
 /// Who performed an operator action, and why, as free text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {

@@ -72,8 +72,11 @@ fn written_before(commit: &Commit, view: &mut dyn LogView) -> Result<Option<Comm
         let same_commit = position == expected_position
             && recorded.part.index as usize == index
             && recorded.part.size as usize == commit.events().len();
-        if !same_commit || !recorded.is_record_of(stream, event) {
+        if !same_commit || !recorded.has_content_of(stream, event) {
             return Err(IdConflict::Taken { id, position }.into());
+        }
+        if let Some(field) = recorded.different_attribution(event) {
+            return Err(IdConflict::Differs { id, position, field }.into());
         }
         expected_position = position.next();
         events.push(recorded);

@@ -232,13 +232,28 @@ pub enum IdConflict {
         /// The first id that the log contains.
         id: EventId,
     },
-    /// The id belongs to an event of another commit, or the event differs in its stream, type, payload or tags.
+    /// The id belongs to an event of another commit, or the event differs in its stream, type, version, payload, tags
+    /// or unique keys.
     #[error("event id {id} belongs to another event, at position {position}; give each event an id of its own")]
     Taken {
         /// The id.
         id: EventId,
         /// The position of the event that has the id.
         position: Position,
+    },
+    /// The log contains the event, but with other metadata, another time or other causes. Repeat the event as it was
+    /// written.
+    #[error(
+        "event id {id} is stored at position {position} with another {field}; repeat the event as it was written, or \
+         give it a new id"
+    )]
+    Differs {
+        /// The id.
+        id: EventId,
+        /// The position of the stored event.
+        position: Position,
+        /// The first field that differs: `metadata`, `occurred_at`, `correlation id` or `causation id`.
+        field: &'static str,
     },
     /// The id belongs to an event of this stream that a [scavenge](crate::retention) has removed. Its content is gone,
     /// so the store cannot check whether the commit is a repeat. Treat the commit as written, or write it again with

@@ -182,9 +182,9 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
 pub trait EventStore: EventReader {
     /// Writes a commit atomically.
     ///
-    /// A repeat of an earlier commit (same event ids, streams, types, payloads, tags and unique keys) returns the
-    /// result of the first one, whatever its expectations, even after a restart. Its changes of unique keys and rows
-    /// are not applied a second time.
+    /// A repeat of an earlier commit (the same events in the same streams, with the same ids, contents, metadata, times
+    /// and causes) returns the result of the first one, whatever its expectations, even after a restart. Its changes of
+    /// unique keys and rows are not applied a second time.
     ///
     /// # Errors
     /// - [`CommitError::Conflict`] if a condition does not hold (an expected revision, an append condition, a unique

@@ -1,6 +1,7 @@
 //! Cases: a repeated commit is written once (R24).
 
 use super::tools::*;
+use crate::model::{CorrelationId, Metadata, NewEvent, Timestamp};
 use crate::store::{Commit, CommitError, Committed, IdConflict, InvalidCommit};
 
 async fn id_conflict(store: &Store, commit: Commit) -> IdConflict {
@@ -86,6 +87,49 @@ pub(super) async fn an_id_with_other_content_is_rejected(harness: &dyn Harness) 
         let attempt = Commit::to(&stream("a-1"), Any, [other]);
         assert_eq!(id_conflict(&store, attempt).await, IdConflict::Taken { id, position: at(1) });
     }
+}
+
+/// Case 10: an event with the id and the content of a recorded one, but with other metadata, another time or other
+/// causes, is rejected, also after a restart. The event as it was written is a repeat, whether or not it has a time.
+pub(super) async fn an_id_with_other_metadata_or_times_is_rejected(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let mut timed = event("x").occurred_at(time("2020-01-01T00:00:00.123456789Z"));
+    timed.data.metadata = Metadata::new().with("who", "ada").with("weight", 0.1);
+    timed.data.correlation_id = Some(CorrelationId::new());
+    let written = [timed, event("x")].map(|event| Commit::to(&stream("a-1"), Any, [event]));
+    let firsts = [commit(&store, written[0].clone()).await, commit(&store, written[1].clone()).await];
+    assert_metadata_and_times_are_compared(&store, &written, &firsts).await;
+    if let Some(store) = harness.reopen(store).await {
+        assert_metadata_and_times_are_compared(&store, &written, &firsts).await;
+    }
+}
+
+/// `written` is an event with metadata and a time, and one without.
+async fn assert_metadata_and_times_are_compared(store: &Store, written: &[Commit; 2], firsts: &[Committed; 2]) {
+    let [timed, untimed] = written.each_ref().map(|commit| commit.events()[0].1.clone());
+    let differs = async |original: &NewEvent, position, field, change: &dyn Fn(&mut NewEvent)| {
+        let mut other = original.clone();
+        change(&mut other);
+        let found = id_conflict(store, Commit::to(&stream("a-1"), Any, [other])).await;
+        assert_eq!(found, IdConflict::Differs { id: original.data.id, position: at(position), field });
+    };
+    differs(&timed, 1, "metadata", &|event| {
+        event.data.metadata = Metadata::new().with("who", "bob").with("weight", 0.1);
+    })
+    .await;
+    differs(&timed, 1, "metadata", &|event| event.data.metadata = Metadata::new()).await;
+    differs(&timed, 1, "occurred_at", &|event| event.occurred_at = Some(time("2021-01-01T00:00:00Z"))).await;
+    differs(&timed, 1, "occurred_at", &|event| event.occurred_at = None).await;
+    differs(&timed, 1, "correlation id", &|event| event.data.correlation_id = Some(CorrelationId::new())).await;
+    differs(&timed, 1, "causation id", &|event| event.data.causation_id = Some(event.data.id)).await;
+    differs(&untimed, 2, "occurred_at", &|event| event.occurred_at = Some(time("2021-01-01T00:00:00Z"))).await;
+    for (repeat, first) in written.iter().zip(firsts) {
+        assert_repeats(store, repeat.clone(), first).await;
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().expect("a time")
 }
 
 /// An event with the id of a recorded one in another stream is rejected.

@@ -147,8 +147,6 @@ pub(super) async fn a_soft_deleted_stream_continues_at_the_next_revision(harness
     let missing = delete_stream(&*store, &stream("a-2"), DeleteKind::Soft, Any, Note::default()).await;
     assert!(matches!(missing, Err(CommitError::Conflict(_) | CommitError::Invalid(_))), "{missing:?}");
     delete(&store, "a-1", DeleteKind::Soft).await;
-    let second = delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default()).await;
-    assert!(matches!(second, Err(CommitError::Conflict(_))), "{second:?}");
     let store = also_reopened(harness, store).await;
     assert_eq!(visible(&store, "a-1").await, [0; 0]);
     assert_eq!(retained(&store, "a-1").await, Retained { begins: rev(3), first: rev(3), is_ended: false });
@@ -194,15 +192,47 @@ pub(super) async fn a_hard_deleted_stream_is_never_written_again(harness: &dyn H
         let many = Commit::to(&stream("b-1"), NoStream, events(1)).append(stream("a-1"), event("x"));
         assert_eq!(conflict(&store, many).await, [ended("a-1", 4), revision_check("b-1", NoStream, Some(0))]);
         for kind in [DeleteKind::Soft, DeleteKind::Hard] {
-            let second = delete_stream(&*store, &stream("a-1"), kind, Any, Note::default()).await;
-            let Err(CommitError::Conflict(conflict)) = second else { panic!("expected a conflict, found {second:?}") };
-            assert_eq!(conflict.failed, [ended("a-1", 4)]);
+            let again = Commit::delete_stream(stream("a-1"), kind, Some(rev(1)), Note::default());
+            assert_eq!(conflict(&store, again).await, [ended("a-1", 4)]);
         }
         store = also_reopened(harness, store).await;
     }
     let repeat = commit(&store, first).await;
     assert!(repeat.repeated, "a repeat is recognized before conditions");
     assert!(retained(&store, "a-1").await.is_ended);
+}
+
+/// Case 19: a repeated deletion returns the first one and writes nothing, whichever kind it has. A stream that was
+/// written since, and a hard delete after a soft one, are deleted again.
+pub(super) async fn a_deletion_can_be_repeated(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x", "x"]).await;
+    append(&store, "b-1", &["x"]).await;
+    let delete = async |store: &Store, name: &str, kind, expected| {
+        let deleted = delete_stream(&**store, &stream(name), kind, expected, Note::default()).await;
+        let deleted = deleted.expect("the stream is deleted");
+        assert_eq!(deleted.events.len(), 1);
+        (deleted.repeated, deleted.events[0].position)
+    };
+    let (soft, hard) = (DeleteKind::Soft, DeleteKind::Hard);
+    assert_eq!(delete(&store, "a-1", soft, Any).await, (false, at(4)));
+    assert_eq!(delete(&store, "b-1", soft, Any).await, (false, at(5)));
+    let store = also_reopened(harness, store).await;
+    assert_eq!(delete(&store, "a-1", soft, Any).await, (true, at(4)));
+    assert_eq!(delete(&store, "a-1", soft, Exact(rev(1))).await, (true, at(4)));
+    for expected in [NoStream, StreamExists, Exact(rev(0))] {
+        let refused = delete_stream(&*store, &stream("a-1"), soft, expected, Note::default()).await;
+        assert!(matches!(refused, Err(CommitError::Conflict(_))), "{expected:?}: {refused:?}");
+    }
+    append(&store, "a-1", &["x"]).await;
+    assert_eq!(delete(&store, "a-1", soft, Any).await, (false, at(7)));
+    assert_eq!(delete(&store, "a-1", hard, Any).await, (false, at(8)));
+    for (kind, expected) in [(hard, Any), (soft, Any), (hard, Exact(rev(2)))] {
+        assert_eq!(delete(&store, "a-1", kind, expected).await, (true, at(8)));
+    }
+    assert_eq!(delete(&store, "never-1", hard, Any).await, (false, at(9)));
+    assert_eq!(delete(&store, "never-1", hard, Any).await, (true, at(9)));
+    assert_eq!(delete(&store, "b-1", soft, Any).await, (true, at(5)));
 }
 
 /// A deletion is conditional on the last revision of the stream, and can have an expected revision.
