@@ -23,12 +23,14 @@
 //! The file has two slots that are written in turn, so that a write that is torn leaves the other. A slot that does not
 //! fit its checksum counts as none, and a store without the file is one without a mark.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use es_core::Position;
+
+use crate::access;
 
 /// The name of the file. RocksDB leaves alone what it does not know.
 pub(crate) const FILE_NAME: &str = "ACKNOWLEDGED";
@@ -131,10 +133,11 @@ struct MarkState {
 }
 
 impl MarkFile {
-    /// Opens the file; creates it where there is none.
+    /// Opens the file; creates it where there is none. Fails with [`io::ErrorKind::WouldBlock`] during a repair.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE_NAME);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let mut file = access::file_options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        lock_shared(&file)?;
         let len = (SLOT_STEP + SLOT_LEN) as u64;
         if file.metadata()?.len() < len {
             // NOTE: written whole and not as a hole, so that raising the mark needs no more space.
@@ -179,9 +182,49 @@ impl MarkFile {
         }
     }
 
+    /// Allows a [repair](lock_for_repair) of the store, which is closed.
+    pub(crate) fn unlock(&self) {
+        // A lock that cannot be released here is released with the file.
+        let _ = self.inner.lock().unwrap_or_else(PoisonError::into_inner).file.unlock();
+    }
+
     /// Waits until the mark is on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).file.sync_all()
+    }
+}
+
+/// Locks the file of an open store against a repair.
+///
+/// RocksDB's own lock belongs to the process: a process that opens and closes the lock file loses it. This lock belongs
+/// to the open file. It is shared, so that a store can be reopened before its last handle is dropped.
+fn lock_shared(file: &File) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        // On other systems a lock also prevents reads.
+        return Ok(());
+    }
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        // A file system without locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// Locks the store in a directory for a repair, until the file is dropped. Fails with [`io::ErrorKind::WouldBlock`]
+/// while a process has the store open. Returns `None` if the mark is missing, or the file system has no locks.
+pub(crate) fn lock_for_repair(directory: &Path) -> io::Result<Option<File>> {
+    if cfg!(not(unix)) {
+        return Ok(None);
+    }
+    let file = match File::open(directory.join(FILE_NAME)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 

@@ -10,6 +10,9 @@
 //! Damage of the log is therefore detected when the backup is made, and damage of an index is not copied. Only new
 //! events are read from the store; the whole backup is verified.
 //!
+//! A backup is opened read-only. The file `BACKUP` marks it, and opening it for writing is refused, because the next
+//! backup continues it. [`Backups::restore`] makes a store of a backup.
+//!
 //! The table files of the last backup are linked without a check. If they are damaged, the verification of the new
 //! backup fails, and it is made again as a full copy from the store.
 
@@ -17,6 +20,8 @@ mod files;
 mod keys;
 mod rows;
 mod write;
+
+pub(crate) use files::{is_marked, number_of};
 
 use std::path::{Path, PathBuf};
 

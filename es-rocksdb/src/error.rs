@@ -7,6 +7,8 @@ use es_core::StoreError;
 use es_core::store::StartHookError;
 use rocksdb::ErrorKind;
 
+use crate::access;
+use crate::backup;
 use crate::schema::FORMAT_VERSION;
 
 /// An error of opening a store. The store is unchanged, except for files that RocksDB itself writes when it opens.
@@ -94,6 +96,27 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
+    /// The store is a backup, which is read-only: the next backup continues it. Restore it into another directory, and
+    /// open that. [`ReadOnlyStore`](crate::ReadOnlyStore) opens a backup as it is.
+    #[error("the store in {} is a backup, which is read-only; restore it into another directory: `{}`",
+        .directory.display(), restore_command(.directory))]
+    Backup {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The process may not have as many files open as the store needs. Raise the limit.
+    #[error(
+        "could not open the files of the store in {}: this process may have {limit} files open, expected about \
+         {needed}; raise the limit with `ulimit -n {needed}` and try again", .directory.display()
+    )]
+    TooManyOpenFiles {
+        /// The directory.
+        directory: PathBuf,
+        /// The number of files that the process may have open.
+        limit: u64,
+        /// The number of files that is sufficient.
+        needed: u64,
+    },
     /// The operating system or RocksDB returned an error. Fix the cause (permissions, disk space, limits) and try
     /// again.
     #[error("could not {action} in {}", .directory.display())]
@@ -131,7 +154,11 @@ impl OpenError {
         action: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Io { directory: directory.to_owned(), action: action.into(), source: source.into() }
+        let source = source.into();
+        if access::is_about_the_file_limit(&source.to_string()) {
+            return Self::too_many_open_files(directory);
+        }
+        Self::Io { directory: directory.to_owned(), action: action.into(), source }
     }
 
     /// Converts an error of RocksDB that occurred during `action`.
@@ -154,13 +181,27 @@ impl OpenError {
         }
     }
 
+    fn too_many_open_files(directory: &Path) -> Self {
+        let limit = access::file_limit().unwrap_or(u64::MAX);
+        Self::TooManyOpenFiles { directory: directory.to_owned(), limit, needed: access::needed_files(directory) }
+    }
+
     /// Converts an error of reading the store during opening.
     pub(crate) fn of_store(directory: &Path, action: &str, error: StoreError) -> Self {
         match error {
             StoreError::Damaged { place, detail } => Self::damaged(directory, format!("{place}: {detail}")),
+            StoreError::Io { source, .. } if access::is_about_the_file_limit(&source.to_string()) => {
+                Self::too_many_open_files(directory)
+            }
             other => Self::io(directory, action, other),
         }
     }
+}
+
+/// Returns the command that restores a backup.
+fn restore_command(backup: &Path) -> String {
+    let number = backup::number_of(backup).map(|number| format!(" --number {number}")).unwrap_or_default();
+    format!("es restore {}{number} --to DIR", backup.parent().unwrap_or(backup).display())
 }
 
 /// Returns `true` if a file of the write-ahead log that the manifest names is missing or too short.
@@ -173,6 +214,14 @@ pub(crate) fn is_about_log_files(error: &rocksdb::Error) -> bool {
 pub(crate) fn of_rocksdb(verb: &str, place: impl Into<String>, error: rocksdb::Error) -> StoreError {
     match error.kind() {
         ErrorKind::Corruption => StoreError::damaged(place, error.into_string()),
+        _ if access::is_about_the_file_limit(error.as_ref()) => {
+            let limit = access::file_limit().unwrap_or(u64::MAX);
+            let action = format!(
+                "{verb} {}: this process may have {limit} files open; raise the limit with `ulimit -n` and try again",
+                place.into()
+            );
+            StoreError::io(action, error)
+        }
         _ => StoreError::io(format!("{verb} {}", place.into()), error),
     }
 }

@@ -100,6 +100,7 @@
 //! The book has a chapter on operations. `docs/storage-format.md` documents the format, byte by byte. The variants of
 //! [`OpenError`] and [`StoreError`](es_core::StoreError) document how to handle each failure.
 
+mod access;
 mod acknowledged;
 mod ahead;
 mod backup;

@@ -21,7 +21,9 @@ use es_core::{StoreError, Timestamp};
 use rocksdb::{DB, DBRecoveryMode, WriteBatch};
 use uuid::Uuid;
 
+use crate::access;
 use crate::acknowledged::{self, MarkFile};
+use crate::backup;
 use crate::database::{Database, Tier};
 use crate::error::{OpenError, is_about_log_files};
 use crate::options::{self, Durability, Options};
@@ -63,6 +65,9 @@ pub(crate) enum DirectoryState {
 /// Opens the store in a directory. It may block for as long as RocksDB takes to read its write-ahead log three times.
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
     let directory = if options.create_if_missing { resolve_or_create(directory)? } else { resolve(directory)? };
+    if backup::is_marked(&directory).map_err(|error| OpenError::io(&directory, "inspect the directory", error))? {
+        return Err(OpenError::Backup { directory });
+    }
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
     let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
     let (found, readable) = inspect_database(&directory)?;
@@ -86,7 +91,15 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
         tracing::warn!(directory = %directory.display(), head = ?end.head, "dropped a torn, unacknowledged commit");
         recovery::check_tail(&database).map_err(in_log)?;
     }
-    let mark = MarkFile::open(&directory).map_err(|error| OpenError::io(&directory, "open the mark", error))?;
+    let mark = MarkFile::open(&directory).map_err(|error| match error.kind() {
+        // A repair reads the store.
+        io::ErrorKind::WouldBlock => OpenError::AlreadyOpen { directory: directory.clone() },
+        _ => OpenError::io(&directory, "open the mark", error),
+    })?;
+    if found == DirectoryState::Empty {
+        let restricted = access::restrict_files(&directory);
+        restricted.map_err(|error| OpenError::io(&directory, "set the modes of files", error))?;
+    }
     let recent = RecentIds::of_database(&database)
         .map_err(|error| OpenError::of_store(&directory, "read the newest event ids", error))?;
     Ok(Opened { database: Arc::new(database), mark, end, recent, identity })
@@ -130,12 +143,17 @@ pub(crate) fn resolve(directory: &Path) -> Result<PathBuf, OpenError> {
     fs::canonicalize(directory).map_err(|error| OpenError::io(directory, "find the full path", error))
 }
 
-/// Creates a directory so that it is there after a power failure: each new entry is synced in the directory that has
-/// it.
+/// Creates a directory, for its user only, so that it is there after a power failure: each new entry is synced in the
+/// directory that has it. The directories above it have the default mode.
 pub(crate) fn create_durably(directory: &Path) -> io::Result<()> {
     let directory = std::path::absolute(directory)?;
     let missing = directory.ancestors().take_while(|ancestor| !ancestor.exists()).count();
-    fs::create_dir_all(&directory)?;
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if missing > 0 {
+        access::create_directory(&directory)?;
+    }
     for parent in directory.ancestors().skip(1).take(missing) {
         sync_directory(parent)?;
     }

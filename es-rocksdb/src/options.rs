@@ -6,6 +6,7 @@ use es_core::model::{Clock, SystemClock};
 use es_core::store::implement::PrepareHook;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, WriteOptions};
 
+use crate::access;
 use crate::group::BatchLimits;
 use crate::schema::Cf;
 
@@ -138,7 +139,8 @@ impl Options {
     }
 
     /// Sets how many files RocksDB keeps open, at least 32. Default: 512, which leaves descriptors for sockets under
-    /// the usual limit of 1,024. A file has about 64 MiB.
+    /// the usual limit of 1,024. A file has about 64 MiB. It is never more than half of the files that the process may
+    /// have open (`ulimit -n`).
     #[must_use]
     pub fn max_open_files(mut self, files: u16) -> Self {
         self.max_open_files = i32::from(files.max(32));
@@ -244,7 +246,7 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     // `fdatasync` also writes the length of the file, the only attribute that recovery needs.
     db.set_use_fsync(false);
 
-    db.set_max_open_files(options.max_open_files);
+    db.set_max_open_files(access::open_files(options.max_open_files));
     db.set_db_write_buffer_size(options.write_buffer_bytes);
     // A rarely written family would keep old log files alive. This limit bounds the duration of opening.
     let wal_bytes = options.write_buffer_bytes.saturating_mul(4).max(16 * MIB);

@@ -19,6 +19,7 @@ use rocksdb::statistics::StatsLevel;
 use rocksdb::{DB, DBRecoveryMode};
 use uuid::Uuid;
 
+use crate::access;
 use crate::acknowledged;
 use crate::database::{Database, Tier, bad_key, bad_name, item};
 use crate::error::OpenError;
@@ -51,7 +52,9 @@ const LOG: &str = ".log";
 ///
 /// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the write-ahead log into
 /// memory: up to four write buffers of the service. An open snapshot keeps the disk space of files that the service has
-/// replaced since, and one descriptor for each table file (about 64 MiB each).
+/// replaced since, and one descriptor for each table file (about 64 MiB each). If the process may not have as many files
+/// open (`ulimit -n`), the snapshot opens tables when it needs them; a read then fails if the service has replaced a
+/// table since.
 // This is RocksDB's read-only mode. Its secondary mode, which follows another process, is not used: after a flush some
 // of its column families are older than others, and the log would be ahead of the heads.
 #[derive(Clone)]
@@ -261,7 +264,7 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     // The same mode as in a read-write store after its examination. `ExpectedLog::check` below detects dropped records.
     options::set_recovery(&mut db_options, DBRecoveryMode::PointInTime);
     // All files are opened now and stay open, so that they can be read after the writing process has removed them.
-    db_options.set_max_open_files(-1);
+    db_options.set_max_open_files(access::open_files_for_reading(directory));
     // Counters only, which cost almost nothing. Verification reads one of them.
     db_options.enable_statistics();
     db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);

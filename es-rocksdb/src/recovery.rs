@@ -44,6 +44,7 @@ use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRecoveryMode, ErrorKind, IteratorMode};
 
+use crate::access;
 use crate::acknowledged::Mark;
 use crate::database::{Database, Tier, decode_in, place_in, place_of};
 use crate::error::OpenError;
@@ -63,7 +64,7 @@ pub(crate) fn open_read_only(directory: &Path, mode: DBRecoveryMode, families: &
     let mut options = rocksdb::Options::default();
     options::set_recovery(&mut options, mode);
     options.set_paranoid_checks(true);
-    options.set_max_open_files(64);
+    options.set_max_open_files(access::open_files(64));
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(*name, rocksdb::Options::default()));
     DB::open_cf_descriptors_read_only(&options, directory, families, false)
 }

@@ -26,6 +26,7 @@ mod records;
 mod scratch;
 mod sources;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -210,11 +211,14 @@ pub struct Salvage {
     // ORDER: the databases are closed before the scratch directory under them is removed.
     found: Option<(Sources, RecoverableEvents)>,
     _scratch: Option<Scratch>,
+    /// Keeps the store from being opened for writing.
+    _lock: Option<File>,
 }
 
 impl Salvage {
     /// Verifies the store in a directory. If it is damaged, determines the recoverable data. Stop the service first,
-    /// because concurrent writes change the files during the survey.
+    /// because concurrent writes change the files during the survey. As long as the `Salvage` exists, the store cannot
+    /// be opened for writing.
     ///
     /// It writes nothing to the directory. For a damaged store it creates a temporary directory, beside the store or
     /// else in the system's directory for temporary files, and removes it when the `Salvage` is dropped. Table files
@@ -225,17 +229,20 @@ impl Salvage {
     /// key whose event was removed. It blocks the calling thread.
     ///
     /// # Errors
-    /// - [`RepairError::Open`] if the directory has no store or a store of another format version, or if the store
-    ///   cannot
-    ///   be read for a reason other than damage.
+    /// - [`RepairError::Open`] if the directory has no store or a store of another format version, if a process has the
+    ///   store open for writing, or if the store cannot be read for a reason other than damage.
     /// - [`RepairError::Unreadable`] if no part of the store can be opened.
     /// - [`RepairError::Io`] if the temporary directory cannot be written.
     pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
         let directory = open::resolve(directory.as_ref())?;
+        let lock = acknowledged::lock_for_repair(&directory).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::AlreadyOpen { directory: directory.clone() },
+            _ => OpenError::io(&directory, "lock the store", error),
+        })?;
         let mut report = Report::default();
         diagnose(&directory, &mut report, progress)?;
         if report.is_sound() {
-            return Ok(Self { directory, report, found: None, _scratch: None });
+            return Ok(Self { directory, report, found: None, _scratch: None, _lock: lock });
         }
         let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
         if mark.is_none() {
@@ -251,7 +258,7 @@ impl Salvage {
             report = before;
             survey = sources.survey(mark, &mut report, progress);
         }
-        Ok(Self { directory, report, found: Some((sources, survey)), _scratch: Some(scratch) })
+        Ok(Self { directory, report, found: Some((sources, survey)), _scratch: Some(scratch), _lock: lock })
     }
 
     /// Returns the findings.

@@ -358,6 +358,7 @@ impl Inner {
         let synced = synced.and_then(|()| self.mark.sync().map_err(|error| StoreError::io("sync the mark", error)));
         // ORDER: the writer had the only other reference and has ended: this closes RocksDB and releases its lock.
         drop(database);
+        self.mark.unlock();
         tracing::info!(directory = %self.directory.display(), "closed the store");
         if panicked {
             return Err(StoreError::io("end the writer", "it panicked; this is a bug, and its message says where"));

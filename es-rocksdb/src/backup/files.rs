@@ -1,16 +1,21 @@
 //! The files of backups.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::BackupError;
+use crate::access;
 use crate::open;
 use crate::verify::Progress;
 
 const NAME: &str = "backup-";
 const INCOMPLETE: &str = "incomplete";
 const LOCK: &str = "lock";
+/// The file that makes a store a backup, which is not opened for writing.
+const MARKER: &str = "BACKUP";
+/// The content of the marker, for people.
+const MARKER_TEXT: &str = "This is a backup of an event store. `es restore` makes a store of it.\n";
 /// The file by which RocksDB knows that there is a database.
 const CURRENT: &str = "CURRENT";
 
@@ -29,12 +34,20 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError>
     let mut backups = Vec::new();
     for entry in entries {
         let entry = entry.map_err(refused("read the directory", directory))?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(NAME)).and_then(|number| number.parse().ok());
-        backups.extend(number.map(|number| (number, entry.path())));
+        backups.extend(number_of(&entry.path()).map(|number| (number, entry.path())));
     }
     backups.sort();
     Ok(backups)
+}
+
+/// Returns whether the store in a directory is a backup.
+pub(crate) fn is_marked(directory: &Path) -> io::Result<bool> {
+    directory.join(MARKER).try_exists()
+}
+
+/// Returns the number of a backup by the name of its directory.
+pub(crate) fn number_of(directory: &Path) -> Option<u32> {
+    directory.file_name()?.to_str()?.strip_prefix(NAME)?.parse().ok()
 }
 
 /// Whether a directory, which may not be there yet, is or would be within another one, of which the canonical path is
@@ -55,7 +68,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
     // The parent directory is synced, too: otherwise a power failure can remove the directory with its synced files.
     open::create_durably(directory).map_err(refused("create the directory", directory))?;
     let path = directory.join(LOCK);
-    let file = File::options().create(true).append(true).open(&path).map_err(refused("open", &path))?;
+    let file = access::file_options().create(true).append(true).open(&path).map_err(refused("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -72,7 +85,7 @@ pub(super) fn begin(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Ba
     if incomplete.exists() {
         fs::remove_dir_all(&incomplete).map_err(refused("remove an incomplete backup", &incomplete))?;
     }
-    fs::create_dir_all(&incomplete).map_err(refused("create the directory", &incomplete))?;
+    access::create_directory(&incomplete).map_err(refused("create the directory", &incomplete))?;
     for file in last.map(store_files).transpose()?.into_iter().flatten() {
         let Some(name) = file.file_name() else { continue };
         let (is_table, to) = (file.extension().is_some_and(|extension| extension == "sst"), incomplete.join(name));
@@ -87,6 +100,14 @@ pub(super) fn begin(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Ba
 /// Gives a backup that is complete its name.
 pub(super) fn complete(directory: &Path, incomplete: &Path, number: u32) -> Result<PathBuf, BackupError> {
     let complete = directory.join(format!("{NAME}{number:06}"));
+    // ORDER: after the last write to the backup, and before it has a name.
+    let marker = incomplete.join(MARKER);
+    let created = access::file_options().create(true).truncate(true).write(true).open(&marker);
+    let marked = created.and_then(|mut file| {
+        file.write_all(MARKER_TEXT.as_bytes())?;
+        file.sync_all()
+    });
+    marked.map_err(refused("write", &marker))?;
     // ORDER: everything is on the disk before the name is, so that a backup that has a name is whole also after a power failure.
     for file in store_files(incomplete)? {
         sync(&file)?;
@@ -104,13 +125,13 @@ fn sync(path: &Path) -> Result<(), BackupError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(refused("sync", path))
 }
 
-/// The files of a closed store, without its lock and its messages.
+/// The files of a closed store, without its lock, its messages, and the marker of a backup.
 fn store_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(refused("read the directory", directory))? {
         let entry = entry.map_err(refused("read the directory", directory))?;
         let name = entry.file_name();
-        let is_left_out = name.to_str().is_some_and(|name| name == "LOCK" || name.starts_with("LOG"));
+        let is_left_out = name.to_str().is_some_and(|name| name == "LOCK" || name == MARKER || name.starts_with("LOG"));
         let is_file = entry.file_type().map_err(refused("look at", &entry.path()))?.is_file();
         if is_file && !is_left_out {
             files.push(entry.path());

@@ -1,7 +1,8 @@
 //! A new store of what was saved.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use es_core::model::CommitPart;
 use es_core::model::LogId;
@@ -14,6 +15,7 @@ use super::claims::RemovedClaims;
 use super::records::{IntactRecord, RecoverableEvents, report_progress};
 use super::sources::Sources;
 use super::{RepairError, Repaired, SetAside, refused, verify_new_store};
+use crate::access;
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
 use crate::error::of_rocksdb;
@@ -36,7 +38,7 @@ pub(super) fn write(
     set_aside: SetAside<'_>,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
-    let target = std::path::absolute(target).map_err(refused("find the full path of", target))?;
+    let target = resolve_target(target).map_err(refused("find the full path of", target))?;
     let is_free = match fs::read_dir(&target) {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => !target.exists(),
@@ -50,12 +52,25 @@ pub(super) fn write(
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).map_err(refused("create the directory", parent))?;
     }
-    fs::create_dir(&incomplete).map_err(refused("create the directory", &incomplete))?;
+    access::create_directory(&incomplete).map_err(refused("create the directory", &incomplete))?;
     let written = write_and_verify(&incomplete, &target, sources, survey, set_aside, progress);
     written.inspect_err(|_| {
         // The error of the rebuild is reported, not that of the cleanup.
         let _ = fs::remove_dir_all(&incomplete);
     })
+}
+
+/// Returns the full path of a directory, which need not exist. Links are followed, so that a link to the damaged store
+/// is found, and a link to an empty directory is not replaced.
+fn resolve_target(target: &Path) -> io::Result<PathBuf> {
+    let target = std::path::absolute(target)?;
+    match fs::canonicalize(&target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => {}
+        resolved => return resolved,
+    }
+    let existing = target.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&target);
+    let missing = target.strip_prefix(existing).unwrap_or(Path::new(""));
+    Ok(fs::canonicalize(existing)?.join(missing))
 }
 
 /// Writes the new store under its temporary name, verifies it, passes on the events that are set aside, and renames it.
@@ -95,7 +110,8 @@ fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
         sync(&entry.map_err(refused("read the directory", incomplete))?.path())?;
     }
     sync(incomplete)?;
-    if target.exists() {
+    if let Ok(replaced) = fs::metadata(target) {
+        fs::set_permissions(incomplete, replaced.permissions()).map_err(refused("set the mode of", incomplete))?;
         fs::remove_dir(target).map_err(refused("replace", target))?;
     }
     fs::rename(incomplete, target).map_err(refused("rename", incomplete))?;

@@ -7,6 +7,7 @@ use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode};
 
 use super::sources::Sources;
 use super::{RepairError, Report, refused};
+use crate::access;
 use crate::acknowledged::Mark;
 use crate::database::Database;
 use crate::log_file::{self, batches};
@@ -39,7 +40,7 @@ impl Scratch {
     pub(super) fn new(store: &Path, notes: &mut Vec<String>) -> Result<Self, RepairError> {
         let scratch = Self { directory: create(store)? };
         let copy = scratch.store();
-        fs::create_dir(&copy).map_err(refused("create the directory", &copy))?;
+        access::create_directory(&copy).map_err(refused("create the directory", &copy))?;
         for entry in fs::read_dir(store).map_err(refused("read the directory", store))? {
             let entry = entry.map_err(refused("read the directory", store))?;
             let (from, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
@@ -156,10 +157,10 @@ fn create(store: &Path) -> Result<PathBuf, RepairError> {
         fs::remove_dir_all(&sibling).map_err(refused("remove what an earlier repair has left in", &sibling))?;
     }
     let temporary = std::env::temp_dir().join(format!("{MARKER}-{}-{name}", std::process::id()));
-    let directory = if fs::create_dir(&sibling).is_ok() {
+    let directory = if access::create_directory(&sibling).is_ok() {
         sibling
     } else {
-        fs::create_dir(&temporary).map_err(refused("create the directory", &temporary))?;
+        access::create_directory(&temporary).map_err(refused("create the directory", &temporary))?;
         temporary
     };
     fs::write(directory.join(MARKER), b"").map_err(refused("write to", &directory))?;
@@ -203,7 +204,7 @@ fn open(directory: &Path) -> Result<Database, rocksdb::Error> {
     options::set_recovery(&mut options, DBRecoveryMode::SkipAnyCorruptedRecord);
     // NOTE: a table that is missing or has another length is an error only when it is read.
     options.set_paranoid_checks(false);
-    options.set_max_open_files(64);
+    options.set_max_open_files(access::open_files(64));
     let families = families.into_iter().map(|name| ColumnFamilyDescriptor::new(name, rocksdb::Options::default()));
     let db = DB::open_cf_descriptors_read_only(&options, directory, families, false)?;
     Ok(Database::new(db, directory.to_owned()))
