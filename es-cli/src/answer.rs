@@ -1,18 +1,23 @@
 //! Prints the answer of a command: text for people, JSON for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use es_tool::text::{printable_json, printable_lines};
 use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Prints an answer to standard output, as text or as JSON.
+/// Prints an answer to standard output, as text or as JSON. Characters that a terminal can interpret are escaped.
 ///
 /// # Errors
 /// [`Failure::Io`] if standard output cannot be written. [`is_broken_pipe`](Failure::is_broken_pipe) detects a closed
 /// pipe.
 pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serialize) -> Result<(), Failure> {
-    let text = if json { serde_json::to_string_pretty(value).map_err(io::Error::from) } else { Ok(to_text()) };
+    let text = if json {
+        serde_json::to_string_pretty(value).map_err(io::Error::from).map(|text| printable_json(&text).into_owned())
+    } else {
+        Ok(printable_lines(&to_text()).into_owned())
+    };
     let mut stdout = io::stdout().lock();
     let written = text.and_then(|text| writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
     written.map_err(Failure::output)
@@ -21,5 +26,42 @@ pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serializ
 /// Prints a note to standard error. A note is neither an error nor part of the answer.
 pub fn print_note(text: &str) {
     // The answer is complete without the note.
-    let _ = writeln!(io::stderr(), "note: {text}");
+    let _ = writeln!(io::stderr(), "note: {}", printable_lines(text));
+}
+
+/// Standard output for lines of JSON.
+///
+/// On a terminal, characters that it can interpret are escaped. Elsewhere the lines are written byte for byte, because
+/// an import must get the payloads as they are.
+pub(crate) struct JsonLines {
+    stdout: io::Stdout,
+    is_terminal: bool,
+    /// The beginning of a line, on a terminal.
+    line: Vec<u8>,
+}
+
+impl JsonLines {
+    pub(crate) fn new() -> Self {
+        let stdout = io::stdout();
+        Self { is_terminal: stdout.is_terminal(), stdout, line: Vec::new() }
+    }
+}
+
+impl Write for JsonLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_terminal {
+            return self.stdout.write(bytes);
+        }
+        self.line.extend_from_slice(bytes);
+        if let Some(end) = self.line.iter().rposition(|byte| *byte == b'\n') {
+            let rest = self.line.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.line, rest);
+            self.stdout.write_all(printable_json(&String::from_utf8_lossy(&lines)).as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
 }

@@ -109,7 +109,7 @@ Examples:
     Append(AppendArgs),
     /// Import events from JSON Lines
     ///
-    /// Creates the store if it does not exist. A line has "stream", "type" and "data", and optionally "id", "version",
+    /// The file is text in UTF-8, also compressed by gzip or zstd. Creates the store if it does not exist. A line has "stream", "type" and "data", and optionally "id", "version",
     /// "recorded_at", "occurred_at", "tags", "metadata", "keys", "correlation_id" and "causation_id". A payload that is
     /// not JSON has "content_type" and "data_base64" in place of "data". "revision" and "position" are accepted; the
     /// store assigns new ones.
@@ -250,6 +250,35 @@ Examples:
         #[arg(value_parser = clap::builder::EnumValueParser::<Shell>::new())]
         shell: Shell,
     },
+}
+
+impl Command {
+    /// Returns whether the command writes the files of a store or of a backup. They, and the lists of their content,
+    /// are for the user only.
+    #[must_use]
+    pub fn writes_a_store(&self) -> bool {
+        match self {
+            Self::Info
+            | Self::Stats
+            | Self::Streams(_)
+            | Self::Read(_)
+            | Self::Log(_)
+            | Self::Export(_)
+            | Self::Verify
+            | Self::Snapshots(SnapshotsCommand::List(_))
+            | Self::Retain(RetainCommand::List)
+            | Self::Completions { .. } => false,
+            Self::Append(_)
+            | Self::Import(_)
+            | Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Repair(_)
+            | Self::Compact
+            | Self::Snapshots(SnapshotsCommand::Drop(_))
+            | Self::Retain(_)
+            | Self::Delete(_) => true,
+        }
+    }
 }
 
 /// A command of `retain`.

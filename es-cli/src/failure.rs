@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use es_core::model::PositionError;
 use es_core::{CommitError, StoreError, StreamId};
 use es_rocksdb::{BackupError, OpenError, RepairError};
+use es_tool::input::InputError;
+use es_tool::output::OutputError;
 
 use crate::bad_line::BadLine;
 use crate::text::{count, quoted};
@@ -47,6 +49,12 @@ pub enum Failure {
     /// An input is invalid.
     #[error("{0}")]
     Input(String),
+    /// A file cannot be read.
+    #[error(transparent)]
+    InputFile(#[from] InputError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    OutputFile(#[from] OutputError),
     /// The command line is invalid in a way that its parser does not check.
     #[error("{0}")]
     Usage(String),

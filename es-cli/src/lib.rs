@@ -24,6 +24,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use es_core::model::ErrorChain;
+use es_tool::process;
+use es_tool::text::{printable_json, printable_lines};
 
 use args::Cli;
 
@@ -33,6 +35,11 @@ use args::Cli;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    process::raise_file_limit();
+    if cli.command.writes_a_store() {
+        // ORDER: before the first thread, so that all files of the store are affected.
+        process::restrict_new_files();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -44,13 +51,14 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
+            let message = ErrorChain(&failure).to_string();
             let text = if cli.json {
-                serde_json::json!({ "error": ErrorChain(&failure).to_string(), "exit_code": failure.exit_code() })
-                    .to_string()
+                let error = serde_json::json!({ "error": message, "exit_code": failure.exit_code() }).to_string();
+                printable_json(&error).into_owned()
             } else if is_coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()) {
-                format!("\u{1b}[1;31merror\u{1b}[0m: {}", ErrorChain(&failure))
+                format!("\u{1b}[1;31merror\u{1b}[0m: {}", printable_lines(&message))
             } else {
-                format!("error: {}", ErrorChain(&failure))
+                format!("error: {}", printable_lines(&message))
             };
             // If standard error cannot be written, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "{text}");

@@ -1,29 +1,16 @@
-//! Formats values for people: tables, times, sizes, counts, shell words.
+//! Formats values for people: times, sizes, counts, shell words.
 
-use comfy_table::{CellAlignment, Table, presets};
 use es_core::Timestamp;
+use es_tool::text::fit;
+pub use es_tool::text::quoted;
 
-/// The maximum length of a formatted text in characters.
-const MAX_CHARS: usize = 120;
+/// The maximum length of a stored text, such as a reason, in columns.
+const MAX_COLUMNS: usize = 120;
 
-/// Returns the beginning of a text, with control characters replaced: a terminal must not interpret them.
+/// Returns the beginning of a stored text for people.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// Returns a table. The columns from index `numbers` on are right-aligned.
-pub fn table<const N: usize>(header: [&str; N], numbers: usize, rows: impl IntoIterator<Item = [String; N]>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
-    for column in table.column_iter_mut().skip(numbers) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+    fit(text, MAX_COLUMNS)
 }
 
 /// Formats a time in UTC.
@@ -48,17 +35,6 @@ pub fn format_bytes(bytes: u64) -> String {
         (tenths, unit) = (tenths / 1024, next);
     }
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
-}
-
-/// Quotes a text as one word of a shell.
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@".contains(letter);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// Returns a number with its noun: `1 event`, `2 events`.

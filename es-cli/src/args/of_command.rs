@@ -167,9 +167,9 @@ pub(super) fn expectation(text: &str) -> Result<ExpectedRevision, String> {
 /// The file to import.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The file, or `-` for standard input
+    /// The file, which may be compressed by gzip or zstd; `-` for standard input
     pub file: PathBuf,
-    /// Skip bad lines and list them in this file, which is overwritten
+    /// Skip bad lines and list them in this file, which is replaced
     #[arg(long, value_name = "F")]
     pub skip_bad: Option<PathBuf>,
     /// The number of commits per fsync

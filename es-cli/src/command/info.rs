@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use es_core::{EventReader, LogRead, Timestamp};
 use es_rocksdb::{HiddenEvents, ReadOnlyStore};
+use es_tool::text::table;
 use serde::Serialize;
 
 use super::{DiskUsage, disk_usage};
 use crate::answer::print;
 use crate::failure::Failure;
-use crate::text::{format_bytes, format_time, table};
+use crate::text::{format_bytes, format_time, quoted};
 
 #[derive(Serialize)]
 struct Info {
@@ -21,6 +22,8 @@ struct Info {
     last_recorded_at: Option<Timestamp>,
     bytes_on_disk: u64,
     files: u64,
+    /// The mode of the directory, in octal; `None` on systems without modes.
+    mode: Option<String>,
 }
 
 pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
@@ -37,12 +40,13 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         last_recorded_at: last.as_ref().map(|last| last.recorded_at),
         bytes_on_disk,
         files,
+        mode: mode(store.directory())?,
     };
     print(json, || to_text(&info), &info)
 }
 
 fn to_text(info: &Info) -> String {
-    let rows = [
+    let mut rows = vec![
         ["directory".to_owned(), info.directory.display().to_string()],
         ["store id".to_owned(), info.store_id.clone()],
         ["log id".to_owned(), info.log_id.clone()],
@@ -51,5 +55,29 @@ fn to_text(info: &Info) -> String {
         ["last recorded".to_owned(), info.last_recorded_at.map_or("never".into(), format_time)],
         ["on disk".to_owned(), format!("{} in {} files", format_bytes(info.bytes_on_disk), info.files)],
     ];
+    rows.extend(info.mode.as_ref().map(|mode| ["access".to_owned(), access(mode, &info.directory)]));
     table(["property", "value"], 2, rows).to_string()
+}
+
+/// Describes who can read the store.
+fn access(mode: &str, directory: &Path) -> String {
+    if mode.ends_with("00") {
+        return format!("{mode}: only its user");
+    }
+    format!(
+        "{mode}: other users can read the store; `chmod 700 {}` prevents that",
+        quoted(&directory.display().to_string())
+    )
+}
+
+#[cfg(unix)]
+fn mode(directory: &Path) -> Result<Option<String>, Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(directory).map_err(|source| Failure::io("inspect", directory, source))?;
+    Ok(Some(format!("{:03o}", metadata.permissions().mode() & 0o777)))
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> Result<Option<String>, Failure> {
+    Ok(None)
 }

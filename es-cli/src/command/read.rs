@@ -1,5 +1,6 @@
 //! The commands `read` and `log`.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,15 +11,20 @@ use es_core::store::EventStream;
 use es_core::store::{Query, QueryItem};
 use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StreamId, StreamRead};
 use es_rocksdb::ReadOnlyStore;
+use es_tool::text::{fit, pad, terminal_width, width};
 
-use crate::answer::print_note;
+use crate::answer::{JsonLines, print_note};
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
 use crate::line;
-use crate::text::{count, excerpt, format_time};
+use crate::text::{count, format_time};
 
 /// The minimum time between two polls of a follower.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The minimum length of a payload in columns on a narrow terminal, which then breaks the line.
+const MIN_CONTENT_COLUMNS: usize = 20;
+/// The length of a line before the payload without the names of stream and type: position, time, revision and spaces.
+const FIXED_COLUMNS: usize = 10 + 2 + 23 + 2 + 1 + 8 + 2 + 2;
 
 pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
@@ -126,51 +132,87 @@ fn query(args: &LogArgs) -> Query {
 struct EventListing {
     json: bool,
     listed: u64,
+    columns: Columns,
 }
 
 impl EventListing {
     fn new(json: bool) -> Result<Self, Failure> {
+        let columns = Columns::of_terminal(terminal_width());
         if !json {
             let header = ["position", "recorded (UTC)", "stream", "revision", "type", "content"];
-            let [position, recorded, stream, revision, event_type, content] = header;
-            let line = format!("{position:>10}  {recorded:23}  {stream:24} {revision:>8}  {event_type:28}  {content}");
-            writeln!(io::stdout(), "{line}").map_err(Failure::output)?;
+            writeln!(io::stdout(), "{}", columns.line(header)).map_err(Failure::output)?;
         }
-        Ok(Self { json, listed: 0 })
+        Ok(Self { json, listed: 0, columns })
     }
 
     async fn add_all(&mut self, mut events: EventStream) -> Result<(), Failure> {
         while let Some(batch) = events.next_batch().await? {
             let mut text = Vec::new();
             for event in &batch {
-                let written =
-                    if self.json { line::write(event, &mut text) } else { writeln!(text, "{}", to_text(event)) };
+                let written = if self.json {
+                    line::write(event, &mut text)
+                } else {
+                    writeln!(text, "{}", to_text(event, self.columns))
+                };
                 written.map_err(Failure::output)?;
             }
             self.listed += batch.len() as u64;
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&text).and_then(|()| stdout.flush()).map_err(Failure::output)?;
+            let written = if self.json { write_all(JsonLines::new(), &text) } else { write_all(io::stdout(), &text) };
+            written.map_err(Failure::output)?;
         }
         Ok(())
     }
 }
 
-fn to_text(event: &RecordedEvent) -> String {
-    format!(
-        "{:>10}  {}  {:24} {:>8}  {:28}  {}",
-        event.position.get(),
-        format_time(event.recorded_at),
-        event.stream,
-        event.revision.get(),
-        event.data.event_type,
-        content(event)
-    )
+fn write_all(mut out: impl Write, text: &[u8]) -> io::Result<()> {
+    out.write_all(text).and_then(|()| out.flush())
 }
 
-/// Returns the beginning of the payload, with control characters replaced: a terminal must not interpret them.
-fn content(event: &RecordedEvent) -> String {
-    if event.data.content_type != ContentType::Json {
-        return format!("{} bytes of {}", event.data.payload.len(), event.data.content_type);
+/// The lengths of the columns of a list of events. A name that is longer moves the columns after it.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    stream: usize,
+    event_type: usize,
+    /// The maximum length of the payload with the space that shorter names leave.
+    total: usize,
+}
+
+impl Columns {
+    /// Returns the columns for a terminal of this width; `None` if standard output is not a terminal.
+    fn of_terminal(width: Option<usize>) -> Self {
+        let (stream, event_type, content) = (24, 28, 120);
+        let Some(total) = width else {
+            return Self { stream, event_type, total: FIXED_COLUMNS + stream + event_type + content };
+        };
+        // A narrow terminal takes from the names, which are often shorter, before it takes from the payload.
+        let missing = (FIXED_COLUMNS + stream + event_type + MIN_CONTENT_COLUMNS).saturating_sub(total);
+        let narrowed = |columns: usize| columns.saturating_sub(missing.div_ceil(2)).max(6);
+        Self { stream: narrowed(stream), event_type: narrowed(event_type), total }
     }
-    excerpt(&String::from_utf8_lossy(&event.data.payload))
+
+    fn line(self, [position, recorded, stream, revision, event_type, content]: [&str; 6]) -> String {
+        let (stream, event_type) = (pad(stream, self.stream), pad(event_type, self.event_type));
+        let fields = format!("{position:>10}  {recorded:23}  {stream} {revision:>8}  {event_type}  ");
+        let free = self.total.saturating_sub(width(&fields)).max(MIN_CONTENT_COLUMNS);
+        fields + &fit(content, free)
+    }
+}
+
+fn to_text(event: &RecordedEvent, columns: Columns) -> String {
+    columns.line([
+        &event.position.to_string(),
+        &format_time(event.recorded_at),
+        event.stream.as_str(),
+        &event.revision.to_string(),
+        event.data.event_type.as_str(),
+        &content(event),
+    ])
+}
+
+/// Returns the payload as text, or its description.
+fn content(event: &RecordedEvent) -> Cow<'_, str> {
+    match event.data.content_type {
+        ContentType::Json => String::from_utf8_lossy(&event.data.payload),
+        ref other => format!("{} bytes of {other}", event.data.payload.len()).into(),
+    }
 }

@@ -9,6 +9,7 @@ use es_core::model::Category;
 use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
 use es_core::{Commit, EventReader, EventStore, LogRead, Revision, Timestamp};
 use es_rocksdb::{HiddenEvents, Options, ReadOnlyStore};
+use es_tool::text::table;
 use serde::Serialize;
 
 use super::streams::Covered;
@@ -16,7 +17,7 @@ use crate::answer::{print, print_note};
 use crate::args::{RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age};
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::{count, excerpt, format_bytes, format_time, table};
+use crate::text::{count, excerpt, format_bytes, format_time};
 
 /// The maximum number of deleted streams in text output. JSON output has all.
 const MAX_SHOWN: usize = 20;

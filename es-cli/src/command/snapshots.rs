@@ -8,12 +8,13 @@ use es_core::model::Category;
 use es_core::store::{Row, RowScan};
 use es_core::{Commit, EventReader, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
+use es_tool::text::table;
 use serde::Serialize;
 
 use crate::answer::print;
 use crate::args::{DropArgs, SnapshotsArgs};
 use crate::failure::Failure;
-use crate::text::{count, table};
+use crate::text::count;
 
 /// The number of rows per read.
 const PAGE: usize = 1000;

@@ -6,13 +6,14 @@ use std::path::Path;
 use chrono::{Datelike, NaiveDate};
 use es_core::{EventReader, LogRead, RecordedEvent, Revision};
 use es_rocksdb::ReadOnlyStore;
+use es_tool::text::table;
 use serde::Serialize;
 
 use super::disk_usage;
 use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::{format_bytes, table};
+use crate::text::format_bytes;
 
 /// The maximum number of categories and types in text output. JSON output has all.
 const MAX_SHOWN: usize = 20;

@@ -1,14 +1,16 @@
 //! The command `streams`.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use es_core::model::Category;
 use es_core::retention::{Retained, Scope};
 use es_core::{EventReader, Revision, StreamId};
 use es_rocksdb::ReadOnlyStore;
+use es_tool::text::printable;
 use serde::Serialize;
 
+use crate::answer::JsonLines;
 use crate::args::StreamsArgs;
 use crate::failure::Failure;
 
@@ -25,7 +27,7 @@ struct StreamRow<'a> {
 pub(super) async fn run(directory: &Path, args: &StreamsArgs, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     let mut listing = StreamListing {
-        writer: io::BufWriter::new(io::stdout().lock()),
+        writer: BufWriter::new(if json { Box::new(JsonLines::new()) } else { Box::new(io::stdout()) }),
         json,
         remaining: args.limit.unwrap_or(u64::MAX),
     };
@@ -118,7 +120,7 @@ fn prefix(category: &Category, prefix: &str) -> Option<String> {
     }
 }
 
-async fn list_all(store: &ReadOnlyStore, prefix: &str, listing: &mut StreamListing<'_>) -> Result<(), Failure> {
+async fn list_all(store: &ReadOnlyStore, prefix: &str, listing: &mut StreamListing) -> Result<(), Failure> {
     let mut after = None;
     while listing.remaining > 0 {
         let page = store.streams(prefix, after.as_ref(), PAGE).await?;
@@ -131,14 +133,14 @@ async fn list_all(store: &ReadOnlyStore, prefix: &str, listing: &mut StreamListi
     Ok(())
 }
 
-struct StreamListing<'a> {
-    writer: io::BufWriter<io::StdoutLock<'a>>,
+struct StreamListing {
+    writer: BufWriter<Box<dyn Write + Send>>,
     json: bool,
     /// How many more streams may be listed.
     remaining: u64,
 }
 
-impl StreamListing<'_> {
+impl StreamListing {
     /// Lists a stream with the number of its visible events. Skips a stream without visible events.
     async fn add(&mut self, store: &ReadOnlyStore, stream: &StreamId, revision: Revision) -> Result<(), Failure> {
         let first = store.retained(stream).await?.first;
@@ -153,7 +155,7 @@ impl StreamListing<'_> {
                 .map_err(io::Error::from)
                 .and_then(|()| self.writer.write_all(b"\n"))
         } else {
-            writeln!(self.writer, "{events:>10}  {stream}")
+            writeln!(self.writer, "{events:>10}  {}", printable(stream.as_str()))
         };
         written.map_err(Failure::output)
     }

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use super::input::Input;
+use es_tool::input::Input;
+
 use crate::line::Fault;
 use crate::text::quoted;
-
-const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// Builds the command that imports a converted file.
 pub(super) struct Advice {
@@ -18,19 +17,13 @@ pub(super) struct Advice {
 impl Advice {
     pub(super) fn new(store: &Path, input: &Input) -> Self {
         let quote = |path: &Path| quoted(&path.display().to_string());
-        Self { store: quote(store), file: (!input.is_stdin).then(|| quote(&input.name)) }
+        Self { store: quote(store), file: (!input.is_stdin()).then(|| quote(input.name())) }
     }
 
     /// Returns the fault of the first line. Names the format of the file, and how to convert it, if the line shows the
     /// format.
     pub(super) fn for_first_line(&self, line: &[u8], fault: Fault) -> Fault {
         let text = line.trim_ascii();
-        if line.starts_with(GZIP) {
-            return Fault::new(format!(
-                "expected JSON Lines, found gzip; unpack it: {}",
-                self.import_through("gzip -dc")
-            ));
-        }
         let (found, convert) = match text.first() {
             Some(b'[') => ("a JSON array", self.import_through("jq -c '.[]'")),
             // An object that ends on a later line.

@@ -43,10 +43,6 @@ impl<R: Read> Commits<R> {
         Self { lines: Lines::new(reader, longest), longest, group: Group::default(), pending: None, lines_read: 0 }
     }
 
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.lines.bytes_read()
-    }
-
     /// Returns the number of lines that were read, without empty lines.
     pub(super) fn lines_read(&self) -> u64 {
         self.lines_read

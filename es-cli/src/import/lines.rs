@@ -10,7 +10,6 @@ pub(super) struct Lines<R> {
     /// The maximum length of a line in bytes.
     longest: usize,
     number: u64,
-    bytes_read: u64,
     buffer: Vec<u8>,
 }
 
@@ -25,11 +24,7 @@ pub(super) struct Text<'a> {
 impl<R: Read> Lines<R> {
     pub(super) fn new(reader: R, longest: usize) -> Self {
         let reader = BufReader::with_capacity(BUFFER_BYTES.min(longest + 2), reader);
-        Self { reader, longest, number: 0, bytes_read: 0, buffer: Vec::new() }
-    }
-
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.bytes_read
+        Self { reader, longest, number: 0, buffer: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Text<'_>>> {
@@ -41,10 +36,9 @@ impl<R: Read> Lines<R> {
             if read == 0 {
                 return Ok(None);
             }
-            self.bytes_read += read;
             self.number += 1;
             if read == limit && !self.buffer.ends_with(b"\n") {
-                self.bytes_read += skip_line(&mut self.reader)?;
+                skip_line(&mut self.reader)?;
             }
             // ORDER: before whitespace is trimmed, because the part that was not read may be more than whitespace.
             let is_too_long = without_end(&self.buffer).len() > self.longest;
@@ -64,19 +58,17 @@ fn without_end(line: &[u8]) -> &[u8] {
 }
 
 /// Skips the rest of a line.
-fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
+fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
     loop {
         let buffer = reader.fill_buf()?;
         if buffer.is_empty() {
-            return Ok(skipped);
+            return Ok(());
         }
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let length = end.map_or(buffer.len(), |end| end + 1);
         reader.consume(length);
-        skipped += length as u64;
         if end.is_some() {
-            return Ok(skipped);
+            return Ok(());
         }
     }
 }

@@ -13,7 +13,6 @@
 mod advice;
 mod commits;
 mod group;
-mod input;
 mod lines;
 mod skipped;
 
@@ -23,6 +22,7 @@ use std::path::{Path, PathBuf};
 use es_core::store::Conflict;
 use es_core::{CommitError, EventReader, EventStore, RecordedEvent, StoreError};
 use es_rocksdb::{Options, RocksDbStore};
+use es_tool::input::{Consumed, Input};
 use serde::Serialize;
 
 use crate::bad_line::BadLine;
@@ -32,7 +32,6 @@ use crate::progress::Bar;
 use advice::Advice;
 use commits::{Bad, Commits, Found};
 use group::Grouped;
-use input::Input;
 use skipped::Skipped;
 
 /// The maximum length of a line in bytes: the largest payload in base64 and the other fields.
@@ -74,31 +73,34 @@ pub struct Import<'a> {
 ///
 /// # Errors
 /// [`Failure::Stopped`] with the cause and the number of events that were added before it. [`Failure::Open`],
-/// [`Failure::Io`], [`Failure::Input`] and [`Failure::Usage`] before the first line is read.
+/// [`Failure::InputFile`], [`Failure::OutputFile`] and [`Failure::Usage`] before the first line is read.
 pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> {
     // ORDER: the input first, so that a wrong path does not create an empty store.
     let input = Input::open(import.file)?;
-    let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file)).transpose()?;
+    let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file, store)).transpose()?;
     let target = Options::new().open(store).await?;
-    let bar = Bar::of_bytes("import", input.length);
+    let bar = Bar::of_bytes("import", input.length());
     let mut importer = Importer {
         store: target,
         advice: Advice::new(store, &input),
-        file: input.name.clone(),
+        file: input.name().to_owned(),
         batch_commits: import.batch,
         batch: Vec::new(),
         bytes: 0,
         skipped,
         summary: Summary::default(),
     };
-    let result = importer.import_all(Commits::new(input.reader, MAX_LINE_BYTES), &bar).await;
+    let consumed = input.consumed();
+    let result = importer.import_all(Commits::new(input, MAX_LINE_BYTES), &bar, &consumed).await;
     drop(bar);
     let head = importer.store.head().await;
     let closed = importer.store.close().await;
+    // The list is kept after a failure, too: it has the lines that were skipped before.
+    let listed = importer.skipped.map(Skipped::finish).transpose();
     let Summary { added, repeated, .. } = importer.summary;
     result.map_err(|error| Failure::Stopped { source: Box::new(error), added, repeated })?;
     closed?;
-    importer.skipped.map(Skipped::finish).transpose()?;
+    listed?;
     Ok(Summary { head: head?.map(es_core::Position::get), ..importer.summary })
 }
 
@@ -114,13 +116,18 @@ struct Importer {
 }
 
 impl Importer {
-    async fn import_all(&mut self, mut commits: Commits<impl Read>, bar: &Bar) -> Result<(), Failure> {
+    async fn import_all(
+        &mut self,
+        mut commits: Commits<impl Read>,
+        bar: &Bar,
+        consumed: &Consumed,
+    ) -> Result<(), Failure> {
         while let Some(found) = commits.next().map_err(|source| Failure::io("read", &self.file, source))? {
             match found {
                 Found::Commit(commit) => self.add(commit).await?,
                 Found::Bad(bad) => self.report(bad).await?,
             }
-            bar.set(commits.bytes_read());
+            bar.set(consumed.bytes());
         }
         self.summary.lines = commits.lines_read();
         self.write().await

@@ -1,9 +1,9 @@
 //! [`Skipped`]: the list of skipped lines.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use es_tool::output::{self, OutputFile};
 use serde::Serialize;
 
 use crate::bad_line::BadLine;
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// A JSON Lines file with one object for each skipped line: its number, the error and its text.
 pub(super) struct Skipped {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: OutputFile,
 }
 
 #[derive(Serialize)]
@@ -25,14 +25,17 @@ struct Entry<'a> {
 }
 
 impl Skipped {
-    pub(super) fn create(path: &Path, import: &Path) -> Result<Self, Failure> {
+    pub(super) fn create(path: &Path, import: &Path, store: &Path) -> Result<Self, Failure> {
         let is_same =
             |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
         if is_same(path, import) {
             return Err(Failure::Usage("expected another file for --skip-bad, found the file to import".into()));
         }
-        let file = File::create(path).map_err(|source| Failure::io("create", path, source))?;
-        Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
+        if output::is_standard_output(path) {
+            let message = "expected a file for --skip-bad, found standard output, which has the answer of the command";
+            return Err(Failure::Usage(message.into()));
+        }
+        Ok(Self { path: path.to_owned(), file: OutputFile::create_outside(path, store)? })
     }
 
     pub(super) fn add(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
@@ -43,7 +46,7 @@ impl Skipped {
         written.map_err(|source| Failure::io("write", &self.path, source))
     }
 
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
-        self.file.flush().map_err(|source| Failure::io("write", &self.path, source))
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        Ok(self.file.finish()?)
     }
 }

@@ -90,3 +90,30 @@ fn a_full_disk_is_reported_with_advice_for_operators_and_leaves_no_files() {
     assert!(!dir.path("target").exists());
     dir.done(&["restore", "bk", "--to", "target"]);
 }
+
+/// A write to a backup would change what the next backup continues, and what an operator relies on.
+#[test]
+fn a_backup_is_written_to_only_after_a_restore() {
+    let dir = TestDir::with([append("a-1", 3)]);
+    dir.done(&["backup", "bk"]);
+    let write = ["--store", "bk/backup-000001", "append", "a-1", "--type", "t", "--data", "1"];
+    let refused = dir.run(&write);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    let root = fs::canonicalize(dir.path("bk")).unwrap().display().to_string();
+    let advice = format!(
+        "error: the store in {root}/backup-000001 is a backup, which is read-only; restore it into another directory: \
+         `es restore {root} --number 1 --to DIR`\n"
+    );
+    assert_eq!(refused.err, advice);
+    for write in [["compact"].as_slice(), &["import", "in.jsonl"], &["delete", "a-1"], &["snapshots", "drop", "--all"]]
+    {
+        dir.write("in.jsonl", "");
+        let refused = dir.run(&[&["--store", "bk/backup-000001"], write].concat());
+        assert!(refused.code == Some(1) && refused.err.contains("is a backup"), "{write:?}: {}", refused.err);
+    }
+    assert!(dir.done(&["--store", "bk/backup-000001", "stats"]).starts_with("3 events"));
+    dir.done(&["--store", "bk/backup-000001", "verify"]);
+    assert_eq!(dir.json(&["backup", "bk"])["new_events"], json!(0));
+    dir.done(&["restore", "bk", "--number", "1", "--to", "restored"]);
+    dir.done(&["--store", "restored", "append", "a-1", "--type", "t", "--data", "1"]);
+}

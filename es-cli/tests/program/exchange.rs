@@ -67,7 +67,7 @@ fn an_imported_export_gives_an_identical_export() {
     assert!(!old.path("out.jsonl.incomplete").exists());
     assert_eq!(old.done(&["export", "-"]), export);
     assert!(!old.path("-").exists());
-    old.refused(&["export", "store"], 1, "error: expected a file to export to, found a directory: store");
+    old.refused(&["export", "store"], 1, "error: expected a file to write to, found a directory: store");
 }
 
 /// An import claims the keys of its lines, as a commit does.

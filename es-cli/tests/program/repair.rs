@@ -208,3 +208,43 @@ fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
     }
     assert_eq!(follow(&dir, "new"), (kept + 5, 5));
 }
+
+/// A repair copies files one after the other, so that a write in between would look like damage.
+#[test]
+fn a_repair_while_a_service_has_the_store_open_is_refused() {
+    let dir = TestDir::new();
+    crate::support::runtime().block_on(async {
+        let store = es_rocksdb::RocksDbStore::open(dir.path("store")).await.unwrap();
+        let ran = dir.run(&["repair"]);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(ran.err.contains("is in use by another process; stop that process"), "{}", ran.err);
+        es_core::EventStore::close(&store).await.unwrap();
+        // The handle is still there, but the store is closed.
+        dir.done(&["repair"]);
+    });
+}
+
+/// Regression: the target was compared with the damaged store by its text, and a link to an empty directory was
+/// refused after all of the work.
+#[cfg(unix)]
+#[test]
+fn the_target_of_a_repair_is_found_through_links() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let dir = dir();
+    fs::remove_file(tables(&dir).pop().unwrap()).unwrap();
+    fs::create_dir(dir.path("empty")).unwrap();
+    fs::set_permissions(dir.path("empty"), fs::Permissions::from_mode(0o750)).unwrap();
+    symlink("store", dir.path("same")).unwrap();
+    symlink("empty", dir.path("link")).unwrap();
+    for within in ["same/new", "./store/../store/new"] {
+        let ran = dir.run(&["repair", "--to", within]);
+        assert!(ran.code == Some(1) && ran.err.contains("outside of the damaged store"), "{within}: {}", ran.err);
+    }
+    dir.done(&["repair", "--to", "link"]);
+    assert!(dir.path("link").is_symlink());
+    assert_eq!(fs::metadata(dir.path("empty")).unwrap().permissions().mode() & 0o777, 0o750);
+    dir.done(&["--store", "empty", "verify"]);
+    dir.done(&["repair", "--to", "new"]);
+    assert_eq!(fs::metadata(dir.path("new")).unwrap().permissions().mode() & 0o777, 0o700);
+}

@@ -166,7 +166,7 @@ fn a_read_of_a_hidden_stream_explains_why_it_is_empty() {
     let listed = dir.json(&["retain", "list"]);
     assert_eq!((&listed["deleted"][0]["by"], &listed["deleted"][1].get("by")), (&json!("ada"), &None));
     let text = dir.done(&["retain", "list"]);
-    assert!(text.contains("ada") && text.contains("old\u{fffd}[2J"), "{text}");
+    assert!(text.contains("ada") && text.contains("old\\u{1b}[2J"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! Case 14: with few descriptors, a store with many tables could be written but not read.
+#![cfg(unix)]
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Ran, TestDir};
+
+/// Runs the program with a limit of open files. `-S` sets the soft limit only, which the program can raise.
+fn with_limit(dir: &TestDir, limit: &str, args: &[&str]) -> Ran {
+    let script = format!("ulimit {limit}; exec {} \"$@\"", env!("CARGO_BIN_EXE_es"));
+    let mut command = Command::new("bash");
+    command.current_dir(dir.path("")).env("ES_STORE", "store").args(["-c", &script, "bash"]).args(args);
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn tables(dir: &TestDir) -> usize {
+    let names = fs::read_dir(dir.path("store")).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).count()
+}
+
+#[test]
+fn a_store_with_more_tables_than_descriptors_is_read_and_written() {
+    let dir = TestDir::new();
+    let line = |n: usize| {
+        format!(
+            r#"{{"stream":"s-{}","type":"t","data":{{"n":{n},"pad":"{}"}},"tags":["k:{}"]}}"#,
+            n % 500,
+            "x".repeat(200),
+            n % 7
+        )
+    };
+    dir.write("in.jsonl", (0..4000).map(|n| line(n) + "\n").collect::<String>());
+    dir.done(&["import", "in.jsonl"]);
+    for n in 0..25 {
+        dir.done(&["append", &format!("s-{n}"), "--type", "t", "--data", "1", "--tag", "k:1"]);
+    }
+    assert!(tables(&dir) > 40, "expected more tables than descriptors, found {}", tables(&dir));
+    for limit in ["-n 48", "-S -n 16"] {
+        let done = |args: &[&str]| {
+            let ran = with_limit(&dir, limit, args);
+            assert_eq!(ran.code, Some(0), "{limit} {args:?}: {}{}", ran.out, ran.err);
+            ran.out
+        };
+        assert_eq!(done(&["export"]).lines().count(), 4025 + usize::from(limit.starts_with("-S")));
+        done(&["stats"]);
+        done(&["log", "--tag", "k:1", "--limit", "3"]);
+        done(&["verify"]);
+        done(&["backup", "backups"]);
+        done(&["append", "s-1", "--type", "t", "--data", "1"]);
+        done(&["repair"]);
+        done(&["restore", "backups", "--to", if limit.starts_with("-S") { "soft" } else { "hard" }]);
+    }
+    assert_eq!(dir.json(&["verify"])["sound"], json!(true));
+}
+
+#[test]
+fn too_few_descriptors_are_reported_with_the_command_that_raises_the_limit() {
+    let dir = TestDir::new();
+    dir.done(&["append", "s-1", "--type", "t", "--data", "1"]);
+    for args in [["stats"].as_slice(), &["append", "s-1", "--type", "t", "--data", "1"]] {
+        let reported = (10..24).rev().any(|limit| {
+            let ran = with_limit(&dir, &format!("-n {limit}"), args);
+            assert!(!ran.err.contains("panicked"), "{}", ran.err);
+            ran.code == Some(1) && ran.err.contains("raise the limit with `ulimit -n 256`")
+        });
+        assert!(reported, "{args:?}");
+    }
+}
