@@ -109,10 +109,10 @@ Examples:
     Append(AppendArgs),
     /// Import events from JSON Lines
     ///
-    /// The file is text in UTF-8, also compressed by gzip or zstd. Creates the store if it does not exist. A line has "stream", "type" and "data", and optionally "id", "version",
-    /// "recorded_at", "occurred_at", "tags", "metadata", "keys", "correlation_id" and "causation_id". A payload that is
-    /// not JSON has "content_type" and "data_base64" in place of "data". "revision" and "position" are accepted; the
-    /// store assigns new ones.
+    /// The file is text in UTF-8, also compressed by gzip or zstd. Creates the store if it does not exist. A line has
+    /// "stream", "type" and "data", and optionally "id", "version", "recorded_at", "occurred_at", "tags", "metadata",
+    /// "keys", "correlation_id" and "causation_id". A payload that is not JSON has "content_type" and "data_base64" in
+    /// place of "data". "revision" and "position" are accepted; the store assigns new ones.
     ///
     /// Each line is one commit, unless it has "commit": {"index", "size"}: the lines of such a commit must be
     /// consecutive, with consecutive positions if they have any, and are written together or not at all.

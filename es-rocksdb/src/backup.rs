@@ -21,8 +21,6 @@ mod keys;
 mod rows;
 mod write;
 
-pub(crate) use files::{is_marked, number_of};
-
 use std::path::{Path, PathBuf};
 
 use es_core::model::LogId;

@@ -8,7 +8,7 @@ use es_core::store::StartHookError;
 use rocksdb::ErrorKind;
 
 use crate::access;
-use crate::backup;
+use crate::marker;
 use crate::schema::FORMAT_VERSION;
 
 /// An error of opening a store. The store is unchanged, except for files that RocksDB itself writes when it opens.
@@ -99,7 +99,7 @@ pub enum OpenError {
     /// The store is a backup, which is read-only: the next backup continues it. Restore it into another directory, and
     /// open that. [`ReadOnlyStore`](crate::ReadOnlyStore) opens a backup as it is.
     #[error("the store in {} is a backup, which is read-only; restore it into another directory: `{}`",
-        .directory.display(), restore_command(.directory))]
+        .directory.display(), marker::restore_command(.directory))]
     Backup {
         /// The directory.
         directory: PathBuf,
@@ -196,12 +196,6 @@ impl OpenError {
             other => Self::io(directory, action, other),
         }
     }
-}
-
-/// Returns the command that restores a backup.
-fn restore_command(backup: &Path) -> String {
-    let number = backup::number_of(backup).map(|number| format!(" --number {number}")).unwrap_or_default();
-    format!("es restore {}{number} --to DIR", backup.parent().unwrap_or(backup).display())
 }
 
 /// Returns `true` if a file of the write-ahead log that the manifest names is missing or too short.

@@ -110,6 +110,7 @@ mod error;
 mod group;
 mod key;
 mod log_file;
+mod marker;
 mod memory;
 mod notify;
 mod open;

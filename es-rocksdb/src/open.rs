@@ -23,9 +23,9 @@ use uuid::Uuid;
 
 use crate::access;
 use crate::acknowledged::{self, MarkFile};
-use crate::backup;
 use crate::database::{Database, Tier};
 use crate::error::{OpenError, is_about_log_files};
+use crate::marker;
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
@@ -65,7 +65,7 @@ pub(crate) enum DirectoryState {
 /// Opens the store in a directory. It may block for as long as RocksDB takes to read its write-ahead log three times.
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
     let directory = if options.create_if_missing { resolve_or_create(directory)? } else { resolve(directory)? };
-    if backup::is_marked(&directory).map_err(|error| OpenError::io(&directory, "inspect the directory", error))? {
+    if marker::exists(&directory).map_err(|error| OpenError::io(&directory, "inspect the directory", error))? {
         return Err(OpenError::Backup { directory });
     }
     // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.

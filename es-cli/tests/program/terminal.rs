@@ -10,7 +10,8 @@ use crate::support::{TestDir, stream};
 
 /// Text from right to left, which can make a name look like another one. A name may have it.
 const BIDI: &str = "\u{202e}";
-/// A control character of C1, which some terminals take for the beginning of a command, and others. Content may have them.
+/// A control character of C1, which some terminals take for the beginning of a command, and others. Content may have
+/// them.
 const CONTROLS: [&str; 4] = ["\u{9b}", "\u{1b}", "\u{7f}", BIDI];
 
 /// Returns a store in which each kind of text has such characters.

@@ -1,21 +1,17 @@
 //! The files of backups.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::BackupError;
 use crate::access;
+use crate::marker;
 use crate::open;
 use crate::verify::Progress;
 
-const NAME: &str = "backup-";
 const INCOMPLETE: &str = "incomplete";
 const LOCK: &str = "lock";
-/// The file that makes a store a backup, which is not opened for writing.
-const MARKER: &str = "BACKUP";
-/// The content of the marker, for people.
-const MARKER_TEXT: &str = "This is a backup of an event store. `es restore` makes a store of it.\n";
 /// The file by which RocksDB knows that there is a database.
 const CURRENT: &str = "CURRENT";
 
@@ -34,20 +30,10 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError>
     let mut backups = Vec::new();
     for entry in entries {
         let entry = entry.map_err(refused("read the directory", directory))?;
-        backups.extend(number_of(&entry.path()).map(|number| (number, entry.path())));
+        backups.extend(marker::number_of(&entry.path()).map(|number| (number, entry.path())));
     }
     backups.sort();
     Ok(backups)
-}
-
-/// Returns whether the store in a directory is a backup.
-pub(crate) fn is_marked(directory: &Path) -> io::Result<bool> {
-    directory.join(MARKER).try_exists()
-}
-
-/// Returns the number of a backup by the name of its directory.
-pub(crate) fn number_of(directory: &Path) -> Option<u32> {
-    directory.file_name()?.to_str()?.strip_prefix(NAME)?.parse().ok()
 }
 
 /// Whether a directory, which may not be there yet, is or would be within another one, of which the canonical path is
@@ -99,15 +85,9 @@ pub(super) fn begin(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Ba
 
 /// Gives a backup that is complete its name.
 pub(super) fn complete(directory: &Path, incomplete: &Path, number: u32) -> Result<PathBuf, BackupError> {
-    let complete = directory.join(format!("{NAME}{number:06}"));
+    let complete = directory.join(format!("{}{number:06}", marker::DIRECTORY_PREFIX));
     // ORDER: after the last write to the backup, and before it has a name.
-    let marker = incomplete.join(MARKER);
-    let created = access::file_options().create(true).truncate(true).write(true).open(&marker);
-    let marked = created.and_then(|mut file| {
-        file.write_all(MARKER_TEXT.as_bytes())?;
-        file.sync_all()
-    });
-    marked.map_err(refused("write", &marker))?;
+    marker::write(incomplete).map_err(refused("mark", incomplete))?;
     // ORDER: everything is on the disk before the name is, so that a backup that has a name is whole also after a power failure.
     for file in store_files(incomplete)? {
         sync(&file)?;
@@ -131,7 +111,8 @@ fn store_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
     for entry in fs::read_dir(directory).map_err(refused("read the directory", directory))? {
         let entry = entry.map_err(refused("read the directory", directory))?;
         let name = entry.file_name();
-        let is_left_out = name.to_str().is_some_and(|name| name == "LOCK" || name == MARKER || name.starts_with("LOG"));
+        let is_left_out =
+            name.to_str().is_some_and(|name| name == "LOCK" || name == marker::FILE_NAME || name.starts_with("LOG"));
         let is_file = entry.file_type().map_err(refused("look at", &entry.path()))?.is_file();
         if is_file && !is_left_out {
             files.push(entry.path());
