@@ -18,49 +18,47 @@ use crate::aggregate::Aggregate;
 use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
 use crate::model::{EventType, NameError, Table, Tag, Tags};
 use crate::schema::Events;
-use crate::schema::codec::{self, Codec};
-use crate::schema::{Content, VariantSeed};
+use crate::schema::VariantSeed;
+use crate::schema::codec::{self, Codec, EncodeError};
 use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, RawEvent, Upcast};
+use crate::schema::{encode_and_decode, encode_and_decode_variant};
 
 // The bounds are `for<'de> Deserialize<'de>` and not the equivalent `DeserializeOwned`, because only the former has
 // serde's hint to derive `Deserialize`.
 
-/// Encodes a struct.
+/// Encodes a struct and reads it back.
 ///
 /// # Errors
 /// As [`Event::encode`](crate::Event::encode).
-pub fn encode_struct<C: Codec, T: Serialize>(
+pub fn encode_struct<C: Codec, T: Serialize + for<'de> Deserialize<'de>>(
     name: &'static str,
     version: u32,
     event: &T,
-) -> Result<EncodedEvent, EncodeEventError> {
-    encode::<C, T>(name, version, event)
+) -> Result<(EncodedEvent, T), EncodeEventError> {
+    encoded::<C, T>(name, version, encode_and_decode::<C, T>(event))
 }
 
-/// Encodes a variant of an enum as its content.
+/// Encodes the variant of an enum with this index as its content, and reads it back.
 ///
 /// # Errors
 /// As [`Event::encode`](crate::Event::encode).
-pub fn encode_variant<C: Codec, T: Serialize>(
+pub fn encode_variant<C: Codec, T: Serialize + for<'de> Deserialize<'de>>(
     name: &'static str,
     version: u32,
+    index: u32,
     event: &T,
-) -> Result<EncodedEvent, EncodeEventError> {
-    encode::<C, _>(name, version, &Content(event))
+) -> Result<(EncodedEvent, T), EncodeEventError> {
+    encoded::<C, T>(name, version, encode_and_decode_variant::<C, T>(event, index))
 }
 
-fn encode<C: Codec, T: Serialize>(
+fn encoded<C: Codec, T>(
     name: &'static str,
     version: u32,
-    content: &T,
-) -> Result<EncodedEvent, EncodeEventError> {
-    Ok(EncodedEvent {
-        event_type: EventType::new(name).map_err(|source| EncodeEventError::Tag { name, source })?,
-        version,
-        content_type: C::CONTENT_TYPE,
-        payload: C::encode(content).map_err(|source| EncodeEventError::Content { name, source })?,
-        tags: Tags::new(),
-    })
+    content: Result<(Bytes, T), EncodeError>,
+) -> Result<(EncodedEvent, T), EncodeEventError> {
+    let (payload, decoded) = content.map_err(|source| EncodeEventError::Content { name, source })?;
+    let event_type = EventType::new(name).map_err(|source| EncodeEventError::Tag { name, source })?;
+    Ok((EncodedEvent { event_type, version, content_type: C::CONTENT_TYPE, payload, tags: Tags::new() }, decoded))
 }
 
 /// Adds the tag `key:value` to an encoded event.

@@ -12,7 +12,7 @@ use es_core::projection::LiveError;
 use es_core::projection::view::ViewError;
 use es_core::schema::codec::{DecodeContentError, EncodeError};
 use es_core::schema::{DecodeEventError, EncodeEventError};
-use es_core::{CommitError, ExecuteError, LoadError, Position, Revision, StoreError};
+use es_core::{CommitError, EventType, ExecuteError, LoadError, Position, Revision, StoreError};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
 /// Asserts that no message of a chain contains the message of its source. Returns the number of messages.
@@ -49,7 +49,7 @@ fn decode_error() -> DecodeEventError {
 }
 
 fn encode_error() -> EncodeError {
-    EncodeError { content_type: ContentType::Json, source: "a key must be a text".into() }
+    EncodeError::Format { content_type: ContentType::Json, source: "a key must be a text".into() }
 }
 
 #[test]
@@ -58,6 +58,10 @@ fn errors_of_es_core_print_once() {
     assert_eq!(assert_prints_once(&CommitError::Store(store_error())), 2);
     assert_eq!(assert_prints_once(&encode_error()), 2);
     assert_eq!(assert_prints_once(&EncodeEventError::Content { name: "money-deposited", source: encode_error() }), 3);
+    let unreadable = EncodeError::Unreadable { content_type: ContentType::Json, source: mismatch() };
+    assert_eq!(assert_prints_once(&EncodeEventError::Content { name: "money-deposited", source: unreadable }), 4);
+    let name = EventType::new("money-deposited").expect("a name");
+    assert_eq!(assert_prints_once(&EncodeEventError::Unreadable { name, source: decode_error() }), 4);
     assert_eq!(assert_prints_once(&EncodeEventError::Tag { name: "money-deposited", source: name_error() }), 2);
     assert_eq!(assert_prints_once(&decode_error()), 3);
     let (stream, revision, position) = (StreamId::new("account-7").expect("a name"), Revision::FIRST, Position::FIRST);

@@ -44,8 +44,8 @@ use crate::model::digest::Fnv;
 use crate::model::reserved::{SNAPSHOTS, stream_prefix};
 use crate::model::{CanonicalKey, Dot, HybridTime, OriginId, Position, Revision, StreamId, Table, VectorClock};
 use crate::schema::Event;
-use crate::schema::codec::{self, Codec, EncodeError, MessagePack};
-use crate::schema::value_digest;
+use crate::schema::codec::{self, EncodeError, MessagePack};
+use crate::schema::{encode_and_decode, value_digest};
 use crate::store::{Commit, EventReader, EventStore, RowScan, StoreError};
 
 /// The conditions for taking a snapshot, and the number of snapshots to keep. Each condition alone is sufficient.
@@ -105,7 +105,8 @@ pub struct SnapshotSupport<A> {
     /// The conditions for taking snapshots.
     pub policy: SnapshotPolicy,
     declared: u64,
-    encode: fn(&A) -> Result<Bytes, EncodeError>,
+    /// Encodes a state, and returns it as a load from the snapshot decodes it.
+    encode: fn(&A) -> Result<(Bytes, A), EncodeError>,
     decode: fn(&[u8]) -> Option<A>,
     digest: fn(&A) -> Option<u64>,
 }
@@ -125,7 +126,7 @@ impl<A: Aggregate + Serialize + DeserializeOwned> SnapshotSupport<A> {
         Self {
             policy,
             declared,
-            encode: |state| MessagePack::encode(state),
+            encode: encode_and_decode::<MessagePack, A>,
             decode: |bytes| codec::decode(&ContentType::MessagePack, bytes).ok(),
             digest: value_digest::<A>,
         }
@@ -133,19 +134,9 @@ impl<A: Aggregate + Serialize + DeserializeOwned> SnapshotSupport<A> {
 }
 
 impl<A> SnapshotSupport<A> {
-    /// Encodes a state, and returns it with its digest. Also decodes it again, and compares the digests: a snapshot
-    /// that every load ignores is not worth its row.
-    fn checked_encoding(&self, state: &A) -> Result<(Bytes, u64), SnapshotError> {
-        let encoded = (self.encode)(state)?;
-        let digest = (self.digest)(state).ok_or(SnapshotError::Digest)?;
-        let decoded = (self.decode)(&encoded).ok_or(SnapshotError::NotDecodable)?;
-        if (self.digest)(&decoded) == Some(digest) { Ok((encoded, digest)) } else { Err(SnapshotError::NotEqual) }
-    }
-
     /// Returns the state as a load from a snapshot gives it.
     pub(crate) fn restored(&self, state: &A) -> Result<A, SnapshotError> {
-        let (encoded, _) = self.checked_encoding(state)?;
-        (self.decode)(&encoded).ok_or(SnapshotError::NotDecodable)
+        Ok((self.encode)(state)?.1)
     }
 }
 
@@ -317,7 +308,8 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, SnapshotError> {
-        let (state, digest) = self.support.checked_encoding(&snapshot.state)?;
+        let (state, _) = (self.support.encode)(&snapshot.state)?;
+        let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
         let Snapshot { position, last, .. } = *snapshot;
         let origins = snapshot.origins.as_deref().cloned().unwrap_or_default();
         let mut value = BytesMut::with_capacity(SnapshotHeader::MAX_BYTES + state.len());
@@ -343,13 +335,6 @@ pub(crate) enum SnapshotError {
     Encode(#[from] EncodeError),
     #[error("could not compute the digest of the state: its `Serialize` implementation fails")]
     Digest,
-    #[error("the encoded state cannot be decoded; correct the serde attributes of its fields and their types")]
-    NotDecodable,
-    #[error(
-        "the decoded state differs from the encoded one; look for `skip_deserializing`, and for `skip_serializing_if` \
-         with another `default`, in the types of its fields"
-    )]
-    NotEqual,
     #[error(transparent)]
     Read(#[from] StoreError),
     #[error(transparent)]

@@ -5,19 +5,76 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 
-use crate::model::ContentType;
+use crate::model::{ContentType, ErrorChain};
+use crate::schema::value_digest::Walk;
 
-/// The content of an event could not be encoded. Nothing was written. Change the type so that its codec can encode
-/// every value.
+/// A value could not be encoded, or what was encoded could not be read back. Nothing was written. Change the type or
+/// the codec so that every value can be read back.
 #[derive(Debug, thiserror::Error)]
-#[error("could not encode as {content_type}")]
-pub struct EncodeError {
-    /// The content type of the codec.
-    pub content_type: ContentType,
-    /// The error of the serializer.
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The format cannot represent the value, such as a map with struct keys in JSON.
+    #[error("could not encode as {content_type}")]
+    Format {
+        /// The content type of the codec.
+        content_type: ContentType,
+        /// The error of the serializer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The value contains a float that JSON cannot represent: it would be written as `null`.
+    #[error("{}: {content_type} has no number {value}; use the codec MessagePack or another type", place(.path))]
+    NotFinite {
+        /// The content type of the codec.
+        content_type: ContentType,
+        /// The path of the float, such as `readings[2].celsius`. Empty if the value is the float.
+        path: String,
+        /// `NaN`, `inf` or `-inf`.
+        value: String,
+    },
+    /// The value is nested too deep.
+    #[error("the value is nested deeper than {limit} levels; store it flat, or split it")]
+    TooDeep {
+        /// The maximum number of levels.
+        limit: u32,
+    },
+    /// The encoded value cannot be decoded as its own type.
+    #[error(
+        "the value could not be read back from {content_type}; correct the serde attributes of its type, or use \
+         another type{}",
+        or_codec(.content_type)
+    )]
+    Unreadable {
+        /// The content type of the codec.
+        content_type: ContentType,
+        /// The error of the decoder.
+        source: DecodeContentError,
+    },
+    /// The decoded value differs from the encoded one.
+    #[error(
+        "{}: {written} would be read back from {content_type} as {read}; correct the serde attributes of its type, or \
+         use another type{}",
+        place(.path), or_codec(.content_type)
+    )]
+    Changed {
+        /// The content type of the codec.
+        content_type: ContentType,
+        /// The path of the innermost part that differs, such as `lines[2].price`. Empty for the value as a whole.
+        path: String,
+        /// A short description of the part.
+        written: String,
+        /// A short description of the part that was read back.
+        read: String,
+    },
+}
+
+fn place(path: &str) -> &str {
+    if path.is_empty() { "the value" } else { path }
+}
+
+fn or_codec(content_type: &ContentType) -> &'static str {
+    if *content_type == ContentType::Json { " or the codec MessagePack" } else { "" }
 }
 
 /// The content of an event could not be decoded.
@@ -50,8 +107,18 @@ pub trait Codec {
     /// Encodes a value.
     ///
     /// # Errors
-    /// [`EncodeError`] for a value that the format cannot represent, such as a map with struct keys in JSON.
+    /// - [`EncodeError::Format`] for a value that the format cannot represent, such as a map with struct keys in JSON.
+    /// - [`EncodeError::NotFinite`] for a float that the format cannot represent.
     fn encode<T: Serialize + ?Sized>(content: &T) -> Result<Bytes, EncodeError>;
+
+    /// Encodes a value without a check for floats that the format cannot represent. For callers that read it back.
+    ///
+    /// # Errors
+    /// [`EncodeError::Format`].
+    #[doc(hidden)]
+    fn encode_unchecked<T: Serialize + ?Sized>(content: &T) -> Result<Bytes, EncodeError> {
+        Self::encode(content)
+    }
 }
 
 /// JSON, the default: readable, and tolerant of added and removed fields.
@@ -62,10 +129,18 @@ impl Codec for Json {
     const CONTENT_TYPE: ContentType = ContentType::Json;
 
     fn encode<T: Serialize + ?Sized>(content: &T) -> Result<Bytes, EncodeError> {
-        match serde_json::to_vec(content) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(EncodeError { content_type: Self::CONTENT_TYPE, source: error.into() }),
-        }
+        let bytes = Self::encode_unchecked(content)?;
+        // serde_json writes a float that is not finite as `null`.
+        let walk = Walk::human_readable();
+        let _ = walk.digest(content);
+        if walk.has_not_finite() { not_finite(content).map_or(Ok(bytes), Err) } else { Ok(bytes) }
+    }
+
+    fn encode_unchecked<T: Serialize + ?Sized>(content: &T) -> Result<Bytes, EncodeError> {
+        let bytes = serde_json::to_vec(content);
+        let bytes =
+            bytes.map_err(|error| EncodeError::Format { content_type: ContentType::Json, source: error.into() });
+        bytes.map(Into::into)
     }
 }
 
@@ -82,9 +157,16 @@ impl Codec for MessagePack {
     fn encode<T: Serialize + ?Sized>(content: &T) -> Result<Bytes, EncodeError> {
         match rmp_serde::to_vec_named(content) {
             Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(EncodeError { content_type: Self::CONTENT_TYPE, source: error.into() }),
+            Err(error) => Err(EncodeError::Format { content_type: Self::CONTENT_TYPE, source: error.into() }),
         }
     }
+}
+
+/// Returns the error for the first float of a JSON value that is not finite, if there is one.
+pub(crate) fn not_finite<T: Serialize + ?Sized>(content: &T) -> Option<EncodeError> {
+    let node = Walk::human_readable().record(content)?;
+    let (path, value) = node.first_not_finite()?;
+    Some(EncodeError::NotFinite { content_type: ContentType::Json, path, value: value.to_owned() })
 }
 
 /// Decodes a payload with the codec of its content type.
@@ -97,13 +179,13 @@ pub(crate) fn decode<T: DeserializeOwned>(content_type: &ContentType, payload: &
 }
 
 /// Decodes a payload with a seed, for a variant that is known only at run time.
-pub(crate) fn decode_seed<'de, S: serde::de::DeserializeSeed<'de>>(
+pub(crate) fn decode_seed<'de, S: DeserializeSeed<'de> + Copy>(
     content_type: &ContentType,
     payload: &'de [u8],
     seed: S,
 ) -> Result<S::Value, DecodeContentError> {
     let result: Result<S::Value, Box<dyn std::error::Error + Send + Sync>> = match content_type {
-        ContentType::Json => decode_json(payload, seed).map_err(Into::into),
+        ContentType::Json => decode_json(payload, seed),
         ContentType::MessagePack => decode_msgpack(payload, seed),
         found @ ContentType::Other(_) => return Err(DecodeContentError::UnknownContentType { found: found.clone() }),
     };
@@ -114,27 +196,47 @@ pub(crate) fn decode_seed<'de, S: serde::de::DeserializeSeed<'de>>(
     })
 }
 
-fn decode_json<'de, S: serde::de::DeserializeSeed<'de>>(
+fn decode_json<'de, S: DeserializeSeed<'de> + Copy>(
     payload: &'de [u8],
     seed: S,
-) -> Result<S::Value, serde_json::Error> {
+) -> Result<S::Value, Box<dyn std::error::Error + Send + Sync>> {
     let mut deserializer = serde_json::Deserializer::from_slice(payload);
-    let value = seed.deserialize(&mut deserializer)?;
+    let Ok(value) = seed.deserialize(&mut deserializer) else {
+        return with_path(&mut serde_json::Deserializer::from_slice(payload), seed);
+    };
     deserializer.end()?;
     Ok(value)
 }
 
-fn decode_msgpack<'de, S: serde::de::DeserializeSeed<'de>>(
+fn decode_msgpack<'de, S: DeserializeSeed<'de> + Copy>(
     payload: &'de [u8],
     seed: S,
 ) -> Result<S::Value, Box<dyn std::error::Error + Send + Sync>> {
     let mut deserializer = rmp_serde::Deserializer::new(std::io::Cursor::new(payload));
-    let value = seed.deserialize(&mut deserializer)?;
+    let Ok(value) = seed.deserialize(&mut deserializer) else {
+        return with_path(&mut rmp_serde::Deserializer::new(std::io::Cursor::new(payload)), seed);
+    };
     let trailing = payload.len() as u64 - deserializer.position();
     if trailing > 0 {
         return Err(format!("{trailing} trailing bytes after the content").into());
     }
     Ok(value)
+}
+
+/// Decodes a payload that could not be decoded again, for an error that contains the path of the failure.
+fn with_path<'de, D: Deserializer<'de>, S: DeserializeSeed<'de>>(
+    deserializer: D,
+    seed: S,
+) -> Result<S::Value, Box<dyn std::error::Error + Send + Sync>>
+where
+    D::Error: std::error::Error + Send + Sync + 'static,
+{
+    let mut track = serde_path_to_error::Track::new();
+    let result = seed.deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
+    result.map_err(|error| match track.path().to_string() {
+        path if path == "." => error.into(),
+        path => format!("{path}: {}", ErrorChain(&error)).into(),
+    })
 }
 
 #[cfg(test)]

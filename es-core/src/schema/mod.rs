@@ -10,15 +10,18 @@
 
 pub mod codec;
 mod events;
+mod read_back;
 pub(crate) mod sample;
 pub(crate) mod typed;
 mod value_digest;
+mod value_node;
 mod variant;
 
 pub use codec::{Codec, Json, MessagePack};
 pub use events::Events;
+pub(crate) use read_back::{encode_and_decode, encode_and_decode_variant};
 pub use sample::SampleError;
 pub(crate) use typed::KnownNames;
 pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
 pub(crate) use value_digest::{ordered_value_digest, value_digest};
-pub(crate) use variant::{Content, VariantSeed};
+pub(crate) use variant::VariantSeed;

@@ -27,10 +27,29 @@ pub trait Event: Sized + Send + Sync + 'static {
 
     /// Encodes the event in its current version.
     ///
+    /// The derived implementation also reads the encoded event back, like
+    /// [`encode_and_decode`](Self::encode_and_decode).
+    ///
     /// # Errors
-    /// - [`EncodeEventError::Content`] if the codec cannot encode the content.
+    /// - [`EncodeEventError::Content`] if the codec cannot encode the content, or would not return it unchanged.
     /// - [`EncodeEventError::Tag`] if the value of a tag field is not a valid name.
     fn encode(&self) -> Result<EncodedEvent, EncodeEventError>;
+
+    /// Encodes the event and decodes it again, so that an event that cannot be read is never committed. Returns the
+    /// encoded and the decoded event.
+    ///
+    /// The derived implementation compares the two events as serde sees them. This default implementation, for types
+    /// that implement the trait by hand, compares the bytes of two encodings, in any order.
+    ///
+    /// # Errors
+    /// - The errors of [`encode`](Self::encode).
+    /// - [`EncodeEventError::Unreadable`] if the encoded event cannot be decoded.
+    /// - [`EncodeEventError::Changed`] if it decodes as another event, as several events, or as none.
+    fn encode_and_decode(&self) -> Result<(EncodedEvent, Self), EncodeEventError> {
+        let encoded = self.encode()?;
+        let decoded = decode_encoded(self, &encoded)?;
+        Ok((encoded, decoded))
+    }
 
     /// Decodes an event of any version. Upcasters convert an old version to the current one; they may turn it into
     /// several events, or into none.
@@ -40,6 +59,37 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// - [`DecodeEventError::UnknownVersion`] if the version is not one that this code reads.
     /// - [`DecodeEventError::Content`] if the payload does not match the type of its version.
     fn decode(event: RawEvent<'_>) -> Result<Events<Self>, DecodeEventError>;
+}
+
+/// Checks an event of a hand-written implementation, which has no digest: what was encoded must decode as one event,
+/// and that event must encode as the same bytes, in any order.
+fn decode_encoded<E: Event>(event: &E, encoded: &EncodedEvent) -> Result<E, EncodeEventError> {
+    let name = || encoded.event_type.clone();
+    let decoded = E::decode(encoded.raw()).map_err(|source| EncodeEventError::Unreadable { name: name(), source })?;
+    let mut decoded = decoded.into_iter();
+    let (Some(read), None) = (decoded.next(), decoded.next()) else {
+        return Err(EncodeEventError::Changed { name: name() });
+    };
+    let again = read.encode()?;
+    // Two encodings of one event differ if a codec adds a random number, for example for encryption.
+    if is_same_in_any_order(encoded, &again) || event.encode()?.payload != encoded.payload {
+        return Ok(read);
+    }
+    Err(EncodeEventError::Changed { name: name() })
+}
+
+/// Returns `true` if two encodings differ at most in the order of their bytes. The entries of a `HashMap` may have
+/// another order after each decoding.
+fn is_same_in_any_order(a: &EncodedEvent, b: &EncodedEvent) -> bool {
+    let counts = |bytes: &[u8]| {
+        let mut counts = [0_u32; 256];
+        for byte in bytes {
+            counts[usize::from(*byte)] += 1;
+        }
+        counts
+    };
+    let header = |event: &EncodedEvent| (event.event_type.clone(), event.version, event.content_type.clone());
+    header(a) == header(b) && a.tags == b.tags && (a.payload == b.payload || counts(&a.payload) == counts(&b.payload))
 }
 
 /// Samples of an event type, one for each variant, for its golden files. `#[derive(Event)]` implements it.
@@ -187,7 +237,7 @@ impl RecordedEvent {
 /// An event could not be encoded. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeEventError {
-    /// The codec cannot encode the content.
+    /// The codec cannot encode the content, or would not return it unchanged.
     #[error("could not write event {name:?}; correct its type")]
     Content {
         /// The wire name.
@@ -202,6 +252,20 @@ pub enum EncodeEventError {
         name: &'static str,
         /// The reason why it is not a valid name.
         source: NameError,
+    },
+    /// What a hand-written [`Event::encode`] returned cannot be decoded.
+    #[error("could not read back event {name:?} before its commit; correct its `Event` implementation")]
+    Unreadable {
+        /// The wire name.
+        name: EventType,
+        /// The decode error.
+        source: DecodeEventError,
+    },
+    /// What a hand-written [`Event::encode`] returned decodes as another event, as several events, or as none.
+    #[error("event {name:?} would be read back as another event; correct its `Event` implementation")]
+    Changed {
+        /// The wire name.
+        name: EventType,
     },
 }
 

@@ -7,7 +7,10 @@
 //! serde does not distinguish a set from a list, so the caller chooses: [`value_digest`] ignores the order of sequence
 //! elements, too, so that a `HashSet` has one digest; [`ordered_value_digest`] does not, so that a reordered list has
 //! another one.
+//!
+//! A [`Walk`] can also record the digest of each part, as a [`Node`], to name the part in which two values differ.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::Serialize;
@@ -17,50 +20,131 @@ use serde::ser::{
 };
 
 use crate::model::digest::Fnv;
+use crate::schema::value_node::{Node, Recorder, Segment};
 
-/// Returns the digest of a value, or `None` if its `Serialize` implementation fails.
+/// The greatest number of nested values that a walk enters. It bounds the use of the stack.
+pub(crate) const MAX_VALUE_DEPTH: u32 = 1024;
+
+/// Returns the digest of a value, or `None` if its `Serialize` implementation fails or the value is nested deeper than
+/// [`MAX_VALUE_DEPTH`].
 pub(crate) fn value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
-    value.serialize(Digester { sequences: ElementOrder::Ignored }).ok()
+    Walk::default().digest(value)
 }
 
 /// Returns the digest of a value whose sequences are lists: other orders of their elements have other digests. Returns
-/// `None` if its `Serialize` implementation fails.
+/// `None` like [`value_digest`].
 pub(crate) fn ordered_value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
-    value.serialize(Digester { sequences: ElementOrder::Kept }).ok()
+    Walk { sequences: ElementOrder::Kept, ..Walk::default() }.digest(value)
 }
 
 /// Whether a digest depends on the order of elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum ElementOrder {
     Kept,
+    #[default]
     Ignored,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Digester {
+/// One walk over a value.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
     /// The order of the elements of a sequence.
     sequences: ElementOrder,
+    human_readable: bool,
+    depth: Cell<u32>,
+    is_too_deep: Cell<bool>,
+    has_not_finite: Cell<bool>,
+    recorder: Option<RefCell<Recorder>>,
 }
 
+impl Walk {
+    /// Returns a walk over a value as it is serialized for human readers, such as in JSON.
+    pub(crate) fn human_readable() -> Self {
+        Self { human_readable: true, ..Self::default() }
+    }
+
+    /// Returns the digest of a value, or `None` if its `Serialize` implementation fails or it is nested too deep.
+    pub(crate) fn digest<T: Serialize + ?Sized>(&self, value: &T) -> Option<u64> {
+        value.serialize(Digester(self)).ok()
+    }
+
+    /// Returns the digests of all parts of a value, or `None` like [`digest`](Self::digest).
+    pub(crate) fn record<T: Serialize + ?Sized>(mut self, value: &T) -> Option<Node> {
+        self.recorder = Some(RefCell::default());
+        let digest = self.digest(value)?;
+        Some(self.recorder?.into_inner().finish(digest))
+    }
+
+    /// Returns `true` if the value is nested deeper than [`MAX_VALUE_DEPTH`].
+    pub(crate) const fn is_too_deep(&self) -> bool {
+        self.is_too_deep.get()
+    }
+
+    /// Returns `true` if the value contains a float that is NaN or infinite.
+    pub(crate) const fn has_not_finite(&self) -> bool {
+        self.has_not_finite.get()
+    }
+
+    /// Digests a part of the value.
+    fn part<T: Serialize + ?Sized>(&self, segment: Segment<'_>, part: &T) -> Result<u64, fmt::Error> {
+        let depth = self.depth.get() + 1;
+        if depth > MAX_VALUE_DEPTH {
+            self.is_too_deep.set(true);
+            return Err(fmt::Error);
+        }
+        self.depth.set(depth);
+        if let Some(recorder) = &self.recorder {
+            recorder.borrow_mut().enter();
+        }
+        let digest = part.serialize(Digester(self))?;
+        if let Some(recorder) = &self.recorder {
+            recorder.borrow_mut().leave(segment, digest);
+        }
+        self.depth.set(depth - 1);
+        Ok(digest)
+    }
+
+    /// Records the text of the current value.
+    fn describe(&self, text: impl FnOnce() -> String) {
+        if let Some(recorder) = &self.recorder {
+            recorder.borrow_mut().describe(text());
+        }
+    }
+
+    /// Records a float that is not finite.
+    fn check_finite(&self, is_finite: bool) {
+        if !is_finite {
+            self.has_not_finite.set(true);
+            if let Some(recorder) = &self.recorder {
+                recorder.borrow_mut().mark_not_finite();
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Digester<'w>(&'w Walk);
+
 /// Digests the parts of a tuple or a struct, in order.
-struct Ordered {
+struct Ordered<'w> {
+    walk: &'w Walk,
     digest: Fnv,
-    digester: Digester,
+    parts: usize,
 }
 
 /// Digests the elements of a sequence or the entries of a map.
-struct ElementDigest {
+struct ElementDigest<'w> {
+    walk: &'w Walk,
     kind: &'static str,
     order: ElementOrder,
     key: u64,
     sum: u64,
     count: u64,
-    digester: Digester,
 }
 
-impl ElementDigest {
-    const fn new(kind: &'static str, order: ElementOrder, digester: Digester) -> Self {
-        Self { kind, order, key: 0, sum: 0, count: 0, digester }
+impl<'w> ElementDigest<'w> {
+    const fn new(walk: &'w Walk, kind: &'static str, order: ElementOrder) -> Self {
+        Self { walk, kind, order, key: 0, sum: 0, count: 0 }
     }
 
     fn add(&mut self, digest: u64) {
@@ -100,13 +184,16 @@ fn digest_bytes(kind: &str, bytes: &[u8]) -> u64 {
     digest.value()
 }
 
-impl Digester {
-    fn start_named(self, kind: &str, name: &str, variant: &str) -> Ordered {
-        let mut digest = start_digest(kind);
-        write_text(&mut digest, name);
-        write_text(&mut digest, variant);
-        Ordered { digest, digester: self }
-    }
+fn start_named<'w>(walk: &'w Walk, kind: &str, name: &str, variant: &str) -> Ordered<'w> {
+    let mut digest = start_digest(kind);
+    write_text(&mut digest, name);
+    write_text(&mut digest, variant);
+    walk.describe(|| match (variant, name) {
+        ("", "") => format!("a {kind}"),
+        ("", name) => name.to_owned(),
+        (variant, _) => variant.to_owned(),
+    });
+    Ordered { walk, digest, parts: 0 }
 }
 
 fn write_text(digest: &mut Fnv, text: &str) {
@@ -114,15 +201,16 @@ fn write_text(digest: &mut Fnv, text: &str) {
     digest.write(text.as_bytes());
 }
 
-impl Ordered {
-    fn part<T: Serialize + ?Sized>(&mut self, part: &T) -> Result<(), fmt::Error> {
-        self.digest.write(&part.serialize(self.digester)?.to_be_bytes());
+impl Ordered<'_> {
+    fn part<T: Serialize + ?Sized>(&mut self, segment: Segment<'_>, part: &T) -> Result<(), fmt::Error> {
+        self.parts += 1;
+        self.digest.write(&self.walk.part(segment, part)?.to_be_bytes());
         Ok(())
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), fmt::Error> {
         write_text(&mut self.digest, name);
-        self.part(value)
+        self.part(Segment::Field(name), value)
     }
 
     fn skipped(&mut self, name: &str) {
@@ -134,45 +222,64 @@ impl Ordered {
 macro_rules! numbers {
     ($($method:ident $type:ident)*) => {$(
         fn $method(self, value: $type) -> Result<u64, fmt::Error> {
+            self.0.describe(|| value.to_string());
             Ok(digest_bytes(stringify!($type), &value.to_be_bytes()))
         }
     )*};
 }
 
-impl Serializer for Digester {
+macro_rules! floats {
+    ($($method:ident $type:ident)*) => {$(
+        fn $method(self, value: $type) -> Result<u64, fmt::Error> {
+            self.0.describe(|| value.to_string());
+            self.0.check_finite(value.is_finite());
+            // All NaN are one value: a format may keep no bits of its payload.
+            let value = if value.is_nan() { $type::NAN } else { value };
+            Ok(digest_bytes(stringify!($type), &value.to_be_bytes()))
+        }
+    )*};
+}
+
+impl<'w> Serializer for Digester<'w> {
     type Ok = u64;
     type Error = fmt::Error;
-    type SerializeSeq = ElementDigest;
-    type SerializeTuple = Ordered;
-    type SerializeTupleStruct = Ordered;
-    type SerializeTupleVariant = Ordered;
-    type SerializeMap = ElementDigest;
-    type SerializeStruct = Ordered;
-    type SerializeStructVariant = Ordered;
+    type SerializeSeq = ElementDigest<'w>;
+    type SerializeTuple = Ordered<'w>;
+    type SerializeTupleStruct = Ordered<'w>;
+    type SerializeTupleVariant = Ordered<'w>;
+    type SerializeMap = ElementDigest<'w>;
+    type SerializeStruct = Ordered<'w>;
+    type SerializeStructVariant = Ordered<'w>;
 
     numbers! {
         serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64 serialize_i128 i128
         serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64 serialize_u128 u128
-        serialize_f32 f32 serialize_f64 f64
     }
 
+    floats! { serialize_f32 f32 serialize_f64 f64 }
+
     fn serialize_bool(self, value: bool) -> Result<u64, fmt::Error> {
+        self.0.describe(|| value.to_string());
         Ok(digest_bytes("bool", &[u8::from(value)]))
     }
 
     fn serialize_char(self, value: char) -> Result<u64, fmt::Error> {
+        self.0.describe(|| format!("{value:?}"));
         Ok(digest_bytes("char", &u32::from(value).to_be_bytes()))
     }
 
     fn serialize_str(self, value: &str) -> Result<u64, fmt::Error> {
+        self.0.describe(|| format!("{value:?}"));
         Ok(digest_bytes("text", value.as_bytes()))
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<u64, fmt::Error> {
+        self.0.describe(|| format!("{} bytes", value.len()));
         Ok(digest_bytes("bytes", value))
     }
 
     fn serialize_none(self) -> Result<u64, fmt::Error> {
+        self.0.describe(|| "None".to_owned());
         Ok(digest_bytes("none", &[]))
     }
 
@@ -181,15 +288,16 @@ impl Serializer for Digester {
     }
 
     fn serialize_unit(self) -> Result<u64, fmt::Error> {
+        self.0.describe(|| "()".to_owned());
         Ok(digest_bytes("unit", &[]))
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<u64, fmt::Error> {
-        Ok(self.start_named("unit", name, "").digest.value())
+        Ok(start_named(self.0, "unit", name, "").digest.value())
     }
 
     fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<u64, fmt::Error> {
-        Ok(self.start_named("unit", name, variant).digest.value())
+        Ok(start_named(self.0, "unit", name, variant).digest.value())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<u64, fmt::Error> {
@@ -203,21 +311,22 @@ impl Serializer for Digester {
         variant: &'static str,
         value: &T,
     ) -> Result<u64, fmt::Error> {
-        let mut newtype = self.start_named("newtype", name, variant);
-        newtype.part(value)?;
+        let mut newtype = start_named(self.0, "newtype", name, variant);
+        newtype.part(Segment::Inner, value)?;
         Ok(newtype.digest.value())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<ElementDigest, fmt::Error> {
-        Ok(ElementDigest::new("sequence", self.sequences, self))
+    fn serialize_seq(self, _: Option<usize>) -> Result<ElementDigest<'w>, fmt::Error> {
+        self.0.describe(|| "a sequence".to_owned());
+        Ok(ElementDigest::new(self.0, "sequence", self.0.sequences))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(self.start_named("tuple", "", ""))
+    fn serialize_tuple(self, _: usize) -> Result<Ordered<'w>, fmt::Error> {
+        Ok(start_named(self.0, "tuple", "", ""))
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(self.start_named("tuple", name, ""))
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered<'w>, fmt::Error> {
+        Ok(start_named(self.0, "tuple", name, ""))
     }
 
     fn serialize_tuple_variant(
@@ -226,16 +335,17 @@ impl Serializer for Digester {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Ordered, fmt::Error> {
-        Ok(self.start_named("tuple", name, variant))
+    ) -> Result<Ordered<'w>, fmt::Error> {
+        Ok(start_named(self.0, "tuple", name, variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<ElementDigest, fmt::Error> {
-        Ok(ElementDigest::new("map", ElementOrder::Ignored, self))
+    fn serialize_map(self, _: Option<usize>) -> Result<ElementDigest<'w>, fmt::Error> {
+        self.0.describe(|| "a map".to_owned());
+        Ok(ElementDigest::new(self.0, "map", ElementOrder::Ignored))
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered, fmt::Error> {
-        Ok(self.start_named("struct", name, ""))
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Ordered<'w>, fmt::Error> {
+        Ok(start_named(self.0, "struct", name, ""))
     }
 
     fn serialize_struct_variant(
@@ -244,22 +354,23 @@ impl Serializer for Digester {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Ordered, fmt::Error> {
-        Ok(self.start_named("struct", name, variant))
+    ) -> Result<Ordered<'w>, fmt::Error> {
+        Ok(start_named(self.0, "struct", name, variant))
     }
 
-    /// Returns `false`, like the codec of snapshots, because some types serialize differently for human readers.
+    /// Returns `false` by default, like the codec of snapshots. Some types serialize differently for human readers.
     fn is_human_readable(&self) -> bool {
-        false
+        self.0.human_readable
     }
 }
 
-impl SerializeSeq for ElementDigest {
+impl SerializeSeq for ElementDigest<'_> {
     type Ok = u64;
     type Error = fmt::Error;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), fmt::Error> {
-        self.add(element.serialize(self.digester)?);
+        let digest = self.walk.part(Segment::Index(self.count), element)?;
+        self.add(digest);
         Ok(())
     }
 
@@ -268,19 +379,19 @@ impl SerializeSeq for ElementDigest {
     }
 }
 
-impl SerializeMap for ElementDigest {
+impl SerializeMap for ElementDigest<'_> {
     type Ok = u64;
     type Error = fmt::Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), fmt::Error> {
-        self.key = key.serialize(self.digester)?;
+        self.key = self.walk.part(Segment::Key, key)?;
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), fmt::Error> {
         let mut entry = start_digest("entry");
         entry.write(&self.key.to_be_bytes());
-        entry.write(&value.serialize(self.digester)?.to_be_bytes());
+        entry.write(&self.walk.part(Segment::Value, value)?.to_be_bytes());
         self.add(entry.value());
         Ok(())
     }
@@ -292,12 +403,12 @@ impl SerializeMap for ElementDigest {
 
 macro_rules! parts {
     ($($trait:ident $method:ident)*) => {$(
-        impl $trait for Ordered {
+        impl $trait for Ordered<'_> {
             type Ok = u64;
             type Error = fmt::Error;
 
             fn $method<T: Serialize + ?Sized>(&mut self, part: &T) -> Result<(), fmt::Error> {
-                self.part(part)
+                self.part(Segment::Index(self.parts as u64), part)
             }
 
             fn end(self) -> Result<u64, fmt::Error> {
@@ -315,7 +426,7 @@ parts! {
 
 macro_rules! fields {
     ($($trait:ident)*) => {$(
-        impl $trait for Ordered {
+        impl $trait for Ordered<'_> {
             type Ok = u64;
             type Error = fmt::Error;
 

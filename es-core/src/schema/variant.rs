@@ -169,6 +169,14 @@ impl<T> VariantSeed<T> {
     }
 }
 
+impl<T> Clone for VariantSeed<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for VariantSeed<T> {}
+
 impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for VariantSeed<T> {
     type Value = T;
 

@@ -4,6 +4,7 @@
 mod aggregate;
 mod event;
 mod hygiene;
+mod read_back;
 mod snapshots;
 mod support;
 mod versions;

@@ -101,12 +101,15 @@ fn a_skipped_field_of_a_nested_type_fails_every_expectation_that_depends_on_it()
     let state = |door: &skipped::Door| assert_eq!(door.log.times, 2);
     let message = failure(|| drop(door::<skipped::Door>(1).when(Open).then_state(state)));
     assert!(message.contains("left: 0"), "{message}");
-    let message = failure(|| drop(door::<skipped::Door>(1).then_snapshot_is_equal()));
+    let message = failure(|| {
+        door::<skipped::Door>(1).then_snapshot_is_equal();
+    });
     assert!(message.contains("look for a field that serde skips"), "{message}");
 }
 
 #[test]
 fn a_state_that_its_snapshot_changes_is_reported_with_its_revision() {
     let message = failure(|| drop(door::<not_decoded::Door>(1)));
-    assert!(message.starts_with("no snapshot of the state at revision 0: the decoded state differs"), "{message}");
+    let expected = "no snapshot of the state at revision 0: log.times: 1 would be read back from application/msgpack";
+    assert!(message.starts_with(expected), "{message}");
 }

@@ -25,6 +25,12 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
             const SCHEMA: &'static [#krate::schema::EventSchema] = &[#(#schema),*];
 
             fn encode(&self) -> ::core::result::Result<#krate::schema::EncodedEvent, #krate::schema::EncodeEventError> {
+                ::core::result::Result::map(<Self as #krate::Event>::encode_and_decode(self), |__event| __event.0)
+            }
+
+            fn encode_and_decode(
+                &self,
+            ) -> ::core::result::Result<(#krate::schema::EncodedEvent, Self), #krate::schema::EncodeEventError> {
                 #encode
             }
 
@@ -88,15 +94,15 @@ fn schema(input: &EventInput<'_>) -> Vec<TokenStream> {
 fn encode(input: &EventInput<'_>) -> TokenStream {
     match &input.body {
         Body::Enum(cases) => {
-            let arms = cases.iter().map(|case| {
+            let arms = cases.iter().enumerate().map(|(index, case)| {
                 let (ident, pattern) = (case.ident, tag_pattern(case));
-                let body = encode_case(input, case, "encode_variant");
+                let body = encode_case(input, case, Some(index));
                 quote!(Self::#ident { #pattern .. } => #body)
             });
             quote!(match self { #(#arms)* })
         }
         Body::Struct(case) => {
-            let (pattern, body) = (tag_pattern(case), encode_case(input, case, "encode_struct"));
+            let (pattern, body) = (tag_pattern(case), encode_case(input, case, None));
             quote!(let Self { #pattern .. } = self; #body)
         }
         Body::Union => TokenStream::new(),
@@ -110,22 +116,25 @@ fn tag_pattern(case: &Case<'_>) -> TokenStream {
     quote!(#(#members: #bindings,)*)
 }
 
-fn encode_case(input: &EventInput<'_>, case: &Case<'_>, function: &str) -> TokenStream {
+/// Returns the expression that encodes a variant of an enum, which has an index, or a struct.
+fn encode_case(input: &EventInput<'_>, case: &Case<'_>, index: Option<usize>) -> TokenStream {
     let (krate, name, version) = (&input.krate, case.wire_name(), case.current());
-    let function = format_ident!("{function}");
     let codec = match case.codec.unwrap_or(input.codec) {
         CodecName::Json => quote!(#krate::schema::Json),
         CodecName::MessagePack => quote!(#krate::schema::MessagePack),
     };
     let this = self_type(input);
-    let encoded = quote!(#krate::__private::#function::<#codec, #this>(#name, #version, self));
+    let encoded = match index.map(variant_index) {
+        Some(index) => quote!(#krate::__private::encode_variant::<#codec, #this>(#name, #version, #index, self)),
+        None => quote!(#krate::__private::encode_struct::<#codec, #this>(#name, #version, self)),
+    };
     if case.tags.is_empty() {
         return quote!({ #encoded });
     }
     let tags = case.tags.iter().enumerate().map(|(index, tag)| {
         let (key, span) = (&tag.key, located_at(tag.ty.span()));
         let (field, value) = (format_ident!("__tag_{index}"), format_ident!("__value", span = span));
-        let add = quote_spanned!(span=> #krate::__private::add_tag(&mut __event, #name, #key, #value)?;);
+        let add = quote_spanned!(span=> #krate::__private::add_tag(&mut __event.0, #name, #key, #value)?;);
         if item_type(tag.ty).is_some() {
             quote!(for #value in ::core::iter::IntoIterator::into_iter(#field) { #add })
         } else {
@@ -133,6 +142,11 @@ fn encode_case(input: &EventInput<'_>, case: &Case<'_>, function: &str) -> Token
         }
     });
     quote!({ let mut __event = #encoded?; #(#tags)* ::core::result::Result::Ok(__event) })
+}
+
+/// Returns the index of a variant. serde numbers the variants from 0 without skipped ones; `skip` is refused on events.
+fn variant_index(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// Returns the bounds of the tags of a generic type: their values must implement `Display`.
@@ -178,8 +192,7 @@ fn decode_case(input: &EventInput<'_>, index: usize, case: &Case<'_>) -> TokenSt
     let (krate, name, current, oldest) = (&input.krate, case.wire_name(), case.current(), case.oldest());
     let names = std::iter::once(case.wire_name()).chain(case.aliases.iter().map(syn::LitStr::value));
     let this = self_type(input);
-    // serde numbers the variants from 0 without skipped ones. `skip` is refused on events.
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    let index = variant_index(index);
     let decoded = match input.body {
         Body::Enum(_) => quote!(#krate::__private::decode_variant::<#this>(#name, #index, __event)?),
         _ => quote!(#krate::__private::decode_struct::<#this>(#name, __event)?),
@@ -226,7 +239,7 @@ fn decode_old(krate: &Path, name: &str, case: &Case<'_>, first: usize) -> Option
 fn samples(input: &EventInput<'_>) -> Vec<TokenStream> {
     let (krate, this) = (&input.krate, self_type(input));
     let sample = |(index, case): (usize, &Case<'_>)| {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let index = variant_index(index);
         match (&case.sample, &input.body) {
             (Some(path), _) => quote_spanned!(located_at(path.span())=> {
                 let __sample: fn() -> Self = #path;

@@ -69,13 +69,26 @@ impl<A: Evolve> Loaded<A> {
     /// Applies the next recorded event of the stream.
     pub(crate) fn apply(&mut self, view: EventView<'_>) -> Result<(), LoadError> {
         self.check_follows(view)?;
-        for event in decode::<A>(view)? {
-            self.state.evolve(&event, &EventContext::new(view));
+        let events = decode::<A>(view)?;
+        self.evolve(view, events.as_slice());
+        Ok(())
+    }
+
+    /// Applies the next recorded event of the stream, which is decoded already.
+    pub(crate) fn apply_decoded(&mut self, view: EventView<'_>, event: &A::Event) -> Result<(), LoadError> {
+        self.check_follows(view)?;
+        self.evolve(view, std::slice::from_ref(event));
+        Ok(())
+    }
+
+    /// Applies the events that one record was decoded as.
+    fn evolve(&mut self, view: EventView<'_>, events: &[A::Event]) {
+        for event in events {
+            self.state.evolve(event, &EventContext::new(view));
         }
         self.last = self.last.max(view.stamp().map(Stamp::canonical_key));
         self.record_origin(view);
         self.advance(view);
-        Ok(())
     }
 
     /// Adds an event to the origins of the state, unless the revision identifies the events.

@@ -39,6 +39,8 @@ pub struct Plan<'a, A: Aggregate> {
     revision: Option<Revision>,
     decision: Decision<A>,
     events: Vec<NewEvent>,
+    /// The events as a reader will decode them, with their ids.
+    decoded: Vec<(EventId, A::Event)>,
     /// The last event of the stream in the commit that belongs to the state after this command, if there is one.
     last: Option<EventId>,
 }
@@ -63,41 +65,47 @@ impl<A: Aggregate> Plan<'_, A> {
 }
 
 impl<A: Evolve> Plan<'_, A> {
-    /// Returns the result of the command after its commit. Folds the recorded events into the state, requests a
-    /// snapshot if one is due, and caches the state.
+    /// Returns the result of the command after its commit. Folds the events into the state, requests a snapshot if one
+    /// is due, and caches the state.
     ///
     /// # Errors
     /// - [`InfrastructureError::NotCommitted`] if `committed` does not contain the events of this plan.
-    /// - [`InfrastructureError::Load`] if a recorded event cannot be decoded. The commit is written nevertheless.
+    /// - [`InfrastructureError::Load`] if the store returned the events of the stream with a gap.
     pub fn complete(self, committed: &Committed) -> Result<Executed<A>, InfrastructureError> {
-        let Self { repository, stream, stored: mut loaded, decision, last, .. } = self;
+        let Self { repository, stream, stored: mut loaded, decision, decoded, last, .. } = self;
         if let Some(last) = last {
-            fold(&mut loaded, &stream, last, committed)?;
+            fold(&mut loaded, &stream, &decoded, last, committed)?;
             repository.snapshot_if_due(&stream, &mut loaded, Duration::ZERO);
             repository.loader.cache(&stream, &loaded);
         }
         let outcome = if decision.is_unchanged() { Outcome::Unchanged } else { Outcome::Done };
-        Ok(Executed::new(loaded, decision.into_events(), outcome))
+        Ok(Executed::new(loaded, decoded.into_iter().map(|(_, event)| event).collect(), outcome))
     }
 }
 
-/// Applies the recorded events of a stream up to and including the event `last`.
+/// Applies the recorded events of a stream up to and including the event `last`. Those of an earlier command of the
+/// same commit are decoded again; its plan has decoded them before the commit.
 fn fold<A: Evolve>(
     loaded: &mut Loaded<A>,
     stream: &StreamId,
+    decoded: &[(EventId, A::Event)],
     last: EventId,
     committed: &Committed,
 ) -> Result<(), InfrastructureError> {
     let events = committed.events.iter().filter(|record| record.stream == *stream);
     let count = events.clone().position(|record| record.data.id == last).map(|index| index + 1);
     let count = count.ok_or_else(|| InfrastructureError::NotCommitted { stream: stream.clone() })?;
+    let mut decoded = decoded.iter().peekable();
     for record in events.take(count) {
         // The stream may have been written and deleted after the load found no events. The commit expected no stream,
         // so its first event is the first of the new stream.
         if loaded.revision.is_none() {
             loaded.begins = record.revision;
         }
-        loaded.apply(record.into())?;
+        match decoded.next_if(|(id, _)| *id == record.data.id) {
+            Some((_, event)) => loaded.apply_decoded(record.into(), event)?,
+            None => loaded.apply(record.into())?,
+        }
     }
     Ok(())
 }
@@ -157,9 +165,14 @@ impl<A: Evolve> Repository<A> {
         let context = CommandContext::new(id, current.revision, draft.time);
         let decision = current.state.decide(command, &context);
         let decision = decision.map_err(|rejection| Stop::Rejected { index: draft.commands, rejection })?;
-        // 3 encode
-        let events = decision.events().iter().map(|event| draft.encode(event));
-        let mut events = events.collect::<Result<Vec<NewEvent>, _>>()?;
+        // 3 encode, and read back what was encoded
+        let mut events = Vec::with_capacity(decision.events().len());
+        let mut decoded = Vec::with_capacity(events.capacity());
+        for event in decision.events() {
+            let (event, read) = draft.encode(event)?;
+            decoded.push((event.data.id, read));
+            events.push(event);
+        }
         match events.first_mut() {
             Some(first) => first.data.keys = decision.keys().clone(),
             None if decision.keys().is_empty() => {}
@@ -170,7 +183,7 @@ impl<A: Evolve> Repository<A> {
             count => Some(Revision::new(current.next().get().saturating_add(count - 1))),
         };
         let last = events.last().map(|event| event.data.id).or_else(|| draft.last_event(stream));
-        Ok(Plan { repository: self, stream: stream.clone(), stored, revision, decision, events, last })
+        Ok(Plan { repository: self, stream: stream.clone(), stored, revision, decision, events, decoded, last })
     }
 }
 
@@ -266,17 +279,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn encode(&mut self, event: &impl Event) -> Result<NewEvent, InfrastructureError> {
+    /// Encodes an event. Returns it with the event that a reader will decode.
+    fn encode<E: Event>(&mut self, event: &E) -> Result<(NewEvent, E), InfrastructureError> {
         let ids = self.ids;
         let context = *self.context.get_or_insert_with(|| {
             Context::current().unwrap_or_else(|| Context::with_correlation(ids.correlation_id()))
         });
+        let (encoded, read) = event.encode_and_decode()?;
         let data = EventData {
             metadata: self.options.metadata.clone(),
             correlation_id: Some(context.correlation_id),
             causation_id: context.causation_id,
-            ..event.encode()?.into_data(ids.event_id())
+            ..encoded.into_data(ids.event_id())
         };
-        Ok(NewEvent { data, occurred_at: self.options.occurred_at })
+        Ok((NewEvent { data, occurred_at: self.options.occurred_at }, read))
     }
 }

@@ -91,7 +91,8 @@ pub use scan::{Continuation, ViewScan};
 
 use crate::model::ContentType;
 use crate::model::Table;
-use crate::schema::codec::{self, Codec, DecodeContentError, EncodeError, Json, MessagePack};
+use crate::schema::codec::{self, DecodeContentError, EncodeError, Json, MessagePack};
+use crate::schema::encode_and_decode;
 
 /// The maximum number of orders of a view.
 pub const MAX_ORDERS: usize = 8;
@@ -134,7 +135,7 @@ impl<K: 'static, V: 'static> View<K, V> {
         check_name(name);
         let codec = ValueCodec {
             name: "json",
-            encode: |value| Json::encode(value),
+            encode: |value| encode_and_decode::<Json, V>(value).map(|(bytes, _)| bytes),
             decode: |bytes| codec::decode(&ContentType::Json, bytes),
         };
         Self { name, codec, orders: [None; MAX_ORDERS], of: PhantomData }
@@ -148,7 +149,7 @@ impl<K: 'static, V: 'static> View<K, V> {
     {
         let codec = ValueCodec {
             name: "msgpack",
-            encode: |value| MessagePack::encode(value),
+            encode: |value| encode_and_decode::<MessagePack, V>(value).map(|(bytes, _)| bytes),
             decode: |bytes| codec::decode(&ContentType::MessagePack, bytes),
         };
         Self { name: self.name, codec, orders: self.orders, of: PhantomData }
