@@ -12,7 +12,7 @@ use es_core::store::{Query, QueryItem};
 use es_core::testing::ManualClock;
 use es_core::{
     Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, RecordedEvent,
-    StreamId,
+    StreamId, Subscription,
 };
 use es_rocksdb::Options;
 use proptest::prelude::*;
@@ -186,6 +186,41 @@ proptest! {
                 store.close().await.unwrap();
             }
         });
+    }
+}
+
+/// Each commit is one segment of the tail. A read that starts exactly one position before the first event in memory
+/// must get that event from disk, for any query and any size of the tail. Regression: only random reads tested this,
+/// and rarely hit the position.
+#[tokio::test]
+async fn a_read_that_starts_just_before_the_tail_misses_no_event() {
+    const EVENTS: u64 = 40;
+    for (tail_bytes, events_per_commit) in [(900, 1), (5_000, 1), (5_000, 2), (9_000, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Options::new().tail_bytes(tail_bytes).open(dir.path()).await.unwrap();
+        for _ in 0..EVENTS / events_per_commit {
+            store.commit(commit(&vec![(0, 0, BTreeSet::from([0]), 2); events_per_commit as usize])).await.unwrap();
+        }
+        let last = store.head().await.unwrap().unwrap().get();
+        // Whether a read from each position was served from memory alone.
+        let mut in_memory = Vec::new();
+        for first in 1..=last {
+            let of_tag = LogRead::matching(QueryItem::new().tag(tag(0)));
+            for read in [LogRead::all(), of_tag, LogRead::event_type(event_type(0))] {
+                let before = store.stats().log_events_from_disk;
+                let read = read.from(position(first));
+                let found = store.read_log(read).await.unwrap().collect().await.unwrap();
+                let found: Vec<u64> = found.iter().map(|event| event.position.get()).collect();
+                assert_eq!(found, (first..=last).collect::<Vec<_>>(), "tail of {tail_bytes} bytes");
+                in_memory.push(store.stats().log_events_from_disk == before);
+            }
+            let mut subscription =
+                Subscription::new(Arc::new(store.clone()), Query::all(), position(first).previous()).unwrap();
+            let next = subscription.next().await.unwrap().events.first().map(|event| event.position);
+            assert_eq!(next, Some(position(first)), "tail of {tail_bytes} bytes");
+        }
+        assert!(in_memory.is_sorted() && !in_memory[0] && in_memory[in_memory.len() - 1], "{in_memory:?}");
+        store.close().await.unwrap();
     }
 }
 

@@ -378,6 +378,30 @@ async fn a_lost_acknowledgement_is_recognized_and_a_failed_commit_is_retried() {
     assert_eq!(running.status().parked, 1);
 }
 
+/// The first commit of a parked event fails, and the second is written. Without the row of the event, its checkpoint
+/// would pass it unnoticed.
+#[tokio::test]
+async fn a_parked_event_is_written_after_a_failed_commit() {
+    let inner: Store = Arc::new(MemoryStore::new());
+    append(&inner, 2, 1).await;
+    let faulty = FaultyStore::new(Arc::clone(&inner));
+    let running = open(group(), &(Arc::new(faulty.clone()) as Store)).await;
+    let consumer = running.consumer();
+    for nack in [Nack::Park("cannot".to_owned()), Nack::Skip("will not".to_owned())] {
+        let delivery = next(&consumer).await;
+        faulty.at_commit(faulty.commits(), Fault::Refuse);
+        delivery.nack(nack).await.expect("written at the second attempt");
+    }
+    running.shutdown(TIMEOUT).await.expect("closed");
+    let running = open(group(), &inner).await;
+    let parked = running.parked();
+    assert_eq!(parked.iter().map(|parked| parked.position).collect::<Vec<_>>(), [at(1)]);
+    let skipped = running.skipped(None, 10).await.expect("read");
+    assert_eq!(skipped.iter().map(|skipped| skipped.position).collect::<Vec<_>>(), [at(2)]);
+    assert_eq!(running.status().checkpoint, Some(at(2)));
+    running.shutdown(TIMEOUT).await.expect("closed");
+}
+
 #[tokio::test]
 async fn a_store_that_keeps_failing_stops_the_group_with_an_error() {
     let inner: Store = Arc::new(MemoryStore::new());

@@ -7,7 +7,8 @@ use std::time::Duration;
 use es_core::aggregate::RetryPolicy;
 use es_core::projection::view::Views;
 use es_core::projection::{
-    AdminError, Projection, ProjectionOptions, ProjectionState, RebuildFrom, StartError, Supervisor, WaitError,
+    AdminError, Projection, ProjectionOptions, ProjectionState, RebuildErrors, RebuildFrom, StartError, Supervisor,
+    WaitError,
 };
 use es_core::store::RowScan;
 use es_core::{EventStore, LogRead, Position};
@@ -153,6 +154,44 @@ fn readers_never_see_missing_data_during_a_rebuild_under_load() {
         running.shutdown(TIMEOUT).await.expect("the projection stops");
         check(&store, "after the rebuild").await;
     });
+}
+
+/// The code of a rebuild rejects an event that the active view has applied. By default readers keep the old view until
+/// the event is retried; `RebuildErrors::Swap` gives them the new view without the event.
+#[test]
+fn a_rebuild_with_parked_keys_is_held() {
+    for policy in [RebuildErrors::Hold, RebuildErrors::Swap] {
+        on_every_store(async |store| {
+            let projection = Ledger::<1>::default();
+            projection.accepts_poison.store(true, Ordering::SeqCst);
+            let (running, ledger) = start(&store, projection.clone(), options().rebuild_errors(policy));
+            append(&*store, 1, AccountEvent::Withdrawn { cents: POISON }).await;
+            ledger.wait_for(deposit(&store, 20).await, TIMEOUT).await.expect("the projection catches up");
+            let generation = async || active(&*store, "ledger").await.expect("a row").expect("a build").generation;
+            let old = generation().await;
+            projection.accepts_poison.store(false, Ordering::SeqCst);
+            let admin = ledger.admin();
+            admin.rebuild(RebuildFrom::Start, "a test").await.expect("the action is accepted");
+            wait_until("the key is parked in the rebuild", async || {
+                let parked = admin.parked(None, 10).await.expect("a list");
+                parked.iter().any(|parked| parked.key == "account-1" && parked.generation > old)
+            })
+            .await;
+            if policy == RebuildErrors::Hold {
+                // Ten times the interval at which a rebuild is polled.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                assert_eq!(generation().await, old, "readers keep the old view");
+                assert_eq!(ledger.status().state, ProjectionState::Rebuilding);
+                projection.accepts_poison.store(true, Ordering::SeqCst);
+                admin.retry("account-1").await.expect("the action is accepted");
+            }
+            wait_until("the views are swapped", async || generation().await > old).await;
+            running.shutdown(TIMEOUT).await.expect("the projection stops");
+            let is_parked = !parked_positions(&store).await.expect("a list").is_empty();
+            assert_eq!(is_parked, policy == RebuildErrors::Swap);
+            check(&store, "after the rebuild").await;
+        });
+    }
 }
 
 #[test]

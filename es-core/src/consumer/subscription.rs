@@ -203,6 +203,7 @@ mod tests {
 
     use super::*;
     use crate::model::{EventType, EventView, ExpectedRevision, NewEvent, StreamId};
+    use crate::store::implement::StoreLayer;
     use crate::store::memory::MemoryStore;
     use crate::store::{Commit, EventStore};
 
@@ -255,5 +256,31 @@ mod tests {
         store.close().await.unwrap();
         let closed = log.visit_next(&mut visitor).await;
         assert!(matches!(closed, Err(StoreError::Closed)), "{closed:?}");
+    }
+
+    /// A store whose reads return no events.
+    #[derive(Debug)]
+    struct Unreadable(Arc<MemoryStore>);
+
+    #[async_trait::async_trait]
+    impl StoreLayer for Unreadable {
+        fn inner(&self) -> &dyn EventStore {
+            &*self.0
+        }
+
+        async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+            self.0.read_log(read.limit(0)).await
+        }
+    }
+
+    /// Without the error, a projection would read again and again without a pause.
+    #[tokio::test]
+    async fn a_read_that_does_not_reach_the_head_is_damage() {
+        let mut log = Subscription::new(Arc::new(Unreadable(store_of(2).await)), Query::all(), None).unwrap();
+        let mut visitor = |_: EventView<'_>| ControlFlow::Continue(());
+        let visited = log.visit_next(&mut visitor).await;
+        assert!(matches!(visited, Err(StoreError::Damaged { .. })), "{visited:?}");
+        let next = log.next().await;
+        assert!(matches!(next, Err(StoreError::Damaged { .. })), "{next:?}");
     }
 }

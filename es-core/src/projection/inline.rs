@@ -321,14 +321,37 @@ impl<P: Projection> TypedProjection<P> {
             let read = LogRead::matching(self.query.clone()).after(checkpoints.minimum());
             let mut events = store.read_log(read).await.map_err(in_store)?;
             while let Some(batch) = events.next_batch().await.map_err(in_store)? {
-                for chunk in batch.chunks(CATCH_UP_EVENTS) {
-                    self.apply_chunk(store, chunk, tables, &mut checkpoints).await?;
-                }
+                self.apply_batch(store, &batch, tables, &mut checkpoints).await?;
             }
             // Events that the query does not select count as applied.
             let scanned = events.scanned().unwrap_or(head);
             checkpoints.advance(store, Some(scanned), Commit::new()).await.map_err(failed)?;
         }
+    }
+
+    /// Applies a batch of the log in commits of at most [`CATCH_UP_EVENTS`] events, and of fewer if their rows exceed
+    /// the limit of a commit.
+    async fn apply_batch(
+        &self,
+        store: &dyn EventStore,
+        mut events: &[RecordedEvent],
+        tables: &mut GenerationTables,
+        checkpoints: &mut Checkpoints,
+    ) -> Result<(), StartInlineError> {
+        let mut limit = CATCH_UP_EVENTS;
+        while !events.is_empty() {
+            let (chunk, rest) = events.split_at(limit.min(events.len()));
+            match self.apply_chunk(store, chunk, tables, checkpoints).await {
+                Ok(()) => events = rest,
+                Err(StartInlineError::Store { ref source, .. })
+                    if chunk.len() > 1 && matches!(**source, CommitError::Invalid(_)) =>
+                {
+                    limit = chunk.len() / 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn apply_chunk(

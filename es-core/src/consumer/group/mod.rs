@@ -80,7 +80,7 @@ pub use rows::{Parked, Skipped};
 pub(crate) use rows::{TABLES, set_back};
 pub use running::{GroupStatus, RunningGroup};
 
-pub(crate) use settlement::Settlement;
+pub(crate) use settlement::{Settlement, shorten};
 
 use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;

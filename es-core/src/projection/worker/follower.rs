@@ -24,6 +24,7 @@ use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
 use super::pipeline::Pipeline;
 use super::progress::number;
 use super::rows::{encode, table};
+use crate::consumer::group::shorten;
 use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
 use crate::model::EventView;
@@ -335,6 +336,8 @@ impl<P: Projection> Follower<P> {
     ) -> Result<(), FollowError> {
         let now = self.pipeline.clock.now();
         let (generation, position) = (self.generation(), event.position);
+        // The row must fit into a commit, or the worker would fail again after each restart.
+        let error = shorten(error);
         let parked =
             ParkedKey { key: key.to_owned(), generation, position, error, attempts, since: now, last_attempt: now };
         let rows =

@@ -23,7 +23,7 @@ pub struct ParkedKey {
     pub generation: Generation,
     /// The position of the event that could not be applied.
     pub position: Position,
-    /// The error of the last attempt.
+    /// The error of the last attempt, shortened to 1,000 bytes.
     pub error: String,
     /// The number of attempts.
     pub attempts: u32,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::follower::{BatchResult, CommitRefusal, FollowError, Follower, delete, put, unexpected};
 use super::parked::{ParkedEvent, ParkedKey};
 use super::rows::{PAGE, StoredRow, decode, encode, page};
+use crate::consumer::group::shorten;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{Projection, partition_of};
@@ -103,7 +104,7 @@ impl<P: Projection> Follower<P> {
         if let Some(mut parked) = parked {
             tracing::warn!(projection = P::NAME, key, error = failure, "key stays parked");
             parked.position = position.unwrap_or(parked.position);
-            (parked.error, parked.attempts) = (failure, parked.attempts.saturating_add(1));
+            (parked.error, parked.attempts) = (shorten(failure), parked.attempts.saturating_add(1));
             parked.last_attempt = self.pipeline.clock.now();
             changes.push(put(row, encode(&parked)?));
         }
