@@ -180,6 +180,50 @@ fn the_architecture_names_every_crate_and_every_module_of_es_core() {
     }
 }
 
+/// Returns the tests that the table rows of a text name, as pairs of a file and a function.
+fn named_tests(text: &str) -> Vec<(&str, &str)> {
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter_map(|span| span.split_once("::")).collect()
+}
+
+/// `xtask` checks the mutants of the same document.
+#[test]
+fn every_promise_has_tests_that_exist() {
+    let text = read("docs/guarantees.md");
+    let named = named_tests(&text);
+    assert!(named.len() > 50, "expected more than 50 tests, found {}", named.len());
+    let mut missing = Vec::new();
+    for (file, function) in named {
+        // A case of the conformance suite has no attribute: a macro makes a test of it.
+        let is_case = file.starts_with("es-core/src/testing/conformance/");
+        let source = read(file);
+        let definition = format!("fn {function}(");
+        let is_test = source.match_indices(&definition).any(|(at, _)| {
+            let attributes = source[..at].rsplit_once("\n\n").map_or(&source[..at], |(_, item)| item);
+            is_case || ["#[test]", "#[tokio::test"].iter().any(|attribute| attributes.contains(attribute))
+        });
+        if !is_test {
+            missing.push(format!("{file}::{function}"));
+        }
+    }
+    assert!(missing.is_empty(), "docs/guarantees.md names tests that do not exist:\n{}", missing.join("\n"));
+}
+
+/// Each capability that the README lists and each chapter of the book makes promises.
+#[test]
+fn the_guarantees_cover_the_readme_and_the_book() {
+    let (text, readme) = (read("docs/guarantees.md"), read("README.md"));
+    let headings: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let capabilities = readme.lines().filter_map(|line| line.strip_prefix("- **")?.split_once(".**"));
+    let capabilities: Vec<&str> = capabilities.map(|(capability, _)| capability).collect();
+    assert!(capabilities.len() >= 8, "{capabilities:?}");
+    let uncovered = capabilities.iter().filter(|capability| !headings.contains(**capability));
+    assert_eq!(uncovered.collect::<Vec<_>>(), [&""; 0], "expected a section for each capability of the README");
+    for chapter in ["aggregates", "events", "commands", "projections", "reactors", "operations", "erasure", "stores"] {
+        assert!(text.contains(&format!("](book/src/{chapter}.md#")), "no promise of the chapter {chapter}");
+    }
+}
+
 #[test]
 fn links_and_anchors_are_parsed_outside_of_code() {
     let text = "# One: two\n[a](b.md#c) `[d](e)`\n```text\n[f](g)\n# no heading\n```\n[h](i.md)\n## How do I go?";

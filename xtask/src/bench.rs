@@ -23,7 +23,7 @@ const NO_PEERS: &str = "--no-peers";
 pub(crate) fn run(workspace: &Workspace, args: Vec<String>) -> Result<(), Failure> {
     let (with_peers, args) = split_args(args);
     console::heading("RocksDB");
-    let built = workspace.build()?;
+    let built = workspace.build_programs()?;
     let archive_directory = copy_archive(&built.rocksdb_archive, &workspace.target().join("rocksdb-archive"))?;
     let build = if with_peers {
         console::heading("peers");

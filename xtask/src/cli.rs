@@ -12,6 +12,7 @@ Examples:
   cargo xtask test                     run all tests
   cargo xtask test conflict            run the tests with `conflict` in their names
   cargo xtask soak --cycles 200        run the long tests, with a tenth of the default number of kills
+  cargo xtask mutants --only ID        put one known bug back and run the tests that must catch it
   cargo xtask fuzz --seconds 600 lines fuzz the lines of `es import` for ten minutes
   cargo xtask bench --quick            run the short benchmark
   cargo xtask bench --no-peers         run the benchmark without the peers
@@ -48,9 +49,15 @@ pub(crate) enum Command {
     /// Run the long tests and print a table of the results
     ///
     /// The long tests are kills, power failures, flipped bits, random comparison, decoding, schedules, repair,
-    /// projections, groups, memory, backups, a user's crate with RocksDB, and fuzzing. With the default numbers they
-    /// take most of a day.
+    /// projections, groups, memory, backups, mutants, a user's crate with RocksDB, and fuzzing. With the default
+    /// numbers they take most of a day.
     Soak(SoakArgs),
+
+    /// Put known bugs back, one at a time, and require that the tests fail
+    ///
+    /// `docs/guarantees.md` names the promises, their tests and the mutants that break them. The sources are changed
+    /// in a copy under the target directory.
+    Mutants(MutantsArgs),
 
     /// Fuzz the decoders of records, keys, lines and imports
     ///
@@ -89,6 +96,17 @@ pub(crate) enum Command {
 
     /// Install the prerequisites of RocksDB
     Setup,
+}
+
+/// The mutants to run.
+#[derive(Debug, Default, PartialEq, Args)]
+pub(crate) struct MutantsArgs {
+    /// Run only the mutant with this id; can be repeated
+    #[arg(long, value_name = "ID")]
+    pub(crate) only: Vec<String>,
+    /// List the mutants with their files and tests, and run none
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 /// The length of each part of a soak.
@@ -147,6 +165,14 @@ mod tests {
     fn no_install_is_accepted_before_and_after_the_command() -> Result<(), clap::Error> {
         assert!(parsed("xtask --no-install ci")?.no_install);
         assert!(parsed("xtask ci --no-install")?.no_install);
+        Ok(())
+    }
+
+    #[test]
+    fn mutants_are_selected_by_id() -> Result<(), clap::Error> {
+        let only = vec!["a".to_owned(), "b".to_owned()];
+        let expected = MutantsArgs { only, list: true };
+        assert_eq!(parsed("xtask mutants --only a --only b --list")?.command, Command::Mutants(expected));
         Ok(())
     }
 

@@ -91,6 +91,12 @@ impl CommandLine {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs the line without printing it, and returns its stdout; `None` if it fails.
+    pub(crate) fn capture_if_successful(&self) -> Result<Option<String>, Failure> {
+        let output = self.command().stderr(Stdio::inherit()).output().map_err(|error| self.not_started(&error))?;
+        Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
     fn status(&self) -> Result<ExitStatus, Failure> {
         let status = self.command().status();
         status.map_err(|error| self.not_started(&error))

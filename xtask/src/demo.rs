@@ -42,7 +42,7 @@ const fn step(title: &'static str, args: &'static [&'static str]) -> Step {
 /// Writes the sample and runs the steps in order; stops at the first failure.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     console::heading("building the order service");
-    let program = workspace.build()?.order_service;
+    let program = workspace.build_programs()?.order_service;
     let directory = workspace.target().join("demo");
     prepare(&directory)?;
 

@@ -17,6 +17,7 @@ mod console;
 mod demo;
 mod failure;
 mod fuzz;
+mod mutants;
 mod package;
 mod prerequisites;
 mod sample;
@@ -57,6 +58,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Demo => demo::run(&workspace),
         Command::Test { args } => test(&workspace, args),
         Command::Soak(args) => soak::run(&workspace, permission, &args),
+        Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace, permission, seconds, &targets),
         Command::Bench { args } => bench::run(&workspace, args),
         Command::Check => check::run(&workspace),

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cli::SoakArgs;
+use crate::cli::{MutantsArgs, SoakArgs};
 use crate::console;
 use crate::failure::Failure;
 use crate::fuzz::{Fuzzer, Target};
+use crate::mutants;
 use crate::package::{self, Store};
 use crate::prerequisites::Permission;
 use crate::workspace::Workspace;
@@ -71,6 +72,8 @@ pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs
     if args.fuzz_seconds > 0 {
         outcomes.extend(run_fuzzing(workspace, permission, args.fuzz_seconds));
     }
+    let mutants = || mutants::run(workspace, &MutantsArgs::default());
+    outcomes.push(measured("mutants", "all".to_owned(), mutants));
     let user = || package::run(workspace, Store::RocksDb);
     outcomes.push(measured("user's crate", "RocksDB store".to_owned(), user));
     console::heading("soak");

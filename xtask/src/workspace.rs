@@ -1,5 +1,6 @@
 //! The workspace, and cargo calls with one profile and one set of features.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
     build: PathBuf,
+    /// The names of the packages.
+    members: BTreeSet<String>,
 }
 
 /// The results of a dev build.
@@ -40,12 +43,24 @@ impl Workspace {
             return Err(unexpected_output("metadata", &"no workspace_root or no target_directory"));
         };
         let build = path("build_directory").unwrap_or_else(|| target.clone());
-        Ok(Self { root, target, build })
+        let packages = metadata["packages"].as_array().into_iter().flatten();
+        let members = packages.filter_map(|package| package["name"].as_str().map(ToOwned::to_owned)).collect();
+        Ok(Self { root, target, build, members })
     }
 
     /// Returns the root directory of the workspace.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns the directory of intermediate build results.
+    pub(crate) fn build_directory(&self) -> &Path {
+        &self.build
+    }
+
+    /// Returns the names of the packages of the workspace.
+    pub(crate) fn members(&self) -> &BTreeSet<String> {
+        &self.members
     }
 
     /// Returns the target directory of cargo.
@@ -71,7 +86,7 @@ impl Workspace {
     }
 
     /// Builds the order service and, as its dependency, RocksDB.
-    pub(crate) fn build(&self) -> Result<BuildOutput, Failure> {
+    pub(crate) fn build_programs(&self) -> Result<BuildOutput, Failure> {
         self.announce_rocksdb_build();
         let messages = self
             .cargo(["build", "--workspace", "--bin", ORDER_SERVICE])
