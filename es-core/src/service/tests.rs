@@ -10,11 +10,14 @@ use crate::aggregate::source::RawEvents;
 use crate::consumer::group::{GroupError, StartAt};
 use crate::consumer::reactor::{ReactError, ReactorContext};
 use crate::model::{
-    AheadOfLog, EventType, ExpectedRevision, IdSource, NewEvent, RecordedEvent, StreamId, Table, reserved,
+    AheadOfLog, EventType, ExpectedRevision, IdSource, NewEvent, Position, RecordedEvent, StreamId, Table, reserved,
 };
-use crate::projection::{AdminError, ApplyError, ProjectedContext, ProjectionState, RebuildFrom, Rows};
+use crate::projection::{
+    AdminError, ApplyError, ProjectedContext, ProjectionState, RebuildFrom, Rows, active, applied,
+};
+use crate::store::implement::StoreLayer;
 use crate::store::memory::MemoryStore;
-use crate::store::{Commit, Query, RowScan, StoreError};
+use crate::store::{Commit, EventStream, LogRead, Query, RowScan, StoreError};
 use crate::testing::{ManualClock, SeededEntropy};
 
 /// Longer than a successful test takes.
@@ -131,6 +134,46 @@ async fn intake_stops_first_then_reactors_then_projections_then_the_store() {
     service.run_until(std::future::ready(())).await.unwrap();
     assert_eq!(*trace.lock().unwrap(), ["intake", "reactor", "projection"]);
     assert!(is_closed(&*store).await);
+}
+
+/// A store with slow reads. When it is closed, it stores the head of the log and the checkpoint of the projection.
+#[derive(Debug)]
+struct SlowStore {
+    inner: Arc<dyn EventStore>,
+    at_close: Mutex<Option<(Option<Position>, Option<Position>)>>,
+}
+
+#[async_trait]
+impl StoreLayer for SlowStore {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.inner.read_log(read).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let active = active(&*self.inner, Traced::NAME).await?.expect("the projection has a view");
+        let applied = applied(&*self.inner, Traced::NAME, &active).await?;
+        *self.at_close.lock().unwrap() = Some((self.inner.head().await?, applied.position));
+        self.inner.close().await
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_closed_after_the_projections_have_caught_up() {
+    let slow = Arc::new(SlowStore { inner: store(), at_close: Mutex::default() });
+    let store: Arc<dyn EventStore> = Arc::clone(&slow) as _;
+    let trace = Trace::default();
+    let service = Service::new(Arc::clone(&store)).projection(Traced(Arc::clone(&trace)), ProjectionOptions::new());
+    let service = service.start().await.unwrap();
+    store.commit(event("echo")).await.unwrap();
+    until(|| !trace.lock().unwrap().is_empty()).await;
+    store.commit(event("echo")).await.unwrap();
+    service.shutdown(LONG).await.unwrap();
+    assert_eq!(*slow.at_close.lock().unwrap(), Some((Position::new(2), Position::new(2))));
 }
 
 #[tokio::test]
