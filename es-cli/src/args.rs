@@ -119,8 +119,8 @@ Examples:
     ///
     /// Lines with ids can be imported again: events that the store has already are skipped. Lines without ids are
     /// appended again. A "recorded_at" is kept, unless the store has recorded a later event; then the event gets the
-    /// time of that event. A line whose "recorded_at" is more than one day in the future is refused. An export that is
-    /// imported into an empty store gives an identical export, except for "claims".
+    /// time of that event. A line without "position" whose "recorded_at" is more than one day in the future is refused.
+    /// An export that is imported into an empty store gives an identical export, except for "claims".
     ///
     /// A line {"removed": ...} imports a tombstone; tombstones must precede all other events of their stream. An import
     /// does not claim the unique keys of tombstones, and prints their number: claim them again.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use es_core::model::LogId;
-use es_core::store::implement::KeySecret;
+use es_core::store::implement::{KeySecret, ahead_of_clock, check_clock};
 use es_core::{StoreError, Timestamp};
 use rocksdb::{DB, DBRecoveryMode, WriteBatch};
 use uuid::Uuid;
@@ -64,6 +64,7 @@ pub(crate) enum DirectoryState {
 
 /// Opens the store in a directory. It may block for as long as RocksDB takes to read its write-ahead log three times.
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
+    check_clock(options.clock.now()).map_err(|error| OpenError::io(directory, "open the store", error))?;
     let directory = if options.create_if_missing { resolve_or_create(directory)? } else { resolve(directory)? };
     if marker::exists(&directory).map_err(|error| OpenError::io(&directory, "inspect the directory", error))? {
         return Err(OpenError::Backup { directory });
@@ -90,6 +91,12 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
     if has_torn_end {
         tracing::warn!(directory = %directory.display(), head = ?end.head, "dropped a torn, unacknowledged commit");
         recovery::check_tail(&database).map_err(in_log)?;
+    }
+    if let Some(ahead) = ahead_of_clock(end.recorded_at, options.clock.now()) {
+        tracing::warn!(
+            directory = %directory.display(), recorded_at = ?end.recorded_at, ?ahead,
+            "the log is ahead of the clock; events get the time of the last event until the clock has caught up"
+        );
     }
     let mark = MarkFile::open(&directory).map_err(|error| match error.kind() {
         // A repair reads the store.
@@ -337,7 +344,7 @@ fn create(database: &Database, options: &Options) -> Result<(), OpenError> {
     let mut batch = WriteBatch::new();
     batch.put_cf(meta, META_FORMAT, FORMAT_VERSION.to_be_bytes());
     batch.put_cf(meta, META_KEY_SECRET, KeySecret::random().as_bytes());
-    batch.put_cf(meta, META_STORE_ID, Uuid::now_v7().as_bytes());
+    batch.put_cf(meta, META_STORE_ID, LogId::new().as_uuid().as_bytes());
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
     database
         .raw()

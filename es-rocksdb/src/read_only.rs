@@ -155,6 +155,13 @@ impl ReadOnlyStore {
         self.inner.created
     }
 
+    /// Returns by how much the last recorded time is ahead of the clock, if that is more than a minute; see
+    /// [`RocksDbStore::ahead_of_clock`](crate::RocksDbStore::ahead_of_clock).
+    #[must_use]
+    pub fn ahead_of_clock(&self) -> Option<Duration> {
+        self.inner.shared.ahead_of_clock()
+    }
+
     /// Reads the log including [hidden](es_core::retention) events, in the given form. No position is skipped.
     #[must_use]
     pub fn read_log_with_hidden(&self, read: LogRead, hidden: HiddenEvents) -> EventStream {
@@ -283,7 +290,7 @@ fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError>
     let operators = operators.map_err(|error| OpenError::of_store(directory, "read rules and deletions", error))?;
     let visible = Visible::new(end.head, database.sequence());
     let (database, clock) = (Arc::new(database), defaults.clock);
-    let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, secret, clock));
+    let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, secret, clock, end.recorded_at));
     let inner = ReadOnlyInner {
         shared,
         read_batch,

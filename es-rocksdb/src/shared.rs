@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::{Arc, TryLockError};
+use std::time::Duration;
 
-use es_core::StoreError;
 use es_core::model::Clock;
-use es_core::store::implement::KeySecret;
+use es_core::store::implement::{KeySecret, ahead_of_clock};
+use es_core::{StoreError, Timestamp};
 
 use crate::database::{Database, Fault, Tier};
 use crate::notify::Visible;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     /// The secret of the hashes of unique keys.
     pub(crate) secret: KeySecret,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The time at which the last event was recorded.
+    last_recorded: Mutex<Option<Timestamp>>,
     /// Held while something is decided, written and published, so that there is one who does that at a time: the writer, or a
     /// scavenge. No read needs it. Says why nothing is written any more.
     pub(crate) writing: Mutex<Result<(), String>>,
@@ -48,6 +51,7 @@ impl Shared {
         operators: Operators,
         secret: KeySecret,
         clock: Arc<dyn Clock>,
+        last_recorded: Option<Timestamp>,
     ) -> Self {
         Self {
             database: RwLock::new(Some(database)),
@@ -57,9 +61,21 @@ impl Shared {
             operators,
             secret,
             clock,
+            last_recorded: Mutex::new(last_recorded),
             writing: Mutex::new(Ok(())),
             scavenging: Arc::default(),
         }
+    }
+
+    /// Sets the time at which the last event was recorded.
+    pub(crate) fn set_last_recorded(&self, time: Option<Timestamp>) {
+        *self.last_recorded.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
+    /// Returns by how much the log is ahead of the clock, if that is more than a minute.
+    pub(crate) fn ahead_of_clock(&self) -> Option<Duration> {
+        let last = *self.last_recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead_of_clock(last, self.clock.now())
     }
 
     /// Reads on this thread, from memory only.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -155,7 +156,8 @@ impl RocksDbStore {
         let visible = Visible::new(end.head, database.sequence());
         let tail = Tail::new(options.tail_bytes);
         let clock = Arc::clone(&options.clock);
-        let shared = Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, secret, clock));
+        let shared =
+            Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, secret, clock, end.recorded_at));
         let mark = Arc::new(mark);
         let decider = Arc::new(Decider::new());
         let writer = Writer::new(WriterParts {
@@ -240,6 +242,14 @@ impl RocksDbStore {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.inner.created
+    }
+
+    /// Returns by how much the last recorded time is ahead of the clock, if that is more than a minute. Recorded times
+    /// never decrease, so later events get the same time until the clock has caught up. The store logs a warning when it
+    /// is opened, and at the first such commit.
+    #[must_use]
+    pub fn ahead_of_clock(&self) -> Option<Duration> {
+        self.inner.shared.ahead_of_clock()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

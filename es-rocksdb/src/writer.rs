@@ -196,6 +196,7 @@ impl Writer {
     /// Lets readers see the batch. Returns what the tail forgot for it.
     fn publish(&mut self, pending: &mut Pending) -> Vec<Arc<Segment>> {
         self.end = pending.overlay.end;
+        self.shared.set_last_recorded(self.end.recorded_at);
         // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
         if let Err(error) = self.shared.operators.apply(pending.overlay.events()) {
             tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be applied");

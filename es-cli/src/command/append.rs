@@ -9,10 +9,11 @@ use es_core::{Commit, EventReader, EventStore, ExpectedRevision, NewEvent};
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 use serde::Serialize;
 
-use crate::answer::print;
+use crate::answer::{print, print_note};
 use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
 use crate::import::count_hidden;
+use crate::text::ahead_note;
 
 #[derive(Serialize)]
 struct Appended {
@@ -40,6 +41,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         other => other.into(),
     })?;
     let committed = append(&store, commit).await;
+    let ahead = store.ahead_of_clock();
     let closed = store.close().await;
     let (Committed { events, repeated }, hidden) = committed?;
     closed?;
@@ -53,6 +55,9 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         repeated,
         hidden,
     };
+    if let Some(ahead) = ahead {
+        print_note(&ahead_note(ahead));
+    }
     print(json, || to_text(&appended), &appended)
 }
 

@@ -1,6 +1,7 @@
 //! The command `info`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use es_core::{EventReader, LogRead, Timestamp};
 use es_rocksdb::{HiddenEvents, ReadOnlyStore};
@@ -8,9 +9,9 @@ use es_tool::text::table;
 use serde::Serialize;
 
 use super::{DiskUsage, disk_usage};
-use crate::answer::print;
+use crate::answer::{print, print_note};
 use crate::failure::Failure;
-use crate::text::{format_bytes, format_time, quoted};
+use crate::text::{ahead_note, format_bytes, format_duration, format_time, quoted};
 
 #[derive(Serialize)]
 struct Info {
@@ -20,6 +21,8 @@ struct Info {
     created: Timestamp,
     head: Option<u64>,
     last_recorded_at: Option<Timestamp>,
+    /// By how many seconds the last event is ahead of the clock, if by more than a minute.
+    ahead_of_clock_seconds: Option<u64>,
     bytes_on_disk: u64,
     files: u64,
     /// The mode of the directory, in octal; `None` on systems without modes.
@@ -38,11 +41,16 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         created: store.created(),
         head: last.as_ref().map(|last| last.position.get()),
         last_recorded_at: last.as_ref().map(|last| last.recorded_at),
+        ahead_of_clock_seconds: store.ahead_of_clock().map(|ahead| ahead.as_secs()),
         bytes_on_disk,
         files,
         mode: mode(store.directory())?,
     };
-    print(json, || to_text(&info), &info)
+    print(json, || to_text(&info), &info)?;
+    if let Some(ahead) = store.ahead_of_clock().filter(|_| !json) {
+        print_note(&ahead_note(ahead));
+    }
+    Ok(())
 }
 
 fn to_text(info: &Info) -> String {
@@ -56,6 +64,9 @@ fn to_text(info: &Info) -> String {
         ["on disk".to_owned(), format!("{} in {} files", format_bytes(info.bytes_on_disk), info.files)],
     ];
     rows.extend(info.mode.as_ref().map(|mode| ["access".to_owned(), access(mode, &info.directory)]));
+    if let Some(seconds) = info.ahead_of_clock_seconds {
+        rows.push(["ahead of the clock".to_owned(), format_duration(Duration::from_secs(seconds))]);
+    }
     table(["property", "value"], 2, rows).to_string()
 }
 

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use es_rocksdb::{Damage, ReadOnlyStore, Verification};
 use serde::Serialize;
 
-use crate::answer::print;
+use crate::answer::{print, print_note};
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::count;
+use crate::text::{ahead_note, count};
 
 /// The exit code for damage.
 pub(super) const DAMAGED: u8 = 4;
@@ -23,6 +24,9 @@ struct VerifyAnswer<'a> {
     entries: u64,
     damage: Vec<Finding<'a>>,
     more_damage: u64,
+    /// By how many seconds the last event is ahead of the clock, if by more than a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ahead_of_clock_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -42,11 +46,20 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<ExitCode, Failur
          can be recovered",
         directory.display()
     );
-    report(&found, json, &advice)
+    print_and_rate(&found, store.ahead_of_clock(), json, &advice)
 }
 
 /// Prints the result of a verification and returns the exit code. The advice is printed only if there is damage.
 pub(super) fn report(verification: &Verification, json: bool, advice: &str) -> Result<ExitCode, Failure> {
+    print_and_rate(verification, None, json, advice)
+}
+
+fn print_and_rate(
+    verification: &Verification,
+    ahead_of_clock: Option<Duration>,
+    json: bool,
+    advice: &str,
+) -> Result<ExitCode, Failure> {
     let damage = verification.findings().map(|(Damage { place, detail }, times)| Finding { place, detail, times });
     let answer = VerifyAnswer {
         sound: verification.is_sound(),
@@ -56,8 +69,12 @@ pub(super) fn report(verification: &Verification, json: bool, advice: &str) -> R
         entries: verification.entries,
         damage: damage.collect(),
         more_damage: verification.more_damage,
+        ahead_of_clock_seconds: ahead_of_clock.map(|ahead| ahead.as_secs()),
     };
     print(json, || to_text(&answer, advice), &answer)?;
+    if let Some(ahead) = ahead_of_clock.filter(|_| !json) {
+        print_note(&ahead_note(ahead));
+    }
     Ok(if answer.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 

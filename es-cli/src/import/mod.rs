@@ -25,10 +25,12 @@ use es_rocksdb::{Options, RocksDbStore};
 use es_tool::input::{Consumed, Input};
 use serde::Serialize;
 
+use crate::answer::print_note;
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
 use crate::line::Fault;
 use crate::progress::Bar;
+use crate::text::ahead_note;
 use advice::Advice;
 use commits::{Bad, Commits, Found};
 use group::Grouped;
@@ -94,6 +96,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     let result = importer.import_all(Commits::new(input, MAX_LINE_BYTES), &bar, &consumed).await;
     drop(bar);
     let head = importer.store.head().await;
+    let ahead = importer.store.ahead_of_clock();
     let closed = importer.store.close().await;
     // The list is kept after a failure, too: it has the lines that were skipped before.
     let listed = importer.skipped.map(Skipped::finish).transpose();
@@ -101,6 +104,9 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     result.map_err(|error| Failure::Stopped { source: Box::new(error), added, repeated })?;
     closed?;
     listed?;
+    if let Some(ahead) = ahead {
+        print_note(&ahead_note(ahead));
+    }
     Ok(Summary { head: head?.map(es_core::Position::get), ..importer.summary })
 }
 

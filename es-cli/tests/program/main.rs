@@ -5,6 +5,7 @@
 mod append;
 mod backup;
 mod backup_kill;
+mod clock;
 mod exchange;
 mod files;
 mod follow;

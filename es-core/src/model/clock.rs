@@ -1,9 +1,9 @@
 //! The clock: the only source of time in this crate and in the stores, so that a test can replace it.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta};
 
 use crate::model::Timestamp;
 
@@ -14,6 +14,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the time since a fixed point in the past. It never decreases; use it to measure durations.
     fn elapsed(&self) -> Duration;
+}
+
+/// Returns `true` if the clock of the operating system shows a time before 1970.
+pub(crate) fn is_before_1970() -> bool {
+    SystemTime::now() < UNIX_EPOCH
 }
 
 /// The clock of the operating system.
@@ -38,7 +43,12 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Utc::now()
+        // `Utc::now` panics if the clock shows a time before 1970.
+        let now = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => TimeDelta::from_std(since).ok(),
+            Err(before) => TimeDelta::from_std(before.duration()).ok().map(|before| -before),
+        };
+        now.and_then(|now| DateTime::UNIX_EPOCH.checked_add_signed(now)).unwrap_or(Timestamp::MAX_UTC)
     }
 
     fn elapsed(&self) -> Duration {

@@ -5,6 +5,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::model::clock::is_before_1970;
+
+/// Returns a new UUIDv7.
+fn new_uuid() -> Uuid {
+    // `Uuid::now_v7` panics if the clock shows a time before 1970. A store refuses to record events then.
+    if is_before_1970() {
+        let mut random = [0; 10];
+        random.copy_from_slice(&Uuid::new_v4().as_bytes()[..10]);
+        return uuid::Builder::from_unix_timestamp_millis(0, &random).into_uuid();
+    }
+    Uuid::now_v7()
+}
+
 /// Defines an id type that wraps a UUID.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -19,7 +32,7 @@ macro_rules! id {
             #[must_use]
             #[expect(clippy::new_without_default, reason = "each id is unique: there is no default")]
             pub fn new() -> Self {
-                Self(Uuid::now_v7())
+                Self(new_uuid())
             }
 
             /// Returns the id with this UUID, which may have any version.

@@ -7,15 +7,17 @@
 //! ```
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 
 use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::store::decide::{CommitDecision, decide};
+use crate::store::store_clock::{ahead_of_clock, check_clock};
 use crate::store::valid::ValidCommit;
 use crate::store::view::LogView;
-use crate::store::{CommitError, EventStore};
+use crate::store::{CommitError, EventStore, StoreError};
 
 /// An error of a hook.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -128,6 +130,8 @@ pub enum StartHookError {
 pub struct Decider {
     // Only one writer decides at a time. The lock lets a hook start while the writer runs.
     hooks: RwLock<Vec<Arc<dyn DecisionHook>>>,
+    /// Whether the last commit got a recorded time that is ahead of the clock.
+    is_ahead_of_clock: AtomicBool,
 }
 
 impl Decider {
@@ -146,13 +150,14 @@ impl Decider {
     /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
     /// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed.
     /// - [`CommitError::Conflict`] if a condition does not hold.
-    /// - [`CommitError::Store`] if the view fails.
+    /// - [`CommitError::Store`] if the view fails, or if `now` is before 1970.
     pub fn decide(
         &self,
         commit: &mut ValidCommit,
         view: &mut dyn LogView,
         now: Timestamp,
     ) -> Result<CommitDecision, CommitError> {
+        check_clock(now).map_err(|error| StoreError::io("record the time of a commit", error))?;
         let hooks = self.hooks();
         for hook in hooks.iter() {
             hook.before(commit, view)?;
@@ -163,8 +168,27 @@ impl Decider {
             for hook in hooks.iter() {
                 hook.after(commit, &committed.events, view)?;
             }
+            if commit.recorded_time().is_none() {
+                self.report_clock(&committed.events, now);
+            }
         }
         Ok(decision)
+    }
+
+    /// Logs a warning when recorded times begin to be ahead of the clock, and a message when they no longer are.
+    fn report_clock(&self, events: &[RecordedEvent], now: Timestamp) {
+        let Some(last) = events.last().map(|event| event.recorded_at) else { return };
+        let ahead = ahead_of_clock(Some(last), now);
+        if self.is_ahead_of_clock.swap(ahead.is_some(), Ordering::Relaxed) == ahead.is_some() {
+            return;
+        }
+        match ahead {
+            Some(ahead) => tracing::warn!(
+                recorded_at = %last, clock = %now, ?ahead,
+                "the log is ahead of the clock; events get the time of the last event until the clock has caught up"
+            ),
+            None => tracing::info!("the clock has caught up with the log"),
+        }
     }
 
     /// Prepares a hook and adds it to all later decisions.
@@ -216,5 +240,78 @@ impl Decider {
 
     fn hooks(&self) -> RwLockReadGuard<'_, Vec<Arc<dyn DecisionHook>>> {
         self.hooks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+
+    use super::*;
+    use crate::model::{EventType, ExpectedRevision, NewEvent, StreamId};
+    use crate::store::Commit;
+    use crate::store::memory::MemoryStore;
+    use crate::testing::ManualClock;
+
+    /// Counts the warnings that a log is ahead of the clock.
+    #[derive(Debug, Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    impl Visit for Warnings {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            if field.name() == "message" && format!("{value:?}").starts_with("the log is ahead of the clock") {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Case 06: a store said nothing of recorded times that are ahead of the clock.
+    #[test]
+    fn a_log_ahead_of_the_clock_is_reported_once() {
+        let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let clock = Arc::new(ManualClock::at(noon));
+        let store = MemoryStore::with_clock(clock.clone());
+        let warnings = Warnings::default();
+        let append = |minutes: u32| {
+            clock.set(noon + Duration::from_secs(60) * minutes);
+            let event = NewEvent::json(EventType::new("t").unwrap(), "1");
+            let commit = Commit::to(&StreamId::new("a-1").unwrap(), ExpectedRevision::Any, [event]);
+            let committed = tracing::subscriber::with_default(warnings.clone(), || store.commit(commit).now_or_never());
+            committed.unwrap().unwrap();
+            (warnings.0.load(Ordering::SeqCst), store.ahead_of_clock().map(|ahead| ahead.as_secs() / 60))
+        };
+        assert_eq!(append(60), (0, None));
+        assert_eq!(append(59), (0, None), "a minute is tolerated");
+        assert_eq!(append(10), (1, Some(50)));
+        assert_eq!(append(11), (1, Some(49)), "it is reported once");
+        assert_eq!(append(60), (1, None));
+        assert_eq!(append(30), (2, Some(30)), "it is reported again after the clock had caught up");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::store::head::HeadSender;
 use crate::store::implement::RowChange;
 use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 use crate::store::read::Batch;
+use crate::store::store_clock::ahead_of_clock;
 use crate::store::view::LogView;
 use crate::store::{
     Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, LogRead, Query, Row,
@@ -83,6 +85,13 @@ impl MemoryStore {
         };
         self.decider.start(&self, &hook, at_end).await?;
         Ok(self)
+    }
+
+    /// Returns by how much the last recorded time is ahead of the clock, if that is more than a minute. Recorded times
+    /// never decrease, so later events get the same time until the clock has caught up.
+    #[must_use]
+    pub fn ahead_of_clock(&self) -> Option<Duration> {
+        ahead_of_clock(self.log().events.last().map(|event| event.recorded_at), self.clock.now())
     }
 
     /// Returns the visible events of a read of one stream.

@@ -30,6 +30,7 @@ pub mod memory;
 mod query;
 mod read;
 mod retention;
+mod store_clock;
 mod valid;
 mod view;
 

@@ -161,6 +161,7 @@ macro_rules! __conformance_cases {
             visits::a_long_visit_returns_the_events_of_a_read,
             visits::a_visit_skips_hidden_events,
             positions::a_position_is_checked_against_the_log,
+            positions::a_clock_before_1970_is_refused,
             positions::recorded_times_never_decrease_when_the_clock_is_set_back,
             retention::rules_hide_old_events_in_every_read,
             retention::a_rule_cannot_truncate_events_that_are_not_written,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tools::*;
 use crate::model::{AheadOfLog, LogId, LogPosition, Position, PositionError};
-use crate::store::Query;
+use crate::store::{CommitError, Query, StoreError};
 use crate::testing::ManualClock;
 use crate::{Commit, Subscription};
 
@@ -53,4 +53,18 @@ pub(super) async fn recorded_times_never_decrease_when_the_clock_is_set_back(har
     assert_eq!(recorded, [noon, noon, noon, noon + Duration::from_secs(1)]);
     let stored: Vec<_> = log(&store).await.iter().map(|event| event.recorded_at).collect();
     assert_eq!(stored, recorded);
+}
+
+/// A commit is refused while the clock shows a time before 1970, as after a reset, and the store stays usable.
+pub(super) async fn a_clock_before_1970_is_refused(harness: &dyn Harness) {
+    let noon = "2026-01-31T12:00:00Z".parse().expect("a time");
+    let clock = std::sync::Arc::new(ManualClock::at(noon));
+    let Some(store) = harness.open_with_clock(clock.clone()).await else { return };
+    append(&store, "a-1", &["x"]).await;
+    clock.set("1969-12-31T23:59:59Z".parse().expect("a time"));
+    let refused = store.commit(Commit::to(&stream("a-1"), Any, events(1))).await;
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::Io { .. }))), "{refused:?}");
+    assert_eq!(log(&store).await.len(), 1);
+    clock.set(noon);
+    append(&store, "a-1", &["x"]).await;
 }
