@@ -47,6 +47,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-macros", vec![]),
         ("es-rocksdb", vec!["es-core"]),
         ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
+        ("es-http", vec!["es-core"]),
         ("es-tool", vec![]),
         ("es-bench", vec!["es-core", "es-rocksdb"]),
         ("es-tests", vec!["es-core", "es-rocksdb"]),

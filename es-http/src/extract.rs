@@ -1,0 +1,145 @@
+//! [`Json`], [`Path`] and [`Query`]: the extractors of axum whose refusals are [problems](Problem).
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use crate::Problem;
+
+/// A JSON body of a request or of a response.
+///
+/// A request must have `Content-Type: application/json`, or another type that ends with `+json`; otherwise the response
+/// is 415. Invalid JSON is 400, JSON with other content than `T` is 422, no body is 400.
+///
+/// `Option<Json<T>>` is for routes whose body is optional. `None` means that the request has no body. A body without a
+/// content type is 415: it is never ignored.
+///
+/// ```
+/// use es_http::{Json, Problem};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Place {
+///     cents: u64,
+/// }
+///
+/// async fn place(Json(command): Json<Place>) -> Result<Json<u64>, Problem> {
+///     Ok(Json(command.cents))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::put(place));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
+        let body = Bytes::from_request(request, state).await?;
+        if body.is_empty() {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "expected a JSON body, found none"));
+        }
+        parse(&headers, &body)
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+        let headers = request.headers().clone();
+        let body = Bytes::from_request(request, state).await?;
+        if body.is_empty() { Ok(None) } else { parse(&headers, &body).map(Some) }
+    }
+}
+
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Json<T>, Problem> {
+    check_content_type(headers)?;
+    serde_json::from_slice(body).map(Json).map_err(|error| {
+        let status = match error.classify() {
+            Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
+            Category::Syntax | Category::Eof | Category::Io => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, format!("invalid JSON body: {error}"))
+    })
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let found = match (values.next(), values.next()) {
+        (None, _) => "none".to_owned(),
+        (Some(value), None) if is_json(value) => return Ok(()),
+        (Some(value), None) => format!("{value:?}"),
+        (Some(_), Some(_)) => "several".to_owned(),
+    };
+    let detail = format!("Content-Type: expected application/json, found {found}");
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+}
+
+/// Returns whether a content type is `application/json` or `application/*+json`, with any parameters.
+fn is_json(value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(subtype) = essence.strip_prefix("application/") else { return false };
+    subtype == "json" || subtype.strip_suffix("+json").is_some_and(|prefix| !prefix.is_empty())
+}
+
+/// A value that cannot be serialized is logged and answered with 500.
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+            Err(error) => Problem::internal(&error).into_response(),
+        }
+    }
+}
+
+/// The parameters of the path. A parameter of another type is 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// The parameters of the query. A parameter of another type is 400; so is an unknown parameter, if `T` has
+/// `#[serde(deny_unknown_fields)]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let axum::extract::Query(value) = axum::extract::Query::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_the_subtype_json_or_the_suffix() {
+        for value in ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/a.b+json"]
+        {
+            assert!(is_json(&HeaderValue::from_static(value)), "{value}");
+        }
+        for value in
+            ["", "json", "text/json", "application/jsonx", "application/+json", "application/xml", "text/plain"]
+        {
+            assert!(!is_json(&HeaderValue::from_static(value)), "{value}");
+        }
+    }
+}

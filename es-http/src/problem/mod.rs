@@ -1,0 +1,196 @@
+//! [`Problem`]: an error response, `application/problem+json` (RFC 9457).
+
+mod from_axum;
+mod from_core;
+mod uniform;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+pub(crate) use uniform::uniform;
+pub use uniform::uniform_problems;
+
+/// The longest part of a request that a detail repeats, in characters.
+const MAX_FOUND: usize = 100;
+
+/// The content type of a problem.
+pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The `type` URIs of the problems that this crate creates. Other problems have no `type`, which means that the status
+/// is the type.
+pub mod kind {
+    /// Another writer was faster, or a unique key is held. Reload, and let the user decide again. Status 409.
+    pub const CONFLICT: &str = "urn:es:problem:conflict";
+    /// A condition of the request does not hold: `If-Match` or `If-None-Match`. Status 412.
+    pub const PRECONDITION: &str = "urn:es:problem:precondition-failed";
+    /// The domain rejected the command. Status 422.
+    pub const REJECTED: &str = "urn:es:problem:rejected";
+    /// The `Idempotency-Key` was used for another command. Status 422.
+    pub const COMMAND_ID_REUSED: &str = "urn:es:problem:command-id-reused";
+    /// The command was executed before, and retention has removed its result. Status 410.
+    pub const RESULT_REMOVED: &str = "urn:es:problem:result-removed";
+    /// A view did not reach the requested position in time. The command at the position succeeded. Status 503.
+    pub const NOT_CAUGHT_UP: &str = "urn:es:problem:not-caught-up";
+    /// A position or time is ahead of the log. Start again from the beginning of the log, or from its head. Status 409.
+    pub const AHEAD_OF_LOG: &str = "urn:es:problem:ahead-of-log";
+    /// A position belongs to another log: the store was restored. Start again from the beginning. Status 410.
+    pub const OTHER_LOG: &str = "urn:es:problem:other-log";
+    /// The service accepts no such requests at present. Repeat the request later. Status 503.
+    pub const UNAVAILABLE: &str = "urn:es:problem:unavailable";
+}
+
+/// An error response: a status, a detail for the caller, and members for programs.
+///
+/// The `title` is the reason phrase of the status by default. A detail is sent to the caller: it must not contain paths,
+/// addresses or secrets of the machine. [`internal`](Self::internal) logs an error and sends none of it.
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use es_http::Problem;
+///
+/// let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "order 7 has no lines").with("order", 7);
+/// assert_eq!(
+///     problem.to_json().to_string(),
+///     r#"{"detail":"order 7 has no lines","order":7,"status":422,"title":"Unprocessable Entity"}"#
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    status: StatusCode,
+    kind: Option<Cow<'static, str>>,
+    title: Option<Cow<'static, str>>,
+    detail: String,
+    members: Map<String, Value>,
+    headers: HeaderMap,
+}
+
+impl Problem {
+    /// Creates a problem with a status and a detail for the caller.
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { status, kind: None, title: None, detail, members: Map::new(), headers: HeaderMap::new() }
+    }
+
+    /// Creates the response to an invalid header, parameter or path segment: 400 with a detail such as
+    /// `limit: expected a number, found "x"`. A long `found` is shortened to 100 characters.
+    #[must_use]
+    pub fn invalid(name: &str, expected: impl fmt::Display, found: &str) -> Self {
+        let found: String = found.chars().take(MAX_FOUND).collect();
+        Self::new(StatusCode::BAD_REQUEST, format!("{name}: expected {expected}, found {found:?}"))
+    }
+
+    /// Creates the response to a failure inside the service: 500 without a cause. Logs the error with its sources.
+    #[must_use]
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %es_core::model::ErrorChain(error), "a request failed");
+        Self::unexplained()
+    }
+
+    /// Returns the response to a failure that was logged.
+    pub(crate) fn unexplained() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed; the log of the service has the cause")
+    }
+
+    /// Creates the response of a service that cannot answer now: 503 with `Retry-After`.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_type(kind::UNAVAILABLE);
+        problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// Sets the `type`: a URI that identifies the kind of the problem. See [`kind`] for those of this crate.
+    #[must_use]
+    pub fn with_type(mut self, uri: impl Into<Cow<'static, str>>) -> Self {
+        self.kind = Some(uri.into());
+        self
+    }
+
+    /// Sets the `title`, which must be the same for all problems of a type.
+    #[must_use]
+    pub fn with_title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
+        self.title = Some(title.into());
+        self
+    }
+
+    /// Sets an extension member. The members `type`, `status`, `title` and `detail` cannot be replaced.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.members.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets a header of the response, such as `Retry-After`.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Closes the connection after the response, because the body of the request was not read to its end.
+    pub(crate) fn closing(self) -> Self {
+        self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// Returns the status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns the `type`, if the problem has one.
+    #[must_use]
+    pub fn type_uri(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// Returns the detail.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Returns the response to a write whose [precondition](crate::Preconditions) does not hold, in place of a conflict.
+    pub(crate) fn conflict_as_precondition(mut self) -> Self {
+        if self.type_uri() == Some(kind::CONFLICT) {
+            self.status = StatusCode::PRECONDITION_FAILED;
+            self.kind = Some(kind::PRECONDITION.into());
+        }
+        self
+    }
+
+    /// Returns the body of the response.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let title = self.title.as_deref().or_else(|| self.status.canonical_reason()).unwrap_or("Error");
+        let mut members = self.members.clone();
+        if let Some(kind) = &self.kind {
+            members.insert("type".to_owned(), kind.as_ref().into());
+        }
+        members.insert("status".to_owned(), self.status.as_u16().into());
+        members.insert("title".to_owned(), title.into());
+        members.insert("detail".to_owned(), self.detail.as_str().into());
+        Value::Object(members)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.to_json().to_string()).into_response();
+        response.headers_mut().extend(self.headers);
+        response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        response
+    }
+}

@@ -1,0 +1,69 @@
+//! [`uniform_problems`]: gives every error response the form of a problem.
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::response::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+
+use super::{CONTENT_TYPE, Problem};
+
+/// The longest text that becomes the detail of a problem, in bytes.
+const MAX_DETAIL_BYTES: u64 = 16 * 1024;
+
+/// Converts error responses in plain text or without a body into [problems](Problem): those of the router (404, 405),
+/// of the extractors of axum, and of handlers. Headers such as `Allow` are kept. The text of a 500 is logged and not
+/// sent. Responses with a content type other than `text/plain` are not changed.
+///
+/// [`serve`](crate::serve) applies it to every response. Use it with `axum::middleware::from_fn` where another server
+/// runs the router.
+pub async fn uniform_problems(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    uniform(next.run(request).await, &method, &uri).await
+}
+
+/// Converts a response to a request with this method and URI.
+pub(crate) async fn uniform(response: Response, method: &Method, uri: &Uri) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || !is_plain_text(response.headers()) || response.body().size_hint().upper() > Some(MAX_DETAIL_BYTES) {
+        return response;
+    }
+    if response.body().size_hint().upper().is_none() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let detail = detail(&parts, body, method, uri).await;
+    let (problem, body) = Problem::new(status, detail).into_response().into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(problem.headers);
+    parts.headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    Response::from_parts(parts, body)
+}
+
+/// Returns whether a response has no content type, or plain text.
+fn is_plain_text(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    value.to_str().is_ok_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/plain"))
+}
+
+async fn detail(parts: &Parts, body: Body, method: &Method, uri: &Uri) -> String {
+    let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    match parts.status {
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            tracing::error!(%method, path = uri.path(), error = text, "a request failed");
+            Problem::unexplained().detail
+        }
+        _ if !text.is_empty() => text,
+        StatusCode::NOT_FOUND => format!("{} does not exist", uri.path()),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = parts.headers.get(header::ALLOW).and_then(|allowed| allowed.to_str().ok());
+            let allowed = allowed.unwrap_or("another method");
+            format!("{} does not support {method}: expected {allowed}", uri.path())
+        }
+        status => status.canonical_reason().unwrap_or("the request failed").to_ascii_lowercase(),
+    }
+}

@@ -1,0 +1,123 @@
+//! [`Answerer`]: the answer to one request.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::http::{HeaderValue, Request, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use super::activity::Activity;
+use super::body::{BodyLimits, LimitedBody, Reservation};
+use super::draining::Draining;
+use super::options::ServeOptions;
+use crate::Problem;
+use crate::problem::uniform;
+
+/// Answers the requests of all connections.
+#[derive(Debug)]
+pub(super) struct Answerer {
+    router: Router,
+    limits: Arc<BodyLimits>,
+    draining: Draining,
+}
+
+impl Answerer {
+    pub(super) fn new(router: Router, options: &ServeOptions, draining: Draining) -> Self {
+        // The limit of the server applies in place of the default limit of axum.
+        let router = router.layer(DefaultBodyLimit::disable());
+        Self { router, limits: Arc::new(BodyLimits::new(options)), draining }
+    }
+
+    /// Answers a request. The activity ends with the body of the response.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+    ) -> Response {
+        activity.begin();
+        let end = EndOfResponse(activity);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let response = match self.limits.check_length(request.body()) {
+            Ok(()) => uniform(self.route(request, peer).await, &method, &uri).await,
+            Err(refused) => Problem::from(refused).into_response(),
+        };
+        response.map(|body| Body::new(TrackedBody { body, _end: end }))
+    }
+
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+        let reservation = Reservation::new(Arc::clone(&self.limits));
+        let mut request = request.map(|body| Body::new(LimitedBody::new(body, Arc::clone(&reservation))));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(self.draining.clone());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answered: Result<Result<Response, Infallible>, _> =
+            AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind().await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                // The hook of the process has printed the message of the panic.
+                tracing::error!(%method, path = uri.path(), "a handler panicked");
+                Problem::unexplained().into_response()
+            }
+        };
+        let status = response.status();
+        if let Some(refused) = reservation.refused() {
+            if status.is_client_error() || status.is_server_error() {
+                return Problem::from(refused).into_response();
+            }
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Ends the activity of a request when it is dropped.
+#[derive(Debug)]
+struct EndOfResponse(Arc<Activity>);
+
+impl Drop for EndOfResponse {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// The body of a response, which is dropped when the connection has taken all of it.
+#[derive(Debug)]
+struct TrackedBody {
+    body: Body,
+    _end: EndOfResponse,
+}
+
+impl http_body::Body for TrackedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

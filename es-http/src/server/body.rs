@@ -1,0 +1,188 @@
+//! [`LimitedBody`]: the body of a request with a maximum length, a deadline, and a share of the memory for bodies.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::options::ServeOptions;
+use crate::Problem;
+
+/// The limits of all bodies of a server, and the number of their bytes in memory.
+#[derive(Debug)]
+pub(super) struct BodyLimits {
+    max_bytes: usize,
+    max_bytes_in_flight: usize,
+    in_flight: AtomicUsize,
+    deadline: Duration,
+    period: Duration,
+    minimum_progress: u64,
+}
+
+/// A body was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyRefused {
+    #[error("the body of a request must have at most {max} bytes")]
+    TooLong { max: usize },
+    #[error("the body of the request did not arrive in time")]
+    TooSlow,
+    #[error("the service receives too many bodies at present; repeat the request later")]
+    TooManyInFlight,
+}
+
+impl From<BodyRefused> for Problem {
+    fn from(refused: BodyRefused) -> Self {
+        let detail = refused.to_string();
+        let problem = match refused {
+            BodyRefused::TooLong { max } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("max_bytes", max),
+            BodyRefused::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, detail),
+            BodyRefused::TooManyInFlight => Self::unavailable(detail),
+        };
+        problem.closing()
+    }
+}
+
+impl BodyLimits {
+    pub(super) fn new(options: &ServeOptions) -> Self {
+        Self {
+            max_bytes: options.max_body_bytes,
+            max_bytes_in_flight: options.max_body_bytes_in_flight,
+            in_flight: AtomicUsize::new(0),
+            deadline: options.body_deadline,
+            period: options.stall_deadline,
+            minimum_progress: options.minimum_progress(),
+        }
+    }
+
+    /// Checks the length that a request declares.
+    pub(super) fn check_length(&self, body: &impl Body) -> Result<(), BodyRefused> {
+        let declared = body.size_hint().lower();
+        if declared > self.max_bytes as u64 { Err(BodyRefused::TooLong { max: self.max_bytes }) } else { Ok(()) }
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<(), BodyRefused> {
+        let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max_bytes_in_flight);
+        let reserved = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        reserved.map(drop).map_err(|_| BodyRefused::TooManyInFlight)
+    }
+}
+
+/// The bytes of one body in memory. They are returned to the limits when the body and the request are gone.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    limits: Arc<BodyLimits>,
+    bytes: AtomicUsize,
+    refused: OnceLock<BodyRefused>,
+}
+
+impl Reservation {
+    pub(super) fn new(limits: Arc<BodyLimits>) -> Arc<Self> {
+        Arc::new(Self { limits, bytes: AtomicUsize::new(0), refused: OnceLock::new() })
+    }
+
+    /// Returns the reason if the body was refused.
+    pub(super) fn refused(&self) -> Option<BodyRefused> {
+        self.refused.get().copied()
+    }
+
+    /// Counts the bytes of a frame.
+    fn add(&self, bytes: usize) -> Result<(), BodyRefused> {
+        if self.bytes.load(Ordering::Acquire).saturating_add(bytes) > self.limits.max_bytes {
+            return Err(BodyRefused::TooLong { max: self.limits.max_bytes });
+        }
+        self.limits.reserve(bytes)?;
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.limits.in_flight.fetch_sub(*self.bytes.get_mut(), Ordering::AcqRel);
+    }
+}
+
+/// A body that fails with [`BodyRefused`].
+#[derive(Debug)]
+pub(super) struct LimitedBody<B> {
+    /// The body; `None` after it was refused, so that its connection reads no more of it.
+    body: Option<B>,
+    reservation: Arc<Reservation>,
+    /// The end of the present period, or of the whole deadline.
+    timer: Option<Pin<Box<Sleep>>>,
+    deadline: Instant,
+    /// The number of bytes that arrived in the present period.
+    received: u64,
+}
+
+impl<B> LimitedBody<B> {
+    pub(super) fn new(body: B, reservation: Arc<Reservation>) -> Self {
+        let deadline = Instant::now() + reservation.limits.deadline;
+        Self { body: Some(body), reservation, timer: None, deadline, received: 0 }
+    }
+
+    /// Fails if the client is too slow. Called while the body waits for the client.
+    fn check_progress(&mut self, context: &mut Context<'_>) -> Result<(), BodyRefused> {
+        let limits = &self.reservation.limits;
+        let next = |now: Instant| self.deadline.min(now + limits.period);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next(Instant::now()))));
+        while timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if now >= self.deadline || self.received < limits.minimum_progress {
+                return Err(BodyRefused::TooSlow);
+            }
+            self.received = 0;
+            timer.as_mut().reset(next(now));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, refused: BodyRefused) -> BodyRefused {
+        self.body = None;
+        *self.reservation.refused.get_or_init(|| refused)
+    }
+}
+
+impl<B> Body for LimitedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<axum::BoxError>,
+{
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let checked = match Pin::new(body).poll_frame(context) {
+            Poll::Pending => match this.check_progress(context) {
+                Ok(()) => return Poll::Pending,
+                Err(refused) => Err(refused),
+            },
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                this.received = this.received.saturating_add(length as u64);
+                this.reservation.add(length).map(|()| frame)
+            }
+            Poll::Ready(other) => return Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
+        };
+        Poll::Ready(Some(checked.map_err(|refused| this.refuse(refused).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}

@@ -1,0 +1,47 @@
+//! [`Draining`]: tells handlers that the server stops.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use tokio::sync::watch;
+
+/// Tells a handler that the server stops, so that a response without an end, such as server-sent events, can end.
+///
+/// It is an extractor. Under another server than [`serve`](crate::serve), [`requested`](Self::requested) never returns.
+///
+/// ```
+/// use axum::response::sse::{Event, Sse};
+/// use futures_util::{Stream, StreamExt};
+/// # fn ticks() -> impl Stream<Item = Result<Event, std::convert::Infallible>> { futures_util::stream::pending() }
+///
+/// async fn events(draining: es_http::Draining) -> Sse<impl Stream<Item = Result<Event, std::convert::Infallible>>> {
+///     Sse::new(ticks().take_until(Box::pin(draining.requested())))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/events", axum::routing::get(events));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Draining(Option<watch::Receiver<bool>>);
+
+impl Draining {
+    pub(super) fn new(requested: watch::Receiver<bool>) -> Self {
+        Self(Some(requested))
+    }
+
+    /// Waits until the server stops.
+    pub async fn requested(self) {
+        match self.0 {
+            // An error means that the server has ended.
+            Some(mut requested) => drop(requested.wait_for(|requested| *requested).await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Draining {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or(Self(None)))
+    }
+}

@@ -1,0 +1,208 @@
+//! [`serve`]: a server that slow, idle and numerous clients cannot exhaust.
+//!
+//! ```text
+//!   accept --> TimedStream --> hyper --> Answerer --> LimitedBody --> Router
+//!     |            |                        |             |
+//!     |            |                        |             +-- 413, 408, 503: length, deadline, memory of all bodies
+//!     |            |                        +-- every error is a problem; a panic is 500
+//!     |            +-- closed: head too slow, idle, reads too slowly
+//!     +-- pauses: too many connections, too few descriptors
+//! ```
+
+mod activity;
+mod answer;
+mod body;
+mod draining;
+mod options;
+#[cfg(feature = "signal")]
+mod signals;
+mod stream;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use activity::Activity;
+use answer::Answerer;
+pub use draining::Draining;
+pub use options::ServeOptions;
+#[cfg(feature = "signal")]
+pub use signals::serve_until_signal;
+use stream::TimedStream;
+
+/// The longest head of a request, and the size of the largest read buffer of a connection, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// The pauses after a failed accept, for example without a free descriptor: from the first to the longest.
+const ACCEPT_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
+/// The result of a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// The number of connections that were closed at the drain deadline, before their request was answered.
+    pub aborted: usize,
+}
+
+/// Serves requests until `stop` completes. Then accepts no more connections, answers the requests in progress, and
+/// closes all connections, at the latest after the drain deadline of the options.
+///
+/// The server speaks HTTP/1.1; a proxy in front of it may speak other versions. Each limit is described at
+/// [`ServeOptions`]. Error responses are converted into [problems](crate::Problem), as
+/// [`uniform_problems`](crate::uniform_problems) does. Handlers can extract `ConnectInfo<SocketAddr>` and [`Draining`].
+///
+/// If the returned future is dropped, all connections are closed at once. A [`Service`](es_core::Service) does this at
+/// a second signal.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use axum::{Router, routing::get};
+/// use es_http::ServeOptions;
+///
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let router = Router::new().route("/", get(async || "hello"));
+/// let stop = async {}; // for example `StopSignal::requested` of es-core
+/// let drained = es_http::serve(listener, router, ServeOptions::new(), stop).await;
+/// assert_eq!(drained.aborted, 0);
+/// # Ok::<(), std::io::Error>(()) })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: ServeOptions,
+    stop: impl Future<Output = ()> + Send,
+) -> Drained {
+    let requested = watch::Sender::new(false);
+    let draining = Draining::new(requested.subscribe());
+    let answerer = Arc::new(Answerer::new(router, &options, draining.clone()));
+    let slots = Arc::new(Semaphore::new(options.max_connections));
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    let mut acceptor = Acceptor { listener, pause: ACCEPT_PAUSES[0] };
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            (stream, peer, slot) = acceptor.accept(&slots) => {
+                let connection = Connection { answerer: Arc::clone(&answerer), options: options.clone(), peer };
+                let draining = draining.clone();
+                connections.spawn(async move {
+                    connection.run(stream, draining).await;
+                    drop(slot);
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // A closed listener refuses connections, so that clients choose another instance at once.
+    drop(acceptor);
+    requested.send_replace(true);
+    drain(connections, options.drain_deadline).await
+}
+
+async fn drain(mut connections: JoinSet<()>, deadline: Duration) -> Drained {
+    let deadline = Instant::now() + deadline;
+    while let Ok(Some(_)) = timeout_at(deadline, connections.join_next()).await {}
+    let aborted = connections.len();
+    if aborted > 0 {
+        tracing::warn!(aborted, "closed connections whose requests were not answered before the drain deadline");
+    }
+    connections.shutdown().await;
+    Drained { aborted }
+}
+
+/// Accepts connections.
+struct Acceptor {
+    listener: TcpListener,
+    /// The pause after the next failure.
+    pause: Duration,
+}
+
+impl Acceptor {
+    /// Returns the next connection, after a slot for it is free.
+    async fn accept(&mut self, slots: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let Ok(slot) = Arc::clone(slots).acquire_owned().await else { std::future::pending().await };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    self.pause = ACCEPT_PAUSES[0];
+                    return (stream, peer, slot);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    drop(slot);
+                    // Without a free descriptor, the connection stays in the queue, and the next accept fails at once.
+                    tracing::error!(%error, pause = ?self.pause, "could not accept a connection");
+                    sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(ACCEPT_PAUSES[1]);
+                }
+            }
+        }
+    }
+}
+
+/// Returns whether an error of an accept concerns only the connection that was to be accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// One connection.
+struct Connection {
+    answerer: Arc<Answerer>,
+    options: ServeOptions,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    /// Answers requests until the client or the server closes the connection.
+    async fn run(self, stream: TcpStream, draining: Draining) {
+        // Small responses and events are sent at once.
+        let _ = stream.set_nodelay(true);
+        self.serve(stream, draining).await;
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S, draining: Draining) {
+        let Self { answerer, options, peer } = self;
+        let activity = Arc::new(Activity::new());
+        let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
+        let service = service_fn(|request| {
+            let (answerer, activity) = (Arc::clone(&answerer), Arc::clone(&activity));
+            async move { Ok::<_, Infallible>(answerer.answer(request, peer, activity).await) }
+        });
+        let mut http = http1::Builder::new();
+        // `Activity` has the deadline of the head; that of hyper would also close idle connections.
+        http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
+        let mut connection = pin!(http.serve_connection(io, service));
+        let mut requested = pin!(draining.requested());
+        let mut overdue = pin!(activity.overdue(&options));
+        let mut is_draining = false;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                missing = &mut overdue => {
+                    tracing::debug!(%peer, missing, "closed a connection");
+                    return;
+                }
+                () = &mut requested, if !is_draining => {
+                    is_draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error = %es_core::model::ErrorChain(&error), "a connection ended");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Conditional requests and idempotency keys, from the header to the memory store (case 8: lists, `*` and weak tags
+//! were 400; case 11: a key of another command).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::post;
+use es_core::prelude::*;
+use es_core::store::memory::MemoryStore;
+use es_http::{EntityTag, EsPosition, IdempotencyKey, Json, Path, Preconditions, Problem, ServeOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::support::{Answer, Server};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "added")]
+struct Added {
+    amount: u32,
+}
+
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "counter", id = u32, event = Added)]
+struct Counter {
+    sum: u32,
+}
+
+impl Evolve for Counter {
+    fn initial(_: &u32) -> Self {
+        Self { sum: 0 }
+    }
+
+    fn evolve(&mut self, event: &Added, _: &EventContext<'_>) {
+        self.sum += event.amount;
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Add {
+    amount: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("counter {id}: expected an amount from 1 to 9, found {amount}")]
+struct NotADigit {
+    id: u32,
+    amount: u32,
+}
+
+impl Decide<Add> for Counter {
+    type Rejection = NotADigit;
+
+    fn decide(&self, Add { amount }: Add, context: &CommandContext<'_, Self>) -> Result<Decision<Self>, NotADigit> {
+        if !(1..10).contains(&amount) {
+            return Err(NotADigit { id: *context.id(), amount });
+        }
+        Ok(Added { amount }.into())
+    }
+}
+
+async fn add(
+    State(counters): State<Arc<Repository<Counter>>>,
+    Path(id): Path<u32>,
+    preconditions: Preconditions,
+    key: Option<IdempotencyKey>,
+    Json(command): Json<Add>,
+) -> Result<(Option<EntityTag>, EsPosition, String), Problem> {
+    let condition = preconditions.condition(&counters, &id).await?;
+    let mut command = condition.apply(counters.execute(&id, command));
+    if let Some(IdempotencyKey(key)) = key {
+        command = command.with_id(key);
+    }
+    let added = command.await.map_err(|error| preconditions.problem(error))?;
+    let position = EsPosition::in_store(&**counters.store(), added.position);
+    Ok((added.version().map(EntityTag::from), position, added.state.sum.to_string()))
+}
+
+async fn show(
+    State(counters): State<Arc<Repository<Counter>>>,
+    Path(id): Path<u32>,
+    preconditions: Preconditions,
+    at_least: Option<EsPosition>,
+) -> Result<Response, Problem> {
+    at_least.map(|at_least| at_least.resolve(&**counters.store())).transpose()?;
+    let counter = counters.load(&id).await?;
+    let version = counter.version().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no such counter"))?;
+    Ok(preconditions.respond(Some(version), counter.state.sum))
+}
+
+/// Serves counter 1 at revision 1 with the sum 3.
+async fn server() -> (Server, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::new());
+    let counters = Repository::<Counter>::new(store.clone());
+    for amount in [1, 2] {
+        counters.execute(&1, Add { amount }).await.unwrap();
+    }
+    let router = Router::new().route("/{id}", post(add).get(show)).with_state(Arc::new(counters));
+    (Server::start(router, ServeOptions::new()).await, store)
+}
+
+async fn request(server: &Server, method: &str, id: u32, headers: &str, amount: u32) -> Answer {
+    let headers: String =
+        headers.split('|').filter(|header| !header.is_empty()).fold(String::new(), |mut all, header| {
+            all.extend([header, "\r\n"]);
+            all
+        });
+    let body = if method == "POST" { format!("{{\"amount\":{amount}}}") } else { String::new() };
+    let head = format!("{method} /{id} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{headers}");
+    server.send(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await
+}
+
+#[tokio::test]
+async fn a_write_is_conditional_on_the_version() {
+    // (counter, headers, status): counter 1 is at revision 1, counter 2 does not exist.
+    for (id, headers, status) in [
+        (1, "If-Match: \"1\"", 200),
+        (1, "If-Match: *", 200),
+        (1, "If-Match: \"7\", \"1\"", 200),
+        (1, "If-Match: \"7\"|If-Match: \"1\"", 200),
+        (1, "If-Match: W/\"1\"", 412),
+        (1, "If-Match: W/\"1\", \"1\"", 200),
+        (1, "If-Match: \"0\"", 412),
+        (1, "If-Match: \"0\", \"2\"", 412),
+        (1, "If-Match: \"01\"", 412),
+        (1, "If-Match: \"+1\"", 412),
+        (1, "If-Match: \"x\"", 412),
+        (1, "If-Match: 1", 400),
+        (1, "If-Match: \"1", 400),
+        (2, "If-Match: *", 412),
+        (2, "If-Match: \"1\"", 412),
+        (2, "If-None-Match: *", 200),
+        (1, "If-None-Match: *", 412),
+        (1, "If-None-Match: W/\"1\"", 412),
+        (1, "If-None-Match: \"0\"", 200),
+        (2, "If-None-Match: \"0\"", 200),
+        (1, "If-Match: \"1\"|If-None-Match: \"0\"", 200),
+        (1, "If-Match: \"1\"|If-None-Match: *", 412),
+    ] {
+        let (server, store) = server().await;
+        let answer = request(&server, "POST", id, headers, 4).await;
+        assert_eq!(answer.status, status, "{id}: {headers}: {answer:?}");
+        let head = store.head().await.unwrap();
+        assert_eq!(head, Position::new(if status == 200 { 3 } else { 2 }), "{id}: {headers}");
+        if status == 200 {
+            assert_eq!(answer.header("etag"), Some(if id == 1 { "\"2\"" } else { "\"0\"" }), "{id}: {headers}");
+        } else {
+            answer.problem(status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_is_conditional_on_the_version() {
+    let (server, _) = server().await;
+    for (headers, status) in [
+        ("", 200),
+        ("If-None-Match: \"1\"", 304),
+        ("If-None-Match: W/\"1\"", 304),
+        ("If-None-Match: \"0\", \"1\"", 304),
+        ("If-None-Match: *", 304),
+        ("If-None-Match: \"0\"", 200),
+        ("If-None-Match: \"01\"", 200),
+        ("If-Match: \"1\"", 200),
+        ("If-Match: *", 200),
+        ("If-Match: \"0\"", 412),
+        ("If-Match: \"0\"|If-None-Match: \"1\"", 412),
+        ("If-None-Match: 1", 400),
+    ] {
+        let answer = request(&server, "GET", 1, headers, 0).await;
+        assert_eq!(answer.status, status, "{headers}: {answer:?}");
+        assert_eq!(answer.body, if status == 200 { "3" } else { &answer.body }, "{headers}");
+        assert_eq!(answer.header("etag"), (status != 400).then_some("\"1\""), "{headers}");
+        assert!(status != 304 || answer.body.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_key_returns_the_first_result_even_under_a_condition_that_no_longer_holds() {
+    let (server, store) = server().await;
+    for headers in ["Idempotency-Key: \"k 1\"|If-Match: \"1\"", "Idempotency-Key: \"k 1\"|If-Match: \"1\""] {
+        let answer = request(&server, "POST", 1, headers, 4).await;
+        assert_eq!((answer.status, answer.body.as_str(), answer.header("etag")), (200, "7", Some("\"2\"")));
+    }
+    assert_eq!(store.head().await.unwrap(), Position::new(3));
+    let reused = request(&server, "POST", 1, "Idempotency-Key: \"k 1\"", 5).await;
+    assert!(reused.problem(422).starts_with("command id \"k 1\" was used for"), "{reused:?}");
+    assert!(reused.body.contains(es_http::problem::kind::COMMAND_ID_REUSED));
+    let detail = request(&server, "POST", 1, "Idempotency-Key: \"", 4).await.problem(400);
+    assert!(detail.starts_with("Idempotency-Key: expected a string of 1 to 255"), "{detail}");
+}
+
+#[tokio::test]
+async fn each_error_of_a_command_has_a_status() {
+    let (server, store) = server().await;
+    let rejected = request(&server, "POST", 1, "", 40).await;
+    assert_eq!(rejected.problem(422), "counter 1: expected an amount from 1 to 9, found 40");
+    assert!(rejected.body.contains(es_http::problem::kind::REJECTED));
+    store.close().await.unwrap();
+    let closed = request(&server, "POST", 1, "", 4).await;
+    assert_eq!(closed.problem(503), "the store of the service accepts no requests at present");
+    assert_eq!(closed.header("retry-after"), Some("1"));
+}
+
+/// A client sends the position of its command back. A position of a store that was restored since is refused.
+#[tokio::test]
+async fn a_position_comes_back_to_the_log_that_it_is_from() {
+    let (server, store) = server().await;
+    let added = request(&server, "POST", 1, "", 4).await;
+    let position = added.header("es-position").unwrap().to_owned();
+    assert_eq!(position, format!("{}:3", store.log_id()));
+    assert_eq!(request(&server, "GET", 1, &format!("ES-Position: {position}"), 0).await.body, "7");
+    for (position, status) in [
+        ("3".to_owned(), 200),
+        ("4".to_owned(), 409),
+        (format!("{}:4", store.log_id()), 409),
+        (format!("{}:1", es_core::model::LogId::new()), 410),
+        ("x".to_owned(), 400),
+        ("-1".to_owned(), 400),
+    ] {
+        let answer = request(&server, "GET", 1, &format!("ES-Position: {position}"), 0).await;
+        assert_eq!(answer.status, status, "{position}: {answer:?}");
+        assert!(status == 200 || !answer.problem(status).is_empty());
+    }
+}

@@ -1,0 +1,98 @@
+//! Every refusal is a problem (case 24: refusals by extractors were text/plain), and no body is ignored (case 7).
+
+use axum::Router;
+use axum::routing::{get, post};
+use es_http::{Json, Path, Problem, Query, ServeOptions};
+use serde::Deserialize;
+
+use crate::support::{Answer, Server};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    at: u32,
+}
+
+async fn optional(body: Option<Json<Step>>) -> String {
+    body.map_or("none".to_owned(), |Json(step)| step.at.to_string())
+}
+
+async fn server() -> Server {
+    let router = Router::new()
+        .route("/step", post(optional))
+        .route("/required", post(async |Json(step): Json<Step>| step.at.to_string()))
+        .route("/axum", post(async |axum::Json(step): axum::Json<Step>| step.at.to_string()))
+        .route("/axum/{number}", get(async |axum::extract::Path(number): axum::extract::Path<u32>| number.to_string()))
+        .route("/path/{number}", get(async |Path(number): Path<u32>| number.to_string()))
+        .route("/query", get(async |Query(step): Query<Step>| step.at.to_string()))
+        .route("/panic", get(async || if true { panic!("/etc/secret") } else { "" }))
+        .route("/leak", get(async || (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "/etc/secret: not found")))
+        .route("/teapot", get(async || Problem::new(axum::http::StatusCode::IM_A_TEAPOT, "short").with("stout", true)));
+    Server::start(router, ServeOptions::new()).await
+}
+
+async fn post_to(server: &Server, path: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    server.send(&format!("POST {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {length}\r\n\r\n{body}")).await
+}
+
+async fn get_from(server: &Server, path: &str) -> Answer {
+    server.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[tokio::test]
+async fn an_optional_body_is_never_ignored() {
+    let server = server().await;
+    assert_eq!(post_to(&server, "/step", JSON, r#"{"at":3}"#).await.body, "3");
+    assert_eq!(post_to(&server, "/step", "Content-Type: application/x+json; a=b\r\n", r#"{"at":3}"#).await.body, "3");
+    for headers in ["", JSON, "Content-Type: text/plain\r\n"] {
+        assert_eq!(post_to(&server, "/step", headers, "").await.body, "none", "{headers}");
+    }
+    let chunked = "POST /step HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(server.send(chunked).await.body, "none");
+    for headers in
+        ["", "Content-Type: text/plain\r\n", "Content-Type: text/plain\r\nContent-Type: application/json\r\n"]
+    {
+        for body in [r#"{"at":3}"#, "this is { no json"] {
+            let detail = post_to(&server, "/step", headers, body).await.problem(415);
+            assert!(detail.starts_with("Content-Type: expected application/json, found "), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem() {
+    let server = server().await;
+    assert!(post_to(&server, "/required", JSON, "").await.problem(400).contains("found none"));
+    assert!(post_to(&server, "/required", JSON, "{").await.problem(400).contains("invalid JSON body: EOF"));
+    assert!(post_to(&server, "/required", JSON, r#"{"at":-1}"#).await.problem(422).contains("-1"));
+    assert!(
+        post_to(&server, "/required", JSON, r#"{"at":1,"on":2}"#).await.problem(422).contains("unknown field `on`")
+    );
+    assert!(post_to(&server, "/required", JSON, r#"{"at":1}x"#).await.problem(400).contains("trailing"));
+    assert!(post_to(&server, "/axum", JSON, r#"{"at":-1}"#).await.problem(422).contains("-1"));
+    assert!(post_to(&server, "/axum", "", r#"{"at":1}"#).await.problem(415).contains("application/json"));
+    assert!(get_from(&server, "/axum/x").await.problem(400).contains("x"));
+    assert!(get_from(&server, "/path/x").await.problem(400).contains("x"));
+    assert!(get_from(&server, "/query?at=x").await.problem(400).contains("at"));
+    assert!(get_from(&server, "/query?at=1&on=2").await.problem(400).contains("on"));
+    assert_eq!(get_from(&server, "/nowhere").await.problem(404), "/nowhere does not exist");
+    let other_method = get_from(&server, "/step").await;
+    assert_eq!(other_method.header("allow"), Some("POST"));
+    assert_eq!(other_method.problem(405), "/step does not support GET: expected POST");
+    let teapot = get_from(&server, "/teapot").await;
+    assert_eq!(teapot.problem(418), "short");
+    assert!(teapot.body.contains(r#""stout":true"#), "{}", teapot.body);
+}
+
+#[tokio::test]
+async fn a_failure_inside_the_service_is_not_sent() {
+    let server = server().await;
+    for path in ["/panic", "/leak"] {
+        let detail = get_from(&server, path).await.problem(500);
+        assert_eq!(detail, "the request failed; the log of the service has the cause", "{path}");
+    }
+    assert_eq!(get_from(&server, "/path/1").await.body, "1", "the server continues after a panic");
+}

@@ -1,0 +1,292 @@
+//! Clients that are slow, idle or numerous, and the drain. The deadlines are short, the assertions generous: a busy
+//! machine may be late, never early.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::response::sse::{Event, Sse};
+use axum::routing::{get, post};
+use es_http::{Draining, ServeOptions};
+use futures_util::{StreamExt, stream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{Answer, PATIENCE, Server, closed};
+
+/// A short deadline.
+const SHORT: Duration = Duration::from_millis(300);
+/// A deadline that a test does not reach.
+const LONG: Duration = Duration::from_secs(60);
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn router() -> Router {
+    Router::new()
+        .route("/", get(async || "hello"))
+        .route("/echo", post(async |body: Bytes| body.len().to_string()))
+        .route("/slow", get(async || sleep(LONG).await))
+        .route("/large", get(async || Body::from_stream(stream::repeat_with(|| Ok::<_, axum::Error>(vec![0; 65536])))))
+        .route("/events", get(events))
+        .route("/polite", get(polite))
+}
+
+async fn events() -> Sse<impl futures_util::Stream<Item = Result<Event, axum::Error>>> {
+    Sse::new(stream::pending())
+}
+
+async fn polite(draining: Draining) -> Sse<impl futures_util::Stream<Item = Result<Event, axum::Error>>> {
+    Sse::new(stream::pending().take_until(Box::pin(draining.requested())))
+}
+
+fn patient() -> ServeOptions {
+    ServeOptions::new()
+        .header_deadline(LONG)
+        .idle_deadline(LONG)
+        .body_deadline(LONG)
+        .stall_deadline(LONG)
+        .drain_deadline(LONG)
+}
+
+fn head(length: usize) -> String {
+    format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_used_one_is_not() {
+    let server = Server::start(router(), patient().idle_deadline(SHORT * 4)).await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        client.write_all(GET).await.unwrap();
+        assert_eq!(Answer::read(&mut client).await.body, "hello");
+        sleep(SHORT).await;
+    }
+    let (waited, rest) = closed(&mut client).await;
+    assert!(waited >= SHORT && rest.is_empty(), "{waited:?} {rest:?}");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_complete_head_is_closed() {
+    let server = Server::start(router(), patient().header_deadline(SHORT)).await;
+    let mut silent = server.connect().await;
+    let (waited, rest) = closed(&mut silent).await;
+    assert!(waited >= SHORT / 2 && rest.is_empty(), "{waited:?}");
+    // A byte from time to time does not extend the deadline.
+    let mut slow = server.connect().await;
+    let start = Instant::now();
+    for byte in GET.iter().cycle() {
+        if slow.write_all(&[*byte]).await.is_err() || start.elapsed() > PATIENCE {
+            break;
+        }
+        sleep(SHORT / 3).await;
+    }
+    assert!(start.elapsed() < PATIENCE, "the connection is still open after {:?}", start.elapsed());
+    assert_eq!(server.send(std::str::from_utf8(GET).unwrap()).await.body, "hello");
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_408() {
+    let server = Server::start(router(), patient().stall_deadline(SHORT).minimum_rate(1000)).await;
+    let answer = server.send(&format!("{}half", head(100))).await;
+    assert_eq!(answer.problem(408), "the body of the request did not arrive in time");
+    assert_eq!(answer.header("connection"), Some("close"));
+    // A body that makes progress may take longer than the period.
+    let mut steady = server.connect().await;
+    steady.write_all(head(5000).as_bytes()).await.unwrap();
+    for _ in 0..10 {
+        steady.write_all(&[b'x'; 500]).await.unwrap();
+        sleep(SHORT / 4).await;
+    }
+    assert_eq!(Answer::read(&mut steady).await.body, "5000");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_408_at_its_deadline() {
+    let server =
+        Server::start(router(), patient().body_deadline(SHORT * 2).stall_deadline(SHORT).minimum_rate(1)).await;
+    let mut client = server.connect().await;
+    client.write_all(head(1000).as_bytes()).await.unwrap();
+    let start = Instant::now();
+    while start.elapsed() < SHORT * 4 && client.write_all(b"xxxx").await.is_ok() {
+        sleep(SHORT / 5).await;
+    }
+    Answer::read(&mut client).await.problem(408);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_413() {
+    let server = Server::start(router(), patient().max_body_bytes(10)).await;
+    assert_eq!(server.send(&format!("{}0123456789", head(10))).await.body, "10");
+    let declared = server.send(&head(11)).await;
+    assert_eq!(declared.problem(413), "the body of a request must have at most 10 bytes");
+    let chunked = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n6\r\n012345\r\n";
+    server.send(chunked).await.problem(413);
+}
+
+#[tokio::test]
+async fn bodies_that_exceed_the_memory_for_all_bodies_are_503() {
+    let server = Server::start(router(), patient().max_body_bytes_in_flight(1000)).await;
+    let mut first = server.connect().await;
+    first.write_all(format!("{}{}", head(900), "x".repeat(800)).as_bytes()).await.unwrap();
+    sleep(SHORT).await;
+    let refused = server.send(&format!("{}{}", head(900), "x".repeat(800))).await;
+    assert!(refused.problem(503).contains("too many bodies"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    first.write_all("x".repeat(100).as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut first).await.body, "900");
+    // The memory is returned with the answer.
+    assert_eq!(server.send(&format!("{}{}", head(900), "x".repeat(900))).await.body, "900");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_disconnected() {
+    let server = Server::start(router(), patient().stall_deadline(SHORT).minimum_rate(1_000_000)).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    sleep(SHORT * 6).await;
+    let (_, received) = closed(&mut client).await;
+    assert!(!received.is_empty());
+    // A client that reads receives far more than the buffers of the sockets hold.
+    let mut reader = server.connect().await;
+    reader.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let (start, mut total, mut buffer) = (Instant::now(), 0, vec![0; 65536]);
+    while start.elapsed() < SHORT * 6 {
+        let read = tokio::io::AsyncReadExt::read(&mut reader, &mut buffer).await.unwrap();
+        assert!(read > 0, "disconnected after {total} bytes");
+        total += read;
+    }
+}
+
+#[tokio::test]
+async fn further_connections_wait_until_one_ends() {
+    let server = Server::start(router(), patient().max_connections(2)).await;
+    let (mut first, _second) = (server.connect().await, server.connect().await);
+    first.write_all(GET).await.unwrap();
+    assert_eq!(Answer::read(&mut first).await.body, "hello");
+    let mut third = server.connect().await;
+    third.write_all(GET).await.unwrap();
+    assert!(timeout(SHORT, third.readable()).await.is_err(), "answered beyond the maximum");
+    drop(first);
+    assert_eq!(Answer::read(&mut third).await.body, "hello");
+}
+
+/// Fault: a slow client kept the service from stopping.
+#[tokio::test]
+async fn a_drain_takes_no_longer_than_its_deadline() {
+    let server = Server::start(router(), patient().drain_deadline(SHORT)).await;
+    let mut clients = Vec::new();
+    for request in
+        ["GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", "GET /events HTTP/1.1\r\nHost: a\r\n\r\n", "GET /", &head(9)]
+    {
+        let mut client = server.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    sleep(SHORT).await;
+    let (drained, elapsed) = server.stop().await;
+    assert!(drained.aborted >= 3, "{drained:?}");
+    assert!((SHORT..SHORT * 10).contains(&elapsed), "{elapsed:?}");
+}
+
+#[tokio::test]
+async fn a_drain_ends_idle_connections_and_polite_streams_at_once() {
+    let server = Server::start(router(), patient()).await;
+    let (mut idle, mut stream) = (server.connect().await, server.connect().await);
+    idle.write_all(GET).await.unwrap();
+    Answer::read(&mut idle).await;
+    stream.write_all(b"GET /polite HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    Answer::read(&mut stream).await;
+    let (drained, elapsed) = server.stop().await;
+    assert_eq!(drained.aborted, 0);
+    assert!(elapsed < PATIENCE, "{elapsed:?}");
+    closed(&mut idle).await;
+}
+
+/// Runs an ignored test of this program in a process of its own, with a limit of open files.
+fn child(test: &str, open_files: u32) -> Child {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {open_files} && exec \"$0\" --ignored --exact --nocapture limits::{test}");
+    command.args(["-c", &script]).arg(std::env::current_exe().unwrap());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Returns the value of the first line `KEY VALUE` that a child prints.
+fn printed(child: &mut Child, key: &str) -> String {
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while output.read_line(&mut line).unwrap() > 0 {
+        if let Some((_, value)) = line.split_once(key) {
+            // A child whose output is closed fails when it prints its result.
+            child.stdout = Some(output.into_inner());
+            return value.trim().to_owned();
+        }
+        line.clear();
+    }
+    panic!("the child does not print {key}");
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own"]
+async fn server_with_few_descriptors() {
+    let server = Server::start(router(), patient()).await;
+    println!("address {}", server.address);
+    // The parent ends the process by closing its standard input.
+    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
+    let (drained, _) = server.stop().await;
+    assert_eq!(drained.aborted, 0);
+}
+
+/// Fault: without a free descriptor a server ended, or used a whole processor (case 14 is of the same kind).
+#[tokio::test]
+async fn a_server_without_descriptors_neither_ends_nor_spins() {
+    let mut process = child("server_with_few_descriptors", 40);
+    let address: std::net::SocketAddr = printed(&mut process, "address").parse().unwrap();
+    let clients: Vec<TcpStream> =
+        stream::iter(0..60).then(|_| async { TcpStream::connect(address).await.unwrap() }).collect().await;
+    sleep(SHORT).await;
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+        let fields: Vec<u64> = stat.split(' ').skip(13).take(2).map(|field| field.parse().unwrap()).collect();
+        fields[0] + fields[1]
+    };
+    let before = ticks();
+    sleep(Duration::from_secs(1)).await;
+    assert!(ticks() - before < 50, "the server used {} of 100 ticks while it waited", ticks() - before);
+    drop(clients);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(GET).await.unwrap();
+    assert_eq!(Answer::read(&mut client).await.body, "hello");
+    drop(client);
+    drop(process.stdin.take());
+    assert!(process.wait().unwrap().success());
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own"]
+async fn thousand_half_sent_bodies() {
+    let server = Server::start(router(), ServeOptions::new()).await;
+    let part = vec![b'x'; 200_000];
+    let mut clients = Vec::new();
+    for _ in 0..1000 {
+        let mut client = server.connect().await;
+        client.write_all(head(400_000).as_bytes()).await.unwrap();
+        // The server may have refused the body and closed the connection.
+        let _ = timeout(SHORT, client.write_all(&part)).await;
+        clients.push(client);
+    }
+    sleep(SHORT).await;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("peak {}", peak.trim().trim_end_matches(" kB"));
+}
+
+#[tokio::test]
+async fn a_thousand_half_sent_bodies_use_less_than_100_megabytes() {
+    let mut process = child("thousand_half_sent_bodies", 4000);
+    let peak: u64 = printed(&mut process, "peak").parse().unwrap();
+    assert!(process.wait().unwrap().success());
+    assert!(peak < 100_000, "{peak} kB");
+}
