@@ -10,7 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use of_command::{
-    AppendArgs, Data, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, SnapshotsArgs, StreamsArgs,
+    AppendArgs, Data, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, RetagArgs, SnapshotsArgs,
+    StreamsArgs,
 };
 pub use of_retention::{
     DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age,
@@ -206,6 +207,24 @@ Examples:
   es --store data repair --to data.repaired
   es --store data repair --to data.repaired --accept-loss 12")]
     Repair(RepairArgs),
+    /// Copy the log into a new store and add tags to recorded events
+    ///
+    /// Queries find an event by the tags that were recorded with it. If a field becomes a tag later, older events do
+    /// not have the tag, and queries of typed code fail with "has no tag". Stop the service, run this command, and
+    /// start the service with the new directory.
+    ///
+    /// --tag can be repeated. It names an event type as it was recorded, the key of the tag, and a JSON pointer
+    /// (RFC 6901) to the field in the content. A list gives a tag for each element; null and a missing field give none.
+    /// The content can be JSON or MessagePack. For values that the code formats or upcasts, call `ReadOnlyStore::retag`
+    /// of es-rocksdb in place of this command.
+    ///
+    /// The copy is that of an export and an import: positions, revisions, ids, times and unique keys are kept, hidden
+    /// events become tombstones, and rows (views, checkpoints, snapshots, command results) are not copied.
+    #[command(after_help = "\
+Examples:
+  es --store data retag --to data.retagged --tag order-placed customer /customer
+  es --store data retag --to data.retagged --tag order-placed product /lines/0/product --tag order-paid bank /bank/id")]
+    Retag(RetagArgs),
     /// Compact the files of the store: less disk space, faster reads
     #[command(after_help = "Example:\n  es --store data compact")]
     Compact,
@@ -273,6 +292,7 @@ impl Command {
             | Self::Backup { .. }
             | Self::Restore { .. }
             | Self::Repair(_)
+            | Self::Retag(_)
             | Self::Compact
             | Self::Snapshots(SnapshotsCommand::Drop(_))
             | Self::Retain(_)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use es_core::model::PositionError;
 use es_core::{CommitError, StoreError, StreamId};
-use es_rocksdb::{BackupError, OpenError, RepairError};
+use es_rocksdb::{BackupError, OpenError, RepairError, RetagError};
 use es_tool::input::InputError;
 use es_tool::output::OutputError;
 
@@ -33,6 +33,14 @@ pub enum Failure {
     /// A store could not be repaired.
     #[error(transparent)]
     Repair(RepairError),
+    /// A log could not be copied with tags.
+    #[error("the copy in {} is not complete: delete it before you try again", .directory.display())]
+    Retag {
+        /// The directory of the copy.
+        directory: PathBuf,
+        /// The cause.
+        source: RetagError,
+    },
     /// A line cannot be imported.
     #[error(transparent)]
     Line(#[from] BadLine),

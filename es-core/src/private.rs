@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Aggregate;
 use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
-use crate::model::{EventType, NameError, Table, Tag, Tags};
+use crate::model::{ContentType, EventType, NameError, Table, Tag, Tags};
 use crate::schema::Events;
 use crate::schema::VariantSeed;
-use crate::schema::codec::{self, Codec, EncodeError};
+use crate::schema::codec::{self, Codec, DecodeContentError, EncodeError};
 use crate::schema::{DecodeEventError, EncodeEventError, EncodedEvent, Event, RawEvent, Upcast};
 use crate::schema::{encode_and_decode, encode_and_decode_variant};
 
@@ -59,6 +59,14 @@ fn encoded<C: Codec, T>(
     let (payload, decoded) = content.map_err(|source| EncodeEventError::Content { name, source })?;
     let event_type = EventType::new(name).map_err(|source| EncodeEventError::Tag { name, source })?;
     Ok((EncodedEvent { event_type, version, content_type: C::CONTENT_TYPE, payload, tags: Tags::new() }, decoded))
+}
+
+/// Decodes the content of an event as JSON, for tools that do not know its type.
+///
+/// # Errors
+/// [`DecodeContentError`] if no codec supports the content type, or the content is not valid.
+pub fn payload_value(content_type: &ContentType, payload: &[u8]) -> Result<serde_json::Value, DecodeContentError> {
+    codec::decode(content_type, payload)
 }
 
 /// Adds the tag `key:value` to an encoded event.

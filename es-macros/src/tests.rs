@@ -199,14 +199,20 @@ fn the_traits_are_implemented_after_an_error() {
 fn the_schema_lists_each_wire_name() {
     let expansion = expand::derive_event(quote! {
         #[event(retired("c"))]
-        enum E { #[event(name = "a", version = 2, oldest = 2, alias("b"))] A }
+        enum E { #[event(name = "a", version = 2, oldest = 2, alias("b"))] A(#[event(tag = "k")] u8) }
     });
     assert_tokens(
         &member(expansion, "SCHEMA"),
         &quote! {
             const SCHEMA: &'static [::es_core::schema::EventSchema] = &[
-                ::es_core::schema::EventSchema { name: "a", version: 2u32, aliases: &["b"], oldest: 2u32 },
-                ::es_core::schema::EventSchema { name: "c", version: 0u32, aliases: &[], oldest: 0u32 }
+                ::es_core::schema::EventSchema {
+                    name: "a",
+                    version: 2u32,
+                    aliases: &["b"],
+                    oldest: 2u32,
+                    tags: &["k"]
+                },
+                ::es_core::schema::EventSchema { name: "c", version: 0u32, aliases: &[], oldest: 0u32, tags: &[] }
             ];
         },
     );

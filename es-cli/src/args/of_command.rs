@@ -188,6 +188,17 @@ pub struct RepairArgs {
     pub accept_loss: Option<u64>,
 }
 
+/// The tags to add.
+#[derive(Debug, Args)]
+pub struct RetagArgs {
+    /// The directory of the copy; must be empty or not exist
+    #[arg(long, value_name = "NEWDIR")]
+    pub to: PathBuf,
+    /// Add the tag KEY:value to events of TYPE; the value is at the JSON pointer in the content
+    #[arg(long, required = true, num_args = 3, value_names = ["TYPE", "KEY", "POINTER"])]
+    pub tag: Vec<String>,
+}
+
 /// The target of an export.
 #[derive(Debug, Args)]
 pub struct ExportArgs {

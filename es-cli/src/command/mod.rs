@@ -9,6 +9,7 @@ mod import;
 mod info;
 mod read;
 mod repair;
+mod retag;
 mod retain;
 mod snapshots;
 mod stats;
@@ -53,6 +54,7 @@ async fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Backup { dir } => return backup::create(&store(), dir, json).await,
         Command::Restore { dir, to, number } => return backup::restore(dir, to, *number, json).await,
         Command::Repair(args) => return repair::run(&store(), args, json).await,
+        Command::Retag(args) => retag::run(&store(), args, json).await?,
         Command::Compact => compact::run(&store(), json).await?,
         Command::Snapshots(SnapshotsCommand::List(args)) => snapshots::list(&store(), args, json).await?,
         Command::Snapshots(SnapshotsCommand::Drop(args)) => snapshots::drop(&store(), args, json).await?,

@@ -15,6 +15,7 @@ mod limits;
 mod looking;
 mod permission;
 mod repair;
+mod retag;
 mod retain;
 mod support;
 mod terminal;

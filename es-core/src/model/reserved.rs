@@ -39,12 +39,14 @@ pub(crate) const VIEW_PREFIX: &str = "view:";
 pub(crate) const CONSUMER_GROUPS: &str = "consumer-groups";
 /// The table of reactors.
 pub(crate) const REACTORS: &str = "reactors";
+/// The table of the positions up to which the tags of events were checked.
+pub(crate) const TAGS: &str = "es.tags";
 /// The table of a replica.
 const REPLICA: &str = "es.replica";
 
 /// The tables of the framework whose rows belong to one node: they are derived from the log or describe the node
 /// itself.
-const NODE_TABLES: [&str; 6] = [SNAPSHOTS, CHECKPOINTS, PROJECTIONS, PROJECTION_WORKERS, VIEW_TABLES, REPLICA];
+const NODE_TABLES: [&str; 7] = [SNAPSHOTS, CHECKPOINTS, PROJECTIONS, PROJECTION_WORKERS, VIEW_TABLES, TAGS, REPLICA];
 
 /// The owner of the rows of a table if several nodes hold one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +126,16 @@ mod tests {
 
     #[test]
     fn derived_rows_belong_to_a_node_and_all_others_are_shared() {
-        for name in ["snapshots", "checkpoints", "projections", "es.projections", "es.replica", "view-tables", "node.x"]
-        {
+        for name in [
+            "snapshots",
+            "checkpoints",
+            "projections",
+            "es.projections",
+            "es.tags",
+            "es.replica",
+            "view-tables",
+            "node.x",
+        ] {
             assert_eq!(placement(&Table::well_known(name)), Placement::Node, "{name}");
         }
         assert_eq!(placement(&Table::well_known("view:orders:1:summaries")), Placement::Node);

@@ -237,7 +237,7 @@ mod tests {
     #[derive(Debug, Clone, PartialEq)]
     struct Text(String);
 
-    const SCHEMA: &[EventSchema] = &[EventSchema { name: "text", version: 1, aliases: &[], oldest: 1 }];
+    const SCHEMA: &[EventSchema] = &[EventSchema { name: "text", version: 1, aliases: &[], oldest: 1, tags: &[] }];
 
     impl Event for Text {
         const SCHEMA: &'static [EventSchema] = SCHEMA;

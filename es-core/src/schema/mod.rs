@@ -22,6 +22,9 @@ pub use events::Events;
 pub(crate) use read_back::{encode_and_decode, encode_and_decode_variant};
 pub use sample::SampleError;
 pub(crate) use typed::KnownNames;
-pub use typed::{DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent, Upcast};
+pub use typed::{
+    CurrentTagsError, DecodeEventError, EncodeEventError, EncodedEvent, Event, EventSamples, EventSchema, RawEvent,
+    Upcast, current_tags,
+};
 pub(crate) use value_digest::{ordered_value_digest, value_digest};
 pub(crate) use variant::VariantSeed;

@@ -139,6 +139,8 @@ pub struct EventSchema {
     pub aliases: &'static [&'static str],
     /// The oldest version that can be read.
     pub oldest: u32,
+    /// The keys of the tags that an event of the current version can have.
+    pub tags: &'static [&'static str],
 }
 
 impl EventSchema {
@@ -232,6 +234,32 @@ impl RecordedEvent {
     pub fn decode<E: Event>(&self) -> Result<Events<E>, DecodeEventError> {
         E::decode(RawEvent::from(self))
     }
+}
+
+/// Returns the tags that the current code gives a recorded event: the tags of the events that it is decoded as.
+///
+/// The recorded tags are those of the code that wrote the event. If a field became a tag later, this returns the tag,
+/// and the record does not have it.
+///
+/// # Errors
+/// [`CurrentTagsError`] if the event cannot be decoded, or an event that it is decoded as cannot be encoded.
+pub fn current_tags<'a, E: Event>(event: impl Into<RawEvent<'a>>) -> Result<Tags, CurrentTagsError> {
+    let mut tags = Tags::new();
+    for event in E::decode(event.into())? {
+        tags.extend(event.encode()?.tags);
+    }
+    Ok(tags)
+}
+
+/// The tags of a recorded event could not be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum CurrentTagsError {
+    /// The event could not be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeEventError),
+    /// An event that it is decoded as could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeEventError),
 }
 
 /// An event could not be encoded. Nothing was written.

@@ -31,6 +31,7 @@ mod query;
 mod read;
 mod retention;
 mod store_clock;
+mod tagged;
 mod valid;
 mod view;
 
@@ -51,6 +52,7 @@ pub(crate) use head::check_recorded_time;
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;
+pub use tagged::TagError;
 
 use crate::model::{EventId, EventView, LogId, RecordedEvent};
 use crate::model::{Position, Revision};

@@ -163,7 +163,8 @@ fn a_struct_is_a_single_event() {
     let event = PriceSet { product_id: 7, cents: 250 };
     assert_eq!(round_trip(&event), std::slice::from_ref(&event));
     assert_eq!(tags(&event), ["product:7"]);
-    let schema = EventSchema { name: "price-set", version: 2, aliases: &["price-changed"], oldest: 2 };
+    let schema =
+        EventSchema { name: "price-set", version: 2, aliases: &["price-changed"], oldest: 2, tags: &["product"] };
     assert_eq!(PriceSet::SCHEMA, [schema]);
     let by_alias: Events<PriceSet> = decode("price-changed", 2, r#"{"product_id":7,"cents":250}"#).expect("decodes");
     assert_eq!(by_alias.into_vec(), [event]);

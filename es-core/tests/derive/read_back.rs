@@ -191,7 +191,8 @@ struct Handmade {
 static NONCE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 impl Event for Handmade {
-    const SCHEMA: &'static [EventSchema] = &[EventSchema { name: "handmade", version: 1, aliases: &[], oldest: 1 }];
+    const SCHEMA: &'static [EventSchema] =
+        &[EventSchema { name: "handmade", version: 1, aliases: &[], oldest: 1, tags: &[] }];
 
     fn encode(&self) -> Result<EncodedEvent, EncodeEventError> {
         let nonce = match self.text.as_str() {

@@ -73,22 +73,24 @@ fn located_at(span: Span) -> Span {
 
 fn schema(input: &EventInput<'_>) -> Vec<TokenStream> {
     let krate = &input.krate;
-    let entry = |name: String, version: u32, aliases: Vec<String>, oldest: u32| {
+    let entry = |name: String, version: u32, aliases: Vec<String>, oldest: u32, tags: Vec<&str>| {
         quote! {
             #krate::schema::EventSchema {
                 name: #name,
                 version: #version,
                 aliases: &[#(#aliases),*],
-                oldest: #oldest
+                oldest: #oldest,
+                tags: &[#(#tags),*]
             }
         }
     };
     let case = |case: &Case<'_>| {
         let aliases = case.aliases.iter().map(syn::LitStr::value).collect();
-        entry(case.wire_name(), case.current(), aliases, case.oldest())
+        let tags = case.tags.iter().map(|tag| tag.key.as_str()).collect();
+        entry(case.wire_name(), case.current(), aliases, case.oldest(), tags)
     };
     let cases = input.body.cases().iter().map(case);
-    cases.chain(input.retired.iter().map(|name| entry(name.value(), 0, Vec::new(), 0))).collect()
+    cases.chain(input.retired.iter().map(|name| entry(name.value(), 0, Vec::new(), 0, Vec::new()))).collect()
 }
 
 fn encode(input: &EventInput<'_>) -> TokenStream {
