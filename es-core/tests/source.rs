@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use es_core::aggregate::AsOf;
 use es_core::aggregate::source::{OneOf2, OneOrderSource};
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner};
 use es_core::model::ErrorChain;
 use es_core::model::Table;
 use es_core::prelude::*;
-use es_core::projection::{Live, LiveEvents, UnknownEvents};
+use es_core::projection::inline::Inline;
+use es_core::projection::view::{View, Views};
+use es_core::projection::{Live, LiveEvents, ProjectionOptions, Supervisor, UnknownEvents};
 use es_core::schema::DecodeEventError;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Query, QueryItem};
@@ -209,6 +212,60 @@ async fn a_group_decodes_the_events_of_its_source() {
         delivery.ack().await.unwrap();
     }
     group.shutdown(PATIENCE).await.unwrap();
+}
+
+impl Evolve for Order {
+    fn initial(_: &u64) -> Self {
+        Self
+    }
+
+    fn evolve(&mut self, _: &OrderEvent, _: &EventContext<'_>) {}
+}
+
+const COUNT: View<(), u64> = View::new("count");
+
+/// Declares a projection that counts the events of `Order`.
+macro_rules! counts {
+    ($($projection:ident $name:literal)*) => {$(
+        struct $projection;
+
+        impl Projection for $projection {
+            type Source = Order;
+            const NAME: &'static str = $name;
+
+            fn apply(&self, _: &OrderEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+                rows.view(&COUNT)?.update(&(), |count| *count += 1)
+            }
+        }
+    )*};
+}
+
+counts! { InlineCount "inline-count" BackgroundCount "background-count" }
+
+/// The content of this event is one of an `Order`, too: only its category tells it from one.
+const LOOKALIKE: &str = r#"{"customer":"eve"}"#;
+
+/// User case 5: two aggregates had one wire name, and the projection of one counted the events of the other.
+#[tokio::test]
+async fn background_inline_and_live_views_and_past_states_ignore_the_same_wire_name_of_another_aggregate() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new().with_hook(Inline::new(InlineCount)).await.unwrap());
+    for (stream, payload) in [("product-1", LOOKALIKE), ("order-1", r#"{"customer":"ada"}"#), ("cart-1", LOOKALIKE)] {
+        store.commit(created(stream, payload)).await.unwrap();
+    }
+    let running = Supervisor::new().projection(BackgroundCount, ProjectionOptions::new());
+    let running = running.start(Arc::clone(&store)).await.unwrap();
+    running.wait_for(store.head().await.unwrap(), PATIENCE).await.unwrap();
+    let background = Views::of::<BackgroundCount>(store.clone());
+    assert_eq!(background.view(&COUNT).get(&()).await.unwrap(), Some(1));
+    running.shutdown(PATIENCE).await.unwrap();
+    let inline = Views::of::<InlineCount>(store.clone());
+    assert_eq!(inline.view(&COUNT).get(&()).await.unwrap(), Some(1));
+    let live = Live::fold(store.clone(), InlineCount, LiveEvents::All).await.unwrap();
+    assert_eq!(live.view(&COUNT).get(&()), Some(1));
+    let orders = Repository::<Order>::new(Arc::clone(&store));
+    let last = store.read_log(LogRead::all()).await.unwrap().collect().await.unwrap().pop().unwrap();
+    let past = orders.load_at(&1, AsOf::Recorded(last.recorded_at)).await.unwrap();
+    assert_eq!(past.position, Position::new(2));
 }
 
 #[tokio::test]

@@ -78,19 +78,43 @@ pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
         None
     }
 
-    /// Returns the stream of the aggregate with this id.
+    /// Returns the stream of the aggregate with this id. It is the inverse of [`id_of`](Self::id_of).
     ///
     /// # Errors
-    /// [`NameError`] if the id cannot be part of a stream name. Check it where it enters the domain.
+    /// - [`NameError`] if the id is empty or cannot be part of a stream name. Check it where it enters the domain.
+    /// - [`NameError::Id`] if the text of the id is not parsed as an equal id.
     fn stream(id: &Self::Id) -> Result<StreamId, NameError> {
-        StreamId::of(Self::CATEGORY, id)
+        let stream = StreamId::of(Self::CATEGORY, id)?;
+        let text = stream.id_str().unwrap_or_default();
+        match text.parse::<Self::Id>() {
+            Ok(parsed) if parsed == *id => Ok(stream),
+            parsed => {
+                let found = parsed.ok().map(|parsed| parsed.to_string());
+                Err(NameError::Id { category: Self::CATEGORY, text: text.to_owned(), found })
+            }
+        }
     }
 
-    /// Returns the id of the aggregate that a stream belongs to, or `None` if the stream has another category or its
-    /// name has no valid id.
+    /// Returns the id of the aggregate that a stream belongs to, or `None` if the stream has another category, or if
+    /// [`stream`](Self::stream) returns this name for no id. For example, `order-007` is not the stream of the number
+    /// 7.
     fn id_of(stream: &StreamId) -> Option<Self::Id> {
         let id = stream.id_str().filter(|_| stream.category_str() == Self::CATEGORY)?;
-        id.parse().ok()
+        Self::parse_id(id).ok()
+    }
+
+    /// Parses an id that comes from outside, for example from the path of a request. Accepts only the text that
+    /// [`stream`](Self::stream) writes, so that one aggregate has one address: `7`, but not `007` or `+7`.
+    ///
+    /// # Errors
+    /// - [`NameError::Id`] for a text that is not an id, or for another spelling of one.
+    /// - The errors of [`stream`](Self::stream).
+    fn parse_id(text: &str) -> Result<Self::Id, NameError> {
+        let other = |found| NameError::Id { category: Self::CATEGORY, text: text.to_owned(), found };
+        let id = text.parse::<Self::Id>().map_err(|_| other(None))?;
+        let stream = Self::stream(&id)?;
+        let written = stream.id_str().unwrap_or_default();
+        if written == text { Ok(id) } else { Err(other(Some(written.to_owned()))) }
     }
 
     /// Returns the category of its streams, for reads of the log.

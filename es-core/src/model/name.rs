@@ -67,6 +67,21 @@ pub enum NameError {
         /// The byte offset of the character.
         at: usize,
     },
+    /// The text is not the id of an aggregate as its stream name contains it. Write it as `found` says. If the domain
+    /// created the id, correct its `Display` and `FromStr` so that each is the inverse of the other.
+    #[error("expected an id of category {category:?}, found {text:?}{}", other_spelling(.found.as_deref()))]
+    Id {
+        /// The category of the aggregate.
+        category: &'static str,
+        /// The text.
+        text: String,
+        /// The spelling of the id that the text is parsed as, or `None` if it is not an id.
+        found: Option<String>,
+    },
+}
+
+fn other_spelling(found: Option<&str>) -> String {
+    found.map(|found| format!(", which is another spelling of {found:?}; use that one")).unwrap_or_default()
 }
 
 fn check(kind: &'static str, text: &str) -> Result<(), NameError> {
@@ -236,16 +251,24 @@ impl StreamId {
     /// Returns the stream id of one aggregate: `{category}-{id}`.
     ///
     /// # Errors
-    /// [`NameError`] if the result is not a valid stream id.
+    /// [`NameError`] if the category is not a valid [`Category`], the id is empty, or the result is not a valid stream
+    /// id.
     ///
     /// ```
     /// use es_core::StreamId;
     /// let stream = StreamId::of("order", 10248)?;
     /// assert_eq!(stream, "order-10248");
+    /// assert_eq!((stream.category_str(), stream.id_str()), ("order", Some("10248")));
+    /// assert!(StreamId::of("order", "").is_err() && StreamId::of("web-order", 1).is_err());
     /// # Ok::<(), es_core::model::NameError>(())
     /// ```
     pub fn of(category: &str, id: impl fmt::Display) -> Result<Self, NameError> {
-        Self::new(format!("{category}-{id}"))
+        check_category("category", category)?;
+        let text = format!("{category}-{id}");
+        if text.len() == category.len() + 1 {
+            return Err(NameError::Empty { kind: "stream's id" });
+        }
+        Self::new(text)
     }
 
     /// Returns the part before the first `-`, or the whole name if it has none.
