@@ -134,12 +134,15 @@ impl Database {
         flushed.map_err(|error| error::of_rocksdb("flush", "the store", error))
     }
 
-    /// Sorts every family into its last level.
-    pub(crate) fn compact(&self) -> Result<(), StoreError> {
-        for cf in Cf::ALL {
-            self.db.compact_range_cf(self.family(cf)?, None::<&[u8]>, None::<&[u8]>);
-        }
-        // NOTE: RocksDB keeps what went wrong to itself until something is asked of it.
+    /// Rewrites all table files of a family into its last level, without deleted keys and overwritten values.
+    pub(crate) fn compact(&self, cf: Cf) -> Result<(), StoreError> {
+        let mut options = rocksdb::CompactOptions::default();
+        // Without this, a file that is in the last level already keeps the bytes of deleted keys.
+        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::ForceOptimized);
+        // Writers would stall while automatic compactions wait for a long manual one.
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_cf_opt(self.family(cf)?, None::<&[u8]>, None::<&[u8]>, &options);
+        // RocksDB reports the error of a compaction only with a later call.
         self.db.flush_wal(true).map_err(|error| error::of_rocksdb("compact", "the store", error))
     }
 

@@ -14,10 +14,11 @@
 //! There is one scavenge at a time, and it goes on to its end when whoever asked for it gives up.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use es_core::model::Category;
-use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeReport};
+use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeProgress, ScavengeReport};
 use es_core::{Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
 use rocksdb::WriteBatch;
 use tokio::sync::OwnedMutexGuard;
@@ -67,10 +68,12 @@ impl RocksDbStore {
         let committed = self.commit(Commit::scavenge_point(at, scavenge.note.clone())).await?;
         let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
         let position = committed.position().ok_or_else(missing)?;
-        let (removed, points) = complete(scavenger, position).await?;
-        let point = points.iter().find(|point| point.position == position).copied().ok_or_else(missing)?;
-        let earlier_points = points.len() as u64 - 1;
-        Ok(ScavengeReport { point, events: removed.events, bytes: removed.bytes, earlier_points })
+        let Completed { removed, points, pending } = complete(scavenger, position).await?;
+        let all = || points.iter().chain(&pending);
+        let point = all().find(|point| point.position == position).copied().ok_or_else(missing)?;
+        let earlier_points = points.iter().filter(|point| point.position < position).count() as u64;
+        let is_complete = pending.is_empty();
+        Ok(ScavengeReport { point, is_complete, events: removed.events, bytes: removed.bytes, earlier_points })
     }
 
     /// Does what the points up to a position say that was not done yet.
@@ -81,7 +84,7 @@ impl RocksDbStore {
     /// Removes the events of a stream before a revision, as a copy of a log does in which they were removed.
     pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
         let mut scavenger = self.scavenger(Scavenge::default()).await;
-        off_executor(move || scavenger.stream(&stream, first)).await?
+        off_executor(move || scavenger.stream(&stream, first).map(drop)).await?
     }
 
     /// Sets entries of the index of unique keys, as a copy of a log does where the events that say so were removed; `None` removes an
@@ -112,14 +115,28 @@ impl RocksDbStore {
     }
 }
 
-/// Does what the points up to a position say that was not done yet.
-async fn complete(mut scavenger: Scavenger, up_to: Position) -> Result<(Removed, Vec<ScavengePoint>), StoreError> {
+/// The result of [`complete`].
+struct Completed {
+    removed: Removed,
+    /// The points that were completed.
+    points: Vec<ScavengePoint>,
+    /// The points that are left, because the scavenge was stopped.
+    pending: Vec<ScavengePoint>,
+}
+
+/// Does what the points up to a position say that was not done yet, until the scavenge is stopped.
+async fn complete(mut scavenger: Scavenger, up_to: Position) -> Result<Completed, StoreError> {
     off_executor(move || {
-        let points = scavenger.pending(up_to)?;
+        let mut points = scavenger.pending(up_to)?;
+        let mut done = 0;
         for point in &points {
-            scavenger.point(*point)?;
+            if scavenger.point(*point)?.is_break() {
+                break;
+            }
+            done += 1;
         }
-        Ok((scavenger.removed, points))
+        let pending = points.split_off(done);
+        Ok(Completed { removed: scavenger.removed, points, pending })
     })
     .await?
 }
@@ -132,8 +149,8 @@ impl Scavenger {
         Ok(retention.points().iter().filter(is_pending).copied().collect())
     }
 
-    /// Removes what one point says.
-    fn point(&mut self, point: ScavengePoint) -> Result<(), StoreError> {
+    /// Removes what one point says. Breaks if the scavenge is stopped before the point is completed.
+    fn point(&mut self, point: ScavengePoint) -> Result<ControlFlow<()>, StoreError> {
         let retention = self.shared.locked(|database| retention_up_to(database, Some(point.position)))?;
         let mut named: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();
         let mut categories = Vec::new();
@@ -144,7 +161,9 @@ impl Scavenger {
             }
         }
         for stream in &named {
-            self.remove_hidden(stream, &retention, point)?;
+            if self.remove_hidden(stream, &retention, point)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         for category in &categories {
             let mut after = None;
@@ -152,7 +171,9 @@ impl Scavenger {
                 let streams = self.shared.locked(|database| streams_of(database, category, after.as_ref()))?;
                 let Some(last) = streams.last().cloned() else { break };
                 for stream in streams.iter().filter(|stream| !named.contains(*stream)) {
-                    self.remove_hidden(stream, &retention, point)?;
+                    if self.remove_hidden(stream, &retention, point)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
                 after = Some(last);
             }
@@ -160,7 +181,7 @@ impl Scavenger {
         self.shared.locked(|database| {
             let mut batch = WriteBatch::new();
             batch.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
-            self.write(database, batch, None, || Ok(true)).map(drop)
+            self.write(database, batch, None, || Ok(true)).map(|_| ControlFlow::Continue(()))
         })
     }
 
@@ -170,7 +191,7 @@ impl Scavenger {
         stream: &StreamId,
         retention: &Retention,
         point: ScavengePoint,
-    ) -> Result<(), StoreError> {
+    ) -> Result<ControlFlow<()>, StoreError> {
         self.removed.streams += 1;
         let retention = retention.of(stream);
         let first = self.shared.locked(|database| {
@@ -179,8 +200,8 @@ impl Scavenger {
         self.stream(stream, first)
     }
 
-    /// Removes the events of a stream before a revision.
-    fn stream(&mut self, stream: &StreamId, first: Revision) -> Result<(), StoreError> {
+    /// Removes the events of a stream before a revision, until the scavenge is stopped.
+    fn stream(&mut self, stream: &StreamId, first: Revision) -> Result<ControlFlow<()>, StoreError> {
         let shared = Arc::clone(&self.shared);
         loop {
             let part = shared.locked(|database| match part(database, stream, first)? {
@@ -190,12 +211,13 @@ impl Scavenger {
             // NOTE: each time that a part does not count any more, another has removed something: this ends.
             let Some(part) = part else { continue };
             if part.events == 0 {
-                return Ok(());
+                return Ok(ControlFlow::Continue(()));
             }
             self.removed.events += part.events;
             self.removed.bytes += part.bytes;
-            if let Some(progress) = &self.scavenge.progress {
-                progress(self.removed.streams, self.removed.events);
+            let progress = ScavengeProgress { streams: self.removed.streams, events: self.removed.events };
+            if self.scavenge.report(progress).is_break() {
+                return Ok(ControlFlow::Break(()));
             }
             // NOTE: outside of the lock, so that the store can be closed meanwhile.
             if !self.scavenge.pause.is_zero() {

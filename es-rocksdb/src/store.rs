@@ -33,6 +33,7 @@ use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{PendingAnswer, Queue, Reservation};
 use crate::retention::Operators;
+use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
 use crate::sync::thread::{self, JoinHandle};
@@ -210,19 +211,6 @@ impl RocksDbStore {
     /// - [`StoreError::Io`] if RocksDB does not return a number.
     pub async fn memory(&self) -> Result<Memory, StoreError> {
         self.inner.shared.blocking(Memory::of).await
-    }
-
-    /// Compacts all column families, which makes reads cheaper and the directory smaller.
-    ///
-    /// Commits and reads continue, more slowly. It needs up to twice the disk space while it runs. RocksDB compacts in
-    /// the background, too: call this after an import, or before the directory is copied.
-    ///
-    /// # Errors
-    /// - [`StoreError::Closed`] if the store is closed.
-    /// - [`StoreError::Damaged`] if a file is corrupt.
-    /// - [`StoreError::Io`] if a read or a write fails, for example on a full disk.
-    pub async fn compact(&self) -> Result<(), StoreError> {
-        self.inner.shared.blocking(Database::compact).await
     }
 
     /// Returns the absolute path of the directory.
@@ -499,6 +487,26 @@ impl EventStore for RocksDbStore {
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         self.scavenge_now(how).await
+    }
+
+    /// Compacts all column families, one after the other, which makes reads cheaper and the directory smaller.
+    ///
+    /// Commits and reads continue, more slowly. It rewrites all table files and needs up to twice the disk space while
+    /// it runs. RocksDB compacts in the background, too: call this after a scavenge that must leave no bytes, after an
+    /// import, or before the directory is copied. A compaction ends after the current column family if its future is
+    /// dropped.
+    ///
+    /// # Errors
+    /// - [`StoreError::Closed`] if the store is closed, also if it is closed during the compaction.
+    /// - [`StoreError::Damaged`] if a file is corrupt.
+    /// - [`StoreError::Io`] if a read or a write fails, for example on a full disk.
+    async fn compact(&self) -> Result<(), StoreError> {
+        // One flush of all families, so that the write-ahead log files from before the call can be deleted.
+        self.inner.shared.blocking(Database::flush).await?;
+        for cf in Cf::ALL {
+            self.inner.shared.blocking(move |database| database.compact(cf)).await?;
+        }
+        Ok(())
     }
 
     /// Writes the queued commits, waits for running reads, and closes the store for all handles. Afterwards the

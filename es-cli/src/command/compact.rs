@@ -1,8 +1,10 @@
 //! The command `compact`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use es_core::EventStore;
+use es_core::store::StoreAdmin;
 use es_rocksdb::Options;
 use serde::Serialize;
 
@@ -22,7 +24,7 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
     let bytes_before = disk_usage(directory)?.bytes;
     let bar = Bar::new("compact");
-    let result = store.compact().await;
+    let result = StoreAdmin::new(Arc::new(store.clone())).compact().await;
     drop(bar);
     let closed = store.close().await;
     result?;

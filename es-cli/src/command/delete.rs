@@ -2,11 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use es_core::retention::{DeleteKind, OperatorEvent};
 use es_core::store::Committed;
-use es_core::store::delete_stream;
-use es_core::store::{CommitError, Conflict, FailedCheck};
+use es_core::store::{CommitError, Conflict, FailedCheck, StoreAdmin};
 use es_core::{EventReader, EventStore, ExpectedRevision};
 use es_rocksdb::{Options, RocksDbStore};
 use serde::Serialize;
@@ -50,7 +50,8 @@ async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Re
             }
         });
     }
-    Ok(delete_stream(store, &args.stream, kind, args.expect, args.note.note()).await?)
+    let admin = StoreAdmin::new(Arc::new(store.clone()));
+    Ok(admin.delete_stream(&args.stream, kind, args.expect, args.note.note()).await?)
 }
 
 impl Deleted {

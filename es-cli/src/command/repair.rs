@@ -6,13 +6,14 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use es_core::projection::{FollowersReset, reset_followers};
+use es_core::store::StoreAdmin;
 use es_core::{EventStore, RecordedEvent};
 use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
 use serde::Serialize;
 
-use super::snapshots;
 use super::verify::DAMAGED;
 use crate::answer::print;
 use crate::args::RepairArgs;
@@ -132,7 +133,7 @@ struct DerivedReset {
 /// and would skip the next events.
 async fn reset_derived(directory: &Path) -> Result<DerivedReset, Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let snapshots = snapshots::delete_snapshots(&store, None, None).await;
+    let snapshots = StoreAdmin::new(Arc::new(store.clone())).delete_snapshots(None).await;
     let followers = reset_followers(&store).await;
     store.close().await?;
     Ok(DerivedReset { snapshots: snapshots?, followers: followers? })

@@ -1,13 +1,15 @@
 //! The commands `retain set`, `retain clear`, `retain list` and `retain scavenge`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::model::Category;
 use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
-use es_core::{Commit, EventReader, EventStore, LogRead, Revision, Timestamp};
+use es_core::store::{Committed, StoreAdmin};
+use es_core::{CommitError, EventReader, EventStore, LogRead, Revision, Timestamp};
 use es_rocksdb::{HiddenEvents, Options, ReadOnlyStore};
 use es_tool::text::table;
 use serde::Serialize;
@@ -49,8 +51,8 @@ pub(super) async fn set(directory: &Path, args: &RetainSetArgs, json: bool) -> R
             )));
         }
     }
-    let commit = Commit::set_rule(scope.clone(), rule, args.note.note());
-    commit_rule(directory, commit, &scope, "set", json).await
+    let note = args.note.note();
+    commit_rule(directory, &scope, "set", json, async |admin| admin.set_rule(scope.clone(), rule, note).await).await
 }
 
 pub(super) async fn clear(directory: &Path, args: &RetainClearArgs, json: bool) -> Result<(), Failure> {
@@ -60,12 +62,19 @@ pub(super) async fn clear(directory: &Path, args: &RetainClearArgs, json: bool) 
         return Err(Failure::Absent(format!("expected a rule for {scope}, found none; see `es retain list`")));
     }
     drop(store);
-    commit_rule(directory, Commit::clear_rule(scope.clone(), args.note.note()), &scope, "cleared", json).await
+    let note = args.note.note();
+    commit_rule(directory, &scope, "cleared", json, async |admin| admin.clear_rule(scope.clone(), note).await).await
 }
 
-async fn commit_rule(directory: &Path, commit: Commit, scope: &Scope, change: &str, json: bool) -> Result<(), Failure> {
+async fn commit_rule(
+    directory: &Path,
+    scope: &Scope,
+    change: &str,
+    json: bool,
+    commit: impl AsyncFnOnce(StoreAdmin) -> Result<Committed, CommitError>,
+) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let committed = store.commit(commit).await;
+    let committed = commit(StoreAdmin::new(Arc::new(store.clone()))).await;
     let closed = store.close().await;
     let position = committed?.position().map(es_core::Position::get);
     closed?;
@@ -135,7 +144,7 @@ async fn notes(store: &ReadOnlyStore) -> Result<(BTreeMap<Scope, Note>, BTreeMap
                 Ok(OperatorEvent::StreamDeleted { note, .. } | OperatorEvent::ScavengePoint { note, .. }) => {
                     others.insert(event.position.get(), note);
                 }
-                Ok(OperatorEvent::RuleCleared { .. }) | Err(_) => {}
+                Ok(OperatorEvent::RuleCleared { .. } | OperatorEvent::SubjectErased { .. }) | Err(_) => {}
             }
         }
     }
@@ -260,9 +269,12 @@ pub(super) async fn scavenge(directory: &Path, args: &ScavengeArgs, json: bool) 
     let options = Scavenge {
         note: args.note.note(),
         pause: Duration::from_millis(args.pause),
-        progress: Some(Arc::new(move |_, events| updated.update("events removed", events, None))),
+        progress: Some(Arc::new(move |progress| {
+            updated.update("events removed", progress.events, None);
+            ControlFlow::Continue(())
+        })),
     };
-    let result = store.scavenge(&options).await;
+    let result = StoreAdmin::new(Arc::new(store.clone())).scavenge(&options).await;
     drop((options, bar));
     let closed = store.close().await;
     let report = result?;

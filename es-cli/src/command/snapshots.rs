@@ -1,12 +1,14 @@
 //! The commands `snapshots list` and `snapshots drop`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use es_core::aggregate::snapshot::{self, SnapshotHeader};
 use es_core::model::Category;
-use es_core::store::{Row, RowScan};
-use es_core::{Commit, EventReader, EventStore, StreamId};
+use es_core::retention::Scope;
+use es_core::store::{Row, RowScan, StoreAdmin};
+use es_core::{EventReader, EventStore, StreamId};
 use es_rocksdb::{Options, ReadOnlyStore};
 use es_tool::text::table;
 use serde::Serialize;
@@ -28,8 +30,6 @@ struct SnapshotRow {
     position: Option<u64>,
     fingerprint: Option<String>,
     bytes: usize,
-    #[serde(skip)]
-    key: Bytes,
 }
 
 pub(super) async fn list(directory: &Path, args: &SnapshotsArgs, json: bool) -> Result<(), Failure> {
@@ -54,7 +54,8 @@ fn to_text(found: &[SnapshotRow]) -> String {
 
 pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Result<(), Failure> {
     let store = Options::new().create_if_missing(false).open(directory).await?;
-    let deleted = delete_snapshots(&store, args.stream.as_ref(), args.category.as_ref()).await;
+    let scope = args.stream.clone().map(Scope::Stream).or_else(|| args.category.clone().map(Scope::Category));
+    let deleted = StoreAdmin::new(Arc::new(store.clone())).delete_snapshots(scope.as_ref()).await;
     let closed = store.close().await;
     let deleted = deleted?;
     closed?;
@@ -63,22 +64,6 @@ pub(super) async fn drop(directory: &Path, args: &DropArgs, json: bool) -> Resul
         deleted: u64,
     }
     print(json, || format!("{} deleted", count(deleted, "snapshot", "snapshots")), &DeletedSnapshots { deleted })
-}
-
-/// Deletes the snapshots of a stream, of a category, or all snapshots. Returns their number.
-pub(super) async fn delete_snapshots(
-    store: &dyn EventStore,
-    stream: Option<&StreamId>,
-    category: Option<&Category>,
-) -> Result<u64, Failure> {
-    let (mut deleted, mut after) = (0, None);
-    while let Some(page) = page(store, &mut after, stream, category).await? {
-        let commit =
-            page.iter().fold(Commit::new(), |commit, row| commit.delete_row(snapshot::table(), row.key.clone()));
-        store.commit(commit).await?;
-        deleted += page.len() as u64;
-    }
-    Ok(deleted)
 }
 
 /// Returns the next page of snapshots; `None` after the last.
@@ -116,6 +101,5 @@ fn parse(Row { key, value }: &Row) -> Option<SnapshotRow> {
         position: header.as_ref().map(|(header, _)| header.position.get()),
         fingerprint: header.as_ref().map(|(header, _)| format!("{:016x}", header.fingerprint)),
         bytes: header.map_or(value.len(), |(_, state)| state.len()),
-        key: key.clone(),
     })
 }

@@ -46,7 +46,7 @@ use crate::model::{CanonicalKey, Dot, HybridTime, OriginId, Position, Revision, 
 use crate::schema::Event;
 use crate::schema::codec::{self, EncodeError, MessagePack};
 use crate::schema::{encode_and_decode, value_digest};
-use crate::store::{Commit, EventReader, EventStore, RowScan, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, QueryItem, RowScan, StoreError};
 
 /// The conditions for taking a snapshot, and the number of snapshots to keep. Each condition alone is sufficient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,6 +289,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     /// Stores a snapshot and deletes the oldest snapshots of the stream, so that as many are left as the policy keeps.
+    /// Stores nothing if the stream was deleted since the snapshot was taken.
     pub(crate) async fn store_and_prune(
         &self,
         store: &dyn EventStore,
@@ -296,15 +297,40 @@ impl<A: Aggregate> Snapshots<A> {
         snapshot: &Snapshot<A>,
     ) -> Result<(), SnapshotError> {
         let value = self.encode(snapshot)?;
-        let mut commit = Commit::new().put_row(table(), key(stream, snapshot.revision), value);
+        let mut attempts = 1;
+        loop {
+            // ORDER: the head before the check. The commit fails if a stream was deleted since, so that no snapshot of
+            // a deleted state is stored.
+            let head = store.head().await?;
+            let retained = store.retained(stream).await?;
+            if retained.is_ended || snapshot.revision < retained.begins {
+                return Ok(());
+            }
+            let commit = self.replacement(store, stream, snapshot.revision, value.clone()).await?;
+            match store.commit(commit.append_if_none(QueryItem::erasures(), head)).await {
+                Err(CommitError::Conflict(_)) if attempts < ATTEMPTS => attempts += 1,
+                result => return result.map(drop).map_err(SnapshotError::Commit),
+            }
+        }
+    }
+
+    /// Returns the commit that stores a snapshot and deletes the oldest ones.
+    async fn replacement(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+        revision: Revision,
+        value: Bytes,
+    ) -> Result<Commit, StoreError> {
+        let mut commit = Commit::new().put_row(table(), key(stream, revision), value);
         let limit = self.support.policy.keep + MAX_PRUNED;
         let existing = store.rows(RowScan::new(table(), stream_prefix(stream), limit).backward()).await?;
-        let others = existing.into_iter().filter(|row| row.key != key(stream, snapshot.revision));
+        let others = existing.into_iter().filter(|row| row.key != key(stream, revision));
         let kept_others = self.support.policy.keep.max(1) - 1;
         for row in others.skip(kept_others) {
             commit = commit.delete_row(table(), row.key);
         }
-        store.commit(commit).await.map(drop).map_err(SnapshotError::Commit)
+        Ok(commit)
     }
 
     fn encode(&self, snapshot: &Snapshot<A>) -> Result<Bytes, SnapshotError> {
@@ -338,12 +364,15 @@ pub(crate) enum SnapshotError {
     #[error(transparent)]
     Read(#[from] StoreError),
     #[error(transparent)]
-    Commit(crate::store::CommitError),
+    Commit(CommitError),
 }
 
 /// The largest number of snapshots that one commit deletes. After a change of the policy, a stream may have many more
 /// snapshots than the policy keeps.
 const MAX_PRUNED: usize = 100;
+
+/// The number of attempts to store a snapshot while streams are deleted.
+const ATTEMPTS: u32 = 10;
 
 /// Returns the side table of all snapshots.
 #[doc(hidden)]

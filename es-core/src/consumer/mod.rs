@@ -16,6 +16,7 @@
 pub mod group;
 mod lifecycle;
 pub mod reactor;
+pub(crate) mod selection;
 pub(crate) mod subscription;
 
 pub use group::{Consumer, ConsumerGroup};

@@ -42,7 +42,7 @@ pub use event::{CommitPart, ContentType, EventData, Metadata, NewEvent, Recorded
 pub use id::{CorrelationId, EventId, LogId};
 pub use keys::{KeyChange, Keys};
 pub use log_position::{AheadOfLog, LogPosition, ParseLogPositionError, PositionError, TimeAheadOfLog};
-pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, Table, Tag, UniqueKey};
+pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, SubjectId, Table, Tag, UniqueKey};
 pub(crate) use revision::found;
 pub use revision::{ExpectedRevision, Position, Revision};
 pub use stamp::{CanonicalKey, CommandDigest, Dot, HybridTime, OriginId, ParseStampError, Stamp};

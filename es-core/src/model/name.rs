@@ -208,6 +208,13 @@ name! {
 }
 
 name! {
+    /// The subject of personal data: the person to whom it belongs, for example `7c9e6679`.
+    ///
+    /// It stays in the log when the subject is erased, so it must not be personal data itself: use a random number.
+    SubjectId, "subject id", check
+}
+
+name! {
     /// The wire name of an event type, for example `order-placed`. Every record contains it, so it must never change.
     EventType, "event type", check
 }
@@ -303,6 +310,13 @@ impl Tag {
 impl StreamId {
     pub(crate) fn well_known(text: &'static str) -> Self {
         debug_assert!(check("stream id", text).is_ok());
+        Self(text.into())
+    }
+}
+
+impl Category {
+    pub(crate) fn well_known(text: &'static str) -> Self {
+        debug_assert!(check_category("category", text).is_ok());
         Self(text.into())
     }
 }

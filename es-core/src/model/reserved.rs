@@ -15,6 +15,12 @@ pub const REMOVED: &str = "es.removed";
 /// The category of the streams of [retention](crate::retention).
 pub const RETENTION_CATEGORY: &str = "es.retention";
 
+/// The event type of a deletion of a stream.
+pub(crate) const STREAM_DELETED: &str = "es.stream-deleted";
+
+/// The event type of the erasure of a subject of personal data.
+pub(crate) const SUBJECT_ERASED: &str = "es.subject-erased";
+
 /// The prefix of the reserved categories, event types and tables.
 pub(crate) const PREFIX: &str = "es.";
 

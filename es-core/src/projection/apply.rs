@@ -14,10 +14,12 @@ use bytes::Bytes;
 
 use crate::aggregate::source::SourceEvents;
 use crate::aggregate::{EventOf, Source};
+use crate::consumer::selection::ordering_key;
 use crate::model::panic::panic_message;
 use crate::model::{RecordedEvent, Table};
 use crate::projection::ProjectedContext;
 use crate::projection::{ApplyError, Projection, Rows};
+use crate::retention::Erasure;
 use crate::schema::DecodeEventError;
 
 /// The policy for events that the query of a projection selects and its source does not know.
@@ -39,7 +41,7 @@ pub enum ApplyFailure {
     /// `apply` returned an error.
     #[error(transparent)]
     Failed(Box<dyn std::error::Error + Send + Sync>),
-    /// `apply` or `key` panicked. This is a bug in the projection.
+    /// `apply`, `erased` or `key` panicked. This is a bug in the projection.
     #[error("the projection panicked: {message}; correct its code")]
     Panicked {
         /// The message of the panic.
@@ -105,6 +107,7 @@ struct DecodedEvent<'a, E> {
 
 enum DecodedContent<'a, E> {
     Decoded(SourceEvents<'a, E>),
+    Erasure(Erasure),
     Skipped,
     Unreadable(DecodeEventError),
 }
@@ -130,12 +133,8 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
         let unknown = projection.unknown_events();
         let decode = |record: &'a RecordedEvent| DecodedEvent {
             record,
-            key: guarded(|| projection.key(record)),
-            content: match P::Source::decode(record) {
-                Ok(events) => DecodedContent::Decoded(events),
-                Err(DecodeEventError::UnknownType { .. }) if unknown == UnknownEvents::Skip => DecodedContent::Skipped,
-                Err(error) => DecodedContent::Unreadable(error),
-            },
+            key: guarded(|| ordering_key(record, |record| projection.key(record))),
+            content: content::<P::Source>(record, unknown),
         };
         Self { projection, events: events.into_iter().map(decode).collect(), blocked, passes: 0 }
     }
@@ -169,7 +168,12 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
             return Run::Blocked;
         }
         let run = match &event.content {
-            DecodedContent::Decoded(events) => self.apply(event.record, events.as_slice(), rows),
+            DecodedContent::Decoded(events) => self.apply(event.record, rows, |context, rows| {
+                events.as_slice().iter().try_for_each(|event| self.projection.apply(event, context, rows))
+            }),
+            DecodedContent::Erasure(erasure) => {
+                self.apply(event.record, rows, |context, rows| self.projection.erased(erasure, context, rows))
+            }
             DecodedContent::Skipped => Run::Skipped,
             DecodedContent::Unreadable(_) => Run::Unreadable,
         };
@@ -184,9 +188,15 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
         run
     }
 
-    fn apply(&self, record: &RecordedEvent, events: &[EventOf<P::Source>], rows: &mut Rows) -> Run {
+    /// Calls the projection for a record, as far as its rows are loaded.
+    fn apply(
+        &self,
+        record: &RecordedEvent,
+        rows: &mut Rows,
+        call: impl FnOnce(&ProjectedContext<'_>, &mut Rows) -> Result<(), ApplyError>,
+    ) -> Run {
         let context = ProjectedContext::new(record);
-        let applied = guarded(|| events.iter().try_for_each(|event| self.projection.apply(event, &context, rows)));
+        let applied = guarded(|| call(&context, rows));
         // The rows are checked and not the error, because a projection may ignore the error.
         if rows.is_row_missing() {
             return if self.passes < MAX_PASSES { Run::Missing } else { Run::Failed(ApplyFailure::Endless) };
@@ -199,6 +209,17 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
             Ok(Err(error)) => Run::Failed(failed(error)),
             Err(panicked) => Run::Failed(panicked),
         }
+    }
+}
+
+fn content<S: Source>(record: &RecordedEvent, unknown: UnknownEvents) -> DecodedContent<'_, S::Event> {
+    if let Some(erasure) = Erasure::of(record) {
+        return DecodedContent::Erasure(erasure);
+    }
+    match S::decode(record) {
+        Ok(events) => DecodedContent::Decoded(events),
+        Err(DecodeEventError::UnknownType { .. }) if unknown == UnknownEvents::Skip => DecodedContent::Skipped,
+        Err(error) => DecodedContent::Unreadable(error),
     }
 }
 

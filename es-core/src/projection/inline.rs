@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::consumer::selection::{Selection, ordering_key};
 use crate::model::Position;
 use crate::model::{EventId, RecordedEvent};
 use crate::model::{EventType, NameError, StreamId, Table};
@@ -29,7 +30,7 @@ use crate::projection::{
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, PrepareHook, PreparedHook, ValidCommit};
 use crate::store::{
-    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowScan, StoreError,
+    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, RowScan, StoreError,
 };
 
 /// The number of events per commit while a projection catches up.
@@ -44,8 +45,8 @@ pub struct Inline(Arc<dyn ErasedProjection>);
 impl Inline {
     /// Creates the hook that runs a projection inline.
     pub fn new<P: Projection>(projection: P) -> Self {
-        let query = projection.query();
-        Self(Arc::new(TypedProjection { projection, query }))
+        let selection = Selection::new(projection.query());
+        Self(Arc::new(TypedProjection { projection, selection }))
     }
 }
 
@@ -146,7 +147,7 @@ pub enum StartInlineError {
 
 struct TypedProjection<P> {
     projection: P,
-    query: Query,
+    selection: Selection,
 }
 
 /// A projection without its type parameter.
@@ -189,7 +190,7 @@ impl<P: Projection> ErasedProjection for TypedProjection<P> {
     ) -> Result<Option<Vec<RowChange>>, CommitError> {
         // An import writes tombstones for removed events.
         let is_selected =
-            |event: &&RecordedEvent| !event.is_removed() && is_projected(event) && self.query.matches_event(event);
+            |event: &&RecordedEvent| !event.is_removed() && is_projected(event) && self.selection.selects(event);
         let matching: Vec<&RecordedEvent> = events.iter().filter(is_selected).collect();
         if matching.is_empty() {
             return Ok(None);
@@ -318,7 +319,7 @@ impl<P: Projection> TypedProjection<P> {
             if checkpoints.minimum() == Some(head) {
                 return Ok(Some(head));
             }
-            let read = LogRead::matching(self.query.clone()).after(checkpoints.minimum());
+            let read = LogRead::matching(self.selection.query().clone()).after(checkpoints.minimum());
             let mut events = store.read_log(read).await.map_err(in_store)?;
             while let Some(batch) = events.next_batch().await.map_err(in_store)? {
                 self.apply_batch(store, &batch, tables, &mut checkpoints).await?;
@@ -366,11 +367,15 @@ impl<P: Projection> TypedProjection<P> {
         let is_new = |event: &&RecordedEvent| {
             let partition = match checkpoints.rows.len() {
                 1 => 0,
-                _ => partition_of(&self.projection.key(event), checkpoints.partitions()),
+                _ => {
+                    let key = ordering_key(event, |event| self.projection.key(event));
+                    partition_of(&key, checkpoints.partitions())
+                }
             };
             checkpoints.of(partition) < Some(event.position)
         };
-        let new: Vec<&RecordedEvent> = events.iter().filter(|event| is_projected(event)).filter(is_new).collect();
+        let is_selected = |event: &&RecordedEvent| is_projected(event) && self.selection.includes(event);
+        let new: Vec<&RecordedEvent> = events.iter().filter(is_selected).filter(is_new).collect();
         let blocked = BTreeSet::new();
         let applier = BatchApplier::new(&self.projection, new.iter().copied(), &blocked);
         let (rows, outcomes) = tables.apply(store, applier).await.map_err(|error| failed(error.into()))?;

@@ -5,11 +5,13 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::consumer::selection::Selection;
 use crate::model::{AheadOfLog, Position, Revision};
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{EventView, RecordedEvent};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
+use crate::retention::Erasure;
 use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRead};
 
 /// The events that a [`Live`] view applies, among those that the query of its projection selects.
@@ -17,7 +19,7 @@ use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRea
 pub enum LiveEvents {
     /// All events that the query of the projection selects.
     All,
-    /// The events of one stream.
+    /// The events of one stream, without erasures.
     Stream(StreamId),
     /// The events that also match this query, such as those with a tag.
     Matching(Query),
@@ -102,12 +104,14 @@ pub enum LiveError {
 pub struct Live<P> {
     store: Arc<dyn EventReader>,
     projection: P,
-    query: Query,
+    selection: Selection,
     events: LiveEvents,
     up_to: Option<Position>,
     views: MemoryViews,
     position: Option<Position>,
     revision: Option<Revision>,
+    /// The head of the log at the last search for erasures, for the events of one stream.
+    erasures_searched: Option<Position>,
 }
 
 impl<P: Projection> fmt::Debug for Live<P> {
@@ -142,27 +146,34 @@ impl<P: Projection> Live<P> {
         up_to: Option<Position>,
     ) -> Result<Self, LiveError> {
         store.watch_head().check(up_to)?;
-        let query = projection.query();
+        let selection = Selection::new(projection.query());
         let (events, views) = (events.into(), MemoryViews::default());
-        let mut live = Self { store, projection, query, events, up_to, views, position: None, revision: None };
+        let erasures_searched = store.head().await?;
+        let (position, revision) = (None, None);
+        let mut live =
+            Self { store, projection, selection, events, up_to, views, position, revision, erasures_searched };
         live.refresh().await?;
         Ok(live)
     }
 
-    /// Applies the events that were committed since the last call, and returns their number.
+    /// Applies the events that were committed since the last call, and returns their number. Erasures count as events.
+    ///
+    /// A view of one stream has no erasures: it is folded from scratch if the stream was deleted or a subject was
+    /// erased since the last call.
     ///
     /// # Errors
     /// [`LiveError::Event`] if an event cannot be applied, [`LiveError::Store`] if the events cannot be read. The
     /// events before the failed one stay applied.
     pub async fn refresh(&mut self) -> Result<usize, LiveError> {
-        let Self { store, projection, query, events, up_to, views, position, revision } = self;
+        self.restart_after_erasure().await?;
+        let Self { store, projection, selection, events, up_to, views, position, revision, .. } = self;
         let (after, from) = (*position, Revision::following(*revision));
         let (mut count, mut failed) = (0, None);
         let mut visitor = |event: EventView<'_>| {
             if up_to.is_some_and(|up_to| event.position() > up_to) {
                 return ControlFlow::Break(());
             }
-            match apply(projection, query, views, event.0) {
+            match apply(projection, selection, views, event.0) {
                 Ok(is_applied) => count += usize::from(is_applied),
                 Err(error) => {
                     failed = Some(error);
@@ -177,9 +188,12 @@ impl<P: Projection> Live<P> {
                 store.visit_stream(StreamRead::new(stream.clone()).from(from), &mut visitor).await?;
                 None
             }
-            LiveEvents::All => store.visit_log(LogRead::matching(query.clone()).after(after), &mut visitor).await?,
+            LiveEvents::All => {
+                store.visit_log(LogRead::matching(selection.query().clone()).after(after), &mut visitor).await?
+            }
             LiveEvents::Matching(query) => {
-                store.visit_log(LogRead::matching(query.clone()).after(after), &mut visitor).await?
+                let query = query.clone().or(QueryItem::erasures());
+                store.visit_log(LogRead::matching(query).after(after), &mut visitor).await?
             }
         };
         if let Some(error) = failed {
@@ -189,6 +203,28 @@ impl<P: Projection> Live<P> {
         let scanned = scanned.map(|scanned| up_to.map_or(scanned, |up_to| scanned.min(up_to)));
         self.position = self.position.max(scanned);
         Ok(count)
+    }
+
+    /// Discards the view of one stream if the stream was deleted or a subject was erased.
+    async fn restart_after_erasure(&mut self) -> Result<(), LiveError> {
+        let LiveEvents::Stream(stream) = &self.events else { return Ok(()) };
+        let head = self.store.head().await?;
+        if head == self.erasures_searched {
+            return Ok(());
+        }
+        let read = LogRead::matching(QueryItem::erasures()).after(self.erasures_searched);
+        let mut is_erased = false;
+        let mut visitor = |event: EventView<'_>| {
+            let of = |erasure: &Erasure| erasure.stream().is_none_or(|deleted| deleted == stream);
+            is_erased |= Erasure::of(event.0).as_ref().is_some_and(of);
+            ControlFlow::Continue(())
+        };
+        self.store.visit_log(read, &mut visitor).await?;
+        if is_erased {
+            (self.views, self.position, self.revision) = (MemoryViews::default(), None, None);
+        }
+        self.erasures_searched = head;
+        Ok(())
     }
 
     /// Returns a reader of a view.
@@ -214,11 +250,11 @@ impl<P: Projection> Live<P> {
 /// Applies one event to the views. Returns whether the query of the projection selects it.
 fn apply<P: Projection>(
     projection: &P,
-    query: &Query,
+    selection: &Selection,
     views: &mut MemoryViews,
     event: &RecordedEvent,
 ) -> Result<bool, LiveError> {
-    if !is_projected(event) || !query.matches_event(event) {
+    if !is_projected(event) || !selection.selects(event) {
         return Ok(false);
     }
     views.fold(BatchApplier::new(projection, [event], &BTreeSet::new())).map_err(|(_, source)| LiveError::Event {

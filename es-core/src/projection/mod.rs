@@ -54,6 +54,7 @@ pub(crate) use worker::{is_any_parked, worker_rows};
 
 use crate::aggregate::{EventOf, Source};
 use crate::model::RecordedEvent;
+use crate::retention::Erasure;
 use crate::store::Query;
 
 /// A read model: a function of one event and of the rows that it reads.
@@ -100,10 +101,27 @@ pub trait Projection: Send + Sync + 'static {
         context: &ProjectedContext<'_>,
         rows: &mut Rows,
     ) -> Result<(), ApplyError>;
+
+    /// Deletes what the rows contain of erased content: the rows of a deleted stream, or the personal data of an erased
+    /// subject. It is called once for each erasure, in the order of the log, in every mode and in rebuilds.
+    ///
+    /// A projection receives the deletions of all streams in the categories of its query, and the erasures of all
+    /// subjects. The rows may not exist, because the projection may never have received the erased events. The
+    /// [key](Self::key) of an erasure is the name of the deleted stream or of the erased subject.
+    ///
+    /// The default does nothing. The view then keeps what it contains of a deleted stream until it is rebuilt: a
+    /// rebuild does not receive the events of a deleted stream.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if the erasure cannot be applied. It is treated like an event that cannot be applied.
+    fn erased(&self, erasure: &Erasure, context: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let _ = (erasure, context, rows);
+        Ok(())
+    }
 }
 
-/// Returns whether projections receive an event. They do not receive the events of reserved streams, such as the audit
-/// streams.
+/// Returns whether projections receive an event. Of the reserved streams, such as the audit streams, they receive only
+/// erasures.
 pub(crate) fn is_projected(event: &RecordedEvent) -> bool {
-    !crate::model::reserved::is_reserved(event.stream.as_str())
+    !crate::model::reserved::is_reserved(event.stream.as_str()) || Erasure::of(event).is_some()
 }

@@ -3,10 +3,11 @@
 //! ```text
 //!   Commit::set_rule, clear_rule ──► es.retention-rules      ──┐
 //!   store::delete_stream         ──► es.retention-deletions  ──┼─ fold ─► Retention ── of(stream) ─► StreamRetention
+//!   Commit::erase_subject        ──► es.retention-erasures   ──┤
 //!   EventStore::scavenge         ──► es.retention-scavenges  ──┘                  shows(revision, time, last, now)?
 //! ```
 //!
-//! Every operator action is an event in one of three reserved streams. It records who acted and why, and it is part of
+//! Every operator action is an event in one of four reserved streams. It records who acted and why, and it is part of
 //! the log, so exports, backups and copies contain it. [`Retention`] is the fold of these events. A store needs nothing
 //! else to decide which events are visible, so two stores with the same log show the same events.
 //!
@@ -28,6 +29,12 @@
 //! [`ExpectedRevision::Exact`](crate::ExpectedRevision::Exact) count them. If a rule is cleared or relaxed, the events
 //! that it hid become visible again unless a scavenge has removed them.
 //!
+//! # Erasures
+//!
+//! Projections and reactors receive the deletion of a stream, and the erasure of a subject of personal data, as an
+//! [`Erasure`], in the order of the log, so that views delete their rows. A subscription or a consumer group receives
+//! them if its query contains [`QueryItem::erasures`](crate::store::QueryItem::erasures).
+//!
 //! # Removed events
 //!
 //! A [scavenge](crate::EventStore::scavenge) writes a **scavenge point** with a position and a time to the log. It then
@@ -42,7 +49,8 @@
 //!   text of a key is removed with its event. An export contains only the number of these keys, so an import does not
 //!   claim them.
 //! - Rows stay, except for the snapshots of a deleted stream, which
-//!   [`delete_stream`](crate::store::delete_stream) removes.
+//!   [`delete_stream`](crate::store::delete_stream) removes, and the rows of views that
+//!   [`Projection::erased`](crate::projection::Projection::erased) deletes.
 //! - The name of a stream stays: do not put personal data into it.
 //!
 //! # What a deletion frees
@@ -54,16 +62,19 @@
 //!
 //! This module computes which events are visible. Stores apply the result to reads, and remove events.
 
+mod erasure;
 mod operator;
 mod state;
 
 pub(crate) use crate::model::reserved::is_retention_stream as is_reserved;
 pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY};
+pub use erasure::Erasure;
 pub(crate) use operator::deletions_stream;
 pub use operator::{DeleteKind, Note, OperatorEvent, Rule, Scope};
 pub use state::{Deletion, InvalidOperatorEvent, Retained, Retention, ScavengePoint, StreamRetention};
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +85,25 @@ pub struct Scavenge {
     pub note: Note,
     /// The pause after each batch of at most a few thousand events, which leaves disk bandwidth to other work.
     pub pause: Duration,
-    /// A callback that is called after each batch with the number of streams examined and the number of events removed.
-    pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
+    /// A callback that is called after each batch. It breaks to stop the scavenge; the next scavenge removes the rest.
+    pub progress: Option<Arc<dyn Fn(ScavengeProgress) -> ControlFlow<()> + Send + Sync>>,
+}
+
+/// The progress of a scavenge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScavengeProgress {
+    /// The number of streams examined.
+    pub streams: u64,
+    /// The number of events removed.
+    pub events: u64,
+}
+
+impl Scavenge {
+    /// Calls [`progress`](Self::progress), if it is set. A store calls it after each batch, and stops if it breaks.
+    #[must_use]
+    pub fn report(&self, progress: ScavengeProgress) -> ControlFlow<()> {
+        self.progress.as_ref().map_or(ControlFlow::Continue(()), |report| report(progress))
+    }
 }
 
 impl fmt::Debug for Scavenge {
@@ -87,8 +115,10 @@ impl fmt::Debug for Scavenge {
 /// The result of a scavenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScavengeReport {
-    /// The scavenge point that was completed.
+    /// The scavenge point that was written.
     pub point: ScavengePoint,
+    /// Whether the point was completed. It is `false` if [`Scavenge::progress`] stopped the scavenge.
+    pub is_complete: bool,
     /// The number of events removed.
     pub events: u64,
     /// The size of the removed records in bytes. The store frees the disk space when it compacts them.

@@ -6,12 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Revision;
-use crate::model::reserved::{RETENTION_CATEGORY as CATEGORY, is_retention_stream as is_reserved};
-use crate::model::{Category, EventType, StreamId};
+use crate::model::reserved::{
+    RETENTION_CATEGORY as CATEGORY, STREAM_DELETED, SUBJECT_ERASED, is_retention_stream as is_reserved,
+};
+use crate::model::{Category, EventType, StreamId, SubjectId};
 use crate::model::{NewEvent, Timestamp};
 
 const RULES: &str = "es.retention-rules";
 const DELETIONS: &str = "es.retention-deletions";
+const ERASURES: &str = "es.retention-erasures";
 const SCAVENGES: &str = "es.retention-scavenges";
 
 /// Returns the stream of the deletions of streams.
@@ -150,6 +153,14 @@ pub enum OperatorEvent {
         #[serde(flatten)]
         note: Note,
     },
+    /// The key of the personal data of a subject was destroyed, or is destroyed next.
+    SubjectErased {
+        /// The subject.
+        subject: SubjectId,
+        /// Who erased it, and why.
+        #[serde(flatten)]
+        note: Note,
+    },
     /// A scavenge started. It removes the events that are hidden at the position of this event.
     ScavengePoint {
         /// The time that decides which events are too old.
@@ -163,7 +174,6 @@ pub enum OperatorEvent {
 impl OperatorEvent {
     const RULE_SET: &'static str = "es.retention-rule-set";
     const RULE_CLEARED: &'static str = "es.retention-rule-cleared";
-    const STREAM_DELETED: &'static str = "es.stream-deleted";
     const SCAVENGE_POINT: &'static str = "es.scavenge-point";
 
     /// Returns the event type and the name of the reserved stream.
@@ -171,7 +181,8 @@ impl OperatorEvent {
         match self {
             Self::RuleSet { .. } => (Self::RULE_SET, RULES),
             Self::RuleCleared { .. } => (Self::RULE_CLEARED, RULES),
-            Self::StreamDeleted { .. } => (Self::STREAM_DELETED, DELETIONS),
+            Self::StreamDeleted { .. } => (STREAM_DELETED, DELETIONS),
+            Self::SubjectErased { .. } => (SUBJECT_ERASED, ERASURES),
             Self::ScavengePoint { .. } => (Self::SCAVENGE_POINT, SCAVENGES),
         }
     }
@@ -211,7 +222,17 @@ impl OperatorEvent {
                 }
                 serde_json::from_slice(payload).map(|RuleCleared { scope, note }| Self::RuleCleared { scope, note })
             }
-            Self::STREAM_DELETED | Self::SCAVENGE_POINT => serde_json::from_slice(payload),
+            SUBJECT_ERASED => {
+                #[derive(Deserialize)]
+                struct SubjectErased {
+                    subject: SubjectId,
+                    #[serde(flatten)]
+                    note: Note,
+                }
+                serde_json::from_slice(payload)
+                    .map(|SubjectErased { subject, note }| Self::SubjectErased { subject, note })
+            }
+            STREAM_DELETED | Self::SCAVENGE_POINT => serde_json::from_slice(payload),
             other => return Err(format!("the unknown event type {other:?}")),
         };
         let event = event.map_err(|error| format!("an invalid payload: {error}"))?;
@@ -227,7 +248,7 @@ impl OperatorEvent {
                 is_reserved(stream)
             }
             Self::RuleSet { scope: Scope::Category(category), .. } => *category == CATEGORY,
-            Self::RuleCleared { .. } | Self::ScavengePoint { .. } => false,
+            Self::RuleCleared { .. } | Self::SubjectErased { .. } | Self::ScavengePoint { .. } => false,
         };
         match self {
             _ if is_for_reserved => Err("a rule or a deletion for a reserved retention stream".into()),

@@ -81,6 +81,8 @@ impl Retention {
             OperatorEvent::StreamDeleted { stream, kind, through, .. } => {
                 self.deletions.insert(stream, Deletion { kind, through, position });
             }
+            // It hides no event: the content of its events can no longer be decrypted.
+            OperatorEvent::SubjectErased { .. } => {}
             OperatorEvent::ScavengePoint { at, .. } => self.points.push(ScavengePoint { position, at }),
         }
         Ok(())

@@ -112,6 +112,11 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
         self.inner().scavenge(how).await
     }
 
+    /// Forwards to [`EventStore::compact`].
+    async fn compact(&self) -> Result<(), StoreError> {
+        self.inner().compact().await
+    }
+
     /// Forwards to [`EventStore::close`].
     async fn close(&self) -> Result<(), StoreError> {
         self.inner().close().await
@@ -196,6 +201,10 @@ impl<L: StoreLayer> EventStore for L {
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         StoreLayer::scavenge(self, how).await
+    }
+
+    async fn compact(&self) -> Result<(), StoreError> {
+        StoreLayer::compact(self).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

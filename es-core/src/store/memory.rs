@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use crate::model::{Clock, SystemClock};
 use crate::model::{EventId, EventView, LogId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
-use crate::retention::{Retained, Retention, Scavenge, ScavengePoint, ScavengeReport, StreamRetention};
+use crate::retention::{
+    Retained, Retention, Scavenge, ScavengePoint, ScavengeProgress, ScavengeReport, StreamRetention,
+};
 use crate::store::decide::CommitDecision;
 use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
@@ -180,9 +182,14 @@ impl Log {
         !event.is_removed() && self.retention.of(&event.stream).shows(event.revision, event.recorded_at, last, now)
     }
 
-    /// Removes the events that were hidden at the position and the time of a scavenge point. Returns the number of
-    /// removed events and the size of their payloads in bytes.
-    fn remove(&mut self, point: ScavengePoint) -> Result<(u64, u64), StoreError> {
+    /// Removes the events that were hidden at the position and the time of a scavenge point, stream by stream, and adds
+    /// them to the report. Breaks if the scavenge is stopped before the point is completed.
+    fn remove(
+        &mut self,
+        point: ScavengePoint,
+        how: &Scavenge,
+        report: &mut ScavengeReport,
+    ) -> Result<ControlFlow<()>, StoreError> {
         let end = index_of(point.position).min(self.events.len());
         let (before_point, _) = self.events.split_at_mut(end);
         let (mut retention, mut last) = (Retention::default(), HashMap::new());
@@ -190,17 +197,25 @@ impl Log {
             retention.apply(event)?;
             last.insert(event.stream.clone(), event.revision);
         }
-        let (mut count, mut bytes) = (0, 0);
+        let mut hidden = BTreeMap::<StreamId, Vec<&mut Arc<RecordedEvent>>>::new();
         for event in before_point.iter_mut().filter(|event| !event.is_removed()) {
             let last = last.get(&event.stream).copied();
             if !retention.of(&event.stream).shows(event.revision, event.recorded_at, last, point.at) {
-                count += 1;
-                bytes += event.data.payload.len() as u64;
+                hidden.entry(event.stream.clone()).or_default().push(event);
+            }
+        }
+        for (streams, events) in (1..).zip(hidden.into_values()) {
+            for event in events {
+                report.events += 1;
+                report.bytes += event.data.payload.len() as u64;
                 *event = Arc::new(event.without_content());
+            }
+            if how.report(ScavengeProgress { streams, events: report.events }).is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
         self.scavenged = Some(point.position);
-        Ok((count, bytes))
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -408,21 +423,22 @@ impl EventStore for MemoryStore {
         let mut log = self.open_log()?;
         let pending: Vec<_> =
             log.retention.points().iter().filter(|point| Some(point.position) > log.scavenged).copied().collect();
-        let (mut events, mut bytes, mut earlier_points) = (0, 0, 0);
-        for point in &pending {
-            let removed = log.remove(*point)?;
-            events += removed.0;
-            bytes += removed.1;
-            earlier_points += u64::from(Some(point.position) < committed.position());
-        }
         let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
-        let point = log
-            .retention
-            .points()
-            .iter()
-            .find(|point| Some(point.position) == committed.position())
-            .ok_or_else(missing)?;
-        Ok(ScavengeReport { point: *point, events, bytes, earlier_points })
+        let point = pending.iter().find(|point| Some(point.position) == committed.position()).ok_or_else(missing)?;
+        let mut report = ScavengeReport { point: *point, is_complete: true, events: 0, bytes: 0, earlier_points: 0 };
+        for point in &pending {
+            if log.remove(*point, how, &mut report)?.is_break() {
+                report.is_complete = false;
+                break;
+            }
+            report.earlier_points += u64::from(Some(point.position) < committed.position());
+        }
+        Ok(report)
+    }
+
+    /// Has no effect: there are no files.
+    async fn compact(&self) -> Result<(), StoreError> {
+        self.open_log().map(drop)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

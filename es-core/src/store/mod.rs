@@ -17,6 +17,7 @@
 //! A store handles encoded events and rows. It knows nothing of aggregates, codecs, projections and consumers; hooks
 //! extend its decision on a commit.
 
+mod admin;
 mod commit;
 pub(crate) mod decide;
 mod decider;
@@ -41,6 +42,7 @@ use std::ops::ControlFlow;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use admin::StoreAdmin;
 pub use commit::{
     AppendCondition, Commit, Committed, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH, MAX_ORIGINS, MAX_PAYLOAD_BYTES, MAX_ROW_KEY_BYTES, MAX_TAGS,
@@ -221,11 +223,21 @@ pub trait EventStore: EventReader {
     ///
     /// Commits and reads continue during a scavenge. Only one scavenge runs at a time; a second one waits. If a
     /// scavenge is interrupted, the events removed so far stay removed, and the next scavenge removes the rest. A
-    /// scavenge may continue after its future is dropped.
+    /// scavenge may continue after its future is dropped; [`Scavenge::progress`] stops it.
     ///
     /// # Errors
     /// [`CommitError`] if the point cannot be written or the infrastructure fails. Repeat the scavenge.
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError>;
+
+    /// Rewrites the files of the store without deleted rows and the content of removed events. Afterwards no file of
+    /// the store contains what was deleted before the call, unless a read was open at that time.
+    ///
+    /// Commits and reads continue, more slowly. The cost is that of reading and writing the whole store. A compaction
+    /// ends after the current part if its future is dropped, and can be repeated.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store is closed, damaged, or fails to write.
+    async fn compact(&self) -> Result<(), StoreError>;
 
     /// Closes the store for all its handles. Waiting commits are written first, and all acknowledged commits are on
     /// disk when this returns. Later calls return [`StoreError::Closed`], and so do [head

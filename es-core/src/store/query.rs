@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::RecordedEvent;
 use crate::model::Tags;
+use crate::model::reserved::{RETENTION_CATEGORY, STREAM_DELETED, SUBJECT_ERASED};
 use crate::model::weight::name as name_weight;
 use crate::model::{Category, EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
@@ -40,6 +41,12 @@ impl Query {
     #[must_use]
     pub fn any_of(items: impl IntoIterator<Item = QueryItem>) -> Self {
         Self(Some(items.into_iter().collect()))
+    }
+
+    /// Returns the query that matches the events of this query and those of the item.
+    #[must_use]
+    pub fn or(self, item: QueryItem) -> Self {
+        Self(self.0.map(|items| items.into_iter().chain([item]).collect()))
     }
 
     /// Returns the items, or `None` for the query that matches every event.
@@ -107,6 +114,15 @@ impl QueryItem {
     pub fn tag(mut self, tag: Tag) -> Self {
         self.tags.insert(tag);
         self
+    }
+
+    /// Returns an item that matches the [erasures](crate::retention::Erasure) in the log.
+    #[must_use]
+    pub fn erasures() -> Self {
+        Self::new()
+            .category(Category::well_known(RETENTION_CATEGORY))
+            .event_type(EventType::well_known(STREAM_DELETED))
+            .event_type(EventType::well_known(SUBJECT_ERASED))
     }
 
     /// Returns `true` if no field is set, so that every event matches.

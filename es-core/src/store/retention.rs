@@ -1,10 +1,14 @@
 //! Commits for rules, deletions and scavenge points, and [`delete_stream`], which also removes snapshots.
 
+use bytes::Bytes;
+
 use crate::model::reserved::{SNAPSHOTS as SNAPSHOTS_TABLE, stream_prefix};
-use crate::model::{ExpectedRevision, RecordedEvent, Revision, StreamId, Table, Timestamp, to_stored_precision};
+use crate::model::{
+    ErrorChain, ExpectedRevision, RecordedEvent, Revision, StreamId, SubjectId, Table, Timestamp, to_stored_precision,
+};
 use crate::retention::{DeleteKind, Note, OperatorEvent, Rule, Scope, deletions_stream};
 use crate::store::{
-    Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, RowScan, StoreError, StreamRead,
+    Commit, CommitError, Committed, Conflict, EventStore, FailedCheck, Row, RowScan, StoreError, StreamRead,
 };
 
 /// Commits to the reserved streams of [retention](crate::retention).
@@ -34,6 +38,14 @@ impl Commit {
         Self::of_operator(&OperatorEvent::StreamDeleted { stream, kind, through, note })
     }
 
+    /// Returns a commit that records the erasure of a subject of personal data. Projections and reactors receive it as
+    /// an [`Erasure`](crate::retention::Erasure). It hides no event and destroys no key: the crate es-personal commits
+    /// it and then destroys the key of the subject.
+    #[must_use]
+    pub fn erase_subject(subject: SubjectId, note: Note) -> Self {
+        Self::of_operator(&OperatorEvent::SubjectErased { subject, note })
+    }
+
     /// Returns a commit that writes a scavenge point with this time. [`EventStore::scavenge`] commits one itself, so
     /// applications rarely need this.
     #[must_use]
@@ -47,12 +59,15 @@ impl Commit {
     }
 }
 
-/// The maximum number of snapshots that are removed with a stream.
+/// The maximum number of snapshots that are removed in one commit.
 const SNAPSHOTS: usize = 1000;
 /// The maximum number of attempts to delete a stream while other writers append to it.
 const ATTEMPTS: u32 = 100;
 
-/// Deletes a stream at its current revision, and its snapshots.
+/// Deletes a stream at its current revision. The same commit deletes its snapshots; a snapshot that another writer
+/// stored meanwhile is deleted afterwards.
+///
+/// Projections and reactors of the category receive the deletion as an [`Erasure`](crate::retention::Erasure).
 ///
 /// The deletion of a deleted stream is a repeat: it returns the last deletion, with [`Committed::repeated`], and writes
 /// nothing. A hard delete of a stream that was only soft deleted is not a repeat. The expectation of a repeat must be
@@ -70,23 +85,66 @@ pub async fn delete_stream(
     expected: ExpectedRevision,
     note: Note,
 ) -> Result<Committed, CommitError> {
-    let snapshots = Table::well_known(SNAPSHOTS_TABLE);
     let mut attempt = 1;
     loop {
         let through = store.revision(stream).await?;
         if let Some(deletion) = repeated_deletion(store, stream, kind, expected, through).await? {
+            // A crash may have interrupted the first deletion after its commit.
+            delete_snapshots_before_begin(store, stream).await?;
             return Ok(Committed { events: vec![deletion], repeated: true });
         }
         let mut commit =
             Commit::delete_stream(stream.clone(), kind, through, note.clone()).expect(stream.clone(), expected);
-        for row in store.rows(RowScan::new(snapshots.clone(), stream_prefix(stream), SNAPSHOTS)).await? {
-            commit = commit.delete_row(snapshots.clone(), row.key);
+        for row in store.rows(RowScan::new(snapshots(), stream_prefix(stream), SNAPSHOTS)).await? {
+            commit = commit.delete_row(snapshots(), row.key);
         }
         match store.commit(commit).await {
             Err(CommitError::Conflict(conflict)) if attempt < ATTEMPTS && is_lost(&conflict, expected, through) => {
                 attempt += 1;
             }
-            result => return result,
+            Err(error) => return Err(error),
+            Ok(committed) => {
+                // The stream is deleted, whatever happens here. `StoreAdmin::scavenge` deletes the rest.
+                if let Err(error) = delete_snapshots_before_begin(store, stream).await {
+                    tracing::warn!(%stream, error = %ErrorChain(&error), "snapshots of a deleted stream not deleted");
+                }
+                return Ok(committed);
+            }
+        }
+    }
+}
+
+/// Returns the table of snapshots.
+pub(super) fn snapshots() -> Table {
+    Table::well_known(SNAPSHOTS_TABLE)
+}
+
+pub(super) async fn delete_snapshot_rows(store: &dyn EventStore, keys: Vec<Bytes>) -> Result<(), CommitError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let commit = keys.into_iter().fold(Commit::new(), |commit, key| commit.delete_row(snapshots(), key));
+    store.commit(commit).await.map(drop)
+}
+
+/// Deletes the snapshots of a stream from before its last deletion.
+pub(super) async fn delete_snapshots_before_begin(
+    store: &dyn EventStore,
+    stream: &StreamId,
+) -> Result<(), CommitError> {
+    let retained = store.retained(stream).await?;
+    let is_before = |row: &Row| {
+        let revision = row.key.last_chunk().map(|number| Revision::new(u64::from_be_bytes(*number)));
+        retained.is_ended || revision.is_none_or(|revision| revision < retained.begins)
+    };
+    loop {
+        // The oldest snapshots are first.
+        let rows = store.rows(RowScan::new(snapshots(), stream_prefix(stream), SNAPSHOTS)).await?;
+        let keys: Vec<Bytes> = rows.into_iter().take_while(is_before).map(|row| row.key).collect();
+        let is_last = keys.len() < SNAPSHOTS;
+        delete_snapshot_rows(store, keys).await?;
+        if is_last {
+            return Ok(());
         }
     }
 }

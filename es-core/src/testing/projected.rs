@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::aggregate::Aggregate;
+use crate::consumer::selection::Selection;
 use crate::model::ErrorChain;
-use crate::model::StreamId;
 use crate::model::{CommitPart, EventData, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{Position, Revision};
+use crate::model::{StreamId, SubjectId};
 use crate::projection::view::MemoryViews;
-use crate::projection::{ApplyFailure, BatchApplier, Projection};
+use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
+use crate::retention::{DeleteKind, Note, OperatorEvent};
 use crate::schema::Event;
 
 /// Starts a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs
@@ -68,16 +70,46 @@ impl GivenEvents {
     pub fn in_stream<E: Event>(mut self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
         let stream = StreamId::new(stream).unwrap_or_else(|error| panic!("invalid name of a stream: {error}"));
         for event in events {
-            let record = self.record(&stream, &event);
-            self.records.push(record);
+            let encoded =
+                event.encode().unwrap_or_else(|error| panic!("could not encode the event: {}", ErrorChain(&error)));
+            let data = EventData { metadata: self.metadata.clone(), ..encoded.into_data(EventId::new()) };
+            self.records.push(self.record(&stream, data));
         }
         self
     }
 
+    /// Deletes the stream of the aggregate with this id. The projection has received its events before, as in a view
+    /// that follows the log.
+    ///
+    /// # Panics
+    /// If the id is not valid in the name of a stream.
+    #[must_use]
     #[track_caller]
-    fn record<E: Event>(&self, stream: &StreamId, event: &E) -> RecordedEvent {
-        let encoded =
-            event.encode().unwrap_or_else(|error| panic!("could not encode the event: {}", ErrorChain(&error)));
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an id is often a literal: the test reads better without a reference"
+    )]
+    pub fn deleted<A: Aggregate>(mut self, id: A::Id, kind: DeleteKind) -> Self {
+        let stream = A::stream(&id).unwrap_or_else(|error| panic!("invalid id: {error}"));
+        let through = self.records.iter().rev().find(|record| record.stream == stream).map(|record| record.revision);
+        self.operator(&OperatorEvent::StreamDeleted { stream, kind, through, note: Note::default() });
+        self
+    }
+
+    /// Erases a subject of personal data.
+    #[must_use]
+    pub fn erased(mut self, subject: SubjectId) -> Self {
+        self.operator(&OperatorEvent::SubjectErased { subject, note: Note::default() });
+        self
+    }
+
+    fn operator(&mut self, event: &OperatorEvent) {
+        let (stream, event) = event.encode();
+        let record = self.record(&stream, event.data);
+        self.records.push(record);
+    }
+
+    fn record(&self, stream: &StreamId, data: EventData) -> RecordedEvent {
         let last = self.records.iter().rev().find(|record| record.stream == *stream).map(|record| record.revision);
         RecordedEvent {
             position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
@@ -86,11 +118,12 @@ impl GivenEvents {
             recorded_at: self.now,
             occurred_at: self.now,
             part: CommitPart { index: 0, size: 1 },
-            data: EventData { metadata: self.metadata.clone(), ..encoded.into_data(EventId::new()) },
+            data,
         }
     }
 
-    /// Applies the events that the query of the projection selects, once as one batch and once one by one.
+    /// Applies the events that the query of the projection selects, and the erasures: once as one batch and once one by
+    /// one.
     ///
     /// # Panics
     /// If the two results differ, which means that `apply` does not depend on its arguments alone.
@@ -101,8 +134,9 @@ impl GivenEvents {
         reason = "a projection is often a unit type: the test reads better without a reference"
     )]
     pub fn project<P: Projection>(&self, projection: P) -> Projected {
-        let query = projection.query();
-        let events: Vec<&RecordedEvent> = self.records.iter().filter(|event| query.matches_event(event)).collect();
+        let selection = Selection::new(projection.query());
+        let is_selected = |event: &&RecordedEvent| is_projected(event) && selection.selects(event);
+        let events: Vec<&RecordedEvent> = self.records.iter().filter(is_selected).collect();
         let blocked = BTreeSet::new();
         let apply = |views: &mut MemoryViews, events: &[&RecordedEvent]| {
             views.fold(BatchApplier::new(&projection, events.iter().copied(), &blocked))

@@ -1,5 +1,6 @@
 //! Two scavenges, which must not be two at a time.
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -40,9 +41,10 @@ async fn a_scavenge_that_nobody_waits_for_any_more_keeps_the_next_one_waiting() 
     let removed = Arc::new(Mutex::new(0));
     let progress = {
         let removed = Arc::clone(&removed);
-        move |_, events| {
-            *removed.lock().unwrap() = events;
+        move |progress: ScavengeProgress| {
+            *removed.lock().unwrap() = progress.events;
             let _ = begun.send(());
+            ControlFlow::Continue(())
         }
     };
     let first =

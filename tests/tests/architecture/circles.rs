@@ -15,8 +15,8 @@ const FLOOR_PLAN: [(&str, &[&str]); 9] = [
     ("retention", &["model"]),
     ("store", &["model", "schema", "retention"]),
     ("aggregate", &["model", "schema", "retention", "store"]),
-    ("consumer", &["model", "schema", "store", "aggregate"]),
-    ("projection", &["model", "schema", "store", "aggregate", "consumer"]),
+    ("consumer", &["model", "schema", "retention", "store", "aggregate"]),
+    ("projection", &["model", "schema", "retention", "store", "aggregate", "consumer"]),
     ("service", &["model", "schema", "store", "aggregate", "consumer", "projection"]),
     ("__private", &["model", "schema", "store", "aggregate", "projection"]),
 ];

@@ -2,10 +2,9 @@
 
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use lru::LruCache;
-
+use crate::aggregate::repository::cache::Cache;
 use crate::aggregate::repository::error::{AsOf, LoadError};
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
@@ -35,6 +34,12 @@ pub struct Loaded<A> {
 }
 
 impl<A> Loaded<A> {
+    #[cfg(test)]
+    pub(super) fn of_state(state: A) -> Self {
+        let (revision, position, snapshot, last, origins) = (None, None, None, None, None);
+        Self { state, revision, position, snapshot, last, begins: Revision::FIRST, origins }
+    }
+
     /// Returns the version of the aggregate, or `None` if it has no events. It is the revision, unless the aggregate
     /// has a level without [one order](crate::model::OneOrder) and stamped events.
     #[must_use]
@@ -156,7 +161,7 @@ pub(crate) enum Past {
 pub(crate) struct Loader<A> {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) snapshots: Option<Snapshots<A>>,
-    pub(crate) cache: Option<Mutex<LruCache<StreamId, Loaded<A>>>>,
+    pub(crate) cache: Option<Cache<A>>,
 }
 
 impl<A: Evolve> Loader<A> {
@@ -321,26 +326,20 @@ impl<A: Evolve> Loader<A> {
     }
 
     fn cached(&self, stream: &StreamId) -> Option<Loaded<A>> {
-        let mut cache = self.cache.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(stream).cloned()
+        self.cache.as_ref()?.get(stream)
     }
 
     /// Caches a state unless the cached one is as new.
     pub(crate) fn cache(&self, stream: &StreamId, loaded: &Loaded<A>) {
-        let Some(cache) = &self.cache else { return };
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_as_new = cache.peek(stream).is_some_and(|cached| {
-            cached.begins == loaded.begins && cached.revision >= loaded.revision && cached.snapshot >= loaded.snapshot
-        });
-        if !is_as_new {
-            cache.put(stream.clone(), loaded.clone());
+        if let Some(cache) = &self.cache {
+            cache.put(stream, loaded);
         }
     }
 
     /// Removes a state from the cache.
     pub(crate) fn evict(&self, stream: &StreamId) {
         if let Some(cache) = &self.cache {
-            cache.lock().unwrap_or_else(PoisonError::into_inner).pop(stream);
+            cache.remove(stream);
         }
     }
 

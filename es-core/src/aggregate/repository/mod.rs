@@ -9,6 +9,7 @@
 //! ```
 //!
 //! - `turns`: commands to one aggregate in one process wait for each other.
+//! - `cache`: the most recently used states.
 //! - `load`: snapshot or cached state, then the events after it.
 //! - `plan`: decides and encodes without committing, so that several plans can share one commit.
 //! - `unit`: one or several commands in one commit, with retry. `execute` is a unit of one command.
@@ -17,6 +18,7 @@
 //!
 //! The module uses the store for all I/O, and reads the time only through [`Clock`].
 
+mod cache;
 mod command_id;
 mod error;
 mod execute;
@@ -29,11 +31,9 @@ mod turns;
 mod unit;
 
 use std::fmt;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use tokio::runtime::Handle;
 
 pub(crate) use command_id::remove_lost_results;
@@ -48,6 +48,7 @@ use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::aggregate::{Aggregate, CommandFor, Evolve};
 use crate::model::{Clock, Entropy, IdSource, OneOrder, Revision, StreamId, SystemClock, SystemEntropy};
 use crate::store::{EventStore, check_recorded_time};
+use cache::Cache;
 use load::{Loader, Past};
 use snapshotter::Snapshotter;
 use turns::Turns;
@@ -61,13 +62,6 @@ pub struct Repository<A> {
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-}
-
-fn cache_of<A>(aggregates: usize) -> Mutex<LruCache<StreamId, Loaded<A>>> {
-    // An empty cache allocates nothing; `LruCache::new` would reserve its whole capacity.
-    let mut cache = LruCache::unbounded();
-    cache.resize(NonZeroUsize::new(aggregates).unwrap_or(NonZeroUsize::MIN));
-    Mutex::new(cache)
 }
 
 impl<A: Aggregate> fmt::Debug for Repository<A> {
@@ -99,7 +93,7 @@ impl<A: Aggregate> Repository<A> {
         let snapshots = A::snapshots().map(Snapshots::new);
         Self {
             snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
-            loader: Loader { store, snapshots, cache: Some(cache_of(Self::CACHED_AGGREGATES)) },
+            loader: Loader { store, snapshots, cache: Some(Cache::new(Self::CACHED_AGGREGATES)) },
             turns: Turns::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock::new()),
@@ -119,13 +113,14 @@ impl<A: Evolve> Repository<A> {
     /// Sets the number of aggregates that the cache holds, at least 1. The default is
     /// [`CACHED_AGGREGATES`](Self::CACHED_AGGREGATES). A load starts at the cached state and reads the events after it,
     /// so a decision is never made on a stale state. A load of a stream that a rule has truncated does not use the
-    /// cache, so that its result is the same after a restart.
+    /// cache, so that its result is the same after a restart. The states of deleted streams are removed with the next
+    /// load of any aggregate, at most one second late.
     ///
     /// The cache holds a clone of each of the most recently used states, and about 200 bytes of overhead for each. It
     /// has no limit in bytes: set a smaller number if states are large.
     #[must_use]
     pub fn with_cache(mut self, aggregates: usize) -> Self {
-        self.loader.cache = Some(cache_of(aggregates));
+        self.loader.cache = Some(Cache::new(aggregates));
         self
     }
 
@@ -239,6 +234,9 @@ impl<A: Evolve> Repository<A> {
 
     async fn load_stream(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
         let started = self.clock.elapsed();
+        if let Some(cache) = &self.loader.cache {
+            cache.remove_deleted(&**self.store(), started).await?;
+        }
         let mut loaded = self.loader.load(id, stream).await?;
         let cost = self.clock.elapsed().saturating_sub(started);
         self.snapshot_if_due(stream, &mut loaded, cost);

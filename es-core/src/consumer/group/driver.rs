@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::consumer::group::KeyOf;
 use crate::consumer::group::rows::{Parked, Stored};
 use crate::consumer::group::shared::GroupCore;
-use crate::consumer::group::state::{Arrival, Changes};
+use crate::consumer::group::state::{Arrival, Changes, ReplaySelection};
 use crate::consumer::group::store_retry::STORE_RETRY;
+use crate::consumer::group::{Includes, KeyOf};
 use crate::consumer::lifecycle::GroupError;
 use crate::consumer::subscription::{DEFAULT_BATCH, Subscription};
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
+use crate::retention::Erasure;
 use crate::store::{Batch, Commit, CommitError, Query, StoreError};
 
 /// The interval at which an idle group writes a checkpoint that only passed events that do not match, and checks
@@ -26,9 +27,17 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The largest number of parked events that are read for a replay at once.
 const REPLAYS: usize = 16;
 
+/// The events of a group, and their keys.
+pub(crate) struct GroupEvents {
+    pub(crate) query: Query,
+    pub(crate) includes: Includes,
+    pub(crate) key: KeyOf,
+}
+
 pub(crate) struct Driver {
     shared: Arc<GroupCore>,
     subscription: Subscription,
+    includes: Includes,
     key: KeyOf,
     /// Events that were read and exceed the capacity of the state.
     pending: VecDeque<RecordedEvent>,
@@ -61,8 +70,7 @@ enum Step {
 impl Driver {
     pub(crate) fn new(
         shared: Arc<GroupCore>,
-        query: Query,
-        key: KeyOf,
+        GroupEvents { query, includes, key }: GroupEvents,
         written: Stored,
         row: Bytes,
         capacity: usize,
@@ -77,6 +85,7 @@ impl Driver {
         Ok(Self {
             shared,
             subscription,
+            includes,
             key,
             pending: VecDeque::new(),
             pending_scanned,
@@ -196,14 +205,25 @@ impl Driver {
                 Err(error) => self.retry_read(error).await?,
             };
             self.pending_scanned = batch.scanned.max(self.pending_scanned);
-            self.pending = batch.events.into();
+            self.pending = batch.events.into_iter().filter(|event| (self.includes)(event)).collect();
         }
         let events: Vec<_> = self.pending.drain(..limit.min(self.pending.len())).collect();
         let scanned =
             if self.pending.is_empty() { self.pending_scanned } else { events.last().map(|event| event.position) };
+        let erasures: Vec<_> = events.iter().filter(|event| Erasure::of(event).is_some()).collect();
+        // The log no longer has the parked events of a deleted stream, so that the erasure need not wait for them.
+        let unblocked: Vec<String> = erasures.into_iter().map(|event| (self.key)(event)).collect();
         let arrivals = events.into_iter().map(|event| arrival(&self.key, event));
         let now = self.shared.now();
-        self.shared.state().take(arrivals, scanned, now);
+        {
+            let mut state = self.shared.state();
+            state.take(arrivals, scanned, now);
+            for key in unblocked {
+                if state.parked().values().any(|parked| parked.key == key) {
+                    state.replay(&ReplaySelection::Key(key));
+                }
+            }
+        }
         self.shared.notify();
         Ok(())
     }

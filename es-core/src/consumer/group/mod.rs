@@ -104,12 +104,16 @@ pub enum StartAt {
 /// Returns the ordering key of an event.
 pub(crate) type KeyOf = Arc<dyn Fn(&RecordedEvent) -> String + Send + Sync>;
 
+/// Returns whether a group delivers an event that its query matches.
+pub(crate) type Includes = Arc<dyn Fn(&RecordedEvent) -> bool + Send + Sync>;
+
 /// Describes a consumer group: its name, its events, its bounds. [`start`](Self::start) starts it.
 #[derive(Clone)]
 pub struct ConsumerGroup {
     pub(crate) table: &'static str,
     pub(crate) name: String,
     pub(crate) query: Query,
+    pub(crate) includes: Includes,
     pub(crate) key: KeyOf,
     pub(crate) is_ordered: bool,
     pub(crate) start_at: StartAt,
@@ -145,6 +149,9 @@ impl ConsumerGroup {
     /// Each event is delivered to the consumer that has waited longest. The order of deliveries is not defined; see
     /// [`ordered_by`](Self::ordered_by). By default the group starts with the next event that is committed.
     ///
+    /// A query with [`QueryItem::erasures`](crate::store::QueryItem::erasures) also selects erasures, which
+    /// [`Erasure::of`](crate::retention::Erasure::of) decodes.
+    ///
     /// The name identifies the checkpoint in the store: under another name, the group starts as a new group. The query
     /// may differ from that of an earlier run; it then selects the events after the checkpoint.
     #[must_use]
@@ -153,6 +160,7 @@ impl ConsumerGroup {
             table: rows::TABLES[0],
             name: name.into(),
             query: query.into(),
+            includes: Arc::new(|_| true),
             key: Arc::new(|event| event.stream.as_str().to_owned()),
             is_ordered: false,
             start_at: StartAt::Now,

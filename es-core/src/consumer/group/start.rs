@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::consumer::group::driver::Driver;
+use crate::consumer::group::driver::{Driver, GroupEvents};
 use crate::consumer::group::rows::{GroupRows, Stored};
 use crate::consumer::group::running::RunningGroup;
 use crate::consumer::group::shared::GroupCore;
@@ -34,7 +34,8 @@ pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> R
     };
     let state = GroupState::restore(bounds, &stored, parked);
     let shared = Arc::new(GroupCore::new(store, rows, group.clock, group.entropy, group.retry, state));
-    let driver = Driver::new(Arc::clone(&shared), group.query, group.key, stored, row, group.capacity)?;
+    let events = GroupEvents { query: group.query, includes: group.includes, key: group.key };
+    let driver = Driver::new(Arc::clone(&shared), events, stored, row, group.capacity)?;
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }
 

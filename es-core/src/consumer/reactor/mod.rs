@@ -74,6 +74,7 @@ pub use running::RunningReactor;
 
 use crate::aggregate::{EventOf, Source};
 use crate::model::RecordedEvent;
+use crate::retention::Erasure;
 use crate::store::Query;
 
 /// An effect outside of the log that follows an event.
@@ -107,4 +108,18 @@ pub trait Reactor: Send + Sync + 'static {
     /// # Errors
     /// [`ReactError`] if the effect failed. Every error type converts into a `ReactError` that is retried.
     async fn react(&self, event: &EventOf<Self::Source>, context: &ReactorContext) -> Result<(), ReactError>;
+
+    /// Tells other systems to delete their copies of erased content. It is called at least once for each erasure, like
+    /// [`react`](Self::react) for an event; the key of the erasure is the name of the deleted stream or of the erased
+    /// subject.
+    ///
+    /// A reactor receives the deletions of all streams in the categories of its query, and the erasures of all
+    /// subjects. It may not have received the erased events. The default does nothing.
+    ///
+    /// # Errors
+    /// [`ReactError`] if the effect failed. It is treated like a failed reaction.
+    async fn erased(&self, erasure: &Erasure, context: &ReactorContext) -> Result<(), ReactError> {
+        let _ = (erasure, context);
+        Ok(())
+    }
 }

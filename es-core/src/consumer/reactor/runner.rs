@@ -9,14 +9,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
+use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;
-use crate::aggregate::{EventOf, Source};
 use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, Settlement, StartAt};
 use crate::consumer::lifecycle::StartError;
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
+use crate::consumer::selection::{Selection, ordering_key};
 use crate::model::ErrorChain;
 use crate::model::panic::panic_message;
 use crate::model::{Clock, Entropy};
+use crate::retention::Erasure;
 use crate::store::EventStore;
 
 /// Describes a reactor and how it runs. [`start`](Self::start) starts it.
@@ -43,11 +45,13 @@ impl<R: Reactor> ReactorRunner<R> {
     pub fn new(reactor: R) -> Self {
         let reactor = Arc::new(reactor);
         let key_of = Arc::clone(&reactor);
-        let mut group = ConsumerGroup::new(R::NAME, reactor.query())
-            .ordered_by(move |event| key_of.key(event))
+        let selection = Selection::new(reactor.query());
+        let mut group = ConsumerGroup::new(R::NAME, selection.query().clone())
+            .ordered_by(move |event| ordering_key(event, |event| key_of.key(event)))
             // The workers settle every delivery and have their own timeout.
             .answer_within(None);
         group.table = group::TABLES[1];
+        group.includes = Arc::new(move |event| selection.includes(event));
         Self { reactor, group, concurrency: NonZeroUsize::MIN.saturating_add(7), timeout: Duration::from_secs(30) }
     }
 
@@ -158,18 +162,28 @@ impl<R: Reactor> Worker<R> {
 
     async fn deliver(&self, delivery: &group::Delivery) -> Result<(), ReactError> {
         let record = delivery.shared_event();
+        if let Some(erasure) = Erasure::of(&record) {
+            let key = DeliveryKey::of(R::NAME, record.data.id, 0);
+            let context = ReactorContext { event: Arc::clone(&record), key, attempt: delivery.attempt() };
+            return self.call(&context, self.reactor.erased(&erasure, &context)).await;
+        }
         // This process cannot decode the event, so a retry cannot succeed.
         let events = R::Source::decode(&record).map_err(ReactError::park)?;
         for (index, event) in (0..).zip(events.as_slice()) {
             let key = DeliveryKey::of(R::NAME, record.data.id, index);
-            self.react(event, ReactorContext { event: Arc::clone(&record), key, attempt: delivery.attempt() }).await?;
+            let context = ReactorContext { event: Arc::clone(&record), key, attempt: delivery.attempt() };
+            self.call(&context, self.reactor.react(event, &context)).await?;
         }
         Ok(())
     }
 
-    /// Calls the reactor. Converts a panic or a timeout into an error.
-    async fn react(&self, event: &EventOf<R::Source>, context: ReactorContext) -> Result<(), ReactError> {
-        let call = context.caused_by_event().scope(self.reactor.react(event, &context));
+    /// Runs a call of the reactor. Converts a panic or a timeout into an error.
+    async fn call(
+        &self,
+        context: &ReactorContext,
+        call: impl Future<Output = Result<(), ReactError>>,
+    ) -> Result<(), ReactError> {
+        let call = context.caused_by_event().scope(call);
         // The worker has no state that a panic could leave inconsistent. The state of the reactor is its own.
         let guarded = AssertUnwindSafe(call).catch_unwind();
         // ORDER: the call is dropped before another event of its key is delivered.

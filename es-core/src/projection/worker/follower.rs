@@ -12,8 +12,6 @@
 //! Not in this module: the choice of the generation (`plan`), and retries on request (`retry`).
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,18 +19,18 @@ use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, watch};
 
 use super::metrics;
 use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
+use super::partition_log::{Barrier, PartitionBatch, PartitionLog};
 use super::pipeline::Pipeline;
 use super::progress::number;
 use super::rows::{encode, table};
 use crate::consumer::group::shorten;
+use crate::consumer::selection::Selection;
 use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
-use crate::model::EventView;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
-    is_projected, partition_of,
 };
 use crate::store::implement::RowChange;
 use crate::store::{Commit, CommitError, Conflict, FailedCheck, StoreError};
@@ -147,17 +145,18 @@ impl<P: Projection> Follower<P> {
     pub(crate) async fn run(mut self, until: Option<Position>) -> Result<Exit, FollowError> {
         self.retry_requested_keys().await?;
         let store = Arc::clone(&self.pipeline.store);
-        let query = self.pipeline.projection.query();
+        let selection = Selection::new(self.pipeline.projection.query());
         let pipeline = Arc::clone(&self.pipeline);
         let mut log = PartitionLog {
             projection: &*pipeline.projection,
             partition: self.partition,
             partitions: pipeline.progress.build.partitions,
-            log: Subscription::new(store, query, self.scanned)
+            log: Subscription::new(store, selection.query().clone(), self.scanned)
                 .map_err(|ahead| {
                     StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string())
                 })?
                 .batch(pipeline.options.batch),
+            selection,
         };
         let mut stop = self.stop.clone();
         let mut prefetched = None;
@@ -203,25 +202,69 @@ impl<P: Projection> Follower<P> {
         self.pipeline.progress.build.generation
     }
 
-    /// Applies and commits all events of a batch, in one or several commits.
+    /// Applies and commits all events of a batch, in one or several commits. Waits for the other partitions at each
+    /// erasure.
     async fn process(&mut self, batch: PartitionBatch) -> Result<(), FollowError> {
         let mut remaining = batch.events.as_slice();
+        for barrier in batch.barriers {
+            let before = remaining.partition_point(|(_, event)| event.position < barrier.position);
+            self.process_events(&remaining[..before], barrier.position.previous()).await?;
+            remaining = &remaining[before..];
+            self.wait_at(barrier).await;
+            if self.is_stopped() {
+                return Ok(());
+            }
+            if barrier.owner == self.partition {
+                let (erasure, rest) = remaining.split_at(1.min(remaining.len()));
+                self.process_events(erasure, Some(barrier.position)).await?;
+                remaining = rest;
+            }
+        }
+        self.process_events(remaining, batch.scanned).await?;
+        if number(self.scanned) - number(self.checkpoint.position) > IDLE_POSITIONS {
+            self.write_checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this partition may continue at an erasure, or is stopped.
+    async fn wait_at(&self, barrier: Barrier) {
+        let progress = &self.pipeline.progress;
+        let mut stop = self.stop.clone();
+        let others_or_owner = async {
+            if barrier.owner == self.partition {
+                progress.wait_for(barrier.position.previous(), |partition| partition != self.partition).await;
+            } else {
+                progress.wait_for(Some(barrier.position), |partition| partition == barrier.owner).await;
+            }
+        };
+        tokio::select! {
+            () = stop_requested(&mut stop) => {}
+            () = others_or_owner => {}
+        }
+    }
+
+    /// Applies and commits events, in one or several commits. `scanned` is the checkpoint after the last event.
+    async fn process_events(
+        &mut self,
+        events: &[(String, RecordedEvent)],
+        scanned: Option<Position>,
+    ) -> Result<(), FollowError> {
+        let mut remaining = events;
         while !remaining.is_empty() {
             if self.is_stopped() {
                 return Ok(());
             }
-            let count = self.apply_and_commit(remaining, batch.scanned).await?;
+            let count = self.apply_and_commit(remaining, scanned).await?;
             let (processed, rest) = remaining.split_at(count);
             self.pipeline.progress.count(processed.iter().map(|(_, event)| event));
             metrics::count(metrics::EVENTS, P::NAME, count as u64);
             remaining = rest;
+            self.retry_keys_of_erasures(processed).await?;
             self.pipeline.progress.advance(self.partition, self.scanned);
         }
-        self.scanned = batch.scanned.max(self.scanned);
+        self.scanned = scanned.max(self.scanned);
         self.pipeline.progress.advance(self.partition, self.scanned);
-        if number(self.scanned) - number(self.checkpoint.position) > IDLE_POSITIONS {
-            self.write_checkpoint().await?;
-        }
         Ok(())
     }
 
@@ -470,57 +513,6 @@ impl<P: Projection> Follower<P> {
 pub(crate) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     // An error means that the sender was dropped, which is a request to stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// The events of one partition in the log.
-struct PartitionLog<'p, P> {
-    projection: &'p P,
-    partition: u32,
-    partitions: u32,
-    log: Subscription,
-}
-
-/// The events of one partition in a batch of the log, with their keys.
-struct PartitionBatch {
-    events: Vec<(String, RecordedEvent)>,
-    /// The position up to which the log was scanned.
-    scanned: Option<Position>,
-}
-
-impl<P: Projection> PartitionLog<'_, P> {
-    /// Reads the next batch. Does not copy the events of other partitions.
-    async fn next(&mut self) -> Result<PartitionBatch, StoreError> {
-        let Self { projection, partition, partitions, log } = self;
-        let mut events = Vec::new();
-        let mut visitor = |event: EventView<'_>| {
-            if is_projected(event.0) {
-                let key = key_of(*projection, event.0);
-                if partition_of(&key, *partitions) == *partition {
-                    events.push((key, event.to_recorded()));
-                }
-            }
-            ControlFlow::Continue(())
-        };
-        let scanned = log.visit_next(&mut visitor).await?;
-        Ok(PartitionBatch { events, scanned })
-    }
-}
-
-impl PartitionBatch {
-    /// Returns the batch without the events after a position.
-    fn up_to(mut self, until: Option<Position>) -> Self {
-        if until.is_some() {
-            self.events.retain(|(_, event)| Some(event.position) <= until);
-            self.scanned = self.scanned.min(until);
-        }
-        self
-    }
-}
-
-/// Returns the key of an event. If the projection panics, this is the name of the stream, and the event is parked under
-/// it.
-fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
-    catch_unwind(AssertUnwindSafe(|| projection.key(event))).unwrap_or_else(|_| event.stream.as_str().to_owned())
 }
 
 /// Returns whether the conflict concerns rows of the view only.

@@ -26,6 +26,7 @@ mod follower;
 pub mod metrics;
 mod options;
 mod parked;
+mod partition_log;
 mod pipeline;
 mod plan;
 mod progress;

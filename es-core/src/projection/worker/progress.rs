@@ -24,6 +24,8 @@ pub(crate) struct GenerationProgress {
     partitions: Vec<AtomicU64>,
     /// Publishes the position up to which all partitions have applied the log.
     applied: watch::Sender<Option<Position>>,
+    /// Wakes the partitions that wait for others.
+    advanced: watch::Sender<()>,
     event_count: AtomicU64,
     /// The number of workers that wait before another attempt.
     retrying: AtomicU32,
@@ -59,6 +61,7 @@ impl GenerationProgress {
             clock,
             partitions,
             applied,
+            advanced: watch::Sender::new(()),
             event_count: AtomicU64::new(0),
             retrying: AtomicU32::new(0),
             last_recorded: AtomicI64::new(i64::MIN),
@@ -77,7 +80,19 @@ impl GenerationProgress {
             let minimum = self.min_position();
             std::mem::replace(applied, minimum) != minimum
         });
+        self.advanced.send_replace(());
         self.measure();
+    }
+
+    /// Waits until the partitions for which `is_awaited` returns `true` have applied the log up to a position.
+    pub(crate) async fn wait_for(&self, position: Option<Position>, is_awaited: impl Fn(u32) -> bool) {
+        let mut advanced = self.advanced.subscribe();
+        let has_applied = || {
+            let mut partitions = (0..).zip(self.positions());
+            partitions.all(|(partition, applied)| !is_awaited(partition) || applied >= position)
+        };
+        // The sender is in `self`, so the channel is open.
+        while !has_applied() && advanced.changed().await.is_ok() {}
     }
 
     /// Counts events that were applied, parked or skipped.

@@ -12,6 +12,7 @@ use crate::consumer::group::shorten;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{Projection, partition_of};
+use crate::retention::Erasure;
 use crate::store::{LogRead, StoreError};
 
 impl<P: Projection> Follower<P> {
@@ -30,6 +31,21 @@ impl<P: Projection> Follower<P> {
                 }
             }
         }
+    }
+
+    /// Retries the parked keys of erasures. The log no longer has the parked events of a deleted stream, so that the
+    /// erasure need not wait for them.
+    pub(super) async fn retry_keys_of_erasures(
+        &mut self,
+        processed: &[(String, RecordedEvent)],
+    ) -> Result<(), FollowError> {
+        for (key, _) in processed.iter().filter(|(_, event)| Erasure::of(event).is_some()) {
+            if self.parked.contains(&*self.pipeline.store, key).await? {
+                let request = self.pipeline.keys.request(self.generation(), key);
+                self.retry_key(key, request).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Applies the parked events of a key in order, and releases the key after the last one.

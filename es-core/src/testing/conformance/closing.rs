@@ -21,6 +21,7 @@ pub(super) async fn a_closed_store_rejects_every_call(harness: &dyn Harness) {
     let many = store.commit_all(vec![commit(), commit()]).await;
     assert!(many.len() == 2 && many.iter().all(|result| matches!(result, Err(CommitError::Store(StoreError::Closed)))));
     assert!(matches!(store.scavenge(&Default::default()).await, Err(CommitError::Store(StoreError::Closed))));
+    assert!(matches!(store.compact().await, Err(StoreError::Closed)));
     let name = stream("a-1");
     let mut visited = 0;
     let mut visit = |_: EventView<'_>| {

@@ -176,6 +176,8 @@ macro_rules! __conformance_cases {
             retention::a_checkpoint_in_a_removed_range_continues_after_it,
             retention::removed_events_can_be_copied,
             retention::reads_continue_during_a_scavenge,
+            retention::a_scavenge_can_be_stopped,
+            retention::a_compaction_changes_nothing_that_is_read,
             tables::rows_change_with_their_commit,
             tables::a_row_condition_compares_the_value,
             tables::rows_are_scanned_in_order_by_prefix,

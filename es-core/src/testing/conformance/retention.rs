@@ -1,11 +1,14 @@
 //! Cases: rules, deletions and scavenges (R20, R21).
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::tools::*;
 use crate::model::EventId;
 use crate::model::StreamId;
-use crate::retention::{self, DeleteKind, Note, Retained, Rule, Scavenge, ScavengeReport, Scope};
+use crate::retention::{self, DeleteKind, Note, Retained, Rule, Scavenge, ScavengeProgress, ScavengeReport, Scope};
 use crate::store::delete_stream;
 use crate::store::{Commit, CommitError, FailedCheck, IdConflict, InvalidCommit, LogRead, QueryItem, StreamRead};
 
@@ -386,6 +389,53 @@ pub(super) async fn reads_continue_during_a_scavenge(harness: &dyn Harness) {
     }
     let report = scavenging.await.expect("the task ends").expect("the scavenge succeeds");
     assert_eq!(report.events, 20 * 90 + additionally_removed(&store).await);
+}
+
+/// A scavenge that its progress callback stops has removed a part of the hidden events. The next one removes the rest.
+pub(super) async fn a_scavenge_can_be_stopped(harness: &dyn Harness) {
+    let store = harness.open().await;
+    for name in ["a-1", "a-2", "a-3"] {
+        append(&store, name, &["x", "x"]).await;
+        delete(&store, name, DeleteKind::Soft).await;
+    }
+    append(&store, "b-1", &["x"]).await;
+    let removed = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&removed);
+    let progress = move |progress: ScavengeProgress| {
+        seen.store(progress.events, Ordering::Relaxed);
+        ControlFlow::Break(())
+    };
+    let stopped = Scavenge { progress: Some(Arc::new(progress)), ..Scavenge::default() };
+    let stopped = store.scavenge(&stopped).await.expect("the scavenge stops");
+    assert_eq!((stopped.is_complete, stopped.events), (false, 2));
+    assert_eq!(removed.load(Ordering::Relaxed), 2, "the callback received the number of removed events");
+    let rest = scavenge(&store).await;
+    assert_eq!((rest.is_complete, rest.events, rest.earlier_points), (true, 4, 1));
+    let store = also_reopened(harness, store).await;
+    assert_eq!((visible(&store, "a-2").await, visible(&store, "b-1").await), (vec![], vec![0]));
+}
+
+/// Reads return the same before and after a compaction, and commits continue during it.
+pub(super) async fn a_compaction_changes_nothing_that_is_read(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x", "x", "x"]).await;
+    set(&store, of_stream("a-1"), BEFORE(1)).await;
+    scavenge(&store).await;
+    commit(&store, Commit::new().put_row(table("t"), "k", "1")).await;
+    let compacting = tokio::spawn({
+        let store = store.clone();
+        async move { store.compact().await }
+    });
+    let mut written = 0;
+    while written < 3 || !compacting.is_finished() {
+        append(&store, "b-1", &["x"]).await;
+        written += 1;
+        assert_eq!(visible(&store, "a-1").await, [1, 2]);
+    }
+    compacting.await.expect("the task ends").expect("the store is compacted");
+    let store = also_reopened(harness, store).await;
+    assert_eq!(visible(&store, "b-1").await.len(), written);
+    assert_eq!(row(&store, "t", "k").await.as_deref(), Some(&b"1"[..]));
 }
 
 /// Returns the number of events that were hidden by commits between the start of the test and the scavenge point.
