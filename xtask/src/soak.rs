@@ -35,10 +35,12 @@ struct Outcome {
 
 /// The number of events in the loan log.
 const LOANS: u32 = 262_200;
+/// The number of kills of the order service under twelve clients.
+const SERVICE_KILLS: u32 = 25;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 14] {
+fn stages(args: &SoakArgs) -> [LongTest; 15] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -61,6 +63,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 14] {
         stage("reactors", ["reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("the loan log", ["program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
         stage("memory", ["memory", ""], "ES_STREAMS", STREAMS, "streams"),
+        stage("a killed service", ["program", "killed_service"], "ES_SERVICE_KILLS", SERVICE_KILLS, "kills"),
         stage("killed backups", ["program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }

@@ -9,4 +9,5 @@ mod kill;
 mod northwind;
 mod sample;
 mod serve;
+mod serve_kill;
 mod support;

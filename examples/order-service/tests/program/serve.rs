@@ -12,25 +12,25 @@ use ureq::http::Response;
 use crate::support::TestDir;
 
 /// A running service. Killed on drop.
-struct Service {
+pub(crate) struct Service {
     program: Option<Child>,
-    address: String,
+    pub(crate) address: String,
     agent: Agent,
 }
 
 /// A response.
-struct Reply {
+pub(crate) struct Reply {
     status: u16,
     tag: Option<String>,
     /// The number in `ES-Position`.
     position: Option<u64>,
     /// `ES-Position`.
     token: Option<String>,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Service {
-    fn new(dir: &TestDir) -> Self {
+    pub(crate) fn new(dir: &TestDir) -> Self {
         let mut command = dir.command(&["serve", "--listen", "127.0.0.1:0"]);
         let mut program = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut line = String::new();
@@ -43,7 +43,7 @@ impl Service {
         Self { program: Some(program), address, agent }
     }
 
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let request = self.agent.get(format!("{}{path}", self.address));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         Reply::of(request.call().expect("a response"))
@@ -61,7 +61,7 @@ impl Service {
     }
 
     /// Sends SIGTERM to the program and returns its standard output.
-    fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let program = self.program.take().expect("the program runs");
         let signal = std::process::Command::new("kill").arg(program.id().to_string()).status().expect("kill runs");
         assert!(signal.success());
@@ -69,14 +69,19 @@ impl Service {
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
+
+    /// Sends SIGKILL to the program.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if let Some(program) = &mut self.program {
-            let _ = program.kill();
-            let _ = program.wait();
-        }
+        self.kill();
     }
 }
 
@@ -92,7 +97,7 @@ impl Reply {
     }
 
     #[track_caller]
-    fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.body);
         self
     }
