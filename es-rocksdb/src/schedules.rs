@@ -87,7 +87,8 @@ impl Ground {
             Ok(database.raw().write_opt(batch, &options::write(Durability::Buffered))?)
         });
         let (database, identity) = (Arc::clone(&self.database), self.identity.clone());
-        let opened = Opened { database, mark, end, recent, identity };
+        // No lease outlives a schedule.
+        let opened = Opened { database, mark, end, recent, identity, opening: 1 };
         RocksDbStore::start(opened, options, Some(disk))
     }
 }

@@ -84,6 +84,8 @@ struct Inner {
     store_id: Uuid,
     log_id: LogId,
     created: Timestamp,
+    /// The number of this opening.
+    opening: u64,
 }
 
 impl Options {
@@ -148,7 +150,7 @@ impl RocksDbStore {
 
     /// Starts the writer of an opened store. Tests pass another disk.
     pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, mark, end, recent, identity } = opened;
+        let Opened { database, mark, end, recent, identity, opening } = opened;
         let Identity { id: store_id, log_id, created, secret } = identity;
         let directory = database.directory().to_owned();
         let operators = Operators::load(&database)
@@ -194,6 +196,7 @@ impl RocksDbStore {
             store_id,
             log_id,
             created,
+            opening,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -446,6 +449,11 @@ impl EventReader for RocksDbStore {
 
 #[async_trait]
 impl EventStore for RocksDbStore {
+    /// Returns how often the store was opened. The lock of its directory excludes other processes.
+    fn opening(&self) -> Option<u64> {
+        Some(self.inner.opening)
+    }
+
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         let (draft, room) = self.draft(commit).await?;
         let queue = &self.inner.queue;

@@ -51,7 +51,7 @@ async fn change(store: &RocksDbStore, round: usize) {
     store.commit(Commit::new().delete_row(views, format!("row {}", round - 1))).await.unwrap();
 }
 
-/// Returns all entries of all column families of a closed store, without the id of its log.
+/// Returns all entries of all column families of a closed store, without the id of its log and the number of its openings.
 fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let db = raw(dir);
     let families =
@@ -63,7 +63,7 @@ fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
                 .map(move |entry| entry.map(|(key, value)| (name, key.into(), value.into())).unwrap())
                 .collect::<Vec<_>>()
         })
-        .filter(|(_, key, _): &(_, Vec<u8>, _)| key != b"log-id")
+        .filter(|(_, key, _): &(_, Vec<u8>, _)| key != b"log-id" && key != b"opening")
         .collect()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use es_core::__private::{StoredProjection, partition_of};
 use es_core::aggregate::Source;
@@ -17,6 +18,9 @@ use crate::account::{Account, AccountEvent};
 
 /// An amount that the projection rejects.
 pub const POISON: u64 = 666;
+
+/// The lease in the kill test, which is longer than the test.
+pub const LEASE: Duration = Duration::from_secs(300);
 
 /// The projection. It maintains, for each stream, a chain (an order-dependent digest) of the positions of its events,
 /// and the sum of all positions.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
+use es_core::aggregate::{InfrastructureError, UnitError};
 use es_core::consumer::StartError;
 use es_core::consumer::group::GroupError;
 use es_core::model::NameError;
@@ -12,16 +13,19 @@ use es_core::projection::LiveError;
 use es_core::projection::view::ViewError;
 use es_core::schema::codec::{DecodeContentError, EncodeError};
 use es_core::schema::{DecodeEventError, EncodeEventError};
-use es_core::{CommitError, EventType, ExecuteError, LoadError, Position, Revision, StoreError};
+use es_core::store::{IdConflict, InvalidCommit};
+use es_core::{CommandId, CommitError, EventId, EventType, ExecuteError, LoadError, Position, Revision, StoreError};
 use es_rocksdb::{BackupError, OpenError, RepairError};
 
-/// Asserts that no message of a chain contains the message of its source. Returns the number of messages.
+/// Asserts that no message of a chain contains the message of one of its causes. Returns the number of messages.
 #[track_caller]
 fn assert_prints_once(error: &(dyn Error + 'static)) -> usize {
     let chain: Vec<String> =
         std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
-    for pair in chain.windows(2) {
-        assert!(!pair[0].contains(&pair[1]), "{:?} repeats {:?}", pair[0], pair[1]);
+    for (index, message) in chain.iter().enumerate() {
+        for cause in &chain[index + 1..] {
+            assert!(!message.contains(cause), "{message:?} repeats {cause:?}");
+        }
     }
     assert_eq!(ErrorChain(error).to_string(), chain.join(": "));
     chain.len()
@@ -69,6 +73,22 @@ fn errors_of_es_core_print_once() {
     assert_eq!(assert_prints_once(&ExecuteError::<String>::from(unreadable)), 5);
     assert_eq!(assert_prints_once(&ExecuteError::<String>::from(store_error())), 3);
     assert_eq!(assert_prints_once(&StartError::Name(name_error())), 2);
+    // User row 18: "could not commit: could not commit: ...".
+    let (id, position) = (EventId::new(), Position::FIRST);
+    let differs = || IdConflict::Differs { id, position, field: "metadata" };
+    assert_eq!(assert_prints_once(&CommitError::from(differs())), 1);
+    assert_eq!(assert_prints_once(&ExecuteError::<String>::from(differs())), 2);
+    assert_eq!(assert_prints_once(&UnitError::<String>::from(store_error())), 3);
+    let by_hook = InfrastructureError::Rejected(Box::new(CommitError::Store(store_error())));
+    assert_eq!(assert_prints_once(&ExecuteError::<String>::from(by_hook)), 3);
+    let too_many = InvalidCommit::TooManyEvents { found: 1_000_000 };
+    assert_eq!(assert_prints_once(&ExecuteError::<String>::from(too_many)), 2);
+    let reused = InfrastructureError::CommandIdReused {
+        command_id: CommandId::new("k1").expect("a name"),
+        first: "Receive".into(),
+        repeated: "Withdraw".into(),
+    };
+    assert_eq!(assert_prints_once(&ExecuteError::<String>::from(reused)), 1);
     let refused = StartError::Refused { name: "letters".into(), source: Box::new(store_error().into()) };
     assert_eq!(assert_prints_once(&refused), 3);
     let failed = GroupError::Store { name: "letters".into(), source: Arc::new(store_error()) };

@@ -14,6 +14,7 @@
 //! Not in this module: views, rebuilds, replays. A rebuild of a projection calls no reactor.
 
 pub mod group;
+pub(crate) mod lease;
 mod lifecycle;
 pub mod reactor;
 pub(crate) mod selection;

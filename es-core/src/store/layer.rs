@@ -132,6 +132,11 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
         self.inner().watch_head()
     }
 
+    /// Forwards to [`EventStore::opening`].
+    fn opening(&self) -> Option<u64> {
+        self.inner().opening()
+    }
+
     /// Forwards to [`EventStore::runs_hook`].
     fn runs_hook(&self, name: &str) -> bool {
         self.inner().runs_hook(name)
@@ -187,6 +192,10 @@ impl<L: StoreLayer> EventReader for L {
 
 #[async_trait]
 impl<L: StoreLayer> EventStore for L {
+    fn opening(&self) -> Option<u64> {
+        StoreLayer::opening(self)
+    }
+
     fn runs_hook(&self, name: &str) -> bool {
         StoreLayer::runs_hook(self, name)
     }

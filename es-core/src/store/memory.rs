@@ -400,6 +400,11 @@ impl EventReader for MemoryStore {
 
 #[async_trait]
 impl EventStore for MemoryStore {
+    /// Returns 1, because the contents are lost with the last handle.
+    fn opening(&self) -> Option<u64> {
+        Some(1)
+    }
+
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         let mut commit = commit.validated()?;
         let mut log = self.open_log()?;

@@ -32,6 +32,7 @@ mod query;
 mod read;
 mod retention;
 mod store_clock;
+mod stored_row;
 mod tagged;
 mod valid;
 mod view;
@@ -54,6 +55,7 @@ pub(crate) use head::check_recorded_time;
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;
+pub(crate) use stored_row::{StoredRow, decode_row, encode_row};
 pub use tagged::TagError;
 
 use crate::model::{EventId, EventView, LogId, RecordedEvent};
@@ -238,6 +240,15 @@ pub trait EventStore: EventReader {
     /// # Errors
     /// [`StoreError`] if the store is closed, damaged, or fails to write.
     async fn compact(&self) -> Result<(), StoreError>;
+
+    /// Returns the number of this opening of the store, which no earlier opening of the store had, or `None` if the
+    /// store may be open in several processes at once. The default is `None`.
+    ///
+    /// A store that returns a number excludes other processes until it is closed or its process ends. A background
+    /// component of another opening can therefore not run any more, and its lease is taken at once.
+    fn opening(&self) -> Option<u64> {
+        None
+    }
 
     /// Closes the store for all its handles. Waiting commits are written first, and all acknowledged commits are on
     /// disk when this returns. Later calls return [`StoreError::Closed`], and so do [head

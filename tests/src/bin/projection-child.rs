@@ -11,7 +11,7 @@ use es_core::projection::{ProjectionAdmin, ProjectionOptions, RebuildFrom, Super
 use es_rocksdb::RocksDbStore;
 use es_tests::account::AccountEvent;
 use es_tests::crash::{Random, options};
-use es_tests::ledger::{Ledger, append};
+use es_tests::ledger::{LEASE, Ledger, append};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -21,8 +21,8 @@ async fn main() {
     let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
     let store: Arc<dyn EventStore> = Arc::new(store);
     let partitions = random.pick(&[1, 2, 4]);
-    let options =
-        ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64])).keep_retired(Duration::ZERO);
+    let options = ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64]));
+    let options = options.keep_retired(Duration::ZERO).lease(LEASE);
     let running =
         Supervisor::new().projection(Ledger::<1>::default(), options).start(Arc::clone(&store)).await.expect("started");
     writeln!(std::io::stdout(), "started").expect("the parent reads standard output");

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::control::{Control, RebuildFrom, Request};
 use super::parked::{ParkedEvent, ParkedKey};
-use super::rows::{RowKeys, StoredRow, decode, encode, page, table};
+use super::rows::{RowKeys, decode, page, table};
+use crate::consumer::lease::row_error;
 use crate::model::reserved::AUDIT_STREAM_PREFIX;
 use crate::model::{AheadOfLog, ExpectedRevision, Position, TimeAheadOfLog};
 use crate::model::{Clock, Entropy, IdSource, NewEvent, SystemClock, SystemEntropy};
 use crate::model::{EventType, NameError, StreamId};
 use crate::projection::generation::{Generation, check_name, generations};
-use crate::store::{Commit, CommitError, EventStore, StoreError, check_recorded_time};
+use crate::store::{Commit, CommitError, EventStore, StoreError, StoredRow, check_recorded_time, encode_row};
 
 /// The number of attempts of a request that conflicts with other requests or workers.
 const ATTEMPTS: usize = 64;
@@ -249,7 +250,8 @@ impl ProjectionAdmin {
             let mut commit = self.begin(event.clone(), |_| {}).await?;
             let (mut is_found, mut first) = (false, None);
             for generation in self.generations().await? {
-                let parked = StoredRow::<ParkedKey>::read(&*self.store, self.keys.parked_key(generation, key)).await?;
+                let parked =
+                    StoredRow::<ParkedKey>::read(&*self.store, &table(), self.keys.parked_key(generation, key)).await?;
                 let Some(stopped) = &parked.value else { continue };
                 if let Some((position, _)) = skipped {
                     let of_key = self.keys.parked_events_of(generation, key);
@@ -263,7 +265,7 @@ impl ProjectionAdmin {
                     commit = commit.delete_row(table(), self.keys.parked_event(generation, key, position));
                 }
                 is_found = true;
-                commit = parked.expect(commit).put_row(table(), self.keys.request(generation, key), encode(&key)?);
+                commit = parked.expect(commit).put_row(table(), self.keys.request(generation, key), encode_row(&key)?);
             }
             match (is_found, first, skipped) {
                 (true, _, _) => {}
@@ -284,12 +286,12 @@ impl ProjectionAdmin {
 
     /// Returns a commit that changes the control row and records the reason.
     async fn begin(&self, event: NewEvent, change: impl Fn(&mut Control)) -> Result<Commit, StoreError> {
-        let held = StoredRow::<Control>::read(&*self.store, self.keys.control()).await?;
+        let held = StoredRow::<Control>::read(&*self.store, &table(), self.keys.control()).await?;
         let mut control = held.value.clone().unwrap_or_default();
         control.sequence += 1;
         change(&mut control);
         let commit = Commit::to(&self.audit, ExpectedRevision::Any, [event]);
-        Ok(held.expect(commit).put_row(table(), held.key.clone(), encode(&control)?))
+        Ok(held.expect(commit).put_row(table(), held.key.clone(), encode_row(&control)?))
     }
 
     /// Returns `false` after a conflict.
@@ -297,7 +299,7 @@ impl ProjectionAdmin {
         match self.store.commit(commit).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict(_)) => Ok(false),
-            Err(error) => Err(super::claim::store_error(error)),
+            Err(error) => Err(row_error(error)),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::claim::{HeldClaim, store_error};
 use super::rows::{PAGE, Retired, RowKeys, decode, page, table};
+use crate::consumer::lease::{HeldLease, row_error};
 use crate::model::Clock;
 use crate::projection::{Generation, remove_generation};
 use crate::store::{Commit, EventStore, StoreError};
@@ -16,7 +16,7 @@ pub(crate) async fn sweep(
     store: &dyn EventStore,
     projection: &str,
     keys: &RowKeys,
-    claim: &HeldClaim,
+    lease: &HeldLease,
     clock: &dyn Clock,
     keep: Duration,
 ) -> Result<(), StoreError> {
@@ -32,7 +32,7 @@ pub(crate) async fn sweep(
             while !remaining().is_zero() {
                 tokio::time::sleep(remaining().min(Duration::from_secs(1))).await;
             }
-            remove(store, projection, keys, claim, generation).await?;
+            remove(store, projection, keys, lease, generation).await?;
         }
     }
 }
@@ -42,10 +42,10 @@ async fn remove(
     store: &dyn EventStore,
     projection: &str,
     keys: &RowKeys,
-    claim: &HeldClaim,
+    lease: &HeldLease,
     generation: Generation,
 ) -> Result<(), StoreError> {
-    let rows = remove_generation(store, projection, generation, PAGE).await.map_err(store_error)?;
+    let rows = remove_generation(store, projection, generation, PAGE).await.map_err(row_error)?;
     for prefix in keys.parking_rows_of(generation) {
         loop {
             let rows = page(store, prefix.clone(), None, PAGE).await?;
@@ -53,12 +53,12 @@ async fn remove(
                 break;
             }
             let commit =
-                rows.into_iter().fold(claim.expect(Commit::new()), |commit, row| commit.delete_row(table(), row.key));
-            store.commit(commit).await.map_err(store_error)?;
+                rows.into_iter().fold(lease.expect(Commit::new()), |commit, row| commit.delete_row(table(), row.key));
+            store.commit(commit).await.map_err(row_error)?;
         }
     }
-    let commit = claim.expect(Commit::new()).delete_row(table(), keys.retired(generation));
-    store.commit(commit).await.map_err(store_error)?;
+    let commit = lease.expect(Commit::new()).delete_row(table(), keys.retired(generation));
+    store.commit(commit).await.map_err(row_error)?;
     tracing::info!(projection, %generation, rows, "rows of a retired generation removed");
     Ok(())
 }

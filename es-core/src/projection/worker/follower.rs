@@ -6,7 +6,7 @@
 //!                                    +-- cannot be applied --> retry with pauses --> park
 //! ```
 //!
-//! Each commit is conditional: the claim, the control row, the checkpoint and the rows that were read must be
+//! Each commit is conditional: the lease, the control row, the checkpoint and the rows that were read must be
 //! unchanged.
 //!
 //! Not in this module: the choice of the generation (`plan`), and retries on request (`retry`).
@@ -22,8 +22,9 @@ use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
 use super::partition_log::{Barrier, PartitionBatch, PartitionLog};
 use super::pipeline::Pipeline;
 use super::progress::number;
-use super::rows::{encode, table};
+use super::rows::table;
 use crate::consumer::group::shorten;
+use crate::consumer::lease::row_error;
 use crate::consumer::selection::Selection;
 use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
@@ -33,7 +34,7 @@ use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
 };
 use crate::store::implement::RowChange;
-use crate::store::{Commit, CommitError, Conflict, FailedCheck, StoreError};
+use crate::store::{Commit, CommitError, Conflict, FailedCheck, StoreError, encode_row};
 
 /// The largest number of positions without a matching event before the checkpoint is written.
 const IDLE_POSITIONS: u64 = 50_000;
@@ -59,8 +60,8 @@ pub(crate) enum Exit {
 /// The reason why a worker failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
-    /// Another process took the claim, an operator made a request, or another writer changed the checkpoint.
-    #[error("the claim, the control row or the checkpoint has changed")]
+    /// Another process took the lease, an operator made a request, or another writer changed the checkpoint.
+    #[error("the lease, the control row or the checkpoint has changed")]
     Fenced,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -383,8 +384,10 @@ impl<P: Projection> Follower<P> {
         let error = shorten(error);
         let parked =
             ParkedKey { key: key.to_owned(), generation, position, error, attempts, since: now, last_attempt: now };
-        let rows =
-            vec![put(self.pipeline.keys.parked_key(generation, key), encode(&parked)?), self.parked_row(key, event)?];
+        let rows = vec![
+            put(self.pipeline.keys.parked_key(generation, key), encode_row(&parked)?),
+            self.parked_row(key, event)?,
+        ];
         match self.commit(None, rows, Some(position)).await {
             Ok(()) => {
                 self.parked.insert(key);
@@ -398,7 +401,7 @@ impl<P: Projection> Follower<P> {
     /// Returns the change that adds an event to the dead-letter list.
     fn parked_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
         let parked = ParkedEvent::new(key.to_owned(), event, self.pipeline.clock.now());
-        Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode(&parked)?))
+        Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode_row(&parked)?))
     }
 
     /// Waits for the right to commit. It is exclusive after repeated conflicts.
@@ -483,7 +486,7 @@ impl<P: Projection> Follower<P> {
             }
             Err(CommitError::Conflict(_)) => return Err(FollowError::Fenced.into()),
             Err(CommitError::Invalid(error)) => return Err(CommitRefusal::Invalid(error.to_string())),
-            Err(error) => return Err(super::claim::store_error(error).into()),
+            Err(error) => return Err(row_error(error).into()),
         }
         let is_single_worker = progress.build.partitions == 1;
         if let Some(mut rows) = rows {

@@ -5,21 +5,20 @@
 //!       |
 //!       | writes rows, which the runner reads
 //!       v
-//!   Supervisor -- one task per projection --> Runner: claim, prepare, repartition, follow
+//!   Supervisor -- one task per projection --> Runner: lease, prepare, repartition, follow
 //!       |                                        |
 //!       | restarts it after a failure            +-- Follower per partition: subscription --> apply --> Commit
 //!       |                                        +-- the same for the generation that is being built
 //!       +-- ProjectionHandle: status, wait_for   +-- sweep: removes the rows of retired generations
 //! ```
 //!
-//! One commit holds the rows, the checkpoint, and the condition that the claim, the control row and the checkpoint are
+//! One commit holds the rows, the checkpoint, and the condition that the lease, the control row and the checkpoint are
 //! unchanged. Therefore each event is applied exactly once, also when a worker is killed, restarted, or replaced while
 //! it still runs.
 //!
 //! Not in this module: effects outside of the store, and any knowledge of a particular view.
 
 mod admin;
-mod claim;
 mod cleanup;
 mod control;
 mod follower;

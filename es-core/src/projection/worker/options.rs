@@ -47,8 +47,8 @@ pub struct ProjectionOptions {
     pub retry: RetryPolicy,
     /// The policy for a rebuild with parked events.
     pub rebuild_errors: RebuildErrors,
-    /// The time after its last heartbeat for which a worker keeps its claim. Afterwards another process may take the
-    /// claim.
+    /// The time after its last heartbeat for which a worker keeps its lease. Afterwards another task may take the
+    /// lease. A lease of an earlier [opening](crate::EventStore::opening) of the store is taken at once.
     pub lease: Duration,
     /// The interval between checkpoints while no event matches.
     pub idle_checkpoint: Duration,

@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use tokio::sync::RwLock;
 
-use super::claim::HeldClaim;
 use super::control::Control;
 use super::options::ProjectionOptions;
 use super::progress::GenerationProgress;
-use super::rows::{RowKeys, StoredRow};
+use super::rows::RowKeys;
+use crate::consumer::lease::HeldLease;
 use crate::model::{Clock, Entropy};
-use crate::store::{Commit, EventStore};
+use crate::store::{Commit, EventStore, StoredRow};
 
-/// The conditions of every commit of a worker: the claim and the control row are unchanged.
+/// The conditions of every commit of a worker: the lease and the control row are unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Fence {
-    pub(crate) claim: HeldClaim,
+    pub(crate) lease: HeldLease,
     pub(crate) control: StoredRow<Control>,
 }
 
 impl Fence {
     /// Adds the conditions to a commit.
     pub(crate) fn expect(&self, commit: Commit) -> Commit {
-        self.control.expect(self.claim.expect(commit))
+        self.control.expect(self.lease.expect(commit))
     }
 }
 

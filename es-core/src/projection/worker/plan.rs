@@ -3,20 +3,20 @@
 use serde_json::json;
 
 use super::admin::ProjectionAdmin;
-use super::claim::store_error;
 use super::control::{RebuildFrom, Request};
 use super::metrics;
 use super::options::{ProjectionOptions, RebuildErrors};
 use super::parked::ParkedKey;
 use super::pipeline::Fence;
-use super::rows::{PAGE, Retired, RowKeys, decode, encode, page, table};
+use super::rows::{PAGE, Retired, RowKeys, decode, page, table};
+use crate::consumer::lease::row_error;
 use crate::model::Clock;
 use crate::model::Position;
 use crate::projection::{
     Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table,
     generations,
 };
-use crate::store::{Commit, CommitError, EventReader, EventStore, LogRead, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, LogRead, StoreError, encode_row};
 
 /// The role of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl<'a> BuildChange<'a> {
     /// Marks the rows of a build for removal.
     fn retire(&mut self, build: Option<Build>) -> Result<(), StoreError> {
         if let Some(build) = build {
-            let row = encode(&self.retired)?;
+            let row = encode_row(&self.retired)?;
             self.commit = std::mem::take(&mut self.commit).put_row(table(), self.keys.retired(build.generation), row);
         }
         Ok(())
@@ -142,7 +142,7 @@ impl<'a> BuildChange<'a> {
         match store.commit(commit).await {
             Ok(_) => Ok(true),
             Err(CommitError::Conflict(_)) => Ok(false),
-            Err(error) => Err(store_error(error)),
+            Err(error) => Err(row_error(error)),
         }
     }
 }
@@ -185,7 +185,7 @@ pub(crate) async fn prepare<P: Projection>(
     }
     if !requests.is_empty() {
         control.sequence += 1;
-        let row = encode(&control)?;
+        let row = encode_row(&control)?;
         change = change.map(|commit| commit.put_row(table(), keys.control(), row));
     }
     if let Some(building) = change.new.building.filter(|building| building.version != P::VERSION) {

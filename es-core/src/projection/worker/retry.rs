@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use super::follower::{BatchResult, CommitRefusal, FollowError, Follower, delete, put, unexpected};
 use super::parked::{ParkedEvent, ParkedKey};
-use super::rows::{PAGE, StoredRow, decode, encode, page};
+use super::rows::{PAGE, decode, page, table};
 use crate::consumer::group::shorten;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::projection::{Projection, partition_of};
 use crate::retention::Erasure;
-use crate::store::{LogRead, StoreError};
+use crate::store::{LogRead, StoreError, StoredRow, encode_row};
 
 impl<P: Projection> Follower<P> {
     /// Retries the parked keys of this partition that an operator requested.
@@ -115,14 +115,14 @@ impl<P: Projection> Follower<P> {
         request: Bytes,
     ) -> Result<(), FollowError> {
         let row = self.pipeline.keys.parked_key(self.generation(), key);
-        let parked = StoredRow::<ParkedKey>::read(&*self.pipeline.store, row.clone()).await?.value;
+        let parked = StoredRow::<ParkedKey>::read(&*self.pipeline.store, &table(), row.clone()).await?.value;
         let mut changes = vec![delete(request)];
         if let Some(mut parked) = parked {
             tracing::warn!(projection = P::NAME, key, error = failure, "key stays parked");
             parked.position = position.unwrap_or(parked.position);
             (parked.error, parked.attempts) = (shorten(failure), parked.attempts.saturating_add(1));
             parked.last_attempt = self.pipeline.clock.now();
-            changes.push(put(row, encode(&parked)?));
+            changes.push(put(row, encode_row(&parked)?));
         }
         self.commit(None, changes, None).await.map_err(unexpected)
     }

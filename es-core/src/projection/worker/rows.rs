@@ -5,8 +5,8 @@
 //! | key after the zero byte | value |
 //! |---|---|
 //! | `c` | [`Control`](super::control::Control): the requests of an operator |
-//! | `l` | [`Claim`](super::claim::Claim): the holder of the projection |
-//! | `h` | [`Heartbeat`](super::claim::Heartbeat): the end of the holder's lease |
+//! | `l` | [`Holder`](crate::consumer::lease::Holder): the holder of the lease |
+//! | `h` | [`Heartbeat`](crate::consumer::lease::Heartbeat): the end of the holder's lease |
 //! | `k` generation, key | [`ParkedKey`](super::parked::ParkedKey) |
 //! | `e` generation, key, position | [`ParkedEvent`](super::parked::ParkedEvent) |
 //! | `r` generation, key | a request to retry a parked key |
@@ -18,13 +18,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::consumer::lease::LeaseRows;
 use crate::model::Position;
 use crate::model::Table;
 use crate::model::Timestamp;
 use crate::model::digest::Fnv;
 use crate::model::reserved;
 use crate::projection::generation::Generation;
-use crate::store::{Commit, EventReader, Row, RowScan, StoreError};
+use crate::store::{EventReader, Row, RowScan, StoreError, decode_row};
 
 /// The largest number of bytes of a key that a row key holds. The hash of a longer key follows its first bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -92,12 +93,9 @@ impl RowKeys {
         self.begin(b'c').freeze()
     }
 
-    pub(crate) fn claim(&self) -> Bytes {
-        self.begin(b'l').freeze()
-    }
-
-    pub(crate) fn heartbeat(&self) -> Bytes {
-        self.begin(b'h').freeze()
+    /// Returns the rows of the lease.
+    pub(crate) fn lease(&self) -> LeaseRows {
+        LeaseRows { table: table(), holder: self.begin(b'l').freeze(), heartbeat: self.begin(b'h').freeze() }
     }
 
     /// Returns the prefix of the rows of all parked keys of a generation.
@@ -150,42 +148,9 @@ impl RowKeys {
     }
 }
 
-/// A row as it was read, with its decoded value.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredRow<T> {
-    pub(crate) key: Bytes,
-    /// The stored bytes; `None` if the row does not exist.
-    pub(crate) bytes: Option<Bytes>,
-    /// The decoded bytes.
-    pub(crate) value: Option<T>,
-}
-
-impl<T: DeserializeOwned> StoredRow<T> {
-    pub(crate) async fn read(store: &dyn EventReader, key: Bytes) -> Result<Self, StoreError> {
-        let bytes = store.row(&table(), &key).await?;
-        let value = bytes.as_ref().map(|bytes| decode(&key, bytes)).transpose()?;
-        Ok(Self { key, bytes, value })
-    }
-
-    /// Adds the condition that the row is unchanged since it was read to a commit.
-    pub(crate) fn expect(&self, commit: Commit) -> Commit {
-        commit.expect_row(table(), self.key.clone(), self.bytes.clone())
-    }
-}
-
 /// Decodes the value of a row.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|error| {
-        StoreError::damaged(format!("row {} of table es.projections", key.escape_ascii()), error.to_string())
-    })
-}
-
-/// Encodes the value of a row.
-///
-/// # Errors
-/// [`StoreError::Io`] if the value cannot be written as JSON, which does not happen for the types of this module.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| StoreError::io("write a row of a projection", error))
+    decode_row(&table(), key, value)
 }
 
 /// Returns a page of the rows whose keys start with a prefix, after the row `after`.

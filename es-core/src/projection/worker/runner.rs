@@ -1,10 +1,10 @@
-//! [`Runner`]: one run of a projection, from the acquisition of its claim to its end.
+//! [`Runner`]: one run of a projection, from the acquisition of its lease to its end.
 //!
 //! ```text
-//!   claim --> prepare: serve requests, read the builds --> repartition --> follow --+--> stopped
+//!   lease --> prepare: serve requests, read the builds --> repartition --> follow --+--> stopped
 //!     ^          ^                                                                  |
 //!     |          +----------------- a new request, or a swap -----------------------+
-//!     +---------------------------- the claim was lost -----------------------------+
+//!     +---------------------------- the lease was lost -----------------------------+
 //! ```
 //!
 //! A runner keeps its state in rows only. A start after a crash therefore takes the same path as any other start.
@@ -17,21 +17,21 @@ use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
 use super::admin::ProjectionAdmin;
-use super::claim::{ClaimOutcome, HeartbeatWatch, HeldClaim, LeaseTerms, release};
 use super::control::Control;
 use super::follower::{Exit, FollowError, Follower, stop_requested};
 use super::options::ProjectionOptions;
 use super::pipeline::{Fence, Pipeline};
 use super::plan::{BuildRole, Repartition, RoundPlan};
 use super::progress::{GenerationProgress, number};
-use super::rows::{RowKeys, StoredRow};
+use super::rows::{RowKeys, table};
 use super::status::{ActiveProgress, Phase, ProjectionMonitor};
 use super::{cleanup, plan};
+use crate::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseTerms};
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::{Clock, Entropy};
 use crate::projection::{Build, Projection, applied, checkpoint, generations};
-use crate::store::{EventStore, HeadWatch, StoreError};
+use crate::store::{EventStore, HeadWatch, StoreError, StoredRow};
 
 /// The interval between checks whether a rebuild has caught up.
 const REBUILD_POLL: Duration = Duration::from_millis(10);
@@ -44,7 +44,7 @@ const CONTROL_POLL: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunEnd {
     Stopped,
-    ClaimLost,
+    LeaseLost,
 }
 
 /// The step after a round.
@@ -84,20 +84,20 @@ struct Workers<P> {
 }
 
 impl<P: Projection> Runner<P> {
-    /// Runs the projection until it is stopped or loses its claim.
+    /// Runs the projection until it is stopped or loses its lease.
     pub(crate) async fn run(&self) -> Result<RunEnd, StoreError> {
-        let Some(claim) = self.acquire_claim().await? else { return Ok(RunEnd::Stopped) };
-        tracing::info!(projection = P::NAME, epoch = claim.epoch, "projection claimed");
+        let Some(lease) = self.acquire_lease().await? else { return Ok(RunEnd::Stopped) };
+        tracing::info!(projection = P::NAME, epoch = lease.epoch, "projection lease acquired");
         let end = tokio::select! {
-            end = self.run_rounds(&claim) => end?,
-            () = self.renew_claim(&claim) => RunEnd::ClaimLost,
+            end = self.run_rounds(&lease) => end?,
+            () = self.renew_lease(&lease) => RunEnd::LeaseLost,
         };
         match end {
             RunEnd::Stopped => {
-                release(&*self.store, &self.keys, &claim).await?;
+                lease.release(&*self.store).await?;
             }
-            RunEnd::ClaimLost => {
-                tracing::warn!(projection = P::NAME, epoch = claim.epoch, "projection claim lost");
+            RunEnd::LeaseLost => {
+                tracing::warn!(projection = P::NAME, epoch = lease.epoch, "projection lease lost");
             }
         }
         Ok(end)
@@ -111,8 +111,8 @@ impl<P: Projection> Runner<P> {
         stop_requested(&mut self.stop.clone()).await;
     }
 
-    /// Waits for the claim. Returns `None` if the projection is stopped first.
-    async fn acquire_claim(&self) -> Result<Option<HeldClaim>, StoreError> {
+    /// Waits for the lease. Returns `None` if the projection is stopped first.
+    async fn acquire_lease(&self) -> Result<Option<HeldLease>, StoreError> {
         let (mut watch, mut is_takeover) = (HeartbeatWatch::default(), false);
         loop {
             if self.is_stopped() {
@@ -122,9 +122,9 @@ impl<P: Projection> Runner<P> {
                 .then(|| self.admin.audit_event("projection-claim-taken", json!({ "by": self.lease.owner })))
                 .transpose()?
                 .map(|event| (self.admin.audit_stream().clone(), event));
-            match self.lease.acquire(&*self.store, &self.keys, &*self.clock, &mut watch, takeover).await? {
-                ClaimOutcome::Acquired(claim) => return Ok(Some(claim)),
-                ClaimOutcome::HeldBy(holder) => {
+            match self.lease.acquire(&*self.store, &self.keys.lease(), &*self.clock, &mut watch, takeover).await? {
+                Acquisition::Acquired(lease) => return Ok(Some(lease)),
+                Acquisition::HeldBy(holder) => {
                     self.monitor.enter(Phase::Standby(holder));
                     self.observe_holder().await?;
                 }
@@ -137,7 +137,7 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Publishes the progress of the holder of the claim, as its checkpoints show it.
+    /// Publishes the progress of the holder of the lease, as its checkpoints show it.
     async fn observe_holder(&self) -> Result<(), StoreError> {
         if let Some(build) = generations(&*self.store, P::NAME).await?.active {
             self.monitor.publish_applied(applied(&*self.store, P::NAME, &build).await?.position);
@@ -145,29 +145,29 @@ impl<P: Projection> Runner<P> {
         Ok(())
     }
 
-    /// Renews the claim until it is lost.
-    async fn renew_claim(&self, claim: &HeldClaim) {
+    /// Renews the lease until it is lost.
+    async fn renew_lease(&self, lease: &HeldLease) {
         loop {
             tokio::time::sleep(self.lease.duration / 3).await;
             // Sets the gauges.
             let _ = self.monitor.status(self.store.watch_head().current());
-            match self.lease.renew(&*self.store, &self.keys, &*self.clock, claim).await {
+            match self.lease.renew(&*self.store, &*self.clock, lease).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                // Another process may then take the claim. No write is lost or duplicated, because commits are
+                // Another process may then take the lease. No write is lost or duplicated, because commits are
                 // conditional on it.
-                Err(error) => tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "claim not renewed"),
+                Err(error) => tracing::warn!(projection = P::NAME, error = %ErrorChain(&error), "lease not renewed"),
             }
         }
     }
 
-    async fn run_rounds(&self, claim: &HeldClaim) -> Result<RunEnd, StoreError> {
+    async fn run_rounds(&self, lease: &HeldLease) -> Result<RunEnd, StoreError> {
         loop {
             if self.is_stopped() {
                 return Ok(RunEnd::Stopped);
             }
-            let control = StoredRow::<Control>::read(&*self.store, self.keys.control()).await?;
-            let fence = Fence { claim: claim.clone(), control };
+            let control = StoredRow::<Control>::read(&*self.store, &table(), self.keys.control()).await?;
+            let fence = Fence { lease: lease.clone(), control };
             let plan =
                 plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock).await?;
             let next = match plan {
@@ -181,8 +181,8 @@ impl<P: Projection> Runner<P> {
                 Err(FollowError::Fenced) => tokio::time::sleep(CONTROL_POLL).await,
                 Err(FollowError::Store(error)) => return Err(error),
             }
-            if !claim.is_held(&*self.store).await? {
-                return Ok(RunEnd::ClaimLost);
+            if !lease.is_held(&*self.store).await? {
+                return Ok(RunEnd::LeaseLost);
             }
         }
     }
@@ -226,7 +226,7 @@ impl<P: Projection> Runner<P> {
         }
         self.report_generations(&plan, round.active.as_ref(), round.building.as_ref()).await?;
         let sweep =
-            cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.claim, &*self.clock, self.options.keep_retired);
+            cleanup::sweep(&*self.store, P::NAME, &self.keys, &fence.lease, &*self.clock, self.options.keep_retired);
         let mut sweep = std::pin::pin!(sweep);
         let mut is_swept = false;
         // Created once: if every iteration started the read again, a busy loop might never finish it.
@@ -398,7 +398,9 @@ impl<P: Projection> Runner<P> {
             // ORDER: the head before the control row. A request between the two moves the head and so ends the wait
             // below.
             let last_head = head.current();
-            if StoredRow::<Control>::read(&*self.store, self.keys.control()).await?.bytes != fence.control.bytes {
+            if StoredRow::<Control>::read(&*self.store, &table(), self.keys.control()).await?.bytes
+                != fence.control.bytes
+            {
                 return Ok(());
             }
             head.wait_after(last_head).await?;

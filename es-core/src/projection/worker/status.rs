@@ -19,7 +19,7 @@ use crate::projection::generation::Generation;
 pub enum ProjectionState {
     /// The projection was started and has not read its rows yet.
     Starting,
-    /// Another process holds the claim. This one waits for it.
+    /// Another process holds the lease. This one waits for it.
     Standby {
         /// The id of the holder.
         holder: Uuid,
@@ -130,7 +130,7 @@ pub(crate) struct ProjectionMonitor {
     state: Mutex<MonitorState>,
     /// The position up to which the active generation has applied the log.
     applied: watch::Sender<Option<Position>>,
-    /// Notified when an operator requests a takeover of the claim.
+    /// Notified when an operator requests a takeover of the lease.
     pub(crate) take_over: Notify,
 }
 

@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::admin::ProjectionAdmin;
-use super::claim::LeaseTerms;
 use super::follower::stop_requested;
 use super::options::ProjectionOptions;
 use super::rows::RowKeys;
 use super::runner::{RunEnd, Runner};
 use super::status::{Phase, ProjectionMonitor, ProjectionStatus};
+use crate::consumer::lease::LeaseTerms;
 use crate::consumer::{ShutdownError, StartError, WaitError};
 use crate::model::ErrorChain;
 use crate::model::Position;
@@ -250,7 +250,7 @@ impl RunningProjections {
         self.projections.values().map(ProjectionHandle::status).collect()
     }
 
-    /// Lets each worker commit its current batch and its checkpoint, releases the claims and stops.
+    /// Lets each worker commit its current batch and its checkpoint, releases the leases and stops.
     ///
     /// # Errors
     /// [`ShutdownError::Timeout`] if some projections did not finish within `deadline` and were aborted.
@@ -294,8 +294,8 @@ impl ProjectionHandle {
         self.monitor.status(self.store.watch_head().current())
     }
 
-    /// Takes over the claim from its current holder. The store refuses every later commit of the former holder. Has no
-    /// effect if this process holds the claim.
+    /// Takes over the lease from its current holder. The store refuses every later commit of the former holder. Has no
+    /// effect if this process holds the lease.
     pub fn take_over(&self) {
         self.monitor.take_over.notify_one();
     }
@@ -347,8 +347,8 @@ async fn supervise<P: Projection>(runner: Arc<Runner<P>>) -> &'static str {
         task.spawn(async move { run.run().await });
         let failure = match task.join_next().await {
             Some(Ok(Ok(RunEnd::Stopped))) | None => break,
-            // The next run waits for the claim, like any other process.
-            Some(Ok(Ok(RunEnd::ClaimLost))) => continue,
+            // The next run waits for the lease, like any other process.
+            Some(Ok(Ok(RunEnd::LeaseLost))) => continue,
             Some(Ok(Err(error @ StoreError::Closed))) => {
                 runner.monitor.failed(ErrorChain(&error).to_string());
                 break;

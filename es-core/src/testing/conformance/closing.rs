@@ -80,3 +80,17 @@ pub(super) async fn a_follower_learns_that_the_store_was_closed(harness: &dyn Ha
     assert_eq!(first.expect("the first position is reported"), at(1));
     assert!(matches!(second, Err(StoreError::Closed)), "{second:?}");
 }
+
+/// Each opening of a store has its own number, so that a lease of an earlier opening is recognized.
+pub(super) async fn each_opening_has_its_own_number(harness: &dyn Harness) {
+    let mut store = harness.open().await;
+    let mut numbers = vec![store.opening()];
+    assert_eq!(store.opening(), numbers[0], "an opening keeps its number");
+    while numbers.len() < 4 {
+        let Some(reopened) = harness.reopen(store).await else { return };
+        store = reopened;
+        numbers.push(store.opening());
+    }
+    let numbered: std::collections::BTreeSet<u64> = numbers.iter().flatten().copied().collect();
+    assert!(numbered.is_empty() || numbered.len() == numbers.len(), "{numbers:?}");
+}

@@ -208,6 +208,7 @@ macro_rules! __conformance_cases {
             closing::a_closed_store_rejects_every_call,
             closing::commits_before_the_close_are_written,
             closing::a_follower_learns_that_the_store_was_closed,
+            closing::each_opening_has_its_own_number,
         }
     };
 }
