@@ -130,10 +130,23 @@ fn largest(counts: &BTreeMap<String, Count>) -> impl Iterator<Item = (String, Co
     counts.into_iter().take(MAX_SHOWN)
 }
 
+/// The bar of a day with more events than the scale has.
+const OUTLIER: char = '↑';
+
+/// Returns the number of events that the highest bar shows: the maximum of all days without outliers. An outlier has
+/// more than four times as many events as nine of ten days; it would flatten all other bars.
+fn scale(days: &BTreeMap<NaiveDate, u64>) -> u64 {
+    let mut counts: Vec<u64> = days.values().copied().filter(|events| *events > 0).collect();
+    counts.sort_unstable();
+    let usual = counts.get(counts.len().saturating_sub(1) * 9 / 10).copied().unwrap_or(1);
+    let limit = usual.saturating_mul(4);
+    counts.into_iter().rfind(|events| *events <= limit).unwrap_or(1)
+}
+
 /// Plots one line for each month of the last years, with a bar for each day.
 fn plot(days: &BTreeMap<NaiveDate, u64>) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = days.values().copied().max().unwrap_or(1).max(1);
+    let (scale, most) = (scale(days), days.values().copied().max().unwrap_or(1));
     let mut months: BTreeMap<(i32, u32), [u64; 31]> = BTreeMap::new();
     for (day, events) in days {
         let month = months.entry((day.year(), day.month())).or_insert([0; 31]);
@@ -141,12 +154,18 @@ fn plot(days: &BTreeMap<NaiveDate, u64>) -> String {
             *count = *events;
         }
     }
-    let mut text = format!("events per day of occurrence (UTC), at most {most}");
+    let mut text = format!("events per day of occurrence (UTC), at most {scale}");
+    if most > scale {
+        text += &format!("; {OUTLIER} marks a day with more, at most {most}");
+    }
     for ((year, month), days) in months.iter().rev().take(YEARS * 12).rev() {
         let bars: String = days
             .iter()
             .map(|events| {
-                let height = (u128::from(*events) * 8).div_ceil(u128::from(most));
+                if *events > scale {
+                    return OUTLIER;
+                }
+                let height = (u128::from(*events) * 8).div_ceil(u128::from(scale));
                 let height = usize::try_from(height).unwrap_or(8);
                 height.checked_sub(1).and_then(|height| BARS.get(height)).copied().unwrap_or(' ')
             })
@@ -170,5 +189,18 @@ mod tests {
         assert_eq!(lines[1], format!("2026-01 █ ▁{}          9", " ".repeat(28)));
         assert_eq!(lines[2], format!("2026-03 {}▄          4", " ".repeat(30)));
         assert_eq!(lines.len(), 3);
+    }
+
+    /// Regression: one day with a million events made all other bars as low as possible.
+    #[test]
+    fn an_outlier_is_marked_and_does_not_flatten_the_other_days() {
+        let day = |day| NaiveDate::from_ymd_opt(2026, 1, day).unwrap();
+        let mut days: BTreeMap<_, _> = (1..=16).map(|number| (day(number), u64::from(number))).collect();
+        days.insert(day(20), 1_000_000);
+        let plot = plot(&days);
+        let lines: Vec<&str> = plot.lines().collect();
+        assert!(lines[0].ends_with(", at most 16; ↑ marks a day with more, at most 1000000"), "{plot}");
+        assert_eq!(lines[1], format!("2026-01 ▁▁▂▂▃▃▄▄▅▅▆▆▇▇██   ↑{}    1000136", " ".repeat(11)));
+        assert_eq!(super::plot(&BTreeMap::from([(day(1), u64::MAX)])).lines().count(), 2);
     }
 }
