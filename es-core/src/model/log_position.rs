@@ -68,10 +68,15 @@ impl FromStr for LogPosition {
                 Some((log_id, number)) => (Some(log_id.parse().ok()?), number),
                 None => (None, text),
             };
-            Some(Self { log_id, position: Position::new(number.parse().ok()?) })
+            Some(Self { log_id, position: position(number)? })
         };
         parse().ok_or_else(|| ParseLogPositionError { found: text.chars().take(100).collect() })
     }
+}
+
+/// Parses a position; `Some(None)` for 0, the position before the first event.
+fn position(number: &str) -> Option<Option<Position>> {
+    if number == "0" { Some(None) } else { number.parse().ok().map(Some) }
 }
 
 impl TryFrom<String> for LogPosition {

@@ -60,8 +60,15 @@ impl fmt::Display for Revision {
 impl FromStr for Revision {
     type Err = ParseIntError;
     fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        text.parse().map(Self)
+        plain(text)?.parse().map(Self)
     }
+}
+
+/// Refuses a number with a sign, such as `+5`, or with leading zeros. Each number has one text form, as in JSON.
+fn plain(text: &str) -> Result<&str, ParseIntError> {
+    let has_leading_zero = text.len() > 1 && text.starts_with('0');
+    // There is no other way to make the error of an invalid digit.
+    if has_leading_zero || text.starts_with('+') { "+".parse::<u64>().map(|_| text) } else { Ok(text) }
 }
 
 /// The number of an event in the whole log of a store. The first is 1, and there are no gaps.
@@ -123,7 +130,7 @@ impl fmt::Display for Position {
 impl FromStr for Position {
     type Err = ParseIntError;
     fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        text.parse().map(Self)
+        plain(text)?.parse().map(Self)
     }
 }
 
@@ -190,6 +197,15 @@ mod tests {
         assert_eq!(met(ExpectedRevision::Exact(Revision::FIRST)), [false, true, false]);
         assert_eq!(met(ExpectedRevision::unchanged(second)), [false, false, true]);
         assert_eq!(met(ExpectedRevision::unchanged(none)), [true, false, false]);
+    }
+
+    #[test]
+    fn a_number_has_one_text_form() {
+        for text in ["+5", "05", "00", "-0", "", " 5", "5 ", "1e3", "18446744073709551616"] {
+            assert!(text.parse::<Revision>().is_err() && text.parse::<Position>().is_err(), "{text:?}");
+        }
+        assert_eq!(("0".parse(), "50".parse()), (Ok(Revision::FIRST), Ok(Revision::new(50))));
+        assert!("0".parse::<Position>().is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use es_tool::input::InputError;
+
 use crate::domain::Invalid;
 
 /// An invalid import file, row or cell. Correct it and import again: orders that were imported are not imported twice.
@@ -78,6 +80,17 @@ impl BadInput {
     pub(crate) fn at_column(mut self, column: &str) -> Self {
         self.column = Some(column.to_owned());
         self
+    }
+
+    /// Creates the error for a file that cannot be opened, or has another format.
+    pub(crate) fn of_input(file: &Path, error: InputError) -> Self {
+        match error {
+            InputError::Format { found, advice, .. } => {
+                Self::in_file(file, "a CSV file, plain or compressed by gzip or zstd", format!("{found}; {advice}"))
+            }
+            InputError::Directory { .. } => Self::in_file(file, "a readable CSV file", "a directory"),
+            InputError::Io { source, .. } => Self::unreadable(file, &source),
+        }
     }
 
     /// Creates the error for a file that cannot be read.

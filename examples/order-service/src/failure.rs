@@ -10,6 +10,7 @@ use es_core::service::ServiceError;
 use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError, Revision, StoreError};
 use es_rocksdb::OpenError;
+use es_tool::output::OutputError;
 
 use crate::bad_input::BadInput;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
@@ -121,6 +122,9 @@ pub enum Failure {
     /// The store could not be opened.
     #[error(transparent)]
     Open(OpenError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// An operation of the operating system failed.
     #[error("could not {action}")]
     Io {

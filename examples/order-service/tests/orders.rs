@@ -7,8 +7,8 @@ use es_core::Timestamp;
 use es_core::testing::{Given, given, golden};
 use order_service::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use order_service::domain::{
-    Destination, Order, OrderEvent, OrderId, OrderLine, OrderLines, OrderLinesError, OrderRejection, OrderStatus,
-    Reason,
+    Destination, Invalid, Order, OrderEvent, OrderId, OrderLine, OrderLines, OrderLinesError, OrderRejection,
+    OrderStatus, Reason,
 };
 use order_service::moment::Moment;
 
@@ -158,4 +158,17 @@ fn an_order_has_at_least_one_line() {
 #[test]
 fn every_version_of_every_event_can_be_read() {
     golden::check::<OrderEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/order"));
+}
+
+/// Limits apply to new commands. An event that an earlier version wrote stays readable, and a repeat is recognized.
+#[test]
+fn a_new_order_has_limits_and_a_stored_one_has_none() {
+    let too_many = || Place { lines: lines("1000001"), ..place() };
+    let rejection = |expected, found: &str| OrderRejection::Value(Invalid::new(expected, found));
+    order([]).when(too_many()).then_rejected(rejection("a quantity of at most 1000000", "1000001"));
+    let Place { customer, destination, lines } = too_many();
+    order([OrderEvent::Placed { customer, destination, lines }]).when(too_many()).then_unchanged();
+    let date = "a date from 1900-01-01 to 2199-12-31";
+    order([]).at(day("9016-07-10")).when(place()).then_rejected(rejection(date, "9016-07-10"));
+    order([placed()]).at(day("9016-07-10")).when(Approve).then_rejected(rejection(date, "9016-07-10"));
 }

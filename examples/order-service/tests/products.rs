@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use es_core::testing::{given, golden};
 use order_service::domain::product::{MoveIn, MoveOut, Receive, Register, Withdraw};
-use order_service::domain::{Product, ProductEvent, ProductId, ProductRejection, Quantity};
+use order_service::domain::{Invalid, Product, ProductEvent, ProductId, ProductRejection, Quantity};
 
 fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
     text.parse().expect("valid text")
@@ -20,7 +20,7 @@ fn items(quantity: u32) -> Quantity {
 }
 
 fn register() -> Register {
-    Register { name: parsed("Tofu"), unit_price: parsed("23.25"), stock: 35 }
+    Register { name: parsed("Tofu"), unit_price: parsed("23.25"), stock: 35.into() }
 }
 
 fn registered() -> ProductEvent {
@@ -89,4 +89,17 @@ fn an_unregistered_product_rejects_stock_changes() {
 #[test]
 fn every_version_of_every_event_can_be_read() {
     golden::check::<ProductEvent>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/product"));
+}
+
+#[test]
+fn a_new_number_has_limits() {
+    let rejection = |expected, found: &str| ProductRejection::Value(Invalid::new(expected, found));
+    let costly = Register { unit_price: parsed("1000000000.01"), ..register() };
+    let expected = rejection("a price of at most 1000000000", "1000000000.01");
+    given::<Product>(id(), []).when(costly).then_rejected(expected);
+    let full = Register { stock: 1_000_000_001.into(), ..register() };
+    given::<Product>(id(), []).when(full).then_rejected(rejection("a stock of at most 1000000000", "1000000001"));
+    let receive = Receive { quantity: items(1_000_001) };
+    let expected = rejection("a quantity of at most 1000000", "1000001");
+    given::<Product>(id(), [registered()]).when(receive).then_rejected(expected);
 }

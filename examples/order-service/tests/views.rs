@@ -110,10 +110,10 @@ fn demand_is_sorted_by_revenue() {
 
 #[test]
 fn stock_levels_are_sorted_by_ascending_stock() {
-    let registered = |name: &str, stock| ProductEvent::Registered {
+    let registered = |name: &str, stock: u32| ProductEvent::Registered {
         name: name.parse().unwrap(),
         unit_price: "1.00".parse().unwrap(),
-        stock,
+        stock: stock.into(),
     };
     let items = |count: &str| count.parse().unwrap();
     let events = given_events()

@@ -1,7 +1,7 @@
 //! The arguments of the command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
@@ -11,8 +11,8 @@ use es_core::{CommandId, Revision};
 use crate::domain::order::Place;
 use crate::domain::product::Register;
 use crate::domain::{
-    City, Country, CustomerId, Destination, Discount, Invalid, OrderId, OrderLine, OrderLines, OrderLinesError, Price,
-    ProductId, ProductName, Quantity, Reason,
+    City, Country, CustomerId, Destination, Discount, InitialStock, Invalid, OrderId, OrderLine, OrderLines,
+    OrderLinesError, Price, ProductId, ProductName, Quantity, Reason,
 };
 use crate::import::Files;
 use crate::moment::Moment;
@@ -31,7 +31,7 @@ Examples:
   order-service --data shop show 10248
   order-service --data shop report --json"
 )]
-pub(super) struct Cli {
+pub(crate) struct Cli {
     /// Directory of the store; `import`, `place`, `product register` and `serve` create it
     #[arg(long, value_name = "DIR", env = "ORDER_SERVICE_DATA", global = true, display_order = 100)]
     data: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub(super) struct Cli {
     #[arg(long, global = true, display_order = 101)]
     pub(super) json: bool,
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(crate) command: Command,
 }
 
 impl Cli {
@@ -59,8 +59,10 @@ fn usage_error(kind: ErrorKind, message: &str) -> ! {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Import orders, order lines and products from CSV files
+    ///
+    /// The files are text in UTF-8, also compressed by gzip or zstd.
     ///
     /// Columns of orders: order_id, customer_id, order_date, shipped_date, ship_city, ship_country. Columns of lines:
     /// order_id, product_id, unit_price, quantity, discount. Columns of products: product_id, name, unit_price,
@@ -144,7 +146,7 @@ Examples:
 
 /// A command on an open store.
 #[derive(Debug, Subcommand)]
-pub(super) enum ShopCommand {
+pub(crate) enum ShopCommand {
     /// Place an order
     #[command(after_help = "\
 Examples:
@@ -195,14 +197,14 @@ Examples:
 
 /// The service to send a command to.
 #[derive(Debug, Args)]
-pub(super) struct ServiceArgs {
+pub(crate) struct ServiceArgs {
     /// URL of a running service
     #[arg(long, value_name = "URL", env = "ORDER_SERVICE_URL")]
     pub(super) url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum ProjectionCommand {
+pub(crate) enum ProjectionCommand {
     /// Show the status of each projection
     List,
     /// Pause a projection; it stays paused after a restart
@@ -240,7 +242,7 @@ pub(super) enum ProjectionCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ReasonArgs {
+pub(crate) struct ReasonArgs {
     /// Name of the projection
     pub(super) name: String,
     /// Reason, recorded with the action
@@ -249,7 +251,7 @@ pub(super) struct ReasonArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum ProductCommand {
+pub(crate) enum ProductCommand {
     /// Register a product
     #[command(
         after_help = "Example:\n  order-service --data shop product register 11 --name Tofu --price 23.25 --stock 35"
@@ -276,7 +278,7 @@ pub(super) enum ProductCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// CSV file of the orders
     #[arg(long, value_name = "FILE")]
     orders: PathBuf,
@@ -286,7 +288,7 @@ pub(super) struct ImportArgs {
     /// CSV file of the products
     #[arg(long, value_name = "FILE")]
     products: Option<PathBuf>,
-    /// Skip invalid orders and list them in this CSV file, which is overwritten
+    /// Skip invalid orders and list them in this CSV file, which is replaced
     #[arg(long, value_name = "FILE")]
     pub(super) skip_bad: Option<PathBuf>,
     /// Print a line to standard error for each order when it is on disk
@@ -299,7 +301,8 @@ impl ImportArgs {
     pub(super) fn files(&self) -> Files {
         let files = Files { orders: self.orders.clone(), lines: self.lines.clone(), products: self.products.clone() };
         let inputs = [Some(&files.orders), Some(&files.lines), files.products.as_ref()];
-        if self.skip_bad.as_ref().is_some_and(|list| inputs.contains(&Some(list))) {
+        let is_input = |list: &PathBuf| inputs.into_iter().flatten().any(|input| is_same(list, input));
+        if self.skip_bad.as_ref().is_some_and(is_input) {
             let message = "--skip-bad names an input file, which it would overwrite; give another file";
             usage_error(ErrorKind::ArgumentConflict, message);
         }
@@ -307,34 +310,39 @@ impl ImportArgs {
     }
 }
 
+/// Returns whether two paths name the same existing file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
 /// Options of every command on an order or a product.
 #[derive(Debug, Args)]
-pub(super) struct CommandArgs {
+pub(crate) struct CommandArgs {
     /// Business time of the events: YYYY-MM-DD (start of the day in UTC) or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME")]
     date: Option<Moment>,
     /// Expected revision of the last event, for `product move` of the first product; otherwise exit with code 3
     #[arg(long, value_name = "REVISION")]
-    expect: Option<u64>,
+    expect: Option<Revision>,
     /// Id of the command; a repeat returns the first result, another command with the id is refused
     #[arg(long, value_name = "ID")]
     request: Option<CommandId>,
 }
 
 impl CommandArgs {
-    pub(super) fn options(&self) -> CommandOptions {
+    pub(crate) fn options(&self) -> CommandOptions {
         CommandOptions {
             occurred_at: self.date.map(Moment::start),
-            expected_version: self.expect.map(|revision| Revision::new(revision).into()),
+            expected_version: self.expect.map(Into::into),
             command_id: self.request.clone(),
         }
     }
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PlaceArgs {
+pub(crate) struct PlaceArgs {
     /// Order id
-    pub(super) id: OrderId,
+    pub(crate) id: OrderId,
     /// Customer id
     #[arg(long, value_name = "ID")]
     customer: CustomerId,
@@ -348,12 +356,12 @@ pub(super) struct PlaceArgs {
     #[arg(long = "line", value_name = "PRODUCT:QUANTITY:PRICE[:DISCOUNT]", required = true)]
     lines: Vec<Line>,
     #[command(flatten)]
-    pub(super) options: CommandArgs,
+    pub(crate) options: CommandArgs,
 }
 
 impl PlaceArgs {
     /// Returns the command.
-    pub(super) fn command(&self) -> Result<Place, OrderLinesError> {
+    pub(crate) fn command(&self) -> Result<Place, OrderLinesError> {
         Ok(Place {
             customer: self.customer.clone(),
             destination: Destination { city: self.city.clone(), country: self.country.clone() },
@@ -382,7 +390,7 @@ impl FromStr for Line {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct StepArgs {
+pub(crate) struct StepArgs {
     /// Order id
     pub(super) id: OrderId,
     #[command(flatten)]
@@ -390,7 +398,7 @@ pub(super) struct StepArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CancelArgs {
+pub(crate) struct CancelArgs {
     /// Order id
     pub(super) id: OrderId,
     /// Reason for the cancellation
@@ -401,7 +409,7 @@ pub(super) struct CancelArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// Order id
     pub(super) id: OrderId,
     #[command(flatten)]
@@ -411,10 +419,10 @@ pub(super) struct ShowArgs {
 /// A past state; at most one option.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub(super) struct PastStateArgs {
+pub(crate) struct PastStateArgs {
     /// Show the state at this revision
     #[arg(long, value_name = "REVISION")]
-    pub(super) at: Option<u64>,
+    pub(super) at: Option<Revision>,
     /// Show the state at this business time: RFC 3339, or YYYY-MM-DD for the end of that day in UTC
     #[arg(long, value_name = "TIME")]
     pub(super) as_of: Option<Moment>,
@@ -424,9 +432,9 @@ pub(super) struct PastStateArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RegisterArgs {
+pub(crate) struct RegisterArgs {
     /// Product id
-    pub(super) id: ProductId,
+    pub(crate) id: ProductId,
     /// Display name
     #[arg(long)]
     name: ProductName,
@@ -434,21 +442,21 @@ pub(super) struct RegisterArgs {
     #[arg(long)]
     price: Price,
     /// Initial number of items in stock
-    #[arg(long, default_value_t = 0)]
-    stock: u32,
+    #[arg(long, default_value_t)]
+    stock: InitialStock,
     #[command(flatten)]
-    pub(super) options: CommandArgs,
+    pub(crate) options: CommandArgs,
 }
 
 impl RegisterArgs {
     /// Returns the command.
-    pub(super) fn command(&self) -> Register {
+    pub(crate) fn command(&self) -> Register {
         Register { name: self.name.clone(), unit_price: self.price, stock: self.stock }
     }
 }
 
 #[derive(Debug, Args)]
-pub(super) struct StockArgs {
+pub(crate) struct StockArgs {
     /// Product id
     pub(super) id: ProductId,
     /// Number of items
@@ -458,7 +466,7 @@ pub(super) struct StockArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct MoveArgs {
+pub(crate) struct MoveArgs {
     /// Id of the product that the items are taken from
     pub(super) from: ProductId,
     /// Id of the product that the items are added to

@@ -12,7 +12,7 @@ use crate::shop::Shop;
 /// Imports the files. Reads them before the store is opened, so that invalid files do not create an empty store.
 pub(super) async fn run(data: &Path, args: &ImportArgs) -> Result<Output, Failure> {
     let plan = Plan::read(&args.files(), args.skip_bad.is_some())?;
-    let rejected_file = args.skip_bad.as_deref().map(RejectedFile::create).transpose()?;
+    let rejected_file = args.skip_bad.as_deref().map(|path| RejectedFile::create(path, data)).transpose()?;
     let progress = if args.verbose { Progress::per_order() } else { Progress::bar_or_lines(plan.orders()) };
     with_shop(data, IfMissing::Create, async |shop| import(shop, plan, rejected_file, progress).await).await
 }
@@ -25,17 +25,10 @@ async fn import(
 ) -> Result<Output, Failure> {
     let imported = import::run(shop, plan, &mut progress).await;
     progress.finish();
-    match (imported, rejected_file) {
-        (Ok((summary, rejected)), file) => {
-            debug_assert_eq!(summary.rejected, rejected.len() as u64);
-            file.map(|file| file.finish(&rejected)).transpose()?;
-            Ok(Output::new(summary_text(&summary), &summary))
-        }
-        (Err(failure), file) => {
-            file.into_iter().for_each(RejectedFile::discard);
-            Err(failure)
-        }
-    }
+    let (summary, rejected) = imported?;
+    debug_assert_eq!(summary.rejected, rejected.len() as u64);
+    rejected_file.map(|file| file.finish(&rejected)).transpose()?;
+    Ok(Output::new(summary_text(&summary), &summary))
 }
 
 fn summary_text(summary: &Summary) -> String {

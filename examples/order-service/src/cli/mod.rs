@@ -1,6 +1,6 @@
 //! The command line: parses the arguments, opens the store, runs the command and prints its result.
 
-mod args;
+pub(crate) mod args;
 mod import;
 mod order;
 mod output;
@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use es_rocksdb::Options;
+use es_tool::process;
+use es_tool::text::printable_lines;
 
 use crate::domain::order::{Approve, Cancel, Deliver, Ship};
 use crate::domain::product::{Receive, Withdraw};
@@ -34,12 +36,16 @@ use remote::Remote;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    process::raise_file_limit();
+    // ORDER: before the first thread, so that all files of the store are affected.
+    process::restrict_new_files();
     let format = if cli.json { Format::Json } else { Format::Text };
     match run(&cli).and_then(|output| output.print(format)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A closed standard error must not hide the exit code.
-            let _ = writeln!(io::stderr(), "error: {}", ErrorChain(&failure));
+            let message = ErrorChain(&failure).to_string();
+            let _ = writeln!(io::stderr(), "error: {}", printable_lines(&message));
             ExitCode::from(failure.exit_code())
         }
     }

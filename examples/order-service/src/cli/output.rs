@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets};
 use es_core::Timestamp;
+pub(super) use es_tool::text::table;
+use es_tool::text::{printable_json, printable_lines};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -28,11 +29,11 @@ impl Output {
         Self { text: text.into(), json: serde_json::to_string_pretty(json) }
     }
 
-    /// Prints the output to standard output. A closed pipe is not an error.
+    /// Prints the output to standard output, with the characters escaped that a terminal can interpret. A closed pipe is not an error.
     pub(super) fn print(self, format: Format) -> Result<(), Failure> {
         let text = match format {
-            Format::Text => Ok(self.text),
-            Format::Json => self.json.map_err(io::Error::from),
+            Format::Text => Ok(printable_lines(&self.text).into_owned()),
+            Format::Json => self.json.map(|json| printable_json(&json).into_owned()).map_err(io::Error::from),
         };
         let mut stdout = io::stdout().lock();
         let written = text.and_then(|text| writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
@@ -41,20 +42,6 @@ impl Output {
             written => written.map_err(|source| Failure::Io { action: "write to standard output".into(), source }),
         }
     }
-}
-
-/// Formats a table. Columns from index `first_number` on are right-aligned.
-pub(super) fn table<const N: usize>(
-    header: [&str; N],
-    first_number: usize,
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
-    for column in table.column_iter_mut().skip(first_number) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 /// Formats a time; midnight is printed as the date only.

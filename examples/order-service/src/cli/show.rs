@@ -2,13 +2,14 @@
 
 use es_core::aggregate::AsOf;
 use es_core::schema::RawEvent;
-use es_core::{Aggregate, Event, LoadError, Loaded, RecordedEvent, Revision, StreamRead};
+use es_core::{Aggregate, Event, LoadError, Loaded, RecordedEvent, Revision, StreamRead, Timestamp};
 
 use super::args::{PastStateArgs, ShowArgs};
 use super::output::{Output, format_time, table};
 use crate::domain::{City, Country, Order, OrderEvent, OrderId};
 use crate::failure::Failure;
 use crate::json::{EventJson, LineJson, OrderJson, StatusTime};
+use crate::moment::Moment;
 use crate::shop::Shop;
 
 /// Shows the current or a past state of an order.
@@ -26,13 +27,19 @@ pub(super) async fn order(shop: &Shop, args: &ShowArgs) -> Result<Output, Failur
 /// Loads the current state, or the past state that the arguments select.
 async fn load(shop: &Shop, id: &OrderId, past: &PastStateArgs) -> Result<Loaded<Order>, LoadError> {
     if let Some(revision) = past.at {
-        return shop.orders.load_at_revision(id, Revision::new(revision)).await;
+        return shop.orders.load_at_revision(id, revision).await;
     }
     let occurred = past.as_of.map(|moment| AsOf::Occurred(moment.end()));
-    match occurred.or(past.as_at.map(|moment| AsOf::Recorded(moment.end()))) {
+    match occurred.or(past.as_at.map(|moment| AsOf::Recorded(recorded_until(moment)))) {
         Some(as_of) => shop.orders.load_at(id, as_of).await,
         None => shop.orders.load(id).await,
     }
+}
+
+/// Returns the time itself, or the end of the date, which for today is now: a later time is ahead of the log.
+fn recorded_until(moment: Moment) -> Timestamp {
+    let now = chrono::Utc::now();
+    if moment.start() <= now { moment.end().min(now) } else { moment.end() }
 }
 
 fn no_such_revision(id: OrderId, wanted: Revision, last: Option<Revision>) -> Failure {

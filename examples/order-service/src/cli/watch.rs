@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use es_tool::text::{printable, printable_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::Output;
@@ -67,12 +68,12 @@ impl Display {
         let Some(terminal) = &self.terminal else {
             for line in lines.iter().filter(|line| !self.printed.contains(line)) {
                 // A closed standard error must not stop the command.
-                let _ = writeln!(io::stderr(), "{line}");
+                let _ = writeln!(io::stderr(), "{}", printable_lines(line));
             }
             self.printed = lines;
             return;
         };
-        let style = ProgressStyle::with_template("{bar:30} {pos:>9} of {len:<9} {msg}");
+        let style = ProgressStyle::with_template("{bar:30} {pos:>9} of {len:<9} {wide_msg}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         while self.bars.len() < status.len() {
             self.bars.push(terminal.add(ProgressBar::new(0)).with_style(style.clone()));
@@ -80,7 +81,7 @@ impl Display {
         for ((bar, status), line) in self.bars.iter().zip(status).zip(lines) {
             bar.set_length(status.head.unwrap_or(0));
             bar.set_position(status.rebuild.as_ref().map_or(status.position, |rebuild| rebuild.position).unwrap_or(0));
-            bar.set_message(line);
+            bar.set_message(printable(&line).into_owned());
         }
     }
 

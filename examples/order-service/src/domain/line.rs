@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Invalid;
 use super::money::{Discount, Inexact, Price, Quantity, Revenue};
 use super::text::{City, Country, ProductId};
 
@@ -25,6 +26,15 @@ impl OrderLine {
     /// [`Inexact`] if the amount has too many digits.
     pub fn revenue(&self) -> Result<Revenue, Inexact> {
         Revenue::of(self.unit_price, self.quantity, self.discount)
+    }
+
+    /// Checks the numbers of a line of a new order.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the price or the quantity is too large.
+    pub fn check_limits(&self) -> Result<(), Invalid> {
+        self.unit_price.check_limit()?;
+        self.quantity.check_limit()
     }
 }
 

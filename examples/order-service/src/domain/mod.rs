@@ -15,7 +15,7 @@ pub mod status;
 pub mod text;
 
 pub use line::{Destination, OrderLine, OrderLines, OrderLinesError};
-pub use money::{Discount, Inexact, Price, Quantity, Revenue};
+pub use money::{Discount, Inexact, InitialStock, Price, Quantity, Revenue};
 pub use order::{Order, OrderEvent, OrderRejection, PlacedOrder};
 pub use product::{Product, ProductEvent, ProductRejection, RegisteredProduct};
 pub use status::OrderStatus;

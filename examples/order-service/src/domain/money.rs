@@ -2,6 +2,10 @@
 //!
 //! Sums and products are exact, or fail with [`Inexact`]; they do not round or panic. Only the display of a [`Revenue`]
 //! is rounded: to cents, half to even.
+//!
+//! Each type has one grammar, that of [`FromStr`]: the command line, CSV files, requests and stored events go through
+//! it. A new command is subject to smaller limits (`check_limit`) than an event that is read, so that every stored
+//! event stays readable.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -22,7 +26,7 @@ macro_rules! decimal {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $fits:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "Decimal", into = "Decimal")]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(Decimal);
 
         impl $name {
@@ -33,40 +37,61 @@ macro_rules! decimal {
             }
         }
 
-        impl TryFrom<Decimal> for $name {
-            type Error = Invalid;
-
-            fn try_from(number: Decimal) -> Result<Self, Invalid> {
-                let fits: fn(&Decimal) -> bool = $fits;
-                if fits(&number) { Ok(Self(number)) } else { Err(Invalid::new($expected, &number.to_string())) }
-            }
-        }
-
-        impl From<$name> for Decimal {
-            fn from(number: $name) -> Self {
-                number.0
-            }
-        }
-
         impl FromStr for $name {
             type Err = Invalid;
 
             fn from_str(text: &str) -> Result<Self, Invalid> {
-                plain_decimal(text).ok_or_else(|| Invalid::new($expected, text))?.try_into()
+                let fits: fn(&Decimal) -> bool = $fits;
+                plain_decimal(text).filter(fits).map(Self).ok_or_else(|| Invalid::new($expected, text))
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(number: $name) -> Self {
+                number.to_string()
             }
         }
     };
 }
 
 decimal! {
-    /// The price of one item, at least 0.
+    /// The price of one item, at least 0. It is displayed and serialized with at least two decimals, unless it has no
+    /// room for them in its 28 digits.
     Price, "a price: a decimal number of at least 0, exact in 28 digits", |price| *price >= Decimal::ZERO
+}
+
+impl Price {
+    /// The maximum in a new order or product.
+    const LIMIT: Decimal = Decimal::from_parts(1_000_000_000, 0, 0, false, 0);
+
+    /// Checks the price of a new order or product.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the price is greater than 1,000,000,000.
+    pub fn check_limit(self) -> Result<(), Invalid> {
+        if self.0 <= Self::LIMIT {
+            Ok(())
+        } else {
+            Err(Invalid::new("a price of at most 1000000000", &self.to_string()))
+        }
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0;
+        shown.rescale(self.0.scale().max(2));
+        // A number of 28 digits has no room for decimals.
+        if shown.scale() < 2 { self.0.fmt(f) } else { shown.fmt(f) }
+    }
 }
 
 decimal! {
@@ -80,10 +105,29 @@ impl Discount {
     pub const NONE: Self = Self(Decimal::ZERO);
 }
 
-/// Parses digits with an optional sign and decimal point. `rust_decimal` would also accept `1_000`.
+impl fmt::Display for Discount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Parses digits with an optional sign and decimal point. `rust_decimal` would also accept `1_000`, `1e3` and `.`, and
+/// round a number that does not fit.
 fn plain_decimal(text: &str) -> Option<Decimal> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
-    if is_plain { Decimal::from_str_exact(text).ok() } else { None }
+    let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
+    let mut number = Decimal::from_str_exact(text).ok().filter(|_| is_plain && has_digit)?;
+    if number.is_zero() {
+        // There is one zero: `-0` is displayed as such.
+        number.set_sign_positive(true);
+    }
+    Some(number)
+}
+
+/// Parses a whole number without a sign and without leading zeros, as JSON has it.
+fn plain_number(text: &str) -> Option<u32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// A number of items, at least 1.
@@ -92,10 +136,25 @@ fn plain_decimal(text: &str) -> Option<Decimal> {
 pub struct Quantity(NonZeroU32);
 
 impl Quantity {
+    /// The maximum in a new command.
+    const LIMIT: u32 = 1_000_000;
+
     /// Returns the number of items.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
+    }
+
+    /// Checks the quantity of a new command.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the quantity is greater than 1,000,000.
+    pub fn check_limit(self) -> Result<(), Invalid> {
+        if self.get() <= Self::LIMIT {
+            Ok(())
+        } else {
+            Err(Invalid::new("a quantity of at most 1000000", &self.to_string()))
+        }
     }
 }
 
@@ -104,11 +163,61 @@ impl FromStr for Quantity {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let expected = "a quantity: a whole number from 1 to 4294967295";
-        text.parse().map(Self).map_err(|_| Invalid::new(expected, text))
+        let number = plain_number(text).and_then(NonZeroU32::new);
+        number.map(Self).ok_or_else(|| Invalid::new(expected, text))
     }
 }
 
 impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An initial number of items in stock, from 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InitialStock(u32);
+
+impl InitialStock {
+    /// The maximum for a new product.
+    const LIMIT: u32 = 1_000_000_000;
+
+    /// Returns the number of items.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Checks the stock of a new product.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the stock is greater than 1,000,000,000.
+    pub fn check_limit(self) -> Result<(), Invalid> {
+        if self.0 <= Self::LIMIT {
+            Ok(())
+        } else {
+            Err(Invalid::new("a stock of at most 1000000000", &self.0.to_string()))
+        }
+    }
+}
+
+impl From<u32> for InitialStock {
+    fn from(items: u32) -> Self {
+        Self(items)
+    }
+}
+
+impl FromStr for InitialStock {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let expected = "a stock: a whole number from 0 to 4294967295";
+        plain_number(text).map(Self).ok_or_else(|| Invalid::new(expected, text))
+    }
+}
+
+impl fmt::Display for InitialStock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -255,22 +364,53 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_rejected() {
-        for price in ["-0.01", "", "1e3", "1_000", "NaN", "12,50", "--1", &"9".repeat(30), &format!("0.{:030}", 1)] {
+        let long = format!("0.{:030}", 1);
+        for price in ["-0.01", "", ".", "-", "+1", "1e3", "1_000", "NaN", "12,50", "--1", &"9".repeat(30), &long] {
             assert!(price.parse::<Price>().is_err(), "{price:?}");
         }
         for discount in ["-0.1", "1.01", "x"] {
             assert!(discount.parse::<Discount>().is_err(), "{discount:?}");
         }
-        for quantity in ["0", "-3", "1.5", "", "4294967296"] {
+        for quantity in ["0", "-3", "1.5", "", "+5", "05", "4294967296"] {
             assert!(quantity.parse::<Quantity>().is_err(), "{quantity:?}");
+        }
+        for stock in ["-0", "+0", "00", "", "4294967296"] {
+            assert!(stock.parse::<InitialStock>().is_err(), "{stock:?}");
         }
     }
 
     #[test]
     fn deserialized_values_are_validated() {
-        assert!(serde_json::from_str::<Price>("\"-1\"").is_err());
+        // Case 26: a price was rounded, and other texts were accepted, if it came as JSON.
+        for price in ["\"-1\"", "\"1_000\"", "\"1e3\"", "\"0.12345678901234567890123456789\"", "14", "14.0"] {
+            assert!(serde_json::from_str::<Price>(price).is_err(), "{price}");
+        }
+        assert!(serde_json::from_str::<Discount>("\"1_0e-1\"").is_err());
         assert!(serde_json::from_str::<Quantity>("0").is_err());
         assert_eq!(serde_json::to_string(&"9.80".parse::<Price>().expect("a price")).ok(), Some("\"9.80\"".into()));
+    }
+
+    #[test]
+    fn a_price_has_at_least_two_decimals() {
+        let shown = |price: &str| price.parse::<Price>().expect("a price").to_string();
+        for (price, expected) in
+            [("14", "14.00"), ("9.8", "9.80"), ("0.005", "0.005"), ("-0", "0.00"), ("1.", "1.00"), (".5", "0.50")]
+        {
+            assert_eq!(shown(price), expected);
+            assert_eq!(price.parse::<Price>(), shown(price).parse());
+        }
+        let largest = Decimal::MAX.to_string();
+        assert_eq!(shown(&largest), largest);
+    }
+
+    #[test]
+    fn a_new_command_has_smaller_limits_than_a_stored_event() {
+        let price = |text: &str| text.parse::<Price>().expect("a price").check_limit().is_ok();
+        assert!(price("1000000000") && !price("1000000000.01") && !price(&Decimal::MAX.to_string()));
+        let quantity = |text: &str| text.parse::<Quantity>().expect("a quantity").check_limit().is_ok();
+        assert!(quantity("1000000") && !quantity("1000001"));
+        let stock = |text: &str| text.parse::<InitialStock>().expect("a stock").check_limit().is_ok();
+        assert!(stock("1000000000") && !stock("1000000001"));
     }
 
     #[test]

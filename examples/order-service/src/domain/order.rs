@@ -1,11 +1,14 @@
 //! The order aggregate: its events, state, commands and rules.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
+use chrono::Datelike;
 use es_core::{CommandContext, Decide, Decision, EventContext, Evolve, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::line::{Destination, OrderLines};
+use super::Invalid;
+use super::line::{Destination, OrderLine, OrderLines};
 use super::status::OrderStatus;
 use super::text::{CustomerId, OrderId, Reason};
 
@@ -67,6 +70,21 @@ pub struct PlacedOrder {
     pub cancelled_because: Option<Reason>,
 }
 
+/// The years of a new order and of its steps.
+const YEARS: RangeInclusive<i32> = 1900..=2199;
+
+/// Checks the time of a command. A year outside of 1900 to 2199 is more likely a typing error, and harmful: an order
+/// that is placed in the year 9016 cannot be shipped, because no step is earlier than the one before.
+///
+/// # Errors
+/// [`Invalid`] with the date.
+pub fn check_date(time: Timestamp) -> Result<(), Invalid> {
+    if YEARS.contains(&time.year()) {
+        return Ok(());
+    }
+    Err(Invalid::new("a date from 1900-01-01 to 2199-12-31", &time.date_naive().to_string()))
+}
+
 impl PlacedOrder {
     /// Returns the latest time in [`reached`](Self::reached).
     #[must_use]
@@ -120,6 +138,9 @@ pub struct Cancel {
 /// The reason why an order rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRejection {
+    /// A number of a new order is too large, or a date is outside of 1900 to 2199.
+    #[error(transparent)]
+    Value(#[from] Invalid),
     /// The order does not exist. Place it first.
     #[error("order {id} does not exist; place it first")]
     NotPlaced {
@@ -225,6 +246,7 @@ impl Order {
         if !found.leads_to(wanted) {
             return Err(OrderRejection::Status { id, wanted, found });
         }
+        check_date(at.time())?;
         // Compare dates, not times: a date without a time of day is midnight, and the clocks of clients differ.
         match order.changed_at() {
             Some(since) if at.time().date_naive() < since.date_naive() => {
@@ -242,6 +264,8 @@ impl Decide<Place> for Order {
         match self.placed().map(|order| order.difference(&command)) {
             None => {
                 let Place { customer, destination, lines } = command;
+                lines.as_slice().iter().try_for_each(OrderLine::check_limits)?;
+                check_date(at.time())?;
                 Ok(OrderEvent::Placed { customer, destination, lines }.into())
             }
             Some(None) => Ok(Decision::unchanged()),

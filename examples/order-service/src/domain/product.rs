@@ -6,7 +6,8 @@
 use es_core::{CommandContext, Decide, Decision, EventContext, Evolve};
 use serde::{Deserialize, Serialize};
 
-use super::money::{Price, Quantity};
+use super::Invalid;
+use super::money::{InitialStock, Price, Quantity};
 use super::text::{ProductId, ProductName};
 
 /// An event of a product.
@@ -20,7 +21,7 @@ pub enum ProductEvent {
         /// The list price of one item.
         unit_price: Price,
         /// The initial number of items in stock.
-        stock: u32,
+        stock: InitialStock,
     },
     /// Items were added to the stock.
     #[event(name = "stock-received")]
@@ -74,7 +75,7 @@ pub struct RegisteredProduct {
     /// Number of items in stock.
     pub stock: u64,
     /// Number of items in stock at registration.
-    pub first_stock: u32,
+    pub first_stock: InitialStock,
 }
 
 impl RegisteredProduct {
@@ -99,7 +100,7 @@ pub struct Register {
     /// The list price of one item.
     pub unit_price: Price,
     /// The initial number of items in stock.
-    pub stock: u32,
+    pub stock: InitialStock,
 }
 
 /// Adds items to the stock.
@@ -138,6 +139,9 @@ pub struct MoveIn {
 /// The reason why a product rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProductRejection {
+    /// A number of the command is too large.
+    #[error(transparent)]
+    Value(#[from] Invalid),
     /// The product does not exist. Register it first.
     #[error("product {id} does not exist; register it first")]
     NotRegistered {
@@ -184,7 +188,7 @@ impl Evolve for Product {
                 *product = Self::Registered(RegisteredProduct {
                     name: name.clone(),
                     unit_price: *unit_price,
-                    stock: u64::from(*stock),
+                    stock: u64::from(stock.get()),
                     first_stock: *stock,
                 });
             }
@@ -237,6 +241,8 @@ impl Decide<Register> for Product {
         match self.registered().map(|product| product.difference(&command)) {
             None => {
                 let Register { name, unit_price, stock } = command;
+                unit_price.check_limit()?;
+                stock.check_limit()?;
                 Ok(ProductEvent::Registered { name, unit_price, stock }.into())
             }
             Some(None) => Ok(Decision::unchanged()),
@@ -252,6 +258,7 @@ impl Decide<Receive> for Product {
 
     fn decide(&self, command: Receive, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
         self.expect_registered(at.id())?;
+        command.quantity.check_limit()?;
         Ok(ProductEvent::Received { quantity: command.quantity }.into())
     }
 }
@@ -287,6 +294,7 @@ impl Decide<MoveIn> for Product {
             return Err(ProductRejection::SameProduct { id: from });
         }
         self.expect_registered(at.id())?;
+        quantity.check_limit()?;
         Ok(ProductEvent::MovedIn { quantity, from }.into())
     }
 }

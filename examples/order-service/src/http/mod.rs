@@ -30,6 +30,8 @@
 //!
 //! [`ProjectionAction`]: crate::projections::ProjectionAction
 
+#[cfg(test)]
+mod doors;
 mod headers;
 mod live;
 mod orders;

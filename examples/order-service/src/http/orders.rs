@@ -15,8 +15,8 @@ use super::headers::{self, CommandHeaders, version_headers};
 use super::problem::Problem;
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use crate::domain::{
-    City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderRejection, Price,
-    ProductId, Quantity, Reason,
+    City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderLinesError,
+    OrderRejection, Price, ProductId, Quantity, Reason,
 };
 use crate::failure::Failure;
 use crate::json::{CommandResult, EventJson, OrderCommandJson, OrderJson};
@@ -31,7 +31,16 @@ pub(super) struct PlaceBody {
     ship_city: Option<City>,
     ship_country: Option<Country>,
     lines: Vec<LineBody>,
-    date: Option<Moment>,
+    pub(super) date: Option<Moment>,
+}
+
+impl PlaceBody {
+    /// Returns the command.
+    pub(super) fn command(self) -> Result<Place, OrderLinesError> {
+        let Self { customer_id: customer, ship_city: city, ship_country: country, lines, date: _ } = self;
+        let lines = OrderLines::new(lines.into_iter().map(OrderLine::from).collect())?;
+        Ok(Place { customer, destination: Destination { city, country }, lines })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,10 +77,9 @@ pub(super) async fn place(
     headers: CommandHeaders,
     body: Result<Json<PlaceBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(PlaceBody { customer_id, ship_city, ship_country, lines, date }) = body?;
-    let destination = Destination { city: ship_city, country: ship_country };
-    let lines = OrderLines::new(lines.into_iter().map(OrderLine::from).collect())?;
-    execute(&service, &id, Place { customer: customer_id, destination, lines }, &headers, date).await
+    let Json(body) = body?;
+    let date = body.date;
+    execute(&service, &id, body.command()?, &headers, date).await
 }
 
 pub(super) async fn step(

@@ -70,6 +70,12 @@ impl Problem {
             | Failure::NoProjection { .. }
             | Failure::Order(OrderRejection::NotPlaced { .. })
             | Failure::Product(ProductRejection::NotRegistered { .. }) => StatusCode::NOT_FOUND,
+            Failure::Lines(_)
+            | Failure::Inexact(_)
+            | Failure::Input(_)
+            | Failure::Order(OrderRejection::Value(_))
+            | Failure::Product(ProductRejection::Value(_))
+            | Failure::Infrastructure(InfrastructureError::CommandIdReused { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             Failure::Conflict(_)
             | Failure::Order(_)
             | Failure::Product(_)
@@ -77,10 +83,6 @@ impl Problem {
             | Failure::NotCaughtUp(WaitError::AheadOfLog(_))
             | Failure::Position(_)
             | Failure::View(ViewError::Rebuilt { .. }) => StatusCode::CONFLICT,
-            Failure::Lines(_)
-            | Failure::Inexact(_)
-            | Failure::Input(_)
-            | Failure::Infrastructure(InfrastructureError::CommandIdReused { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             Failure::Infrastructure(InfrastructureError::ResultRemoved { .. }) => StatusCode::GONE,
             Failure::NotCaughtUp(_)
             | Failure::Admin(AdminError::Busy { .. })
@@ -96,6 +98,7 @@ impl Problem {
             | Failure::Remote { .. }
             | Failure::NoStore { .. }
             | Failure::Open(_)
+            | Failure::Output(_)
             | Failure::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let detail = match failure {

@@ -14,7 +14,7 @@ use super::Api;
 use super::headers::{self, CommandHeaders};
 use super::problem::Problem;
 use crate::domain::product::{Receive, Register, Withdraw};
-use crate::domain::{Price, Product, ProductId, ProductName, ProductRejection, Quantity};
+use crate::domain::{InitialStock, Price, Product, ProductId, ProductName, ProductRejection, Quantity};
 use crate::failure::Failure;
 use crate::json::{ProductCommandJson, ProductJson, StockMoveJson};
 use crate::moment::Moment;
@@ -27,8 +27,16 @@ pub(super) struct RegisterBody {
     name: ProductName,
     unit_price: Price,
     #[serde(default)]
-    stock: u32,
+    stock: InitialStock,
     date: Option<Moment>,
+}
+
+impl RegisterBody {
+    /// Returns the command.
+    pub(super) fn command(self) -> Register {
+        let Self { name, unit_price, stock, date: _ } = self;
+        Register { name, unit_price, stock }
+    }
 }
 
 /// The body of `POST /products/{id}/receive` and `withdraw`.
@@ -54,8 +62,9 @@ pub(super) async fn register(
     headers: CommandHeaders,
     body: Result<Json<RegisterBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(RegisterBody { name, unit_price, stock, date }) = body?;
-    execute(&service, &id, Register { name, unit_price, stock }, &headers, date).await
+    let Json(body) = body?;
+    let date = body.date;
+    execute(&service, &id, body.command(), &headers, date).await
 }
 
 pub(super) async fn step(

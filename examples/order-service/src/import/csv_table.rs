@@ -1,11 +1,11 @@
 //! [`Table`]: a reader of CSV files with a header, which reports the location of each error.
 
-use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use csv::ByteRecord;
+use es_tool::input::Input;
 
 use crate::bad_input::{BadInput, RowLocation};
 use crate::domain::Invalid;
@@ -13,7 +13,7 @@ use crate::domain::Invalid;
 /// A reader of a CSV file with a header.
 pub(super) struct Table {
     file: Arc<Path>,
-    reader: csv::Reader<File>,
+    reader: csv::Reader<Input>,
     columns: Arc<[String]>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Row {
 impl Table {
     /// Opens a file and checks that it has each of the required columns once. Other columns are ignored.
     pub(super) fn open(path: &Path, required: &[&str]) -> Result<Self, BadInput> {
-        let file = File::open(path).map_err(|error| BadInput::unreadable(path, &error))?;
+        let file = Input::open_file(path).map_err(|error| BadInput::of_input(path, error))?;
         // `flexible`: rows of a different length are reported by `Row::check_length`, which names the column.
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
         let header = reader.byte_headers().map_err(|error| unreadable(path, error))?;

@@ -28,6 +28,14 @@ pub use rejected_file::RejectedFile;
 pub use rejections::Rejected;
 pub use run::{Summary, run};
 
+#[cfg(test)]
+use {
+    crate::domain::order::Place,
+    crate::domain::product::Register,
+    crate::domain::{OrderId, ProductId},
+    es_core::Timestamp,
+};
+
 use orders::ImportedOrder;
 use products::ImportedProduct;
 use rejections::Rejections;
@@ -72,5 +80,18 @@ impl Plan {
     #[must_use]
     pub fn orders(&self) -> usize {
         self.orders.len()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// Returns the commands that place the orders, with their times.
+    pub(crate) fn places(&self) -> Vec<(OrderId, Place, Timestamp)> {
+        self.orders.iter().map(|order| (order.id.clone(), order.place.clone(), order.placed_at)).collect()
+    }
+
+    /// Returns the commands that register the products.
+    pub(crate) fn registrations(&self) -> Vec<(ProductId, Register)> {
+        self.products.iter().map(|product| (product.id.clone(), product.register.clone())).collect()
     }
 }

@@ -9,7 +9,7 @@ use es_core::Timestamp;
 use super::csv_table::{Row, Table};
 use super::rejections::Rejections;
 use crate::bad_input::{BadInput, RowLocation};
-use crate::domain::order::Place;
+use crate::domain::order::{Place, check_date};
 use crate::domain::{CustomerId, Destination, OrderId, OrderLine, OrderLines};
 use crate::moment::Moment;
 
@@ -89,6 +89,10 @@ fn read_header(row: &Row) -> Result<OrderHeader, BadInput> {
     let customer = row.read("customer_id")?;
     let placed: Moment = row.read("order_date")?;
     let shipped: Option<Moment> = row.read_optional("shipped_date")?;
+    check_date(placed.start()).map_err(|invalid| row.location.invalid("order_date", invalid))?;
+    if let Some(shipped) = shipped {
+        check_date(shipped.start()).map_err(|invalid| row.location.invalid("shipped_date", invalid))?;
+    }
     // Compare days, as the domain does: either date may have no time of day.
     if let Some(shipped) = shipped.filter(|shipped| shipped.start().date_naive() < placed.start().date_naive()) {
         let expected = format!("a date not before the order date, {}", placed.start().date_naive());
@@ -122,6 +126,8 @@ fn read_line(row: &Row) -> Result<OrderLine, BadInput> {
         quantity: row.read("quantity")?,
         discount: row.read("discount")?,
     };
+    line.unit_price.check_limit().map_err(|invalid| row.location.invalid("unit_price", invalid))?;
+    line.quantity.check_limit().map_err(|invalid| row.location.invalid("quantity", invalid))?;
     match line.revenue() {
         Ok(_) => Ok(line),
         Err(_) => Err(row.location.bad_input(

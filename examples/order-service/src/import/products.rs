@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::str::FromStr;
 
 use super::csv_table::{Row, Table};
 use super::rejections::Rejections;
 use crate::bad_input::{BadInput, RowLocation};
 use crate::domain::product::Register;
-use crate::domain::{Invalid, ProductId};
+use crate::domain::{InitialStock, Price, ProductId};
 
 const COLUMNS: [&str; 4] = ["product_id", "name", "unit_price", "units_in_stock"];
 
@@ -18,18 +17,6 @@ pub(super) struct ImportedProduct {
     pub(super) location: RowLocation,
     pub(super) id: ProductId,
     pub(super) register: Register,
-}
-
-/// A number of items in stock, from 0.
-struct Stock(u32);
-
-impl FromStr for Stock {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let expected = "a stock: a whole number from 0 to 4294967295";
-        text.parse().map(Self).map_err(|_| Invalid::new(expected, text))
-    }
 }
 
 /// Reads the file. Adds invalid rows to `rejections`.
@@ -53,7 +40,10 @@ pub(super) fn read(path: &Path, rejections: &mut Rejections) -> Result<Vec<Impor
 fn read_product(row: &Row) -> Result<ImportedProduct, BadInput> {
     row.check_length()?;
     let id = row.read("product_id")?;
-    let Stock(stock) = row.read("units_in_stock")?;
-    let register = Register { name: row.read("name")?, unit_price: row.read("unit_price")?, stock };
+    let stock: InitialStock = row.read("units_in_stock")?;
+    let unit_price: Price = row.read("unit_price")?;
+    stock.check_limit().map_err(|invalid| row.location.invalid("units_in_stock", invalid))?;
+    unit_price.check_limit().map_err(|invalid| row.location.invalid("unit_price", invalid))?;
+    let register = Register { name: row.read("name")?, unit_price, stock };
     Ok(ImportedProduct { location: row.location.clone(), id, register })
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use es_tool::text::printable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::domain::OrderId;
@@ -36,7 +37,7 @@ impl Progress {
             return Self(Kind::Lines { done: 0, total });
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("importing {bar:40} {pos} of {len} orders, {eta} left");
+        let style = ProgressStyle::with_template("importing {wide_bar} {pos} of {len} orders, {eta} left");
         Self(Kind::Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))))
     }
 
@@ -52,7 +53,7 @@ impl Progress {
             Kind::Silent => {}
             Kind::PerOrder => {
                 // A closed standard error must not stop the import; the same below.
-                let _ = writeln!(io::stderr(), "order {order} is done");
+                let _ = writeln!(io::stderr(), "order {} is done", printable(order.as_str()));
             }
             Kind::Bar(bar) => bar.inc(1),
             Kind::Lines { done, total } => {

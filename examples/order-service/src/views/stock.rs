@@ -40,7 +40,7 @@ impl Projection for StockLevels {
         let known = products.get(&id)?;
         let level = match event {
             ProductEvent::Registered { name, unit_price, stock } => {
-                StockLevel { name: name.clone(), unit_price: *unit_price, stock: (*stock).into() }
+                StockLevel { name: name.clone(), unit_price: *unit_price, stock: stock.get().into() }
             }
             ProductEvent::Received { quantity }
             | ProductEvent::Withdrawn { quantity }

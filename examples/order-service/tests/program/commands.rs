@@ -36,7 +36,10 @@ fn show_prints_the_current_state_and_past_states() {
     assert_eq!(status(&["--as-of", "2016-07-04"]), "placed");
     assert_eq!(status(&["--as-of", "2016-07-05"]), "approved", "a date includes the whole day");
     assert_eq!(status(&["--as-of", "2016-07-05T09:59:59Z"]), "placed");
-    assert_eq!(status(&["--as-at", "9999-12-30"]), "approved");
+    let today = chrono::Utc::now().date_naive().to_string();
+    assert_eq!(status(&["--as-at", &today]), "approved", "today is known up to now");
+    let future = dir.run(&["show", "A-1", "--as-at", "9999-12-30"]);
+    assert!(future.code == Some(1) && future.err.contains("is ahead of the log"), "{}", future.err);
     dir.refused(&["show", "A-1", "--at", "2"], 1, "error: order A-1 has no revision 2: its last revision is 1");
     let not_recorded = "error: order A-1 did not exist at 2016-07-05 23:59:59; see `order-service history A-1`";
     dir.refused(&["show", "A-1", "--as-at", "2016-07-05"], 1, not_recorded);

@@ -1,5 +1,10 @@
 //! Imports of valid files.
 
+use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::json;
 
 use crate::generated::{generate_orders, in_cents};
@@ -145,4 +150,45 @@ fn the_report_of_a_thousand_orders_has_their_total_revenue() {
     assert_eq!(report["top_products"].as_array().map(Vec::len), Some(10));
     assert_eq!(dir.json(&args)["unchanged"], 1_000);
     assert_eq!(dir.json(&["report"]), report);
+}
+
+/// The same files, compressed; another format is named with the command that converts it.
+#[test]
+fn compressed_files_are_imported_and_other_formats_are_named() {
+    let plain = sample();
+    let expected = plain.json(&import(&[]));
+    let dir = sample();
+    for name in ["orders.csv", "lines.csv"] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&fs::read(dir.path(name)).unwrap()).unwrap();
+        dir.write(name, encoder.finish().unwrap());
+    }
+    assert_eq!(dir.json(&import(&[])), expected);
+    dir.write("orders.csv", b"\xff\xfeo\0r\0d\0e\0r\0");
+    let message = "error: orders.csv: expected a CSV file, plain or compressed by gzip or zstd, found text in UTF-16; \
+                   convert it: `iconv -f UTF-16 -t UTF-8 orders.csv > NEW`";
+    dir.refused(&import(&[]), 1, message);
+}
+
+/// The list of rejected orders replaced links and devices, and could be written into the store.
+#[cfg(unix)]
+#[test]
+fn the_list_of_rejected_orders_follows_links_and_stays_out_of_the_store() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let dir = sample();
+    symlink("list.csv", dir.path("link")).unwrap();
+    dir.done(&import(&["--skip-bad", "link"]));
+    assert!(dir.path("link").is_symlink());
+    assert_eq!(fs::read_to_string(dir.path("list.csv")).unwrap(), "order_id,file,line,column,expected,found\n");
+    let refused = dir.run(&import(&["--skip-bad", "shop/CURRENT"]));
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(refused.err.contains("expected a file outside of the store in "), "{}", refused.err);
+    symlink("orders.csv", dir.path("same")).unwrap();
+    assert_eq!(dir.run(&import(&["--skip-bad", "same"])).code, Some(2));
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir.path("shop")), 0o700);
+    for entry in fs::read_dir(dir.path("shop")).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
 }

@@ -416,3 +416,27 @@ fn projections_are_administered_in_a_running_service_and_without_one() {
     assert_eq!(stopped.code, Some(1));
     assert!(stopped.err.contains("did not respond"), "{}", stopped.err);
 }
+
+/// Case 26: a price was rounded, and `1_000` and `1e3` were accepted, if they came in a request.
+#[test]
+fn a_request_has_the_grammar_of_the_command_line() {
+    let dir = TestDir::new();
+    let service = Service::new(&dir);
+    let line = |field: &str, value: Value| {
+        let mut line = json!({"product_id": "11", "unit_price": "14", "quantity": 1});
+        line[field] = value;
+        service.send("PUT", "/orders/N-1", &[], &json!({"customer_id": "V", "lines": [line]}))
+    };
+    for price in ["0.12345678901234567890123456789", "1_000", "1e3", "+1", " 1", "1000000001"] {
+        line("unit_price", json!(price)).expect(422);
+        let place = ["place", "N-1", "--customer", "V", "--line", &format!("11:1:{price}")];
+        let other = TestDir::new();
+        assert_ne!(other.run(&place).code, Some(0), "{price:?}");
+    }
+    line("unit_price", json!(14.5)).expect(422);
+    line("quantity", json!(1_000_001)).expect(422);
+    line("discount", json!("1_0e-2")).expect(422);
+    line("unit_price", json!("14")).expect(201);
+    let order = service.get("/orders/N-1", &[]).expect(200);
+    assert_eq!((&order.body["lines"][0]["unit_price"], &order.body["revenue"]), (&json!("14.00"), &json!("14.00")));
+}
