@@ -33,7 +33,9 @@ pub enum OutputError {
     },
     /// The file belongs to another user or group, and this process cannot create a file for that user or group. Remove
     /// the file, or choose another path.
-    #[error("expected a file of this user in {}, found one that belongs to {owner}; choose another path", .path.display())]
+    #[error(
+        "expected a file of this user in {}, found one that belongs to {owner}; choose another path", .path.display()
+    )]
     OtherOwner {
         /// The path.
         path: PathBuf,

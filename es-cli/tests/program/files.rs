@@ -81,7 +81,10 @@ fn both_lines_of_a_commit_in_conflict_are_listed() {
     let part = |index: u32| format!(r#","commit":{{"index":{index},"size":2}}"#);
     dir.write("two.jsonl", [line(1, "b-1", &part(0)), line(2, "b-1", &part(1)), line(3, "b-1", "")].concat());
     let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);
-    assert_eq!(summary, json!({"lines": 3, "added": 1, "repeated": 0, "lost_claims": 0, "skipped": 2, "head": 2}));
+    assert_eq!(
+        summary,
+        json!({"lines": 3, "added": 1, "repeated": 0, "hidden": 0, "lost_claims": 0, "skipped": 2, "head": 2})
+    );
     let bad: Vec<Value> = dir.read("bad.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(field(&bad, "line"), [1, 2]);
     for error in field(&bad, "error") {
