@@ -1,8 +1,9 @@
-//! A field that becomes a tag: typed queries fail until the log is copied with the tag.
+//! A field that becomes a tag: typed queries and append conditions fail until the log is copied with the tag.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use es_core::aggregate::InfrastructureError;
 use es_core::model::{Category, Tag, Tags};
 use es_core::prelude::*;
 use es_core::schema::{DecodeEventError, EncodeEventError, EncodedEvent, EventSchema, RawEvent, current_tags};
@@ -178,6 +179,66 @@ fn the_category_and_the_event_types_restrict_the_check() {
             let error = item.of_events::<BookingEvent>(&*store).await.expect_err("no event has both");
             assert!(matches!(error, TagError::Undeclared { .. }), "{error}");
         }
+    });
+}
+
+/// A seat in a course, booked once.
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "booking", id = u64, event = BookingEvent)]
+struct Booking {
+    is_booked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Book {
+    course: u64,
+}
+
+impl Evolve for Booking {
+    fn initial(_: &u64) -> Self {
+        Self { is_booked: false }
+    }
+    fn evolve(&mut self, _: &BookingEvent, _: &EventContext<'_>) {
+        self.is_booked = true;
+    }
+}
+
+impl Decide<Book> for Booking {
+    type Rejection = std::convert::Infallible;
+    fn decide(&self, Book { course }: Book, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(booked(1, Some(course)).into())
+    }
+}
+
+/// Row 12 of the trial of a new user: the append condition held although the course was booked.
+#[test]
+fn an_append_condition_on_a_tag_that_older_events_lack_is_an_error() {
+    on_every_store(async |store: Store| {
+        let bookings = Repository::<Booking>::new(Arc::clone(&store));
+        let book = |id: u64, course: u64, tags: Tags| {
+            bookings.execute(&id, Book { course }).append_if_none(QueryItem { tags, ..QueryItem::new() }, None)
+        };
+        let of_course = |course| Tags::from([tag("course", course)]);
+        book(1, 42, of_course(42)).await.expect("the first booking");
+        let error = book(2, 42, of_course(42)).await.expect_err("the course is booked");
+        assert!(error.conflict().is_some(), "{error}");
+        // An event of another category has the wire name and the tag's field, and is not an event of the aggregate.
+        write(&*store, "room-1", [booked_before(7, 43)]).await;
+        book(3, 43, of_course(43)).await.expect("no booking of the course");
+        write(&*store, "booking-4", [booked_before(7, 44)]).await;
+        let before = store.head().await.expect("read");
+        for error in [
+            book(5, 44, of_course(44)).await.expect_err("incomplete"),
+            book(5, 45, of_course(45)).await.expect_err("incomplete for every course"),
+        ] {
+            let ExecuteError::Failed(InfrastructureError::Tags(TagError::Incomplete { position, .. })) = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(Some(*position), before);
+        }
+        assert_eq!(store.head().await.expect("read"), before, "nothing was written");
+        book(5, 44, Tags::from([tag("student", 8)])).await.expect("older events have this tag");
+        book(6, 44, Tags::from([tag("room", 8)])).await.expect("no event of the aggregate declares this tag");
     });
 }
 

@@ -56,6 +56,7 @@ pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;
 pub(crate) use stored_row::{StoredRow, decode_row, encode_row};
+pub(crate) use tagged::CheckedTags;
 pub use tagged::TagError;
 
 use crate::model::{EventId, EventView, LogId, RecordedEvent};

@@ -5,8 +5,9 @@
 //! the current code gives it, and compares them with the recorded tags. A row of the table [`TAGS`] has the position up
 //! to which the events were checked, so that each event is checked once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use crate::model::digest::Fnv;
 use crate::model::reserved::TAGS;
 use crate::model::{Category, EventType, EventView, LogId, NameError, Position, Table, Tag, Tags};
 use crate::schema::{CurrentTagsError, Event, EventSchema, current_tags};
-use crate::store::{Commit, CommitError, EventStore, LogRead, QueryItem, StoreError};
+use crate::store::{Commit, CommitError, EventStore, LogRead, QueryItem, StoreError, encode_row};
 
 /// The number of positions after which the checked position is stored again.
 const ROW_INTERVAL: u64 = 1_024;
@@ -72,25 +73,59 @@ impl QueryItem {
     /// event is not detected on events that were checked before; the [golden
     /// corpus](crate::testing::golden) detects the change.
     pub async fn of_events<E: Event>(mut self, store: &dyn EventStore) -> Result<Self, TagError> {
-        let mut event_types = BTreeSet::new();
-        for schema in E::SCHEMA.iter().filter(|schema| schema.version > 0) {
-            let Some(keys) = declared_keys(schema, &self.tags) else { continue };
-            let mut names = names(schema)?;
-            names.retain(|name| self.event_types.is_empty() || self.event_types.contains(name));
-            if names.is_empty() {
-                continue;
-            }
-            let events = Self { event_types: names.clone(), tags: Tags::new(), categories: self.categories.clone() };
-            for key in keys {
-                Check { store, events: &events, schema, key }.run::<E>().await?;
-            }
-            event_types.append(&mut names);
-        }
+        let event_types = CheckedTags::default().check::<E>(store, &self).await?;
         if event_types.is_empty() {
             return Err(TagError::Undeclared { tags: self.tags, event: std::any::type_name::<E>() });
         }
         self.event_types = event_types;
         Ok(self)
+    }
+}
+
+/// The positions up to which the tags of events were checked, by the key of their row.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedTags(Mutex<HashMap<Vec<u8>, Progress>>);
+
+/// The progress of one check.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    checked: Option<Position>,
+    /// The position in the row.
+    stored: Option<Position>,
+}
+
+impl CheckedTags {
+    /// Checks that the events of `E` that an item selects without its tags have the tags of the item, if their types
+    /// declare the keys. Returns the wire names of these types.
+    pub(crate) async fn check<E: Event>(
+        &self,
+        store: &dyn EventStore,
+        item: &QueryItem,
+    ) -> Result<BTreeSet<EventType>, TagError> {
+        let mut event_types = BTreeSet::new();
+        for schema in E::SCHEMA.iter().filter(|schema| schema.version > 0) {
+            let Some(keys) = declared_keys(schema, &item.tags) else { continue };
+            let mut names = names(schema)?;
+            names.retain(|name| item.event_types.is_empty() || item.event_types.contains(name));
+            if names.is_empty() {
+                continue;
+            }
+            let categories = item.categories.clone();
+            let events = QueryItem { event_types: names.clone(), tags: Tags::new(), categories };
+            for key in keys {
+                Check { store, events: &events, schema, key, progress: self }.run::<E>().await?;
+            }
+            event_types.append(&mut names);
+        }
+        Ok(event_types)
+    }
+
+    fn progress(&self, row: &[u8]) -> Option<Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(row).copied()
+    }
+
+    fn set(&self, row: Vec<u8>, progress: Progress) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(row, progress);
     }
 }
 
@@ -140,32 +175,50 @@ struct Check<'a> {
     events: &'a QueryItem,
     schema: &'a EventSchema,
     key: &'static str,
+    progress: &'a CheckedTags,
 }
 
 impl Check<'_> {
     /// Checks the events since the last check.
     async fn run<E: Event>(&self) -> Result<(), TagError> {
         let Some(head) = self.store.head().await? else { return Ok(()) };
-        let (table, row) = (Table::well_known(TAGS), self.row());
-        let stored = self.store.row(&table, &row).await?;
-        let stored = stored.and_then(|value| serde_json::from_slice::<Checked>(&value).ok());
-        let now = Checked {
+        let row = self.row();
+        let before = match self.progress.progress(&row) {
+            Some(progress) => progress,
+            None => self.stored(&row, head).await?,
+        };
+        let mut checked = before.checked;
+        while checked < Some(head) {
+            checked = self.run_after::<E>(checked).await?;
+        }
+        let mut stored = before.stored;
+        if stored.is_none_or(|stored| stored.get() + ROW_INTERVAL <= head.get()) {
+            let value = encode_row(&self.checked_up_to(head))?;
+            self.store.commit(Commit::new().put_row(Table::well_known(TAGS), row.clone(), value)).await?;
+            stored = Some(head);
+        }
+        self.progress.set(row, Progress { checked: Some(head), stored });
+        Ok(())
+    }
+
+    /// Reads the row of an earlier check, if it is of the same log, version and events.
+    async fn stored(&self, row: &[u8], head: Position) -> Result<Progress, TagError> {
+        let value = self.store.row(&Table::well_known(TAGS), row).await?;
+        // A row that cannot be decoded costs a check of all events, and is replaced.
+        let stored = value.and_then(|value| serde_json::from_slice::<Checked>(&value).ok());
+        let now = self.checked_up_to(head);
+        let position = stored.filter(|stored| stored.precedes(&now)).map(|stored| stored.position);
+        Ok(Progress { checked: position, stored: position })
+    }
+
+    fn checked_up_to(&self, position: Position) -> Checked {
+        Checked {
             events: self.events.clone(),
             key: self.key.to_owned(),
             log: self.store.log_id(),
             version: self.schema.version,
-            position: head,
-        };
-        let checked = stored.filter(|stored| stored.precedes(&now)).map(|stored| stored.position);
-        let mut after = checked;
-        while after < Some(head) {
-            after = self.run_after::<E>(after).await?;
+            position,
         }
-        if checked.is_none_or(|checked| checked.get() + ROW_INTERVAL <= head.get()) {
-            let value = serde_json::to_vec(&now).map_err(|error| StoreError::io("encode a row", error))?;
-            self.store.commit(Commit::new().put_row(table, row, value)).await?;
-        }
-        Ok(())
     }
 
     /// Returns the key of the row, with a digest of names that can be longer than a key. The value has the names.

@@ -115,7 +115,6 @@ impl<A: Evolve> Given<A> {
     /// # Panics
     /// If the states differ: a type in the state has a field that serde skips.
     #[track_caller]
-    #[must_use = "the value is the given aggregate; write `let _ =` to end a test here"]
     pub fn then_snapshot_is_equal(self) -> Self
     where
         A: Debug + PartialEq,

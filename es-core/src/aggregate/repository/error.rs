@@ -5,7 +5,7 @@ use crate::model::{NameError, StreamId};
 use crate::model::{Position, Revision, found};
 use crate::model::{TimeAheadOfLog, Timestamp};
 use crate::schema::{DecodeEventError, EncodeEventError};
-use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError};
+use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError, TagError};
 
 /// The state of an aggregate could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +126,10 @@ pub enum InfrastructureError {
     /// Nothing was written.
     #[error("a hook of the store rejected the commit")]
     Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An append condition selects events of the aggregate type by a tag, and an older event lacks the tag. Nothing was
+    /// written. See [`TagError::Incomplete`].
+    #[error("could not check an append condition by tags")]
+    Tags(#[from] TagError),
     /// The decision claims or releases unique keys but has no events. Key changes are stored with an event, so add one
     /// that records what happened.
     #[error(

@@ -148,6 +148,10 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
     /// Executes the command only if no event after the position `after` matches `query`; `None` covers the whole log.
     /// Otherwise it fails with a conflict and is not retried.
     ///
+    /// If an item of the query has tags that events of the aggregate declare, older events must have them. Otherwise
+    /// the execution fails with [`InfrastructureError::Tags`](crate::aggregate::InfrastructureError::Tags), as
+    /// [`QueryItem::of_events`](crate::store::QueryItem::of_events) does. Events of other types are not checked.
+    ///
     /// The aggregate's consistency level must have [one order](OneOrder) of events; otherwise another node may append a
     /// matching event at the same time.
     pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self

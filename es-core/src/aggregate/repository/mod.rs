@@ -47,7 +47,7 @@ pub use unit::{UnitError, UnitOfWork, UnitRejection};
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::aggregate::{Aggregate, CommandFor, Evolve};
 use crate::model::{Clock, Entropy, IdSource, OneOrder, Revision, StreamId, SystemClock, SystemEntropy};
-use crate::store::{EventStore, check_recorded_time};
+use crate::store::{CheckedTags, Commit, EventStore, QueryItem, TagError, check_recorded_time};
 use cache::Cache;
 use load::{Loader, Past};
 use snapshotter::Snapshotter;
@@ -59,6 +59,7 @@ pub struct Repository<A> {
     loader: Loader<A>,
     snapshotter: Option<Snapshotter<A>>,
     turns: Turns,
+    checked_tags: CheckedTags,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -95,6 +96,7 @@ impl<A: Aggregate> Repository<A> {
             snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
             loader: Loader { store, snapshots, cache: Some(Cache::new(Self::CACHED_AGGREGATES)) },
             turns: Turns::default(),
+            checked_tags: CheckedTags::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
@@ -230,6 +232,20 @@ impl<A: Evolve> Repository<A> {
         if let Some(snapshotter) = &self.snapshotter {
             snapshotter.settle().await;
         }
+    }
+
+    /// Checks that the events of the aggregate type have the tags of the append conditions.
+    async fn check_tags(&self, conditions: &Commit) -> Result<(), TagError> {
+        for condition in conditions.append_conditions() {
+            for item in condition.query.items().unwrap_or_default() {
+                let category = A::category()?;
+                if item.categories.is_empty() || item.categories.contains(&category) {
+                    let item = QueryItem { categories: [category].into(), ..item.clone() };
+                    self.checked_tags.check::<A::Event>(&*self.loader.store, &item).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn load_stream(&self, id: &A::Id, stream: &StreamId) -> Result<Loaded<A>, LoadError> {

@@ -214,6 +214,11 @@ impl<'a> Draft<'a> {
         Self { options, time, ids, context: options.context, commit, commands: 0, results }
     }
 
+    /// Returns the conditions of the caller, which the commit has.
+    pub(super) const fn conditions(&self) -> &'a Commit {
+        &self.options.conditions
+    }
+
     /// Moves the events of a plan into the commit.
     pub(super) fn add<A: Aggregate>(&mut self, plan: &mut Plan<'_, A>) {
         if let Some(results) = &mut self.results {

@@ -104,6 +104,7 @@ impl<'a, A: Decide<C>, C: Command> Commands for One<'a, A, C> {
 
     async fn plan(&self, draft: &mut Draft<'_>) -> Result<Plan<'a, A>, Stop<A::Rejection>> {
         let stream = self.stream()?;
+        self.repository.check_tags(draft.conditions()).await?;
         let plan = self.repository.plan_after(&self.id, stream, self.command.clone(), self.precondition, draft).await;
         let mut plan = plan?;
         draft.add(&mut plan);

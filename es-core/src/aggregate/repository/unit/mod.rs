@@ -212,6 +212,10 @@ impl<'a, P> UnitOfWork<'a, P> {
     /// Executes the unit only if no event after the position `after` matches `query`; `None` covers the whole log.
     /// Otherwise it fails with a conflict and is not retried.
     ///
+    /// If an item of the query has tags that events of the aggregate declare, older events must have them. Otherwise
+    /// the execution fails with [`InfrastructureError::Tags`](crate::aggregate::InfrastructureError::Tags), as
+    /// [`QueryItem::of_events`](crate::store::QueryItem::of_events) does. Events of other types are not checked.
+    ///
     /// The condition is checked only on this node. For aggregates whose level has no [one order](OneOrder), other nodes
     /// may append a matching event at the same time.
     pub fn append_if_none(mut self, query: impl Into<Query>, after: Option<Position>) -> Self {
