@@ -53,18 +53,23 @@ pub mod kind {
 /// use es_http::Problem;
 ///
 /// let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "order 7 has no lines").with("order", 7);
+/// let problem = problem.with("status", 200); // has no effect
 /// assert_eq!(
 ///     problem.to_json().to_string(),
 ///     r#"{"detail":"order 7 has no lines","order":7,"status":422,"title":"Unprocessable Entity"}"#
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
+pub struct Problem(Box<Members>);
+
+/// The parts of a problem. They are boxed, because a problem is the error of most functions.
+#[derive(Debug, Clone, PartialEq)]
+struct Members {
     status: StatusCode,
     kind: Option<Cow<'static, str>>,
     title: Option<Cow<'static, str>>,
     detail: String,
-    members: Map<String, Value>,
+    extensions: Map<String, Value>,
     headers: HeaderMap,
 }
 
@@ -72,8 +77,8 @@ impl Problem {
     /// Creates a problem with a status and a detail for the caller.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
-        Self { status, kind: None, title: None, detail, members: Map::new(), headers: HeaderMap::new() }
+        let (detail, extensions, headers) = (detail.into(), Map::new(), HeaderMap::new());
+        Self(Box::new(Members { status, kind: None, title: None, detail, extensions, headers }))
     }
 
     /// Creates the response to an invalid header, parameter or path segment: 400 with a detail such as
@@ -106,28 +111,28 @@ impl Problem {
     /// Sets the `type`: a URI that identifies the kind of the problem. See [`kind`] for those of this crate.
     #[must_use]
     pub fn with_type(mut self, uri: impl Into<Cow<'static, str>>) -> Self {
-        self.kind = Some(uri.into());
+        self.0.kind = Some(uri.into());
         self
     }
 
     /// Sets the `title`, which must be the same for all problems of a type.
     #[must_use]
     pub fn with_title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
-        self.title = Some(title.into());
+        self.0.title = Some(title.into());
         self
     }
 
     /// Sets an extension member. The members `type`, `status`, `title` and `detail` cannot be replaced.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.members.insert(name.into(), value.into());
+        self.0.extensions.insert(name.into(), value.into());
         self
     }
 
     /// Sets a header of the response, such as `Retry-After`.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
@@ -138,27 +143,27 @@ impl Problem {
 
     /// Returns the status.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
-        self.status
+    pub fn status(&self) -> StatusCode {
+        self.0.status
     }
 
     /// Returns the `type`, if the problem has one.
     #[must_use]
     pub fn type_uri(&self) -> Option<&str> {
-        self.kind.as_deref()
+        self.0.kind.as_deref()
     }
 
     /// Returns the detail.
     #[must_use]
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// Returns the response to a write whose [precondition](crate::Preconditions) does not hold, in place of a conflict.
     pub(crate) fn conflict_as_precondition(mut self) -> Self {
         if self.type_uri() == Some(kind::CONFLICT) {
-            self.status = StatusCode::PRECONDITION_FAILED;
-            self.kind = Some(kind::PRECONDITION.into());
+            self.0.status = StatusCode::PRECONDITION_FAILED;
+            self.0.kind = Some(kind::PRECONDITION.into());
         }
         self
     }
@@ -166,21 +171,23 @@ impl Problem {
     /// Returns the body of the response.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let title = self.title.as_deref().or_else(|| self.status.canonical_reason()).unwrap_or("Error");
-        let mut members = self.members.clone();
-        if let Some(kind) = &self.kind {
-            members.insert("type".to_owned(), kind.as_ref().into());
-        }
-        members.insert("status".to_owned(), self.status.as_u16().into());
+        let Members { status, kind, title, detail, extensions, .. } = &*self.0;
+        let title = title.as_deref().or_else(|| status.canonical_reason()).unwrap_or("Error");
+        let mut members = extensions.clone();
+        match kind {
+            Some(kind) => members.insert("type".to_owned(), kind.as_ref().into()),
+            None => members.remove("type"),
+        };
+        members.insert("status".to_owned(), status.as_u16().into());
         members.insert("title".to_owned(), title.into());
-        members.insert("detail".to_owned(), self.detail.as_str().into());
+        members.insert("detail".to_owned(), detail.as_str().into());
         Value::Object(members)
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.status, self.detail)
+        write!(f, "{}: {}", self.0.status, self.0.detail)
     }
 }
 
@@ -188,8 +195,8 @@ impl std::error::Error for Problem {}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.to_json().to_string()).into_response();
-        response.headers_mut().extend(self.headers);
+        let mut response = (self.0.status, self.to_json().to_string()).into_response();
+        response.headers_mut().extend(self.0.headers);
         response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
         response
     }

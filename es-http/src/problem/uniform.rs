@@ -55,7 +55,7 @@ async fn detail(parts: &Parts, body: Body, method: &Method, uri: &Uri) -> String
     match parts.status {
         StatusCode::INTERNAL_SERVER_ERROR => {
             tracing::error!(%method, path = uri.path(), error = text, "a request failed");
-            Problem::unexplained().detail
+            Problem::unexplained().detail().to_owned()
         }
         _ if !text.is_empty() => text,
         StatusCode::NOT_FOUND => format!("{} does not exist", uri.path()),

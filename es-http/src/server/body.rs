@@ -14,6 +14,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::options::ServeOptions;
 use crate::Problem;
 
+/// The memory of a frame besides its bytes: an allocation and an element of a list.
+const FRAME_OVERHEAD: usize = 64;
+
 /// The limits of all bodies of a server, and the number of their bytes in memory.
 #[derive(Debug)]
 pub(super) struct BodyLimits {
@@ -29,20 +32,20 @@ pub(super) struct BodyLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyRefused {
     #[error("the body of a request must have at most {max} bytes")]
-    TooLong { max: usize },
+    Length { max: usize },
     #[error("the body of the request did not arrive in time")]
-    TooSlow,
+    Deadline,
     #[error("the service receives too many bodies at present; repeat the request later")]
-    TooManyInFlight,
+    Memory,
 }
 
 impl From<BodyRefused> for Problem {
     fn from(refused: BodyRefused) -> Self {
         let detail = refused.to_string();
         let problem = match refused {
-            BodyRefused::TooLong { max } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("max_bytes", max),
-            BodyRefused::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, detail),
-            BodyRefused::TooManyInFlight => Self::unavailable(detail),
+            BodyRefused::Length { max } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("max_bytes", max),
+            BodyRefused::Deadline => Self::new(StatusCode::REQUEST_TIMEOUT, detail),
+            BodyRefused::Memory => Self::unavailable(detail),
         };
         problem.closing()
     }
@@ -63,27 +66,30 @@ impl BodyLimits {
     /// Checks the length that a request declares.
     pub(super) fn check_length(&self, body: &impl Body) -> Result<(), BodyRefused> {
         let declared = body.size_hint().lower();
-        if declared > self.max_bytes as u64 { Err(BodyRefused::TooLong { max: self.max_bytes }) } else { Ok(()) }
+        if declared > self.max_bytes as u64 { Err(BodyRefused::Length { max: self.max_bytes }) } else { Ok(()) }
     }
 
     fn reserve(&self, bytes: usize) -> Result<(), BodyRefused> {
         let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max_bytes_in_flight);
         let reserved = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
-        reserved.map(drop).map_err(|_| BodyRefused::TooManyInFlight)
+        reserved.map(drop).map_err(|_| BodyRefused::Memory)
     }
 }
 
-/// The bytes of one body in memory. They are returned to the limits when the body and the request are gone.
+/// The memory of one body. It is returned to the limits when the body and the request are gone.
 #[derive(Debug)]
 pub(super) struct Reservation {
     limits: Arc<BodyLimits>,
-    bytes: AtomicUsize,
+    /// The bytes of the body.
+    length: AtomicUsize,
+    /// The bytes in memory, which are more.
+    reserved: AtomicUsize,
     refused: OnceLock<BodyRefused>,
 }
 
 impl Reservation {
     pub(super) fn new(limits: Arc<BodyLimits>) -> Arc<Self> {
-        Arc::new(Self { limits, bytes: AtomicUsize::new(0), refused: OnceLock::new() })
+        Arc::new(Self { limits, length: AtomicUsize::new(0), reserved: AtomicUsize::new(0), refused: OnceLock::new() })
     }
 
     /// Returns the reason if the body was refused.
@@ -92,19 +98,21 @@ impl Reservation {
     }
 
     /// Counts the bytes of a frame.
-    fn add(&self, bytes: usize) -> Result<(), BodyRefused> {
-        if self.bytes.load(Ordering::Acquire).saturating_add(bytes) > self.limits.max_bytes {
-            return Err(BodyRefused::TooLong { max: self.limits.max_bytes });
+    fn add(&self, length: usize) -> Result<(), BodyRefused> {
+        if self.length.load(Ordering::Acquire).saturating_add(length) > self.limits.max_bytes {
+            return Err(BodyRefused::Length { max: self.limits.max_bytes });
         }
-        self.limits.reserve(bytes)?;
-        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let memory = length.saturating_add(FRAME_OVERHEAD);
+        self.limits.reserve(memory)?;
+        self.length.fetch_add(length, Ordering::AcqRel);
+        self.reserved.fetch_add(memory, Ordering::AcqRel);
         Ok(())
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.limits.in_flight.fetch_sub(*self.bytes.get_mut(), Ordering::AcqRel);
+        self.limits.in_flight.fetch_sub(*self.reserved.get_mut(), Ordering::AcqRel);
     }
 }
 
@@ -135,7 +143,7 @@ impl<B> LimitedBody<B> {
         while timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             if now >= self.deadline || self.received < limits.minimum_progress {
-                return Err(BodyRefused::TooSlow);
+                return Err(BodyRefused::Deadline);
             }
             self.received = 0;
             timer.as_mut().reset(next(now));
@@ -171,7 +179,9 @@ where
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 this.received = this.received.saturating_add(length as u64);
-                this.reservation.add(length).map(|()| frame)
+                // A frame is a part of the read buffer of the connection. A copy frees the buffer, which can be 10,000
+                // times as long as the frame.
+                this.reservation.add(length).map(|()| frame.map_data(|data| Bytes::copy_from_slice(&data)))
             }
             Poll::Ready(other) => return Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
         };

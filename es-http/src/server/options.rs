@@ -105,8 +105,8 @@ impl ServeOptions {
         self
     }
 
-    /// Sets the maximum number of bytes of all bodies that are in memory; 32 MiB by default. A body counts until its
-    /// request is answered. The response to a request that exceeds it is 503 with `Retry-After`.
+    /// Sets the maximum memory of all bodies in bytes; 32 MiB by default. A body counts until its request is answered;
+    /// each of its frames counts 64 bytes besides its length. The response to a request that exceeds it is 503 with `Retry-After`.
     #[must_use]
     pub fn max_body_bytes_in_flight(mut self, bytes: usize) -> Self {
         self.max_body_bytes_in_flight = bytes;

@@ -11,54 +11,9 @@ use axum::routing::post;
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_http::{EntityTag, EsPosition, IdempotencyKey, Json, Path, Preconditions, Problem, ServeOptions};
-use serde::{Deserialize, Serialize};
 
+use crate::counter::{Add, Counter};
 use crate::support::{Answer, Server};
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
-#[event(name = "added")]
-struct Added {
-    amount: u32,
-}
-
-#[derive(Debug, Clone, Aggregate)]
-#[aggregate(category = "counter", id = u32, event = Added)]
-struct Counter {
-    sum: u32,
-}
-
-impl Evolve for Counter {
-    fn initial(_: &u32) -> Self {
-        Self { sum: 0 }
-    }
-
-    fn evolve(&mut self, event: &Added, _: &EventContext<'_>) {
-        self.sum += event.amount;
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Add {
-    amount: u32,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("counter {id}: expected an amount from 1 to 9, found {amount}")]
-struct NotADigit {
-    id: u32,
-    amount: u32,
-}
-
-impl Decide<Add> for Counter {
-    type Rejection = NotADigit;
-
-    fn decide(&self, Add { amount }: Add, context: &CommandContext<'_, Self>) -> Result<Decision<Self>, NotADigit> {
-        if !(1..10).contains(&amount) {
-            return Err(NotADigit { id: *context.id(), amount });
-        }
-        Ok(Added { amount }.into())
-    }
-}
 
 async fn add(
     State(counters): State<Arc<Repository<Counter>>>,

@@ -1,8 +1,6 @@
 //! Clients that are slow, idle or numerous, and the drain. The deadlines are short, the assertions generous: a busy
 //! machine may be late, never early.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{Answer, PATIENCE, Server, closed};
+use crate::support::{Answer, PATIENCE, Server, child, closed, printed};
 
 /// A short deadline.
 const SHORT: Duration = Duration::from_millis(300);
@@ -128,7 +126,7 @@ async fn a_body_that_is_too_long_is_413() {
 
 #[tokio::test]
 async fn bodies_that_exceed_the_memory_for_all_bodies_are_503() {
-    let server = Server::start(router(), patient().max_body_bytes_in_flight(1000)).await;
+    let server = Server::start(router(), patient().max_body_bytes_in_flight(1500)).await;
     let mut first = server.connect().await;
     first.write_all(format!("{}{}", head(900), "x".repeat(800)).as_bytes()).await.unwrap();
     sleep(SHORT).await;
@@ -139,6 +137,18 @@ async fn bodies_that_exceed_the_memory_for_all_bodies_are_503() {
     assert_eq!(Answer::read(&mut first).await.body, "900");
     // The memory is returned with the answer.
     assert_eq!(server.send(&format!("{}{}", head(900), "x".repeat(900))).await.body, "900");
+}
+
+/// A body in frames of one byte uses far more memory than its length, which alone was counted.
+#[tokio::test]
+async fn each_frame_of_a_body_counts() {
+    let server = Server::start(router(), patient().max_body_bytes_in_flight(1000)).await;
+    let chunked = |frames: usize| {
+        let frames = "1\r\nx\r\n".repeat(frames);
+        format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{frames}0\r\n\r\n")
+    };
+    assert_eq!(server.send(&chunked(10)).await.body, "10");
+    server.send(&chunked(20)).await.problem(503);
 }
 
 #[tokio::test]
@@ -205,29 +215,6 @@ async fn a_drain_ends_idle_connections_and_polite_streams_at_once() {
     closed(&mut idle).await;
 }
 
-/// Runs an ignored test of this program in a process of its own, with a limit of open files.
-fn child(test: &str, open_files: u32) -> Child {
-    let mut command = Command::new("sh");
-    let script = format!("ulimit -n {open_files} && exec \"$0\" --ignored --exact --nocapture limits::{test}");
-    command.args(["-c", &script]).arg(std::env::current_exe().unwrap());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
-}
-
-/// Returns the value of the first line `KEY VALUE` that a child prints.
-fn printed(child: &mut Child, key: &str) -> String {
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while output.read_line(&mut line).unwrap() > 0 {
-        if let Some((_, value)) = line.split_once(key) {
-            // A child whose output is closed fails when it prints its result.
-            child.stdout = Some(output.into_inner());
-            return value.trim().to_owned();
-        }
-        line.clear();
-    }
-    panic!("the child does not print {key}");
-}
-
 #[tokio::test]
 #[ignore = "runs in a process of its own"]
 async fn server_with_few_descriptors() {
@@ -242,7 +229,7 @@ async fn server_with_few_descriptors() {
 /// Fault: without a free descriptor a server ended, or used a whole processor (case 14 is of the same kind).
 #[tokio::test]
 async fn a_server_without_descriptors_neither_ends_nor_spins() {
-    let mut process = child("server_with_few_descriptors", 40);
+    let mut process = child("limits::server_with_few_descriptors", 40);
     let address: std::net::SocketAddr = printed(&mut process, "address").parse().unwrap();
     let clients: Vec<TcpStream> =
         stream::iter(0..60).then(|_| async { TcpStream::connect(address).await.unwrap() }).collect().await;
@@ -285,7 +272,7 @@ async fn thousand_half_sent_bodies() {
 
 #[tokio::test]
 async fn a_thousand_half_sent_bodies_use_less_than_100_megabytes() {
-    let mut process = child("thousand_half_sent_bodies", 4000);
+    let mut process = child("limits::thousand_half_sent_bodies", 4000);
     let peak: u64 = printed(&mut process, "peak").parse().unwrap();
     assert!(process.wait().unwrap().success());
     assert!(peak < 100_000, "{peak} kB");

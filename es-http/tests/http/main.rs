@@ -1,6 +1,12 @@
 //! The edge of a service over real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 mod conditions;
 mod conversion;
+mod counter;
+mod edge;
 mod limits;
+#[cfg(all(feature = "logs", feature = "metrics", feature = "signal"))]
+mod process;
 mod support;

@@ -1,6 +1,8 @@
 //! A server on a free port, and a client that writes bytes as the test says.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use axum::Router;
@@ -101,4 +103,27 @@ pub(crate) async fn closed(client: &mut TcpStream) -> (Duration, Vec<u8>) {
     // A reset is an end, too.
     let _ = ended;
     (start.elapsed(), bytes)
+}
+
+/// Runs an ignored test of this program in a process of its own, with a limit of open files.
+pub(crate) fn child(test: &str, open_files: u32) -> Child {
+    let script = format!("ulimit -n {open_files} && exec \"$0\" --ignored --exact --nocapture {test}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(std::env::current_exe().unwrap());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Returns the value of the first line `KEY VALUE` that a child prints.
+pub(crate) fn printed(child: &mut Child, key: &str) -> String {
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while output.read_line(&mut line).unwrap() > 0 {
+        if let Some((_, value)) = line.split_once(key) {
+            // A child whose output is closed fails when it prints its result.
+            child.stdout = Some(output.into_inner());
+            return value.trim().to_owned();
+        }
+        line.clear();
+    }
+    panic!("the child does not print {key}");
 }

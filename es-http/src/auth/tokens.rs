@@ -1,0 +1,195 @@
+//! [`Tokens`]: the tokens of a service, from a file that is read again when it changes.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{Authenticated, ClientCertificate, Role};
+use crate::Tenant;
+use crate::reloaded::Reloaded;
+
+/// The clients of a service: bearer tokens and TLS certificates, by their SHA-256 hashes.
+///
+/// A file has one client on each line: the hash, the role, the name of the client, and optionally a tenant. `#` begins a
+/// comment line.
+///
+/// ```
+/// use es_http::Tokens;
+///
+/// let text = "
+/// ## printf %s \"$TOKEN\" | sha256sum
+/// sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 write shop acme
+/// ## openssl x509 -in client.pem -outform der | sha256sum
+/// certificate-sha256:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752 read reports
+/// ";
+/// let tokens: Tokens = text.parse()?;
+/// # Ok::<(), es_http::TokensError>(())
+/// ```
+///
+/// Generate tokens at random, with at least 128 bits: the hash of a guessable token can be reversed. The time of a
+/// comparison does not depend on the tokens. Clones share the tokens.
+#[derive(Debug, Clone)]
+pub struct Tokens(Reloaded<Vec<ClientEntry>, TokensError>);
+
+#[derive(Debug)]
+struct ClientEntry {
+    proof: ProofKind,
+    hash: [u8; 32],
+    client: Authenticated,
+}
+
+/// What a client proves its identity by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ProofKind {
+    Token,
+    Certificate,
+}
+
+/// Tokens could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum TokensError {
+    /// The file could not be read.
+    #[error("could not read the tokens in {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The failure.
+        source: std::io::Error,
+    },
+    /// A line is invalid. Correct it. The message has no part of the line, which can be a secret.
+    #[error("line {line} of the tokens: expected {expected}")]
+    Line {
+        /// The number of the line, from 1.
+        line: usize,
+        /// What the line should have.
+        expected: &'static str,
+    },
+}
+
+impl FromStr for Tokens {
+    type Err = TokensError;
+
+    /// Parses tokens that do not change.
+    fn from_str(text: &str) -> Result<Self, TokensError> {
+        let text = text.to_owned();
+        Reloaded::load(Vec::new(), move || parse(&text)).map(Self)
+    }
+}
+
+impl Tokens {
+    /// Loads the tokens of a file. Later, [`authenticate`](super::authenticate) reads the file again when its time or
+    /// length changes, at most once a second. If it has become invalid, the error is logged and the former tokens
+    /// remain.
+    ///
+    /// # Errors
+    /// [`TokensError`] if the file cannot be read or has an invalid line.
+    pub fn load(path: impl Into<PathBuf>) -> Result<Self, TokensError> {
+        let path = path.into();
+        Reloaded::load(vec![path.clone()], move || read(&path)).map(Self)
+    }
+
+    /// Returns the owner of a token.
+    pub(super) async fn owner(&self, token: &str) -> Option<Authenticated> {
+        self.find(ProofKind::Token, Sha256::digest(token.as_bytes()).into()).await
+    }
+
+    /// Returns the owner of a certificate, which the server has verified.
+    pub(super) async fn owner_of_certificate(&self, certificate: &ClientCertificate) -> Option<Authenticated> {
+        self.find(ProofKind::Certificate, certificate.sha256).await
+    }
+
+    async fn find(&self, proof: ProofKind, hash: [u8; 32]) -> Option<Authenticated> {
+        let entries = self.0.current().await;
+        // All entries are compared, so that the time does not depend on which one matches.
+        let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == proof);
+        matching.fold(None, |_, entry| Some(entry.client.clone()))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<ClientEntry>, TokensError> {
+    let text = std::fs::read_to_string(path);
+    parse(&text.map_err(|source| TokensError::Io { path: path.to_owned(), source })?)
+}
+
+fn parse(text: &str) -> Result<Vec<ClientEntry>, TokensError> {
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    let entries = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    entries.map(|(line, text)| entry(text).map_err(|expected| TokensError::Line { line, expected })).collect()
+}
+
+/// Parses one line. The error is what was expected.
+fn entry(text: &str) -> Result<ClientEntry, &'static str> {
+    let mut fields = text.split_whitespace();
+    let (proof, hash) =
+        fields.next().and_then(hash).ok_or("sha256: or certificate-sha256: and 64 hexadecimal digits")?;
+    let role = match fields.next() {
+        Some("read") => Role::Read,
+        Some("write") => Role::Write,
+        Some("operate") => Role::Operate,
+        _ => return Err("the role read, write or operate after the hash"),
+    };
+    let name = fields.next().ok_or("the name of the client after the role")?.to_owned();
+    let tenant = fields.next().map(|tenant| Tenant::new(tenant).ok_or("a tenant of at most 128 ASCII characters"));
+    if fields.next().is_some() {
+        return Err("nothing after the tenant");
+    }
+    Ok(ClientEntry { proof, hash, client: Authenticated { name, role, tenant: tenant.transpose()? } })
+}
+
+fn hash(text: &str) -> Option<(ProofKind, [u8; 32])> {
+    let (proof, digits) = match text.split_once(':')? {
+        ("sha256", digits) => (ProofKind::Token, digits),
+        ("certificate-sha256", digits) => (ProofKind::Certificate, digits),
+        _ => return None,
+    };
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(pair[0])? * 16 + digit(pair[1])?;
+    }
+    Some((proof, hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_token_is_found_by_its_hash() {
+        let tokens: Tokens = format!("# comment\n\n  {TEST} operate ops\n").parse().unwrap();
+        let client = Authenticated { name: "ops".to_owned(), role: Role::Operate, tenant: None };
+        assert_eq!(tokens.owner("test").await, Some(client));
+        for other in ["", "Test", "test ", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
+            assert_eq!(tokens.owner(other).await, None);
+        }
+        let certificate = ClientCertificate { sha256: Sha256::digest("test").into() };
+        assert_eq!(tokens.owner_of_certificate(&certificate).await, None, "the hash of a token is no certificate");
+        let tokens: Tokens = format!("certificate-{TEST} read a").parse().unwrap();
+        assert_eq!(tokens.owner("test").await, None);
+        assert!(tokens.owner_of_certificate(&certificate).await.is_some());
+    }
+
+    #[test]
+    fn an_invalid_line_is_named_without_its_content() {
+        for (line, expected) in [
+            ("secret write a", "sha256: or"),
+            (&TEST[..70], "sha256: or"),
+            (&TEST.replace("9f", "+f"), "sha256: or"),
+            (TEST, "the role"),
+            (&format!("{TEST} admin a"), "the role"),
+            (&format!("{TEST} read"), "the name"),
+            (&format!("{TEST} read a b c"), "nothing after"),
+            (&format!("{TEST} read a ä"), "a tenant"),
+        ] {
+            let error = format!("\n{line}").parse::<Tokens>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("line 2 of the tokens: expected {expected}")), "{error}");
+        }
+    }
+}

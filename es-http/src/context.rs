@@ -1,0 +1,257 @@
+//! [`request_context`]: the correlation id, the trace and the tenant of a request.
+
+use std::fmt;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use es_core::model::{Context, CorrelationId, Metadata};
+use uuid::Uuid;
+
+use crate::header_value::single;
+use crate::{Authenticated, Problem};
+
+/// The header of a request and of its response with the correlation id, a UUID.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: &str = "traceparent";
+/// The longest name of a tenant, in bytes.
+const MAX_TENANT_BYTES: usize = 128;
+
+/// The key of the trace in the metadata of events.
+pub const TRACEPARENT_KEY: &str = "traceparent";
+/// The key of the tenant in the metadata of events.
+pub const TENANT_KEY: &str = "tenant";
+
+/// A position in a distributed trace: the header `traceparent` (W3C Trace Context, version 00).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceParent {
+    /// The id of the trace; never 0.
+    pub trace_id: u128,
+    /// The id of the span of the caller; never 0.
+    pub parent_id: u64,
+    /// Whether the caller records the trace.
+    pub is_sampled: bool,
+}
+
+/// A text is not a [`TraceParent`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a traceparent such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01, found {found:?}")]
+pub struct ParseTraceParentError {
+    found: String,
+}
+
+impl FromStr for TraceParent {
+    type Err = ParseTraceParentError;
+
+    /// Parses version 00, and the fields of a later version that version 00 has.
+    fn from_str(text: &str) -> Result<Self, ParseTraceParentError> {
+        let parse = || {
+            let mut fields = text.split('-');
+            let version = hexadecimal(fields.next()?, 2)?;
+            let trace_id = hexadecimal(fields.next()?, 32).filter(|id| *id != 0)?;
+            let parent_id = u64::try_from(hexadecimal(fields.next()?, 16)?).ok().filter(|id| *id != 0)?;
+            let flags = hexadecimal(fields.next()?, 2)?;
+            let is_known = version != 0xff && (version > 0 || fields.next().is_none());
+            is_known.then_some(Self { trace_id, parent_id, is_sampled: flags & 1 == 1 })
+        };
+        parse().ok_or_else(|| ParseTraceParentError { found: text.chars().take(100).collect() })
+    }
+}
+
+/// Parses lower-case digits. A sign, which `from_str_radix` accepts, is no digit.
+fn hexadecimal(text: &str, digits: usize) -> Option<u128> {
+    let is_valid = text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_valid.then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, u8::from(self.is_sampled))
+    }
+}
+
+/// The customer, or another unit of isolation, to which a request belongs: 1 to 128 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tenant(String);
+
+impl Tenant {
+    /// Creates a tenant; `None` if the name is empty, too long or has other characters.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Option<Self> {
+        let name = name.into();
+        let is_valid = (1..=MAX_TENANT_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+        is_valid.then_some(Self(name))
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The context of a request. It is an extractor below [`request_context`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestContext {
+    /// The correlation id that all events of the request share.
+    pub correlation_id: CorrelationId,
+    /// The trace of the caller.
+    pub trace: Option<TraceParent>,
+    /// The tenant.
+    pub tenant: Option<Tenant>,
+}
+
+impl RequestContext {
+    /// Returns the metadata of the events of the request: `traceparent` and `tenant`. Pass it to
+    /// `Execute::with_metadata`. The correlation id is a field of each event and needs no metadata.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::new();
+        if let Some(trace) = self.trace {
+            metadata = metadata.with(TRACEPARENT_KEY, trace.to_string());
+        }
+        if let Some(Tenant(tenant)) = &self.tenant {
+            metadata = metadata.with(TENANT_KEY, tenant.as_str());
+        }
+        metadata
+    }
+
+    fn of_headers(
+        headers: &HeaderMap,
+        options: &ContextOptions,
+        client: Option<&Authenticated>,
+    ) -> Result<Self, Problem> {
+        // The specification demands that an invalid `traceparent` is ignored.
+        let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
+        let correlation_id = match single(headers, CORRELATION_ID.as_str())? {
+            Some(text) => text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?,
+            None => {
+                trace.map_or_else(CorrelationId::new, |trace| CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)))
+            }
+        };
+        let tenant = tenant(headers, options, client)?;
+        Ok(Self { correlation_id, trace, tenant })
+    }
+}
+
+/// Returns the tenant of the token, otherwise that of the header. They must not differ.
+fn tenant(
+    headers: &HeaderMap,
+    options: &ContextOptions,
+    client: Option<&Authenticated>,
+) -> Result<Option<Tenant>, Problem> {
+    let of_token = client.and_then(|client| client.tenant.clone());
+    let Some(name) = &options.tenant_header else { return Ok(of_token) };
+    let of_header = single(headers, name.as_str())?.map(|text| {
+        let expected = "1 to 128 visible ASCII characters";
+        Tenant::new(text).ok_or_else(|| Problem::invalid(name.as_str(), expected, text))
+    });
+    match (of_token, of_header.transpose()?) {
+        (None, None) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("expected the header {name}, found none"))),
+        (Some(of_token), Some(of_header)) if of_token != of_header => {
+            let detail = format!("{name}: expected the tenant of the token, found {:?}", of_header.as_str());
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
+        (of_token, of_header) => Ok(of_token.or(of_header)),
+    }
+}
+
+/// The options of [`request_context`].
+#[derive(Debug, Clone, Default)]
+pub struct ContextOptions {
+    tenant_header: Option<HeaderName>,
+}
+
+impl ContextOptions {
+    /// Returns the default options: the tenant is that of the token, if the client has one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the tenant from this header, which each request must have then, unless its token has a tenant. Any client
+    /// can set a header: use it where a trusted proxy sets it. A header that names another tenant than the token is
+    /// 403.
+    #[must_use]
+    pub fn tenant_header(mut self, name: HeaderName) -> Self {
+        self.tenant_header = Some(name);
+        self
+    }
+}
+
+/// Runs each request in a [`Context`] of es-core, so that commands write events with the correlation id of the request.
+///
+/// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
+/// The response has it in `X-Correlation-ID`.
+///
+/// ```
+/// use axum::{Router, middleware, routing::get};
+/// use es_http::{ContextOptions, RequestContext, request_context};
+///
+/// let router: Router = Router::new()
+///     .route("/", get(async |context: RequestContext| context.correlation_id.to_string()))
+///     .layer(middleware::from_fn_with_state(ContextOptions::new(), request_context));
+/// ```
+pub async fn request_context(State(options): State<ContextOptions>, mut request: Request, next: Next) -> Response {
+    let context = match RequestContext::of_headers(request.headers(), &options, request.extensions().get()) {
+        Ok(context) => context,
+        Err(problem) => return problem.into_response(),
+    };
+    let correlation_id = context.correlation_id;
+    request.extensions_mut().insert(context);
+    let mut response = Context::with_correlation(correlation_id).scope(next.run(request)).await;
+    if let Ok(value) = HeaderValue::try_from(correlation_id.to_string()) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response
+}
+
+/// Outside of [`request_context`], the response is 500.
+impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            tracing::error!("a handler extracts RequestContext, but its router has no layer request_context");
+            Problem::unexplained()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_has_two_ids_that_are_not_zero() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace: TraceParent = text.parse().unwrap();
+        assert_eq!(trace.to_string(), text);
+        let later = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more";
+        assert_eq!(later.parse(), Ok(trace));
+        for invalid in [
+            "",
+            "00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert!(invalid.parse::<TraceParent>().is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_has_visible_characters() {
+        assert!(Tenant::new("a").is_some() && Tenant::new("x".repeat(128)).is_some());
+        for invalid in ["", "a b", "ä", "a\n", &"x".repeat(129)] {
+            assert_eq!(Tenant::new(invalid), None);
+        }
+    }
+}

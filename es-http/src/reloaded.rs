@@ -1,0 +1,115 @@
+//! [`Reloaded`]: a value from files that is read again when they change.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use es_core::model::ErrorChain;
+use tokio::time::Instant;
+
+/// The shortest time between two checks of the files.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Changes whenever the files are written or replaced.
+type FileStamps = Vec<(SystemTime, u64)>;
+
+type Read<T, E> = Box<dyn Fn() -> Result<T, E> + Send + Sync>;
+
+/// A value from files. If the files become invalid, the error is logged and the former value remains.
+pub(crate) struct Reloaded<T, E>(Arc<Source<T, E>>);
+
+struct Source<T, E> {
+    files: Vec<PathBuf>,
+    read: Read<T, E>,
+    loaded: Mutex<LoadedValue<T>>,
+}
+
+struct LoadedValue<T> {
+    value: Arc<T>,
+    stamps: Option<FileStamps>,
+    checked: Instant,
+}
+
+impl<T, E> Clone for Reloaded<T, E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T, E> fmt::Debug for Reloaded<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloaded").field("files", &self.0.files).finish_non_exhaustive()
+    }
+}
+
+impl<T, E> Reloaded<T, E>
+where
+    T: Send + Sync + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    /// Reads the value for the first time.
+    pub(crate) fn load(
+        files: Vec<PathBuf>,
+        read: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<Self, E> {
+        // The stamps are taken first: a change between the two is found by the next check.
+        let stamps = stamps(&files).ok();
+        let loaded = LoadedValue { value: Arc::new(read()?), stamps, checked: Instant::now() };
+        Ok(Self(Arc::new(Source { files, read: Box::new(read), loaded: Mutex::new(loaded) })))
+    }
+
+    /// Returns the value, after the files were read again if they have changed. They are checked at most once a second,
+    /// by one caller at a time.
+    pub(crate) async fn current(&self) -> Arc<T> {
+        let source = Arc::clone(&self.0);
+        if source.is_due() && tokio::task::spawn_blocking(move || source.refresh()).await.is_err() {
+            tracing::error!(files = ?self.0.files, "the check of the files panicked");
+        }
+        Arc::clone(&self.0.lock().value)
+    }
+}
+
+impl<T, E: std::error::Error + 'static> Source<T, E> {
+    fn is_due(&self) -> bool {
+        let mut loaded = self.lock();
+        let is_due = !self.files.is_empty() && loaded.checked.elapsed() >= CHECK_PERIOD;
+        if is_due {
+            loaded.checked = Instant::now();
+        }
+        is_due
+    }
+
+    fn refresh(&self) {
+        // A file that is absent for a moment, while it is replaced, is no change.
+        let Ok(found) = stamps(&self.files) else { return };
+        if self.lock().stamps.as_ref() == Some(&found) {
+            return;
+        }
+        match (self.read)() {
+            Ok(value) => {
+                tracing::info!(files = ?self.files, "loaded changed files");
+                let mut loaded = self.lock();
+                (loaded.value, loaded.stamps) = (Arc::new(value), Some(found));
+            }
+            Err(error) => {
+                let error = ErrorChain(&error).to_string();
+                tracing::error!(files = ?self.files, error, "could not load changed files; the former values remain");
+            }
+        }
+    }
+}
+
+impl<T, E> Source<T, E> {
+    fn lock(&self) -> MutexGuard<'_, LoadedValue<T>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> std::io::Result<FileStamps> {
+    let stamp = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file)?;
+        Ok((metadata.modified()?, metadata.len()))
+    };
+    files.iter().map(stamp).collect()
+}
