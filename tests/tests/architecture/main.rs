@@ -46,6 +46,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-core", vec!["es-macros"]),
         ("es-macros", vec![]),
         ("es-rocksdb", vec!["es-core"]),
+        ("es-personal", vec!["es-core"]),
         ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
         ("es-http", vec!["es-core"]),
         ("es-tool", vec![]),

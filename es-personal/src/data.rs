@@ -1,0 +1,185 @@
+//! [`PersonalData`]: seals and opens values, and erases subjects.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use es_core::model::SubjectId;
+use es_core::retention::{Erasure, Note};
+use es_core::store::{Committed, QueryItem};
+use es_core::{Commit, EventReader, EventStore, LogRead};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::cipher;
+use crate::error::{EraseError, OpenError, SealError};
+use crate::field::{Personal, PersonalField};
+use crate::key::{KeyState, KeyStore};
+
+/// The prefix of the subjects of this crate.
+const RESERVED: &str = "es.";
+/// The subject whose key is the secret of fingerprints.
+const FINGERPRINTS: &str = "es.fingerprints";
+
+/// An opened value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened<T> {
+    /// The value.
+    Value(T),
+    /// The subject was erased: the value can never be read again.
+    Erased,
+}
+
+impl<T> Opened<T> {
+    /// Returns the value, or `None` if the subject was erased.
+    #[must_use]
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Erased => None,
+        }
+    }
+}
+
+/// Seals and opens values of personal data with the keys of a [`KeyStore`], and erases subjects. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PersonalData {
+    keys: Arc<dyn KeyStore>,
+}
+
+impl PersonalData {
+    /// Creates it over a key store. Call [`finish_erasures`](Self::finish_erasures) at each start of the service.
+    #[must_use]
+    pub fn new(keys: Arc<dyn KeyStore>) -> Self {
+        Self { keys }
+    }
+
+    /// Encrypts a value of a subject. Creates the key of the subject with its first value; the key is durable when this
+    /// returns, so that no event refers to a key that a crash can lose.
+    ///
+    /// # Errors
+    /// - [`SealError::Erased`] if the subject was erased.
+    /// - [`SealError::Encode`] if the value cannot be encoded as JSON.
+    /// - [`SealError::Reserved`] if the name of the subject begins with `es.`.
+    /// - [`SealError::Keys`] if the key store fails.
+    pub async fn seal<T: Serialize>(
+        &self,
+        field: &PersonalField<T>,
+        subject: &SubjectId,
+        value: &T,
+    ) -> Result<Personal<T>, SealError> {
+        if subject.as_str().starts_with(RESERVED) {
+            return Err(SealError::Reserved { subject: subject.clone() });
+        }
+        let encoded = encode(field, value)?;
+        match self.keys.get_or_create(subject).await? {
+            KeyState::Present(key) => {
+                let sealed = cipher::seal(&key, subject, field.name(), &encoded)?;
+                Ok(Personal::new(subject.clone(), sealed))
+            }
+            KeyState::Destroyed | KeyState::Missing => Err(SealError::Erased { subject: subject.clone() }),
+        }
+    }
+
+    /// Decrypts a value.
+    ///
+    /// # Errors
+    /// - [`OpenError::Unauthentic`] if the value was changed or moved, or sealed with another key.
+    /// - [`OpenError::NoKey`] if the key store never had a key of the subject.
+    /// - [`OpenError::Malformed`] if it is not a sealed value.
+    /// - [`OpenError::Decode`] if a value of another type was sealed.
+    /// - [`OpenError::Keys`] if the key store fails.
+    pub async fn open<T: DeserializeOwned>(
+        &self,
+        field: &PersonalField<T>,
+        personal: &Personal<T>,
+    ) -> Result<Opened<T>, OpenError> {
+        let (field, subject) = (field.name(), personal.subject());
+        let key = match self.keys.get(subject).await? {
+            KeyState::Present(key) => key,
+            KeyState::Destroyed => return Ok(Opened::Erased),
+            KeyState::Missing => return Err(OpenError::NoKey { subject: subject.clone() }),
+        };
+        let value = cipher::open(&key, subject, field, personal.sealed())?;
+        let decoded = serde_json::from_slice(&value);
+        let decoded = decoded.map_err(|source| OpenError::Decode { field, subject: subject.clone(), source })?;
+        Ok(Opened::Value(decoded))
+    }
+
+    /// Returns a keyed hash of a value, as 64 hexadecimal digits: the same text for the same value of the field. Use it
+    /// where the value itself must not be stored but be compared, as in a
+    /// [`UniqueKey`](es_core::model::UniqueKey) or a tag.
+    ///
+    /// Without the secret in the key store nobody can compute it. A fingerprint stays when its subject is erased, until
+    /// its event is removed: a holder of the secret can then still test whether a given value was stored.
+    ///
+    /// # Errors
+    /// - [`SealError::Encode`] if the value cannot be encoded as JSON.
+    /// - [`SealError::Keys`] if the key store fails.
+    pub async fn fingerprint<T: Serialize>(&self, field: &PersonalField<T>, value: &T) -> Result<String, SealError> {
+        let encoded = encode(field, value)?;
+        let subject = SubjectId::new(FINGERPRINTS).map_err(|_| SealError::TooLong { field: field.name() })?;
+        let KeyState::Present(secret) = self.keys.get_or_create(&subject).await? else {
+            return Err(SealError::Erased { subject });
+        };
+        let mut hasher = blake3::Hasher::new_keyed(secret.as_bytes());
+        hasher.update(field.name().as_bytes()).update(&[0]).update(&encoded);
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Erases a subject: records the erasure in the log, where projections and reactors receive it, and destroys the
+    /// key. Afterwards every copy of its sealed values opens as [`Opened::Erased`].
+    ///
+    /// The record comes first. If a crash prevents the second step, [`finish_erasures`](Self::finish_erasures) does it.
+    ///
+    /// # Errors
+    /// - [`EraseError::Record`] if the erasure could not be recorded. Nothing was erased.
+    /// - [`EraseError::KeyNotDestroyed`] if the key store failed. The erasure is recorded.
+    /// - [`EraseError::Reserved`] if the name of the subject begins with `es.`.
+    pub async fn erase(
+        &self,
+        store: &dyn EventStore,
+        subject: &SubjectId,
+        note: Note,
+    ) -> Result<Committed, EraseError> {
+        if subject.as_str().starts_with(RESERVED) {
+            return Err(EraseError::Reserved { subject: subject.clone() });
+        }
+        let committed = store.commit(Commit::erase_subject(subject.clone(), note)).await?;
+        let position = committed.position().unwrap_or(es_core::Position::FIRST);
+        match self.keys.destroy(subject).await {
+            Ok(()) => Ok(committed),
+            Err(source) => Err(EraseError::KeyNotDestroyed { position, source }),
+        }
+    }
+
+    /// Destroys the keys of all subjects whose erasure the log records, and returns the number of subjects whose key was
+    /// not destroyed yet: after a crash during [`erase`](Self::erase), or after older keys were restored.
+    ///
+    /// Call it at each start of the service, before other code uses the keys. Reads the erasures of the log.
+    ///
+    /// # Errors
+    /// - [`EraseError::Log`] if the log cannot be read.
+    /// - [`EraseError::Keys`] if the key store fails. Repeat the call.
+    pub async fn finish_erasures(&self, store: &dyn EventReader) -> Result<u64, EraseError> {
+        let mut erasures = store.read_log(LogRead::matching(QueryItem::erasures())).await?;
+        let mut subjects = BTreeSet::new();
+        while let Some(batch) = erasures.next_batch().await? {
+            subjects.extend(batch.iter().filter_map(|event| Erasure::of(event)?.subject().cloned()));
+        }
+        let mut destroyed = 0;
+        for subject in subjects.iter().filter(|subject| !subject.as_str().starts_with(RESERVED)) {
+            if self.keys.get(subject).await? != KeyState::Destroyed {
+                self.keys.destroy(subject).await?;
+                tracing::info!(%subject, "key of an erased subject destroyed");
+                destroyed += 1;
+            }
+        }
+        Ok(destroyed)
+    }
+}
+
+fn encode<T: Serialize>(field: &PersonalField<T>, value: &T) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let encoded = serde_json::to_vec(value);
+    encoded.map(Zeroizing::new).map_err(|source| SealError::Encode { field: field.name(), source })
+}

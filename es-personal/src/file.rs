@@ -1,0 +1,397 @@
+//! [`FileKeyStore`]: keys in files of a directory.
+//!
+//! ```text
+//!   keys/lock            locked by the process that has the store open
+//!   keys/{hash}.key      the key of a subject: magic, key, subject, checksum
+//!   keys/{hash}.erased   the record that the key of a subject was destroyed: its name
+//!   keys/*.tmp           a file that was not completed; removed when the store is opened
+//! ```
+//!
+//! A file is written under a temporary name, synced, renamed, and the directory is synced. The record of a destruction
+//! is written before the key is overwritten, so that a crash in between is completed at the next opening.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use es_core::model::SubjectId;
+use zeroize::Zeroizing;
+
+use crate::error::KeyStoreError;
+use crate::key::{DataKey, KeyState, KeyStore};
+
+/// The first bytes of a key file: its format.
+const MAGIC: &[u8] = b"es-personal key 1\n";
+/// The length of the checksum at the end, in bytes.
+const CHECKSUM_BYTES: usize = 8;
+
+/// Keys in files of a directory, one per subject, readable only for their owner.
+///
+/// One process can have it open. Destroying a key overwrites its file with zeros and removes it. A file system that
+/// copies on write, and a disk with wear levelling, may keep old blocks: use an encrypted disk where that matters.
+///
+/// Back up the directory apart from the event store, and for a shorter time than an erased person may be kept.
+#[derive(Debug, Clone)]
+pub struct FileKeyStore {
+    directory: Arc<KeyDirectory>,
+}
+
+impl FileKeyStore {
+    /// Opens the keys in a directory, which is created if it does not exist. Completes destructions and removes
+    /// incomplete files that a crash has left.
+    ///
+    /// # Errors
+    /// - [`KeyStoreError::Locked`] if another process has the directory open.
+    /// - [`KeyStoreError::Exposed`] if other users can access the directory.
+    /// - [`KeyStoreError::Io`] if the directory cannot be created, read or written.
+    pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, KeyStoreError> {
+        let directory = directory.into();
+        let opened = off_executor(move || KeyDirectory::open(directory)).await?;
+        Ok(Self { directory: Arc::new(opened) })
+    }
+
+    /// Runs an operation on a thread that may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        subject: &SubjectId,
+        operation: impl FnOnce(&KeyDirectory, &SubjectId) -> Result<T, KeyStoreError> + Send + 'static,
+    ) -> Result<T, KeyStoreError> {
+        let (directory, subject) = (Arc::clone(&self.directory), subject.clone());
+        off_executor(move || operation(&directory, &subject)).await
+    }
+}
+
+#[async_trait]
+impl KeyStore for FileKeyStore {
+    async fn get(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
+        self.run(subject, KeyDirectory::get).await
+    }
+
+    async fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
+        self.run(subject, KeyDirectory::get_or_create).await
+    }
+
+    async fn destroy(&self, subject: &SubjectId) -> Result<(), KeyStoreError> {
+        self.run(subject, KeyDirectory::destroy).await
+    }
+}
+
+async fn off_executor<T: Send + 'static>(
+    operation: impl FnOnce() -> Result<T, KeyStoreError> + Send + 'static,
+) -> Result<T, KeyStoreError> {
+    let joined = tokio::task::spawn_blocking(operation).await;
+    joined.unwrap_or_else(|error| Err(KeyStoreError::Other(error.into())))
+}
+
+/// The open directory.
+#[derive(Debug)]
+struct KeyDirectory {
+    path: PathBuf,
+    /// Held while files are written.
+    writing: Mutex<()>,
+    /// Keeps the lock of the directory.
+    _lock: File,
+}
+
+impl KeyDirectory {
+    fn open(path: PathBuf) -> Result<Self, KeyStoreError> {
+        create_directory(&path).map_err(io_error("create the directory", &path))?;
+        check_permissions(&path)?;
+        let lock_path = path.join("lock");
+        let lock = private().create(true).truncate(false).open(&lock_path).map_err(io_error("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(KeyStoreError::Locked { directory: path }),
+            Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
+        }
+        let directory = Self { path, writing: Mutex::new(()), _lock: lock };
+        directory.complete()?;
+        Ok(directory)
+    }
+
+    /// Completes what a crash has interrupted.
+    fn complete(&self) -> Result<(), KeyStoreError> {
+        for entry in fs::read_dir(&self.path).map_err(io_error("read the directory", &self.path))? {
+            let path = entry.map_err(io_error("read the directory", &self.path))?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("tmp") => self.shred(&path)?,
+                Some("erased") => self.shred(&path.with_extension("key"))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the path of a file of a subject. The name is a hash, because a subject may have any length and any
+    /// character.
+    fn file(&self, subject: &SubjectId, extension: &str) -> PathBuf {
+        let hash = blake3::hash(subject.as_str().as_bytes()).to_hex();
+        self.path.join(format!("{hash}.{extension}"))
+    }
+
+    fn get(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
+        let (record, path) = (self.file(subject, "erased"), self.file(subject, "key"));
+        if record.try_exists().map_err(io_error("read", &record))? {
+            return Ok(KeyState::Destroyed);
+        }
+        match fs::read(&path) {
+            Ok(content) => decode(subject, &path, &Zeroizing::new(content)).map(KeyState::Present),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It may have been destroyed since the record was looked up.
+                let is_destroyed = record.try_exists().map_err(io_error("read", &record))?;
+                Ok(if is_destroyed { KeyState::Destroyed } else { KeyState::Missing })
+            }
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.get(subject)?;
+        if state != KeyState::Missing {
+            return Ok(state);
+        }
+        let key = DataKey::random();
+        self.write(&self.file(subject, "key"), &encode(subject, &key))?;
+        Ok(KeyState::Present(key))
+    }
+
+    fn destroy(&self, subject: &SubjectId) -> Result<(), KeyStoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = self.file(subject, "erased");
+        // ORDER: the record first. From then on the key is not returned, and the next opening completes the rest.
+        if !record.try_exists().map_err(io_error("read", &record))? {
+            self.write(&record, subject.as_str().as_bytes())?;
+        }
+        self.shred(&self.file(subject, "key"))
+    }
+
+    /// Writes a file atomically and durably.
+    fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyStoreError> {
+        let temporary = path.with_extension(match path.extension() {
+            Some(extension) if extension == "key" => "key.tmp",
+            _ => "erased.tmp",
+        });
+        let write = || {
+            let mut file = private().create(true).truncate(true).open(&temporary)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            self.sync()
+        };
+        write().map_err(io_error("write", path))
+    }
+
+    /// Overwrites a file with zeros and removes it. Has no effect if it does not exist.
+    fn shred(&self, path: &Path) -> Result<(), KeyStoreError> {
+        let shred = || {
+            let mut file = match OpenOptions::new().write(true).open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                opened => opened?,
+            };
+            let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+            file.write_all(&vec![0; length])?;
+            file.sync_all()?;
+            fs::remove_file(path)?;
+            self.sync()
+        };
+        shred().map_err(io_error("destroy", path))
+    }
+
+    /// Makes renames and removals durable.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyStoreError {
+    move |source| KeyStoreError::Io { action, path: path.to_owned(), source }
+}
+
+/// Returns the options of a new file that only its owner can access.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn create_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(unix)]
+fn check_permissions(path: &Path) -> Result<(), KeyStoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).map_err(io_error("read", path))?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(KeyStoreError::Exposed { directory: path.to_owned(), mode }) }
+}
+
+#[cfg(not(unix))]
+fn check_permissions(_: &Path) -> Result<(), KeyStoreError> {
+    Ok(())
+}
+
+fn encode(subject: &SubjectId, key: &DataKey) -> Zeroizing<Vec<u8>> {
+    let mut content = Zeroizing::new([MAGIC, key.as_bytes(), subject.as_str().as_bytes()].concat());
+    let checksum = blake3::hash(&content);
+    content.extend_from_slice(&checksum.as_bytes()[..CHECKSUM_BYTES]);
+    content
+}
+
+fn decode(subject: &SubjectId, path: &Path, content: &[u8]) -> Result<DataKey, KeyStoreError> {
+    let damaged = |found| KeyStoreError::Damaged { subject: subject.clone(), path: path.to_owned(), found };
+    let (content, checksum) = content.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(|| damaged("too few bytes"))?;
+    if blake3::hash(content).as_bytes()[..CHECKSUM_BYTES] != *checksum {
+        return Err(damaged("another checksum"));
+    }
+    let rest = content.strip_prefix(MAGIC).ok_or_else(|| damaged("another format"))?;
+    let (key, name) = rest.split_first_chunk::<{ DataKey::BYTES }>().ok_or_else(|| damaged("too few bytes"))?;
+    if name != subject.as_str().as_bytes() {
+        return Err(damaged("the key of another subject"));
+    }
+    Ok(DataKey::from_bytes(*key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(name: &str) -> SubjectId {
+        SubjectId::new(name).unwrap()
+    }
+
+    fn key(state: KeyState) -> DataKey {
+        match state {
+            KeyState::Present(key) => key,
+            other => panic!("expected a key, found {other:?}"),
+        }
+    }
+
+    /// Returns the contents of all files of a directory.
+    fn files(directory: &Path) -> Vec<Vec<u8>> {
+        fs::read_dir(directory).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+    }
+
+    fn contains(directory: &Path, bytes: &[u8]) -> bool {
+        files(directory).iter().any(|content| content.windows(bytes.len()).any(|window| window == bytes))
+    }
+
+    #[tokio::test]
+    async fn a_key_survives_a_restart_and_its_destruction_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let (ada, bob) = (subject("ada"), subject("bob/../\u{e4}"));
+        let store = FileKeyStore::open(&path).await.unwrap();
+        assert_eq!(store.get(&ada).await.unwrap(), KeyState::Missing);
+        let first = key(store.get_or_create(&ada).await.unwrap());
+        let other = key(store.get_or_create(&bob).await.unwrap());
+        assert_ne!(first, other);
+        drop(store);
+        let store = FileKeyStore::open(&path).await.unwrap();
+        assert_eq!(key(store.get(&ada).await.unwrap()), first);
+        assert!(contains(&path, first.as_bytes()));
+        for _ in 0..2 {
+            store.destroy(&ada).await.unwrap();
+            assert_eq!(store.get(&ada).await.unwrap(), KeyState::Destroyed);
+            assert_eq!(store.get_or_create(&ada).await.unwrap(), KeyState::Destroyed);
+            assert!(!contains(&path, first.as_bytes()));
+        }
+        drop(store);
+        let store = FileKeyStore::open(&path).await.unwrap();
+        assert_eq!(store.get_or_create(&ada).await.unwrap(), KeyState::Destroyed);
+        assert_eq!(key(store.get(&bob).await.unwrap()), other);
+        store.destroy(&subject("never")).await.unwrap();
+        assert_eq!(store.get_or_create(&subject("never")).await.unwrap(), KeyState::Destroyed);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn concurrent_calls_create_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileKeyStore::open(dir.path().join("keys")).await.unwrap();
+        let tasks: Vec<_> = (0..16)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { key(store.get_or_create(&subject("ada")).await.unwrap()) })
+            })
+            .collect();
+        let mut keys = Vec::new();
+        for task in tasks {
+            keys.push(task.await.unwrap());
+        }
+        keys.dedup();
+        assert_eq!(keys.len(), 1);
+    }
+
+    /// A crash after the record of a destruction, and one during the creation of a key, are completed when the store is
+    /// opened: no byte of a key is left.
+    #[tokio::test]
+    async fn an_interrupted_destruction_or_creation_is_completed_at_the_next_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let store = FileKeyStore::open(&path).await.unwrap();
+        let destroyed = key(store.get_or_create(&subject("ada")).await.unwrap());
+        store.directory.write(&store.directory.file(&subject("ada"), "erased"), b"ada").unwrap();
+        assert_eq!(store.get(&subject("ada")).await.unwrap(), KeyState::Destroyed, "before the key is overwritten");
+        let incomplete = DataKey::random();
+        fs::write(store.directory.file(&subject("bob"), "key.tmp"), incomplete.as_bytes()).unwrap();
+        drop(store);
+        assert!(contains(&path, destroyed.as_bytes()) && contains(&path, incomplete.as_bytes()));
+        let store = FileKeyStore::open(&path).await.unwrap();
+        assert!(!contains(&path, destroyed.as_bytes()) && !contains(&path, incomplete.as_bytes()));
+        assert_eq!(store.get(&subject("bob")).await.unwrap(), KeyState::Missing);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_key_is_an_error_and_not_an_erasure() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileKeyStore::open(dir.path().join("keys")).await.unwrap();
+        store.get_or_create(&subject("ada")).await.unwrap();
+        let path = store.directory.file(&subject("ada"), "key");
+        let content = fs::read(&path).unwrap();
+        for length in 0..content.len() {
+            fs::write(&path, &content[..length]).unwrap();
+            let error = store.get(&subject("ada")).await.expect_err("it is truncated");
+            assert!(matches!(error, KeyStoreError::Damaged { .. }), "{length} bytes: {error}");
+        }
+        for index in 0..content.len() {
+            let mut changed = content.clone();
+            changed[index] ^= 1;
+            fs::write(&path, changed).unwrap();
+            let error = store.get_or_create(&subject("ada")).await.expect_err("it is damaged");
+            assert!(matches!(error, KeyStoreError::Damaged { .. }), "byte {index}: {error}");
+        }
+        fs::write(&path, &content).unwrap();
+        fs::copy(&path, store.directory.file(&subject("bob"), "key")).unwrap();
+        let error = store.get(&subject("bob")).await.expect_err("it is the key of another subject");
+        assert!(error.to_string().contains("the key of another subject"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_process_has_the_directory_and_one_user_has_access() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let store = FileKeyStore::open(&path).await.unwrap();
+        store.get_or_create(&subject("ada")).await.unwrap();
+        let second = FileKeyStore::open(&path).await.expect_err("it is locked");
+        assert!(matches!(second, KeyStoreError::Locked { .. }), "{second}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&path), 0o700);
+            assert_eq!(mode(&store.directory.file(&subject("ada"), "key")), 0o600);
+            drop(store);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+            let exposed = FileKeyStore::open(&path).await.expect_err("a group has access");
+            assert!(exposed.to_string().ends_with("found mode 750; run `chmod 700`"), "{exposed}");
+        }
+    }
+}
