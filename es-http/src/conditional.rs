@@ -39,7 +39,9 @@ use crate::{EntityTag, Json, Problem};
 /// # #[derive(Clone)] struct Ship;
 /// # impl Decide<Ship> for Order {
 /// #     type Rejection = &'static str;
-/// #     fn decide(&self, _: Ship, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> { Ok(Shipped.into()) }
+/// #     fn decide(&self, _: Ship, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, &'static str> {
+/// #         Ok(Shipped.into())
+/// #     }
 /// # }
 /// use axum::extract::State;
 /// use es_http::{EntityTag, Path, Preconditions, Problem};
@@ -50,10 +52,12 @@ use crate::{EntityTag, Json, Problem};
 ///     preconditions: Preconditions,
 /// ) -> Result<(Option<EntityTag>, &'static str), Problem> {
 ///     let condition = preconditions.condition(&orders, &id).await?;
-///     let shipped = condition.apply(orders.execute(&id, Ship)).await.map_err(|error| preconditions.problem(error))?;
+///     let shipped = condition.apply(orders.execute(&id, Ship)).await;
+///     let shipped = shipped.map_err(|error| preconditions.problem(error))?;
 ///     Ok((shipped.version().map(EntityTag::from), "shipped"))
 /// }
-/// # let _: axum::Router<std::sync::Arc<Repository<Order>>> = axum::Router::new().route("/{id}", axum::routing::post(ship));
+/// # use {axum::{Router, routing::post}, std::sync::Arc};
+/// # let _: Router<Arc<Repository<Order>>> = Router::new().route("/{id}", post(ship));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preconditions {

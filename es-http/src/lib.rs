@@ -1,4 +1,65 @@
 //! The HTTP edge of a service: a server with deadlines and limits, and helpers for [axum] that map HTTP to es-core.
+//!
+//! # Five lines
+//!
+//! The router is yours: plain axum. These lines make it the edge of a service.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use es_core::{EventStore, Service, store::memory::MemoryStore};
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let orders = axum::Router::new();
+//! # let mut service = Service::new(store.clone()).start().await?;
+//! use axum::middleware::from_fn_with_state;
+//! use es_http::{AllowedOrigins, ContextOptions, Health, ServeOptions, request_context, same_origin, serve};
+//!
+//! let router = orders.merge(Health::new().store(store).router())
+//!     .layer(from_fn_with_state(ContextOptions::new(), request_context))
+//!     .layer(from_fn_with_state(AllowedOrigins::none(), same_origin));
+//! service.intake("http", |stop| async move {
+//!     serve(listener, router, ServeOptions::new(), stop.requested()).await.complete()
+//! });
+//! # service.run_until(async {}).await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The tour
+//!
+//! **The server** closes connections that are idle, send a head or a body too slowly, or read too slowly; bounds
+//! connections, bodies and their memory; and drains with a deadline. See [`serve`], [`ServeOptions`] and [`Draining`].
+//!
+//! **Errors** are problem details (RFC 9457), also those of the router and of the extractors of axum. Errors of es-core
+//! become a [`Problem`] with `?`. The cause of a 500 is logged and not sent. See [`problem::kind`].
+//!
+//! **Bodies** that are not declared as JSON are refused, never ignored. See [`Json`], [`Path`] and [`Query`].
+//!
+//! **Conditional requests** (RFC 9110): the version of an aggregate is its `ETag`; `If-Match` and `If-None-Match`
+//! become the expected version of a command. See [`Preconditions`] and [`EntityTag`].
+//!
+//! **Commands that are sent twice** are executed once. See [`IdempotencyKey`].
+//!
+//! **Reading one's own writes**: the response to a command has its position, and a later read waits for it. See
+//! [`EsPosition`].
+//!
+//! **Context**: the correlation id, the W3C trace and the tenant of a request become those of its events. See
+//! [`request_context`].
+//!
+//! **Protection**: pages of other origins cannot send commands ([`same_origin`]); clients have tokens or certificates
+//! ([`authenticate`], [`Tokens`]) and roles ([`require_role`]).
+//!
+//! **Operation**: `/livez` and `/readyz` ([`Health`]).
+//!
+//! # Features
+//!
+//! | feature | items |
+//! |---|---|
+//! | `logs` | `install_logs`: structured logs |
+//! | `metrics` | `Metrics`, `request_metrics`: `/metrics` in the text format of Prometheus |
+//! | `signal` | `serve_until_signal`, for a program without a `Service` |
+//! | `tls` | `Tls`: TLS and client certificates, from files that are read again when they change |
 
 mod auth;
 mod conditional;
@@ -17,6 +78,8 @@ mod origin;
 pub mod problem;
 mod reloaded;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use auth::{
     Authenticated, ClientCertificate, Role, Tokens, TokensError, authenticate, require_role, require_role_of_method,
@@ -39,4 +102,6 @@ pub use origin::{AllowedOrigins, same_origin};
 pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
-pub use server::{Drained, Draining, ServeOptions, serve};
+pub use server::{Drained, Draining, IncompleteDrain, ServeOptions, serve};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};

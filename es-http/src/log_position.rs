@@ -31,7 +31,7 @@ const NAME: HeaderName = HeaderName::from_static("es-position");
 ///     store: &dyn EventStore,
 ///     view: &ProjectionHandle,
 /// ) -> Result<(), Problem> {
-///     let Some(position) = at_least.map(|at_least| at_least.resolve(store)).transpose()?.flatten() else { return Ok(()) };
+///     let position = at_least.map(|at_least| at_least.resolve(store)).transpose()?.flatten();
 ///     Ok(view.wait_for(position, Duration::from_secs(5)).await?)
 /// }
 /// ```

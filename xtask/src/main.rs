@@ -71,9 +71,15 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Runs all tests of the workspace, including doctests.
+/// Runs all tests of the workspace, including doctests; without arguments, also the tests of optional features.
 fn test(workspace: &Workspace, args: Vec<String>) -> Result<(), Failure> {
     console::heading("tests");
     workspace.announce_rocksdb_build();
-    workspace.cargo(["test", "--workspace"]).args(args).run_self_reporting()
+    let is_complete = args.is_empty();
+    workspace.cargo(["test", "--workspace"]).args(args).run_self_reporting()?;
+    if is_complete {
+        console::heading("tests of the features of es-http");
+        workspace.cargo(["test", "--package", "es-http", "--all-features"]).run_self_reporting()?;
+    }
+    Ok(())
 }

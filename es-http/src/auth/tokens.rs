@@ -12,8 +12,8 @@ use crate::reloaded::Reloaded;
 
 /// The clients of a service: bearer tokens and TLS certificates, by their SHA-256 hashes.
 ///
-/// A file has one client on each line: the hash, the role, the name of the client, and optionally a tenant. `#` begins a
-/// comment line.
+/// A file has one client on each line: the hash, the role, the name of the client, and optionally a tenant. A line that
+/// begins with `#` is a comment.
 ///
 /// ```
 /// use es_http::Tokens;

@@ -162,8 +162,8 @@ impl From<PositionError> for Problem {
     }
 }
 
-/// 409 for a position that is ahead of the log. 503 if the view has not caught up: the command succeeded and must not be
-/// repeated.
+/// 409 for a position that is ahead of the log. 503 if the view has not caught up: the command succeeded and must not
+/// be repeated.
 impl From<WaitError> for Problem {
     fn from(error: WaitError) -> Self {
         match error {

@@ -45,8 +45,8 @@ pub mod kind {
 
 /// An error response: a status, a detail for the caller, and members for programs.
 ///
-/// The `title` is the reason phrase of the status by default. A detail is sent to the caller: it must not contain paths,
-/// addresses or secrets of the machine. [`internal`](Self::internal) logs an error and sends none of it.
+/// The `title` is the reason phrase of the status by default. A detail is sent to the caller: it must not contain
+/// paths, addresses or secrets of the machine. [`internal`](Self::internal) logs an error and sends none of it.
 ///
 /// ```
 /// use axum::http::StatusCode;
@@ -159,7 +159,8 @@ impl Problem {
         &self.0.detail
     }
 
-    /// Returns the response to a write whose [precondition](crate::Preconditions) does not hold, in place of a conflict.
+    /// Returns the response to a write whose [precondition](crate::Preconditions) does not hold, in place of a
+    /// conflict.
     pub(crate) fn conflict_as_precondition(mut self) -> Self {
         if self.type_uri() == Some(kind::CONFLICT) {
             self.0.status = StatusCode::PRECONDITION_FAILED;

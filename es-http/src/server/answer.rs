@@ -1,7 +1,6 @@
 //! [`Answerer`]: the answer to one request.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
+use super::Peer;
 use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
 use super::draining::Draining;
@@ -41,12 +41,7 @@ impl Answerer {
     }
 
     /// Answers a request. The activity ends with the body of the response.
-    pub(super) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        activity: Arc<Activity>,
-    ) -> Response {
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer, activity: Arc<Activity>) -> Response {
         activity.begin();
         let end = EndOfResponse(activity);
         let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -57,10 +52,13 @@ impl Answerer {
         response.map(|body| Body::new(TrackedBody { body, _end: end }))
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Response {
         let reservation = Reservation::new(Arc::clone(&self.limits));
         let mut request = request.map(|body| Body::new(LimitedBody::new(body, Arc::clone(&reservation))));
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ConnectInfo(peer.address));
+        if let Some(certificate) = peer.certificate {
+            request.extensions_mut().insert(certificate);
+        }
         request.extensions_mut().insert(self.draining.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let answered: Result<Result<Response, Infallible>, _> =

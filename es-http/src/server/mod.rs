@@ -43,6 +43,8 @@ pub use options::ServeOptions;
 pub use signals::serve_until_signal;
 use stream::TimedStream;
 
+use crate::ClientCertificate;
+
 /// The longest head of a request, and the size of the largest read buffer of a connection, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The pauses after a failed accept, for example without a free descriptor: from the first to the longest.
@@ -55,12 +57,42 @@ pub struct Drained {
     pub aborted: usize,
 }
 
+/// Connections were closed at the drain deadline, before their request was answered. Give the drain more time, or end
+/// long responses with [`Draining`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("closed {aborted} connections at the drain deadline, before their request was answered")]
+pub struct IncompleteDrain {
+    /// The number of connections.
+    pub aborted: usize,
+}
+
+impl Drained {
+    /// Returns an error if requests were not answered, for the intake of a [`Service`](es_core::Service).
+    ///
+    /// # Errors
+    /// [`IncompleteDrain`] if connections were closed at the drain deadline.
+    pub const fn complete(self) -> Result<(), IncompleteDrain> {
+        match self.aborted {
+            0 => Ok(()),
+            aborted => Err(IncompleteDrain { aborted }),
+        }
+    }
+}
+
+/// The client of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    certificate: Option<ClientCertificate>,
+}
+
 /// Serves requests until `stop` completes. Then accepts no more connections, answers the requests in progress, and
 /// closes all connections, at the latest after the drain deadline of the options.
 ///
 /// The server speaks HTTP/1.1; a proxy in front of it may speak other versions. Each limit is described at
 /// [`ServeOptions`]. Error responses are converted into [problems](crate::Problem), as
-/// [`uniform_problems`](crate::uniform_problems) does. Handlers can extract `ConnectInfo<SocketAddr>` and [`Draining`].
+/// [`uniform_problems`](crate::uniform_problems) does, except those to bytes that are not a request. Handlers can
+/// extract `ConnectInfo<SocketAddr>` and [`Draining`].
 ///
 /// If the returned future is dropped, all connections are closed at once. A [`Service`](es_core::Service) does this at
 /// a second signal.
@@ -95,6 +127,7 @@ pub async fn serve(
         tokio::select! {
             () = &mut stop => break,
             (stream, peer, slot) = acceptor.accept(&slots) => {
+                let peer = Peer { address: peer, certificate: None };
                 let connection = Connection { answerer: Arc::clone(&answerer), options: options.clone(), peer };
                 let draining = draining.clone();
                 connections.spawn(async move {
@@ -162,7 +195,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct Connection {
     answerer: Arc<Answerer>,
     options: ServeOptions,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl Connection {
@@ -170,7 +203,24 @@ impl Connection {
     async fn run(self, stream: TcpStream, draining: Draining) {
         // Small responses and events are sent at once.
         let _ = stream.set_nodelay(true);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.options.tls.clone() {
+            return self.serve_encrypted(stream, &tls, draining).await;
+        }
         self.serve(stream, draining).await;
+    }
+
+    #[cfg(feature = "tls")]
+    async fn serve_encrypted(mut self, stream: TcpStream, tls: &crate::Tls, draining: Draining) {
+        let client = self.peer.address;
+        match tokio::time::timeout(self.options.header_deadline, tls.accept(stream)).await {
+            Ok(Ok((stream, certificate))) => {
+                self.peer.certificate = certificate;
+                self.serve(stream, draining).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%client, %error, "the handshake of a connection failed"),
+            Err(_) => tracing::debug!(%client, "the handshake of a connection did not end in time"),
+        }
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S, draining: Draining) {
@@ -192,7 +242,7 @@ impl Connection {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
                 missing = &mut overdue => {
-                    tracing::debug!(%peer, missing, "closed a connection");
+                    tracing::debug!(client = %peer.address, missing, "closed a connection");
                     return;
                 }
                 () = &mut requested, if !is_draining => {
@@ -202,7 +252,7 @@ impl Connection {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%peer, error = %es_core::model::ErrorChain(&error), "a connection ended");
+            tracing::debug!(client = %peer.address, error = %es_core::model::ErrorChain(&error), "a connection ended");
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct ServeOptions {
     pub(crate) max_connections: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_body_bytes_in_flight: usize,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::Tls>,
 }
 
 impl Default for ServeOptions {
@@ -31,6 +33,8 @@ impl Default for ServeOptions {
             max_connections: 4096,
             max_body_bytes: 1024 * 1024,
             max_body_bytes_in_flight: 32 * 1024 * 1024,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -98,7 +102,8 @@ impl ServeOptions {
         self
     }
 
-    /// Sets the maximum length of the body of a request in bytes; 1 MiB by default. The response to a longer one is 413.
+    /// Sets the maximum length of the body of a request in bytes; 1 MiB by default. The response to a longer body is
+    /// 413.
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.max_body_bytes = bytes;
@@ -106,10 +111,19 @@ impl ServeOptions {
     }
 
     /// Sets the maximum memory of all bodies in bytes; 32 MiB by default. A body counts until its request is answered;
-    /// each of its frames counts 64 bytes besides its length. The response to a request that exceeds it is 503 with `Retry-After`.
+    /// each of its frames counts 64 bytes besides its length. The response to a request that exceeds the maximum is 503
+    /// with `Retry-After`.
     #[must_use]
     pub fn max_body_bytes_in_flight(mut self, bytes: usize) -> Self {
         self.max_body_bytes_in_flight = bytes;
+        self
+    }
+
+    /// Encrypts connections. The handshake must end in the [`header_deadline`](Self::header_deadline).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 

@@ -216,6 +216,21 @@ async fn a_check_that_hangs_fails_at_its_deadline() {
     assert!(send(&server, "GET", "/readyz", &[]).await.body.contains(r#""hangs":"failed""#));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_disk_without_enough_space_is_not_ready() {
+    let directory = std::env::temp_dir();
+    for (directory, minimum, state) in [
+        (directory.clone(), 1, "ok"),
+        (directory.clone(), u64::MAX, "failed"),
+        (directory.join("es-http-no-such-directory"), 1, "failed"),
+    ] {
+        let server = Server::start(Health::new().disk_space(directory, minimum).router(), ServeOptions::new()).await;
+        let answer = send(&server, "GET", "/readyz", &[]).await;
+        assert!(answer.body.contains(&format!(r#""disk space":"{state}""#)), "{answer:?}");
+    }
+}
+
 /// A projection that parks a key has a view without some events: the service is not ready.
 #[tokio::test]
 async fn a_projection_with_a_parked_key_is_not_ready() {

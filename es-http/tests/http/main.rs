@@ -10,3 +10,5 @@ mod limits;
 #[cfg(all(feature = "logs", feature = "metrics", feature = "signal"))]
 mod process;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

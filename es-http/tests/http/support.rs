@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use es_http::{Drained, ServeOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -62,7 +62,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads one response that has a `Content-Length` or no body.
-    pub(crate) async fn read(client: &mut TcpStream) -> Self {
+    pub(crate) async fn read(client: &mut (impl AsyncRead + Unpin)) -> Self {
         let mut bytes = Vec::new();
         let mut byte = [0];
         while !bytes.ends_with(b"\r\n\r\n") {

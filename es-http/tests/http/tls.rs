@@ -1,0 +1,121 @@
+//! TLS over real sockets. `tls/` has certificates of a test authority, whose private key does not exist any more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::get;
+use axum::{Router, middleware};
+use es_http::{Authenticated, ServeOptions, Tls, Tokens, authenticate};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::support::{Answer, PATIENCE, Server, closed};
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/http/tls").join(name)
+}
+
+fn certificate(name: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(file(&format!("{name}.pem"))).unwrap()
+}
+
+/// Connects with the certificate of this name, or without one.
+async fn connect(server: &Server, client: Option<&str>) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate("authority")).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some(name) => {
+            let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key.pem"))).unwrap();
+            config.with_client_auth_cert(vec![certificate(name)], key).unwrap()
+        }
+    };
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, server.connect().await).await
+}
+
+async fn get_root(server: &Server, client: Option<&str>) -> std::io::Result<Answer> {
+    let mut stream = connect(server, client).await?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    // In TLS 1.3 a client learns that its certificate was refused when it reads.
+    let mut peeked = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut peeked).await?;
+    Ok(Answer::read(&mut peeked.as_slice()).await)
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_an_identity() {
+    let hash = "e2e61c8122ab27eb7e69a841dcc683b1ef46286a2939116c66306746f9cbeaa0";
+    let tokens: Tokens = format!("certificate-sha256:{hash} read reports").parse().unwrap();
+    let router = Router::new()
+        .route("/", get(async |client: Authenticated| client.name))
+        .layer(middleware::from_fn_with_state(tokens, authenticate));
+    let tls = Tls::load_mutual(file("server.pem"), file("server.key.pem"), file("authority.pem")).unwrap();
+    let server = Server::start(router, ServeOptions::new().tls(tls)).await;
+    assert_eq!(get_root(&server, Some("client")).await.unwrap().body, "reports");
+    get_root(&server, None).await.unwrap_err();
+    get_root(&server, Some("foreign")).await.unwrap_err();
+    assert_eq!(get_root(&server, Some("client")).await.unwrap().status, 200, "the server continues");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_handshake_is_closed() {
+    let tls = Tls::load(file("server.pem"), file("server.key.pem")).unwrap();
+    let options = ServeOptions::new().header_deadline(Duration::from_millis(300)).tls(tls);
+    let server = Server::start(Router::new().route("/", get(async || "hello")), options).await;
+    let mut silent = server.connect().await;
+    closed(&mut silent).await;
+    let mut plain = server.connect().await;
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let (_, received) = closed(&mut plain).await;
+    assert!(!received.starts_with(b"HTTP"), "{received:?}");
+    assert_eq!(get_root(&server, None).await.unwrap().body, "hello");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_without_a_restart() {
+    let directory = std::env::temp_dir().join(format!("es-http-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (certificates, key) = (directory.join("server.pem"), directory.join("server.key.pem"));
+    let install = |name: &str| {
+        std::fs::copy(file(&format!("{name}.pem")), &certificates).unwrap();
+        std::fs::copy(file(&format!("{name}.key.pem")), &key).unwrap();
+    };
+    install("server");
+    let tls = Tls::load(&certificates, &key).unwrap();
+    let server = Server::start(Router::new(), ServeOptions::new().tls(tls)).await;
+    let presented = async || {
+        let stream = connect(&server, None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    };
+    assert_eq!(presented().await, certificate("server"));
+    std::fs::write(&key, "broken").unwrap();
+    sleep(Duration::from_millis(1200)).await;
+    assert_eq!(presented().await, certificate("server"), "the former certificate remains");
+    install("renewed");
+    let start = Instant::now();
+    while presented().await != certificate("renewed") {
+        assert!(start.elapsed() < PATIENCE, "the files are not read again");
+        sleep(Duration::from_millis(100)).await;
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn an_error_names_the_file_and_what_it_should_have() {
+    let error = |certificates: &str, key: &str| Tls::load(file(certificates), file(key)).unwrap_err().to_string();
+    assert!(error("absent.pem", "server.key.pem").starts_with("could not read certificates in PEM from "));
+    assert!(error("server.key.pem", "server.key.pem").starts_with("could not read certificates in PEM from "));
+    assert!(error("server.pem", "server.pem").starts_with("could not read a private key in PEM from "));
+    assert!(error("server.pem", "client.key.pem").starts_with("could not use the certificate or the key in "));
+}
