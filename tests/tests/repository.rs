@@ -346,6 +346,8 @@ fn past_states_can_be_loaded_by_revision_by_recorded_time_and_by_business_time()
         let second = accounts.load_at_revision(&id(), Revision::new(1)).await.expect("loaded");
         assert_eq!((second.state.cents, second.revision), (11, revision(1)));
         let start: es_core::Timestamp = "2024-01-01T00:30:00Z".parse().expect("a time");
+        let first = start - hour / 2;
+        assert_eq!(cents(AsOf::Recorded(first)).await.expect("loaded"), (1, revision(0)), "at exactly this time");
         assert_eq!(cents(AsOf::Recorded(start)).await.expect("loaded"), (1, revision(0)));
         assert_eq!(cents(AsOf::Recorded(start + hour)).await.expect("loaded"), (11, revision(1)));
         let future = cents(AsOf::Recorded(start + hour * 24)).await.expect_err("the time is in the future");
