@@ -91,10 +91,10 @@ impl CommandLine {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs the line without printing it, and returns its stdout; `None` if it fails.
-    pub(crate) fn capture_if_successful(&self) -> Result<Option<String>, Failure> {
+    /// Runs the line without printing it, and returns whether it succeeded, and its stdout.
+    pub(crate) fn capture_with_status(&self) -> Result<(bool, String), Failure> {
         let output = self.command().stderr(Stdio::inherit()).output().map_err(|error| self.not_started(&error))?;
-        Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
     fn status(&self) -> Result<ExitStatus, Failure> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::console;
 use crate::failure::Failure;
 use crate::mutants::promises::TestName;
 use crate::mutants::target::TestTarget;
@@ -79,11 +80,16 @@ impl Trial<'_> {
         Ok(Verdict::Survived)
     }
 
-    /// Builds a test program. Returns `None` if it does not compile.
+    /// Builds a test program. Prints the errors of the compiler and returns `None` if it does not compile. Warnings are
+    /// not printed: a mutant often leaves something unused.
     fn build(&self, target: &TestTarget) -> Result<Option<PathBuf>, Failure> {
         let line = self.tree.cargo(self.workspace, "test").args(target.args.iter());
-        let line = line.args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
-        let Some(messages) = line.capture_if_successful()? else { return Ok(None) };
+        let line = line.args(["--no-run", "--quiet", "--message-format=json"]);
+        let (is_built, messages) = line.capture_with_status()?;
+        if !is_built {
+            errors(&messages).iter().for_each(|error| console::note(error));
+            return Ok(None);
+        }
         let program = find_program(&messages, |source| target.is_built_from(&self.tree.root, source));
         let missing = || Failure::new(format!("found no test program for `{}`", line.shown()));
         program.ok_or_else(missing).map(Some)
@@ -128,10 +134,20 @@ impl Trial<'_> {
     }
 }
 
+/// Parses the JSON messages of cargo.
+fn parse(messages: &str) -> impl Iterator<Item = Value> {
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
+/// Returns the errors of the compiler in the JSON messages of cargo.
+fn errors(messages: &str) -> Vec<String> {
+    let errors = parse(messages).filter(|message| message["message"]["level"] == "error");
+    errors.filter_map(|message| message["message"]["rendered"].as_str().map(ToOwned::to_owned)).collect()
+}
+
 /// Finds the test program in the JSON messages of cargo by its main source.
 fn find_program(messages: &str, is_source: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut tests = messages
+    let mut tests = parse(messages)
         .filter(|message| message["reason"] == "compiler-artifact" && message["profile"]["test"] == true)
         .filter(|message| message["target"]["src_path"].as_str().is_some_and(|source| is_source(Path::new(source))));
     tests.find_map(|message| message["executable"].as_str().map(PathBuf::from))
@@ -169,6 +185,13 @@ mod tests {
         assert_eq!(names("a_case"), Ok(vec!["memory::a_case".to_owned(), "layer::a_case".to_owned()]));
         assert_eq!(names("b"), Ok(vec!["b".to_owned()]));
         assert!(names("c").is_err() && names("case").is_err());
+    }
+
+    #[test]
+    fn errors_of_the_compiler_are_printed_and_warnings_are_not() {
+        let message =
+            |level: &str| json!({ "message": { "level": level, "rendered": format!("a {level}") } }).to_string();
+        assert_eq!(errors(&[message("warning"), "text".to_owned(), message("error")].join("\n")), ["a error"]);
     }
 
     #[test]
