@@ -4,13 +4,13 @@
 //! A store handles names, bytes and numbers. Only the [`Event`](crate::Event) type that encoded an event knows its
 //! meaning.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::model::Metadata;
 use crate::model::Stamp;
 use crate::model::Tags;
 use crate::model::{CorrelationId, EventId};
@@ -80,55 +80,6 @@ impl From<String> for ContentType {
 impl From<ContentType> for String {
     fn from(content_type: ContentType) -> Self {
         content_type.as_str().to_owned()
-    }
-}
-
-/// Metadata of an event: JSON values by key, in the order of the keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Metadata(BTreeMap<String, serde_json::Value>);
-
-impl Metadata {
-    /// Returns empty metadata.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets `key` to `value`. Replaces an earlier value.
-    #[must_use]
-    pub fn with(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-        self.0.insert(key.into(), value.into());
-        self
-    }
-
-    /// Returns the value of a key.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&serde_json::Value> {
-        self.0.get(key)
-    }
-
-    /// Returns the value of a key if it is a string.
-    #[must_use]
-    pub fn get_str(&self, key: &str) -> Option<&str> {
-        self.get(key)?.as_str()
-    }
-
-    /// Returns `true` if there are no entries.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Returns the entries in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
-    }
-}
-
-impl<K: Into<String>, V: Into<serde_json::Value>> FromIterator<(K, V)> for Metadata {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        Self(entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
 

@@ -1,8 +1,6 @@
 //! The approximate memory use of events, for limits on queues and buffers.
 
-use serde_json::Value;
-
-use crate::model::{EventData, RecordedEvent, Stamp, StreamId};
+use crate::model::{EventData, MetadataValue, RecordedEvent, Stamp, StreamId};
 
 /// The memory use of an entry in a set or a map, in bytes, in addition to the text of its name or key.
 const PLACE: usize = 64;
@@ -16,8 +14,7 @@ impl RecordedEvent {
     }
 }
 
-/// Returns the memory use of the names, tags and metadata of an event, in bytes. The recursion is bounded, because
-/// stores and commits limit the depth of metadata.
+/// Returns the memory use of the names, tags and metadata of an event, in bytes.
 pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
     let EventData {
         event_type,
@@ -36,7 +33,8 @@ pub(crate) fn beside_payload(stream: &StreamId, data: &EventData) -> usize {
     let words = stream.as_str().len() + event_type.as_str().len() + content_type.as_str().len();
     let tags: usize = tags.iter().map(|tag| name(tag.as_str())).sum();
     let keys: usize = keys.iter().map(|change| name(change.key().scope()) + name(change.key().value())).sum();
-    let metadata: usize = metadata.iter().map(|(key, value)| name(key) + of_value(value)).sum();
+    let metadata: usize =
+        metadata.iter().map(|(key, value)| name(key) + size_of::<MetadataValue>() + value.len()).sum();
     words + tags + keys + metadata + stamp.as_deref().map_or(0, of_stamp)
 }
 
@@ -48,14 +46,4 @@ pub(crate) fn name(text: &str) -> usize {
 fn of_stamp(Stamp { dot: _, time: _, seen, command }: &Stamp) -> usize {
     let entries = seen.as_ref().map_or(0, |seen| seen.iter().len());
     size_of::<Stamp>() + PLACE * entries + command.as_ref().map_or(0, |(id, _)| id.as_str().len())
-}
-
-fn of_value(value: &Value) -> usize {
-    let contents = match value {
-        Value::String(text) => text.len(),
-        Value::Array(values) => values.iter().map(of_value).sum(),
-        Value::Object(fields) => fields.iter().map(|(key, value)| name(key) + of_value(value)).sum(),
-        _ => 0,
-    };
-    size_of::<Value>() + contents
 }

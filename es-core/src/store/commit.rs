@@ -25,7 +25,7 @@ pub const MAX_KEYS: usize = 256;
 /// The maximum size of the metadata of one event as JSON, in bytes.
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// The maximum nesting depth of lists and objects in the metadata of an event.
-pub const MAX_METADATA_DEPTH: usize = 32;
+pub const MAX_METADATA_DEPTH: usize = crate::model::MAX_METADATA_DEPTH;
 /// The maximum number of origins in the vector clock of one stamp.
 pub const MAX_ORIGINS: usize = 4096;
 /// The maximum length of the key of a row, in bytes.

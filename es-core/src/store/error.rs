@@ -335,7 +335,8 @@ pub enum InvalidCommit {
         /// The event.
         id: EventId,
     },
-    /// The metadata of an event is too large or nested too deeply, or has a key that serde_json reserves.
+    /// The metadata of an event is too large or nested too deeply, has a key that serde_json reserves, or has a float
+    /// that is NaN or infinite.
     #[error(
         "the metadata of an event must have at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels, found \
          {found} in event {id}; put content into the payload"

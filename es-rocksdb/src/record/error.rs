@@ -1,6 +1,6 @@
 //! [`RecordError`]: why bytes are not a record.
 
-use es_core::model::NameError;
+use es_core::model::{ErrorChain, MetadataError, NameError};
 
 use super::layout::{RECORD_VERSION, TOMBSTONE_VERSION};
 
@@ -34,8 +34,8 @@ pub(crate) enum RecordError {
     TagOrder { found: String },
     #[error("expected a time in the {field}, found {found} microseconds")]
     Time { field: &'static str, found: i64 },
-    #[error("expected metadata that can be read back, found: {0}")]
-    Metadata(serde_json::Error),
+    #[error("expected metadata that can be read back, found: {}", ErrorChain(.0))]
+    Metadata(MetadataError),
     #[error("expected a claim (1) or a release (2) of a unique key, found code {found}")]
     KeyCode { found: u8 },
     #[error("expected the unique keys of an event once, found them twice")]

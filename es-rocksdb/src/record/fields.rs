@@ -110,7 +110,10 @@ impl<'a> Fields<'a> {
     pub(super) fn metadata(&self) -> Result<Metadata, RecordError> {
         match self.metadata {
             [] => Ok(Metadata::new()),
-            json => serde_json::from_slice(json).map_err(RecordError::Metadata),
+            json => {
+                let json = std::str::from_utf8(json).map_err(|_| RecordError::NotUtf8 { field: "metadata" })?;
+                json.parse().map_err(RecordError::Metadata)
+            }
         }
     }
 

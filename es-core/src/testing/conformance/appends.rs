@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::tools::*;
 use crate::model::{
     CommandDigest, CommandId, CommitPart, ContentType, CorrelationId, Dot, EventData, EventId, HybridTime, KeyChange,
-    MAX_NAME_BYTES, Metadata, NewEvent, OriginId, Stamp, to_stored_precision,
+    MAX_NAME_BYTES, Metadata, MetadataValue, NewEvent, OriginId, Stamp, to_stored_precision,
 };
 use crate::store::{
     Commit, CommitError, InvalidCommit, LogRead, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
@@ -63,6 +63,7 @@ pub(super) async fn an_event_is_read_as_it_was_written(harness: &dyn Harness) {
         metadata: Metadata::new()
             .with("user", "ada")
             .with("number", 0.1 + 0.2)
+            .with("digits", r#"[12345678901234567890123, 1.10, -0]"#.parse::<MetadataValue>().expect("JSON"))
             .with("nested", serde_json::json!({"a": [1, null, true]})),
         correlation_id: Some(CorrelationId::new()),
         causation_id: Some(cause.data.id),
@@ -155,7 +156,8 @@ pub(super) async fn a_commit_that_breaks_a_limit_is_rejected(harness: &dyn Harne
     // serde_json decodes such an object as null, or fails.
     let reserved = serde_json::json!([{"$serde_json::private::RawValue": "null"}]);
     let reserved = event("x").with_metadata(Metadata::new().with("reserved", reserved));
-    for broken in [large, many_tags, version_zero, untyped, deep, long, reserved] {
+    let not_finite = event("x").with_metadata(Metadata::new().with("ratio", f64::NAN));
+    for broken in [large, many_tags, version_zero, untyped, deep, long, reserved, not_finite] {
         let two = Commit::new().append(stream("a-1"), event("x")).append(stream("a-1"), broken);
         let refused = store.commit(two).await;
         assert!(matches!(refused, Err(CommitError::Invalid(_))), "expected an invalid commit, found {refused:?}");
