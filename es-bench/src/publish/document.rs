@@ -157,6 +157,7 @@ fn heading(workload: &str) -> String {
         "append-10" => "Durable appends of ten events per commit",
         "append-buffered" => "Buffered appends",
         "append-if" => "Durable appends with a condition on a tag",
+        "encode" => "Encoding an event, and reading it back before the commit",
         "load" => "Loads of one stream",
         "read" => "Reads of the log",
         "latency" => "Command to live subscriber",

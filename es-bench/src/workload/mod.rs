@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod catch_up;
 mod data_set;
+pub(crate) mod encode;
 pub(crate) mod footprint;
 pub(crate) mod latency;
 pub(crate) mod load;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(append::Appends::ten()),
         Box::new(append::Appends::buffered()),
         Box::new(append::Appends::conditional()),
+        Box::new(encode::Encode),
         Box::new(load::Load),
         Box::new(read::Read),
         Box::new(latency::Latency),

@@ -16,7 +16,7 @@ use crate::aggregate::repository::unit::Target;
 use crate::model::digest::Fnv;
 use crate::model::reserved;
 use crate::model::{CommandDigest, CommandId, EventId, Revision, StreamId, Table, Timestamp, to_stored_precision};
-use crate::schema::ordered_value_digest;
+use crate::schema::{Json, encode_and_decode, ordered_value_digest};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
 /// The format of result rows. A row of another format is an error.
@@ -226,7 +226,9 @@ impl ResultRow {
             result.command = Some(command.clone());
         }
         let stored = StoredResult { format: FORMAT, results, occurred_at: self.occurred_at };
-        let value = serde_json::to_vec(&stored).map_err(|error| StoreError::io("write a command result", error))?;
+        // Read back, because a result that cannot be read refuses every repeat of the command.
+        let encoded = encode_and_decode::<Json, _>(&stored);
+        let (value, _) = encoded.map_err(|error| StoreError::io("write a command result", error))?;
         Ok(commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value))
     }
 
