@@ -375,8 +375,11 @@ fn first_invalid_field(text: &str) -> Option<Fault> {
         let error = is(value).err()?;
         let at = (value.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
         let detail = detail(&error);
-        // The errors of names and tags describe the rule that the text breaks.
-        let has_rule = detail.contains(" must ") && value.starts_with(['"', '[']);
+        // The errors of names, tags and metadata describe the rule that the value breaks.
+        let has_rule = match *name {
+            "metadata" => value.starts_with('{'),
+            _ => detail.contains(" must ") && value.starts_with(['"', '[']),
+        };
         let message = if has_rule {
             format!("{name}: {detail}")
         } else {
