@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The number of descriptors that are left for log files and for the rest of the process.
 const RESERVED: u64 = 16;
@@ -44,6 +44,29 @@ pub(crate) fn restrict_files(directory: &Path) -> io::Result<()> {
     }
     let _ = directory;
     Ok(())
+}
+
+/// Returns the store that has a directory, by whatever path or link. The directory need not exist. A store counts as
+/// being within itself.
+pub(crate) fn enclosing_store(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let full = resolve_links(directory)?;
+    let has = |directory: &Path, name: &str| directory.join(name).is_file();
+    let is_store =
+        |directory: &Path| has(directory, "ACKNOWLEDGED") || (has(directory, "CURRENT") && has(directory, "IDENTITY"));
+    Ok(full.ancestors().find(|directory| is_store(directory)).map(Path::to_owned))
+}
+
+/// Returns the full path of a directory without links. The directory need not exist; a link to a directory that does
+/// not exist is an error.
+pub(crate) fn resolve_links(directory: &Path) -> io::Result<PathBuf> {
+    let full = std::path::absolute(directory)?;
+    match fs::canonicalize(&full) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !full.is_symlink() => {}
+        resolved => return resolved,
+    }
+    let existing = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
+    let missing = full.strip_prefix(existing).unwrap_or(Path::new(""));
+    Ok(fs::canonicalize(existing)?.join(missing))
 }
 
 /// Returns the number of files that the process may have open; `None` if it is not limited.

@@ -109,17 +109,17 @@ pub enum BackupError {
         /// The directory.
         directory: PathBuf,
     },
-    /// The directory for the backups is within the store, so that removing the store would remove its backups. Choose
-    /// another directory. Nothing was written.
+    /// The directory for backups, or for a restored store, is within a store. Removing that store would remove it, too.
+    /// Choose another directory. Nothing was written.
     #[error(
-        "expected a directory for backups outside of the store in {}, found {} within it; choose another, preferably \
-         on another disk",
+        "expected a directory outside of the store in {}, found {} within it; choose another, for backups preferably on \
+         another disk",
         .store.display(), .directory.display()
     )]
     WithinStore {
         /// The directory of the store.
         store: PathBuf,
-        /// The directory for the backups.
+        /// The directory for the backups or the restored store.
         directory: PathBuf,
     },
     /// The operating system returned an error. Fix the cause and try again.
@@ -224,12 +224,7 @@ impl Backups {
     /// - [`BackupError::Unsound`] if the verification of the backup fails.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
         let source = ReadOnlyStore::open(store).await?;
-        if files::is_within(&self.directory, source.directory())? {
-            return Err(BackupError::WithinStore {
-                store: source.directory().to_owned(),
-                directory: self.directory.clone(),
-            });
-        }
+        files::check_outside(&self.directory)?;
         let _lock = files::lock(&self.directory)?;
         let last = self.list()?.pop();
         let mut damaged = None;
@@ -293,7 +288,7 @@ impl Backups {
     ///
     /// # Errors
     /// - [`BackupError::NoBackup`] or [`BackupError::NoSuchNumber`] if the backup does not exist.
-    /// - [`BackupError::NotEmpty`] if `target` has files.
+    /// - [`BackupError::NotEmpty`] if `target` has files, and [`BackupError::WithinStore`] if it is within a store.
     /// - [`BackupError::Damaged`] if the backup is damaged.
     /// - [`BackupError::Unsound`] if the verification of the restored store fails although the backup is sound.
     /// - [`BackupError::Open`], [`BackupError::Store`] or [`BackupError::Io`] if a file cannot be read or written.
@@ -314,6 +309,7 @@ impl Backups {
         })?;
         let (number, from) = chosen;
         let is_new = files::is_free(target)?;
+        files::check_outside(target)?;
         // The copy continues with other events than the store did, so its positions are those of another log.
         let renew = |copy: &Path| open::set_log_id(copy, LogId::new()).map_err(BackupError::Open);
         let restored = match files::copy_store(from, target, renew, progress) {

@@ -155,6 +155,11 @@ pub(crate) fn examine(directory: &Path) -> Result<DirectoryState, OpenError> {
 fn resolve_or_create(directory: &Path) -> Result<PathBuf, OpenError> {
     match resolve(directory) {
         Err(OpenError::NoSuchDirectory { .. }) => {
+            let inspect = |error| OpenError::io(directory, "find the full path", error);
+            if let Some(store) = access::enclosing_store(directory).map_err(inspect)? {
+                let found = format!("a path within the store in {}", store.display());
+                return Err(OpenError::not_a_store(directory, found));
+            }
             create_durably(directory).map_err(|error| OpenError::io(directory, "create the directory", error))?;
             resolve(directory)
         }

@@ -83,10 +83,10 @@ pub enum RepairError {
         /// The error of RocksDB.
         detail: String,
     },
-    /// The target has files, or is within the damaged store. Choose another directory. Nothing was written.
+    /// The target has files, or is within a store. Choose another directory. Nothing was written.
     #[error(
-        "expected an empty or a new directory outside of the damaged store, found {} to have files or to be within it; \
-         choose another", .directory.display()
+        "expected an empty or a new directory outside of any store, found {} to have files or to be within one; choose \
+         another", .directory.display()
     )]
     Target {
         /// The target.
@@ -280,7 +280,7 @@ impl Salvage {
     /// # Errors
     /// - [`RepairError::Sound`] if the store is not damaged.
     /// - [`RepairError::Loss`] if data would be lost and `accept` is not the number of lost events.
-    /// - [`RepairError::Target`] if `target` has files or is within the damaged store.
+    /// - [`RepairError::Target`] if `target` has files or is within a store.
     /// - [`RepairError::Unsound`] if the verification of the new store fails.
     /// - [`RepairError::Open`], [`RepairError::Store`] or [`RepairError::Io`] if the new store cannot be opened, read
     ///   or

@@ -1,12 +1,11 @@
 //! The source of the events: the real log if it is available, otherwise generated events of the same shape.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use es_core::schema::EncodedEvent;
 use es_core::{Commit, Event, EventStore, NewEvent, StreamId};
-use flate2::read::GzDecoder;
+use es_tool::input::{Input, InputError};
 
 use super::{LoanEvent, Step};
 use crate::failure::Failure;
@@ -42,10 +41,12 @@ impl Log {
         let dir = std::env::var_os("ES_SHARED_DATA").map(PathBuf::from);
         let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"));
         let path = dir.join(FILE);
-        match File::open(&path) {
-            Ok(file) => Self::parse(GzDecoder::new(file), events),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::generated(events)),
-            Err(error) => Err(Failure::new(format!("open {}", path.display()), error)),
+        match Input::open_file(&path) {
+            Ok(file) => Self::parse(file, events),
+            Err(InputError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::generated(events))
+            }
+            Err(error) => Err(Failure::caused_by(format!("open {}", path.display()), &error)),
         }
     }
 

@@ -49,7 +49,8 @@ fn replace(file: &Path, section: &str) -> Result<(), Failure> {
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(file, text).map_err(|error| Failure::caused_by(format!("write {}", file.display()), &error))?;
+    es_tool::output::write(file, text)
+        .map_err(|error| Failure::caused_by(format!("write {}", file.display()), &error))?;
     eprintln!("wrote {}", file.display());
     Ok(())
 }

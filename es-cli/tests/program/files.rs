@@ -151,6 +151,34 @@ mod unix {
         assert_eq!(dir.json(&["verify"])["sound"], json!(true));
     }
 
+    /// The directories of backups, restored, repaired and new stores are not within a store either.
+    #[test]
+    fn no_command_writes_into_the_directory_of_a_store() {
+        let dir = TestDir::with([one_event()]);
+        symlink("store", dir.path("link")).unwrap();
+        dir.write("in.jsonl", lines(1));
+        dir.done(&["backup", "backups"]);
+        let before = fs::read_dir(dir.path("store")).unwrap().count();
+        for within in ["store/new", "link/new", "backups/../store/new/deeper"] {
+            for args in [
+                ["backup", within].as_slice(),
+                &["restore", "backups", "--to", within],
+                &["--store", within, "append", "a-1", "--type", "t", "--data", "1"],
+                &["--store", within, "import", "in.jsonl"],
+                &["export", &format!("{within}.jsonl")],
+            ] {
+                let ran = dir.run(args);
+                assert_eq!(ran.code, Some(1), "{args:?}: {} {}", ran.out, ran.err);
+                assert!(!dir.path("store/new").exists(), "{args:?}");
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path("store")).unwrap().count(), before);
+        let inner =
+            "error: expected an event store or an empty directory in link/new, found a path within the store in ";
+        let ran = dir.run(&["--store", "link/new", "append", "a-1", "--type", "t", "--data", "1"]);
+        assert!(ran.err.starts_with(inner), "{}", ran.err);
+    }
+
     #[test]
     fn an_export_to_a_fifo_or_a_device_writes_through_it() {
         let dir = TestDir::with([one_event()]);

@@ -81,3 +81,35 @@ fn a_read_only_directory_is_read_and_not_written() {
     dir.done(&["append", "a-1", "--type", "t", "--data", "{}"]);
     assert_eq!(dir.lines(&["log"]).len(), 41, "the owner can still write");
 }
+
+/// An export neither replaces a file of another user, nor leaves a part of itself where it cannot complete.
+#[test]
+fn an_export_replaces_no_file_of_another_user() {
+    let event = NewEvent::json(EventType::new("t").expect("a name"), "{}");
+    let dir = TestDir::with([Commit::to(&stream("a-1"), ExpectedRevision::Any, [event])]);
+    allow(&dir.path("store"), 0o755);
+    for entry in fs::read_dir(dir.path("store")).expect("a directory") {
+        allow(&entry.expect("an entry").path(), 0o644);
+    }
+    for (directory, mode) in [("read-only", 0o755), ("shared", 0o777)] {
+        fs::create_dir(dir.path(directory)).expect("created");
+        allow(&dir.path(directory), mode);
+    }
+    dir.write("shared/theirs", "theirs");
+    allow(&dir.path("shared/theirs"), 0o666);
+    let export = |name: &str| {
+        let path = dir.path(name).display().to_string();
+        as_nobody(&dir, &["export", &path])
+    };
+    let Some(ran) = export("shared/new") else {
+        return println!("skipped, 1 test: only root can become another user");
+    };
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let ran = export("read-only/new").expect("it ran before");
+    assert!(ran.code == Some(1) && ran.err.contains("could not create a temporary file for "), "{}", ran.err);
+    let ran = export("shared/theirs").expect("it ran before");
+    assert!(ran.code == Some(1) && ran.err.contains("expected a file of this user in "), "{}", ran.err);
+    assert_eq!(dir.read("shared/theirs"), "theirs");
+    let names = |directory: &str| fs::read_dir(dir.path(directory)).expect("a directory").count();
+    assert_eq!((names("read-only"), names("shared")), (0, 2), "an export has left files");
+}

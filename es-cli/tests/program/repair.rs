@@ -190,8 +190,9 @@ fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
     let result = json!({"format": 2, "results": [{"stream": "b-1", "events": [], "last": 999}]}).to_string();
     dir.commit([Commit::new().put_row(Table::new("commands").unwrap(), "b-1\0add", result)]);
     dir.done(&["compact"]);
-    let log = tables(&dir).into_iter().rev().take(2);
-    log.for_each(|table| fs::remove_file(table).unwrap());
+    // Both copies of the records, and the ids, whose table has about the same size.
+    let largest = tables(&dir).into_iter().rev().take(3);
+    largest.for_each(|table| fs::remove_file(table).unwrap());
     let shown = dir.run(&["repair", "--json"]);
     let shown: Value = serde_json::from_str(&shown.out).unwrap();
     let loss = shown["loss"]["events"].as_u64().unwrap();
@@ -239,7 +240,7 @@ fn the_target_of_a_repair_is_found_through_links() {
     symlink("empty", dir.path("link")).unwrap();
     for within in ["same/new", "./store/../store/new"] {
         let ran = dir.run(&["repair", "--to", within]);
-        assert!(ran.code == Some(1) && ran.err.contains("outside of the damaged store"), "{within}: {}", ran.err);
+        assert!(ran.code == Some(1) && ran.err.contains("outside of any store"), "{within}: {}", ran.err);
     }
     dir.done(&["repair", "--to", "link"]);
     assert!(dir.path("link").is_symlink());

@@ -36,14 +36,12 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError>
     Ok(backups)
 }
 
-/// Whether a directory, which may not be there yet, is or would be within another one, of which the canonical path is
-/// given.
-pub(super) fn is_within(directory: &Path, outer: &Path) -> Result<bool, BackupError> {
-    let full = std::path::absolute(directory).map_err(refused("find the full path of", directory))?;
-    // NOTE: what is not there yet has no links, so that the part of the path that is there decides.
-    let existing = full.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&full);
-    let existing = fs::canonicalize(existing).map_err(refused("find the full path of", existing))?;
-    Ok(existing.starts_with(outer))
+/// Refuses a directory that is, or would be, within a store.
+pub(super) fn check_outside(directory: &Path) -> Result<(), BackupError> {
+    match access::enclosing_store(directory).map_err(refused("find the full path of", directory))? {
+        Some(store) => Err(BackupError::WithinStore { store, directory: directory.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// Takes the directory for one backup at a time, until the file is dropped or the process ends.

@@ -1,8 +1,7 @@
 //! A new store of what was saved.
 
 use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use es_core::model::CommitPart;
 use es_core::model::LogId;
@@ -38,12 +37,14 @@ pub(super) fn write(
     set_aside: SetAside<'_>,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
-    let target = resolve_target(target).map_err(refused("find the full path of", target))?;
+    // A link to an empty directory is followed, because a directory cannot replace a link.
+    let target = access::resolve_links(target).map_err(refused("find the full path of", target))?;
+    let store = access::enclosing_store(&target).map_err(refused("find the full path of", &target))?;
     let is_free = match fs::read_dir(&target) {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => !target.exists(),
     };
-    if !is_free || target.starts_with(damaged) {
+    if !is_free || store.is_some() || target.starts_with(damaged) {
         return Err(RepairError::Target { directory: target });
     }
     let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -58,19 +59,6 @@ pub(super) fn write(
         // The error of the rebuild is reported, not that of the cleanup.
         let _ = fs::remove_dir_all(&incomplete);
     })
-}
-
-/// Returns the full path of a directory, which need not exist. Links are followed, so that a link to the damaged store
-/// is found, and a link to an empty directory is not replaced.
-fn resolve_target(target: &Path) -> io::Result<PathBuf> {
-    let target = std::path::absolute(target)?;
-    match fs::canonicalize(&target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => {}
-        resolved => return resolved,
-    }
-    let existing = target.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&target);
-    let missing = target.strip_prefix(existing).unwrap_or(Path::new(""));
-    Ok(fs::canonicalize(existing)?.join(missing))
 }
 
 /// Writes the new store under its temporary name, verifies it, passes on the events that are set aside, and renames it.
