@@ -112,8 +112,8 @@ pub enum BackupError {
     /// The directory for backups, or for a restored store, is within a store. Removing that store would remove it, too.
     /// Choose another directory. Nothing was written.
     #[error(
-        "expected a directory outside of the store in {}, found {} within it; choose another, for backups preferably on \
-         another disk",
+        "expected a directory outside of the store in {}, found {} within it; choose another, for backups preferably \
+         on another disk",
         .store.display(), .directory.display()
     )]
     WithinStore {

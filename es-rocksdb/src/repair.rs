@@ -177,8 +177,8 @@ pub struct Repaired {
     pub directory: PathBuf,
     /// The id of the log: that of the damaged store, unless events were lost or the id could not be read.
     pub id: LogId,
-    /// Whether the store and its log have a new id. A store that lost events is another history, because it will assign the lost
-    /// positions to other events. Backups and checkpoints of the old store must not be continued with it.
+    /// Whether the store and its log have a new id. A store that lost events is another history, because it will assign
+    /// the lost positions to other events. Backups and checkpoints of the old store must not be continued with it.
     pub is_new_id: bool,
     /// The number of events in the store.
     pub events: u64,
