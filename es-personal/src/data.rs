@@ -153,8 +153,8 @@ impl PersonalData {
         }
     }
 
-    /// Destroys the keys of all subjects whose erasure the log records, and returns the number of subjects whose key was
-    /// not destroyed yet: after a crash during [`erase`](Self::erase), or after older keys were restored.
+    /// Destroys the keys of all subjects whose erasure the log records, and returns the number of subjects whose key
+    /// was not destroyed yet: after a crash during [`erase`](Self::erase), or after older keys were restored.
     ///
     /// Call it at each start of the service, before other code uses the keys. Reads the erasures of the log.
     ///

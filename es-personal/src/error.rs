@@ -26,7 +26,10 @@ pub enum KeyStoreError {
         directory: PathBuf,
     },
     /// Other users of the machine can access the directory.
-    #[error("key store {}: expected access for its owner only, found mode {mode:o}; run `chmod 700`", directory.display())]
+    #[error(
+        "key store {}: expected access for its owner only, found mode {mode:o}; run `chmod 700`",
+        directory.display()
+    )]
     Exposed {
         /// The directory.
         directory: PathBuf,
@@ -34,7 +37,10 @@ pub enum KeyStoreError {
         mode: u32,
     },
     /// The file of a key is damaged. Restore it from a backup of the keys; without it the data of the subject is lost.
-    #[error("key of subject {subject:?}: expected a key file, found {found} in {}; restore it from a backup", path.display())]
+    #[error(
+        "key of subject {subject:?}: expected a key file, found {found} in {}; restore it from a backup",
+        path.display()
+    )]
     Damaged {
         /// The subject.
         subject: SubjectId,

@@ -1,5 +1,5 @@
-//! Personal data for [`es_core`]: values encrypted under a key per person. Destroying the key erases the person from the
-//! log, the views, the exports and the backups (crypto-shredding).
+//! Personal data for [`es_core`]: values encrypted under a key per person. Destroying the key erases the person from
+//! the log, the views, the exports and the backups (crypto-shredding).
 //!
 //! ```text
 //!   at the edge                     domain, log, snapshots, views, exports, backups          at the edge

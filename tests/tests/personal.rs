@@ -272,8 +272,8 @@ fn a_unit_of_work_writes_and_a_reactor_opens_sealed_values() {
     });
 }
 
-/// The plain text is in no file of the directory of the store, in no export and in no backup. Neither is the key, before
-/// and after it is destroyed. The same search finds a text that is not sealed.
+/// The plain text is in no file of the directory of the store, in no export and in no backup. Neither is the key,
+/// before and after it is destroyed. The same search finds a text that is not sealed.
 #[test]
 fn no_file_of_a_store_an_export_or_a_backup_has_the_plain_text_or_the_key() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

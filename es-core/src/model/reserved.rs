@@ -84,8 +84,8 @@ pub(crate) fn reserved_table_prefix(name: &str) -> Option<&'static str> {
 /// Returns `true` if a stream is one of the reserved streams of [retention](crate::retention).
 #[must_use]
 pub fn is_retention_stream(stream: &StreamId) -> bool {
-    // Compare the length first, because this runs for every written event and for many events that are read.
-    stream.as_str().len() >= RETENTION_CATEGORY.len() && stream.category_str() == RETENTION_CATEGORY
+    // Compare the prefix first, because this runs for every written event and for most events that are read.
+    stream.as_str().starts_with(RETENTION_CATEGORY) && stream.category_str() == RETENTION_CATEGORY
 }
 
 /// Returns the key prefix of all rows that belong to one stream. Names have no control characters, so a zero byte ends
