@@ -12,13 +12,11 @@ use es_core::model::{Context, CorrelationId, Metadata};
 use uuid::Uuid;
 
 use crate::header_value::single;
-use crate::{Authenticated, Problem};
+use crate::{Authenticated, Problem, Tenant};
 
 /// The header of a request and of its response with the correlation id, a UUID.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: &str = "traceparent";
-/// The longest name of a tenant, in bytes.
-const MAX_TENANT_BYTES: usize = 128;
 
 /// The key of the trace in the metadata of events.
 pub const TRACEPARENT_KEY: &str = "traceparent";
@@ -73,26 +71,6 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The customer, or another unit of isolation, to which a request belongs: 1 to 128 visible ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Tenant(String);
-
-impl Tenant {
-    /// Creates a tenant; `None` if the name is empty, too long or has other characters.
-    #[must_use]
-    pub fn new(name: impl Into<String>) -> Option<Self> {
-        let name = name.into();
-        let is_valid = (1..=MAX_TENANT_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
-        is_valid.then_some(Self(name))
-    }
-
-    /// Returns the name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// The context of a request. It is an extractor below [`request_context`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
@@ -113,7 +91,7 @@ impl RequestContext {
         if let Some(trace) = self.trace {
             metadata = metadata.with(TRACEPARENT_KEY, trace.to_string());
         }
-        if let Some(Tenant(tenant)) = &self.tenant {
+        if let Some(tenant) = &self.tenant {
             metadata = metadata.with(TENANT_KEY, tenant.as_str());
         }
         metadata
@@ -244,14 +222,6 @@ mod tests {
             "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ] {
             assert!(invalid.parse::<TraceParent>().is_err(), "{invalid}");
-        }
-    }
-
-    #[test]
-    fn a_tenant_has_visible_characters() {
-        assert!(Tenant::new("a").is_some() && Tenant::new("x".repeat(128)).is_some());
-        for invalid in ["", "a b", "ä", "a\n", &"x".repeat(129)] {
-            assert_eq!(Tenant::new(invalid), None);
         }
     }
 }

@@ -78,6 +78,7 @@ mod origin;
 pub mod problem;
 mod reloaded;
 mod server;
+mod tenant;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -86,8 +87,7 @@ pub use auth::{
 };
 pub use conditional::{Preconditions, WriteCondition};
 pub use context::{
-    ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, Tenant, TraceParent,
-    request_context,
+    ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent, request_context,
 };
 pub use entity_tag::EntityTag;
 pub use extract::{Json, Path, Query};
@@ -103,5 +103,6 @@ pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
 pub use server::{Drained, Draining, IncompleteDrain, ServeOptions, serve};
+pub use tenant::Tenant;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -96,3 +96,25 @@ async fn a_failure_inside_the_service_is_not_sent() {
     }
     assert_eq!(get_from(&server, "/path/1").await.body, "1", "the server continues after a panic");
 }
+
+/// Another server can run the router, too.
+#[tokio::test]
+async fn uniform_problems_is_a_middleware() {
+    use axum::response::IntoResponse;
+    use tower::ServiceExt;
+
+    let router = Router::new()
+        .route(
+            "/image",
+            get(async || (axum::http::StatusCode::NOT_FOUND, [("content-type", "image/png")], "png").into_response()),
+        )
+        .layer(axum::middleware::from_fn(es_http::uniform_problems));
+    for (path, content_type) in [("/nowhere", "application/problem+json"), ("/image", "image/png")] {
+        let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (404, &content_type.parse().unwrap())
+        );
+    }
+}
