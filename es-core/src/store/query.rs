@@ -109,7 +109,8 @@ impl QueryItem {
         self
     }
 
-    /// Adds a required tag.
+    /// Adds a required tag. An event has the tags that were recorded with it: if its field became a tag later, it does
+    /// not match. [`of_events`](Self::of_events) detects that.
     #[must_use]
     pub fn tag(mut self, tag: Tag) -> Self {
         self.tags.insert(tag);
