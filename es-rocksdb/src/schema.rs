@@ -10,8 +10,8 @@ pub(crate) const FORMAT_VERSION: u32 = 3;
 pub(crate) const META_FORMAT: &[u8] = b"format";
 /// Key in [`Cf::Meta`]: the id of the store, the 16 bytes of a UUID.
 pub(crate) const META_STORE_ID: &[u8] = b"store-id";
-/// Key in [`Cf::Meta`]: the id of the log, the 16 bytes of a UUID. Missing in a store that was never restored: the id of
-/// its log is that of the store.
+/// Key in [`Cf::Meta`]: the id of the log, the 16 bytes of a UUID. Missing in a store that was never restored: the id
+/// of its log is that of the store.
 pub(crate) const META_LOG_ID: &[u8] = b"log-id";
 /// Key in [`Cf::Meta`]: when the store was created, 8 bytes big-endian, microseconds since 1970 in UTC.
 pub(crate) const META_CREATED: &[u8] = b"created";

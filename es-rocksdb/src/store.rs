@@ -236,8 +236,8 @@ impl RocksDbStore {
     }
 
     /// Returns by how much the last recorded time is ahead of the clock, if that is more than a minute. Recorded times
-    /// never decrease, so later events get the same time until the clock has caught up. The store logs a warning when it
-    /// is opened, and at the first such commit.
+    /// never decrease, so later events get the same time until the clock has caught up. The store logs a warning when
+    /// it is opened, and at the first such commit.
     #[must_use]
     pub fn ahead_of_clock(&self) -> Option<Duration> {
         self.inner.shared.ahead_of_clock()

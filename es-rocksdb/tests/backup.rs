@@ -95,8 +95,8 @@ async fn a_backup_of_an_open_store_is_complete_and_the_next_is_incremental() {
     restored.close().await.unwrap();
 }
 
-/// Regression (case 09a): a restored store had the id of the store that was backed up, so a position of the lost history
-/// was taken for one of the new history.
+/// Regression (case 09a): a restored store had the id of the store that was backed up, so a position of the lost
+/// history was taken for one of the new history.
 #[tokio::test]
 async fn a_restored_store_has_a_log_id_of_its_own() {
     let dirs = TestDirs::new();

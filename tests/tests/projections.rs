@@ -64,6 +64,61 @@ fn the_checkpoint_advances_over_events_that_do_not_match_the_query() {
     });
 }
 
+/// An event that failed once delayed the events of all keys of its worker during the pauses of its retries.
+#[test]
+fn an_event_that_is_retried_delays_no_other_key() {
+    on_every_store(async |store| {
+        let projection = Ledger::<1>::default();
+        let hours = RetryPolicy { attempts: 5, first_pause: TIMEOUT * 100, longest_pause: TIMEOUT * 100 };
+        let (running, ledger) = start(&store, projection.clone(), options().retry(hours));
+        let poison = append(&*store, 1, AccountEvent::Withdrawn { cents: POISON }).await;
+        append(&*store, 1, AccountEvent::Deposited { cents: 1 }).await;
+        let mut last = poison;
+        for _ in 0..30 {
+            last = append(&*store, 2, AccountEvent::Deposited { cents: 1 }).await;
+        }
+        wait_until("the other key is applied", async || read_books(&*store).await.expect("rows").events() == 30).await;
+        assert_eq!(ledger.status().state, ProjectionState::Retrying);
+        let parked = ledger.admin().parked(None, 10).await.expect("a list");
+        let found: Vec<_> = parked.iter().map(|key| (key.key.as_str(), key.attempts, key.is_retried)).collect();
+        assert_eq!(found, [("account-1", 1, true)]);
+        assert_eq!(Views::of::<Ledger>(store.clone()).parked_events(10).await.expect("a number"), 2);
+        let waited = ledger.wait_for(poison, Duration::from_millis(20)).await;
+        assert!(matches!(waited, Err(WaitError::Timeout { .. })), "an event that is retried is not applied");
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+
+        // The next worker continues the attempts at once, and applies the events of the key in order.
+        let (running, ledger) = start(&store, projection.clone(), options().retry(hours));
+        wait_until("the second attempt has failed", async || {
+            ledger.admin().parked(None, 10).await.expect("a list").iter().any(|key| key.attempts == 2)
+        })
+        .await;
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        projection.accepts_poison.store(true, Ordering::SeqCst);
+        let (running, ledger) = start(&store, projection, options().partitions(2).retry(hours));
+        ledger.wait_for(last, TIMEOUT).await.expect("the key is applied");
+        assert!(ledger.admin().parked(None, 10).await.expect("a list").is_empty());
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        assert_eq!(check(&store, "after the retries").await.events(), 32);
+    });
+}
+
+/// A worker that retries as many keys as it may waits, and ends with every key parked.
+#[test]
+fn a_projection_that_fails_for_many_keys_parks_them_all() {
+    on_every_store(async |store| {
+        for number in 0..1100 {
+            append(&*store, number, AccountEvent::Withdrawn { cents: POISON }).await;
+        }
+        let (running, ledger) = start(&store, Ledger::<1>::default(), options());
+        ledger.wait_for(store.head().await.expect("a head"), TIMEOUT).await.expect("the projection catches up");
+        let parked = ledger.admin().parked(None, 2000).await.expect("a list");
+        assert_eq!(parked.len(), 1100);
+        assert!(parked.iter().all(|key| key.attempts == 3 && !key.is_retried));
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+    });
+}
+
 #[test]
 fn an_event_that_fails_parks_only_its_key_and_can_be_retried_or_skipped() {
     on_every_store(async |store| {

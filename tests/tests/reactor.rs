@@ -131,6 +131,28 @@ fn an_effect_has_one_delivery_key_and_a_restarted_reactor_continues_at_its_check
 }
 
 #[test]
+fn an_event_that_is_retried_delays_no_other_key() {
+    on_every_store(async |store| {
+        let recorder = Arc::new(Recorder::default());
+        recorder.fails.store(true, Ordering::SeqCst);
+        deposit(&store, 1, 13).await;
+        deposit(&store, 2, 1).await;
+        deposit(&store, 1, 1).await;
+        deposit(&store, 3, 1).await;
+        let hours = RetryPolicy { attempts: 5, first_pause: TIMEOUT * 100, longest_pause: TIMEOUT * 100 };
+        let running = notes(&recorder).retry(hours).start(Arc::clone(&store)).await.expect("started");
+        let others = async {
+            while done(&recorder.effects()) != [2, 4] {
+                tokio::time::sleep(Duration::from_millis(2)).await
+            }
+        };
+        tokio::time::timeout(TIMEOUT, others).await.expect("the other keys continue");
+        assert!(running.parked().is_empty(), "the event is retried");
+        running.shutdown(TIMEOUT).await.expect("closed");
+    });
+}
+
+#[test]
 fn a_failing_event_parks_only_its_key_with_later_events() {
     on_every_store(async |store| {
         for cents in [13, 14, 15, 16] {

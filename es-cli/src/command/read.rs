@@ -84,8 +84,8 @@ pub(super) async fn log(directory: &Path, args: &LogArgs, json: bool) -> Result<
     }
 }
 
-/// Returns the first position to read. A position that is not in the log is refused: a follower would wait until the log
-/// reaches it, and miss the events until then.
+/// Returns the first position to read. A position that is not in the log is refused: a follower would wait until the
+/// log reaches it, and miss the events until then.
 fn first_position(args: &LogArgs, store: &ReadOnlyStore) -> Result<Option<Position>, Failure> {
     if let Some(after) = args.after {
         return Ok(after.resolve(store)?.map(Position::next));

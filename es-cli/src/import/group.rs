@@ -127,8 +127,8 @@ impl Group {
                 "expected the position after {last}, the position of the line before in the commit, found {position}"
             )));
         }
-        // A line of an export has a position. The store that wrote it had a clock in the future, and its whole log must be
-        // imported. In other files, the time is probably a mistake, which every later event would inherit.
+        // A line of an export has a position. The store that wrote it had a clock in the future, and its whole log must
+        // be imported. In other files, the time is probably a mistake, which every later event would inherit.
         let latest = SystemClock::new().now() + MAX_AHEAD;
         if let Some(time) = line.recorded_at.filter(|time| line.position.is_none() && *time > latest) {
             return Err(Fault::new(format!(

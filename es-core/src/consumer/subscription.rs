@@ -235,8 +235,8 @@ mod tests {
         assert!(log.is_at_head());
     }
 
-    /// Regression: after a restore of an older backup, a subscription with a position from before waited, and then missed
-    /// the new events up to that position.
+    /// Regression: after a restore of an older backup, a subscription with a position from before waited, and then
+    /// missed the new events up to that position.
     #[tokio::test]
     async fn a_subscription_after_a_position_ahead_of_the_log_is_refused() {
         let store = store_of(3).await;

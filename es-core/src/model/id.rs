@@ -77,8 +77,8 @@ id! {
 
 id! {
     /// Identifies a log, that is, one history of events. A backup has the log id of its store. A restored backup, and a
-    /// repaired store that lost events, have a new one, because they continue with other events. The exception is a copy
-    /// that no tool of the store made, such as a copied directory: it has the log id of its source.
+    /// repaired store that lost events, have a new one, because they continue with other events. The exception is a
+    /// copy that no tool of the store made, such as a copied directory: it has the log id of its source.
     LogId
 }
 

@@ -1,5 +1,5 @@
-//! [`LogPosition`]: a position outside of the process, with the id of its log; and the errors for numbers and times that
-//! a log does not have.
+//! [`LogPosition`]: a position outside of the process, with the id of its log; and the errors for numbers and times
+//! that a log does not have.
 
 use std::fmt;
 use std::str::FromStr;
@@ -99,8 +99,8 @@ impl From<Option<Position>> for LogPosition {
     }
 }
 
-/// A position is ahead of the log: no event has it yet. A position that a commit or a read of this log returned is never
-/// ahead. Start again from the beginning of the log, or from its head.
+/// A position is ahead of the log: no event has it yet. A position that a commit or a read of this log returned is
+/// never ahead. Start again from the beginning of the log, or from its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "position {position} is ahead of the log, which {}; it comes from another store, or from before this store was \
@@ -151,8 +151,8 @@ pub enum PositionError {
     },
 }
 
-/// A time is later than the clock and than every recorded time of the log, so the log cannot say what was recorded until
-/// then.
+/// A time is later than the clock and than every recorded time of the log, so the log cannot say what was recorded
+/// until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "time {time} is ahead of the log: expected a time up to now, {now}{}",

@@ -137,8 +137,8 @@ impl<P: Projection> Live<P> {
     /// `None` is no bound.
     ///
     /// # Errors
-    /// [`LiveError::AheadOfLog`] if the position is after the head of the log, [`LiveError::Event`] if an event cannot be
-    /// applied, [`LiveError::Store`] if the events cannot be read.
+    /// [`LiveError::AheadOfLog`] if the position is after the head of the log, [`LiveError::Event`] if an event cannot
+    /// be applied, [`LiveError::Store`] if the events cannot be read.
     pub async fn fold_up_to(
         store: Arc<dyn EventReader>,
         projection: P,

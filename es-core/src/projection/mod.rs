@@ -50,7 +50,7 @@ pub use worker::{
     ProjectionOptions, ProjectionState, ProjectionStatus, RebuildErrors, RebuildFrom, RebuildStatus,
     RunningProjections, Supervisor, metrics,
 };
-pub(crate) use worker::{is_any_parked, worker_rows};
+pub(crate) use worker::{count_parked, is_any_parked, worker_rows};
 
 use crate::aggregate::{EventOf, Source};
 use crate::model::RecordedEvent;

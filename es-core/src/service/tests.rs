@@ -251,7 +251,8 @@ async fn a_paused_projection_does_not_delay_the_shutdown() {
     tokio::time::timeout(LONG, service.shutdown(LONG * 2)).await.expect("the shutdown does not wait").unwrap();
 }
 
-/// Regression (a user's case): `wait_for(999999)` waited until its timeout and then said that the command had succeeded.
+/// Regression (a user's case): `wait_for(999999)` waited until its timeout and then said that the command had
+/// succeeded.
 #[tokio::test]
 async fn nothing_waits_for_or_starts_after_a_position_ahead_of_the_log() {
     let store = store();

@@ -124,8 +124,8 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     async fn head(&self) -> Result<Option<Position>, StoreError>;
 
     /// Returns the id of the log. A position that leaves the process should carry it; see
-    /// [`LogPosition`](crate::model::LogPosition). It is chosen when the store is created, and changes when the store is
-    /// restored from a backup, or repaired with a loss of events.
+    /// [`LogPosition`](crate::model::LogPosition). It is chosen when the store is created, and changes when the store
+    /// is restored from a backup, or repaired with a loss of events.
     fn log_id(&self) -> LogId;
 
     /// Returns a watch on the [`head`](Self::head). It wakes when commits become visible, once for all commits that

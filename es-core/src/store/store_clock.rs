@@ -1,4 +1,5 @@
-//! The checks of the clock of a store: a clock before 1970 is refused, and a log that is ahead of the clock is reported.
+//! The checks of the clock of a store: a clock before 1970 is refused, and a log that is ahead of the clock is
+//! reported.
 
 use std::time::Duration;
 

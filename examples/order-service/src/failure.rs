@@ -90,6 +90,14 @@ pub enum Failure {
     /// The service failed, or did not shut down cleanly.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// The read models lack events that could not be applied. Retry or skip them.
+    #[error(
+        "the read models lack {parked_events} events that could not be applied; see `order-service projections parked`"
+    )]
+    ReadModelsIncomplete {
+        /// The number of events.
+        parked_events: usize,
+    },
     /// The read models differ from a replay of the log. This is a bug; `projections rebuild` rebuilds them.
     #[error(
         "the read models differ from the log in {}; report this bug, and rebuild the read models with \

@@ -14,6 +14,8 @@ use crate::views::{
 
 /// Number of products in [`Report::top_products`].
 const TOP: usize = 10;
+/// Maximum number of parked events that are counted for a read model.
+pub(crate) const MAX_PARKED_EVENTS: usize = 1000;
 
 /// Totals over all orders. Revenue excludes cancelled orders. It is the exact sum of unit price × quantity ×
 /// (1 − discount); only its display is rounded, half to even, to cents.
@@ -33,6 +35,14 @@ pub struct Report {
     pub revenue_by_country: BTreeMap<String, Revenue>,
     /// The products with the highest revenue, highest first.
     pub top_products: Vec<TopProduct>,
+    /// Number of events that the read models lack because they could not be applied, at most 1000 for each read model.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked_events: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Number of orders by status.
@@ -94,6 +104,7 @@ impl Report {
             revenue_by_month: by_month,
             revenue_by_country: by_country,
             top_products: top(by_product),
+            parked_events: 0,
         })
     }
 }
@@ -110,6 +121,10 @@ impl Report {
         }
         let total = models.sales.view(&TOTAL).get(&ALL).await?.unwrap_or_default();
         let top = models.demand.view(&DEMAND).scan().by(&BEST_FIRST).limit(TOP).read().await?;
+        let mut parked_events = 0;
+        for views in [&models.orders, &models.sales, &models.demand] {
+            parked_events += views.parked_events(MAX_PARKED_EVENTS).await?;
+        }
         Ok(Self {
             orders: OrderStatus::ALL.iter().map(|status| by_status.get(*status)).sum(),
             events: head.map_or(0, Position::get),
@@ -118,6 +133,7 @@ impl Report {
             revenue_by_month: revenues(models, &MONTHS).await?,
             revenue_by_country: revenues(models, &COUNTRIES).await?,
             top_products: top.rows.into_iter().map(TopProduct::from).collect(),
+            parked_events,
         })
     }
 

@@ -11,7 +11,7 @@ use crate::model::Position;
 use crate::model::Table;
 use crate::projection::view::scan::DecodedRows;
 use crate::projection::view::{Continuation, View, ViewError, ViewKey, ViewScan, descriptions};
-use crate::projection::{Build, Generation, Projection, active, applied, table};
+use crate::projection::{Build, Generation, Projection, active, applied, count_parked, table};
 use crate::store::{EventReader, Row, RowScan, StoreError};
 
 /// Reads the views of a projection in a store, whether the projection runs in the background or inline. Cheap to clone.
@@ -113,7 +113,21 @@ impl Views {
         Ok(build)
     }
 
-    /// Returns the position up to which the view has applied the log; `None` before the first event.
+    /// Returns the number of events that the active generation lacks because they could not be applied, at most
+    /// `limit`. Show it with every report from the view. [`ProjectionAdmin`](crate::projection::ProjectionAdmin) lists
+    /// and retries them.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row could not be read.
+    pub async fn parked_events(&self, limit: usize) -> Result<usize, StoreError> {
+        match self.build().await? {
+            Some(build) => count_parked(&*self.inner.store, self.inner.projection, build.generation, limit).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Returns the position up to which the view has applied the log; `None` before the first event. Parked events
+    /// count as applied; [`parked_events`](Self::parked_events) returns their number.
     ///
     /// Every later read includes the events up to this position, and may include newer ones. Compare it with
     /// [`Committed::position`](crate::store::Committed::position) or the head of the store.

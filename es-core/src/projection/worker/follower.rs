@@ -3,27 +3,27 @@
 //! ```text
 //!   subscription --batch--> events of this partition --apply--> commit { rows, checkpoint, parked events }
 //!                                    |
-//!                                    +-- cannot be applied --> retry with pauses --> park
+//!                                    +-- cannot be applied --> park its key --> retry with pauses
 //! ```
 //!
 //! Each commit is conditional: the lease, the control row, the checkpoint and the rows that were read must be
 //! unchanged.
 //!
-//! Not in this module: the choice of the generation (`plan`), and retries on request (`retry`).
+//! Not in this module: the choice of the generation (`plan`), the attempts of a policy (`schedule`), and retries on
+//! request (`retry`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, watch};
 
 use super::metrics;
-use super::parked::{ParkedEvent, ParkedKey, ParkedKeys};
+use super::parked::{ParkedEvent, ParkedKeys, ScheduledRetry};
 use super::partition_log::{Barrier, PartitionBatch, PartitionLog};
 use super::pipeline::Pipeline;
-use super::progress::number;
+use super::progress::{applied_to, number};
 use super::rows::table;
-use crate::consumer::group::shorten;
 use crate::consumer::lease::row_error;
 use crate::consumer::selection::Selection;
 use crate::consumer::subscription::Subscription;
@@ -104,10 +104,12 @@ pub(crate) struct Follower<P> {
     /// Rows as the last commit left them, if this is the only worker; empty otherwise.
     cached_rows: Rows,
     pub(super) parked: ParkedKeys,
+    /// The keys that wait for another attempt.
+    pub(super) retries: BTreeMap<String, ScheduledRetry>,
     checkpoint: WrittenCheckpoint,
     /// The position up to which every event is applied or parked, or is not an event of this partition.
-    scanned: Option<Position>,
-    stop: watch::Receiver<bool>,
+    pub(super) scanned: Option<Position>,
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 /// The checkpoint row as the last commit left it.
@@ -128,13 +130,13 @@ impl<P: Projection> Follower<P> {
         let parked = ParkedKeys::open(&*pipeline.store, pipeline.keys.clone(), generation).await?;
         let row = pipeline.store.row(&checkpoints_table(), &checkpoint_key(P::NAME, generation, partition)).await?;
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
-        pipeline.progress.advance(partition, position);
         Ok(Self {
             pipeline,
             partition,
             tables,
             cached_rows: Rows::default(),
             parked,
+            retries: BTreeMap::new(),
             checkpoint: WrittenCheckpoint { row, position },
             scanned: position,
             stop,
@@ -144,7 +146,9 @@ impl<P: Projection> Follower<P> {
     /// Follows the log until the worker is stopped, or up to the position `until`. Writes the checkpoint before it
     /// returns.
     pub(crate) async fn run(mut self, until: Option<Position>) -> Result<Exit, FollowError> {
+        self.resume_retries();
         self.retry_requested_keys().await?;
+        self.publish_progress();
         let store = Arc::clone(&self.pipeline.store);
         let selection = Selection::new(self.pipeline.projection.query());
         let pipeline = Arc::clone(&self.pipeline);
@@ -170,6 +174,8 @@ impl<P: Projection> Follower<P> {
                 self.write_checkpoint().await?;
                 return Ok(Exit::Reached);
             }
+            self.retry_due_keys().await?;
+            let next_retry = self.next_retry();
             let is_checkpoint_due = self.scanned > self.checkpoint.position;
             let batch = match prefetched.take() {
                 Some(batch) => batch,
@@ -177,6 +183,8 @@ impl<P: Projection> Follower<P> {
                     biased;
                     () = stop_requested(&mut stop) => continue,
                     batch = log.next() => batch?,
+                    () = tokio::time::sleep(next_retry.unwrap_or_default()),
+                        if next_retry.is_some() => continue,
                     () = tokio::time::sleep(self.pipeline.options.idle_checkpoint), if is_checkpoint_due => {
                         self.write_checkpoint().await?;
                         continue;
@@ -211,7 +219,7 @@ impl<P: Projection> Follower<P> {
             let before = remaining.partition_point(|(_, event)| event.position < barrier.position);
             self.process_events(&remaining[..before], barrier.position.previous()).await?;
             remaining = &remaining[before..];
-            self.wait_at(barrier).await;
+            self.wait_at(barrier).await?;
             if self.is_stopped() {
                 return Ok(());
             }
@@ -228,20 +236,27 @@ impl<P: Projection> Follower<P> {
         Ok(())
     }
 
-    /// Waits until this partition may continue at an erasure, or is stopped.
-    async fn wait_at(&self, barrier: Barrier) {
-        let progress = &self.pipeline.progress;
+    /// Waits until this partition may continue at an erasure, or is stopped. Retries its keys meanwhile: the other
+    /// partitions may wait for them.
+    async fn wait_at(&mut self, barrier: Barrier) -> Result<(), FollowError> {
+        let (pipeline, partition) = (Arc::clone(&self.pipeline), self.partition);
+        let progress = &pipeline.progress;
         let mut stop = self.stop.clone();
-        let others_or_owner = async {
-            if barrier.owner == self.partition {
-                progress.wait_for(barrier.position.previous(), |partition| partition != self.partition).await;
+        let mut others_or_owner = std::pin::pin!(async {
+            if barrier.owner == partition {
+                progress.wait_for(barrier.position.previous(), |other| other != partition).await;
             } else {
-                progress.wait_for(Some(barrier.position), |partition| partition == barrier.owner).await;
+                progress.wait_for(Some(barrier.position), |other| other == barrier.owner).await;
             }
-        };
-        tokio::select! {
-            () = stop_requested(&mut stop) => {}
-            () = others_or_owner => {}
+        });
+        loop {
+            let next_retry = self.next_retry();
+            tokio::select! {
+                () = stop_requested(&mut stop) => return Ok(()),
+                () = &mut others_or_owner => return Ok(()),
+                () = tokio::time::sleep(next_retry.unwrap_or_default()), if next_retry.is_some() => {}
+            }
+            self.retry_due_keys().await?;
         }
     }
 
@@ -256,21 +271,23 @@ impl<P: Projection> Follower<P> {
             if self.is_stopped() {
                 return Ok(());
             }
+            self.wait_for_room().await?;
+            self.retry_due_keys().await?;
             let count = self.apply_and_commit(remaining, scanned).await?;
             let (processed, rest) = remaining.split_at(count);
             self.pipeline.progress.count(processed.iter().map(|(_, event)| event));
             metrics::count(metrics::EVENTS, P::NAME, count as u64);
             remaining = rest;
             self.retry_keys_of_erasures(processed).await?;
-            self.pipeline.progress.advance(self.partition, self.scanned);
+            self.publish_progress();
         }
         self.scanned = scanned.max(self.scanned);
-        self.pipeline.progress.advance(self.partition, self.scanned);
+        self.publish_progress();
         Ok(())
     }
 
-    /// Commits the first events, as many as fit into a commit, and returns their number. It is 0 only if the worker was
-    /// stopped.
+    /// Commits the first events, as many as fit into a commit, and returns their number. If the first event cannot be
+    /// applied, parks its key.
     ///
     /// `scanned` is the checkpoint after the last event.
     async fn apply_and_commit(
@@ -293,10 +310,9 @@ impl<P: Projection> Follower<P> {
                     let blocked = candidates[..count].iter().filter(|(key, _)| parked_keys.contains(key));
                     let parked_rows: Vec<_> =
                         blocked.map(|(key, event)| self.parked_row(key, event)).collect::<Result<_, _>>()?;
-                    let parked_count = parked_rows.len();
                     match self.commit(Some(rows), parked_rows, checkpoint).await {
                         Ok(()) => {
-                            metrics::count(metrics::PARKED, P::NAME, parked_count as u64);
+                            self.count_parked(&candidates[..count], &parked_keys);
                             return Ok(count);
                         }
                         Err(CommitRefusal::RowsChanged) => {
@@ -318,88 +334,32 @@ impl<P: Projection> Follower<P> {
                 // The event waits for an earlier event of its key, so its own failure does not matter yet.
                 let row = self.parked_row(key, event)?;
                 self.commit(None, vec![row], Some(event.position)).await.map_err(unexpected)?;
+                self.count_parked(&events[..1], &parked_keys);
                 return Ok(1);
             }
-            return self.apply_with_retries(key, event, failure).await;
+            self.park(key, event, failure).await?;
+            return Ok(1);
         }
     }
 
-    /// Retries a failed event according to the retry policy, and parks its key after the last attempt. Returns the
-    /// number of processed events: 1, or 0 if the worker was stopped.
-    async fn apply_with_retries(
-        &mut self,
-        key: &str,
-        event: &RecordedEvent,
-        mut failure: String,
-    ) -> Result<usize, FollowError> {
-        let pipeline = Arc::clone(&self.pipeline);
-        let mut attempts = 1;
-        for pause in pipeline.options.retry.pauses(&*pipeline.entropy) {
-            let position = event.position;
-            let (projection, error) = (P::NAME, &failure);
-            tracing::warn!(projection, %position, key, error, attempts, "event not applied; retrying it");
-            let retrying = pipeline.progress.begin_retry();
-            let mut stop = self.stop.clone();
-            tokio::select! {
-                () = stop_requested(&mut stop) => return Ok(0),
-                () = tokio::time::sleep(pause) => {}
+    /// Counts the events of parked keys. Those of a key that is retried count when the key is parked for good.
+    fn count_parked(&mut self, events: &[(String, RecordedEvent)], parked_keys: &BTreeSet<String>) {
+        for (key, _) in events.iter().filter(|(key, _)| parked_keys.contains(key)) {
+            match self.retries.get_mut(key) {
+                Some(retry) => retry.events += 1,
+                None => metrics::count(metrics::PARKED, P::NAME, 1),
             }
-            drop(retrying);
-            attempts += 1;
-            metrics::count(metrics::RETRIES, P::NAME, 1);
-            let mut conflicts = 0;
-            failure = loop {
-                let _permit = self.commit_permit(&pipeline, conflicts).await;
-                match self.apply([event], &BTreeSet::new()).await? {
-                    BatchResult::Failed(failure) => break failure,
-                    BatchResult::Applied { rows, .. } => {
-                        match self.commit(Some(rows), Vec::new(), Some(event.position)).await {
-                            Ok(()) => return Ok(1),
-                            Err(CommitRefusal::RowsChanged) => conflicts += 1,
-                            Err(CommitRefusal::Invalid(reason)) => break reason,
-                            Err(CommitRefusal::Follow(error)) => return Err(error),
-                        }
-                    }
-                }
-            };
         }
-        let position = event.position;
-        let (projection, error) = (P::NAME, &failure);
-        tracing::error!(projection, %position, key, error, attempts, "event not applied; parking its key");
-        self.park(key, event, failure, attempts).await?;
-        Ok(1)
     }
 
-    /// Parks a key and its first event.
-    async fn park(
-        &mut self,
-        key: &str,
-        event: &RecordedEvent,
-        error: String,
-        attempts: u32,
-    ) -> Result<(), FollowError> {
-        let now = self.pipeline.clock.now();
-        let (generation, position) = (self.generation(), event.position);
-        // The row must fit into a commit, or the worker would fail again after each restart.
-        let error = shorten(error);
-        let parked =
-            ParkedKey { key: key.to_owned(), generation, position, error, attempts, since: now, last_attempt: now };
-        let rows = vec![
-            put(self.pipeline.keys.parked_key(generation, key), encode_row(&parked)?),
-            self.parked_row(key, event)?,
-        ];
-        match self.commit(None, rows, Some(position)).await {
-            Ok(()) => {
-                self.parked.insert(key);
-                metrics::count(metrics::PARKED, P::NAME, 1);
-                Ok(())
-            }
-            Err(refusal) => Err(unexpected(refusal)),
-        }
+    /// Publishes the position up to which the partition has applied the log. An event that is retried is not applied.
+    pub(super) fn publish_progress(&self) {
+        let applied = applied_to(self.scanned, self.retries.values().map(|retry| retry.position));
+        self.pipeline.progress.advance(self.partition, applied);
     }
 
     /// Returns the change that adds an event to the dead-letter list.
-    fn parked_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
+    pub(super) fn parked_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
         let parked = ParkedEvent::new(key.to_owned(), event, self.pipeline.clock.now());
         Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode_row(&parked)?))
     }

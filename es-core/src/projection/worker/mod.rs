@@ -32,14 +32,15 @@ mod progress;
 mod retry;
 mod rows;
 mod runner;
+mod schedule;
 mod status;
 mod supervisor;
 
 pub use admin::{AdminError, ProjectionAdmin};
 pub use control::RebuildFrom;
 pub use options::{MAX_PARTITIONS, ProjectionOptions, RebuildErrors};
-pub(crate) use parked::is_any_parked;
 pub use parked::{ParkedEvent, ParkedKey};
+pub(crate) use parked::{count_parked, is_any_parked};
 pub(crate) use rows::worker_rows;
 pub use status::{LastError, ProjectionState, ProjectionStatus, RebuildStatus};
 pub use supervisor::{ProjectionHandle, RunningProjections, Supervisor};

@@ -43,7 +43,8 @@ pub struct ProjectionOptions {
     /// [`MAX_COMMIT_BYTES`](crate::store::MAX_COMMIT_BYTES).
     pub commit_bytes: usize,
     /// The retry policy for an event that cannot be applied. After the last attempt its key is parked. During the
-    /// pauses the later events of the worker wait.
+    /// pauses only the later events of its key wait, unless the worker retries a thousand keys. A restart of the worker
+    /// makes the next attempt at once.
     pub retry: RetryPolicy,
     /// The policy for a rebuild with parked events.
     pub rebuild_errors: RebuildErrors,

@@ -1,12 +1,15 @@
 //! The dead-letter list: events that could not be applied, and all later ones of their keys.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use bytes::Bytes;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{RowKeys, page};
+use super::progress::RetryGuard;
+use super::rows::{PAGE, RowKeys, decode, page};
 use crate::model::Position;
 use crate::model::{EventId, RecordedEvent, Timestamp};
 use crate::model::{EventType, StreamId};
@@ -31,6 +34,10 @@ pub struct ParkedKey {
     pub since: Timestamp,
     /// The time of the last attempt.
     pub last_attempt: Timestamp,
+    /// Whether the worker still retries the event, after a pause and at each start. It parks the key for good after the
+    /// last attempt of the policy.
+    #[serde(default)]
+    pub is_retried: bool,
 }
 
 /// An event in the dead-letter list. A retry reads its content from the log.
@@ -58,6 +65,21 @@ impl ParkedEvent {
     }
 }
 
+/// A key that waits for another attempt.
+pub(crate) struct ScheduledRetry {
+    /// The position of the event that cannot be applied.
+    pub(crate) position: Position,
+    /// The number of events that wait.
+    pub(crate) events: u64,
+    pub(crate) attempts: u32,
+    pub(crate) pauses: ExponentialBackoff,
+    /// The elapsed time of the clock at the next attempt.
+    pub(crate) due: Duration,
+    /// The time at which the key was parked.
+    pub(crate) since: Timestamp,
+    pub(crate) _guard: RetryGuard,
+}
+
 /// The number of keys for which a worker caches whether they are parked.
 const CACHED_KEYS: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("the capacity is not zero");
 
@@ -80,6 +102,35 @@ pub(crate) async fn is_any_parked(
 ) -> Result<bool, StoreError> {
     let keys = RowKeys::new(projection);
     Ok(!page(store, keys.parked_keys(generation), None, 1).await?.is_empty())
+}
+
+/// Returns the number of parked events of a generation, at most `limit`.
+pub(crate) async fn count_parked(
+    store: &dyn EventReader,
+    projection: &str,
+    generation: Generation,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let keys = RowKeys::new(projection);
+    Ok(page(store, keys.parked_events(generation), None, limit).await?.len())
+}
+
+/// Returns the keys of a generation whose events are retried.
+pub(crate) async fn retried_keys(
+    store: &dyn EventReader,
+    keys: &RowKeys,
+    generation: Generation,
+) -> Result<Vec<ParkedKey>, StoreError> {
+    let (mut retried, mut after) = (Vec::new(), None);
+    loop {
+        let rows = page(store, keys.parked_keys(generation), after, PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(retried) };
+        after = Some(last.key.clone());
+        for row in &rows {
+            let parked: ParkedKey = decode(&row.key, &row.value)?;
+            retried.extend(parked.is_retried.then_some(parked));
+        }
+    }
 }
 
 impl ParkedKeys {

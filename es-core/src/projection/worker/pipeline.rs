@@ -6,6 +6,7 @@ use tokio::sync::RwLock;
 
 use super::control::Control;
 use super::options::ProjectionOptions;
+use super::parked::ParkedKey;
 use super::progress::GenerationProgress;
 use super::rows::RowKeys;
 use crate::consumer::lease::HeldLease;
@@ -36,6 +37,8 @@ pub(crate) struct Pipeline<P> {
     pub(crate) keys: RowKeys,
     pub(crate) fence: Fence,
     pub(crate) progress: Arc<GenerationProgress>,
+    /// The keys whose events were retried when the workers started.
+    pub(crate) retried: Vec<ParkedKey>,
     /// Workers hold this lock shared while they apply and commit. A worker whose commits conflict repeatedly holds it
     /// exclusively, so that its commit succeeds.
     pub(crate) commit_lock: RwLock<()>,

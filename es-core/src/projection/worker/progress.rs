@@ -27,7 +27,7 @@ pub(crate) struct GenerationProgress {
     /// Wakes the partitions that wait for others.
     advanced: watch::Sender<()>,
     event_count: AtomicU64,
-    /// The number of workers that wait before another attempt.
+    /// The number of keys that wait for another attempt.
     retrying: AtomicU32,
     /// The recorded time of the last processed event, in microseconds since the Unix epoch; `i64::MIN` for none.
     last_recorded: AtomicI64,
@@ -107,10 +107,10 @@ impl GenerationProgress {
         self.event_count.load(Ordering::Relaxed)
     }
 
-    /// Marks a worker as waiting before another attempt, until the guard is dropped.
-    pub(crate) fn begin_retry(&self) -> RetryGuard<'_> {
+    /// Marks a key as waiting for another attempt, until the guard is dropped.
+    pub(crate) fn begin_retry(self: &Arc<Self>) -> RetryGuard {
         self.retrying.fetch_add(1, Ordering::Relaxed);
-        RetryGuard(self)
+        RetryGuard(Arc::clone(self))
     }
 
     pub(crate) fn is_retrying(&self) -> bool {
@@ -159,13 +159,20 @@ impl RateMeter {
     }
 }
 
-/// Marks a worker as waiting before another attempt.
-pub(crate) struct RetryGuard<'a>(&'a GenerationProgress);
+/// Marks a key as waiting for another attempt.
+#[derive(Debug)]
+pub(crate) struct RetryGuard(Arc<GenerationProgress>);
 
-impl Drop for RetryGuard<'_> {
+impl Drop for RetryGuard {
     fn drop(&mut self) {
         self.0.retrying.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Returns the position up to which a partition has applied the log: up to which it has scanned it, but not past the
+/// first event that is retried.
+pub(crate) fn applied_to(scanned: Option<Position>, retried: impl Iterator<Item = Position>) -> Option<Position> {
+    retried.min().map_or(scanned, |first| scanned.min(first.previous()))
 }
 
 /// Returns the number of a position, 0 for `None`.

@@ -15,6 +15,16 @@ use crate::projection::{Projection, partition_of};
 use crate::retention::Erasure;
 use crate::store::{LogRead, StoreError, StoredRow, encode_row};
 
+/// The result of a retry of a key.
+pub(super) enum KeyRetry {
+    /// All its parked events were applied.
+    Released,
+    /// The event at this position cannot be applied.
+    Failed { position: Option<Position>, failure: String },
+    /// The worker must stop.
+    Stopped,
+}
+
 impl<P: Projection> Follower<P> {
     /// Retries the parked keys of this partition that an operator requested.
     pub(super) async fn retry_requested_keys(&mut self) -> Result<(), FollowError> {
@@ -40,7 +50,9 @@ impl<P: Projection> Follower<P> {
         processed: &[(String, RecordedEvent)],
     ) -> Result<(), FollowError> {
         for (key, _) in processed.iter().filter(|(_, event)| Erasure::of(event).is_some()) {
-            if self.parked.contains(&*self.pipeline.store, key).await? {
+            if self.retries.contains_key(key) {
+                self.retry_scheduled(key).await?;
+            } else if self.parked.contains(&*self.pipeline.store, key).await? {
                 let request = self.pipeline.keys.request(self.generation(), key);
                 self.retry_key(key, request).await?;
             }
@@ -48,8 +60,18 @@ impl<P: Projection> Follower<P> {
         Ok(())
     }
 
-    /// Applies the parked events of a key in order, and releases the key after the last one.
+    /// Retries a key on request of an operator. This ends the attempts of the policy.
     async fn retry_key(&mut self, key: &str, request: Bytes) -> Result<(), FollowError> {
+        match self.apply_parked(key, Some(&request)).await? {
+            KeyRetry::Released | KeyRetry::Stopped => {}
+            KeyRetry::Failed { position, failure } => self.keep_parked(key, position, failure, request).await?,
+        }
+        self.retries.remove(key);
+        Ok(())
+    }
+
+    /// Applies the parked events of a key in order. After the last one, releases the key and removes the request.
+    pub(super) async fn apply_parked(&mut self, key: &str, request: Option<&Bytes>) -> Result<KeyRetry, FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
         let generation = self.generation();
         let mut limit = usize::try_from(pipeline.options.batch).unwrap_or(PAGE).min(PAGE);
@@ -57,11 +79,12 @@ impl<P: Projection> Follower<P> {
         while !self.is_stopped() {
             let rows = page(&*pipeline.store, pipeline.keys.parked_events_of(generation, key), None, limit).await?;
             if rows.is_empty() {
-                let released = vec![delete(pipeline.keys.parked_key(generation, key)), delete(request)];
+                let mut released = vec![delete(pipeline.keys.parked_key(generation, key))];
+                released.extend(request.cloned().map(delete));
                 self.commit(None, released, None).await.map_err(unexpected)?;
                 self.parked.remove(key);
                 tracing::info!(projection = P::NAME, key, "parked key released");
-                return Ok(());
+                return Ok(KeyRetry::Released);
             }
             let mut events = Vec::new();
             for row in &rows {
@@ -100,10 +123,10 @@ impl<P: Projection> Follower<P> {
                     }
                 }
             };
-            let first = existing().next().map(|event| event.position);
-            return self.keep_parked(key, first, failure, request).await;
+            let position = existing().next().map(|event| event.position);
+            return Ok(KeyRetry::Failed { position, failure });
         }
-        Ok(())
+        Ok(KeyRetry::Stopped)
     }
 
     /// Records the failure of a retry and removes the request.
@@ -121,7 +144,7 @@ impl<P: Projection> Follower<P> {
             tracing::warn!(projection = P::NAME, key, error = failure, "key stays parked");
             parked.position = position.unwrap_or(parked.position);
             (parked.error, parked.attempts) = (shorten(failure), parked.attempts.saturating_add(1));
-            parked.last_attempt = self.pipeline.clock.now();
+            (parked.last_attempt, parked.is_retried) = (self.pipeline.clock.now(), false);
             changes.push(put(row, encode_row(&parked)?));
         }
         self.commit(None, changes, None).await.map_err(unexpected)

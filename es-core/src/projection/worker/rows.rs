@@ -107,6 +107,11 @@ impl RowKeys {
         self.of_key(b'k', generation, key).freeze()
     }
 
+    /// Returns the prefix of the rows of all parked events of a generation.
+    pub(crate) fn parked_events(&self, generation: Generation) -> Bytes {
+        self.of_generation(b'e', generation).freeze()
+    }
+
     /// Returns the prefix of the rows of the parked events of a key.
     pub(crate) fn parked_events_of(&self, generation: Generation, key: &str) -> Bytes {
         self.of_key(b'e', generation, key).freeze()

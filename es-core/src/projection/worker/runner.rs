@@ -20,9 +20,10 @@ use super::admin::ProjectionAdmin;
 use super::control::Control;
 use super::follower::{Exit, FollowError, Follower, stop_requested};
 use super::options::ProjectionOptions;
+use super::parked::{ParkedKey, retried_keys};
 use super::pipeline::{Fence, Pipeline};
 use super::plan::{BuildRole, Repartition, RoundPlan};
-use super::progress::{GenerationProgress, number};
+use super::progress::{GenerationProgress, applied_to, number};
 use super::rows::{RowKeys, table};
 use super::status::{ActiveProgress, Phase, ProjectionMonitor};
 use super::{cleanup, plan};
@@ -30,7 +31,7 @@ use crate::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseTerms}
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::{Clock, Entropy};
-use crate::projection::{Build, Projection, applied, checkpoint, generations};
+use crate::projection::{Build, Projection, applied, checkpoint, generations, partition_of};
 use crate::store::{EventStore, HeadWatch, StoreError, StoredRow};
 
 /// The interval between checks whether a rebuild has caught up.
@@ -323,7 +324,8 @@ impl<P: Projection> Runner<P> {
         fence: &Fence,
         until: Option<Position>,
     ) -> Result<Workers<P>, FollowError> {
-        let progress = Arc::new(self.load_progress(role, build).await?);
+        let retried = retried_keys(&*self.store, &self.keys, build.generation).await?;
+        let progress = Arc::new(self.load_progress(role, build, &retried).await?);
         let pipeline = Arc::new(Pipeline {
             store: Arc::clone(&self.store),
             projection: Arc::clone(&self.projection),
@@ -333,6 +335,7 @@ impl<P: Projection> Runner<P> {
             keys: self.keys.clone(),
             fence: fence.clone(),
             progress,
+            retried,
             commit_lock: RwLock::new(()),
         });
         let stop = watch::Sender::new(false);
@@ -350,11 +353,19 @@ impl<P: Projection> Runner<P> {
         Ok(Workers { pipeline, stop, running: build.partitions as usize })
     }
 
-    /// Reads the progress of a build from its checkpoints. That of the active build is published to the monitor.
-    async fn load_progress(&self, role: BuildRole, build: Build) -> Result<GenerationProgress, StoreError> {
+    /// Reads the progress of a build from its checkpoints and the keys that are retried. That of the active build is
+    /// published to the monitor.
+    async fn load_progress(
+        &self,
+        role: BuildRole,
+        build: Build,
+        retried: &[ParkedKey],
+    ) -> Result<GenerationProgress, StoreError> {
         let mut checkpoints = Vec::with_capacity(build.partitions as usize);
         for partition in 0..build.partitions {
-            checkpoints.push(checkpoint(&*self.store, P::NAME, build.generation, partition).await?.position);
+            let scanned = checkpoint(&*self.store, P::NAME, build.generation, partition).await?.position;
+            let of_partition = retried.iter().filter(|key| partition_of(&key.key, build.partitions) == partition);
+            checkpoints.push(applied_to(scanned, of_partition.map(|key| key.position)));
         }
         let applied = match role {
             BuildRole::Active => self.monitor.applied_sender(),
@@ -418,7 +429,10 @@ impl<P: Projection> Runner<P> {
         let is_followed = active.is_some();
         let progress = match (active, plan.generations.active) {
             (Some(active), _) => Some(Arc::clone(&active.pipeline.progress)),
-            (None, Some(build)) => Some(Arc::new(self.load_progress(BuildRole::Active, build).await?)),
+            (None, Some(build)) => {
+                let retried = retried_keys(&*self.store, &self.keys, build.generation).await?;
+                Some(Arc::new(self.load_progress(BuildRole::Active, build, &retried).await?))
+            }
             (None, None) => None,
         };
         let active = progress.map(|progress| ActiveProgress { progress, is_followed });

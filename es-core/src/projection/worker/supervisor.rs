@@ -227,8 +227,9 @@ impl RunningProjections {
     /// Waits until all projections have applied all events up to a position. Returns immediately for `None`.
     ///
     /// # Errors
-    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position, [`WaitError::Timeout`] if a projection
-    /// has not reached it after `timeout`, [`WaitError::Stopped`] if a projection was shut down in this process.
+    /// [`WaitError::AheadOfLog`] at once if the log has not reached the position, [`WaitError::Timeout`] if a
+    /// projection has not reached it after `timeout`, [`WaitError::Stopped`] if a projection was shut down in this
+    /// process.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>, timeout: Duration) -> Result<(), WaitError> {
         let position = position.into();
         try_join_all(self.handles().map(|handle| handle.wait_for(position, timeout))).await.map(drop)
@@ -303,7 +304,7 @@ impl ProjectionHandle {
     /// Waits until the view has applied all events up to a position, such as that of [`Executed`](crate::Executed) or
     /// [`Committed`](crate::store::Committed). Returns immediately for `None`.
     ///
-    /// A parked event counts as applied: it is in the dead-letter list.
+    /// A parked event counts as applied: it is in the dead-letter list. An event that is still retried does not.
     ///
     /// # Errors
     /// [`WaitError::AheadOfLog`] at once if the log has not reached the position. Otherwise the command that wrote the

@@ -3,7 +3,8 @@
 //! ```
 //! use std::sync::Arc;
 //! use async_trait::async_trait; // or write the boxed futures by hand
-//! use es_core::{EventStore, model::Clock, store::{implement::PrepareHook, memory::MemoryStore}, testing::conformance::Harness};
+//! use es_core::store::{implement::PrepareHook, memory::MemoryStore};
+//! use es_core::{EventStore, model::Clock, testing::conformance::Harness};
 //!
 //! struct Memory;
 //!

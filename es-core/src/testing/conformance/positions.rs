@@ -8,8 +8,8 @@ use crate::store::{CommitError, Query, StoreError};
 use crate::testing::ManualClock;
 use crate::{Commit, Subscription};
 
-/// A position is of this log if it has the id of this log, or none, and the log has reached it. The id is the same after
-/// a restart.
+/// A position is of this log if it has the id of this log, or none, and the log has reached it. The id is the same
+/// after a restart.
 pub(super) async fn a_position_is_checked_against_the_log(harness: &dyn Harness) {
     let store = harness.open().await;
     check_positions(&store, store.log_id(), None).await;

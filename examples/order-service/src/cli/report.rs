@@ -23,6 +23,9 @@ pub(super) async fn report(shop: &Shop, verify: bool) -> Result<Output, Failure>
     if verify {
         let folded = shop.fold::<Order>().await?;
         let differences = report.differences(&Report::of(&folded.states, folded.log_events)?);
+        if !differences.is_empty() && report.parked_events > 0 {
+            return Err(Failure::ReadModelsIncomplete { parked_events: report.parked_events });
+        }
         if !differences.is_empty() {
             return Err(Failure::ReadModelsDiffer { differences });
         }
@@ -43,7 +46,13 @@ fn report_text(report: &Report) -> String {
         table(["country", "revenue"], 1, revenues(&report.revenue_by_country)),
         table(["product", "quantity", "revenue"], 1, products),
     ];
-    let head = format!("{} orders, {} events, revenue {}", report.orders, report.events, report.revenue);
+    let mut head = format!("{} orders, {} events, revenue {}", report.orders, report.events, report.revenue);
+    if report.parked_events > 0 {
+        head += &format!(
+            "\nincomplete: {} events could not be applied; see `order-service projections parked`",
+            report.parked_events
+        );
+    }
     tables.iter().fold(head, |text, table| format!("{text}\n\n{table}"))
 }
 

@@ -31,7 +31,8 @@ pub(super) struct EventParameters {
 /// Streams the events after a position, then new events as they are committed. The response does not end.
 ///
 /// The id of each server-sent event is its position with the id of the log, so that a browser that reconnects continues
-/// after the last event that it received. A position of another log, such as that of the store before a restore, is 409.
+/// after the last event that it received. A position of another log, such as that of the store before a restore, is
+/// 409.
 pub(super) async fn events(
     State(service): State<Arc<Api>>,
     headers: HeaderMap,

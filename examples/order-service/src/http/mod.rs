@@ -26,7 +26,8 @@
 //! another request to the same resource with the key is 422.
 //! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A query with
 //! `at_least=LOG:POSITION` waits until its result includes that position. After the store was restored, positions from
-//! before are refused with 409. Errors are `application/problem+json` (RFC 9457).
+//! before are refused with 409. A result that lacks events which could not be applied has their number as
+//! `parked_events`. Errors are `application/problem+json` (RFC 9457).
 //!
 //! [`ProjectionAction`]: crate::projections::ProjectionAction
 

@@ -95,6 +95,7 @@ impl Problem {
             | Failure::Start(_)
             | Failure::Service(_)
             | Failure::ReadModelsDiffer { .. }
+            | Failure::ReadModelsIncomplete { .. }
             | Failure::Remote { .. }
             | Failure::NoStore { .. }
             | Failure::Open(_)

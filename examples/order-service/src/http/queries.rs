@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Api;
 use super::problem::Problem;
 use crate::domain::{City, Country, CustomerId, OrderId, OrderStatus, ProductId, Revenue};
-use crate::report::{Report, TopProduct, revenues};
+use crate::report::{MAX_PARKED_EVENTS, Report, TopProduct, is_zero, revenues};
 use crate::views::{
     BEST_FIRST, BY_CUSTOMER, COUNTRIES, DEMAND, LOWEST_FIRST, MONTHS, NEWEST_FIRST, ORDERS, OrderSummaries,
     OrderSummary, ProductDemand, STOCK, Sales, StockLevel, StockLevels,
@@ -68,12 +68,20 @@ pub(super) struct PageJson<T> {
     rows: Vec<T>,
     /// The value of `after` for the next page; `None` on the last page.
     next: Option<String>,
+    /// The number of events that the read model lacks because they could not be applied; absent if there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    parked_events: usize,
 }
 
 impl<T> PageJson<T> {
-    fn of<K, V>(page: Page<K, V>, row: impl FnMut((K, V)) -> T) -> Json<Self> {
+    async fn of<K, V>(
+        views: &Views,
+        page: Page<K, V>,
+        row: impl FnMut((K, V)) -> T + Send,
+    ) -> Result<Json<Self>, Problem> {
         let next = page.next.map(|next| next.to_string());
-        Json(Self { rows: page.rows.into_iter().map(row).collect(), next })
+        let parked_events = views.parked_events(MAX_PARKED_EVENTS).await?;
+        Ok(Json(Self { rows: page.rows.into_iter().map(row).collect(), next, parked_events }))
     }
 }
 
@@ -111,7 +119,7 @@ pub(super) async fn orders(
         Some(customer) => orders.by(&BY_CUSTOMER).prefix(&(customer.clone(),)).read().await?,
         None => orders.by(&NEWEST_FIRST).read().await?,
     };
-    Ok(PageJson::of(page, ListedOrder::from))
+    PageJson::of(&service.models.orders, page, ListedOrder::from).await
 }
 
 /// A row of `GET /products`.
@@ -135,7 +143,8 @@ pub(super) async fn stock(
         Some(limit) => products.range(..=limit),
         None => products,
     };
-    Ok(PageJson::of(products.read().await?, |(product_id, level)| ListedProduct { product_id, level }))
+    let page = products.read().await?;
+    PageJson::of(&service.models.stock, page, |(product_id, level)| ListedProduct { product_id, level }).await
 }
 
 /// Lists products, highest revenue first.
@@ -146,7 +155,7 @@ pub(super) async fn demand(
     let Parameters(parameters) = parameters?;
     parameters.wait::<ProductDemand>(&service).await?;
     let products = parameters.page(&service.models.demand.view(&DEMAND))?;
-    Ok(PageJson::of(products.by(&BEST_FIRST).read().await?, TopProduct::from))
+    PageJson::of(&service.models.demand, products.by(&BEST_FIRST).read().await?, TopProduct::from).await
 }
 
 /// The response of `GET /revenue`.
@@ -154,6 +163,9 @@ pub(super) async fn demand(
 pub(super) struct RevenueJson {
     by_month: BTreeMap<String, Revenue>,
     by_country: BTreeMap<String, Revenue>,
+    /// As in [`PageJson`].
+    #[serde(skip_serializing_if = "is_zero")]
+    parked_events: usize,
 }
 
 pub(super) async fn revenue(
@@ -164,7 +176,8 @@ pub(super) async fn revenue(
     parameters.wait::<Sales>(&service).await?;
     let models = &service.models;
     let (by_month, by_country) = (revenues(models, &MONTHS).await?, revenues(models, &COUNTRIES).await?);
-    Ok(Json(RevenueJson { by_month, by_country }))
+    let parked_events = models.sales.parked_events(MAX_PARKED_EVENTS).await?;
+    Ok(Json(RevenueJson { by_month, by_country, parked_events }))
 }
 
 /// Returns the report, after all read models have caught up with the log.

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId};
 use es_rocksdb::Backups;
 use serde_json::{Value, json};
 use ureq::Agent;
@@ -439,4 +440,32 @@ fn a_request_has_the_grammar_of_the_command_line() {
     line("unit_price", json!("14")).expect(201);
     let order = service.get("/orders/N-1", &[]).expect(200);
     assert_eq!((&order.body["lines"][0]["unit_price"], &order.body["revenue"]), (&json!("14.00"), &json!("14.00")));
+}
+
+/// A report from a view with parked events looked complete.
+#[tokio::test]
+async fn a_report_says_how_many_events_the_read_models_lack() {
+    let dir = TestDir::new();
+    let served = Service::new(&dir);
+    served.place("A-1").expect(201);
+    let complete = served.get("/report", &[]).expect(200).body;
+    assert_eq!(complete.get("parked_events"), None);
+    served.stop();
+    let store = es_rocksdb::RocksDbStore::open(dir.path("shop")).await.expect("opened");
+    let event = NewEvent::json(EventType::new("order-placed").expect("a name"), "{}");
+    let stream = StreamId::new("order-B-1").expect("a name");
+    store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.expect("committed");
+    store.close().await.expect("closed");
+
+    let served = Service::new(&dir);
+    let position = served.place("A-2").expect(201).position.unwrap();
+    let report = served.get("/report", &[]).expect(200).body;
+    assert_eq!((&report["orders"], &report["parked_events"]), (&json!(2), &json!(3)), "{report}");
+    for (path, parked) in [("orders", 1), ("demand", 1), ("revenue", 1)] {
+        let body = served.get(&format!("/{path}?at_least={position}"), &[]).expect(200).body;
+        assert_eq!(body["parked_events"], json!(parked), "{path}: {body}");
+    }
+    assert_eq!(served.get("/products", &[]).expect(200).body.get("parked_events"), None);
+    served.stop();
+    assert!(dir.run(&["report"]).out.contains("incomplete: 3 events could not be applied"));
 }
