@@ -27,11 +27,11 @@ impl Selection {
     }
 
     /// Returns the query for reads of the log. It also matches erasures that [`includes`](Self::includes) rejects.
-    pub(crate) const fn query(&self) -> &Query {
+    pub(crate) const fn log_query(&self) -> &Query {
         &self.with_erasures
     }
 
-    /// Returns whether an event that [`query`](Self::query) matches belongs to the selection.
+    /// Returns whether an event that [`log_query`](Self::log_query) matches belongs to the selection.
     pub(crate) fn includes(&self, event: &RecordedEvent) -> bool {
         Erasure::of(event).is_none_or(|erasure| self.concerns(&erasure))
     }

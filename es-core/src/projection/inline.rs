@@ -319,7 +319,7 @@ impl<P: Projection> TypedProjection<P> {
             if checkpoints.minimum() == Some(head) {
                 return Ok(Some(head));
             }
-            let read = LogRead::matching(self.selection.query().clone()).after(checkpoints.minimum());
+            let read = LogRead::matching(self.selection.log_query().clone()).after(checkpoints.minimum());
             let mut events = store.read_log(read).await.map_err(in_store)?;
             while let Some(batch) = events.next_batch().await.map_err(in_store)? {
                 self.apply_batch(store, &batch, tables, &mut checkpoints).await?;

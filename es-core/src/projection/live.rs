@@ -189,7 +189,7 @@ impl<P: Projection> Live<P> {
                 None
             }
             LiveEvents::All => {
-                store.visit_log(LogRead::matching(selection.query().clone()).after(after), &mut visitor).await?
+                store.visit_log(LogRead::matching(selection.log_query().clone()).after(after), &mut visitor).await?
             }
             LiveEvents::Matching(query) => {
                 let query = query.clone().or(QueryItem::erasures());

@@ -100,7 +100,6 @@ pub struct ScavengeProgress {
 
 impl Scavenge {
     /// Calls [`progress`](Self::progress), if it is set. A store calls it after each batch, and stops if it breaks.
-    #[must_use]
     pub fn report(&self, progress: ScavengeProgress) -> ControlFlow<()> {
         self.progress.as_ref().map_or(ControlFlow::Continue(()), |report| report(progress))
     }

@@ -219,7 +219,7 @@ impl Corpus<'_> {
             // A retired event is decoded as no event, and `check_current` has compared the current version.
             return Ok(());
         }
-        self.check_decoded::<E>(&sample, &path.with_extension("current.json"), current)
+        self.check_decoded::<E>(&sample, &path.with_extension("current.json"), &current)
     }
 
     /// Compares the events that a sample is decoded as with those in the corpus.
@@ -227,19 +227,19 @@ impl Corpus<'_> {
         &mut self,
         sample: &GoldenEvent,
         path: &Path,
-        current: Vec<GoldenEvent>,
+        current: &[GoldenEvent],
     ) -> Result<(), String> {
         let is_write = self.missing == MissingFiles::Write;
         if !path.exists() {
-            return if is_write { write_file(path, &current) } else { Err(missing_file(path)) };
+            return if is_write { write_file(path, current) } else { Err(missing_file(path)) };
         }
         let expected: Vec<GoldenEvent> = read_file(path)?;
-        if expected == current {
+        if expected == *current {
             return Ok(());
         }
         let is_outdated = expected.iter().any(|event| !is_current::<E>(event));
         if is_outdated && is_write {
-            return write_file(path, &current);
+            return write_file(path, current);
         }
         let remedy = if is_outdated {
             format!("run the test once with {VARIABLE}=write, and review the new content")
@@ -254,7 +254,7 @@ impl Corpus<'_> {
             sample.version,
             path.display(),
             to_line(&expected),
-            to_line(&current),
+            to_line(current),
         ))
     }
 }
@@ -324,11 +324,11 @@ fn encode(content_type: &ContentType, payload: &Value) -> Result<bytes::Bytes, S
     .map_err(|error| error.to_string())
 }
 
-fn to_line(content: &impl Serialize) -> String {
+fn to_line(content: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(content).unwrap_or_default()
 }
 
-fn write_file(path: &Path, content: &impl Serialize) -> Result<(), String> {
+fn write_file(path: &Path, content: &(impl Serialize + ?Sized)) -> Result<(), String> {
     let write = || {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;

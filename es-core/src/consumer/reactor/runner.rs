@@ -46,7 +46,7 @@ impl<R: Reactor> ReactorRunner<R> {
         let reactor = Arc::new(reactor);
         let key_of = Arc::clone(&reactor);
         let selection = Selection::new(reactor.query());
-        let mut group = ConsumerGroup::new(R::NAME, selection.query().clone())
+        let mut group = ConsumerGroup::new(R::NAME, selection.log_query().clone())
             .ordered_by(move |event| ordering_key(event, |event| key_of.key(event)))
             // The workers settle every delivery and have their own timeout.
             .answer_within(None);

@@ -156,7 +156,7 @@ impl<P: Projection> Follower<P> {
             projection: &*pipeline.projection,
             partition: self.partition,
             partitions: pipeline.progress.build.partitions,
-            log: Subscription::new(store, selection.query().clone(), self.scanned)
+            log: Subscription::new(store, selection.log_query().clone(), self.scanned)
                 .map_err(|ahead| {
                     StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string())
                 })?
