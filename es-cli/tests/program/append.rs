@@ -34,7 +34,9 @@ fn append_sets_all_fields_of_an_event() {
         "--version",
         "2",
     ];
-    let appended = dir.json(&all);
+    let mut appended = dir.json(&all);
+    let log_id = appended.as_object_mut().unwrap().remove("log_id").unwrap();
+    assert_eq!(log_id, dir.json(&["info"])["log_id"]);
     assert_eq!(
         appended,
         json!({"stream": "order-1", "revision": 0, "position": 1, "id": ID, "repeated": false, "hidden": false})

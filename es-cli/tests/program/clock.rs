@@ -85,7 +85,7 @@ fn a_clock_before_1970_is_an_error() {
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).status().unwrap();
     assert!(compiled.success());
     dir.done(&["append", "x-1", "--type", "t", "--data", "1"]);
-    dir.write("e.jsonl", &dir.done(&["export"]));
+    dir.write("e.jsonl", dir.done(&["export"]));
     let shifted =
         |args: &[&str]| dir.command(args).env("LD_PRELOAD", &shim).env("CLOCK_SHIFT", "-4000000000").output().unwrap();
     for args in [

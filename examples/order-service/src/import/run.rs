@@ -68,12 +68,12 @@ enum ImportError {
     /// The content of the files conflicts with the store.
     Bad(BadInput),
     /// A command could not be executed.
-    Failure(Failure),
+    Failure(Box<Failure>),
 }
 
 impl From<Failure> for ImportError {
     fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
+        Self::Failure(Box::new(failure))
     }
 }
 
@@ -122,7 +122,7 @@ impl ImportError {
     fn reject_or_fail(self, rejections: &mut Rejections, order: Option<&OrderId>) -> Result<(), Failure> {
         match self {
             Self::Bad(bad) => Ok(rejections.reject(order, bad)?),
-            Self::Failure(failure) => Err(failure),
+            Self::Failure(failure) => Err(*failure),
         }
     }
 }
