@@ -73,7 +73,7 @@ fn a_truncated_aggregate_loads_from_a_snapshot_or_fails() {
             store.scavenge(&Scavenge::default()).await.expect("scavenged");
         }
         // An account without any retained events is not a new account.
-        rule(&store, before(1_000)).await;
+        rule(&store, before(25)).await;
         let error = without.load(&id()).await.expect_err("all events are missing");
         assert_eq!(
             error.to_string(),
