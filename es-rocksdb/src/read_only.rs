@@ -53,8 +53,8 @@ const LOG: &str = ".log";
 /// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the write-ahead log into
 /// memory: up to four write buffers of the service. An open snapshot keeps the disk space of files that the service has
 /// replaced since, and one descriptor for each table file (about 64 MiB each). If the process may not have as many
-/// files open (`ulimit -n`), the snapshot opens tables when it needs them; a read then fails if the service has replaced
-/// a table since.
+/// files open (`ulimit -n`), the snapshot opens tables when it needs them; a read then fails if the service has
+/// replaced a table since.
 // This is RocksDB's read-only mode. Its secondary mode, which follows another process, is not used: after a flush some
 // of its column families are older than others, and the log would be ahead of the heads.
 #[derive(Clone)]

@@ -34,6 +34,7 @@ use es_core::model::ErrorChain;
 use es_core::model::LogId;
 use es_core::{Position, RecordedEvent, StoreError, StreamId};
 
+use crate::access;
 use crate::acknowledged;
 use crate::error::OpenError;
 use crate::open::{self, DirectoryState};
@@ -322,6 +323,10 @@ fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Re
     };
     match verified {
         Ok(Verification { damage, more_damage, .. }) => (report.damage, report.more_damage) = (damage, more_damage),
+        // A limit of the process is not damage.
+        Err(error) if access::is_about_the_file_limit(&ErrorChain(&error).to_string()) => {
+            return Err(OpenError::of_store(directory, "verify the store", error).into());
+        }
         // RocksDB reports a missing table file as a file that it cannot open, not as damage.
         Err(error) => {
             report.damage.push(Damage { place: "verifying".to_owned(), detail: ErrorChain(&error).to_string() });

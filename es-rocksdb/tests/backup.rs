@@ -51,7 +51,8 @@ async fn change(store: &RocksDbStore, round: usize) {
     store.commit(Commit::new().delete_row(views, format!("row {}", round - 1))).await.unwrap();
 }
 
-/// Returns all entries of all column families of a closed store, without the id of its log and the number of its openings.
+/// Returns all entries of all column families of a closed store, without the id of its log and the number of its
+/// openings.
 fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let db = raw(dir);
     let families =

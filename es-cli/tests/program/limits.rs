@@ -37,12 +37,12 @@ fn a_store_with_more_tables_than_descriptors_is_read_and_written() {
     dir.write("in.jsonl", (0..4000).map(|n| line(n) + "\n").collect::<String>());
     dir.done(&["import", "in.jsonl"]);
     let mut appended = 0;
-    while tables(&dir) < 45 {
+    while tables(&dir) < 52 {
         assert!(appended < 500, "expected more tables than descriptors, found {}", tables(&dir));
         dir.done(&["append", &format!("s-{appended}"), "--type", "t", "--data", "1", "--tag", "k:1"]);
         appended += 1;
     }
-    for limit in ["-n 48", "-S -n 16"] {
+    for limit in ["-n 56", "-S -n 16"] {
         let done = |args: &[&str]| {
             let ran = with_limit(&dir, limit, args);
             assert_eq!(ran.code, Some(0), "{limit} {args:?}: {}{}", ran.out, ran.err);
@@ -58,6 +58,14 @@ fn a_store_with_more_tables_than_descriptors_is_read_and_written() {
         done(&["restore", "backups", "--to", if limit.starts_with("-S") { "soft" } else { "hard" }]);
     }
     assert_eq!(dir.json(&["verify"])["sound"], json!(true));
+    // With fewer descriptors than any read needs, the limit is reported, and never as damage.
+    for limit in 18..32 {
+        for args in [["repair"].as_slice(), &["verify"]] {
+            let ran = with_limit(&dir, &format!("-n {limit}"), args);
+            let is_reported = ran.code == Some(1) && ran.err.contains("raise the limit with `ulimit -n");
+            assert!(ran.code == Some(0) || is_reported, "{limit} {args:?}: {:?} {}{}", ran.code, ran.out, ran.err);
+        }
+    }
 }
 
 #[test]

@@ -29,8 +29,8 @@ impl Output {
         Self { text: text.into(), json: serde_json::to_string_pretty(json) }
     }
 
-    /// Prints the output to standard output, with the characters escaped that a terminal can interpret. A closed pipe is
-    /// not an error.
+    /// Prints the output to standard output, with the characters escaped that a terminal can interpret. A closed pipe
+    /// is not an error.
     pub(super) fn print(self, format: Format) -> Result<(), Failure> {
         let text = match format {
             Format::Text => Ok(printable_lines(&self.text).into_owned()),

@@ -233,3 +233,21 @@ fn a_report_excludes_the_revenue_of_cancelled_orders() {
     assert!(offsets.is_sorted(), "the statuses are in the order of the life cycle: {text}");
     assert!(dir.done(&["report"]).starts_with("3 orders, 4 events, revenue 262.10\n"));
 }
+
+/// Text from right to left can make a name look like another one. A name of the domain may have it.
+#[test]
+fn stored_text_is_escaped_for_people() {
+    let dir = TestDir::new();
+    let (id, customer) = ("A\u{202e}1", "V\u{2066}X");
+    dir.done(&["place", id, "--customer", customer, "--line", "1\u{202e}1:1:14", "--city", "\u{202e}"]);
+    dir.done(&["product", "register", "1\u{202e}1", "--name", "T\u{202e}u", "--price", "2"]);
+    for args in [["show", id].as_slice(), &["history", id], &["product", "list"], &["report"]] {
+        for json in [&[][..], &["--json"]] {
+            let out = dir.done(&[args, json].concat());
+            assert!(!out.contains(['\u{202e}', '\u{2066}']), "{args:?} {json:?}: {out}");
+        }
+    }
+    let refused = dir.run(&["show", "B\u{202e}"]);
+    assert!(refused.code == Some(1) && !refused.err.contains('\u{202e}'), "{}", refused.err);
+    assert!(dir.done(&["product", "list"]).contains("2.00"), "money has two decimals");
+}
