@@ -187,6 +187,86 @@ fn a_paused_group_delivers_nothing_and_stays_paused() {
     assert!(restored.deliver(Duration::ZERO).is_some());
 }
 
+/// The driver writes the rows if the number of the last change differs from that of the last write, so an operation that
+/// kept the number would not be written.
+#[test]
+fn each_change_has_a_higher_number_than_the_one_before() {
+    let mut state = state(bounds(true), &[(1, "a"), (2, "a"), (3, "b")]);
+    let mut last = 0;
+    let mut is_raised = |change: u64| std::mem::replace(&mut last, change) < change;
+    let first = state.deliver(Duration::ZERO).expect("the event is ready");
+    assert!(is_raised(settle(&mut state, &first, Settlement::Park("no".into()), 0).expect("the delivery is open")));
+    state.take([event(4, "a")], Some(at(4)), now(0));
+    assert!(is_raised(state.change()), "a later event of the key is parked");
+    let second = state.deliver(Duration::ZERO).expect("the event is ready");
+    assert!(is_raised(settle(&mut state, &second, Settlement::Ack, 0).expect("the delivery is open")));
+    state.replay(&ReplaySelection::First(1));
+    assert!(is_raised(state.change()));
+    assert!(is_raised(state.set_paused(true)));
+    assert!(is_raised(state.skip_parked(at(1), "a test order".into(), now(0)).expect("the event is parked")));
+    assert_eq!(state.change(), last);
+}
+
+#[test]
+fn changes_that_were_not_written_are_restored_before_later_ones() {
+    let mut state = state(bounds(false), &[(1, "a"), (2, "b"), (3, "c")]);
+    let finish = |state: &mut GroupState<()>, settlement| {
+        let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+        settle(state, &dispatch, settlement, 0).expect("the delivery is open");
+    };
+    finish(&mut state, Settlement::Skip("first".into()));
+    finish(&mut state, Settlement::Park("no".into()));
+    let unwritten = state.take_changes();
+    finish(&mut state, Settlement::Skip("second".into()));
+    state.restore_changes(unwritten);
+    let changes = state.take_changes();
+    let reasons: Vec<_> = changes.skipped.iter().map(|skipped| skipped.reason.as_str()).collect();
+    assert_eq!((reasons, changes.parked), (vec!["first", "second"], BTreeSet::from([at(2)])));
+}
+
+#[test]
+fn a_deadline_is_the_end_of_a_pause_or_of_a_delivery() {
+    let mut state = state(bounds(false), &[(1, "a")]);
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(state.next_deadline(Duration::ZERO), None, "a waiting event needs no deadline");
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Retry("no".into()), 0).expect("the delivery is open");
+    assert_eq!(state.next_deadline(Duration::ZERO), seconds(1));
+    assert_eq!(state.next_deadline(Duration::from_secs(1)), None, "the pause has ended");
+    state.set_paused(true);
+    assert_eq!(state.next_deadline(Duration::ZERO), None, "a paused group delivers nothing");
+    state.set_paused(false);
+    assert!(state.deliver(Duration::ZERO).is_none() && state.deliver(Duration::from_secs(1)).is_some());
+}
+
+#[test]
+fn a_closing_group_delivers_no_more_events() {
+    let mut state = state(bounds(false), &[(1, "a"), (2, "a")]);
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    assert!(!state.is_closing());
+    state.begin_to_close();
+    assert!(state.is_closing() && state.deliver(Duration::ZERO).is_none());
+    assert_eq!((state.delivered(), state.waiting()), (1, 1));
+    assert!(settle(&mut state, &dispatch, Settlement::Ack, 0).is_ok());
+}
+
+/// An operator cannot skip a parked event while its replay is delivered: the consumer may succeed.
+#[test]
+fn a_replay_that_is_delivered_cannot_be_skipped_and_keeps_no_failures() {
+    let mut state = state(bounds(true), &[(1, "a")]);
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Park("no".into()), 0).expect("the delivery is open");
+    state.take_replay(event(1, "a"));
+    assert_eq!(state.deliver(Duration::ZERO), None, "the event is not marked for a replay");
+    state.replay(&ReplaySelection::First(1));
+    state.take_replay(event(1, "a"));
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    assert_eq!(state.skip_parked(at(1), "a test order".into(), now(0)), None);
+    settle(&mut state, &dispatch, Settlement::Retry("no".into()), 0).expect("the delivery is open");
+    assert_eq!(state.stored().failures, [], "a restart begins the replay again");
+    assert!(state.skip_parked(at(1), "a test order".into(), now(0)).is_some());
+}
+
 /// A log, a group and its stored rows, driven by random operations and crashes.
 struct Simulation {
     random: Random,

@@ -155,6 +155,14 @@ pub(super) async fn a_repeat_in_other_commits_is_rejected(harness: &dyn Harness)
     commit(&store, Commit::to(&stream("a-2"), Any, [one.clone()])).await;
     commit(&store, Commit::to(&stream("a-2"), Any, [two.clone()])).await;
     id_conflict(&store, Commit::to(&stream("a-2"), Any, [one, two])).await;
+    // Events of two commits: adjacent ones with other indexes, and ones of the same indexes that are not adjacent.
+    let (early, late) = (events(2), events(2));
+    for pair in [&early, &late] {
+        commit(&store, Commit::to(&stream("a-3"), Any, pair.clone())).await;
+    }
+    for other in [[&early[1], &late[0]], [&early[0], &late[1]]] {
+        id_conflict(&store, Commit::to(&stream("a-3"), Any, other.map(Clone::clone))).await;
+    }
 }
 
 /// Two events of one commit cannot share an id.
