@@ -143,7 +143,7 @@ fn an_event_that_is_retried_delays_no_other_key() {
         let running = notes(&recorder).retry(hours).start(Arc::clone(&store)).await.expect("started");
         let others = async {
             while done(&recorder.effects()) != [2, 4] {
-                tokio::time::sleep(Duration::from_millis(2)).await
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         tokio::time::timeout(TIMEOUT, others).await.expect("the other keys continue");

@@ -96,7 +96,7 @@ async fn follow(store: Store, last: u64) {
 }
 
 /// Runs an operation on every store while a writer, a reader, a subscription and a projection use the store.
-fn beside_a_service(operation: impl AsyncFn(&Store, StoreAdmin)) {
+fn beside_a_service(operation: &impl AsyncFn(&Store, StoreAdmin)) {
     on_every_store(async |store: Store| {
         for number in 0..OLD_STREAMS {
             store.commit(append(&format!("old-{number}"), OLD_EVENTS)).await.expect("committed");
@@ -124,7 +124,7 @@ fn beside_a_service(operation: impl AsyncFn(&Store, StoreAdmin)) {
 
 #[test]
 fn streams_are_deleted_beside_a_service() {
-    beside_a_service(async |store, admin| {
+    beside_a_service(&async |store, admin| {
         for (number, kind) in [(0, DeleteKind::Soft), (1, DeleteKind::Hard)] {
             let name = format!("old-{number}");
             let (expected, note) = (ExpectedRevision::StreamExists, Note::default());
@@ -137,7 +137,7 @@ fn streams_are_deleted_beside_a_service() {
 
 #[test]
 fn rules_are_set_and_cleared_beside_a_service() {
-    beside_a_service(async |store, admin| {
+    beside_a_service(&async |store, admin| {
         let scope = Scope::Category(category("old"));
         let rule = Rule { max_count: Some(10), ..Rule::default() };
         admin.set_rule(scope.clone(), rule, Note::default()).await.expect("set");
@@ -151,7 +151,7 @@ fn rules_are_set_and_cleared_beside_a_service() {
 
 #[test]
 fn hidden_events_are_scavenged_beside_a_service() {
-    beside_a_service(async |store, admin| {
+    beside_a_service(&async |store, admin| {
         let rule = Rule { max_count: Some(10), ..Rule::default() };
         admin.set_rule(Scope::Category(category("old")), rule, Note::default()).await.expect("set");
         let report = admin.scavenge(&Scavenge::default()).await.expect("scavenged");
@@ -162,7 +162,7 @@ fn hidden_events_are_scavenged_beside_a_service() {
 
 #[test]
 fn the_store_is_compacted_beside_a_service() {
-    beside_a_service(async |_, admin| {
+    beside_a_service(&async |_, admin| {
         for _ in 0..3 {
             admin.compact().await.expect("compacted");
         }
@@ -172,7 +172,7 @@ fn the_store_is_compacted_beside_a_service() {
 /// A dropped compaction has no effect on the store, and can be repeated.
 #[test]
 fn a_compaction_can_be_cancelled() {
-    beside_a_service(async |_, admin| {
+    beside_a_service(&async |_, admin| {
         let first_poll = tokio::time::timeout(std::time::Duration::ZERO, admin.compact()).await;
         drop(first_poll);
         admin.compact().await.expect("compacted");
@@ -181,7 +181,7 @@ fn a_compaction_can_be_cancelled() {
 
 #[test]
 fn snapshots_are_deleted_beside_a_service() {
-    beside_a_service(async |store, admin| {
+    beside_a_service(&async |store, admin| {
         let accounts = Repository::<Account>::new(store.clone());
         for id in ["1", "2", "12"] {
             accounts.execute(&id.to_owned(), Open { owner: "ada".into() }).await.expect("executed");

@@ -55,16 +55,16 @@ fn metadata_keeps_every_digit_through_import_append_read_and_export() {
     let metadata = r#"{"f":0.1234567890123456789,"k":1,"n":12345678901234567890123,"o":[{"p":1.10}],"z":-0}"#;
     let line = |metadata: &str| format!(r#"{{"stream":"a-1","type":"t","data":{{"n":1}},"metadata":{metadata}}}"#);
     let (dir, copy) = (TestDir::new(), TestDir::new());
-    dir.write("in.jsonl", &line(metadata));
+    dir.write("in.jsonl", line(metadata));
     assert_eq!(dir.json(&["import", "in.jsonl"])["added"], 1);
     dir.done(&["append", "a-1", "--type", "t", "--data", "{}", "--metadata", metadata]);
     let found = format!(r#""metadata":{metadata}"#);
     assert_eq!(dir.done(&["read", "a-1", "--json"]).matches(&found).count(), 2);
-    copy.write("export.jsonl", &dir.done(&["export"]));
+    copy.write("export.jsonl", dir.done(&["export"]));
     assert_eq!(copy.json(&["import", "export.jsonl"])["added"], 2);
     assert_eq!(copy.done(&["export"]).matches(&found).count(), 2);
     for (repeated, key) in [(r#"{"k":1,"k":2}"#, "k"), (r#"{"o":{"p":1,"p":1}}"#, "p")] {
-        dir.write("in.jsonl", &line(repeated));
+        dir.write("in.jsonl", line(repeated));
         let refusal = format!("key \"{key}\" occurs twice in one object");
         for args in
             [&["import", "in.jsonl"][..], &["append", "a-1", "--type", "t", "--data", "{}", "--metadata", repeated]]

@@ -367,7 +367,8 @@ impl Serialize for MetadataValue {
             return serde_json::from_str::<&RawValue>(text).map_err(ser::Error::custom)?.serialize(serializer);
         }
         let value: Value = serde_json::from_str(text).map_err(ser::Error::custom)?;
-        if value.to_string() != **text {
+        let written = value.to_string();
+        if written != **text {
             return Err(ser::Error::custom(format_args!("only JSON keeps every digit of {text}; use the codec JSON")));
         }
         value.serialize(serializer)
