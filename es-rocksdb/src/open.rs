@@ -30,9 +30,7 @@ use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
 use crate::recent::RecentIds;
 use crate::recovery::{self, Inspection, RecoveredDatabase};
-use crate::schema::{
-    Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_LOG_ID, META_OPENING, META_STORE_ID,
-};
+use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 
 /// A store that was opened.
 pub(crate) struct Opened {
@@ -113,32 +111,19 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
     }
     let recent = RecentIds::of_database(&database)
         .map_err(|error| OpenError::of_store(&directory, "read the newest event ids", error))?;
-    let opening = count_opening(&database, options)?;
+    let opening = opening_number(&directory)?;
     Ok(Opened { database: Arc::new(database), mark, end, recent, identity, opening })
 }
 
-/// Gives this opening the number after the last one.
-fn count_opening(database: &Database, options: &Options) -> Result<u64, OpenError> {
-    let directory = database.directory();
-    let in_store = |error| OpenError::of_store(directory, "count the opening", error);
-    let read = || -> Result<_, StoreError> {
-        Ok(database.get(Cf::Meta, META_OPENING, Tier::Any)?.map(|value| value.to_vec()))
-    };
-    let last = match read().map_err(in_store)? {
-        None => 0,
-        Some(last) => last.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| {
-            let found = last.escape_ascii();
-            OpenError::damaged(directory, format!("expected the number of the last opening in 8 bytes, found {found}"))
-        })?,
-    };
-    let opening = last.wrapping_add(1);
-    let meta = database.family(Cf::Meta).map_err(|error| OpenError::of_store(directory, "count the opening", error))?;
-    let mut batch = WriteBatch::new();
-    batch.put_cf(meta, META_OPENING, opening.to_be_bytes());
-    // ORDER: what names this opening is written later, so it is lost whenever this number is lost.
-    let written = database.raw().write_opt(batch, &options::write(options.durability));
-    written.map_err(|error| OpenError::of_rocksdb(directory, "count the opening", error))?;
-    Ok(opening)
+/// Returns the number of this opening: that of the manifest, which the file `CURRENT` names. RocksDB writes and syncs a
+/// new manifest when it opens a database. Its number is greater than that of every manifest before it.
+fn opening_number(directory: &Path) -> Result<u64, OpenError> {
+    let current = fs::read_to_string(directory.join("CURRENT"));
+    let current = current.map_err(|error| OpenError::io(directory, "read the file CURRENT", error))?;
+    let number = current.trim_end().strip_prefix("MANIFEST-").and_then(|number| number.parse().ok());
+    number.ok_or_else(|| {
+        OpenError::damaged(directory, format!("expected the name of the manifest in CURRENT, found {current:?}"))
+    })
 }
 
 /// What is in the directory, and whether it may be opened. Writes nothing.

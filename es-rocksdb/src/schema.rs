@@ -19,10 +19,6 @@ pub(crate) const META_CREATED: &[u8] = b"created";
 /// [`KeySecret`](es_core::store::implement::KeySecret).
 pub(crate) const META_KEY_SECRET: &[u8] = b"key-secret";
 
-/// Key in [`Cf::Meta`]: how often the store was opened for writing, 8 bytes big-endian. Missing in a store that only
-/// earlier versions have opened.
-pub(crate) const META_OPENING: &[u8] = b"opening";
-
 /// Key in [`Cf::Meta`]: the position of the last scavenge point that was completed, 8 bytes big-endian.
 pub(crate) const META_SCAVENGED: &[u8] = b"scavenged";
 /// What keys in [`Cf::Meta`] begin with that say of a stream which revision is the first that was not removed.
@@ -30,13 +26,12 @@ pub(crate) const META_FIRST: &str = "first";
 
 /// The rows of the `meta` family for the document: key, value.
 #[cfg(test)]
-pub(crate) const META_ROWS: [(&[u8], &str); 8] = [
+pub(crate) const META_ROWS: [(&[u8], &str); 7] = [
     (META_FORMAT, "format version, `u32`"),
     (META_STORE_ID, "id of the store and of its backups, the 16 bytes of a UUID"),
     (META_LOG_ID, "id of the log, the 16 bytes of a UUID; if missing, the id of the store. A restore gives a new one"),
     (META_CREATED, "time of the creation of the store, `i64` microseconds since 1970 in UTC"),
     (META_KEY_SECRET, "secret of the hashes of unique keys, 32 random bytes"),
-    (META_OPENING, "number of the last opening for writing, `u64`; missing before the first"),
     (META_SCAVENGED, "position of the last completed scavenge point, `u64`; missing before the first"),
     (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; missing if none was removed"),
 ];

@@ -449,7 +449,7 @@ impl EventReader for RocksDbStore {
 
 #[async_trait]
 impl EventStore for RocksDbStore {
-    /// Returns how often the store was opened. The lock of its directory excludes other processes.
+    /// Returns a number that grows with each opening. The lock of the directory excludes other processes.
     fn opening(&self) -> Option<u64> {
         Some(self.inner.opening)
     }
