@@ -158,6 +158,36 @@ fn a_unit_is_bound_to_all_its_commands_and_their_order() {
     });
 }
 
+/// A field that is encrypted again for each request differs in a repeat, so the id is bound to what the request has.
+#[test]
+fn an_id_can_be_bound_to_a_content_that_the_caller_gives() {
+    on_every_store(async |store| {
+        let accounts = accounts(&store);
+        let open = async |sealed: &str, fingerprint: &str| {
+            let command = Open { owner: sealed.to_owned() };
+            accounts.execute(&id(), command).with_id_of(request(), &("open", fingerprint)).await
+        };
+        let first = open("sealed with nonce 1", "ada").await.expect("opened");
+        let repeat = open("sealed with nonce 2", "ada").await.expect("the first result");
+        assert_eq!((repeat.outcome, repeat.events), (Outcome::Repeated, first.events));
+        reused(failure(open("sealed with nonce 1", "bob").await));
+        let unit = async |sealed: &str, fingerprint: &str| {
+            UnitOfWork::new(&store)
+                .execute(&accounts, "8".into(), Open { owner: sealed.to_owned() })
+                .execute_all(&accounts, [("8".into(), Deposit { cents: 1 })])
+                .with_id_of(request(), fingerprint)
+                .await
+        };
+        unit("nonce 1", "ada").await.expect("executed");
+        assert_eq!(unit("nonce 2", "ada").await.expect("the first results").0.outcome, Outcome::Repeated);
+        let UnitError::Failed(error) = unit("nonce 1", "bob").await.expect_err("another request") else {
+            panic!("expected a failure");
+        };
+        reused(error);
+        assert_eq!(event_count(&store).await, 3);
+    });
+}
+
 /// The id is bound to the commands that the unit has when the id is set.
 #[tokio::test]
 async fn a_unit_with_a_command_after_its_id_is_refused() {

@@ -34,8 +34,13 @@ pub struct CommandIdentity {
 impl CommandIdentity {
     /// Returns the identity of a command, or `None` if its `Serialize` implementation fails.
     pub(super) fn of<C: Serialize>(command: &C) -> Option<Self> {
-        let content = ordered_value_digest(command)?;
-        let command_type = std::any::type_name::<C>().to_owned();
+        Self::new(std::any::type_name::<C>(), command)
+    }
+
+    /// Returns the identity of a command of this type with this content.
+    fn new(command_type: &str, content: &(impl Serialize + ?Sized)) -> Option<Self> {
+        let content = ordered_value_digest(content)?;
+        let command_type = command_type.to_owned();
         let mut digest = Fnv::new();
         digest.write(command_type.as_bytes());
         digest.write(&[0]);
@@ -62,6 +67,11 @@ impl Binding {
         let mut identities = Vec::new();
         commands.identify(&mut identities);
         Self { id, commands: identities }
+    }
+
+    /// Binds the id to commands of these types and to a content that the caller gives.
+    pub(super) fn to_content(id: CommandId, types: &[&str], content: &(impl Serialize + ?Sized)) -> Self {
+        Self { id, commands: types.iter().map(|name| CommandIdentity::new(name, content)).collect() }
     }
 }
 

@@ -127,6 +127,17 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
         self
     }
 
+    /// Executes the command at most once under this id, like [`with_id`](Self::with_id), and binds the id to `content`
+    /// instead of the content of the command. Use it for a command that a repeated request does not reproduce, such as
+    /// one with encrypted fields, and give the parts of the request that a repeat has, too.
+    ///
+    /// The row of the command keeps an 8-byte digest of `content` without a key. Give a fingerprint of personal data,
+    /// not the data.
+    pub fn with_id_of(mut self, id: CommandId, content: &(impl Serialize + ?Sized)) -> Self {
+        self.options.binding = Some(Binding::to_content(id, &[std::any::type_name::<C>()], content));
+        self
+    }
+
     /// Sets the time in the domain at which the command takes effect. The default is the time of the call.
     pub fn occurred_at(mut self, time: Timestamp) -> Self {
         self.options.occurred_at = Some(time);

@@ -39,6 +39,9 @@ pub trait Commands: Send + Sync {
     /// Appends the aggregates of the commands to `targets`, in order.
     fn targets<'s>(&'s self, targets: &mut Vec<Target<'s>>) -> Result<(), NameError>;
 
+    /// Appends the types of the commands, in order.
+    fn types(&self, types: &mut Vec<&'static str>);
+
     /// Decides on the commands and adds their events to the draft.
     fn plan(&self, draft: &mut Draft<'_>) -> impl Future<Output = Result<Self::Plans, Stop<Self::Rejection>>> + Send;
 
@@ -102,6 +105,10 @@ impl<'a, A: Decide<C>, C: Command> Commands for One<'a, A, C> {
         Ok(())
     }
 
+    fn types(&self, types: &mut Vec<&'static str>) {
+        types.push(std::any::type_name::<C>());
+    }
+
     async fn plan(&self, draft: &mut Draft<'_>) -> Result<Plan<'a, A>, Stop<A::Rejection>> {
         let stream = self.stream()?;
         self.repository.check_tags(draft.conditions()).await?;
@@ -154,6 +161,10 @@ impl<'a, A: Decide<C>, C: Command> Commands for Many<'a, A, C> {
 
     fn targets<'s>(&'s self, targets: &mut Vec<Target<'s>>) -> Result<(), NameError> {
         self.0.iter().try_for_each(|command| command.targets(targets))
+    }
+
+    fn types(&self, types: &mut Vec<&'static str>) {
+        self.0.iter().for_each(|command| command.types(types));
     }
 
     async fn plan(&self, draft: &mut Draft<'_>) -> Result<Self::Plans, Stop<A::Rejection>> {

@@ -25,6 +25,8 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 pub(super) use commands::{Commands, One, Target};
 pub(super) use error::Stop;
 pub use error::{UnitError, UnitRejection};
@@ -188,6 +190,18 @@ impl<'a, P> UnitOfWork<'a, P> {
         P: Identified,
     {
         self.options.binding = Some(Binding::new(id, &self.commands));
+        self
+    }
+
+    /// Executes the unit at most once under this id, like [`with_id`](Self::with_id), and binds the id to `content`
+    /// instead of the contents of the commands. See [`Execute::with_id_of`](super::Execute::with_id_of).
+    pub fn with_id_of(mut self, id: CommandId, content: &(impl Serialize + ?Sized)) -> Self
+    where
+        P: Commands,
+    {
+        let mut types = Vec::new();
+        self.commands.types(&mut types);
+        self.options.binding = Some(Binding::to_content(id, &types, content));
         self
     }
 

@@ -88,6 +88,12 @@ macro_rules! tuple {
                 $last.targets(targets)
             }
 
+            fn types(&self, types: &mut Vec<&'static str>) {
+                let ($($name,)+ $last) = self;
+                $($name.types(types);)+
+                $last.types(types);
+            }
+
             async fn plan(&self, draft: &mut Draft<'_>) -> Result<Self::Plans, Stop<Self::Rejection>> {
                 let ($($name,)+ $last) = self;
                 $(let $name = $name.plan(draft).await.map_err(|stop| stop.map(UnitRejection::$wrap))?;)+
