@@ -147,8 +147,8 @@ fn an_id_with_other_metadata_or_times_is_a_conflict() {
             3,
             &format!(
                 "error: the import stopped: 0 events added, 0 already stored: two.jsonl:1: event id \
-                 00000000-0000-8000-8000-000000000001 is stored at position 1 with another {field}; repeat the event \
-                 as it was written, or give it a new id"
+                 00000000-0000-8000-8000-000000000001 is stored at position 1, and its {field} differs; repeat the \
+                 event as it was written, or give it a new id"
             ),
         );
         let summary = dir.json(&["import", "two.jsonl", "--skip-bad", "bad.jsonl"]);

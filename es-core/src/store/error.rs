@@ -244,8 +244,8 @@ pub enum IdConflict {
     /// The log contains the event, but with other metadata, another time or other causes. Repeat the event as it was
     /// written.
     #[error(
-        "event id {id} is stored at position {position} with another {field}; repeat the event as it was written, or \
-         give it a new id"
+        "event id {id} is stored at position {position}, and its {field} differs; repeat the event as it was written, \
+         or give it a new id"
     )]
     Differs {
         /// The id.
