@@ -187,7 +187,7 @@ fn a_paused_group_delivers_nothing_and_stays_paused() {
     assert!(restored.deliver(Duration::ZERO).is_some());
 }
 
-/// The driver writes the rows if the number of the last change differs from that of the last write, so an operation that
+/// The driver writes the rows if the number of the last change differs from that of the last write. An operation that
 /// kept the number would not be written.
 #[test]
 fn each_change_has_a_higher_number_than_the_one_before() {
