@@ -211,6 +211,33 @@ fn readers_never_see_missing_data_during_a_rebuild_under_load() {
     });
 }
 
+/// A rebuild retries the last event and has applied all others. The old view, which has the event, is not replaced
+/// before the retry succeeds.
+#[test]
+fn a_rebuild_that_has_not_caught_up_is_not_swapped() {
+    on_every_store(async |store| {
+        let projection = Ledger::<1>::default();
+        projection.accepts_poison.store(true, Ordering::SeqCst);
+        let pause = Duration::from_millis(20);
+        let patient = RetryPolicy { attempts: 100_000, first_pause: pause, longest_pause: pause };
+        let (running, ledger) = start(&store, projection.clone(), options().retry(patient));
+        deposit(&store, 20).await;
+        let last = append(&*store, 1, AccountEvent::Withdrawn { cents: POISON }).await;
+        ledger.wait_for(last, TIMEOUT).await.expect("the projection catches up");
+        let generation = async || active(&*store, "ledger").await.expect("a row").expect("a build").generation;
+        let old = generation().await;
+        projection.accepts_poison.store(false, Ordering::SeqCst);
+        ledger.admin().rebuild(RebuildFrom::Start, "a test").await.expect("the action is accepted");
+        // Fifty times the interval at which a rebuild is polled.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(generation().await, old, "readers keep the old view");
+        projection.accepts_poison.store(true, Ordering::SeqCst);
+        wait_until("the views are swapped", async || generation().await > old).await;
+        running.shutdown(TIMEOUT).await.expect("the projection stops");
+        assert_eq!(check(&store, "after the rebuild").await.events(), last.get());
+    });
+}
+
 /// The code of a rebuild rejects an event that the active view has applied. By default readers keep the old view until
 /// the event is retried; `RebuildErrors::Swap` gives them the new view without the event.
 #[test]

@@ -252,8 +252,13 @@ async fn a_rebuilt_view_is_read_immediately_and_invalidates_continuations_of_the
     let page = views.view(&DEMAND).scan().limit(10).read().await.unwrap();
     let pieces = async || views.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap().map(|demand| demand.pieces);
     assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST), Some(3)));
+    // A reader that has cached the first generation, and does nothing until the view is rebuilt.
+    let idle = Views::of::<Demands<1>>(Arc::<dyn EventStore>::clone(&store));
+    let of_idle = async || idle.view(&DEMAND).get(&(2020, "p-03".into())).await.unwrap().map(|demand| demand.pieces);
+    assert_eq!(of_idle().await, Some(3));
     run(Supervisor::new().projection(Demands::<2>, ProjectionOptions::new()), Generation::FIRST.next()).await;
     assert_eq!((views.generation().await.unwrap(), pieces().await), (Some(Generation::FIRST.next()), Some(6)));
+    assert_eq!(of_idle().await, Some(6));
     let next_page = views.view(&DEMAND).scan().limit(10).after(page.next.unwrap()).read().await;
     assert!(matches!(next_page, Err(ViewError::Rebuilt { .. })), "{next_page:?}");
 }
