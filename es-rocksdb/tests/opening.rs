@@ -26,6 +26,24 @@ async fn a_new_directory_is_created_with_its_parents() {
     assert_eq!(store.directory(), dir.canonicalize().unwrap());
 }
 
+/// The store itself restricts its directory and its files: a service that links it need not set `umask 077`, as `es`
+/// does.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_store_is_accessible_to_its_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("a/store");
+    let store = open(&dir).await;
+    assert_eq!(mode(&dir), 0o700);
+    for (name, _) in files(&dir) {
+        assert_eq!(mode(&dir.join(&name)), 0o600, "{name}");
+    }
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_store_keeps_its_id() {
     let dir = tempfile::tempdir().unwrap();
