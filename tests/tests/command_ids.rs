@@ -197,8 +197,8 @@ async fn a_unit_with_a_command_after_its_id_is_refused() {
     let unit = unit.execute(&accounts, id(), Deposit { cents: 1 }).await.expect_err("the second is not bound");
     assert_eq!(
         unit.to_string(),
-        "command id \"k1\": could not compute the digest of its commands: commands were added after the id; set the \
-         id after all commands"
+        "could not bind command id \"k1\" to its commands: commands were added after the id; set the id after all \
+         commands"
     );
     assert_eq!(event_count(&store).await, 0);
 }

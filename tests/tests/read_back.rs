@@ -164,7 +164,7 @@ async fn an_inline_view_refuses_the_commit_of_a_row_that_cannot_be_read_back() {
     let store: Store = Arc::new(MemoryStore::new().with_hook(Inline::new(Inverse)).await.expect("a store"));
     let gauges = Repository::<Gauge>::new(Arc::clone(&store));
     let error = gauges.execute(&id(), Note(vec![measured(0.0)])).await.expect_err("the hook refuses it");
-    assert!(ErrorChain(&error).to_string().contains("application/json has no number inf"), "{}", ErrorChain(&error));
+    assert!(ErrorChain(&error).to_string().contains("application/json cannot represent inf"), "{}", ErrorChain(&error));
     assert_eq!(store.head().await.expect("read"), None);
 }
 

@@ -97,7 +97,7 @@ fn a_clock_before_1970_is_an_error() {
         let output = shifted(args);
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
-        assert!(err.contains("expected a clock that shows a time after 1970, found 19"), "{args:?}: {err}");
+        assert!(err.contains("expected a clock time of 1970 or later, found 19"), "{args:?}: {err}");
         assert!(err.contains("set the clock of this machine"), "{args:?}: {err}");
     }
     assert!(!dir.path("new").exists(), "no store is created");

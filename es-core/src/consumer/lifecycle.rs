@@ -132,7 +132,7 @@ pub enum WaitError {
         #[source]
         reason: Option<GroupError>,
     },
-    /// The log has not reached the position, so waiting for it is futile. Returned at once.
+    /// The position is after the head of the log. Returned without waiting.
     #[error(transparent)]
     AheadOfLog(#[from] AheadOfLog),
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 
 use crate::model::{AheadOfLog, Position};
-use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError, Visitor};
+use crate::store::{Batch, EventReader, EventStream, HeadWatch, LogRead, Query, StoreError, Visitor, head_not_reached};
 
 /// The default size of a batch, in events.
 pub(crate) const DEFAULT_BATCH: u32 = 512;
@@ -189,12 +189,6 @@ impl Subscription {
             None => Ok(None),
         }
     }
-}
-
-/// Returns the error for a store whose reads do not reach its head. Without it, the subscription would loop without
-/// waiting.
-fn head_not_reached(head: Position) -> StoreError {
-    StoreError::damaged(format!("position {head}"), "expected a read to reach the head of the log")
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{LogId, Position, Timestamp};
 
-/// A position that leaves the process or comes back: in a token, an HTTP header, or a checkpoint in another database.
+/// A position in the log of a store, for use outside of the process: in a token, an HTTP header, or a checkpoint in
+/// another database.
 ///
 /// The same number is another event in another log, and in the log of a restored backup. The id of the log detects
 /// both. [`resolve`](Self::resolve) checks a position that a client sends.

@@ -1,4 +1,4 @@
-//! [`Metadata`]: JSON values by key, kept to the last digit.
+//! [`Metadata`]: JSON values by key, without loss of precision.
 //!
 //! ```text
 //!   API: with(key, value) ----+
@@ -355,8 +355,8 @@ impl Serialize for Metadata {
 }
 
 impl Serialize for MetadataValue {
-    /// Writes the very text in JSON. Other formats get numbers as numbers; a number that would lose digits there is an
-    /// error.
+    /// Serializes the canonical text in JSON, and the decoded value in binary formats. Fails if a binary format would
+    /// lose digits of a number.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = match &self.0 {
             ValueText::Text(text) => return serializer.serialize_str(text),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::reserved;
 use crate::model::{NameError, Table};
-use crate::store::{Commit, EventReader, StoreError};
+use crate::store::{Commit, EventReader, StoreError, encode_row};
 
 /// The number of a build of a view, from 1. A projection never uses a number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,9 +88,7 @@ impl Generations {
     /// # Errors
     /// [`StoreError::Io`] if the value cannot be written as JSON, which does not happen for this type.
     pub(crate) fn encode(&self) -> Result<Bytes, StoreError> {
-        let json =
-            serde_json::to_vec(self).map_err(|error| StoreError::io("write the generations of a view", error))?;
-        Ok(json.into())
+        encode_row(self)
     }
 
     /// Decodes a row. A missing row means that no build exists.

@@ -24,7 +24,7 @@ pub enum EncodeError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The value contains a float that JSON cannot represent: it would be written as `null`.
-    #[error("{}: {content_type} has no number {value}; use the codec MessagePack or another type", place(.path))]
+    #[error("{}: {content_type} cannot represent {value}; use the codec MessagePack or another type", place(.path))]
     NotFinite {
         /// The content type of the codec.
         content_type: ContentType,

@@ -53,7 +53,7 @@ impl fmt::Debug for StoreAdmin {
 }
 
 impl StoreAdmin {
-    /// Creates a handle. Every handle of the store can be used, also the one of a running service.
+    /// Returns the operations on a store. A running service may use the store at the same time.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         Self { store }

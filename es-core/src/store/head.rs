@@ -63,6 +63,12 @@ impl LogPosition {
     }
 }
 
+/// Returns the error for a store whose reads do not reach its head. Without it, a caller that reads up to the head would
+/// loop without waiting.
+pub(crate) fn head_not_reached(head: Position) -> StoreError {
+    StoreError::damaged(format!("position {head}"), "expected a read to reach the head of the log")
+}
+
 /// Checks that a recorded time is not after the clock and the last recorded event. A log whose last event was recorded
 /// by a clock in the future includes times up to that event.
 pub(crate) async fn check_recorded_time(

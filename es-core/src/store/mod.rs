@@ -51,7 +51,7 @@ pub use commit::{
 pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 pub use head::HeadWatch;
-pub(crate) use head::check_recorded_time;
+pub(crate) use head::{check_recorded_time, head_not_reached};
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use retention::delete_stream;

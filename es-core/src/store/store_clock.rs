@@ -13,7 +13,7 @@ const TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 /// The clock of the machine shows a time before 1970, as after a reset. Ids and recorded times cannot be made from it.
 /// Set the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a clock that shows a time after 1970, found {now}; set the clock of this machine")]
+#[error("expected a clock time of 1970 or later, found {now}; set the clock of this machine")]
 pub struct InvalidClock {
     /// The time of the clock.
     pub now: Timestamp,

@@ -15,7 +15,7 @@ use crate::model::digest::Fnv;
 use crate::model::reserved::TAGS;
 use crate::model::{Category, EventType, EventView, LogId, NameError, Position, Table, Tag, Tags};
 use crate::schema::{CurrentTagsError, Event, EventSchema, current_tags};
-use crate::store::{Commit, CommitError, EventStore, LogRead, QueryItem, StoreError, encode_row};
+use crate::store::{Commit, CommitError, EventStore, LogRead, QueryItem, StoreError, encode_row, head_not_reached};
 
 /// The number of positions after which the checked position is stored again.
 const ROW_INTERVAL: u64 = 1_024;
@@ -189,7 +189,11 @@ impl Check<'_> {
         };
         let mut checked = before.checked;
         while checked < Some(head) {
-            checked = self.run_after::<E>(checked).await?;
+            let next = self.run_after::<E>(checked).await?;
+            if next <= checked {
+                return Err(head_not_reached(head).into());
+            }
+            checked = next;
         }
         let mut stored = before.stored;
         if stored.is_none_or(|stored| stored.get() + ROW_INTERVAL <= head.get()) {
@@ -234,7 +238,7 @@ impl Check<'_> {
         [self.schema.name.as_bytes(), &[0], &digest.value().to_be_bytes()].concat()
     }
 
-    /// Checks some of the events after a position. Returns the last position that was checked.
+    /// Checks up to [`EVENTS_PER_VISIT`] events after a position. Returns the last position that was checked.
     async fn run_after<E: Event>(&self, after: Option<Position>) -> Result<Option<Position>, TagError> {
         let (mut events, mut failed) = (0, None);
         let mut visit = |event: EventView<'_>| {
@@ -261,7 +265,7 @@ fn check_event<E: Event>(event: EventView<'_>, key: &'static str) -> Result<(), 
     }
 }
 
-/// [`QueryItem::of_events`] returns no item.
+/// The tags of recorded events could not be checked, or are incomplete.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TagError {

@@ -91,14 +91,14 @@ fn json_refuses_a_float_that_is_not_finite_and_names_the_field() {
     };
     assert_eq!(
         error(&reading(f64::NAN, None)),
-        "could not write event \"measured\"; correct its type: reading.celsius: application/json has no number NaN; \
+        "could not write event \"measured\"; correct its type: reading.celsius: application/json cannot represent NaN; \
          use the codec MessagePack or another type"
     );
     let hour = error(&reading(0.0, Some(f64::NEG_INFINITY)));
-    assert!(hour.contains("reading.by_hour[\"noon\"][2]: application/json has no number -inf"), "{hour}");
+    assert!(hour.contains("reading.by_hour[\"noon\"][2]: application/json cannot represent -inf"), "{hour}");
     // `null` is read back as `None` without an error.
     let maybe = error(&InJson::Maybe { celsius: Some(f64::INFINITY) });
-    assert!(maybe.contains("\"maybe\"") && maybe.contains("celsius: application/json has no number inf"), "{maybe}");
+    assert!(maybe.contains("\"maybe\"") && maybe.contains("celsius: application/json cannot represent inf"), "{maybe}");
     assert!(reading(-0.0, Some(f64::MIN_POSITIVE)).encode().is_ok());
 }
 
@@ -239,7 +239,7 @@ fn a_hand_written_event_is_read_back_too() {
 #[test]
 fn the_codec_json_refuses_a_float_that_is_not_finite() {
     let error = Json::encode(&(1.0, [f32::NAN])).expect_err("it would become null");
-    assert!(error.to_string().starts_with("[1][0]: application/json has no number NaN"), "{error}");
+    assert!(error.to_string().starts_with("[1][0]: application/json cannot represent NaN"), "{error}");
     assert_eq!(Json::encode(&(1.0, None::<f64>)).expect("encodes"), "[1.0,null]");
     assert!(MessagePack::encode(&f64::NAN).is_ok());
 }

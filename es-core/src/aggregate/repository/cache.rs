@@ -27,7 +27,7 @@ pub(super) struct Cache<A> {
 struct Search {
     /// The time of the search; `None` before the first one.
     at: Option<Duration>,
-    /// The position up to which the log was searched.
+    /// The position up to which the log was searched successfully.
     up_to: Option<Position>,
 }
 
@@ -63,27 +63,30 @@ impl<A: Clone + Send + Sync> Cache<A> {
     ///
     /// `now` is the monotonic time.
     pub(super) async fn remove_deleted(&self, store: &dyn EventStore, now: Duration) -> Result<(), StoreError> {
-        let is_due = |search: &Search| search.at.is_none_or(|at| now.saturating_sub(at) >= SEARCH_INTERVAL);
-        if !is_due(&self.search.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(());
-        }
+        let after = {
+            let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+            if search.at.is_some_and(|at| now.saturating_sub(at) < SEARCH_INTERVAL) {
+                return Ok(());
+            }
+            let is_first = search.at.replace(now).is_none();
+            (!is_first).then_some(search.up_to)
+        };
         // ORDER: the head before the read, so that the next search starts after a position that this one has searched.
         let head = store.head().await?;
-        let last = {
-            let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = search.at.map(|_| search.up_to);
-            *search = Search { at: Some(now), up_to: head };
-            last
-        };
         // At the first search nothing is cached.
-        let Some(last) = last.filter(|last| *last < head) else { return Ok(()) };
-        let mut visitor = |event: EventView<'_>| {
-            if let Some(stream) = Erasure::of(event.0).as_ref().and_then(Erasure::stream) {
-                self.remove(stream);
-            }
-            ControlFlow::Continue(())
-        };
-        store.visit_log(LogRead::matching(QueryItem::erasures()).after(last), &mut visitor).await.map(drop)
+        if let Some(after) = after.filter(|after| *after < head) {
+            let mut visitor = |event: EventView<'_>| {
+                if let Some(stream) = Erasure::of(event.0).as_ref().and_then(Erasure::stream) {
+                    self.remove(stream);
+                }
+                ControlFlow::Continue(())
+            };
+            store.visit_log(LogRead::matching(QueryItem::erasures()).after(after), &mut visitor).await?;
+        }
+        // The next search repeats one that failed or was dropped.
+        let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        search.up_to = search.up_to.max(head);
+        Ok(())
     }
 
     #[cfg(test)]
@@ -95,7 +98,7 @@ impl<A: Clone + Send + Sync> Cache<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EventType, ExpectedRevision, NewEvent};
+    use crate::model::{EventType, ExpectedRevision, NewEvent, Revision};
     use crate::retention::{DeleteKind, Note};
     use crate::store::memory::MemoryStore;
     use crate::store::{Commit, delete_stream};
@@ -110,7 +113,7 @@ mod tests {
         for stream in &streams {
             let event = NewEvent::json(EventType::new("placed").unwrap(), "{}");
             store.commit(Commit::to(stream, ExpectedRevision::Any, [event])).await.unwrap();
-            cache.put(stream, &Loaded::of_state(7));
+            cache.put(stream, &Loaded::of_state(7, Revision::FIRST));
         }
         let delete = |stream| delete_stream(&store, stream, DeleteKind::Soft, ExpectedRevision::Any, Note::default());
         delete(&streams[0]).await.unwrap();

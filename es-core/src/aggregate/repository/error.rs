@@ -160,7 +160,7 @@ pub enum InfrastructureError {
         repeated: String,
     },
     /// The command id cannot be bound to the command. Nothing was written.
-    #[error("command id {command_id:?}: could not compute the digest of its commands: {detail}")]
+    #[error("could not bind command id {command_id:?} to its commands: {detail}")]
     UnboundCommand {
         /// The command id.
         command_id: CommandId,

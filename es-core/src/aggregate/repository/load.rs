@@ -34,10 +34,9 @@ pub struct Loaded<A> {
 }
 
 impl<A> Loaded<A> {
-    #[cfg(test)]
-    pub(super) fn of_state(state: A) -> Self {
-        let (revision, position, snapshot, last, origins) = (None, None, None, None, None);
-        Self { state, revision, position, snapshot, last, begins: Revision::FIRST, origins }
+    /// Returns a state without events, of a stream that begins at this revision.
+    pub(super) const fn of_state(state: A, begins: Revision) -> Self {
+        Self { state, revision: None, position: None, snapshot: None, last: None, begins, origins: None }
     }
 
     /// Returns the version of the aggregate, or `None` if it has no events. It is the revision, unless the aggregate
@@ -56,8 +55,7 @@ impl<A: Evolve> Loaded<A> {
 
     /// Returns the initial state of an aggregate whose stream begins at this revision.
     pub(crate) fn empty(id: &A::Id, begins: Revision) -> Self {
-        let (revision, position, snapshot, last, origins) = (None, None, None, None, None);
-        Self { state: A::initial(id), revision, position, snapshot, last, begins, origins }
+        Self::of_state(A::initial(id), begins)
     }
 
     /// Returns the revision that the next event must have.

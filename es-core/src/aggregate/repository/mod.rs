@@ -237,7 +237,7 @@ impl<A: Evolve> Repository<A> {
     /// Checks that the events of the aggregate type have the tags of the append conditions.
     async fn check_tags(&self, conditions: &Commit) -> Result<(), TagError> {
         for condition in conditions.append_conditions() {
-            for item in condition.query.items().unwrap_or_default() {
+            for item in condition.query.items().unwrap_or_default().iter().filter(|item| !item.tags.is_empty()) {
                 let category = A::category()?;
                 if item.categories.is_empty() || item.categories.contains(&category) {
                     let item = QueryItem { categories: [category].into(), ..item.clone() };

@@ -210,9 +210,9 @@ impl Driver {
         let events: Vec<_> = self.pending.drain(..limit.min(self.pending.len())).collect();
         let scanned =
             if self.pending.is_empty() { self.pending_scanned } else { events.last().map(|event| event.position) };
-        let erasures: Vec<_> = events.iter().filter(|event| Erasure::of(event).is_some()).collect();
+        let erasures = events.iter().filter(|event| Erasure::of(event).is_some());
         // The log no longer has the parked events of a deleted stream, so that the erasure need not wait for them.
-        let unblocked: Vec<String> = erasures.into_iter().map(|event| (self.key)(event)).collect();
+        let unblocked: Vec<String> = erasures.map(|event| (self.key)(event)).collect();
         let arrivals = events.into_iter().map(|event| arrival(&self.key, event));
         let now = self.shared.now();
         {

@@ -18,7 +18,7 @@ use crate::model::Position;
 use crate::model::reserved;
 use crate::model::{EventId, Timestamp};
 use crate::model::{NameError, Table, Tag};
-use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
+use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError, encode_row};
 
 /// The number of rows per page of a scan.
 const PAGE: usize = 1_000;
@@ -205,7 +205,7 @@ impl GroupRows {
     /// Returns a commit that replaces the state row on the condition that it still is `current`, and the new row.
     pub(crate) fn replace_state(&self, current: Option<Bytes>, stored: &Stored) -> Result<(Commit, Bytes), StoreError> {
         let key = Bytes::from(self.prefix(b's'));
-        let value = encode(stored)?;
+        let value = encode_row(stored)?;
         let commit = Commit::new().expect_row(self.table.clone(), key.clone(), current);
         Ok((commit.put_row(self.table.clone(), key, value.clone()), value))
     }
@@ -214,21 +214,17 @@ impl GroupRows {
     pub(crate) fn park(&self, commit: Commit, at: Position, parked: Option<&Parked>) -> Result<Commit, StoreError> {
         let (table, key) = (self.table.clone(), self.key(b'p', at));
         Ok(match parked {
-            Some(parked) => commit.put_row(table, key, encode(parked)?),
+            Some(parked) => commit.put_row(table, key, encode_row(parked)?),
             None => commit.delete_row(table, key),
         })
     }
 
     /// Adds the row of a skipped event to a commit.
     pub(crate) fn skip(&self, commit: Commit, skipped: &Skipped) -> Result<Commit, StoreError> {
-        Ok(commit.put_row(self.table.clone(), self.key(b'x', skipped.position), encode(skipped)?))
+        Ok(commit.put_row(self.table.clone(), self.key(b'x', skipped.position), encode_row(skipped)?))
     }
 
     fn damaged(&self, what: &str, error: &serde_json::Error) -> StoreError {
         StoreError::damaged(format!("table {:?}, {what} of {:?}", self.table.as_str(), self.name), error.to_string())
     }
-}
-
-fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| StoreError::io("write a row of a group", error))
 }
