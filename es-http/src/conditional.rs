@@ -113,12 +113,6 @@ impl Preconditions {
         }
     }
 
-    /// Returns the condition of a write to a resource with this version.
-    #[must_use]
-    pub fn condition_at(&self, current: Option<Version>) -> WriteCondition {
-        self.without_state().unwrap_or_else(|| self.with_state(current))
-    }
-
     /// Returns the condition if it does not depend on the version of the resource.
     fn without_state(&self) -> Option<WriteCondition> {
         match (&self.if_match, &self.if_none_match) {
@@ -177,7 +171,7 @@ pub enum WriteCondition {
     Exists,
     /// The aggregate has this version.
     Version(Version),
-    /// Nothing makes it true: the request names no version that the aggregate can have.
+    /// The condition never holds: the request names no version that the aggregate can have.
     Never,
 }
 
@@ -198,21 +192,4 @@ impl WriteCondition {
             Self::Never => command.at_revision(UNREACHABLE),
         }
     }
-
-    /// Returns the condition as the expected revision of a stream, for a [`Commit`](es_core::Commit).
-    #[must_use]
-    pub fn expected_revision(self) -> ExpectedRevision {
-        match self {
-            Self::None => ExpectedRevision::Any,
-            Self::Missing => ExpectedRevision::NoStream,
-            Self::Exists => ExpectedRevision::StreamExists,
-            // The version of a stream with one order is its revision.
-            Self::Version(version) => version.to_string().parse().map_or_else(never, ExpectedRevision::Exact),
-            Self::Never => ExpectedRevision::Exact(UNREACHABLE),
-        }
-    }
-}
-
-fn never<E>(_: E) -> ExpectedRevision {
-    ExpectedRevision::Exact(UNREACHABLE)
 }

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use es_core::model::{Context, CorrelationId, Metadata};
 use uuid::Uuid;
 
-use crate::header_value::single;
+use crate::header_value::{missing, single};
+use crate::problem::shortened;
 use crate::{Authenticated, Problem, Tenant};
 
 /// The header of a request and of its response with the correlation id, a UUID.
@@ -55,7 +56,7 @@ impl FromStr for TraceParent {
             let is_known = version != 0xff && (version > 0 || fields.next().is_none());
             is_known.then_some(Self { trace_id, parent_id, is_sampled: flags & 1 == 1 })
         };
-        parse().ok_or_else(|| ParseTraceParentError { found: text.chars().take(100).collect() })
+        parse().ok_or_else(|| ParseTraceParentError { found: shortened(text) })
     }
 }
 
@@ -124,11 +125,10 @@ fn tenant(
     let of_token = client.and_then(|client| client.tenant.clone());
     let Some(name) = &options.tenant_header else { return Ok(of_token) };
     let of_header = single(headers, name.as_str())?.map(|text| {
-        let expected = "1 to 128 visible ASCII characters";
-        Tenant::new(text).ok_or_else(|| Problem::invalid(name.as_str(), expected, text))
+        Tenant::new(text).ok_or_else(|| Problem::invalid(name.as_str(), "1 to 128 visible ASCII characters", text))
     });
     match (of_token, of_header.transpose()?) {
-        (None, None) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("expected the header {name}, found none"))),
+        (None, None) => Err(missing(name)),
         (Some(of_token), Some(of_header)) if of_token != of_header => {
             let detail = format!("{name}: expected the tenant of the token, found {:?}", of_header.as_str());
             Err(Problem::new(StatusCode::FORBIDDEN, detail))

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(matches("W/\"1\""), (false, true));
         assert_eq!(matches("\"7\", \"1\""), (true, true));
         assert_eq!(matches("*"), (true, true));
-        for text in ["\"01\"", "\"+1\"", "\"\"", "\"x\"", "\"2\"", "\" \""].into_iter().take(5) {
+        for text in ["\"01\"", "\"+1\"", "\"\"", "\"x\"", "\"2\""] {
             assert_eq!(matches(text), (false, false), "{text}");
         }
         assert!(!TagCondition::Any.matches_strongly(None) && !TagCondition::Any.matches_weakly(None));

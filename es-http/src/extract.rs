@@ -39,12 +39,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let headers = request.headers().clone();
-        let body = Bytes::from_request(request, state).await?;
-        if body.is_empty() {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "expected a JSON body, found none"));
-        }
-        parse(&headers, &body)
+        let body = <Self as OptionalFromRequest<S>>::from_request(request, state).await?;
+        body.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "expected a JSON body, found none"))
     }
 }
 
@@ -52,14 +48,17 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
-        let headers = request.headers().clone();
+        let content_type = check_content_type(request.headers());
         let body = Bytes::from_request(request, state).await?;
-        if body.is_empty() { Ok(None) } else { parse(&headers, &body).map(Some) }
+        if body.is_empty() {
+            return Ok(None);
+        }
+        content_type?;
+        parse(&body).map(Some)
     }
 }
 
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Json<T>, Problem> {
-    check_content_type(headers)?;
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<Json<T>, Problem> {
     serde_json::from_slice(body).map(Json).map_err(|error| {
         let status = match error.classify() {
             Category::Data => StatusCode::UNPROCESSABLE_ENTITY,

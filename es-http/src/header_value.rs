@@ -1,6 +1,8 @@
-//! Headers that must occur at most once.
+//! The values of headers that must occur at most once.
 
-use axum::http::HeaderMap;
+use std::fmt;
+
+use axum::http::{HeaderMap, StatusCode};
 
 use crate::Problem;
 
@@ -15,4 +17,9 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
         }
         (Some(_), Some(_)) => Err(Problem::invalid(name, "one value", "several values")),
     }
+}
+
+/// Returns the response to a request without a required header.
+pub(crate) fn missing(name: impl fmt::Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, format!("expected the header {name}, found none"))
 }

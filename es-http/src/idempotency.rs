@@ -1,12 +1,12 @@
 //! [`IdempotencyKey`]: the header `Idempotency-Key` as a command id.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use es_core::CommandId;
 
 use crate::Problem;
-use crate::header_value::single;
+use crate::header_value::{missing, single};
 
 const NAME: &str = "idempotency-key";
 /// The longest key, in bytes.
@@ -60,8 +60,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::of_headers(&parts.headers)?
-            .ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "expected the header Idempotency-Key, found none"))
+        Self::of_headers(&parts.headers)?.ok_or_else(|| missing("Idempotency-Key"))
     }
 }
 
@@ -75,7 +74,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderValue, StatusCode};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The HTTP edge of a service: a server with deadlines and limits, and helpers for [axum] that map HTTP to es-core.
 //!
-//! # Five lines
+//! # Example
 //!
 //! The router is yours: plain axum. These lines make it the edge of a service.
 //!
@@ -26,7 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The tour
+//! # Overview
 //!
 //! **The server** closes connections that are idle, send a head or a body too slowly, or read too slowly; bounds
 //! connections, bodies and their memory; and drains with a deadline. See [`serve`], [`ServeOptions`] and [`Draining`].
@@ -50,7 +50,7 @@
 //! **Protection**: pages of other origins cannot send commands ([`same_origin`]); clients have tokens or certificates
 //! ([`authenticate`], [`Tokens`]) and roles ([`require_role`]).
 //!
-//! **Operation**: `/livez` and `/readyz` ([`Health`]).
+//! **Probes**: `/livez` reports that the process answers, `/readyz` that it accepts requests. See [`Health`].
 //!
 //! # Features
 //!

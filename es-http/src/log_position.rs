@@ -4,13 +4,13 @@ use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponseParts, ResponseParts};
 use es_core::EventReader;
 use es_core::model::{LogPosition, Position};
 
 use crate::Problem;
-use crate::header_value::single;
+use crate::header_value::{missing, single};
 
 const NAME: HeaderName = HeaderName::from_static("es-position");
 
@@ -68,8 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for EsPosition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::of_headers(&parts.headers)?
-            .ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "expected the header ES-Position, found none"))
+        Self::of_headers(&parts.headers)?.ok_or_else(|| missing("ES-Position"))
     }
 }
 

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::Problem;
+use crate::problem::shortened;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
@@ -28,7 +29,7 @@ impl AllowedOrigins {
         Self(origins.into_iter().map(Into::into).collect())
     }
 
-    /// Returns why a request must be refused.
+    /// Checks whether a request may change state. The error is the response, 403.
     fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) {
             return Ok(());
@@ -63,7 +64,7 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
 }
 
 fn refused(origin: &str) -> Problem {
-    let origin: String = origin.chars().take(100).collect();
+    let origin = shortened(origin);
     Problem::new(StatusCode::FORBIDDEN, format!("a page of {origin} must not change the state of this service"))
 }
 

@@ -1,4 +1,4 @@
-//! [`Tenant`].
+//! [`Tenant`]: the tenant of a request.
 
 /// The longest name of a tenant, in bytes.
 const MAX_TENANT_BYTES: usize = 128;

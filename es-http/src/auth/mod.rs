@@ -14,7 +14,7 @@ pub use tokens::{Tokens, TokensError};
 
 use crate::{Problem, Tenant};
 
-/// What a client may do. A role includes the roles before it.
+/// The permissions of a client. Each role includes the roles before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Queries.
@@ -35,7 +35,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The client of a request. It is an extractor below [`authenticate`]; elsewhere, the response is 401.
+/// The client of a request. An extractor: the response is 401 if the route has no layer [`authenticate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authenticated {
     /// The name of the owner of the token.

@@ -131,7 +131,7 @@ fn entry(text: &str) -> Result<ClientEntry, &'static str> {
         _ => return Err("the role read, write or operate after the hash"),
     };
     let name = fields.next().ok_or("the name of the client after the role")?.to_owned();
-    let tenant = fields.next().map(|tenant| Tenant::new(tenant).ok_or("a tenant of at most 128 ASCII characters"));
+    let tenant = fields.next().map(|tenant| Tenant::new(tenant).ok_or("a tenant of 1 to 128 visible ASCII characters"));
     if fields.next().is_some() {
         return Err("nothing after the tenant");
     }

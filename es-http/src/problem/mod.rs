@@ -85,7 +85,7 @@ impl Problem {
     /// `limit: expected a number, found "x"`. A long `found` is shortened to 100 characters.
     #[must_use]
     pub fn invalid(name: &str, expected: impl fmt::Display, found: &str) -> Self {
-        let found: String = found.chars().take(MAX_FOUND).collect();
+        let found = shortened(found);
         Self::new(StatusCode::BAD_REQUEST, format!("{name}: expected {expected}, found {found:?}"))
     }
 
@@ -201,4 +201,9 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
         response
     }
+}
+
+/// Returns the part of a text that a message repeats.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(MAX_FOUND).collect()
 }

@@ -15,7 +15,8 @@ const MAX_DETAIL_BYTES: u64 = 16 * 1024;
 
 /// Converts error responses in plain text or without a body into [problems](Problem): those of the router (404, 405),
 /// of the extractors of axum, and of handlers. Headers such as `Allow` are kept. The text of a 500 is logged and not
-/// sent. Responses with a content type other than `text/plain` are not changed.
+/// sent. Responses with a content type other than `text/plain`, of unknown length, or longer than 16 KiB are not
+/// changed.
 ///
 /// [`serve`](crate::serve) applies it to every response. Use it with `axum::middleware::from_fn` where another server
 /// runs the router.
@@ -28,10 +29,8 @@ pub async fn uniform_problems(request: Request, next: Next) -> Response {
 pub(crate) async fn uniform(response: Response, method: &Method, uri: &Uri) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    if !is_error || !is_plain_text(response.headers()) || response.body().size_hint().upper() > Some(MAX_DETAIL_BYTES) {
-        return response;
-    }
-    if response.body().size_hint().upper().is_none() {
+    let is_short = response.body().size_hint().upper().is_some_and(|length| length <= MAX_DETAIL_BYTES);
+    if !is_error || !is_short || !is_plain_text(response.headers()) {
         return response;
     }
     let (mut parts, body) = response.into_parts();

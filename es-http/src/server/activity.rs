@@ -60,7 +60,7 @@ impl Activity {
         self.is_blocked.store(is_blocked, Ordering::Release);
     }
 
-    /// Waits until the client has not sent what the connection waits for in time. Returns what was missing.
+    /// Waits until a deadline of the client passes. Returns a description of what did not arrive.
     pub(super) async fn overdue(&self, options: &ServeOptions) -> &'static str {
         let mut changes = self.wait.subscribe();
         loop {

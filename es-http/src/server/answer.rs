@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -46,13 +46,13 @@ impl Answerer {
         let end = EndOfResponse(activity);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let response = match self.limits.check_length(request.body()) {
-            Ok(()) => uniform(self.route(request, peer).await, &method, &uri).await,
+            Ok(()) => uniform(self.route(request, peer, &method, &uri).await, &method, &uri).await,
             Err(refused) => Problem::from(refused).into_response(),
         };
         response.map(|body| Body::new(TrackedBody { body, _end: end }))
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Response {
+    async fn route(&self, request: Request<Incoming>, peer: Peer, method: &Method, uri: &Uri) -> Response {
         let reservation = Reservation::new(Arc::clone(&self.limits));
         let mut request = request.map(|body| Body::new(LimitedBody::new(body, Arc::clone(&reservation))));
         request.extensions_mut().insert(ConnectInfo(peer.address));
@@ -60,7 +60,6 @@ impl Answerer {
             request.extensions_mut().insert(certificate);
         }
         request.extensions_mut().insert(self.draining.clone());
-        let (method, uri) = (request.method().clone(), request.uri().clone());
         let answered: Result<Result<Response, Infallible>, _> =
             AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind().await;
         let mut response = match answered {
@@ -72,8 +71,8 @@ impl Answerer {
                 Problem::unexplained().into_response()
             }
         };
-        let status = response.status();
         if let Some(refused) = reservation.refused() {
+            let status = response.status();
             if status.is_client_error() || status.is_server_error() {
                 return Problem::from(refused).into_response();
             }

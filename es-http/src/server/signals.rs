@@ -1,4 +1,4 @@
-//! [`serve_until_signal`].
+//! [`serve_until_signal`]: a server that drains at a signal.
 
 use std::io;
 
