@@ -48,7 +48,8 @@ pub struct PersonalData {
 }
 
 impl PersonalData {
-    /// Creates it over a key store. Call [`finish_erasures`](Self::finish_erasures) at each start of the service.
+    /// Creates a [`PersonalData`] that uses the keys of a key store. Call
+    /// [`finish_erasures`](Self::finish_erasures) at each start of the service.
     #[must_use]
     pub fn new(keys: Arc<dyn KeyStore>) -> Self {
         Self { keys }
@@ -110,8 +111,8 @@ impl PersonalData {
     /// where the value itself must not be stored but be compared, as in a
     /// [`UniqueKey`](es_core::model::UniqueKey) or a tag.
     ///
-    /// Without the secret in the key store nobody can compute it. A fingerprint stays when its subject is erased, until
-    /// its event is removed: a holder of the secret can then still test whether a given value was stored.
+    /// Computing it requires the secret in the key store. Erasing the subject does not remove the fingerprint; removing
+    /// its event does. Until then, a holder of the secret can test whether a given value was stored.
     ///
     /// # Errors
     /// - [`SealError::Encode`] if the value cannot be encoded as JSON.

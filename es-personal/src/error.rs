@@ -64,7 +64,7 @@ pub enum SealError {
         /// The subject.
         subject: SubjectId,
     },
-    /// The name of the subject belongs to this crate.
+    /// The name of the subject begins with `es.`, which is reserved.
     #[error("subject {subject:?}: names that begin with \"es.\" are reserved; use another name")]
     Reserved {
         /// The subject.
@@ -157,7 +157,7 @@ pub enum EraseError {
         /// The error of the key store.
         source: KeyStoreError,
     },
-    /// The name of the subject belongs to this crate.
+    /// The name of the subject begins with `es.`, which is reserved.
     #[error("subject {subject:?}: names that begin with \"es.\" are reserved; use another name")]
     Reserved {
         /// The subject.

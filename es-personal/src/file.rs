@@ -202,7 +202,7 @@ impl KeyDirectory {
 
     /// Makes renames and removals durable.
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        sync_directory(&self.path)
     }
 }
 
@@ -219,12 +219,24 @@ fn private() -> OpenOptions {
     options
 }
 
+/// Creates a directory and its missing parents, for its user only, so that it exists after a power failure.
 fn create_directory(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).count();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(&path)?;
+    path.ancestors().skip(1).take(missing).try_for_each(sync_directory)
+}
+
+/// Makes new entries of a directory durable. Directories cannot be synced on systems other than Unix.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    File::open(path)?.sync_all()
 }
 
 #[cfg(unix)]

@@ -45,7 +45,7 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// What a key store has of a subject.
+/// The state of the key of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyState {
     /// The key.

@@ -1,4 +1,4 @@
-//! The operating system: who may read the files of a store, and how many files the process may have open.
+//! File permissions of a store, and the limit of open files of the process.
 //!
 //! The directory of a store is accessible to its user only (mode 0700), so that the modes of its files decide nothing.
 //! RocksDB gives its files the default mode of the process. The files of a new store are restricted as well; those that
@@ -46,14 +46,22 @@ pub(crate) fn restrict_files(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the store that has a directory, by whatever path or link. The directory need not exist. A store counts as
-/// being within itself.
+/// Returns the store directory that contains a path, or that the path itself names, after links are resolved. The path
+/// need not exist.
 pub(crate) fn enclosing_store(directory: &Path) -> io::Result<Option<PathBuf>> {
     let full = resolve_links(directory)?;
     let has = |directory: &Path, name: &str| directory.join(name).is_file();
     let is_store =
         |directory: &Path| has(directory, "ACKNOWLEDGED") || (has(directory, "CURRENT") && has(directory, "IDENTITY"));
     Ok(full.ancestors().find(|directory| is_store(directory)).map(Path::to_owned))
+}
+
+/// Syncs a file, or the entries of a directory. Directories cannot be synced on systems other than Unix.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) && path.is_dir() {
+        return Ok(());
+    }
+    std::fs::File::open(path)?.sync_all()
 }
 
 /// Returns the full path of a directory without links. The directory need not exist; a link to a directory that does

@@ -181,18 +181,8 @@ pub(crate) fn create_durably(directory: &Path) -> io::Result<()> {
         access::create_directory(&directory)?;
     }
     for parent in directory.ancestors().skip(1).take(missing) {
-        sync_directory(parent)?;
+        access::sync(parent)?;
     }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    fs::File::open(directory)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -67,7 +67,8 @@ impl ReadOnlyStore {
     /// - [`RetagError::Commit`] if the target refuses a commit, for example because an event has too many tags.
     /// - [`RetagError::Moved`] if another writer appends to the target.
     ///
-    /// After an error, delete the target and begin again.
+    /// After any other error than [`RetagError::NotEmpty`], the copy is incomplete: delete the target and call this
+    /// again.
     pub async fn retag(&self, target: &dyn EventStore, tags: &mut TagsOf<'_>) -> Result<Retagged, RetagError> {
         if let Some(head) = target.head().await? {
             return Err(RetagError::NotEmpty { head });

@@ -124,7 +124,7 @@ struct Completed {
     pending: Vec<ScavengePoint>,
 }
 
-/// Does what the points up to a position say that was not done yet, until the scavenge is stopped.
+/// Completes the pending scavenge points up to a position. Ends early if the scavenge is stopped.
 async fn complete(mut scavenger: Scavenger, up_to: Position) -> Result<Completed, StoreError> {
     off_executor(move || {
         let mut points = scavenger.pending(up_to)?;
@@ -149,7 +149,8 @@ impl Scavenger {
         Ok(retention.points().iter().filter(is_pending).copied().collect())
     }
 
-    /// Removes what one point says. Breaks if the scavenge is stopped before the point is completed.
+    /// Removes the events that one scavenge point covers. Breaks if the scavenge is stopped before the point is
+    /// completed.
     fn point(&mut self, point: ScavengePoint) -> Result<ControlFlow<()>, StoreError> {
         let retention = self.shared.locked(|database| retention_up_to(database, Some(point.position)))?;
         let mut named: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();

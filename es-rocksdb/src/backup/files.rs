@@ -97,10 +97,7 @@ pub(super) fn complete(directory: &Path, incomplete: &Path, number: u32) -> Resu
 }
 
 fn sync(path: &Path) -> Result<(), BackupError> {
-    if cfg!(not(unix)) && path.is_dir() {
-        return Ok(());
-    }
-    File::open(path).and_then(|file| file.sync_all()).map_err(refused("sync", path))
+    access::sync(path).map_err(refused("sync", path))
 }
 
 /// The files of a closed store, without its lock, its messages, and the marker of a backup.

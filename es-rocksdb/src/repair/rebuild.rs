@@ -1,6 +1,6 @@
 //! A new store of what was saved.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use es_core::model::CommitPart;
@@ -88,12 +88,7 @@ struct Contents {
 
 /// Gives the new store its name, once all of it is on the disk.
 fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
-    let sync = |path: &Path| {
-        if cfg!(not(unix)) && path.is_dir() {
-            return Ok(());
-        }
-        File::open(path).and_then(|file| file.sync_all()).map_err(refused("sync", path))
-    };
+    let sync = |path: &Path| access::sync(path).map_err(refused("sync", path));
     for entry in fs::read_dir(incomplete).map_err(refused("read the directory", incomplete))? {
         sync(&entry.map_err(refused("read the directory", incomplete))?.path())?;
     }
