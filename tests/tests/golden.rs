@@ -36,76 +36,49 @@ mod renamed_without_version {
     }
 }
 
-/// The same change with a new version and an upcaster.
-mod second {
-    use super::*;
+/// Defines a module with the second version of the event, and an upcaster of the first version with this field and
+/// this factor.
+macro_rules! second_version {
+    ($(#[$doc:meta])* $module:ident, $unit:ident * $grams:literal) => {
+        $(#[$doc])*
+        mod $module {
+            use super::*;
 
-    #[derive(Debug, Deserialize)]
-    pub(crate) struct WeighedInPounds {
-        pounds: u32,
-    }
+            #[derive(Debug, Deserialize)]
+            pub(crate) struct FirstWeighed {
+                $unit: u32,
+            }
 
-    impl Upcast<ParcelEvent> for WeighedInPounds {
-        fn upcast(self) -> Events<ParcelEvent> {
-            ParcelEvent::Weighed { grams: self.pounds * 454 }.into()
+            impl Upcast<ParcelEvent> for FirstWeighed {
+                fn upcast(self) -> Events<ParcelEvent> {
+                    ParcelEvent::Weighed { grams: self.$unit * $grams }.into()
+                }
+            }
+
+            #[derive(Debug, Serialize, Deserialize, Event)]
+            pub(crate) enum ParcelEvent {
+                #[event(name = "parcel-weighed", version = 2, upcast(1 = FirstWeighed))]
+                Weighed { grams: u32 },
+                #[event(name = "parcel-sent", codec = "msgpack")]
+                Sent { to: String, at: es_core::Timestamp },
+            }
         }
-    }
-
-    #[derive(Debug, Serialize, Deserialize, Event)]
-    pub(crate) enum ParcelEvent {
-        #[event(name = "parcel-weighed", version = 2, upcast(1 = WeighedInPounds))]
-        Weighed { grams: u32 },
-        #[event(name = "parcel-sent", codec = "msgpack")]
-        Sent { to: String, at: es_core::Timestamp },
-    }
+    };
 }
 
-/// An upcaster that cannot decode the old version.
-mod wrong_upcaster {
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    pub(crate) struct WeighedInStones {
-        stones: u32,
-    }
-
-    impl Upcast<ParcelEvent> for WeighedInStones {
-        fn upcast(self) -> Events<ParcelEvent> {
-            ParcelEvent::Weighed { grams: self.stones * 6_350 }.into()
-        }
-    }
-
-    #[derive(Debug, Serialize, Deserialize, Event)]
-    pub(crate) enum ParcelEvent {
-        #[event(name = "parcel-weighed", version = 2, upcast(1 = WeighedInStones))]
-        Weighed { grams: u32 },
-        #[event(name = "parcel-sent", codec = "msgpack")]
-        Sent { to: String, at: es_core::Timestamp },
-    }
+second_version! {
+    /// The same change with a new version and an upcaster.
+    second, pounds * 454
 }
 
-/// The upcaster of the second version with another factor.
-mod another_amount {
-    use super::*;
+second_version! {
+    /// An upcaster that cannot decode the old version.
+    wrong_upcaster, stones * 6_350
+}
 
-    #[derive(Debug, Deserialize)]
-    pub(crate) struct WeighedInPounds {
-        pounds: u32,
-    }
-
-    impl Upcast<ParcelEvent> for WeighedInPounds {
-        fn upcast(self) -> Events<ParcelEvent> {
-            ParcelEvent::Weighed { grams: self.pounds * 500 }.into()
-        }
-    }
-
-    #[derive(Debug, Serialize, Deserialize, Event)]
-    pub(crate) enum ParcelEvent {
-        #[event(name = "parcel-weighed", version = 2, upcast(1 = WeighedInPounds))]
-        Weighed { grams: u32 },
-        #[event(name = "parcel-sent", codec = "msgpack")]
-        Sent { to: String, at: es_core::Timestamp },
-    }
+second_version! {
+    /// The upcaster of the second version with another factor.
+    another_amount, pounds * 500
 }
 
 /// A third version: the first one gets another result.

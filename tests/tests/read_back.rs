@@ -133,8 +133,8 @@ impl Projection for Inverse {
     }
 }
 
-const REFUSED: &str = "view \"last\": could not encode a value; correct its type: the value: application/json has no \
-                       number inf; use the codec MessagePack or another type";
+const REFUSED: &str = "view \"last\": could not encode a value; correct its type: the value: application/json \
+                       cannot represent inf; use the codec MessagePack or another type";
 
 #[test]
 fn a_row_that_cannot_be_read_back_is_not_stored() {

@@ -7,7 +7,8 @@ use es_core::aggregate::InfrastructureError;
 use es_core::model::{Category, Tag, Tags};
 use es_core::prelude::*;
 use es_core::schema::{DecodeEventError, EncodeEventError, EncodedEvent, EventSchema, RawEvent, current_tags};
-use es_core::store::{Query, QueryItem, TagError};
+use es_core::store::implement::StoreLayer;
+use es_core::store::{EventStream, Query, QueryItem, StoreError, TagError};
 use es_core::{Commit, EventType, LogRead, NewEvent, RecordedEvent, StreamId};
 use es_rocksdb::{HiddenEvents, ReadOnlyStore, RetagError, RocksDbStore};
 use es_tests::stores::{on_every_store, rocksdb};
@@ -319,4 +320,29 @@ async fn a_copy_into_a_store_with_events_or_of_an_unreadable_event_is_an_error()
     let error = source.retag(&target, &mut |_| Ok(Tags::new())).await.expect_err("not empty");
     assert!(matches!(error, RetagError::NotEmpty { .. }), "{error}");
     target.close().await.expect("closed");
+}
+
+/// A store whose reads of the log return no events.
+#[derive(Debug)]
+struct Unreadable(Store);
+
+#[async_trait::async_trait]
+impl StoreLayer for Unreadable {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.0
+    }
+
+    async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
+        self.0.read_log(read.limit(0)).await
+    }
+}
+
+/// Regression: a check of a store whose reads do not reach its head never ended.
+#[test]
+fn a_read_that_does_not_reach_the_head_is_damage() {
+    on_every_store(async |store: Store| {
+        write(&*store, "booking-1", [booked(7, Some(42))]).await;
+        let error = of_course(&Unreadable(store), 42).await.expect_err("no event can be read");
+        assert!(matches!(error, TagError::Store(StoreError::Damaged { .. })), "{error}");
+    });
 }

@@ -70,7 +70,7 @@ fn to_text(info: &Info) -> String {
     table(["property", "value"], 2, rows).to_string()
 }
 
-/// Describes who can read the store.
+/// Formats the mode of the directory and its meaning.
 fn access(mode: &str, directory: &Path) -> String {
     if mode.ends_with("00") {
         return format!("{mode}: only its user");

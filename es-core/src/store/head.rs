@@ -63,8 +63,8 @@ impl LogPosition {
     }
 }
 
-/// Returns the error for a store whose reads do not reach its head. Without it, a caller that reads up to the head would
-/// loop without waiting.
+/// Returns the error for a store whose reads do not reach its head. Without it, a caller that reads up to the head
+/// would loop without waiting.
 pub(crate) fn head_not_reached(head: Position) -> StoreError {
     StoreError::damaged(format!("position {head}"), "expected a read to reach the head of the log")
 }

@@ -97,11 +97,14 @@ impl<A: Clone + Send + Sync> Cache<A> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{EventType, ExpectedRevision, NewEvent, Revision};
     use crate::retention::{DeleteKind, Note};
     use crate::store::memory::MemoryStore;
     use crate::store::{Commit, delete_stream};
+    use crate::testing::{Fault, FaultyStore};
 
     /// The state of a deleted stream stayed in memory until it was evicted by others.
     #[tokio::test]
@@ -122,6 +125,24 @@ mod tests {
         cache.remove_deleted(&store, Duration::from_secs(2)).await.unwrap();
         assert!(cache.get(&streams[0]).is_none() && cache.get(&streams[1]).is_some());
         delete(&streams[1]).await.unwrap();
+        cache.remove_deleted(&store, Duration::from_secs(3)).await.unwrap();
+        assert_eq!(cache.len(), 0);
+    }
+
+    /// Regression: a search that failed was not repeated, so that a state whose stream was deleted before it stayed in
+    /// memory.
+    #[tokio::test]
+    async fn a_failed_search_is_repeated() {
+        let (inner, stream) = (Arc::new(MemoryStore::new()), StreamId::new("order-1").unwrap());
+        let store = FaultyStore::new(inner.clone());
+        let cache = Cache::<u64>::new(10);
+        cache.remove_deleted(&store, Duration::from_secs(1)).await.unwrap();
+        let event = NewEvent::json(EventType::new("placed").unwrap(), "{}");
+        inner.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.unwrap();
+        cache.put(&stream, &Loaded::of_state(7, Revision::FIRST));
+        delete_stream(&*inner, &stream, DeleteKind::Soft, ExpectedRevision::Any, Note::default()).await.unwrap();
+        store.at_read(0, Fault::Refuse);
+        cache.remove_deleted(&store, Duration::from_secs(2)).await.unwrap_err();
         cache.remove_deleted(&store, Duration::from_secs(3)).await.unwrap();
         assert_eq!(cache.len(), 0);
     }
