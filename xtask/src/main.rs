@@ -17,6 +17,7 @@ mod console;
 mod demo;
 mod failure;
 mod fuzz;
+mod messages;
 mod mutants;
 mod package;
 mod prerequisites;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::command_line::CommandLine;
 use crate::console;
 use crate::failure::Failure;
+use crate::messages::Messages;
 
 /// The package whose build script compiles RocksDB.
 const ROCKSDB: &str = "librocksdb-sys";
@@ -101,32 +102,17 @@ fn cargo() -> CommandLine {
     CommandLine::at("cargo", std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from))
 }
 
-/// Finds the build results in the JSON messages of cargo.
-fn parse_build_messages(messages: &str) -> Result<BuildOutput, Failure> {
-    let (mut program, mut out_dir) = (None, None);
-    for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        let path = |value: &Value| value.as_str().map(PathBuf::from);
-        match message["reason"].as_str() {
-            Some("compiler-artifact") if message["target"]["name"] == ORDER_SERVICE => {
-                program = path(&message["executable"]).or(program);
-            }
-            Some("build-script-executed") if is_rocksdb(&message["package_id"]) => {
-                out_dir = path(&message["out_dir"]);
-            }
-            _ => {}
-        }
-    }
-    match (program, out_dir) {
-        (Some(order_service), Some(out_dir)) => {
-            Ok(BuildOutput { order_service, rocksdb_archive: out_dir.join(ARCHIVE) })
+/// Finds the build results in the messages of cargo.
+fn parse_build_messages(output: &str) -> Result<BuildOutput, Failure> {
+    let messages = Messages::parse(output);
+    let program = messages.programs().find(|program| program.name == ORDER_SERVICE);
+    match (program, messages.output_directory(ROCKSDB)) {
+        (Some(program), Some(directory)) => {
+            Ok(BuildOutput { order_service: program.path.to_owned(), rocksdb_archive: directory.join(ARCHIVE) })
         }
         (None, _) => Err(unexpected_output("build", &format!("no program named {ORDER_SERVICE}"))),
         (_, None) => Err(unexpected_output("build", &format!("no output directory of {ROCKSDB}"))),
     }
-}
-
-fn is_rocksdb(package_id: &Value) -> bool {
-    package_id.as_str().is_some_and(|id| id.contains(ROCKSDB))
 }
 
 fn has_rocksdb(builds: &Path) -> bool {
@@ -152,8 +138,7 @@ mod tests {
         r#"{"reason":"build-script-executed","package_id":"registry+https://x#librocksdb-sys@0.19.0","#,
         r#""out_dir":"/t/debug/build/librocksdb-sys-1f/out"}"#
     );
-    const PROGRAM: &str =
-        r#"{"reason":"compiler-artifact","target":{"name":"order-service"},"executable":"/t/debug/order-service"}"#;
+    const PROGRAM: &str = r#"{"reason":"compiler-artifact","target":{"name":"order-service","src_path":"/w/main.rs"},"executable":"/t/debug/order-service"}"#;
 
     #[test]
     fn the_program_and_the_archive_are_found_in_the_messages() {

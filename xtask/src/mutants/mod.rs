@@ -22,14 +22,15 @@ use trial::{Tests, Trial, Verdict};
 /// A mutant that was judged.
 struct Judged<'a> {
     mutant: &'a Mutant,
-    verdict: Verdict,
+    /// A failure if the tests gave no verdict.
+    verdict: Result<Verdict, Failure>,
     duration: Duration,
 }
 
 /// Runs the selected mutants, or lists them.
 ///
 /// # Errors
-/// If a mutant survives, does not compile or does not apply, or if a test fails without a mutant.
+/// If a mutant survives, does not compile, does not apply or gets no verdict, or if a test fails without a mutant.
 pub(crate) fn run(workspace: &Workspace, args: &MutantsArgs) -> Result<(), Failure> {
     let (promises, mutants) = (Promise::read_all(workspace.root())?, Mutant::read_all(workspace.root())?);
     let problems = promises::problems(workspace.root(), &promises, &mutants);
@@ -86,7 +87,7 @@ fn judge<'a>(
     let mut judged = Vec::new();
     for mutant in mutants {
         let start = Instant::now();
-        let verdict = tree.with(mutant, || trial.judge(&mutant.id, &tests_of(mutant)))?;
+        let verdict = tree.with(mutant, || Ok(trial.judge(&mutant.id, &tests_of(mutant))))?;
         let result = Judged { mutant, verdict, duration: start.elapsed() };
         console::note(&line(&result));
         judged.push(result);
@@ -96,23 +97,33 @@ fn judge<'a>(
 
 fn line(Judged { mutant, verdict, duration }: &Judged<'_>) -> String {
     let verdict = match verdict {
-        Verdict::Caught => "caught",
-        Verdict::Survived => "SURVIVED",
-        Verdict::Invalid => "DOES NOT COMPILE",
+        Ok(Verdict::Caught) => "caught".to_owned(),
+        Ok(Verdict::Survived) => "SURVIVED".to_owned(),
+        Ok(Verdict::Invalid) => "DOES NOT COMPILE".to_owned(),
+        Err(failure) => format!("NO VERDICT: {failure}"),
     };
     format!("{}  {verdict}  {}", mutant.id, console::duration(*duration))
 }
 
-/// Fails if a mutant was not caught.
+/// Fails if a mutant was not caught, or got no verdict.
 fn report(judged: &[Judged<'_>]) -> Result<(), Failure> {
-    let not_caught = judged.iter().filter(|judged| judged.verdict != Verdict::Caught);
-    let ids: Vec<_> = not_caught.map(|judged| &*judged.mutant.id).collect();
-    console::note(&format!("{} mutants, {} of them not caught", judged.len(), ids.len()));
-    match ids.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(format!("mutants that no test caught: {}", ids.join(", ")))
-            .next("add a test that fails with each of them, and name it in the table of promises")),
+    let ids = |is_listed: fn(&Result<Verdict, Failure>) -> bool| {
+        let listed = judged.iter().filter(|judged| is_listed(&judged.verdict));
+        listed.map(|judged| &*judged.mutant.id).collect::<Vec<_>>()
+    };
+    let not_caught = ids(|verdict| matches!(verdict, Ok(Verdict::Survived | Verdict::Invalid)));
+    let without_verdict = ids(Result::is_err);
+    let counts = [judged.len(), not_caught.len(), without_verdict.len()];
+    console::note(&format!("{} mutants, {} not caught, {} without a verdict", counts[0], counts[1], counts[2]));
+    if !not_caught.is_empty() {
+        return Err(Failure::new(format!("mutants that no test caught: {}", not_caught.join(", ")))
+            .next("add a test that fails with each of them, and name it in the table of promises"));
     }
+    if !without_verdict.is_empty() {
+        return Err(Failure::new(format!("mutants without a verdict: {}", without_verdict.join(", ")))
+            .next("read the reason of each above, then run it again with `--only ID`"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -140,10 +151,12 @@ mod tests {
     fn a_mutant_that_is_not_caught_is_a_failure() {
         let mutant = mutant("one");
         let judged = |verdict| Judged { mutant: &mutant, verdict, duration: Duration::ZERO };
-        assert_eq!(report(&[judged(Verdict::Caught)]), Ok(()));
-        for verdict in [Verdict::Survived, Verdict::Invalid] {
-            let failure = report(&[judged(Verdict::Caught), judged(verdict)]);
-            assert!(failure.is_err_and(|failure| failure.to_string().contains("one")));
+        let caught = || judged(Ok(Verdict::Caught));
+        assert_eq!(report(&[caught()]), Ok(()));
+        let no_verdict = Failure::new("the compiler was killed");
+        for verdict in [Ok(Verdict::Survived), Ok(Verdict::Invalid), Err(no_verdict)] {
+            let failure = report(&[caught(), judged(verdict)]);
+            assert!(failure.is_err_and(|failure| failure.to_string().contains(": one")));
         }
     }
 }

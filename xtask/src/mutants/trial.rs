@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use serde_json::Value;
 
 use crate::console;
 use crate::failure::Failure;
+use crate::messages::Messages;
 use crate::mutants::promises::TestName;
 use crate::mutants::target::TestTarget;
 use crate::mutants::tree::Tree;
 use crate::workspace::Workspace;
 
-/// The time after which tests count as failed. A mutant may run for ever.
+/// The time after which tests are stopped, with an error of the run: an endless test may be a mutant that is caught, or
+/// a machine that is too slow. A test that such a mutant breaks has a limit of its own.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
+
+/// The signal of a kernel without memory.
+const SIGKILL: i32 = 9;
 
 /// The time between two looks at a running test.
 const POLL: Duration = Duration::from_millis(20);
@@ -70,6 +75,10 @@ impl Trial<'_> {
     }
 
     /// Runs tests on mutated sources until one fails.
+    ///
+    /// # Errors
+    /// If the tests give no verdict: cargo failed for another reason than the mutated source, or a test was killed or
+    /// took longer than [`TIME_LIMIT`].
     pub(crate) fn judge(&self, id: &str, tests: &Tests<'_>) -> Result<Verdict, Failure> {
         for (target, tests) in tests {
             let Some(program) = self.build(target)? else { return Ok(Verdict::Invalid) };
@@ -80,19 +89,26 @@ impl Trial<'_> {
         Ok(Verdict::Survived)
     }
 
-    /// Builds a test program. Prints the errors of the compiler and returns `None` if it does not compile. Warnings are
-    /// not printed: a mutant often leaves something unused.
+    /// Builds a test program. Prints the errors of the compiler and returns `None` if a source does not compile.
+    /// Warnings are not printed: a mutant often leaves something unused.
     fn build(&self, target: &TestTarget) -> Result<Option<PathBuf>, Failure> {
         let line = self.tree.cargo(self.workspace, "test").args(target.args.iter());
         let line = line.args(["--no-run", "--quiet", "--message-format=json"]);
-        let (is_built, messages) = line.capture_with_status()?;
+        let (is_built, output) = line.capture_with_status()?;
+        let messages = Messages::parse(&output);
         if !is_built {
-            errors(&messages).iter().for_each(|error| console::note(error));
+            let errors = messages.errors_of_sources();
+            if errors.is_empty() {
+                let message = format!("`{}` failed, but not because of a source", line.shown());
+                return Err(Failure::new(message).next("check the free memory and disk space, then run it again"));
+            }
+            errors.iter().for_each(|error| console::note(error));
             return Ok(None);
         }
-        let program = find_program(&messages, |source| target.is_built_from(&self.tree.root, source));
+        let mut programs = messages.programs().filter(|program| program.is_test);
+        let program = programs.find(|program| target.is_built_from(&self.tree.root, program.source));
         let missing = || Failure::new(format!("found no test program for `{}`", line.shown()));
-        program.ok_or_else(missing).map(Some)
+        program.ok_or_else(missing).map(|program| Some(program.path.to_owned()))
     }
 
     /// Runs some tests of a program and writes their output to a file.
@@ -107,6 +123,11 @@ impl Trial<'_> {
         let directory = target.directory(&self.tree.root);
         let list = Command::new(program).args(["--list", "--format", "terse"]).current_dir(&directory).output();
         let list = list.map_err(failed("run"))?;
+        if !list.status.success() {
+            let errors = String::from_utf8_lossy(&list.stderr);
+            let message = format!("cannot list the tests of {}: {}: {errors}", program.display(), list.status);
+            return Err(Failure::new(message).next("run the command through `cargo xtask`"));
+        }
         let names = full_names(&String::from_utf8_lossy(&list.stdout), tests)?;
         let output = File::create(log).map_err(|error| Failure::io("write", log, &error))?;
         let errors = output.try_clone().map_err(|error| Failure::io("write", log, &error))?;
@@ -119,38 +140,39 @@ impl Trial<'_> {
             .stderr(errors)
             .spawn()
             .map_err(failed("run"))?;
-        let start = Instant::now();
-        loop {
-            match child.try_wait().map_err(failed("wait for"))? {
-                Some(status) if status.success() => return Ok(Run::Passed),
-                Some(_) => return Ok(Run::Failed),
-                None if start.elapsed() >= TIME_LIMIT => {
-                    child.kill().and_then(|()| child.wait()).map_err(failed("stop"))?;
-                    return Ok(Run::Failed);
-                }
-                None => std::thread::sleep(POLL),
-            }
-        }
+        let reason = match wait(&mut child, TIME_LIMIT).map_err(failed("wait for"))? {
+            End::Tests(run) => return Ok(run),
+            End::Killed => "were killed".to_owned(),
+            End::TooLong => format!("took longer than {}", console::duration(TIME_LIMIT)),
+        };
+        Err(Failure::new(format!("tests of {} {reason}", program.display())).next(format!("read {}", log.display())))
     }
 }
 
-/// Parses the JSON messages of cargo.
-fn parse(messages: &str) -> impl Iterator<Item = Value> {
-    messages.lines().filter_map(|line| serde_json::from_str(line).ok())
+/// The end of a test program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Tests(Run),
+    /// It was killed by another process or by the kernel.
+    Killed,
+    TooLong,
 }
 
-/// Returns the errors of the compiler in the JSON messages of cargo.
-fn errors(messages: &str) -> Vec<String> {
-    let errors = parse(messages).filter(|message| message["message"]["level"] == "error");
-    errors.filter_map(|message| message["message"]["rendered"].as_str().map(ToOwned::to_owned)).collect()
-}
-
-/// Finds the test program in the JSON messages of cargo by its main source.
-fn find_program(messages: &str, is_source: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let mut tests = parse(messages)
-        .filter(|message| message["reason"] == "compiler-artifact" && message["profile"]["test"] == true)
-        .filter(|message| message["target"]["src_path"].as_str().is_some_and(|source| is_source(Path::new(source))));
-    tests.find_map(|message| message["executable"].as_str().map(PathBuf::from))
+/// Waits for the end of a test program, and kills it after the time limit.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<End> {
+    let start = Instant::now();
+    loop {
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(End::Tests(Run::Passed)),
+            Some(status) if status.signal() == Some(SIGKILL) => return Ok(End::Killed),
+            Some(_) => return Ok(End::Tests(Run::Failed)),
+            None if start.elapsed() >= limit => {
+                child.kill().and_then(|()| child.wait())?;
+                return Ok(End::TooLong);
+            }
+            None => std::thread::sleep(POLL),
+        }
+    }
 }
 
 /// Returns the names with modules of some tests, from the list of a test program.
@@ -173,8 +195,6 @@ fn full_names(list: &str, tests: &BTreeSet<&TestName>) -> Result<Vec<String>, Fa
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -187,28 +207,19 @@ mod tests {
         assert!(names("c").is_err() && names("case").is_err());
     }
 
+    /// A test that was killed for want of memory, and one that never ended, counted as caught.
     #[test]
-    fn errors_of_the_compiler_are_printed_and_warnings_are_not() {
-        let message =
-            |level: &str| json!({ "message": { "level": level, "rendered": format!("a {level}") } }).to_string();
-        assert_eq!(errors(&[message("warning"), "text".to_owned(), message("error")].join("\n")), ["a error"]);
-    }
-
-    #[test]
-    fn a_program_is_found_by_its_source() {
-        let message = |source: &str, is_test: bool, program: &str| {
-            let (target, profile) = (json!({ "src_path": source }), json!({ "test": is_test }));
-            let reason = "compiler-artifact";
-            json!({ "reason": reason, "target": target, "profile": profile, "executable": program }).to_string()
+    fn tests_that_are_killed_or_never_end_have_no_result() -> io::Result<()> {
+        let ended = |script: &str, limit| {
+            let mut child = Command::new("sh").args(["-c", script]).spawn()?;
+            wait(&mut child, limit)
         };
-        let messages = [
-            message("/w/a/src/lib.rs", false, "/t/no"),
-            message("/w/b/tests/kill.rs", true, "/t/other"),
-            "{\"reason\":\"build-finished\"}".to_owned(),
-            message("/w/a/tests/kill.rs", true, "/t/kill"),
-        ];
-        let program = find_program(&messages.join("\n"), |source| source.starts_with("/w/a/tests"));
-        assert_eq!(program, Some(PathBuf::from("/t/kill")));
-        assert_eq!(find_program(&messages.join("\n"), |source| source.starts_with("/w/a/src")), None);
+        let minute = Duration::from_secs(60);
+        assert_eq!(ended("exit 0", minute)?, End::Tests(Run::Passed));
+        assert_eq!(ended("exit 101", minute)?, End::Tests(Run::Failed));
+        assert_eq!(ended("kill -ABRT $$", minute)?, End::Tests(Run::Failed), "a panic while panicking aborts");
+        assert_eq!(ended("kill -KILL $$", minute)?, End::Killed);
+        assert_eq!(ended("exec sleep 60", Duration::from_millis(50))?, End::TooLong);
+        Ok(())
     }
 }
