@@ -2,7 +2,6 @@
 //!
 //! - [`args`]: the command line;
 //! - [`command`]: one module for each command;
-//! - [`line`](mod@line): an event as a line of JSON, the format of import, export and lists with `--json`;
 //! - [`import`]: an idempotent import of such lines;
 //! - [`answer`], [`failure`], [`progress`]: output, errors with exit codes, progress bars.
 //!
@@ -14,7 +13,6 @@ pub mod bad_line;
 pub mod command;
 pub mod failure;
 pub mod import;
-pub mod line;
 pub mod progress;
 pub mod text;
 

@@ -50,6 +50,8 @@
 //! **Protection**: pages of other origins cannot send commands ([`same_origin`]); clients have tokens or certificates
 //! ([`authenticate`], [`Tokens`]) and roles ([`require_role`]).
 //!
+//! **Operations**: a listener and routes for operators, which `es --url` uses. See [`operations`].
+//!
 //! **Probes**: `/livez` reports that the process answers, `/readyz` that it accepts requests. See [`Health`].
 //!
 //! # Features
@@ -74,6 +76,7 @@ mod log_position;
 mod logs;
 #[cfg(feature = "metrics")]
 mod metrics;
+pub mod operations;
 mod origin;
 pub mod problem;
 mod reloaded;
@@ -102,7 +105,7 @@ pub use origin::{AllowedOrigins, same_origin};
 pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
-pub use server::{Drained, Draining, IncompleteDrain, ServeOptions, serve};
+pub use server::{Drained, Draining, IncompleteDrain, Listener, ServeOptions, UnixPeer, serve};
 pub use tenant::Tenant;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -109,6 +109,7 @@ mod draft;
 mod error;
 mod group;
 mod key;
+mod listing;
 mod log_file;
 mod marker;
 mod memory;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use es_core::model::LogId;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan, Visitor};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan, StoreInfo, Visitor};
 use es_core::{
     EventId, EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp,
 };
@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use crate::access;
 use crate::acknowledged;
-use crate::database::{Database, Tier, bad_key, bad_name, item};
+use crate::database::{Database, Tier, bad_key, item};
 use crate::error::OpenError;
 use crate::key;
+use crate::listing::Described;
 use crate::notify::Visible;
 use crate::open::{self, DirectoryState, Identity};
 use crate::options::{self, Options, ReadLimits};
@@ -102,21 +103,6 @@ impl ReadOnlyStore {
     pub async fn refresh(&self) -> Result<Option<Self>, OpenError> {
         let files = Files::of(&self.inner.directory)?;
         if files == self.inner.files { Ok(None) } else { Self::open(&self.inner.directory).await.map(Some) }
-    }
-
-    /// Returns up to `limit` streams whose names start with `prefix` and sort after `after`, in the byte order of their
-    /// names, each with the revision of its last event.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if an entry is corrupt.
-    pub async fn streams(
-        &self,
-        prefix: &str,
-        after: Option<&StreamId>,
-        limit: usize,
-    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
-        let (prefix, after) = (prefix.as_bytes().to_vec(), after.cloned());
-        self.inner.shared.blocking(move |database| streams(database, &prefix, after.as_ref(), limit)).await
     }
 
     /// Verifies the whole store: the checksum of each record, positions and revisions without gaps, and that the log,
@@ -330,29 +316,6 @@ impl Files {
     }
 }
 
-fn streams(
-    database: &Database,
-    prefix: &[u8],
-    after: Option<&StreamId>,
-    limit: usize,
-) -> Result<Vec<(StreamId, Revision)>, StoreError> {
-    let mut heads = database.iterate(Cf::Heads, prefix.to_vec(), Tier::Any)?;
-    heads.seek(after.map_or(prefix, |after| after.as_str().as_bytes()));
-    let mut streams = Vec::new();
-    while streams.len() < limit {
-        let Some((name, _)) = item(&heads, Cf::Heads)? else { break };
-        let stream = std::str::from_utf8(name).ok().and_then(|name| StreamId::new(name).ok());
-        let stream = stream.ok_or_else(|| bad_name(Cf::Heads, name))?;
-        if after != Some(&stream)
-            && let Some(revision) = database.revision(&stream, Tier::Any)?
-        {
-            streams.push((stream, revision));
-        }
-        heads.next();
-    }
-    Ok(streams)
-}
-
 fn claims_of_hidden(
     database: &Database,
     operators: &Operators,
@@ -436,5 +399,25 @@ impl EventReader for ReadOnlyStore {
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         self.inner.shared.retained(stream, self.inner.shared.visible.head()).await
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+        self.inner.shared.streams(prefix, after, limit).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo, StoreError> {
+        let described = Described {
+            directory: self.inner.directory.clone(),
+            store_id: self.inner.store_id,
+            log_id: self.inner.log_id,
+            created: self.inner.created,
+            head: self.inner.shared.visible.head(),
+        };
+        self.inner.shared.describe(described).await
     }
 }

@@ -72,10 +72,14 @@ impl Shared {
         *self.last_recorded.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
 
+    /// Returns the time at which the last event was recorded.
+    pub(crate) fn last_recorded(&self) -> Option<Timestamp> {
+        *self.last_recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns by how much the log is ahead of the clock, if that is more than a minute.
     pub(crate) fn ahead_of_clock(&self) -> Option<Duration> {
-        let last = *self.last_recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        ahead_of_clock(last, self.clock.now())
+        ahead_of_clock(self.last_recorded(), self.clock.now())
     }
 
     /// Reads on this thread, from memory only.

@@ -15,7 +15,7 @@ use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::Committed;
 use es_core::store::implement::{Decider, PrepareHook, ValidCommit};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, Visitor};
+use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, StoreInfo, Visitor};
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Timestamp,
@@ -27,6 +27,7 @@ use crate::database::Database;
 use crate::draft::{Draft, refuse_stamps};
 use crate::error::{OpenError, of_rocksdb};
 use crate::group::Closed;
+use crate::listing::Described;
 use crate::memory::Memory;
 use crate::notify::Visible;
 use crate::open::{self, Identity, Opened};
@@ -444,6 +445,26 @@ impl EventReader for RocksDbStore {
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         self.inner.shared.retained(stream, self.inner.open_head()?).await
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+        self.inner.shared.streams(prefix, after, limit).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo, StoreError> {
+        let described = Described {
+            directory: self.inner.directory.clone(),
+            store_id: self.inner.store_id,
+            log_id: self.inner.log_id,
+            created: self.inner.created,
+            head: self.inner.open_head()?,
+        };
+        self.inner.shared.describe(described).await
     }
 }
 

@@ -19,7 +19,8 @@ use es_core::{
     Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StreamId,
     StreamRead,
 };
-use es_decoding::{FORMAT_VERSION, line};
+use es_core::schema::line;
+use es_decoding::FORMAT_VERSION;
 use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore};
 use serde_json::{Value, json};
 use uuid::Uuid;

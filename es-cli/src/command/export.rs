@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::answer::{JsonLines, print};
 use crate::args::ExportArgs;
 use crate::failure::Failure;
-use crate::line;
+use es_core::schema::line;
 use crate::progress::Bar;
 use crate::text::count;
 

@@ -16,7 +16,7 @@ use es_tool::text::{fit, pad, terminal_width, width};
 use crate::answer::{JsonLines, print_note};
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
-use crate::line;
+use es_core::schema::line;
 use crate::text::{count, format_time};
 
 /// The minimum time between two polls of a follower.

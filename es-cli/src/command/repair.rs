@@ -18,7 +18,7 @@ use super::verify::DAMAGED;
 use crate::answer::print;
 use crate::args::RepairArgs;
 use crate::failure::Failure;
-use crate::line;
+use es_core::schema::line;
 use crate::progress::Bar;
 use crate::text::{count, quoted};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use es_tool::input::Input;
 
-use crate::line::Fault;
+use es_core::schema::line::Fault;
 use crate::text::quoted;
 
 /// Builds the command that imports a converted file.

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use super::group::{Group, Grouped};
 use super::lines::Lines;
-use crate::line::{self, Fault};
+use es_core::schema::line::{self, Fault};
 
 /// The next item of a file.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use es_core::store::{
 };
 use es_core::{Commit, EventId, NewEvent, StreamId, Timestamp};
 
-use crate::line::{Fault, Line};
+use es_core::schema::line::{Fault, Line};
 
 /// How far in the future a `recorded_at` may be. Clocks differ, but the recorded times of a store never go back.
 const MAX_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);

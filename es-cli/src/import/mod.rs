@@ -28,7 +28,7 @@ use serde::Serialize;
 use crate::answer::print_note;
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
-use crate::line::Fault;
+use es_core::schema::line::Fault;
 use crate::progress::Bar;
 use crate::text::ahead_note;
 use advice::Advice;

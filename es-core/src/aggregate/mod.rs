@@ -16,6 +16,7 @@ mod context;
 pub(crate) mod decision;
 pub mod repository;
 pub mod snapshot;
+mod snapshot_list;
 pub mod source;
 
 pub use context::EventContext;
@@ -25,6 +26,7 @@ pub use repository::{
     RetryPolicy, UnitError, UnitOfWork, UnitRejection,
 };
 pub use snapshot::{SnapshotPolicy, SnapshotSupport};
+pub use snapshot_list::{SnapshotPage, SnapshotSummary, snapshots};
 pub use source::{EventOf, RawEvents, Source};
 
 use std::fmt;

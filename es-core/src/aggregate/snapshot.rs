@@ -381,11 +381,11 @@ pub fn table() -> Table {
     Table::well_known(SNAPSHOTS)
 }
 
-fn key(stream: &StreamId, revision: Revision) -> Bytes {
+pub(super) fn key(stream: &StreamId, revision: Revision) -> Bytes {
     [stream.as_str().as_bytes(), &[0], &revision.get().to_be_bytes()].concat().into()
 }
 
-fn revision_of(key: &[u8]) -> Option<Revision> {
+pub(super) fn revision_of(key: &[u8]) -> Option<Revision> {
     key.last_chunk().map(|number| Revision::new(u64::from_be_bytes(*number)))
 }
 

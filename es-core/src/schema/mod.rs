@@ -1,4 +1,5 @@
-//! Typed events and their schemas: wire names, versions, upcasting, codecs, and samples for golden files.
+//! Typed events and their schemas: wire names, versions, upcasting, codecs, samples for golden files, and
+//! [events as lines of JSON](line).
 //!
 //! ```text
 //!   Event::encode  -->  EncodedEvent (wire name, version, content type, payload, tags)
@@ -10,6 +11,7 @@
 
 pub mod codec;
 mod events;
+pub mod line;
 mod read_back;
 pub(crate) mod sample;
 pub(crate) mod typed;

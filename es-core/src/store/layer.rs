@@ -9,7 +9,7 @@ use crate::model::{EventId, LogId, Position, RecordedEvent, Revision, StreamId, 
 use crate::retention::{Retained, Scavenge, ScavengeReport};
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
-    StreamRead,
+    StoreInfo, StreamRead,
 };
 
 /// A store in front of another store. Every method forwards to the inner store by default; a layer overrides the
@@ -90,6 +90,21 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
     /// Forwards to [`EventReader::retained`].
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         self.inner().retained(stream).await
+    }
+
+    /// Forwards to [`EventReader::streams`].
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+        self.inner().streams(prefix, after, limit).await
+    }
+
+    /// Forwards to [`EventReader::info`].
+    async fn info(&self) -> Result<StoreInfo, StoreError> {
+        self.inner().info().await
     }
 
     /// Forwards to [`EventStore::commit`].
@@ -187,6 +202,19 @@ impl<L: StoreLayer> EventReader for L {
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
         StoreLayer::retained(self, stream).await
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+        StoreLayer::streams(self, prefix, after, limit).await
+    }
+
+    async fn info(&self) -> Result<StoreInfo, StoreError> {
+        StoreLayer::info(self).await
     }
 }
 

@@ -27,7 +27,7 @@ use crate::store::store_clock::ahead_of_clock;
 use crate::store::view::LogView;
 use crate::store::{
     Commit, CommitError, Committed, Direction, EventReader, EventStore, EventStream, HeadWatch, LogRead, Query, Row,
-    RowScan, StartHookError, StoreError, StreamRead, Visitor,
+    RowScan, StartHookError, StoreError, StoreInfo, StreamRead, Visitor,
 };
 
 /// An in-memory store for tests. Its contents are lost when the last handle is dropped. Reads scan the whole log.
@@ -395,6 +395,40 @@ impl EventReader for MemoryStore {
         let first = stream_events.find(|event| log.shows(event, now)).map(|event| event.revision);
         let first = first.unwrap_or_else(|| Revision::following(last));
         Ok(Retained::new(&log.retention.of(stream), first, last))
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
+        let log = self.open_log()?;
+        let selected = log.streams.iter().filter(|(stream, _)| {
+            stream.as_str().starts_with(prefix) && after.is_none_or(|after| stream.as_str() > after.as_str())
+        });
+        let mut streams: Vec<_> = selected.map(|(stream, revision)| (stream.clone(), *revision)).collect();
+        streams.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        streams.truncate(limit);
+        Ok(streams)
+    }
+
+    async fn info(&self) -> Result<StoreInfo, StoreError> {
+        let ahead_of_clock_seconds = self.ahead_of_clock().map(|ahead| ahead.as_secs());
+        let log = self.open_log()?;
+        let last = log.events.last();
+        Ok(StoreInfo {
+            directory: None,
+            store_id: None,
+            log_id: self.id,
+            created: None,
+            head: last.map(|event| event.position),
+            last_recorded_at: last.map(|event| event.recorded_at),
+            ahead_of_clock_seconds,
+            bytes_on_disk: None,
+            files: None,
+            mode: None,
+        })
     }
 }
 

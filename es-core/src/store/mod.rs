@@ -30,6 +30,7 @@ mod layer;
 pub mod memory;
 mod query;
 mod read;
+mod report;
 mod retention;
 mod store_clock;
 mod stored_row;
@@ -54,6 +55,10 @@ pub use head::HeadWatch;
 pub(crate) use head::{check_recorded_time, head_not_reached};
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
+pub use report::{
+    Coverage, DeletedStream, DeletionEntry, HiddenStream, RetentionReport, RuleEntry, ScavengeEntry, StoreInfo,
+    StreamFilter, StreamPage, StreamSummary,
+};
 pub use retention::delete_stream;
 pub(crate) use stored_row::{StoredRow, decode_row, encode_row};
 pub(crate) use tagged::CheckedTags;
@@ -170,6 +175,24 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] if the store is closed, damaged, or fails to read.
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError>;
+
+    /// Returns up to `limit` streams whose names start with `prefix` and sort after `after`, in the byte order of their
+    /// names, each with the revision of its last event. Streams without visible events are included.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Revision)>, StoreError>;
+
+    /// Returns the identity, the age and the size of the store. A store on disk lists its directory.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store is closed, damaged, or fails to read.
+    async fn info(&self) -> Result<StoreInfo, StoreError>;
 }
 
 /// An event log with conditional, atomic, idempotent appends.

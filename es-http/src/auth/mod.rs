@@ -103,7 +103,8 @@ pub async fn require_role_of_method(request: Request, next: Next) -> Response {
     demand(role, request, next).await
 }
 
-async fn demand(role: Role, request: Request, next: Next) -> Response {
+/// Runs a request of a client with a role.
+pub(crate) async fn demand(role: Role, request: Request, next: Next) -> Response {
     match request.extensions().get::<Authenticated>() {
         None => unauthorized().into_response(),
         Some(client) if client.role < role => {

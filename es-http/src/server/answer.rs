@@ -21,6 +21,7 @@ use super::Peer;
 use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
 use super::draining::Draining;
+use super::listener::PeerAddress;
 use super::options::ServeOptions;
 use crate::Problem;
 use crate::problem::uniform;
@@ -55,7 +56,11 @@ impl Answerer {
     async fn route(&self, request: Request<Incoming>, peer: Peer, method: &Method, uri: &Uri) -> Response {
         let reservation = Reservation::new(Arc::clone(&self.limits));
         let mut request = request.map(|body| Body::new(LimitedBody::new(body, Arc::clone(&reservation))));
-        request.extensions_mut().insert(ConnectInfo(peer.address));
+        match peer.address {
+            PeerAddress::Tcp(address) => drop(request.extensions_mut().insert(ConnectInfo(address))),
+            #[cfg(unix)]
+            PeerAddress::Unix(peer) => drop(request.extensions_mut().insert(peer)),
+        }
         if let Some(certificate) = peer.certificate {
             request.extensions_mut().insert(certificate);
         }

@@ -13,6 +13,7 @@ mod activity;
 mod answer;
 mod body;
 mod draining;
+mod listener;
 mod options;
 #[cfg(feature = "signal")]
 mod signals;
@@ -20,7 +21,6 @@ mod stream;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -38,6 +37,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use activity::Activity;
 use answer::Answerer;
 pub use draining::Draining;
+pub use listener::{Listener, UnixPeer};
+use listener::{PeerAddress, Stream};
 pub use options::ServeOptions;
 #[cfg(feature = "signal")]
 pub use signals::serve_until_signal;
@@ -82,7 +83,7 @@ impl Drained {
 /// The client of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Peer {
-    address: SocketAddr,
+    address: PeerAddress,
     certificate: Option<ClientCertificate>,
 }
 
@@ -92,7 +93,8 @@ struct Peer {
 /// The server speaks HTTP/1.1; a proxy in front of it may speak other versions. Each limit is described at
 /// [`ServeOptions`]. Error responses are converted into [problems](crate::Problem), as
 /// [`uniform_problems`](crate::uniform_problems) does, except those to bytes that are not a request. Handlers can
-/// extract `ConnectInfo<SocketAddr>` and [`Draining`].
+/// extract [`Draining`], and `ConnectInfo<SocketAddr>` on a TCP connection. Requests on a Unix socket have the extension
+/// [`UnixPeer`]; they are not encrypted.
 ///
 /// If the returned future is dropped, all connections are closed at once. A [`Service`](es_core::Service) does this at
 /// a second signal.
@@ -111,7 +113,7 @@ struct Peer {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     options: ServeOptions,
     stop: impl Future<Output = ()> + Send,
@@ -122,7 +124,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
-    let mut acceptor = Acceptor { listener, pause: ACCEPT_PAUSES[0] };
+    let mut acceptor = Acceptor { listener: listener.into(), pause: ACCEPT_PAUSES[0] };
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -157,14 +159,14 @@ async fn drain(mut connections: JoinSet<()>, deadline: Duration) -> Drained {
 
 /// Accepts connections.
 struct Acceptor {
-    listener: TcpListener,
+    listener: Listener,
     /// The pause after the next failure.
     pause: Duration,
 }
 
 impl Acceptor {
     /// Returns the next connection, after a slot for it is free.
-    async fn accept(&mut self, slots: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&mut self, slots: &Arc<Semaphore>) -> (Stream, PeerAddress, OwnedSemaphorePermit) {
         loop {
             let Ok(slot) = Arc::clone(slots).acquire_owned().await else { std::future::pending().await };
             match self.listener.accept().await {
@@ -200,7 +202,12 @@ struct Connection {
 
 impl Connection {
     /// Answers requests until the client or the server closes the connection.
-    async fn run(self, stream: TcpStream, draining: Draining) {
+    async fn run(self, stream: Stream, draining: Draining) {
+        let stream = match stream {
+            Stream::Tcp(stream) => stream,
+            #[cfg(unix)]
+            Stream::Unix(stream) => return self.serve(stream, draining).await,
+        };
         // Small responses and events are sent at once.
         let _ = stream.set_nodelay(true);
         #[cfg(feature = "tls")]
@@ -211,7 +218,7 @@ impl Connection {
     }
 
     #[cfg(feature = "tls")]
-    async fn serve_encrypted(mut self, stream: TcpStream, tls: &crate::Tls, draining: Draining) {
+    async fn serve_encrypted(mut self, stream: tokio::net::TcpStream, tls: &crate::Tls, draining: Draining) {
         let client = self.peer.address;
         match tokio::time::timeout(self.options.header_deadline, tls.accept(stream)).await {
             Ok(Ok((stream, certificate))) => {

@@ -7,6 +7,8 @@ mod conversion;
 mod counter;
 mod edge;
 mod limits;
+#[cfg(unix)]
+mod operations;
 #[cfg(all(feature = "logs", feature = "metrics", feature = "signal"))]
 mod process;
 mod support;

@@ -16,8 +16,6 @@ mod group;
 #[path = "../../../es-rocksdb/src/key.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
 mod key;
-#[path = "../../../es-cli/src/line.rs"]
-pub mod line;
 #[path = "../../../es-cli/src/import/lines.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]
 mod lines;

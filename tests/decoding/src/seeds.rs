@@ -4,7 +4,7 @@ use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
-use crate::line;
+use es_core::schema::line;
 use crate::properties::generated;
 use crate::properties::record::written;
 

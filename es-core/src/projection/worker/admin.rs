@@ -74,6 +74,8 @@ pub struct ProjectionAdmin {
     audit: StreamId,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Who requests the changes.
+    by: Option<Arc<str>>,
 }
 
 impl ProjectionAdmin {
@@ -85,12 +87,27 @@ impl ProjectionAdmin {
         check_name(projection)?;
         let audit = StreamId::new(format!("{AUDIT_STREAM_PREFIX}{projection}"))?;
         let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-        Ok(Self { store, projection: projection.into(), keys: RowKeys::new(projection), audit, clock, entropy })
+        Ok(Self {
+            store,
+            projection: projection.into(),
+            keys: RowKeys::new(projection),
+            audit,
+            clock,
+            entropy,
+            by: None,
+        })
     }
 
     /// Sets the clock and the entropy from which the ids of audit events are made.
     pub(crate) fn ids_from(mut self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         (self.clock, self.entropy) = (clock, entropy);
+        self
+    }
+
+    /// Records this operator as `by` in the audit events of later requests.
+    #[must_use]
+    pub fn requested_by(mut self, operator: Option<String>) -> Self {
+        self.by = operator.map(Into::into);
         self
     }
 
@@ -307,6 +324,9 @@ impl ProjectionAdmin {
     pub(crate) fn audit_event(&self, event_type: &str, mut details: Value) -> Result<NewEvent, StoreError> {
         if let Value::Object(fields) = &mut details {
             fields.insert("projection".to_owned(), (*self.projection).into());
+            if let Some(by) = &self.by {
+                fields.insert("by".to_owned(), (**by).into());
+            }
         }
         let name =
             EventType::new(event_type).map_err(|error| StoreError::io("record a request to a projection", error))?;

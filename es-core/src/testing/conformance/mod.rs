@@ -149,6 +149,8 @@ macro_rules! __conformance_cases {
             keys::keys_have_limits,
             reads::a_stream_reads_forward_and_backward_from_anywhere,
             reads::the_log_reads_forward_and_backward_from_anywhere,
+            reads::streams_are_listed_in_the_order_of_their_names,
+            reads::a_store_is_described,
             reads::categories_types_and_tags_select_events,
             reads::query_items_are_alternatives_and_each_event_is_returned_once,
             reads::names_with_a_common_prefix_are_distinct,

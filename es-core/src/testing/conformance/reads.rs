@@ -2,6 +2,7 @@
 
 use super::tools::*;
 use crate::model::EventId;
+use crate::retention::{DeleteKind, Note};
 use crate::store::{Commit, LogRead, Query, QueryItem, StreamRead};
 
 /// Writes a log of nine events with overlapping streams, types and tags.
@@ -53,6 +54,35 @@ pub(super) async fn the_log_reads_forward_and_backward_from_anywhere(harness: &d
     assert_eq!(positions(&store, LogRead::all().from(at(2)).backward()).await, [2, 1]);
     assert_eq!(positions(&store, LogRead::all().from(at(100)).backward().limit(1)).await, [9]);
     assert_eq!(positions(&store, LogRead::all().from(at(100))).await, Vec::<u64>::new());
+}
+
+/// Streams are listed in the byte order of their names, by prefix, in pages. Hidden streams are listed, too.
+pub(super) async fn streams_are_listed_in_the_order_of_their_names(harness: &dyn Harness) {
+    let store = sample(harness).await;
+    commit(&store, Commit::delete_stream(stream("order-2"), DeleteKind::Soft, Some(rev(1)), Note::default())).await;
+    let list = async |prefix: &str, after: Option<&str>, limit| {
+        let after = after.map(stream);
+        let listed = store.streams(prefix, after.as_ref(), limit).await.expect("listed");
+        listed.into_iter().map(|(stream, last)| format!("{stream} {last}")).collect::<Vec<_>>()
+    };
+    assert_eq!(list("order", None, 10).await, ["order-1 2", "order-2 1", "order-3 0"]);
+    assert_eq!(list("order-", Some("order-1"), 1).await, ["order-2 1"]);
+    assert_eq!(list("s", Some("order-9"), 2).await, ["settings 0", "stock-a 0"]);
+    assert_eq!(list("s", Some("stock-a"), 10).await, ["stock-b 0"]);
+    assert_eq!(list("order-3", Some("order-3"), 10).await, Vec::<String>::new());
+    assert_eq!(list("", None, 100).await.len(), 7, "with the stream of deletions");
+    assert_eq!(list("z", None, 100).await, Vec::<String>::new());
+}
+
+/// The description of a store names its log and its last event.
+pub(super) async fn a_store_is_described(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let info = store.info().await.expect("described");
+    assert_eq!((info.log_id, info.head, info.last_recorded_at), (store.log_id(), None, None));
+    let written = commit(&store, Commit::to(&stream("a"), Any, [tagged("placed", &[])])).await;
+    let info = store.info().await.expect("described");
+    assert_eq!(info.head, written.position());
+    assert_eq!(info.last_recorded_at, written.events.last().map(|event| event.recorded_at));
 }
 
 /// Categories, types and tags select events in both directions, from any position.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::generated;
 use crate::commits::{Commits, Found};
-use crate::line::{self, Line};
+use es_core::schema::line::{self, Line};
 
 /// The properties of files:
 ///

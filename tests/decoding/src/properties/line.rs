@@ -5,7 +5,7 @@ use es_core::model::CommitPart;
 use es_core::{Position, RecordedEvent, Revision};
 
 use super::generated;
-use crate::line::{self, Line};
+use es_core::schema::line::{self, Line};
 
 /// The properties of lines:
 ///

@@ -1,4 +1,4 @@
-//! An event as a line of JSON: the format of `export` and `import`, and of lists with `--json`.
+//! An event as a line of JSON: the format of `es export` and `es import`, and of lists with `--json`.
 //!
 //! ```json
 //! {"stream":"order-1","type":"order-placed","id":"0190a6f2-…","revision":0,"position":1,"version":1,
@@ -17,8 +17,6 @@
 //! `{"removed":{"stream":…,"id":…,"revision":…,"position":…,"recorded_at":…,"commit":…}}`, without the content. If the
 //! event still holds unique keys, the line has their number as `claims`.
 
-// Declared by path, because tests/decoding includes this file by its path.
-#[path = "line/keys.rs"]
 mod keys;
 
 use std::collections::BTreeMap;
@@ -29,14 +27,14 @@ use std::num::NonZeroU32;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use es_core::model::{CommitPart, ContentType, CorrelationId, EventView, Keys, Metadata, Stamp, Tags};
-use es_core::retention::REMOVED;
-use es_core::{EventData, EventId, EventType, NewEvent, StreamId, Timestamp};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::model::reserved::REMOVED;
+use crate::model::{CommitPart, ContentType, CorrelationId, EventView, Keys, Metadata, Stamp, Tags};
+use crate::model::{EventData, EventId, EventType, NewEvent, StreamId, Timestamp};
 use keys::KeyList;
 
 /// The line of a recorded event.

@@ -1,6 +1,6 @@
 //! The unique keys of an event on a line: `[{"claim":{"scope":"email","value":"ada@example.org"}},{"release":{…}}]`.
 
-use es_core::model::{KeyChange, Keys, NameError, UniqueKey};
+use crate::model::{KeyChange, Keys, NameError, UniqueKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A claim or release of a key.

@@ -1,0 +1,198 @@
+//! Operations on a running service: a router for operators, which `es --url` uses, and a listener for it.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /info` | [`StoreInfo`](es_core::store::StoreInfo) |
+//! | `GET /streams?category&prefix&after&limit` | [`StreamPage`](es_core::store::StreamPage) |
+//! | `GET /streams/{stream}/events?from&limit&backward` | a page of events, each as a [line](es_core::schema::line) |
+//! | `GET /log?from&after&category&type&tag&limit&wait` | a page of events; `wait` seconds for a new event at the end |
+//! | `DELETE /streams/{stream}?kind&expect&by&reason` | [`DeletedStream`](es_core::store::DeletedStream) |
+//! | `GET /retention` | [`RetentionReport`](es_core::store::RetentionReport) |
+//! | `PUT /retention/rules`, `DELETE /retention/rules?stream&category&by&reason` | the affected streams and events |
+//! | `POST /scavenge`, `POST /compact` | 202 with a job |
+//! | `GET /jobs`, `GET /jobs/{id}?wait` | the progress and the results of jobs |
+//! | `DELETE /jobs/{id}` | stops a job |
+//! | `GET /snapshots?stream&category&after_stream&after_revision&limit` | [`SnapshotPage`](es_core::aggregate::SnapshotPage) |
+//! | `DELETE /snapshots?stream&category&all` | the number of deleted snapshots |
+//! | `GET /projections` | a list of [`ProjectionReport`] |
+//! | `GET /projections/{name}/parked` | the parked keys |
+//! | `POST /projections/{name}` | runs a [`ProjectionAction`] |
+//!
+//! # Access
+//!
+//! An [`OperationsListener`] without authentication accepts only clients of this machine. With
+//! [`Tokens`], `GET` demands [`Role::Read`] and every other method [`Role::Operate`](crate::Role::Operate).
+//!
+//! # Audit
+//!
+//! Each request that is not a `GET` is logged with the target `audit`: the operator, the method, the path, and the
+//! status of the response. The operator is the name of the token, or `uid:N` for a client of a Unix socket. Deletions,
+//! rules, scavenges and requests to projections are also events in the log, with the operator as
+//! [`Note::by`](es_core::retention::Note). A `by` in a request cannot replace the operator: it is added, as in
+//! `ops for ada`.
+//!
+//! # Jobs
+//!
+//! A scavenge and a compaction can take hours, so they run as jobs of the service, one at a time. A job continues when
+//! the connection of its operator breaks. It ends early when an operator stops it or the service stops; the next
+//! scavenge removes the rest.
+
+mod audit;
+mod jobs;
+mod listener;
+mod parameters;
+mod projections;
+mod reads;
+#[cfg(unix)]
+mod unix_socket;
+mod verbs;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use es_core::EventStore;
+use es_core::projection::ProjectionHandle;
+use es_core::store::StoreAdmin;
+
+use jobs::Jobs;
+pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddressError};
+use listener::{Socket, check_host};
+pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
+
+use crate::auth::demand;
+use crate::{AllowedOrigins, Drained, Role, ServeOptions, Tokens, authenticate, same_origin, serve};
+
+/// The operations on a store and its projections.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use es_core::{EventStore, Service, store::memory::MemoryStore};
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// # let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+/// # let mut service = Service::new(store.clone()).start().await?;
+/// use es_http::ServeOptions;
+/// use es_http::operations::{Operations, OperationsListener};
+///
+/// let operations = Operations::new(store).projections(service.projections().cloned());
+/// let listener = OperationsListener::local(&"127.0.0.1:0".parse()?).await?;
+/// service.intake("operations", |stop| async move {
+///     operations.serve(listener, ServeOptions::new(), stop.requested()).await.complete()
+/// });
+/// # service.run_until(async {}).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Operations {
+    store: Arc<dyn EventStore>,
+    projections: Arc<[ProjectionHandle]>,
+    jobs: Jobs,
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operations").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Operations {
+    /// Creates the operations on a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        let jobs = Jobs::new(StoreAdmin::new(Arc::clone(&store)), Arc::clone(&store));
+        Self { store, projections: Arc::default(), jobs }
+    }
+
+    /// Sets the projections of the service, such as those of
+    /// [`RunningService::projections`](es_core::service::RunningService::projections).
+    #[must_use]
+    pub fn projections(mut self, projections: impl IntoIterator<Item = ProjectionHandle>) -> Self {
+        self.projections = projections.into_iter().collect();
+        self
+    }
+
+    /// Serves requests of operators until `stop` completes, as [`serve`](crate::serve) does. Then stops the jobs.
+    pub async fn serve(
+        self,
+        listener: OperationsListener,
+        options: ServeOptions,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Drained {
+        let OperationsListener { socket, tokens } = listener;
+        let router = match (tokens, &socket) {
+            (Some(tokens), _) => self.clone().authenticated_router(tokens),
+            (None, Socket::Tcp(_)) => self.routes().layer(from_fn(local_host)),
+            #[cfg(unix)]
+            (None, Socket::Unix(_)) => self.routes(),
+        };
+        // The file of a Unix socket is removed after the drain.
+        let (listener, _file) = socket.into_listener();
+        let drained = serve(listener, router, options, stop).await;
+        self.jobs.shutdown().await;
+        drained
+    }
+
+    /// Returns the routes for clients with tokens, to be nested in the router of a service. `GET` demands
+    /// [`Role::Read`], every other method [`Role::Operate`].
+    ///
+    /// Jobs end when the router and all clones of these operations are dropped.
+    #[must_use]
+    pub fn authenticated_router(self, tokens: Tokens) -> Router {
+        let routes = self.routes_with(|routes| routes.layer(from_fn(demand_role)));
+        routes.layer(from_fn_with_state(tokens, authenticate))
+    }
+
+    /// Returns the routes without authentication.
+    fn routes(&self) -> Router {
+        self.clone().routes_with(|routes| routes)
+    }
+
+    /// Returns the routes. `protect` adds the layers that are closer to the handlers than the audit.
+    fn routes_with(self, protect: impl FnOnce(Router<Self>) -> Router<Self>) -> Router {
+        let routes = Router::new()
+            .route("/info", get(reads::info))
+            .route("/streams", get(reads::streams))
+            .route("/streams/{stream}/events", get(reads::stream_events))
+            .route("/streams/{stream}", delete(verbs::delete_stream))
+            .route("/log", get(reads::log))
+            .route("/retention", get(reads::retention))
+            .route("/retention/rules", put(verbs::set_rule).delete(verbs::clear_rule))
+            .route("/snapshots", get(reads::list_snapshots).delete(verbs::delete_snapshots))
+            .route("/scavenge", post(verbs::scavenge))
+            .route("/compact", post(verbs::compact))
+            .route("/jobs", get(verbs::jobs))
+            .route("/jobs/{id}", get(verbs::job).delete(verbs::stop_job))
+            .route("/projections", get(projections::list))
+            .route("/projections/{name}", post(projections::act))
+            .route("/projections/{name}/parked", get(projections::parked));
+        protect(routes)
+            .layer(from_fn(audit::record))
+            .layer(from_fn_with_state(AllowedOrigins::none(), same_origin))
+            .with_state(self)
+    }
+
+    fn admin(&self) -> StoreAdmin {
+        StoreAdmin::new(Arc::clone(&self.store))
+    }
+}
+
+/// Demands the role for looking or for changing.
+async fn demand_role(request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    demand(if is_read { Role::Read } else { Role::Operate }, request, next).await
+}
+
+/// Refuses requests that were sent to the name of another machine.
+async fn local_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    match check_host(host) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}

@@ -1,0 +1,193 @@
+//! The routes that change a store.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use es_core::model::Category;
+use es_core::retention::{DeleteKind, Rule, Scope};
+use es_core::store::{CommitError, Committed, Conflict, Coverage, DeletedStream, FailedCheck, RetentionReport};
+use es_core::{ExpectedRevision, Position, Revision, StreamId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Operations;
+use super::audit::Operator;
+use super::jobs::JobStatus;
+use super::parameters::{MAX_WAIT_SECONDS, ScopeParameters, bad, expected, scope};
+use crate::{Json, Path, Problem, Query};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteParameters {
+    kind: Option<DeleteKind>,
+    expect: Option<String>,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+pub(super) async fn delete_stream(
+    State(operations): State<Operations>,
+    operator: Operator,
+    Path(stream): Path<StreamId>,
+    Query(DeleteParameters { kind, expect, by, reason }): Query<DeleteParameters>,
+) -> Result<Json<DeletedStream>, Problem> {
+    let (kind, expected) = (kind.unwrap_or(DeleteKind::Soft), expected(expect.as_deref())?);
+    // The library can delete a stream that does not exist. In a request its name is more likely misspelled.
+    if operations.store.revision(&stream).await?.is_none() {
+        return Err(match expected {
+            ExpectedRevision::Any | ExpectedRevision::NoStream => {
+                Problem::new(StatusCode::NOT_FOUND, format!("expected stream {stream:?}, found none"))
+            }
+            expected => {
+                let check = FailedCheck::Revision { stream, expected, actual: None };
+                CommitError::Conflict(Conflict { failed: vec![check] }).into()
+            }
+        });
+    }
+    let committed = operations.admin().delete_stream(&stream, kind, expected, operator.note(by, reason)).await?;
+    Ok(Json(DeletedStream::of(&stream, kind, &committed)))
+}
+
+/// The body of a request for a rule.
+#[derive(Debug, Deserialize)]
+pub(super) struct RuleBody {
+    #[serde(flatten)]
+    scope: Scope,
+    #[serde(flatten)]
+    rule: Rule,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+/// The result of a change of a rule.
+#[derive(Debug, Serialize)]
+pub(super) struct RuleAnswer {
+    scope: String,
+    position: Option<Position>,
+    #[serde(flatten)]
+    coverage: Coverage,
+}
+
+pub(super) async fn set_rule(
+    State(operations): State<Operations>,
+    operator: Operator,
+    Json(RuleBody { scope, rule, by, reason }): Json<RuleBody>,
+) -> Result<Json<RuleAnswer>, Problem> {
+    if let (Scope::Category(category), Some(first)) = (&scope, rule.truncate_before) {
+        // The store refuses such a rule for one stream.
+        let end = Revision::following(Coverage::of(&*operations.store, &scope).await?.last);
+        if first > end {
+            return Err(bad(format!(
+                "category {category}: expected truncate_before up to {end}, found {first}; it would hide events that \
+                 are not written yet"
+            )));
+        }
+    }
+    let committed = operations.admin().set_rule(scope.clone(), rule, operator.note(by, reason)).await?;
+    rule_answer(&operations, &scope, &committed).await
+}
+
+pub(super) async fn clear_rule(
+    State(operations): State<Operations>,
+    operator: Operator,
+    Query(parameters): Query<ScopeParameters>,
+) -> Result<Json<RuleAnswer>, Problem> {
+    let ScopeParameters { stream, category, by, reason } = parameters;
+    let scope = scope(stream, category)?.ok_or_else(|| bad("expected stream or category, found neither"))?;
+    if !RetentionReport::read(&*operations.store).await?.rules.iter().any(|rule| rule.scope == scope) {
+        return Err(Problem::new(StatusCode::NOT_FOUND, format!("expected a rule for {scope}, found none")));
+    }
+    let committed = operations.admin().clear_rule(scope.clone(), operator.note(by, reason)).await?;
+    rule_answer(&operations, &scope, &committed).await
+}
+
+async fn rule_answer(
+    operations: &Operations,
+    scope: &Scope,
+    committed: &Committed,
+) -> Result<Json<RuleAnswer>, Problem> {
+    let coverage = Coverage::of(&*operations.store, scope).await?;
+    Ok(Json(RuleAnswer { scope: scope.to_string(), position: committed.position(), coverage }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnapshotScope {
+    stream: Option<StreamId>,
+    category: Option<Category>,
+    #[serde(default)]
+    all: bool,
+}
+
+/// Deletes snapshots. There is no default, so that a missing parameter does not delete all.
+pub(super) async fn delete_snapshots(
+    State(operations): State<Operations>,
+    Query(SnapshotScope { stream, category, all }): Query<SnapshotScope>,
+) -> Result<Json<Value>, Problem> {
+    let scope = scope(stream, category)?;
+    if scope.is_some() == all {
+        return Err(bad("expected one of stream, category and all=true"));
+    }
+    let deleted = operations.admin().delete_snapshots(scope.as_ref()).await?;
+    Ok(Json(json!({ "deleted": deleted })))
+}
+
+/// The body of a request for a job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobBody {
+    /// The pause after each write of a scavenge.
+    #[serde(default)]
+    pause_ms: u64,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+pub(super) async fn scavenge(
+    State(operations): State<Operations>,
+    operator: Operator,
+    body: Option<Json<JobBody>>,
+) -> Result<(StatusCode, Json<JobStatus>), Problem> {
+    let JobBody { pause_ms, by, reason } = body.unwrap_or_default().0;
+    let started = operations.jobs.scavenge(operator.note(by, reason), Duration::from_millis(pause_ms))?;
+    Ok((StatusCode::ACCEPTED, Json(started)))
+}
+
+pub(super) async fn compact(
+    State(operations): State<Operations>,
+    operator: Operator,
+    body: Option<Json<JobBody>>,
+) -> Result<(StatusCode, Json<JobStatus>), Problem> {
+    let JobBody { by, reason, .. } = body.unwrap_or_default().0;
+    Ok((StatusCode::ACCEPTED, Json(operations.jobs.compact(operator.note(by, reason))?)))
+}
+
+pub(super) async fn jobs(State(operations): State<Operations>) -> Json<Vec<JobStatus>> {
+    Json(operations.jobs.list())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitParameters {
+    /// The time to wait for the end of the job, in seconds.
+    #[serde(default)]
+    wait: u64,
+}
+
+pub(super) async fn job(
+    State(operations): State<Operations>,
+    Path(id): Path<Uuid>,
+    Query(WaitParameters { wait }): Query<WaitParameters>,
+) -> Result<Json<JobStatus>, Problem> {
+    let limit = Duration::from_secs(wait.min(MAX_WAIT_SECONDS));
+    operations.jobs.wait(id, limit).await.map(Json)
+}
+
+pub(super) async fn stop_job(
+    State(operations): State<Operations>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<JobStatus>, Problem> {
+    operations.jobs.stop(id).map(Json)
+}
