@@ -4,8 +4,8 @@
 
 use clap::Parser;
 use es_cli::args::{AppendArgs, Cli, Command, Data};
-use es_core::schema::line;
 use es_core::model::{Metadata, Tags};
+use es_core::schema::line;
 use es_core::{EventId, EventType, StreamId, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -13,13 +13,13 @@ use std::time::Duration;
 use es_core::model::{ContentType, CorrelationId, Metadata, Table, Tag, UniqueKey};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::schema::codec::{Codec, MessagePack};
+use es_core::schema::line;
 use es_core::store::delete_stream;
 use es_core::testing::ManualClock;
 use es_core::{
     Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StreamId,
     StreamRead,
 };
-use es_core::schema::line;
 use es_decoding::FORMAT_VERSION;
 use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore};
 use serde_json::{Value, json};

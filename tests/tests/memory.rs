@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use es_core::model::{Category, Table};
 use es_core::retention::{Note, Rule, Scavenge, Scope};
-use es_core::{Commit, EventStore, EventType, LogRead, NewEvent, Repository, StreamId};
+use es_core::{Commit, EventReader, EventStore, EventType, LogRead, NewEvent, Repository, StreamId};
 use es_rocksdb::{Backups, Durability, Memory, Options, ReadOnlyStore, RocksDbStore};
 use es_tests::account::Account;
 use es_tests::crash::number;

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::answer::{JsonLines, print};
 use crate::args::ExportArgs;
 use crate::failure::Failure;
-use es_core::schema::line;
 use crate::progress::Bar;
 use crate::text::count;
+use es_core::schema::line;
 
 /// The number of positions between two updates of the progress bar.
 const PROGRESS_INTERVAL: u64 = 1024;

@@ -16,8 +16,8 @@ use es_tool::text::{fit, pad, terminal_width, width};
 use crate::answer::{JsonLines, print_note};
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
-use es_core::schema::line;
 use crate::text::{count, format_time};
+use es_core::schema::line;
 
 /// The minimum time between two polls of a follower.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

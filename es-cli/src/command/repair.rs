@@ -18,9 +18,9 @@ use super::verify::DAMAGED;
 use crate::answer::print;
 use crate::args::RepairArgs;
 use crate::failure::Failure;
-use es_core::schema::line;
 use crate::progress::Bar;
 use crate::text::{count, quoted};
+use es_core::schema::line;
 
 /// The maximum number of findings in text output. JSON output has all.
 const MAX_SHOWN: usize = 10;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use es_tool::input::Input;
 
-use es_core::schema::line::Fault;
 use crate::text::quoted;
+use es_core::schema::line::Fault;
 
 /// Builds the command that imports a converted file.
 pub(super) struct Advice {

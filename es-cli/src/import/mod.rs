@@ -28,11 +28,11 @@ use serde::Serialize;
 use crate::answer::print_note;
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
-use es_core::schema::line::Fault;
 use crate::progress::Bar;
 use crate::text::ahead_note;
 use advice::Advice;
 use commits::{Bad, Commits, Found};
+use es_core::schema::line::Fault;
 use group::Grouped;
 use skipped::Skipped;
 

@@ -4,9 +4,9 @@ use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
-use es_core::schema::line;
 use crate::properties::generated;
 use crate::properties::record::written;
+use es_core::schema::line;
 
 /// The property that an input is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
