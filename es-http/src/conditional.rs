@@ -161,9 +161,10 @@ fn failed(detail: &str) -> Problem {
 }
 
 /// What must be true of an aggregate when a command is committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WriteCondition {
     /// Nothing.
+    #[default]
     None,
     /// The aggregate does not exist.
     Missing,

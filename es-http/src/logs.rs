@@ -32,14 +32,16 @@ pub enum InstallLogsError {
     },
 }
 
-/// Writes the events of `tracing` to standard error, as the filter selects them: `info`, or `info,es_core=debug`.
+/// Writes the events of `tracing` to standard error, as the filter selects them: `info`, or `info,es_core=debug`. Lines
+/// are lost while standard error is closed.
 ///
 /// # Errors
 /// [`InstallLogsError`] if the filter is invalid or the process already has a subscriber.
 pub fn install_logs(format: LogFormat, filter: &str) -> Result<(), InstallLogsError> {
     let invalid = |source| InstallLogsError::Filter { filter: filter.to_owned(), source };
     let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter).map_err(invalid)?);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A report of a failed write would go to standard error, too, and panic if it is closed.
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(layer).try_init(),
