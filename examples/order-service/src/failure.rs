@@ -13,6 +13,7 @@ use es_rocksdb::OpenError;
 use es_tool::output::OutputError;
 
 use crate::bad_input::BadInput;
+use crate::config::ConfigError;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
 
 /// An error of the service.
@@ -107,6 +108,9 @@ pub enum Failure {
         /// The parts of the report that differ.
         differences: Vec<&'static str>,
     },
+    /// The configuration of the service is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A request to a running service failed.
     #[error("the service at {url} {detail}")]
     Remote {
@@ -149,11 +153,13 @@ impl Failure {
         Self::Io { action: format!("{action} {}", path.display()), source }
     }
 
-    /// Returns the exit code of the process: 3 for a conflict, which a retry may resolve, otherwise 1.
+    /// Returns the exit code of the process: 3 for a conflict, which a retry may resolve, 2 for an invalid
+    /// configuration, otherwise 1.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Conflict(_) => 3,
+            Self::Config(_) => 2,
             _ => 1,
         }
     }

@@ -6,6 +6,7 @@
 //! - [`views`]: the read models, updated in the background; [`projections`]: their status and administration.
 //! - [`report`]: totals over all orders.
 //! - [`http`]: commands and queries over HTTP, and new events as server-sent events.
+//! - [`config`]: the configuration of the service, from flags, the environment and a file.
 //! - [`cli`]: the command line, which opens the store.
 //!
 //! The example does not couple stock to orders: shipping an order does not withdraw its items. `product move` shows a
@@ -13,6 +14,7 @@
 
 mod bad_input;
 pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod failure;
 pub mod http;

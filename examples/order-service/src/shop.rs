@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use es_core::model::Version;
+use es_core::model::{Metadata, OneOrder};
 use es_core::{
-    Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, LoadError, LogRead, Position,
-    RecordedEvent, Repository, StoreError, Timestamp, UnitOfWork,
+    Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, ExpectedRevision, LoadError,
+    LogRead, Position, RecordedEvent, Repository, Revision, StoreError, Timestamp, UnitOfWork,
 };
+use es_http::WriteCondition;
 use serde::Serialize;
 
 use crate::domain::product::{MoveIn, MoveOut};
@@ -29,18 +30,20 @@ pub struct Shop {
 pub struct CommandOptions {
     /// Business time of the events; `None` for the current time.
     pub occurred_at: Option<Timestamp>,
-    /// The version that the aggregate must have.
-    pub expected_version: Option<Version>,
+    /// What must be true of the aggregate.
+    pub condition: WriteCondition,
     /// Id for idempotency: a repeat of the command with the same id returns the result of the first. Another command
     /// with the same id is an error.
     pub command_id: Option<CommandId>,
+    /// The metadata of the events.
+    pub metadata: Metadata,
 }
 
 /// Executes a command with these options.
 ///
 /// # Errors
 /// - [`ExecuteError::Rejected`] if the aggregate rejects the command.
-/// - [`ExecuteError::Conflict`] if the aggregate does not have the expected version.
+/// - [`ExecuteError::Conflict`] if the aggregate does not meet the condition.
 /// - [`ExecuteError::Failed`] if the infrastructure fails.
 pub async fn send<A, C>(
     repository: &Repository<A>,
@@ -49,15 +52,12 @@ pub async fn send<A, C>(
     options: CommandOptions,
 ) -> Result<Executed<A>, ExecuteError<A::Rejection>>
 where
-    A: Decide<C>,
+    A: Decide<C, Level: OneOrder>,
     C: Command + Serialize,
 {
-    let mut execute = repository.execute(id, command);
+    let mut execute = options.condition.apply(repository.execute(id, command)).with_metadata(options.metadata);
     if let Some(time) = options.occurred_at {
         execute = execute.occurred_at(time);
-    }
-    if let Some(version) = options.expected_version {
-        execute = execute.at_version(version);
     }
     if let Some(id) = options.command_id {
         execute = execute.with_id(id);
@@ -114,11 +114,11 @@ impl Shop {
         Ok(Folded { states, log_events: log.scanned().map_or(0, Position::get) })
     }
 
-    /// Moves items from the stock of one product to another, in one commit. An expected version applies to `from`.
+    /// Moves items from the stock of one product to another, in one commit. A condition applies to `from`.
     ///
     /// # Errors
     /// - [`Failure::Product`] if one of the products rejects its command.
-    /// - [`Failure::Conflict`] if another writer changed a product, or `from` does not have the expected version.
+    /// - [`Failure::Conflict`] if another writer changed a product, or `from` does not meet the condition.
     /// - [`Failure::Infrastructure`] if the commands could not be executed.
     pub async fn move_stock(
         &self,
@@ -129,10 +129,15 @@ impl Shop {
     ) -> Result<(Executed<Product>, Executed<Product>), Failure> {
         let (out, into) = (MoveOut { quantity, to: to.clone() }, MoveIn { quantity, from: from.clone() });
         let mut unit = UnitOfWork::new(&self.store).execute(&self.products, from.clone(), out);
-        if let Some(version) = options.expected_version {
-            unit = unit.at_version(version);
-        }
-        let mut unit = unit.execute(&self.products, to.clone(), into);
+        unit = match options.condition {
+            WriteCondition::None => unit,
+            WriteCondition::Missing => unit.expecting(ExpectedRevision::NoStream),
+            WriteCondition::Exists => unit.expecting(ExpectedRevision::StreamExists),
+            WriteCondition::Version(version) => unit.at_version(version),
+            // No event has this revision.
+            WriteCondition::Never => unit.at_revision(Revision::new(u64::MAX)),
+        };
+        let mut unit = unit.with_metadata(options.metadata).execute(&self.products, to.clone(), into);
         if let Some(time) = options.occurred_at {
             unit = unit.occurred_at(time);
         }

@@ -1,13 +1,15 @@
 //! The arguments of the command line.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use es_core::model::Metadata;
 use es_core::{CommandId, Revision};
+use es_http::WriteCondition;
 
+use crate::config::PartialSettings;
 use crate::domain::order::Place;
 use crate::domain::product::Register;
 use crate::domain::{
@@ -34,7 +36,7 @@ Examples:
 pub(crate) struct Cli {
     /// Directory of the store; `import`, `place`, `product register` and `serve` create it
     #[arg(long, value_name = "DIR", env = "ORDER_SERVICE_DATA", global = true, display_order = 100)]
-    data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true, display_order = 101)]
     pub(super) json: bool,
@@ -46,11 +48,14 @@ impl Cli {
     /// Returns the directory of the store. Exits with a usage error if none is given.
     pub(super) fn data(&self) -> PathBuf {
         // clap does not support an argument that is both required and global.
-        self.data.clone().unwrap_or_else(|| {
-            let message = "no directory given for the store; give --data DIR or set ORDER_SERVICE_DATA";
-            usage_error(ErrorKind::MissingRequiredArgument, message)
-        })
+        self.data.clone().unwrap_or_else(|| no_directory())
     }
+}
+
+/// Exits with a usage error: the directory of the store is missing.
+pub(super) fn no_directory() -> ! {
+    let message = "no directory given for the store; give --data DIR or set ORDER_SERVICE_DATA";
+    usage_error(ErrorKind::MissingRequiredArgument, message)
 }
 
 /// Exits with a usage error.
@@ -82,7 +87,10 @@ Examples:
     /// Serve the HTTP API until Ctrl-C or SIGTERM
     ///
     /// Commands and queries are JSON; `GET /events` streams events. Creates the store if it does not exist. Completes
-    /// the requests in progress at shutdown.
+    /// the requests in progress at shutdown; a second signal ends the process at once.
+    ///
+    /// Each flag is also a key of the file that --config names, and an environment variable. A flag takes precedence
+    /// over the variable, the variable over the file. The file is the usual place of the configuration.
     #[command(after_help = "\
 Requests:
   PUT  /orders/ID, /products/ID                  place an order, register a product
@@ -94,22 +102,19 @@ Requests:
   GET  /demand, /revenue, /report
   GET  /events?after=P&category=C&type=T         stream the events after a position, then new events
   GET  /projections, /projections/NAME/parked; POST /projections/NAME
-  GET  /health
-If-Match: \"V\" executes a command only at version V, the ETag of an earlier response. Idempotency-Key executes it at
-most once. The response has ES-Position; a query with at_least=POSITION waits until its result includes that position.
+  GET  /livez, /readyz, /metrics
+If-Match: \"V\" executes a command only at version V, the ETag of an earlier response. Idempotency-Key: \"K\" executes
+it at most once. The response has ES-Position; a query with this header waits until its result includes that position.
 
 Examples:
   order-service --data shop serve
   order-service --data shop serve --listen 127.0.0.1:0
+  order-service serve --config order-service.toml --print-config
   curl -X PUT localhost:8080/orders/A-1 -H 'content-type: application/json' \\
        -d '{\"customer_id\":\"VINET\",\"lines\":[{\"product_id\":\"11\",\"unit_price\":\"14.00\",\"quantity\":12}]}'
   curl -X POST localhost:8080/orders/A-1/approve -H 'if-match: \"0\"'
   curl -N 'localhost:8080/events?after=0'")]
-    Serve {
-        /// Address to listen on; port 0 selects a free port
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
-    },
+    Serve(ServeArgs),
     /// Show and administer projections
     ///
     /// With --url, sends the command to a running service. Without --url, opens the store and runs the projections
@@ -193,6 +198,18 @@ Examples:
     /// Register products, and receive, withdraw and move stock
     #[command(subcommand)]
     Product(ProductCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// File of the configuration in TOML
+    #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Print the configuration and the origin of each setting, and exit
+    #[arg(long)]
+    pub(super) print_config: bool,
+    #[command(flatten)]
+    pub(super) settings: PartialSettings,
 }
 
 /// The service to send a command to.
@@ -333,8 +350,9 @@ impl CommandArgs {
     pub(crate) fn options(&self) -> CommandOptions {
         CommandOptions {
             occurred_at: self.date.map(Moment::start),
-            expected_version: self.expect.map(Into::into),
+            condition: self.expect.map_or(WriteCondition::None, |revision| WriteCondition::Version(revision.into())),
             command_id: self.request.clone(),
+            metadata: Metadata::new(),
         }
     }
 }

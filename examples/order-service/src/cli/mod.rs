@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use es_rocksdb::Options;
 use es_tool::process;
 use es_tool::text::printable_lines;
@@ -35,12 +35,13 @@ use remote::Remote;
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     process::raise_file_limit();
     // ORDER: before the first thread, so that all files of the store are affected.
     process::restrict_new_files();
     let format = if cli.json { Format::Json } else { Format::Text };
-    match run(&cli).and_then(|output| output.print(format)) {
+    match run(&cli, &matches).and_then(|output| output.print(format)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A closed standard error must not hide the exit code.
@@ -52,10 +53,13 @@ pub fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(cli: &Cli) -> Result<Output, Failure> {
+async fn run(cli: &Cli, matches: &ArgMatches) -> Result<Output, Failure> {
     match cli.command {
         Command::Import(ref args) => import::run(&cli.data(), args).await,
-        Command::Serve { listen } => serve::run(&cli.data(), listen).await,
+        Command::Serve(ref args) => {
+            let matches = matches.subcommand_matches("serve").unwrap_or(matches);
+            serve::run(cli.data.clone(), args, matches).await
+        }
         Command::Projections { service: ServiceArgs { url: Some(ref url) }, ref command } => {
             projections::remote(&Remote::new(url), command).await
         }

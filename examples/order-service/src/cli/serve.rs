@@ -1,25 +1,32 @@
 //! The `serve` command.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use es_core::Service;
+use es_core::service::{RunningService, StopSignal};
+use es_http::{Health, Metrics};
 use es_rocksdb::Options;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use super::args::{self, ServeArgs};
 use super::output::Output;
+use crate::config::{ConfigError, MergedSettings, PartialSettings, SettingOrigin, Settings};
 use crate::failure::Failure;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Edge};
 use crate::projections::Projections;
 use crate::shop::Shop;
 use crate::views;
 
-/// The deadline of a shutdown.
-const SHUTDOWN: Duration = Duration::from_secs(30);
+/// The time after the drain of the server in which projections and the store must end.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+/// The interval at which the samples of histograms are compacted.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The JSON output: the state of the log at shutdown.
 #[derive(Serialize)]
@@ -28,33 +35,92 @@ struct StoppedJson {
 }
 
 /// Serves requests until the process receives SIGTERM or SIGINT.
-pub(super) async fn run(data: &Path, listen: SocketAddr) -> Result<Output, Failure> {
+pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMatches) -> Result<Output, Failure> {
+    let merged = merge(data, args, matches)?;
+    if args.print_config {
+        return Ok(Output::new(merged.to_toml(), &merged.to_json()));
+    }
+    let settings = merged.settings()?;
+    let data = settings.data.clone().unwrap_or_else(|| args::no_directory());
+    settings.install_logs()?;
+    let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
+    let (context, metrics) = (settings.context()?, Metrics::install().map_err(ConfigError::from)?);
+    warn_if_open(&settings);
     // ORDER: bind the address first, so that no store is created if the address is in use.
-    let listener = bind(listen).await?;
-    let shop = Shop::new(Arc::new(Options::new().open(data).await?));
+    let listener = bind(&settings).await?;
+    let shop = Shop::new(Arc::new(Options::new().open(&data).await?));
     let store = shop.shared_store();
-    let service = Service::new(Arc::clone(&store)).projections(views::supervisor()).shutdown_deadline(SHUTDOWN);
-    let mut service = service.start().await?;
+    let service = Service::new(Arc::clone(&store)).projections(views::supervisor());
+    let mut service = service.shutdown_deadline(settings.drain_deadline() + SHUTDOWN).start().await?;
+    let health = health(&service, &store, data, settings.min_free);
     let api = Api::new(shop, Projections::of(service.projections(), Arc::clone(&store)));
+    let edge = Edge { tokens, origins: settings.origins(), context, health, metrics: metrics.clone() };
+    let scheme = settings.scheme();
     service.intake("http", |stop| async move {
-        print_address(&listener);
-        http::serve(api, listener, stop.requested()).await
+        print_address(&listener, scheme);
+        http::serve(api, listener, edge, options, stop.requested()).await;
+        Ok::<(), Failure>(())
     });
+    service.intake("metrics", |stop| upkeep(metrics, stop));
     service.run_until_signal().await?;
     let head = store.watch_head().current().map(es_core::Position::get);
     let events = head.unwrap_or_default();
     Ok(Output::new(format!("stopped; the log has {events} events"), &StoppedJson { head }))
 }
 
-async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
-    let bound = TcpListener::bind(listen).await;
-    bound.map_err(|source| Failure::Io { action: format!("listen on {listen}"), source })
+/// Merges the settings of all sources.
+fn merge(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMatches) -> Result<MergedSettings, ConfigError> {
+    let file = args.config.as_deref().map(PartialSettings::read).transpose()?;
+    let mut command_line = args.settings.clone();
+    command_line.data = data;
+    let origin_of = |key: &str| match matches.value_source(&key.replace('-', "_")) {
+        Some(ValueSource::EnvVariable) => SettingOrigin::Environment,
+        _ => SettingOrigin::Flag,
+    };
+    MergedSettings::new(&command_line, origin_of, file.as_ref())
+}
+
+/// Warns the operator on standard error and in the log.
+fn warn_if_open(settings: &Settings) {
+    if settings.is_open_to_all() {
+        let listen = settings.listen;
+        let warning = format!("every client that reaches {listen} may do everything; give --tokens FILE");
+        // A closed standard error must not stop the service.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+        tracing::warn!(%listen, "{warning}");
+    }
+}
+
+/// Returns the checks of the service.
+fn health(
+    service: &RunningService,
+    store: &Arc<dyn es_core::EventStore>,
+    data: PathBuf,
+    minimum_free_bytes: u64,
+) -> Health {
+    let health = Health::new().store(Arc::clone(store)).disk_space(data, minimum_free_bytes);
+    service.projections().fold(health, |health, projection| health.projection(projection.clone()))
+}
+
+/// Compacts the samples of histograms until the service stops.
+async fn upkeep(metrics: Metrics, stop: StopSignal) -> Result<(), Failure> {
+    let stopped = stop.requested();
+    tokio::pin!(stopped);
+    while tokio::time::timeout(UPKEEP, &mut stopped).await.is_err() {
+        metrics.upkeep();
+    }
+    Ok(())
+}
+
+async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(settings.listen).await;
+    bound.map_err(|source| Failure::Io { action: format!("listen on {}", settings.listen), source })
 }
 
 /// Prints the address to standard error; scripts wait for this line.
-fn print_address(listener: &TcpListener) {
+fn print_address(listener: &TcpListener, scheme: &str) {
     if let Ok(address) = listener.local_addr() {
         // A closed standard error must not stop the service.
-        let _ = writeln!(io::stderr(), "listening on http://{address}");
+        let _ = writeln!(io::stderr(), "listening on {scheme}://{address}");
     }
 }

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query as Parameters, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use es_core::model::{Category, LogId, LogPosition, PositionError, Tags};
-use es_core::store::{Query, QueryItem};
+use es_core::store::{Query as EventQuery, QueryItem};
 use es_core::{EventType, RecordedEvent, StoreError, Subscription};
+use es_http::{Draining, Problem, Query};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 
 use super::Api;
-use super::problem::Problem;
 use crate::json::EventJson;
 
 /// The query parameters of `GET /events`.
@@ -32,32 +31,29 @@ pub(super) struct EventParameters {
 ///
 /// The id of each server-sent event is its position with the id of the log, so that a browser that reconnects continues
 /// after the last event that it received. A position of another log, such as that of the store before a restore, is
-/// 409.
+/// 410.
 pub(super) async fn events(
-    State(service): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    parameters: Result<Parameters<EventParameters>, QueryRejection>,
+    draining: Draining,
+    Query(EventParameters { after, category, event_type }): Query<EventParameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, StoreError>>>, Problem> {
-    let Parameters(EventParameters { after, category, event_type }) = parameters?;
     let after = match last_event_id(&headers)?.or(after) {
-        Some(position) => position.resolve(service.shop.store())?,
-        None => service.shop.store().head().await?,
+        Some(position) => position.resolve(api.shop.store())?,
+        None => api.shop.store().head().await?,
     };
     let item = QueryItem {
         categories: category.into_iter().collect(),
         event_types: event_type.into_iter().collect(),
         tags: Tags::new(),
     };
-    let query = if item.is_unrestricted() { Query::all() } else { Query::from(item) };
-    let subscription = Subscription::new(service.shop.shared_store(), query, after).map_err(PositionError::from)?;
-    let log_id = service.log_id();
+    let query = if item.is_unrestricted() { EventQuery::all() } else { EventQuery::from(item) };
+    let subscription = Subscription::new(api.shop.shared_store(), query, after).map_err(PositionError::from)?;
+    let log_id = api.shop.store().log_id();
     let batches = subscription.into_stream();
     let events = batches.map_ok(move |batch| stream::iter(batch.events).map(move |record| Ok(event(log_id, &record))));
     let events = events.try_flatten();
-    let mut shutdown = service.shutdown.subscribe();
-    // An error means that the sender was dropped, which also ends the response.
-    let stopped = async move { drop(shutdown.wait_for(|requested| *requested).await) };
-    Ok(Sse::new(events.take_until(Box::pin(stopped))).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(events.take_until(Box::pin(draining.requested()))).keep_alive(KeepAlive::default()))
 }
 
 /// Returns the position in `Last-Event-ID`, which a browser sends when it reconnects.

@@ -17,23 +17,29 @@
 //! | `GET /revenue` | returns revenue by month and by country |
 //! | `GET /report` | returns all totals |
 //! | `GET /projections` | returns the status of each projection |
-//! | `POST /projections/{name}` | runs a [`ProjectionAction`], as in `{"verb": "pause"}` |
+//! | `POST /projections/{name}` | runs a [`ProjectionAction`], as in `{"verb": "pause"}`; it needs the role `operate` |
 //! | `GET /projections/{name}/parked` | lists the keys with an event that could not be applied |
-//! | `GET /health` | returns 200 if the store can be read |
+//! | `GET /livez`, `GET /readyz` | returns 200 if the process answers, and if it accepts requests |
+//! | `GET /metrics` | returns the metrics in the text format of Prometheus |
 //!
 //! `If-Match: "V"`: the command is executed only if the version is V, the `ETag` of an earlier response; otherwise 412.
-//! `Idempotency-Key: K`: the command is executed at most once for this key; a repeat returns the first result, and
+//! `If-None-Match: *`: the command is executed only if the order or product does not exist; otherwise 412.
+//! `Idempotency-Key: "K"`: the command is executed at most once for this key; a repeat returns the first result, and
 //! another request to the same resource with the key is 422.
 //! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A query with
-//! `at_least=LOG:POSITION` waits until its result includes that position. After the store was restored, positions from
-//! before are refused with 409. A result that lacks events which could not be applied has their number as
-//! `parked_events`. Errors are `application/problem+json` (RFC 9457).
+//! this header, or with `at_least=LOG:POSITION`, waits until its result includes that position. After the store was
+//! restored, positions from before are refused with 410. A result that lacks events which could not be applied has
+//! their number as `parked_events`. A body without `Content-Type: application/json` is 415. Errors are
+//! `application/problem+json` (RFC 9457).
+//!
+//! With [`Tokens`], GET needs the role `read`, every other method the role `write`; probes need none. Events have the
+//! correlation id and the trace of their request, its tenant and the name of the client.
 //!
 //! [`ProjectionAction`]: crate::projections::ProjectionAction
 
+mod command;
 #[cfg(test)]
 mod doors;
-mod headers;
 mod live;
 mod orders;
 mod problem;
@@ -43,20 +49,20 @@ mod queries;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
-use es_core::model::LogId;
-use serde::Serialize;
+use es_http::{
+    AllowedOrigins, ContextOptions, Health, Metrics, Role, ServeOptions, Tokens, authenticate, request_context,
+    request_metrics, require_role, require_role_of_method, same_origin,
+};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
-use crate::failure::Failure;
+pub use command::ACTOR_KEY;
+
 use crate::projections::Projections;
 use crate::shop::Shop;
 use crate::views::ReadModels;
-use problem::Problem;
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -64,8 +70,6 @@ pub struct Api {
     shop: Shop,
     models: ReadModels,
     projections: Projections,
-    /// Becomes true when the service shuts down, which ends the responses of `GET /events`.
-    shutdown: watch::Sender<bool>,
 }
 
 impl Api {
@@ -73,7 +77,7 @@ impl Api {
     #[must_use]
     pub fn new(shop: Shop, projections: Projections) -> Arc<Self> {
         let models = ReadModels::of(&shop.shared_store());
-        Arc::new(Self { shop, models, projections, shutdown: watch::Sender::new(false) })
+        Arc::new(Self { shop, models, projections })
     }
 
     /// Returns the shop.
@@ -81,64 +85,73 @@ impl Api {
     pub const fn shop(&self) -> &Shop {
         &self.shop
     }
+}
 
-    /// Returns the id of the log.
-    fn log_id(&self) -> LogId {
-        self.shop.store().log_id()
-    }
+/// What is between the clients and the routes.
+#[derive(Debug)]
+pub struct Edge {
+    /// The clients with their roles; without them, every client may do everything.
+    pub tokens: Option<Tokens>,
+    /// The other origins whose pages may send commands.
+    pub origins: AllowedOrigins,
+    /// The source of the tenant.
+    pub context: ContextOptions,
+    /// The checks of `/readyz`.
+    pub health: Health,
+    /// The metrics of the process, for `/metrics`.
+    pub metrics: Metrics,
 }
 
 /// Returns the router with all routes.
-pub fn router(api: Arc<Api>) -> Router {
+pub fn router(api: Arc<Api>, edge: Edge) -> Router {
+    let Edge { tokens, origins, context, health, metrics } = edge;
+    let mut operations = Router::new().route("/projections/{name}", post(projections::act));
+    let mut routes = routes().merge(metrics.router());
+    if tokens.is_some() {
+        operations = operations.route_layer(from_fn_with_state(Role::Operate, require_role));
+        routes = routes.route_layer(from_fn(require_role_of_method));
+    }
+    let mut router = routes.merge(operations).layer(from_fn_with_state(context, request_context));
+    if let Some(tokens) = tokens {
+        // ORDER: outside of the context and the roles, which depend on the client.
+        router = router.layer(from_fn_with_state(tokens, authenticate));
+    }
+    let router = router.merge(health.router()).layer(from_fn_with_state(origins, same_origin));
+    // ORDER: last, so that requests are counted that another layer refuses.
+    router.layer(from_fn(request_metrics)).with_state(api)
+}
+
+fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/orders", get(queries::orders))
         .route("/orders/{id}", put(orders::place).get(orders::show))
         .route("/orders/{id}/events", get(orders::history))
-        .route("/orders/{id}/{step}", post(orders::step))
+        .route("/orders/{id}/approve", post(orders::approve))
+        .route("/orders/{id}/ship", post(orders::ship))
+        .route("/orders/{id}/deliver", post(orders::deliver))
+        .route("/orders/{id}/cancel", post(orders::cancel))
         .route("/products", get(queries::stock))
         .route("/products/{id}", put(products::register).get(products::show))
+        .route("/products/{id}/receive", post(products::receive))
+        .route("/products/{id}/withdraw", post(products::withdraw))
         .route("/products/{id}/move", post(products::move_stock))
-        .route("/products/{id}/{step}", post(products::step))
         .route("/demand", get(queries::demand))
         .route("/revenue", get(queries::revenue))
         .route("/report", get(queries::report))
         .route("/events", get(live::events))
         .route("/projections", get(projections::list))
-        .route("/projections/{name}", post(projections::act))
         .route("/projections/{name}/parked", get(projections::parked))
-        .route("/health", get(health))
-        .fallback(Problem::path_not_found)
-        .method_not_allowed_fallback(Problem::method_not_allowed)
-        .with_state(api)
 }
 
-/// Serves requests until `stop` completes. Then finishes the requests in progress, ends the responses of `GET /events`,
-/// and waits for snapshot writes.
-///
-/// # Errors
-/// [`Failure::Io`] if the socket fails.
+/// Serves requests until `stop` completes. Then drains the server, and waits for snapshot writes.
 pub async fn serve(
     api: Arc<Api>,
     listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Failure> {
-    let shutdown = api.shutdown.clone();
-    let served = axum::serve(listener, router(Arc::clone(&api))).with_graceful_shutdown(async move {
-        stop.await;
-        shutdown.send_replace(true);
-    });
-    let served = served.await.map_err(|source| Failure::Io { action: "serve requests".into(), source });
+    edge: Edge,
+    options: ServeOptions,
+    stop: impl Future<Output = ()> + Send,
+) {
+    // A client that is too slow for the drain is no failure of the service: the server has logged it.
+    let _ = es_http::serve(listener, router(Arc::clone(&api), edge), options, stop).await;
     api.shop.settle().await;
-    served
-}
-
-#[derive(Debug, Serialize)]
-struct Health {
-    status: &'static str,
-    head: Option<u64>,
-}
-
-async fn health(State(service): State<Arc<Api>>) -> Result<Json<Health>, Problem> {
-    let head = service.shop.store().head().await?;
-    Ok(Json(Health { status: "ok", head: head.map(es_core::Position::get) }))
 }

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use es_core::{Aggregate, Command, Decide, StreamRead};
+use es_http::{EntityTag, Json, Path, Preconditions, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::headers::{self, CommandHeaders, version_headers};
-use super::problem::Problem;
+use super::command::{self, CommandHeaders};
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use crate::domain::{
     City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderLinesError,
@@ -57,12 +54,19 @@ const fn no_discount() -> Discount {
     Discount::NONE
 }
 
-/// The body of `POST /orders/{id}/{step}`; `reason` is required for `cancel` only.
+/// The body of `POST /orders/{id}/approve`, `ship` and `deliver`. It is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepBody {
     date: Option<Moment>,
-    reason: Option<Reason>,
+}
+
+/// The body of `POST /orders/{id}/cancel`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CancelBody {
+    date: Option<Moment>,
+    reason: Reason,
 }
 
 impl From<LineBody> for OrderLine {
@@ -72,39 +76,58 @@ impl From<LineBody> for OrderLine {
 }
 
 pub(super) async fn place(
-    State(service): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
     headers: CommandHeaders,
-    body: Result<Json<PlaceBody>, JsonRejection>,
+    Json(body): Json<PlaceBody>,
 ) -> Result<Response, Problem> {
-    let Json(body) = body?;
     let date = body.date;
-    execute(&service, &id, body.command()?, &headers, date).await
+    let command = body.command().map_err(Failure::from)?;
+    execute(&api, &id, command, &headers, date).await
 }
 
-pub(super) async fn step(
-    State(service): State<Arc<Api>>,
-    Path((id, step)): Path<(OrderId, String)>,
+pub(super) async fn approve(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<OrderId>,
     headers: CommandHeaders,
     body: Option<Json<StepBody>>,
 ) -> Result<Response, Problem> {
-    let Json(StepBody { date, reason }) = body.unwrap_or_default();
-    let unprocessable = |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-    match (step.as_str(), reason) {
-        ("cancel", Some(reason)) => execute(&service, &id, Cancel { reason }, &headers, date).await,
-        ("cancel", None) => Err(unprocessable("missing field reason; send {\"reason\": \"...\"}")),
-        ("approve" | "ship" | "deliver", Some(_)) => {
-            Err(unprocessable("unexpected field reason; only cancel accepts a reason"))
-        }
-        ("approve", None) => execute(&service, &id, Approve, &headers, date).await,
-        ("ship", None) => execute(&service, &id, Ship, &headers, date).await,
-        ("deliver", None) => execute(&service, &id, Deliver, &headers, date).await,
-        _ => Err(Problem::invalid("step", "approve, ship, deliver or cancel", &step)),
-    }
+    execute(&api, &id, Approve, &headers, date_of(body)).await
+}
+
+pub(super) async fn ship(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<OrderId>,
+    headers: CommandHeaders,
+    body: Option<Json<StepBody>>,
+) -> Result<Response, Problem> {
+    execute(&api, &id, Ship, &headers, date_of(body)).await
+}
+
+pub(super) async fn deliver(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<OrderId>,
+    headers: CommandHeaders,
+    body: Option<Json<StepBody>>,
+) -> Result<Response, Problem> {
+    execute(&api, &id, Deliver, &headers, date_of(body)).await
+}
+
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<OrderId>,
+    headers: CommandHeaders,
+    Json(CancelBody { date, reason }): Json<CancelBody>,
+) -> Result<Response, Problem> {
+    execute(&api, &id, Cancel { reason }, &headers, date).await
+}
+
+fn date_of(body: Option<Json<StepBody>>) -> Option<Moment> {
+    body.and_then(|Json(StepBody { date })| date)
 }
 
 async fn execute<C>(
-    service: &Api,
+    api: &Arc<Api>,
     id: &OrderId,
     command: C,
     headers: &CommandHeaders,
@@ -114,21 +137,22 @@ where
     Order: Decide<C, Rejection = OrderRejection>,
     C: Command + Serialize,
 {
-    let executed = send(&service.shop.orders, id, command, headers.options(date)).await;
+    let options = headers.options(&api.shop.orders, id, date).await?;
+    let executed = send(&api.shop.orders, id, command, options).await;
     let executed = executed.map_err(|error| headers.problem(error))?;
     let (status, result) = (executed.state.placed().map(|order| order.status), CommandResult::of(&executed));
-    let body = OrderCommandJson { order_id: id, status, result };
-    headers::command_response(service.log_id(), headers, &executed, format_args!("order {id}"), body)
+    Ok(command::response(api, &executed, OrderCommandJson { order_id: id, status, result }))
 }
 
 pub(super) async fn show(
-    State(service): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
-    headers: HeaderMap,
+    preconditions: Preconditions,
 ) -> Result<Response, Problem> {
-    let loaded = service.shop.orders.load(&id).await?;
+    let loaded = api.shop.orders.load(&id).await?;
     let Some(order) = loaded.state.placed() else { return Err(Failure::NoOrder(id).into()) };
-    Ok(headers::resource_response(&headers, loaded.version(), OrderJson::of(&id, loaded.revision, order)?))
+    let body = OrderJson::of(&id, loaded.revision, order).map_err(Failure::from)?;
+    Ok(preconditions.respond(loaded.version(), body))
 }
 
 /// The response of `GET /orders/{id}/events`.
@@ -138,11 +162,11 @@ struct HistoryJson<'a> {
     events: Vec<EventJson<'a>>,
 }
 
-pub(super) async fn history(State(service): State<Arc<Api>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
+pub(super) async fn history(State(api): State<Arc<Api>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
     let read = StreamRead::new(Order::stream(&id)?);
-    let records = service.shop.store().read_stream(read).await?.collect().await?;
+    let records = api.shop.store().read_stream(read).await?.collect().await?;
     let Some(last) = records.last() else { return Err(Failure::NoOrder(id).into()) };
-    let headers = version_headers(Some(last.revision.into()), None);
+    let tag = EntityTag::from(last.revision);
     let events = records.iter().map(EventJson::of).collect();
-    Ok((headers, Json(HistoryJson { order_id: &id, events })).into_response())
+    Ok((tag, Json(HistoryJson { order_id: &id, events })).into_response())
 }

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::extract::State;
 use axum::response::Response;
 use es_core::{Command, Decide};
+use es_http::{Json, Path, Preconditions, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::headers::{self, CommandHeaders};
-use super::problem::Problem;
+use super::command::{self, CommandHeaders};
 use crate::domain::product::{Receive, Register, Withdraw};
 use crate::domain::{InitialStock, Price, Product, ProductId, ProductName, ProductRejection, Quantity};
 use crate::failure::Failure;
@@ -57,46 +54,48 @@ pub(super) struct MoveBody {
 }
 
 pub(super) async fn register(
-    State(service): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
     headers: CommandHeaders,
-    body: Result<Json<RegisterBody>, JsonRejection>,
+    Json(body): Json<RegisterBody>,
 ) -> Result<Response, Problem> {
-    let Json(body) = body?;
     let date = body.date;
-    execute(&service, &id, body.command(), &headers, date).await
+    execute(&api, &id, body.command(), &headers, date).await
 }
 
-pub(super) async fn step(
-    State(service): State<Arc<Api>>,
-    Path((id, step)): Path<(ProductId, String)>,
+pub(super) async fn receive(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<ProductId>,
     headers: CommandHeaders,
-    body: Result<Json<StockBody>, JsonRejection>,
+    Json(StockBody { quantity, date }): Json<StockBody>,
 ) -> Result<Response, Problem> {
-    let Json(StockBody { quantity, date }) = body?;
-    match step.as_str() {
-        "receive" => execute(&service, &id, Receive { quantity }, &headers, date).await,
-        "withdraw" => execute(&service, &id, Withdraw { quantity }, &headers, date).await,
-        _ => Err(Problem::invalid("step", "receive, withdraw or move", &step)),
-    }
+    execute(&api, &id, Receive { quantity }, &headers, date).await
+}
+
+pub(super) async fn withdraw(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<ProductId>,
+    headers: CommandHeaders,
+    Json(StockBody { quantity, date }): Json<StockBody>,
+) -> Result<Response, Problem> {
+    execute(&api, &id, Withdraw { quantity }, &headers, date).await
 }
 
 pub(super) async fn move_stock(
-    State(service): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Path(from): Path<ProductId>,
     headers: CommandHeaders,
-    body: Result<Json<MoveBody>, JsonRejection>,
+    Json(MoveBody { to, quantity, date }): Json<MoveBody>,
 ) -> Result<Response, Problem> {
-    let Json(MoveBody { to, quantity, date }) = body?;
-    let moved = service.shop.move_stock(&from, &to, quantity, headers.options(date)).await;
+    let options = headers.options(&api.shop.products, &from, date).await?;
+    let moved = api.shop.move_stock(&from, &to, quantity, options).await;
     let (moved_out, moved_in) = moved.map_err(|failure| headers.problem(failure))?;
     let (source, target) = (ProductCommandJson::of(&from, &moved_out), ProductCommandJson::of(&to, &moved_in));
-    let body = StockMoveJson { from: source, to: target };
-    headers::command_response(service.log_id(), &headers, &moved_out, format_args!("product {from}"), body)
+    Ok(command::response(&api, &moved_out, StockMoveJson { from: source, to: target }))
 }
 
 async fn execute<C>(
-    service: &Api,
+    api: &Arc<Api>,
     id: &ProductId,
     command: C,
     headers: &CommandHeaders,
@@ -106,18 +105,18 @@ where
     Product: Decide<C, Rejection = ProductRejection>,
     C: Command + Serialize,
 {
-    let executed = send(&service.shop.products, id, command, headers.options(date)).await;
+    let options = headers.options(&api.shop.products, id, date).await?;
+    let executed = send(&api.shop.products, id, command, options).await;
     let executed = executed.map_err(|error| headers.problem(error))?;
-    let body = ProductCommandJson::of(id, &executed);
-    headers::command_response(service.log_id(), headers, &executed, format_args!("product {id}"), body)
+    Ok(command::response(api, &executed, ProductCommandJson::of(id, &executed)))
 }
 
 pub(super) async fn show(
-    State(service): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
-    headers: HeaderMap,
+    preconditions: Preconditions,
 ) -> Result<Response, Problem> {
-    let loaded = service.shop.products.load(&id).await?;
+    let loaded = api.shop.products.load(&id).await?;
     let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };
-    Ok(headers::resource_response(&headers, loaded.version(), ProductJson::of(&id, product)))
+    Ok(preconditions.respond(loaded.version(), ProductJson::of(&id, product)))
 }

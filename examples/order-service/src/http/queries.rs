@@ -1,23 +1,23 @@
 //! Queries over all orders and products, from the read models.
 //!
-//! `at_least=P`, where P is the `ES-Position` of a command's response, waits until the read model includes the command.
-//! The response is 503 if this takes longer than [`WAIT_TIMEOUT`], and 409 at once if P is not a position of the log.
+//! The header `ES-Position: P` or the parameter `at_least=P`, where P is the `ES-Position` of a command's response,
+//! waits until the read model includes the command. The response is 503 if this takes longer than [`WAIT_TIMEOUT`], at
+//! once 409 if P is ahead of the log, and 410 if it belongs to another log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query as Parameters, State};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use es_core::Timestamp;
 use es_core::model::LogPosition;
 use es_core::projection::Projection;
 use es_core::projection::view::{Page, ViewKey, ViewReader, ViewScan, Views};
+use es_http::{EsPosition, Json, Problem, Query};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::problem::Problem;
 use crate::domain::{City, Country, CustomerId, OrderId, OrderStatus, ProductId, Revenue};
 use crate::report::{MAX_PARKED_EVENTS, Report, TopProduct, is_zero, revenues};
 use crate::views::{
@@ -52,15 +52,36 @@ impl QueryParameters {
         let after = after.map_err(|_| Problem::invalid("after", "the value of `next` in the previous page", text))?;
         Ok(scan.after(after))
     }
+}
 
-    async fn wait<P: Projection>(&self, service: &Api) -> Result<(), Problem> {
-        let Some(at_least) = self.at_least else { return Ok(()) };
-        let position = at_least.resolve(service.shop.store())?;
-        Ok(service.projections.wait_for(P::NAME, position, WAIT_TIMEOUT).await?)
+/// A query: its parameters, and the positions that its read model must have reached.
+#[derive(Debug)]
+pub(super) struct QueryRequest {
+    parameters: QueryParameters,
+    at_least: [Option<LogPosition>; 2],
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(parameters) = Query::<QueryParameters>::from_request_parts(parts, state).await?;
+        let header = EsPosition::of_headers(&parts.headers)?.map(|EsPosition(position)| position);
+        let at_least = [parameters.at_least, header];
+        Ok(Self { parameters, at_least })
     }
 }
 
-type ParsedParameters = Result<Parameters<QueryParameters>, QueryRejection>;
+impl QueryRequest {
+    /// Waits until the read model has reached the positions, and returns the parameters.
+    async fn wait<P: Projection>(self, api: &Api) -> Result<QueryParameters, Problem> {
+        for at_least in self.at_least.into_iter().flatten() {
+            let position = at_least.resolve(api.shop.store())?;
+            api.projections.wait_for(P::NAME, position, WAIT_TIMEOUT).await?;
+        }
+        Ok(self.parameters)
+    }
+}
 
 /// A page of rows.
 #[derive(Debug, Serialize)]
@@ -109,17 +130,16 @@ impl From<(OrderId, OrderSummary)> for ListedOrder {
 
 /// Lists orders, newest first; with `customer=C`, only the orders of that customer.
 pub(super) async fn orders(
-    State(service): State<Arc<Api>>,
-    parameters: ParsedParameters,
+    State(api): State<Arc<Api>>,
+    query: QueryRequest,
 ) -> Result<Json<PageJson<ListedOrder>>, Problem> {
-    let Parameters(parameters) = parameters?;
-    parameters.wait::<OrderSummaries>(&service).await?;
-    let orders = parameters.page(&service.models.orders.view(&ORDERS))?;
+    let parameters = query.wait::<OrderSummaries>(&api).await?;
+    let orders = parameters.page(&api.models.orders.view(&ORDERS))?;
     let page = match &parameters.customer {
         Some(customer) => orders.by(&BY_CUSTOMER).prefix(&(customer.clone(),)).read().await?,
         None => orders.by(&NEWEST_FIRST).read().await?,
     };
-    PageJson::of(&service.models.orders, page, ListedOrder::from).await
+    PageJson::of(&api.models.orders, page, ListedOrder::from).await
 }
 
 /// A row of `GET /products`.
@@ -132,30 +152,28 @@ pub(super) struct ListedProduct {
 
 /// Lists products, lowest stock first; with `at_most=N`, only products with at most N items in stock.
 pub(super) async fn stock(
-    State(service): State<Arc<Api>>,
-    parameters: ParsedParameters,
+    State(api): State<Arc<Api>>,
+    query: QueryRequest,
 ) -> Result<Json<PageJson<ListedProduct>>, Problem> {
-    let Parameters(parameters) = parameters?;
-    parameters.wait::<StockLevels>(&service).await?;
-    let products = parameters.page(&service.models.stock.view(&STOCK))?;
+    let parameters = query.wait::<StockLevels>(&api).await?;
+    let products = parameters.page(&api.models.stock.view(&STOCK))?;
     let products = products.by(&LOWEST_FIRST);
     let products = match parameters.at_most {
         Some(limit) => products.range(..=limit),
         None => products,
     };
     let page = products.read().await?;
-    PageJson::of(&service.models.stock, page, |(product_id, level)| ListedProduct { product_id, level }).await
+    PageJson::of(&api.models.stock, page, |(product_id, level)| ListedProduct { product_id, level }).await
 }
 
 /// Lists products, highest revenue first.
 pub(super) async fn demand(
-    State(service): State<Arc<Api>>,
-    parameters: ParsedParameters,
+    State(api): State<Arc<Api>>,
+    query: QueryRequest,
 ) -> Result<Json<PageJson<TopProduct>>, Problem> {
-    let Parameters(parameters) = parameters?;
-    parameters.wait::<ProductDemand>(&service).await?;
-    let products = parameters.page(&service.models.demand.view(&DEMAND))?;
-    PageJson::of(&service.models.demand, products.by(&BEST_FIRST).read().await?, TopProduct::from).await
+    let parameters = query.wait::<ProductDemand>(&api).await?;
+    let products = parameters.page(&api.models.demand.view(&DEMAND))?;
+    PageJson::of(&api.models.demand, products.by(&BEST_FIRST).read().await?, TopProduct::from).await
 }
 
 /// The response of `GET /revenue`.
@@ -168,20 +186,16 @@ pub(super) struct RevenueJson {
     parked_events: usize,
 }
 
-pub(super) async fn revenue(
-    State(service): State<Arc<Api>>,
-    parameters: ParsedParameters,
-) -> Result<Json<RevenueJson>, Problem> {
-    let Parameters(parameters) = parameters?;
-    parameters.wait::<Sales>(&service).await?;
-    let models = &service.models;
+pub(super) async fn revenue(State(api): State<Arc<Api>>, query: QueryRequest) -> Result<Json<RevenueJson>, Problem> {
+    query.wait::<Sales>(&api).await?;
+    let models = &api.models;
     let (by_month, by_country) = (revenues(models, &MONTHS).await?, revenues(models, &COUNTRIES).await?);
     let parked_events = models.sales.parked_events(MAX_PARKED_EVENTS).await?;
     Ok(Json(RevenueJson { by_month, by_country, parked_events }))
 }
 
 /// Returns the report, after all read models have caught up with the log.
-pub(super) async fn report(State(service): State<Arc<Api>>) -> Result<Json<Report>, Problem> {
-    service.projections.catch_up(WAIT_TIMEOUT).await?;
-    Ok(Json(Report::of_views(&service.models, service.shop.store().head().await?).await?))
+pub(super) async fn report(State(api): State<Arc<Api>>) -> Result<Json<Report>, Problem> {
+    api.projections.catch_up(WAIT_TIMEOUT).await?;
+    Ok(Json(Report::of_views(&api.models, api.shop.store().head().await?).await?))
 }

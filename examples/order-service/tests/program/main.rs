@@ -3,6 +3,8 @@
 mod any_store;
 mod bad_input;
 mod commands;
+mod config;
+mod edge;
 mod generated;
 mod import;
 mod kill;

@@ -62,7 +62,7 @@ impl Client {
     fn place(&self, agent: &Agent, address: &str) -> Option<(u16, u64, String)> {
         let id = self.order_id(self.next);
         let line = json!({"product_id": "11", "unit_price": "2.50", "quantity": self.next});
-        let request = agent.put(format!("{address}/orders/{id}")).header("idempotency-key", format!("key of {id}"));
+        let request = agent.put(format!("{address}/orders/{id}")).header("idempotency-key", format!("\"key of {id}\""));
         let mut reply = request.send_json(json!({"customer_id": self.customer, "lines": [line]})).ok()?;
         let position = reply.headers().get("es-position")?.to_str().ok()?.rsplit(':').next()?.parse().ok();
         let body: Value = serde_json::from_str(&reply.body_mut().read_to_string().ok()?).ok()?;
