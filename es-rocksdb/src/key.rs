@@ -1,14 +1,14 @@
-//! Keys, written by hand: names as they are, numbers big-endian, so that RocksDB's byte order is the order of numbers.
+//! Encoding of keys and of short values. Numbers are big-endian, so that RocksDB's byte order is their numeric order.
 //!
-//! A name has no control character, so that the byte [`SEPARATOR`] ends it, and so that no key of one name begins like a
-//! key of another.
+//! The byte [`SEPARATOR`] ends a name in a key. Names have no control characters, so the keys of one name never start
+//! with the prefix of another name.
 
 use bytes::Bytes;
 use es_core::model::{NameError, Table};
 use es_core::store::implement::{KeyHash, KeyOwner};
 use es_core::{EventId, Position, Revision, StreamId};
 
-/// What ends a name in a key.
+/// The byte after a name in a key.
 pub(crate) const SEPARATOR: u8 = 0x00;
 /// The length of a position or a revision in a key or a value.
 pub(crate) const NUMBER_LEN: usize = 8;
@@ -18,7 +18,7 @@ pub(crate) const ID_LEN: usize = 16;
 const _: () = assert!(NUMBER_LEN == size_of::<u64>());
 const _: () = assert!(ID_LEN == size_of::<u128>());
 
-/// Bytes on disk that are no key or value of this format. Whoever reads them reports a damaged store.
+/// Bytes on disk that are not a key or value of this format. A read reports it as a damaged store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyError {
     /// The length is wrong.
@@ -27,10 +27,10 @@ pub(crate) enum KeyError {
     /// A position is 0.
     #[error("expected a position from 1, found 0")]
     PositionZero,
-    /// A revision or a position is the last number that there is. No event has it, and none could follow it.
-    #[error("expected a number below {max}, found that", max = u64::MAX)]
+    /// A revision or a position is `u64::MAX`. No event has it, because no number could follow it.
+    #[error("expected a number below {max}, found {max}", max = u64::MAX)]
     NoNext,
-    /// The key does not begin with the name under which it was found.
+    /// The key does not start with the expected prefix.
     #[error("expected a key that begins with {expected:?}, found {}", .found.escape_ascii())]
     Prefix { expected: String, found: Vec<u8> },
     /// The name of a stream is not UTF-8.
@@ -41,22 +41,22 @@ pub(crate) enum KeyError {
     Name(#[from] NameError),
 }
 
-/// A position, as key or value.
+/// Encodes a position, as a key or a value.
 pub(crate) fn position(position: Position) -> [u8; NUMBER_LEN] {
     position.get().to_be_bytes()
 }
 
-/// A revision as a value.
+/// Encodes a revision as a value.
 pub(crate) fn revision(revision: Revision) -> [u8; NUMBER_LEN] {
     revision.get().to_be_bytes()
 }
 
-/// An event id as a key.
+/// Encodes an event id as a key.
 pub(crate) fn id(id: EventId) -> [u8; ID_LEN] {
     *id.as_uuid().as_bytes()
 }
 
-/// What [`id`] wrote.
+/// Decodes the result of [`id`].
 pub(crate) fn decode_id(bytes: &[u8]) -> Result<EventId, KeyError> {
     let id = bytes.try_into().map_err(|_| KeyError::Length { expected: ID_LEN, found: bytes.len() })?;
     Ok(EventId::from_uuid(uuid::Uuid::from_bytes(id)))
@@ -70,17 +70,17 @@ fn decode_number(bytes: &[u8]) -> Result<u64, KeyError> {
     }
 }
 
-/// What [`position`] wrote.
+/// Decodes the result of [`position`].
 pub(crate) fn decode_position(bytes: &[u8]) -> Result<Position, KeyError> {
     Position::new(decode_number(bytes)?).ok_or(KeyError::PositionZero)
 }
 
-/// What [`revision`] wrote.
+/// Decodes the result of [`revision`].
 pub(crate) fn decode_revision(bytes: &[u8]) -> Result<Revision, KeyError> {
     decode_number(bytes).map(Revision::new)
 }
 
-/// What all keys of a name begin with.
+/// Returns the prefix of all keys of a name.
 pub(crate) fn prefix(name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(name.len() + 1 + NUMBER_LEN);
     key.extend_from_slice(name.as_bytes());
@@ -94,7 +94,7 @@ fn numbered(name: &str, number: u64) -> Vec<u8> {
     key
 }
 
-/// The number behind a prefix that [`prefix`] gave.
+/// Decodes the number after a [`prefix`].
 fn decode_numbered(key: &[u8], prefix: &[u8]) -> Result<u64, KeyError> {
     decode_number(strip(key, prefix)?)
 }
@@ -104,38 +104,38 @@ fn strip<'a>(key: &'a [u8], prefix: &[u8]) -> Result<&'a [u8], KeyError> {
         .ok_or_else(|| KeyError::Prefix { expected: String::from_utf8_lossy(prefix).into_owned(), found: key.to_vec() })
 }
 
-/// The key of a record in its stream.
+/// Encodes the key of a record in its stream.
 pub(crate) fn in_stream(stream: &StreamId, revision: Revision) -> Vec<u8> {
     numbered(stream.as_str(), revision.get())
 }
 
-/// The revision in a key of [`in_stream`].
+/// Decodes the revision in the result of [`in_stream`].
 pub(crate) fn decode_in_stream(key: &[u8], prefix: &[u8]) -> Result<Revision, KeyError> {
     decode_numbered(key, prefix).map(Revision::new)
 }
 
-/// The key of an index entry: a category, type or tag, and where an event stands that has it.
+/// Encodes the key of an index entry: a category, type or tag, and the position of an event that has it.
 pub(crate) fn posting(name: &str, position: Position) -> Vec<u8> {
     numbered(name, position.get())
 }
 
-/// The position in a key of [`posting`].
+/// Decodes the position in the result of [`posting`].
 pub(crate) fn decode_posting(key: &[u8], prefix: &[u8]) -> Result<Position, KeyError> {
     Position::new(decode_numbered(key, prefix)?).ok_or(KeyError::PositionZero)
 }
 
-/// Reads the key of a unique key: its hash.
+/// Decodes the key of a unique key, which is its hash.
 pub(crate) fn decode_hash(bytes: &[u8]) -> Result<KeyHash, KeyError> {
     let hash = bytes.try_into().map_err(|_| KeyError::Length { expected: KeyHash::BYTES, found: bytes.len() })?;
     Ok(KeyHash::from_bytes(hash))
 }
 
-/// Returns the value of a unique key: the revision of its claim, and the stream.
+/// Encodes the value of a unique key: the revision of its claim, and the stream.
 pub(crate) fn owner(owner: &KeyOwner) -> Vec<u8> {
     [&revision(owner.revision), owner.stream.as_str().as_bytes()].concat()
 }
 
-/// Reads what [`owner`] wrote.
+/// Decodes the result of [`owner`].
 pub(crate) fn decode_owner(value: &[u8]) -> Result<KeyOwner, KeyError> {
     let Some((number, stream)) = value.split_at_checked(NUMBER_LEN) else {
         return Err(KeyError::Length { expected: NUMBER_LEN, found: value.len() });
@@ -144,14 +144,14 @@ pub(crate) fn decode_owner(value: &[u8]) -> Result<KeyOwner, KeyError> {
     Ok(KeyOwner { stream: StreamId::new(stream)?, revision: decode_revision(number)? })
 }
 
-/// The key of a row.
+/// Encodes the key of a row.
 pub(crate) fn row(table: &Table, key: &[u8]) -> Vec<u8> {
     let mut bytes = prefix(table.as_str());
     bytes.extend_from_slice(key);
     bytes
 }
 
-/// The key within its table of a key of [`row`].
+/// Decodes the key within the table from the result of [`row`].
 pub(crate) fn decode_row(key: &[u8], table: &Table) -> Result<Bytes, KeyError> {
     strip(key, &prefix(table.as_str())).map(Bytes::copy_from_slice)
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn keys_and_values_are_decoded_as_they_were_encoded() {
         let name = prefix("a-1");
         assert_eq!(decode_in_stream(&in_stream(&stream("a-1"), Revision::new(7)), &name), Ok(Revision::new(7)));
         assert_eq!(decode_posting(&posting("a-1", Position::FIRST), &name), Ok(Position::FIRST));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_an_error() {
+    fn invalid_keys_and_values_are_errors() {
         assert_eq!(decode_position(&[0; 7]), Err(KeyError::Length { expected: 8, found: 7 }));
         assert_eq!(decode_position(&[0; 8]), Err(KeyError::PositionZero));
         assert_eq!(decode_hash(b"short"), Err(KeyError::Length { expected: 16, found: 5 }));
@@ -202,7 +202,10 @@ mod tests {
         assert!(matches!(decode_owner(&[0; 8]), Err(KeyError::Name(_))));
         assert_eq!(decode_position(&[0xff; 8]), Err(KeyError::NoNext));
         assert_eq!(decode_revision(&[0xff; 8]), Err(KeyError::NoNext));
-        assert_eq!(KeyError::NoNext.to_string(), "expected a number below 18446744073709551615, found that");
+        assert_eq!(
+            KeyError::NoNext.to_string(),
+            "expected a number below 18446744073709551615, found 18446744073709551615"
+        );
         assert_eq!(decode_posting(b"a\0", &prefix("a")), Err(KeyError::Length { expected: 8, found: 0 }));
         let error = decode_posting(b"b\0", &prefix("a")).unwrap_err();
         assert_eq!(error.to_string(), "expected a key that begins with \"a\\0\", found b\\x00");

@@ -22,7 +22,7 @@ pub(crate) enum RecordError {
     Flags { found: u8 },
     #[error("expected a position from 1, found 0")]
     PositionZero,
-    #[error("expected a {field} below {max}, found that", max = u64::MAX)]
+    #[error("expected a {field} below {max}, found {max}", max = u64::MAX)]
     NoNext { field: &'static str },
     #[error("expected a known content type code, found {found}")]
     ContentCode { found: u8 },
@@ -38,10 +38,10 @@ pub(crate) enum RecordError {
     Metadata(MetadataError),
     #[error("expected a claim (1) or a release (2) of a unique key, found code {found}")]
     KeyCode { found: u8 },
-    #[error("expected the unique keys of an event once, found them twice")]
+    #[error("expected one extension with unique keys, found two")]
     KeysTwice,
     #[error("expected at most {max} in the {field}, found {found}")]
     TooLarge { field: &'static str, max: u64, found: usize },
-    #[error("expected an event without a stamp, found one; this format does not keep stamps")]
+    #[error("expected an event without a stamp, found a stamp; this format does not store stamps")]
     Stamped,
 }

@@ -122,7 +122,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Takes the media type of a content type; empty for a content type with a code of its own.
+/// Reads the media type; empty for a content type with its own code.
 fn take_media_type<'a>(reader: &mut FieldReader<'a>, code: u8) -> Result<&'a [u8], RecordError> {
     match code {
         CONTENT_JSON | CONTENT_MESSAGE_PACK => Ok(&[]),
@@ -134,7 +134,7 @@ fn take_media_type<'a>(reader: &mut FieldReader<'a>, code: u8) -> Result<&'a [u8
     }
 }
 
-/// Takes the bytes of `count` tags.
+/// Returns the bytes of `count` tags.
 fn take_tags<'a>(reader: &mut FieldReader<'a>, count: u16) -> Result<&'a [u8], RecordError> {
     let start = reader.at;
     for _ in 0..count {

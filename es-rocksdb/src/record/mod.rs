@@ -9,7 +9,7 @@
 //! The checksum covers all other bytes, among them position, stream and revision, so that a read detects a record that
 //! was moved to another key.
 
-// A file named `mod.rs`, because tests/decoding includes it by its path, and finds these modules beside it.
+// A file named `mod.rs`, because tests/decoding includes it by its path, and these modules are next to it.
 mod checked;
 mod decode;
 mod encode;

@@ -9,7 +9,7 @@ use super::checked::checksum;
 use super::layout::{CHECKED_FROM, CHECKSUM_AT, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION};
 use super::*;
 
-/// A record with every field set, so that each byte means something.
+/// Returns an event with every field set, so that each byte of its record is significant.
 fn full() -> RecordedEvent {
     RecordedEvent {
         position: Position::new(7).unwrap(),
@@ -42,7 +42,7 @@ fn release(value: &str) -> KeyChange {
     KeyChange::Release(UniqueKey::new("email", value).unwrap())
 }
 
-/// A record with every field set but the unique keys, so that it has no extension.
+/// Returns an event with every field set except the unique keys, so that its record has no extension.
 fn keyless() -> RecordedEvent {
     let full = full();
     RecordedEvent { data: EventData { keys: Keys::new(), ..full.data }, ..full }
@@ -73,7 +73,7 @@ fn decoded(record: &[u8]) -> Result<RecordedEvent, RecordError> {
     Decoder::default().decode(record)
 }
 
-/// The record with a right checksum, as a writer with a bug or a later version would have written it.
+/// Returns the record with a correct checksum, as a writer with a bug or a later version would write it.
 fn sealed(mut record: Vec<u8>) -> Vec<u8> {
     let sum = checksum(&record);
     record[CHECKSUM_AT..CHECKED_FROM].copy_from_slice(&sum.to_be_bytes());
@@ -81,14 +81,14 @@ fn sealed(mut record: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn an_event_is_decoded_as_it_was_encoded() {
     for event in [full(), bare()] {
         assert_eq!(decoded(&encoded(&event)).unwrap(), event);
     }
 }
 
 #[test]
-fn a_decoder_gives_the_same_whatever_it_saw_before() {
+fn a_decoder_returns_the_same_event_after_any_other_events() {
     let mut decoder = Decoder::default();
     let other = RecordedEvent { stream: StreamId::new("other").unwrap(), ..full() };
     for event in [other, full(), bare(), full()] {
@@ -125,10 +125,10 @@ fn every_flipped_bit_is_refused() {
     }
 }
 
-/// The lengths are trusted no more than the checksum: with each byte set to extremes and the checksum made right, there
-/// is an error or an event, never a panic.
+/// Decoding validates lengths even if the checksum is correct: extreme values of each byte give an error or an event,
+/// never a panic.
 #[test]
-fn a_record_with_a_right_checksum_and_wrong_lengths_does_not_panic() {
+fn a_record_with_a_correct_checksum_and_wrong_lengths_does_not_panic() {
     let record = encoded(&full());
     for at in CHECKED_FROM..record.len() {
         for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {
@@ -152,7 +152,7 @@ fn trailing_bytes_are_refused() {
     assert!(matches!(decoded(&sealed(record)), Err(RecordError::Trailing { found: 1 })));
 }
 
-/// The extension area of `record` with these bytes in it.
+/// Returns `record` with these bytes as its extensions.
 fn with_extensions(mut record: Vec<u8>, area: &[u8]) -> Vec<u8> {
     let length = u32::try_from(area.len()).unwrap();
     record[FIXED_LEN - 4..FIXED_LEN].copy_from_slice(&length.to_be_bytes());
@@ -161,7 +161,7 @@ fn with_extensions(mut record: Vec<u8>, area: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn extensions_of_a_later_version_are_passed_over() {
+fn extensions_of_a_later_version_are_skipped() {
     let area = [&[0x00, 0x01, 0, 0, 0, 3][..], b"abc", &[0xff, 0xff, 0, 0, 0, 0]].concat();
     assert_eq!(decoded(&with_extensions(encoded(&keyless()), &area)).unwrap(), keyless());
     assert_eq!(area.len(), 2 * EXTENSION_HEAD_LEN + 3);
@@ -173,9 +173,9 @@ fn an_extension_longer_than_its_area_is_refused() {
     assert!(matches!(decoded(&record), Err(RecordError::Length { field: "extension", expected: 3, found: 2 })));
 }
 
-/// The bytes of the extension, from its document and not from the encoder.
+/// The expected bytes are from the documentation of the extension, not from the encoder.
 #[test]
-fn unique_keys_are_in_an_extension_beside_others() {
+fn unique_keys_are_in_an_extension_next_to_others() {
     let value = b"\x01\x00\x05email\x00\x03ada\x02\x00\x05email\x00\x02\xc3\xa9";
     let keys = [&[0x00, 0x05, 0, 0, 0, 25][..], value].concat();
     assert_eq!(with_extensions(encoded(&keyless()), &keys), encoded(&full()));
@@ -188,7 +188,7 @@ fn unique_keys_are_in_an_extension_beside_others() {
 }
 
 #[test]
-fn unique_keys_that_are_none_are_refused() {
+fn invalid_unique_keys_are_refused() {
     let refused = |value: &[u8]| {
         let length = u8::try_from(value.len()).unwrap();
         let area = [&[0x00, 0x05, 0, 0, 0, length][..], value].concat();
@@ -224,18 +224,18 @@ fn tags_out_of_order_are_refused() {
 }
 
 #[test]
-fn another_version_is_named() {
+fn the_error_names_an_unknown_version() {
     let mut record = encoded(&full());
     record[0] = 3;
     assert_eq!(decoded(&sealed(record)).unwrap_err().to_string(), "expected record version 1 or 2, found 3");
 }
 
 #[test]
-fn what_stands_for_a_removed_event_is_read_back_and_every_flipped_bit_is_found() {
+fn a_tombstone_is_read_back_and_every_flipped_bit_is_detected() {
     let removed = full().without_content();
     let record = encoded(&removed);
     assert_eq!(decoded(&record).unwrap(), removed);
-    assert!(!record.windows(4).any(|bytes| bytes == &full().data.payload[..4]), "nothing of its content is there");
+    assert!(!record.windows(4).any(|bytes| bytes == &full().data.payload[..4]), "the tombstone has payload bytes");
     for bit in 0..record.len() * 8 {
         let mut flipped = record.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
