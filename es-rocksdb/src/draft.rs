@@ -1,6 +1,6 @@
-//! A commit as the writer gets it: checked, and with its records written except for what only the writer knows.
+//! [`Draft`]: a validated commit with its encoded records, before the writer adds positions, revisions and times.
 //!
-//! All of this is the work of whoever commits. The writer, of which there is one, only numbers it.
+//! The committing task creates drafts, so that the single writer only has to complete them.
 
 use es_core::model::CommitPart;
 use es_core::store::InvalidCommit;
@@ -24,10 +24,11 @@ pub(crate) struct Draft {
     pub(crate) records: EncodedRecords,
 }
 
-/// The records of a commit, one behind the other.
+/// The records of a commit, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct EncodedRecords {
     bytes: Vec<u8>,
+    /// The end of each record in `bytes`.
     ends: Vec<usize>,
 }
 
@@ -35,7 +36,7 @@ impl Draft {
     /// Drafts the records of a commit.
     ///
     /// # Errors
-    /// [`StoreError`]: an event could not be read back.
+    /// [`StoreError`]: an event cannot be stored as a record.
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
         Ok(Self { records: EncodedRecords::draft(&commit)?, commit })
     }
@@ -43,7 +44,7 @@ impl Draft {
     /// Drafts the records of a commit whose events a hook has changed.
     ///
     /// # Errors
-    /// [`CommitError`]: the hook added stamps, or an event could not be read back.
+    /// [`CommitError`]: the hook added stamps, or an event cannot be stored as a record.
     pub(crate) fn reencode(commit: &ValidCommit) -> Result<EncodedRecords, CommitError> {
         refuse_stamps(commit)?;
         Ok(EncodedRecords::draft(commit)?)
@@ -54,7 +55,7 @@ impl EncodedRecords {
     /// Drafts the records of the events of a commit.
     ///
     /// # Errors
-    /// [`StoreError`]: an event could not be read back.
+    /// [`StoreError`]: an event cannot be stored as a record.
     fn draft(commit: &ValidCommit) -> Result<Self, StoreError> {
         let mut records = Self { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
         let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
@@ -67,7 +68,7 @@ impl EncodedRecords {
         Ok(records)
     }
 
-    /// Completes the records of the events that the commit gave.
+    /// Completes the records with the numbers and times of the recorded events.
     pub(crate) fn number(&mut self, events: &[RecordedEvent]) {
         let mut start = 0;
         for (event, end) in events.iter().zip(&self.ends) {
@@ -76,11 +77,12 @@ impl EncodedRecords {
         }
     }
 
-    /// How many bytes they have together.
+    /// Returns the length of all records, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
+    /// Returns the records, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())

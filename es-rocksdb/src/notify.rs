@@ -1,54 +1,54 @@
-//! Publication: what of the log readers may see.
+//! [`Visible`]: the published head of the log, up to which reads see events.
 //!
-//! The writer publishes after a batch is written. A read of the log is bounded by the published head, so that it sees
-//! neither a part of a batch nor anything of a batch that failed. A point read (a row, a key, an id) sees what RocksDB
-//! has, which is a moment ahead of the head; it waits until that is published, too, so that whoever reads in a row of
-//! position 10 also finds the event at position 10.
+//! The writer publishes a batch after it is written. A log read is bounded by the published head, so that it sees
+//! neither a part of a batch nor a failed batch. A point read (a row, a unique key, an id) sees the state of RocksDB,
+//! which can be newer than the head. It waits until that state is published. So a caller that reads position 10 in a
+//! row also finds the event at position 10.
 
 use es_core::store::HeadWatch;
 use es_core::store::implement::HeadSender;
 use es_core::{Position, StoreError};
 use tokio::sync::watch;
 
-/// What readers may see.
+/// The published state of the log.
 #[derive(Debug)]
 pub(crate) struct Visible {
     head: HeadSender,
     publication: watch::Sender<Publication>,
 }
 
-/// What of RocksDB's changes is published.
+/// The published RocksDB sequence number.
 #[derive(Debug)]
 struct Publication {
     sequence: u64,
-    /// Why nothing more will be.
+    /// The reason why nothing more will be published, after a failed write.
     stopped: Option<String>,
 }
 
 impl Visible {
-    /// The log up to `head`, as RocksDB has it at `sequence`.
+    /// Creates the state of a log whose events up to `head` RocksDB has at `sequence`.
     pub(crate) fn new(head: Option<Position>, sequence: u64) -> Self {
         Self { head: HeadSender::new(head), publication: watch::Sender::new(Publication { sequence, stopped: None }) }
     }
 
-    /// The position of the last event that a read sees.
+    /// Returns the position of the last published event.
     pub(crate) fn head(&self) -> Option<Position> {
         self.head.head()
     }
 
-    /// Follows the head.
+    /// Returns a watch of the head.
     pub(crate) fn watch(&self) -> HeadWatch {
         self.head.watch()
     }
 
-    /// Makes a batch visible.
+    /// Publishes a batch.
     pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
-        // ORDER: the head first, so that whoever waits for the sequence finds the head there.
+        // ORDER: the head first, so that a task that waits for the sequence number then finds the head.
         self.head.publish(head);
         self.publication.send_modify(|publication| publication.sequence = sequence);
     }
 
-    /// Passes a change that adds no event.
+    /// Publishes a change that adds no event.
     pub(crate) fn advance(&self, sequence: u64) {
         self.publication.send_if_modified(|publication| {
             let is_higher = publication.sequence < sequence;
@@ -57,21 +57,21 @@ impl Visible {
         });
     }
 
-    /// Lets nobody wait any longer: after a failed write nothing more will be published.
+    /// Ends all waits with an error: after a failed write nothing more will be published.
     pub(crate) fn stop(&self, reason: &str) {
         self.publication.send_modify(|publication| publication.stopped = Some(reason.to_owned()));
     }
 
-    /// Tells those who follow the head that it moves no more.
+    /// Notifies the watches of the head that it does not move any more.
     pub(crate) fn close(&self) {
         self.head.close();
     }
 
-    /// Waits until what RocksDB had at `sequence` is published. The writer does that right after its write returns, so
-    /// that this is a matter of microseconds, and almost always of none.
+    /// Waits until the state of RocksDB at `sequence` is published. The writer publishes right after its write, so this
+    /// rarely waits, and then for microseconds.
     ///
     /// # Errors
-    /// [`StoreError::Stopped`]: it never will be. A write failed behind which RocksDB has it all the same.
+    /// [`StoreError::Stopped`] if it will never be published: the write failed, but RocksDB has its changes.
     pub(crate) async fn wait_published(&self, sequence: u64) -> Result<(), StoreError> {
         let outcome = |publication: &Publication| match &publication.stopped {
             _ if publication.sequence >= sequence => Some(Ok(())),
@@ -81,7 +81,7 @@ impl Visible {
         if let Some(known) = outcome(&self.publication.borrow()) {
             return known;
         }
-        // NOTE: an error says that the sender is gone, but it is ours.
+        // An error means that the sender was dropped. `self` owns it.
         match self.publication.subscribe().wait_for(|publication| outcome(publication).is_some()).await {
             Ok(publication) => outcome(&publication).unwrap_or(Ok(())),
             Err(_) => Ok(()),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_stopped_writer() {
+    async fn a_wait_for_a_stopped_writer_is_an_error() {
         let visible = Visible::new(None, 5);
         visible.stop("a write failed");
         assert!(

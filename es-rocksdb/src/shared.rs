@@ -1,4 +1,4 @@
-//! What all handles, reads and the writer share: the open database, and the ways to read from it.
+//! [`Shared`]: the state that handles, reads and the writer share: the open database, and the ways to read from it.
 
 use std::fmt;
 use std::sync::{Arc, TryLockError};
@@ -15,25 +15,25 @@ use crate::stats::Counters;
 use crate::sync::{Mutex, PoisonError, RwLock};
 use crate::tail::Tail;
 
-/// The open database, until it is closed.
+/// The shared state of an open store.
 pub(crate) struct Shared {
-    /// NOTE: a read holds the lock only while it runs on RocksDB, so that closing waits for the reads under way, and for
-    /// nothing else: a read that is open but idle does not keep the store open.
+    /// `None` after the store is closed. A read holds the lock only during a call of RocksDB, so that closing waits for
+    /// running calls only. An open but idle read does not keep the store open.
     database: RwLock<Option<Arc<Database>>>,
     pub(crate) visible: Visible,
     pub(crate) tail: Tail,
     pub(crate) counters: Counters,
-    /// What operators have said of retention.
+    /// The retention rules and deletions in memory.
     pub(crate) operators: Operators,
     /// The secret of the hashes of unique keys.
     pub(crate) secret: KeySecret,
     pub(crate) clock: Arc<dyn Clock>,
-    /// The time at which the last event was recorded.
+    /// The recorded time of the last event.
     last_recorded: Mutex<Option<Timestamp>>,
-    /// Held while something is decided, written and published, so that there is one who does that at a time: the writer, or a
-    /// scavenge. No read needs it. Says why nothing is written any more.
+    /// The writer lock: held by the writer or a scavenge from the check of its changes until they are published. Reads
+    /// do not need it. The value is an error after a failed write, with its reason.
     pub(crate) writing: Mutex<Result<(), String>>,
-    /// Held by the one scavenge at a time, also where nobody waits for it any more.
+    /// Held by the running scavenge, also after its caller stopped waiting.
     pub(crate) scavenging: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -67,7 +67,7 @@ impl Shared {
         }
     }
 
-    /// Sets the time at which the last event was recorded.
+    /// Sets the recorded time of the last event.
     pub(crate) fn set_last_recorded(&self, time: Option<Timestamp>) {
         *self.last_recorded.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
@@ -83,22 +83,25 @@ impl Shared {
     }
 
     /// Reads on this thread, from memory only.
+    ///
+    /// # Errors
+    /// [`Fault::NotCached`] if the read needs the disk, or while the store is being closed; [`StoreError::Closed`].
     pub(crate) fn cached<T>(&self, read: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
         let database = match self.database.try_read() {
             Ok(database) => database,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // NOTE: the store is being closed; whoever may block finds out when.
+            // The store is being closed. A blocking read waits for that.
             Err(TryLockError::WouldBlock) => return Err(Fault::NotCached),
         };
         database.as_ref().map_or(Err(Fault::Store(StoreError::Closed)), |database| read(database))
     }
 
-    /// Whether the store is closed, or is being closed just now.
+    /// Returns whether the store is closed or being closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.cached(|_| Ok(())).is_err()
     }
 
-    /// Reads on a thread that may block.
+    /// Reads on a blocking thread.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
@@ -107,20 +110,23 @@ impl Shared {
         off_executor(move || shared.locked(read)).await?
     }
 
-    /// Reads on this thread, which may block.
+    /// Reads on this thread, and may block it.
     pub(crate) fn locked<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         database.as_ref().map_or(Err(StoreError::Closed), |database| read(database))
     }
 
-    /// Reads what commits also change, such as a row or a key: from memory if possible, and not before everything that
-    /// it has seen is published. What will never be, because a write failed that is there all the same, is not returned: it is
-    /// not known what of it stays, and no other read shows it.
+    /// Reads a value that commits change, such as a row or a unique key, from memory if possible. Returns after all
+    /// changes that it has seen are published.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] if RocksDB has a change of a failed write. It is never published, and may be lost when
+    /// the store is reopened.
     pub(crate) async fn point<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl Fn(&Database, Tier) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // ORDER: the sequence is asked for after the read, so that it is not below what the read has seen.
+        // ORDER: read the sequence number after the value, so that it covers every change that the read has seen.
         let with_sequence = move |database: &Database, tier| Ok((read(database, tier)?, database.sequence()));
         let (value, sequence) = match self.cached(|database| with_sequence(database, Tier::Cached)) {
             Ok(found) => found,
@@ -134,7 +140,7 @@ impl Shared {
         Ok(value)
     }
 
-    /// After a failed write it is unknown what is on the disk: nothing more must be put behind it, by whomever.
+    /// Stops all writes after a failed write. The state on disk is then unknown, so nothing may be written after it.
     pub(crate) fn stop(&self, database: &Database, turn: &mut Result<(), String>, reason: &str) {
         tracing::error!(directory = %database.directory().display(), reason, "the store takes no more writes");
         self.visible.stop(reason);
@@ -146,14 +152,14 @@ impl Shared {
         self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the database out, once no read runs on it any more.
+    /// Takes the database out of the shared state, after waiting for running reads. Also frees the tail.
     pub(crate) fn take(&self) -> Option<Arc<Database>> {
         self.tail.clear();
         self.database.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Runs what may block on a thread for such work; on this thread where there is no tokio runtime.
+/// Runs blocking work on a blocking thread of the tokio runtime; on this thread if there is no runtime.
 ///
 /// # Errors
 /// [`StoreError::Io`] when the runtime is shut down, or when `work` panicked.
@@ -168,12 +174,12 @@ pub(crate) async fn off_executor<T: Send + 'static>(
     }
 }
 
-/// Whether this thread can wait for the disk without keeping other tasks from running, inside of
-/// [`block_in_place`](tokio::task::block_in_place): a worker of a runtime with several can hand its other tasks over to
-/// another thread. Where there is no runtime, whoever polls is blocked, as by [`off_executor`].
+/// Returns whether this thread may wait for the disk inside of [`block_in_place`](tokio::task::block_in_place) without
+/// delaying other tasks: a worker of a multi-threaded runtime moves its other tasks to another thread. Without a
+/// runtime, the calling thread is blocked, as by [`off_executor`].
 ///
-/// On any other thread of a runtime `block_in_place` may panic, because the runtime or a `LocalSet` there has no second
-/// thread that its tasks could go to.
+/// On other threads of a runtime `block_in_place` may panic, because a current-thread runtime or a `LocalSet` has no
+/// second thread for its tasks.
 pub(crate) fn may_block_here() -> bool {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => {
