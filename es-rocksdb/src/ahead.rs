@@ -1,4 +1,4 @@
-//! [`Ahead`]: what a read fetches while its consumer still has what came before.
+//! [`Prefetch`]: fetches the next part of a read while the consumer processes the part before.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use tokio::task::JoinSet;
 use crate::database::Database;
 use crate::shared::Shared;
 
-/// At most one part of a read, on its way or there. It goes with its owner: what has not begun then never does.
-pub(crate) struct Ahead<T>(JoinSet<Result<T, StoreError>>);
+/// At most one part of a read that is being fetched or was fetched. Dropping it cancels a fetch that has not started.
+pub(crate) struct Prefetch<T>(JoinSet<Result<T, StoreError>>);
 
-impl<T: Send + 'static> Ahead<T> {
-    /// Nothing is on its way.
-    pub(crate) fn none() -> Self {
+impl<T: Send + 'static> Prefetch<T> {
+    /// Creates a prefetch without a part.
+    pub(crate) fn empty() -> Self {
         Self(JoinSet::new())
     }
 
-    /// Begins to fetch the next part on a thread that may block. Without a tokio runtime there is none, and nothing begins.
-    pub(crate) fn begin(
+    /// Starts to fetch the next part on a blocking thread. Does nothing outside of a tokio runtime.
+    pub(crate) fn start(
         &mut self,
         shared: &Arc<Shared>,
         fetch: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
@@ -29,7 +29,7 @@ impl<T: Send + 'static> Ahead<T> {
         }
     }
 
-    /// What was begun, once it is there; `None` where nothing was. Who gives up waiting may ask again.
+    /// Waits for the part and returns it; `None` if no fetch was started. Cancel safe: a later call returns the part.
     pub(crate) async fn take(&mut self) -> Option<Result<T, StoreError>> {
         let fetched = self.0.join_next().await?;
         Some(fetched.unwrap_or_else(|error| Err(StoreError::io("run on a blocking thread", error))))

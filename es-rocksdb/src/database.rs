@@ -1,4 +1,4 @@
-//! The open database with types in place of bytes. Everything but the writer only reads.
+//! [`Database`]: typed reads of RocksDB. Only the writer, the scavenge and the tools of this crate write.
 
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::key::{self, KeyError};
 use crate::record::{Decoder, RecordError};
 use crate::schema::Cf;
 
-/// An open RocksDB with our column families.
+/// An open RocksDB database with the column families of a store.
 pub(crate) struct Database {
     db: DB,
     cached: ReadOptions,
@@ -22,28 +22,29 @@ pub(crate) struct Database {
     directory: PathBuf,
 }
 
-/// From where a read may take what it reads.
+/// Where a read may look for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tier {
-    /// From memory only, so that it may run on an executor; what is not there is [`Fault::NotCached`].
+    /// In memory only, so that the read may run on an executor thread. Other data is [`Fault::NotCached`].
     Cached,
-    /// From memory or disk. It may block.
+    /// In memory and on disk. The read may block.
     Any,
 }
 
-/// Whether what a read has fetched from the disk stays in the block cache.
+/// Whether a read adds the blocks that it fetches from disk to the block cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeping {
+pub(crate) enum FillCache {
     Yes,
-    /// For long scans: they would push out what others read again and again.
+    /// For long scans, which would evict blocks that other reads use often.
     No,
 }
 
-/// Why a read gave nothing.
+/// The error of a read with a [`Tier`].
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// It would have had to wait for the disk; do it again with [`Tier::Any`] where that is allowed.
+    /// The read needs the disk. Repeat it with [`Tier::Any`] on a thread that may block.
     NotCached,
+    /// The read failed.
     Store(StoreError),
 }
 
@@ -62,12 +63,12 @@ impl From<Fault> for StoreError {
     }
 }
 
-/// A place in the store as it stands in messages.
+/// Formats the place of an event in the log for messages.
 pub(crate) fn place_of(position: Position) -> String {
     format!("position {position}")
 }
 
-/// A record's place under its stream as it stands in messages.
+/// Formats the place of an event in its stream for messages.
 pub(crate) fn place_in(stream: &StreamId, revision: Revision) -> String {
     format!("stream {stream:?}, revision {revision}")
 }
@@ -81,12 +82,12 @@ impl Database {
         &self.directory
     }
 
-    /// RocksDB itself, for the writer.
+    /// Returns the RocksDB database, for writes.
     pub(crate) fn raw(&self) -> &DB {
         &self.db
     }
 
-    /// The number of the last change that reads see.
+    /// Returns the RocksDB sequence number of the last change that reads see.
     pub(crate) fn sequence(&self) -> u64 {
         self.db.latest_sequence_number()
     }
@@ -104,40 +105,40 @@ impl Database {
         self.db.get_pinned_cf_opt(self.family(cf)?, key, options).map_err(|error| fault(cf, error))
     }
 
-    /// An iterator over the keys of a family that begin with `prefix`; over all of them if it is empty.
+    /// Returns an iterator over the keys of a column family that start with `prefix`; over all keys if it is empty.
     pub(crate) fn iterate(&self, cf: Cf, prefix: Vec<u8>, tier: Tier) -> Result<DBRawIterator<'_>, StoreError> {
         let mut options = read_options(tier);
         options.set_iterate_range(rocksdb::PrefixRange(prefix));
         Ok(self.db.raw_iterator_cf_opt(self.family(cf)?, options))
     }
 
-    /// An iterator over the log from `first` to `last`, both included.
+    /// Returns an iterator over the log from `first` to `last`, both included.
     pub(crate) fn scan_log(
         &self,
         first: Position,
         last: Position,
-        keeping: Keeping,
+        fill_cache: FillCache,
     ) -> Result<DBRawIterator<'_>, StoreError> {
         let mut options = read_options(Tier::Any);
-        options.fill_cache(keeping == Keeping::Yes);
-        // NOTE: RocksDB reads ahead up to these bounds and not beyond; a read-ahead of one size for all would fetch several
-        // times what a batch takes.
+        options.fill_cache(fill_cache == FillCache::Yes);
+        // RocksDB reads ahead within these bounds only. A read-ahead of a fixed size would fetch several times as much
+        // as a batch needs.
         options.set_iterate_lower_bound(key::position(first));
         options.set_iterate_upper_bound(key::position(last.next()));
         Ok(self.db.raw_iterator_cf_opt(self.family(Cf::Log)?, options))
     }
 
-    /// Writes everything that is in memory into table files.
+    /// Writes all memtables to table files.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         let families: Result<Vec<_>, _> = Cf::ALL.into_iter().map(|cf| self.family(cf)).collect();
         let flushed = self.db.flush_cfs_opt(&families?, &rocksdb::FlushOptions::default());
         flushed.map_err(|error| error::of_rocksdb("flush", "the store", error))
     }
 
-    /// Rewrites all table files of a family into its last level, without deleted keys and overwritten values.
+    /// Rewrites all table files of a column family into its last level, without deleted keys and overwritten values.
     pub(crate) fn compact(&self, cf: Cf) -> Result<(), StoreError> {
         let mut options = rocksdb::CompactOptions::default();
-        // Without this, a file that is in the last level already keeps the bytes of deleted keys.
+        // Without this option, files that are already in the last level keep the bytes of deleted keys.
         options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::ForceOptimized);
         // Writers would stall while automatic compactions wait for a long manual one.
         options.set_exclusive_manual_compaction(false);
@@ -146,14 +147,15 @@ impl Database {
         self.db.flush_wal(true).map_err(|error| error::of_rocksdb("compact", "the store", error))
     }
 
-    /// The event at a position that the log has.
+    /// Returns the event at a position. A missing event is damage.
     pub(crate) fn event(&self, position: Position, tier: Tier, decoder: &mut Decoder) -> Result<RecordedEvent, Fault> {
         let record = self.get(Cf::Log, &key::position(position), tier)?;
         let record = record.ok_or_else(|| missing_event(position))?;
         Ok(decode_at(position, &record, decoder)?)
     }
 
-    /// The events at positions that the log has, in their order, with the lengths of their records.
+    /// Returns the events at `positions`, in the same order, with the lengths of their records. A missing event is
+    /// damage.
     pub(crate) fn events(
         &self,
         positions: &[Position],
@@ -172,7 +174,7 @@ impl Database {
         Ok(events)
     }
 
-    /// The last event of the log.
+    /// Returns the last event of the log.
     pub(crate) fn last_event(&self) -> Result<Option<RecordedEvent>, StoreError> {
         let mut log = self.iterate(Cf::Log, Vec::new(), Tier::Any)?;
         log.seek_to_last();
@@ -181,6 +183,7 @@ impl Database {
         decode_at(position, record, &mut Decoder::default()).map(Some)
     }
 
+    /// Returns the revision of the last event of a stream; `None` for a stream without events.
     pub(crate) fn revision(&self, stream: &StreamId, tier: Tier) -> Result<Option<Revision>, Fault> {
         let Some(value) = self.get(Cf::Heads, stream.as_str().as_bytes(), tier)? else { return Ok(None) };
         let revision = key::decode_revision(&value);
@@ -189,6 +192,7 @@ impl Database {
         ))
     }
 
+    /// Returns the position of the event with an id; `None` if there is none.
     pub(crate) fn position_of(&self, id: EventId, tier: Tier) -> Result<Option<Position>, Fault> {
         let Some(value) = self.get(Cf::Ids, &key::id(id), tier)? else { return Ok(None) };
         let position = key::decode_position(&value);
@@ -229,43 +233,47 @@ fn fault(cf: Cf, error: rocksdb::Error) -> Fault {
 /// A key and its value.
 pub(crate) type Item<'a> = (&'a [u8], &'a [u8]);
 
-/// Where an iterator stands; `None` behind the last.
+/// Returns the current key and value of an iterator; `None` after the last.
 pub(crate) fn item<'a>(iterator: &'a DBRawIterator<'_>, cf: Cf) -> Result<Option<Item<'a>>, Fault> {
     match iterator.item() {
         Some(item) => Ok(Some(item)),
-        // NOTE: an iterator also ends where it cannot read on: without this look an error would be the end of the log.
+        // An iterator also becomes invalid after a read error. Without this check, an error would look like the end.
         None => iterator.status().map(|()| None).map_err(|error| fault(cf, error)),
     }
 }
 
-/// A key that is none of ours.
+/// Returns the error for a key that does not have the format of its column family.
 pub(crate) fn bad_key(cf: Cf, key: &[u8], error: &KeyError) -> StoreError {
     StoreError::damaged(format!("column family {}, key {}", cf.name(), key.escape_ascii()), error.to_string())
 }
 
-/// A key that should be a name and is none.
+/// Returns the error for a key that is not a name.
 pub(crate) fn bad_name(cf: Cf, key: &[u8]) -> StoreError {
     let place = format!("column family {}, key {}", cf.name(), key.escape_ascii());
     StoreError::damaged(place, "expected a name, found other bytes")
 }
 
-/// A record that cannot be read.
+/// Returns the error for a record that cannot be decoded.
 pub(crate) fn bad_record(place: String, error: &RecordError) -> StoreError {
     StoreError::damaged(place, error.to_string())
 }
 
+/// Returns the error for a position without an event.
 pub(crate) fn missing_event(position: Position) -> StoreError {
     StoreError::damaged(place_of(position), "expected an event, found none")
 }
 
-/// Reads the record that was found under a position.
+/// Decodes the record at a position, and checks its position.
 pub(crate) fn decode_at(position: Position, record: &[u8], decoder: &mut Decoder) -> Result<RecordedEvent, StoreError> {
-    at(position, decoder.decode(record))
+    check_position(position, decoder.decode(record))
 }
 
-/// Checks that the record at a position is the record of that position.
-pub(crate) fn at<E: Borrow<RecordedEvent>>(position: Position, read: Result<E, RecordError>) -> Result<E, StoreError> {
-    let event = read.map_err(|error| bad_record(place_of(position), &error))?;
+/// Returns the event that was decoded from the record at `position`, after a check of its position.
+pub(crate) fn check_position<E: Borrow<RecordedEvent>>(
+    position: Position,
+    decoded: Result<E, RecordError>,
+) -> Result<E, StoreError> {
+    let event = decoded.map_err(|error| bad_record(place_of(position), &error))?;
     let found = event.borrow().position;
     if found != position {
         let detail = format!("expected the record of this position, found that of position {found}");
@@ -274,27 +282,27 @@ pub(crate) fn at<E: Borrow<RecordedEvent>>(position: Position, read: Result<E, R
     Ok(event)
 }
 
-/// Reads the record that was found under a revision of a stream.
+/// Decodes the record at a revision of a stream, and checks its stream and revision.
 pub(crate) fn decode_in(
     stream: &StreamId,
     revision: Revision,
     record: &[u8],
     decoder: &mut Decoder,
 ) -> Result<RecordedEvent, StoreError> {
-    at_revision(stream, revision, decoder.decode(record))
+    check_revision(stream, revision, decoder.decode(record))
 }
 
-/// Checks that the record at a revision of a stream is the record of that revision.
-pub(crate) fn at_revision<E: Borrow<RecordedEvent>>(
+/// Returns the event that was decoded from the record at a revision of a stream, after a check of both.
+pub(crate) fn check_revision<E: Borrow<RecordedEvent>>(
     stream: &StreamId,
     revision: Revision,
-    read: Result<E, RecordError>,
+    decoded: Result<E, RecordError>,
 ) -> Result<E, StoreError> {
-    let event = read.map_err(|error| bad_record(place_in(stream, revision), &error))?;
+    let event = decoded.map_err(|error| bad_record(place_in(stream, revision), &error))?;
     let found = event.borrow();
     if found.stream != *stream || found.revision != revision {
         let found = place_in(&found.stream, found.revision);
-        let detail = format!("expected the record of this place, found that of {found}");
+        let detail = format!("expected the record of this event, found that of {found}");
         return Err(StoreError::damaged(place_in(stream, revision), detail));
     }
     Ok(event)

@@ -1,4 +1,4 @@
-//! The view of the log on which commits are decided: the database, and over it the commits of the batch under way.
+//! The view of the log against which commits are checked: the database, and the earlier commits of the same batch.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
@@ -17,33 +17,33 @@ use crate::recent::{KnownId, RecentIds};
 use crate::record::Decoder;
 use crate::retention::Operators;
 
-/// Where a log ends.
+/// The end of a log: the position and the recorded time of its last event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LogEnd {
     pub(crate) head: Option<Position>,
     pub(crate) recorded_at: Option<Timestamp>,
 }
 
-/// What the commits of a batch have done that is not written yet.
+/// The changes of the commits of a batch that are not written yet.
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    /// Where the log ends when the batch is written.
+    /// The end of the log after the batch is written.
     pub(crate) end: LogEnd,
-    /// What the commits of the batch gave that have events, in order: their positions follow each other.
+    /// The results of the commits of the batch that have events, in order and without gaps.
     pub(crate) committed: Vec<Committed>,
     /// The last revision of each stream that the batch writes to.
     pub(crate) heads: BTreeMap<StreamId, Revision>,
-    /// The claims of unique keys that the batch changes; `None` for a key that is released.
+    /// The claims of unique keys that the batch changes; `None` for a released key.
     pub(crate) owners: BTreeMap<KeyHash, Option<KeyOwner>>,
-    /// The rows that the batch changes; `None` for a row that was removed.
+    /// The rows that the batch changes; `None` for a removed row.
     pub(crate) rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
-    /// The first revision that is left of each stream to which the batch writes removed events.
+    /// The first retained revision of each stream to which the batch writes tombstones.
     pub(crate) firsts: BTreeMap<StreamId, Revision>,
     ids: HashMap<EventId, Position>,
 }
 
 impl Overlay {
-    /// Nothing has happened yet on the log that ends here.
+    /// Creates an overlay without changes for a log that ends at `end`.
     pub(crate) fn new(end: LogEnd) -> Self {
         Self {
             end,
@@ -56,7 +56,7 @@ impl Overlay {
         }
     }
 
-    /// Lets the events of a commit have happened.
+    /// Applies the events of a commit.
     pub(crate) fn append(&mut self, committed: Committed, secret: &KeySecret) {
         for event in &committed.events {
             self.ids.insert(event.data.id, event.position);
@@ -70,33 +70,33 @@ impl Overlay {
         self.committed.push(committed);
     }
 
-    /// Lets the other changes of a commit have happened.
+    /// Applies the rows of a commit.
     pub(crate) fn change(&mut self, commit: &Commit) {
         for row in commit.rows() {
             self.rows.insert((row.table.clone(), row.key.clone()), row.value.clone());
         }
     }
 
-    /// The events of the batch, in order.
+    /// Returns the events of the batch, in order.
     pub(crate) fn events(&self) -> impl Iterator<Item = &RecordedEvent> {
         self.committed.iter().flat_map(|committed| &committed.events)
     }
 
-    /// Whether there is anything to write.
+    /// Returns whether the batch has changes to write.
     pub(crate) fn is_changed(&self) -> bool {
         !(self.committed.is_empty() && self.rows.is_empty())
     }
 
     fn event(&self, position: Position) -> Option<&RecordedEvent> {
-        let starts_by =
+        let starts_up_to_position =
             |committed: &Committed| committed.events.first().is_some_and(|first| first.position <= position);
-        let index = self.committed.partition_point(starts_by).checked_sub(1)?;
+        let index = self.committed.partition_point(starts_up_to_position).checked_sub(1)?;
         self.committed.get(index)?.events.iter().find(|event| event.position == position)
     }
 }
 
-/// The last revisions of the streams that were written to lately. Only the one writer changes them, so that what it
-/// remembers is always true.
+/// A cache of the last revisions of recently written streams. Only the single writer appends events, so the cache is
+/// always up to date.
 #[derive(Debug)]
 pub(crate) struct KnownHeads(LruCache<StreamId, Revision>);
 
@@ -105,7 +105,7 @@ impl KnownHeads {
         Self(LruCache::new(NonZeroUsize::new(streams).unwrap_or(NonZeroUsize::MIN)))
     }
 
-    /// Remembers what was written.
+    /// Adds the last revisions of written streams.
     pub(crate) fn remember(&mut self, heads: BTreeMap<StreamId, Revision>) {
         for (stream, revision) in heads {
             self.0.put(stream, revision);
@@ -113,10 +113,10 @@ impl KnownHeads {
     }
 }
 
-/// The log as it is when the commits of the overlay have happened.
+/// The log after the commits of the overlay.
 pub(crate) struct BatchView<'a> {
     pub(crate) database: &'a Database,
-    /// Where the written log ends.
+    /// The last written position.
     pub(crate) written: Option<Position>,
     pub(crate) known: &'a mut KnownHeads,
     pub(crate) recent: &'a RecentIds,
@@ -126,8 +126,8 @@ pub(crate) struct BatchView<'a> {
 }
 
 impl BatchView<'_> {
-    /// Whether an event is visible when the commits of the overlay have happened. They count for an event that was written before
-    /// them as well: which commits share a batch must not change an answer.
+    /// Returns whether an event is visible after the commits of the overlay. They can hide events that were written
+    /// before them, so that the result does not depend on which commits share a batch.
     fn shows(&mut self, event: &RecordedEvent, now: Timestamp) -> Result<bool, StoreError> {
         if event.is_removed() {
             return Ok(false);
@@ -166,7 +166,7 @@ impl LogView for BatchView<'_> {
             return Ok(Some(*position));
         }
         match self.recent.look_up(id) {
-            KnownId::At(position) => Ok(Some(position)),
+            KnownId::Existing(position) => Ok(Some(position)),
             KnownId::New => Ok(None),
             KnownId::Unknown => Ok(self.database.position_of(id, Tier::Any)?),
         }
@@ -197,11 +197,11 @@ impl LogView for BatchView<'_> {
             }
         } else {
             let (written, mut decoder) = (self.written, Decoder::default());
-            let is_shown = |position| {
+            let is_visible = |position| {
                 let event = database.event(position, Tier::Any, &mut decoder)?;
                 self.shows(&event, now)
             };
-            if let Some(found) = postings::first_match(database, query, after, written, is_shown)? {
+            if let Some(found) = postings::first_match(database, query, after, written, is_visible)? {
                 return Ok(Some(found));
             }
         }
@@ -235,7 +235,8 @@ impl LogView for BatchView<'_> {
     }
 
     fn row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        // NOTE: the key of the map is a pair of owned parts; these copies cost less than the look at the disk they save.
+        // The keys of the map are owned, so a look-up needs copies. They cost less than the database read that they
+        // avoid.
         match self.overlay.rows.get(&(table.clone(), Bytes::copy_from_slice(key))) {
             Some(value) => Ok(value.clone()),
             None => Ok(self.database.row(table, key, Tier::Any)?),

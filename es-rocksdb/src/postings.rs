@@ -1,4 +1,4 @@
-//! Posting lists: which positions match a query, from the indexes alone.
+//! Posting lists: find the positions that match a query in the indexes, without reading records.
 //!
 //! ```text
 //!   query ── or ──┬─ item ── and ──┬─ categories ── or ── list, list, ...
@@ -7,9 +7,9 @@
 //!                 └─ item ...      └─ tag ─────────────── list
 //! ```
 //!
-//! A list is one scan over the keys of a name, in order of position. "Or" takes the nearest of its parts; "and" lets its
-//! parts leap over one another until they meet (the leapfrog join of Veldhuizen, 2012), so that its cost follows the
-//! shortest list. Nothing is read but index keys, and nothing of them twice.
+//! A list is a scan of the index keys of one name, in order of position. "Or" returns the nearest match of its parts.
+//! "And" is a leapfrog join (Veldhuizen, 2012): each part seeks the position of the part before, until all agree, so
+//! that the cost depends on the shortest list. No index key is read twice.
 
 use es_core::store::Direction;
 use es_core::store::{Query, QueryItem};
@@ -20,23 +20,23 @@ use crate::database::{Database, Tier, bad_key, item};
 use crate::key;
 use crate::schema::Cf;
 
-/// How many leaps one [`Cursor::seek`] makes before it reports how far it has come.
+/// How many seeks of its parts a leapfrog join makes before it pauses.
 const MAX_LEAPS: u32 = 10_000;
-/// How many steps a list goes forward before it leaps: a step costs a small part of a leap.
+/// How many steps a list makes before it seeks. A step costs a small part of a seek.
 const MAX_STEPS: u32 = 8;
 
-/// What a cursor found.
+/// The result of [`Cursor::seek`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sought {
+pub(crate) enum SeekResult {
     /// The nearest match.
-    At(Position),
-    /// Nothing before this position; seek it to go on. So that no single call takes long.
+    Match(Position),
+    /// No match before this position; seek it to continue. Pauses bound the time of a call.
     Pause(Position),
-    /// No match to the end.
+    /// No more matches.
     End,
 }
 
-/// The nearer of two positions in a direction.
+/// Returns whether `this` comes before `that` in a direction.
 fn precedes(direction: Direction, this: Position, that: Position) -> bool {
     match direction {
         Direction::Forward => this < that,
@@ -44,7 +44,7 @@ fn precedes(direction: Direction, this: Position, that: Position) -> bool {
     }
 }
 
-/// The position behind another in a direction.
+/// Returns the position after another in a direction.
 pub(crate) fn successor(direction: Direction, position: Position) -> Option<Position> {
     match direction {
         Direction::Forward => Some(position.next()).filter(|next| *next != position),
@@ -52,7 +52,7 @@ pub(crate) fn successor(direction: Direction, position: Position) -> Option<Posi
     }
 }
 
-/// The position before another in a direction.
+/// Returns the position before another in a direction.
 pub(crate) fn predecessor(direction: Direction, position: Position) -> Option<Position> {
     match direction {
         Direction::Forward => position.previous(),
@@ -60,23 +60,23 @@ pub(crate) fn predecessor(direction: Direction, position: Position) -> Option<Po
     }
 }
 
-impl Sought {
-    /// Where this ends a search: at a match or at a pause.
+impl SeekResult {
+    /// Returns the position of the match or of the pause.
     fn position(self) -> Option<Position> {
         match self {
-            Self::At(position) | Self::Pause(position) => Some(position),
+            Self::Match(position) | Self::Pause(position) => Some(position),
             Self::End => None,
         }
     }
 
-    /// Of two results for one target that of their union.
+    /// Returns the result of the union of two cursors from their results for the same target.
     fn nearer(self, other: Self, direction: Direction) -> Self {
         match (self.position(), other.position()) {
             (None, _) => other,
             (_, None) => self,
             (Some(this), Some(that)) if this == that => {
-                // NOTE: a match at a position outweighs a pause there.
-                if matches!(self, Self::At(_)) { self } else { other }
+                // A match takes precedence over a pause at the same position.
+                if matches!(self, Self::Match(_)) { self } else { other }
             }
             (Some(this), Some(that)) => {
                 if precedes(direction, this, that) {
@@ -89,22 +89,22 @@ impl Sought {
     }
 }
 
-/// The positions that match a query, or a part of one, within the log up to a head.
+/// The positions up to a head that match a query or a part of one.
 pub(crate) enum Cursor<'a> {
     /// Every position up to the head.
     All { head: Position },
-    /// The positions of one name.
+    /// The positions of one category, type or tag.
     List(Box<List<'a>>),
-    /// What any of its parts has; each with what it found last.
-    Or(Vec<(Cursor<'a>, Option<Sought>)>),
-    /// What all of its parts have.
+    /// The positions of any part. Each part has its last result.
+    Or(Vec<(Cursor<'a>, Option<SeekResult>)>),
+    /// The positions that all parts have.
     And(Vec<Cursor<'a>>),
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor over the positions up to `head` that match a query.
+    /// Creates a cursor over the positions up to `head` that match a query.
     ///
-    /// Each name of the query costs an iterator of some kilobytes as long as the cursor lives.
+    /// The cursor holds an iterator of some kilobytes for each name of the query.
     pub(crate) fn new(
         database: &'a Database,
         query: &Query,
@@ -141,23 +141,23 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// The first match at `target` or behind it. Targets must not go back.
-    pub(crate) fn seek(&mut self, direction: Direction, target: Position) -> Result<Sought, StoreError> {
+    /// Returns the first match at or after `target` in the direction. No target may come before the previous one.
+    pub(crate) fn seek(&mut self, direction: Direction, target: Position) -> Result<SeekResult, StoreError> {
         match self {
             Self::All { head } => Ok(match direction {
-                Direction::Forward if target > *head => Sought::End,
-                Direction::Forward => Sought::At(target),
-                Direction::Backward => Sought::At(target.min(*head)),
+                Direction::Forward if target > *head => SeekResult::End,
+                Direction::Forward => SeekResult::Match(target),
+                Direction::Backward => SeekResult::Match(target.min(*head)),
             }),
-            Self::List(list) => Ok(list.seek(target)?.map_or(Sought::End, Sought::At)),
+            Self::List(list) => Ok(list.seek(target)?.map_or(SeekResult::End, SeekResult::Match)),
             Self::Or(parts) => {
-                let mut nearest = Sought::End;
+                let mut nearest = SeekResult::End;
                 for (part, last) in parts {
                     let found = match *last {
-                        // NOTE: what a part found last holds until the target has passed it.
-                        Some(Sought::End) => Sought::End,
-                        Some(Sought::At(at)) if !precedes(direction, at, target) => Sought::At(at),
-                        Some(Sought::Pause(at)) if precedes(direction, target, at) => Sought::Pause(at),
+                        // The last result of a part is valid until the target passes it.
+                        Some(SeekResult::End) => SeekResult::End,
+                        Some(SeekResult::Match(at)) if !precedes(direction, at, target) => SeekResult::Match(at),
+                        Some(SeekResult::Pause(at)) if precedes(direction, target, at) => SeekResult::Pause(at),
                         _ => *last.insert(part.seek(direction, target)?),
                     };
                     nearest = nearest.nearer(found, direction);
@@ -169,28 +169,28 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Goes round the parts; each leaps to where the one before it stands, until one round moves none of them.
-fn leapfrog(parts: &mut [Cursor<'_>], direction: Direction, target: Position) -> Result<Sought, StoreError> {
+/// Seeks the parts in turn, each to the position that the part before found, until all of them have the same position.
+fn leapfrog(parts: &mut [Cursor<'_>], direction: Direction, target: Position) -> Result<SeekResult, StoreError> {
     let mut candidate = target;
     let mut agreed = 0;
     let count = parts.len();
     for leap in 0.. {
-        let Some(part) = parts.get_mut(leap as usize % count.max(1)) else { return Ok(Sought::End) };
+        let Some(part) = parts.get_mut(leap as usize % count.max(1)) else { return Ok(SeekResult::End) };
         match part.seek(direction, candidate)? {
-            Sought::End => return Ok(Sought::End),
-            Sought::Pause(at) => return Ok(Sought::Pause(at)),
-            Sought::At(at) if at == candidate => agreed += 1,
-            Sought::At(at) => (candidate, agreed) = (at, 1),
+            SeekResult::End => return Ok(SeekResult::End),
+            SeekResult::Pause(at) => return Ok(SeekResult::Pause(at)),
+            SeekResult::Match(at) if at == candidate => agreed += 1,
+            SeekResult::Match(at) => (candidate, agreed) = (at, 1),
         }
         if agreed == count {
-            return Ok(Sought::At(candidate));
+            return Ok(SeekResult::Match(candidate));
         }
-        // NOTE: a pause must be ahead of the target, or whoever goes on from it would never arrive.
+        // A pause must be after the target, or a caller that continues from it would never make progress.
         if leap >= MAX_LEAPS && candidate != target {
             break;
         }
     }
-    Ok(Sought::Pause(candidate))
+    Ok(SeekResult::Pause(candidate))
 }
 
 /// The positions of one category, type or tag.
@@ -201,7 +201,7 @@ pub(crate) struct List<'a> {
     prefix: Vec<u8>,
     direction: Direction,
     head: Position,
-    /// Where the iterator stands; `None` before its first seek.
+    /// The position of the iterator; `None` before its first seek.
     at: Option<Position>,
     ended: bool,
 }
@@ -227,7 +227,7 @@ impl<'a> List<'a> {
                 (Some(_), Direction::Forward) if steps < MAX_STEPS => self.keys.next(),
                 (Some(_), Direction::Backward) if steps < MAX_STEPS => self.keys.prev(),
                 (_, Direction::Forward) => self.keys.seek(key::posting(&self.name, target)),
-                // NOTE: the index may be ahead of the head that this read is bounded by.
+                // The index may have positions after the head of this read.
                 (_, Direction::Backward) => {
                     self.keys.seek_for_prev(key::posting(&self.name, target.min(self.head)));
                 }
@@ -238,7 +238,7 @@ impl<'a> List<'a> {
         Ok(None)
     }
 
-    /// Takes note of where the iterator stands now.
+    /// Reads the position of the iterator.
     fn read_position(&mut self) -> Result<(), StoreError> {
         match item(&self.keys, self.cf)? {
             None => self.ended = true,
@@ -252,26 +252,26 @@ impl<'a> List<'a> {
     }
 }
 
-/// The first position behind `after`, up to `head`, that matches a query and counts.
+/// Returns the first position after `after` and up to `head` that matches a query and that `is_included` accepts.
 pub(crate) fn first_match(
     database: &Database,
     query: &Query,
     after: Option<Position>,
     head: Option<Position>,
-    mut counts: impl FnMut(Position) -> Result<bool, StoreError>,
+    mut is_included: impl FnMut(Position) -> Result<bool, StoreError>,
 ) -> Result<Option<Position>, StoreError> {
     let mut target = Position::following(after);
     let Some(head) = head.filter(|head| target <= *head) else { return Ok(None) };
     let mut cursor = Cursor::new(database, query, Direction::Forward, head)?;
     loop {
         match cursor.seek(Direction::Forward, target)? {
-            Sought::At(found) if counts(found)? => return Ok(Some(found)),
-            Sought::At(found) => match successor(Direction::Forward, found) {
+            SeekResult::Match(found) if is_included(found)? => return Ok(Some(found)),
+            SeekResult::Match(found) => match successor(Direction::Forward, found) {
                 Some(next) => target = next,
                 None => return Ok(None),
             },
-            Sought::Pause(at) => target = at,
-            Sought::End => return Ok(None),
+            SeekResult::Pause(at) => target = at,
+            SeekResult::End => return Ok(None),
         }
     }
 }

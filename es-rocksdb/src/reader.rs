@@ -1,12 +1,12 @@
-//! Reads of the log and of streams: bounded batches, each of which seeks anew.
+//! Reads of the log and of streams, in bounded batches. Each batch opens its own iterator.
 //!
 //! ```text
-//!   thread that may block    │ batch 1 │ batch 2 │ batch 3 ...      one batch ahead, and no more
-//!   consumer                           │ batch 1 │ batch 2 │ ...
+//!   blocking thread    │ batch 1 │ batch 2 │ batch 3 ...      at most one batch ahead
+//!   consumer                     │ batch 1 │ batch 2 │ ...
 //! ```
 //!
-//! A read is bounded by the head that was published when it was opened. That alone is a snapshot, because the log only
-//! grows: nothing of RocksDB is held between two batches, however slow the consumer is.
+//! A read is bounded by the head that was published when it was opened. The log is append-only, so this bound is a
+//! snapshot. A read holds no RocksDB resource between two batches, so that a slow consumer costs nothing.
 
 mod log;
 mod records;
@@ -20,61 +20,64 @@ pub(crate) use stream::StreamSource;
 
 use crate::options::ReadLimits;
 
-/// What the first batch from a thread that may block holds, and how many events of the log are decoded at once. It takes some
-/// tenths of a millisecond, less than whoever asked needs for what it does with them.
-const FIRST: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
+/// The limits of the first batch that a blocking thread fetches. A log read also decodes this number of events at a
+/// time. Such a batch takes some tenths of a millisecond, less than a consumer usually needs to process it.
+const FIRST_BATCH: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
-/// For how many events a batch reserves space from the beginning: growing a list of events moves what is in it.
-const FIRST_EVENTS: usize = 128;
+/// The capacity, in events, of the list of a new batch. A list that grows moves its events.
+const INITIAL_CAPACITY: usize = 128;
 
-/// By how much the batches of a read grow, one after the other.
+/// The factor by which each batch of a read is larger than the one before it.
 const GROWTH: usize = 4;
 
-/// How much the batches of a read fetch: the first one little, because who wants little should not wait for more, nor should
-/// more be fetched in vain; then more and more.
+/// The limits of the successive batches of a read. The first batch is small, so that a consumer that needs few events
+/// neither waits for more nor causes unused work. Each later batch is larger, up to `max`.
 #[derive(Debug)]
-struct Pace {
+struct BatchSizes {
     next: ReadLimits,
-    most: ReadLimits,
+    max: ReadLimits,
 }
 
-impl Pace {
-    fn new(most: ReadLimits) -> Self {
-        Self { next: most.at_most(FIRST), most }
+impl BatchSizes {
+    fn new(max: ReadLimits) -> Self {
+        Self { next: max.at_most(FIRST_BATCH), max }
     }
 
-    /// What the next batch may hold.
+    /// Returns the limits of the next batch, and increases those of the batch after it.
     fn next(&mut self) -> ReadLimits {
         let ReadLimits { events, bytes } = self.next;
         let grown = ReadLimits { events: events.saturating_mul(GROWTH), bytes: bytes.saturating_mul(GROWTH) };
-        std::mem::replace(&mut self.next, grown.at_most(self.most))
+        std::mem::replace(&mut self.next, grown.at_most(self.max))
     }
 }
 
-/// What a batch may still hold.
+/// The remaining capacity of a batch.
 struct BatchBudget {
     events: usize,
     bytes: usize,
-    /// How many hidden events may be passed, so that a batch does not take long that finds nothing.
+    /// How many hidden events may still be skipped. It bounds the time of a batch that finds no visible event.
     hidden: usize,
 }
 
 impl BatchBudget {
-    /// Room for what a batch may hold and the read may still return.
-    fn new(limits: ReadLimits, left: Option<u64>) -> Self {
-        let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
-        Self { events: limits.events.min(left), bytes: limits.bytes, hidden: limits.events.saturating_mul(8).max(1024) }
+    /// Creates the budget of a batch with these limits, in a read that may still return `remaining` events.
+    fn new(limits: ReadLimits, remaining: Option<u64>) -> Self {
+        let remaining = remaining.map_or(usize::MAX, |events| usize::try_from(events).unwrap_or(usize::MAX));
+        let hidden = limits.events.saturating_mul(8).max(1024);
+        Self { events: limits.events.min(remaining), bytes: limits.bytes, hidden }
     }
 
-    fn is_used_up(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.events == 0 || self.bytes == 0 || self.hidden == 0
     }
 
-    fn pass(&mut self) {
+    /// Counts a hidden event.
+    fn skip_hidden(&mut self) {
         self.hidden = self.hidden.saturating_sub(1);
     }
 
-    fn take(&mut self, bytes: usize) {
+    /// Counts an event of the batch.
+    fn add(&mut self, bytes: usize) {
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes.max(1));
     }

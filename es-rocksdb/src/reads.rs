@@ -1,4 +1,4 @@
-//! The reading half of an [`EventStore`](es_core::EventStore), the same for every way to open a store.
+//! The read operations of [`RocksDbStore`](crate::RocksDbStore) and [`ReadOnlyStore`](crate::ReadOnlyStore).
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::options::ReadLimits;
 use crate::read_only::HiddenEvents;
 use crate::reader::{LogSource, StreamSource};
 use crate::record::Decoder;
-use crate::retention::Lens;
+use crate::retention::RetentionFilter;
 use crate::rows::{self, INLINE_ROWS};
 use crate::shared::Shared;
 
 impl Shared {
-    /// A read of one stream, up to `head`.
+    /// Opens a read of one stream, up to `head`.
     pub(crate) fn read_stream(
         self: &Arc<Self>,
         limits: ReadLimits,
@@ -59,12 +59,12 @@ impl Shared {
         }
     }
 
-    /// A read of the log, up to `head`.
+    /// Opens a read of the log, up to `head`.
     pub(crate) fn read_log(self: &Arc<Self>, limits: ReadLimits, read: LogRead, head: Option<Position>) -> EventStream {
         self.read_log_with(limits, read, head, None)
     }
 
-    /// The same; what is hidden comes in the form that is said.
+    /// Opens a read of the log, up to `head`. Hidden events are returned in the form `hidden`, if it is given.
     pub(crate) fn read_log_with(
         self: &Arc<Self>,
         limits: ReadLimits,
@@ -72,9 +72,9 @@ impl Shared {
         head: Option<Position>,
         hidden: Option<HiddenEvents>,
     ) -> EventStream {
-        let nothing = Batch { events: Vec::new(), scanned: read.scanned_to::<RecordedEvent>(head, &[]) };
+        let without_source = Batch { events: Vec::new(), scanned: read.scanned_to::<RecordedEvent>(head, &[]) };
         let source = head.and_then(|head| LogSource::new(Arc::clone(self), limits, read, head, hidden));
-        source.map_or_else(|| EventStream::ready(nothing), EventStream::new)
+        source.map_or_else(|| EventStream::ready(without_source), EventStream::new)
     }
 
     pub(crate) async fn revision(self: &Arc<Self>, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
@@ -102,7 +102,7 @@ impl Shared {
     pub(crate) async fn owner(self: &Arc<Self>, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
         let hash = self.secret.hash(key);
         let Some(owner) = self.point(move |database, tier| database.owner(&hash, tier)).await? else { return Ok(None) };
-        // ORDER: after the claim was read. A deletion that this look misses was not acknowledged when the read began.
+        // ORDER: after the claim is read. A deletion that this misses was not acknowledged when the read started.
         let begins = self.operators.of(&owner.stream).begins();
         Ok(owner.holder(begins))
     }
@@ -122,6 +122,7 @@ impl Shared {
     }
 }
 
+/// Returns the event with an id, if it is visible at the time `now`.
 fn find(
     shared: &Shared,
     now: Timestamp,
@@ -132,11 +133,11 @@ fn find(
     let Some(position) = database.position_of(id, tier)? else { return Ok(None) };
     let event = database.event(position, tier, &mut Decoder::default())?;
     if event.data.id != id {
-        let detail = format!("expected the event with id {id}, which an index names, found id {}", event.data.id);
+        let detail = format!("expected the event with id {id}, as in the index, found id {}", event.data.id);
         return Err(StoreError::damaged(place_of(position), detail).into());
     }
-    // NOTE: not bounded by the published head, as all of this look-up is not.
+    // A look-up by id is not bounded by the published head.
     let head = Position::new(u64::MAX).unwrap_or(position);
-    let is_shown = Lens::new(&shared.operators, now, head).shows(database, &event, tier)?;
+    let is_shown = RetentionFilter::new(&shared.operators, now, head).shows(database, &event, tier)?;
     Ok(is_shown.then_some(event))
 }

@@ -1,9 +1,8 @@
-//! The newest event ids in memory, so that a new id is known to be new without a look at the disk.
+//! The newest event ids in memory, so that the writer recognizes a new id without reading the disk.
 //!
-//! Ids are UUIDs of version 7, which begin with a time: the id of a new event is almost always among the highest. So the
-//! highest of that version are remembered, from a floor on, **all of them**. An id of version 7 above the floor that is
-//! not remembered was never written: this is knowledge and no guess. About ids at the floor or below it, and about those of
-//! other versions, nothing is known here, and the index on disk is asked.
+//! Event ids are UUIDs of version 7, which begin with a time, so that a new id is almost always among the highest. This
+//! module keeps **all** ids of version 7 above a floor. An id of version 7 above the floor that is not kept was never
+//! written; this is certain, not probable. Ids up to the floor and ids of other versions are looked up in the index.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +13,12 @@ use crate::database::{Database, Tier, bad_key, item};
 use crate::key;
 use crate::schema::Cf;
 
-/// How many ids are remembered, about 60 bytes each. More than can be on their way at a time, so that an id that is late
-/// is still above the floor.
+/// The largest number of kept ids, of about 60 bytes each. It exceeds the number of events in concurrent commits, so
+/// that the id of a delayed event is still above the floor.
 const CAPACITY: usize = 16_384;
 
-/// How many ids of other versions are passed over in search of the highest of version 7.
-const PASSED_OVER: usize = 1024;
+/// How many ids of other versions the search for the highest id of version 7 skips.
+const MAX_SKIPPED: usize = 1024;
 
 /// All ids of version 7 above a floor, with their positions.
 #[derive(Debug)]
@@ -29,30 +28,30 @@ pub(crate) struct RecentIds {
     capacity: usize,
 }
 
-/// What is known of an id without a look at the disk.
+/// What the ids in memory tell about an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KnownId {
-    /// It stands here.
-    At(Position),
-    /// It was never written.
+    /// The event at this position has the id.
+    Existing(Position),
+    /// No event has the id.
     New,
-    /// The index must be asked.
+    /// Unknown: look it up in the index.
     Unknown,
 }
 
 impl RecentIds {
-    /// Remembers at most `capacity` ids. No id of version 7 above `highest` was ever written.
+    /// Creates an empty set of at most `capacity` ids. No event may have an id of version 7 above `highest`.
     pub(crate) fn new(highest: EventId, capacity: usize) -> Self {
         Self { above: BTreeMap::new(), floor: highest, capacity }
     }
 
-    /// Begins with what is in a database.
+    /// Creates an empty set whose floor is the highest id of version 7 in a database.
     pub(crate) fn of_database(database: &Database) -> Result<Self, StoreError> {
         let mut ids = database.iterate(Cf::Ids, Vec::new(), Tier::Any)?;
         ids.seek_to_last();
         let none = EventId::from_uuid(Uuid::nil());
         let mut floor = none;
-        for _ in 0..PASSED_OVER {
+        for _ in 0..MAX_SKIPPED {
             let Some((key, _)) = item(&ids, Cf::Ids)? else { return Ok(Self::new(none, CAPACITY)) };
             floor = key::decode_id(key).map_err(|error| bad_key(Cf::Ids, key, &error))?;
             if is_ordered_by_time(floor) {
@@ -60,18 +59,19 @@ impl RecentIds {
             }
             ids.prev();
         }
-        // NOTE: also where the search was given up: what was passed over was of other versions.
+        // If the search ended early, the floor is an id of another version. No id of version 7 is above it.
         Ok(Self::new(floor, CAPACITY))
     }
 
+    /// Looks up an id.
     pub(crate) fn look_up(&self, id: EventId) -> KnownId {
         if id <= self.floor || !is_ordered_by_time(id) {
             return KnownId::Unknown;
         }
-        self.above.get(&id).map_or(KnownId::New, |position| KnownId::At(*position))
+        self.above.get(&id).map_or(KnownId::New, |position| KnownId::Existing(*position))
     }
 
-    /// Remembers what was written. Every id that is written must come here.
+    /// Adds the id of a written event. Must be called for every written event.
     pub(crate) fn remember(&mut self, id: EventId, position: Position) {
         if id <= self.floor || !is_ordered_by_time(id) {
             return;
@@ -85,7 +85,7 @@ impl RecentIds {
     }
 }
 
-/// Whether an id is a UUID of version 7.
+/// Returns whether an id is a UUID of version 7.
 fn is_ordered_by_time(id: EventId) -> bool {
     id.as_uuid().get_version_num() == 7
 }
@@ -106,15 +106,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written in whatever order: what is said of an id is true.
         #[test]
-        fn what_is_known_is_true(ids in prop::collection::vec((0..200u16, prop::bool::weighted(0.8)), 0..300)) {
+        fn a_look_up_is_right_or_unknown(ids in prop::collection::vec((0..200u16, prop::bool::weighted(0.8)), 0..300)) {
             let mut recent = RecentIds::new(id(50, 7), 16);
             let mut written = HashMap::new();
             for (index, (number, is_ordered)) in ids.into_iter().enumerate() {
                 let id = id(number, if is_ordered { 7 } else { 4 });
                 match recent.look_up(id) {
-                    KnownId::At(position) => prop_assert_eq!(written.get(&id), Some(&position)),
+                    KnownId::Existing(position) => prop_assert_eq!(written.get(&id), Some(&position)),
                     KnownId::New => prop_assert_eq!(written.get(&id), None),
                     KnownId::Unknown => {}
                 }
@@ -129,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_come_in_the_order_of_time_are_always_known() {
+    fn ids_in_the_order_of_time_are_always_known() {
         let mut recent = RecentIds::new(id(0, 7), 4);
         for number in 1..100 {
             assert_eq!(recent.look_up(id(number, 7)), KnownId::New);
             recent.remember(id(number, 7), Position::FIRST);
-            assert_eq!(recent.look_up(id(number, 7)), KnownId::At(Position::FIRST));
+            assert_eq!(recent.look_up(id(number, 7)), KnownId::Existing(Position::FIRST));
         }
         assert_eq!(recent.look_up(id(95, 7)), KnownId::Unknown);
     }

@@ -1,7 +1,7 @@
-//! Retention on disk: what operators have said, kept in memory, and how far a stream is visible by it.
+//! Retention: the rules and deletions in memory, and the events of a stream that they leave visible.
 //!
-//! The events of the reserved streams are read when a store is opened, and taken in as they are written. What of a stream is
-//! left stands beside it: `first` and the stream in the family `meta`, with the first revision that was not removed.
+//! The store reads the retention streams when it opens, and applies their events as they are written. The key `first`
+//! with the name of a stream in the column family `meta` has the first revision of the stream that was not removed.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -16,19 +16,20 @@ use crate::record::Decoder;
 use crate::schema::{Cf, META_FIRST, META_SCAVENGED};
 use crate::sync::{AtomicBool, PoisonError, RwLock};
 
-/// How many events that are newer than its head a read passes over on an executor, before it goes to a thread that may block.
-pub(crate) const PASSED: u32 = 1024;
+/// How many events after its head a read skips on an executor thread before it moves to a blocking thread.
+pub(crate) const MAX_NEWER_ON_EXECUTOR: u32 = 1024;
 
-/// What operators have said.
+/// The retention rules and deletions that operators have written.
 #[derive(Debug)]
 pub(crate) struct Operators {
-    /// Whether they said anything, or anything was removed. Where not, everything is visible, and this is all that it costs.
+    /// Whether there are rules, deletions or removed events. If not, every event is visible, and a check costs one
+    /// load.
     is_touched: AtomicBool,
     retention: RwLock<Retention>,
 }
 
 impl Operators {
-    /// Reads what they have said so far.
+    /// Reads the rules and deletions of a database.
     pub(crate) fn load(database: &Database) -> Result<Self, StoreError> {
         let retention = retention_up_to(database, None)?;
         let mut firsts = database.iterate(Cf::Meta, key::prefix(META_FIRST), Tier::Any)?;
@@ -37,12 +38,12 @@ impl Operators {
         Ok(Self { is_touched: AtomicBool::new(is_touched), retention: RwLock::new(retention) })
     }
 
-    /// Whether anything may be hidden or removed.
+    /// Returns whether any event may be hidden or removed.
     pub(crate) fn is_touched(&self) -> bool {
         self.is_touched.load(Ordering::Acquire)
     }
 
-    /// Takes what was written in.
+    /// Applies written events.
     pub(crate) fn apply<'a>(&self, events: impl Iterator<Item = &'a RecordedEvent>) -> Result<(), StoreError> {
         for event in events {
             if is_retention_stream(&event.stream) {
@@ -55,7 +56,7 @@ impl Operators {
         Ok(())
     }
 
-    /// What holds for a stream.
+    /// Returns the retention of a stream.
     pub(crate) fn of(&self, stream: &StreamId) -> StreamRetention {
         if !self.is_touched() {
             return StreamRetention::default();
@@ -63,13 +64,13 @@ impl Operators {
         self.retention.read().unwrap_or_else(PoisonError::into_inner).of(stream)
     }
 
-    /// All of it.
+    /// Returns the retention of all streams.
     pub(crate) fn all(&self) -> Retention {
         self.retention.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What operators have said up to a position; all of it without one.
+/// Reads the rules and deletions up to a position; all of them if it is `None`.
 pub(crate) fn retention_up_to(database: &Database, position: Option<Position>) -> Result<Retention, StoreError> {
     let prefix = key::prefix(CATEGORY);
     let mut postings = database.iterate(Cf::Categories, prefix.clone(), Tier::Any)?;
@@ -86,7 +87,7 @@ pub(crate) fn retention_up_to(database: &Database, position: Option<Position>) -
     Ok(retention)
 }
 
-/// The key in [`Cf::Meta`] under which the first revision of a stream stands that was not removed.
+/// Returns the key in [`Cf::Meta`] of the first revision of a stream that was not removed.
 pub(crate) fn first_key(stream: &StreamId) -> Vec<u8> {
     let mut key = key::prefix(META_FIRST);
     key.extend_from_slice(stream.as_str().as_bytes());
@@ -94,46 +95,46 @@ pub(crate) fn first_key(stream: &StreamId) -> Vec<u8> {
 }
 
 impl Database {
-    /// The first revision of a stream that was not removed.
+    /// Returns the first revision of a stream that was not removed.
     pub(crate) fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
         let Some(value) = self.get(Cf::Meta, &first_key(stream), tier)? else { return Ok(Revision::FIRST) };
         let first = key::decode_revision(&value);
         Ok(first.map_err(|error| StoreError::damaged(format!("first of stream {stream:?}"), error.to_string()))?)
     }
 
-    /// The last scavenge point that was completed.
+    /// Returns the position of the last completed scavenge point.
     pub(crate) fn scavenged(&self) -> Result<Option<Position>, StoreError> {
         let Some(value) = self.get(Cf::Meta, META_SCAVENGED, Tier::Any)? else { return Ok(None) };
         let position = key::decode_position(&value);
         position.map(Some).map_err(|error| StoreError::damaged("the last scavenge point", error.to_string()))
     }
 
-    /// The last revision of a stream in the log up to `head`.
+    /// Returns the last revision of a stream in the log up to `head`.
     fn last_up_to(&self, stream: &StreamId, head: Position, tier: Tier) -> Result<Option<Revision>, Fault> {
         let Some(last) = self.revision(stream, tier)? else { return Ok(None) };
         let prefix = key::prefix(stream.as_str());
         let mut records = self.iterate(Cf::Streams, prefix.clone(), tier)?;
         records.seek_to_last();
-        let (mut decoder, mut newer, mut passed) = (Decoder::default(), None, 0);
+        let (mut decoder, mut newer, mut skipped) = (Decoder::default(), None, 0);
         while let Some((key, record)) = item(&records, Cf::Streams)? {
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if decode_in(stream, revision, record, &mut decoder)?.position <= head {
                 return Ok(Some(revision));
             }
             newer = Some(revision);
-            passed += 1;
-            // NOTE: an executor has other work than to step over all that came since a read was opened.
-            if tier == Tier::Cached && passed >= PASSED {
+            skipped += 1;
+            // Skipping many newer events would occupy the executor thread for too long.
+            if tier == Tier::Cached && skipped >= MAX_NEWER_ON_EXECUTOR {
                 return Err(Fault::NotCached);
             }
             records.prev();
         }
-        // NOTE: what is not there was removed; the last of that is before the first that is there.
+        // All events up to the head were removed. The last of them is before the first newer event.
         Ok(newer.map_or(Some(last), |newer| newer.get().checked_sub(1).map(Revision::new)))
     }
 
-    /// The first revision of a stream that is visible at the time `now` in the log up to `head`; the one behind the last where
-    /// none is. Costs two look-ups, and with an age as many as a binary search takes.
+    /// Returns the first revision of a stream that is visible at the time `now` in the log up to `head`; the revision
+    /// after the last if no event is visible. Costs two look-ups, and with a maximum age those of a binary search.
     pub(crate) fn first_visible(
         &self,
         stream: &StreamId,
@@ -142,22 +143,22 @@ impl Database {
         head: Position,
         tier: Tier,
     ) -> Result<Revision, Fault> {
-        let left = self.first_left(stream, tier)?;
+        let retained = self.first_left(stream, tier)?;
         if retention.is_whole() {
-            return Ok(left);
+            return Ok(retained);
         }
         let last = self.last_up_to(stream, head, tier)?;
         let after_last = Revision::following(last);
-        let mut first = retention.first_by_revision(last).max(left).min(after_last.max(left));
+        let mut first = retention.first_by_revision(last).max(retained).min(after_last.max(retained));
         let Some(oldest) = retention.oldest(now) else { return Ok(first) };
         let mut decoder = Decoder::default();
         let mut end = after_last.get().max(first.get());
-        // NOTE: recorded times never go back within a stream, so that what is too old is its beginning.
+        // Recorded times never decrease within a stream, so the events that are too old are its first events.
         while first.get() < end {
             let middle = Revision::new(first.get() + (end - first.get()) / 2);
             let record = self.get(Cf::Streams, &key::in_stream(stream, middle), tier)?;
             let event = record.map(|record| decode_in(stream, middle, &record, &mut decoder)).transpose()?;
-            // NOTE: one that is not there was removed just now.
+            // A concurrent scavenge removed a missing event.
             if event.is_none_or(|event| event.recorded_at < oldest) {
                 first = middle.next();
             } else {
@@ -167,7 +168,7 @@ impl Database {
         Ok(first)
     }
 
-    /// What is left of a stream in the log up to `head`.
+    /// Returns which events of a stream are retained in the log up to `head`.
     pub(crate) fn retained(
         &self,
         stream: &StreamId,
@@ -182,33 +183,34 @@ impl Database {
     }
 }
 
-/// What is hidden, for a part of a read: of each stream that it meets, what holds for it is looked up once.
-pub(crate) struct Lens<'a> {
+/// Decides which events are visible in a part of a read. Looks up the retention of each stream once.
+pub(crate) struct RetentionFilter<'a> {
     operators: &'a Operators,
     now: Timestamp,
     head: Position,
-    known: HashMap<StreamId, KnownStream>,
+    streams: HashMap<StreamId, FilteredStream>,
 }
 
-/// What holds for a stream, and its last revision, as far as that counts.
+/// The retention of a stream.
 #[derive(Clone, Copy)]
-struct KnownStream {
+struct FilteredStream {
     retention: StreamRetention,
+    /// The last revision up to the head; `None` also if no rule or deletion applies to the stream.
     last: Option<Revision>,
 }
 
-impl<'a> Lens<'a> {
-    /// What is hidden at the time `now` in the log up to `head`.
+impl<'a> RetentionFilter<'a> {
+    /// Creates the filter of the log up to `head` at the time `now`.
     pub(crate) fn new(operators: &'a Operators, now: Timestamp, head: Position) -> Self {
-        Self { operators, now, head, known: HashMap::new() }
+        Self { operators, now, head, streams: HashMap::new() }
     }
 
-    /// Whether anything may be hidden or removed by now.
+    /// Returns whether any event may be hidden or removed.
     pub(crate) fn may_hide(&self) -> bool {
         self.operators.is_touched()
     }
 
-    /// Whether an event is visible.
+    /// Returns whether an event is visible.
     pub(crate) fn shows(&mut self, database: &Database, event: &RecordedEvent, tier: Tier) -> Result<bool, Fault> {
         if event.is_removed() {
             return Ok(false);
@@ -216,18 +218,18 @@ impl<'a> Lens<'a> {
         if !self.operators.is_touched() {
             return Ok(true);
         }
-        let known = match self.known.get(&event.stream) {
-            Some(known) => *known,
+        let stream = match self.streams.get(&event.stream) {
+            Some(stream) => *stream,
             None => {
                 let retention = self.operators.of(&event.stream);
                 let last = match retention.is_whole() {
                     true => None,
                     false => database.last_up_to(&event.stream, self.head, tier)?,
                 };
-                *self.known.entry(event.stream.clone()).or_insert(KnownStream { retention, last })
+                *self.streams.entry(event.stream.clone()).or_insert(FilteredStream { retention, last })
             }
         };
-        Ok(known.retention.shows(event.revision, event.recorded_at, known.last, self.now))
+        Ok(stream.retention.shows(event.revision, event.recorded_at, stream.last, self.now))
     }
 }
 
@@ -241,9 +243,9 @@ mod tests {
     use crate::reader::StreamScan;
     use crate::store::RocksDbStore;
 
-    /// A read that was opened long ago stepped over all that came since on the executor, as long as that was in memory.
+    /// A read that was opened long ago skipped all newer events on the executor thread if they were in memory.
     #[tokio::test]
-    async fn an_executor_does_not_step_over_all_that_is_newer() {
+    async fn an_executor_thread_does_not_skip_many_newer_events() {
         let directory = tempfile::tempdir().unwrap();
         let store = RocksDbStore::open(directory.path()).await.unwrap();
         let stream = StreamId::new("order-1").unwrap();
@@ -251,7 +253,7 @@ mod tests {
         let append = |count| Commit::to(&stream, ExpectedRevision::Any, std::iter::repeat_with(event).take(count));
         let mut newer = 0;
         store.commit(append(1)).await.unwrap();
-        for (count, goes_on) in [(PASSED - 1, true), (1, false)] {
+        for (count, is_cached_read_allowed) in [(MAX_NEWER_ON_EXECUTOR - 1, true), (1, false)] {
             store.commit(append(count as usize)).await.unwrap();
             newer += count;
             let backward = StreamRead { direction: Direction::Backward, ..StreamRead::new(stream.clone()) };
@@ -264,7 +266,7 @@ mod tests {
                     Ok((last, read.map(|found| found.content.len())))
                 });
                 let (last, read) = found.unwrap();
-                if goes_on || tier == Tier::Any {
+                if is_cached_read_allowed || tier == Tier::Any {
                     assert_eq!((last.unwrap(), read.unwrap()), (Some(Revision::FIRST), 1));
                 } else {
                     assert!(matches!((last, read), (Err(Fault::NotCached), Err(Fault::NotCached))), "{newer} newer");

@@ -1,12 +1,12 @@
-//! The tail: the newest events of the log in memory, for those who follow it.
+//! The tail: the newest events of the log in memory, for reads that follow the log.
 //!
 //! ```text
 //!   1 ........................ 9,871 | 9,872 ............ 20,114 = head
 //!     on disk only                   | on disk and in the tail
 //! ```
 //!
-//! A read that has come to the tail needs neither the disk nor the indexes, whatever it asks for. The tail is bounded in
-//! bytes; what does not fit any more falls out at its old end. It never holds what is not written.
+//! A read whose next event is in the tail needs neither the disk nor the indexes, whatever its query is. The tail has a
+//! maximum size in bytes: the oldest segments are evicted. It only has events that were written.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use es_core::{Position, RecordedEvent};
 
 use crate::sync::{PoisonError, RwLock};
 
-/// What an event costs beside its record, in bytes: its fields, its names and labels.
+/// The memory of an event in addition to its record, in bytes: its fields, names and tags.
 const EVENT_COST: usize = 600;
 
 /// The newest events.
@@ -27,12 +27,12 @@ pub(crate) struct Tail {
 
 #[derive(Debug, Default)]
 struct Newest {
-    /// In the order of the log, without gaps.
+    /// In log order, without gaps.
     segments: VecDeque<Arc<Segment>>,
     bytes: usize,
 }
 
-/// The events of one write, at least one.
+/// The events of one write batch, at least one.
 #[derive(Debug)]
 pub(crate) struct Segment {
     events: Vec<RecordedEvent>,
@@ -41,26 +41,26 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// The events from a position on.
+    /// Returns the events from `position` on.
     pub(crate) fn from(&self, position: Position) -> &[RecordedEvent] {
         let before = usize::try_from(position.get().saturating_sub(self.first.get())).unwrap_or(usize::MAX);
         self.events.get(before..).unwrap_or_default()
     }
 
-    /// The position behind its last event.
+    /// Returns the position after the last event.
     fn end(&self) -> Position {
         self.events.last().map_or(self.first, |last| last.position.next())
     }
 }
 
 impl Tail {
-    /// A tail of about this many bytes.
+    /// Creates a tail of about `capacity` bytes; 0 turns it off.
     pub(crate) fn new(capacity: usize) -> Self {
         Self { capacity, newest: RwLock::new(Newest::default()) }
     }
 
-    /// Adds what was written: the events, and the bytes of their records. Returns what fell out, which takes as long to free
-    /// as it took to make: drop it when nobody waits.
+    /// Adds written events, whose records have `record_bytes` together. Returns the evicted segments. Freeing them
+    /// takes as long as creating them: drop them when no commit waits.
     pub(crate) fn push<'a>(
         &self,
         events: impl Iterator<Item = &'a RecordedEvent>,
@@ -85,8 +85,8 @@ impl Tail {
         evicted
     }
 
-    /// The segments from the one with this position on, with `count` events or a few more; `None` where the tail has
-    /// no event at the position.
+    /// Returns segments with about `count` events, from the segment that contains `position` on; `None` if the tail
+    /// does not have that position.
     pub(crate) fn from(&self, position: Position, count: usize) -> Option<Vec<Arc<Segment>>> {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
         let reaches_back = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
@@ -94,17 +94,18 @@ impl Tail {
             return None;
         }
         let before = newest.segments.partition_point(|segment| segment.end() <= position);
-        let mut left = count;
+        let mut remaining = count;
         let is_wanted = |segment: &&Arc<Segment>| {
-            let is_wanted = left > 0;
-            left = left.saturating_sub(segment.from(position).len());
+            let is_wanted = remaining > 0;
+            remaining = remaining.saturating_sub(segment.from(position).len());
             is_wanted
         };
         let segments: Vec<_> = newest.segments.range(before..).take_while(is_wanted).map(Arc::clone).collect();
         (!segments.is_empty()).then_some(segments)
     }
 
-    /// Forgets what stands up to a position, because some of it is being removed. Returns it, as [`push`](Self::push) does.
+    /// Evicts the events up to `last`, for a scavenge that removes some of them. Returns the evicted segments, as
+    /// [`push`](Self::push).
     pub(crate) fn evict_to(&self, last: Position) -> Vec<Arc<Segment>> {
         let mut evicted = Vec::new();
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
@@ -115,14 +116,14 @@ impl Tail {
         evicted
     }
 
-    /// Whether the event at a position is here.
+    /// Returns whether the tail has the event at a position.
     pub(crate) fn has(&self, position: Position) -> bool {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
         let reaches_back = newest.segments.front().is_some_and(|oldest| oldest.first <= position);
         reaches_back && newest.segments.back().is_some_and(|newest| position < newest.end())
     }
 
-    /// Forgets everything.
+    /// Removes all events.
     pub(crate) fn clear(&self) {
         let evicted = std::mem::take(&mut *self.newest.write().unwrap_or_else(PoisonError::into_inner));
         drop(evicted);

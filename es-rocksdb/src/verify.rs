@@ -31,7 +31,7 @@ use es_core::store::implement::{KeyHash, KeySecret};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 use rocksdb::DBRawIterator;
 
-use crate::database::{Database, Tier, at, at_revision, bad_key, bad_name, item, place_in, place_of};
+use crate::database::{Database, Tier, bad_key, bad_name, check_position, check_revision, item, place_in, place_of};
 use crate::key;
 use crate::record::{Checked, Decoder, RecordError};
 use crate::retention::Operators;
@@ -223,7 +223,7 @@ impl Verifier<'_> {
                 last = None;
             }
             expected = position.next();
-            let event = at(position, decode(&record, &mut decoder, &mut buffer));
+            let event = check_position(position, decode(&record, &mut decoder, &mut buffer));
             let Some(event) = self.found.note(event)? else {
                 last = None;
                 continue;
@@ -324,7 +324,7 @@ impl Verifier<'_> {
             count += 1;
             self.tell("streams", count, Some(self.found.events));
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
-            self.found.note(at_revision(&stream, revision, decode(&record, &mut decoder, &mut buffer)))?;
+            self.found.note(check_revision(&stream, revision, decode(&record, &mut decoder, &mut buffer)))?;
             let expected = match &last {
                 Some((known, last)) if *known == stream => last.next(),
                 _ => {

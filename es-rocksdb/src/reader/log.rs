@@ -1,4 +1,4 @@
-//! Reads of the log: one scan where everything is wanted, else the indexes and then only the records that match.
+//! Reads of the log: a scan if the query matches every event, otherwise index look-ups and the records that match.
 
 use std::sync::Arc;
 
@@ -8,73 +8,74 @@ use es_core::store::implement::BatchSource;
 use es_core::store::{Batch, Direction, Visitor};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
-use super::{BatchBudget, FIRST, FIRST_EVENTS, FetchedRecords, Pace};
-use crate::ahead::Ahead;
-use crate::database::{Database, Fault, Keeping, Tier, at, bad_record, decode_at, item, place_of};
+use super::{BatchBudget, BatchSizes, FIRST_BATCH, FetchedRecords, INITIAL_CAPACITY};
+use crate::ahead::Prefetch;
+use crate::database::{Database, Fault, FillCache, Tier, bad_record, check_position, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
-use crate::postings::{Cursor, Sought, predecessor, successor};
+use crate::postings::{Cursor, SeekResult, predecessor, successor};
 use crate::read_only::HiddenEvents;
 use crate::record::{Checked, Decoder};
-use crate::retention::Lens;
+use crate::retention::RetentionFilter;
 use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::tail::{Segment, Tail};
 
-/// How many records a filtered read fetches in one request.
+/// The largest number of records that a filtered read requests at a time.
 const FETCH: usize = 64;
 
-/// At about how many events in memory a read looks in one batch: an executor does it, and has other work, too.
-const REMEMBERED: usize = 2048;
+/// About how many events of the tail a batch examines. The limit bounds the time on an executor thread.
+const TAIL_EVENTS: usize = 2048;
 
 /// A read of the log.
 pub(crate) struct LogSource {
     shared: Arc<Shared>,
     scan: LogScan,
-    pace: Pace,
-    /// What comes next from the disk, while the consumer has what came before.
-    ahead: Ahead<Fetched>,
-    /// What was fetched and is not decoded yet.
+    batch_sizes: BatchSizes,
+    /// The prefetched next part, from disk.
+    prefetched: Prefetch<Fetched>,
+    /// The fetched records that are not decoded yet.
     records: FetchedRecords<Position>,
     decoder: Decoder,
-    /// How far the read has looked when that is decoded.
+    /// The last scanned position once `records` is decoded.
     scanned: Option<Position>,
     ended: bool,
-    /// By what time ages count.
+    /// The time at which the read was opened. Ages of events are relative to it.
     now: Timestamp,
 }
 
-/// Where a read of the log stands.
+/// The query and the progress of a log read.
 #[derive(Debug, Clone)]
 struct LogScan {
     read: LogRead,
     head: Position,
-    /// The position to go on at.
+    /// The first position of the next part.
     next: Position,
-    /// How many events may still be returned.
-    left: Option<u64>,
-    /// In which form hidden events are returned, if they are.
+    /// How many events the read may still return.
+    remaining: Option<u64>,
+    /// The form in which hidden events are returned; `None` if they are skipped.
     hidden: Option<HiddenEvents>,
 }
 
 /// A part of a read of the log.
 struct LogPart {
     events: Vec<RecordedEvent>,
-    /// Where to go on; `None` when everything in the direction was looked at.
+    /// The first position of the next part; `None` if this is the last part.
     next: Option<Position>,
 }
 
-/// A part of a read as it comes from the disk.
+/// A fetched part of a log read.
 enum Fetched {
-    /// All of them are returned. They are in the order of the read, not looked at yet; and where to go on as in [`LogPart`].
+    /// Records of a read that returns all of them, in its order and not decoded yet, and the next position as in
+    /// [`LogPart`].
     Records(FetchedRecords<Position>, Option<Position>),
-    /// What is left of those that were looked at.
+    /// Decoded events. Hidden events are filtered out already.
     Events(LogPart),
 }
 
 impl LogSource {
-    /// A read of the log up to `head`; `None` where it has nothing to look at.
+    /// Creates a read of the log up to `head`; `None` if its range is empty or its limit is 0.
     pub(crate) fn new(
         shared: Arc<Shared>,
         limits: ReadLimits,
@@ -89,19 +90,19 @@ impl LogSource {
         if next > head || read.limit == Some(0) {
             return None;
         }
-        let scan = LogScan { left: read.limit, read, head, next, hidden };
+        let scan = LogScan { remaining: read.limit, read, head, next, hidden };
         let now = shared.clock.now();
-        let (pace, ahead) = (Pace::new(limits), Ahead::none());
+        let (batch_sizes, prefetched) = (BatchSizes::new(limits), Prefetch::empty());
         let (records, decoder) = (FetchedRecords::default(), Decoder::default());
-        Some(Self { shared, scan, pace, ahead, records, decoder, scanned: None, ended: false, now })
+        Some(Self { shared, scan, batch_sizes, prefetched, records, decoder, scanned: None, ended: false, now })
     }
 
-    /// From memory if what comes next is there, else from the disk.
+    /// Fetches the next part: the prefetched one, from the tail if the tail has its first event, otherwise from disk.
     async fn fetch(&mut self) -> Result<Fetched, StoreError> {
-        let fetched = match self.ahead.take().await {
+        let fetched = match self.prefetched.take().await {
             Some(fetched) => fetched?,
             None => {
-                if let Some(found) = self.remembered()? {
+                if let Some(found) = self.fetch_from_tail()? {
                     let log_events_from_memory = found.events.len() as u64;
                     self.shared.counters.add(Stats { log_events_from_memory, ..Stats::default() });
                     return Ok(Fetched::Events(found));
@@ -115,26 +116,27 @@ impl LogSource {
         Ok(fetched)
     }
 
-    /// What the tail has; `None` also where a rule asks for what is on the disk only.
-    fn remembered(&self) -> Result<Option<LogPart>, StoreError> {
+    /// Fetches a part from the tail; `None` if the tail does not have its first event, or if a retention rule needs
+    /// data that is not in memory.
+    fn fetch_from_tail(&self) -> Result<Option<LogPart>, StoreError> {
         let Self { shared, scan, .. } = self;
-        if !scan.may_be_remembered() {
+        if !scan.can_use_tail() {
             return Ok(None);
         }
-        let Some(segments) = shared.tail.from(scan.next, REMEMBERED) else { return Ok(None) };
-        let lens = Lens::new(&shared.operators, self.now, scan.head);
-        match shared.cached(|database| scan.remembered(database, &segments, self.pace.most, lens)) {
+        let Some(segments) = shared.tail.from(scan.next, TAIL_EVENTS) else { return Ok(None) };
+        let filter = RetentionFilter::new(&shared.operators, self.now, scan.head);
+        match shared.cached(|database| scan.select(database, &segments, self.batch_sizes.max, filter)) {
             Ok(found) => Ok(Some(found)),
             Err(Fault::NotCached) => Ok(None),
             Err(Fault::Store(error)) => Err(error),
         }
     }
 
-    /// Goes on behind what was fetched. Returns how far the read has looked then.
+    /// Moves the scan past a fetched part. Returns the last scanned position.
     fn advance(&mut self, fetched: &Fetched) -> Option<Position> {
-        self.scan.left = self.scan.left.map(|left| left.saturating_sub(fetched.len() as u64));
+        self.scan.remaining = self.scan.remaining.map(|events| events.saturating_sub(fetched.len() as u64));
         match fetched.next() {
-            _ if self.scan.left == Some(0) => {
+            _ if self.scan.remaining == Some(0) => {
                 self.ended = true;
                 fetched.last()
             }
@@ -144,30 +146,31 @@ impl LogSource {
             }
             None => {
                 self.ended = true;
-                // NOTE: it is told of no event, because it was not the limit that ended this read.
+                // The list of events is empty, because the limit did not end this read.
                 self.scan.read.scanned_to::<RecordedEvent>(Some(self.scan.head), &[])
             }
         }
     }
 
-    /// What fetches the next part from the disk.
+    /// Returns a closure that fetches the next part from disk.
     fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<Fetched, StoreError> + Send + 'static {
-        let (scan, limits) = (self.scan.clone(), self.pace.next());
+        let (scan, limits) = (self.scan.clone(), self.batch_sizes.next());
         let (shared, now) = (Arc::clone(&self.shared), self.now);
-        move |database| scan.fetch(database, limits, Lens::new(&shared.operators, now, scan.head))
+        move |database| scan.fetch(database, limits, RetentionFilter::new(&shared.operators, now, scan.head))
     }
 
-    /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
-    fn go_ahead(&mut self) {
-        if !self.ended && !self.scan.is_remembered(&self.shared.tail) {
+    /// Starts to fetch the next part in the background, unless the tail has it.
+    fn prefetch(&mut self) {
+        if !self.ended && !self.scan.is_in_tail(&self.shared.tail) {
             let fetch = self.next_fetch();
-            self.ahead.begin(&self.shared, fetch);
+            self.prefetched.start(&self.shared, fetch);
         }
     }
 }
 
 impl LogSource {
-    /// Visits the events of the read. Returns the last position that was scanned, or that of the event at which the visitor broke.
+    /// Visits the events of the read. Returns the last scanned position, or the position of the event at which the
+    /// visitor broke.
     pub(crate) async fn visit(mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
         let mut last = None;
         while !self.ended {
@@ -177,8 +180,12 @@ impl LogSource {
                 }
             }
             #[expect(clippy::redundant_closure, reason = "the function itself is not general over the lifetime")]
-            let position =
-                self.records.visit(&mut self.decoder, &mut last, |position, read| at(position, read), visitor)?;
+            let position = self.records.visit(
+                &mut self.decoder,
+                &mut last,
+                |number, read| check_position(number, read),
+                visitor,
+            )?;
             if let Some(position) = position {
                 return Ok(Some(position));
             }
@@ -186,14 +193,15 @@ impl LogSource {
         Ok(self.scanned)
     }
 
-    /// Fetches the next part of the read. Returns its events where they are decoded; else its records are in `self.records`.
+    /// Fetches the next part of the read. Returns its events if they are decoded; otherwise stores its records in
+    /// `self.records` and returns an empty list.
     async fn refill(&mut self) -> Result<Vec<RecordedEvent>, StoreError> {
         if self.shared.is_closed() {
             return Err(StoreError::Closed);
         }
         let fetched = self.fetch().await?;
         self.scanned = self.advance(&fetched);
-        self.go_ahead();
+        self.prefetch();
         match fetched {
             Fetched::Events(LogPart { events, .. }) => Ok(events),
             Fetched::Records(records, _) => {
@@ -219,9 +227,9 @@ impl BatchSource for LogSource {
                 return Ok(Some(Batch { events, scanned: self.scanned }));
             }
         }
-        // NOTE: here and not where they were fetched, so that two threads share the work; and what is allocated is freed by the
-        // thread that allocated it, as a rule, which is much cheaper than if another one did.
-        let events = self.records.decode(FIRST.events, &mut self.decoder)?;
+        // The consumer's thread decodes and the blocking thread fetches, so that two threads share the work. Then the
+        // thread that allocates an event usually also frees it, which is much cheaper than freeing on another thread.
+        let events = self.records.decode(FIRST_BATCH.events, &mut self.decoder)?;
         let is_all = self.records.is_empty();
         let scanned = if is_all { self.scanned } else { events.last().map(|event| event.position) };
         Ok(Some(Batch { events, scanned }))
@@ -229,6 +237,7 @@ impl BatchSource for LogSource {
 }
 
 impl Fetched {
+    /// Returns the number of events.
     fn len(&self) -> usize {
         match self {
             Self::Records(records, _) => records.len(),
@@ -236,7 +245,7 @@ impl Fetched {
         }
     }
 
-    /// The position of the last event.
+    /// Returns the position of the last event.
     fn last(&self) -> Option<Position> {
         match self {
             Self::Records(records, _) => records.last(),
@@ -244,6 +253,7 @@ impl Fetched {
         }
     }
 
+    /// Returns the first position of the next part; `None` if this is the last part.
     fn next(&self) -> Option<Position> {
         match self {
             Self::Records(_, next) => *next,
@@ -253,39 +263,40 @@ impl Fetched {
 }
 
 impl LogScan {
-    /// Whether the tail has what comes next.
-    fn is_remembered(&self, tail: &Tail) -> bool {
-        self.may_be_remembered() && tail.has(self.next)
+    /// Returns whether the next part can be read from the tail.
+    fn is_in_tail(&self, tail: &Tail) -> bool {
+        self.can_use_tail() && tail.has(self.next)
     }
 
-    /// Whether the tail is asked at all.
-    fn may_be_remembered(&self) -> bool {
-        // NOTE: it has nothing for who wants to see what is hidden: it forgets what is removed.
+    /// Returns whether the tail serves reads of this kind.
+    fn can_use_tail(&self) -> bool {
+        // It cannot serve a read that returns hidden events, because it drops removed events and has no tombstones.
         self.read.direction == Direction::Forward && self.hidden.is_none()
     }
 
-    /// What the tail has of a forward read: every event that it looks at is matched here, without an index.
-    fn remembered(
+    /// Selects the events of a forward read from segments of the tail. Tests each event against the query, without an
+    /// index.
+    fn select(
         &self,
         database: &Database,
         segments: &[Arc<Segment>],
         limits: ReadLimits,
-        mut lens: Lens<'_>,
+        mut filter: RetentionFilter<'_>,
     ) -> Result<LogPart, Fault> {
-        let mut budget = BatchBudget::new(limits, self.left);
+        let mut budget = BatchBudget::new(limits, self.remaining);
         let mut events = Vec::new();
         let mut next = Some(self.next);
         for event in segments.iter().flat_map(|segment| segment.from(self.next)) {
-            if event.position > self.head || budget.is_used_up() {
+            if event.position > self.head || budget.is_exhausted() {
                 break;
             }
             if self.read.query.matches_event(event) {
-                match lens.shows(database, event, Tier::Cached)? {
+                match filter.shows(database, event, Tier::Cached)? {
                     true => {
-                        budget.take(event.data.payload.len());
+                        budget.add(event.data.payload.len());
                         events.push(event.clone());
                     }
-                    false => budget.pass(),
+                    false => budget.skip_hidden(),
                 }
             }
             next = successor(Direction::Forward, event.position);
@@ -293,32 +304,37 @@ impl LogScan {
         Ok(LogPart { events, next: next.filter(|next| *next <= self.head) })
     }
 
-    fn fetch(&self, database: &Database, limits: ReadLimits, mut lens: Lens<'_>) -> Result<Fetched, StoreError> {
+    fn fetch(
+        &self,
+        database: &Database,
+        limits: ReadLimits,
+        mut filter: RetentionFilter<'_>,
+    ) -> Result<Fetched, StoreError> {
         let mut cursor = Cursor::new(database, &self.read.query, self.read.direction, self.head)?;
         match cursor {
-            // NOTE: whether something is hidden may need the database, which only the thread has that fetches.
-            Cursor::All { .. } if self.hidden != Some(HiddenEvents::WithContent) && lens.may_hide() => {
-                self.look_through(database, limits, &mut lens).map(Fetched::Events)
+            // The check whether an event is hidden may read the database, so the fetching thread does it.
+            Cursor::All { .. } if self.hidden != Some(HiddenEvents::WithContent) && filter.may_hide() => {
+                self.scan_visible(database, limits, &mut filter).map(Fetched::Events)
             }
-            Cursor::All { .. } => self.copy(database, limits),
-            _ => self.filter(database, limits, &mut cursor, &mut lens).map(Fetched::Events),
+            Cursor::All { .. } => self.copy_records(database, limits),
+            _ => self.fetch_matches(database, limits, &mut cursor, &mut filter).map(Fetched::Events),
         }
     }
 
-    /// Copies the records of all events, where the read hides none. The reader decodes them.
-    fn copy(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
-        let mut budget = BatchBudget::new(limits, self.left);
+    /// Copies the records of all events, for a read that skips none of them. The consumer decodes them.
+    fn copy_records(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
+        let mut budget = BatchBudget::new(limits, self.remaining);
         let mut records = FetchedRecords::default();
-        let next = self.scan(database, self.span(budget.events), &mut budget, |position, record, budget| {
-            // NOTE: checked here and decoded elsewhere, because each takes about as long as the other.
+        let next = self.scan(database, self.range_of(budget.events), &mut budget, |position, record, budget| {
+            // Checked here and decoded on the consumer's thread: both steps take about the same time.
             let record = Checked::new(record).map_err(|error| bad_record(place_of(position), &error))?;
-            // Events may have been hidden and removed since the check whether any event is hidden. Decoding finds a damaged
-            // tombstone.
+            // An event may have been hidden and removed after the check whether any event is hidden. Decoding detects a
+            // damaged tombstone.
             if record.is_removed() && self.hidden.is_none() {
-                at(position, Decoder::default().decode_checked(record, None))?;
-                budget.pass();
+                check_position(position, Decoder::default().decode_checked(record, None))?;
+                budget.skip_hidden();
             } else {
-                budget.take(record.bytes().len());
+                budget.add(record.bytes().len());
                 records.push(position, record);
             }
             Ok(())
@@ -326,32 +342,35 @@ impl LogScan {
         Ok(Fetched::Records(records, next))
     }
 
-    /// Every event that this read shows.
-    fn look_through(
+    /// Scans the log and decodes the events that this read returns.
+    fn scan_visible(
         &self,
         database: &Database,
         limits: ReadLimits,
-        lens: &mut Lens<'_>,
+        filter: &mut RetentionFilter<'_>,
     ) -> Result<LogPart, StoreError> {
-        let mut budget = BatchBudget::new(limits, self.left);
-        let span = self.span(budget.events.saturating_add(budget.hidden));
+        let mut budget = BatchBudget::new(limits, self.remaining);
+        let range = self.range_of(budget.events.saturating_add(budget.hidden));
         let mut decoder = Decoder::default();
-        let mut events = Vec::with_capacity(budget.events.min(FIRST_EVENTS));
-        let next = self.scan(database, span, &mut budget, |position, record, budget| {
-            match self.shown(database, decode_at(position, record, &mut decoder)?, lens)? {
+        let mut events = Vec::with_capacity(budget.events.min(INITIAL_CAPACITY));
+        let next = self.scan(database, range, &mut budget, |position, record, budget| {
+            match self.apply_retention(database, decode_at(position, record, &mut decoder)?, filter)? {
                 Some(event) => {
-                    budget.take(record.len());
+                    budget.add(record.len());
                     events.push(event);
                 }
-                None => budget.pass(),
+                None => budget.skip_hidden(),
             }
             Ok(())
         })?;
         Ok(LogPart { events, next })
     }
 
-    /// One scan of the log from the first to the last position of `span`, as long as the budget lasts, in the direction of the read.
-    /// Returns where to go on. The log has no gaps; one found here is a loss.
+    /// Scans the log within a range of positions, in the direction of the read, until the budget is exhausted. Passes
+    /// each record to `take`. Returns the first position of the next part.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if a position has no event, because the log has no gaps; otherwise the error of `take`.
     fn scan(
         &self,
         database: &Database,
@@ -360,14 +379,14 @@ impl LogScan {
         mut take: impl FnMut(Position, &[u8], &mut BatchBudget) -> Result<(), StoreError>,
     ) -> Result<Option<Position>, StoreError> {
         let direction = self.read.direction;
-        let keeping = if budget.events > FIRST.events { Keeping::No } else { Keeping::Yes };
-        let mut keys = database.scan_log(first, last, keeping)?;
+        let fill_cache = if budget.events > FIRST_BATCH.events { FillCache::No } else { FillCache::Yes };
+        let mut keys = database.scan_log(first, last, fill_cache)?;
         match direction {
             Direction::Forward => keys.seek(key::position(self.next)),
             Direction::Backward => keys.seek_for_prev(key::position(self.next)),
         }
         let mut next = Some(self.next);
-        while let Some(expected) = next.filter(|next| (first..=last).contains(next) && !budget.is_used_up()) {
+        while let Some(expected) = next.filter(|next| (first..=last).contains(next) && !budget.is_exhausted()) {
             let record = match item(&keys, Cf::Log)? {
                 Some((key, record)) if key == key::position(expected) => record,
                 other => {
@@ -385,23 +404,23 @@ impl LogScan {
         Ok(next.filter(|next| *next <= self.head))
     }
 
-    /// An event in the form in which this read returns it; `None` where it does not.
-    fn shown(
+    /// Returns an event in the form in which this read returns it; `None` if the read skips it.
+    fn apply_retention(
         &self,
         database: &Database,
         event: RecordedEvent,
-        lens: &mut Lens<'_>,
+        filter: &mut RetentionFilter<'_>,
     ) -> Result<Option<RecordedEvent>, StoreError> {
         match self.hidden {
             Some(HiddenEvents::WithContent) => Ok(Some(event)),
-            _ if lens.shows(database, &event, Tier::Any)? => Ok(Some(event)),
+            _ if filter.shows(database, &event, Tier::Any)? => Ok(Some(event)),
             Some(HiddenEvents::AsTombstones) => Ok(Some(event.without_content())),
             None => Ok(None),
         }
     }
 
-    /// The first and the last position of the next so many events.
-    fn span(&self, events: usize) -> (Position, Position) {
+    /// Returns the lowest and the highest position of the next `events` events.
+    fn range_of(&self, events: usize) -> (Position, Position) {
         let others = (events as u64).saturating_sub(1);
         match self.read.direction {
             Direction::Forward => {
@@ -414,39 +433,39 @@ impl LogScan {
         }
     }
 
-    /// The events that match: their positions from the indexes, then their records.
-    fn filter(
+    /// Finds the positions of matching events in the indexes, and fetches their records.
+    fn fetch_matches(
         &self,
         database: &Database,
         limits: ReadLimits,
         cursor: &mut Cursor<'_>,
-        lens: &mut Lens<'_>,
+        filter: &mut RetentionFilter<'_>,
     ) -> Result<LogPart, StoreError> {
-        let mut budget = BatchBudget::new(limits, self.left);
+        let mut budget = BatchBudget::new(limits, self.remaining);
         let mut decoder = Decoder::default();
         let mut events = Vec::new();
         let mut next = Some(self.next);
-        while let Some(from) = next.filter(|_| !budget.is_used_up()) {
+        while let Some(from) = next.filter(|_| !budget.is_exhausted()) {
             let matches = Matches::find(cursor, self.read.direction, from, budget.events.min(FETCH))?;
             next = matches.next;
             for (event, bytes) in database.events(&matches.positions, &mut decoder)? {
-                if budget.is_used_up() {
-                    // NOTE: fetched in vain; the next batch begins with it.
+                if budget.is_exhausted() {
+                    // The batch is full. The next batch fetches this event again.
                     next = Some(event.position);
                     break;
                 }
-                // NOTE: an index may name what was removed since it was looked at.
+                // A scavenge may have removed the event after the index was read.
                 if event.is_removed() {
-                    budget.pass();
+                    budget.skip_hidden();
                     continue;
                 }
                 self.check_matches(&event)?;
-                match self.shown(database, event, lens)? {
+                match self.apply_retention(database, event, filter)? {
                     Some(event) => {
-                        budget.take(bytes);
+                        budget.add(bytes);
                         events.push(event);
                     }
-                    None => budget.pass(),
+                    None => budget.skip_hidden(),
                 }
             }
             if matches.is_paused {
@@ -456,26 +475,26 @@ impl LogScan {
         Ok(LogPart { events, next })
     }
 
-    /// What an index names must be what was asked for.
+    /// Checks that an event that the indexes returned matches the query. Otherwise an index is damaged.
     fn check_matches(&self, event: &RecordedEvent) -> Result<(), StoreError> {
         if self.read.query.matches_event(event) {
             return Ok(());
         }
         let (stream, event_type) = (&event.stream, &event.data.event_type);
         let detail = format!(
-            "an index names it; expected an event that matches what was asked for, \
+            "expected an event that matches the query, as in the index, \
              found type {event_type:?} in stream {stream:?}"
         );
         Err(StoreError::damaged(place_of(event.position), detail))
     }
 }
 
-/// Some positions that match.
+/// The next positions that match a query.
 struct Matches {
     positions: Vec<Position>,
-    /// Where to look for more; `None` when there are none.
+    /// The first position of the next search; `None` if there are no more matches.
     next: Option<Position>,
-    /// Whether the search stopped before it had found enough, so that it does not take too long at once.
+    /// Whether the search stopped early to bound its time.
     is_paused: bool,
 }
 
@@ -485,12 +504,12 @@ impl Matches {
         let mut next = Some(from);
         while let Some(target) = next.filter(|_| positions.len() < count) {
             match cursor.seek(direction, target)? {
-                Sought::At(found) => {
+                SeekResult::Match(found) => {
                     positions.push(found);
                     next = successor(direction, found);
                 }
-                Sought::Pause(at) => return Ok(Self { positions, next: Some(at), is_paused: true }),
-                Sought::End => next = None,
+                SeekResult::Pause(at) => return Ok(Self { positions, next: Some(at), is_paused: true }),
+                SeekResult::End => next = None,
             }
         }
         Ok(Self { positions, next, is_paused: false })

@@ -1,4 +1,4 @@
-//! [`FetchedRecords`]: records that were read and checked, to be decoded later.
+//! [`FetchedRecords`]: records that were fetched and checked and are decoded later.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -8,64 +8,65 @@ use es_core::model::EventView;
 use es_core::store::Visitor;
 use es_core::{Position, RecordedEvent, StoreError};
 
-use crate::database::at;
+use crate::database::check_position;
 use crate::record::{Checked, Decoder, RecordError, SHARED_BYTES};
 
-/// Records under their numbers: positions of the log, or revisions of one stream.
+/// Records with their numbers: positions in the log, or revisions in one stream.
 ///
-/// They are copied into shared pieces of memory, so that the payloads of their events need no second copy. A payload that is kept
-/// keeps one piece.
+/// Records are copied into shared buffers, so that decoding does not copy the payloads again. A retained payload keeps
+/// one whole buffer alive.
 pub(crate) struct FetchedRecords<N> {
-    /// Full pieces.
-    shared: Vec<Bytes>,
-    /// The last piece, until it is full.
+    /// The full buffers.
+    buffers: Vec<Bytes>,
+    /// The last buffer, until it is full.
     filling: Vec<u8>,
-    /// The number of each record that is left, its piece, and its place in the piece.
-    left: VecDeque<(N, usize, Range<usize>)>,
+    /// The number of each record, the index of its buffer, and its range in the buffer.
+    records: VecDeque<(N, usize, Range<usize>)>,
 }
 
 impl<N> Default for FetchedRecords<N> {
     fn default() -> Self {
-        Self { shared: Vec::new(), filling: Vec::new(), left: VecDeque::new() }
+        Self { buffers: Vec::new(), filling: Vec::new(), records: VecDeque::new() }
     }
 }
 
 impl<N: Copy> FetchedRecords<N> {
-    /// Copies a record.
+    /// Adds a copy of a record.
     pub(super) fn push(&mut self, number: N, record: Checked<'_>) {
         let bytes = record.bytes();
         if self.filling.len() + bytes.len() > self.filling.capacity() {
-            self.share();
+            self.finish_buffer();
             self.filling = Vec::with_capacity(SHARED_BYTES.1.max(bytes.len()));
         }
         let start = self.filling.len();
         self.filling.extend_from_slice(bytes);
-        self.left.push_back((number, self.shared.len(), start..self.filling.len()));
+        self.records.push_back((number, self.buffers.len(), start..self.filling.len()));
     }
 
-    /// Returns how many records are left.
+    /// Returns the number of records.
     pub(super) fn len(&self) -> usize {
-        self.left.len()
+        self.records.len()
     }
 
-    /// Returns whether no record is left.
+    /// Returns whether there are no records.
     pub(super) fn is_empty(&self) -> bool {
-        self.left.is_empty()
+        self.records.is_empty()
     }
 
-    /// Returns the number of the last record that is left.
+    /// Returns the position or revision of the last record.
     pub(super) fn last(&self) -> Option<N> {
-        self.left.back().map(|(number, ..)| *number)
+        self.records.back().map(|(number, ..)| *number)
     }
 
-    fn share(&mut self) {
+    fn finish_buffer(&mut self) {
         if !self.filling.is_empty() {
-            self.shared.push(std::mem::take(&mut self.filling).into());
+            self.buffers.push(std::mem::take(&mut self.filling).into());
         }
     }
 
-    /// Visits the events of all records that are left. `check` checks that an event is the event of its number. Each event is
-    /// decoded over the event before it, which is `last`. Returns the number of the event at which the visitor broke.
+    /// Visits the events of all records and removes the records. `check` checks that an event has the number of its
+    /// record. Each event is decoded over the event before it, which is in `last`. Returns the number of the event at
+    /// which the visitor broke.
     pub(super) fn visit(
         &mut self,
         decoder: &mut Decoder,
@@ -73,12 +74,12 @@ impl<N: Copy> FetchedRecords<N> {
         check: impl for<'e> Fn(N, Result<&'e RecordedEvent, RecordError>) -> Result<&'e RecordedEvent, StoreError>,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<N>, StoreError> {
-        self.share();
+        self.finish_buffer();
         let mut before = None;
-        for (number, piece, place) in self.left.drain(..) {
-            let piece = self.shared.get(piece);
-            let record = Checked::copied(piece.and_then(|piece| piece.get(place)).unwrap_or_default());
-            let decoded = decoder.decode_into(record, piece, last, before.as_ref()).map(|(event, fields)| {
+        for (number, buffer, range) in self.records.drain(..) {
+            let buffer = self.buffers.get(buffer);
+            let record = Checked::copied(buffer.and_then(|buffer| buffer.get(range)).unwrap_or_default());
+            let decoded = decoder.decode_into(record, buffer, last, before.as_ref()).map(|(event, fields)| {
                 before = fields;
                 event
             });
@@ -91,15 +92,15 @@ impl<N: Copy> FetchedRecords<N> {
 }
 
 impl FetchedRecords<Position> {
-    /// Decodes the events of the next `count` records.
+    /// Decodes and removes the next `count` records.
     pub(super) fn decode(&mut self, count: usize, decoder: &mut Decoder) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.share();
-        let count = count.min(self.left.len());
+        self.finish_buffer();
+        let count = count.min(self.records.len());
         let mut events = Vec::with_capacity(count);
-        for (position, piece, place) in self.left.drain(..count) {
-            let piece = self.shared.get(piece);
-            let record = piece.and_then(|piece| piece.get(place)).unwrap_or_default();
-            events.push(at(position, decoder.decode_checked(Checked::copied(record), piece))?);
+        for (position, buffer, range) in self.records.drain(..count) {
+            let buffer = self.buffers.get(buffer);
+            let record = buffer.and_then(|buffer| buffer.get(range)).unwrap_or_default();
+            events.push(check_position(position, decoder.decode_checked(Checked::copied(record), buffer))?);
         }
         Ok(events)
     }

@@ -1,4 +1,4 @@
-//! Reads of one stream: one ordered scan of the family in which records stand under stream and revision.
+//! Reads of one stream: an ordered scan of the column family whose keys are stream and revision.
 
 use std::sync::Arc;
 
@@ -8,55 +8,56 @@ use es_core::store::implement::BatchSource;
 use es_core::store::{Batch, Direction, Visitor};
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp};
 
-use super::{BatchBudget, FIRST_EVENTS, FetchedRecords, Pace};
-use crate::ahead::Ahead;
-use crate::database::{Database, Fault, Tier, at_revision, bad_key, bad_record, decode_in, item, place_in};
+use super::{BatchBudget, BatchSizes, FetchedRecords, INITIAL_CAPACITY};
+use crate::ahead::Prefetch;
+use crate::database::{Database, Fault, Tier, bad_key, bad_record, check_revision, decode_in, item, place_in};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::record::{Checked, Decoder};
-use crate::retention::PASSED;
+use crate::retention::MAX_NEWER_ON_EXECUTOR;
 use crate::schema::Cf;
 use crate::shared::Shared;
 
-/// How much of a stream an executor reads itself in one batch when it is in memory, and how many such batches, one after the
-/// other. That is all that most loads need; and as long as one thread does all, what it reads stays near to it, which is worth
-/// more than a second thread. Small batches stay in the processor's own cache.
+/// The limits of a batch that an executor thread reads itself if the events are in memory. Small batches stay in the
+/// processor's own cache.
 const INLINE: ReadLimits = ReadLimits { events: 256, bytes: 128 * 1024 };
+/// The number of such batches of a read. Most loads need no more. Until then one thread reads and uses the events, and
+/// its warm cache saves more time than a second thread would.
 const INLINE_BATCHES: u32 = 4;
 
 /// A read of one stream. `C` is what it fetches.
 pub(crate) struct StreamSource<C> {
     shared: Arc<Shared>,
     scan: StreamScan,
-    pace: Pace,
-    /// What comes next, while the consumer has what came before.
-    ahead: Ahead<StreamPart<C>>,
-    /// How many batches may still be tried on the executor. None after one that was not in memory.
+    batch_sizes: BatchSizes,
+    /// The prefetched next part.
+    prefetched: Prefetch<StreamPart<C>>,
+    /// How many batches may still be read on the executor; 0 after a batch that was not in memory.
     inline: u32,
-    /// Decodes those batches, and the events of a visit.
+    /// The decoder of these batches and of a visit.
     decoder: Decoder,
     ended: bool,
-    /// By what time ages count.
+    /// The time at which the read was opened. Ages of events are relative to it.
     now: Timestamp,
 }
 
-/// Where a read of one stream stands.
+/// The query and the progress of a stream read.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamScan {
     read: StreamRead,
     head: Position,
-    /// The revision to go on at; `None` for the end at which the direction begins.
+    /// The revision of the next event; `None` for the end of the stream at which the direction starts.
     next: Option<Revision>,
-    /// How many events may still be returned.
-    left: Option<u64>,
+    /// How many events the read may still return.
+    remaining: Option<u64>,
 }
 
-/// What hides events of the stream, and at what time; `None` where nothing does.
-pub(crate) type Hides = Option<(StreamRetention, Timestamp)>;
+/// The retention of the stream, and the time at which it applies; `None` if no event is hidden.
+pub(crate) type Hiding = Option<(StreamRetention, Timestamp)>;
 
 /// What a read of a stream fetches: events, or records that a visit decodes.
 pub(crate) trait StreamContent: Send + Sized + 'static {
-    /// Returns one without events, in which so many will be pushed at the most.
+    /// Returns an empty content that reserves space for about `events` events.
     fn with_capacity(events: usize) -> Self;
 
     /// Adds the event of a record of the stream.
@@ -77,7 +78,7 @@ pub(crate) trait StreamContent: Send + Sized + 'static {
 
 impl StreamContent for Vec<RecordedEvent> {
     fn with_capacity(events: usize) -> Self {
-        Self::with_capacity(events.min(FIRST_EVENTS))
+        Self::with_capacity(events.min(INITIAL_CAPACITY))
     }
 
     fn push(
@@ -87,7 +88,7 @@ impl StreamContent for Vec<RecordedEvent> {
         record: Checked<'_>,
         decoder: &mut Decoder,
     ) -> Result<(), StoreError> {
-        self.push(at_revision(stream, revision, decoder.decode_checked(record, None))?);
+        self.push(check_revision(stream, revision, decoder.decode_checked(record, None))?);
         Ok(())
     }
 
@@ -128,36 +129,38 @@ impl StreamContent for FetchedRecords<Revision> {
 /// A part of a read of one stream.
 pub(crate) struct StreamPart<C> {
     pub(crate) content: C,
-    /// Whether nothing comes after it.
+    /// Whether the read ends with this part.
     is_last: bool,
-    /// Whether all that the read would have begun with was removed since it was opened, while newer events are there.
-    is_overtaken: bool,
+    /// Whether a scavenge removed all events of the read since it was opened, although the stream has newer events.
+    is_outdated: bool,
 }
 
 impl<C> StreamPart<C> {
     fn more(content: C) -> Self {
-        Self { content, is_last: false, is_overtaken: false }
+        Self { content, is_last: false, is_outdated: false }
     }
 
     fn last(content: C) -> Self {
-        Self { content, is_last: true, is_overtaken: false }
+        Self { content, is_last: true, is_outdated: false }
     }
 }
 
 impl<C: StreamContent> StreamSource<C> {
-    /// A read of a stream up to `head`, the position at which the log ended when it was opened.
+    /// Creates a read of a stream up to `head`, the last position of the log when the read was opened.
     pub(crate) fn new(shared: Arc<Shared>, limits: ReadLimits, read: StreamRead, head: Position) -> Self {
         let scan = StreamScan::new(read, head);
         let now = shared.clock.now();
-        let (pace, ahead, decoder) = (Pace::new(limits), Ahead::none(), Decoder::of_stream(scan.read.stream.clone()));
-        Self { shared, scan, pace, ahead, inline: INLINE_BATCHES, decoder, ended: false, now }
+        let (batch_sizes, prefetched) = (BatchSizes::new(limits), Prefetch::empty());
+        let decoder = Decoder::of_stream(scan.read.stream.clone());
+        Self { shared, scan, batch_sizes, prefetched, inline: INLINE_BATCHES, decoder, ended: false, now }
     }
 
+    /// Fetches the next part: on this thread if it may and the events are in memory, otherwise on a blocking thread.
     async fn fetch(&mut self) -> Result<StreamPart<C>, StoreError> {
         if self.inline > 0 {
-            let (limits, hides) = (self.pace.most.at_most(INLINE), self.hides());
+            let (limits, hiding) = (self.batch_sizes.max.at_most(INLINE), self.hiding());
             let (scan, decoder) = (&self.scan, &mut self.decoder);
-            match self.shared.cached(|database| scan.fetch(database, limits, hides, Tier::Cached, decoder)) {
+            match self.shared.cached(|database| scan.fetch(database, limits, hiding, Tier::Cached, decoder)) {
                 Err(Fault::NotCached) => self.inline = 0,
                 Err(Fault::Store(error)) => return Err(error),
                 Ok(found) => {
@@ -166,7 +169,7 @@ impl<C: StreamContent> StreamSource<C> {
                 }
             }
         }
-        match self.ahead.take().await {
+        match self.prefetched.take().await {
             Some(fetched) => fetched,
             None => {
                 let fetch = self.next_fetch();
@@ -175,50 +178,50 @@ impl<C: StreamContent> StreamSource<C> {
         }
     }
 
-    /// What hides events of the stream now. Each batch asks anew: what operators say meanwhile holds for what comes then.
-    fn hides(&self) -> Hides {
+    /// Returns the current retention of the stream. Each batch gets it again, so that new rules apply to it.
+    fn hiding(&self) -> Hiding {
         let retention = self.shared.operators.of(&self.scan.read.stream);
         (!retention.is_whole()).then_some((retention, self.now))
     }
 
-    /// What fetches the next part, from the disk where it must be.
+    /// Returns a closure that fetches the next part from memory or disk.
     fn next_fetch(&mut self) -> impl FnOnce(&Database) -> Result<StreamPart<C>, StoreError> + Send + 'static {
-        let (scan, hides, limits) = (self.scan.clone(), self.hides(), self.pace.next());
-        // NOTE: a batch from another thread has names of its own, for all of its events. If it shared one, the thread that reads and
-        // the one that has the events would wait for each other at its count of owners, for every event.
-        move |database| Ok(scan.fetch(database, limits, hides, Tier::Any, &mut Decoder::default())?)
+        let (scan, hiding, limits) = (self.scan.clone(), self.hiding(), self.batch_sizes.next());
+        // A batch of another thread has its own decoder, and so its own names. With shared names, the fetching thread
+        // and the consumer would contend for their reference counts at each event.
+        move |database| Ok(scan.fetch(database, limits, hiding, Tier::Any, &mut Decoder::default())?)
     }
 
-    /// Begins to fetch what comes next, so that it is there when the consumer asks for it.
-    fn go_ahead(&mut self) {
-        if self.inline == 0 && !self.ended && self.scan.left != Some(0) {
+    /// Starts to fetch the next part in the background, unless it is read on the executor.
+    fn prefetch(&mut self) {
+        if self.inline == 0 && !self.ended && self.scan.remaining != Some(0) {
             let fetch = self.next_fetch();
-            self.ahead.begin(&self.shared, fetch);
+            self.prefetched.start(&self.shared, fetch);
         }
     }
 
     /// Fetches the next part; `None` after the last.
     async fn next_part(&mut self) -> Result<Option<C>, StoreError> {
-        if self.ended || self.scan.left == Some(0) {
+        if self.ended || self.scan.remaining == Some(0) {
             return Ok(None);
         }
         if self.shared.is_closed() {
             return Err(StoreError::Closed);
         }
         let mut found = self.fetch().await?;
-        // NOTE: a stream that always had events is not to be read as an empty one. It is read again as if it were opened now, as
-        // often as the log has grown and all of it was removed again.
-        while found.is_overtaken
+        // Without this loop, a stream that always had events could be read as empty. The read restarts with the current
+        // head, as often as the log has grown and a scavenge has removed all events up to that head again.
+        while found.is_outdated
             && let Some(head) = self.shared.visible.head().filter(|head| *head > self.scan.head)
         {
             (self.scan.head, self.now) = (head, self.shared.clock.now());
             found = self.fetch().await?;
         }
         let StreamPart { content, is_last, .. } = found;
-        self.scan.left = self.scan.left.map(|left| left.saturating_sub(content.count() as u64));
+        self.scan.remaining = self.scan.remaining.map(|events| events.saturating_sub(content.count() as u64));
         self.scan.next = content.last_revision().and_then(|revision| successor(self.scan.read.direction, revision));
         self.ended = is_last || self.scan.next.is_none();
-        self.go_ahead();
+        self.prefetch();
         Ok(Some(content))
     }
 }
@@ -238,7 +241,7 @@ impl StreamSource<FetchedRecords<Revision>> {
             let Self { scan, decoder, .. } = &mut self;
             let stream = &scan.read.stream;
             let broke =
-                records.visit(decoder, &mut last, |revision, read| at_revision(stream, revision, read), visitor)?;
+                records.visit(decoder, &mut last, |revision, read| check_revision(stream, revision, read), visitor)?;
             if broke.is_some() {
                 break;
             }
@@ -257,21 +260,26 @@ fn successor(direction: Direction, revision: Revision) -> Option<Revision> {
 }
 
 impl StreamScan {
-    /// The beginning of a read up to `head`.
+    /// Creates the scan of a read up to `head`.
     pub(crate) fn new(read: StreamRead, head: Position) -> Self {
-        Self { next: read.from, left: read.limit, read, head }
+        Self { next: read.from, remaining: read.limit, read, head }
     }
 
+    /// Fetches the next part of the read.
+    ///
+    /// # Errors
+    /// [`Fault::NotCached`] if `tier` is [`Tier::Cached`] and the part needs the disk or would take long;
+    /// [`StoreError::Damaged`] if the stream has a gap or a record that cannot be decoded.
     pub(crate) fn fetch<C: StreamContent>(
         &self,
         database: &Database,
         limits: ReadLimits,
-        hides: Hides,
+        hiding: Hiding,
         tier: Tier,
         decoder: &mut Decoder,
     ) -> Result<StreamPart<C>, Fault> {
         let (stream, direction) = (&self.read.stream, self.read.direction);
-        let first = match hides {
+        let first = match hiding {
             None => None,
             Some((retention, now)) => Some(database.first_visible(stream, &retention, now, self.head, tier)?),
         };
@@ -287,18 +295,18 @@ impl StreamScan {
             (Direction::Backward, Some(next)) => keys.seek_for_prev(key::in_stream(stream, next)),
             (Direction::Backward, None) => keys.seek_to_last(),
         }
-        let mut budget = BatchBudget::new(limits, self.left);
+        let mut budget = BatchBudget::new(limits, self.remaining);
         let mut content = C::with_capacity(budget.events);
         let (mut expected, mut newer) = (self.expected_first(first), 0);
-        while !budget.is_used_up() {
+        while !budget.is_exhausted() {
             let found = match item(&keys, Cf::Streams) {
-                // NOTE: what was in memory is enough to begin with.
+                // The events that were in memory are a batch.
                 Err(Fault::NotCached) if content.count() > 0 => return Ok(StreamPart::more(content)),
                 found => found?,
             };
             let Some((key, record)) = found else {
                 self.check_end(database, expected, tier)?;
-                return self.ended(database, content, newer > 0, tier);
+                return self.last_part(database, content, newer > 0, tier);
             };
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if first.is_some_and(|first| revision < first) {
@@ -308,17 +316,17 @@ impl StreamScan {
             let checked = Checked::new(record).map_err(bad)?;
             match (checked.position().map_err(bad)? > self.head, direction) {
                 (false, _) => {
-                    self.check_follows(database, expected, revision, tier)?;
+                    self.check_no_gap(database, expected, revision, tier)?;
                     expected = successor(direction, revision);
-                    budget.take(record.len());
+                    budget.add(record.len());
                     content.push(stream, revision, checked, decoder)?;
                 }
-                // NOTE: recorded after this read was opened. Forward this is the end; backward it is passed over.
-                (true, Direction::Forward) => return self.ended(database, content, true, tier),
+                // Recorded after this read was opened: the end of a forward read, skipped by a backward read.
+                (true, Direction::Forward) => return self.last_part(database, content, true, tier),
                 (true, Direction::Backward) => newer += 1,
             }
-            // NOTE: an executor has other work than to step over all that came since the read was opened.
-            if tier == Tier::Cached && newer >= PASSED {
+            // Skipping many newer events would occupy the executor thread for too long.
+            if tier == Tier::Cached && newer >= MAX_NEWER_ON_EXECUTOR {
                 return Err(Fault::NotCached);
             }
             match direction {
@@ -329,33 +337,33 @@ impl StreamScan {
         Ok(StreamPart::more(content))
     }
 
-    /// The end of the read, which may have met events that are newer than its head.
-    fn ended<C: StreamContent>(
+    /// Returns the last part of the read. `has_newer` tells whether the scan found events after the head.
+    fn last_part<C: StreamContent>(
         &self,
         database: &Database,
         content: C,
         has_newer: bool,
         tier: Tier,
     ) -> Result<StreamPart<C>, Fault> {
-        // NOTE: `next` moves with the first event that is returned.
+        // `next` changes with the first returned event, so it tells whether an earlier part had events.
         let is_empty = content.count() == 0 && self.next == self.read.from;
-        let is_overtaken = is_empty && has_newer && self.is_removed_up_to_head(database, tier)?;
-        Ok(StreamPart { content, is_last: true, is_overtaken })
+        let is_outdated = is_empty && has_newer && self.is_removed_up_to_head(database, tier)?;
+        Ok(StreamPart { content, is_last: true, is_outdated })
     }
 
-    /// Whether something of the stream was removed, and what is left of it is newer than the head.
+    /// Returns whether events of the stream were removed and all retained events are after the head.
     fn is_removed_up_to_head(&self, database: &Database, tier: Tier) -> Result<bool, Fault> {
         let stream = &self.read.stream;
-        let left = database.first_left(stream, tier)?;
-        if left == Revision::FIRST {
+        let first = database.first_left(stream, tier)?;
+        if first == Revision::FIRST {
             return Ok(false);
         }
-        let Some(record) = database.get(Cf::Streams, &key::in_stream(stream, left), tier)? else { return Ok(false) };
-        Ok(decode_in(stream, left, &record, &mut Decoder::default())?.position > self.head)
+        let Some(record) = database.get(Cf::Streams, &key::in_stream(stream, first), tier)? else { return Ok(false) };
+        Ok(decode_in(stream, first, &record, &mut Decoder::default())?.position > self.head)
     }
 
-    /// Which revision the next event must have, if it is known: a stream has no gaps and begins at 0. The first event of
-    /// a backward read may have any, because the read may begin behind the end of the stream.
+    /// Returns the revision that the next event must have, if it is known: a stream has no gaps and starts at 0. The
+    /// first event of a backward read may have any revision, because the read may start after the end of the stream.
     fn expected_first(&self, first: Option<Revision>) -> Option<Revision> {
         match self.read.direction {
             Direction::Forward => Some(self.next.max(first).unwrap_or(Revision::FIRST)),
@@ -363,7 +371,8 @@ impl StreamScan {
         }
     }
 
-    fn check_follows(
+    /// Checks that no event is missing between the expected and the found revision.
+    fn check_no_gap(
         &self,
         database: &Database,
         expected: Option<Revision>,
@@ -371,7 +380,7 @@ impl StreamScan {
         tier: Tier,
     ) -> Result<(), Fault> {
         match expected {
-            // NOTE: what is missing up to there was removed. It is looked up only where something is missing.
+            // Events before the first retained revision were removed. It is read only if an event is missing.
             Some(expected) if expected != found && database.first_left(&self.read.stream, tier)? < found => {
                 let detail = format!("expected an event, found the next at revision {found}");
                 Err(StoreError::damaged(place_in(&self.read.stream, expected), detail).into())
@@ -380,7 +389,7 @@ impl StreamScan {
         }
     }
 
-    /// Nothing more is there. That is a loss where a backward read has not come to revision 0.
+    /// Checks that a backward read that finds no more events has reached the first retained revision.
     fn check_end(&self, database: &Database, expected: Option<Revision>, tier: Tier) -> Result<(), Fault> {
         match (self.read.direction, expected) {
             (Direction::Backward, Some(expected)) if database.first_left(&self.read.stream, tier)? <= expected => {

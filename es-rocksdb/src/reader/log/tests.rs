@@ -7,10 +7,10 @@ use super::*;
 use crate::read_only::ReadOnlyStore;
 use crate::store::RocksDbStore;
 
-/// A rule, and a scavenge by it, may come between the look at what is hidden and the scan: the records of what was removed are
-/// there then, although the scan was begun as one where everything is shown.
+/// A retention rule and a scavenge may run between the check whether any event is hidden and the scan. The scan then
+/// finds tombstones, although it was started as a scan without hidden events.
 #[tokio::test]
-async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_over() {
+async fn a_scan_without_hidden_events_skips_events_that_were_removed_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let store = RocksDbStore::open(directory.path()).await.unwrap();
     let stream = StreamId::new("order-1").unwrap();
@@ -24,15 +24,14 @@ async fn what_is_removed_before_a_scan_that_expects_nothing_hidden_is_passed_ove
     let third = Position::new(3).unwrap();
     for (direction, next) in [(Direction::Forward, Position::FIRST), (Direction::Backward, third)] {
         let read = LogRead { direction, ..LogRead::all() };
-        let scan = LogScan { read, head: third, next, left: None, hidden: None };
-        let fetched = scan.copy(&database, FIRST).unwrap();
+        let scan = LogScan { read, head: third, next, remaining: None, hidden: None };
+        let fetched = scan.copy_records(&database, FIRST_BATCH).unwrap();
         assert_eq!((fetched.len(), fetched.last(), fetched.next()), (1, Some(third), None), "{direction:?}");
     }
 }
 
-/// A visit of the whole log gives the events of a read, also where events are hidden or removed.
 #[tokio::test]
-async fn a_visit_of_the_whole_log_gives_what_a_read_gives() {
+async fn a_visit_of_the_whole_log_returns_the_events_of_a_read() {
     let directory = tempfile::tempdir().unwrap();
     let store = RocksDbStore::open(directory.path()).await.unwrap();
     let stream = StreamId::new("order-1").unwrap();
