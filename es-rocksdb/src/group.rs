@@ -1,122 +1,123 @@
-//! Group commit: what waits to be written, and whose turn it is to write.
+//! Group commit: the queued requests, and the turns of the one writer.
 //!
 //! ```text
-//!   push ──► waiting: [ request, request, ... ] ──► Turn: the writer and a batch ──► the writer is given back
+//!   push ──► queued: [ request, request, ... ] ──► Turn: the writer and a batch ──► the writer is returned
 //! ```
 //!
-//! The writer is a value, and there is one: whoever has it writes, and nobody else can. While nobody writes, it lies here.
+//! The writer is a single value. The thread that takes it may write; the group keeps it while no thread writes.
 //!
-//! - Who is alone for some time takes it and writes for itself, which saves two changes of threads.
-//! - A crowd leaves it to a thread that does nothing else: while that waits for the disk, the next batch fills. Whoever
-//!   wrote for itself serves one batch, its own; what came meanwhile is the thread's.
+//! - A lone caller takes the writer and writes its own request, which saves two thread switches.
+//! - Concurrent requests are left to the writer thread: while it waits for the disk, the next batch fills. A caller
+//!   that writes serves only its own batch; the writer thread serves the requests that were queued meanwhile.
 //!
-//! ("Writes for itself" and "for all" are the leader and the followers of LevelDB's and RocksDB's write queues.) The lock
-//! is held while values change their place, and never while anything is written.
+//! This is similar to the leader and the followers in the write queues of LevelDB and RocksDB. The lock is held only to
+//! move values, never during a write.
 
 use std::collections::VecDeque;
 
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// After how many lone batches a request is taken for alone. In a crowd on a busy machine one can seem to be alone for a
-/// moment; if it wrote for itself then, it would keep those from coming who run on the same thread.
+/// The number of consecutive lone batches after which a caller may write. On a busy machine, one of several concurrent
+/// callers can find the queue empty for a moment; if it wrote, it would block the tasks of other callers on its thread.
 #[cfg(not(shuttle))]
 const LONE_BATCHES: u8 = 8;
-/// NOTE: few, so that the short schedules of a checker also see the turn go back to the callers.
+/// One, so that the short schedules of the checker also cover the change back to callers.
 #[cfg(shuttle)]
 const LONE_BATCHES: u8 = 1;
 
-/// How much is written at once.
+/// The largest batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchLimits {
     pub(crate) commits: usize,
     pub(crate) bytes: usize,
 }
 
-/// What can wait here.
+/// A request with a size.
 pub(crate) trait Weigh {
-    /// Its part of [`BatchLimits::bytes`].
+    /// Returns the bytes that count for [`BatchLimits::bytes`].
     fn bytes(&self) -> usize;
 }
 
-/// Nothing is taken any more.
+/// The group is closed and rejects requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-/// Requests `T`, and the one writer `W`.
+/// The queued requests `T` and the one writer `W`.
 #[derive(Debug)]
 pub(crate) struct Group<T, W> {
     state: Mutex<State<T, W>>,
-    wanted: Condvar,
+    wake: Condvar,
     limits: BatchLimits,
 }
 
 #[derive(Debug)]
 struct State<T, W> {
-    waiting: VecDeque<T>,
-    /// The writer, while nobody writes.
+    queued: VecDeque<T>,
+    /// The writer, while no thread has it.
     writer: Option<W>,
-    /// How many batches in a row had one request and left nobody waiting, up to [`LONE_BATCHES`].
-    lone: u8,
-    /// Whether the thread sleeps until it is wanted.
+    /// The number of consecutive batches that had one request and left the queue empty, up to [`LONE_BATCHES`].
+    lone_batches: u8,
+    /// Whether the writer thread waits for a wake-up.
     is_thread_asleep: bool,
-    closed: bool,
-    /// Whether there will be no writer any more.
-    ended: bool,
-    /// Whether that is because of a panic.
+    is_closed: bool,
+    /// Whether the writer is gone for good.
+    has_ended: bool,
+    /// Whether the writer was lost in a panic.
     is_abandoned: bool,
 }
 
 impl<T: Weigh, W> Group<T, W> {
     pub(crate) fn new(limits: BatchLimits, writer: W) -> Self {
-        let (waiting, writer) = (VecDeque::new(), Some(writer));
+        let (queued, writer) = (VecDeque::new(), Some(writer));
         let state = State {
-            waiting,
+            queued,
             writer,
-            lone: LONE_BATCHES,
+            lone_batches: LONE_BATCHES,
             is_thread_asleep: false,
-            closed: false,
-            ended: false,
+            is_closed: false,
+            has_ended: false,
             is_abandoned: false,
         };
-        Self { state: Mutex::new(state), wanted: Condvar::new(), limits }
+        Self { state: Mutex::new(state), wake: Condvar::new(), limits }
     }
 
-    /// Adds a request, which the thread will serve.
+    /// Adds a request for the writer thread.
     pub(crate) fn push(&self, request: T) -> Result<(), Closed> {
         let mut state = self.state();
-        if state.closed {
+        if state.is_closed {
             return Err(Closed);
         }
-        state.waiting.push_back(request);
+        state.queued.push_back(request);
         self.wake_thread(state);
         Ok(())
     }
 
-    /// Adds requests in their order, without others in between. The thread will serve them.
+    /// Adds requests for the writer thread in their order, without others between them.
     pub(crate) fn push_all(&self, requests: impl IntoIterator<Item = T>) -> Result<(), Closed> {
         let mut state = self.state();
-        if state.closed {
+        if state.is_closed {
             return Err(Closed);
         }
-        state.waiting.extend(requests);
+        state.queued.extend(requests);
         self.wake_thread(state);
         Ok(())
     }
 
-    /// Whether a request that comes now would be alone. Who may not block without preparation asks before it prepares.
+    /// Returns whether a caller could now write its own request. A caller that needs a preparation to block its thread
+    /// calls this before it prepares.
     pub(crate) fn would_be_alone(&self) -> bool {
         self.state().would_be_alone()
     }
 
-    /// Adds a request. If it is alone, the caller gets the turn to serve it; otherwise the thread does.
+    /// Adds a request. Returns the turn to serve it if it is a lone request; otherwise the writer thread serves it.
     pub(crate) fn push_or_lead(&self, request: T) -> Result<Option<Turn<'_, T, W>>, Closed> {
         let mut state = self.state();
-        if state.closed {
+        if state.is_closed {
             return Err(Closed);
         }
-        let own = if state.would_be_alone() { state.writer.take() } else { None };
-        state.waiting.push_back(request);
-        match own {
+        let writer = if state.would_be_alone() { state.writer.take() } else { None };
+        state.queued.push_back(request);
+        match writer {
             Some(writer) => Ok(Some(self.turn(state, writer))),
             None => {
                 self.wake_thread(state);
@@ -125,48 +126,48 @@ impl<T: Weigh, W> Group<T, W> {
         }
     }
 
-    /// The next turn of the thread: waits until there is a request and nobody writes. `None` only when there will be
-    /// none any more, because this was closed and nothing waits, or because the writer is gone.
+    /// Waits until a request is queued and no caller writes, and returns the next turn of the writer thread. Returns
+    /// `None` if there will be no more turns: the group is closed and the queue is empty, or the writer was lost.
     pub(crate) fn next_turn(&self) -> Option<Turn<'_, T, W>> {
         let mut state = self.state();
-        while !state.ended {
-            let has_work = !state.waiting.is_empty();
-            if has_work || state.closed {
+        while !state.has_ended {
+            let has_work = !state.queued.is_empty();
+            if has_work || state.is_closed {
                 match state.writer.take() {
                     Some(writer) if has_work => return Some(self.turn(state, writer)),
                     Some(writer) => {
-                        state.ended = true;
-                        // ORDER: not under the lock, whatever goes with the writer.
+                        state.has_ended = true;
+                        // ORDER: drops the writer after the lock is released, because the drop can take long.
                         drop(state);
                         drop(writer);
                         return None;
                     }
-                    // NOTE: somebody writes, and will call when that is done.
+                    // A caller writes. It wakes the thread when it returns the writer.
                     None => {}
                 }
             }
             state.is_thread_asleep = true;
-            state = self.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.is_thread_asleep = false;
         }
         None
     }
 
-    /// Takes no more requests. What waits already is still served.
+    /// Rejects further requests. Queued requests are still served.
     pub(crate) fn close(&self) {
         let mut state = self.state();
-        state.closed = true;
+        state.is_closed = true;
         self.wake_thread(state);
     }
 
-    /// Whether a panic has taken the writer away.
+    /// Returns whether the writer was lost in a panic.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.state().is_abandoned
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.state().waiting.len()
+        self.state().queued.len()
     }
 
     fn turn<'a>(&'a self, mut state: MutexGuard<'_, State<T, W>>, writer: W) -> Turn<'a, T, W> {
@@ -177,65 +178,65 @@ impl<T: Weigh, W> Group<T, W> {
     fn return_writer(&self, writer: W, served: usize) {
         let mut state = self.state();
         state.writer = Some(writer);
-        state.lone = if served == 1 && state.waiting.is_empty() { LONE_BATCHES.min(state.lone + 1) } else { 0 };
-        if state.closed || !state.waiting.is_empty() {
+        let is_lone = served == 1 && state.queued.is_empty();
+        state.lone_batches = if is_lone { LONE_BATCHES.min(state.lone_batches + 1) } else { 0 };
+        if state.is_closed || !state.queued.is_empty() {
             self.wake_thread(state);
         }
     }
 }
 
 impl<T, W> Group<T, W> {
-    /// Lets nobody wait for a writer that is gone.
+    /// Closes the group after the writer was lost, and drops the queued requests, so that their callers stop waiting.
     fn abandon(&self) {
         let mut state = self.state();
-        (state.closed, state.ended, state.is_abandoned) = (true, true, true);
-        let waiting = std::mem::take(&mut state.waiting);
+        (state.is_closed, state.has_ended, state.is_abandoned) = (true, true, true);
+        let queued = std::mem::take(&mut state.queued);
         self.wake_thread(state);
-        drop(waiting);
+        drop(queued);
     }
 
     fn wake_thread(&self, mut state: MutexGuard<'_, State<T, W>>) {
-        // NOTE: a call that nobody needs costs a system call all the same, and most are of that kind in a crowd.
-        let is_wanted = state.writer.is_some() || state.ended;
-        let must_wake = is_wanted && std::mem::take(&mut state.is_thread_asleep);
+        // A notification costs a system call, also if it has no effect. With concurrent requests most would have none.
+        let has_turn = state.writer.is_some() || state.has_ended;
+        let must_wake = has_turn && std::mem::take(&mut state.is_thread_asleep);
         drop(state);
         if must_wake {
-            self.wanted.notify_one();
+            self.wake.notify_one();
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T, W>> {
-        // NOTE: no code that can panic runs between two changes of the state, so a poisoned one is still whole.
+        // No code that can panic runs between two changes of the state, so a poisoned state is consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T, W> State<T, W> {
     fn would_be_alone(&self) -> bool {
-        self.lone == LONE_BATCHES && self.waiting.is_empty() && self.writer.is_some()
+        self.lone_batches == LONE_BATCHES && self.queued.is_empty() && self.writer.is_some()
     }
 }
 
 impl<T: Weigh, W> State<T, W> {
-    /// What waits, up to the limits, at least one request if there is one.
+    /// Removes the next batch from the queue, up to the limits. A larger first request is a batch of its own.
     fn take(&mut self, limits: BatchLimits) -> Vec<T> {
         let mut taken = Vec::new();
         let mut bytes = 0usize;
-        while let Some(next) = self.waiting.front() {
+        while let Some(next) = self.queued.front() {
             bytes = bytes.saturating_add(next.bytes());
             if !taken.is_empty() && (taken.len() >= limits.commits || bytes > limits.bytes) {
                 break;
             }
-            taken.extend(self.waiting.pop_front());
+            taken.extend(self.queued.pop_front());
         }
         taken
     }
 }
 
-/// The turn to write: the one writer, and what it is to write.
+/// A turn to write: the writer and its next batch.
 ///
-/// A turn that is not served to its end, because of a panic, takes the writer with it: what a panic left behind writes
-/// no more. Then everybody who waits is let go.
+/// A turn that ends in a panic drops the writer, whose state may then be inconsistent, and closes the group.
 #[derive(Debug)]
 pub(crate) struct Turn<'a, T: Weigh, W> {
     group: &'a Group<T, W>,
@@ -244,7 +245,7 @@ pub(crate) struct Turn<'a, T: Weigh, W> {
 }
 
 impl<T: Weigh, W> Turn<'_, T, W> {
-    /// Serves the batch, and gives the writer back.
+    /// Serves the batch, and returns the writer to the group.
     pub(crate) fn serve(mut self, serve: impl FnOnce(&mut W, Vec<T>)) {
         let batch = std::mem::take(&mut self.batch);
         let served = batch.len();

@@ -1,11 +1,11 @@
-//! The queue before the one writer: bounded in bytes, first come, first served.
+//! The queue of the writer: first in, first out, and bounded in bytes.
 //!
 //! ```text
 //!   push() --- waits for room ---> [ request, request, ... ] ---> a turn of the writer
 //! ```
 //!
-//! It is no channel, because closing must depend on nobody else: a future that waits for room and is never polled again
-//! must not keep the store open. What follows the wait for room is the matter of [`Group`].
+//! It is not a channel, because a future that waits for room and is never polled again must not prevent the store from
+//! closing. [`Group`] has the queued requests.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use crate::draft::Draft;
 use crate::group::{BatchLimits, Closed, Group, Turn, Weigh};
 use crate::shared;
 
-/// What a request costs at the least, in bytes: its own size, the answer, the index entries of a small event.
+/// The smallest cost of a request, in bytes: its own size, the answer, the index entries of a small event.
 const MIN_COST: u32 = 16 * 1024;
 
 /// A commit that waits for the writer.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) draft: Draft,
-    /// Who waits for the answer; nobody does if the future of the commit was dropped.
+    /// The sender of the answer. There is no receiver if the future of the commit was dropped.
     pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
-    /// Gives the room back when the request is done.
+    /// The room in the queue, released when the request is done.
     pub(crate) room: OwnedSemaphorePermit,
 }
 
@@ -37,8 +37,8 @@ impl Weigh for Request {
     }
 }
 
-/// Splits requests after each commit to a stream of retention, so that the commits after it are decided when its rules are in
-/// effect. Usually there is none, and one group.
+/// Splits requests after each commit to a retention stream, so that its rules are in effect for the commits after it.
+/// Usually there is no such commit, and the result is one group.
 pub(crate) fn split_by_operator(requests: Vec<Request>) -> Vec<Vec<Request>> {
     let is_operator =
         |request: &Request| request.draft.commit.events().iter().any(|(stream, _)| is_retention_stream(stream));
@@ -59,10 +59,10 @@ pub(crate) fn split_by_operator(requests: Vec<Request>) -> Vec<Vec<Request>> {
     groups
 }
 
-/// Where the answer to a commit will come from.
+/// The receiver of the answer to a queued commit.
 pub(crate) type PendingAnswer = oneshot::Receiver<Result<Committed, CommitError>>;
 
-/// Requests on their way to the writer `W`.
+/// The requests that wait for the writer `W`.
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
     group: Group<Request, W>,
@@ -75,7 +75,7 @@ pub(crate) struct Queue<W> {
 pub(crate) struct Reservation(OwnedSemaphorePermit);
 
 impl<W> Queue<W> {
-    /// A queue for about this many bytes of commits, at least one commit.
+    /// Creates a queue for about this many bytes of commits, and for at least one commit.
     pub(crate) fn new(bytes: usize, limits: BatchLimits, writer: W) -> Self {
         let capacity = u32::try_from(bytes).unwrap_or(u32::MAX).max(MIN_COST);
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -85,16 +85,16 @@ impl<W> Queue<W> {
     /// Waits for room for a commit of this many bytes.
     ///
     /// # Errors
-    /// [`Closed`]: there will be none.
+    /// [`Closed`] if the queue is closed, also while waiting.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Reservation, Closed> {
         Arc::clone(&self.room).acquire_many_owned(self.cost(bytes)).await.map(Reservation).map_err(|_| Closed)
     }
 
-    /// Waits for room for the first of several commits with these bytes, and for as many after it as fit into the queue together.
-    /// Returns the room of each.
+    /// Waits for room for the first of several commits with these sizes in bytes, and for as many after it as fit into
+    /// the queue together. Returns the room of each.
     ///
     /// # Errors
-    /// [`Closed`]: there will be none.
+    /// As [`room`](Self::room).
     pub(crate) async fn rooms(&self, bytes: impl IntoIterator<Item = usize>) -> Result<Vec<Reservation>, Closed> {
         let mut total = 0_u32;
         let fits = |cost: &u32| {
@@ -104,7 +104,8 @@ impl<W> Queue<W> {
             fits
         };
         let costs: Vec<u32> = bytes.into_iter().map(|bytes| self.cost(bytes)).take_while(fits).collect();
-        // ORDER: the room of all at once. Two callers that each hold a part and wait for the rest would wait for ever.
+        // ORDER: reserves the room of all at once. Two callers that each hold a part and wait for the rest would
+        // deadlock.
         let mut room = Arc::clone(&self.room).acquire_many_owned(total).await.map_err(|_| Closed)?;
         Ok(costs.into_iter().filter_map(|cost| room.split(usize::try_from(cost).ok()?).map(Reservation)).collect())
     }
@@ -113,20 +114,20 @@ impl<W> Queue<W> {
         u32::try_from(bytes).unwrap_or(u32::MAX).clamp(MIN_COST, self.capacity)
     }
 
-    /// Adds a commit, and returns where its answer will come from.
+    /// Adds a commit. Returns the receiver of its answer.
     ///
     /// # Errors
-    /// [`Closed`]: it was not added.
+    /// [`Closed`] if the queue is closed. The commit was not added.
     pub(crate) fn push(&self, draft: Draft, Reservation(room): Reservation) -> Result<PendingAnswer, Closed> {
         let (answer, answered) = oneshot::channel();
         self.group.push(Request { draft, answer, room })?;
         Ok(answered)
     }
 
-    /// Adds commits in their order, without others in between, and returns where their answers will come from.
+    /// Adds commits in their order, without others between them. Returns the receivers of their answers.
     ///
     /// # Errors
-    /// [`Closed`]: none was added.
+    /// [`Closed`] if the queue is closed. No commit was added.
     pub(crate) fn push_all(&self, drafts: Vec<(Draft, Reservation)>) -> Result<Vec<PendingAnswer>, Closed> {
         let (mut requests, mut answers) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
         for (draft, Reservation(room)) in drafts {
@@ -138,10 +139,11 @@ impl<W> Queue<W> {
         Ok(answers)
     }
 
-    /// The same as [`push`](Self::push); but if nobody else commits, and this thread may block, `serve` is called here and now.
+    /// Adds a commit, as [`push`](Self::push) does. If no other commit is under way and this thread may block, calls
+    /// `serve` on this thread.
     ///
     /// # Errors
-    /// [`Closed`]: it was not added.
+    /// As [`push`](Self::push).
     pub(crate) fn push_or_serve(
         &self,
         draft: Draft,
@@ -153,23 +155,24 @@ impl<W> Queue<W> {
         }
         let (answer, answered) = oneshot::channel();
         let request = Request { draft, answer, room: room.0 };
-        // ORDER: the turn is taken inside, because this thread gives its other tasks away first, which takes a moment.
+        // ORDER: takes the turn inside of `block_in_place`, which first moves the other tasks of this thread to another
+        // thread. Meanwhile the writer remains available.
         tokio::task::block_in_place(|| self.group.push_or_lead(request).map(|turn| turn.map(serve)))?;
         Ok(answered)
     }
 
-    /// The next turn of the writer's thread; `None` when there will be none any more.
+    /// Waits for the next turn of the writer thread. Returns `None` if there will be no more turns.
     pub(crate) fn next_turn(&self) -> Option<Turn<'_, Request, W>> {
         self.group.next_turn()
     }
 
-    /// Takes no more commits. What waits already is still served.
+    /// Rejects further commits. Queued commits are still served.
     pub(crate) fn close(&self) {
         self.group.close();
         self.room.close();
     }
 
-    /// Whether a panic took the writer away.
+    /// Returns whether the writer was lost in a panic.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.group.is_abandoned()
     }
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_lets_wait_and_goes_on_when_a_request_is_done() {
+    async fn a_commit_waits_while_the_queue_is_full() {
         let queue = queue();
         queue.push(draft(), queue.room(8).await.unwrap()).unwrap();
         let mut second = pin!(queue.room(8));
@@ -209,9 +212,10 @@ mod tests {
         assert!(second.as_mut().poll(&mut context).is_ready());
     }
 
-    /// A batch was bounded by payloads and row values alone: events with much metadata and small payloads weighed next to nothing.
+    /// Regression: only payloads and row values counted, so that events with much metadata made batches far larger than
+    /// the limit.
     #[tokio::test]
-    async fn a_batch_is_bounded_by_all_that_its_commits_hold() {
+    async fn metadata_counts_for_the_size_of_a_batch() {
         let queue = Queue::new(1 << 20, BatchLimits { commits: 3, bytes: 1000 }, ());
         for _ in 0..2 {
             let metadata = es_core::model::Metadata::new().with("note", "x".repeat(800));
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_refuses_those_who_wait_for_room_and_keeps_what_is_queued() {
+    async fn closing_ends_waits_for_room_and_keeps_queued_requests() {
         let queue = queue();
         queue.push(draft(), queue.room(8).await.unwrap()).unwrap();
         let mut second = pin!(queue.room(8));

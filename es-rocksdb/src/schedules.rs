@@ -1,5 +1,5 @@
-//! For the tests of schedules alone, in `tests/schedules`: stores over one open database, one after the other, so that a
-//! schedule costs no opening; and a disk that fails.
+//! Support for the tests in `tests/schedules`: starts stores one after the other on one open database, because opening
+//! a database for each schedule is slow. Their disk can fail.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,14 +22,15 @@ pub struct Ground {
     turns: Arc<Turns>,
 }
 
-/// Whose turn it was to write, over all stores of a ground: whether a test has seen what it is for.
+/// Counts the changes between the threads that write, over all stores of a ground. A test checks with them that its
+/// schedules covered both directions.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// From a caller that wrote for itself to the writer's thread.
+    /// The number of changes from a caller that wrote its own commit to the writer thread.
     pub to_thread: AtomicU64,
-    /// And back.
+    /// The number of changes from the writer thread to a caller.
     pub to_callers: AtomicU64,
-    /// Whether a batch is on its way to the disk.
+    /// Whether a batch is being written.
     pub is_writing: AtomicBool,
 }
 
@@ -43,23 +44,23 @@ impl Ground {
     /// Opens the database in a directory.
     ///
     /// # Errors
-    /// [`OpenError`](crate::OpenError).
+    /// [`OpenError`](crate::OpenError) if the database cannot be opened.
     pub fn open(directory: &Path) -> Result<Self, crate::OpenError> {
         let Opened { database, identity, .. } = open::open(directory, &Options::new())?;
         Ok(Self { database, identity, turns: Arc::default() })
     }
 
-    /// Whose turn it was, and is.
+    /// Returns the counts of all stores of this ground.
     #[must_use]
     pub fn turns(&self) -> &Turns {
         &self.turns
     }
 
-    /// Starts a store as it starts after it was opened. Its disk takes so many batches and fails behind them, with nothing of
-    /// the next one on it. The one before must be closed.
+    /// Starts a store on the open database. Its disk writes `good_batches` batches and fails at the next one, of which
+    /// it writes nothing. The previous store must be closed.
     ///
     /// # Errors
-    /// [`OpenError`](crate::OpenError) when the end of the log cannot be read.
+    /// [`OpenError`](crate::OpenError) if the end of the log cannot be read, or the mark cannot be opened.
     pub fn start(&self, options: &Options, good_batches: usize) -> Result<RocksDbStore, crate::OpenError> {
         let directory = self.database.directory();
         let end = open::end_of_log(&self.database)
@@ -70,7 +71,7 @@ impl Ground {
             .map_err(|error| crate::OpenError::of_store(directory, "read the newest event ids", error))?;
         let (database, turns) = (Arc::clone(&self.database), Arc::clone(&self.turns));
         let mut last_was_thread = None;
-        let mut left = good_batches;
+        let mut remaining = good_batches;
         let disk: WriteToDisk = Box::new(move |batch| {
             let is_thread = thread::current().name() == Some(THREAD_NAME);
             match last_was_thread.replace(is_thread) {
@@ -78,16 +79,16 @@ impl Ground {
                 Some(true) if !is_thread => turns.to_callers.fetch_add(1, Ordering::Relaxed),
                 _ => 0,
             };
-            // NOTE: a disk takes its time. Here whatever can happen meanwhile may happen.
+            // The write of a real disk takes time. The yield lets the other threads run meanwhile.
             assert!(!turns.is_writing.swap(true, Ordering::Relaxed), "two write at a time");
             thread::yield_now();
             turns.is_writing.store(false, Ordering::Relaxed);
-            left = left.checked_sub(1).ok_or("no space left on device")?;
-            // NOTE: a schedule is about the order of threads; what a disk keeps is for the crash tests.
+            remaining = remaining.checked_sub(1).ok_or("no space left on device")?;
+            // A schedule tests the order of threads. The crash tests cover durability.
             Ok(database.raw().write_opt(batch, &options::write(Durability::Buffered))?)
         });
         let (database, identity) = (Arc::clone(&self.database), self.identity.clone());
-        // No lease outlives a schedule.
+        // The number of the opening distinguishes leases of earlier openings, and no lease outlives a schedule.
         let opened = Opened { database, mark, end, recent, identity, opening: 1 };
         RocksDbStore::start(opened, options, Some(disk))
     }

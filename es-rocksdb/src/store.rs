@@ -363,7 +363,7 @@ impl Inner {
         self.mark.unlock();
         tracing::info!(directory = %self.directory.display(), "closed the store");
         if panicked {
-            return Err(StoreError::io("end the writer", "it panicked; this is a bug, and its message says where"));
+            return Err(StoreError::io("end the writer", "it panicked; this is a bug, see the panic message"));
         }
         synced
     }

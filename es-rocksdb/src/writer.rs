@@ -1,14 +1,14 @@
-//! The writer: the only append path.
+//! [`Writer`]: decides, writes and publishes commits. It is the only append path.
 //!
 //! ```text
-//!   queue ──► 1 take what waits ──► 2 decide each ──► 3 one write, one sync ──► 4 publish ──► 5 answer each
-//!                    ▲                                                                             │
-//!                    └─────────────── meanwhile the next batch fills in the queue ◄────────────────┘
+//!   queue ──► 1 take a batch ──► 2 decide each commit ──► 3 one write, one sync ──► 4 publish ──► 5 answer each
+//!                    ▲                                                                                 │
+//!                    └───────────────── meanwhile the next batch fills in the queue ◄──────────────────┘
 //! ```
 //!
-//! A lone commit waits for nobody: what waits is taken, be it one commit. A crowd shares one sync (group commit, as in
-//! "Implementation Techniques for Main Memory Database Systems", DeWitt et al. 1984). [`group`](crate::group) says on which
-//! thread the writer runs; here it does not matter.
+//! A batch has all queued commits, up to the limits. A lone commit does not wait for others. Concurrent commits share
+//! one sync: group commit, as in "Implementation Techniques for Main Memory Database Systems", DeWitt et al. 1984.
+//! [`group`](crate::group) documents on which thread the writer runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,10 +36,10 @@ use crate::stats::Stats;
 use crate::sync::PoisonError;
 use crate::tail::Segment;
 
-/// The one place where a batch goes to the disk; a test puts a failing disk here.
+/// Writes a batch to the disk. Tests replace it with a disk that fails.
 pub(crate) type WriteToDisk = Box<dyn FnMut(WriteBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send>;
 
-/// All state that writing needs. There is one, it is in one hand at a time, and nobody else sees into it.
+/// The state of writing. A store has one writer, which one thread at a time uses.
 pub(crate) struct Writer {
     database: Arc<Database>,
     shared: Arc<Shared>,
@@ -47,14 +47,14 @@ pub(crate) struct Writer {
     disk: WriteToDisk,
     mark: Arc<MarkFile>,
     decider: Arc<Decider>,
-    /// How many times a batch waits for the disk.
+    /// The number of syncs of each batch: 0 or 1.
     syncs: u64,
     end: LogEnd,
     known: KnownHeads,
     recent: RecentIds,
 }
 
-/// What a [`Writer`] is made of.
+/// The parts of a new [`Writer`].
 pub(crate) struct WriterParts {
     pub(crate) database: Arc<Database>,
     pub(crate) shared: Arc<Shared>,
@@ -68,24 +68,24 @@ pub(crate) struct WriterParts {
     pub(crate) recent: RecentIds,
 }
 
-/// Who waits for the answer to a commit.
+/// The sender of the answer to a commit.
 type AnswerSender = oneshot::Sender<Result<Committed, CommitError>>;
 
 /// The answer to a commit, before it is known whether its batch was written.
 enum Answer {
-    /// The next of what the overlay has committed.
+    /// The next commit of the overlay.
     Written,
-    /// Something else: a conflict, a repeat, a commit without events.
+    /// An answer that is already known: a conflict, an error, a repeated commit, a commit without events.
     Other(Result<Committed, CommitError>),
 }
 
-/// A batch that is decided and not yet written.
+/// A batch that is decided but not written yet.
 struct Pending {
     overlay: Overlay,
-    /// The records of what the overlay has committed.
+    /// The records of each commit of the overlay.
     records: Vec<EncodedRecords>,
     answers: Vec<(AnswerSender, Answer)>,
-    /// How many commits of the batch change anything.
+    /// The number of commits with events or changed rows.
     changing: u64,
 }
 
@@ -104,7 +104,8 @@ impl Writer {
 
     fn serve_group(&mut self, requests: Vec<Request>) {
         let shared = Arc::clone(&self.shared);
-        // NOTE: a scavenge has no code that can panic in its turn, and after a panic of the writer there is no writer.
+        // A poisoned lock is consistent: a scavenge has no code that can panic while it holds the lock, and after a
+        // panic of the writer there is no writer.
         let mut turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Pending {
             overlay: Overlay::new(self.end),
@@ -112,7 +113,7 @@ impl Writer {
             answers: Vec::with_capacity(requests.len()),
             changing: 0,
         };
-        // NOTE: the room of the requests in the queue is given back when the batch is done, not before.
+        // Holds the room of the requests in the queue until the batch is done.
         let mut rooms = Vec::with_capacity(requests.len());
         for Request { draft, answer, room } in requests {
             rooms.push(room);
@@ -124,8 +125,8 @@ impl Writer {
         }
         let written = if pending.overlay.is_changed() { self.write(&pending) } else { Ok(()) };
         match written {
-            // ORDER: write, then publish, then answer: who has an answer finds what it says. This holds for a conflict
-            // as well: it may name a revision of this very batch.
+            // ORDER: write, then publish, then answer, so that a caller with an answer can read its events. Conflicts
+            // are answered then, too, because a conflict can name a revision of the same batch.
             Ok(()) => {
                 let evicted = self.publish(&mut pending);
                 drop(turn);
@@ -136,14 +137,14 @@ impl Writer {
                 shared.stop(&self.database, &mut turn, &reason);
                 drop(turn);
                 for (sender, _) in pending.answers {
-                    // NOTE: an error says that nobody waits any more, here and below.
+                    // An error means that the future of the commit was dropped, here and below.
                     let _ = sender.send(Err(stopped(&reason)));
                 }
             }
         }
     }
 
-    /// Decides on a commit as if those before it in the batch had been written.
+    /// Decides a commit as if the earlier commits of the batch were written.
     fn decide(&mut self, Draft { mut commit, mut records }: Draft, pending: &mut Pending) -> Answer {
         let Pending { overlay, changing, .. } = pending;
         let mut view = BatchView {
@@ -193,11 +194,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets readers see the batch. Returns what the tail forgot for it.
+    /// Makes the batch visible to readers. Returns the segments that the tail evicted, for the caller to drop.
     fn publish(&mut self, pending: &mut Pending) -> Vec<Arc<Segment>> {
         self.end = pending.overlay.end;
         self.shared.set_last_recorded(self.end.recorded_at);
-        // ORDER: before it is visible, so that a read that sees the event of an operator does what it says.
+        // ORDER: before the batch is visible, so that a read that returns a retention event also applies its rule.
         if let Err(error) = self.shared.operators.apply(pending.overlay.events()) {
             tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be applied");
         }
@@ -207,10 +208,11 @@ impl Writer {
         }
         let sequence = self.database.sequence();
         if self.syncs > 0 {
-            // ORDER: behind the sync, because the mark must be true; before the answer, because it must not miss one.
+            // ORDER: after the sync, because the mark must not be ahead of the disk; before the answers, because the
+            // mark must include each acknowledged commit.
             self.mark.raise(Mark { sequence, head: self.end.head });
         }
-        // ORDER: the tail before the head, so that whoever is told of an event finds it there.
+        // ORDER: the tail before the head, so that a notified follower finds the event in the tail.
         let evicted =
             self.shared.tail.push(pending.overlay.events(), pending.records.iter().map(EncodedRecords::bytes).sum());
         self.shared.visible.publish(self.end.head, sequence);
@@ -222,7 +224,7 @@ fn stopped(reason: &str) -> CommitError {
     StoreError::Stopped { reason: reason.to_owned() }.into()
 }
 
-/// Answers the commits of a batch that was written.
+/// Answers the commits of a written batch.
 fn answer(answers: Vec<(AnswerSender, Answer)>, mut committed: IntoIter<Committed>) {
     for (sender, answer) in answers {
         let answer = match answer {
@@ -235,7 +237,7 @@ fn answer(answers: Vec<(AnswerSender, Answer)>, mut committed: IntoIter<Committe
     }
 }
 
-/// Everything that a batch changes, in every family, as one write.
+/// Returns all changes of a batch, in all column families, as one write.
 fn write_batch(database: &Database, overlay: &Overlay, records: &[EncodedRecords]) -> Result<WriteBatch, StoreError> {
     let [log, streams, heads, ids, categories, types, tags, keys, rows] = families(database)?;
     let bytes: usize = records.iter().map(EncodedRecords::bytes).sum();
@@ -276,7 +278,7 @@ fn write_batch(database: &Database, overlay: &Overlay, records: &[EncodedRecords
     Ok(batch)
 }
 
-/// Every family that a batch may change.
+/// Returns the column families that a batch can change, except [`Cf::Meta`].
 fn families(database: &Database) -> Result<[&rocksdb::ColumnFamily; 9], StoreError> {
     let family = |cf| database.family(cf);
     Ok([
@@ -292,20 +294,20 @@ fn families(database: &Database) -> Result<[&rocksdb::ColumnFamily; 9], StoreErr
     ])
 }
 
-/// Serves turn after turn until the queue is closed and empty: the thread of the writer.
+/// Runs the writer thread: serves turns until the queue is closed and empty.
 pub(crate) fn run(queue: &Queue<Writer>) {
     while let Some(turn) = queue.next_turn() {
         turn.serve(Writer::serve);
     }
 }
 
-/// Serves the turn of one who commits, on its own thread.
+/// Serves a turn on the thread of the caller.
 pub(crate) fn serve_on_caller(turn: Turn<'_, Request, Writer>) {
-    // NOTE: a panic of ours is not to be one of the caller's, who gets an error instead. Nothing that was on the way is
-    // looked at again: the turn took the writer with it.
+    // A panic of the writer must not become a panic of the caller, which gets an error instead. This is unwind-safe:
+    // the turn drops the writer, so that no state of the panicked batch is used again.
     let served = catch_unwind(AssertUnwindSafe(|| turn.serve(Writer::serve)));
     if served.is_err() {
-        tracing::error!("the writer panicked; this is a bug, and its message says where");
+        tracing::error!("the writer panicked; this is a bug, and the message of the panic has its location");
     }
 }
 

@@ -48,19 +48,14 @@ const MAX_COLUMNS: usize = 120;
 const PENDING: &[&str] = &[
     "es-rocksdb/src/acknowledged.rs",
     "es-rocksdb/src/backup",
-    "es-rocksdb/src/group.rs",
     "es-rocksdb/src/log_file",
     "es-rocksdb/src/log_file.rs",
     "es-rocksdb/src/open.rs",
-    "es-rocksdb/src/queue.rs",
     "es-rocksdb/src/recovery.rs",
     "es-rocksdb/src/repair",
     "es-rocksdb/src/scavenge",
     "es-rocksdb/src/scavenge.rs",
-    "es-rocksdb/src/schedules.rs",
     "es-rocksdb/src/verify",
-    "es-rocksdb/src/writer",
-    "es-rocksdb/src/writer.rs",
 ];
 
 /// Exempt files: the history, which has old names and lines, and this list.

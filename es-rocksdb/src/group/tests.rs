@@ -1,4 +1,4 @@
-//! Whose turn it is, on a writer that only notes what it was given.
+//! Tests of the turns, with a writer that records its batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,26 +8,26 @@ use super::*;
 
 const LIMITS: BatchLimits = BatchLimits { commits: 3, bytes: 1000 };
 
-/// A request is its weight.
+/// A request that is only a size in bytes.
 impl Weigh for usize {
     fn bytes(&self) -> usize {
         *self
     }
 }
 
-type Written = Vec<Vec<usize>>;
-type Noting = Group<usize, Written>;
+type Batches = Vec<Vec<usize>>;
+type RecordingGroup = Group<usize, Batches>;
 
-fn group() -> Noting {
+fn group() -> RecordingGroup {
     Group::new(LIMITS, Vec::new())
 }
 
-fn note(written: &mut Written, batch: Vec<usize>) {
-    written.push(batch);
+fn record(batches: &mut Batches, batch: Vec<usize>) {
+    batches.push(batch);
 }
 
-/// Serves the next turn of the thread and gives its batch.
-fn next_batch(group: &Noting) -> Vec<usize> {
+/// Serves the next turn of the writer thread. Returns its batch.
+fn next_batch(group: &RecordingGroup) -> Vec<usize> {
     let mut served = Vec::new();
     group.next_turn().unwrap().serve(|_, batch| served = batch);
     served
@@ -44,52 +44,52 @@ fn a_batch_is_bounded_in_commits_and_bytes_and_has_at_least_one() {
 }
 
 #[test]
-fn who_is_alone_writes_for_itself_again_and_again() {
+fn a_lone_caller_gets_the_turn_each_time() {
     let group = group();
     for request in 0..3 {
         assert!(group.would_be_alone());
-        group.push_or_lead(request).unwrap().unwrap().serve(note);
+        group.push_or_lead(request).unwrap().unwrap().serve(record);
     }
     group.close();
     assert!(group.next_turn().is_none());
 }
 
 #[test]
-fn what_comes_while_somebody_writes_is_the_threads() {
+fn requests_during_a_turn_are_for_the_writer_thread() {
     let group = group();
     let turn = group.push_or_lead(1).unwrap().unwrap();
     assert!(!group.would_be_alone());
     assert!(group.push_or_lead(2).unwrap().is_none());
     assert!(group.push_or_lead(3).unwrap().is_none());
     turn.serve(|_, batch| assert_eq!(batch, [1]));
-    assert!(!group.would_be_alone(), "two wait");
+    assert!(!group.would_be_alone(), "two requests are queued");
     assert!(group.push_or_lead(4).unwrap().is_none());
     assert_eq!(next_batch(&group), [2, 3, 4]);
     for _ in 0..LONE_BATCHES {
-        assert!(group.push_or_lead(5).unwrap().is_none(), "the crowd may come back");
+        assert!(group.push_or_lead(5).unwrap().is_none(), "other callers may return");
         assert_eq!(next_batch(&group), [5]);
     }
-    assert!(group.push_or_lead(6).unwrap().is_some(), "the crowd is gone");
+    assert!(group.push_or_lead(6).unwrap().is_some(), "the caller is alone again");
 }
 
 #[test]
-fn closing_refuses_what_comes_and_serves_what_waits() {
+fn closing_rejects_new_requests_and_serves_queued_ones() {
     let group = group();
     let turn = group.push_or_lead(1).unwrap().unwrap();
     group.push(2).unwrap();
     group.close();
     assert_eq!(group.push(3), Err(Closed));
     assert!(matches!(group.push_or_lead(3), Err(Closed)));
-    turn.serve(note);
+    turn.serve(record);
     assert_eq!(next_batch(&group), [2]);
     assert!(group.next_turn().is_none());
     assert!(group.next_turn().is_none());
     assert!(!group.is_abandoned());
 }
 
-/// The end of the thread says that nobody writes any more: closing waits for it.
+/// Closing the store waits for the end of the writer thread, after which no batch may be written.
 #[test]
-fn the_thread_does_not_end_while_a_caller_writes() {
+fn the_writer_thread_does_not_end_while_a_caller_writes() {
     let group = Arc::new(group());
     let turn = group.push_or_lead(1).unwrap().unwrap();
     let is_served = Arc::new(AtomicBool::new(false));
@@ -107,39 +107,40 @@ fn the_thread_does_not_end_while_a_caller_writes() {
 }
 
 #[test]
-fn a_panic_takes_the_writer_with_it_and_lets_everybody_go() {
+fn a_panic_loses_the_writer_and_drops_all_requests() {
     let group = Group::new(LIMITS, Arc::new(()));
-    let waits = Arc::new(());
-    let turn = group.push_or_lead(Weighless(Arc::clone(&waits))).unwrap().unwrap();
-    group.push(Weighless(Arc::clone(&waits))).unwrap();
+    let waiter = Arc::new(());
+    let turn = group.push_or_lead(EmptyRequest(Arc::clone(&waiter))).unwrap().unwrap();
+    group.push(EmptyRequest(Arc::clone(&waiter))).unwrap();
     let panicked = catch_unwind(AssertUnwindSafe(|| turn.serve(|_, _| panic!("on purpose"))));
     assert!(panicked.is_err());
-    assert_eq!(Arc::strong_count(&waits), 1, "somebody waits for a writer that is gone");
+    assert_eq!(Arc::strong_count(&waiter), 1, "a request still waits for the lost writer");
     assert!(group.is_abandoned());
     assert!(group.next_turn().is_none());
-    assert_eq!(group.push(Weighless(waits)), Err(Closed));
+    assert_eq!(group.push(EmptyRequest(waiter)), Err(Closed));
 }
 
+/// A request of no bytes.
 #[derive(Debug, PartialEq)]
-struct Weighless(Arc<()>);
+struct EmptyRequest(Arc<()>);
 
-impl Weigh for Weighless {
+impl Weigh for EmptyRequest {
     fn bytes(&self) -> usize {
         0
     }
 }
 
-/// Callers that lead, callers that do not, and the thread, all at once: every request is served once, those of one
-/// caller in their order, and never two at a time.
+/// Callers that can get the turn, callers that only queue, and the writer thread run concurrently. Each request is
+/// served once, the requests of one caller in their order, and one batch at a time.
 #[test]
-fn nothing_is_lost_or_served_twice_when_the_turn_changes_hands() {
+fn concurrent_requests_are_served_once_and_in_order() {
     const CALLERS: usize = 4;
     const REQUESTS: usize = 5_000;
     let group = Arc::new(Group::new(BatchLimits { commits: 3, bytes: usize::MAX }, Vec::<usize>::new()));
     let is_writing = AtomicBool::new(false);
     let written = std::sync::Mutex::new(Vec::new());
     let write = |_: &mut Vec<usize>, batch: Vec<usize>| {
-        assert!(!is_writing.swap(true, Ordering::SeqCst), "two write at a time");
+        assert!(!is_writing.swap(true, Ordering::SeqCst), "two batches are written at a time");
         written.lock().unwrap().extend(batch);
         assert!(is_writing.swap(false, Ordering::SeqCst));
     };

@@ -1,4 +1,4 @@
-//! What happens when the disk refuses: the tests put a failing one in its place.
+//! Tests of the writer with a disk that fails, and of decisions within one batch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,11 +30,11 @@ fn to_stream(expected: ExpectedRevision) -> Commit {
     Commit::to(&stream(), expected, [event()])
 }
 
-/// A store on a disk that takes `good` batches and then fails, either before anything is on it or after all of it is.
+/// Opens a store with a disk that writes `good` batches and then fails, either before or after it wrote the batch.
 fn store_on_failing_disk(directory: &std::path::Path, good: usize, writes_before_it_fails: bool) -> RocksDbStore {
     let options = Options::new();
     let opened = open::open(directory, &options).unwrap();
-    // NOTE: the disk writes through a handle of its own, which is empty once the store is closed.
+    // The disk has its own reference to the database, which the test sets after the start.
     let database = Arc::new(std::sync::Mutex::new(None::<Arc<Database>>));
     let handle = Arc::clone(&database);
     let written = AtomicUsize::new(0);
@@ -87,10 +87,10 @@ async fn after_a_failed_write_nothing_is_written_and_everything_before_it_is_rea
     assert_eq!((repeated.position(), repeated.repeated), (Position::new(2), false));
 }
 
-/// The worst case: the failed batch is on the disk after all. No reader sees it, and whoever repeats the commit after
-/// the store was opened again learns that it was written.
+/// The worst case: the failed batch was written. No reader sees it, and a repeat of the commit after the store was
+/// reopened returns that it was written.
 #[tokio::test]
-async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reopened() {
+async fn a_failed_batch_that_was_written_is_not_visible_until_the_store_is_reopened() {
     let directory = tempfile::tempdir().unwrap();
     let store = store_on_failing_disk(directory.path(), 1, true);
     store.commit(to_stream(ExpectedRevision::NoStream)).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     assert_eq!(positions(store.read_stream(StreamRead::new(stream())).await).await, [1]);
     assert_eq!(positions(store.read_stream(StreamRead::new(stream()).backward()).await).await, [1]);
 
-    // NOTE: these showed it, while reads of the log did not.
+    // Regression: these reads returned the batch.
     let table = Table::new("t").unwrap();
     let refused = [
         store.revision(&stream()).await.map(drop),
@@ -125,8 +125,8 @@ async fn a_failed_batch_that_is_on_the_disk_is_not_seen_until_the_store_is_reope
     assert_eq!((repeated.position(), repeated.repeated), (Position::new(2), true));
 }
 
-/// Between RocksDB's write and the publication a point read sees what a read of the log does not. It waits, so that what
-/// it returns is in the log, too.
+/// Between RocksDB's write and the publication, RocksDB returns data to a point read that is not in the log yet. The
+/// point read waits until it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_point_read_returns_nothing_that_is_not_published() {
     let directory = tempfile::tempdir().unwrap();
@@ -134,13 +134,13 @@ async fn a_point_read_returns_nothing_that_is_not_published() {
     let opened = open::open(directory.path(), &options).unwrap();
     let database = Arc::new(std::sync::Mutex::new(None::<Arc<Database>>));
     let handle = Arc::clone(&database);
-    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (proceed, may_continue) = std::sync::mpsc::channel::<()>();
     let disk: WriteToDisk = Box::new(move |batch| {
         let database = handle.lock().unwrap();
         database.as_ref().unwrap().raw().write_opt(batch, &options::write(Durability::Sync))?;
-        entered.send(()).map_err(|_| "nobody waits")?;
-        Ok(may_go_on.recv()?)
+        entered.send(()).map_err(|_| "the test has ended")?;
+        Ok(may_continue.recv()?)
     });
     let store = RocksDbStore::start(opened, &options, Some(disk)).unwrap();
     *database.lock().unwrap() = store.database_for_test();
@@ -150,32 +150,31 @@ async fn a_point_read_returns_nothing_that_is_not_published() {
         let store = store.clone();
         async move { store.commit(to_stream(ExpectedRevision::NoStream)).await }
     });
-    is_in.recv().await.unwrap();
+    has_entered.recv().await.unwrap();
     assert_eq!(store.head().await.unwrap(), None);
     let reading = tokio::spawn({
         let store = store.clone();
         async move { (store.revision(&stream()).await.unwrap(), store.head().await.unwrap()) }
     });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    assert!(!reading.is_finished(), "it returned what is not published");
-    go_on.send(()).unwrap();
+    assert!(!reading.is_finished(), "it returned unpublished data");
+    proceed.send(()).unwrap();
     assert_eq!(reading.await.unwrap(), (Some(Revision::FIRST), Some(Position::FIRST)));
     writing.await.unwrap().unwrap();
 }
 
-/// A conflict may have been found against a commit of the same batch. If that commit is not written, the conflict is not
-/// true.
+/// A commit can conflict with an earlier commit of the same batch. If the batch is not written, there is no conflict.
 #[tokio::test]
-async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
+async fn a_conflict_with_an_unwritten_commit_is_not_returned() {
     let directory = tempfile::tempdir().unwrap();
     let options = Options::new();
     let opened = open::open(directory.path(), &options).unwrap();
-    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<bool>();
-    // NOTE: the first batch holds the disk until the next one has filled; nothing is written at all.
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (proceed, may_continue) = std::sync::mpsc::channel::<bool>();
+    // The first batch blocks the disk until the next one has filled. No batch is written.
     let disk: WriteToDisk = Box::new(move |_| {
-        entered.send(()).map_err(|_| "nobody waits")?;
-        if may_go_on.recv()? { Ok(()) } else { Err("no space left on device".into()) }
+        entered.send(()).map_err(|_| "the test has ended")?;
+        if may_continue.recv()? { Ok(()) } else { Err("no space left on device".into()) }
     });
     let store = RocksDbStore::start(opened, &options, Some(disk)).unwrap();
     let commit = |commit| {
@@ -185,7 +184,7 @@ async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
         })
     };
     let first = commit(Commit::new().put_row(Table::new("t").unwrap(), "k", "v"));
-    is_in.recv().await.unwrap();
+    has_entered.recv().await.unwrap();
     let second = commit(to_stream(ExpectedRevision::NoStream));
     while store.queued_for_test() < 1 {
         tokio::task::yield_now().await;
@@ -194,10 +193,10 @@ async fn a_conflict_with_a_commit_that_was_not_written_is_not_told() {
     while store.queued_for_test() < 2 {
         tokio::task::yield_now().await;
     }
-    go_on.send(true).unwrap();
-    is_in.recv().await.unwrap();
+    proceed.send(true).unwrap();
+    has_entered.recv().await.unwrap();
     assert!(!conflicting.is_finished(), "it was answered before the batch was written");
-    go_on.send(false).unwrap();
+    proceed.send(false).unwrap();
     first.await.unwrap().unwrap();
     stopped_reason(second.await.unwrap().unwrap_err());
     stopped_reason(conflicting.await.unwrap().unwrap_err());
@@ -253,8 +252,8 @@ async fn commits_of_one_batch_see_each_other() {
     assert!(matches!(run(&next), Ok(CommitDecision::Write(next)) if next.position() == Position::new(3)));
 }
 
-/// Whether an event of the log is hidden by a rule of `max_count` was asked of the log as it is written, without what commits of the
-/// same batch add: an answer depended on whether two commits shared a batch.
+/// Regression: a rule of `max_count` was applied to the written log only, without the earlier commits of the same
+/// batch. The answer to an append condition depended on whether two commits shared a batch.
 #[tokio::test]
 async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
     let tag = es_core::model::Tag::new("a:1").unwrap();
@@ -290,7 +289,7 @@ async fn a_condition_gives_the_same_answer_in_one_batch_and_in_two() {
     }
 }
 
-/// Decides on commits as the writer does on those of one batch.
+/// Decides commits like the writer does for the commits of one batch.
 fn in_one_batch<const N: usize>(
     database: &Database,
     operators: &Operators,

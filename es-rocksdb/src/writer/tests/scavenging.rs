@@ -1,4 +1,4 @@
-//! The two who write, the writer and a scavenge: where one must not go on, the other does not either.
+//! The writer and a scavenge both write. After a failed write of one, the other one stops, too.
 
 use super::*;
 use es_core::EventReader;
@@ -14,7 +14,7 @@ async fn after_a_failed_write_a_scavenge_removes_nothing() {
     assert_eq!(positions(store.read_log(LogRead::all()).await).await, [1]);
 }
 
-/// The writes of a scavenge into a removed directory are lost, and so would be the commits after it.
+/// Writes of a scavenge into a removed directory are lost, and later commits would be lost, too.
 #[tokio::test]
 async fn after_a_failed_scavenge_nothing_is_committed() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! On which thread a commit is written, and what becomes of those who wait when it goes wrong there.
+//! Tests of the thread on which a commit is written, and of a panic there.
 
 use es_core::EventReader;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 
 use super::*;
 
-/// A store whose disk does something before each write.
+/// Opens a store whose disk calls `before` before each write.
 fn store_with(directory: &std::path::Path, mut before: impl FnMut() + Send + 'static) -> RocksDbStore {
     let options = Options::new();
     let opened = open::open(directory, &options).unwrap();
@@ -24,11 +24,11 @@ fn store_with(directory: &std::path::Path, mut before: impl FnMut() + Send + 'st
     store
 }
 
-type Last = Arc<Mutex<Option<(ThreadId, String)>>>;
+type LastThread = Arc<Mutex<Option<(ThreadId, String)>>>;
 
-/// A store, and the thread on which it wrote last.
-fn store_that_tells(directory: &std::path::Path) -> (RocksDbStore, Last) {
-    let last = Last::default();
+/// Opens a store. Also returns the id and the name of the thread of its last write.
+fn store_with_last_thread(directory: &std::path::Path) -> (RocksDbStore, LastThread) {
+    let last = LastThread::default();
     let store = store_with(directory, {
         let last = Arc::clone(&last);
         move || {
@@ -42,8 +42,8 @@ fn store_that_tells(directory: &std::path::Path) -> (RocksDbStore, Last) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_commit_of_a_worker_is_written_on_its_thread() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, last) = store_that_tells(directory.path());
-    // NOTE: in a task, because the test itself does not run on a worker.
+    let (store, last) = store_with_last_thread(directory.path());
+    // In a task, because the test itself does not run on a worker.
     let task = tokio::spawn(async move {
         for _ in 0..3 {
             store.commit(to_stream(ExpectedRevision::Any)).await.unwrap();
@@ -54,11 +54,11 @@ async fn a_lone_commit_of_a_worker_is_written_on_its_thread() {
     task.await.unwrap();
 }
 
-/// `block_in_place` panics where there is no thread that could take over the other tasks.
+/// `block_in_place` panics if no other thread can run the other tasks.
 #[test]
-fn where_other_tasks_could_not_go_on_the_thread_of_the_writer_writes() {
+fn the_writer_thread_writes_if_the_caller_must_not_block() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, last) = store_that_tells(directory.path());
+    let (store, last) = store_with_last_thread(directory.path());
     let commit = || async { store.commit(to_stream(ExpectedRevision::Any)).await.unwrap() };
     let assert_handed_over = || {
         let (_, name) = last.lock().unwrap().take().unwrap();
@@ -80,44 +80,44 @@ fn where_other_tasks_could_not_go_on_the_thread_of_the_writer_writes() {
 }
 
 #[test]
-fn without_a_runtime_who_polls_a_lone_commit_writes_it() {
+fn without_a_runtime_a_lone_commit_is_written_on_the_polling_thread() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, last) = store_that_tells(directory.path());
+    let (store, last) = store_with_last_thread(directory.path());
     let mut commit = pin!(store.commit(to_stream(ExpectedRevision::NoStream)));
     let Poll::Ready(committed) = commit.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-        panic!("it waits for somebody")
+        panic!("expected that the commit is ready, found that it waits")
     };
     assert_eq!(committed.unwrap().position(), Some(Position::FIRST));
     assert_eq!(last.lock().unwrap().take().unwrap().0, std::thread::current().id());
 }
 
-/// While one writes for itself, the others gather; then all of them share one write of the thread.
+/// While a caller writes its own commit, others are queued. Then the writer thread writes all of them at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_while_somebody_writes_for_itself_shares_the_next_write() {
+async fn commits_that_are_queued_during_a_write_share_the_next_one() {
     const OTHERS: usize = 5;
     let directory = tempfile::tempdir().unwrap();
-    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (proceed, may_continue) = std::sync::mpsc::channel::<()>();
     let store = store_with(directory.path(), move || {
         entered.send(std::thread::current().name() == Some("es-rocksdb-writer")).unwrap();
-        may_go_on.recv().unwrap();
+        may_continue.recv().unwrap();
     });
     let commit = || {
         let store = store.clone();
         tokio::spawn(async move { store.commit(to_stream(ExpectedRevision::Any)).await })
     };
     let first = commit();
-    assert_eq!(is_in.recv().await, Some(false));
+    assert_eq!(has_entered.recv().await, Some(false));
     let mut others: Vec<_> = (0..OTHERS).map(|_| commit()).collect();
     while store.queued_for_test() < OTHERS {
         tokio::task::yield_now().await;
     }
-    // NOTE: nobody waits for the answer of a dropped future, but its commit is in the queue and will be written.
+    // The commit of a dropped future is in the queue and is written.
     others.remove(0).abort();
-    go_on.send(()).unwrap();
+    proceed.send(()).unwrap();
     first.await.unwrap().unwrap();
-    assert_eq!(is_in.recv().await, Some(true));
-    go_on.send(()).unwrap();
+    assert_eq!(has_entered.recv().await, Some(true));
+    proceed.send(()).unwrap();
     for other in others {
         other.await.unwrap().unwrap();
     }
@@ -125,15 +125,16 @@ async fn what_comes_while_somebody_writes_for_itself_shares_the_next_write() {
     assert_eq!((store.stats().commits, store.stats().batches), (1 + OTHERS as u64, 2));
 }
 
-/// A panic of the writer is no panic of whoever happened to write: all who wait get an error, as do all who come later.
+/// A panic of the writer is not a panic of the caller on whose thread it runs: all waiting and later commits return an
+/// error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_on_the_thread_of_a_caller_stops_the_store_and_lets_everybody_go() {
+async fn a_panic_on_the_thread_of_a_caller_stops_the_store_and_fails_all_commits() {
     let directory = tempfile::tempdir().unwrap();
-    let (entered, mut is_in) = tokio::sync::mpsc::unbounded_channel();
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (proceed, may_continue) = std::sync::mpsc::channel::<()>();
     let store = store_with(directory.path(), move || {
         entered.send(()).unwrap();
-        may_go_on.recv().unwrap();
+        may_continue.recv().unwrap();
         panic!("on purpose");
     });
     let commit = || {
@@ -141,12 +142,12 @@ async fn a_panic_on_the_thread_of_a_caller_stops_the_store_and_lets_everybody_go
         tokio::spawn(async move { store.commit(to_stream(ExpectedRevision::Any)).await })
     };
     let leading = commit();
-    is_in.recv().await.unwrap();
+    has_entered.recv().await.unwrap();
     let following = commit();
     while store.queued_for_test() < 1 {
         tokio::task::yield_now().await;
     }
-    go_on.send(()).unwrap();
+    proceed.send(()).unwrap();
     for waiting in [leading, following, commit()] {
         stopped_reason(waiting.await.unwrap().unwrap_err());
     }
