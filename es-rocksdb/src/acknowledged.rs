@@ -1,27 +1,27 @@
-//! The high-water mark: up to where commits were acknowledged, in a small file beside the database.
+//! The mark: the last acknowledged commit, in a small file beside the database.
 //!
-//! A write-ahead log cannot tell by itself whether its last record is torn (the machine stopped before anyone was told
-//! of it) or was damaged later: both look the same, and RocksDB drops both. The mark tells: what was acknowledged must
-//! still be there.
+//! The write-ahead log alone does not show whether its last record is torn (the machine stopped before the commit was
+//! acknowledged) or was damaged later: both look the same, and RocksDB drops both. With the mark, the store detects
+//! that an acknowledged commit is missing.
 //!
 //! ```text
 //!   write and sync the batch ──► raise the mark, without a sync ──► publish ──► answer
 //! ```
 //!
-//! The mark is raised after the sync of the batch and never synced while commits run, so that it costs no wait for the
-//! disk. It may therefore lag, but it is never ahead of what is on the disk:
+//! The mark is raised after the sync of the batch. It is never synced while commits run, so that no commit waits for
+//! it. The mark on the disk may therefore lag, but it is never ahead of the commits on the disk:
 //!
-//! - after the end of a process, also by `kill -9`, it is exact: the system has it;
-//! - after [`close`](es_core::EventStore::close) it is exact, and synced;
-//! - after a power failure it is as old as the last time the system wrote it by itself (Linux: about 30 seconds). What
-//!   was acknowledged since then has only the write-ahead log to speak for it.
+//! - After the end of the process, including `kill -9`, it is exact, because the operating system has it.
+//! - After [`close`](es_core::EventStore::close) it is exact, and synced.
+//! - After a power failure it is as old as the last write-back of the operating system (Linux: about 30 seconds).
+//!   Commits that were acknowledged later are only in the write-ahead log.
 //!
-//! The file also tells whether the directory is still where it was: [`MarkFile::check_in_place`]. A directory that was
-//! removed takes writes and syncs like any other, and what is acknowledged then is lost; one that was moved away has
-//! RocksDB create its next files in whatever took its place.
+//! The file also shows whether the directory was moved or replaced: [`MarkFile::check_in_place`]. A removed directory
+//! accepts writes and syncs, which are lost. If the directory was moved, RocksDB creates its next files in the
+//! directory that now has its path.
 //!
-//! The file has two slots that are written in turn, so that a write that is torn leaves the other. A slot that does not
-//! fit its checksum counts as none, and a store without the file is one without a mark.
+//! The file has two slots that are written alternately, so that a torn write leaves the other slot intact. A slot with
+//! a wrong checksum is ignored. A store without the file has no mark.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -32,29 +32,29 @@ use es_core::Position;
 
 use crate::access;
 
-/// The name of the file. RocksDB leaves alone what it does not know.
+/// The name of the file. RocksDB ignores files that it does not know.
 pub(crate) const FILE_NAME: &str = "ACKNOWLEDGED";
-/// What a slot begins with; the last byte is its version.
+/// The first bytes of a slot. The last of them is the version of the slot.
 pub(crate) const MAGIC: &[u8; 8] = b"es-ack-1";
-/// A slot: name and length of each field, in order.
+/// The fields of a slot, in order: name and length in bytes.
 pub(crate) const FIELDS: [(&str, usize); 4] = [
     ("magic", 8),
     ("number of RocksDB's last change", 8),
     ("head, 0 for none", 8),
     ("crc32c of the preceding bytes", 4),
 ];
-/// The length of a slot.
+/// The length of a slot, in bytes.
 const SLOT_LEN: usize = FIELDS[0].1 + FIELDS[1].1 + FIELDS[2].1 + FIELDS[3].1;
 const _: () = assert!(SLOT_LEN == 28);
-/// Where the second slot begins: in another sector than the first.
+/// The offset of the second slot, which is in another sector than the first.
 pub(crate) const SLOT_STEP: usize = 4096;
 
-/// Up to where commits were acknowledged.
+/// The last acknowledged commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The number of RocksDB's last change.
+    /// The sequence number of RocksDB's last change.
     pub(crate) sequence: u64,
-    /// The position of the last event.
+    /// The position of the last event; `None` if the log is empty.
     pub(crate) head: Option<Position>,
 }
 
@@ -83,7 +83,7 @@ impl Mark {
     }
 }
 
-/// The mark of the store in a directory; `None` where there is none that can be read.
+/// Reads the mark of the store in a directory. Returns `None` if the file is missing or has no intact slot.
 pub(crate) fn read(directory: &Path) -> io::Result<Option<Mark>> {
     let bytes = match fs::read(directory.join(FILE_NAME)) {
         Ok(bytes) => bytes,
@@ -94,7 +94,7 @@ pub(crate) fn read(directory: &Path) -> io::Result<Option<Mark>> {
     Ok(slots.filter_map(Mark::decode).max_by_key(|mark| mark.sequence))
 }
 
-/// The file of an open store.
+/// The open mark file of an open store.
 #[derive(Debug)]
 pub(crate) struct MarkFile {
     inner: Mutex<MarkState>,
@@ -102,7 +102,7 @@ pub(crate) struct MarkFile {
     identity: FileIdentity,
 }
 
-/// What tells one file from another, whatever its name is.
+/// The identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -126,21 +126,21 @@ impl FileIdentity {
 #[derive(Debug)]
 struct MarkState {
     file: File,
-    /// Whether the next mark goes into the second slot.
+    /// Whether the next mark is written to the second slot.
     is_second_next: bool,
-    /// Whether a failure was told already.
+    /// Whether a failed write was logged.
     has_failed: bool,
 }
 
 impl MarkFile {
-    /// Opens the file; creates it where there is none. Fails with [`io::ErrorKind::WouldBlock`] during a repair.
+    /// Opens the file; creates a missing one. Fails with [`io::ErrorKind::WouldBlock`] during a repair.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE_NAME);
         let mut file = access::file_options().read(true).write(true).create(true).truncate(false).open(&path)?;
         lock_shared(&file)?;
         let len = (SLOT_STEP + SLOT_LEN) as u64;
         if file.metadata()?.len() < len {
-            // NOTE: written whole and not as a hole, so that raising the mark needs no more space.
+            // Zeros are written instead of extending the file, so that raising the mark needs no more disk space.
             file.write_all(&[0; SLOT_STEP + SLOT_LEN])?;
         }
         let identity = FileIdentity::of(&file.metadata()?);
@@ -150,7 +150,7 @@ impl MarkFile {
     /// Checks that the path of the mark still names this open file. Costs one lookup of a file name.
     ///
     /// # Errors
-    /// What is there instead: the directory was removed, moved or replaced while the store was open.
+    /// A description of the finding, if the directory was removed, moved or replaced while the store was open.
     pub(crate) fn check_in_place(&self) -> Result<(), String> {
         let directory = self.path.parent().unwrap_or(&self.path).display();
         let not_in_place = |found: &str| {
@@ -165,30 +165,30 @@ impl MarkFile {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 not_in_place(&error.to_string())
             }
-            // NOTE: who may not look any more has not lost anything yet.
+            // Other errors, such as a missing permission, do not show that the file was moved or removed.
             Err(_) => Ok(()),
         }
     }
 
-    /// Raises the mark. It must be true already: everything up to it is on the disk.
+    /// Raises the mark. All changes up to it must be on the disk.
     ///
-    /// A failure is told in the log once and costs no commit: the mark lags then, which it may.
+    /// The first failure is logged, and no commit fails: the mark may lag.
     pub(crate) fn raise(&self, mark: Mark) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = inner.write(mark)
             && !std::mem::replace(&mut inner.has_failed, true)
         {
-            tracing::warn!(%error, "could not note up to where commits were acknowledged; they are not affected");
+            tracing::warn!(%error, "could not write the mark of acknowledged commits; the commits are not affected");
         }
     }
 
-    /// Allows a [repair](lock_for_repair) of the store, which is closed.
+    /// Allows a [repair](lock_for_repair) of the store after it was closed.
     pub(crate) fn unlock(&self) {
         // A lock that cannot be released here is released with the file.
         let _ = self.inner.lock().unwrap_or_else(PoisonError::into_inner).file.unlock();
     }
 
-    /// Waits until the mark is on the disk.
+    /// Syncs the mark.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).file.sync_all()
     }
@@ -205,7 +205,7 @@ fn lock_shared(file: &File) -> io::Result<()> {
     }
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-        // A file system without locks.
+        // Some file systems have no locks.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
@@ -266,7 +266,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_was_removed_or_replaced_is_noticed() {
+    fn a_removed_or_replaced_file_is_detected() {
         let directory = tempfile::tempdir().unwrap();
         let file = MarkFile::open(directory.path()).unwrap();
         file.raise(mark(1));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_mark_leaves_the_one_before() {
+    fn a_torn_mark_leaves_the_previous_one() {
         let directory = tempfile::tempdir().unwrap();
         let file = MarkFile::open(directory.path()).unwrap();
         file.raise(mark(8));

@@ -1,13 +1,13 @@
-//! Opening: what is in the directory, whether it may be opened, and where its log ends.
+//! Opening of a store: inspects the directory, opens the database, and reads the end of the log.
 //!
 //! ```text
-//!   1 look at the files ──► 2 look into the database, read-only ──► 3 open ──► 4 find the end of the log
-//!     nothing, a store,       its families, its format version,       lock
-//!     something else          what its recovery would lose
+//!   1 inspect the files ──► 2 inspect the database, read-only ──► 3 open ──► 4 read the end of the log
+//!     nothing, a store,       families, format version,             lock
+//!     other files             loss by recovery
 //! ```
 //!
-//! Steps 1 and 2 write nothing, so that a store of a later version, a damaged one, and anything that is not a store stays
-//! as it is.
+//! Steps 1 and 2 write nothing, so that a store of a later version, a damaged store, and a directory with other files
+//! remain unchanged.
 
 use std::fs;
 use std::io;
@@ -43,7 +43,7 @@ pub(crate) struct Opened {
     pub(crate) opening: u64,
 }
 
-/// What a store says of itself in its metadata.
+/// The identity of a store, from its metadata.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     /// The id of the store and of its backups.
@@ -55,7 +55,7 @@ pub(crate) struct Identity {
     pub(crate) secret: KeySecret,
 }
 
-/// What a directory contains.
+/// The content of a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DirectoryState {
     /// No files, or the first files of a store to which nothing was written yet.
@@ -64,14 +64,15 @@ pub(crate) enum DirectoryState {
     Store,
 }
 
-/// Opens the store in a directory. It may block for as long as RocksDB takes to read its write-ahead log three times.
+/// Opens the store in a directory. Blocks while RocksDB reads the write-ahead log three times.
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
     check_clock(options.clock.now()).map_err(|error| OpenError::io(directory, "open the store", error))?;
     let directory = if options.create_if_missing { resolve_or_create(directory)? } else { resolve(directory)? };
     if marker::exists(&directory).map_err(|error| OpenError::io(&directory, "inspect the directory", error))? {
         return Err(OpenError::Backup { directory });
     }
-    // ORDER: the mark before the database, so that it is not ahead of what is read there, whoever writes just now.
+    // ORDER: reads the mark before the database, so that the mark is not ahead of the database if another process
+    // writes.
     let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
     let (found, readable) = inspect_database(&directory)?;
     let is_examined = match readable {
@@ -115,8 +116,8 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
     Ok(Opened { database: Arc::new(database), mark, end, recent, identity, opening })
 }
 
-/// Returns the number of this opening: that of the manifest, which the file `CURRENT` names. RocksDB writes and syncs a
-/// new manifest when it opens a database. Its number is greater than that of every manifest before it.
+/// Returns the number of this opening, which is the number of the manifest that the file `CURRENT` names. When RocksDB
+/// opens a database, it writes and syncs a new manifest with a greater number than all earlier ones.
 fn opening_number(directory: &Path) -> Result<u64, OpenError> {
     let current = fs::read_to_string(directory.join("CURRENT"));
     let current = current.map_err(|error| OpenError::io(directory, "read the file CURRENT", error))?;
@@ -126,7 +127,7 @@ fn opening_number(directory: &Path) -> Result<u64, OpenError> {
     })
 }
 
-/// What is in the directory, and whether it may be opened. Writes nothing.
+/// Inspects the directory, and checks that the store in it can be opened without loss. Writes nothing.
 pub(crate) fn examine(directory: &Path) -> Result<DirectoryState, OpenError> {
     let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
     let (found, readable) = inspect_database(directory)?;
@@ -169,8 +170,8 @@ pub(crate) fn resolve(directory: &Path) -> Result<PathBuf, OpenError> {
     fs::canonicalize(directory).map_err(|error| OpenError::io(directory, "find the full path", error))
 }
 
-/// Creates a directory, for its user only, so that it is there after a power failure: each new entry is synced in the
-/// directory that has it. The directories above it have the default mode.
+/// Creates a directory that only its user can access, and syncs each new directory entry, so that the directory exists
+/// after a power failure. Created parent directories have the default mode.
 pub(crate) fn create_durably(directory: &Path) -> io::Result<()> {
     let directory = std::path::absolute(directory)?;
     let missing = directory.ancestors().take_while(|ancestor| !ancestor.exists()).count();
@@ -186,14 +187,14 @@ pub(crate) fn create_durably(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is in the directory and, where there is a database that can be read, the last of its changes that can be,
-/// wherever it stands. Writes nothing.
+/// Inspects the directory. Also returns the last readable change of the database, also after an unreadable record;
+/// `None` if there is no database or it cannot be read. Writes nothing.
 pub(crate) fn inspect_database(directory: &Path) -> Result<(DirectoryState, Option<u64>), OpenError> {
     let io_error = |error| OpenError::io(directory, "inspect the directory", error);
     if !directory.join("CURRENT").try_exists().map_err(io_error)? {
         return inspect_files(directory).map(|found| (found, None));
     }
-    // ORDER: before anything is concluded from what the database seems to hold.
+    // ORDER: before the first read of the database, which is unreliable with such damage.
     recovery::check_log_files(directory)?;
     let families = DB::list_cf(&rocksdb::Options::default(), directory)
         .map_err(|error| OpenError::of_rocksdb(directory, "list the column families", error))?;
@@ -211,7 +212,8 @@ pub(crate) fn inspect_database(directory: &Path) -> Result<(DirectoryState, Opti
             Err(OpenError::damaged(directory, "expected a format version in its description, found none"))
         }
         (Format::Unwritten | Format::Foreign, ..) => {
-            let found = format!("a RocksDB of something else, with the column families {}", families.join(", "));
+            let names = families.join(", ");
+            let found = format!("a RocksDB database of another program, with the column families {names}");
             Err(OpenError::not_a_store(directory, found))
         }
         (_, Some(missing), _) => {
@@ -229,7 +231,8 @@ fn is_ours(family: &str) -> bool {
     family == rocksdb::DEFAULT_COLUMN_FAMILY_NAME || Cf::ALL.iter().any(|cf| cf.name() == family)
 }
 
-/// What is in a directory without a database: nothing; what a crash leaves while a database is created; something else.
+/// Inspects a directory without a database. It is empty if it has no files, or only those that a crash during the
+/// creation of a database leaves.
 fn inspect_files(directory: &Path) -> Result<DirectoryState, OpenError> {
     let io_error = |error| OpenError::io(directory, "inspect the directory", error);
     for entry in fs::read_dir(directory).map_err(io_error)? {
@@ -239,7 +242,7 @@ fn inspect_files(directory: &Path) -> Result<DirectoryState, OpenError> {
             || (name.ends_with(".log") && entry.metadata().map_err(io_error)?.len() > 0)
             || name == acknowledged::FILE_NAME;
         if has_data {
-            // NOTE: RocksDB would create a new database here, and delete these files as nobody's.
+            // RocksDB would create a new database here, and delete these files as obsolete.
             return Err(OpenError::damaged(directory, format!("expected the file CURRENT beside {name}, found none")));
         }
         let is_leftover = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-"].iter().any(|own| name.starts_with(own))
@@ -251,19 +254,20 @@ fn inspect_files(directory: &Path) -> Result<DirectoryState, OpenError> {
     Ok(DirectoryState::Empty)
 }
 
-/// What a database says of its format.
+/// The format of a database.
 #[derive(Debug, PartialEq, Eq)]
 enum Format {
     Version(u32),
-    /// Nothing was written to it yet.
+    /// The database is new: nothing was written to it.
     Unwritten,
-    /// It holds something, but no format version.
+    /// The database has data, but no format version.
     Foreign,
-    /// It cannot be read just now. That may be damage, or another process that is writing: opening it will tell.
+    /// The database cannot be read, because of damage or because another process is writing. Opening it will return the
+    /// reason.
     Unclear,
 }
 
-/// What the database says of its format, and the last change that can be read, wherever it stands.
+/// Returns the format of the database, and the last readable change, also after an unreadable record.
 fn read_format(directory: &Path, families: &[String]) -> Result<(Format, Option<u64>), OpenError> {
     let meta = Cf::Meta.name();
     let has_meta = families.iter().any(|family| family == meta);
@@ -271,7 +275,7 @@ fn read_format(directory: &Path, families: &[String]) -> Result<(Format, Option<
     let db = match recovery::open_read_only(directory, DBRecoveryMode::SkipAnyCorruptedRecord, &names) {
         Ok(db) => db,
         Err(error) if is_about_log_files(&error) => {
-            return Err(OpenError::of_rocksdb(directory, "look into the database", error));
+            return Err(OpenError::of_rocksdb(directory, "inspect the database", error));
         }
         Err(error) => {
             tracing::debug!(directory = %directory.display(), %error, "could not read the database before opening it");
@@ -318,7 +322,7 @@ pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Op
             || OpenError::damaged(directory, format!("expected {} in its description, found none", key.escape_ascii()));
         read(key).map_err(in_store)?.ok_or_else(missing)
     };
-    // NOTE: it was looked at before, but that may have failed, and another process may have written since.
+    // Checked again: the inspection may have failed, and another process may have written since.
     let version = decode_format(directory, &require(META_FORMAT)?)?;
     if let Some(error) = OpenError::of_format(directory, version) {
         return Err(error);
@@ -373,7 +377,8 @@ pub(crate) fn set_log_id(directory: &Path, log_id: LogId) -> Result<(), OpenErro
     opened.database.flush().map_err(in_store)
 }
 
-/// Where the log ends. The last event must stand under its stream, its id and as the head of its stream, too.
+/// Returns the end of the log. Checks that the last event is also stored under its stream and its id, and is the head
+/// of its stream.
 pub(crate) fn end_of_log(database: &Database) -> Result<LogEnd, StoreError> {
     let Some(last) = database.last_event()? else { return Ok(LogEnd::default()) };
     recovery::check_event(database, &last)?;

@@ -1,40 +1,45 @@
-//! Recovery: is the end of the write-ahead log torn, which a crash may do, or is there damage, which loses what was
-//! acknowledged?
+//! Recovery of the write-ahead log: distinguishes a torn end, which is normal after a crash, from damage, which loses
+//! acknowledged commits.
 //!
-//! RocksDB offers a choice between modes, and none of them alone is right. `PointInTime`, its default, stops at the
-//! first record that it cannot read and opens without a word: one flipped bit loses everything behind it (measured: 40 of
-//! 40 times). `AbsoluteConsistency` refuses what every power failure may leave. `TolerateCorruptedTailRecords` opens
-//! after a torn end only where the end of the file is cut, not where a block in it was never written; and where a flipped
-//! bit makes the length of a record reach beyond the end of the file, it takes all that is behind for torn.
+//! None of RocksDB's recovery modes is sufficient:
 //!
-//! So the store looks before it opens, read-only, which writes nothing to the directory and needs no copy of it:
+//! - `PointInTime`, the default, stops at the first unreadable record and opens silently: one flipped bit loses all
+//!   later changes.
+//! - `AbsoluteConsistency` rejects the torn end that every power failure can leave.
+//! - `TolerateCorruptedTailRecords` accepts a torn end only if the file is truncated, not if a block of it was never
+//!   written. If a flipped bit makes the length of a record reach beyond the end of the file, it treats this record and
+//!   all later ones as torn.
+//!
+//! The store therefore examines the log before it opens it. It opens it read-only, which writes nothing to the
+//! directory and needs no copy of it:
 //!
 //! ```text
-//!   1 the mark                     up to where commits were acknowledged, as far as that is known
-//!   2 SkipAnyCorruptedRecord       the last change that can be read anywhere
-//!   3 PointInTime                  the last change before the first that cannot be read
+//!   1 the mark                     the last acknowledged change, as far as it is known
+//!   2 SkipAnyCorruptedRecord       the last readable change
+//!   3 PointInTime                  the last change before the first unreadable one
 //!
-//!   3 < 2   a record in the middle cannot be read: damage
-//!   3 < 1   what was acknowledged is gone: damage
-//!   changes that can be read where RocksDB does not look, or a gap in their numbers: damage
-//!   a record of a log file that is whole but for one bit, or of the manifest but for a bit of its length: damage
-//!   else    nothing is behind, and nothing is missed: the end is whole, or torn
+//!   3 < 2   a record in the middle is unreadable: damage
+//!   3 < 1   an acknowledged change is missing: damage
+//!   a readable change that RocksDB skips, or a gap in the numbers of the changes: damage
+//!   one flipped bit in a record of the log, or in the length or the type of a record of the manifest: damage
+//!   else    the log is intact, or has a torn end
 //! ```
 //!
-//! The last two are found by reading the files by their blocks ([`batches`]), because RocksDB forgives more than it should: behind a
-//! record that does not fit its checksum it drops the rest of a block in every mode, and it does not see that a block or a whole
-//! file is missing. Whether a log file was synced and is there, the manifest says ([`options::recovering`]).
+//! The third and the fourth case need a scan of the blocks ([`batches`]), because RocksDB silently loses changes: after
+//! a record with a wrong checksum it drops the rest of the block in every mode, and it does not detect a missing block
+//! or a missing file. The manifest lists the synced log files ([`options::set_recovery`]).
 //!
-//! Why 3 < 2 is damage: there is one writer, and it writes the next batch, which is one record of the log, after the one
-//! before is synced. Whatever is torn is the last record, and nothing that can be read is behind it. With
-//! [`Durability::Buffered`](crate::Durability::Buffered) nobody syncs, and a power failure may leave a later page without
-//! an earlier one: that is a hole in what was acknowledged, and refused as well.
+//! Why 3 < 2 is damage: the one writer writes a batch, which is one record of the log, only after the previous batch is
+//! synced. Only the last record can be torn, and no readable record follows it. With
+//! [`Durability::Buffered`](crate::Durability::Buffered) there are no syncs, and a power failure can keep a later page
+//! without an earlier one. Acknowledged commits are lost then, so that the store is rejected as well.
 //!
-//! Why it may write at last with `PointInTime`: 3 ≥ 2 says that it drops nothing that another mode would keep.
+//! Why the store may then be opened with `PointInTime`: 3 ≥ 2 means that this mode drops no change that another mode
+//! would keep.
 //!
-//! What no local check can tell: after a **power failure**, whether a last record that cannot be read was torn or was
-//! acknowledged in the moments since the system wrote the mark and damaged since then. That takes a power failure and
-//! damage in the same few bytes. A copy elsewhere could tell.
+//! One case cannot be detected locally: after a **power failure**, an unreadable last record can be torn, or it was
+//! acknowledged after the last write-back of the mark and damaged later. This needs a power failure and damage of the
+//! same few bytes.
 
 use std::collections::HashSet;
 use std::io;
@@ -55,11 +60,10 @@ use crate::options::{self, Options};
 use crate::record::Decoder;
 use crate::schema::Cf;
 
-/// Opens the database read-only, with a part of its column families: those that hold what the caller asks for. Changes
-/// of the others count in its sequence all the same.
+/// Opens the database read-only with some of its column families. Its sequence number covers all families.
 ///
 /// # Errors
-/// Those of RocksDB: damage that no mode passes over, or another process that replaces files just now.
+/// The error of RocksDB: damage that the mode does not skip, or a file that another process replaced meanwhile.
 pub(crate) fn open_read_only(directory: &Path, mode: DBRecoveryMode, families: &[&str]) -> Result<DB, rocksdb::Error> {
     let mut options = rocksdb::Options::default();
     options::set_recovery(&mut options, mode);
@@ -69,17 +73,18 @@ pub(crate) fn open_read_only(directory: &Path, mode: DBRecoveryMode, families: &
     DB::open_cf_descriptors_read_only(&options, directory, families, false)
 }
 
-/// Refuses to open a store whose recovery would lose what was acknowledged: `mark` says up to where that is known, and
-/// `readable` is the last change that can be read at all, also behind what cannot be read. Writes nothing.
+/// Rejects a store whose recovery would lose acknowledged commits. `readable` is the last readable change, also after
+/// an unreadable record. Writes nothing.
 ///
-/// It gives `false` where files came and went meanwhile, so that nothing is known: another process has the store open.
+/// Returns `false` if files changed meanwhile, because another process has the store open. The log is then not
+/// examined.
 ///
 /// # Errors
-/// [`OpenError::Damaged`] with what is lost, as far as it is known.
+/// [`OpenError::Damaged`] with a description of the loss, or [`OpenError::Io`] if a file cannot be read.
 pub(crate) fn examine(directory: &Path, mark: Option<Mark>, readable: u64) -> Result<bool, OpenError> {
     let survey = survey(directory)?;
-    // ORDER: behind the mark and the other looks. Should another process be writing, this sees no less than they did, and
-    // opening will tell that the store is open already.
+    // ORDER: after the mark and the other reads. If another process is writing, this opening has all changes that they
+    // had, and opening for writing will return that the store is open already.
     let db = match open_read_only(directory, DBRecoveryMode::PointInTime, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME]) {
         Ok(db) => db,
         Err(error) if error.kind() == ErrorKind::IOError => {
@@ -93,90 +98,92 @@ pub(crate) fn examine(directory: &Path, mark: Option<Mark>, readable: u64) -> Re
     Ok(true)
 }
 
-/// What is in the files of the write-ahead log, read by their blocks.
+/// Surveys the blocks of the write-ahead log.
 ///
 /// # Errors
-/// [`OpenError::Io`].
+/// [`OpenError::Io`] if a file cannot be read.
 pub(crate) fn survey(directory: &Path) -> Result<WalSurvey, OpenError> {
-    batches::survey(directory).map_err(|error| OpenError::io(directory, "look at the write-ahead log", error))
+    batches::survey(directory).map_err(|error| OpenError::io(directory, "read the write-ahead log", error))
 }
 
-/// What was seen of a store before it was opened, of which nothing may be missing then.
+/// The changes that were found before a store was opened. The opened store must have all of them.
 pub(crate) struct ExpectedLog {
-    /// Up to where commits were acknowledged, as far as that is known.
+    /// The last acknowledged commit, as far as it is known.
     pub(crate) mark: Option<Mark>,
-    /// The last change that RocksDB can read, wherever it stands.
+    /// The last change that RocksDB can read, also after an unreadable record.
     pub(crate) readable: u64,
     pub(crate) survey: WalSurvey,
 }
 
 impl ExpectedLog {
-    /// Refuses a database that was opened up to the first change that cannot be read, where that loses anything.
+    /// Checks a database that was opened up to the first unreadable change.
     ///
     /// # Errors
-    /// [`OpenError::Damaged`] with what is lost, as far as it is known.
+    /// [`OpenError::Damaged`] with a description of the loss, if it lacks a change.
     pub(crate) fn check(&self, directory: &Path, db: &DB) -> Result<(), OpenError> {
-        let (Self { mark, readable, survey }, whole) = (self, db.latest_sequence_number());
-        if whole < *readable {
+        let (Self { mark, readable, survey }, opened) = (self, db.latest_sequence_number());
+        if opened < *readable {
             return Err(OpenError::damaged(directory, describe_hole(directory)));
         }
-        if let Some(mark) = mark.filter(|mark| whole < mark.sequence) {
+        if let Some(mark) = mark.filter(|mark| opened < mark.sequence) {
             return Err(OpenError::damaged(directory, describe_missing(directory, mark)));
         }
-        if whole < survey.last() {
-            return Err(OpenError::damaged(directory, describe_cut(survey, whole)));
+        if opened < survey.last() {
+            return Err(OpenError::damaged(directory, describe_cut(survey, opened)));
         }
         if let Some((file, (from, to))) = survey.gap(needed_log(db)) {
             let detail = format!(
-                "the write-ahead log has changes {} and those after it in {file}, but of {from} to {to} none; a file or a block \
-                 of it is gone, and with it what was in these changes",
+                "changes {from} to {to} are missing in the write-ahead log, which continues with change {} in {file}; \
+                 a file or a block of it is lost",
                 to.saturating_add(1)
             );
             return Err(OpenError::damaged(directory, detail));
         }
-        match survey.one_bit() {
+        match survey.flipped_bit() {
             Some((file, at)) => Err(damaged_record(directory, "one bit", file, at)),
             None => Ok(()),
         }
     }
 }
 
-/// The number of the first file of the write-ahead log that has what is in no table.
+/// Returns the number of the first file of the write-ahead log with changes that are in no table file.
 pub(crate) fn needed_log(db: &DB) -> u64 {
     db.property_int_value(MIN_LOG_NUMBER_TO_KEEP).ok().flatten().unwrap_or_default()
 }
 
-/// What is lost behind a record that cannot be read, where RocksDB does not look.
-fn describe_cut(survey: &WalSurvey, whole: u64) -> String {
+/// Describes the loss after an unreadable record that RocksDB skips with the rest of its block.
+fn describe_cut(survey: &WalSurvey, opened: u64) -> String {
     let place = survey.hole().map_or_else(String::new, |(file, at)| format!(" (at byte {at} of {file})"));
-    let (first, last) = (whole.saturating_add(1), survey.last());
+    let (first, last) = (opened.saturating_add(1), survey.last());
     format!(
-        "a record in the middle of the write-ahead log cannot be read{place}; changes {first} to {last} are lost or out of reach"
+        "a record in the middle of the write-ahead log cannot be read{place}; changes {first} to {last} are lost or \
+         unreachable"
     )
 }
 
-/// Refuses what RocksDB must not read: a record of a wrong type in the manifest or in the write-ahead log, and a manifest whose end
-/// is damaged, which says what tables there are, so that nothing that is read behind it can be trusted. Writes nothing.
+/// Rejects damage that RocksDB must not read: a record with a damaged type in the manifest or in the write-ahead log,
+/// and a manifest with a damaged end. The manifest lists the table files, so that after such damage no read is
+/// reliable. Writes nothing.
 ///
 /// # Errors
-/// [`OpenError::Damaged`] with the place.
+/// [`OpenError::Damaged`] with the file and the offset, or [`OpenError::Io`] if a file cannot be read.
 pub(crate) fn check_log_files(directory: &Path) -> Result<(), OpenError> {
     let is_log_file = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".log");
-    refuse_damaged_field(directory, "type", log_file::find_damaged_type(directory, is_log_file))?;
-    refuse_damaged_field(
+    reject_damaged_field(directory, "type", log_file::find_damaged_type(directory, is_log_file))?;
+    reject_damaged_field(
         directory,
         "length",
         log_file::find_damaged_length(directory, |name| name.starts_with("MANIFEST-")),
     )
 }
 
-/// Refuses a record of a log file in which this field was found to be damaged.
-fn refuse_damaged_field(
+/// Returns the error for a log file in which a record with a damaged field was found.
+fn reject_damaged_field(
     directory: &Path,
     field: &str,
     found: io::Result<Option<(String, u64)>>,
 ) -> Result<(), OpenError> {
-    match found.map_err(|error| OpenError::io(directory, "look at log files", error))? {
+    match found.map_err(|error| OpenError::io(directory, "read the log files", error))? {
         Some((file, at)) => Err(damaged_record(directory, &format!("the {field}"), &file, at)),
         None => Ok(()),
     }
@@ -189,26 +196,26 @@ fn damaged_record(directory: &Path, field: &str, file: &str, at: u64) -> OpenErr
     OpenError::damaged(directory, detail)
 }
 
-/// What is known of a database before it is opened for writing.
+/// The result of the inspection of a database before it is opened for writing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inspection {
-    /// Whether the database is created now.
+    /// Whether the database does not exist yet.
     pub(crate) is_new: bool,
-    /// Whether [`examine`] has found no damage in the write-ahead log.
+    /// Whether [`examine`] found no damage in the write-ahead log.
     pub(crate) is_examined: bool,
 }
 
-/// A database that was opened for writing.
+/// A database that is open for writing.
 pub(crate) struct RecoveredDatabase {
     pub(crate) db: DB,
-    /// Whether the end of the write-ahead log was torn and has been dropped.
+    /// Whether a torn end of the write-ahead log was dropped.
     pub(crate) has_torn_end: bool,
 }
 
 /// Opens the database for writing.
 ///
 /// # Errors
-/// [`OpenError`] for what RocksDB says.
+/// The error of RocksDB, as an [`OpenError`].
 pub(crate) fn open_database(
     directory: &Path,
     options: &Options,
@@ -218,7 +225,7 @@ pub(crate) fn open_database(
     let open = |mode| {
         let mut db_options = options::database(options);
         options::set_recovery(&mut db_options, mode);
-        // NOTE: in a store that was written to, a family that is missing was lost; a new one in its place would hide that.
+        // In an existing store a missing family is damage, which an empty new family would hide.
         db_options.create_if_missing(is_new);
         db_options.create_missing_column_families(is_new);
         DB::open_cf_descriptors(&db_options, directory, options::families(options))
@@ -229,7 +236,7 @@ pub(crate) fn open_database(
     }
     match open(DBRecoveryMode::AbsoluteConsistency) {
         Ok(db) => Ok(RecoveredDatabase { db, has_torn_end: false }),
-        // NOTE: only after `examine` found that this mode drops nothing that another one would keep.
+        // `examine` found that this mode drops no change that another mode would keep.
         Err(error) if error.kind() == ErrorKind::Corruption => {
             tracing::debug!(directory = %directory.display(), %error, "the end of the write-ahead log is torn");
             open(DBRecoveryMode::PointInTime).map(|db| RecoveredDatabase { db, has_torn_end: true }).map_err(failed)
@@ -238,10 +245,10 @@ pub(crate) fn open_database(
     }
 }
 
-/// Refuses a store that was opened and ends before what was acknowledged, whatever could be looked at before.
+/// Checks that an open store has all acknowledged commits. This includes stores that could not be examined before.
 ///
 /// # Errors
-/// [`OpenError::Damaged`] with what is lost.
+/// [`OpenError::Damaged`] with a description of the loss.
 pub(crate) fn check_mark(database: &Database, mark: Mark, head: Option<Position>) -> Result<(), OpenError> {
     if database.sequence() < mark.sequence || head < mark.head {
         return Err(OpenError::damaged(database.directory(), describe_missing(database.directory(), mark)));
@@ -249,7 +256,7 @@ pub(crate) fn check_mark(database: &Database, mark: Mark, head: Option<Position>
     Ok(())
 }
 
-/// What is lost at a record in the middle that cannot be read.
+/// Describes the loss at an unreadable record in the middle.
 fn describe_hole(directory: &Path) -> String {
     const WHAT: &str = "a record in the middle of the write-ahead log cannot be read";
     let Ok(kept) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
@@ -257,13 +264,13 @@ fn describe_hole(directory: &Path) -> String {
     if last <= kept {
         return format!("{WHAT}; changes of rows or unique keys after position {kept} are lost, too, but no event");
     }
-    let gone = (last - kept).saturating_sub(found);
-    format!("{WHAT}; of the events at positions {} to {last}, {gone} are lost and {found} can be read", kept + 1)
+    let lost = (last - kept).saturating_sub(found);
+    format!("{WHAT}; of the events at positions {} to {last}, {lost} are lost and {found} can be read", kept + 1)
 }
 
-/// What is lost behind the end of a log that ends before what was acknowledged.
+/// Describes the loss in a log that ends before the last acknowledged commit.
 fn describe_missing(directory: &Path, mark: Mark) -> String {
-    const WHAT: &str = "the write-ahead log ends before what was acknowledged";
+    const WHAT: &str = "the write-ahead log ends before the last acknowledged commit";
     let Ok(found) = last_position(directory, DBRecoveryMode::PointInTime) else { return WHAT.to_owned() };
     let last = mark.head.map_or(0, Position::get);
     if last <= found {
@@ -272,14 +279,14 @@ fn describe_missing(directory: &Path, mark: Mark) -> String {
     format!("{WHAT}; the events at positions {} to {last} are lost ({})", found + 1, last - found)
 }
 
-/// The position of the last event that is found in a mode; 0 for none.
+/// Returns the position of the last event that is readable in a recovery mode; 0 if there is none.
 fn last_position(directory: &Path, mode: DBRecoveryMode) -> Result<u64, rocksdb::Error> {
     let db = open_log(directory, mode)?;
     let last = log_backward(&db).next();
     last.transpose().map(Option::unwrap_or_default)
 }
 
-/// The position of the last event that can be read at all, and how many there are behind another one.
+/// Returns the position of the last readable event, and the number of readable events after position `kept`.
 fn readable_after(directory: &Path, kept: u64) -> Result<(u64, u64), rocksdb::Error> {
     let db = open_log(directory, DBRecoveryMode::SkipAnyCorruptedRecord)?;
     let (mut last, mut count) = (0, 0);
@@ -298,20 +305,19 @@ fn open_log(directory: &Path, mode: DBRecoveryMode) -> Result<DB, rocksdb::Error
     open_read_only(directory, mode, &[rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Log.name()])
 }
 
-/// The positions of the log from the last one down.
+/// Returns the positions of the log, in descending order.
 fn log_backward(db: &DB) -> impl Iterator<Item = Result<u64, rocksdb::Error>> {
     let items = db.cf_handle(Cf::Log.name()).map(|log| db.iterator_cf(log, IteratorMode::End));
     items.into_iter().flatten().map(|item| Ok(key::decode_position(&item?.0).map_or(0, Position::get)))
 }
 
-/// How many events [`check_tail`] looks at.
+/// The number of events that [`check_tail`] checks.
 const TAIL: u64 = 64;
 
-/// Checks the last events of the log as [`check_event`] does, that there is no gap between them, and the heads of their
-/// streams.
+/// Checks the last events of the log with [`check_event`], the gaps between them, and the heads of their streams.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] with the place where they do not agree.
+/// [`StoreError::Damaged`] with the position of the first mismatch.
 pub(crate) fn check_tail(database: &Database) -> Result<(), StoreError> {
     let Some(last) = database.last_event()?.map(|event| event.position.get()) else { return Ok(()) };
     let (mut decoder, mut streams) = (Decoder::default(), HashSet::new());
@@ -325,7 +331,7 @@ pub(crate) fn check_tail(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks that an event of the log stands under its stream and its id, too.
+/// Checks that an event of the log is also stored under its stream and its id.
 pub(crate) fn check_event(database: &Database, event: &RecordedEvent) -> Result<(), StoreError> {
     if event.is_removed() {
         return check_id(database, event);
@@ -349,7 +355,7 @@ fn check_id(database: &Database, event: &RecordedEvent) -> Result<(), StoreError
     Ok(())
 }
 
-/// Checks that the last event of a stream is the head of it.
+/// Checks that the head of a stream is this event, the last one of the stream.
 pub(crate) fn check_head(database: &Database, event: &RecordedEvent) -> Result<(), StoreError> {
     let head = database.revision(&event.stream, Tier::Any)?;
     if head != Some(event.revision) {

@@ -247,7 +247,7 @@ impl Salvage {
         }
         let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
         if mark.is_none() {
-            let note = "the file ACKNOWLEDGED is missing or torn: nothing says up to where commits were acknowledged";
+            let note = "the file ACKNOWLEDGED is missing or torn: the last acknowledged commit is not known";
             report.notes.push(note.to_owned());
         }
         let scratch = Scratch::new(&directory, &mut report.notes)?;
@@ -255,7 +255,7 @@ impl Salvage {
         let before = report.clone();
         let mut survey = sources.survey(mark, &mut report, progress);
         if survey.has_unreadable_records || report.loss.events > 0 {
-            sources.read_broken();
+            sources.read_corrupt_blocks();
             report = before;
             survey = sources.survey(mark, &mut report, progress);
         }
@@ -284,8 +284,7 @@ impl Salvage {
     /// - [`RepairError::Target`] if `target` has files or is within a store.
     /// - [`RepairError::Unsound`] if the verification of the new store fails.
     /// - [`RepairError::Open`], [`RepairError::Store`] or [`RepairError::Io`] if the new store cannot be opened, read
-    ///   or
-    ///   written, or if `set_aside` returns an error.
+    ///   or written, or if `set_aside` returns an error.
     pub fn write(
         &self,
         target: impl AsRef<Path>,
@@ -347,6 +346,7 @@ fn verify_new_store(directory: &Path, progress: Progress<'_>) -> Result<Verifica
     }
 }
 
-fn refused<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RepairError + 'a {
+/// Returns the conversion of an error of the operating system that occurred during `action`.
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RepairError + 'a {
     move |source| RepairError::Io { action, path: path.to_owned(), source }
 }

@@ -46,13 +46,6 @@ const MAX_COLUMNS: usize = 120;
 
 /// Directories and files that are not rewritten yet. A finished one is removed from the list.
 const PENDING: &[&str] = &[
-    "es-rocksdb/src/acknowledged.rs",
-    "es-rocksdb/src/backup",
-    "es-rocksdb/src/log_file",
-    "es-rocksdb/src/log_file.rs",
-    "es-rocksdb/src/open.rs",
-    "es-rocksdb/src/recovery.rs",
-    "es-rocksdb/src/repair",
     "es-rocksdb/src/scavenge",
     "es-rocksdb/src/scavenge.rs",
     "es-rocksdb/src/verify",

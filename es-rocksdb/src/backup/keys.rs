@@ -1,13 +1,13 @@
 //! The claims of unique keys in a backup.
 //!
 //! ```text
-//!   1 drop each claim that is not the one of the store    a claim that events of the store released, or made again
-//!   2 write the new events                                they claim and release
-//!   3 set what still differs                              claims and releases by events that were removed since the last backup
+//!   1 drop each claim that differs from the store    its key was released or claimed again since the last backup
+//!   2 write the new events                           they claim and release keys
+//!   3 copy the remaining differences                 claims and releases by events that were removed since then
 //! ```
 //!
-//! Step 1 comes first so that no stale claim refuses a new one: the event that released it may have been removed since. What it keeps
-//! is the last claim of its key, so that no new event claims the key for another stream.
+//! Step 1 is first, so that no stale claim conflicts with a new one: the event that released the key can be removed. A
+//! claim that step 1 keeps is the last one of its key, so that no new event claims the key for another stream.
 
 use super::BackupError;
 use super::rows::{Change, compare};
@@ -16,7 +16,7 @@ use crate::schema::Cf;
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
-/// Drops each claim of the last backup that differs from that of the store; returns how many claims differ.
+/// Drops each claim of the last backup that differs from the store. Returns the number of claims that differ.
 pub(super) async fn drop_stale(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
@@ -36,7 +36,7 @@ pub(super) async fn drop_stale(
     Ok(differing)
 }
 
-/// Makes the claims of the backup those of the store.
+/// Copies the claims of the store that the backup lacks, and drops those that the store lacks.
 pub(super) async fn complete(
     source: &ReadOnlyStore,
     target: &RocksDbStore,

@@ -1,4 +1,4 @@
-//! Rows of a backup: those that differ from the last one are changed.
+//! The rows of a backup: copies the rows that changed since the last backup.
 
 use es_core::__private::table;
 use es_core::{Commit, EventStore, StoreError};
@@ -11,23 +11,23 @@ use crate::schema::Cf;
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
-/// How many entries are compared, and how many bytes are changed at a time; one entry always is, however large.
+/// The limits of a chunk: compared entries, and bytes of changes. A larger entry is a chunk of its own.
 const CHUNK_ENTRIES: usize = 1024;
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
-/// An entry that differs, and what it must be.
+/// A changed entry, with its new value; `None` if it was deleted.
 pub(super) struct Change {
     pub(super) key: Vec<u8>,
     pub(super) now: Option<Vec<u8>>,
 }
 
-/// Some changes, and the key at which to go on.
+/// The changes of a range of keys, and the first key of the next range; `None` at the end.
 pub(super) struct Chunk {
     pub(super) changes: Vec<Change>,
     pub(super) next: Option<Vec<u8>>,
 }
 
-/// Makes the rows of the backup those of the store; returns how many were changed.
+/// Copies the changed rows of the store to the backup. Returns their number.
 pub(super) async fn copy(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
@@ -46,38 +46,40 @@ pub(super) async fn copy(
     Ok(changed)
 }
 
-/// What differs from a key on: a merge of two ordered scans.
+/// Returns the next changes from a key on, with a merge of two ordered scans.
 pub(super) fn compare(before: &Database, now: &Database, cf: Cf, from: &[u8]) -> Result<Chunk, StoreError> {
-    let mut olds = before.iterate(cf, Vec::new(), Tier::Any)?;
-    let mut news = now.iterate(cf, Vec::new(), Tier::Any)?;
-    olds.seek(from);
-    news.seek(from);
+    let mut old_entries = before.iterate(cf, Vec::new(), Tier::Any)?;
+    let mut new_entries = now.iterate(cf, Vec::new(), Tier::Any)?;
+    old_entries.seek(from);
+    new_entries.seek(from);
     let (mut changes, mut bytes, mut entries) = (Vec::new(), 0, 0);
     loop {
-        let (old, new) = (item(&olds, cf)?, item(&news, cf)?);
+        let (old, new) = (item(&old_entries, cf)?, item(&new_entries, cf)?);
         let Some(key) = [old, new].into_iter().flatten().map(|(key, _)| key).min().map(<[u8]>::to_vec) else {
             return Ok(Chunk { changes, next: None });
         };
         if entries >= CHUNK_ENTRIES {
             return Ok(Chunk { changes, next: Some(key) });
         }
-        let at = |item: Option<(&[u8], &[u8])>| item.filter(|(at, _)| *at == key).map(|(_, value)| value.to_vec());
-        let (before, now) = (at(old), at(new));
-        let (step_old, step_new) = (before.is_some(), now.is_some());
+        let value_of =
+            |item: Option<(&[u8], &[u8])>| item.filter(|(at, _)| *at == key).map(|(_, value)| value.to_vec());
+        let (before, now) = (value_of(old), value_of(new));
+        let (has_old, has_new) = (before.is_some(), now.is_some());
         entries += 1;
         if before != now {
             bytes += key.len() + now.as_ref().map_or(0, Vec::len);
-            // ORDER: before it is taken. A chunk becomes one commit, and a row may have nearly as many bytes as a commit may have.
+            // ORDER: before the change is added. A chunk becomes one commit, and a row can be nearly as large as the
+            // limit of a commit.
             if bytes > CHUNK_BYTES && !changes.is_empty() {
                 return Ok(Chunk { changes, next: Some(key) });
             }
             changes.push(Change { key, now });
         }
-        if step_old {
-            olds.next();
+        if has_old {
+            old_entries.next();
         }
-        if step_new {
-            news.next();
+        if has_new {
+            new_entries.next();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Brings a backup up to its store.
+//! Writes the changes of a store since the last backup.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_LOG_ID, META_STORE_I
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
-/// How many commits, and about how many bytes of memory, are under way at a time; one commit always is, however large.
-const WAVE_COMMITS: usize = 512;
-const WAVE_BYTES: usize = 4 * 1024 * 1024;
+/// The limits of the events in memory: commits, and bytes. A larger commit is written alone.
+const BATCH_COMMITS: usize = 512;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// What [`update`] wrote.
+/// The counts of [`update`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Changes {
     /// The number of new events.
@@ -27,32 +27,32 @@ pub(super) struct Changes {
     pub(super) rows: u64,
 }
 
-/// Writes to a backup what the store has and the backup does not have.
+/// Writes the events, claims and rows of the store that the backup lacks.
 pub(super) async fn update(
     source: &ReadOnlyStore,
     backup: &Path,
     backups: &Path,
     progress: Progress<'_>,
 ) -> Result<Changes, BackupError> {
-    // NOTE: as it was at the last backup; rows and keys are compared with it.
+    // A snapshot of the last backup. Rows and keys are compared with it.
     let before = ReadOnlyStore::open(backup).await?;
     let head = check_continues(source, &before, backups).await?;
     // The store may be a restored copy of the last backup, whose log has another id.
     if source.log_id() != before.log_id() {
         open::set_log_id(backup, source.log_id())?;
     }
-    // NOTE: the backup counts only when it is complete, and by then it is on the disk.
+    // Without syncs: `files::complete` syncs the backup before it has a number.
     let options = Options::new().durability(Durability::Buffered).create_if_missing(false);
     let target = RocksDbStore::open_with(backup, options).await?;
     let keys = keys::drop_stale(source, &before, &target, progress).await?;
     let events = copy_events(source, head, &target, progress).await?;
-    // NOTE: what the store has removed is removed here as well. What it has not yet is there as well.
+    // Removes the events that the store has removed, and no others.
     if let Some(scavenged) = source.shared().locked(Database::scavenged)? {
         target.complete_points(scavenged).await?;
     }
     keys::complete(source, &target, progress).await?;
     let rows = rows::copy(source, &before, &target, progress).await?;
-    // NOTE: the next backup shares table files with this one, but not the write-ahead log.
+    // The next backup shares the table files, but not the write-ahead log.
     target.flush().await?;
     target.close().await?;
     Ok(Changes { events, rows: keys + rows })
@@ -71,7 +71,7 @@ pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> 
     written.map_err(|error| crate::error::of_rocksdb("write", "the identity of the backup", error).into())
 }
 
-/// The head of the last backup, of which the store must be a continuation.
+/// Checks that the store continues the last backup. Returns the head of that backup.
 async fn check_continues(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
@@ -87,19 +87,19 @@ async fn check_continues(
         source.read_log_with_hidden(last.clone(), HiddenEvents::WithContent).next().await?,
         before.read_log_with_hidden(last, HiddenEvents::WithContent).next().await?,
     );
-    // NOTE: the store may have removed since what the backup has still.
+    // The store may have removed the event since the last backup.
     let is_removed = |event: &Option<RecordedEvent>| event.as_ref().is_some_and(RecordedEvent::is_removed);
-    let cut = |event: &Option<RecordedEvent>| event.as_ref().map(RecordedEvent::without_content);
-    if ours != theirs && !(is_removed(&ours) && ours == cut(&theirs)) {
-        let what = if ours.is_some() { "another event" } else { "an event that the store has not" };
-        return Err(other(format!("{what} at position {head}: another history of this store")));
+    let tombstone = |event: &Option<RecordedEvent>| event.as_ref().map(RecordedEvent::without_content);
+    if ours != theirs && !(is_removed(&ours) && ours == tombstone(&theirs)) {
+        let event = if ours.is_some() { "another event" } else { "an event that the store lacks" };
+        return Err(other(format!("{event} at position {head}: another history of this store")));
     }
     Ok(Some(head))
 }
 
-/// Whether the store is a continuation of the newest backup that can still be asked.
+/// Checks that the store continues the newest readable backup.
 ///
-/// Used for a backup without a predecessor, so that the backups of two stores are never in one directory.
+/// This check is for a backup without a predecessor, so that the backups of two stores are never in one directory.
 pub(super) async fn check_continues_any(
     source: &ReadOnlyStore,
     earlier: &[(u32, PathBuf)],
@@ -125,29 +125,29 @@ async fn copy_events(
     let first = after.map_or(0, Position::get);
     let total = source.head().await?.map_or(0, Position::get) - first;
     let mut log = source.read_log_with_hidden(LogRead::all().after(after), HiddenEvents::WithContent);
-    let (mut wave, mut commits, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
+    let (mut batch, mut commits, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
     while let Some(event) = log.next().await? {
         bytes += event.weight();
         commits += usize::from(event.part.is_last());
-        let is_whole = event.part.is_last();
-        wave.push(event);
-        if is_whole && (commits >= WAVE_COMMITS || bytes >= WAVE_BYTES) {
-            done += wave.len() as u64;
-            write(std::mem::take(&mut wave), target).await?;
+        let ends_commit = event.part.is_last();
+        batch.push(event);
+        if ends_commit && (commits >= BATCH_COMMITS || bytes >= BATCH_BYTES) {
+            done += batch.len() as u64;
+            write(std::mem::take(&mut batch), target).await?;
             (commits, bytes) = (0, 0);
             progress("events", done, Some(total));
         }
     }
-    done += wave.len() as u64;
-    write(wave, target).await?;
+    done += batch.len() as u64;
+    write(batch, target).await?;
     progress("events", done, Some(total));
     Ok(done)
 }
 
-/// Writes events as the commits that they were, and compares what came of it.
+/// Writes events with their original commits, and compares the written events with them.
 async fn write(events: Vec<RecordedEvent>, target: &RocksDbStore) -> Result<(), BackupError> {
     for event in events.iter().filter(|event| event.is_removed() && event.revision > Revision::FIRST) {
-        // NOTE: what is before a removed event of a stream was removed, too, but maybe after the last backup.
+        // All earlier events of the stream were removed as well, possibly after the last backup.
         target.remove_before(event.stream.clone(), event.revision).await?;
     }
     let mut commits = Vec::new();
@@ -164,7 +164,7 @@ async fn write(events: Vec<RecordedEvent>, target: &RocksDbStore) -> Result<(), 
         for written in answer?.events {
             let expected = expected.next();
             if expected != Some(&written) {
-                let detail = "expected to be written as it was read, found a difference";
+                let detail = "expected the written event to equal the read one, found a difference";
                 return Err(StoreError::damaged(place_of(written.position), detail).into());
             }
         }

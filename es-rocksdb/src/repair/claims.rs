@@ -1,4 +1,4 @@
-//! Claims of unique keys by removed events. No event says them any more, so they are taken from the index.
+//! Claims of unique keys by removed events. The events do not have them any more, so that they are read from the index.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,8 +18,8 @@ pub(super) struct RemovedClaims {
     by_event: BTreeMap<(StreamId, Revision), Vec<KeyHash>>,
     /// The number of entries that cannot be used.
     lost: u64,
-    /// Whether all of the index could be read.
-    is_whole: bool,
+    /// Whether the whole index could be read.
+    is_complete: bool,
 }
 
 impl RemovedClaims {
@@ -27,10 +27,10 @@ impl RemovedClaims {
     pub(super) fn read(sources: &Sources, first_left: impl Fn(&StreamId) -> Revision) -> Self {
         let secret = sources.value(Cf::Meta, META_KEY_SECRET);
         let secret = secret.and_then(|secret| secret.as_slice().try_into().ok()).map(KeySecret::from_bytes);
-        let (mut claims, mut broken) = (HashMap::<KeyHash, KeyOwner>::new(), 0);
-        let is_whole = sources.scan(Cf::Keys, |key, value| {
+        let (mut claims, mut invalid) = (HashMap::<KeyHash, KeyOwner>::new(), 0);
+        let is_complete = sources.scan(Cf::Keys, |key, value| {
             let (Ok(hash), Ok(owner)) = (key::decode_hash(key), key::decode_owner(value)) else {
-                broken += 1;
+                invalid += 1;
                 return;
             };
             // The newest entry of a hash is visited last.
@@ -39,12 +39,12 @@ impl RemovedClaims {
                 false => claims.remove(&hash),
             };
         });
-        let lost = broken + if secret.is_some() { 0 } else { claims.len() as u64 };
+        let lost = invalid + if secret.is_some() { 0 } else { claims.len() as u64 };
         let mut by_event = BTreeMap::<_, Vec<_>>::new();
         for (hash, KeyOwner { stream, revision }) in claims.into_iter().filter(|_| secret.is_some()) {
             by_event.entry((stream, revision)).or_default().push(hash);
         }
-        Self { secret, by_event, lost, is_whole }
+        Self { secret, by_event, lost, is_complete }
     }
 
     /// Returns the keys that a removed event claimed.
@@ -52,13 +52,13 @@ impl RemovedClaims {
         self.by_event.get(&(removed.stream.clone(), removed.revision)).map_or(&[], Vec::as_slice)
     }
 
-    /// Adds what cannot be recovered to a loss.
+    /// Adds the claims that cannot be recovered to a loss.
     pub(super) fn add_to(&self, loss: &mut Loss) {
         if self.lost > 0 {
             loss.other.push(format!("{} claims of unique keys by removed events", self.lost));
         }
-        if !self.is_whole {
-            let what = "claims of unique keys by removed events, as many as stood where their index cannot be read";
+        if !self.is_complete {
+            let what = "claims of unique keys by removed events, in the unreadable part of their index";
             loss.other.push(what.to_owned());
         }
     }

@@ -1,4 +1,4 @@
-//! A new store of what was saved.
+//! Writes the recoverable data to a new store.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::claims::RemovedClaims;
 use super::records::{IntactRecord, RecoverableEvents, report_progress};
 use super::sources::Sources;
-use super::{RepairError, Repaired, SetAside, refused, verify_new_store};
+use super::{RepairError, Repaired, SetAside, io_error, verify_new_store};
 use crate::access;
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
@@ -26,7 +26,7 @@ use crate::retention::first_key;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 use crate::verify::{Progress, has_table};
 
-/// How many bytes are written at a time.
+/// The number of bytes after which a batch is written.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) fn write(
@@ -38,8 +38,8 @@ pub(super) fn write(
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
     // A link to an empty directory is followed, because a directory cannot replace a link.
-    let target = access::resolve_links(target).map_err(refused("find the full path of", target))?;
-    let store = access::enclosing_store(&target).map_err(refused("find the full path of", &target))?;
+    let target = access::resolve_links(target).map_err(io_error("find the full path of", target))?;
+    let store = access::enclosing_store(&target).map_err(io_error("find the full path of", &target))?;
     let is_free = match fs::read_dir(&target) {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => !target.exists(),
@@ -48,12 +48,12 @@ pub(super) fn write(
         return Err(RepairError::Target { directory: target });
     }
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    // NOTE: under another name until it is whole, so that half a store is never taken for one.
+    // The store has another name until it is complete, so that an incomplete store is never opened.
     let incomplete = target.with_file_name(format!("{name}.incomplete"));
     if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(refused("create the directory", parent))?;
+        fs::create_dir_all(parent).map_err(io_error("create the directory", parent))?;
     }
-    access::create_directory(&incomplete).map_err(refused("create the directory", &incomplete))?;
+    access::create_directory(&incomplete).map_err(io_error("create the directory", &incomplete))?;
     let written = write_and_verify(&incomplete, &target, sources, survey, set_aside, progress);
     written.inspect_err(|_| {
         // The error of the rebuild is reported, not that of the cleanup.
@@ -78,7 +78,7 @@ fn write_and_verify(
     Ok(Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside })
 }
 
-/// What [`write_contents`] wrote.
+/// The result of [`write_contents`].
 struct Contents {
     id: LogId,
     is_new_id: bool,
@@ -86,22 +86,22 @@ struct Contents {
     carried_claims: u64,
 }
 
-/// Gives the new store its name, once all of it is on the disk.
+/// Syncs the new store, and renames it to its target.
 fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
-    let sync = |path: &Path| access::sync(path).map_err(refused("sync", path));
-    for entry in fs::read_dir(incomplete).map_err(refused("read the directory", incomplete))? {
-        sync(&entry.map_err(refused("read the directory", incomplete))?.path())?;
+    let sync = |path: &Path| access::sync(path).map_err(io_error("sync", path));
+    for entry in fs::read_dir(incomplete).map_err(io_error("read the directory", incomplete))? {
+        sync(&entry.map_err(io_error("read the directory", incomplete))?.path())?;
     }
     sync(incomplete)?;
     if let Ok(replaced) = fs::metadata(target) {
-        fs::set_permissions(incomplete, replaced.permissions()).map_err(refused("set the mode of", incomplete))?;
-        fs::remove_dir(target).map_err(refused("replace", target))?;
+        fs::set_permissions(incomplete, replaced.permissions()).map_err(io_error("set the mode of", incomplete))?;
+        fs::remove_dir(target).map_err(io_error("replace", target))?;
     }
-    fs::rename(incomplete, target).map_err(refused("rename", incomplete))?;
+    fs::rename(incomplete, target).map_err(io_error("rename", incomplete))?;
     target.parent().map_or(Ok(()), sync)
 }
 
-/// Writes everything that is kept.
+/// Writes the recoverable events, rows and claims.
 fn write_contents(
     directory: &Path,
     sources: &Sources,
@@ -116,10 +116,10 @@ fn write_contents(
     let claims = &survey.claims;
     let mut writer = BatchedWriter { database: &database, batch: WriteBatch::new(), secret, claims, carried_claims: 0 };
     for position in 1..=survey.kept {
-        let whole = sources.record(survey, position, &mut decoder);
+        let intact = sources.record(survey, position, &mut decoder);
         let place = || Position::new(position).map_or_else(String::new, place_of);
-        let IntactRecord { event, record } = whole
-            .ok_or_else(|| StoreError::damaged(place(), "expected the record that was found before, found none"))?;
+        let IntactRecord { event, record } = intact
+            .ok_or_else(|| StoreError::damaged(place(), "expected the record that the survey found, found none"))?;
         writer.event(&event, &record)?;
         report_progress(progress, "events", position, Some(survey.kept));
     }
@@ -131,18 +131,20 @@ fn write_contents(
         }
     });
     written?;
-    // NOTE: which scavenge points were completed is not kept: a part of one may be lost. The next scavenge completes all again.
+    // The last completed scavenge point is not copied, because removals of it can be lost. The next scavenge completes
+    // all points again.
     writer.write()?;
     let carried_claims = writer.carried_claims;
     database.flush()?;
     database.raw().flush_wal(true).map_err(|error| of_rocksdb("sync", "the new store", error))?;
     mark.raise(Mark { sequence: database.sequence(), head: Position::new(survey.kept) });
-    mark.sync().map_err(refused("sync the mark of", directory))?;
+    mark.sync().map_err(io_error("sync the mark of", directory))?;
     let id = LogId::from_uuid(id);
     Ok(Contents { id, is_new_id, rows, carried_claims })
 }
 
-/// Gives the new store, and its log, the ids of the damaged one, unless events were lost, or the id or the secret of unique keys is not known.
+/// Copies the ids of the damaged store and of its log, unless events were lost, or the id or the secret of unique keys
+/// cannot be read. Returns the id of the log, and whether it is new.
 fn identify(
     database: &Database,
     sources: &Sources,
@@ -155,7 +157,7 @@ fn identify(
         batch.put_cf(meta, META_CREATED, created);
     }
     let old = sources.value(Cf::Meta, META_STORE_ID).and_then(|id| Uuid::from_slice(&id).ok());
-    // A backup of the damaged store has its secret, so that it cannot be continued with a store that has another.
+    // The backups of the damaged store have its secret, and cannot be continued with another secret.
     let kept = old.filter(|_| survey.kept == survey.last && survey.claims.secret.is_some());
     if let Some(secret) = &survey.claims.secret {
         batch.put_cf(meta, META_KEY_SECRET, secret.as_bytes());
@@ -173,20 +175,20 @@ fn identify(
     Ok((kept_log.or(kept).unwrap_or(new), kept.is_none()))
 }
 
-/// Hands on what can be read behind the cut.
+/// Passes the readable events after the last kept one to `set_aside`. Returns their number.
 fn set_aside_after_cut(
     sources: &Sources,
     survey: &RecoverableEvents,
     set_aside: SetAside<'_>,
 ) -> Result<u64, RepairError> {
-    let failed = refused("write", Path::new("the events that are set aside"));
+    let failed = io_error("write", Path::new("the events that are set aside"));
     let mut decoder = Decoder::default();
     let (mut commit, mut count) = (Vec::<RecordedEvent>::new(), 0);
     let mut pass_on = |commit: &mut Vec<RecordedEvent>| {
-        let is_whole =
+        let is_complete =
             commit.first().is_some_and(|first| first.part.index == 0 && first.part.size as usize == commit.len());
         for mut event in commit.drain(..) {
-            if !is_whole {
+            if !is_complete {
                 event.part = CommitPart { index: 0, size: 1 };
             }
             count += 1;
@@ -212,7 +214,7 @@ fn set_aside_after_cut(
     Ok(count)
 }
 
-/// Writes in batches.
+/// Writes the entries of a new store in batches.
 struct BatchedWriter<'a> {
     database: &'a Database,
     batch: WriteBatch,
@@ -224,7 +226,7 @@ struct BatchedWriter<'a> {
 }
 
 impl BatchedWriter<'_> {
-    /// An event with everything that must be there for it. Its record stays what it is, byte by byte.
+    /// Writes an event with all of its entries. Its record is copied unchanged.
     fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
         let position = key::position(event.position);
         let posting = |name: &str| key::posting(name, event.position);
@@ -251,7 +253,7 @@ impl BatchedWriter<'_> {
         Ok(())
     }
 
-    /// Writes what a removed event claimed. The order of the log decides which later events release it or claim it again.
+    /// Writes the claims of a removed event. Later events in the log can release them or claim the keys again.
     fn removed_claims(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
         let owner = KeyOwner { stream: event.stream.clone(), revision: event.revision };
         for hash in self.claims.of(event) {
@@ -267,7 +269,7 @@ impl BatchedWriter<'_> {
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
-        // NOTE: the new store counts only when it is complete, and by then it is on the disk.
+        // Without a sync: `write_contents` syncs the store before it is complete.
         let written =
             self.database.raw().write_opt(std::mem::take(&mut self.batch), &options::write(Durability::Buffered));
         written.map_err(|error| of_rocksdb("write", "the new store", error))

@@ -1,4 +1,4 @@
-//! Reading around damage: which records are whole, and where.
+//! [`RecoverableEvents`]: finds the intact records of a damaged store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,28 +14,28 @@ use crate::record::{self, Decoder};
 use crate::schema::{Cf, META_FIRST};
 use crate::verify::{Progress, place_in_stream};
 
-/// How many of something are named in a report.
+/// The maximum number of listed positions or streams in a report.
 const MAX_LISTED: usize = 100;
 const PROGRESS_INTERVAL: u64 = 1024;
 
-/// A record that is whole.
+/// A record with a correct checksum, and its event.
 pub(super) struct IntactRecord {
     pub(super) event: RecordedEvent,
     pub(super) record: Vec<u8>,
 }
 
-/// Which events can be saved.
+/// The events that can be recovered.
 #[derive(Debug, Default)]
 pub(super) struct RecoverableEvents {
-    /// The last position that is known of; 0 for none.
+    /// The last known position; 0 if there is none.
     pub(super) last: u64,
-    /// The last position that is kept; 0 for none.
+    /// The last position of the new store; 0 if there is none.
     pub(super) kept: u64,
-    /// Where the records stand that the log has no more.
+    /// The streams and revisions of the records that only the stream family has, by position.
     in_streams: BTreeMap<u64, (StreamId, Revision)>,
-    /// The first revision of each stream that was not removed, where some were.
+    /// The first remaining revision of each stream with removed events.
     firsts: BTreeMap<StreamId, Revision>,
-    /// Whether records under streams could not be read that the log may not have either.
+    /// Whether the stream family has unreadable records, which the log may lack as well.
     pub(super) has_unreadable_records: bool,
     /// The claims of unique keys by removed events.
     pub(super) claims: RemovedClaims,
@@ -51,7 +51,7 @@ impl RecoverableEvents {
         *first = event.revision.next().max(*first);
     }
 
-    /// What was removed stays removed, also where damage has brought an older copy of it to light.
+    /// Replaces a removed event by its tombstone. Damage can expose an older copy of a removed event.
     fn without_removed(&self, found: IntactRecord) -> Option<IntactRecord> {
         if found.event.is_removed() || found.event.revision >= self.first_left(&found.event.stream) {
             return Some(found);
@@ -77,7 +77,7 @@ impl Sources {
         })
     }
 
-    /// The record of a position, from wherever it is whole.
+    /// Returns the record of a position, from the log or from its stream.
     pub(super) fn record(
         &self,
         survey: &RecoverableEvents,
@@ -92,32 +92,33 @@ impl Sources {
         survey.without_removed(found?)
     }
 
-    /// Finds out which events can be saved.
+    /// Finds the events that can be recovered, and adds the loss to the report.
     pub(super) fn survey(&self, mark: Option<Mark>, report: &mut Report, progress: Progress<'_>) -> RecoverableEvents {
         let known = mark.and_then(|mark| mark.head).map_or(0, Position::get);
-        let looked_at = known.max(self.last_in_log());
-        let mut survey = RecoverableEvents { last: looked_at, firsts: self.firsts(), ..RecoverableEvents::default() };
+        let last_scanned = known.max(self.last_in_log());
+        let mut survey =
+            RecoverableEvents { last: last_scanned, firsts: self.firsts(), ..RecoverableEvents::default() };
         let mut missing = BTreeSet::new();
         let mut decoder = Decoder::default();
-        for position in (1..=looked_at).filter_map(Position::new) {
+        for position in (1..=last_scanned).filter_map(Position::new) {
             match self.in_log(position, &mut decoder).intact() {
                 None => drop(missing.insert(position.get())),
                 Some(IntactRecord { event, .. }) if event.is_removed() => survey.note_removed(&event),
                 Some(_) => {}
             }
-            report_progress(progress, "salvage", position.get(), Some(looked_at));
+            report_progress(progress, "salvage", position.get(), Some(last_scanned));
         }
-        // NOTE: without a mark nothing says that the log does not end too early.
+        // Without a mark, the log may end too early.
         if !missing.is_empty() || !report.loss.other.is_empty() || mark.is_none() {
             self.search(&mut survey, &missing, progress);
         }
         if let Some(last) = self.record(&survey, survey.last, &mut decoder) {
-            // NOTE: a commit whose beginning is there has had an end.
+            // Commits are atomic: a commit with a first event also had a last one.
             let part = last.event.part;
             survey.last += u64::from(part.size.saturating_sub(part.index).saturating_sub(1));
         }
         let is_lost = |position: u64| {
-            let is_in_log = position <= looked_at && !missing.contains(&position);
+            let is_in_log = position <= last_scanned && !missing.contains(&position);
             !is_in_log && !survey.in_streams.contains_key(&position)
         };
         let first_lost = (1..=survey.last).find(|position| is_lost(*position)).unwrap_or(survey.last + 1);
@@ -132,11 +133,12 @@ impl Sources {
         survey
     }
 
-    /// The last position of which the log family has a whole record, as far as it can be read on from one end.
+    /// Returns the last position with an intact record in the log family; 0 if there is none.
     fn last_in_log(&self) -> u64 {
         let (mut last, mut decoder) = (0, Decoder::default());
         let mut visit = |key: &[u8], record: &[u8]| {
-            // NOTE: a key alone is not believed: everything up to it is looked for.
+            // A key without an intact record is ignored: a damaged one could have any position, and all positions up to
+            // the last one are scanned.
             let position = key::decode_position(key).ok();
             let event = position.and_then(|position| decode_at(position, record, &mut decoder).ok());
             last = last.max(event.as_ref().map_or(0, |event| event.position.get()));
@@ -154,7 +156,7 @@ impl Sources {
         last
     }
 
-    /// Looks for missing records under every stream that is known.
+    /// Searches the known streams for missing records.
     fn search(&self, survey: &mut RecoverableEvents, missing: &BTreeSet<u64>, progress: Progress<'_>) {
         let (in_log, mut last) = (survey.last, survey.last);
         let heads = self.streams(survey);
@@ -173,9 +175,9 @@ impl Sources {
                     }
                     Lookup::Absent if revision > head => break,
                     Lookup::Absent => {}
-                    Lookup::Broken => survey.has_unreadable_records = true,
+                    Lookup::Damaged => survey.has_unreadable_records = true,
                 }
-                // NOTE: behind the head that is known, no more can be hidden than is missing.
+                // A stream has at most as many revisions after its known head as records are missing.
                 beyond += usize::from(revision > head);
                 if beyond > missing.len() {
                     break;
@@ -185,7 +187,7 @@ impl Sources {
         survey.last = last;
     }
 
-    /// Of which revision on streams have their events, where the first were removed.
+    /// Returns the first remaining revision of each stream with removed events.
     fn firsts(&self) -> BTreeMap<StreamId, Revision> {
         let mut firsts = BTreeMap::<StreamId, Revision>::new();
         let prefix = key::prefix(META_FIRST);
@@ -200,18 +202,19 @@ impl Sources {
         firsts
     }
 
-    /// Every stream that anything speaks of, with its last revision as far as it is known.
+    /// Returns all streams that the heads, the stream family or the log have, with their last known revisions.
     fn streams(&self, survey: &RecoverableEvents) -> HashMap<StreamId, Revision> {
         let (mut heads, mut decoder) = (HashMap::<StreamId, Revision>::new(), Decoder::default());
         let mut raise = |stream: StreamId, revision: Revision| {
             let head = heads.entry(stream).or_insert(revision);
             *head = revision.max(*head);
         };
-        let are_whole = self.scan(Cf::Heads, |key, value| {
+        let is_complete = self.scan(Cf::Heads, |key, value| {
             let stream = std::str::from_utf8(key).ok().and_then(|name| StreamId::new(name).ok());
             if let (Some(stream), Ok(revision)) = (stream, key::decode_revision(value)) {
-                // NOTE: a head of which the stream knows nothing is not believed: all revisions up to it are looked for. Of an
-                // emptied stream its beginning knows.
+                // A head without a record in its stream is ignored: a damaged one could have any revision, and all
+                // revisions up to the last one are searched. A stream without remaining events is confirmed by its
+                // first revision.
                 let is_wrong = survey.first_left(&stream) != revision.next()
                     && matches!(self.in_stream_family(&stream, revision, &mut decoder), Lookup::Absent);
                 raise(stream, if is_wrong { Revision::FIRST } else { revision });
@@ -224,7 +227,7 @@ impl Sources {
                 raise(stream, revision);
             }
         });
-        if !are_whole {
+        if !is_complete {
             for position in (1..=survey.last).filter_map(Position::new) {
                 if let Lookup::Intact(IntactRecord { event, .. }) = self.in_log(position, &mut decoder) {
                     raise(event.stream, event.revision);
@@ -234,7 +237,7 @@ impl Sources {
         heads
     }
 
-    /// The last position up to another one that ends a commit.
+    /// Returns the position of the last event up to `position` that ends a commit.
     fn end_of_commit(&self, survey: &RecoverableEvents, position: u64, decoder: &mut Decoder) -> u64 {
         match self.record(survey, position, decoder) {
             Some(IntactRecord { event, .. }) if !event.part.is_last() => {
@@ -244,7 +247,7 @@ impl Sources {
         }
     }
 
-    /// Says what is lost.
+    /// Adds the lost events to the loss.
     fn measure_loss(
         &self,
         survey: &RecoverableEvents,
@@ -279,7 +282,8 @@ impl Sources {
         loss.streams = streams;
     }
 
-    /// How many events each stream loses: those that can be read behind the cut, and what its head speaks of besides.
+    /// Returns the number of lost events of each stream: the readable events after the last kept position, or more if
+    /// the head of the stream shows that it had more events.
     fn count_lost_events(
         &self,
         survey: &RecoverableEvents,
@@ -287,7 +291,7 @@ impl Sources {
         progress: Progress<'_>,
     ) -> Vec<(StreamId, u64)> {
         let mut decoder = Decoder::default();
-        // Of each stream, how many events it had, and how many of them are kept.
+        // The number of events that each stream had, and the number of kept ones.
         let mut known = HashMap::<StreamId, (u64, u64)>::new();
         for (stream, head) in self.streams(survey) {
             let last = self.in_stream_family(&stream, head, &mut decoder).intact();
@@ -323,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_removed_stays_removed_where_an_older_copy_comes_to_light() {
+    fn an_exposed_older_copy_of_a_removed_event_is_replaced_by_its_tombstone() {
         let stream = StreamId::new("a-1").unwrap();
         let (time, part) = ("2026-01-01T00:00:00Z".parse().unwrap(), es_core::model::CommitPart { index: 0, size: 1 });
         let id = es_core::EventId::from_uuid(uuid::Uuid::from_u128(7));

@@ -1,4 +1,4 @@
-//! The databases of a damaged store, read around what cannot be read.
+//! [`Sources`]: reads the readable data of a damaged store.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use rocksdb::{DBRawIterator, ReadOptions};
 use crate::database::{Database, Tier};
 use crate::schema::Cf;
 
-/// What was found under a key.
+/// The result of a lookup.
 pub(super) enum Lookup<T> {
     Intact(T),
-    /// There is something, or may be, that cannot be read.
-    Broken,
+    /// The value is damaged, or a block that can have it cannot be read.
+    Damaged,
     Absent,
 }
 
@@ -19,18 +19,18 @@ impl<T> Lookup<T> {
     pub(super) fn intact(self) -> Option<T> {
         match self {
             Self::Intact(found) => Some(found),
-            Self::Broken | Self::Absent => None,
+            Self::Damaged | Self::Absent => None,
         }
     }
 }
 
-/// Databases, the newest last.
+/// The databases of a damaged store, the newest last.
 pub(super) struct Sources {
     pub(super) databases: Vec<Database>,
     pub(super) strict: ReadOptions,
     pub(super) lenient: ReadOptions,
-    /// Whether blocks are read whose checksums do not fit.
-    pub(super) reads_broken: bool,
+    /// Whether blocks with wrong checksums are read, too.
+    pub(super) reads_corrupt_blocks: bool,
 }
 
 impl fmt::Debug for Sources {
@@ -44,64 +44,64 @@ impl Sources {
         let (mut strict, mut lenient) = (ReadOptions::default(), ReadOptions::default());
         strict.set_verify_checksums(true);
         lenient.set_verify_checksums(false);
-        // A strict read must not find a broken block in the cache.
+        // A strict read must not find a corrupt block in the cache.
         lenient.fill_cache(false);
-        Self { databases, strict, lenient, reads_broken: false }
+        Self { databases, strict, lenient, reads_corrupt_blocks: false }
     }
 
-    /// From now on also reads blocks whose checksums do not fit.
+    /// From now on also reads blocks with wrong checksums.
     ///
-    /// Used only as a last resort. RocksDB trusts the length in a broken block: it can allocate more memory than there
+    /// Used only as a last resort. RocksDB trusts the length in a corrupt block: it can allocate more memory than there
     /// is, which ends the process, because its exception cannot be caught here.
-    pub(super) fn read_broken(&mut self) {
-        self.reads_broken = true;
+    pub(super) fn read_corrupt_blocks(&mut self) {
+        self.reads_corrupt_blocks = true;
     }
 
-    /// What stands under a key. A block whose checksum does not fit may have whole records all the same, whose own checksums
-    /// `accept` looks at.
+    /// Looks up a key, in the newest database first. A block with a wrong checksum can have intact records: `accept`
+    /// verifies the checksum of a record, and returns `None` for a damaged one.
     pub(super) fn look_up<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Lookup<T> {
-        let mut is_broken = false;
+        let mut is_damaged = false;
         for database in self.databases.iter().rev() {
             let Ok(family) = database.family(cf) else { continue };
-            let lenient = self.reads_broken.then_some(&self.lenient);
+            let lenient = self.reads_corrupt_blocks.then_some(&self.lenient);
             for options in std::iter::once(&self.strict).chain(lenient) {
                 match database.raw().get_pinned_cf_opt(family, key, options) {
                     Ok(Some(value)) => match accept(&value) {
                         Some(found) => return Lookup::Intact(found),
-                        None => is_broken = true,
+                        None => is_damaged = true,
                     },
                     Ok(None) => break,
-                    Err(_) => is_broken = true,
+                    Err(_) => is_damaged = true,
                 }
             }
         }
-        if is_broken { Lookup::Broken } else { Lookup::Absent }
+        if is_damaged { Lookup::Damaged } else { Lookup::Absent }
     }
 
-    /// A value that has no checksum of its own.
+    /// Returns a value that has no checksum of its own, from the newest database that has it in a readable block.
     pub(super) fn value(&self, cf: Cf, key: &[u8]) -> Option<Vec<u8>> {
         let found = |database: &Database| database.get(cf, key, Tier::Any).ok().flatten().map(|value| value.to_vec());
         self.databases.iter().rev().find_map(found)
     }
 
-    /// Visits the entries of a family that RocksDB can read, the newest of each key last; says whether it could read all.
+    /// Visits the readable entries of a family, the newest of each key last. Returns whether all entries could be read.
     pub(super) fn scan(&self, cf: Cf, mut visit: impl FnMut(&[u8], &[u8])) -> bool {
-        let mut is_whole = true;
+        let mut is_complete = true;
         for database in &self.databases {
             if database.family(cf).is_ok() {
                 let scanned =
                     database.iterate(cf, Vec::new(), Tier::Any).map(|mut all| visit_readable(&mut all, &mut visit));
-                is_whole &= scanned.unwrap_or(false);
+                is_complete &= scanned.unwrap_or(false);
             }
         }
-        is_whole
+        is_complete
     }
 }
 
-/// Visits every entry that can be read, beyond those that cannot be; says whether there were none of these.
+/// Visits all readable entries, also after unreadable blocks. Returns whether all entries could be read.
 pub(super) fn visit_readable(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
     entries.seek_to_first();
-    let (mut is_whole, mut last) = (true, Vec::new());
+    let (mut is_complete, mut last) = (true, Vec::new());
     loop {
         while let Some((key, value)) = entries.item() {
             visit(key, value);
@@ -110,9 +110,9 @@ pub(super) fn visit_readable(entries: &mut DBRawIterator<'_>, visit: &mut impl F
             entries.next();
         }
         if entries.status().is_ok() {
-            return is_whole;
+            return is_complete;
         }
-        is_whole = false;
+        is_complete = false;
         if !skip_unreadable(entries, &last, visit) {
             return false;
         }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaps_go_ever_farther_up_to_the_last_byte() {
+    fn keys_after_a_key_have_increasing_distances_up_to_the_last_byte() {
         let targets: Vec<_> = keys_after(b"a\xfe").collect();
         assert_eq!(targets.first().unwrap(), b"a\xfe\0");
         assert!(targets.contains(&b"a\xff".to_vec()) && targets.contains(&b"b".to_vec()));
