@@ -1,17 +1,19 @@
-//! Scavenging: what a scavenge point says is removed, a part at a time, beside the writer.
+//! Scavenging: removes the events that a scavenge point covers, in batches, concurrently with commits.
 //!
 //! ```text
-//!   commit the point ──► for each point that is not completed, oldest first:
-//!                          rules and deletions up to the point ──► each stream that they are for
-//!                            ──► its events before the first that is visible there and then ──► parts ──► completed
+//!   commit the point ──► for each incomplete point, oldest first:
+//!                          rules and deletions up to the point ──► each stream with a rule or a deletion
+//!                            ──► its events before the first visible one at the point ──► batches ──► complete
 //! ```
 //!
-//! What is hidden of a stream is its beginning, so that nothing must be remembered on the way: who goes on after an interruption
-//! finds each stream shorter. A part is one write: the record in the log gives way to one without content, the record in its
-//! stream and the entries of the indexes go, and the first revision that is left moves up. It gives no position, and is done in
-//! turn with the writer. What is removed is forgotten by the tail first, so that no read finds it there when it is gone.
+//! The hidden events of a stream are its first ones. A scavenge therefore needs no other record of its progress: after
+//! an interruption each stream begins with its first remaining event.
 //!
-//! There is one scavenge at a time, and it goes on to its end when whoever asked for it gives up.
+//! Each batch is one write. It replaces the records in the log by tombstones, removes the records of the stream and the
+//! index entries, and raises the first revision of the stream. It assigns no position, and takes the lock of the
+//! writer. Before the write, the events are evicted from the tail, so that no read returns removed events from memory.
+//!
+//! One scavenge runs at a time. It continues to its end if the future of its caller is dropped.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -33,40 +35,43 @@ use crate::schema::{Cf, META_SCAVENGED};
 use crate::shared::{Shared, off_executor};
 use crate::store::RocksDbStore;
 
-/// How many events, and about how many bytes of records, are removed in one write.
-const PART_EVENTS: u64 = 1000;
-const PART_BYTES: u64 = 4 * 1024 * 1024;
-/// How many streams are looked up at a time.
+/// The limits of one write: events, and bytes of records. The last record can exceed the second.
+const BATCH_EVENTS: u64 = 1000;
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+/// The number of streams of a category that are looked up at a time.
 const STREAMS_PER_LOOKUP: usize = 256;
 
-/// How many events and bytes were removed.
+/// The counts of a scavenge.
 #[derive(Debug, Clone, Copy, Default)]
 struct Removed {
+    /// The number of removed events.
     events: u64,
+    /// The bytes of their records.
     bytes: u64,
+    /// The number of processed streams.
     streams: u64,
 }
 
-/// A scavenge under way.
+/// A running scavenge.
 struct Scavenger {
     shared: Arc<Shared>,
     mark: Arc<MarkFile>,
     durability: Durability,
     scavenge: Scavenge,
     removed: Removed,
-    /// That it is the one scavenge. NOTE: it goes where the work goes, which does not end when the future that waits for it is
-    /// dropped: a second scavenge beside it would remove what this one has already looked at.
-    _turn: OwnedMutexGuard<()>,
+    /// Prevents concurrent scavenges. The guard is a part of the scavenge, which continues on its thread if the future
+    /// of the caller is dropped: a concurrent scavenge would remove events that this one has already read.
+    _guard: OwnedMutexGuard<()>,
 }
 
 impl RocksDbStore {
-    /// Commits a point, and completes it and all before it. See [`EventStore::scavenge`].
+    /// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
     pub(crate) async fn scavenge_now(&self, scavenge: &Scavenge) -> Result<ScavengeReport, CommitError> {
         let shared = self.shared();
         let scavenger = self.scavenger(scavenge.clone()).await;
         let at = shared.clock.now();
         let committed = self.commit(Commit::scavenge_point(at, scavenge.note.clone())).await?;
-        let missing = || StoreError::damaged("scavenge points", "expected the one that was just written, found none");
+        let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
         let position = committed.position().ok_or_else(missing)?;
         let Completed { removed, points, pending } = complete(scavenger, position).await?;
         let all = || points.iter().chain(&pending);
@@ -76,19 +81,19 @@ impl RocksDbStore {
         Ok(ScavengeReport { point, is_complete, events: removed.events, bytes: removed.bytes, earlier_points })
     }
 
-    /// Does what the points up to a position say that was not done yet.
+    /// Completes the pending scavenge points up to a position.
     pub(crate) async fn complete_points(&self, up_to: Position) -> Result<(), StoreError> {
         complete(self.scavenger(Scavenge::default()).await, up_to).await.map(drop)
     }
 
-    /// Removes the events of a stream before a revision, as a copy of a log does in which they were removed.
+    /// Removes the events of a stream before a revision. A backup removes the events that its store has removed.
     pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
         let mut scavenger = self.scavenger(Scavenge::default()).await;
-        off_executor(move || scavenger.stream(&stream, first).map(drop)).await?
+        off_executor(move || scavenger.remove_before(&stream, first).map(drop)).await?
     }
 
-    /// Sets entries of the index of unique keys, as a copy of a log does where the events that say so were removed; `None` removes an
-    /// entry.
+    /// Sets entries of the index of unique keys; `None` removes an entry. A backup copies the entries whose events its
+    /// store has removed.
     pub(crate) async fn change_keys(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
         let scavenger = self.scavenger(Scavenge::default()).await;
         let write = move || {
@@ -107,11 +112,11 @@ impl RocksDbStore {
         off_executor(write).await?
     }
 
-    /// Waits until no other scavenge is under way.
+    /// Waits until no other scavenge runs, and returns a new one.
     async fn scavenger(&self, scavenge: Scavenge) -> Scavenger {
-        let turn = Arc::clone(&self.shared().scavenging).lock_owned().await;
+        let guard = Arc::clone(&self.shared().scavenging).lock_owned().await;
         let (shared, mark) = (Arc::clone(self.shared()), Arc::clone(self.mark()));
-        Scavenger { shared, mark, durability: self.durability(), scavenge, removed: Removed::default(), _turn: turn }
+        Scavenger { shared, mark, durability: self.durability(), scavenge, removed: Removed::default(), _guard: guard }
     }
 }
 
@@ -120,7 +125,7 @@ struct Completed {
     removed: Removed,
     /// The points that were completed.
     points: Vec<ScavengePoint>,
-    /// The points that are left, because the scavenge was stopped.
+    /// The remaining points, if the scavenge was stopped.
     pending: Vec<ScavengePoint>,
 }
 
@@ -153,15 +158,15 @@ impl Scavenger {
     /// completed.
     fn point(&mut self, point: ScavengePoint) -> Result<ControlFlow<()>, StoreError> {
         let retention = self.shared.locked(|database| retention_up_to(database, Some(point.position)))?;
-        let mut named: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();
+        let mut streams: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();
         let mut categories = Vec::new();
         for (scope, _) in retention.rules() {
             match scope {
-                es_core::retention::Scope::Stream(stream) => drop(named.insert(stream)),
+                es_core::retention::Scope::Stream(stream) => drop(streams.insert(stream)),
                 es_core::retention::Scope::Category(category) => categories.push(category),
             }
         }
-        for stream in &named {
+        for stream in &streams {
             if self.remove_hidden(stream, &retention, point)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -169,9 +174,9 @@ impl Scavenger {
         for category in &categories {
             let mut after = None;
             loop {
-                let streams = self.shared.locked(|database| streams_of(database, category, after.as_ref()))?;
-                let Some(last) = streams.last().cloned() else { break };
-                for stream in streams.iter().filter(|stream| !named.contains(*stream)) {
+                let of_category = self.shared.locked(|database| streams_of(database, category, after.as_ref()))?;
+                let Some(last) = of_category.last().cloned() else { break };
+                for stream in of_category.iter().filter(|stream| !streams.contains(*stream)) {
                     if self.remove_hidden(stream, &retention, point)?.is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
@@ -186,7 +191,7 @@ impl Scavenger {
         })
     }
 
-    /// Removes what a point says of a stream.
+    /// Removes the events of a stream that are hidden at a scavenge point.
     fn remove_hidden(
         &mut self,
         stream: &StreamId,
@@ -198,62 +203,67 @@ impl Scavenger {
         let first = self.shared.locked(|database| {
             Ok(database.first_visible(stream, &retention, point.at, point.position, Tier::Any)?)
         })?;
-        self.stream(stream, first)
+        self.remove_before(stream, first)
     }
 
-    /// Removes the events of a stream before a revision, until the scavenge is stopped.
-    fn stream(&mut self, stream: &StreamId, first: Revision) -> Result<ControlFlow<()>, StoreError> {
+    /// Removes the events of a stream before a revision. Breaks if the scavenge is stopped.
+    fn remove_before(&mut self, stream: &StreamId, first: Revision) -> Result<ControlFlow<()>, StoreError> {
         let shared = Arc::clone(&self.shared);
         loop {
-            let part = shared.locked(|database| match part(database, stream, first)? {
-                part if part.removed.events == 0 => Ok(Some(part.removed)),
-                part => self.write_part(database, stream, part),
+            let removed = shared.locked(|database| match next_removal(database, stream, first)? {
+                removal if removal.removed.events == 0 => Ok(Some(removal.removed)),
+                removal => self.write_removal(database, stream, removal),
             })?;
-            // NOTE: each time that a part does not count any more, another has removed something: this ends.
-            let Some(part) = part else { continue };
-            if part.events == 0 {
+            // A removal is stale only if other events were removed meanwhile, so that the loop ends.
+            let Some(removed) = removed else { continue };
+            if removed.events == 0 {
                 return Ok(ControlFlow::Continue(()));
             }
-            self.removed.events += part.events;
-            self.removed.bytes += part.bytes;
+            self.removed.events += removed.events;
+            self.removed.bytes += removed.bytes;
             let progress = ScavengeProgress { streams: self.removed.streams, events: self.removed.events };
             if self.scavenge.report(progress).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            // NOTE: outside of the lock, so that the store can be closed meanwhile.
+            // Pauses without the lock, so that the store can be closed meanwhile.
             if !self.scavenge.pause.is_zero() {
                 std::thread::sleep(self.scavenge.pause);
             }
         }
     }
 
-    /// Writes a part; not where something was removed since it was made. It would set the beginning of the stream back to where
-    /// no event is any more, which is damage to every read.
-    fn write_part(&self, database: &Database, stream: &StreamId, part: Part) -> Result<Option<Removed>, StoreError> {
-        let Part { removed, from, last, batch } = part;
-        let counts = || Ok(database.first_left(stream, Tier::Any)? == from);
-        Ok(self.write(database, batch, last, counts)?.then_some(removed))
+    /// Writes a removal. Returns `None`, and writes nothing, if events of the stream were removed since it was read: it
+    /// would lower the first revision of the stream to one without an event, which every read reports as damage.
+    fn write_removal(
+        &self,
+        database: &Database,
+        stream: &StreamId,
+        removal: Removal,
+    ) -> Result<Option<Removed>, StoreError> {
+        let Removal { removed, from, last, batch } = removal;
+        let is_current = || Ok(database.first_left(stream, Tier::Any)? == from);
+        Ok(self.write(database, batch, last, is_current)?.then_some(removed))
     }
 
-    /// Writes in turn with the writer: there is never more than one write that is not synced. `last` is the position of the last
-    /// event that it removes. Returns false, and writes nothing, where the batch does not count any more.
+    /// Writes a batch under the lock of the writer, so that at most one write is not synced. `last` is the position of
+    /// the last removed event. Returns `false`, and writes nothing, if `is_current` returns `false`.
     fn write(
         &self,
         database: &Database,
         batch: WriteBatch,
         last: Option<Position>,
-        counts: impl FnOnce() -> Result<bool, StoreError>,
+        is_current: impl FnOnce() -> Result<bool, StoreError>,
     ) -> Result<bool, StoreError> {
         let shared = &self.shared;
         let Ok(mut turn) = shared.writing.lock() else {
             return Err(StoreError::Stopped { reason: "its writer panicked; this is a bug".to_owned() });
         };
         turn.clone().map_err(|reason| StoreError::Stopped { reason })?;
-        // ORDER: in turn, so that nobody removes anything between this look and the write.
-        if !counts()? {
+        // ORDER: under the lock, so that no other write removes events between this check and the write.
+        if !is_current()? {
             return Ok(false);
         }
-        // ORDER: before the write, so that whoever reads when it is done does not find in memory what is gone.
+        // ORDER: before the write, so that no read after the write returns removed events from memory.
         let evicted = last.map(|last| shared.tail.evict_to(last));
         let in_place = || self.mark.check_in_place();
         let write =
@@ -264,7 +274,7 @@ impl Scavenger {
             shared.stop(database, &mut turn, &reason);
             return Err(StoreError::Stopped { reason });
         }
-        // ORDER: in turn, too, so that what a point read has seen is always published soon.
+        // ORDER: under the lock, so that a point read that saw this write waits only until it is published.
         shared.visible.advance(database.sequence());
         drop(turn);
         drop(evicted);
@@ -272,31 +282,31 @@ impl Scavenger {
     }
 }
 
-/// What removes some events.
-struct Part {
+/// A batch that removes the first events of a stream.
+struct Removal {
     removed: Removed,
-    /// The first revision that was left when it was made.
+    /// The first revision of the stream when the batch was made.
     from: Revision,
-    /// The position of the last of them.
+    /// The position of the last removed event.
     last: Option<Position>,
     batch: WriteBatch,
 }
 
-/// What removes the next events of a stream before a revision.
-fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part, StoreError> {
+/// Returns a batch that removes the next events of a stream before a revision.
+fn next_removal(database: &Database, stream: &StreamId, first: Revision) -> Result<Removal, StoreError> {
     let family = |cf| database.family(cf);
     let (log, streams, meta) = (family(Cf::Log)?, family(Cf::Streams)?, family(Cf::Meta)?);
     let (categories, types, tags) = (family(Cf::Categories)?, family(Cf::Types)?, family(Cf::Tags)?);
     let prefix = key::prefix(stream.as_str());
     let mut records = database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
     let from = database.first_left(stream, Tier::Any)?;
-    // NOTE: not from the beginning: RocksDB would pass over all that was removed before.
+    // Seeks the first remaining event, because from the beginning RocksDB would scan all deleted keys.
     records.seek(key::in_stream(stream, from));
-    let (mut part, mut last, mut batch) = (Removed::default(), None, WriteBatch::new());
+    let (mut removed, mut last, mut batch) = (Removed::default(), None, WriteBatch::new());
     let mut decoder = Decoder::default();
     while let Some((key, record)) = item(&records, Cf::Streams)? {
         let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
-        if revision >= first || part.events >= PART_EVENTS || part.bytes >= PART_BYTES {
+        if revision >= first || removed.events >= BATCH_EVENTS || removed.bytes >= BATCH_BYTES {
             break;
         }
         let event = decode_in(stream, revision, record, &mut decoder)?;
@@ -311,15 +321,15 @@ fn part(database: &Database, stream: &StreamId, first: Revision) -> Result<Part,
             batch.delete_cf(tags, key::posting(tag.as_str(), event.position));
         }
         batch.put_cf(meta, first_key(stream), key::revision(revision.next()));
-        part.events += 1;
-        part.bytes += record.len() as u64;
+        removed.events += 1;
+        removed.bytes += record.len() as u64;
         last = Some(event.position);
         records.next();
     }
-    Ok(Part { removed: part, from, last, batch })
+    Ok(Removal { removed, from, last, batch })
 }
 
-/// Some streams of a category, in the order of their names, behind another.
+/// Returns the next streams of a category after another one, in the order of their names.
 fn streams_of(database: &Database, category: &Category, after: Option<&StreamId>) -> Result<Vec<StreamId>, StoreError> {
     let mut heads = database.iterate(Cf::Heads, category.as_str().as_bytes().to_vec(), Tier::Any)?;
     heads.seek(after.map_or(category.as_str(), StreamId::as_str));

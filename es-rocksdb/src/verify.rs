@@ -43,7 +43,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
 /// The maximum number of described findings. Further findings are only counted.
 const MAX_DAMAGE: usize = 1000;
 /// The number of entries between two reports of progress.
-const TELL_EVERY: u64 = 1024;
+const PROGRESS_INTERVAL: u64 = 1024;
 
 /// A finding of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -130,7 +130,7 @@ pub(crate) fn verify(
         found: Verification::default(),
         confirmed: [0; Cf::ALL.len()],
         unindexed: HashMap::new(),
-        told: 0,
+        processed: 0,
     };
     verifier.log()?;
     verifier.unindexed();
@@ -154,7 +154,8 @@ struct Verifier<'a> {
     confirmed: [u64; Cf::ALL.len()],
     /// The claims without an entry that no event has released so far, with their positions.
     unindexed: HashMap<KeyHash, Position>,
-    told: u64,
+    /// The number of calls of [`report`](Self::report).
+    processed: u64,
 }
 
 /// The data of the previous event that the check of an event needs.
@@ -169,10 +170,11 @@ struct Predecessor {
 type Entry = (Vec<u8>, Vec<u8>);
 
 impl Verifier<'_> {
-    fn tell(&mut self, what: &str, done: u64, total: Option<u64>) {
+    /// Counts an entry, and reports the progress from time to time.
+    fn report(&mut self, what: &str, done: u64, total: Option<u64>) {
         self.found.entries += 1;
-        self.told += 1;
-        if self.told.is_multiple_of(TELL_EVERY) {
+        self.processed += 1;
+        if self.processed.is_multiple_of(PROGRESS_INTERVAL) {
             (self.progress)(what, done, total);
         }
     }
@@ -213,7 +215,7 @@ impl Verifier<'_> {
                 break;
             };
             log.next();
-            self.tell("log", expected.get(), total);
+            self.report("log", expected.get(), total);
             let position = key::decode_position(&key).map_err(|error| bad_key(Cf::Log, &key, &error));
             let Some(position) = self.found.note(position)? else { continue };
             if let Some(from) = unread.take() {
@@ -322,7 +324,7 @@ impl Verifier<'_> {
         while let Some((key, record)) = self.entry(&streams, Cf::Streams)? {
             streams.next();
             count += 1;
-            self.tell("streams", count, Some(self.found.events));
+            self.report("streams", count, Some(self.found.events));
             let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
             self.found.note(check_revision(&stream, revision, decode(&record, &mut decoder, &mut buffer)))?;
             let expected = match &last {
@@ -357,17 +359,17 @@ impl Verifier<'_> {
         let prefix = key::prefix(META_FIRST);
         let mut firsts = self.database.iterate(Cf::Meta, prefix.clone(), Tier::Any)?;
         firsts.seek_to_first();
-        let mut gone = 0_u64;
+        let mut removed = 0_u64;
         while let Some((key, value)) = self.entry(&firsts, Cf::Meta)? {
             firsts.next();
-            self.tell("streams", gone, None);
+            self.report("streams", removed, None);
             let name = key.strip_prefix(prefix.as_slice()).and_then(|name| std::str::from_utf8(name).ok());
             let stream = name.and_then(|name| StreamId::new(name).ok()).ok_or_else(|| bad_name(Cf::Meta, &key));
             let Some(stream) = self.found.note(stream)? else { continue };
             let first = key::decode_revision(&value).map_err(|error| bad_key(Cf::Meta, &key, &error));
             let Some(first) = self.found.note(first)? else { continue };
             // A number from a damaged file can have any value.
-            gone = gone.saturating_add(first.get());
+            removed = removed.saturating_add(first.get());
             let last = first.get().checked_sub(1).map(Revision::new);
             let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
             if last.is_some() && self.found.note(head)?.flatten() == last {
@@ -375,8 +377,9 @@ impl Verifier<'_> {
                 self.confirm(Cf::Heads);
             }
         }
-        if gone != self.found.removed {
-            let detail = format!("expected {gone} events that were removed in the log, found {}", self.found.removed);
+        if removed != self.found.removed {
+            let detail =
+                format!("expected {removed} events that were removed in the log, found {}", self.found.removed);
             self.found.add("beginnings of streams", detail);
         }
         Ok(())
@@ -406,7 +409,7 @@ impl Verifier<'_> {
         while self.found.note(item(&entries, cf).map(|item| item.is_some()).map_err(StoreError::from))? == Some(true) {
             entries.next();
             count += 1;
-            self.tell(cf.name(), count, Some(expected));
+            self.report(cf.name(), count, Some(expected));
         }
         if count == expected { Ok(()) } else { self.strays(cf) }
     }

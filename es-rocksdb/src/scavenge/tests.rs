@@ -1,4 +1,4 @@
-//! Two scavenges, which must not be two at a time.
+//! Tests of concurrent scavenges.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -25,9 +25,10 @@ async fn revisions(store: &RocksDbStore, stream: &StreamId) -> Vec<u64> {
     events.iter().map(|event| event.revision.get()).collect()
 }
 
-/// Whoever gave up waiting for a scavenge freed its lock, while the work went on: the next one removed the same events beside it.
+/// Regression: a dropped future of a scavenge released its lock while the scavenge continued, and the next one removed
+/// the same events concurrently.
 #[tokio::test]
-async fn a_scavenge_that_nobody_waits_for_any_more_keeps_the_next_one_waiting() {
+async fn the_next_scavenge_waits_for_one_whose_future_was_dropped() {
     let directory = tempfile::tempdir().unwrap();
     let store = RocksDbStore::open(directory.path()).await.unwrap();
     for number in 0..STREAMS {
@@ -37,42 +38,42 @@ async fn a_scavenge_that_nobody_waits_for_any_more_keeps_the_next_one_waiting() 
     let rule = Rule { max_count: Some(1), ..Rule::default() };
     store.commit(Commit::set_rule(scope, rule, Note::default())).await.unwrap();
 
-    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let (started, mut has_started) = tokio::sync::mpsc::unbounded_channel();
     let removed = Arc::new(Mutex::new(0));
     let progress = {
         let removed = Arc::clone(&removed);
         move |progress: ScavengeProgress| {
             *removed.lock().unwrap() = progress.events;
-            let _ = begun.send(());
+            let _ = started.send(());
             ControlFlow::Continue(())
         }
     };
     let first =
         Scavenge { pause: Duration::from_millis(30), progress: Some(Arc::new(progress)), ..Scavenge::default() };
     tokio::select! {
-        report = store.scavenge(&first) => panic!("expected that it is under way, found that it is done: {report:?}"),
-        _ = has_begun.recv() => {}
+        report = store.scavenge(&first) => panic!("expected a running scavenge, found that it ended: {report:?}"),
+        _ = has_started.recv() => {}
     }
     let report = store.scavenge(&Scavenge::default()).await.unwrap();
-    assert_eq!(*removed.lock().unwrap(), 2 * STREAMS, "the second began before the first had ended");
+    assert_eq!(*removed.lock().unwrap(), 2 * STREAMS, "the second started before the first ended");
     assert_eq!((report.events, report.earlier_points), (0, 0));
     for number in 0..STREAMS {
         assert_eq!(revisions(&store, &stream(number)).await, [2]);
     }
 }
 
-/// A part that was made before somebody else removed more, and written behind it, set the beginning of the stream back: what is
-/// left was then read as damage, for good.
+/// Regression: a removal that was read before another one and written after it lowered the first revision of the
+/// stream. Every later read of the stream reported damage.
 #[tokio::test]
-async fn a_part_that_was_overtaken_is_not_written() {
+async fn a_stale_removal_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let store = RocksDbStore::open(directory.path()).await.unwrap();
     let stream = stream(0);
     store.commit(append(&stream, 5)).await.unwrap();
-    let overtaken = store.shared().locked(|database| part(database, &stream, Revision::new(2))).unwrap();
+    let stale = store.shared().locked(|database| next_removal(database, &stream, Revision::new(2))).unwrap();
     store.remove_before(stream.clone(), Revision::new(4)).await.unwrap();
     let scavenger = store.scavenger(Scavenge::default()).await;
-    let written = store.shared().locked(|database| scavenger.write_part(database, &stream, overtaken)).unwrap();
-    assert!(written.is_none(), "expected that it does not count any more, found that {written:?} were removed again");
+    let written = store.shared().locked(|database| scavenger.write_removal(database, &stream, stale)).unwrap();
+    assert!(written.is_none(), "expected that nothing was written, found {written:?}");
     assert_eq!(revisions(&store, &stream).await, [4]);
 }

@@ -1,4 +1,4 @@
-//! Beyond a block of the log that cannot be read.
+//! Continuation of the verification after an unreadable block of the log.
 
 use es_core::Position;
 use rocksdb::DBRawIterator;
@@ -6,13 +6,14 @@ use rocksdb::DBRawIterator;
 use crate::database::place_of;
 use crate::key;
 
-/// What is said of positions that could not be read.
+/// The finding for unreadable positions.
 pub(super) const UNREAD: &str =
     "cannot be read: this part was not verified, nor were its entries in the streams and the indexes";
-/// For how many positions each is tried: a block has fewer, and a broken index of a table is behind more.
+/// The number of positions that are tried one by one. A block has fewer events; if more are unreadable, the index of a
+/// table file is corrupt.
 const ONE_BY_ONE: u64 = 1024;
 
-/// Sets the log to the next event behind `from` that can be read; `false` where there is none.
+/// Seeks the next readable event after `from`. Returns `false` if there is none.
 pub(super) fn seek(log: &mut DBRawIterator<'_>, from: Position, last: Option<u64>) -> bool {
     let (mut skipped, mut step) = (0_u64, 1);
     loop {
@@ -21,7 +22,7 @@ pub(super) fn seek(log: &mut DBRawIterator<'_>, from: Position, last: Option<u64
         let Some(target) = target.and_then(Position::new) else { return false };
         log.seek(key::position(target));
         if log.valid() {
-            return step == 1 || back(log, from);
+            return step == 1 || seek_back(log, from);
         }
         if log.status().is_ok() {
             return false;
@@ -30,8 +31,8 @@ pub(super) fn seek(log: &mut DBRawIterator<'_>, from: Position, last: Option<u64
     }
 }
 
-/// Goes back to the first event that can be read behind `from`, because a step was larger than one position.
-fn back(log: &mut DBRawIterator<'_>, from: Position) -> bool {
+/// Seeks back to the first readable event after `from`, after a step of more than one position.
+fn seek_back(log: &mut DBRawIterator<'_>, from: Position) -> bool {
     let (border, mut first) = (key::position(from), Vec::new());
     while let Some(key) = log.key().filter(|key| *key > border.as_slice()) {
         first.clear();
@@ -42,7 +43,7 @@ fn back(log: &mut DBRawIterator<'_>, from: Position) -> bool {
     log.valid()
 }
 
-/// The positions from one up to another, without that.
+/// Formats the positions from `from` up to `end`, which is excluded.
 pub(super) fn place(from: Position, end: Position) -> String {
     match end.get().saturating_sub(1) {
         last if last <= from.get() => place_of(from),

@@ -1,8 +1,8 @@
-//! The index of unique keys against the claims and releases of events.
+//! Verification of the index of unique keys against the claims and releases of events.
 //!
-//! An entry is the last claim of its key that no later event released. So each claim has its own entry or a later one, or is
-//! followed by a release; and a release has no entry of an earlier claim. A claim that a deletion has freed needs no entry. An entry
-//! whose event was removed cannot be compared with it.
+//! An entry is the last claim of its key that no later event released. Therefore each claim has its entry, the entry of
+//! a later claim, or a later release; and there is no entry of a claim before a release. A claim that was freed by a
+//! deletion needs no entry. An entry of a removed event cannot be verified.
 
 use es_core::store::implement::{KeyOwner, key_entries};
 use es_core::{RecordedEvent, StoreError};
@@ -14,7 +14,7 @@ use crate::record::Decoder;
 use crate::schema::Cf;
 
 impl Verifier<'_> {
-    /// Checks that the index has what an event says of unique keys.
+    /// Checks that the index agrees with the claims and releases of an event.
     pub(super) fn keys_of(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
         for (key, claim) in key_entries(event) {
             let hash = self.secret.hash(key);
@@ -43,7 +43,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Names the claims that have neither an entry nor a release.
+    /// Adds a finding for each claim without an entry or a release.
     pub(super) fn unindexed(&mut self) {
         let mut unindexed: Vec<_> = std::mem::take(&mut self.unindexed).into_iter().collect();
         unindexed.sort_unstable_by_key(|(hash, position)| (*position, *hash));
@@ -68,7 +68,7 @@ impl Verifier<'_> {
             let found = match record_of(database, &owner)? {
                 Named::Event(event) if claims(&event) => return Ok(None),
                 Named::Event(_) => "an event that does not claim it",
-                // A record that cannot be read was named where it is.
+                // The verification of the streams has a finding for the record.
                 Named::Unreadable => return Ok(None),
                 Named::Removed if last.is_some_and(|last| last >= owner.revision) => return Ok(None),
                 Named::Removed => "none",
@@ -92,7 +92,7 @@ fn record_of(database: &Database, owner: &KeyOwner) -> Result<Named, StoreError>
     Ok(Decoder::default().decode(&record).map_or(Named::Unreadable, |event| Named::Event(Box::new(event))))
 }
 
-/// Returns whether an entry names an event before another one, as far as that is known.
+/// Returns whether an entry names an event before another one; `false` if its event cannot be read.
 fn is_earlier(database: &Database, entry: &KeyOwner, event: &RecordedEvent) -> Result<bool, StoreError> {
     if entry.stream == event.stream {
         return Ok(entry.revision < event.revision);

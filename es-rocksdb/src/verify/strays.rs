@@ -1,4 +1,4 @@
-//! Entries that nothing in the log confirms, one by one; and the rows.
+//! Search for entries that no event confirms, and verification of the rows.
 
 use es_core::__private::table;
 use es_core::{EventId, Position, Revision, StoreError, StreamId};
@@ -11,7 +11,7 @@ use crate::record::Decoder;
 use crate::schema::Cf;
 
 impl Verifier<'_> {
-    /// Names each entry of a family that has no event, or not the right one.
+    /// Adds a finding for each entry of a family without a matching event.
     pub(super) fn strays(&mut self, cf: Cf) -> Result<(), StoreError> {
         self.each(cf, |database, key, value| {
             Ok(stray(database, cf, key, value)?.map(|detail| {
@@ -20,16 +20,16 @@ impl Verifier<'_> {
         })
     }
 
-    /// Checks that each row has a table. No more is known of rows.
+    /// Checks that the key of each row begins with the name of a table. Rows have no other redundancy.
     pub(super) fn rows(&mut self) -> Result<(), StoreError> {
         self.each(Cf::Rows, |_, key, _| Ok((!has_table(key)).then(|| bad_name(Cf::Rows, key))))
     }
 
-    /// Takes note of what is wrong with any entry of a family.
+    /// Calls `check` for each entry of a family, and adds the finding that it returns.
     pub(super) fn each(
         &mut self,
         cf: Cf,
-        wrong: impl Fn(&Database, &[u8], &[u8]) -> Result<Option<StoreError>, StoreError>,
+        check: impl Fn(&Database, &[u8], &[u8]) -> Result<Option<StoreError>, StoreError>,
     ) -> Result<(), StoreError> {
         let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
         entries.seek_to_first();
@@ -37,14 +37,14 @@ impl Verifier<'_> {
         while let Some((key, value)) = self.entry(&entries, cf)? {
             entries.next();
             count += 1;
-            self.tell(cf.name(), count, None);
-            let judged = wrong(self.database, &key, &value).and_then(|found| found.map_or(Ok(()), Err));
-            self.found.note(judged)?;
+            self.report(cf.name(), count, None);
+            let checked = check(self.database, &key, &value).and_then(|found| found.map_or(Ok(()), Err));
+            self.found.note(checked)?;
             last = Some(key);
         }
         if entries.status().is_err() {
             let from = last.map_or_else(|| "all keys".to_owned(), |key| format!("keys after {}", key.escape_ascii()));
-            let detail = "cannot be read on: what nothing confirms was not looked for from there on";
+            let detail = "cannot be read: unconfirmed entries were not searched from there on";
             self.found.add(format!("column family {}, {from}", cf.name()), detail);
         }
         Ok(())
@@ -58,7 +58,7 @@ pub(crate) fn has_table(key: &[u8]) -> bool {
     name.is_some_and(|name| table(name).is_ok())
 }
 
-/// Why an entry should not be there; `None` where it should.
+/// Returns the reason why an entry is not confirmed; `None` if it is.
 fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option<String>, StoreError> {
     match cf {
         Cf::Heads => {
@@ -75,7 +75,7 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
         }
         Cf::Streams => {
             let mut decoder = Decoder::default();
-            // NOTE: what cannot be decoded was named already.
+            // The verification of the streams has a finding for an invalid record.
             let Ok(event) = decoder.decode(value) else { return Ok(None) };
             let in_log = database.get(Cf::Log, &key::position(event.position), Tier::Any)?;
             let is_same = in_log.is_some_and(|record| *record == *value);
@@ -83,48 +83,51 @@ fn stray(database: &Database, cf: Cf, key: &[u8], value: &[u8]) -> Result<Option
                 .then(|| format!("expected the same record at position {}, found another or none", event.position)))
         }
         _ => {
-            let Some((position, is_of)) = claim(cf, key, value) else {
+            let Some((position, indexed)) = decode_entry(cf, key, value) else {
                 return Ok(Some("expected a name and a position, found other bytes".into()));
             };
             let Some(record) = database.get(Cf::Log, &key::position(position), Tier::Any)? else {
                 return Ok(Some(missing_event(position).to_string()));
             };
             let Ok(event) = Decoder::default().decode(&record) else { return Ok(None) };
-            let fits = match is_of {
-                Claim::Id(id) => event.data.id == id,
-                Claim::Name(_) if event.is_removed() => false,
-                Claim::Name(name) if cf == Cf::Categories => event.stream.category_str() == name,
-                Claim::Name(name) if cf == Cf::Types => event.data.event_type == name,
-                Claim::Name(name) => event.data.tags.contains(name),
+            let is_confirmed = match indexed {
+                Indexed::Id(id) => event.data.id == id,
+                Indexed::Name(_) if event.is_removed() => false,
+                Indexed::Name(name) if cf == Cf::Categories => event.stream.category_str() == name,
+                Indexed::Name(name) if cf == Cf::Types => event.data.event_type == name,
+                Indexed::Name(name) => event.data.tags.contains(name),
             };
-            Ok((!fits).then(|| format!("expected the event at position {position} to have it, found one without")))
+            Ok((!is_confirmed)
+                .then(|| format!("expected the event at position {position} to have it, found one without")))
         }
     }
 }
 
-/// What an entry of an index says of an event.
-enum Claim<'a> {
+/// The property of an event by which an index finds it.
+enum Indexed<'a> {
     Id(EventId),
+    /// The category, the type or a tag.
     Name(&'a str),
 }
 
-fn claim<'a>(cf: Cf, key: &'a [u8], value: &[u8]) -> Option<(Position, Claim<'a>)> {
+/// Returns the position and the property of an index entry.
+fn decode_entry<'a>(cf: Cf, key: &'a [u8], value: &[u8]) -> Option<(Position, Indexed<'a>)> {
     if cf == Cf::Ids {
         let id: [u8; ID_LEN] = key.try_into().ok()?;
-        return Some((key::decode_position(value).ok()?, Claim::Id(EventId::from_uuid(Uuid::from_bytes(id)))));
+        return Some((key::decode_position(value).ok()?, Indexed::Id(EventId::from_uuid(Uuid::from_bytes(id)))));
     }
     let (name, number) = split(key)?;
-    Some((key::decode_position(number).ok()?, Claim::Name(name)))
+    Some((key::decode_position(number).ok()?, Indexed::Name(name)))
 }
 
-/// The name and the number of a key.
+/// Splits a key into its name and its number.
 fn split(key: &[u8]) -> Option<(&str, &[u8])> {
     let (name, number) = key.split_at_checked(key.len().checked_sub(NUMBER_LEN)?)?;
     let (separator, name) = name.split_last()?;
     (*separator == SEPARATOR).then_some((std::str::from_utf8(name).ok()?, number))
 }
 
-/// The stream and the revision of a key.
+/// Decodes the stream and the revision of a key.
 pub(crate) fn place_in_stream(key: &[u8]) -> Result<(StreamId, Revision), StoreError> {
     let place =
         split(key).and_then(|(name, number)| Some((StreamId::new(name).ok()?, key::decode_revision(number).ok()?)));

@@ -1,4 +1,4 @@
-//! Broken blocks of tables that no read complains of.
+//! Verification of the blocks of table files that RocksDB skips without an error.
 
 use es_core::StoreError;
 use rocksdb::statistics::Ticker;
@@ -9,35 +9,33 @@ use crate::error::of_rocksdb;
 use crate::schema::Cf;
 
 impl Verifier<'_> {
-    /// Makes RocksDB look at the filter of every table, and names those where it has met a broken block.
+    /// Makes RocksDB read the filter of each table file, and adds a finding for each table file with a corrupt block.
     ///
-    /// A filter is read when a key is asked for that a table may have by its first and its last key. A block that is broken
-    /// does not get into the cache, so that it is met again each time.
+    /// RocksDB reads a filter to look up a key between the first and the last key of the table file. It does not cache
+    /// a corrupt block, so that each read counts it again.
     pub(super) fn tables(&mut self, counts: &rocksdb::Options) -> Result<(), StoreError> {
-        let broken = || counts.get_ticker_count(Ticker::BlockChecksumMismatchCount);
+        let corrupt_blocks = || counts.get_ticker_count(Ticker::BlockChecksumMismatchCount);
         let tables = self.database.raw().live_files().map_err(|error| of_rocksdb("list", "the tables", error))?;
         let total = tables.len() as u64;
         for (table, done) in tables.into_iter().zip(1..) {
             let Some(cf) = Cf::ALL.into_iter().find(|cf| cf.name() == table.column_family_name) else { continue };
-            let before = broken();
+            let before = corrupt_blocks();
             for key in [table.start_key, table.end_key].into_iter().flatten() {
-                // NOTE: a key that is there ends the search at the first table that has it; one that is not goes on to all.
+                // The search for an existing key ends at the first table file that has it. The search for the missing
+                // key continues to the last one.
                 for key in [[key.as_slice(), &[0]].concat(), key] {
                     let read = self.database.get(cf, &key, Tier::Any).map(drop).map_err(StoreError::from);
                     self.found.note(read)?;
                 }
             }
-            if broken() > before && self.found.is_sound() {
+            if corrupt_blocks() > before && self.found.is_sound() {
                 let place = format!("column family {}, table {}", cf.name(), table.name.trim_start_matches('/'));
-                self.found.add(
-                    place,
-                    "a block that only saves work, such as a Bloom filter, has another checksum than expected",
-                );
+                self.found.add(place, "an optional block, such as a Bloom filter, has a wrong checksum");
             }
-            self.tell("tables", done, Some(total));
+            self.report("tables", done, Some(total));
         }
-        if broken() > 0 && self.found.is_sound() {
-            let detail = "a block that is not needed for reading has another checksum than expected";
+        if corrupt_blocks() > 0 && self.found.is_sound() {
+            let detail = "an optional block has a wrong checksum";
             self.found.add("the tables", detail);
         }
         Ok(())
