@@ -9,7 +9,7 @@ use es_core::{Commit, CommitError, RecordedEvent, StoreError};
 
 use crate::record;
 
-/// Refuses a commit that has a stamped event: the records of this store do not keep stamps.
+/// Refuses a commit with a stamped event, because records do not store stamps.
 pub(crate) fn refuse_stamps(commit: &Commit) -> Result<(), InvalidCommit> {
     match commit.events().iter().find(|(_, event)| event.data.stamp.is_some()) {
         Some((_, event)) => Err(InvalidCommit::Stamped { id: event.data.id }),

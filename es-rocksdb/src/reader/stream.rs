@@ -25,7 +25,7 @@ const INLINE: ReadLimits = ReadLimits { events: 256, bytes: 128 * 1024 };
 /// its warm cache saves more time than a second thread would.
 const INLINE_BATCHES: u32 = 4;
 
-/// A read of one stream. `C` is what it fetches.
+/// A read of one stream. `C` is the content of its parts.
 pub(crate) struct StreamSource<C> {
     shared: Arc<Shared>,
     scan: StreamScan,
@@ -55,7 +55,7 @@ pub(crate) struct StreamScan {
 /// The retention of the stream, and the time at which it applies; `None` if no event is hidden.
 pub(crate) type Hiding = Option<(StreamRetention, Timestamp)>;
 
-/// What a read of a stream fetches: events, or records that a visit decodes.
+/// The content of a part of a stream read: decoded events, or records that a visit decodes.
 pub(crate) trait StreamContent: Send + Sized + 'static {
     /// Returns an empty content that reserves space for about `events` events.
     fn with_capacity(events: usize) -> Self;

@@ -1,5 +1,5 @@
-//! Encoding: the draft of a record, made before the commit takes the writer lock, and its numbers, which the writer
-//! adds.
+//! Encoding: [`draft`] encodes a record before the commit takes the writer lock, and [`number`] completes it in the
+//! writer.
 
 use es_core::model::{CommitPart, ContentType, Metadata};
 use es_core::{EventData, RecordedEvent, StreamId, retention};
@@ -17,7 +17,7 @@ use super::{keys, tombstone};
 /// completes it.
 ///
 /// # Errors
-/// [`RecordError`] if the record could not be read back. `out` then ends with a part of a record and must not be used.
+/// [`RecordError`] if the record could not be decoded. `out` then ends with a part of a record and must not be used.
 pub(crate) fn draft(
     stream: &StreamId,
     event: &EventData,
@@ -144,7 +144,7 @@ fn content_code(content_type: &ContentType) -> u8 {
     }
 }
 
-/// Returns the metadata as JSON. A value that cannot be read back, such as one that is nested too deep, is an error.
+/// Returns the metadata as JSON. A value that cannot be decoded, such as one with too many levels, is an error.
 fn encode_metadata(metadata: &Metadata) -> Result<Vec<u8>, RecordError> {
     if metadata.is_empty() {
         return Ok(Vec::new());

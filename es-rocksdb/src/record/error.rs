@@ -14,7 +14,7 @@ pub(crate) enum RecordError {
     Version { found: u8 },
     #[error("expected checksum {expected:08x}, found {found:08x}")]
     Checksum { expected: u32, found: u32 },
-    #[error("expected {expected} bytes for the {field}, found {found} left")]
+    #[error("expected {expected} bytes for the {field}, found {found}")]
     Length { field: &'static str, expected: usize, found: usize },
     #[error("expected the end of the record, found {found} more bytes")]
     Trailing { found: usize },

@@ -1,4 +1,4 @@
-//! The extension of a record with the unique keys of its event. An event without keys has none.
+//! The record extension that stores the unique keys of an event. The record of an event without keys has none.
 
 use es_core::model::{KeyChange, Keys, UniqueKey};
 
@@ -8,9 +8,9 @@ use super::primitive::{FieldReader, length_u16, length_u32};
 
 /// The tag of the extension. The tags 1 to 4 are reserved for stamps.
 pub(crate) const TAG: u16 = 5;
-/// The first byte of a key that is claimed.
+/// The first byte of a claimed key.
 pub(crate) const CLAIM: u8 = 1;
-/// The first byte of a key that is released.
+/// The first byte of a released key.
 pub(crate) const RELEASE: u8 = 2;
 /// The length of a key without its texts: the code, and the lengths of scope and value.
 const CHANGE_LEN: usize = 1 + 2 + 2;
@@ -24,7 +24,7 @@ fn value_length(keys: &Keys) -> usize {
     keys.len() * CHANGE_LEN + keys.bytes()
 }
 
-/// Writes the extension after what `out` holds; nothing for an event without keys.
+/// Appends the extension to `out`, unless the event has no keys.
 pub(super) fn encode(keys: &Keys, out: &mut Vec<u8>) -> Result<(), RecordError> {
     if keys.is_empty() {
         return Ok(());

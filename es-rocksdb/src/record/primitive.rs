@@ -87,7 +87,7 @@ impl<'a> FieldReader<'a> {
         std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
     }
 
-    /// Checks that nothing is left.
+    /// Checks that no bytes remain.
     pub(super) fn end(&self) -> Result<(), RecordError> {
         match self.record.len() - self.at {
             0 => Ok(()),

@@ -194,12 +194,12 @@ fn invalid_unique_keys_are_refused() {
         let area = [&[0x00, 0x05, 0, 0, 0, length][..], value].concat();
         decoded(&with_extensions(encoded(&keyless()), &area)).unwrap_err().to_string()
     };
-    assert_eq!(refused(b""), "expected 1 bytes for the unique key, found 0 left");
+    assert_eq!(refused(b""), "expected 1 bytes for the unique key, found 0");
     assert_eq!(
         refused(b"\x03\x00\x01s\x00\x01v"),
         "expected a claim (1) or a release (2) of a unique key, found code 3"
     );
-    assert_eq!(refused(b"\x01\x00\x01s\x00\x02v"), "expected 2 bytes for the unique key, found 1 left");
+    assert_eq!(refused(b"\x01\x00\x01s\x00\x02v"), "expected 2 bytes for the unique key, found 1");
     assert!(refused(b"\x01\x00\x00\x00\x01v").contains("part of a unique key must have 1 to 512 bytes"));
     assert_eq!(refused(b"\x01\x00\x01\xff\x00\x01v"), "expected UTF-8 in the unique key, found other bytes");
 }
