@@ -310,7 +310,7 @@ impl Backups {
         let (number, from) = chosen;
         let is_new = files::is_free(target)?;
         files::check_outside(target)?;
-        // The copy continues with other events than the store did, so its positions are those of another log.
+        // The copy will assign its next positions to other events than the original store, so its log gets a new id.
         let renew = |copy: &Path| open::set_log_id(copy, LogId::new()).map_err(BackupError::Open);
         let restored = match files::copy_store(from, target, renew, progress) {
             Ok(()) => verify_copy(target, progress).await,
