@@ -1,11 +1,13 @@
 //! Prints the answer of a command: text for people, JSON for programs.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use es_tool::text::{printable_json, printable_lines};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::text::ahead_note;
 
 /// Prints an answer to standard output, as text or as JSON. Characters that a terminal can interpret are escaped.
 ///
@@ -27,6 +29,13 @@ pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serializ
 pub fn print_note(text: &str) {
     // The answer is complete without the note.
     let _ = writeln!(io::stderr(), "note: {}", printable_lines(text));
+}
+
+/// Prints a note if the last event of a log is ahead of the clock.
+pub(crate) fn print_ahead_note(ahead: Option<Duration>) {
+    if let Some(ahead) = ahead {
+        print_note(&ahead_note(ahead));
+    }
 }
 
 /// Standard output for lines of JSON.

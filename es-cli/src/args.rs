@@ -1,6 +1,7 @@
 //! The command line: [`Cli`].
 
 mod of_command;
+mod of_projections;
 mod of_retention;
 
 use std::path::PathBuf;
@@ -9,10 +10,14 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::failure::Failure;
+use crate::service::{Credentials, Service, Target};
+
 pub use of_command::{
     AppendArgs, Data, DropArgs, ExportArgs, ImportArgs, LogArgs, ReadArgs, RepairArgs, RetagArgs, SnapshotsArgs,
     StreamsArgs,
 };
+pub use of_projections::{ProjectionsCommand, ReasonArgs};
 pub use of_retention::{
     DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age,
 };
@@ -26,6 +31,9 @@ pub use of_retention::{
 /// All other commands fail while another process has the store open. repair only reads the store, but the service must
 /// be stopped. restore and completions need no store.
 ///
+/// With --url, these commands run in a service that has the store open: info, streams, read, log, delete, retain,
+/// compact, snapshots, projections. The service must serve its operations, for example at a Unix socket.
+///
 /// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict, 4 damage found.
 #[derive(Debug, Parser)]
 #[command(
@@ -37,14 +45,33 @@ Examples:
   es --store data read order-10248
   es --store data log --category order --follow
   es --store data export events.jsonl
-  es --store data backup /mnt/backups/orders"
+  es --store data backup /mnt/backups/orders
+  es --url unix:/run/orders/operations.sock info"
 )]
 pub struct Cli {
     /// The directory of the store
     #[arg(long, value_name = "DIR", env = "ES_STORE", global = true, display_order = 100)]
     store: Option<PathBuf>,
+    /// The address of a running service, in place of --store: unix:PATH or a URL
+    #[arg(long, value_name = "URL", global = true, display_order = 101)]
+    url: Option<String>,
+    /// The file with the token for --url; ES_TOKEN is the token itself
+    #[arg(long, value_name = "F", global = true, display_order = 102, requires = "url")]
+    token_file: Option<PathBuf>,
+    /// The token for --url
+    #[arg(long = "token", env = "ES_TOKEN", hide = true, hide_env_values = true, global = true)]
+    token: Option<String>,
+    /// The authorities that the service may have its certificate from, in PEM; by default those of Mozilla
+    #[arg(long, value_name = "F", global = true, display_order = 103, requires = "url")]
+    ca: Option<PathBuf>,
+    /// The certificate of the client, in PEM
+    #[arg(long = "cert", value_name = "F", global = true, display_order = 104, requires = "url")]
+    client_certificate: Option<PathBuf>,
+    /// The private key of the client, in PEM
+    #[arg(long = "key", value_name = "F", global = true, display_order = 105, requires = "url")]
+    client_key: Option<PathBuf>,
     /// Print JSON; lists of events and streams are JSON Lines
-    #[arg(long, global = true, display_order = 101)]
+    #[arg(long, global = true, display_order = 106)]
     pub json: bool,
     /// The command.
     #[command(subcommand)]
@@ -52,12 +79,36 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Returns the service of `--url`; otherwise the directory of the store. Exits the process with a usage error if
+    /// neither is given.
+    ///
+    /// # Errors
+    /// The errors of [`Service::new`].
+    pub fn target(&self) -> Result<Target, Failure> {
+        let Some(url) = &self.url else { return Ok(Target::Directory(self.store())) };
+        let credentials = Credentials {
+            token: self.token.clone(),
+            token_file: self.token_file.clone(),
+            authorities: self.ca.clone(),
+            certificate: self.client_certificate.clone(),
+            key: self.client_key.clone(),
+        };
+        Service::new(url, &credentials).map(Target::Service)
+    }
+
+    /// Returns whether the command runs in a service.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Returns the directory of the store. Exits the process with a usage error if none is given.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         // clap does not accept an argument as required and global.
         self.store.clone().unwrap_or_else(|| {
-            let message = "expected the directory of the store, found none; give --store DIR or set ES_STORE";
+            let message =
+                "expected the directory of the store, found none; give --store DIR or set ES_STORE, or give --url URL";
             Self::command().error(ErrorKind::MissingRequiredArgument, message).exit()
         })
     }
@@ -258,6 +309,17 @@ Examples:
   es --store data delete customer-ALFKI --hard --yes --by ada --reason 'asked to be forgotten'
   es --store data delete order-10248 --expect 3")]
     Delete(DeleteArgs),
+    /// Look at and administer the projections of a running service
+    ///
+    /// Needs --url. Each request is durable when the command ends, and is stored in the log with its reason.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  es --url http://127.0.0.1:9000 projections list
+  es --url http://127.0.0.1:9000 projections rebuild sales --reason 'new tax rate'"
+    )]
+    Projections(ProjectionsCommand),
     /// Print a shell completion script
     #[command(after_help = "\
 Examples:
@@ -286,6 +348,7 @@ impl Command {
             | Self::Verify
             | Self::Snapshots(SnapshotsCommand::List(_))
             | Self::Retain(RetainCommand::List)
+            | Self::Projections(_)
             | Self::Completions { .. } => false,
             Self::Append(_)
             | Self::Import(_)

@@ -10,6 +10,7 @@ use es_tool::input::InputError;
 use es_tool::output::OutputError;
 
 use crate::bad_line::BadLine;
+use crate::service_error::ServiceError;
 use crate::text::{count, quoted};
 
 /// The error of a command.
@@ -84,6 +85,14 @@ pub enum Failure {
         place: String,
         /// What was expected and what was found.
         detail: String,
+    },
+    /// A running service could not be called, or refused the request.
+    #[error("the service at {address}")]
+    Service {
+        /// The address of the service.
+        address: String,
+        /// The cause.
+        source: ServiceError,
     },
     /// The store, the stream or the rule does not exist.
     #[error("{0}")]
@@ -168,6 +177,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Commit(CommitError::Conflict(_) | CommitError::IdConflict(_)) => 3,
             Self::Line(bad) if bad.is_conflict => 3,
+            Self::Service { source: ServiceError::Refused { status: 409 | 412, .. }, .. } => 3,
             Self::Stopped { source, .. } => source.exit_code(),
             Self::Damaged { .. }
             | Self::Open(OpenError::Damaged { .. })

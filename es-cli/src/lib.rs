@@ -3,9 +3,11 @@
 //! - [`args`]: the command line;
 //! - [`command`]: one module for each command;
 //! - [`import`]: an idempotent import of such lines;
+//! - [`service`]: a client of a running service;
 //! - [`answer`], [`failure`], [`progress`]: output, errors with exit codes, progress bars.
 //!
-//! Read-only commands can run while a service has the store open. Commands that write cannot.
+//! Read-only commands can run while a service has the store open. Commands that write the directory cannot; with `--url`
+//! some of them run in the service.
 
 pub mod answer;
 pub mod args;
@@ -14,6 +16,8 @@ pub mod command;
 pub mod failure;
 pub mod import;
 pub mod progress;
+pub mod service;
+pub mod service_error;
 pub mod text;
 
 use std::ffi::OsStr;

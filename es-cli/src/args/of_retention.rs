@@ -26,6 +26,12 @@ impl NoteArgs {
     pub fn note(&self) -> Note {
         Note { by: self.by.clone(), reason: self.reason.clone() }
     }
+
+    /// Returns the parameters of a request to a service.
+    pub(crate) fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let by = self.by.clone().map(|by| ("by", by));
+        by.into_iter().chain(self.reason.clone().map(|reason| ("reason", reason)))
+    }
 }
 
 /// The scope of a rule.

@@ -9,11 +9,10 @@ use es_core::{Commit, EventReader, EventStore, ExpectedRevision, NewEvent};
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 use serde::Serialize;
 
-use crate::answer::{print, print_note};
+use crate::answer::{print, print_ahead_note};
 use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
 use crate::import::count_hidden;
-use crate::text::ahead_note;
 
 #[derive(Serialize)]
 struct Appended {
@@ -55,9 +54,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         repeated,
         hidden,
     };
-    if let Some(ahead) = ahead {
-        print_note(&ahead_note(ahead));
-    }
+    print_ahead_note(ahead);
     print(json, || to_text(&appended), &appended)
 }
 

@@ -1,35 +1,41 @@
 //! The command `compact`.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use es_core::EventStore;
-use es_core::store::StoreAdmin;
-use es_rocksdb::Options;
-use serde::Serialize;
+use es_core::EventReader;
+use es_core::retention::Note;
+use serde::{Deserialize, Serialize};
 
-use super::disk_usage;
+use super::administer::administer;
+use super::job;
 use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::service::Target;
 use crate::text::format_bytes;
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Compacted {
     bytes_before: u64,
     bytes_after: u64,
 }
 
-pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
-    let store = Options::new().create_if_missing(false).open(directory).await?;
-    let bytes_before = disk_usage(directory)?.bytes;
-    let bar = Bar::new("compact");
-    let result = StoreAdmin::new(Arc::new(store.clone())).compact().await;
-    drop(bar);
-    let closed = store.close().await;
-    result?;
-    closed?;
-    let bytes_after = disk_usage(directory)?.bytes;
-    let compacted = Compacted { bytes_before, bytes_after };
+pub(super) async fn run(target: &Target, json: bool) -> Result<(), Failure> {
+    let compacted = match target {
+        Target::Directory(directory) => compact(directory).await?,
+        Target::Service(service) => job::run(service, "/compact", &Note::default(), 0, "compact").await?,
+    };
+    let Compacted { bytes_before, bytes_after } = compacted;
     print(json, || format!("{} before, {} after", format_bytes(bytes_before), format_bytes(bytes_after)), &compacted)
+}
+
+async fn compact(directory: &Path) -> Result<Compacted, Failure> {
+    let _bar = Bar::new("compact");
+    administer(directory, async |store, admin| {
+        let bytes = async || store.info().await.map(|info| info.bytes_on_disk.unwrap_or_default());
+        let bytes_before = bytes().await?;
+        admin.compact().await?;
+        Ok(Compacted { bytes_before, bytes_after: bytes().await? })
+    })
+    .await
 }

@@ -1,45 +1,39 @@
 //! The command `delete`.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
-use std::sync::Arc;
 
-use es_core::retention::{DeleteKind, OperatorEvent};
-use es_core::store::Committed;
-use es_core::store::{CommitError, Conflict, FailedCheck, StoreAdmin};
-use es_core::{EventReader, EventStore, ExpectedRevision};
-use es_rocksdb::{Options, RocksDbStore};
-use serde::Serialize;
+use es_core::retention::DeleteKind;
+use es_core::store::{CommitError, Conflict, DeletedStream, FailedCheck, StoreAdmin};
+use es_core::{EventReader, ExpectedRevision};
+use es_rocksdb::RocksDbStore;
+use ureq::http::Method;
 
+use super::administer::administer;
 use crate::answer::print;
 use crate::args::DeleteArgs;
 use crate::failure::Failure;
+use crate::service::{Service, Target, encoded};
 
-#[derive(Serialize)]
-struct Deleted {
-    stream: String,
-    kind: DeleteKind,
-    through: Option<u64>,
-    position: Option<u64>,
-    /// Whether an earlier command deleted the stream.
-    repeated: bool,
-}
-
-pub(super) async fn run(directory: &Path, args: &DeleteArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn run(target: &Target, args: &DeleteArgs, json: bool) -> Result<(), Failure> {
     let kind = if args.hard { DeleteKind::Hard } else { DeleteKind::Soft };
     if args.hard && !args.yes {
         confirm(args)?;
     }
-    let store = Options::new().create_if_missing(false).open(directory).await?;
-    let result = delete(&store, args, kind).await;
-    let closed = store.close().await;
-    let committed = result?;
-    closed?;
-    let deleted = Deleted::of(args, kind, &committed);
+    let deleted = match target {
+        Target::Directory(directory) => {
+            administer(directory, async |store, admin| delete(store, &admin, args, kind).await).await?
+        }
+        Target::Service(service) => request(service, args, kind).await?,
+    };
     print(json, || to_text(&deleted), &deleted)
 }
 
-async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Result<Committed, Failure> {
+async fn delete(
+    store: &RocksDbStore,
+    admin: &StoreAdmin,
+    args: &DeleteArgs,
+    kind: DeleteKind,
+) -> Result<DeletedStream, Failure> {
     // The library can delete a stream that does not exist. On a command line its name is more likely misspelled.
     if store.revision(&args.stream).await?.is_none() {
         return Err(match args.expect {
@@ -50,32 +44,23 @@ async fn delete(store: &RocksDbStore, args: &DeleteArgs, kind: DeleteKind) -> Re
             }
         });
     }
-    let admin = StoreAdmin::new(Arc::new(store.clone()));
-    Ok(admin.delete_stream(&args.stream, kind, args.expect, args.note.note()).await?)
+    let committed = admin.delete_stream(&args.stream, kind, args.expect, args.note.note()).await?;
+    Ok(DeletedStream::of(&args.stream, kind, &committed))
 }
 
-impl Deleted {
-    /// Returns the answer for a deletion event, which is that of an earlier command if the deletion is a repeat.
-    fn of(args: &DeleteArgs, requested: DeleteKind, committed: &Committed) -> Self {
-        let deletion = committed
-            .events
-            .first()
-            .map(|event| OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload));
-        let (kind, through) = match deletion {
-            Some(Ok(OperatorEvent::StreamDeleted { kind, through, .. })) => (kind, through),
-            _ => (requested, None),
-        };
-        Self {
-            stream: args.stream.to_string(),
-            kind,
-            through: through.map(es_core::Revision::get),
-            position: committed.position().map(es_core::Position::get),
-            repeated: committed.repeated,
-        }
-    }
+async fn request(service: &Service, args: &DeleteArgs, kind: DeleteKind) -> Result<DeletedStream, Failure> {
+    let expect = match args.expect {
+        ExpectedRevision::Any => "any".to_owned(),
+        ExpectedRevision::NoStream => "none".to_owned(),
+        ExpectedRevision::StreamExists => "exists".to_owned(),
+        ExpectedRevision::Exact(revision) => revision.to_string(),
+    };
+    let mut query = vec![("kind", kind.to_string()), ("expect", expect)];
+    query.extend(args.note.query());
+    service.send(Method::DELETE, &format!("/streams/{}", encoded(args.stream.as_str())), &query).await
 }
 
-fn to_text(Deleted { stream, kind, through, repeated, .. }: &Deleted) -> String {
+fn to_text(DeletedStream { stream, kind, through, repeated, .. }: &DeletedStream) -> String {
     let extent = through.map_or_else(|| "which has no event".to_owned(), |last| format!("up to revision {last}"));
     let already = if *repeated { "already " } else { "" };
     match kind {

@@ -1,21 +1,24 @@
 //! The commands `read` and `log`.
 
+mod remote;
+
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use es_core::model::{ContentType, LogPosition};
-use es_core::retention::{DeleteKind, Deletion, Retained};
-use es_core::store::EventStream;
+use es_core::retention::DeleteKind;
+use es_core::store::{EventStream, HiddenStream};
 use es_core::store::{Query, QueryItem};
-use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StreamId, StreamRead};
+use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StreamId, StreamRead, Timestamp};
 use es_rocksdb::ReadOnlyStore;
 use es_tool::text::{fit, pad, terminal_width, width};
 
 use crate::answer::{JsonLines, print_note};
 use crate::args::{LogArgs, ReadArgs};
 use crate::failure::Failure;
+use crate::service::Target;
 use crate::text::{count, format_time};
 use es_core::schema::line;
 
@@ -26,7 +29,19 @@ const MIN_CONTENT_COLUMNS: usize = 20;
 /// The length of a line before the payload without the names of stream and type: position, time, revision and spaces.
 const FIXED_COLUMNS: usize = 10 + 2 + 23 + 2 + 1 + 8 + 2 + 2;
 
-pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn stream(target: &Target, args: &ReadArgs, json: bool) -> Result<(), Failure> {
+    let hidden = match target {
+        Target::Directory(directory) => list_stream(directory, args, json).await?,
+        Target::Service(service) => remote::list_stream(service, args, json).await?,
+    };
+    if let Some(hidden) = hidden {
+        print_note(&explain(&args.stream, hidden));
+    }
+    Ok(())
+}
+
+/// Lists a stream of a directory. Returns why it has no visible events, if it has none.
+async fn list_stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<Option<HiddenStream>, Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     let Some(last) = store.revision(&args.stream).await? else { return Err(Failure::no_stream(&args.stream)) };
     if let Some(from) = args.from.filter(|from| *from > last.next()) {
@@ -40,31 +55,29 @@ pub(super) async fn stream(directory: &Path, args: &ReadArgs, json: bool) -> Res
     }
     let mut listing = EventListing::new(json)?;
     listing.add_all(store.read_stream(read).await?).await?;
-    if let Some(reason) = explain_empty(&store, &args.stream, last).await? {
-        print_note(&reason);
-    }
-    Ok(())
+    Ok(HiddenStream::of(&store, &args.stream).await?)
 }
 
-/// Returns why an existing stream has no visible events; `None` if it has.
-async fn explain_empty(store: &ReadOnlyStore, stream: &StreamId, last: Revision) -> Result<Option<String>, Failure> {
-    let Retained { begins, first, .. } = store.retained(stream).await?;
-    if first <= last {
-        return Ok(None);
-    }
-    let retention = store.retention().of(stream);
-    // Some of the hidden events may have been removed.
-    let hidden = count(last.next().get(), "event", "events");
-    Ok(Some(match retention.deletion {
-        Some(Deletion { kind, position, .. }) if begins > last => {
+/// Explains why an existing stream has no visible events.
+fn explain(stream: &StreamId, HiddenStream { events, deletion }: HiddenStream) -> String {
+    let hidden = count(events, "event", "events");
+    match deletion {
+        Some((kind, position)) => {
             let deleted = if kind == DeleteKind::Hard { "hard deleted" } else { "deleted" };
             format!("stream {stream:?} was {deleted} at position {position}; its {hidden} are hidden")
         }
-        _ => format!("stream {stream:?}: a rule hides all of its {hidden}; see `es retain list`"),
-    }))
+        None => format!("stream {stream:?}: a rule hides all of its {hidden}; see `es retain list`"),
+    }
 }
 
-pub(super) async fn log(directory: &Path, args: &LogArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn log(target: &Target, args: &LogArgs, json: bool) -> Result<(), Failure> {
+    match target {
+        Target::Directory(directory) => list_log(directory, args, json).await,
+        Target::Service(service) => remote::list_log(service, args, json).await,
+    }
+}
+
+async fn list_log(directory: &Path, args: &LogArgs, json: bool) -> Result<(), Failure> {
     let mut store = ReadOnlyStore::open(directory).await?;
     let mut read = LogRead::matching(query(args));
     (read.from, read.limit) = (first_position(args, &store)?, args.limit);
@@ -152,15 +165,20 @@ impl EventListing {
                 let written = if self.json {
                     line::write(event, &mut text)
                 } else {
-                    writeln!(text, "{}", to_text(event, self.columns))
+                    writeln!(text, "{}", EventRow::from(event).to_text(self.columns))
                 };
                 written.map_err(Failure::output)?;
             }
-            self.listed += batch.len() as u64;
-            let written = if self.json { write_all(JsonLines::new(), &text) } else { write_all(io::stdout(), &text) };
-            written.map_err(Failure::output)?;
+            self.print(batch.len() as u64, &text)?;
         }
         Ok(())
+    }
+
+    /// Prints the text of events.
+    fn print(&mut self, events: u64, text: &[u8]) -> Result<(), Failure> {
+        self.listed += events;
+        let written = if self.json { write_all(JsonLines::new(), text) } else { write_all(io::stdout(), text) };
+        written.map_err(Failure::output)
     }
 }
 
@@ -198,21 +216,47 @@ impl Columns {
     }
 }
 
-fn to_text(event: &RecordedEvent, columns: Columns) -> String {
-    columns.line([
-        &event.position.to_string(),
-        &format_time(event.recorded_at),
-        event.stream.as_str(),
-        &event.revision.to_string(),
-        event.data.event_type.as_str(),
-        &content(event),
-    ])
+/// An event in a list for people.
+struct EventRow<'a> {
+    position: Position,
+    recorded_at: Timestamp,
+    stream: &'a str,
+    revision: Revision,
+    event_type: &'a str,
+    /// The payload as text, or its description.
+    content: Cow<'a, str>,
 }
 
-/// Returns the payload as text, or its description.
-fn content(event: &RecordedEvent) -> Cow<'_, str> {
-    match event.data.content_type {
-        ContentType::Json => String::from_utf8_lossy(&event.data.payload),
-        ref other => format!("{} bytes of {other}", event.data.payload.len()).into(),
+impl EventRow<'_> {
+    fn to_text(&self, columns: Columns) -> String {
+        columns.line([
+            &self.position.to_string(),
+            &format_time(self.recorded_at),
+            self.stream,
+            &self.revision.to_string(),
+            self.event_type,
+            &self.content,
+        ])
     }
+}
+
+impl<'a> From<&'a RecordedEvent> for EventRow<'a> {
+    fn from(event: &'a RecordedEvent) -> Self {
+        Self {
+            position: event.position,
+            recorded_at: event.recorded_at,
+            stream: event.stream.as_str(),
+            revision: event.revision,
+            event_type: event.data.event_type.as_str(),
+            content: match event.data.content_type {
+                ContentType::Json => String::from_utf8_lossy(&event.data.payload),
+                ref other => describe(event.data.payload.len(), other.as_str()).into(),
+            },
+        }
+    }
+}
+
+/// Describes a payload that is not JSON.
+fn describe(bytes: usize, content_type: &str) -> String {
+    format!("{bytes} bytes of {content_type}")
 }

@@ -1,48 +1,73 @@
 //! The commands `retain set`, `retain clear`, `retain list` and `retain scavenge`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::model::Category;
-use es_core::retention::{self, DeleteKind, Note, OperatorEvent, Rule, Scavenge, Scope};
-use es_core::store::{Committed, StoreAdmin};
-use es_core::{CommitError, EventReader, EventStore, LogRead, Revision, Timestamp};
-use es_rocksdb::{HiddenEvents, Options, ReadOnlyStore};
+use es_core::retention::{Note, Rule, Scavenge, Scope};
+use es_core::store::{Committed, Coverage, DeletionEntry, RetentionReport, RuleEntry, ScavengeEntry, StoreAdmin};
+use es_core::{CommitError, EventReader, LogRead, Revision};
+use es_rocksdb::{HiddenEvents, ReadOnlyStore};
 use es_tool::text::table;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use ureq::http::Method;
 
-use super::streams::Covered;
+use super::administer::administer;
+use super::job;
 use crate::answer::{print, print_note};
 use crate::args::{RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age};
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::service::Target;
 use crate::text::{count, excerpt, format_bytes, format_time};
 
 /// The maximum number of deleted streams in text output. JSON output has all.
 const MAX_SHOWN: usize = 20;
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct RuleAnswer {
     scope: String,
     position: Option<u64>,
     #[serde(flatten)]
-    covered: Covered,
+    covered: Coverage,
 }
 
 fn scope_of(args: &ScopeArgs) -> Result<Scope, Failure> {
     args.scope().ok_or_else(|| Failure::Input("expected --stream or --category, found neither".to_owned()))
 }
 
-pub(super) async fn set(directory: &Path, args: &RetainSetArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn set(target: &Target, args: &RetainSetArgs, json: bool) -> Result<(), Failure> {
     let limits = &args.limits;
     let rule = Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
-    let scope = scope_of(&args.scope)?;
-    if let (Scope::Category(category), Some(first)) = (&scope, limits.truncate_before) {
+    let (scope, note) = (scope_of(&args.scope)?, args.note.note());
+    let answer = match target {
+        Target::Directory(directory) => set_in(directory, &scope, rule, note).await?,
+        Target::Service(service) => {
+            let body = SetRequest { scope: &scope, rule, note };
+            let body = serde_json::to_value(body).map_err(|error| Failure::Input(error.to_string()))?;
+            service.send_json(Method::PUT, "/retention/rules", &body).await?
+        }
+    };
+    print_rule(&scope, "set", &answer, json)
+}
+
+/// The body of a request for a rule.
+#[derive(Serialize)]
+struct SetRequest<'a> {
+    #[serde(flatten)]
+    scope: &'a Scope,
+    #[serde(flatten)]
+    rule: Rule,
+    #[serde(flatten)]
+    note: Note,
+}
+
+async fn set_in(directory: &Path, scope: &Scope, rule: Rule, note: Note) -> Result<RuleAnswer, Failure> {
+    if let (Scope::Category(category), Some(first)) = (scope, rule.truncate_before) {
         // The store refuses such a rule for one stream.
-        let Covered { last, .. } = Covered::count(&scope, &ReadOnlyStore::open(directory).await?).await?;
+        let Coverage { last, .. } = Coverage::of(&ReadOnlyStore::open(directory).await?, scope).await?;
         let end = Revision::following(last);
         if first > end {
             return Err(Failure::Input(format!(
@@ -51,36 +76,47 @@ pub(super) async fn set(directory: &Path, args: &RetainSetArgs, json: bool) -> R
             )));
         }
     }
-    let note = args.note.note();
-    commit_rule(directory, &scope, "set", json, async |admin| admin.set_rule(scope.clone(), rule, note).await).await
+    commit_rule(directory, scope, async |admin| admin.set_rule(scope.clone(), rule, note).await).await
 }
 
-pub(super) async fn clear(directory: &Path, args: &RetainClearArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn clear(target: &Target, args: &RetainClearArgs, json: bool) -> Result<(), Failure> {
     let scope = scope_of(&args.scope)?;
-    let store = ReadOnlyStore::open(directory).await?;
-    if !store.retention().rules().any(|(known, _)| known == scope) {
-        return Err(Failure::Absent(format!("expected a rule for {scope}, found none; see `es retain list`")));
-    }
-    drop(store);
-    let note = args.note.note();
-    commit_rule(directory, &scope, "cleared", json, async |admin| admin.clear_rule(scope.clone(), note).await).await
+    let answer = match target {
+        Target::Directory(directory) => {
+            let store = ReadOnlyStore::open(directory).await?;
+            if !store.retention().rules().any(|(known, _)| known == scope) {
+                return Err(Failure::Absent(format!("expected a rule for {scope}, found none; see `es retain list`")));
+            }
+            drop(store);
+            let note = args.note.note();
+            commit_rule(directory, &scope, async |admin| admin.clear_rule(scope.clone(), note).await).await?
+        }
+        Target::Service(service) => {
+            let of_scope = match &scope {
+                Scope::Stream(stream) => ("stream", stream.to_string()),
+                Scope::Category(category) => ("category", category.to_string()),
+            };
+            let query: Vec<_> = std::iter::once(of_scope).chain(args.note.query()).collect();
+            service.send(Method::DELETE, "/retention/rules", &query).await?
+        }
+    };
+    print_rule(&scope, "cleared", &answer, json)
 }
 
 async fn commit_rule(
     directory: &Path,
     scope: &Scope,
-    change: &str,
-    json: bool,
     commit: impl AsyncFnOnce(StoreAdmin) -> Result<Committed, CommitError>,
-) -> Result<(), Failure> {
-    let store = Options::new().create_if_missing(false).open(directory).await?;
-    let committed = commit(StoreAdmin::new(Arc::new(store.clone()))).await;
-    let closed = store.close().await;
-    let position = committed?.position().map(es_core::Position::get);
-    closed?;
+) -> Result<RuleAnswer, Failure> {
+    let committed = administer(directory, async |_, admin| Ok(commit(admin).await?)).await?;
     // The rule is committed, also if this read fails.
-    let covered = Covered::count(scope, &ReadOnlyStore::open(directory).await?).await?;
-    let Covered { streams, events, hidden, .. } = covered;
+    let covered = Coverage::of(&ReadOnlyStore::open(directory).await?, scope).await?;
+    let position = committed.position().map(es_core::Position::get);
+    Ok(RuleAnswer { scope: scope.to_string(), position, covered })
+}
+
+fn print_rule(scope: &Scope, change: &str, answer: &RuleAnswer, json: bool) -> Result<(), Failure> {
+    let Coverage { streams, events, hidden, .. } = answer.covered;
     if streams == 0 {
         print_note(&format!("no events for {scope}; check the name with `es streams`"));
     } else if hidden == events {
@@ -90,98 +126,23 @@ async fn commit_rule(
         let covered = format!("{} in {}", count(events, "event", "events"), count(streams, "stream", "streams"));
         format!("rule {change} for {scope}: of {covered}, {hidden} are hidden or removed")
     };
-    let written = RuleAnswer { scope: scope.to_string(), position, covered };
-    print(json, text, &written)
+    print(json, text, answer)
 }
 
-#[derive(Serialize)]
-struct Listed {
-    rules: Vec<ListedRule>,
-    deleted: Vec<ListedDeletion>,
-    scavenges: Vec<ListedPoint>,
-}
-
-#[derive(Serialize)]
-struct ListedRule {
-    #[serde(flatten)]
-    scope: Scope,
-    #[serde(flatten)]
-    rule: Rule,
-    #[serde(flatten)]
-    note: Note,
-}
-
-#[derive(Serialize)]
-struct ListedDeletion {
-    stream: String,
-    kind: DeleteKind,
-    through: Option<u64>,
-    position: u64,
-    #[serde(flatten)]
-    note: Note,
-}
-
-#[derive(Serialize)]
-struct ListedPoint {
-    position: u64,
-    at: Timestamp,
-    #[serde(flatten)]
-    note: Note,
-}
-
-/// Reads the notes of operators from the log: those of rules by scope, those of deletions and scavenges by position.
-async fn notes(store: &ReadOnlyStore) -> Result<(BTreeMap<Scope, Note>, BTreeMap<u64, Note>), Failure> {
-    let (mut of_rules, mut others) = (BTreeMap::new(), BTreeMap::new());
-    let category = Category::new(retention::CATEGORY).map_err(|error| Failure::Input(error.to_string()))?;
-    let mut events = store.read_log(LogRead::category(category)).await?;
-    while let Some(batch) = events.next_batch().await? {
-        for event in batch {
-            // Opening the store has validated these events.
-            match OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload) {
-                Ok(OperatorEvent::RuleSet { scope, note, .. }) => {
-                    of_rules.insert(scope, note);
-                }
-                Ok(OperatorEvent::StreamDeleted { note, .. } | OperatorEvent::ScavengePoint { note, .. }) => {
-                    others.insert(event.position.get(), note);
-                }
-                Ok(OperatorEvent::RuleCleared { .. } | OperatorEvent::SubjectErased { .. }) | Err(_) => {}
-            }
-        }
-    }
-    Ok((of_rules, others))
-}
-
-pub(super) async fn list(directory: &Path, json: bool) -> Result<(), Failure> {
-    let store = ReadOnlyStore::open(directory).await?;
-    let retention = store.retention();
-    let (mut of_rules, others) = notes(&store).await?;
-    let note_at = |position: es_core::Position| others.get(&position.get()).cloned().unwrap_or_default();
-    let deleted = retention.deletions().map(|(stream, deletion)| ListedDeletion {
-        stream: stream.to_string(),
-        kind: deletion.kind,
-        through: deletion.through.map(es_core::Revision::get),
-        position: deletion.position.get(),
-        note: note_at(deletion.position),
-    });
-    let scavenges = retention.points().iter().map(|point| ListedPoint {
-        position: point.position.get(),
-        at: point.at,
-        note: note_at(point.position),
-    });
-    let rules = retention.rules().map(|(scope, rule)| {
-        let note = of_rules.remove(&scope).unwrap_or_default();
-        ListedRule { scope, rule, note }
-    });
-    let listed = Listed { rules: rules.collect(), deleted: deleted.collect(), scavenges: scavenges.collect() };
+pub(super) async fn list(target: &Target, json: bool) -> Result<(), Failure> {
+    let listed = match target {
+        Target::Directory(directory) => RetentionReport::read(&ReadOnlyStore::open(directory).await?).await?,
+        Target::Service(service) => service.get("/retention", &[]).await?,
+    };
     print(json, || to_text(&listed), &listed)
 }
 
-fn to_text(listed: &Listed) -> String {
+fn to_text(listed: &RetentionReport) -> String {
     let text = |text: &Option<String>| text.as_deref().map_or_else(String::new, excerpt);
     let rules = table(
         ["scope", "by", "reason", "max age", "max count", "truncate before"],
         3,
-        listed.rules.iter().map(|ListedRule { scope, rule, note }| {
+        listed.rules.iter().map(|RuleEntry { scope, rule, note }| {
             let number = |number: Option<u64>| number.map_or_else(String::new, |number| number.to_string());
             [
                 scope.to_string(),
@@ -197,14 +158,14 @@ fn to_text(listed: &Listed) -> String {
     if !listed.deleted.is_empty() {
         let rows = listed.deleted.iter().take(MAX_SHOWN).map(|deleted| {
             let through = deleted.through.map_or_else(String::new, |through| through.to_string());
-            let ListedDeletion { stream, kind, position, note, .. } = deleted;
-            [stream.clone(), kind.to_string(), text(&note.by), text(&note.reason), through, position.to_string()]
+            let DeletionEntry { stream, kind, position, note, .. } = deleted;
+            [stream.to_string(), kind.to_string(), text(&note.by), text(&note.reason), through, position.to_string()]
         });
         let deletions = table(["deleted stream", "kind", "by", "reason", "through", "position"], 4, rows);
         let number = count(listed.deleted.len() as u64, "deleted stream", "deleted streams");
         output += &format!("\n\n{deletions}\n{number}");
     }
-    if let Some(ListedPoint { position, at, note }) = listed.scavenges.last() {
+    if let Some(ScavengeEntry { position, at, note }) = listed.scavenges.last() {
         let number = count(listed.scavenges.len() as u64, "scavenge", "scavenges");
         output += &format!("\n\n{number}, the last at position {position}, {}", format_time(*at));
         if note.by.is_some() {
@@ -251,7 +212,7 @@ async fn dry_run(directory: &Path, json: bool) -> Result<(), Failure> {
     print(json, text, &answer)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Scavenged {
     events: u64,
     bytes: u64,
@@ -259,11 +220,25 @@ struct Scavenged {
     earlier_points: u64,
 }
 
-pub(super) async fn scavenge(directory: &Path, args: &ScavengeArgs, json: bool) -> Result<(), Failure> {
-    if args.dry_run {
-        return dry_run(directory, json).await;
-    }
-    let store = Options::new().create_if_missing(false).open(directory).await?;
+pub(super) async fn scavenge(target: &Target, args: &ScavengeArgs, json: bool) -> Result<(), Failure> {
+    let scavenged: Scavenged = match target {
+        Target::Directory(directory) if args.dry_run => return dry_run(directory, json).await,
+        Target::Service(_) if args.dry_run => {
+            return Err(super::needs_directory("retain scavenge --dry-run"));
+        }
+        Target::Directory(directory) => scavenge_in(directory, args).await?,
+        Target::Service(service) => {
+            job::run(service, "/scavenge", &args.note.note(), args.pause, "events removed").await?
+        }
+    };
+    let text = || {
+        let events = count(scavenged.events, "event", "events");
+        format!("{events} with {} removed, as of position {}", format_bytes(scavenged.bytes), scavenged.position)
+    };
+    print(json, text, &scavenged)
+}
+
+async fn scavenge_in(directory: &Path, args: &ScavengeArgs) -> Result<Scavenged, Failure> {
     let bar = Arc::new(Bar::new("events removed"));
     let updated = Arc::clone(&bar);
     let options = Scavenge {
@@ -274,20 +249,13 @@ pub(super) async fn scavenge(directory: &Path, args: &ScavengeArgs, json: bool) 
             ControlFlow::Continue(())
         })),
     };
-    let result = StoreAdmin::new(Arc::new(store.clone())).scavenge(&options).await;
+    let result = administer(directory, async |_, admin| Ok(admin.scavenge(&options).await?)).await;
     drop((options, bar));
-    let closed = store.close().await;
     let report = result?;
-    closed?;
-    let scavenged = Scavenged {
+    Ok(Scavenged {
         events: report.events,
         bytes: report.bytes,
         position: report.point.position.get(),
         earlier_points: report.earlier_points,
-    };
-    let text = || {
-        let events = count(scavenged.events, "event", "events");
-        format!("{events} with {} removed, as of position {}", format_bytes(scavenged.bytes), scavenged.position)
-    };
-    print(json, text, &scavenged)
+    })
 }

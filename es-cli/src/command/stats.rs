@@ -9,7 +9,6 @@ use es_rocksdb::ReadOnlyStore;
 use es_tool::text::table;
 use serde::Serialize;
 
-use super::disk_usage;
 use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
@@ -45,7 +44,7 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let store = ReadOnlyStore::open(directory).await?;
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("stats");
-    let mut stats = Stats { bytes_on_disk: disk_usage(store.directory())?.bytes, ..Stats::default() };
+    let mut stats = Stats { bytes_on_disk: store.info().await?.bytes_on_disk.unwrap_or_default(), ..Stats::default() };
     let is_unrestricted = store.retention().is_empty();
     let mut log = store.read_log(LogRead::all()).await?;
     while let Some(batch) = log.next_batch().await? {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use es_rocksdb::{Damage, ReadOnlyStore, Verification};
 use serde::Serialize;
 
-use crate::answer::{print, print_note};
+use crate::answer::{print, print_ahead_note};
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::{ahead_note, count};
+use crate::text::count;
 
 /// The exit code for damage.
 pub(super) const DAMAGED: u8 = 4;
@@ -72,9 +72,7 @@ fn print_and_rate(
         ahead_of_clock_seconds: ahead_of_clock.map(|ahead| ahead.as_secs()),
     };
     print(json, || to_text(&answer, advice), &answer)?;
-    if let Some(ahead) = ahead_of_clock.filter(|_| !json) {
-        print_note(&ahead_note(ahead));
-    }
+    print_ahead_note(ahead_of_clock.filter(|_| !json));
     Ok(if answer.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 

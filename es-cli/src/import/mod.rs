@@ -25,11 +25,10 @@ use es_rocksdb::{Options, RocksDbStore};
 use es_tool::input::{Consumed, Input};
 use serde::Serialize;
 
-use crate::answer::print_note;
+use crate::answer::print_ahead_note;
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::ahead_note;
 use advice::Advice;
 use commits::{Bad, Commits, Found};
 use es_core::schema::line::Fault;
@@ -104,9 +103,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     result.map_err(|error| Failure::Stopped { source: Box::new(error), added, repeated })?;
     closed?;
     listed?;
-    if let Some(ahead) = ahead {
-        print_note(&ahead_note(ahead));
-    }
+    print_ahead_note(ahead);
     Ok(Summary { head: head?.map(es_core::Position::get), ..importer.summary })
 }
 

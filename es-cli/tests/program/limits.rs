@@ -73,7 +73,7 @@ fn too_few_descriptors_are_reported_with_the_command_that_raises_the_limit() {
     let dir = TestDir::new();
     dir.done(&["append", "s-1", "--type", "t", "--data", "1"]);
     for args in [["stats"].as_slice(), &["append", "s-1", "--type", "t", "--data", "1"]] {
-        let reported = (10..24).rev().any(|limit| {
+        let reported = (5..24).rev().any(|limit| {
             let ran = with_limit(&dir, &format!("-n {limit}"), args);
             assert!(!ran.err.contains("panicked"), "{}", ran.err);
             ran.code == Some(1) && ran.err.contains("raise the limit with `ulimit -n 256`")

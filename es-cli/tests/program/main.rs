@@ -17,6 +17,8 @@ mod permission;
 mod repair;
 mod retag;
 mod retain;
+#[cfg(unix)]
+mod service;
 mod support;
 mod terminal;
 mod upkeep;
