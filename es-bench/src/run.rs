@@ -6,7 +6,7 @@ use crate::bench::Bench;
 use crate::cli::Arguments;
 use crate::contender::{Contender, Role, Shape};
 use crate::failure::Failure;
-use crate::limits::{BareFile, EachThread, OneThread};
+use crate::limits::{BareFile, BareLog, EachThread, OneThread};
 use crate::ours::{self, EsMemory, EsRocksDb};
 use crate::publish::publish;
 use crate::report::Report;
@@ -76,8 +76,14 @@ fn chosen_workloads(names: &[String]) -> Result<Vec<Box<dyn Workload>>, Failure>
 
 /// Returns all contenders, or those with these names and the limits.
 fn chosen_contenders(names: &[String], peers: Vec<Box<dyn Contender>>) -> Result<Vec<Arc<dyn Contender>>, Failure> {
-    let mut all: Vec<Arc<dyn Contender>> =
-        vec![Arc::new(EsRocksDb), Arc::new(EsMemory), Arc::new(EachThread), Arc::new(OneThread), Arc::new(BareFile)];
+    let mut all: Vec<Arc<dyn Contender>> = vec![
+        Arc::new(EsRocksDb),
+        Arc::new(EsMemory),
+        Arc::new(EachThread),
+        Arc::new(OneThread),
+        Arc::new(BareFile),
+        Arc::new(BareLog),
+    ];
     all.extend(peers.into_iter().map(Arc::from));
     let known: Vec<_> = all.iter().map(|contender| contender.name()).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {

@@ -1,4 +1,4 @@
-//! Writes the inputs that a target begins with: `seeds records|keys|lines|imports DIRECTORY`.
+//! Writes the inputs that a target begins with: `seeds records|keys|lines|imports|frames|log-records DIRECTORY`.
 
 use std::path::Path;
 
@@ -11,8 +11,11 @@ fn main() -> std::io::Result<()> {
         [target, dir] if target == "keys" => (Target::Keys, dir),
         [target, dir] if target == "lines" => (Target::Lines, dir),
         [target, dir] if target == "imports" => (Target::Imports, dir),
+        [target, dir] if target == "frames" => (Target::Frames, dir),
+        [target, dir] if target == "log-records" => (Target::LogRecords, dir),
         _ => {
-            let message = format!("expected records|keys|lines|imports DIRECTORY, found {arguments:?}");
+            let message =
+                format!("expected records|keys|lines|imports|frames|log-records DIRECTORY, found {arguments:?}");
             return Err(std::io::Error::other(message));
         }
     };

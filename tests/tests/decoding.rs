@@ -74,6 +74,16 @@ fn imports_have_the_decoding_properties() {
     check(Target::Imports, properties::imports);
 }
 
+#[test]
+fn frames_have_the_decoding_properties() {
+    check(Target::Frames, properties::frames);
+}
+
+#[test]
+fn records_of_the_log_have_the_decoding_properties() {
+    check(Target::LogRecords, properties::log_records);
+}
+
 /// Flips each bit of the first records, not only a random one.
 #[test]
 fn every_flipped_bit_of_a_record_is_an_error_or_changes_nothing() {
@@ -90,5 +100,7 @@ proptest! {
         properties::keys(&data);
         properties::lines(&data);
         properties::imports(&data);
+        properties::frames(&data);
+        properties::log_records(&data);
     }
 }

@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// in a copy under the target directory.
     Mutants(MutantsArgs),
 
-    /// Fuzz the decoders of records, keys, lines and imports
+    /// Fuzz the decoders of records, keys, lines, imports and frames
     ///
     /// Installs cargo-fuzz into the target directory if it is missing.
     Fuzz {
@@ -121,7 +121,10 @@ pub(crate) struct SoakArgs {
     /// Number of random histories for the comparison of RocksDB with the memory store
     #[arg(long, default_value_t = 5_000)]
     pub(crate) cases: u32,
-    /// Number of mutated inputs for each decoder
+    /// Number of simulated lives of the log, each with kills, power failures, and a flip or a cut
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) log_seeds: u32,
+    /// Number of mutated inputs for each decoder, and of flipped bits in the log
     #[arg(long, default_value_t = 300_000)]
     pub(crate) inputs: u32,
     /// Number of schedules for each test of the writer
@@ -180,6 +183,7 @@ mod tests {
     fn a_soak_can_be_shortened() -> Result<(), clap::Error> {
         let soak = parsed("xtask soak --cycles 20 --fuzz-seconds 0")?.command;
         let args = SoakArgs {
+            log_seeds: 1_000_000,
             cycles: 20,
             flips: 600,
             cases: 5_000,

@@ -26,10 +26,15 @@ pub(crate) enum Target {
     Lines,
     /// Files of `es import`.
     Imports,
+    /// Frames of es-log.
+    Frames,
+    /// Records of es-log.
+    LogRecords,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 4] = [Self::Records, Self::Keys, Self::Lines, Self::Imports];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Records, Self::Keys, Self::Lines, Self::Imports, Self::Frames, Self::LogRecords];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -37,6 +42,8 @@ impl Target {
             Self::Keys => "keys",
             Self::Lines => "lines",
             Self::Imports => "imports",
+            Self::Frames => "frames",
+            Self::LogRecords => "log-records",
         }
     }
 
@@ -46,6 +53,8 @@ impl Target {
             Self::Keys => "fuzzed keys",
             Self::Lines => "fuzzed lines",
             Self::Imports => "fuzzed imports",
+            Self::Frames => "fuzzed frames",
+            Self::LogRecords => "fuzzed log records",
         }
     }
 }

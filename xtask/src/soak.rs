@@ -40,7 +40,7 @@ const SERVICE_KILLS: u32 = 25;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 15] {
+fn stages(args: &SoakArgs) -> [LongTest; 20] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -64,6 +64,11 @@ fn stages(args: &SoakArgs) -> [LongTest; 15] {
         stage("the loan log", ["program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
         stage("memory", ["memory", ""], "ES_STREAMS", STREAMS, "streams"),
         stage("a killed service", ["program", "killed_service"], "ES_SERVICE_KILLS", SERVICE_KILLS, "kills"),
+        stage("the simulated log", ["log", "simulation"], "ES_LOG_SEEDS", args.log_seeds, "lives"),
+        stage("a killed log", ["log", "kill::"], "ES_CRASH_CYCLES", args.cycles, "kills"),
+        stage("power failures of the log", ["log", "power_loss::"], "ES_CRASH_CYCLES", args.cycles, "failures"),
+        stage("flipped bits of the log", ["log", "flips::"], "ES_FLIPS", args.inputs, "flips"),
+        stage("schedules of the log", ["group_commit", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
         stage("killed backups", ["program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }

@@ -1,5 +1,5 @@
 //! The decoders without RocksDB, and the properties that they must have for any bytes. They decode records and keys of
-//! the store, and the lines and files that `es` imports.
+//! the store, the lines and files that `es` imports, and frames and records of es-log.
 //!
 //! - [`properties`]: the properties. Each is a function of bytes that panics if the property does not hold;
 //! - [`seeds`]: generated inputs.

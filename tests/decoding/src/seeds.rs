@@ -4,8 +4,8 @@ use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
-use crate::properties::generated;
 use crate::properties::record::written;
+use crate::properties::{frame_of, generated};
 use es_core::schema::line;
 
 /// The property that an input is for.
@@ -19,6 +19,10 @@ pub enum Target {
     Lines,
     /// [`imports`](crate::properties::imports)
     Imports,
+    /// [`frames`](crate::properties::frames)
+    Frames,
+    /// [`log_records`](crate::properties::log_records)
+    LogRecords,
 }
 
 /// Returns some dozens of inputs.
@@ -33,6 +37,11 @@ pub fn seeds(target: Target) -> Vec<Vec<u8>> {
         }
         Target::Records => choices.chain(events().iter().map(written)).collect(),
         Target::Imports => choices.chain(files()).collect(),
+        Target::LogRecords => choices.collect(),
+        Target::Frames => {
+            let frames: Vec<_> = (0..24).map(|seed| frame_of(&self::choices(seed))).collect();
+            choices.chain(frames).collect()
+        }
         Target::Lines => {
             let written = events().into_iter().map(|event| {
                 let mut text = Vec::new();

@@ -45,15 +45,17 @@ fn crates_depend_on_each_other_as_the_map_draws() {
     let expected = [
         ("es-core", vec!["es-macros"]),
         ("es-macros", vec![]),
+        ("es-log", vec!["es-core"]),
         ("es-rocksdb", vec!["es-core"]),
         ("es-personal", vec!["es-core"]),
         ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
         ("es-http", vec!["es-core"]),
         ("es-tool", vec![]),
-        ("es-bench", vec!["es-core", "es-rocksdb", "es-tool"]),
+        ("es-bench", vec!["es-core", "es-log", "es-rocksdb", "es-tool"]),
         ("es-tests", vec!["es-core", "es-rocksdb"]),
-        ("es-decoding", vec!["es-core"]),
+        ("es-decoding", vec!["es-core", "es-log"]),
         ("es-schedules", vec!["es-core"]),
+        ("es-log-schedules", vec!["es-core"]),
         ("es-examples", vec!["es-core"]),
         ("quickstart", vec!["es-core", "es-rocksdb"]),
         ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-tool"]),
@@ -129,6 +131,7 @@ fn only_the_clock_reads_the_clock() {
     let words = ["Utc::now()", "Instant::now()", "SystemTime::now()", "Local::now()"];
     assert_absent("es-core", &words, &["clock.rs", "testing/conformance/appends.rs"]);
     assert_absent("es-rocksdb", &words, &[]);
+    assert_absent("es-log", &words, &[]);
 }
 
 /// `EventId::new` and `CorrelationId::new` are for users. `KeySecret::random` makes a secret, which no seed may repeat.

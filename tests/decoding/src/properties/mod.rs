@@ -7,9 +7,11 @@ pub(crate) mod generated;
 mod import;
 mod key;
 mod line;
+mod log;
 pub(crate) mod record;
 
 pub use import::imports;
 pub use key::keys;
 pub use line::lines;
+pub use log::{frame_of, frames, log_records};
 pub use record::{every_bit, records, sealed};

@@ -1,0 +1,267 @@
+//! [`Group`]: group commit. Commits are added to the open frame; the holder of the one token writes it.
+//!
+//! ```text
+//!   callers --> open frame --(token)--> write, sync, publish --> token to the next thread --> answer the callers
+//!                   ^                                                  |
+//!                   +---- commits meanwhile fill the next frame <------+
+//! ```
+//!
+//! Two threads share the token, so that one writes the next frame while the other answers. A lone caller takes the
+//! token itself, which saves two changes of threads.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::answer::{Answer, PendingCommit};
+use crate::error::AppendError;
+use crate::open_frame::{CommitDraft, OpenFrame};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, wait};
+use crate::writer::Writer;
+
+/// The state of the group commit.
+#[derive(Debug)]
+pub(crate) struct Group {
+    state: Mutex<GroupState>,
+    /// Wakes a sync thread.
+    work: Condvar,
+    /// Wakes callers that wait for a new open frame, and [`close`](Self::close).
+    taken: Condvar,
+    writer: Mutex<Writer>,
+    settings: GroupSettings,
+}
+
+/// The settings of the group commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupSettings {
+    /// Times of records are stored relative to this one.
+    pub(crate) base_time: i64,
+    /// Whether sync threads exist. Otherwise callers write.
+    pub(crate) has_threads: bool,
+    /// The size of the open frame at which callers wait.
+    pub(crate) frame_bytes: usize,
+    /// The idle time after which a blank frame is written.
+    pub(crate) blank_after: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct GroupState {
+    open: OpenFrame,
+    has_token_holder: bool,
+    is_closed: bool,
+    /// The cause of a failed sync.
+    stopped: Option<Arc<io::Error>>,
+    /// The number of frames that were taken.
+    turns: u64,
+    /// Whether the last frame has commits, so that a blank frame can confirm it.
+    needs_blank: bool,
+    /// Whether a thread waits for the idle time.
+    has_timer: bool,
+}
+
+/// A commit in the open frame, before the token is passed.
+struct Added<'a, R> {
+    value: R,
+    answer: Arc<Answer>,
+    state: MutexGuard<'a, GroupState>,
+}
+
+impl GroupState {
+    /// Fails the commits of the open frame after a failed frame: their positions are after those of the failed one.
+    /// Returns their callers and their error.
+    fn fail_open_frame(&mut self, error: &AppendError, next_position: u64) -> (Vec<Arc<Answer>>, AppendError) {
+        let open = std::mem::replace(&mut self.open, OpenFrame::new(next_position));
+        let error = match error {
+            AppendError::SyncFailed { source } => {
+                self.stopped = Some(Arc::clone(source));
+                AppendError::Stopped { source: Arc::clone(source) }
+            }
+            error => error.clone(),
+        };
+        (open.callers, error)
+    }
+}
+
+impl Group {
+    pub(crate) fn new(writer: Writer, settings: GroupSettings) -> Self {
+        let open = OpenFrame::new(writer.chain.position);
+        let needs_blank = writer.chain.frame > 1;
+        let state = GroupState {
+            open,
+            has_token_holder: false,
+            is_closed: false,
+            stopped: None,
+            turns: 0,
+            needs_blank,
+            has_timer: false,
+        };
+        let (work, taken) = (Condvar::new(), Condvar::new());
+        Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), settings }
+    }
+
+    /// Adds a commit to the open frame and waits until it is written.
+    pub(crate) fn commit<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let Added { value, answer, state } = self.add(draft)?;
+        if state.has_token_holder {
+            drop(state);
+        } else if state.open.commits == 1 || !self.settings.has_threads {
+            self.take_turn(state);
+        } else {
+            drop(state);
+            self.work.notify_one();
+        }
+        answer.wait()?;
+        Ok(value)
+    }
+
+    /// Adds a commit to the open frame, which a sync thread writes.
+    pub(crate) fn submit<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<(R, PendingCommit), E> {
+        let Added { value, answer, state } = self.add(draft)?;
+        if state.has_token_holder {
+            drop(state);
+        } else if self.settings.has_threads {
+            drop(state);
+            self.work.notify_one();
+        } else {
+            self.take_turn(state);
+        }
+        Ok((value, PendingCommit(answer)))
+    }
+
+    /// Adds a commit to the open frame, after there is space.
+    fn add<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<Added<'_, R>, E> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.is_closed {
+                return Err(AppendError::Closed.into());
+            }
+            if let Some(source) = &state.stopped {
+                return Err(AppendError::Stopped { source: Arc::clone(source) }.into());
+            }
+            // A full frame has commits, so that a token holder exists or a sync thread is awake.
+            if state.open.bytes.len() < self.settings.frame_bytes {
+                break;
+            }
+            state = wait(&self.taken, state);
+        }
+        let value = state.open.add(self.settings.base_time, draft)?;
+        let answer = Arc::new(Answer::default());
+        state.open.callers.push(Arc::clone(&answer));
+        Ok(Added { value, answer, state })
+    }
+
+    /// Takes the token, which is free, writes the open frame and passes the token on.
+    fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>) {
+        loop {
+            state.has_token_holder = true;
+            let next = state.open.first_position + u64::from(state.open.events);
+            let open = std::mem::replace(&mut state.open, OpenFrame::new(next));
+            state.turns += 1;
+            state.needs_blank = open.commits > 0;
+            drop(state);
+            self.taken.notify_all();
+            self.write(open);
+            if self.settings.has_threads {
+                return;
+            }
+            // Without threads, the holder writes what was added meanwhile.
+            state = lock(&self.state);
+            if state.open.is_empty() || state.has_token_holder {
+                return;
+            }
+        }
+    }
+
+    /// Writes a frame, passes the token on, and answers the callers.
+    fn write(&self, mut open: OpenFrame) {
+        let callers = std::mem::take(&mut open.callers);
+        let (result, next_position) = {
+            let mut writer = lock(&self.writer);
+            let result = writer.write(open);
+            (result, writer.chain.position)
+        };
+        let mut state = lock(&self.state);
+        let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position));
+        state.has_token_holder = false;
+        let is_closed = state.is_closed;
+        // After the turn of a caller, a thread must wait for the idle time.
+        let has_work = !state.open.is_empty() || (self.waits_for_idle(&state) && !state.has_timer);
+        drop(state);
+        if is_closed {
+            self.work.notify_all();
+        } else if has_work && self.settings.has_threads {
+            self.work.notify_one();
+        }
+        if is_closed || failed.is_some() {
+            self.taken.notify_all();
+        }
+        callers.iter().for_each(|caller| caller.set(result.clone()));
+        if let Some((callers, error)) = failed {
+            callers.iter().for_each(|caller| caller.set(Err(error.clone())));
+        }
+    }
+
+    /// Writes frames until the log is closed: the work of a sync thread.
+    pub(crate) fn run(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.has_token_holder && !state.open.is_empty() {
+                self.take_turn(state);
+                state = lock(&self.state);
+            } else if state.is_closed && state.open.is_empty() {
+                return;
+            } else {
+                state = self.wait_for_work(state);
+            }
+        }
+    }
+
+    /// Returns whether the last frame is not confirmed, so that a blank frame follows after the idle time.
+    fn waits_for_idle(&self, state: &GroupState) -> bool {
+        self.settings.blank_after.is_some() && state.needs_blank && state.stopped.is_none()
+    }
+
+    /// Waits for a notification. After the idle time, adds a blank frame, which confirms the last one: a frame before a
+    /// valid one is not torn.
+    fn wait_for_work<'a>(&self, mut state: MutexGuard<'a, GroupState>) -> MutexGuard<'a, GroupState> {
+        let idle = self.settings.blank_after.filter(|_| self.waits_for_idle(&state) && !state.has_timer);
+        let Some(idle) = idle else { return wait(&self.work, state) };
+        let turns = state.turns;
+        state.has_timer = true;
+        let (mut state, timeout) = self.work.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
+        state.has_timer = false;
+        let is_idle = timeout.timed_out() && state.turns == turns && !state.has_token_holder;
+        if is_idle && self.waits_for_idle(&state) && state.open.is_empty() && !state.is_closed {
+            state.open = OpenFrame::blank(state.open.first_position);
+        }
+        state
+    }
+
+    /// Refuses further commits, waits for those in flight, and syncs the high-water mark. Ends the sync threads.
+    ///
+    /// # Errors
+    /// The cause of a failed sync of the log or of the high-water mark.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        let is_first = !std::mem::replace(&mut state.is_closed, true);
+        self.work.notify_all();
+        self.taken.notify_all();
+        while state.has_token_holder || !state.open.is_empty() {
+            state = wait(&self.taken, state);
+        }
+        if let Some(error) = &state.stopped {
+            return Err(io::Error::other(Arc::clone(error)));
+        }
+        drop(state);
+        if is_first { lock(&self.writer).finish() } else { Ok(()) }
+    }
+}

@@ -1,0 +1,261 @@
+//! Verification of all bytes of a log.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use es_core::Position;
+use es_core::model::LogId;
+
+use crate::active::read_trailer;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Damage, ReadError};
+use crate::frame::Frame;
+use crate::layout::{BLOCK_EVENTS, MARK_FILE, SEGMENT_HEADER_LEN};
+use crate::mark;
+use crate::reader::with_source;
+use crate::recovery::events;
+use crate::scan::{Chain, READ_LEN, Window, read_frame, search};
+use crate::segment::{self, SegmentHeader, Trailer};
+
+/// The result of a verification.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The number of segments.
+    pub segments: u32,
+    /// The number of valid frames.
+    pub frames: u64,
+    /// The number of events and tombstones in valid frames.
+    pub events: u64,
+    /// The number of bytes after the last frame. An opening removes them.
+    pub torn_bytes: u64,
+    /// All damage that was found.
+    pub damages: Vec<Damage>,
+}
+
+impl VerifyReport {
+    /// Returns whether no damage was found.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.damages.is_empty()
+    }
+}
+
+/// Reads the whole log in a directory and verifies it: headers, frames, records, their order, footers, and the
+/// high-water mark. Changes nothing, and can run while the log is open.
+///
+/// # Errors
+/// [`ReadError::Io`]. Damage is in the report.
+pub fn verify(disk: &Arc<dyn Disk>, directory: &Path) -> Result<VerifyReport, ReadError> {
+    let failed = |name: &str, source: io::Error| ReadError::Io { path: directory.join(name), source };
+    let mut verification = Verification::default();
+    // The mark is read first: frames that are written meanwhile are after it.
+    let mark = match disk.open_read_only(&directory.join(MARK_FILE)) {
+        Ok(file) => mark::read(&*file).map_err(|error| failed(MARK_FILE, error))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(MARK_FILE, error)),
+    };
+    let names = disk.names(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::number_of(name)).collect();
+    numbers.sort_unstable();
+    let last = numbers.last().copied().unwrap_or_default();
+    for number in 1..=last {
+        let name = segment::file_name(number);
+        match disk.open_read_only(&directory.join(&name)) {
+            Ok(file) => verification.segment(&file, number, number == last).map_err(|error| failed(&name, error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                verification.found(number, 0, "expected a segment, found no file".to_owned());
+            }
+            Err(error) => return Err(failed(&name, error)),
+        }
+    }
+    verification.mark(mark, last > 0);
+    Ok(verification.report)
+}
+
+/// The state between two segments.
+#[derive(Debug, Default)]
+struct Verification {
+    report: VerifyReport,
+    log_id: Option<LogId>,
+    /// What the next segment must begin with; `None` after damage.
+    chain: Option<Chain>,
+    last_frame: u64,
+}
+
+/// What the frames of a segment add up to.
+struct SegmentTotals {
+    offsets: Vec<u32>,
+    frames: u32,
+    times: Option<(i64, i64)>,
+    end: u64,
+    is_sound: bool,
+}
+
+impl Verification {
+    fn found(&mut self, segment: u32, offset: u64, reason: String) {
+        let position = self.chain.and_then(|chain| Position::new(chain.position));
+        self.report.damages.push(Damage { file: segment::file_name(segment), offset, position, reason });
+    }
+
+    fn mark(&mut self, mark: Option<mark::Mark>, has_segments: bool) {
+        let reason = match mark {
+            None if has_segments => "expected a high-water mark, found none that is valid".to_owned(),
+            Some(mark) if mark.frame > self.last_frame => format!(
+                "expected the log up to frame {} (position {}), which was acknowledged, found it up to frame {}",
+                mark.frame, mark.head, self.last_frame
+            ),
+            _ => return,
+        };
+        self.report.damages.push(Damage { file: MARK_FILE.to_owned(), offset: 0, position: None, reason });
+    }
+
+    fn segment(&mut self, file: &Arc<dyn DiskFile>, number: u32, is_last: bool) -> io::Result<()> {
+        self.report.segments += 1;
+        let header = Window::new(Arc::clone(file), SEGMENT_HEADER_LEN).at(0, SEGMENT_HEADER_LEN, u64::MAX)?;
+        let header = match SegmentHeader::decode(&header) {
+            Ok(header) if header.place.segment == number => header,
+            _ => {
+                self.found(number, 0, format!("expected the header of segment {number}, found other bytes"));
+                self.chain = None;
+                return Ok(());
+            }
+        };
+        self.begin(number, &header);
+        let trailer = read_trailer(&**file, &header)?;
+        let limit = trailer.map_or(header.size, |trailer| trailer.blocks).into();
+        let totals = self.frames(file, &header, limit, trailer.is_some() || !is_last)?;
+        match trailer {
+            Some(trailer) => self.footer(file, &header, &trailer, &totals),
+            None if is_last => Ok(()),
+            None => {
+                let at = u64::from(header.size).saturating_sub(crate::layout::TRAILER_LEN as u64);
+                self.found(number, at, "expected a footer, found other bytes".to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares a header with the segment before.
+    fn begin(&mut self, number: u32, header: &SegmentHeader) {
+        let log_id = *self.log_id.get_or_insert(header.place.log_id);
+        let first = Chain { frame: 1, position: 1, previous: Some(0) };
+        let expected = if number == 1 { Some(first) } else { self.chain };
+        let found = (header.first_frame, header.first_position);
+        let fits = expected.is_none_or(|expected| (expected.frame, expected.position) == found);
+        if log_id != header.place.log_id || !fits {
+            let reason = format!("expected the segment after the one before, found frame {}", header.first_frame);
+            self.found(number, 0, reason);
+        }
+        let previous = expected.filter(|_| fits).and_then(|expected| expected.previous);
+        self.chain = Some(Chain { frame: header.first_frame, position: header.first_position, previous });
+    }
+
+    /// Verifies all frames up to `limit`. After an invalid frame, continues with the next valid one.
+    fn frames(
+        &mut self,
+        file: &Arc<dyn DiskFile>,
+        header: &SegmentHeader,
+        limit: u64,
+        is_sealed: bool,
+    ) -> io::Result<SegmentTotals> {
+        let number = header.place.segment;
+        let end = SEGMENT_HEADER_LEN as u64;
+        let mut totals = SegmentTotals { offsets: Vec::new(), frames: 0, times: None, end, is_sound: true };
+        let mut window = Window::new(Arc::clone(file), READ_LEN);
+        loop {
+            let error = match read_frame(&mut window, totals.end, limit, header.place)? {
+                Ok(frame) => {
+                    self.frame(number, &frame, &mut totals);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let rest = search(file, totals.end, limit, header.place)?;
+            match rest.frame {
+                Some((offset, next)) => {
+                    self.found(number, totals.end, with_source(&error));
+                    totals.is_sound = false;
+                    totals.end = offset;
+                    self.chain =
+                        Some(Chain { frame: next.number, position: next.first_position.get(), previous: None });
+                }
+                None => {
+                    let has_rest = rest.end > totals.end;
+                    if has_rest && is_sealed {
+                        self.found(number, totals.end, with_source(&error));
+                        totals.is_sound = false;
+                        self.chain = None;
+                    } else {
+                        self.report.torn_bytes = rest.end - totals.end;
+                    }
+                    return Ok(totals);
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, number: u32, frame: &Frame, totals: &mut SegmentTotals) {
+        let at = totals.end;
+        let followed = self.chain.as_mut().map_or(Ok(()), |chain| chain.follow(frame));
+        if let Err(reason) = followed {
+            self.found(number, at, reason);
+            totals.is_sound = false;
+            let mut chain =
+                Chain { frame: frame.header().number, position: frame.header().first_position.get(), previous: None };
+            // The frame follows itself.
+            let _ = chain.follow(frame);
+            self.chain = Some(chain);
+        }
+        match events(frame) {
+            Ok((offsets, times)) => {
+                let start = u32::try_from(at).unwrap_or(u32::MAX);
+                totals.offsets.extend(offsets.iter().map(|offset| start + offset));
+                if let Some((first, last)) = times {
+                    totals.times = Some((totals.times.map_or(first, |(first, _)| first), last));
+                }
+            }
+            Err(reason) => {
+                self.found(number, at, reason);
+                totals.is_sound = false;
+            }
+        }
+        totals.frames += 1;
+        totals.end += frame.bytes().len() as u64;
+        self.last_frame = frame.header().number;
+        self.report.frames += 1;
+        self.report.events += u64::from(frame.events());
+    }
+
+    /// Compares the footer with the frames.
+    fn footer(
+        &mut self,
+        file: &Arc<dyn DiskFile>,
+        header: &SegmentHeader,
+        trailer: &Trailer,
+        totals: &SegmentTotals,
+    ) -> io::Result<()> {
+        // After damage to the frames, their totals are not known.
+        if !totals.is_sound {
+            return Ok(());
+        }
+        let number = header.place.segment;
+        let expected = (totals.frames, totals.offsets.len(), totals.end, totals.times.unwrap_or_default());
+        let found = (trailer.frames, trailer.events as usize, u64::from(trailer.end), trailer.times);
+        if expected != found {
+            let reason = format!("expected {expected:?} as frames, events, end and times, found {found:?}");
+            self.found(number, header.size.into(), reason);
+            return Ok(());
+        }
+        for (index, expected) in totals.offsets.chunks(BLOCK_EVENTS).enumerate() {
+            let range = segment::block_range(index, totals.offsets.len());
+            let start = u64::from(trailer.blocks) + range.start as u64;
+            let end = start + range.len() as u64;
+            let bytes = Window::new(Arc::clone(file), range.len()).at(start, range.len(), end)?;
+            if segment::decode_block(&bytes).as_deref() != Some(expected) {
+                self.found(number, start, format!("expected the offsets of {} events, found others", expected.len()));
+            }
+        }
+        Ok(())
+    }
+}

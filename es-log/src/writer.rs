@@ -1,0 +1,169 @@
+//! [`Writer`]: writes and syncs frames. Only the holder of the token uses it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use es_core::Position;
+
+use crate::active::{Active, WriteFailure};
+use crate::catalog::Catalog;
+use crate::disk::{DirectoryLock, Disk};
+use crate::error::AppendError;
+use crate::frame::{self, EntryKind, Frame, FrameHeader, Place};
+use crate::mark::{Mark, MarkFile};
+use crate::open_frame::OpenFrame;
+use crate::scan::Chain;
+use crate::segment::{self, SegmentHeader};
+use crate::spare::Spare;
+
+/// When a commit is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When it is on disk.
+    #[default]
+    Sync,
+    /// When the operating system has it: it survives the end of the process, but not a power failure.
+    Buffered,
+}
+
+/// Writes and syncs frames.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) directory: PathBuf,
+    pub(crate) lock: Box<dyn DirectoryLock>,
+    pub(crate) durability: Durability,
+    pub(crate) sizes: (u32, u32),
+    pub(crate) opens: u64,
+    pub(crate) active: Active,
+    pub(crate) chain: Chain,
+    pub(crate) mark: MarkFile,
+    /// Whether a failure to write the mark has been reported.
+    pub(crate) has_mark_failed: bool,
+    pub(crate) spare: Arc<Spare>,
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+impl Writer {
+    /// Writes a frame, syncs it, and makes it visible.
+    ///
+    /// ORDER: write, sync, high-water mark, publish. The caller answers the commits after that.
+    ///
+    /// # Errors
+    /// [`AppendError::NotWritten`] and [`AppendError::DirectoryReplaced`]: the next frame may be written.
+    /// [`AppendError::SyncFailed`]: no further frame may be written.
+    pub(crate) fn write(&mut self, open: OpenFrame) -> Result<(), AppendError> {
+        if !self.lock.is_in_place() {
+            return Err(AppendError::DirectoryReplaced);
+        }
+        let events = open.events as usize;
+        if !self.active.has_space(open.bytes.len(), events) {
+            let size = Active::size_for(open.bytes.len(), events);
+            self.start_segment(size).map_err(append_error)?;
+        }
+        let (frame, offsets) = self.complete(open.bytes, open.kind, (open.commits, open.records))?;
+        let start = self.active.end;
+        self.active.file.write_at(frame.bytes(), start).map_err(|error| append_error(WriteFailure::Write(error)))?;
+        if self.durability == Durability::Sync {
+            self.active.file.sync().map_err(|error| append_error(WriteFailure::Sync(error)))?;
+        }
+        self.active.push(&frame, &offsets, open.times);
+        let header = frame.header();
+        self.chain =
+            Chain { frame: header.number + 1, position: frame.next_position(), previous: Some(header.checksum) };
+        if self.durability == Durability::Sync {
+            self.raise_mark();
+        }
+        self.catalog.publish(frame, start, &offsets);
+        self.request_spare();
+        Ok(())
+    }
+
+    /// Completes the bytes of a frame.
+    fn complete(
+        &self,
+        mut bytes: Vec<u8>,
+        kind: EntryKind,
+        (commits, records): (u32, u32),
+    ) -> Result<(Frame, Vec<u32>), AppendError> {
+        let first_position = Position::new(self.chain.position).unwrap_or(Position::FIRST);
+        let header = FrameHeader {
+            checksum: 0,
+            length: bytes.len(),
+            commits,
+            records,
+            number: self.chain.frame,
+            first_position,
+            term: 0,
+            opens: self.opens,
+            previous: self.chain.previous.unwrap_or_default(),
+            kind,
+        };
+        let place = self.active.header.place;
+        let mut offsets = Vec::new();
+        let header = frame::complete(&mut bytes, header, &place, &mut offsets)
+            .map_err(|error| AppendError::NotWritten { source: Arc::new(std::io::Error::other(error)) })?;
+        let events = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
+        Ok((Frame::completed(Bytes::from(bytes), header, place, events), offsets))
+    }
+
+    /// Seals the active segment and starts the next one, with at least this size.
+    ///
+    /// ORDER: the spare segment first. It needs disk space and a file descriptor, and can fail without a change.
+    fn start_segment(&mut self, least: u64) -> Result<(), WriteFailure> {
+        let before = self.active.header;
+        let number = before.place.segment + 1;
+        let least = u32::try_from(least).map_err(|_| WriteFailure::Write(std::io::ErrorKind::FileTooLarge.into()))?;
+        let size = segment::size_of(number, self.sizes).max(least);
+        let spare = self.spare.take(number, size).map_err(WriteFailure::Write)?;
+        // ORDER: from here on no frame may follow in this segment, whether or not the next one can be created: recovery
+        // takes the trailer for the end.
+        self.active.is_sealing = true;
+        let sealed = self.active.seal(self.chain.previous.unwrap_or_default())?;
+        let place = Place { segment: number, ..before.place };
+        let (first_position, first_frame) = (self.chain.position, self.chain.frame);
+        let header = SegmentHeader { place, first_position, first_frame, size: spare.size };
+        self.active = Active::create(&*self.disk, &self.directory, spare.file, header)?;
+        self.catalog.start_segment(sealed, header);
+        Ok(())
+    }
+
+    /// Requests the next segment when a quarter of this one is used, so that it is ready in time, and a log with few
+    /// events does not write more zeros than needed.
+    fn request_spare(&self) {
+        if self.active.end > u64::from(self.active.header.size / 4) {
+            let number = self.active.header.place.segment + 1;
+            self.spare.request(number, segment::size_of(number, self.sizes));
+        }
+    }
+
+    /// Raises the high-water mark to the last frame. After a failure the mark is too low, which is allowed.
+    fn raise_mark(&mut self) {
+        let (frame, head) = (self.chain.frame - 1, self.chain.position - 1);
+        if let Err(error) = self.mark.write(Mark { frame, head, opens: self.opens })
+            && !std::mem::replace(&mut self.has_mark_failed, true)
+        {
+            tracing::warn!(%error, "cannot write the high-water mark of the log; commits are not affected");
+        }
+    }
+
+    /// Brings the high-water mark up to date and waits until it is on disk.
+    ///
+    /// # Errors
+    /// Those of a sync.
+    pub(crate) fn finish(&mut self) -> std::io::Result<()> {
+        if self.durability == Durability::Buffered {
+            self.active.file.sync()?;
+        }
+        self.raise_mark();
+        self.mark.sync()
+    }
+}
+
+fn append_error(failure: WriteFailure) -> AppendError {
+    match failure {
+        WriteFailure::Write(error) => AppendError::NotWritten { source: Arc::new(error) },
+        WriteFailure::Sync(error) => AppendError::SyncFailed { source: Arc::new(error) },
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests of the log with real files, and with a simulated disk that loses, tears and refuses writes.
+//!
+//! `ES_SEED` repeats the random choices of a run.
+
+mod failed_sync;
+mod flips;
+mod full_disk;
+mod kill;
+mod lock;
+mod power_loss;
+mod reading;
+mod simulation;
+mod support;
+mod torn;
