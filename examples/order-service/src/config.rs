@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use es_http::operations::{OperationsAddress, ParseAddressError};
 use es_http::{
     AllowedOrigins, ContextOptions, InstallLogsError, InstallMetricsError, LogFormat, ServeOptions, Tls, TlsError,
     Tokens, TokensError,
@@ -25,6 +26,9 @@ pub(crate) struct PartialSettings {
     /// Address to listen on; port 0 selects a free port [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", env = "ORDER_SERVICE_LISTEN")]
     listen: Option<SocketAddr>,
+    /// Address of the operations, for `es --url`: unix:PATH or HOST:PORT [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS", env = "ORDER_SERVICE_OPERATIONS")]
+    operations: Option<String>,
     /// File of the clients, their tokens and roles; without it, every client may do everything
     #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_TOKENS")]
     tokens: Option<PathBuf>,
@@ -96,6 +100,7 @@ impl PartialSettings {
     fn defaults() -> Self {
         Self {
             listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
+            operations: Some("127.0.0.1:8081".to_owned()),
             allow_origin: Some(Vec::new()),
             max_connections: Some(4096),
             max_body: Some(1024 * 1024),
@@ -151,6 +156,7 @@ pub(crate) struct Settings {
     pub(crate) data: Option<PathBuf>,
     /// Address to listen on.
     pub(crate) listen: SocketAddr,
+    operations: String,
     tokens: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -219,18 +225,23 @@ impl MergedSettings {
 impl Settings {
     /// Loads the files of clients and certificates, and returns the options of the server.
     pub(crate) fn serve_options(&self) -> Result<ServeOptions, ConfigError> {
-        let options = ServeOptions::new()
+        let options = self.limits();
+        Ok(match self.tls()? {
+            Some(tls) => options.tls(tls),
+            None => options,
+        })
+    }
+
+    /// Returns the options of a server without TLS.
+    pub(crate) fn limits(&self) -> ServeOptions {
+        ServeOptions::new()
             .max_connections(self.max_connections)
             .max_body_bytes(self.max_body)
             .max_body_bytes_in_flight(self.max_bodies)
             .header_deadline(Duration::from_secs(self.header_deadline))
             .body_deadline(Duration::from_secs(self.body_deadline))
             .idle_deadline(Duration::from_secs(self.idle_deadline))
-            .drain_deadline(self.drain_deadline());
-        Ok(match self.tls()? {
-            Some(tls) => options.tls(tls),
-            None => options,
-        })
+            .drain_deadline(self.drain_deadline())
     }
 
     /// Returns the time in which requests are answered after a signal to stop.
@@ -259,6 +270,11 @@ impl Settings {
     /// Loads the clients.
     pub(crate) fn tokens(&self) -> Result<Option<Tokens>, ConfigError> {
         Ok(self.tokens.as_ref().map(Tokens::load).transpose()?)
+    }
+
+    /// Returns the address of the operations.
+    pub(crate) fn operations(&self) -> Result<OperationsAddress, ConfigError> {
+        self.operations.parse().map_err(|source| ConfigError::Operations { source })
     }
 
     /// Returns the origins whose pages may send commands.
@@ -321,6 +337,20 @@ pub enum ConfigError {
     TenantHeader {
         /// The name.
         found: String,
+    },
+    /// A file has no certificate or key in PEM.
+    #[error("expected {expected} in PEM in {}, found none", .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What the file should have.
+        expected: &'static str,
+    },
+    /// The address of the operations is invalid.
+    #[error("invalid address of the operations")]
+    Operations {
+        /// The expected form.
+        source: ParseAddressError,
     },
     /// The clients could not be loaded.
     #[error(transparent)]

@@ -9,6 +9,7 @@ use es_core::projection::{AdminError, StartError, WaitError};
 use es_core::service::ServiceError;
 use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError, Revision, StoreError};
+use es_http::operations::BindError;
 use es_rocksdb::OpenError;
 use es_tool::output::OutputError;
 
@@ -111,6 +112,9 @@ pub enum Failure {
     /// The configuration of the service is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The address of the operations cannot be used.
+    #[error(transparent)]
+    Operations(#[from] BindError),
     /// A request to a running service failed.
     #[error("the service at {url} {detail}")]
     Remote {

@@ -4,6 +4,7 @@ use es_core::model::{ContentType, CorrelationId};
 use es_core::{Aggregate, EventId, Executed, Outcome, Position, RecordedEvent, Revision, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{
     City, Country, CustomerId, Discount, Inexact, OrderId, OrderLine, OrderStatus, PlacedOrder, Price, Product,
@@ -11,7 +12,7 @@ use crate::domain::{
 };
 
 /// The result of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CommandResult {
     /// `done`, `unchanged` or `repeated`.
     pub outcome: &'static str,
@@ -41,7 +42,7 @@ impl CommandResult {
 }
 
 /// The result of a command on an order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OrderCommandJson<'a> {
     /// The order id.
     pub order_id: &'a OrderId,
@@ -53,7 +54,7 @@ pub struct OrderCommandJson<'a> {
 }
 
 /// The result of a command on a product.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProductCommandJson<'a> {
     /// The product id.
     pub product_id: &'a ProductId,
@@ -74,7 +75,7 @@ impl<'a> ProductCommandJson<'a> {
 }
 
 /// The result of a move of stock between two products.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StockMoveJson<'a> {
     /// The product that the items were taken from.
     #[serde(flatten)]
@@ -84,7 +85,7 @@ pub struct StockMoveJson<'a> {
 }
 
 /// A product.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProductJson<'a> {
     /// The product id.
     pub product_id: &'a ProductId,
@@ -106,7 +107,7 @@ impl<'a> ProductJson<'a> {
 }
 
 /// An order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OrderJson<'a> {
     /// The order id.
     pub order_id: &'a OrderId,
@@ -131,7 +132,7 @@ pub struct OrderJson<'a> {
 }
 
 /// An order line.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct LineJson<'a> {
     /// The product id.
     pub product_id: &'a ProductId,
@@ -146,11 +147,12 @@ pub struct LineJson<'a> {
 }
 
 /// A status of an order and the time at which the order reached it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StatusTime {
     /// The status.
     pub status: OrderStatus,
     /// The time.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
@@ -187,7 +189,7 @@ impl<'a> LineJson<'a> {
 }
 
 /// A recorded event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EventJson<'a> {
     /// The stream.
     pub stream: &'a str,
@@ -200,14 +202,19 @@ pub struct EventJson<'a> {
     /// The schema version.
     pub version: u32,
     /// When the event occurred.
+    #[schema(value_type = String, format = DateTime)]
     pub occurred_at: Timestamp,
     /// The time at which the event was committed.
+    #[schema(value_type = String, format = DateTime)]
     pub recorded_at: Timestamp,
     /// The event id.
+    #[schema(value_type = String)]
     pub event_id: EventId,
     /// The correlation id, shared by all events of the same original request.
+    #[schema(value_type = Option<String>)]
     pub correlation_id: Option<CorrelationId>,
     /// The payload if it is JSON.
+    #[schema(value_type = Option<Object>)]
     pub content: Option<&'a RawValue>,
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use es_core::Position;
 use es_core::projection::view::{View, ViewError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{Inexact, Order, OrderId, OrderLine, OrderStatus, PlacedOrder, ProductId, Revenue};
 use crate::views::{
@@ -19,7 +20,7 @@ pub(crate) const MAX_PARKED_EVENTS: usize = 1000;
 
 /// Totals over all orders. Revenue excludes cancelled orders. It is the exact sum of unit price × quantity ×
 /// (1 − discount); only its display is rounded, half to even, to cents.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Report {
     /// Number of orders, including cancelled orders.
     pub orders: u64,
@@ -46,7 +47,7 @@ pub(crate) fn is_zero(number: &usize) -> bool {
 }
 
 /// Number of orders by status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "each field is the number of orders with the status of the same name")]
 pub struct ByStatus {
     pub placed: u64,
@@ -75,7 +76,7 @@ impl ByStatus {
 }
 
 /// A product with its totals over all orders.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TopProduct {
     /// The product id.
     pub product_id: ProductId,

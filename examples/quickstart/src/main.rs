@@ -5,18 +5,20 @@
 //! $ curl -d '{"customer": "ada", "cents": 500}' -H 'content-type: application/json' localhost:8080/orders/1
 //! $ curl -X POST localhost:8080/orders/1/ship
 //! $ curl localhost:8080/orders/1
-//! $ curl 'localhost:8080/customers?at_least=2'   # waits until the view has applied position 2
+//! $ curl localhost:8080/customers -H 'es-position: POSITION'   # waits until the view has applied the position
 //! ```
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::{Path, Query, State};
+use axum::Router;
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::{Json, Router, http::StatusCode};
 use es_core::prelude::*;
 use es_core::projection::view::{Order as ViewOrder, View, Views};
 use es_core::projection::{ProjectionHandle, ProjectionOptions};
 use es_core::{Executed, Service};
+use es_http::{AllowedOrigins, ContextOptions, EsPosition, Health, Json, Path, Problem, ServeOptions};
 use es_rocksdb::RocksDbStore;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -128,49 +130,32 @@ struct App {
 }
 
 type Shared = State<Arc<App>>;
-type Failure = (StatusCode, String);
-type Reply<T> = Result<Json<T>, Failure>;
 
-fn failed(error: impl std::error::Error) -> Failure {
-    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+/// The answer to a command: its position is the header `ES-Position`. A read with this header shows the effect.
+type Answer = (EsPosition, Json<Order>);
+
+impl App {
+    fn answer(&self, done: Executed<Order>) -> Answer {
+        (EsPosition::in_store(&**self.orders.store(), done.position), Json(done.state))
+    }
 }
 
-/// The answer to a command. `/customers?at_least=POSITION` shows its effect.
-#[derive(Serialize)]
-struct Answer {
-    order: Order,
-    position: Option<Position>,
+async fn place(State(app): Shared, Path(id): Path<String>, Json(command): Json<Place>) -> Result<Answer, Problem> {
+    Ok(app.answer(app.orders.execute(&Order::parse_id(&id)?, command).await?))
 }
 
-fn answer(result: Result<Executed<Order>, ExecuteError<OrderError>>) -> Reply<Answer> {
-    let done = result.map_err(|error| match error {
-        ExecuteError::Rejected(rejection) => (StatusCode::UNPROCESSABLE_ENTITY, rejection.to_string()),
-        ExecuteError::Conflict(conflict) => (StatusCode::CONFLICT, conflict.to_string()),
-        ExecuteError::Failed(error) => failed(error),
-    })?;
-    Ok(Json(Answer { order: done.state, position: done.position }))
+async fn ship(State(app): Shared, Path(id): Path<String>) -> Result<Answer, Problem> {
+    Ok(app.answer(app.orders.execute(&Order::parse_id(&id)?, Ship).await?))
 }
 
-async fn place(State(app): Shared, Path(id): Path<u64>, Json(command): Json<Place>) -> Reply<Answer> {
-    answer(app.orders.execute(&id, command).await)
+async fn show(State(app): Shared, Path(id): Path<String>) -> Result<Json<Order>, Problem> {
+    Ok(Json(app.orders.load(&Order::parse_id(&id)?).await?.state))
 }
 
-async fn ship(State(app): Shared, Path(id): Path<u64>) -> Reply<Answer> {
-    answer(app.orders.execute(&id, Ship).await)
-}
-
-async fn show(State(app): Shared, Path(id): Path<u64>) -> Reply<Order> {
-    Ok(Json(app.orders.load(&id).await.map_err(failed)?.state))
-}
-
-#[derive(Deserialize)]
-struct AtLeast {
-    at_least: Option<Position>,
-}
-
-async fn customers(State(app): Shared, Query(query): Query<AtLeast>) -> Reply<Vec<(String, u64)>> {
-    app.customers.wait_for(query.at_least, Duration::from_secs(5)).await.map_err(failed)?;
-    let page = app.views.view(&CUSTOMERS).scan().by(&BY_CENTS).backward().limit(20).read().await.map_err(failed)?;
+async fn customers(State(app): Shared, at_least: Option<EsPosition>) -> Result<Json<Vec<(String, u64)>>, Problem> {
+    let at_least = at_least.map(|at_least| at_least.resolve(&**app.orders.store())).transpose()?.flatten();
+    app.customers.wait_for(at_least, Duration::from_secs(5)).await?;
+    let page = app.views.view(&CUSTOMERS).scan().by(&BY_CENTS).backward().limit(20).read().await?;
     Ok(Json(page.rows))
 }
 
@@ -183,18 +168,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut service = Service::new(store.clone()).projection(Customers, ProjectionOptions::new()).start().await?;
     let app = App {
         orders: Repository::new(store.clone()),
-        views: Views::of::<Customers>(store),
+        views: Views::of::<Customers>(store.clone()),
         customers: service.projection(Customers::NAME).expect("it was added").clone(),
     };
+    let health = Health::new().store(store).projection(app.customers.clone());
     let router = Router::new()
         .route("/orders/{id}", get(show).post(place))
         .route("/orders/{id}/ship", post(ship))
         .route("/customers", get(customers))
-        .with_state(Arc::new(app));
+        .with_state(Arc::new(app))
+        .merge(health.router()) // GET /livez, /readyz
+        .layer(from_fn_with_state(ContextOptions::new(), es_http::request_context))
+        .layer(from_fn_with_state(AllowedOrigins::none(), es_http::same_origin));
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    service
-        .intake("http", |stop| async { axum::serve(listener, router).with_graceful_shutdown(stop.requested()).await });
+    service.intake("http", |stop| async {
+        es_http::serve(listener, router, ServeOptions::new(), stop.requested()).await.complete()
+    });
     service.run_until_signal().await?; // answers requests in progress, drains the projection, closes the store
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use es_core::model::Metadata;
-use es_core::{CommandId, Revision};
+use es_core::{CommandId, Position, Revision};
 use es_http::WriteCondition;
 
 use crate::config::PartialSettings;
@@ -101,8 +101,7 @@ Requests:
   GET  /products?at_most=N                       list products, lowest stock first
   GET  /demand, /revenue, /report
   GET  /events?after=P&category=C&type=T         stream the events after a position, then new events
-  GET  /projections, /projections/NAME/parked; POST /projections/NAME
-  GET  /livez, /readyz, /metrics
+  GET  /livez, /readyz, /metrics, /openapi.json
 If-Match: \"V\" executes a command only at version V, the ETag of an earlier response. Idempotency-Key: \"K\" executes
 it at most once. The response has ES-Position; a query with this header waits until its result includes that position.
 
@@ -122,8 +121,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   order-service --data shop projections list
-  order-service projections --url http://localhost:8080 pause sales --reason \"the numbers look wrong\"
-  order-service projections --url http://localhost:8080 rebuild sales
+  order-service projections --url http://localhost:8081 pause sales --reason \"the numbers look wrong\"
+  order-service projections --url http://localhost:8081 rebuild sales
   order-service --data shop projections parked sales
   order-service --data shop projections retry sales order-A-1
   order-service --data shop projections skip sales order-A-1 17 --reason \"placed by mistake\"")]
@@ -140,7 +139,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   order-service --data shop watch
-  order-service watch --url http://localhost:8080")]
+  order-service watch --url http://localhost:8081")]
     Watch {
         #[command(flatten)]
         service: ServiceArgs,
@@ -215,9 +214,21 @@ pub(crate) struct ServeArgs {
 /// The service to send a command to.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceArgs {
-    /// URL of a running service
+    /// URL of the operations of a running service: see `serve --operations`
     #[arg(long, value_name = "URL", env = "ORDER_SERVICE_URL")]
     pub(super) url: Option<String>,
+    /// File of the token of the client; or set ORDER_SERVICE_TOKEN to the token
+    #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_TOKEN_FILE", requires = "url")]
+    pub(super) token_file: Option<PathBuf>,
+    /// File of the authorities in PEM that the service may have a certificate of [default: those of browsers]
+    #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_CA", requires = "url")]
+    pub(super) ca: Option<PathBuf>,
+    /// File of the certificate of the client in PEM
+    #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_CERT", requires = "url", requires = "key")]
+    pub(super) cert: Option<PathBuf>,
+    /// File of the private key of the client in PEM
+    #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_KEY", requires = "url", requires = "cert")]
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -251,7 +262,7 @@ pub(crate) enum ProjectionCommand {
         /// Key, as printed by `parked`
         key: String,
         /// Position of the event, as printed by `parked`
-        position: u64,
+        position: Position,
         /// Reason, recorded with the action
         #[arg(long, value_name = "TEXT")]
         reason: String,

@@ -1,6 +1,8 @@
 //! The command line: parses the arguments, opens the store, runs the command and prints its result.
 
 pub(crate) mod args;
+#[cfg(test)]
+mod deploy;
 mod import;
 mod order;
 mod output;
@@ -60,10 +62,12 @@ async fn run(cli: &Cli, matches: &ArgMatches) -> Result<Output, Failure> {
             let matches = matches.subcommand_matches("serve").unwrap_or(matches);
             serve::run(cli.data.clone(), args, matches).await
         }
-        Command::Projections { service: ServiceArgs { url: Some(ref url) }, ref command } => {
-            projections::remote(&Remote::new(url), command).await
+        Command::Projections { service: ref args @ ServiceArgs { url: Some(ref url), .. }, ref command } => {
+            projections::remote(&Remote::new(url, args)?, command).await
         }
-        Command::Watch { service: ServiceArgs { url: Some(ref url) } } => watch::remote(&Remote::new(url)).await,
+        Command::Watch { service: ref args @ ServiceArgs { url: Some(ref url), .. } } => {
+            watch::remote(&Remote::new(url, args)?).await
+        }
         Command::Projections { ref command, .. } => projections::local(&cli.data(), command).await,
         Command::Watch { .. } => watch::local(&cli.data()).await,
         Command::OnShop(ref command) => {

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use es_http::operations::{ParkedKeyReport, ProjectionAction, ProjectionReport};
+
 use super::args::{ProjectionCommand, ReasonArgs};
 use super::output::{Output, format_time, table};
 use super::remote::Remote;
 use super::{IfMissing, with_shop};
 use crate::failure::Failure;
-use crate::projections::{ParkedKeyJson, ProjectionAction, ProjectionJson, Projections};
+use crate::projections::Projections;
 
 /// Returns the projection and the action of a command; `None` for a command that only reads.
 fn action(command: &ProjectionCommand) -> Option<(&str, ProjectionAction)> {
@@ -57,7 +59,7 @@ async fn act(projections: &Projections, command: &ProjectionCommand) -> Result<O
 }
 
 /// Returns the table of all projections.
-pub(super) fn status_output(status: &[ProjectionJson]) -> Output {
+pub(super) fn status_output(status: &[ProjectionReport]) -> Output {
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let rows = status.iter().map(|projection| {
         let state = match &projection.rebuild {
@@ -80,9 +82,9 @@ pub(super) fn status_output(status: &[ProjectionJson]) -> Output {
 }
 
 /// Returns the table of parked keys.
-fn parked_output(keys: &[ParkedKeyJson]) -> Output {
+fn parked_output(keys: &[ParkedKeyReport]) -> Output {
     let rows = keys.iter().map(|key| {
-        let ParkedKeyJson { key, position, error, attempts, since } = key;
+        let ParkedKeyReport { key, position, error, attempts, since } = key;
         [key.clone(), position.to_string(), attempts.to_string(), format_time(*since), error.clone()]
     });
     let text = if keys.is_empty() {

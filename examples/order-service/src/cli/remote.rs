@@ -1,44 +1,66 @@
 //! [`Remote`]: an HTTP client of a running service.
 
+use std::path::Path;
 use std::time::Duration;
 
+use es_http::operations::{ParkedKeyReport, ProjectionAction, ProjectionReport};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::Agent;
-use ureq::http::Response;
+use ureq::http::{Response, header};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, RequestBuilder};
 
+use super::args::ServiceArgs;
+use crate::config::ConfigError;
 use crate::failure::Failure;
-use crate::projections::{ParkedKeyJson, ProjectionAction, ProjectionJson};
+
+/// The variable with the token, if no file is given.
+const TOKEN: &str = "ORDER_SERVICE_TOKEN";
 
 /// An HTTP client of a running service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Remote {
     url: String,
     agent: Agent,
+    token: Option<String>,
 }
 
 impl Remote {
-    pub(super) fn new(url: &str) -> Self {
+    /// Reads the files of the token and the certificates, and creates the client of a service.
+    pub(super) fn new(url: &str, args: &ServiceArgs) -> Result<Self, Failure> {
+        let token = match &args.token_file {
+            Some(path) => Some(read(path)?.trim().to_owned()),
+            None => std::env::var(TOKEN).ok(),
+        };
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
-        Self { url: url.trim_end_matches('/').to_owned(), agent: config.build().into() }
+        let config = config.tls_config(tls(args)?).build();
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), agent: config.into(), token })
     }
 
-    pub(super) async fn status(&self) -> Result<Vec<ProjectionJson>, Failure> {
+    pub(super) async fn status(&self) -> Result<Vec<ProjectionReport>, Failure> {
         self.get("/projections".into()).await
     }
 
-    pub(super) async fn parked(&self, name: &str) -> Result<Vec<ParkedKeyJson>, Failure> {
+    pub(super) async fn parked(&self, name: &str) -> Result<Vec<ParkedKeyReport>, Failure> {
         self.get(format!("/projections/{name}/parked")).await
     }
 
-    pub(super) async fn act(&self, name: &str, action: &ProjectionAction) -> Result<Vec<ProjectionJson>, Failure> {
-        let (agent, action, url) = (self.agent.clone(), action.clone(), format!("{}/projections/{name}", self.url));
-        self.send(move || agent.post(url).send_json(&action)).await
+    pub(super) async fn act(&self, name: &str, action: &ProjectionAction) -> Result<Vec<ProjectionReport>, Failure> {
+        let (action, url) = (action.clone(), format!("{}/projections/{name}", self.url));
+        let request = self.authorized(self.agent.post(url));
+        self.send(move || request.send_json(&action)).await
     }
 
     async fn get<T: DeserializeOwned + Send + 'static>(&self, path: String) -> Result<T, Failure> {
-        let (agent, url) = (self.agent.clone(), format!("{}{path}", self.url));
-        self.send(move || agent.get(url).call()).await
+        let request = self.authorized(self.agent.get(format!("{}{path}", self.url)));
+        self.send(move || request.call()).await
+    }
+
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     /// Sends a request on a blocking thread and decodes the JSON response.
@@ -60,4 +82,39 @@ impl Remote {
         let result = sent.await.unwrap_or_else(|error| Err(format!("could not be called: {error}")));
         result.map_err(|detail| Failure::Remote { url: self.url.clone(), detail })
     }
+}
+
+/// Returns the authorities of services and the certificate of the client.
+fn tls(args: &ServiceArgs) -> Result<TlsConfig, Failure> {
+    let mut tls = TlsConfig::builder();
+    if let Some(path) = &args.ca {
+        tls = tls.root_certs(RootCerts::new_with_certs(&certificates(path)?));
+    }
+    if let (Some(certificate), Some(key)) = (&args.cert, &args.key) {
+        let private_key = PrivateKey::from_pem(read(key)?.as_bytes()).map_err(|_| not_pem(key, "a private key"))?;
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&certificates(certificate)?, private_key)));
+    }
+    Ok(tls.build())
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
+    let text = read(path)?;
+    let items = parse_pem(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|_| not_pem(path, "certificates"))?;
+    let certificates: Vec<_> = items
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() { Err(not_pem(path, "certificates")) } else { Ok(certificates) }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|source| Failure::io("read", path, source))
+}
+
+fn not_pem(path: &Path, expected: &'static str) -> Failure {
+    ConfigError::Pem { path: path.to_owned(), expected }.into()
 }

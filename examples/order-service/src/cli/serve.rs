@@ -9,7 +9,8 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use es_core::Service;
 use es_core::service::{RunningService, StopSignal};
-use es_http::{Health, Metrics};
+use es_http::operations::{Operations, OperationsAddress, OperationsListener};
+use es_http::{Health, Metrics, Tokens};
 use es_rocksdb::Options;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -46,8 +47,9 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
     let (context, metrics) = (settings.context()?, Metrics::install().map_err(ConfigError::from)?);
     warn_if_open(&settings);
-    // ORDER: bind the address first, so that no store is created if the address is in use.
+    // ORDER: bind the addresses first, so that no store is created if one is in use.
     let listener = bind(&settings).await?;
+    let operators = bind_operations(&settings.operations()?, tokens.clone()).await?;
     let shop = Shop::new(Arc::new(Options::new().open(&data).await?));
     let store = shop.shared_store();
     let service = Service::new(Arc::clone(&store)).projections(views::supervisor());
@@ -55,9 +57,19 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let health = health(&service, &store, data, settings.min_free);
     let api = Api::new(shop, Projections::of(service.projections(), Arc::clone(&store)));
     let edge = Edge { tokens, origins: settings.origins(), context, health, metrics: metrics.clone() };
+    let operations = Operations::new(Arc::clone(&store)).projections(service.projections().cloned());
     let scheme = settings.scheme();
+    let operators_options = match settings.operations()? {
+        OperationsAddress::Tcp(_) => options.clone(),
+        OperationsAddress::Unix(_) => settings.limits(),
+    };
+    let operators_line = operations_line(&operators, scheme);
+    service.intake("operations", |stop| async move {
+        operations.serve(operators, operators_options, stop.requested()).await;
+        Ok::<(), Failure>(())
+    });
     service.intake("http", |stop| async move {
-        print_address(&listener, scheme);
+        print_addresses(operators_line.as_deref(), &listener, scheme);
         http::serve(api, listener, edge, options, stop.requested()).await;
         Ok::<(), Failure>(())
     });
@@ -112,15 +124,32 @@ async fn upkeep(metrics: Metrics, stop: StopSignal) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Listens for operators. Without tokens, only clients of this machine can be operators.
+async fn bind_operations(address: &OperationsAddress, tokens: Option<Tokens>) -> Result<OperationsListener, Failure> {
+    Ok(match tokens {
+        Some(tokens) => OperationsListener::authenticated(address, tokens).await?,
+        None => OperationsListener::local(address).await?,
+    })
+}
+
 async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(settings.listen).await;
     bound.map_err(|source| Failure::Io { action: format!("listen on {}", settings.listen), source })
 }
 
-/// Prints the address to standard error; scripts wait for this line.
-fn print_address(listener: &TcpListener, scheme: &str) {
-    if let Ok(address) = listener.local_addr() {
+/// Returns the line with the address of the operations.
+fn operations_line(listener: &OperationsListener, scheme: &str) -> Option<String> {
+    Some(match listener.address().ok()? {
+        OperationsAddress::Tcp(address) => format!("operations on {scheme}://{address}"),
+        unix @ OperationsAddress::Unix(_) => format!("operations on {unix}"),
+    })
+}
+
+/// Prints the addresses to standard error; scripts wait for the last line.
+fn print_addresses(operations: Option<&str>, listener: &TcpListener, scheme: &str) {
+    let address = listener.local_addr().ok().map(|address| format!("listening on {scheme}://{address}"));
+    for line in [operations, address.as_deref()].into_iter().flatten() {
         // A closed standard error must not stop the service.
-        let _ = writeln!(io::stderr(), "listening on {scheme}://{address}");
+        let _ = writeln!(io::stderr(), "{line}");
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use es_http::operations::ProjectionReport;
 use es_tool::text::{printable, printable_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,7 +13,7 @@ use super::projections::status_output;
 use super::remote::Remote;
 use super::{IfMissing, with_shop};
 use crate::failure::Failure;
-use crate::projections::{ProjectionJson, Projections};
+use crate::projections::Projections;
 
 /// The interval at which a running service is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -63,7 +64,7 @@ impl Display {
         Self { terminal, bars: Vec::new(), printed: Vec::new() }
     }
 
-    fn show(&mut self, status: &[ProjectionJson]) {
+    fn show(&mut self, status: &[ProjectionReport]) {
         let lines: Vec<String> = status.iter().map(status_line).collect();
         let Some(terminal) = &self.terminal else {
             for line in lines.iter().filter(|line| !self.printed.contains(line)) {
@@ -93,7 +94,7 @@ impl Display {
     }
 }
 
-fn status_line(status: &ProjectionJson) -> String {
+fn status_line(status: &ProjectionReport) -> String {
     let (rate, eta) = match &status.rebuild {
         Some(rebuild) => (rebuild.rate, rebuild.eta_seconds),
         None => (status.rate, status.eta_seconds),

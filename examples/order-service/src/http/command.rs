@@ -1,5 +1,6 @@
-//! Requests that execute a command: their headers and their responses.
+//! The headers of requests to one order or product, and the responses to commands.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -10,8 +11,13 @@ use es_core::model::Metadata;
 use es_core::{Aggregate, Evolve, Executed, Outcome, Repository, Revision};
 use es_http::{Authenticated, EntityTag, EsPosition, IdempotencyKey, Json, Preconditions, Problem, RequestContext};
 use serde::Serialize;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Required, Response as DocumentedResponse};
+use utoipa::{IntoParams, IntoResponses};
 
 use super::Api;
+use super::openapi::problems;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::shop::CommandOptions;
@@ -71,4 +77,73 @@ pub(super) fn response<A: Aggregate>(api: &Arc<Api>, executed: &Executed<A>, bod
     let tag = executed.version().map(EntityTag::from);
     let position = executed.position.map(|position| EsPosition::in_store(api.shop.store(), Some(position)));
     (status, tag, position, Json(body)).into_response()
+}
+
+impl IntoParams for CommandHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            header("If-Match", "Executes the command only at one of these versions; `*` for any version."),
+            header("If-None-Match", "`*` executes the command only if the order or product does not exist."),
+            header("Idempotency-Key", "Executes the command at most once for this key, a string in quotes."),
+            header("X-Correlation-ID", "The correlation id of the events, a UUID."),
+            header("traceparent", "The trace of the caller (W3C Trace Context)."),
+        ]
+    }
+}
+
+/// Returns an optional header of a request.
+pub(super) fn header(name: &str, description: &str) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).schema(Some(text));
+    parameter.required(Required::False).description(Some(description)).build()
+}
+
+/// The errors of a command.
+impl IntoResponses for CommandHeaders {
+    fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
+        problems(&[
+            (404, "The order or product does not exist."),
+            (408, "The body did not arrive in time."),
+            (409, "The state does not permit the command, or another writer was faster."),
+            (410, "The command was executed before, and its result was removed."),
+            (412, "A condition of the request does not hold."),
+            (413, "The body is too long."),
+            (415, "The body is not declared as JSON."),
+            (422, "The body has an invalid value, or the key belongs to another request."),
+        ])
+    }
+}
+
+/// The headers of a request for one order or product: `If-Match` and `If-None-Match`.
+#[derive(Debug)]
+pub(super) struct ReadHeaders(pub(super) Preconditions);
+
+impl<S: Send + Sync> FromRequestParts<S> for ReadHeaders {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Preconditions::of_headers(&parts.headers).map(Self)
+    }
+}
+
+impl IntoParams for ReadHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            header("If-Match", "412 if the version is none of these."),
+            header("If-None-Match", "304 if the version is one of these."),
+        ]
+    }
+}
+
+/// The responses without a body, and the errors.
+impl IntoResponses for ReadHeaders {
+    fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
+        let mut responses = problems(&[
+            (404, "The order or product does not exist."),
+            (410, "The order or product was deleted."),
+            (412, "A condition of the request does not hold."),
+        ]);
+        responses.insert("304".to_owned(), DocumentedResponse::new("The client has this version.").into());
+        responses
+    }
 }

@@ -12,18 +12,26 @@ use es_core::{EventType, RecordedEvent, StoreError, Subscription};
 use es_http::{Draining, Problem, Query};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Api;
+use super::queries::QueryRequest;
 use crate::json::EventJson;
 
 /// The query parameters of `GET /events`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventParameters {
     /// Start after this position, `LOG:POSITION` or a number; 0 for all events. Without it, only new events.
+    #[param(value_type = Option<String>)]
     after: Option<LogPosition>,
+    /// Only the events of streams of this category.
+    #[param(value_type = Option<String>)]
     category: Option<Category>,
+    /// Only the events of this type.
     #[serde(rename = "type")]
+    #[param(value_type = Option<String>)]
     event_type: Option<EventType>,
 }
 
@@ -32,6 +40,17 @@ pub(super) struct EventParameters {
 /// The id of each server-sent event is its position with the id of the log, so that a browser that reconnects continues
 /// after the last event that it received. A position of another log, such as that of the store before a restore, is
 /// 410.
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    params(EventParameters,
+           ("Last-Event-ID" = Option<String>, Header, description = "The position after which a browser continues.")),
+    responses(
+        (status = 200, description = "Server-sent events; the data of each is a recorded event.",
+         body = EventJson<'static>,
+         content_type = "text/event-stream"),
+        QueryRequest,
+    )
+)]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

@@ -16,10 +16,8 @@
 //! | `GET /demand` | lists products, highest revenue first |
 //! | `GET /revenue` | returns revenue by month and by country |
 //! | `GET /report` | returns all totals |
-//! | `GET /projections` | returns the status of each projection |
-//! | `POST /projections/{name}` | runs a [`ProjectionAction`], as in `{"verb": "pause"}`; it needs the role `operate` |
-//! | `GET /projections/{name}/parked` | lists the keys with an event that could not be applied |
 //! | `GET /livez`, `GET /readyz` | returns 200 if the process answers, and if it accepts requests |
+//! | `GET /openapi.json` | returns the OpenAPI document, which is generated from the routes |
 //! | `GET /metrics` | returns the metrics in the text format of Prometheus |
 //!
 //! `If-Match: "V"`: the command is executed only if the version is V, the `ETag` of an earlier response; otherwise 412.
@@ -35,28 +33,32 @@
 //! With [`Tokens`], GET needs the role `read`, every other method the role `write`; probes need none. Events have the
 //! correlation id and the trace of their request, its tenant and the name of the client.
 //!
-//! [`ProjectionAction`]: crate::projections::ProjectionAction
+//! The routes of operators are [`es_http::operations`], on a listener of their own.
 
 mod command;
 #[cfg(test)]
 mod doors;
 mod live;
+mod openapi;
 mod orders;
 mod problem;
 mod products;
-mod projections;
 mod queries;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post, put};
+use axum::routing::get;
 use es_http::{
-    AllowedOrigins, ContextOptions, Health, Metrics, Role, ServeOptions, Tokens, authenticate, request_context,
-    request_metrics, require_role, require_role_of_method, same_origin,
+    AllowedOrigins, ContextOptions, Health, Json, Metrics, ServeOptions, Tokens, authenticate, request_context,
+    request_metrics, require_role_of_method, same_origin,
 };
+use openapi::Document;
 use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use command::ACTOR_KEY;
 
@@ -105,42 +107,40 @@ pub struct Edge {
 /// Returns the router with all routes.
 pub fn router(api: Arc<Api>, edge: Edge) -> Router {
     let Edge { tokens, origins, context, health, metrics } = edge;
-    let mut operations = Router::new().route("/projections/{name}", post(projections::act));
-    let mut routes = routes().merge(metrics.router());
-    if tokens.is_some() {
-        operations = operations.route_layer(from_fn_with_state(Role::Operate, require_role));
-        routes = routes.route_layer(from_fn(require_role_of_method));
-    }
-    let mut router = routes.merge(operations).layer(from_fn_with_state(context, request_context));
+    let (routes, mut document) = routes().split_for_parts();
+    openapi::add_common_errors(&mut document);
+    let mut router = routes
+        .merge(metrics.router())
+        .route("/openapi.json", get(async move || Json(document)))
+        .layer(from_fn_with_state(context, request_context));
     if let Some(tokens) = tokens {
         // ORDER: outside of the context and the roles, which depend on the client.
-        router = router.layer(from_fn_with_state(tokens, authenticate));
+        router = router.layer(from_fn(require_role_of_method)).layer(from_fn_with_state(tokens, authenticate));
     }
     let router = router.merge(health.router()).layer(from_fn_with_state(origins, same_origin));
     // ORDER: last, so that requests are counted that another layer refuses.
     router.layer(from_fn(request_metrics)).with_state(api)
 }
 
-fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/orders", get(queries::orders))
-        .route("/orders/{id}", put(orders::place).get(orders::show))
-        .route("/orders/{id}/events", get(orders::history))
-        .route("/orders/{id}/approve", post(orders::approve))
-        .route("/orders/{id}/ship", post(orders::ship))
-        .route("/orders/{id}/deliver", post(orders::deliver))
-        .route("/orders/{id}/cancel", post(orders::cancel))
-        .route("/products", get(queries::stock))
-        .route("/products/{id}", put(products::register).get(products::show))
-        .route("/products/{id}/receive", post(products::receive))
-        .route("/products/{id}/withdraw", post(products::withdraw))
-        .route("/products/{id}/move", post(products::move_stock))
-        .route("/demand", get(queries::demand))
-        .route("/revenue", get(queries::revenue))
-        .route("/report", get(queries::report))
-        .route("/events", get(live::events))
-        .route("/projections", get(projections::list))
-        .route("/projections/{name}/parked", get(projections::parked))
+/// The routes. Each handler has its method, path and description as attribute.
+fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(queries::orders))
+        .routes(routes!(orders::place, orders::show))
+        .routes(routes!(orders::history))
+        .routes(routes!(orders::approve))
+        .routes(routes!(orders::ship))
+        .routes(routes!(orders::deliver))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(queries::stock))
+        .routes(routes!(products::register, products::show))
+        .routes(routes!(products::receive))
+        .routes(routes!(products::withdraw))
+        .routes(routes!(products::move_stock))
+        .routes(routes!(queries::demand))
+        .routes(routes!(queries::revenue))
+        .routes(routes!(queries::report))
+        .routes(routes!(live::events))
 }
 
 /// Serves requests until `stop` completes. Then drains the server, and waits for snapshot writes.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use es_core::{Aggregate, Command, Decide, StreamRead};
-use es_http::{EntityTag, Json, Path, Preconditions, Problem};
+use es_http::{EntityTag, Json, Path, Problem};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Api;
-use super::command::{self, CommandHeaders};
+use super::command::{self, CommandHeaders, ReadHeaders};
+use super::openapi::ProblemDetails;
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use crate::domain::{
     City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderLinesError,
@@ -21,7 +23,7 @@ use crate::moment::Moment;
 use crate::shop::send;
 
 /// The body of `PUT /orders/{id}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceBody {
     customer_id: CustomerId,
@@ -40,7 +42,7 @@ impl PlaceBody {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LineBody {
     product_id: ProductId,
@@ -55,14 +57,14 @@ const fn no_discount() -> Discount {
 }
 
 /// The body of `POST /orders/{id}/approve`, `ship` and `deliver`. It is optional.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepBody {
     date: Option<Moment>,
 }
 
 /// The body of `POST /orders/{id}/cancel`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CancelBody {
     date: Option<Moment>,
@@ -75,6 +77,21 @@ impl From<LineBody> for OrderLine {
     }
 }
 
+/// Places an order.
+#[utoipa::path(
+    put, path = "/orders/{id}", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order."), CommandHeaders),
+    request_body = PlaceBody,
+    responses(
+        (status = 201, description = "It was created.",
+         body = OrderCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        (status = 200, description = "It exists with the same content, or the request was repeated.",
+         body = OrderCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn place(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
@@ -86,6 +103,18 @@ pub(super) async fn place(
     execute(&api, &id, command, &headers, date).await
 }
 
+/// Approves a placed order.
+#[utoipa::path(
+    post, path = "/orders/{id}/approve", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order."), CommandHeaders),
+    request_body = Option<StepBody>,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = OrderCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn approve(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
@@ -95,6 +124,18 @@ pub(super) async fn approve(
     execute(&api, &id, Approve, &headers, date_of(body)).await
 }
 
+/// Ships an approved order.
+#[utoipa::path(
+    post, path = "/orders/{id}/ship", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order."), CommandHeaders),
+    request_body = Option<StepBody>,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = OrderCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn ship(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
@@ -104,6 +145,18 @@ pub(super) async fn ship(
     execute(&api, &id, Ship, &headers, date_of(body)).await
 }
 
+/// Marks a shipped order as delivered.
+#[utoipa::path(
+    post, path = "/orders/{id}/deliver", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order."), CommandHeaders),
+    request_body = Option<StepBody>,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = OrderCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn deliver(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
@@ -113,6 +166,18 @@ pub(super) async fn deliver(
     execute(&api, &id, Deliver, &headers, date_of(body)).await
 }
 
+/// Cancels an order that has not been shipped.
+#[utoipa::path(
+    post, path = "/orders/{id}/cancel", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order."), CommandHeaders),
+    request_body = CancelBody,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = OrderCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
@@ -144,10 +209,19 @@ where
     Ok(command::response(api, &executed, OrderCommandJson { order_id: id, status, result }))
 }
 
+/// Returns an order.
+#[utoipa::path(
+    get, path = "/orders/{id}", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order."), ReadHeaders),
+    responses(
+        (status = 200, description = "The order.", body = OrderJson<'static>, headers(("ETag" = String))),
+        ReadHeaders,
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
-    preconditions: Preconditions,
+    ReadHeaders(preconditions): ReadHeaders,
 ) -> Result<Response, Problem> {
     let loaded = api.shop.orders.load(&id).await?;
     let Some(order) = loaded.state.placed() else { return Err(Failure::NoOrder(id).into()) };
@@ -156,12 +230,23 @@ pub(super) async fn show(
 }
 
 /// The response of `GET /orders/{id}/events`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct HistoryJson<'a> {
     order_id: &'a OrderId,
     events: Vec<EventJson<'a>>,
 }
 
+/// Returns all events of an order.
+#[utoipa::path(
+    get, path = "/orders/{id}/events", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order.")),
+    responses(
+        (status = 200, description = "The events.", body = HistoryJson<'static>, headers(("ETag" = String))),
+        (status = 404, description = "The order does not exist.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn history(State(api): State<Arc<Api>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
     let read = StreamRead::new(Order::stream(&id)?);
     let records = api.shop.store().read_stream(read).await?.collect().await?;

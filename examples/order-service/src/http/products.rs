@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use es_core::{Command, Decide};
-use es_http::{Json, Path, Preconditions, Problem};
+use es_http::{Json, Path, Problem};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Api;
-use super::command::{self, CommandHeaders};
+use super::command::{self, CommandHeaders, ReadHeaders};
 use crate::domain::product::{Receive, Register, Withdraw};
 use crate::domain::{InitialStock, Price, Product, ProductId, ProductName, ProductRejection, Quantity};
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::moment::Moment;
 use crate::shop::send;
 
 /// The body of `PUT /products/{id}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterBody {
     name: ProductName,
@@ -37,7 +38,7 @@ impl RegisterBody {
 }
 
 /// The body of `POST /products/{id}/receive` and `withdraw`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockBody {
     quantity: Quantity,
@@ -45,7 +46,7 @@ pub(super) struct StockBody {
 }
 
 /// The body of `POST /products/{id}/move`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MoveBody {
     to: ProductId,
@@ -53,6 +54,21 @@ pub(super) struct MoveBody {
     date: Option<Moment>,
 }
 
+/// Registers a product.
+#[utoipa::path(
+    put, path = "/products/{id}", tag = "products",
+    params(("id" = ProductId, Path, description = "The product."), CommandHeaders),
+    request_body = RegisterBody,
+    responses(
+        (status = 201, description = "It was created.",
+         body = ProductCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        (status = 200, description = "It exists with the same content, or the request was repeated.",
+         body = ProductCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn register(
     State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
@@ -63,6 +79,18 @@ pub(super) async fn register(
     execute(&api, &id, body.command(), &headers, date).await
 }
 
+/// Adds received items to the stock.
+#[utoipa::path(
+    post, path = "/products/{id}/receive", tag = "products",
+    params(("id" = ProductId, Path, description = "The product."), CommandHeaders),
+    request_body = StockBody,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = ProductCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn receive(
     State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
@@ -72,6 +100,18 @@ pub(super) async fn receive(
     execute(&api, &id, Receive { quantity }, &headers, date).await
 }
 
+/// Withdraws items from the stock.
+#[utoipa::path(
+    post, path = "/products/{id}/withdraw", tag = "products",
+    params(("id" = ProductId, Path, description = "The product."), CommandHeaders),
+    request_body = StockBody,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = ProductCommandJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn withdraw(
     State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
@@ -81,6 +121,18 @@ pub(super) async fn withdraw(
     execute(&api, &id, Withdraw { quantity }, &headers, date).await
 }
 
+/// Moves items to the stock of another product, in one commit.
+#[utoipa::path(
+    post, path = "/products/{id}/move", tag = "products",
+    params(("id" = ProductId, Path, description = "The product."), CommandHeaders),
+    request_body = MoveBody,
+    responses(
+        (status = 200, description = "It is done, unchanged or repeated.",
+         body = StockMoveJson<'static>,
+         headers(("ETag" = String), ("ES-Position" = String))),
+        CommandHeaders,
+    )
+)]
 pub(super) async fn move_stock(
     State(api): State<Arc<Api>>,
     Path(from): Path<ProductId>,
@@ -111,10 +163,19 @@ where
     Ok(command::response(api, &executed, ProductCommandJson::of(id, &executed)))
 }
 
+/// Returns a product.
+#[utoipa::path(
+    get, path = "/products/{id}", tag = "products",
+    params(("id" = ProductId, Path, description = "The product."), ReadHeaders),
+    responses(
+        (status = 200, description = "The product.", body = ProductJson<'static>, headers(("ETag" = String))),
+        ReadHeaders,
+    )
+)]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
-    preconditions: Preconditions,
+    ReadHeaders(preconditions): ReadHeaders,
 ) -> Result<Response, Problem> {
     let loaded = api.shop.products.load(&id).await?;
     let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };

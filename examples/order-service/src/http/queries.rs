@@ -16,8 +16,13 @@ use es_core::projection::Projection;
 use es_core::projection::view::{Page, ViewKey, ViewReader, ViewScan, Views};
 use es_http::{EsPosition, Json, Problem, Query};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Response};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::Api;
+use super::command::header;
+use super::openapi::problems;
 use crate::domain::{City, Country, CustomerId, OrderId, OrderStatus, ProductId, Revenue};
 use crate::report::{MAX_PARKED_EVENTS, Report, TopProduct, is_zero, revenues};
 use crate::views::{
@@ -33,13 +38,20 @@ const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
 
 /// The query parameters.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryParameters {
+    /// Waits until the result includes this position, `LOG:POSITION`.
+    #[param(value_type = Option<String>)]
     at_least: Option<LogPosition>,
+    /// The maximum number of rows, at most 1000; 100 by default.
     limit: Option<usize>,
+    /// The value of `next` in the previous page.
     after: Option<String>,
+    /// Only the orders of this customer.
     customer: Option<CustomerId>,
+    /// Only the products with at most this many items in stock.
     at_most: Option<u64>,
 }
 
@@ -72,6 +84,24 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryRequest {
     }
 }
 
+impl IntoParams for QueryRequest {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = QueryParameters::into_params(parameter_in);
+        parameters.push(header("ES-Position", "Waits until the result includes this position, as `at_least` does."));
+        parameters
+    }
+}
+
+/// The errors of a query.
+impl IntoResponses for QueryRequest {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[
+            (409, "The position is ahead of the log, or the read model was rebuilt between two pages."),
+            (410, "The position belongs to another log: the store was restored."),
+        ])
+    }
+}
+
 impl QueryRequest {
     /// Waits until the read model has reached the positions, and returns the parameters.
     async fn wait<P: Projection>(self, api: &Api) -> Result<QueryParameters, Problem> {
@@ -84,7 +114,7 @@ impl QueryRequest {
 }
 
 /// A page of rows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PageJson<T> {
     rows: Vec<T>,
     /// The value of `after` for the next page; `None` on the last page.
@@ -107,7 +137,7 @@ impl<T> PageJson<T> {
 }
 
 /// A row of `GET /orders`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ListedOrder {
     order_id: OrderId,
     customer_id: CustomerId,
@@ -116,6 +146,7 @@ pub(super) struct ListedOrder {
     ship_country: Option<Country>,
     products: usize,
     revenue: Revenue,
+    #[schema(value_type = String, format = DateTime)]
     placed_at: Timestamp,
     revision: u64,
 }
@@ -129,6 +160,14 @@ impl From<(OrderId, OrderSummary)> for ListedOrder {
 }
 
 /// Lists orders, newest first; with `customer=C`, only the orders of that customer.
+#[utoipa::path(
+    get, path = "/orders", tag = "queries",
+    params(QueryRequest),
+    responses(
+        (status = 200, description = "A page of orders.", body = PageJson<ListedOrder>),
+        QueryRequest,
+    )
+)]
 pub(super) async fn orders(
     State(api): State<Arc<Api>>,
     query: QueryRequest,
@@ -143,7 +182,7 @@ pub(super) async fn orders(
 }
 
 /// A row of `GET /products`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ListedProduct {
     product_id: ProductId,
     #[serde(flatten)]
@@ -151,6 +190,14 @@ pub(super) struct ListedProduct {
 }
 
 /// Lists products, lowest stock first; with `at_most=N`, only products with at most N items in stock.
+#[utoipa::path(
+    get, path = "/products", tag = "queries",
+    params(QueryRequest),
+    responses(
+        (status = 200, description = "A page of products.", body = PageJson<ListedProduct>),
+        QueryRequest,
+    )
+)]
 pub(super) async fn stock(
     State(api): State<Arc<Api>>,
     query: QueryRequest,
@@ -167,6 +214,14 @@ pub(super) async fn stock(
 }
 
 /// Lists products, highest revenue first.
+#[utoipa::path(
+    get, path = "/demand", tag = "queries",
+    params(QueryRequest),
+    responses(
+        (status = 200, description = "A page of products.", body = PageJson<TopProduct>),
+        QueryRequest,
+    )
+)]
 pub(super) async fn demand(
     State(api): State<Arc<Api>>,
     query: QueryRequest,
@@ -177,7 +232,7 @@ pub(super) async fn demand(
 }
 
 /// The response of `GET /revenue`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevenueJson {
     by_month: BTreeMap<String, Revenue>,
     by_country: BTreeMap<String, Revenue>,
@@ -186,6 +241,15 @@ pub(super) struct RevenueJson {
     parked_events: usize,
 }
 
+/// Returns the revenue by month and by country.
+#[utoipa::path(
+    get, path = "/revenue", tag = "queries",
+    params(QueryRequest),
+    responses(
+        (status = 200, description = "The revenue.", body = RevenueJson),
+        QueryRequest,
+    )
+)]
 pub(super) async fn revenue(State(api): State<Arc<Api>>, query: QueryRequest) -> Result<Json<RevenueJson>, Problem> {
     query.wait::<Sales>(&api).await?;
     let models = &api.models;
@@ -195,6 +259,12 @@ pub(super) async fn revenue(State(api): State<Arc<Api>>, query: QueryRequest) ->
 }
 
 /// Returns the report, after all read models have caught up with the log.
+#[utoipa::path(
+    get, path = "/report", tag = "queries",
+    responses(
+        (status = 200, description = "The report.", body = Report),
+    )
+)]
 pub(super) async fn report(State(api): State<Arc<Api>>) -> Result<Json<Report>, Problem> {
     api.projections.catch_up(WAIT_TIMEOUT).await?;
     Ok(Json(Report::of_views(&api.models, api.shop.store().head().await?).await?))

@@ -4,11 +4,12 @@ use es_core::prelude::*;
 use es_core::projection::view::{Order as Ordering, View};
 use es_core::projection::{ApplyError, Projection, Rows};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::{Price, Product, ProductEvent, ProductId, ProductName};
 
 /// A product with its stock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StockLevel {
     /// The display name.
     pub name: ProductName,

@@ -9,7 +9,7 @@ use crate::support::TestDir;
 
 /// Starts `serve` with these arguments and variables, and returns its first lines of standard error, up to the address.
 fn first_lines(dir: &TestDir, args: &[&str], variables: &[(&str, &str)]) -> (Child, Vec<String>) {
-    let mut command = dir.command(&[&["serve"], args].concat());
+    let mut command = dir.command(&[&["serve", "--operations", "127.0.0.1:0"], args].concat());
     command.envs(variables.iter().copied()).stderr(Stdio::piped()).stdout(Stdio::piped());
     let mut program = command.spawn().expect("the program starts");
     let stderr = BufReader::new(program.stderr.take().expect("standard error is a pipe"));
@@ -53,13 +53,13 @@ fn a_flag_precedes_the_environment_the_environment_the_file_and_the_file_the_def
 #[test]
 fn the_file_can_have_the_directory_of_the_store() {
     let dir = TestDir::new();
-    dir.write("service.toml", "data = 'elsewhere'\nlisten = '127.0.0.1:0'\n");
+    dir.write("service.toml", "data = 'elsewhere'\nlisten = '127.0.0.1:0'\noperations = 'unix:operations.sock'\n");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_order-service"));
     command.current_dir(dir.path("")).env_remove("ORDER_SERVICE_DATA").args(["serve", "--config", "service.toml"]);
     let mut program = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let stderr = BufReader::new(program.stderr.take().expect("a pipe"));
     assert!(stderr.lines().any(|line| line.expect("text").starts_with("listening on ")));
-    assert!(dir.path("elsewhere").join("CURRENT").exists());
+    assert!(dir.path("elsewhere").join("CURRENT").exists() && dir.path("operations.sock").exists());
     end(program);
 }
 
@@ -75,6 +75,7 @@ fn an_invalid_configuration_is_refused_before_a_store_is_created() {
         ("tokens = 'absent'", "could not read the tokens in absent"),
         ("tls-cert = 'a.pem'", "expected tls-cert and tls-key together"),
         ("log = 'info,='", "expected a filter of logs such as info,es_core=debug"),
+        ("operations = '8081'", "expected unix:PATH or HOST:PORT, found \"8081\""),
         ("tenant-header = 'a b'", "tenant-header: expected the name of a header, found \"a b\""),
     ] {
         dir.write("service.toml", file);

@@ -173,7 +173,7 @@ fn every_refusal_is_a_problem() {
         ("POST", "/orders/A-1/ship", vec![json], "{\"dat\":1}", 422),
         ("POST", "/orders/A-1/ship", vec!["Idempotency-Key: \""], "", 400),
         ("POST", "/orders/A-1/ship", vec!["X-Correlation-ID: 7"], "", 400),
-        ("POST", "/projections/sale", vec![json], "{\"verb\":\"pause\"}", 404),
+        ("POST", "/projections/sales", vec![json], "{\"verb\":\"pause\"}", 404),
     ] {
         let detail = raw(&service, method, path, &headers, body).problem(status);
         let directory = dir.path("").display().to_string();
@@ -200,18 +200,19 @@ fn a_client_does_what_its_role_permits_and_its_name_is_in_the_events() {
     dir.write("tokens", TOKENS);
     let service = Service::with(&dir, &["--tokens", "tokens"]);
     let bearer = |token: &str| format!("Authorization: Bearer {token}");
-    let pause = json!({"verb": "pause"});
     for (token, read, write, operate) in
-        [("reader", 200, 403, 403), ("writer", 200, 200, 403), ("operator", 200, 200, 200), ("guess", 401, 401, 401)]
+        [("reader", 200, 403, 1), ("writer", 200, 200, 1), ("operator", 200, 200, 0), ("guess", 401, 401, 1)]
     {
+        dir.write("token", token);
         let token = bearer(token);
         assert_eq!(raw(&service, "GET", "/orders", &[&token], "").status, read, "{token}");
         assert_eq!(raw(&service, "GET", "/metrics", &[&token], "").status, read, "{token}");
         let placed = json_body(&service, "PUT", "/orders/A-1", &[&token], &order());
         assert!(placed.status == write || (write, placed.status) == (200, 201), "{token}: {}", placed.body);
-        assert_eq!(json_body(&service, "POST", "/projections/sales", &[&token], &pause).status, operate, "{token}");
+        let pause = ["projections", "--url", &service.operations, "--token-file", "token", "pause", "sales"];
+        assert_eq!(dir.run(&pause).code, Some(operate), "{token}");
     }
-    for path in ["/orders", "/metrics", "/projections", "/events"] {
+    for path in ["/orders", "/metrics", "/openapi.json", "/events"] {
         let refused = raw(&service, "GET", path, &[], "");
         refused.problem(401);
         assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
@@ -325,4 +326,42 @@ fn requests_and_projections_are_measured() {
     ] {
         assert!(metrics.body.contains(part), "{part} is not in {}", metrics.body);
     }
+}
+
+fn certificate(name: &str) -> String {
+    format!("{}/../../es-http/tests/http/tls/{name}.pem", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn commands_reach_a_service_with_tls_tokens_and_certificates() {
+    let dir = TestDir::new();
+    dir.write("tokens", TOKENS);
+    dir.write("token", "operator\n");
+    let (cert, key, ca) = (certificate("server"), certificate("server.key"), certificate("authority"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key, "--tokens", "tokens"];
+    let service = Service::with(&dir, &tls);
+    let url = service.operations.replace("127.0.0.1", "localhost");
+    assert!(url.starts_with("https://localhost:"), "{url}");
+    let pause = |args: &[&str]| dir.run(&[&["projections", "--url", &url], args, &["pause", "sales"]].concat());
+    assert_eq!(pause(&["--ca", &ca, "--token-file", "token"]).code, Some(0));
+    let refused = pause(&["--ca", &ca]);
+    assert!(refused.err.contains("rejected the request: expected a valid token"), "{}", refused.err);
+    let unknown = pause(&["--token-file", "token"]);
+    assert!(unknown.code == Some(1) && unknown.err.contains("did not respond"), "{}", unknown.err);
+    let not_pem = pause(&["--ca", "token"]);
+    assert_eq!(not_pem.err.trim(), "error: expected certificates in PEM in token, found none");
+    let mut list = dir.command(&["projections", "--url", &url, "--ca", &ca, "list"]);
+    assert!(list.env("ORDER_SERVICE_TOKEN", "reader").output().expect("the program runs").status.success());
+    service.stop();
+
+    // A client certificate is an identity, too.
+    let hash = "e2e61c8122ab27eb7e69a841dcc683b1ef46286a2939116c66306746f9cbeaa0";
+    dir.write("tokens", format!("certificate-sha256:{hash} read reports\n"));
+    let service = Service::with(&dir, &[&tls[..], &["--tls-client-ca", &ca]].concat());
+    let url = service.operations.replace("127.0.0.1", "localhost");
+    let list = |args: &[&str]| dir.run(&[&["projections", "--url", &url, "--ca", &ca], args, &["list"]].concat());
+    let listed = list(&["--cert", &certificate("client"), "--key", &certificate("client.key")]);
+    assert_eq!(listed.code, Some(0), "{}", listed.err);
+    assert_eq!(list(&[]).code, Some(1));
+    service.stop();
 }

@@ -9,6 +9,7 @@ mod generated;
 mod import;
 mod kill;
 mod northwind;
+mod openapi;
 mod sample;
 mod serve;
 mod serve_kill;

@@ -16,6 +16,8 @@ use crate::support::TestDir;
 pub(crate) struct Service {
     program: Option<Child>,
     pub(crate) address: String,
+    /// The address of the operations.
+    pub(crate) operations: String,
     agent: Agent,
 }
 
@@ -37,15 +39,19 @@ impl Service {
 
     /// Starts the service with more arguments. Its log is closed after the line with the address.
     pub(crate) fn with(dir: &TestDir, args: &[&str]) -> Self {
-        let mut command = dir.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        let mut command =
+            dir.command(&[&["serve", "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0"], args].concat());
         let mut program = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let stderr = BufReader::new(program.stderr.take().expect("standard error is a pipe"));
         let mut lines = stderr.lines().map(|line| line.expect("standard error can be read"));
-        let address = lines.find_map(|line| line.strip_prefix("listening on ").map(ToOwned::to_owned));
-        let address = address.expect("the program prints its address");
+        let mut address = |prefix: &str| {
+            let address = lines.find_map(|line| line.strip_prefix(prefix).map(ToOwned::to_owned));
+            address.unwrap_or_else(|| panic!("the program does not print {prefix}"))
+        };
+        let (operations, address) = (address("operations on "), address("listening on "));
         let timeout = Some(Duration::from_secs(60));
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
-        Self { program: Some(program), address, agent }
+        Self { program: Some(program), address, operations, agent }
     }
 
     pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
@@ -348,6 +354,11 @@ fn an_address_in_use_is_reported_before_the_store_is_created() {
     let dir = TestDir::new();
     let expected = format!("error: could not listen on {address}: Address already in use (os error 98)");
     dir.refused(&["serve", "--listen", &address], 1, &expected);
+    let expected = format!("error: another process uses {address}; stop it, or choose another address");
+    dir.refused(&["serve", "--listen", "127.0.0.1:0", "--operations", &address], 1, &expected);
+    let expected = "error: expected a loopback address or a Unix socket for operations without authentication, found \
+                    0.0.0.0:0; configure tokens to use another address";
+    dir.refused(&["serve", "--listen", "127.0.0.1:0", "--operations", "0.0.0.0:0"], 1, expected);
     assert!(!dir.path("shop").exists());
 }
 
@@ -393,7 +404,7 @@ fn projections_are_administered_in_a_running_service_and_without_one() {
     let dir = TestDir::new();
     let served = Service::new(&dir);
     served.place("A-1").expect(201);
-    let url = served.address.clone();
+    let url = served.operations.clone();
     let remote = |args: &[&str]| dir.json(&[&["projections", "--url", &url], args].concat());
     let sales = |list: &Value| list.as_array().unwrap().iter().find(|p| p["name"] == "sales").unwrap().clone();
     assert_eq!(sales(&remote(&["pause", "sales", "--reason", "looks wrong"]))["name"], "sales");
@@ -410,8 +421,8 @@ fn projections_are_administered_in_a_running_service_and_without_one() {
     let parked = dir.run(&["projections", "--url", &url, "parked", "sales"]);
     assert_eq!((parked.code, parked.out.trim()), (Some(0), "no parked keys"));
     let no_projection = format!(
-        "error: the service at {url} rejected the request: there is no projection \"sale\": expected order-summaries, \
-                        sales, product-demand, stock-levels"
+        "error: the service at {url} rejected the request: projection \"sale\" does not exist; expected one of \
+         [\"order-summaries\", \"product-demand\", \"sales\", \"stock-levels\"]"
     );
     dir.refused(&["projections", "--url", &url, "pause", "sale"], 1, &no_projection);
     let not_parked = format!(
