@@ -60,6 +60,7 @@
 //! |---|---|
 //! | `logs` | `install_logs`: structured logs |
 //! | `metrics` | `Metrics`, `request_metrics`: `/metrics` in the text format of Prometheus |
+//! | `otel` | `install_logs_and_spans`, `request_span`: spans for OpenTelemetry |
 //! | `signal` | `serve_until_signal`, for a program without a `Service` |
 //! | `tls` | `Tls`: TLS and client certificates, from files that are read again when they change |
 
@@ -81,6 +82,8 @@ mod origin;
 pub mod problem;
 mod reloaded;
 mod server;
+#[cfg(feature = "otel")]
+mod spans;
 mod tenant;
 #[cfg(feature = "tls")]
 mod tls;
@@ -106,6 +109,8 @@ pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
 pub use server::{Drained, Draining, IncompleteDrain, Listener, ServeOptions, UnixPeer, serve};
+#[cfg(feature = "otel")]
+pub use spans::{InstallSpansError, ShutdownSpansError, SpanExport, Spans, install_logs_and_spans, request_span};
 pub use tenant::Tenant;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -1,8 +1,8 @@
 //! [`install_logs`]: structured logs on standard error.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Identity, Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,16 @@ pub enum InstallLogsError {
 /// # Errors
 /// [`InstallLogsError`] if the filter is invalid or the process already has a subscriber.
 pub fn install_logs(format: LogFormat, filter: &str) -> Result<(), InstallLogsError> {
+    install(format, filter, Identity::new())
+}
+
+/// Installs logs and another layer, which receives what the filter selects.
+pub(crate) fn install<L>(format: LogFormat, filter: &str, other: L) -> Result<(), InstallLogsError>
+where
+    L: Layer<Layered<EnvFilter, Registry>> + Send + Sync + 'static,
+{
     let invalid = |source| InstallLogsError::Filter { filter: filter.to_owned(), source };
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter).map_err(invalid)?);
+    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter).map_err(invalid)?).with(other);
     // A report of a failed write would go to standard error, too, and panic if it is closed.
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match format {

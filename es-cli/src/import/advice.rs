@@ -5,7 +5,7 @@ use std::path::Path;
 use es_tool::input::Input;
 
 use crate::text::quoted;
-use es_core::schema::line::Fault;
+use es_core::schema::line::LineFault;
 
 /// Builds the command that imports a converted file.
 pub(super) struct Advice {
@@ -22,7 +22,7 @@ impl Advice {
 
     /// Returns the fault of the first line. Names the format of the file, and how to convert it, if the line shows the
     /// format.
-    pub(super) fn for_first_line(&self, line: &[u8], fault: Fault) -> Fault {
+    pub(super) fn for_first_line(&self, line: &[u8], fault: LineFault) -> LineFault {
         let text = line.trim_ascii();
         let (found, convert) = match text.first() {
             Some(b'[') => ("a JSON array", self.import_through("jq -c '.[]'")),
@@ -30,11 +30,11 @@ impl Advice {
             Some(b'{') if text.len() == 1 => ("an object over several lines", self.import_through("jq -c .")),
             Some(first) if *first != b'{' && text.iter().any(|byte| matches!(byte, b',' | b';' | b'\t')) => {
                 let advice = "convert each row to an object as described in `es import --help`";
-                return Fault::new(format!("expected one JSON object per line, found CSV; {advice}"));
+                return LineFault::new(format!("expected one JSON object per line, found CSV; {advice}"));
             }
             _ => return fault,
         };
-        Fault::new(format!("expected one JSON object per line, found {found}; convert it: {convert}"))
+        LineFault::new(format!("expected one JSON object per line, found {found}; convert it: {convert}"))
     }
 
     /// Returns the command that converts the file and imports the result.

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use super::group::{Group, Grouped};
 use super::lines::Lines;
-use es_core::schema::line::{self, Fault};
+use es_core::schema::line::{self, LineFault};
 
 /// The next item of a file.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Found {
 pub(super) struct Bad {
     pub(super) number: u64,
     pub(super) text: Vec<u8>,
-    pub(super) fault: Fault,
+    pub(super) fault: LineFault,
     /// The lines before it in the same commit.
     pub(super) before: Vec<(u64, Vec<u8>)>,
 }
@@ -55,7 +55,7 @@ impl<R: Read> Commits<R> {
         while let Some(text) = self.lines.next()? {
             self.lines_read += 1;
             let parsed = if text.is_too_long {
-                Err(Fault::new(format!(
+                Err(LineFault::new(format!(
                     "expected at most {} bytes in a line, found more; only its beginning is shown",
                     self.longest
                 )))
@@ -91,6 +91,6 @@ impl<R: Read> Commits<R> {
 fn take_incomplete(group: &mut Group, found: &str) -> Option<Found> {
     let mut before = group.abandon();
     let (number, text) = before.pop()?;
-    let fault = Fault::new(format!("expected the rest of the commit after this line, found {found}"));
+    let fault = LineFault::new(format!("expected the rest of the commit after this line, found {found}"));
     Some(Found::Bad(Bad { number, text, fault, before }))
 }

@@ -10,7 +10,7 @@ use es_core::store::{
 };
 use es_core::{Commit, EventId, NewEvent, StreamId, Timestamp};
 
-use es_core::schema::line::{Fault, Line};
+use es_core::schema::line::{Line, LineFault};
 
 /// How far in the future a `recorded_at` may be. Clocks differ, but the recorded times of a store never go back.
 const MAX_AHEAD: chrono::TimeDelta = chrono::TimeDelta::days(1);
@@ -47,9 +47,9 @@ fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
 }
 
 /// Returns the fault of the event of a line.
-fn fault(invalid: &InvalidCommit) -> Fault {
+fn fault(invalid: &InvalidCommit) -> LineFault {
     // The message of the library names the event id, which may be absent from the file. The caller names the line.
-    Fault::new(match invalid {
+    LineFault::new(match invalid {
         InvalidCommit::PayloadTooLarge { found, .. } => {
             format!("expected at most {MAX_PAYLOAD_BYTES} bytes of content, found {found}")
         }
@@ -74,7 +74,7 @@ fn fault(invalid: &InvalidCommit) -> Fault {
 
 impl Group {
     /// Adds a line. Returns the commit if the line completes it.
-    pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, Fault> {
+    pub(super) fn take(&mut self, number: u64, text: &[u8], line: Line) -> Result<Option<Grouped>, LineFault> {
         let (index, size) = line.part.map_or((0, 1), |part| (part.index, part.size));
         self.check(index, size, &line)?;
         // Each event is validated when its line is read, so that a fault is reported with its line.
@@ -98,32 +98,34 @@ impl Group {
     }
 
     /// Whether a line can be the next of the commit.
-    fn check(&self, index: u32, size: u32, line: &Line) -> Result<(), Fault> {
+    fn check(&self, index: u32, size: u32, line: &Line) -> Result<(), LineFault> {
         let expected = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
         let whole = if expected == 0 { size } else { self.size };
         if index != expected || size != whole || index >= size {
             let of = if expected == 0 { String::new() } else { format!(" of {whole}") };
-            return Err(Fault::new(format!(
+            return Err(LineFault::new(format!(
                 "expected event {expected}{of} of a commit, found event {index} of {size}"
             )));
         }
         if size as usize > MAX_COMMIT_EVENTS {
-            return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_EVENTS} events, found {size}")));
+            return Err(LineFault::new(format!(
+                "expected a commit of at most {MAX_COMMIT_EVENTS} events, found {size}"
+            )));
         }
         if self.bytes + line.event.data.payload.len() > MAX_COMMIT_BYTES {
-            return Err(Fault::new(format!("expected a commit of at most {MAX_COMMIT_BYTES} bytes, found more")));
+            return Err(LineFault::new(format!("expected a commit of at most {MAX_COMMIT_BYTES} bytes, found more")));
         }
         if self.ids.contains(&line.event.data.id) {
             return Err(fault(&InvalidCommit::SameIdTwice { id: line.event.data.id }));
         }
         if expected > 0 && line.recorded_at != self.recorded_at {
-            return Err(Fault::new("expected the same recorded_at in all lines of a commit, found another"));
+            return Err(LineFault::new("expected the same recorded_at in all lines of a commit, found another"));
         }
         // If lines are missing, parts of two commits can look like one commit.
         if let (1.., Some(last), Some(position)) = (expected, self.position, line.position)
             && last.checked_add(1) != Some(position)
         {
-            return Err(Fault::new(format!(
+            return Err(LineFault::new(format!(
                 "expected the position after {last}, the position of the line before in the commit, found {position}"
             )));
         }
@@ -131,7 +133,7 @@ impl Group {
         // be imported. In other files, the time is probably a mistake, which every later event would inherit.
         let latest = SystemClock::new().now() + MAX_AHEAD;
         if let Some(time) = line.recorded_at.filter(|time| line.position.is_none() && *time > latest) {
-            return Err(Fault::new(format!(
+            return Err(LineFault::new(format!(
                 "expected a recorded_at that is not in the future, found {time}; a line of an export, which has a \
                  position, may have any"
             )));

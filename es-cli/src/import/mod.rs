@@ -16,6 +16,7 @@ mod group;
 mod lines;
 mod skipped;
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ use crate::failure::Failure;
 use crate::progress::Bar;
 use advice::Advice;
 use commits::{Bad, Commits, Found};
-use es_core::schema::line::Fault;
+use es_core::schema::line::LineFault;
 use group::Grouped;
 use skipped::Skipped;
 
@@ -152,18 +153,18 @@ impl Importer {
             return Err(bad.into());
         }
         for (other, text) in before {
-            let fault = Fault::new(format!("expected a complete commit, found an error in line {number}"));
+            let fault = LineFault::new(format!("expected a complete commit, found an error in line {number}"));
             self.list(&self.bad_line(other, fault), &text)?;
         }
         self.list(&bad, &text)
     }
 
-    fn bad_line(&self, line: u64, fault: Fault) -> BadLine {
+    fn bad_line(&self, line: u64, fault: LineFault) -> BadLine {
         BadLine { file: self.file.clone(), line, column: fault.column, message: fault.message, is_conflict: false }
     }
 
     fn conflicting_line(&self, line: u64, error: &CommitError) -> BadLine {
-        BadLine { is_conflict: true, ..self.bad_line(line, Fault::new(conflict(error))) }
+        BadLine { is_conflict: true, ..self.bad_line(line, LineFault::new(conflict(error))) }
     }
 
     fn list(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
@@ -177,12 +178,12 @@ impl Importer {
         let (lines, commits): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Grouped { commit, lines, lost_claims }| ((lines, lost_claims), commit)).unzip();
         let answers = self.store.commit_all(commits).await;
-        let mut first = None;
+        let (mut first, mut repeated) = (None, Vec::new());
         for ((lines, lost_claims), answer) in lines.into_iter().zip(answers) {
             match answer {
                 Ok(committed) if committed.repeated => {
                     self.summary.repeated += committed.events.len() as u64;
-                    self.summary.hidden += count_hidden(&self.store, &committed.events).await?;
+                    repeated.extend(committed.events);
                 }
                 Ok(committed) => {
                     self.summary.added += committed.events.len() as u64;
@@ -202,16 +203,25 @@ impl Importer {
                 Err(error) => return Err(error.into()),
             }
         }
+        // ORDER: after all answers are counted, because this read can fail.
+        self.summary.hidden += count_hidden(&self.store, &repeated).await?;
         first.map_or(Ok(()), |bad| Err(bad.into()))
     }
 }
 
-/// Returns the number of these stored events that readers do not see.
+/// Returns the number of these stored events that readers do not see. Reads the visible range of each stream once.
 pub async fn count_hidden(store: &RocksDbStore, events: &[RecordedEvent]) -> Result<u64, StoreError> {
-    let mut hidden = 0;
+    let (mut hidden, mut first_visible) = (0, HashMap::new());
     for event in events {
-        let retained = store.retained(&event.stream).await?;
-        hidden += u64::from(event.is_removed() || event.revision < retained.first);
+        let first = match first_visible.get(&event.stream) {
+            Some(first) => *first,
+            None => {
+                let first = store.retained(&event.stream).await?.first;
+                first_visible.insert(&event.stream, first);
+                first
+            }
+        };
+        hidden += u64::from(event.is_removed() || event.revision < first);
     }
     Ok(hidden)
 }

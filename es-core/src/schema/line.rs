@@ -239,14 +239,14 @@ pub struct Line {
 
 /// The error of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct LineFault {
     /// The column, from 1; `None` if the error is about the whole line.
     pub column: Option<usize>,
     /// What was expected and what was found.
     pub message: String,
 }
 
-impl Fault {
+impl LineFault {
     /// Returns the error of a whole line.
     pub fn new(message: impl Into<String>) -> Self {
         Self { column: None, message: printable(&message.into()) }
@@ -266,13 +266,13 @@ fn printable(message: &str) -> String {
 /// Parses a line.
 ///
 /// # Errors
-/// [`Fault`]: the line is not a valid event.
-pub fn parse(text: &[u8]) -> Result<Line, Fault> {
+/// [`LineFault`]: the line is not a valid event.
+pub fn parse(text: &[u8]) -> Result<Line, LineFault> {
     // serde would accept an array for a struct.
     let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
     if text.get(start) != Some(&b'{') {
         let found = text.get(start..).filter(|text| !text.is_empty()).map_or("nothing".to_owned(), excerpt);
-        return Err(Fault::at(
+        return Err(LineFault::at(
             start,
             &format!("expected an event as a JSON object, which begins with {{, found {found}"),
         ));
@@ -280,14 +280,14 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     if is_removed(text.get(start..).unwrap_or_default()) {
         let RemovedLine { removed } = serde_json::from_slice(text).map_err(|error| serde_fault(&error))?;
         let Removed { stream, id, position, recorded_at, commit, claims, .. } = removed;
-        let event_type = EventType::new(REMOVED).map_err(|error| Fault::new(error.to_string()))?;
+        let event_type = EventType::new(REMOVED).map_err(|error| LineFault::new(error.to_string()))?;
         let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
         let (position, recorded_at) = (Some(position), Some(recorded_at));
         return Ok(Line { stream, event, position, recorded_at, part: Some(commit), claims });
     }
     let line: InputLine<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
     if line.r#type == REMOVED {
-        return Err(Fault::new(format!("expected another type than {REMOVED:?}, which is reserved")));
+        return Err(LineFault::new(format!("expected another type than {REMOVED:?}, which is reserved")));
     }
     let (content_type, payload) = payload(&line)?;
     let data = EventData {
@@ -308,33 +308,33 @@ pub fn parse(text: &[u8]) -> Result<Line, Fault> {
     Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part, claims: 0 })
 }
 
-fn payload(line: &InputLine<'_>) -> Result<(ContentType, Bytes), Fault> {
+fn payload(line: &InputLine<'_>) -> Result<(ContentType, Bytes), LineFault> {
     let content_type = line.content_type.as_deref().map_or(ContentType::Json, ContentType::from);
     match (line.data, &line.data_base64) {
         (Some(data), None) if content_type == ContentType::Json => {
             Ok((content_type, Bytes::copy_from_slice(data.get().as_bytes())))
         }
         (Some(_), None) => {
-            Err(Fault::new(format!("expected data_base64 with content_type {content_type}, found data")))
+            Err(LineFault::new(format!("expected data_base64 with content_type {content_type}, found data")))
         }
         (None, Some(text)) => match STANDARD.decode(text) {
             Ok(bytes) => Ok((content_type, bytes.into())),
-            Err(error) => Err(Fault::new(format!("expected base64 in data_base64, found: {error}"))),
+            Err(error) => Err(LineFault::new(format!("expected base64 in data_base64, found: {error}"))),
         },
-        (Some(_), Some(_)) => Err(Fault::new("expected one of data and data_base64, found both")),
-        (None, None) => Err(Fault::new("expected one of data and data_base64, found neither")),
+        (Some(_), Some(_)) => Err(LineFault::new("expected one of data and data_base64, found both")),
+        (None, None) => Err(LineFault::new("expected one of data and data_base64, found neither")),
     }
 }
 
 /// Returns the fault of a line that serde rejects: the first invalid field, or the error of serde if no field is
 /// invalid.
-fn fault(text: &[u8], error: &serde_json::Error) -> Fault {
+fn fault(text: &[u8], error: &serde_json::Error) -> LineFault {
     let found = std::str::from_utf8(text).ok().and_then(first_invalid_field);
     found.unwrap_or_else(|| serde_fault(error))
 }
 
 /// The fields of a line: name, expected value in a message, and the check of a value.
-const FIELDS: [(&str, &str, Check); 17] = [
+const FIELDS: [(&str, &str, FieldCheck); 17] = [
     ("stream", "the name of a stream as a string", is::<StreamId>),
     ("type", "an event type as a string", is::<EventType>),
     ("id", "a UUID", is::<Option<EventId>>),
@@ -360,13 +360,13 @@ const FIELDS: [(&str, &str, Check); 17] = [
 const STAMP: &str = "{\"dot\": \"ORIGIN.N\", \"time\": HEX}, with seen and command where the event has them,";
 const TIME: &str = "a time such as 2026-01-31T12:00:00Z";
 
-type Check = fn(&str) -> Result<(), serde_json::Error>;
+type FieldCheck = fn(&str) -> Result<(), serde_json::Error>;
 
 fn is<T: DeserializeOwned>(value: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<T>(value).map(|_| ())
 }
 
-fn first_invalid_field(text: &str) -> Option<Fault> {
+fn first_invalid_field(text: &str) -> Option<LineFault> {
     let values: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
     let invalid = FIELDS.iter().filter_map(|(name, expected, is)| {
         let value = values.get(*name)?.get();
@@ -386,7 +386,7 @@ fn first_invalid_field(text: &str) -> Option<Fault> {
         Some((at, message))
     });
     let (at, message) = invalid.min_by_key(|(at, _)| *at)?;
-    Some(Fault::at(at, &message))
+    Some(LineFault::at(at, &message))
 }
 
 /// Returns the beginning of a found value for a message.
@@ -403,10 +403,10 @@ fn detail(error: &serde_json::Error) -> String {
     text.rsplit_once(" at line ").map_or(text.as_str(), |(detail, _)| detail).to_owned()
 }
 
-fn serde_fault(error: &serde_json::Error) -> Fault {
+fn serde_fault(error: &serde_json::Error) -> LineFault {
     let detail = detail(error);
     let column = (error.column() > 0).then(|| error.column());
-    Fault { column, ..Fault::new(format!("expected an event as a JSON object, found: {detail}")) }
+    LineFault { column, ..LineFault::new(format!("expected an event as a JSON object, found: {detail}")) }
 }
 
 #[cfg(test)]

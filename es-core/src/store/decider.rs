@@ -14,6 +14,7 @@ use async_trait::async_trait;
 
 use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::store::decide::{CommitDecision, decide};
+use crate::store::metrics::StoreMetrics;
 use crate::store::store_clock::{ahead_of_clock, check_clock};
 use crate::store::valid::ValidCommit;
 use crate::store::view::LogView;
@@ -132,6 +133,7 @@ pub struct Decider {
     hooks: RwLock<Vec<Arc<dyn DecisionHook>>>,
     /// Whether the last commit got a recorded time that is ahead of the clock.
     is_ahead_of_clock: AtomicBool,
+    metrics: StoreMetrics,
 }
 
 impl Decider {
@@ -152,6 +154,17 @@ impl Decider {
     /// - [`CommitError::Conflict`] if a condition does not hold.
     /// - [`CommitError::Store`] if the view fails, or if `now` is before 1970.
     pub fn decide(
+        &self,
+        commit: &mut ValidCommit,
+        view: &mut dyn LogView,
+        now: Timestamp,
+    ) -> Result<CommitDecision, CommitError> {
+        let decision = self.decide_with_hooks(commit, view, now);
+        self.metrics.count(&decision);
+        decision
+    }
+
+    fn decide_with_hooks(
         &self,
         commit: &mut ValidCommit,
         view: &mut dyn LogView,

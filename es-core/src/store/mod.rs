@@ -28,6 +28,7 @@ mod key_changes;
 mod keys;
 mod layer;
 pub mod memory;
+mod metrics;
 mod query;
 mod read;
 mod report;

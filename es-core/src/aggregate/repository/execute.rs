@@ -196,6 +196,7 @@ impl<A: Decide<C>, C: Command> Execute<'_, A, C> {
             options: &options,
             retry: repository.retry,
             ids: repository.ids(),
+            metrics: &repository.metrics,
         };
         run(&command, job).await.map_err(ExecuteError::from)
     }

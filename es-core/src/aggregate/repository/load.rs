@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::aggregate::repository::cache::Cache;
 use crate::aggregate::repository::error::{AsOf, LoadError};
+use crate::aggregate::repository::metrics::LoadMetrics;
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::StreamId;
@@ -160,6 +161,7 @@ pub(crate) struct Loader<A> {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) snapshots: Option<Snapshots<A>>,
     pub(crate) cache: Option<Cache<A>>,
+    pub(crate) metrics: LoadMetrics,
 }
 
 impl<A: Evolve> Loader<A> {
@@ -187,6 +189,12 @@ impl<A: Evolve> Loader<A> {
             }
             applied?;
             self.check_not_truncated(stream, &loaded, retained)?;
+            let counter = match (is_cached, loaded.snapshot) {
+                (true, _) => &self.metrics.from_cache,
+                (false, Some(_)) => &self.metrics.from_snapshot,
+                (false, None) => &self.metrics.from_events,
+            };
+            counter.increment(1);
             return Ok(loaded);
         }
     }

@@ -23,6 +23,7 @@ mod command_id;
 mod error;
 mod execute;
 mod load;
+mod metrics;
 mod options;
 mod plan;
 mod retry;
@@ -50,6 +51,7 @@ use crate::model::{Clock, Entropy, IdSource, OneOrder, Revision, StreamId, Syste
 use crate::store::{CheckedTags, Commit, EventStore, QueryItem, TagError, check_recorded_time};
 use cache::Cache;
 use load::{Loader, Past};
+use metrics::{CommandMetrics, LoadMetrics};
 use snapshotter::Snapshotter;
 use turns::Turns;
 
@@ -63,6 +65,7 @@ pub struct Repository<A> {
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    metrics: CommandMetrics,
 }
 
 impl<A: Aggregate> fmt::Debug for Repository<A> {
@@ -91,15 +94,16 @@ impl<A: Aggregate> Repository<A> {
     where
         A: Evolve, // on this function instead of the `impl`, so that the compiler names the missing trait
     {
-        let snapshots = A::snapshots().map(Snapshots::new);
+        let (snapshots, metrics) = (A::snapshots().map(Snapshots::new), LoadMetrics::new(A::CATEGORY));
         Self {
             snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
-            loader: Loader { store, snapshots, cache: Some(Cache::new(Self::CACHED_AGGREGATES)) },
+            loader: Loader { store, snapshots, cache: Some(Cache::new(Self::CACHED_AGGREGATES)), metrics },
             turns: Turns::default(),
             checked_tags: CheckedTags::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
+            metrics: CommandMetrics::new(A::CATEGORY),
         }
     }
 }

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::aggregate::Aggregate;
+use crate::aggregate::repository::metrics::count_snapshot;
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::model::ErrorChain;
 use crate::model::StreamId;
@@ -62,7 +63,9 @@ async fn run<A: Aggregate>(
     while let Some(job) = jobs.recv().await {
         match job {
             SnapshotJob::Take(stream, snapshot) => {
-                if let Err(error) = snapshots.store_and_prune(&*store, &stream, &snapshot).await {
+                let taken = snapshots.store_and_prune(&*store, &stream, &snapshot).await;
+                count_snapshot(A::CATEGORY, taken.is_ok());
+                if let Err(error) = taken {
                     let (revision, error) = (snapshot.revision, ErrorChain(&error));
                     tracing::warn!(%stream, %revision, %error, "snapshot not taken");
                 }

@@ -104,6 +104,7 @@ impl Driver {
             Err(error) => {
                 let group = self.shared.rows.name();
                 tracing::error!(group, error = %ErrorChain(&error), "consumer group stopped");
+                self.shared.metrics.failures.increment(1);
                 error
             }
         };
@@ -189,6 +190,7 @@ impl Driver {
         if row.as_ref() != Some(&self.row) {
             return Err(self.fenced());
         }
+        self.shared.report_progress();
         let is_clean = self.shared.state().in_flight().checkpoint() == self.written.checkpoint;
         // An unwritten checkpoint is due now. The commit updates the time.
         if is_clean {
@@ -308,6 +310,8 @@ impl Driver {
         let checkpoint = stored.checkpoint;
         (self.written_change, self.written, self.row, self.failed_commits) = (change, stored, row, 0);
         self.checked_at = self.shared.clock.elapsed();
+        // ORDER: the gauges first, so that a caller who waited for a position finds them there.
+        self.shared.report_progress();
         self.shared.progress.send_modify(|progress| {
             progress.written = change;
             progress.checkpoint = checkpoint;

@@ -57,6 +57,7 @@ mod delivery_key;
 mod driver;
 mod error;
 mod in_flight;
+mod metrics;
 #[cfg(test)]
 pub(crate) mod random;
 mod rows;

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::group::error::SettleError;
+use crate::consumer::group::metrics::{GroupMetrics, SettledOutcome};
 use crate::consumer::group::rows::GroupRows;
 use crate::consumer::group::settlement::Settlement;
 use crate::consumer::group::state::{Dispatch, GroupState, Now};
@@ -24,6 +25,7 @@ pub(crate) struct GroupCore {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) metrics: GroupMetrics,
     state: Mutex<GroupState<Arc<RecordedEvent>>>,
     /// Wakes the driver.
     pub(crate) wake: Notify,
@@ -57,12 +59,23 @@ impl GroupCore {
         let checkpoint = state.in_flight().checkpoint();
         let progress = watch::Sender::new(GroupProgress { checkpoint, ..GroupProgress::default() });
         let (state, wake, next_consumer) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::new(()));
-        Self { store, rows, clock, entropy, retry, state, wake, next_consumer, progress }
+        let metrics = GroupMetrics::new(rows.name());
+        Self { store, rows, clock, entropy, retry, metrics, state, wake, next_consumer, progress }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, GroupState<Arc<RecordedEvent>>> {
         // The state does not panic, so it is consistent under a poisoned lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the gauges of the group.
+    pub(crate) fn report_progress(&self) {
+        let head = self.store.watch_head().current();
+        let (checkpoint, parked) = {
+            let state = self.state();
+            (state.in_flight().checkpoint(), state.parked().len())
+        };
+        self.metrics.set_progress(checkpoint, head, parked);
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -104,6 +117,7 @@ impl GroupCore {
                 return Err(end);
             }
             if dispatch.is_some() {
+                self.metrics.deliveries.increment(1);
                 // The deadline of this delivery may be the next one for which the driver must wait.
                 self.wake.notify_one();
                 return Ok(dispatch);
@@ -117,8 +131,10 @@ impl GroupCore {
     /// Settles a delivery. Returns the number of the change, which the driver then writes.
     pub(crate) fn settle(&self, position: Position, ticket: u64, settlement: Settlement) -> Result<u64, SettleError> {
         let now = self.now();
+        let outcome = SettledOutcome::of(&settlement);
         let settled = self.state().settle(position, ticket, settlement, now, &|failures| self.pause(failures));
         let change = settled.map_err(|_| SettleError::TooLate)?;
+        self.metrics.count(outcome);
         self.wake.notify_one();
         self.notify();
         Ok(change)

@@ -28,6 +28,13 @@ pub(crate) const POSITION: &str = "es_projection_position";
 pub(crate) const LAG_EVENTS: &str = "es_projection_lag_events";
 pub(crate) const LAG_SECONDS: &str = "es_projection_lag_seconds";
 
+/// Registers the counters of a projection, so that they are exported with 0 before the first event.
+pub(crate) fn register(projection: &'static str) {
+    for name in [EVENTS, COMMITS, CONFLICTS, RETRIES, PARKED, FAILURES, SWAPS] {
+        count(name, projection, 0);
+    }
+}
+
 /// Increments a counter of a projection.
 pub(crate) fn count(name: &'static str, projection: &'static str, increment: u64) {
     metrics::counter!(name, "projection" => projection).increment(increment);

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::admin::ProjectionAdmin;
 use super::follower::stop_requested;
+use super::metrics;
 use super::options::ProjectionOptions;
 use super::rows::RowKeys;
 use super::runner::{RunEnd, Runner};
@@ -179,6 +180,7 @@ impl Supervisor {
             }
             let admin = ProjectionAdmin::new(Arc::clone(&store), name)?;
             let admin = admin.ids_from(Arc::clone(&self.clock), Arc::clone(&self.entropy));
+            metrics::register(name);
             let monitor = Arc::new(ProjectionMonitor::new(name, Arc::clone(&self.clock)));
             let handle = ProjectionHandle { admin, monitor, store: Arc::clone(&store) };
             if projections.insert(*name, handle).is_some() {

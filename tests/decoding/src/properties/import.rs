@@ -32,7 +32,7 @@ pub fn imports(data: &[u8]) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Commit(Vec<u64>),
-    Bad { before: Vec<u64>, number: u64, fault: line::Fault },
+    Bad { before: Vec<u64>, number: u64, fault: line::LineFault },
 }
 
 impl Fate {

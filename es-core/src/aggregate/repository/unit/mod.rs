@@ -34,6 +34,7 @@ pub(super) use run::{Job, run};
 
 use crate::aggregate::repository::command_id::{Binding, Identified};
 use crate::aggregate::repository::error::InfrastructureError;
+use crate::aggregate::repository::metrics::UNIT;
 use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::{Repository, RetryPolicy};
 use crate::aggregate::{Aggregate, CommandFor};
@@ -298,6 +299,7 @@ impl<P: Commands> UnitOfWork<'_, P> {
             options: &self.options,
             retry: self.retry.unwrap_or_default(),
             ids,
+            metrics: &UNIT,
         };
         run(&self.commands, job).await.map_err(UnitError::from)
     }

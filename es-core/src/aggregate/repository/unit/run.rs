@@ -1,8 +1,11 @@
 //! Runs a unit of work: wait for turns, decide, commit, complete; repeat if another writer was faster.
 
+use tracing::Instrument;
+
 use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::repository::command_id::ResultRow;
 use crate::aggregate::repository::error::conflict_or_failure;
+use crate::aggregate::repository::metrics::{CommandMetrics, CommandOutcome};
 use crate::aggregate::repository::options::Options;
 use crate::aggregate::repository::plan::Draft;
 use crate::aggregate::repository::turns::Turn;
@@ -23,14 +26,36 @@ pub(in crate::aggregate::repository) struct Job<'a> {
     pub(in crate::aggregate::repository) retry: RetryPolicy,
     /// The source of event ids.
     pub(in crate::aggregate::repository) ids: IdSource<'a>,
+    pub(in crate::aggregate::repository) metrics: &'a CommandMetrics,
 }
 
-/// Runs attempts until one succeeds, is rejected or fails, or the retry policy is exhausted.
+/// Runs a unit of work in a span, and records its result and duration.
 pub(in crate::aggregate::repository) async fn run<P: Commands>(
     commands: &P,
     job: Job<'_>,
 ) -> Result<P::Results, Stop<P::Rejection>> {
-    let Job { store, mut targets, time, options, retry, ids } = job;
+    let (clock, metrics, start) = (job.ids.clock, job.metrics, job.ids.clock.elapsed());
+    let span = tracing::info_span!(
+        "command",
+        stream = job.targets.first().map(|target| tracing::field::display(&target.stream)),
+        aggregates = job.targets.len(),
+        outcome = tracing::field::Empty
+    );
+    let result = run_attempts(commands, job).instrument(span.clone()).await;
+    let outcome = match &result {
+        Ok(_) => CommandOutcome::Executed,
+        Err(Stop::Rejected { .. }) => CommandOutcome::Rejected,
+        Err(Stop::Lost(_) | Stop::Conflict(_)) => CommandOutcome::Conflict,
+        Err(Stop::Failed(_)) => CommandOutcome::Failed,
+    };
+    span.record("outcome", outcome.name());
+    metrics.record(outcome, clock.elapsed().saturating_sub(start));
+    result
+}
+
+/// Runs attempts until one succeeds, is rejected or fails, or the retry policy is exhausted.
+async fn run_attempts<P: Commands>(commands: &P, job: Job<'_>) -> Result<P::Results, Stop<P::Rejection>> {
+    let Job { store, mut targets, time, options, retry, ids, metrics } = job;
     let row = match &options.binding {
         Some(binding) => ResultRow::new(binding, &targets, options.occurred_at)?,
         None => None,
@@ -39,10 +64,13 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
     let mut pauses = retry.pauses(ids.entropy);
     loop {
         let turns = wait_for_turns(&targets).await;
-        let attempt = attempt(commands, store, options, row.as_ref(), time, ids).await;
+        let attempt = attempt(commands, store, options, row.as_ref(), time, ids, metrics).await;
         drop(turns);
         match (attempt, pauses.next()) {
-            (Err(Stop::Lost(_)), Some(pause)) => tokio::time::sleep(pause).await,
+            (Err(Stop::Lost(_)), Some(pause)) => {
+                metrics.retries.increment(1);
+                tokio::time::sleep(pause).await;
+            }
             (attempt, _) => return attempt,
         }
     }
@@ -71,6 +99,7 @@ async fn attempt<P: Commands>(
     row: Option<&ResultRow>,
     time: Timestamp,
     ids: IdSource<'_>,
+    metrics: &CommandMetrics,
 ) -> Result<P::Results, Stop<P::Rejection>> {
     if let Some(row) = row
         && let Some(first) = row.read(store).await?
@@ -79,17 +108,22 @@ async fn attempt<P: Commands>(
     }
     // 1 load, 2 decide and 3 encode, for each command
     let mut draft = Draft::new(options, time, row, ids);
-    let plans = commands.plan(&mut draft).await?;
+    let plans = commands.plan(&mut draft).instrument(tracing::debug_span!("load_and_decide")).await?;
     // 4 commit
     let committed = match draft.into_commit(row)? {
         None => Committed { events: Vec::new(), repeated: false },
-        Some(commit) => match store.commit(commit).await {
-            Ok(committed) => committed,
-            Err(error) => {
-                commands.evict();
-                return Err(stop(error));
+        Some(commit) => {
+            let start = ids.clock.elapsed();
+            let committed = store.commit(commit).instrument(tracing::debug_span!("commit")).await;
+            metrics.commit_seconds.record(ids.clock.elapsed().saturating_sub(start).as_secs_f64());
+            match committed {
+                Ok(committed) => committed,
+                Err(error) => {
+                    commands.evict();
+                    return Err(stop(error));
+                }
             }
-        },
+        }
     };
     // 5 return
     Ok(P::complete(plans, &committed)?)
