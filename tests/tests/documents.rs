@@ -219,7 +219,18 @@ fn the_guarantees_cover_the_readme_and_the_book() {
     assert!(capabilities.len() >= 8, "{capabilities:?}");
     let uncovered = capabilities.iter().filter(|capability| !headings.contains(**capability));
     assert_eq!(uncovered.collect::<Vec<_>>(), [&""; 0], "expected a section for each capability of the README");
-    for chapter in ["aggregates", "events", "commands", "projections", "reactors", "operations", "erasure", "stores"] {
+    let chapters = [
+        "aggregates",
+        "events",
+        "commands",
+        "projections",
+        "reactors",
+        "operations",
+        "production",
+        "erasure",
+        "stores",
+    ];
+    for chapter in chapters {
         assert!(text.contains(&format!("](book/src/{chapter}.md#")), "no promise of the chapter {chapter}");
     }
 }
