@@ -1,4 +1,4 @@
-//! [`Settings`]: the configuration of `serve`, from flags, the environment, a file and defaults.
+//! The configuration of `serve`, from flags, the environment, a file and defaults.
 //!
 //! A flag takes precedence over its environment variable, this over the file, and this over the default. The file is
 //! the usual place; the keys of the file are the names of the flags.
@@ -193,12 +193,20 @@ impl MergedSettings {
         let mut merged = PartialSettings::defaults().present()?;
         merged.extend(file.clone());
         merged.extend(command_line.clone());
-        let origin = |key: &String| match () {
-            () if command_line.contains_key(key) => origin_of(key),
-            () if file.contains_key(key) => SettingOrigin::File,
-            () => SettingOrigin::Default,
+        let origin = |key: &str| {
+            if command_line.contains_key(key) {
+                origin_of(key)
+            } else if file.contains_key(key) {
+                SettingOrigin::File
+            } else {
+                SettingOrigin::Default
+            }
         };
-        Ok(Self(merged.into_iter().map(|(key, value)| (key.clone(), value, origin(&key))).collect()))
+        let with_origin = |(key, value): (String, Value)| {
+            let origin = origin(&key);
+            (key, value, origin)
+        };
+        Ok(Self(merged.into_iter().map(with_origin).collect()))
     }
 
     /// Returns the settings.

@@ -113,7 +113,7 @@ Examples:
        -d '{\"customer_id\":\"VINET\",\"lines\":[{\"product_id\":\"11\",\"unit_price\":\"14.00\",\"quantity\":12}]}'
   curl -X POST localhost:8080/orders/A-1/approve -H 'if-match: \"0\"'
   curl -N 'localhost:8080/events?after=0'")]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show and administer projections
     ///
     /// With --url, sends the command to a running service. Without --url, opens the store and runs the projections
