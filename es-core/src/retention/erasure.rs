@@ -120,4 +120,15 @@ mod tests {
         let other = NewEvent::json(EventType::new("x").unwrap(), "{}");
         assert_eq!(Erasure::of(&recorded(StreamId::new("es.retention-deletions").unwrap(), other)), None);
     }
+    #[test]
+    fn an_erasure_has_the_name_of_what_it_erases() {
+        let (stream, subject) = (StreamId::new("customer-7").unwrap(), SubjectId::new("7c9e").unwrap());
+        let of_stream = Erasure::Stream { stream: stream.clone(), kind: DeleteKind::Soft, through: None };
+        let of_subject = Erasure::Subject { subject: subject.clone() };
+        assert_eq!((of_stream.name(), of_subject.name()), ("customer-7", "7c9e"));
+        assert_eq!((of_stream.stream(), of_stream.subject()), (Some(&stream), None));
+        assert_eq!((of_subject.stream(), of_subject.subject()), (None, Some(&subject)));
+        assert_eq!(of_stream.to_string(), "soft deletion of stream \"customer-7\"");
+        assert_eq!(of_subject.to_string(), "erasure of subject \"7c9e\"");
+    }
 }

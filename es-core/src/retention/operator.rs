@@ -320,4 +320,10 @@ mod tests {
         assert!(OperatorEvent::read(&stream(RULES), &event.data.event_type, &event.data.payload).is_err());
         assert!(OperatorEvent::read(&stream(RULES), &EventType::new("x").expect("valid"), b"{}").is_err());
     }
+    #[test]
+    fn a_scope_and_a_kind_are_shown_by_name() {
+        assert_eq!(Scope::Stream(stream("a-1")).to_string(), "stream \"a-1\"");
+        assert_eq!(Scope::Category(Category::new("a").expect("valid")).to_string(), "category \"a\"");
+        assert_eq!([DeleteKind::Soft, DeleteKind::Hard].map(|kind| kind.to_string()), ["soft", "hard"]);
+    }
 }

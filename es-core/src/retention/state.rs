@@ -280,6 +280,54 @@ mod tests {
         assert_eq!(retention.of(&stream("a-1")).rule, Rule { max_count: Some(9), ..of_category });
         assert_eq!(retention.of(&stream("a-2")).rule, of_category);
         assert!(retention.of(&stream("b-1")).is_whole());
+        // No store accepts a rule for the reserved streams. If there were one, it would hide the rules themselves.
+        retention.categories.insert(Category::new("es.retention").expect("valid"), of_category);
         assert!(retention.of(&stream("es.retention-rules")).is_whole());
+    }
+    #[test]
+    fn rules_and_deletions_are_listed_by_name_and_points_in_log_order() {
+        let stream = |name| StreamId::new(name).expect("valid");
+        let category = Scope::Category(Category::new("z").expect("valid"));
+        let rule = Rule { max_count: Some(5), ..Rule::default() };
+        let (kind, note) = (DeleteKind::Hard, crate::retention::Note::default());
+        let set = |scope| OperatorEvent::RuleSet { scope, rule, note: note.clone() };
+        let deleted =
+            |name| OperatorEvent::StreamDeleted { stream: stream(name), kind, through: None, note: note.clone() };
+        let point = |seconds| OperatorEvent::ScavengePoint { at: at(seconds), note: note.clone() };
+        let log = [
+            set(Scope::Stream(stream("b-1"))),
+            set(Scope::Stream(stream("a-1"))),
+            set(category.clone()),
+            deleted("d-1"),
+            deleted("c-1"),
+            point(2),
+            point(1),
+        ];
+        let mut retention = Retention::default();
+        assert!(retention.is_empty());
+        for (number, event) in (1..).zip(&log) {
+            let (stream, event) = event.encode();
+            retention.apply(&recorded(number, stream, event.data)).expect("a valid event");
+            assert!(!retention.is_empty());
+        }
+        let rules: Vec<_> = retention.rules().map(|(scope, _)| scope).collect();
+        assert_eq!(rules, [category, Scope::Stream(stream("a-1")), Scope::Stream(stream("b-1"))]);
+        let deletions: Vec<_> =
+            retention.deletions().map(|(stream, it)| (stream.as_str(), it.position.get())).collect();
+        assert_eq!(deletions, [("c-1", 5), ("d-1", 4)]);
+        let points: Vec<_> = retention.points().iter().map(|point| (point.position.get(), point.at)).collect();
+        assert_eq!(points, [(6, at(2)), (7, at(1))]);
+    }
+
+    fn recorded(position: u64, stream: StreamId, data: crate::model::EventData) -> RecordedEvent {
+        RecordedEvent {
+            position: Position::new(position).expect("not zero"),
+            stream,
+            revision: Revision::FIRST,
+            recorded_at: Timestamp::UNIX_EPOCH,
+            occurred_at: Timestamp::UNIX_EPOCH,
+            part: crate::model::CommitPart { index: 0, size: 1 },
+            data,
+        }
     }
 }
