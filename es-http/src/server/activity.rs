@@ -1,20 +1,28 @@
 //! [`Activity`]: what a connection waits for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 use super::options::ServeOptions;
 
+/// The shortest time between two looks at a connection, for deadlines of zero.
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+
 /// What a connection waits for. The stream of the connection and its service change it; [`overdue`](Self::overdue)
 /// observes it.
+///
+/// A change wakes no task: each request makes several, and a task that wakes itself is polled once more for each.
 #[derive(Debug)]
-pub(super) struct Activity {
-    wait: watch::Sender<Wait>,
+pub(super) struct Activity(Mutex<State>);
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    wait: Wait,
+    since: Instant,
     /// Whether data waits for a client that has not read enough.
-    is_blocked: AtomicBool,
+    is_blocked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,57 +39,77 @@ enum Wait {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { wait: watch::Sender::new(Wait::FirstRequest), is_blocked: AtomicBool::new(false) }
+        Self(Mutex::new(State { wait: Wait::FirstRequest, since: Instant::now(), is_blocked: false }))
     }
 
     /// Records that bytes arrived.
     pub(super) fn received(&self) {
-        self.wait.send_if_modified(|wait| {
-            let begins = matches!(wait, Wait::FirstRequest | Wait::NextRequest);
-            if begins {
-                *wait = Wait::Head;
-            }
-            begins
-        });
+        let mut state = self.state();
+        if matches!(state.wait, Wait::FirstRequest | Wait::NextRequest) {
+            state.begin(Wait::Head);
+        }
     }
 
     /// Records that the service has the head of a request.
     pub(super) fn begin(&self) {
-        self.wait.send_replace(Wait::Response);
+        self.state().begin(Wait::Response);
     }
 
     /// Records that the response is complete.
     pub(super) fn end(&self) {
-        self.wait.send_replace(Wait::NextRequest);
+        self.state().begin(Wait::NextRequest);
     }
 
-    /// Records whether data waits for the client.
+    /// Records whether data waits for the client. The time until another request begins when the client has read all.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
-        self.is_blocked.store(is_blocked, Ordering::Release);
+        let mut state = self.state();
+        if state.wait == Wait::NextRequest {
+            state.begin(Wait::NextRequest);
+        }
+        state.is_blocked = is_blocked;
     }
 
     /// Waits until a deadline of the client passes. Returns a description of what did not arrive.
     pub(super) async fn overdue(&self, options: &ServeOptions) -> &'static str {
-        let mut changes = self.wait.subscribe();
+        // No wait that begins after a look ends before the next look.
+        let interval = options.header_deadline.min(options.idle_deadline).max(SHORTEST_LOOK);
         loop {
-            let wait = *changes.borrow_and_update();
+            let State { wait, since, is_blocked } = *self.state();
             let (deadline, missing) = match wait {
                 Wait::FirstRequest => (options.header_deadline, "the first request"),
                 Wait::NextRequest => (options.idle_deadline, "another request"),
                 Wait::Head => (options.header_deadline, "a complete request head"),
                 Wait::Response => (Duration::MAX, ""),
             };
-            let is_late = timeout(deadline, changes.changed()).await.is_err();
+            let (now, end) = (Instant::now(), since.checked_add(deadline));
             // A client that still reads the last response is not idle: the deadline of writes applies to it.
-            if is_late && !self.is_blocked.load(Ordering::Acquire) {
+            let is_late = end.is_some_and(|end| end <= now);
+            if is_late && !is_blocked {
                 return missing;
             }
+            match (now.checked_add(interval), end.filter(|_| !is_late)) {
+                (Some(look), Some(end)) => sleep_until(look.min(end)).await,
+                (Some(look), None) | (None, Some(look)) => sleep_until(look).await,
+                (None, None) => std::future::pending().await,
+            }
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn begin(&mut self, wait: Wait) {
+        (self.wait, self.since) = (wait, Instant::now());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
