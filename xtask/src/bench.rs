@@ -22,9 +22,7 @@ const NO_PEERS: &str = "--no-peers";
 /// Builds and runs the benchmark, with the peers unless `--no-peers` is given.
 pub(crate) fn run(workspace: &Workspace, args: Vec<String>) -> Result<(), Failure> {
     let (with_peers, args) = split_args(args);
-    console::heading("RocksDB");
-    let built = workspace.build_programs()?;
-    let archive_directory = copy_archive(&built.rocksdb_archive, &workspace.target().join("rocksdb-archive"))?;
+    let archive_directory = prepare_archive(workspace)?;
     let build = if with_peers {
         console::heading("peers");
         build_of_peers(workspace, &archive_directory)?
@@ -35,6 +33,19 @@ pub(crate) fn run(workspace: &Workspace, args: Vec<String>) -> Result<(), Failur
     console::heading("benchmark");
     let program = workspace.target().join("release").join(if with_peers { "es-bench-peers" } else { "es-bench" });
     workspace.program("es-bench", program).args(args).run_self_reporting()
+}
+
+/// Returns a call of cargo in the release profile that links the RocksDB of the dev profile.
+pub(crate) fn in_release_profile(workspace: &Workspace, line: CommandLine) -> Result<CommandLine, Failure> {
+    let archive_directory = prepare_archive(workspace)?;
+    Ok(release_build(line.args(["--release"]), workspace, &archive_directory))
+}
+
+/// Compiles RocksDB in the dev profile if that is necessary, and returns the directory of a copy of its archive.
+fn prepare_archive(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    console::heading("RocksDB");
+    let built = workspace.build_programs()?;
+    copy_archive(&built.rocksdb_archive, &workspace.target().join("rocksdb-archive"))
 }
 
 /// Returns whether the peers take part, and the arguments for the benchmark. `--help` and `--from` measure nothing and

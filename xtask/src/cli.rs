@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Run the long tests and print a table of the results
     ///
     /// The long tests are kills, power failures, flipped bits, random comparison, decoding, schedules, repair,
-    /// projections, groups, memory, backups, mutants, a user's crate with RocksDB, and fuzzing. With the default
+    /// projections, groups, memory, backups, load, mutants, a user's crate with RocksDB, and fuzzing. With the default
     /// numbers they take most of a day.
     Soak(SoakArgs),
 

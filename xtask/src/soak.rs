@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bench;
 use crate::cli::{MutantsArgs, SoakArgs};
 use crate::console;
 use crate::failure::Failure;
@@ -37,6 +38,8 @@ struct Outcome {
 const LOANS: u32 = 262_200;
 /// The number of kills of the order service under twelve clients.
 const SERVICE_KILLS: u32 = 25;
+/// The number of idle connections in the load test of the HTTP edge.
+const IDLE_CONNECTIONS: u32 = 9_000;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
@@ -77,6 +80,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 20] {
 pub(crate) fn run(workspace: &Workspace, permission: Permission, args: &SoakArgs) -> Result<(), Failure> {
     workspace.announce_rocksdb_build();
     let mut outcomes: Vec<Outcome> = stages(args).iter().map(|stage| run_stage(workspace, stage)).collect();
+    outcomes.push(run_load(workspace));
     if args.fuzz_seconds > 0 {
         outcomes.extend(run_fuzzing(workspace, permission, args.fuzz_seconds));
     }
@@ -102,6 +106,16 @@ fn run_stage(workspace: &Workspace, stage: &LongTest) -> Outcome {
         .args(["--nocapture", stage.filter].into_iter().filter(|word| !word.is_empty()))
         .variable(stage.variable, stage.rounds.to_string());
     measured(stage.name, format!("{} {}", stage.rounds, stage.unit), || line.run_self_reporting())
+}
+
+/// Runs the load test of the HTTP edge in the release profile, because it compares rates.
+fn run_load(workspace: &Workspace) -> Outcome {
+    console::heading("load");
+    measured("load", format!("{IDLE_CONNECTIONS} idle connections"), || {
+        let line = workspace.cargo(["test", "--package", "es-load", "--test", "load"]);
+        let line = bench::in_release_profile(workspace, line)?.args(["--", "--nocapture"]);
+        line.variable("ES_LOAD", IDLE_CONNECTIONS.to_string()).run_self_reporting()
+    })
 }
 
 fn run_fuzzing(workspace: &Workspace, permission: Permission, seconds: u32) -> Vec<Outcome> {

@@ -56,6 +56,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-decoding", vec!["es-core", "es-log"]),
         ("es-schedules", vec!["es-core"]),
         ("es-log-schedules", vec!["es-core"]),
+        ("es-load", vec![]),
         ("es-examples", vec!["es-core"]),
         ("quickstart", vec!["es-core", "es-http", "es-rocksdb"]),
         ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-tool"]),
