@@ -103,6 +103,7 @@ mod tests {
         assert_eq!((in_flight.checkpoint(), in_flight.ahead().len()), (Some(at(7)), 0));
         in_flight.finish(at(8));
         assert_eq!(in_flight.checkpoint(), Some(at(20)));
+        assert!(!in_flight.take(at(20)), "the log was scanned up to here");
     }
 
     #[test]
