@@ -81,6 +81,12 @@ impl Service {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// Returns the number of open descriptors of the program, or 0 on a system without `/proc`.
+    pub(crate) fn descriptors(&self) -> usize {
+        let program = self.program.as_ref().expect("the program runs");
+        std::fs::read_dir(format!("/proc/{}/fd", program.id())).map_or(0, Iterator::count)
+    }
+
     /// Sends SIGKILL to the program.
     pub(crate) fn kill(&mut self) {
         if let Some(mut program) = self.program.take() {

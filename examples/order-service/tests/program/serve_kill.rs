@@ -1,4 +1,5 @@
-//! Twelve clients place orders over HTTP with idempotency keys while the service is killed (SIGKILL) again and again.
+//! Twelve clients place orders over HTTP with idempotency keys, and others listen or idle, while the service is killed
+//! (SIGKILL) again and again. Its descriptors are bounded, and it is ready after each restart.
 //! After each restart, every acknowledged order is there exactly once with its content, the client that did not get its
 //! answer repeats its request, and the read models continue at once: a query for the last acknowledged order waits less
 //! than the lease of a projection.
@@ -8,6 +9,8 @@
 //! `ES_SERVICE_KILLS=25` runs the long form.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use es_core::EventStore;
@@ -21,6 +24,10 @@ use crate::serve::Service;
 use crate::support::TestDir;
 
 const CLIENTS: usize = 12;
+/// The number of other connections, half of which listen to events and half of which are idle.
+const OTHERS: usize = 40;
+/// More descriptors than the program has for its store, listeners and runtime.
+const OTHER_DESCRIPTORS: usize = 300;
 /// The default lease of a projection.
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -107,6 +114,15 @@ impl Client {
     }
 }
 
+/// Opens a connection that listens to events or is idle.
+fn connect(address: &str, number: usize) -> TcpStream {
+    let address = address.strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(address).expect("the service accepts connections");
+    let path = if number.is_multiple_of(2) { "/events" } else { "/livez" };
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("the service accepts connections");
+    stream
+}
+
 fn revenue_of(number: u64) -> Value {
     json!(format!("{}.{:02}", number * 250 / 100, number * 250 % 100))
 }
@@ -129,11 +145,16 @@ fn a_killed_service_loses_no_acknowledged_order_and_continues_at_once() {
             for client in &mut clients {
                 scope.spawn(|| client.place_until_killed(&address));
             }
+            let others: Vec<TcpStream> = (0..OTHERS).map(|number| connect(&address, number)).collect();
             std::thread::sleep(delay);
+            let descriptors = service.descriptors();
+            assert!(descriptors < OTHER_DESCRIPTORS + CLIENTS + OTHERS, "{descriptors} descriptors");
             service.kill();
+            drop(others);
         });
         service = Service::new(&dir);
         let restarted = Instant::now();
+        service.get("/readyz", &[]).expect(200);
         clients.iter().for_each(|client| client.check_list(&service));
         slowest = slowest.max(restarted.elapsed());
         assert!(slowest < LEASE / 2, "the read models continued {slowest:?} after the restart");
