@@ -6,8 +6,8 @@
 //! - [`service`]: a client of a running service;
 //! - [`answer`], [`failure`], [`progress`]: output, errors with exit codes, progress bars.
 //!
-//! Read-only commands can run while a service has the store open. Commands that write the directory cannot; with `--url`
-//! some of them run in the service.
+//! Read-only commands can run while a service has the store open. Commands that write the directory cannot; with
+//! `--url` some of them run in the service.
 
 pub mod answer;
 pub mod args;

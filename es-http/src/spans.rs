@@ -90,9 +90,9 @@ impl Spans {
 }
 
 /// Installs logs as [`install_logs`](crate::install_logs) does, and sends the spans that the filter selects to a
-/// collector, in batches from a thread of their own. Spans are dropped while the collector does not keep up. es-core has
-/// the spans `command`, `load_and_decide`, `commit` (both at the level `debug`) and `projection`;
-/// [`request_span`] adds one for each request.
+/// collector, in batches from a thread of their own. Spans are dropped while the collector does not keep up. es-core
+/// has the spans `command`, `load_and_decide`, `commit` (both at the level `debug`) and `projection`; [`request_span`]
+/// adds one for each request.
 ///
 /// # Errors
 /// [`InstallSpansError`] if the filter or the endpoint is invalid, or the process already has a subscriber.

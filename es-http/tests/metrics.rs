@@ -1,5 +1,5 @@
-//! The metrics that a service exports at `/metrics` are those of the table in the book. A test binary of its own, because
-//! a process has one recorder.
+//! The metrics that a service exports at `/metrics` are those of the table in the book. A test binary of its own,
+//! because a process has one recorder.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 

@@ -33,7 +33,8 @@ pub struct SnapshotPage {
     pub next: Option<(StreamId, Revision)>,
 }
 
-/// Reads the next `limit` snapshots of a stream or a category, or of all streams for `None`, after the snapshot `after`.
+/// Reads the next `limit` snapshots of a stream or a category, or of all streams for `None`, after the snapshot
+/// `after`.
 ///
 /// # Errors
 /// [`StoreError`] if the store is closed, damaged, or fails to read.

@@ -152,8 +152,8 @@ fn value_of<T: FromStr>(name: &str, expected: impl Display, value: &str) -> Resu
     value.parse().map_err(|_| Problem::invalid(name, expected, value))
 }
 
-/// Returns the next events of the log, and the position with which the next page begins. Waits for a new event if none
-/// is found and the request says so.
+/// Returns the next events of the log, and the position with which the next page begins. If there is none, waits
+/// for a new event, at most as long as `wait`.
 pub(super) async fn log(
     State(operations): State<Operations>,
     draining: Draining,

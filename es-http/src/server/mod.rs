@@ -93,8 +93,8 @@ struct Peer {
 /// The server speaks HTTP/1.1; a proxy in front of it may speak other versions. Each limit is described at
 /// [`ServeOptions`]. Error responses are converted into [problems](crate::Problem), as
 /// [`uniform_problems`](crate::uniform_problems) does, except those to bytes that are not a request. Handlers can
-/// extract [`Draining`], and `ConnectInfo<SocketAddr>` on a TCP connection. Requests on a Unix socket have the extension
-/// [`UnixPeer`]; they are not encrypted.
+/// extract [`Draining`], and `ConnectInfo<SocketAddr>` on a TCP connection. Requests on a Unix socket have the
+/// extension [`UnixPeer`]; they are not encrypted.
 ///
 /// If the returned future is dropped, all connections are closed at once. A [`Service`](es_core::Service) does this at
 /// a second signal.
