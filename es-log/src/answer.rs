@@ -19,6 +19,8 @@ pub(crate) struct Answer {
 struct AnswerState {
     result: Option<Result<(), AppendError>>,
     waker: Option<Waker>,
+    /// Whether a thread waits. A notification is a system call.
+    is_awaited: bool,
 }
 
 impl Answer {
@@ -26,11 +28,12 @@ impl Answer {
     pub(crate) fn set(&self, result: Result<(), AppendError>) {
         let mut state = lock(&self.state);
         state.result = Some(result);
-        let waker = state.waker.take();
+        let (waker, is_awaited) = (state.waker.take(), state.is_awaited);
         drop(state);
-        match waker {
-            Some(waker) => waker.wake(),
-            None => self.is_known.notify_one(),
+        if let Some(waker) = waker {
+            waker.wake();
+        } else if is_awaited {
+            self.is_known.notify_one();
         }
     }
 
@@ -41,6 +44,7 @@ impl Answer {
             if let Some(result) = &state.result {
                 return result.clone();
             }
+            state.is_awaited = true;
             state = wait(&self.is_known, state);
         }
     }

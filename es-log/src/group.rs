@@ -56,7 +56,24 @@ struct GroupState {
     /// Whether the last frame has commits, so that a blank frame can confirm it.
     needs_blank: bool,
     /// Whether a thread waits for the idle time.
-    has_timer: bool,
+    timer: IdleTimer,
+    /// The number of callers that wait for [`Group::taken`]. Each notification is a system call.
+    waiting_callers: usize,
+    /// The number of threads that wait for [`Group::work`].
+    waiting_threads: usize,
+    /// Whether a thread was woken that does not run yet. It does all work that is there then.
+    is_thread_woken: bool,
+}
+
+/// The wait for the idle time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IdleTimer {
+    /// No thread waits.
+    Off,
+    /// A thread was woken to wait.
+    Requested,
+    /// A thread waits.
+    Running,
 }
 
 /// A commit in the open frame, before the token is passed.
@@ -93,7 +110,10 @@ impl Group {
             stopped: None,
             turns: 0,
             needs_blank,
-            has_timer: false,
+            timer: IdleTimer::Off,
+            waiting_callers: 0,
+            waiting_threads: 0,
+            is_thread_woken: false,
         };
         let (work, taken) = (Condvar::new(), Condvar::new());
         Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), settings }
@@ -110,8 +130,7 @@ impl Group {
         } else if state.open.commits == 1 || !self.settings.has_threads {
             self.take_turn(state);
         } else {
-            drop(state);
-            self.work.notify_one();
+            self.wake_thread(state);
         }
         answer.wait()?;
         Ok(value)
@@ -126,8 +145,7 @@ impl Group {
         if state.has_token_holder {
             drop(state);
         } else if self.settings.has_threads {
-            drop(state);
-            self.work.notify_one();
+            self.wake_thread(state);
         } else {
             self.take_turn(state);
         }
@@ -151,7 +169,7 @@ impl Group {
             if state.open.bytes.len() < self.settings.frame_bytes {
                 break;
             }
-            state = wait(&self.taken, state);
+            state = self.wait_until_taken(state);
         }
         let value = state.open.add(self.settings.base_time, draft)?;
         let answer = Arc::new(Answer::default());
@@ -167,8 +185,11 @@ impl Group {
             let open = std::mem::replace(&mut state.open, OpenFrame::new(next));
             state.turns += 1;
             state.needs_blank = open.commits > 0;
+            let has_waiting = state.waiting_callers > 0;
             drop(state);
-            self.taken.notify_all();
+            if has_waiting {
+                self.taken.notify_all();
+            }
             self.write(open);
             if self.settings.has_threads {
                 return;
@@ -193,13 +214,19 @@ impl Group {
         let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position));
         state.has_token_holder = false;
         let is_closed = state.is_closed;
-        // After the turn of a caller, a thread must wait for the idle time.
-        let has_work = !state.open.is_empty() || (self.waits_for_idle(&state) && !state.has_timer);
-        drop(state);
+        let mut has_work = !state.open.is_empty();
+        if !has_work && self.waits_for_idle(&state) && state.timer == IdleTimer::Off {
+            // After the turn of a caller, a thread must wait for the idle time.
+            state.timer = IdleTimer::Requested;
+            has_work = true;
+        }
         if is_closed {
+            drop(state);
             self.work.notify_all();
-        } else if has_work && self.settings.has_threads {
-            self.work.notify_one();
+        } else if has_work {
+            self.wake_thread(state);
+        } else {
+            drop(state);
         }
         if is_closed || failed.is_some() {
             self.taken.notify_all();
@@ -221,8 +248,27 @@ impl Group {
                 return;
             } else {
                 state = self.wait_for_work(state);
+                state.is_thread_woken = false;
             }
         }
+    }
+
+    /// Wakes a sync thread, unless one is awake or about to be.
+    fn wake_thread(&self, mut state: MutexGuard<'_, GroupState>) {
+        let wakes = state.waiting_threads > 0 && !state.is_thread_woken;
+        state.is_thread_woken |= wakes;
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits until the open frame was taken, or the log was closed or failed.
+    fn wait_until_taken<'a>(&self, mut state: MutexGuard<'a, GroupState>) -> MutexGuard<'a, GroupState> {
+        state.waiting_callers += 1;
+        state = wait(&self.taken, state);
+        state.waiting_callers -= 1;
+        state
     }
 
     /// Returns whether the last frame is not confirmed, so that a blank frame follows after the idle time.
@@ -233,12 +279,19 @@ impl Group {
     /// Waits for a notification. After the idle time, adds a blank frame, which confirms the last one: a frame before a
     /// valid one is not torn.
     fn wait_for_work<'a>(&self, mut state: MutexGuard<'a, GroupState>) -> MutexGuard<'a, GroupState> {
-        let idle = self.settings.blank_after.filter(|_| self.waits_for_idle(&state) && !state.has_timer);
-        let Some(idle) = idle else { return wait(&self.work, state) };
+        let waits = self.waits_for_idle(&state) && state.timer != IdleTimer::Running;
+        let Some(idle) = self.settings.blank_after.filter(|_| waits) else {
+            state.waiting_threads += 1;
+            state = wait(&self.work, state);
+            state.waiting_threads -= 1;
+            return state;
+        };
         let turns = state.turns;
-        state.has_timer = true;
+        state.timer = IdleTimer::Running;
+        state.waiting_threads += 1;
         let (mut state, timeout) = self.work.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
-        state.has_timer = false;
+        state.waiting_threads -= 1;
+        state.timer = IdleTimer::Off;
         let is_idle = timeout.timed_out() && state.turns == turns && !state.has_token_holder;
         if is_idle && self.waits_for_idle(&state) && state.open.is_empty() && !state.is_closed {
             state.open = OpenFrame::blank(state.open.first_position);
@@ -256,7 +309,7 @@ impl Group {
         self.work.notify_all();
         self.taken.notify_all();
         while state.has_token_holder || !state.open.is_empty() {
-            state = wait(&self.taken, state);
+            state = self.wait_until_taken(state);
         }
         if let Some(error) = &state.stopped {
             return Err(io::Error::other(Arc::clone(error)));
