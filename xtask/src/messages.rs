@@ -90,7 +90,10 @@ mod tests {
 
     #[test]
     fn the_directory_of_a_build_script_is_found_by_its_package() {
-        let script = |package: &str, directory: &str| json!({ "reason": "build-script-executed", "package_id": package, "out_dir": directory });
+        let script = |package: &str, directory: &str| {
+            let reason = "build-script-executed";
+            json!({ "reason": reason, "package_id": package, "out_dir": directory })
+        };
         let messages = parsed(&[script("registry#serde@1", "/t/a"), script("registry#librocksdb-sys@0.19", "/t/b")]);
         assert_eq!(messages.output_directory("librocksdb-sys"), Some(PathBuf::from("/t/b")));
         assert_eq!(messages.output_directory("zstd-sys"), None);

@@ -138,7 +138,10 @@ mod tests {
         r#"{"reason":"build-script-executed","package_id":"registry+https://x#librocksdb-sys@0.19.0","#,
         r#""out_dir":"/t/debug/build/librocksdb-sys-1f/out"}"#
     );
-    const PROGRAM: &str = r#"{"reason":"compiler-artifact","target":{"name":"order-service","src_path":"/w/main.rs"},"executable":"/t/debug/order-service"}"#;
+    const PROGRAM: &str = concat!(
+        r#"{"reason":"compiler-artifact","target":{"name":"order-service","src_path":"/w/main.rs"},"#,
+        r#""executable":"/t/debug/order-service"}"#
+    );
 
     #[test]
     fn the_program_and_the_archive_are_found_in_the_messages() {

@@ -2,7 +2,7 @@
 //! half-sent bodies and slow readers, with bounds of memory and descriptors.
 //!
 //! The server is a process of its own (`server`). `ES_LOAD=9000` sets the number of idle connections; the numbers of
-//! the other clients are fractions of it. The soak runs the long form in the release profile, because it compares rates.
+//! the other clients are fractions of it. The soak runs the long form in the release profile: it compares rates.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails where it unwraps, and prints its figures")]

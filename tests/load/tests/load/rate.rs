@@ -25,7 +25,8 @@ pub(crate) struct Load {
     pub(crate) requests: usize,
 }
 
-/// Compares the rates, and prints whether the median ratio reaches the goal. In an optimized long form it has a minimum.
+/// Compares the rates, and prints whether the median ratio reaches the goal. It has a minimum in an optimized long
+/// form.
 pub(crate) async fn compare(service: &Service, size: Size) {
     let (rounds, requests) = if size.is_long { (31, 100) } else { (3, 10) };
     let addresses = [service.plain, service.edge];
