@@ -21,17 +21,28 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::{Clock, NewEvent, StreamId, Table, Timestamp};
-use crate::store::{Commit, CommitError, EventReader, EventStore, StoreError, StoredRow, encode_row};
+use crate::model::{Clock, NewEvent, StreamId, Table, Timestamp, reserved};
+use crate::store::{
+    Commit, CommitError, Conflict, EventReader, EventStore, FailedCheck, StoreError, StoredRow, encode_row,
+};
 
-/// The rows of a lease.
+/// The rows of a lease. Two leases with equal rows exclude each other.
 #[derive(Debug, Clone)]
-pub(crate) struct LeaseRows {
+pub struct LeaseRows {
     pub(crate) table: Table,
     /// The key of the row with the [`Holder`].
     pub(crate) holder: Bytes,
     /// The key of the row with the [`Heartbeat`].
     pub(crate) heartbeat: Bytes,
+}
+
+impl LeaseRows {
+    /// Returns the rows of the lease with this name, which all components of a store share.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let key = |kind: u8| [&[kind], name.as_bytes()].concat().into();
+        Self { table: Table::well_known(reserved::LEASES), holder: key(b'l'), heartbeat: key(b'h') }
+    }
 }
 
 /// The holder of a lease. Its row stays after a release, because the fencing token must grow.
@@ -57,25 +68,47 @@ pub(crate) struct Heartbeat {
 
 /// A lease that this process has acquired.
 #[derive(Debug, Clone)]
-pub(crate) struct HeldLease {
-    pub(crate) epoch: u64,
+pub struct HeldLease {
+    epoch: u64,
     rows: LeaseRows,
     bytes: Bytes,
 }
 
 impl HeldLease {
+    /// Returns the fencing token, which grows with every acquisition.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Adds the condition that the lease is still held to a commit.
-    pub(crate) fn expect(&self, commit: Commit) -> Commit {
+    #[must_use]
+    pub fn expect(&self, commit: Commit) -> Commit {
         commit.expect_row(self.rows.table.clone(), self.rows.holder.clone(), Some(self.bytes.clone()))
     }
 
+    /// Returns whether a conflict means that the lease was lost.
+    #[must_use]
+    pub fn is_lost_by(&self, conflict: &Conflict) -> bool {
+        conflict.failed.iter().any(|check| {
+            matches!(check, FailedCheck::Row { table, key, .. }
+                if *table == self.rows.table && *key == self.rows.holder)
+        })
+    }
+
     /// Returns whether the lease is still held.
-    pub(crate) async fn is_held(&self, store: &dyn EventReader) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails to read.
+    pub async fn is_held(&self, store: &dyn EventReader) -> Result<bool, StoreError> {
         Ok(store.row(&self.rows.table, &self.rows.holder).await?.as_ref() == Some(&self.bytes))
     }
 
     /// Releases the lease, so that the next owner need not wait. Returns `false` if the lease was lost.
-    pub(crate) async fn release(&self, store: &dyn EventStore) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn release(&self, store: &dyn EventStore) -> Result<bool, StoreError> {
         let commit = self.expect(Commit::new()).delete_row(self.rows.table.clone(), self.rows.heartbeat.clone());
         is_still_held(store.commit(commit).await)
     }
@@ -83,7 +116,8 @@ impl HeldLease {
 
 /// The result of an attempt to acquire a lease.
 #[derive(Debug)]
-pub(crate) enum Acquisition {
+pub enum Acquisition {
+    /// The lease is held.
     Acquired(HeldLease),
     /// Another owner holds the lease.
     HeldBy(Uuid),
@@ -91,7 +125,7 @@ pub(crate) enum Acquisition {
 
 /// Measures the age of the holder's last heartbeat with the monotonic clock of this process.
 #[derive(Debug, Default)]
-pub(crate) struct HeartbeatWatch(Option<(Bytes, Duration)>);
+pub struct HeartbeatWatch(Option<(Bytes, Duration)>);
 
 impl HeartbeatWatch {
     /// Returns whether the heartbeat has not changed for the length of the lease. Without this check, a wall clock that
@@ -112,9 +146,11 @@ impl HeartbeatWatch {
 
 /// The owner and the length of a lease.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LeaseTerms {
-    pub(crate) owner: Uuid,
-    pub(crate) duration: Duration,
+pub struct LeaseTerms {
+    /// The owner: a new UUID for each start of a component.
+    pub owner: Uuid,
+    /// The time after which another owner may take the lease unless it is renewed.
+    pub duration: Duration,
 }
 
 impl LeaseTerms {
@@ -125,9 +161,24 @@ impl LeaseTerms {
         Heartbeat { owner: self.owner, expires_at, lease_ms }
     }
 
-    /// Takes the lease if it is free, has expired, or was acquired in an earlier opening of the store. With `takeover`
-    /// it takes the lease in any case and appends that event.
-    pub(crate) async fn acquire(
+    /// Takes the lease if it is free, has expired, or was acquired in an earlier opening of the store. `watch` must be
+    /// the same in all attempts of one owner.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn acquire(
+        &self,
+        store: &dyn EventStore,
+        rows: &LeaseRows,
+        clock: &dyn Clock,
+        watch: &mut HeartbeatWatch,
+    ) -> Result<Acquisition, StoreError> {
+        self.acquire_or_take_over(store, rows, clock, watch, None).await
+    }
+
+    /// Acquires the lease as [`acquire`](Self::acquire) does. With `takeover` it takes the lease in any case and
+    /// appends that event.
+    pub(crate) async fn acquire_or_take_over(
         &self,
         store: &dyn EventStore,
         rows: &LeaseRows,
@@ -163,7 +214,10 @@ impl LeaseTerms {
     }
 
     /// Renews the lease. Returns `false` if the lease was lost.
-    pub(crate) async fn renew(
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails. The lease may be held until its end.
+    pub async fn renew(
         &self,
         store: &dyn EventStore,
         clock: &dyn Clock,
@@ -242,7 +296,7 @@ mod tests {
         async fn acquire(&self, owner: u128, opening: Option<u64>, watch: &mut HeartbeatWatch) -> Acquisition {
             let opened = OpenedAs { store: self.store.clone(), opening };
             let terms = LeaseTerms { owner: Uuid::from_u128(owner), duration: LEASE };
-            terms.acquire(&opened, &self.rows, &self.clock, watch, None).await.unwrap()
+            terms.acquire(&opened, &self.rows, &self.clock, watch).await.unwrap()
         }
 
         /// Acquires the lease as owner 1 and returns whether owner 2 can take it at once.

@@ -8,17 +8,21 @@
 //!                        +--> Reactor: effects outside of the log, at least once, under a stable key
 //! ```
 //!
+//! [`lease`] and [`timer`] are the durable parts from which background components are built: the exclusive right to a
+//! piece of work, and wake-ups that survive a restart.
+//!
 //! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running
 //! handle, and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
 //!
 //! Not in this module: views, rebuilds, replays. A rebuild of a projection calls no reactor.
 
 pub mod group;
-pub(crate) mod lease;
+pub mod lease;
 mod lifecycle;
 pub mod reactor;
 pub(crate) mod selection;
 pub(crate) mod subscription;
+pub mod timer;
 
 pub use group::{Consumer, ConsumerGroup};
 pub use lifecycle::{ShutdownError, StartError, WaitError};

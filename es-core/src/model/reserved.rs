@@ -47,6 +47,10 @@ pub(crate) const CONSUMER_GROUPS: &str = "consumer-groups";
 pub(crate) const REACTORS: &str = "reactors";
 /// The table of the positions up to which the tags of events were checked.
 pub(crate) const TAGS: &str = "es.tags";
+/// The table of leases that have a name.
+pub(crate) const LEASES: &str = "es.leases";
+/// The table of durable timers.
+pub(crate) const TIMERS: &str = "es.timers";
 /// The table of a replica.
 const REPLICA: &str = "es.replica";
 

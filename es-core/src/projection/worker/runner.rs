@@ -88,7 +88,7 @@ impl<P: Projection> Runner<P> {
     /// Runs the projection until it is stopped or loses its lease.
     pub(crate) async fn run(&self) -> Result<RunEnd, StoreError> {
         let Some(lease) = self.acquire_lease().await? else { return Ok(RunEnd::Stopped) };
-        tracing::info!(projection = P::NAME, epoch = lease.epoch, "projection lease acquired");
+        tracing::info!(projection = P::NAME, epoch = lease.epoch(), "projection lease acquired");
         let end = tokio::select! {
             end = self.run_rounds(&lease) => end?,
             () = self.renew_lease(&lease) => RunEnd::LeaseLost,
@@ -98,7 +98,7 @@ impl<P: Projection> Runner<P> {
                 lease.release(&*self.store).await?;
             }
             RunEnd::LeaseLost => {
-                tracing::warn!(projection = P::NAME, epoch = lease.epoch, "projection lease lost");
+                tracing::warn!(projection = P::NAME, epoch = lease.epoch(), "projection lease lost");
             }
         }
         Ok(end)
@@ -123,7 +123,7 @@ impl<P: Projection> Runner<P> {
                 .then(|| self.admin.audit_event("projection-claim-taken", json!({ "by": self.lease.owner })))
                 .transpose()?
                 .map(|event| (self.admin.audit_stream().clone(), event));
-            match self.lease.acquire(&*self.store, &self.keys.lease(), &*self.clock, &mut watch, takeover).await? {
+            match self.lease.acquire_or_take_over(&*self.store, &self.keys.lease(), &*self.clock, &mut watch, takeover).await? {
                 Acquisition::Acquired(lease) => return Ok(Some(lease)),
                 Acquisition::HeldBy(holder) => {
                     self.monitor.enter(Phase::Standby(holder));
